@@ -1,0 +1,64 @@
+# install · repro · test · lint · ui · lock
+# make repro                                        the embedded default
+# make repro DATA=~/photos [RECIPE=photos] [WEIGHTS=imagenet] [SET="transfer.lr=0.01 augment.views=8"]
+
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+UV_VERSION := 0.13.8
+
+export DO_NOT_TRACK := 1
+export NO_ALBUMENTATIONS_UPDATE := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+ifdef DATA
+RECIPE ?= photos
+endif
+
+.PHONY: install repro test lint ui lock help
+
+help:
+	@sed -n 's/^# //p' Makefile | head -3
+
+install: .venv/.installed
+
+# uv from the PATH, else from the package registry into the environment itself
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Darkroom needs Python 3.11 or later; name one: make PYTHON=python3.12 …" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "installing requirements.lock into .venv (a few minutes the first time)"
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --compile-bytecode --no-deps --no-build-isolation -e .
+	@touch $@
+
+repro: install
+	@if [ -n "$(RECIPE)$(DATA)$(WEIGHTS)$(SET)" ]; then \
+		set -- $(RECIPE); \
+		if [ -n "$$DATA" ]; then set -- "$$@" --data "$$DATA"; fi; \
+		if [ -n "$$WEIGHTS" ]; then set -- "$$@" --weights "$$WEIGHTS"; fi; \
+		$(BIN)/darkroom recipe "$$@" $(if $(SET),--set $(SET)); \
+	else $(BIN)/darkroom check; fi
+	@$(BIN)/dvc repro
+	@$(BIN)/darkroom sync
+	@echo
+	@$(BIN)/darkroom leaderboard
+
+export DATA WEIGHTS
+
+test: install
+	@$(BIN)/python -m pytest
+
+lint: install
+	@$(BIN)/ruff check src pipelines tests benchmarks
+	@$(BIN)/ruff format --check src pipelines tests benchmarks
+	@$(BIN)/mypy
+
+ui: install
+	@$(BIN)/darkroom ui
+
+# every version and hash of what pyproject.toml asks for, on any platform
+lock: install
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--all-extras --upgrade -o requirements.lock pyproject.toml

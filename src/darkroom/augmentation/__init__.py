@@ -1,0 +1,1 @@
+"""Named Albumentations policies and the views they make."""

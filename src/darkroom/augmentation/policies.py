@@ -1,0 +1,78 @@
+"""Named augmentation policies: what a training image may turn into without changing its class.
+
+A policy is a list of Albumentations transforms for images of `size` pixels. Images of at most 64 pixels are cropped less,
+since there is less to lose.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+Transforms = list[Any]
+
+
+def none(size: int) -> Transforms:
+    """The image as it is."""
+    return []
+
+
+def light(size: int) -> Transforms:
+    """Mirror images, small shifts and turns."""
+    import albumentations as A
+    import cv2
+
+    return [
+        A.HorizontalFlip(p=0.5),
+        A.Affine(scale=(0.9, 1.1), translate_percent=(-0.06, 0.06), rotate=(-8, 8), border_mode=cv2.BORDER_REFLECT_101, p=1),
+    ]
+
+
+def standard(size: int) -> Transforms:
+    """The usual recipe for photographs (Szegedy et al. 2015): random crops, mirror images, changed light."""
+    import albumentations as A
+
+    return [
+        A.RandomResizedCrop((size, size), scale=(0.7 if size <= 64 else 0.5, 1.0), ratio=(0.8, 1.25), p=1),
+        A.HorizontalFlip(p=0.5),
+        A.ColorJitter(brightness=(0.8, 1.2), contrast=(0.8, 1.2), saturation=(0.8, 1.2), hue=(-0.03, 0.03), p=0.8),
+    ]
+
+
+def strong(size: int) -> Transforms:
+    """The standard recipe with more of everything, blur, noise, and patches cut out (DeVries and Taylor 2017)."""
+    import albumentations as A
+    import cv2
+
+    return [
+        A.RandomResizedCrop((size, size), scale=(0.5 if size <= 64 else 0.25, 1.0), ratio=(0.75, 4 / 3), p=1),
+        A.HorizontalFlip(p=0.5),
+        A.Affine(rotate=(-20, 20), shear=(-10, 10), border_mode=cv2.BORDER_REFLECT_101, p=0.5),
+        A.ColorJitter(brightness=(0.6, 1.4), contrast=(0.6, 1.4), saturation=(0.6, 1.4), hue=(-0.08, 0.08), p=0.8),
+        A.ToGray(p=0.1),
+        A.OneOf([A.GaussianBlur(blur_limit=(3, 5)), A.GaussNoise(std_range=(0.02, 0.1))], p=0.25),
+        A.CoarseDropout(num_holes_range=(1, 3), hole_height_range=(0.1, 0.25), hole_width_range=(0.1, 0.25), p=0.5),
+    ]
+
+
+def characters(size: int) -> Transforms:
+    """For writing: turned, slanted and bent (Simard et al. 2003), never mirrored."""
+    import albumentations as A
+    import cv2
+
+    return [
+        A.Affine(
+            scale={"x": (0.85, 1.1), "y": (0.85, 1.1)}, translate_percent=(-0.06, 0.06), rotate=(-12, 12), shear=(-10, 10),
+            border_mode=cv2.BORDER_REPLICATE, p=1,
+        ),
+        A.ElasticTransform(alpha=size * 0.8, sigma=size * 0.14, border_mode=cv2.BORDER_REPLICATE, p=0.5),
+        A.RandomBrightnessContrast(brightness_limit=0.1, contrast_limit=0.15, p=0.5),
+    ]  # fmt: skip
+
+
+POLICIES: dict[str, Callable[[int], Transforms]] = {
+    "none": none, "light": light, "standard": standard, "strong": strong, "characters": characters,
+}  # fmt: skip

@@ -1,0 +1,120 @@
+"""The command `darkroom`: arguments only. Stages and everyday commands are imported when they are called."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import os
+import sys
+from pathlib import Path
+
+STAGES = {
+    "fetch": "write a named data set to data/raw",
+    "ingest": "a folder of images → manifest, splits, arrays",
+    "augment": "Albumentations views of every training image",
+    "baseline": "train a compact CNN from scratch",
+    "weights": "provide a backbone's weights",
+    "embed": "run a frozen backbone once over every view",
+    "transfer": "train a new head on the embeddings",
+    "finetune": "train the last blocks on, at a lower rate",
+    "evaluate": "score every model on the test split",
+    "register": "the best model → a version in MLflow",
+}
+EVERYDAY = {
+    "recipe": "write a recipe's values into params.yaml",
+    "check": "validate params.yaml and the source folder",
+    "leaderboard": "show the last evaluation and where to look next",
+    "tidy": "remove what backbones no longer listed left behind",
+    "sync": "deliver recorded runs to MLflow",
+    "ui": "open the MLflow UI",
+}
+
+
+def overview() -> str:
+    """Return what `darkroom --help` prints."""
+
+    def rows(commands: dict[str, str]) -> str:
+        return "\n".join(f"  {name:<12} {text}" for name, text in commands.items())
+
+    return f"""usage: darkroom <command> [options]
+
+Develops an image classifier from a folder of photographs. `dvc repro` runs the stages that need to run, in order.
+
+everyday:
+{rows(EVERYDAY)}
+
+stages, one at a time by hand (`darkroom transfer vgg16`), with the paths of dvc.yaml:
+{rows(STAGES)}
+
+`darkroom <command> --help` explains a command.
+  darkroom recipe photos --data ~/photos     your own folder, one subfolder per class
+  dvc repro                                  run what has to run
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; return its exit code: 0 done, 1 some of it failed, 2 a mistake with a remedy."""
+    from darkroom.errors import DarkroomError, ParamsError, nearest
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            print(overview())
+            return 0
+        if arguments[0] == "--version":
+            from darkroom import __version__
+
+            print(f"darkroom {__version__}")
+            return 0
+        command, rest = arguments[0], arguments[1:]
+        if command in STAGES:
+            return _stage(command, rest)
+        if command in EVERYDAY:
+            module = importlib.import_module(f"darkroom.everyday.{command}")
+            return int(module.main(rest) or 0)
+        raise ParamsError(f'there is no command "{command}"{nearest(command, [*STAGES, *EVERYDAY])}', "see `darkroom --help`")
+    except DarkroomError as error:
+        print(f"error: {error}", file=sys.stderr)
+        _restore()
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _stage(stage: str, arguments: list[str]) -> int:
+    """Run one stage; options that are not given are taken from the stage's command in dvc.yaml."""
+    module = importlib.import_module(f"darkroom.stages.{stage}")
+    parser = argparse.ArgumentParser(f"darkroom {stage}", description=module.__doc__)
+    options = []
+    for parameter in inspect.signature(module.run).parameters.values():
+        if parameter.name == "name":
+            parser.add_argument("name", help="the data set" if stage == "fetch" else "the backbone")
+        else:
+            options.append(parameter.name)
+            parser.add_argument(f"--{parameter.name}", type=Path, metavar="PATH", help="default: that of dvc.yaml")
+    given = vars(parser.parse_args(arguments))
+    if any(given[option] is None for option in options):
+        from darkroom.graph import command_options
+
+        standard = command_options(stage, given.get("name"))
+        given.update({key: Path(standard[key]) for key in options if given[key] is None and key in standard})
+    for option in options:
+        if given[option] is None:
+            parser.error(f"--{option} is needed: dvc.yaml does not give it")
+    module.run(**given)
+    return 0
+
+
+def _restore() -> None:
+    """Inside `dvc repro`, which removes a stage's outputs before it runs: bring back what a refused run would have lost."""
+    stage = os.environ.get("DVC_STAGE")
+    if stage:
+        from darkroom.graph import restore
+
+        for path in restore(stage.rpartition(":")[2]):
+            print(f"  kept: {path}, as it was before", file=sys.stderr)

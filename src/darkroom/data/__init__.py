@@ -1,0 +1,1 @@
+"""From files to arrays: sources, decoding, the manifest, duplicates, splits."""

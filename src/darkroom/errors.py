@@ -1,0 +1,43 @@
+"""Every mistake that a user can make, each with its remedy.
+
+A `DarkroomError` reaches the terminal as one message without a traceback, and exit code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DarkroomError(Exception):
+    """What went wrong, in one sentence, and what to do about it."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}\n  remedy: {self.remedy}"
+
+
+class ParamsError(DarkroomError):
+    """A value in params.yaml, a recipe or `--set` that Darkroom cannot use."""
+
+
+class SourceError(DarkroomError):
+    """A folder of images that cannot become a data set."""
+
+
+class WeightsError(DarkroomError):
+    """Weights that are not there, or do not fit the network."""
+
+
+class WorkspaceError(DarkroomError):
+    """Something that an earlier stage should have written is missing, or the command runs in the wrong folder."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean "x"?)` for the closest known word, or nothing where none is close."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f' (did you mean "{close[0]}"?)' if close else ""

@@ -1,0 +1,1 @@
+"""The everyday commands of `darkroom`, one module each with a `main(arguments)`."""

@@ -1,0 +1,27 @@
+"""Validate params.yaml and the source folder, before anything runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from darkroom import params
+from darkroom.params import Params
+
+
+def main(arguments: list[str]) -> int:
+    argparse.ArgumentParser("darkroom check", description=__doc__).parse_args(arguments)
+    settings = params.read()
+    source(settings)
+    print(f"params.yaml is in order; the source is {settings.ingest.source}")
+    return 0
+
+
+def source(settings: Params) -> None:
+    """Raise SourceError unless the source is a folder of classes, or one that `fetch` writes."""
+    from darkroom.data import sources
+
+    place = Path(settings.ingest.source)
+    if place.parent == Path("data/raw") and place.name in settings.fetch.datasets:
+        return
+    sources.scan(place.expanduser())

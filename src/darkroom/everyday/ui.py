@@ -1,0 +1,26 @@
+"""Open the MLflow UI on the runs of all stages."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser("darkroom ui", description=__doc__)
+    parser.add_argument("--port", type=int, default=5000)
+    given = parser.parse_args(arguments)
+    from darkroom.tracking import deliver, store
+
+    if deliver.journals():
+        deliver.sync()
+    uri = store.uri()
+    if uri.startswith(("http://", "https://")):
+        print(f"MLflow    {uri}")
+        return 0
+    print(f"MLflow    http://127.0.0.1:{given.port}  (Ctrl+C ends it)", flush=True)
+    print("Prefect   prefect server start, then open http://127.0.0.1:4200", flush=True)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(given.port)]
+    os.execv(sys.executable, command)

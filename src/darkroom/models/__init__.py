@@ -1,0 +1,1 @@
+"""Architectures, weights, initialisation and checkpoints; torch and torchvision alone."""

@@ -1,0 +1,84 @@
+"""A trained classifier as a folder: weights, class names, preprocessing, architecture, params. No pickles.
+
+`model.safetensors` holds the weights, `model.json` the rest, `history.csv` the metrics of every epoch.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from darkroom.errors import WeightsError, WorkspaceError
+from darkroom.models.network import Network, Preprocessing, build_features
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint folder says of its model, apart from the weights."""
+
+    name: str
+    architecture: dict[str, Any]
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    params: dict[str, Any]
+    best: dict[str, float]
+
+
+def save(folder: Path, checkpoint: Checkpoint, network: Network, history: list[dict[str, float]]) -> None:
+    """Write a checkpoint into an existing folder. The same model gives the same bytes."""
+    save_tensors(folder / "model.safetensors", network.state_dict())
+    content = {
+        "schema": SCHEMA,
+        "name": checkpoint.name,
+        "architecture": checkpoint.architecture,
+        "preprocessing": checkpoint.preprocessing.as_dict(),
+        "classes": list(checkpoint.classes),
+        "params": checkpoint.params,
+        "best": checkpoint.best,
+        "parameters": network.parameter_count(),
+    }
+    (folder / "model.json").write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    with (folder / "history.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def load(folder: Path) -> tuple[Network, Checkpoint]:
+    """Read a checkpoint folder; the network is in evaluation mode.
+
+    Raises WorkspaceError where the folder is not a checkpoint, WeightsError where the weights do not fit.
+    """
+    try:
+        content = json.loads((folder / "model.json").read_text())
+    except FileNotFoundError as error:
+        raise WorkspaceError(f"{folder} is not a checkpoint: it has no model.json", "run `dvc repro` to train the models") from error
+    if content.get("schema") != SCHEMA:
+        raise WorkspaceError(f"{folder} has schema {content.get('schema')}, this Darkroom reads {SCHEMA}", "train it again: `dvc repro -f`")
+    checkpoint = Checkpoint(
+        name=content["name"],
+        architecture=content["architecture"],
+        preprocessing=Preprocessing.from_dict(content["preprocessing"]),
+        classes=tuple(content["classes"]),
+        params=content["params"],
+        best=content["best"],
+    )
+    network = Network(build_features(checkpoint.architecture), checkpoint.preprocessing, len(checkpoint.classes))
+    try:
+        network.load_state_dict(load_file(folder / "model.safetensors"))
+    except RuntimeError as error:
+        raise WeightsError(f"the weights in {folder} do not fit their architecture: {error}", "train it again: `dvc repro -f`") from error
+    return network.eval(), checkpoint
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Write tensors as safetensors without metadata, whose order is not deterministic."""
+    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)

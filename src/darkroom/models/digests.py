@@ -1,0 +1,19 @@
+"""What identifies a checkpoint, computed without torch."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from darkroom.errors import WorkspaceError
+
+
+def checkpoint(folder: Path) -> str:
+    """Return the sha256 of what decides a model's answers: its description and its weights."""
+    sha = hashlib.sha256()
+    for name in ("model.json", "model.safetensors"):
+        try:
+            sha.update((folder / name).read_bytes())
+        except FileNotFoundError as error:
+            raise WorkspaceError(f"{folder} is not a checkpoint: it has no {name}", "run `dvc repro` to train the models") from error
+    return sha.hexdigest()

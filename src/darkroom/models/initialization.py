@@ -1,0 +1,29 @@
+"""How the weights of a new network are drawn."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+
+
+@torch.no_grad()
+def kaiming(network: nn.Module, seed: int) -> None:
+    """Draw every weight anew, as torchvision does: He et al. (2015) for convolutions, N(0, 0.01²) for linear layers.
+
+    Normalisations become the identity. The global random state is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, 0, 0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, _NORMS):
+                module.reset_parameters()

@@ -1,0 +1,96 @@
+"""A classifier that takes pixels: preprocessing, an architecture from the registry, a linear head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from darkroom.errors import WeightsError
+from darkroom.models import backbones, compact
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a photograph becomes what the network was trained on; it travels with the weights.
+
+    A file is decoded to RGB, brought to (image_size, image_size) uint8 by `resize` with transparent pixels on
+    `background`, divided by 255 and normalised with `mean` and `std` per channel.
+    """
+
+    image_size: int
+    resize: str
+    background: tuple[int, int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Preprocessing:
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
+
+
+class Normalize(nn.Module):
+    """(N, H, W, 3) uint8 to (N, 3, H, W) float32, normalised, in channels-last memory."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+
+
+BUILDERS: dict[str, Callable[[dict[str, Any], int], nn.Module]] = {
+    "compact": lambda spec, seed: compact.Compact(compact.Spec(**spec), seed),
+    "torchvision": lambda spec, seed: backbones.Backbone(backbones.Spec(**spec), seed),
+}
+
+
+def build_features(architecture: dict[str, Any], seed: int = 0) -> nn.Module:
+    """Build what a checkpoint's `architecture` describes: a module from images to embeddings, with its width in `dim`."""
+    spec = dict(architecture)
+    family = spec.pop("family", None)
+    if family not in BUILDERS:
+        raise WeightsError(f'the architecture family "{family}" is not known', "use the Darkroom that wrote this checkpoint")
+    return BUILDERS[family](spec, seed)
+
+
+class Network(nn.Module):
+    """Preprocessing, features and a linear head.
+
+    forward: (N, H, W, 3) uint8 to logits (N, classes) float32.
+    """
+
+    def __init__(self, features: nn.Module, preprocessing: Preprocessing, classes: int, seed: int = 0) -> None:
+        super().__init__()
+        self.normalize = Normalize(preprocessing.mean, preprocessing.std)
+        self.features = features.to(memory_format=torch.channels_last)
+        self.head = new_head(int(features.dim), classes, seed)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(self.normalize(images)))
+
+    def parameter_count(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+
+def new_head(dim: int, classes: int, seed: int) -> nn.Linear:
+    """Return a linear layer with small weights drawn from the seed and no bias yet."""
+    head = nn.Linear(dim, classes)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head.weight.normal_(0, 0.01)
+        head.bias.zero_()
+    return head

@@ -1,0 +1,124 @@
+"""Where the weights of a backbone come from: torchvision's ImageNet weights, a folder of files, or nowhere yet."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from darkroom.errors import WeightsError
+from darkroom.models.backbones import Backbone
+from darkroom.models.network import IMAGENET
+
+CENTRED = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))  # for networks that Darkroom trains itself
+SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def normalization(name: str, source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and standard deviation per channel that the weights were trained with."""
+    if source in ("pretrain", "random"):
+        return CENTRED
+    if name in ("googlenet", "inception_v3"):  # these undo the usual normalisation themselves; built without that
+        return (0.5,) * 3, (0.5,) * 3
+    return IMAGENET
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find(folder: Path, name: str) -> Path:
+    """Return the file of weights for a backbone in a folder: `<name>.safetensors`, `<name>.pth`, or with torchvision's hash.
+
+    Raises WeightsError that lists what the folder holds.
+    """
+    if not folder.is_dir():
+        raise WeightsError(
+            f"`weights.source` is {folder}, and there is no such folder",
+            "set it to a folder of <backbone>.safetensors or .pth files, or to imagenet, pretrain or random",
+        )
+    files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    for suffix in SUFFIXES:
+        for path in files:
+            stem, _, tail = path.stem.rpartition("-")
+            if path.suffix == suffix and (path.stem == name or (stem == name and len(tail) == 8)):
+                return path
+    held = ", ".join(path.name for path in files) or "no .safetensors or .pth file"
+    raise WeightsError(
+        f"{folder} has no weights for {name}: it holds {held}",
+        f"place {name}.safetensors or {name}.pth there, or take {name} out of `backbones` in params.yaml",
+    )
+
+
+def read(path: Path) -> dict[str, torch.Tensor]:
+    """Read a state_dict from a .safetensors or .pth file, as float32; nothing in it is executed."""
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+            state = state.get("state_dict", state) if isinstance(state, dict) else state
+            state = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    except Exception as error:
+        raise WeightsError(f"{path} cannot be read as weights: {error}", "fetch the file again, or remove it") from error
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def download(name: str) -> tuple[Path, dict[str, Any]]:
+    """Return torchvision's default ImageNet weights of a network, from its cache or its server, checked by hash.
+
+    Raises WeightsError that names the file and where to place it, where the server cannot be reached.
+    """
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(name).DEFAULT
+    file = weights.url.rsplit("/", 1)[-1]
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    try:
+        weights.get_state_dict(progress=True, check_hash=True)
+    except Exception as error:
+        (cache / f"{file}.partial").unlink(missing_ok=True)
+        raise WeightsError(
+            f"the ImageNet weights of {name} cannot be fetched from {weights.url}: {error}",
+            f"place {file} in {cache}, or in a folder of your own and set `weights.source` to it, "
+            "or set `weights.source` to pretrain",
+        ) from error
+    return cache / file, {"torchvision": str(weights), "url": weights.url}
+
+
+def fill(backbone: Backbone, state: dict[str, torch.Tensor], origin: str) -> list[str]:
+    """Load weights into a backbone in place; return the names left aside, which are the classifier's.
+
+    Raises WeightsError that lists both sides where anything but the classifier differs.
+    """
+    wanted = backbone.weights()
+    left = sorted(key for key in state if key not in wanted and backbone.is_head(key))
+    given = {key: value for key, value in state.items() if key not in left}
+    for key in wanted:
+        if key.endswith("num_batches_tracked") and key not in given:
+            given[key] = wanted[key]
+    missing = [f"  {key} {tuple(wanted[key].shape)}" for key in wanted if key not in given]
+    extra = [f"  {key} {tuple(given[key].shape)}" for key in given if key not in wanted]
+    shapes = [
+        f"  {key}: {tuple(given[key].shape)} in the file, {tuple(wanted[key].shape)} in the network"
+        for key in wanted
+        if key in given and given[key].shape != wanted[key].shape
+    ]
+    if missing or extra or shapes:
+        sides = (("only in the network", missing), ("only in the file", extra), ("of another shape", shapes))
+        listing = "\n".join(f"{title} ({len(rows)}):\n" + "\n".join(_some(rows)) for title, rows in sides if rows)
+        raise WeightsError(
+            f"{origin} does not fit {backbone.spec.name}; only the classifier may differ\n{listing}",
+            f"use a state_dict of torchvision's {backbone.spec.name}",
+        )
+    backbone.net.load_state_dict(given)
+    return left
+
+
+def _some(rows: list[str], most: int = 12) -> list[str]:
+    return rows if len(rows) <= most else [*rows[:most], f"  … and {len(rows) - most} more"]

@@ -1,0 +1,195 @@
+"""params.yaml as frozen models: every key typed, bounded, and without a default, so that the file alone decides.
+
+A mistake becomes a `ParamsError` that names the key, what is wrong with it and, for an unknown key, its nearest neighbour.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from darkroom.errors import ParamsError, nearest
+
+DATASETS = ("digits", "glyphs")
+SOURCES = ("imagenet", "pretrain", "random")
+POLICIES = ("none", "light", "standard", "strong", "characters")
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Channel = Annotated[int, Field(ge=0, le=255, strict=True)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Compute(Section):
+    """What the arithmetic runs on; part of what makes a run repeatable."""
+
+    seed: Seed
+    threads: Count
+    accelerator: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+class Fetch(Section):
+    datasets: list[Literal["digits", "glyphs"]]
+
+
+class Ingest(Section):
+    source: Annotated[str, Field(min_length=1)]
+    image_size: Annotated[int, Field(ge=8, le=1024, strict=True)]
+    resize: Literal["crop", "pad", "stretch"]
+    background: tuple[Channel, Channel, Channel]
+    val_share: Share
+    test_share: Share
+    max_quarantined: Annotated[float, Field(ge=0, le=1)]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Ingest:
+        if self.val_share + self.test_share >= 0.9:
+            raise ValueError("val_share and test_share together leave less than a tenth for training")
+        return self
+
+
+class Augment(Section):
+    policy: Literal["none", "light", "standard", "strong", "characters"]
+    views: Annotated[int, Field(ge=1, le=256, strict=True)]
+    seed: Seed
+
+
+class Weights(Section):
+    source: Annotated[str, Field(min_length=1)]
+    pretrain_on: Annotated[str, Field(min_length=1)]
+    pretrain_images: Annotated[int, Field(ge=100, strict=True)]
+    pretrain_epochs: Count
+    pretrain_until: Annotated[float, Field(gt=0, le=1)]
+    pretrain_lr: Positive
+    pretrain_batch_size: Annotated[int, Field(ge=2, strict=True)]
+
+
+class Training(Section):
+    """What the training loop takes, whatever it trains."""
+
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2, strict=True)]
+    optimizer: Literal["adamw", "sgd"]
+    lr: Positive
+    weight_decay: NotNegative
+    warmup_epochs: NotNegative
+    label_smoothing: Share
+    class_weights: Literal["none", "balanced"]
+    patience: Count
+
+
+class Baseline(Training):
+    width: Annotated[int, Field(ge=4, le=512, strict=True)]
+
+
+class Transfer(Training):
+    head: Literal["pooled", "classifier"]
+
+
+class Finetune(Training):
+    unfreeze: float  # a whole number of blocks, or a share of them below 1
+    lr_decay: Annotated[float, Field(gt=0, le=1)]
+
+    @model_validator(mode="after")
+    def _share_or_count(self) -> Finetune:
+        if self.unfreeze <= 0 or (self.unfreeze > 1 and self.unfreeze != int(self.unfreeze)):
+            raise ValueError(f"unfreeze is a whole number of blocks or a share of them below 1, not {self.unfreeze}")
+        return self
+
+
+class Evaluate(Section):
+    top_k: Count
+    batch_size: Count
+
+
+class Register(Section):
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    backbones: list[str]
+    compute: Compute
+    fetch: Fetch
+    ingest: Ingest
+    augment: Augment
+    weights: Weights
+    baseline: Baseline
+    transfer: Transfer
+    finetune: Finetune
+    evaluate: Evaluate
+    register_: Register = Field(alias="register")
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Params:
+        if len(set(self.backbones)) != len(self.backbones):
+            raise ValueError("backbones names a network twice")
+        if self.weights.source == "pretrain" and _same_place(self.weights.pretrain_on, self.ingest.source):
+            raise ValueError("weights.pretrain_on is the data set itself: its test images would leak into the weights")
+        return self
+
+
+def _same_place(one: str, other: str) -> bool:
+    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+
+
+def parse(content: Any, origin: str = "params.yaml") -> Params:
+    """Return the params, or raise one ParamsError that lists every mistake."""
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        problems = [_explain(item, content) for item in error.errors()]
+        raise ParamsError(
+            f"{origin}: " + ("" if len(problems) == 1 else f"{len(problems)} mistakes\n  ") + "\n  ".join(problems),
+            f"correct {origin}; `git diff {origin}` shows what changed, `darkroom recipe --list` what there is to start from",
+        ) from None
+
+
+def _explain(item: Any, content: Any) -> str:
+    """Turn one of pydantic's errors into a sentence."""
+    where = [str(part) for part in item["loc"]]
+    key = ".".join(where) or "the file"
+    if item["type"] == "extra_forbidden":
+        model: Any = Params
+        if len(where) > 1:
+            model = next((f.annotation for n, f in Params.model_fields.items() if where[0] in (n, f.alias)), Params)
+        known = [f.alias or name for name, f in model.model_fields.items()]
+        return f'unknown key "{key}"{nearest(where[-1], known)}'
+    if item["type"] == "missing":
+        return f'"{key}" is missing'
+    if not where and not isinstance(content, dict):
+        return "the file is not a mapping of sections"
+    message = item["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return f"{key}: {message}" + (f" (it is {item['input']!r})" if where and len(where) > 1 else "")
+
+
+def read(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate a params file."""
+    return parse(read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file as plain Python, or raise ParamsError saying where it breaks."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(
+            f"there is no {path} here ({Path.cwd()})", "run the command in the folder that holds params.yaml and dvc.yaml"
+        ) from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}", f"correct {path}, or restore it: `git checkout {path}`") from None

@@ -1,0 +1,60 @@
+"""A checkpoint folder as a classifier of arrays and of files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from darkroom.data.decoding import decode
+from darkroom.models import checkpoint as checkpoints
+from darkroom.models.checkpoint import Checkpoint
+from darkroom.models.network import Network
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a classifier says of one image file: probabilities (classes,) float32, or why it cannot say anything."""
+
+    probabilities: np.ndarray | None
+    error: str = ""
+
+
+class Classifier:
+    """A trained network with the preprocessing and class names that it was trained with."""
+
+    def __init__(self, network: Network, checkpoint: Checkpoint) -> None:
+        self.network, self.checkpoint = network.eval(), checkpoint
+
+    @classmethod
+    def load(cls, folder: Path) -> Classifier:
+        """Read a checkpoint folder; raises WorkspaceError or WeightsError where it is none."""
+        return cls(*checkpoints.load(folder))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.checkpoint.classes
+
+    def logits(self, images: np.ndarray, batch: int = 64) -> np.ndarray:
+        """Return logits (N, classes) float32 for images (N, S, S, 3) uint8 as ingest makes them."""
+        made = []
+        with torch.inference_mode():
+            for start in range(0, len(images), batch):
+                made.append(self.network(torch.from_numpy(np.ascontiguousarray(images[start : start + batch]))).numpy())
+        return np.concatenate(made) if made else np.empty((0, len(self.classes)), np.float32)
+
+    def files(self, contents: list[bytes]) -> list[Answer]:
+        """Answer for the bytes of image files of any format and size; a file that cannot be read gets a reason."""
+        prepared = self.checkpoint.preprocessing
+        seen = [decode(content, prepared.image_size, prepared.resize, prepared.background) for content in contents]
+        readable = [item.pixels for item in seen if item.pixels is not None]
+        rows = iter(softmax(self.logits(np.stack(readable))) if readable else [])
+        return [Answer(None, item.reason) if item.pixels is None else Answer(next(rows)) for item in seen]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities (N, classes) from logits."""
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    return shifted / shifted.sum(1, keepdims=True)

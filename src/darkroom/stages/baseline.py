@@ -1,0 +1,43 @@
+"""Train a compact CNN from scratch: what every transferred network has to beat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from darkroom.stages.session import Stopwatch, session, write_model
+
+
+def run(augmented: Path, val: Path, classes: Path, out: Path, cost: Path) -> None:
+    with session("baseline", ["baseline", "compute"], [augmented, val]) as (settings, record):
+        from darkroom.data import arrays
+        from darkroom.models import compact
+        from darkroom.models.checkpoint import Checkpoint
+        from darkroom.models.network import Network, Preprocessing
+        from darkroom.training.loop import Examples, fit
+
+        watch = Stopwatch()
+        ingest, hyper = settings.ingest, settings.baseline
+        names = arrays.load_classes(classes)
+        train = Examples(arrays.load(augmented / "views.npy"), arrays.load(augmented / "labels.npy"))
+        val_images, val_labels = arrays.load_split(val)
+        mean, std = _statistics(train.inputs[0])
+        preprocessing = Preprocessing(ingest.image_size, ingest.resize, ingest.background, mean, std)
+        spec = compact.Spec(ingest.image_size, hyper.width)
+        network = Network(compact.Compact(spec, settings.compute.seed), preprocessing, len(names), settings.compute.seed)
+        trained = fit(
+            network, train, Examples(val_images[None], val_labels), hyper, settings.compute, len(names),
+            what="training the baseline", on_epoch=record.epoch,
+        )  # fmt: skip
+        checkpoint = Checkpoint("baseline", spec.as_dict(), preprocessing, names, hyper.model_dump(), trained.best)
+        write_model(out, checkpoint, network, trained, record)
+        watch.write(cost)
+        print(f"baseline: val accuracy {trained.best['val_accuracy']:.4f} in epoch {trained.best['epoch']}")
+
+
+def _statistics(images: object) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Return mean and standard deviation per channel of (N, H, W, 3) uint8, on the scale 0 to 1, from 1,000 images at most."""
+    import numpy as np
+
+    sample = np.asarray(images)[:: max(1, len(images) // 1000)].reshape(-1, 3) / 255.0  # type: ignore[arg-type]
+    mean, std = sample.mean(0), sample.std(0).clip(0.01)
+    return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())

@@ -1,0 +1,174 @@
+"""Score every trained model on the test split."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from darkroom import atomic
+from darkroom.errors import WorkspaceError
+from darkroom.params import Params
+from darkroom.progress import Progress
+from darkroom.stages.session import session
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from darkroom.prediction.classifier import Classifier
+
+
+def model_names(settings: Params) -> list[str]:
+    """Return the names of the models that the params ask for."""
+    return ["baseline", *(f"{stage}/{name}" for stage in ("transfer", "finetune") for name in settings.backbones)]
+
+
+def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
+    inputs = [ingested / "test", ingested / "val", *(models / name for name in ("baseline", "transfer", "finetune"))]
+    with session("evaluate", ["evaluate"], inputs) as (settings, record):
+        import torch
+
+        from darkroom.data import arrays
+        from darkroom.evaluation import leaderboard, metrics, report
+        from darkroom.evaluation.reference import PixelRegression
+        from darkroom.prediction.classifier import Classifier, softmax
+
+        params = settings.evaluate
+        torch.set_num_threads(settings.compute.threads)
+        classes = arrays.load_classes(ingested / "classes.json")
+        test_images, test_labels = arrays.load_split(ingested / "test")
+        val_images, val_labels = arrays.load_split(ingested / "val")
+        names = model_names(settings)
+        figures: dict[str, dict[str, Any]] = {}
+        rows: list[dict[str, Any]] = []
+        answers: dict[str, np.ndarray] = {}
+        histories: dict[str, list[dict[str, str]]] = {}
+
+        def add(name: str, test: np.ndarray, val: np.ndarray, parameters: int, ms: float, seconds: float) -> None:
+            held = metrics.score(val, val_labels, classes, params.top_k)
+            figures[name] = {
+                **metrics.score(test, test_labels, classes, params.top_k),
+                "val_accuracy": held["accuracy"], "val_macro_f1": held["macro_f1"], "val_log_loss": held["log_loss"],
+                "parameters": parameters,
+            }  # fmt: skip
+            answers[name] = test
+            rows.append({
+                "model": name, "accuracy": figures[name]["accuracy"], "macro_f1": figures[name]["macro_f1"],
+                "parameters": parameters, "ms_per_image": round(ms, 4), "train_seconds": round(seconds, 2),
+            })  # fmt: skip
+
+        with Progress("evaluate", len(names) + 1, "models") as progress:
+            for name in names:
+                classifier = Classifier.load(models / name)
+                if classifier.classes != classes:
+                    raise WorkspaceError(f"models/{name} was trained on other classes", "run `dvc repro`, which trains it again")
+                test, val = (softmax(classifier.logits(x, params.batch_size)) for x in (test_images, val_images))
+                ms = milliseconds(classifier, test_images, params.batch_size)
+                add(name, test, val, classifier.network.parameter_count(), ms, training_seconds(name, cost))
+                histories[name] = _history(models / name / "history.csv")
+                progress.advance(note=f"{name} {figures[name]['accuracy']:.4f}")
+            started = time.monotonic()
+            train_images, train_labels = arrays.load_split(ingested / "train")
+            reference = PixelRegression(train_images, train_labels, len(classes), settings.compute.seed)
+            seconds = time.monotonic() - started
+            started = time.monotonic()
+            test = reference.probabilities(test_images)
+            ms = (time.monotonic() - started) * 1000 / len(test_images)
+            add(metrics.REFERENCE, test, reference.probabilities(val_images), reference.parameter_count, ms, seconds)
+            progress.advance()
+
+        best = metrics.best_model(figures)
+        rows = leaderboard.ranked(rows)
+        atomic.write_json(reports / "metrics.json", {"schema": metrics.SCHEMA, "models": figures, "best": best})
+        with atomic.new_file(reports / "leaderboard.csv") as working:
+            leaderboard.write(working, rows)
+        _write_predictions(reports / "predictions.parquet", ingested / "manifest.parquet", answers, test_labels, classes)
+        _write_plots(reports / "plots", histories, answers[best], test_labels, classes)
+        shown = settings.model_dump(by_alias=True, exclude={"fetch", "register_"})
+        with atomic.new_file(reports / "report.html") as working:
+            page = report.page(figures, best, rows, histories, classes, _data_summary(ingested), shown)
+            working.write_text(page, encoding="utf-8")
+
+        for name, figure in figures.items():
+            key = name.replace("/", ".")
+            record.metrics({f"{key}.{item}": figure[item] for item in ("accuracy", "macro_f1", "log_loss", "val_accuracy")})
+        record.tag({"darkroom.best": best})
+        record.file(reports / "report.html")
+        record.file(reports / "leaderboard.csv")
+        print(leaderboard.table(rows, best))
+
+
+def training_seconds(name: str, cost: Path) -> float:
+    """Return what a model took to train, with what it builds on: embedding and head count into fine-tuning."""
+    stage, _, backbone = name.partition("/")
+    parts = {"baseline": ["baseline"], "transfer": ["embed", "transfer"], "finetune": ["embed", "transfer", "finetune"]}[stage]
+    files = [cost / part / f"{backbone}.json" if backbone else cost / f"{part}.json" for part in parts]
+    return sum(json.loads(file.read_text())["seconds"] for file in files if file.exists())
+
+
+def milliseconds(classifier: Classifier, images: np.ndarray, batch: int) -> float:
+    """Return the median time per image of a batch, after one batch to warm up."""
+    sample = images[:batch]
+    times = []
+    for _ in range(6):
+        started = time.perf_counter()
+        classifier.logits(sample, batch)
+        times.append((time.perf_counter() - started) * 1000 / len(sample))
+    return statistics.median(times[1:])
+
+
+def _history(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _data_summary(ingested: Path) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(ingested / "manifest.parquet", columns=["status", "split"]).to_pydict()
+    accepted = [split for split, status in zip(table["split"], table["status"], strict=True) if status == "accepted"]
+    counts = {name: accepted.count(name) for name in ("train", "val", "test")}
+    return {"files": len(table["status"]), "quarantined": table["status"].count("quarantined"), **counts}
+
+
+def _write_predictions(
+    path: Path, manifest: Path, answers: dict[str, np.ndarray], labels: np.ndarray, classes: tuple[str, ...]
+) -> None:
+    """Write one row per model and test image, with the image's path and content hash."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    source = pq.read_table(manifest, columns=["path", "sha256", "pixel_hash", "split", "status"]).to_pylist()
+    images = [row for row in source if row["split"] == "test" and row["status"] == "accepted"]
+    columns: dict[str, list[Any]] = {key: [] for key in ("model", "path", "sha256", "pixel_hash", "label", "predicted", "confidence")}
+    probabilities: list[list[float]] = []
+    for name, given in answers.items():
+        for row, label, p in zip(images, labels, given, strict=True):
+            columns["model"].append(name)
+            for key in ("path", "sha256", "pixel_hash"):
+                columns[key].append(row[key])
+            columns["label"].append(classes[label])
+            columns["predicted"].append(classes[int(p.argmax())])
+            columns["confidence"].append(float(p.max()))
+            probabilities.append([float(value) for value in p])
+    with atomic.new_file(path) as working:
+        pq.write_table(pa.table({**columns, "probabilities": probabilities}), working)
+
+
+def _write_plots(
+    folder: Path, histories: dict[str, list[dict[str, str]]], best: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
+) -> None:
+    """Write the tables behind `dvc plots show`: the confusions of the best model and every model's learning curve."""
+    with atomic.new_file(folder / "confusion.csv") as working, working.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["actual", "predicted"])
+        writer.writerows([classes[label], classes[int(p.argmax())]] for label, p in zip(labels, best, strict=True))
+    with atomic.new_folder(folder / "curves") as working:
+        for name, history in histories.items():
+            with (working / f"{name.replace('/', '-')}.csv").open("w", newline="") as file:
+                rows = csv.DictWriter(file, fieldnames=list(history[0]))
+                rows.writeheader()
+                rows.writerows(history)

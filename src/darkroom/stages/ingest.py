@@ -1,0 +1,72 @@
+"""Turn a folder of image files into a manifest, a quarantine list and one array per split."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections import Counter
+from pathlib import Path
+
+from darkroom import atomic
+from darkroom.stages.session import session
+
+
+def run(out: Path) -> None:
+    with session("ingest", ["ingest"], []) as (settings, record):
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from darkroom.data import ingest
+        from darkroom.data.sources import SPLITS
+
+        params = settings.ingest
+        source = Path(params.source).expanduser()
+        dataset = ingest.ingest(source, params, settings.compute.threads, what=f"ingest {source}")
+        try:
+            ingest.check(dataset, source, params)
+        except Exception:
+            _explain_quarantine(dataset.quarantined())
+            raise
+
+        with atomic.new_folder(out) as folder:
+            columns = {key: [row.as_dict()[key] for row in dataset.rows] for key in ingest.ROW}
+            pq.write_table(pa.table(columns), folder / "manifest.parquet")
+            with (folder / "quarantine.csv").open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(["path", "reason", "detail"])
+                writer.writerows([row.path, row.reason, row.detail] for row in dataset.quarantined())
+            atomic.write_json(folder / "classes.json", list(dataset.classes))
+            for name in SPLITS:
+                (folder / name).mkdir()
+                images, labels = dataset.arrays(name)
+                np.save(folder / name / "images.npy", images)
+                np.save(folder / name / "labels.npy", labels)
+            digest = hashlib.sha256((folder / "manifest.parquet").read_bytes()).hexdigest()
+
+        counts = {name: len(dataset.split(name)) for name in SPLITS}
+        statuses = Counter(row.status for row in dataset.rows)
+        _explain_quarantine(dataset.quarantined())
+        for paths in dataset.leaks[:5]:
+            print(f"  warning: the folder puts the same picture into several splits: {', '.join(paths)}")
+        if len(dataset.leaks) > 5:
+            print(f"  warning: and {len(dataset.leaks) - 5} more such pictures")
+        for name in ("val", "test"):
+            held = {row.label for row in dataset.split(name)}
+            for absent in sorted(set(dataset.classes) - held):
+                print(f"  warning: no {name} image of {absent}; its figures there are undefined")
+        print(
+            f"ingest: {len(dataset.rows):,} files, {statuses['accepted']:,} accepted, "
+            f"{statuses['quarantined']:,} quarantined, {statuses['ignored']:,} ignored; {len(dataset.classes)} classes; "
+            + ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        )
+        record.metrics({**{f"images_{name}": count for name, count in counts.items()}, "quarantined": statuses["quarantined"]})
+        record.data(source.name, str(source), digest, {"files": len(dataset.rows), **counts, "classes": len(dataset.classes)})
+
+
+def _explain_quarantine(rows: list) -> None:  # type: ignore[type-arg]
+    for row in rows[:5]:
+        print(f"  quarantined {os.fsencode(row.path).decode('utf-8', 'replace')!r}: {row.reason} ({row.detail})")
+    if len(rows) > 5:
+        print(f"  … and {len(rows) - 5} more, all in quarantine.csv and manifest.parquet")

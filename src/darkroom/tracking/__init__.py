@@ -1,0 +1,1 @@
+"""What MLflow is told, and the only imports of it."""

@@ -1,0 +1,133 @@
+"""A stage's record of its run, appended to a file while it works; MLflow is not imported here.
+
+Each run is a folder `.darkroom/journal/<key>/` with `record.jsonl` and copies of its plots. The process of
+`tracking/deliver.py` carries the records to MLflow while stages work, so that no stage pays for MLflow's start-up, and a
+record that could not be delivered is still there for `darkroom sync`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from darkroom.tracking import provenance
+
+JOURNAL = Path(".darkroom/journal")
+
+
+class Journal:
+    """The record of one run of a stage. Use as a context manager: how the block ends is how the run ends."""
+
+    def __init__(self, stage: str, params: Mapping[str, Any], inputs: list[str]) -> None:
+        key = f"{time.time_ns()}-{uuid.uuid4().hex[:8]}"
+        self.folder = JOURNAL / key
+        self.folder.mkdir(parents=True)
+        self.started = time.time()
+        self._write(
+            "start",
+            key=key,
+            stage=stage,
+            pipeline=provenance.pipeline(),
+            params=dict(params),
+            inputs=provenance.digests(inputs),
+            tags=provenance.commit() | {"darkroom.stage": stage},
+            pid=os.getpid(),
+        )
+        start_delivery()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self.metrics({"duration_seconds": time.time() - self.started})
+        failed = kind is not None
+        self._write("end", status="FAILED" if failed else "FINISHED", error=str(error) if failed else "")
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Record numbers; a step is an epoch."""
+        self._write("metrics", values={key: float(value) for key, value in values.items()}, step=step)
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """Record the metrics of one epoch."""
+        self.metrics({key: value for key, value in row.items() if key != "epoch"}, int(row["epoch"]))
+
+    def tag(self, values: Mapping[str, str]) -> None:
+        """Record tags."""
+        self._write("tags", values=dict(values))
+
+    def data(self, name: str, source: str, digest: str, profile: Mapping[str, Any]) -> None:
+        """Record the data set, with the digest that identifies it."""
+        self._write("data", name=name, source=source, digest=digest, profile=dict(profile))
+
+    def file(self, path: Path) -> None:
+        """Record a plot or a small file, as it is now."""
+        copy = self.folder / "files" / path.name
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, copy)
+        self._write("file", name=path.name)
+
+    def _write(self, kind: str, **content: Any) -> None:
+        line = json.dumps({"kind": kind, "time": time.time(), **content}) + "\n"
+        with (self.folder / "record.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line)
+
+
+class Silence:
+    """The record that nobody keeps: what stages get when DARKROOM_TRACKING is off."""
+
+    def __enter__(self) -> Silence:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        pass
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        pass
+
+    def tag(self, values: Mapping[str, str]) -> None:
+        pass
+
+    def data(self, name: str, source: str, digest: str, profile: Mapping[str, Any]) -> None:
+        pass
+
+    def file(self, path: Path) -> None:
+        pass
+
+
+Run = Journal | Silence
+
+
+def is_off() -> bool:
+    return os.environ.get("DARKROOM_TRACKING", "").lower() in ("off", "0", "false")
+
+
+def run(stage: str, params: Mapping[str, Any], inputs: list[str]) -> Run:
+    """Begin the record of a stage: its params, flat, and the paths that it reads.
+
+    The name is DVC's where DVC runs the stage (`transfer@vgg16`).
+    """
+    return Silence() if is_off() else Journal(stage, params, inputs)
+
+
+def start_delivery() -> None:
+    """Start the delivering process, unless one works already, as a process of its own that outlives the stage."""
+    from darkroom.tracking.locks import is_taken
+
+    if is_taken(JOURNAL / "deliver.lock"):
+        return
+    with (JOURNAL / "deliver.log").open("ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "darkroom.tracking.deliver"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip

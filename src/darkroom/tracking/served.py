@@ -1,0 +1,37 @@
+"""The registered model as MLflow loads it: bytes of image files in, labels and probabilities out."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.pyfunc import PythonModel
+
+
+class Served(PythonModel):
+    """A checkpoint behind MLflow's pyfunc interface; it is stored as this code and the checkpoint, never pickled."""
+
+    def load_context(self, context: Any) -> None:
+        from darkroom.prediction.classifier import Classifier
+
+        self.classifier = Classifier.load(Path(context.artifacts["checkpoint"]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Return label, confidence, error and `probabilities` (by class) for the column `image`: bytes, or base64 text."""
+        contents = [base64.b64decode(item) if isinstance(item, str) else bytes(item) for item in model_input["image"]]
+        rows: list[dict[str, Any]] = []
+        for answer in self.classifier.files(contents):
+            given = answer.probabilities
+            if given is None:
+                rows.append({"label": None, "confidence": None, "error": answer.error, "probabilities": None})
+            else:
+                shares = dict(zip(self.classifier.classes, map(float, given), strict=True))
+                label = max(shares, key=lambda name: shares[name])
+                rows.append({"label": label, "confidence": shares[label], "error": None, "probabilities": shares})
+        return pd.DataFrame(rows)
+
+
+mlflow.models.set_model(Served())

@@ -1,0 +1,1 @@
+"""The only training loop, its schedules, and the embeddings of frozen networks."""
