@@ -69,7 +69,7 @@ class Weights(Section):
     pretrain_on: Annotated[str, Field(min_length=1)]
     pretrain_images: Annotated[int, Field(ge=100, strict=True)]
     pretrain_epochs: Count
-    pretrain_until: Annotated[float, Field(gt=0, le=1)]
+    pretrain_budget: Positive
     pretrain_lr: Positive
     pretrain_batch_size: Annotated[int, Field(ge=2, strict=True)]
 

@@ -1,7 +1,7 @@
 """One image file to RGB pixels, or a reason why not. The content decides the format, never the file's name.
 
-Every mode that photographs come in becomes 8-bit RGB: EXIF orientation applied, 16-bit values scaled to their range,
-transparency laid on a background, the first frame of an animation.
+Every mode that photographs come in becomes 8-bit RGB: EXIF orientation applied, 16-bit values scaled by the bits that
+they use, transparency laid on a background, the first frame of an animation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "SGI", "AVIF")
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "SGI", "AVIF")  # JPEG includes MPO
+Image.init()  # registers every format, of which Pillow by itself loads a few
 MOST_PIXELS = 178_956_970  # Pillow's own limit, checked before anything is decoded
 
 REASONS = {
@@ -82,7 +83,8 @@ def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
             low, high = float(values.min()), float(values.max())
             values = (values - low) / max(high - low, 1e-12) * 255
         else:
-            values = values / (65535 if values.max() > 255 else 255) * 255
+            bits = max(8, int(values.max()).bit_length())  # 10, 12 and 14 bits are commonly kept in 16
+            values = values / (2**bits - 1) * 255
         grey = Image.fromarray(np.clip(values.round(), 0, 255).astype(np.uint8), "L")
         return grey.convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:

@@ -1,7 +1,7 @@
 """The baseline: a compact convolutional network of Darkroom's own, small enough to train from scratch on a laptop.
 
 Four stages of two 3×3 convolutions, each followed by batch normalisation (Ioffe and Szegedy 2015) and ReLU, the plain
-VGG pattern (Simonyan and Zisserman 2015) at an eighth of its width; global average pooling (Lin et al. 2014) instead of
+VGG pattern (Simonyan and Zisserman 2015) at a fraction of its width; global average pooling (Lin et al. 2014) instead of
 fully connected layers. Inputs above 64 pixels are first brought down by a strided stem.
 """
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from darkroom.models.initialization import kaiming
 
-STAGES = (1, 2, 4, 4)  # width of each stage, in multiples of `width`
+STAGES = (1, 2, 4, 8)  # width of each stage, in multiples of `width`
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Spec:
     """What it takes to build the network again."""
 
     image_size: int
-    width: int = 32
+    width: int = 16
 
     def as_dict(self) -> dict[str, Any]:
         return {"family": "compact", **asdict(self)}

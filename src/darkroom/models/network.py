@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from darkroom.errors import WeightsError
-from darkroom.models import backbones, compact
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -52,10 +51,19 @@ class Normalize(nn.Module):
         return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
 
-BUILDERS: dict[str, Callable[[dict[str, Any], int], nn.Module]] = {
-    "compact": lambda spec, seed: compact.Compact(compact.Spec(**spec), seed),
-    "torchvision": lambda spec, seed: backbones.Backbone(backbones.Spec(**spec), seed),
-}
+def _compact(spec: dict[str, Any], seed: int) -> nn.Module:
+    from darkroom.models import compact
+
+    return compact.Compact(compact.Spec(**spec), seed)
+
+
+def _torchvision(spec: dict[str, Any], seed: int) -> nn.Module:
+    from darkroom.models import backbones
+
+    return backbones.Backbone(backbones.Spec(**spec), seed)
+
+
+BUILDERS: dict[str, Callable[[dict[str, Any], int], nn.Module]] = {"compact": _compact, "torchvision": _torchvision}
 
 
 def build_features(architecture: dict[str, Any], seed: int = 0) -> nn.Module:

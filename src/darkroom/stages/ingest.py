@@ -7,9 +7,15 @@ import hashlib
 import os
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from darkroom import atomic
 from darkroom.stages.session import session
+
+if TYPE_CHECKING:
+    from darkroom.data.ingest import Row
+
+REFUSED = Path(".darkroom/quarantine.csv")  # the list of a source that was refused
 
 
 def run(out: Path) -> None:
@@ -27,16 +33,13 @@ def run(out: Path) -> None:
         try:
             ingest.check(dataset, source, params)
         except Exception:
-            _explain_quarantine(dataset.quarantined())
+            _explain_quarantine(dataset.quarantined(), REFUSED)
             raise
 
         with atomic.new_folder(out) as folder:
             columns = {key: [row.as_dict()[key] for row in dataset.rows] for key in ingest.ROW}
             pq.write_table(pa.table(columns), folder / "manifest.parquet")
-            with (folder / "quarantine.csv").open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(["path", "reason", "detail"])
-                writer.writerows([row.path, row.reason, row.detail] for row in dataset.quarantined())
+            _explain_quarantine(dataset.quarantined(), folder / "quarantine.csv", out / "quarantine.csv")
             atomic.write_json(folder / "classes.json", list(dataset.classes))
             for name in SPLITS:
                 (folder / name).mkdir()
@@ -47,7 +50,6 @@ def run(out: Path) -> None:
 
         counts = {name: len(dataset.split(name)) for name in SPLITS}
         statuses = Counter(row.status for row in dataset.rows)
-        _explain_quarantine(dataset.quarantined())
         for paths in dataset.leaks[:5]:
             print(f"  warning: the folder puts the same picture into several splits: {', '.join(paths)}")
         if len(dataset.leaks) > 5:
@@ -65,8 +67,14 @@ def run(out: Path) -> None:
         record.data(source.name, str(source), digest, {"files": len(dataset.rows), **counts, "classes": len(dataset.classes)})
 
 
-def _explain_quarantine(rows: list) -> None:  # type: ignore[type-arg]
+def _explain_quarantine(rows: list[Row], path: Path, shown: Path | None = None) -> None:
+    """Write the list of quarantined files, and show the first few."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "reason", "detail"])
+        writer.writerows([row.path, row.reason, row.detail] for row in rows)
     for row in rows[:5]:
         print(f"  quarantined {os.fsencode(row.path).decode('utf-8', 'replace')!r}: {row.reason} ({row.detail})")
     if len(rows) > 5:
-        print(f"  … and {len(rows) - 5} more, all in quarantine.csv and manifest.parquet")
+        print(f"  … and {len(rows) - 5} more, all in {shown or path}")

@@ -58,6 +58,7 @@ def pretrain(backbone: Backbone, settings: Params, record: Run) -> dict[str, Any
     from torch import nn
 
     from darkroom.models import weights
+    from darkroom.models.macs import multiply_adds
     from darkroom.models.network import Network, Preprocessing
     from darkroom.params import Training
     from darkroom.training.loop import Examples, fit
@@ -74,14 +75,16 @@ def pretrain(backbone: Backbone, settings: Params, record: Run) -> dict[str, Any
         ingest.image_size, ingest.resize, ingest.background, *weights.normalization(backbone.spec.name, "pretrain")
     )
     network = Network(backbone, preprocessing, len(classes), settings.compute.seed)
+    affordable = params.pretrain_budget * 1e12 / (multiply_adds(backbone, ingest.image_size) * len(train))
+    epochs = max(1, min(params.pretrain_epochs, int(affordable)))
     hyper = Training(
-        epochs=params.pretrain_epochs, batch_size=params.pretrain_batch_size, optimizer="adamw", lr=params.pretrain_lr,
-        weight_decay=0.01, warmup_epochs=0.5, label_smoothing=0.1, class_weights="none", patience=params.pretrain_epochs,
+        epochs=epochs, batch_size=params.pretrain_batch_size, optimizer="adamw", lr=params.pretrain_lr,
+        weight_decay=0.01, warmup_epochs=0.5, label_smoothing=0.1, class_weights="none", patience=epochs,
     )  # fmt: skip
     what = f"pretraining {backbone.spec.name} on {len(train):,} images of {params.pretrain_on}"
     trained = fit(
         network, train, val, hyper, settings.compute, len(classes),
-        what=what, stop_at=params.pretrain_until, on_epoch=record.epoch,
+        what=what, on_epoch=record.epoch,
     )  # fmt: skip
     return {
         "source": "pretrain", "pretrain_on": params.pretrain_on, "images": len(train), "classes": len(classes),

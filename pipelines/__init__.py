@@ -1,0 +1,1 @@
+"""Prefect flows over the DVC graph: when and how stages run; DVC decides whether."""

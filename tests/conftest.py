@@ -1,0 +1,42 @@
+"""Small images, small folders, and the real data beside the project where it is there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+ROOT = Path(__file__).parents[1]
+SHARED = Path(os.environ.get("DARKROOM_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture
+def shared() -> Path:
+    """Return the folder of real images, or skip."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no real images at {SHARED}; DARKROOM_TEST_DATA names another folder")
+    return SHARED
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder of two classes, 30 random images each."""
+    rng = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(30):
+            pixels = rng.integers(0, 256, (20, 24, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{i}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def values() -> dict:
+    """Return params.yaml as plain values, to change and parse."""
+    from darkroom.params import read_yaml
+
+    return read_yaml(ROOT / "params.yaml")

@@ -1,0 +1,183 @@
+"""A folder to a data set: every file has its row, no picture is in two splits."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from darkroom.data import ingest as room
+from darkroom.data import splits
+from darkroom.errors import SourceError
+from darkroom.params import Ingest
+
+
+def options(**changes) -> Ingest:
+    base = {
+        "source": "photos", "image_size": 16, "resize": "crop", "background": (0, 0, 0), "val_share": 0.1,
+        "test_share": 0.2, "max_quarantined": 0.2, "seed": 0,
+    }  # fmt: skip
+    return Ingest(**(base | changes))
+
+
+def read(folder, **changes):
+    chosen = options(**changes)
+    data = room.ingest(folder, chosen, threads=2)
+    room.check(data, folder, chosen)
+    return data
+
+
+def test_every_file_has_one_row(folder):
+    """Row count equals file count, whatever the files are; rows come in the order of their paths."""
+    (folder / "cat" / "Thumbs.db").write_bytes(b"x")
+    (folder / "readme.txt").write_text("x")
+    (folder / "dog" / "broken.jpg").write_bytes(b"x")
+    (folder / "dog" / "deeper").mkdir()
+    shutil.copy(folder / "dog" / "0.png", folder / "dog" / "deeper" / "again.png")
+    data = read(folder)
+    assert [row.path for row in data.rows] == sorted(row.path for row in data.rows)
+    assert len(data.rows) == sum(len(files) for _, _, files in os.walk(folder))
+    status = {row.path: row.status for row in data.rows}
+    assert status["cat/Thumbs.db"] == status["readme.txt"] == "ignored"
+    assert status["dog/broken.jpg"] == "quarantined"
+    assert status["dog/deeper/again.png"] == "accepted"
+
+
+def test_identical_pictures_share_a_split(folder):
+    """Copies of an image under other names, also in another format, are always in the split of the original."""
+    for i in range(30):
+        image = Image.open(folder / "cat" / f"{i}.png")
+        image.save(folder / "cat" / f"copy {i}.bmp")
+    data = read(folder)
+    split = {row.path: row.split for row in data.rows}
+    assert all(split[f"cat/{i}.png"] == split[f"cat/copy {i}.bmp"] for i in range(30))
+    assert {row.split for row in data.rows} == {"train", "val", "test"}
+
+
+def test_adding_and_removing_moves_no_other_image(folder):
+    """The split of an image depends on itself and the seed: others may come and go."""
+    before = {row.path: row.split for row in read(folder).rows}
+    for i in range(10):
+        (folder / "dog" / f"{i}.png").unlink()
+    rng = np.random.default_rng(9)
+    for i in range(40):
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(folder / "cat" / f"new{i}.png")
+    after = {row.path: row.split for row in read(folder).rows}
+    assert all(before[path] == after[path] for path in before.keys() & after.keys())
+
+
+def test_threads_change_nothing(folder):
+    """The result does not depend on the number of threads."""
+    one, four = (room.ingest(folder, options(), threads) for threads in (1, 4))
+    assert [row.as_dict() for row in one.rows] == [row.as_dict() for row in four.rows]
+    assert all((a == b).all() for name in ("train", "val", "test") for a, b in zip(one.arrays(name), four.arrays(name), strict=True))
+
+
+def test_a_ready_layout_is_respected(folder, tmp_path):
+    """Images stay in the split whose folder they lie in, and a missing one is taken out of training alone."""
+    for name, numbers in (("train", range(20)), ("valid", range(20, 30))):
+        for label in ("cat", "dog"):
+            (tmp_path / "ready" / name / label).mkdir(parents=True)
+            for i in numbers:
+                shutil.copy(folder / label / f"{i}.png", tmp_path / "ready" / name / label)
+    data = read(tmp_path / "ready")
+    found = {(row.path.split("/")[0], row.split) for row in data.rows}
+    assert found == {("train", "train"), ("train", "test"), ("valid", "val")}
+    assert data.classes == ("cat", "dog")
+
+
+def test_a_picture_in_two_ready_splits_is_reported(folder, tmp_path):
+    """Where the folder itself leaks, its splits are kept and the pair is named."""
+    for name in ("train", "val", "test"):
+        shutil.copytree(folder, tmp_path / "ready" / name)
+    data = read(tmp_path / "ready")
+    assert len(data.leaks) == 60
+    assert sorted(data.leaks[0]) == data.leaks[0]
+
+
+def test_one_picture_under_two_labels_is_quarantined(folder):
+    """The same pixels in two classes cannot both be right: neither is used."""
+    shutil.copy(folder / "cat" / "0.png", folder / "dog" / "cat.png")
+    rows = {row.path: row for row in read(folder).rows}
+    assert rows["cat/0.png"].reason == rows["dog/cat.png"].reason == "label_conflict"
+    assert "dog/cat.png" in rows["cat/0.png"].detail
+
+
+def test_a_link_out_of_the_source_is_quarantined(folder, tmp_path):
+    """A link to a file elsewhere is listed and not followed; a link inside the source is an image like another."""
+    shutil.copy(folder / "cat" / "0.png", tmp_path / "secret.png")
+    (folder / "cat" / "out.png").symlink_to(tmp_path / "secret.png")
+    (folder / "cat" / "in.png").symlink_to(folder / "cat" / "1.png")
+    rows = {row.path: row for row in read(folder).rows}
+    assert rows["cat/out.png"].reason == "leaves_source"
+    assert rows["cat/in.png"].status == "accepted"
+
+
+def one_class(folder):
+    shutil.rmtree(folder / "dog")
+
+
+def no_image(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def no_readable_image(folder):
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"x")
+
+
+def no_folder(folder):
+    shutil.rmtree(folder)
+
+
+def flat(folder):
+    for path in folder.rglob("*.png"):
+        path.rename(folder / f"{path.parent.name}{path.name}")
+
+
+def case(folder):
+    (folder / "dog").rename(folder / "Cat")
+
+
+@pytest.mark.parametrize("damage", [one_class, no_image, no_readable_image, no_folder, flat, case])
+def test_a_folder_that_cannot_train_is_refused(folder, damage):
+    """One class, no image, no readable image, no folder, no class folders, classes that differ by case: an error with a remedy."""
+    damage(folder)
+    with pytest.raises(SourceError) as error:
+        read(folder)
+    assert error.value.remedy
+
+
+@pytest.mark.parametrize("name", ["with space.png", "ünïcode–日本.png", "line\nbreak.png", "-dash.png", "quote'\".png"])
+def test_unusual_names_are_names(folder, name):
+    """Spaces, Unicode, newlines and quotes in a name change nothing."""
+    shutil.copy(folder / "cat" / "0.png", folder / "cat" / name)
+    assert f"cat/{name}" in {row.path for row in read(folder).rows if row.status == "accepted"}
+
+
+@given(st.integers(0, 2**31 - 1), st.floats(0.05, 0.3), st.floats(0.05, 0.3))
+@settings(max_examples=30, deadline=None)
+def test_shares_hold(seed, val, test):
+    """Over many groups the splits have their shares, within five standard deviations."""
+    count = 4000
+    names = [splits.assign(f"group {i}", "", frozenset(), val, test, seed) for i in range(count)]
+    for name, share in (("val", val), ("test", test)):
+        assert abs(names.count(name) - count * share) < 5 * (count * share * (1 - share)) ** 0.5
+
+
+def test_real_photos(shared, tmp_path):
+    """The ants and bees set: every file accounted for, the placeholder GIF included, train and val kept."""
+    import tarfile
+
+    with tarfile.open(shared / "hymenoptera.tar") as archive:
+        archive.extractall(tmp_path, filter="data")
+    data = read(tmp_path / "hymenoptera_data", image_size=32)
+    assert len(data.rows) == 398
+    assert data.classes == ("ants", "bees")
+    assert len(data.split("val")) == 153

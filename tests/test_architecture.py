@@ -1,0 +1,174 @@
+"""The house rules: who may import whom, and that dvc.yaml lists what a stage runs on."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from darkroom import params
+from darkroom.params import read_yaml
+from tests.conftest import ROOT
+
+SOURCE = ROOT / "src" / "darkroom"
+LEAVES = {"params", "errors", "progress", "atomic"}
+ALLOWED = {
+    "data": set(),
+    "augmentation": set(),
+    "models": set(),
+    "training": {"models"},
+    "evaluation": {"models"},
+    "prediction": {"models", "data"},
+    "tracking": {"prediction"},
+}
+# cannot change a byte of an output: messages, types of params, the record of a run, the order of calls
+HARMLESS = {"errors.py", "params.py", "progress.py", "atomic.py", "__init__.py", "stages/session.py"}
+
+
+def imports(path: Path) -> set[str]:
+    """Return the modules that a file imports anywhere, but for type checking."""
+    found = set()
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Return darkroom's modules by name."""
+    return {
+        ".".join(("darkroom", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__"): path
+        for path in SOURCE.rglob("*.py")
+    }
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_rooms_import_only_what_they_may(room):
+    """The rooms do not import each other, except as docs/architecture.md says."""
+    for path in (SOURCE / room).glob("*.py"):
+        for name in imports(path):
+            if name.startswith("darkroom."):
+                target = name.split(".")[1]
+                assert target == room or target in ALLOWED[room] | LEAVES, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_only_their_rooms_import_the_big_libraries():
+    """MLflow is imported in tracking, Albumentations in augmentation, Prefect and DVC nowhere in the package."""
+    owners = {"mlflow": "tracking", "albumentations": "augmentation", "prefect": None, "dvc": None}
+    for path in SOURCE.rglob("*.py"):
+        room = path.relative_to(SOURCE).parts[0]
+        for name in imports(path):
+            library = name.split(".")[0]
+            assert library not in owners or owners[library] == room, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_models_and_training_run_on_a_bare_gpu_machine():
+    """Models and training need neither MLflow, Albumentations nor pandas."""
+    for room in ("models", "training"):
+        for path in (SOURCE / room).glob("*.py"):
+            assert not {name.split(".")[0] for name in imports(path)} & {"mlflow", "albumentations", "pandas", "sklearn"}, path
+
+
+def test_pipelines_know_params_and_errors_alone():
+    """Flows import nothing from the package but params and errors, and nothing imports flows."""
+    for path in (ROOT / "pipelines").glob("*.py"):
+        for name in imports(path):
+            assert not name.startswith("darkroom.") or name.split(".")[1] in ("params", "errors"), f"{path} imports {name}"
+    for path in SOURCE.rglob("*.py"):
+        assert not any(name.split(".")[0] == "pipelines" for name in imports(path))
+
+
+def test_no_room_without_a_name():
+    """No module is named utils, helpers, common or misc."""
+    assert not {path.stem for path in SOURCE.rglob("*.py")} & {"utils", "helpers", "common", "misc"}
+
+
+def graph() -> dict:
+    return read_yaml(ROOT / "dvc.yaml")["stages"]
+
+
+def is_harmless(path: Path, stage: str) -> bool:
+    name = path.relative_to(SOURCE).as_posix()
+    if name.startswith("tracking/"):  # the record of a run; for register, the model that it makes
+        return stage != "register" or path.name not in ("registry.py", "served.py")
+    return path.name in HARMLESS or name in HARMLESS
+
+
+def closure(stage: str) -> set[Path]:
+    """Return the files whose code a stage can run, lazily imported ones included."""
+    seen: set[Path] = set()
+    todo = [f"darkroom.stages.{stage}"]
+    while todo:
+        path = modules().get(todo.pop())
+        if path is None or path in seen or is_harmless(path, stage):
+            continue
+        seen.add(path)
+        todo += imports(path)
+    return seen
+
+
+@pytest.mark.parametrize("stage", list(graph()))
+def test_dependencies_list_the_code_that_a_stage_runs(stage):
+    """Every module that a stage can import is among its deps in dvc.yaml, so that changed code runs again."""
+    listed = [ROOT / dep for dep in graph()[stage]["deps"] if dep.startswith("src/")]
+    for path in closure(stage):
+        name = path.relative_to(SOURCE).as_posix()
+        if stage == "register" and name.startswith(("prediction/", "data/")):
+            continue  # goes into the registered version, which is keyed by the checkpoint
+        assert any(path == dep or dep in path.parents for dep in listed), f"{stage} runs {name}"
+    for dep in listed:
+        assert dep.exists(), f"{stage} lists {dep}, which is not there"
+
+
+def test_only_evaluate_sees_the_test_images():
+    """Test images never influence a choice: no stage but evaluate depends on data/ingested/test."""
+    for name, stage in graph().items():
+        reads = [dep for dep in stage["deps"] if Path("data/ingested/test").is_relative_to(dep) or "ingested/test" in dep]
+        assert bool(reads) == (name == "evaluate"), name
+
+
+def test_every_param_is_declared_by_a_stage(values):
+    """Each key of params.yaml is a declared param of some stage, so that changing it has an effect."""
+    declared = {item for stage in graph().values() for item in stage.get("params", [])}
+    text = (ROOT / "dvc.yaml").read_text()
+    for section, content in values.items():
+        for key in content if isinstance(content, dict) else [""]:
+            name = f"{section}.{key}".rstrip(".")
+            assert section in declared or name in declared or f"${{{name}}}" in text, name
+
+
+def test_params_are_two_levels_deep(values):
+    """One section per stage, two levels at most."""
+    for content in values.values():
+        if isinstance(content, dict):
+            assert not any(isinstance(value, dict) for value in content.values())
+
+
+def test_the_stages_are_the_command_line(values):
+    """`darkroom <stage>` exists for every stage of dvc.yaml, and for nothing else."""
+    from darkroom.cli import STAGES
+
+    assert list(graph()) and set(graph()) == set(STAGES)
+
+
+def test_named_things_agree():
+    """What params.py lets a user name is what the rooms provide."""
+    from darkroom.augmentation.policies import POLICIES
+    from darkroom.data.datasets import DATASETS
+
+    assert tuple(POLICIES) == params.POLICIES
+    assert tuple(DATASETS) == params.DATASETS
