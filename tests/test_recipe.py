@@ -42,7 +42,7 @@ def test_options_reach_the_params(workspace, folder):
     """--data, --weights and --set are in the params afterwards."""
     recipe.main(["photos", "--data", str(folder), "--weights", "random", "--set", "backbones=[mobilenet_v2]", "transfer.lr=0.02"])
     settings = params.read()
-    assert settings.ingest.source == str(folder)
+    assert (workspace / settings.ingest.source).resolve() == folder.resolve()
     assert settings.fetch.datasets == []
     assert settings.weights.source == "random"
     assert settings.backbones == ["mobilenet_v2"]

@@ -117,4 +117,4 @@ def test_odd_images_have_the_expected_outcome(shared):
         seen = decode(path.read_bytes(), 64, "crop", (255, 255, 255))
         assert seen.reason == ODD.get(path.name, ""), path.name
         if seen.pixels is not None:
-            assert seen.pixels.std() > 3, path.name
+            assert seen.pixels.std() > 1, path.name  # the darkest, 12bit.cropped.tif, has 2.3

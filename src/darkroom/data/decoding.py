@@ -85,8 +85,11 @@ def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
         else:
             bits = max(8, int(values.max()).bit_length())  # 10, 12 and 14 bits are commonly kept in 16
             values = values / (2**bits - 1) * 255
-        grey = Image.fromarray(np.clip(values.round(), 0, 255).astype(np.uint8), "L")
-        return grey.convert("RGB")
+        grey = np.clip(values.round(), 0, 255).astype(np.uint8)
+        pixels = np.repeat(grey[..., None], 3, axis=2)
+        if isinstance(image.info.get("transparency"), int):
+            pixels[np.asarray(image) == image.info["transparency"]] = background
+        return Image.fromarray(pixels)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layer = image.convert("RGBA")
         canvas = Image.new("RGBA", layer.size, (*background, 255))

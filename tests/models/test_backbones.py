@@ -1,0 +1,105 @@
+"""Backbones: torchvision's own networks, cut where we say they are cut."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from darkroom.errors import ParamsError
+from darkroom.models import backbones
+from darkroom.models.backbones import LAYOUTS, Backbone, Spec
+
+SMALLEST = {
+    "AlexNet": "alexnet", "ConvNeXt": "convnext_tiny", "DenseNet": "densenet121", "EfficientNet": "efficientnet_b0",
+    "GoogLeNet": "googlenet", "Inception3": "inception_v3", "MNASNet": "mnasnet0_5", "MaxVit": "maxvit_t",
+    "MobileNetV2": "mobilenet_v2", "MobileNetV3": "mobilenet_v3_small", "RegNet": "regnet_y_400mf", "ResNet": "resnet18",
+    "ShuffleNetV2": "shufflenet_v2_x0_5", "SqueezeNet": "squeezenet1_1", "SwinTransformer": "swin_t", "VGG": "vgg11",
+    "VisionTransformer": "vit_b_32",
+}  # fmt: skip
+SIZE = {"VisionTransformer": 64, "MaxVit": 224}
+
+
+def spec(family: str, head: str) -> Spec:
+    return Spec(SMALLEST[family], SIZE.get(family, 96), head)
+
+
+def test_every_family_is_tested():
+    """A family that torchvision adds, or that we add to the table, must have its smallest member here."""
+    assert set(SMALLEST) == set(LAYOUTS) | set(backbones._WHOLE_HEADS)
+
+
+@pytest.mark.parametrize("family", SMALLEST)
+def test_the_cut_network_is_torchvisions(family, monkeypatch):
+    """With its own head, the embedding is bit for bit what torchvision's network hands to its last linear layer."""
+    monkeypatch.setattr(backbones, "SMALL", 0)  # torchvision's own strides at any size
+    chosen = spec(family, "classifier")
+    ours = Backbone(chosen)
+    theirs = backbones._network(chosen, 0, "cpu").eval()
+    assert not theirs.load_state_dict(ours.weights(), strict=False).unexpected_keys
+    layout = LAYOUTS.get(family)
+    head = getattr(theirs, layout.head if layout else backbones._WHOLE_HEADS[family])
+    last = [m for m in head.modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]
+    given: list[torch.Tensor] = []
+    last.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    x = torch.randn(2, 3, chosen.image_size, chosen.image_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        theirs(x)
+        embedding = ours(x)
+    expected = given[0].mean((2, 3)) if given[0].ndim == 4 else given[0]
+    assert embedding.std() > 0
+    assert torch.equal(embedding, expected)
+
+
+@pytest.mark.parametrize("family", [name for name in SMALLEST if name in LAYOUTS])
+def test_every_cut_gives_the_same_embedding(family):
+    """Running the lower blocks and then the upper ones equals running all, wherever the cut is."""
+    network = Backbone(spec(family, "pooled"))
+    x = torch.randn(1, 3, network.spec.image_size, network.spec.image_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole = network(x)
+        for cut in {0, 1, network.block_count // 2, network.block_count}:
+            assert torch.equal(network.upper(network.lower(x, cut), cut), whole)
+    assert whole.shape == (1, network.dim)
+
+
+@pytest.mark.parametrize("family", SMALLEST)
+def test_blocks_hold_every_weight_once(family):
+    """Blocks and own head together are the network's weights, none twice; only tokens of transformers lie outside."""
+    network = Backbone(spec(family, "classifier"))
+    blocks = [p for i in range(network.block_count) for p in network.block(i).parameters()]
+    counted = {id(p) for p in blocks} | {id(p) for p in network.own_head().parameters()}
+    assert len({id(p) for p in blocks}) == len(blocks)
+    outside = [name for name, p in network.net.named_parameters() if id(p) not in counted]
+    assert all("class_token" in name or "pos_embedding" in name or "encoder.ln" in name for name in outside), outside
+
+
+def test_vgg_has_no_fully_connected_layers_with_the_pooled_head():
+    """VGG-11's 124 million fully connected weights are neither built nor stored unless asked for."""
+    assert sum(p.numel() for p in Backbone(Spec("vgg11_bn", 32)).parameters()) < 10e6
+    own = Backbone(Spec("vgg11_bn", 32, "classifier"))
+    assert own.dim == 4096
+    assert sum(p.numel() for p in own.own_head().parameters()) > 100e6
+
+
+def test_small_inputs_keep_their_resolution():
+    """Up to 64 pixels the first convolution has stride 1, above its own; the weights are the same."""
+    small, large = Backbone(Spec("mobilenet_v2", 64)), Backbone(Spec("mobilenet_v2", 65))
+    assert small.net.features[0][0].stride == (1, 1)
+    assert large.net.features[0][0].stride == (2, 2)
+    assert {k: v.shape for k, v in small.weights().items()} == {k: v.shape for k, v in large.weights().items()}
+
+
+def test_the_seed_decides_the_weights():
+    """The same seed gives the same weights, another one others; the global random state is left alone."""
+    state = torch.get_rng_state()
+    one, again, other = (Backbone(Spec("resnet18", 32), seed).weights()["conv1.weight"] for seed in (0, 0, 1))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_unknown_backbone_names_its_neighbour():
+    """A misspelt backbone is answered with the nearest name."""
+    with pytest.raises(ParamsError, match="mobilenet_v2"):
+        Backbone(Spec("mobilnet_v2", 32))

@@ -1,0 +1,52 @@
+"""Checkpoints: a folder without pickles that gives back the same network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from darkroom.errors import WeightsError, WorkspaceError
+from darkroom.models import checkpoint, digests
+from darkroom.models.backbones import Spec
+from darkroom.models.compact import Spec as Compact
+from darkroom.models.network import Network, Preprocessing, build_features
+
+PREPROCESSING = Preprocessing(32, "crop", (0, 0, 0), (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+
+
+@pytest.mark.parametrize("spec", [Compact(32, 8), Spec("squeezenet1_1", 32)])
+def test_what_is_saved_is_what_is_loaded(tmp_path, spec):
+    """A saved network gives the same logits bit for bit, and saving it twice the same bytes."""
+    network = Network(build_features(spec.as_dict(), 1), PREPROCESSING, 3, 1).eval()
+    made = checkpoint.Checkpoint("baseline", spec.as_dict(), PREPROCESSING, ("a", "b", "ü"), {"lr": 0.1}, {"epoch": 1})
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        checkpoint.save(tmp_path / name, made, network, [{"epoch": 1, "val_loss": 0.5}])
+    loaded, described = checkpoint.load(tmp_path / "one")
+    images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), network(images))
+    assert described == made
+    assert digests.checkpoint(tmp_path / "one") == digests.checkpoint(tmp_path / "two")
+
+
+def test_a_folder_that_is_no_checkpoint_is_an_error(tmp_path):
+    """A missing description or weights of another network are refused with a remedy."""
+    with pytest.raises(WorkspaceError):
+        checkpoint.load(tmp_path)
+    with pytest.raises(WorkspaceError):
+        digests.checkpoint(tmp_path)
+    network = Network(build_features(Compact(32, 8).as_dict()), PREPROCESSING, 2)
+    made = checkpoint.Checkpoint("baseline", Compact(32, 16).as_dict(), PREPROCESSING, ("a", "b"), {}, {})
+    checkpoint.save(tmp_path, made, network, [{"epoch": 1}])
+    with pytest.raises(WeightsError):
+        checkpoint.load(tmp_path)
+
+
+def test_multiply_adds_are_those_of_the_paper():
+    """MobileNetV2 has 300 million multiply-adds at 224 pixels (Sandler et al. 2018, table 3, the classifier included)."""
+    from darkroom.models.backbones import Backbone
+    from darkroom.models.macs import multiply_adds
+
+    counted = multiply_adds(Backbone(Spec("mobilenet_v2", 224)), 224) + 1280 * 1000
+    assert counted == pytest.approx(300e6, rel=0.01)

@@ -1,0 +1,152 @@
+"""Where weights come from, and what happens when they do not fit."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from darkroom.errors import WeightsError
+from darkroom.models import weights
+from darkroom.models.backbones import Backbone, Spec
+
+
+def network(seed: int = 0) -> Backbone:
+    return Backbone(Spec("squeezenet1_1", 32), seed)
+
+
+def full_state() -> dict[str, torch.Tensor]:
+    return torchvision.models.squeezenet1_1(weights=None).state_dict()
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1.safetensors", "squeezenet1_1.pth", "squeezenet1_1-b8a52dc0.pth"])
+def test_a_file_is_found_and_loaded(tmp_path, name):
+    """A torchvision state_dict in either format fills the backbone; its classifier is left aside."""
+    state = full_state()
+    if name.endswith("pth"):
+        torch.save(state, tmp_path / name)
+    else:
+        save_file({key: value.half() for key, value in state.items()}, tmp_path / name)
+    backbone = network(1)
+    path = weights.find(tmp_path, "squeezenet1_1")
+    left = weights.fill(backbone, weights.read(path), str(path))
+    assert left == ["classifier.1.bias", "classifier.1.weight"]
+    for key, value in backbone.weights().items():
+        assert torch.allclose(value, state[key], atol=1e-3)
+        assert value.dtype == torch.float32
+
+
+def test_a_missing_file_lists_what_is_there(tmp_path):
+    """Where a backbone has no file, the error lists those that the folder has."""
+    (tmp_path / "resnet18.pth").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"resnet18\.pth"):
+        weights.find(tmp_path, "vgg16")
+    with pytest.raises(WeightsError, match="no such folder"):
+        weights.find(tmp_path / "nowhere", "vgg16")
+
+
+def test_a_mismatch_lists_both_sides():
+    """Missing, extra and misshapen weights are all named with their shapes; nothing is loaded."""
+    backbone, state = network(), full_state()
+    before = {key: value.clone() for key, value in backbone.weights().items()}
+    state["features.0.weight"] = torch.zeros(1, 2, 3)
+    state["extra.weight"] = torch.zeros(7)
+    del state["features.3.squeeze.bias"]
+    with pytest.raises(WeightsError) as error:
+        weights.fill(backbone, state, "the file")
+    for said in ("features.0.weight: (1, 2, 3) in the file, (64, 3, 3, 3)", "extra.weight (7,)", "features.3.squeeze.bias (16,)"):
+        assert said in str(error.value)
+    assert all(torch.equal(before[key], value) for key, value in backbone.weights().items())
+
+
+def test_a_damaged_file_is_an_error_with_a_remedy(tmp_path):
+    """A file that is no weights is refused by name."""
+    for name in ("vgg16.pth", "vgg16.safetensors"):
+        (tmp_path / name).write_bytes(b"\x00" * 20)
+        with pytest.raises(WeightsError, match=name):
+            weights.read(tmp_path / name)
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """Serve a file of weights on loopback as torchvision's server would, and give torch an empty cache."""
+    file = tmp_path / "served.pth"
+    torch.save(full_state(), file)
+    content = file.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()[:8]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            sent = content if self.path.startswith("/squeezenet1_1-") else b""
+            self.send_response(200 if sent else 404)
+            self.send_header("Content-Length", str(len(sent)))
+            self.end_headers()
+            self.wfile.write(sent)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+
+    def point(name: str) -> None:
+        chosen = torchvision.models.SqueezeNet1_1_Weights.DEFAULT
+        url = f"http://127.0.0.1:{server.server_port}/{name.replace('HASH', digest)}"
+        object.__setattr__(chosen.value, "url", url)  # torchvision freezes it
+
+    original = torchvision.models.SqueezeNet1_1_Weights.DEFAULT.value.url
+    yield point
+    object.__setattr__(torchvision.models.SqueezeNet1_1_Weights.DEFAULT.value, "url", original)
+    server.shutdown()
+
+
+def test_imagenet_weights_are_downloaded_and_checked(server):
+    """The weights come from torchvision's address, are checked by the hash in their name, and are cached."""
+    server("squeezenet1_1-HASH.pth")
+    path, known = weights.download("squeezenet1_1")
+    assert path.exists()
+    assert known["torchvision"] == "SqueezeNet1_1_Weights.IMAGENET1K_V1"
+    weights.fill(network(), weights.read(path), str(path))
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1-00000000.pth", "gone-HASH.pth"])
+def test_what_cannot_be_downloaded_says_what_to_place_where(server, name):
+    """A wrong hash or an unreachable server names the file and the folder to put it in, and leaves no file behind."""
+    server(name)
+    with pytest.raises(WeightsError) as error:
+        weights.download("squeezenet1_1")
+    assert "place " in error.value.remedy
+    assert "checkpoints" in error.value.remedy
+    assert "weights.source" in error.value.remedy
+
+
+def test_real_weights_know_bees_from_ants(shared, tmp_path):
+    """MobileNetV2 with the real weights, cut and pooled, separates ants from bees by a nearest class mean."""
+    import tarfile
+
+    import numpy as np
+
+    from darkroom.data.decoding import decode
+    from darkroom.models.network import Normalize
+
+    backbone = Backbone(Spec("mobilenet_v2", 128))
+    path = weights.find(shared / "weights", "mobilenet_v2")
+    weights.fill(backbone, weights.read(path), str(path))
+    normalize = Normalize(*weights.normalization("mobilenet_v2", str(path)))
+    with tarfile.open(shared / "hymenoptera.tar") as archive:
+        members = [m for m in archive.getmembers() if m.isfile() and "/train/" in m.name][::6]
+        files = [(archive.extractfile(m).read(), "bees" in m.name) for m in members]
+    pixels = [decode(content, 128, "crop", (0, 0, 0)).pixels for content, _ in files]
+    labels = np.array([label for _, label in files])
+    with torch.inference_mode():
+        embeddings = backbone(normalize(torch.from_numpy(np.stack(pixels)))).numpy()
+    half = np.arange(len(labels)) % 2 == 0
+    means = [embeddings[half & (labels == value)].mean(0) for value in (False, True)]
+    distance = [((embeddings - mean) ** 2).sum(1) for mean in means]
+    assert ((distance[1] < distance[0]) == labels)[~half].mean() > 0.75

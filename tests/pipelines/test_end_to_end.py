@@ -1,0 +1,218 @@
+"""The whole pipeline on 300 digits, with the real DVC, MLflow and Prefect. The tests build on each other, in order."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from darkroom.everyday import recipe
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.pipeline
+STAGES = ["ingest", "augment", "baseline", *(f"{stage}@mobilenet_v3_small" for stage in ("weights", "embed", "transfer", "finetune"))]
+STAGES += ["evaluate", "register"]
+AFTER_TRANSFER = ["transfer@mobilenet_v3_small", "finetune@mobilenet_v3_small", "evaluate", "register"]
+
+
+class Workspace:
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        off = ("MLFLOW_TRACKING_URI", "DARKROOM_TRACKING", "DARKROOM_PIPELINE", "DVC_STAGE", "PREFECT_API_URL")
+        self.environment = {key: value for key, value in os.environ.items() if key not in off}
+        self.environment |= {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PREFECT_HOME": str(place.parent / "prefect"), "DO_NOT_TRACK": "1", "PYTHONPATH": str(place / "src"),
+        }  # fmt: skip
+
+    def run(self, *command: str, code: int | None = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=self.place, env=self.environment, capture_output=True, text=True, timeout=600
+        )
+        text = done.stdout + done.stderr
+        assert code is None or done.returncode == code, text[-4000:]
+        return text
+
+    def repro(self, code: int | None = 0) -> str:
+        return self.run("dvc", "repro", code=code)
+
+    def set(self, *values: str) -> None:
+        recipe.apply(self.place / "params.yaml", None, None, None, list(values))
+
+    def models(self) -> dict[str, bytes]:
+        return {str(path.relative_to(self.place)): path.read_bytes() for path in sorted(self.place.glob("models/**/*.safetensors"))}
+
+    def read(self, path: str) -> bytes:
+        return (self.place / path).read_bytes()
+
+
+def ran(output: str) -> list[str]:
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Workspace:
+    """Return a project whose source is 300 digits and whose networks are random and hardly trained."""
+    from darkroom.data.datasets import write_digits
+
+    place = tmp_path_factory.mktemp("end to end") / "project"
+    for name in ("src", "pipelines", "recipes"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, place)
+    write_digits(place / "own digits", 0, 0, 0)
+    for path in sorted((place / "own digits").rglob("*.png")):
+        if int(path.stem) >= 300:
+            path.unlink()
+    made = Workspace(place)
+    subprocess.run(["git", "init", "-q"], cwd=place, check=True)
+    made.run("dvc", "init", "-q")
+    made.set(
+        "fetch.datasets=[]", "ingest.source=own digits", "backbones=[mobilenet_v3_small]", "weights.source=random",
+        "augment.views=2", "baseline.epochs=2", "transfer.epochs=5", "finetune.epochs=2",
+    )  # fmt: skip
+    return made
+
+
+def test_from_a_folder_to_a_registered_model(workspace):
+    """One `dvc repro` runs every stage; what the design promises is there, and every stage is a run of one pipeline."""
+    output = workspace.repro()
+    assert sorted(ran(output)) == sorted(STAGES)
+    metrics = json.loads(workspace.read("reports/metrics.json"))
+    assert metrics["schema"] == 1
+    assert set(metrics["models"]) == {"baseline", "transfer/mobilenet_v3_small", "finetune/mobilenet_v3_small", "reference"}
+    assert metrics["best"] in metrics["models"]
+    for name in ("accuracy", "macro_f1", "val_accuracy", "log_loss", "per_class", "confusion_matrix"):
+        assert name in metrics["models"]["baseline"]
+    for name in ("leaderboard.csv", "report.html", "predictions.parquet", "plots/confusion.csv", "plots/curves/baseline.csv"):
+        assert (workspace.place / "reports" / name).stat().st_size > 0
+    assert json.loads(workspace.read("reports/promotion.json"))["registered"] == {
+        "name": "darkroom", "version": "1", "alias": "challenger",
+    }  # fmt: skip
+
+    workspace.run("darkroom", "sync")
+    code = (
+        "from darkroom.tracking import store; c = store.client(); runs = c.search_runs([store.experiment(c)])\n"
+        "print(sorted(r.info.run_name for r in runs if 'mlflow.parentRunId' in r.data.tags))\n"
+        "print(len({r.data.tags['mlflow.parentRunId'] for r in runs if 'mlflow.parentRunId' in r.data.tags}))\n"
+        "print({r.info.status for r in runs})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=workspace.place, env=workspace.environment, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-3:] == [str(sorted(STAGES)), "1", "{'FINISHED'}"], done.stderr
+    assert "→ " in workspace.run("darkroom", "leaderboard")
+
+
+def test_the_second_time_nothing_runs(workspace):
+    """With nothing changed, no stage runs."""
+    assert ran(workspace.repro()) == []
+
+
+def test_the_registered_model_answers(workspace):
+    """The registered version, loaded by MLflow, classifies the bytes of an image file as the checkpoint does."""
+    code = (
+        "import mlflow, pandas, json, pathlib; from darkroom.tracking import store\n"
+        "mlflow.set_tracking_uri(store.uri())\n"
+        "model = mlflow.pyfunc.load_model('models:/darkroom@challenger')\n"
+        "files = [pathlib.Path('own digits/3/00003.png').read_bytes(), b'no image']\n"
+        "answer = model.predict(pandas.DataFrame({'image': files}))\n"
+        "print(json.dumps([answer.label[0], sum(answer.probabilities[0].values()), answer.error[1]]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=workspace.place, env=workspace.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    label, total, error = json.loads(done.stdout.splitlines()[-1])
+    assert label in "0123456789"
+    assert total == pytest.approx(1, abs=1e-5)
+    assert error == "not_an_image"
+
+
+def test_a_changed_param_runs_what_follows_and_the_alias_follows_back(workspace):
+    """Change `transfer.lr`: only transfer and what follows runs. Change it back: DVC restores, and the alias returns."""
+    before = json.loads(workspace.read("reports/promotion.json"))
+    models = workspace.models()
+    workspace.set("transfer.lr=0.0001", "finetune.lr=0.0000001")
+    assert ran(workspace.repro()) == AFTER_TRANSFER
+    assert workspace.models() != models
+    workspace.set("transfer.lr=0.003", "finetune.lr=0.001")
+    output = workspace.repro()
+    assert ran(output) == ["register"]
+    assert workspace.models() == models
+    assert json.loads(workspace.read("reports/promotion.json")) == before
+
+
+def test_a_mistake_loses_nothing(workspace):
+    """A wrong value or source stops `dvc repro` with the remedy, and what was there before is as it was."""
+    kept = {path: path.read_bytes() for root in ("data/ingested", "models") for path in (workspace.place / root).rglob("*") if path.is_file()}
+    text = (workspace.place / "params.yaml").read_text()
+    (workspace.place / "one class").mkdir()
+    shutil.copytree(workspace.place / "own digits" / "0", workspace.place / "one class" / "0")
+    for wrong in (text.replace("source: own digits", "source: one class"), text.replace("  epochs: 5", "  epochs: many")):
+        assert wrong != text
+        (workspace.place / "params.yaml").write_text(wrong)
+        output = workspace.repro(code=None)
+        assert "remedy:" in output
+        assert "Traceback" not in output
+        workspace.run("darkroom", "check", code=2)
+        assert {path: path.read_bytes() for path in kept} == kept
+    (workspace.place / "params.yaml").write_text(text)
+    assert ran(workspace.repro()) == []
+
+
+def test_backbones_come_and_go(workspace):
+    """A backbone that is added runs its own stages, evaluate and register; what a dropped one leaves, tidy removes."""
+    workspace.set("backbones=[mobilenet_v3_small, squeezenet1_1]")
+    own = [f"{stage}@squeezenet1_1" for stage in ("weights", "embed", "transfer", "finetune")]
+    assert ran(workspace.repro()) == [*own, "evaluate", "register"]
+    assert "finetune/squeezenet1_1" in json.loads(workspace.read("reports/metrics.json"))["models"]
+    workspace.set("backbones=[mobilenet_v3_small]")
+    assert ran(workspace.repro()) == ["evaluate", "register"]
+    assert "finetune/squeezenet1_1" not in json.loads(workspace.read("reports/metrics.json"))["models"]
+    output = workspace.run("darkroom", "tidy")
+    assert output.count("squeezenet1_1") == 8
+    assert not [path for folder in ("data", "models") for path in (workspace.place / folder).rglob("*squeezenet*")]
+    assert "nothing to remove" in workspace.run("darkroom", "tidy")
+    workspace.repro()
+
+
+def test_a_flow_gives_the_same_bytes(workspace):
+    """A flow skips what is up to date without a process; forced to run everything, it gives the bytes of `dvc repro`."""
+    output = workspace.run("pipelines.repro")
+    assert [line.split() for line in output.splitlines() if line.startswith("Cached")] == [["Cached", stage] for stage in sorted_as(output)]
+    assert not ran(output)
+    metrics, models = workspace.read("reports/metrics.json"), workspace.models()
+    assert models
+    output = workspace.run("pipelines.repro", "--force")
+    assert sorted(set(ran(output))) == sorted(STAGES)
+    assert workspace.read("reports/metrics.json") == metrics
+    assert workspace.models() == models
+
+
+def sorted_as(output: str) -> list[str]:
+    """Return the stages in the order in which a flow reports them, once it has reported all."""
+    stages = [line.split()[1] for line in output.splitlines() if line.startswith(("Cached ", "Completed "))]
+    assert sorted(stages) == sorted(STAGES)
+    return stages
+
+
+def test_a_failing_stage_is_named_by_the_flow(workspace):
+    """Where a stage fails, the flow fails with the stage's last words, and a mistake in the params stops it at once."""
+    (workspace.place / "own digits" / "0").rename(workspace.place / "zero")
+    for label in "2345678":
+        (workspace.place / "own digits" / label).rename(workspace.place / label)
+    (workspace.place / "own digits" / "9").rename(workspace.place / "9")
+    try:
+        output = workspace.run("pipelines.repro", code=1)
+        assert 'one class, "1"' in output
+    finally:
+        (workspace.place / "zero").rename(workspace.place / "own digits" / "0")
+        for label in "23456789":
+            (workspace.place / label).rename(workspace.place / "own digits" / label)
+    text = (workspace.place / "params.yaml").read_text()
+    (workspace.place / "params.yaml").write_text(text.replace("transfer:", "tranfser:"))
+    assert "did you mean" in workspace.run("pipelines.repro", code=2)
+    (workspace.place / "params.yaml").write_text(text)

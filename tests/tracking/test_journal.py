@@ -1,0 +1,128 @@
+"""The record of a run: kept without MLflow, delivered once, never lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from darkroom.tracking import deliver, journal, provenance, store
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("DARKROOM_TRACKING", raising=False)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    monkeypatch.setenv("DARKROOM_PIPELINE", "night run")
+    monkeypatch.setattr(journal, "start_delivery", lambda: None)
+    return tmp_path
+
+
+def record(name="transfer@vgg16", error=None):
+    try:
+        with journal.run(name, {"transfer.lr": 0.1}, ["data/in"]) as run:
+            for epoch in (1, 2, 3):
+                run.epoch({"epoch": epoch, "val_accuracy": epoch / 10})
+            run.tag({"darkroom.model": "transfer/vgg16"})
+            run.data("digits", "data/raw/digits", "a" * 64, {"images": 5})
+            Path("plot.txt").write_text("plot")
+            run.file(Path("plot.txt"))
+            if error:
+                raise error
+    except ValueError:
+        pass
+
+
+def runs():
+    client = store.client()
+    found = client.search_runs([store.experiment(client)])
+    return client, {run.info.run_name.split(" 20")[0]: run for run in found}, found
+
+
+def test_a_record_becomes_a_run(workspace):
+    """Params, metrics of every epoch, tags, data set, files, duration and parent are in MLflow; nothing is left to deliver."""
+    Path("dvc.lock").write_text("stages:\n  ingest:\n    outs:\n    - path: data\n      md5: abc.dir\n")
+    record()
+    assert deliver.deliver(until_empty=True) == 1
+    client, found, _ = runs()
+    run, parent = found["transfer@vgg16"], found["night run"]
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"transfer.lr": "0.1"}
+    assert [metric.value for metric in client.get_metric_history(run.info.run_id, "val_accuracy")] == [0.1, 0.2, 0.3]
+    assert run.data.metrics["duration_seconds"] > 0
+    assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert run.data.tags["input.data/in"] == "abc.dir"
+    assert run.inputs.dataset_inputs[0].dataset.digest == "a" * 36
+    assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["plot.txt"]
+    assert deliver.journals() == []
+
+
+def test_runs_of_one_pipeline_have_one_parent(workspace):
+    """Two stages of a pipeline are children of one run, whose status is failed once a child failed."""
+    record("one")
+    record("two", ValueError("it broke"))
+    deliver.deliver(until_empty=True)
+    _, found, listed = runs()
+    assert len(listed) == 3
+    assert found["two"].info.status == found["night run"].info.status == "FAILED"
+    assert found["two"].data.tags["darkroom.error"] == "it broke"
+
+
+def test_delivery_goes_on_where_it_stopped(workspace):
+    """A delivery that ends in the middle of a record loses and doubles nothing, even where it forgot what it had done."""
+    record()
+    folder = deliver.journals()[0]
+    whole = (folder / "record.jsonl").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    (folder / "record.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:5])
+    assert deliver.deliver(until_empty=True) == 0
+    (folder / "delivered.json").unlink()
+    (folder / "record.jsonl").write_bytes(whole)
+    assert deliver.deliver(until_empty=True) == 1
+    client, found, listed = runs()
+    assert len(listed) == 2
+    history = client.get_metric_history(found["transfer@vgg16"].info.run_id, "val_accuracy")
+    assert [metric.step for metric in history] == [1, 2, 3]
+
+
+def test_a_stage_that_vanished_is_ended(workspace):
+    """The run of a process that was killed ends as killed instead of running for ever."""
+    record()
+    folder = deliver.journals()[0]
+    lines = (folder / "record.jsonl").read_text().splitlines()
+    start = json.loads(lines[0]) | {"pid": 2**22 + 1}
+    (folder / "record.jsonl").write_text(json.dumps(start) + "\n" + lines[1] + "\n")
+    deliver.deliver(until_empty=True)
+    deliver.deliver(until_empty=True)
+    assert runs()[1]["transfer@vgg16"].info.status == "KILLED"
+
+
+def test_tracking_can_be_off(workspace, monkeypatch):
+    """With DARKROOM_TRACKING=off a stage records nothing, and calls the same methods."""
+    monkeypatch.setenv("DARKROOM_TRACKING", "off")
+    record()
+    assert not journal.JOURNAL.exists()
+
+
+def test_the_record_costs_no_mlflow_import(tmp_path):
+    """A stage that records a run has not imported MLflow, pandas or torch for it."""
+    code = (
+        "import sys; from darkroom.tracking import journal; journal.start_delivery = lambda: None\n"
+        "with journal.run('x', {}, []) as run: run.metrics({'a': 1})\n"
+        "assert not {'mlflow', 'pandas', 'torch'} & set(sys.modules)"
+    )
+    environment = os.environ | {"DARKROOM_PIPELINE": "x", "DARKROOM_TRACKING": "on"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=environment)
+
+
+def test_digests_come_from_the_nearest_output(tmp_path):
+    """A path inside an output has the digest of that output; one that no stage wrote has none."""
+    lock = tmp_path / "dvc.lock"
+    lock.write_text("stages:\n  a:\n    outs:\n    - {path: data/x, md5: 1.dir}\n    - {path: data/x2, md5: '2'}\n")
+    assert provenance.digests(["data/x/train", "data/x2", "elsewhere"], lock) == {"data/x/train": "1.dir", "data/x2": "2"}

@@ -1,0 +1,62 @@
+"""Fine-tuning above stored feature maps is fine-tuning."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from darkroom.models.backbones import Backbone, Spec
+from darkroom.models.network import Network, Preprocessing
+from darkroom.params import Compute, Training
+from darkroom.stages.finetune import unfreeze
+from darkroom.training import embedding
+from darkroom.training.loop import Examples, fit
+
+COMPUTE = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")
+HYPER = Training(
+    epochs=3, batch_size=8, optimizer="sgd", lr=0.01, weight_decay=0.0, warmup_epochs=0.0, label_smoothing=0.0,
+    class_weights="none", patience=9,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["vgg11_bn", "mobilenet_v3_small", "resnet18"])
+def test_it_equals_training_through_the_whole_network(name, tmp_path):
+    """With the same views and seeds, training above stored feature maps gives the weights of training end to end."""
+    rng = np.random.default_rng(0)
+    views = rng.integers(0, 256, (2, 24, 32, 32, 3), np.uint8)
+    labels = rng.integers(0, 3, 24)
+    preprocessing = Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)
+    whole = Network(Backbone(Spec(name, 32)), preprocessing, 3)
+    embedding.calibrate(torch.nn.Sequential(whole.normalize, whole.features), views[0], COMPUTE)
+    cut_up = copy.deepcopy(whole)
+
+    _, groups = unfreeze(whole, 0.3, 0.7)
+    examples = Examples(views, labels)
+    one = fit(whole, examples, Examples(views[:1], labels), HYPER, COMPUTE, 3, groups=groups, freeze_statistics=True)
+
+    cut, groups = unfreeze(cut_up, 0.3, 0.7)
+    below = embedding.Below(cut_up.normalize, cut_up.features, cut)
+    maps = embedding.maps(below, views, COMPUTE, tmp_path / "maps.npy", "maps")
+    model = embedding.Above(cut_up.features, cut_up.head, cut)
+    two = fit(
+        model, Examples(maps, labels), Examples(maps[:1], labels), HYPER, COMPUTE, 3, groups=groups, freeze_statistics=True
+    )
+    assert 0 < cut < whole.features.block_count
+    assert [row["train_loss"] for row in one.history] == pytest.approx([row["train_loss"] for row in two.history], rel=1e-3)
+    for key, value in whole.state_dict().items():
+        assert torch.allclose(value, cut_up.state_dict()[key], rtol=1e-3, atol=1e-4), key
+
+
+@pytest.mark.parametrize(("amount", "trained"), [(1, 1), (3, 3), (0.2, 3), (0.999, 13), (99, 13)])
+def test_the_amount_is_a_number_or_a_share(amount, trained):
+    """A whole number unfreezes that many blocks, a share below 1 that part of them rounded up, never more than there are."""
+    network = Network(Backbone(Spec("mobilenet_v3_small", 32)), Preprocessing(32, "crop", (0,) * 3, (0.5,) * 3, (0.5,) * 3), 2)
+    cut, groups = unfreeze(network, amount, 0.5)
+    assert network.features.block_count - cut == trained
+    assert [group.factor for group in groups] == [0.5**i for i in range(len(groups))]
+    frozen = [p for i in range(cut) for p in network.features.block(i).parameters()]
+    assert not any(p.requires_grad for p in frozen)
+    assert all(p.requires_grad for group in groups for p in group.parameters)

@@ -1,0 +1,140 @@
+"""The training loop: it learns, it repeats itself, it keeps the best epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from darkroom.models.compact import Compact, Spec
+from darkroom.models.network import Network, Preprocessing
+from darkroom.params import Compute, Training
+from darkroom.training import embedding
+from darkroom.training.loop import Examples, Group, class_weights, fit, rate
+
+COMPUTE = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")
+PREPROCESSING = Preprocessing(16, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)
+
+
+def hyper(**changes) -> Training:
+    base = {
+        "epochs": 4, "batch_size": 16, "optimizer": "adamw", "lr": 0.01, "weight_decay": 0.0, "warmup_epochs": 1.0,
+        "label_smoothing": 0.0, "class_weights": "none", "patience": 10,
+    }  # fmt: skip
+    return Training(**(base | changes))
+
+
+def examples(count=64, seed=0) -> Examples:
+    """Return images whose class is the brighter half."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, count)
+    images = rng.integers(0, 100, (2, count, 16, 16, 3), np.uint8)
+    for i, label in enumerate(labels):
+        images[:, i, :, label * 8 : label * 8 + 8] += 100
+    return Examples(images, labels)
+
+
+def network(seed=0) -> Network:
+    return Network(Compact(Spec(16, 4), seed), PREPROCESSING, 2, seed)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_it_learns(optimizer):
+    """Either optimizer learns a simple task from few images."""
+    model = network()
+    trained = fit(model, examples(), examples(seed=1), hyper(optimizer=optimizer, lr=0.02), COMPUTE, 2)
+    assert trained.best["val_accuracy"] > 0.9
+
+
+def test_identical_runs_give_identical_weights():
+    """Two runs with the same arguments give the same parameters bit for bit, whatever happened before them."""
+    states = []
+    for _ in range(2):
+        torch.rand(7)
+        np.random.rand(3)  # noqa: NPY002
+        model = network()
+        fit(model, examples(), examples(seed=1), hyper(), COMPUTE, 2)
+        states.append(model.state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_the_best_epoch_is_kept():
+    """The model ends with the weights of the epoch with the best validation accuracy, not of the last."""
+    model, val = network(), examples(seed=1)
+    trained = fit(model, examples(24), val, hyper(lr=0.3, epochs=6), COMPUTE, 2)
+    with torch.no_grad():
+        accuracy = (model(torch.from_numpy(val.inputs[0])).argmax(1).numpy() == val.labels).mean()
+    assert accuracy == trained.best["val_accuracy"] == max(row["val_accuracy"] for row in trained.history)
+
+
+def test_patience_ends_training():
+    """Training ends once no epoch was better for `patience` epochs."""
+    trained = fit(network(), examples(), examples(seed=1), hyper(epochs=50, patience=2, lr=0.02), COMPUTE, 2)
+    assert len(trained.history) == trained.best["epoch"] + 2 < 50
+
+
+def test_frozen_parameters_and_statistics_stay():
+    """Only the groups are trained, and with frozen statistics batch normalisation keeps its own."""
+    model = network()
+    for parameter in model.features.parameters():
+        parameter.requires_grad_(False)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    groups = [Group(list(model.head.parameters()))]
+    fit(model, examples(), examples(seed=1), hyper(), COMPUTE, 2, groups=groups, freeze_statistics=True)
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(before[key], value)}
+    assert changed == {"head.weight", "head.bias"}
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    """Linear to one over the warm-up, then a cosine that ends near zero and never rises."""
+    rates = [rate(step, 100, 10) for step in range(100)]
+    assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert rates[-1] < 0.01
+
+
+def test_balanced_classes_count_alike():
+    """With balanced weights every class has the same total weight; without there are none."""
+    labels = np.array([0] * 90 + [1] * 10)
+    weights = class_weights(labels, 2, "balanced")
+    assert 90 * weights[0] == pytest.approx(10 * weights[1].item())
+    assert class_weights(labels, 2, "none") is None
+
+
+def test_progress_is_readable_in_a_log(capfd):
+    """A log says what is trained, how far it is, and the validation accuracy."""
+    fit(network(), examples(), examples(seed=1), hyper(epochs=2), COMPUTE, 2, what="training it")
+    assert "training it: 2 of 2 epochs" in capfd.readouterr().err
+
+
+def test_calibration_gives_batch_normalisation_the_statistics_of_the_images():
+    """After calibration each normalised channel has mean 0 and variance 1 over the images that were shown."""
+    layer = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    model = nn.Sequential(_Pixels(), layer)
+    images = examples(100).inputs[0]
+    assert embedding.calibrate(model, images, COMPUTE)
+    with torch.no_grad():
+        out = model(torch.from_numpy(images))
+    assert out.mean((0, 2, 3)) == pytest.approx(np.zeros(4), abs=0.05)
+    assert out.var((0, 2, 3)) == pytest.approx(np.ones(4), abs=0.05)
+    assert not embedding.calibrate(nn.Linear(2, 2), images, COMPUTE)
+
+
+class _Pixels(nn.Module):
+    def forward(self, images):
+        return images.permute(0, 3, 1, 2).float() / 255
+
+
+def test_a_standardised_head_folds_into_a_plain_one():
+    """The folded head gives the logits that the standardised one gave, also where a number never varies."""
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(3, 5, (2, 50, 8)).astype(np.float32)
+    embeddings[..., 3] = 1.5
+    head = nn.Linear(8, 3)
+    scaled = embedding.Standardized(head, embeddings)
+    x = torch.from_numpy(embeddings[0])
+    with torch.no_grad():
+        expected = scaled(x)
+        scaled.fold()
+        assert torch.allclose(head(x), expected, atol=1e-5)
