@@ -51,8 +51,8 @@ test: install
 	@$(BIN)/python -m pytest
 
 lint: install
-	@$(BIN)/ruff check src pipelines tests benchmarks
-	@$(BIN)/ruff format --check src pipelines tests benchmarks
+	@$(BIN)/ruff check src pipelines tests
+	@$(BIN)/ruff format --check src pipelines tests
 	@$(BIN)/mypy
 
 ui: install

@@ -74,7 +74,16 @@ def run_stage(stage: str, runs: bool, force: bool, pipeline: str) -> State[Any]:
     logger = get_run_logger()
     if not runs:
         return Completed(name="Cached", message="DVC reports no change")
-    command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--wait-for-lock", *(["--force"] if force else []), stage]
+    command = [
+        sys.executable,
+        "-m",
+        "dvc",
+        "repro",
+        "--single-item",
+        "--wait-for-lock",
+        *(["--force"] if force else []),
+        stage,
+    ]
     environment = os.environ | {"DARKROOM_PIPELINE": pipeline, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", bufsize=1,
@@ -122,7 +131,8 @@ def repro(targets: list[str] | None = None, force: bool = False, concurrency: in
     name = _pipeline_name()
     print(f"{len(stages)} stages, {len(runs)} to look at, {len(stages) - len(runs)} cached")
     futures: dict[str, PrefectFuture[Any]] = {}
-    with ThreadPoolTaskRunner(max_workers=max(1, concurrency)) as runner:
+    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=max(1, concurrency))
+    with runner:
         for stage, above in stages.items():
             futures[stage] = runner.submit(
                 run_stage,
@@ -152,7 +162,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--concurrency", type=int, default=1, help="how many independent stages run side by side")
     given = parser.parse_args(arguments)
     if not Path("dvc.yaml").exists():
-        print(f"error: there is no dvc.yaml here ({Path.cwd()})\n  remedy: run it in the project's folder", file=sys.stderr)
+        print(
+            f"error: there is no dvc.yaml here ({Path.cwd()})\n  remedy: run it in the project's folder",
+            file=sys.stderr,
+        )
         return 2
     try:
         params.read()

@@ -23,7 +23,9 @@ def test_help_lists_every_command():
 
 def test_help_imports_nothing_heavy():
     """`darkroom --help` answers without numpy, pydantic or torch."""
-    code = "import sys; from darkroom.cli import main; main(['--help']); assert not {'numpy', 'pydantic', 'torch'} & set(sys.modules)"
+    code = (
+        "import sys; from darkroom.cli import main; main(['--help']); assert not {'numpy', 'pydantic', 'torch'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 

@@ -39,7 +39,7 @@ def test_a_mistake_names_its_key(values, section, key, value, said):
 def test_a_missing_key_is_named(values):
     """No key has a default: a missing one is an error."""
     del values["baseline"]["lr"]
-    with pytest.raises(ParamsError, match='"baseline.lr" is missing'):
+    with pytest.raises(ParamsError, match=r'"baseline\.lr" is missing'):
         parse(values)
 
 

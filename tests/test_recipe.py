@@ -40,7 +40,18 @@ def test_there_and_back_again_changes_no_byte(workspace, folder):
 
 def test_options_reach_the_params(workspace, folder):
     """--data, --weights and --set are in the params afterwards."""
-    recipe.main(["photos", "--data", str(folder), "--weights", "random", "--set", "backbones=[mobilenet_v2]", "transfer.lr=0.02"])
+    recipe.main(
+        [
+            "photos",
+            "--data",
+            str(folder),
+            "--weights",
+            "random",
+            "--set",
+            "backbones=[mobilenet_v2]",
+            "transfer.lr=0.02",
+        ]
+    )
     settings = params.read()
     assert (workspace / settings.ingest.source).resolve() == folder.resolve()
     assert settings.fetch.datasets == []

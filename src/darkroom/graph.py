@@ -17,7 +17,10 @@ def command_options(stage: str, item: str | None) -> dict[str, str]:
     """Return the options of a stage's command as dvc.yaml gives them, `item` filled in: `{"out": "models/transfer/vgg16", …}`."""
     path = Path("dvc.yaml")
     if not path.exists():
-        raise WorkspaceError(f"there is no dvc.yaml here ({Path.cwd()})", "run the command in the folder that holds it, or give all paths")
+        raise WorkspaceError(
+            f"there is no dvc.yaml here ({Path.cwd()})",
+            "run the command in the folder that holds it, or give all paths",
+        )
     template = read_yaml(path)["stages"].get(stage, {}).get("cmd", "")
     words = shlex.split(re.sub(r"\$\{item[^}]*\}", item or "", template))
     return {word[2:]: words[i + 1] for i, word in enumerate(words) if word.startswith("--")}

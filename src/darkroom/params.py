@@ -189,7 +189,8 @@ def read_yaml(path: Path) -> Any:
         return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(
-            f"there is no {path} here ({Path.cwd()})", "run the command in the folder that holds params.yaml and dvc.yaml"
+            f"there is no {path} here ({Path.cwd()})",
+            "run the command in the folder that holds params.yaml and dvc.yaml",
         ) from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path} is not valid YAML: {error}", f"correct {path}, or restore it: `git checkout {path}`") from None

@@ -48,10 +48,7 @@ def test_orientation_is_applied():
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "1", "I;16"])
 def test_every_mode_becomes_rgb(mode):
     """Grey, palette, print colours, bilevel and 16-bit images decode to something neither black nor white all over."""
-    if mode == "I;16":
-        image = Image.fromarray((np.arange(900, dtype=np.uint16).reshape(30, 30) * 72))
-    else:
-        image = photo().convert(mode)
+    image = Image.fromarray(np.arange(900, dtype=np.uint16).reshape(30, 30) * 72) if mode == "I;16" else photo().convert(mode)
     seen = decode(encoded(image, "TIFF"), 16, "stretch", BLACK)
     assert seen.pixels.std() > 20
 

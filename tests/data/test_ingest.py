@@ -75,7 +75,9 @@ def test_threads_change_nothing(folder):
     """The result does not depend on the number of threads."""
     one, four = (room.ingest(folder, options(), threads) for threads in (1, 4))
     assert [row.as_dict() for row in one.rows] == [row.as_dict() for row in four.rows]
-    assert all((a == b).all() for name in ("train", "val", "test") for a, b in zip(one.arrays(name), four.arrays(name), strict=True))
+    assert all(
+        (a == b).all() for name in ("train", "val", "test") for a, b in zip(one.arrays(name), four.arrays(name), strict=True)
+    )
 
 
 def test_a_ready_layout_is_respected(folder, tmp_path):

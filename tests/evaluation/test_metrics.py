@@ -65,8 +65,22 @@ def test_the_reference_learns_what_pixels_tell():
 
 def rows():
     return [
-        {"model": "baseline", "accuracy": 0.5, "macro_f1": 0.4, "parameters": 1000, "ms_per_image": 0.5, "train_seconds": 3.0},
-        {"model": "finetune/x", "accuracy": 0.9, "macro_f1": 0.8, "parameters": 2000, "ms_per_image": 1.5, "train_seconds": 9.0},
+        {
+            "model": "baseline",
+            "accuracy": 0.5,
+            "macro_f1": 0.4,
+            "parameters": 1000,
+            "ms_per_image": 0.5,
+            "train_seconds": 3.0,
+        },
+        {
+            "model": "finetune/x",
+            "accuracy": 0.9,
+            "macro_f1": 0.8,
+            "parameters": 2000,
+            "ms_per_image": 1.5,
+            "train_seconds": 9.0,
+        },
     ]
 
 
@@ -88,7 +102,12 @@ def page(names=CLASSES):
         for name in ("baseline", "finetune/x", "reference")
     }
     history = [{"epoch": str(i), "val_loss": "0.5", "val_accuracy": "0.5"} for i in (1, 2)]
-    params = {"evaluate": {"batch_size": 2}, "compute": {"threads": 2}, "ingest": {"source": "<photos>"}, "backbones": ["x"]}
+    params = {
+        "evaluate": {"batch_size": 2},
+        "compute": {"threads": 2},
+        "ingest": {"source": "<photos>"},
+        "backbones": ["x"],
+    }
     data = {"files": 20, "quarantined": 1, "train": 6, "val": 2, "test": 12}
     return report.page(figures, "baseline", rows(), {"baseline": history}, names, data, params)
 

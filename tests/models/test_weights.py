@@ -59,7 +59,11 @@ def test_a_mismatch_lists_both_sides():
     del state["features.3.squeeze.bias"]
     with pytest.raises(WeightsError) as error:
         weights.fill(backbone, state, "the file")
-    for said in ("features.0.weight: (1, 2, 3) in the file, (64, 3, 3, 3)", "extra.weight (7,)", "features.3.squeeze.bias (16,)"):
+    for said in (
+        "features.0.weight: (1, 2, 3) in the file, (64, 3, 3, 3)",
+        "extra.weight (7,)",
+        "features.3.squeeze.bias (16,)",
+    ):
         assert said in str(error.value)
     assert all(torch.equal(before[key], value) for key, value in backbone.weights().items())
 
@@ -81,7 +85,7 @@ def server(monkeypatch, tmp_path):
     digest = hashlib.sha256(content).hexdigest()[:8]
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802
+        def do_GET(self):
             sent = content if self.path.startswith("/squeezenet1_1-") else b""
             self.send_response(200 if sent else 404)
             self.send_header("Content-Length", str(len(sent)))

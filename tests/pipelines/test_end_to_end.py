@@ -16,7 +16,12 @@ from darkroom.everyday import recipe
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.pipeline
-STAGES = ["ingest", "augment", "baseline", *(f"{stage}@mobilenet_v3_small" for stage in ("weights", "embed", "transfer", "finetune"))]
+STAGES = [
+    "ingest",
+    "augment",
+    "baseline",
+    *(f"{stage}@mobilenet_v3_small" for stage in ("weights", "embed", "transfer", "finetune")),
+]
 STAGES += ["evaluate", "register"]
 AFTER_TRANSFER = ["transfer@mobilenet_v3_small", "finetune@mobilenet_v3_small", "evaluate", "register"]
 
@@ -33,7 +38,12 @@ class Workspace:
 
     def run(self, *command: str, code: int | None = 0) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", *command], cwd=self.place, env=self.environment, capture_output=True, text=True, timeout=600
+            [sys.executable, "-m", *command],
+            cwd=self.place,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
         )
         text = done.stdout + done.stderr
         assert code is None or done.returncode == code, text[-4000:]
@@ -86,11 +96,22 @@ def test_from_a_folder_to_a_registered_model(workspace):
     assert sorted(ran(output)) == sorted(STAGES)
     metrics = json.loads(workspace.read("reports/metrics.json"))
     assert metrics["schema"] == 1
-    assert set(metrics["models"]) == {"baseline", "transfer/mobilenet_v3_small", "finetune/mobilenet_v3_small", "reference"}
+    assert set(metrics["models"]) == {
+        "baseline",
+        "transfer/mobilenet_v3_small",
+        "finetune/mobilenet_v3_small",
+        "reference",
+    }
     assert metrics["best"] in metrics["models"]
     for name in ("accuracy", "macro_f1", "val_accuracy", "log_loss", "per_class", "confusion_matrix"):
         assert name in metrics["models"]["baseline"]
-    for name in ("leaderboard.csv", "report.html", "predictions.parquet", "plots/confusion.csv", "plots/curves/baseline.csv"):
+    for name in (
+        "leaderboard.csv",
+        "report.html",
+        "predictions.parquet",
+        "plots/confusion.csv",
+        "plots/curves/baseline.csv",
+    ):
         assert (workspace.place / "reports" / name).stat().st_size > 0
     assert json.loads(workspace.read("reports/promotion.json"))["registered"] == {
         "name": "darkroom", "version": "1", "alias": "challenger",
@@ -103,7 +124,9 @@ def test_from_a_folder_to_a_registered_model(workspace):
         "print(len({r.data.tags['mlflow.parentRunId'] for r in runs if 'mlflow.parentRunId' in r.data.tags}))\n"
         "print({r.info.status for r in runs})"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=workspace.place, env=workspace.environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=workspace.place, env=workspace.environment, capture_output=True, text=True
+    )
     assert done.stdout.splitlines()[-3:] == [str(sorted(STAGES)), "1", "{'FINISHED'}"], done.stderr
     assert "→ " in workspace.run("darkroom", "leaderboard")
 
@@ -123,7 +146,9 @@ def test_the_registered_model_answers(workspace):
         "answer = model.predict(pandas.DataFrame({'image': files}))\n"
         "print(json.dumps([answer.label[0], sum(answer.probabilities[0].values()), answer.error[1]]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=workspace.place, env=workspace.environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=workspace.place, env=workspace.environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     label, total, error = json.loads(done.stdout.splitlines()[-1])
     assert label in "0123456789"
@@ -147,11 +172,19 @@ def test_a_changed_param_runs_what_follows_and_the_alias_follows_back(workspace)
 
 def test_a_mistake_loses_nothing(workspace):
     """A wrong value or source stops `dvc repro` with the remedy, and what was there before is as it was."""
-    kept = {path: path.read_bytes() for root in ("data/ingested", "models") for path in (workspace.place / root).rglob("*") if path.is_file()}
+    kept = {
+        path: path.read_bytes()
+        for root in ("data/ingested", "models")
+        for path in (workspace.place / root).rglob("*")
+        if path.is_file()
+    }
     text = (workspace.place / "params.yaml").read_text()
     (workspace.place / "one class").mkdir()
     shutil.copytree(workspace.place / "own digits" / "0", workspace.place / "one class" / "0")
-    for wrong in (text.replace("source: own digits", "source: one class"), text.replace("  epochs: 5", "  epochs: many")):
+    for wrong in (
+        text.replace("source: own digits", "source: one class"),
+        text.replace("  epochs: 5", "  epochs: many"),
+    ):
         assert wrong != text
         (workspace.place / "params.yaml").write_text(wrong)
         output = workspace.repro(code=None)
@@ -182,7 +215,9 @@ def test_backbones_come_and_go(workspace):
 def test_a_flow_gives_the_same_bytes(workspace):
     """A flow skips what is up to date without a process; forced to run everything, it gives the bytes of `dvc repro`."""
     output = workspace.run("pipelines.repro")
-    assert [line.split() for line in output.splitlines() if line.startswith("Cached")] == [["Cached", stage] for stage in sorted_as(output)]
+    assert [line.split() for line in output.splitlines() if line.startswith("Cached")] == [
+        ["Cached", stage] for stage in sorted_as(output)
+    ]
     assert not ran(output)
     metrics, models = workspace.read("reports/metrics.json"), workspace.models()
     assert models

@@ -125,4 +125,7 @@ def test_digests_come_from_the_nearest_output(tmp_path):
     """A path inside an output has the digest of that output; one that no stage wrote has none."""
     lock = tmp_path / "dvc.lock"
     lock.write_text("stages:\n  a:\n    outs:\n    - {path: data/x, md5: 1.dir}\n    - {path: data/x2, md5: '2'}\n")
-    assert provenance.digests(["data/x/train", "data/x2", "elsewhere"], lock) == {"data/x/train": "1.dir", "data/x2": "2"}
+    assert provenance.digests(["data/x/train", "data/x2", "elsewhere"], lock) == {
+        "data/x/train": "1.dir",
+        "data/x2": "2",
+    }

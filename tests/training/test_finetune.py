@@ -42,7 +42,14 @@ def test_it_equals_training_through_the_whole_network(name, tmp_path):
     maps = embedding.maps(below, views, COMPUTE, tmp_path / "maps.npy", "maps")
     model = embedding.Above(cut_up.features, cut_up.head, cut)
     two = fit(
-        model, Examples(maps, labels), Examples(maps[:1], labels), HYPER, COMPUTE, 3, groups=groups, freeze_statistics=True
+        model,
+        Examples(maps, labels),
+        Examples(maps[:1], labels),
+        HYPER,
+        COMPUTE,
+        3,
+        groups=groups,
+        freeze_statistics=True,
     )
     assert 0 < cut < whole.features.block_count
     assert [row["train_loss"] for row in one.history] == pytest.approx([row["train_loss"] for row in two.history], rel=1e-3)

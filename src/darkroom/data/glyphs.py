@@ -56,7 +56,7 @@ def _distorted(drawn: np.ndarray, size: int, rng: np.random.Generator) -> np.nda
     image = cv2.warpAffine(image, np.column_stack([matrix, offset]), (_CANVAS, _CANVAS), flags=cv2.INTER_LINEAR)
 
     shift = cv2.GaussianBlur(rng.uniform(-1, 1, (_CANVAS, _CANVAS, 2)).astype(np.float32), (0, 0), 6)
-    shift *= rng.uniform(0, 4) / max(float(np.abs(shift).max()), 1e-6)
+    shift = shift * np.float32(rng.uniform(0, 4) / max(float(np.abs(shift).max()), 1e-6))
     row, column = np.mgrid[:_CANVAS, :_CANVAS].astype(np.float32)
     image = cv2.remap(image, column + shift[..., 0], row + shift[..., 1], cv2.INTER_LINEAR)
 

@@ -94,7 +94,7 @@ def check(dataset: Dataset, source: Path, params: Ingest) -> None:
     candidates = [row for row in dataset.rows if row.status != "ignored"]
     quarantined = dataset.quarantined()
     if len(quarantined) > params.max_quarantined * len(candidates):
-        reasons = defaultdict(int)
+        reasons: dict[str, int] = defaultdict(int)
         for row in quarantined:
             reasons[row.reason] += 1
         listing = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
@@ -123,9 +123,7 @@ def check(dataset: Dataset, source: Path, params: Ingest) -> None:
             )
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, source: Path, found: list[Found], params: Ingest, ahead: int
-) -> Iterator[Row]:
+def _in_order(pool: ThreadPoolExecutor, source: Path, found: list[Found], params: Ingest, ahead: int) -> Iterator[Row]:
     """Yield the row of each file in order, with a bounded number of files in work."""
     waiting = []
     for item in found:

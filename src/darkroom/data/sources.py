@@ -10,7 +10,14 @@ from pathlib import Path
 from darkroom.errors import SourceError
 
 SPLITS = ("train", "val", "test")
-_SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 LITTER = {"thumbs.db", "desktop.ini", ".ds_store"}
 
 

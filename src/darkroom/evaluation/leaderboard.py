@@ -43,7 +43,10 @@ def table(rows: list[dict[str, Any]], best: str) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     text = []
     for line in lines:
-        cells = [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
+        cells = [
+            line[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
+        ]
         text.append("  ".join(cells).rstrip())
     text.insert(1, "─" * max(len(line) for line in text))
     return "\n".join(text)

@@ -57,7 +57,12 @@ def curves(histories: dict[str, list[dict[str, str]]]) -> str:
         for name, history in histories.items():
             epochs = [int(row["epoch"]) for row in history]
             loss.plot(epochs, [float(row["val_loss"]) for row in history], label=name, marker="." if len(epochs) < 3 else None)
-            accuracy.plot(epochs, [float(row["val_accuracy"]) for row in history], label=name, marker="." if len(epochs) < 3 else None)
+            accuracy.plot(
+                epochs,
+                [float(row["val_accuracy"]) for row in history],
+                label=name,
+                marker="." if len(epochs) < 3 else None,
+            )
         loss.set(xlabel="epoch", title="validation loss", yscale="log")
         accuracy.set(xlabel="epoch", title="validation accuracy")
         accuracy.legend(fontsize=8, framealpha=0)

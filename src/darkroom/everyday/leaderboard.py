@@ -18,7 +18,9 @@ def main(arguments: list[str]) -> int:
         best = json.loads((reports / "metrics.json").read_text())["best"]
         rows = leaderboard.read(reports / "leaderboard.csv")
     except FileNotFoundError as error:
-        raise WorkspaceError(f"{error.filename} is not there: nothing has been evaluated yet", "run `make repro` or `dvc repro`") from error
+        raise WorkspaceError(
+            f"{error.filename} is not there: nothing has been evaluated yet", "run `make repro` or `dvc repro`"
+        ) from error
     print(leaderboard.table(rows, best))
     promotion = reports / "promotion.json"
     registered = json.loads(promotion.read_text()).get("registered") if promotion.exists() else None

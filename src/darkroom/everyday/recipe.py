@@ -34,9 +34,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def apply(
-    path: Path, name: str | None, data: str | None, weights: str | None, settings: list[str]
-) -> dict[str, tuple[Any, Any]]:
+def apply(path: Path, name: str | None, data: str | None, weights: str | None, settings: list[str]) -> dict[str, tuple[Any, Any]]:
     """Change a params file and return what changed, `{key: (before, after)}`; it is left alone where a value is wrong."""
     from ruamel.yaml import YAML
 
@@ -59,7 +57,7 @@ def apply(
         if not isinstance(place, dict):
             raise ParamsError(f'unknown key "{key}"', "keys are section.key as in params.yaml, or backbones")
         before = place.get(last)
-        if before != value or type(before) is not type(value) and not isinstance(value, (list, float, int, str)):
+        if before != value or (type(before) is not type(value) and not isinstance(value, (list, float, int, str))):
             changed[key] = (_plain(before), value)
             place[last] = _flow(value) if isinstance(value, list) else value
     stream = io.StringIO()
@@ -79,7 +77,10 @@ def _recipe(name: str) -> dict[str, Any]:
     path = RECIPES / f"{name}.yaml"
     if not path.exists():
         known = sorted(item.stem for item in RECIPES.glob("*.yaml"))
-        raise ParamsError(f'there is no recipe "{name}"{nearest(name, known)}; there are {", ".join(known)}', "`darkroom recipe --list`")
+        raise ParamsError(
+            f'there is no recipe "{name}"{nearest(name, known)}; there are {", ".join(known)}',
+            "`darkroom recipe --list`",
+        )
     content = params.read_yaml(path)
     if not isinstance(content, dict):
         raise ParamsError(f"{path} holds no values", f"restore it: `git checkout {path}`")

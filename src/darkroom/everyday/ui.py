@@ -22,5 +22,17 @@ def main(arguments: list[str]) -> int:
     print(f"MLflow    http://127.0.0.1:{given.port}  (Ctrl+C ends it)", flush=True)
     print("Prefect   prefect server start, then open http://127.0.0.1:4200", flush=True)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(given.port)]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(given.port),
+    ]
     os.execv(sys.executable, command)
+    return None

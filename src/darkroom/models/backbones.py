@@ -30,33 +30,29 @@ class Layout(NamedTuple):
     head: str
 
 
-_RESIDUAL = tuple(f"layer{i}" for i in range(1, 5))
+_GOOGLENET = "conv1 maxpool1 conv2 conv3 maxpool2 inception3a inception3b maxpool3 inception4a inception4b inception4c inception4d"
+_GOOGLENET += " inception4e maxpool4 inception5a inception5b"
+_INCEPTION = "Conv2d_1a_3x3 Conv2d_2a_3x3 Conv2d_2b_3x3 maxpool1 Conv2d_3b_1x1 Conv2d_4a_3x3 maxpool2 Mixed_5b Mixed_5c Mixed_5d"
+_INCEPTION += " Mixed_6a Mixed_6b Mixed_6c Mixed_6d Mixed_6e Mixed_7a Mixed_7b Mixed_7c"
+_RESNET = "conv1 bn1 relu maxpool layer1 layer2 layer3 layer4"
 LAYOUTS: dict[str, Layout] = {
     "AlexNet": Layout(("features",), ("avgpool", "flatten"), "classifier"),
     "ConvNeXt": Layout(("features",), ("avgpool",), "classifier"),
     "DenseNet": Layout(("features",), ("relu", "pool"), "classifier"),
     "EfficientNet": Layout(("features",), ("avgpool", "flatten"), "classifier"),
-    "GoogLeNet": Layout(
-        ("conv1", "maxpool1", "conv2", "conv3", "maxpool2", "inception3a", "inception3b", "maxpool3")
-        + tuple(f"inception4{x}" for x in "abcde") + ("maxpool4", "inception5a", "inception5b"),
-        ("avgpool", "flatten", "dropout"), "fc",
-    ),
-    "Inception3": Layout(
-        ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "maxpool2")
-        + tuple(f"Mixed_{x}" for x in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")),
-        ("avgpool", "dropout", "flatten"), "fc",
-    ),
+    "GoogLeNet": Layout(tuple(_GOOGLENET.split()), ("avgpool", "flatten", "dropout"), "fc"),
+    "Inception3": Layout(tuple(_INCEPTION.split()), ("avgpool", "dropout", "flatten"), "fc"),
     "MNASNet": Layout(("layers",), ("pool",), "classifier"),
     "MaxVit": Layout(("stem", "blocks"), (), "classifier"),
     "MobileNetV2": Layout(("features",), ("pool",), "classifier"),
     "MobileNetV3": Layout(("features",), ("avgpool", "flatten"), "classifier"),
     "RegNet": Layout(("stem", "trunk_output"), ("avgpool", "flatten"), "fc"),
-    "ResNet": Layout(("conv1", "bn1", "relu", "maxpool", *_RESIDUAL), ("avgpool", "flatten"), "fc"),
+    "ResNet": Layout(tuple(_RESNET.split()), ("avgpool", "flatten"), "fc"),
     "ShuffleNetV2": Layout(("conv1", "maxpool", "stage2", "stage3", "stage4", "conv5"), ("pool",), "fc"),
     "SqueezeNet": Layout(("features",), (), "classifier"),
     "SwinTransformer": Layout(("features", "norm", "permute"), ("avgpool", "flatten"), "head"),
     "VGG": Layout(("features",), ("avgpool", "flatten"), "classifier"),
-}  # fmt: skip
+}
 _WHOLE_HEADS = {"VisionTransformer": "heads"}
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
@@ -120,7 +116,8 @@ class Backbone(nn.Module):
             neck = layout.neck if spec.head == "classifier" else ("pool",)
             self._neck: list[nn.Module] = [*(_neck_part(self.net, part) for part in neck), *own, Pool()]
         else:
-            self._blocks = [[self.net.conv_proj], *([layer] for layer in self.net.encoder.layers)]
+            layers = self.net.get_submodule("encoder.layers").children()
+            self._blocks = [[self.net.get_submodule("conv_proj")], *([layer] for layer in layers)]
             self._neck = []
         _materialize(self, spec, seed)
         if spec.image_size <= SMALL:

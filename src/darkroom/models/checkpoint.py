@@ -60,9 +60,14 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
     try:
         content = json.loads((folder / "model.json").read_text())
     except FileNotFoundError as error:
-        raise WorkspaceError(f"{folder} is not a checkpoint: it has no model.json", "run `dvc repro` to train the models") from error
+        raise WorkspaceError(
+            f"{folder} is not a checkpoint: it has no model.json", "run `dvc repro` to train the models"
+        ) from error
     if content.get("schema") != SCHEMA:
-        raise WorkspaceError(f"{folder} has schema {content.get('schema')}, this Darkroom reads {SCHEMA}", "train it again: `dvc repro -f`")
+        raise WorkspaceError(
+            f"{folder} has schema {content.get('schema')}, this Darkroom reads {SCHEMA}",
+            "train it again: `dvc repro -f`",
+        )
     checkpoint = Checkpoint(
         name=content["name"],
         architecture=content["architecture"],
@@ -75,7 +80,9 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
     try:
         network.load_state_dict(load_file(folder / "model.safetensors"))
     except RuntimeError as error:
-        raise WeightsError(f"the weights in {folder} do not fit their architecture: {error}", "train it again: `dvc repro -f`") from error
+        raise WeightsError(
+            f"the weights in {folder} do not fit their architecture: {error}", "train it again: `dvc repro -f`"
+        ) from error
     return network.eval(), checkpoint
 
 

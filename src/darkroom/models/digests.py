@@ -15,5 +15,7 @@ def checkpoint(folder: Path) -> str:
         try:
             sha.update((folder / name).read_bytes())
         except FileNotFoundError as error:
-            raise WorkspaceError(f"{folder} is not a checkpoint: it has no {name}", "run `dvc repro` to train the models") from error
+            raise WorkspaceError(
+                f"{folder} is not a checkpoint: it has no {name}", "run `dvc repro` to train the models"
+            ) from error
     return sha.hexdigest()

@@ -33,7 +33,8 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Preprocessing:
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
+        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+        return cls(**plain)
 
 
 class Normalize(nn.Module):
@@ -85,13 +86,19 @@ class Network(nn.Module):
         super().__init__()
         self.normalize = Normalize(preprocessing.mean, preprocessing.std)
         self.features = features.to(memory_format=torch.channels_last)
-        self.head = new_head(int(features.dim), classes, seed)
+        self.head = new_head(width(features), classes, seed)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(self.normalize(images)))
 
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())
+
+
+def width(features: nn.Module) -> int:
+    """Return how many numbers an embedding has."""
+    assert isinstance(features.dim, int)
+    return features.dim
 
 
 def new_head(dim: int, classes: int, seed: int) -> nn.Linear:

@@ -17,12 +17,15 @@ CENTRED = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))  # for networks that Darkroom tr
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
-def normalization(name: str, source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+Channels = tuple[float, float, float]
+
+
+def normalization(name: str, source: str) -> tuple[Channels, Channels]:
     """Return the mean and standard deviation per channel that the weights were trained with."""
     if source in ("pretrain", "random"):
         return CENTRED
     if name in ("googlenet", "inception_v3"):  # these undo the usual normalisation themselves; built without that
-        return (0.5,) * 3, (0.5,) * 3
+        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     return IMAGENET
 
 
@@ -61,9 +64,9 @@ def read(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
-            state = state.get("state_dict", state) if isinstance(state, dict) else state
-            state = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+            content = content.get("state_dict", content)
+            state = {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
     except Exception as error:
         raise WeightsError(f"{path} cannot be read as weights: {error}", "fetch the file again, or remove it") from error
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}

@@ -34,4 +34,6 @@ def run(train: Path, out: Path) -> None:
             cv2.imwrite(str(folder / "preview.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
             record.file(folder / "preview.png")
         record.metrics({"views": count, "images": len(images)})
-        print(f"augment: {count} {params.policy} view{'s' if count > 1 else ''} of {len(images):,} images; look at {out}/preview.png")
+        print(
+            f"augment: {count} {params.policy} view{'s' if count > 1 else ''} of {len(images):,} images; look at {out}/preview.png"
+        )

@@ -33,7 +33,7 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
             ingest.image_size, ingest.resize, ingest.background, tuple(story["mean"]), tuple(story["std"])
         )
         backbone = build_features(story["architecture"])
-        backbone.net.load_state_dict(tensors)
+        backbone.get_submodule("net").load_state_dict(tensors)
         backbone.to(memory_format=torch.channels_last)
         frozen = nn.Sequential(Normalize(preprocessing.mean, preprocessing.std), backbone)
         views, labels = arrays.load(augmented / "views.npy"), arrays.load(augmented / "labels.npy")
@@ -45,7 +45,7 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
             np.save(folder / "train_labels.npy", labels)
             np.save(folder / "val.npy", embedding.embed(frozen, val_images[None], settings.compute, "embedding val")[0])
             np.save(folder / "val_labels.npy", val_labels)
-            save_tensors(folder / "backbone.safetensors", backbone.net.state_dict())
+            save_tensors(folder / "backbone.safetensors", backbone.get_submodule("net").state_dict())
             atomic.write_json(
                 folder / "backbone.json",
                 {

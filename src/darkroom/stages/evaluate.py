@@ -104,7 +104,11 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
 def training_seconds(name: str, cost: Path) -> float:
     """Return what a model took to train, with what it builds on: embedding and head count into fine-tuning."""
     stage, _, backbone = name.partition("/")
-    parts = {"baseline": ["baseline"], "transfer": ["embed", "transfer"], "finetune": ["embed", "transfer", "finetune"]}[stage]
+    parts = {
+        "baseline": ["baseline"],
+        "transfer": ["embed", "transfer"],
+        "finetune": ["embed", "transfer", "finetune"],
+    }[stage]
     files = [cost / part / f"{backbone}.json" if backbone else cost / f"{part}.json" for part in parts]
     return sum(json.loads(file.read_text())["seconds"] for file in files if file.exists())
 
@@ -143,7 +147,9 @@ def _write_predictions(
 
     source = pq.read_table(manifest, columns=["path", "sha256", "pixel_hash", "split", "status"]).to_pylist()
     images = [row for row in source if row["split"] == "test" and row["status"] == "accepted"]
-    columns: dict[str, list[Any]] = {key: [] for key in ("model", "path", "sha256", "pixel_hash", "label", "predicted", "confidence")}
+    columns: dict[str, list[Any]] = {
+        key: [] for key in ("model", "path", "sha256", "pixel_hash", "label", "predicted", "confidence")
+    }
     probabilities: list[list[float]] = []
     for name, given in answers.items():
         for row, label, p in zip(images, labels, given, strict=True):
@@ -159,7 +165,11 @@ def _write_predictions(
 
 
 def _write_plots(
-    folder: Path, histories: dict[str, list[dict[str, str]]], best: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
+    folder: Path,
+    histories: dict[str, list[dict[str, str]]],
+    best: np.ndarray,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
 ) -> None:
     """Write the tables behind `dvc plots show`: the confusions of the best model and every model's learning curve."""
     with atomic.new_file(folder / "confusion.csv") as working, working.open("w", newline="", encoding="utf-8") as file:

@@ -29,7 +29,7 @@ def run(name: str, embedded: Path, out: Path, cost: Path) -> None:
         preprocessing = Preprocessing.from_dict(story["preprocessing"])
         classes = tuple(story["classes"])
         features = build_features(story["architecture"])
-        features.net.load_state_dict(load_file(embedded / "backbone.safetensors"))
+        features.get_submodule("net").load_state_dict(load_file(embedded / "backbone.safetensors"))
         network = Network(features, preprocessing, len(classes), settings.compute.seed)
         train = Examples(np.asarray(arrays.load(embedded / "train.npy")), arrays.load(embedded / "train_labels.npy"))
         val = Examples(np.asarray(arrays.load(embedded / "val.npy"))[None], arrays.load(embedded / "val_labels.npy"))

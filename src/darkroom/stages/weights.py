@@ -114,7 +114,7 @@ def _pretraining_images(settings: Params) -> tuple[np.ndarray, np.ndarray, tuple
         data = replace(data, rows=rows)
         if len(data.classes) < 2 or len(rows) < 20:
             raise WeightsError(
-                f"`weights.pretrain_on` is {params.pretrain_on}, which has {len(rows)} readable images of {len(data.classes)} classes",
+                f"`weights.pretrain_on`, {params.pretrain_on}, has {len(rows)} readable images of {len(data.classes)} classes",
                 "name a folder with more, or glyphs",
             )
         (images, labels), classes = data.arrays("train"), data.classes

@@ -12,7 +12,16 @@ from darkroom.tracking.locks import hold
 
 CHALLENGER = "challenger"
 SHA = "darkroom.checkpoint_sha256"
-REQUIREMENTS = ("numpy", "opencv-python-headless", "pandas", "pillow", "pydantic", "safetensors", "torch", "torchvision")
+REQUIREMENTS = (
+    "numpy",
+    "opencv-python-headless",
+    "pandas",
+    "pillow",
+    "pydantic",
+    "safetensors",
+    "torch",
+    "torchvision",
+)
 
 
 @dataclass(frozen=True)

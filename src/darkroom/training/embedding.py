@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from torch import nn
 from darkroom.params import Compute
 from darkroom.progress import Progress
 from darkroom.training.loop import prepare
+
+if TYPE_CHECKING:
+    from darkroom.models.backbones import Backbone
 
 BATCH = 32
 
@@ -50,9 +54,7 @@ def outputs(
     return into
 
 
-def embed(
-    function: nn.Module, views: np.ndarray, compute: Compute, what: str = "embedding"
-) -> np.ndarray:
+def embed(function: nn.Module, views: np.ndarray, compute: Compute, what: str = "embedding") -> np.ndarray:
     """Return the embeddings of views (K, N, H, W, 3) uint8 as (K, N, D) float32."""
     prepare(compute)
     function = function.to(device_of(compute)).eval()
@@ -94,9 +96,10 @@ def calibrate(function: nn.Module, images: np.ndarray, compute: Compute) -> bool
 class Below(nn.Module):
     """Everything of a network before one of its blocks: (N, H, W, 3) uint8 to the feature map (N, C, h, w)."""
 
-    def __init__(self, normalize: nn.Module, backbone: nn.Module, cut: int) -> None:
+    def __init__(self, normalize: nn.Module, backbone: Backbone, cut: int) -> None:
         super().__init__()
-        self.normalize, self.backbone, self.cut = normalize, backbone, cut
+        self.normalize, self.cut = normalize, cut
+        self.backbone: Backbone = backbone
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.backbone.lower(self.normalize(images), self.cut)
@@ -105,9 +108,10 @@ class Below(nn.Module):
 class Above(nn.Module):
     """Everything from a block on: the feature map (N, C, h, w) to logits (N, classes)."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, cut: int) -> None:
+    def __init__(self, backbone: Backbone, head: nn.Module, cut: int) -> None:
         super().__init__()
-        self.backbone, self.head, self.cut = backbone, head, cut
+        self.head, self.cut = head, cut
+        self.backbone: Backbone = backbone
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         maps = maps.contiguous(memory_format=torch.channels_last) if maps.ndim == 4 else maps

@@ -54,7 +54,8 @@ def prepare(compute: Compute) -> None:
     """Set the number of threads and ask torch for algorithms that repeat bit by bit."""
     torch.set_num_threads(compute.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a tenth of the time
+    deterministic: Any = torch.utils.deterministic
+    deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a tenth of the time
     torch.backends.cudnn.benchmark = False
     torch.manual_seed(compute.seed)
 
@@ -210,5 +211,6 @@ def _once(
         total = value if total is None else total + value
         right = hits if right is None else right + hits
         seen += len(batch)
-    assert total is not None and right is not None
+    assert total is not None
+    assert right is not None
     return {"loss": float(total) / seen, "accuracy": int(right) / seen}
