@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from darkroom.errors import ParamsError
 from darkroom.models.compact import Compact, Spec
 from darkroom.models.network import Network, Preprocessing
 from darkroom.params import Compute, Training
@@ -59,6 +60,19 @@ def test_identical_runs_give_identical_weights():
         fit(model, examples(), examples(seed=1), hyper(), COMPUTE, 2)
         states.append(model.state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_loss_that_is_no_number_is_a_mistake_with_a_remedy():
+    """A learning rate that is far too high ends in an error that says what to change."""
+    with pytest.raises(ParamsError, match="the loss is"):
+        fit(network(), examples(), examples(seed=1), hyper(optimizer="sgd", lr=1e30), COMPUTE, 2)
+
+
+def test_an_accelerator_that_is_not_there_is_named():
+    """Asking for a device that torch does not have is refused."""
+    missing = "mps" if not torch.backends.mps.is_available() else "cuda"
+    with pytest.raises(ParamsError, match=missing):
+        fit(network(), examples(), examples(), hyper(), COMPUTE.model_copy(update={"accelerator": missing}), 2)
 
 
 def test_the_best_epoch_is_kept():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ def register(name: str, checkpoint: Path, sha256: str, tags: dict[str, str], des
 
 
 def _create(client: Any, name: str, checkpoint: Path, tags: dict[str, str], description: str) -> str:
+    import logging
+    import warnings
+
     import mlflow
     from mlflow.exceptions import MlflowException
     from mlflow.models import ModelSignature
@@ -58,14 +62,18 @@ def _create(client: Any, name: str, checkpoint: Path, tags: dict[str, str], desc
     mlflow.set_registry_uri(store.uri())
     mlflow.set_experiment(experiment_id=store.experiment(client))
     package = Path(darkroom.__file__).parent
-    logged = mlflow.pyfunc.log_model(
-        name=tags["darkroom.model"].replace("/", "-"),
-        python_model=str(package / "tracking" / "served.py"),
-        artifacts={"checkpoint": str(checkpoint)},
-        signature=ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")])),
-        pip_requirements=_pinned(),
-        code_paths=[str(package)],
-    )
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # asks for an input example, which would import torch here
+        logged = mlflow.pyfunc.log_model(
+            name=tags["darkroom.model"].replace("/", "-"),
+            python_model=str(package / "tracking" / "served.py"),
+            artifacts={"checkpoint": str(checkpoint)},
+            signature=ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")])),
+            pip_requirements=_pinned(),
+            code_paths=[str(package)],
+        )
     try:
         client.create_registered_model(name, description="The best model of each Darkroom pipeline, by validation accuracy.")
     except MlflowException as error:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from darkroom.errors import ParamsError
 from darkroom.params import Compute, Training
 from darkroom.progress import Progress
 
@@ -51,7 +52,10 @@ class Group:
 
 
 def prepare(compute: Compute) -> None:
-    """Set the number of threads and ask torch for algorithms that repeat bit by bit."""
+    """Set the number of threads and ask torch for algorithms that repeat bit by bit; raise ParamsError without the device."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(compute.accelerator, True):
+        raise ParamsError(f"torch finds no {compute.accelerator} device here", "set `compute.accelerator` to auto or cpu")
     torch.set_num_threads(compute.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     deterministic: Any = torch.utils.deterministic
@@ -141,7 +145,9 @@ def fit(
             }
             history.append(row)
             if not math.isfinite(row["train_loss"]):
-                raise FloatingPointError(f"{what}: the loss is {row['train_loss']} in epoch {epoch + 1}")
+                raise ParamsError(
+                    f"{what}: the loss is {row['train_loss']} in epoch {epoch + 1}", "lower `lr` of this stage, or raise `warmup_epochs`"
+                )
             if on_epoch:
                 on_epoch({**row, "images_per_second": len(train) / (time.monotonic() - started)})
             if not best or (row["val_accuracy"], -row["val_loss"]) > (best["val_accuracy"], -best["val_loss"]):
