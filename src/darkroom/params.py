@@ -18,9 +18,11 @@ POLICIES = ("none", "light", "standard", "strong", "characters")
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Share = Annotated[Number, Field(ge=0, lt=1)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Channel = Annotated[int, Field(ge=0, le=255, strict=True)]
 
 
@@ -48,7 +50,7 @@ class Ingest(Section):
     background: tuple[Channel, Channel, Channel]
     val_share: Share
     test_share: Share
-    max_quarantined: Annotated[float, Field(ge=0, le=1)]
+    max_quarantined: Annotated[Number, Field(ge=0, le=1)]
     seed: Seed
 
     @model_validator(mode="after")
@@ -97,8 +99,8 @@ class Transfer(Training):
 
 
 class Finetune(Training):
-    unfreeze: float  # a whole number of blocks, or a share of them below 1
-    lr_decay: Annotated[float, Field(gt=0, le=1)]
+    unfreeze: Number  # a whole number of blocks, or a share of them below 1
+    lr_decay: Annotated[Number, Field(gt=0, le=1)]
 
     @model_validator(mode="after")
     def _share_or_count(self) -> Finetune:
@@ -119,7 +121,7 @@ class Register(Section):
 class Params(Section):
     """The whole of params.yaml."""
 
-    backbones: list[str]
+    backbones: Annotated[list[Name], Field(min_length=1)]
     compute: Compute
     fetch: Fetch
     ingest: Ingest
@@ -135,13 +137,20 @@ class Params(Section):
     def _sections_agree(self) -> Params:
         if len(set(self.backbones)) != len(self.backbones):
             raise ValueError("backbones names a network twice")
-        if self.weights.source == "pretrain" and _same_place(self.weights.pretrain_on, self.ingest.source):
-            raise ValueError("weights.pretrain_on is the data set itself: its test images would leak into the weights")
+        if self.weights.source == "pretrain" and _overlap(self.weights.pretrain_on, self.ingest.source):
+            raise ValueError("weights.pretrain_on overlaps with the data set itself: its test images would leak into the weights")
+        if len(set(self.fetch.datasets)) != len(self.fetch.datasets):
+            raise ValueError("fetch.datasets names a data set twice")
+        if self.ingest.source.startswith("~"):
+            raise ValueError("ingest.source: write the whole path, DVC does not know ~ (`darkroom recipe --data` expands it)")
         return self
 
 
-def _same_place(one: str, other: str) -> bool:
-    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+def _overlap(one: str, other: str) -> bool:
+    """Tell whether one of two sources is the other, or lies in it; a named data set lies in data/raw."""
+    first, second = (Path("data/raw", name) if name in DATASETS else Path(name).expanduser() for name in (one, other))
+    first, second = first.resolve(), second.resolve()
+    return first == second or first in second.parents or second in first.parents
 
 
 def parse(content: Any, origin: str = "params.yaml") -> Params:

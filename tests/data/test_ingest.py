@@ -94,12 +94,44 @@ def test_a_ready_layout_is_respected(folder, tmp_path):
 
 
 def test_a_picture_in_two_ready_splits_is_reported(folder, tmp_path):
-    """Where the folder itself leaks, its splits are kept and the pair is named."""
+    """Where the folder itself leaks, the test copy is kept, the training copy quarantined, and the pair named."""
+    rng = np.random.default_rng(5)
     for name in ("train", "val", "test"):
-        shutil.copytree(folder, tmp_path / "ready" / name)
+        for label in ("cat", "dog"):
+            (tmp_path / "ready" / name / label).mkdir(parents=True)
+            for i in range(5):
+                image = Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8))
+                image.save(tmp_path / "ready" / name / label / f"{i}.png")
+    shutil.copy(tmp_path / "ready/test/cat/0.png", tmp_path / "ready/train/cat/copy.png")
     data = read(tmp_path / "ready")
-    assert len(data.leaks) == 60
-    assert sorted(data.leaks[0]) == data.leaks[0]
+    assert data.leaks == [["test/cat/0.png", "train/cat/copy.png"]]
+    rows = {row.path: row for row in data.rows}
+    assert rows["test/cat/0.png"].split == "test"
+    assert rows["train/cat/copy.png"].reason == "duplicate_across_splits"
+
+
+def test_the_split_does_not_depend_on_the_size_of_the_arrays(folder):
+    """Another image size or way to resize moves no image into another split."""
+    one, other = (read(folder, **changes) for changes in ({"image_size": 16}, {"image_size": 24, "resize": "pad"}))
+    assert {row.path: row.split for row in one.rows} == {row.path: row.split for row in other.rows}
+
+
+def test_what_is_no_file_is_listed_and_not_read(folder):
+    """Links to folders, to themselves and to nowhere, and pipes, have a row with a reason; none is waited for."""
+    (folder / "cat" / "loop.png").symlink_to(folder / "cat" / "loop.png")
+    (folder / "cat" / "gone.png").symlink_to(folder / "cat" / "never.png")
+    (folder / "bird").symlink_to(folder / "dog")
+    os.mkfifo(folder / "dog" / "pipe.png")
+    rows = {row.path: row for row in read(folder).rows}
+    assert rows["bird"].reason == "linked_folder"
+    assert {rows[name].reason for name in ("cat/loop.png", "cat/gone.png", "dog/pipe.png")} == {"unreadable"}
+
+
+def test_a_name_that_is_no_utf8_is_kept(folder):
+    """A file name of arbitrary bytes is read, and written in the manifest with escapes."""
+    source = os.fsencode(folder / "cat" / "0.png")
+    shutil.copy(source, os.fsencode(folder / "cat") + b"/\xff\xfe.png")
+    assert "cat/\\xff\\xfe.png" in {row.path for row in read(folder).rows if row.status == "accepted"}
 
 
 def test_one_picture_under_two_labels_is_quarantined(folder):

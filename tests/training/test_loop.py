@@ -76,12 +76,15 @@ def test_an_accelerator_that_is_not_there_is_named():
 
 
 def test_the_best_epoch_is_kept():
-    """The model ends with the weights of the epoch with the best validation accuracy, not of the last."""
-    model, val = network(), examples(seed=1)
-    trained = fit(model, examples(24), val, hyper(lr=0.3, epochs=6), COMPUTE, 2)
+    """The model ends with the weights of the epoch with the lowest validation loss, not of the last."""
+    model, train, val = network(), examples(), examples(seed=1)
+    wrong = Examples(train.inputs, 1 - train.labels)  # the more it learns, the higher the loss on the right labels
+    trained = fit(model, wrong, val, hyper(epochs=6), COMPUTE, 2)
     with torch.no_grad():
-        accuracy = (model(torch.from_numpy(val.inputs[0])).argmax(1).numpy() == val.labels).mean()
-    assert accuracy == trained.best["val_accuracy"] == max(row["val_accuracy"] for row in trained.history)
+        logits = model(torch.from_numpy(val.inputs[0]))
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(val.labels)).item()
+    assert loss == pytest.approx(trained.best["val_loss"], rel=1e-4)
+    assert trained.best["val_loss"] == min(row["val_loss"] for row in trained.history) < trained.history[-1]["val_loss"]
 
 
 def test_patience_ends_training():
@@ -106,7 +109,7 @@ def test_the_learning_rate_warms_up_and_falls_to_zero():
     """Linear to one over the warm-up, then a cosine that ends near zero and never rises."""
     rates = [rate(step, 100, 10) for step in range(100)]
     assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
-    assert all(a >= b for a, b in itertools.pairwise(rates))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     assert rates[-1] < 0.01
 
 

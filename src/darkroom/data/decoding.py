@@ -6,6 +6,7 @@ they use, transparency laid on a background, the first frame of an animation.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ REASONS = {
     "too_large": f"the header claims more than {MOST_PIXELS:,} pixels",
     "unreadable": "the file cannot be opened",
     "leaves_source": "a link that leads out of the source folder",
+    "linked_folder": "a link to a folder, which is not followed",
+    "duplicate_across_splits": "the same picture lies in a split that must not share it",
     "label_conflict": "the same picture is filed under several classes",
 }
 
@@ -40,6 +43,7 @@ class Decoded:
     reason: str = ""
     detail: str = ""
     pixels: np.ndarray | None = None
+    pixel_hash: str = ""  # of the upright RGB image at its full size, whatever size is asked for
 
 
 def decode(content: bytes, size: int, resize: str, background: tuple[int, int, int]) -> Decoded:
@@ -57,11 +61,10 @@ def decode(content: bytes, size: int, resize: str, background: tuple[int, int, i
                 known = Decoded(image.format or "", image.mode, image.width, image.height)
                 if image.width * image.height > MOST_PIXELS:
                     return replace(known, reason="too_large")
-                if resize != "stretch" and image.format in ("JPEG", "MPO"):
-                    image.draft("RGB", (2 * size, 2 * size))
                 image.load()
-                upright = ImageOps.exif_transpose(image)
-                pixels = np.asarray(fit(_rgb(upright, background), size, resize, background))
+                whole = _rgb(ImageOps.exif_transpose(image), background)
+                digest = hashlib.sha256(f"{whole.size}".encode() + whole.tobytes()).hexdigest()
+                pixels = np.asarray(fit(whole, size, resize, background))
     except Image.DecompressionBombError:
         return replace(known, reason="too_large")
     except UnidentifiedImageError:
@@ -72,7 +75,7 @@ def decode(content: bytes, size: int, resize: str, background: tuple[int, int, i
         return replace(known, reason="too_large")
     except Exception as error:  # a decoder fed with damaged bytes may raise anything
         return replace(known, reason="corrupt", detail=f"{type(error).__name__}: {error}")
-    return replace(known, pixels=pixels)
+    return replace(known, pixels=pixels, pixel_hash=digest)
 
 
 def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -92,7 +93,7 @@ def ingest(source: Path, params: Ingest, threads: int, what: str = "ingest") -> 
 def check(dataset: Dataset, source: Path, params: Ingest) -> None:
     """Raise SourceError unless the data set can train a classifier."""
     candidates = [row for row in dataset.rows if row.status != "ignored"]
-    quarantined = dataset.quarantined()
+    quarantined = [row for row in dataset.quarantined() if row.reason != "duplicate_across_splits"]
     if len(quarantined) > params.max_quarantined * len(candidates):
         reasons: dict[str, int] = defaultdict(int)
         for row in quarantined:
@@ -136,23 +137,28 @@ def _in_order(pool: ThreadPoolExecutor, source: Path, found: list[Found], params
 
 def _read(source: Path, item: Found, params: Ingest) -> Row:
     if item.ignored:
-        return Row(item.path, item.label, status="ignored", reason="outside_classes")
-    if item.escapes:
-        return _quarantined(Row(item.path, item.label, item.split), "leaves_source")
+        return Row(_shown(item.path), item.label, status="ignored", reason="outside_classes")
+    if item.refused:
+        return _quarantined(Row(_shown(item.path), item.label, item.split), item.refused)
     try:
         content = (source / item.path).read_bytes()
     except OSError as error:
-        return _quarantined(Row(item.path, item.label, item.split), "unreadable", error.strerror or "")
+        return _quarantined(Row(_shown(item.path), item.label, item.split), "unreadable", error.strerror or "")
     seen: Decoded = decoding.decode(content, params.image_size, params.resize, params.background)
     row = Row(
-        item.path, item.label, item.split, hashlib.sha256(content).hexdigest(),
+        _shown(item.path), item.label, item.split, hashlib.sha256(content).hexdigest(),
         format=seen.format, mode=seen.mode, width=seen.width, height=seen.height, bytes=len(content),
     )  # fmt: skip
     if seen.pixels is None:
         return _quarantined(row, seen.reason, seen.detail)
     row.pixels = np.ascontiguousarray(seen.pixels)
-    row.pixel_hash = row.group = hashlib.sha256(row.pixels.tobytes()).hexdigest()
+    row.pixel_hash = row.group = seen.pixel_hash
     return row
+
+
+def _shown(path: str) -> str:
+    """Return a path as text that every file format takes: bytes that are no UTF-8 are written as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _quarantined(row: Row, reason: str, detail: str = "") -> Row:
@@ -176,8 +182,24 @@ def _quarantine_conflicts(rows: list[Row]) -> None:
 
 
 def _assign_splits(accepted: list[Row], ready: frozenset[str], params: Ingest) -> list[list[str]]:
+    """Give every image its split; return the groups of identical images that the folder itself puts into several splits.
+
+    Of such a group the copies in the most guarded split stay, test before val before train; the others are quarantined.
+    """
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in accepted:
-        row.split = splits.assign(row.group, row.split, ready, params.val_share, params.test_share, params.seed)
         groups[row.group].append(row)
-    return [[row.path for row in members] for members in groups.values() if len({row.split for row in members}) > 1]
+    leaks = []
+    for members in groups.values():
+        given = {row.split for row in members}
+        if len(given) > 1:
+            leaks.append([row.path for row in members])
+            kept = next(name for name in ("test", "val", "train") if name in given)
+            others = ", ".join(row.path for row in members if row.split == kept)
+            for row in members:
+                if row.split != kept:
+                    _quarantined(row, "duplicate_across_splits", f"the same as {others}")
+        for row in members:
+            if row.status == "accepted":
+                row.split = splits.assign(row.group, row.split, ready, params.val_share, params.test_share, params.seed)
+    return leaks

@@ -29,7 +29,7 @@ class Found:
     label: str
     split: str
     ignored: bool = False
-    escapes: bool = False
+    refused: str = ""
 
 
 def scan(source: Path) -> list[Found]:
@@ -46,7 +46,10 @@ def scan(source: Path) -> list[Found]:
         )
     if not source.is_dir():
         raise SourceError(f"{source} is a file, not a folder", "unpack it, and set `ingest.source` to the folder of classes")
-    folders = sorted(entry.name for entry in source.iterdir() if entry.is_dir() and not _is_litter(entry.name))
+    try:
+        folders = sorted(entry.name for entry in source.iterdir() if entry.is_dir() and not _is_litter(entry.name))
+    except OSError as error:
+        raise SourceError(f"{source} cannot be read: {error.strerror}", "give yourself the right to read it") from error
     ready = {name: _SPLIT_NAMES[name.lower()] for name in folders if name.lower() in _SPLIT_NAMES}
     if ready and (len(ready) < len(folders) or "train" not in ready.values()):
         ready = {}
@@ -60,8 +63,11 @@ def scan(source: Path) -> list[Found]:
         split = ready.get(parts[0], "")
         inner = parts[1:] if split else parts
         ignored = any(_is_litter(part) for part in parts) or len(inner) < 2 or (bool(ready) and not split)
-        escapes = not ignored and path.resolve() != path.absolute() and root not in path.resolve().parents
-        found.append(Found(relative.as_posix(), unicodedata.normalize("NFC", inner[0]) if inner else "", split, ignored, escapes))
+        refused = "" if ignored else _refused(path, root)
+        if path.is_symlink() and path.is_dir():
+            ignored, refused = False, "linked_folder"
+        label = unicodedata.normalize("NFC", inner[0]) if inner else ""
+        found.append(Found(relative.as_posix(), label, split, ignored, refused))
     _check_classes(source, found)
     return found
 
@@ -70,16 +76,34 @@ def _is_litter(name: str) -> bool:
     return name.startswith(".") or name.lower() in LITTER or name == "__MACOSX"
 
 
+def _refused(path: Path, root: Path) -> str:
+    """Return why a path is not read: a link out of the source, or nothing that has bytes; empty where it may be."""
+    try:
+        if path.is_symlink() and root not in path.resolve(strict=True).parents:
+            return "leaves_source"
+        return "" if path.is_file() else "unreadable"
+    except (OSError, RuntimeError):  # a link to nowhere, or to itself
+        return "unreadable"
+
+
 def _walk(source: Path) -> list[Path]:
-    """Return all files below a folder, sorted by their path's bytes; linked folders are not followed."""
+    """Return all files below a folder, and links to folders, which are not followed, sorted by their path's bytes."""
+
+    def unreadable(error: OSError) -> None:
+        raise SourceError(f"{error.filename} cannot be read: {error.strerror}", "give yourself the right to read it, or move it away")
+
     files = []
-    for folder, _, names in os.walk(source):
+    for folder, folders, names in os.walk(source, onerror=unreadable):
         files += [Path(folder) / name for name in names]
+        files += [Path(folder) / name for name in folders if (Path(folder) / name).is_symlink()]
     return sorted(files, key=lambda path: os.fsencode(path.relative_to(source)))
 
 
 def _check_classes(source: Path, found: list[Found]) -> None:
-    labels = sorted({item.label for item in found if not item.ignored})
+    labels = sorted({item.label for item in found if not item.ignored and item.refused != "linked_folder"})
+    for label in labels:
+        if not label.isprintable():
+            raise SourceError(f"the class folder {label!r} of {source} has a name that cannot be shown", "rename the folder")
     if not labels:
         loose = sum(item.ignored for item in found)
         raise SourceError(

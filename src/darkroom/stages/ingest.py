@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +50,7 @@ def run(out: Path) -> None:
         counts = {name: len(dataset.split(name)) for name in SPLITS}
         statuses = Counter(row.status for row in dataset.rows)
         for paths in dataset.leaks[:5]:
-            print(f"  warning: the folder puts the same picture into several splits: {', '.join(paths)}")
+            print(f"  warning: the folder has the same picture in several splits, one of them was kept: {', '.join(paths)}")
         if len(dataset.leaks) > 5:
             print(f"  warning: and {len(dataset.leaks) - 5} more such pictures")
         for name in ("val", "test"):
@@ -70,11 +69,11 @@ def run(out: Path) -> None:
 def _explain_quarantine(rows: list[Row], path: Path, shown: Path | None = None) -> None:
     """Write the list of quarantined files, and show the first few."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "reason", "detail"])
         writer.writerows([row.path, row.reason, row.detail] for row in rows)
     for row in rows[:5]:
-        print(f"  quarantined {os.fsencode(row.path).decode('utf-8', 'replace')!r}: {row.reason} ({row.detail})")
+        print(f"  quarantined {row.path!r}: {row.reason} ({row.detail})")
     if len(rows) > 5:
         print(f"  … and {len(rows) - 5} more, all in {shown or path}")

@@ -41,13 +41,15 @@ def flat(settings: Params, sections: list[str]) -> dict[str, Any]:
 
 
 def write_model(out: Path, checkpoint: Checkpoint, network: Network, trained: Fit, run: journal.Run) -> None:
-    """Write a checkpoint folder whole, and record its final metrics and the digest that identifies it."""
+    """Write a checkpoint folder whole; record its final metrics, its description and the digest that identifies it."""
     from darkroom.models import checkpoint as checkpoints
     from darkroom.models import digests
 
     with atomic.new_folder(out) as folder:
         checkpoints.save(folder, checkpoint, network, trained.history)
         digest = digests.checkpoint(folder)
+    for name in ("model.json", "history.csv"):
+        run.file(out / name)
     run.tag({"darkroom.model": checkpoint.name, "darkroom.checkpoint_sha256": digest})
     run.metrics({f"best_{key}": value for key, value in trained.best.items() if key.startswith("val_")})
     run.metrics({"parameters": network.parameter_count()})

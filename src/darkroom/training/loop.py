@@ -94,8 +94,8 @@ def fit(
 ) -> Fit:
     """Train `model`, inputs to logits, in place and leave it with the weights of its best epoch.
 
-    Epoch e sees view e mod K of every training example. The best epoch is the one with the highest validation accuracy,
-    of equals the one with the lowest validation loss, and then the earliest. Training ends after `hyper.epochs`, or
+    Epoch e sees view e mod K of every training example. The best epoch is the one with the lowest validation loss, which is
+    steadier than accuracy where validation images are few; of equals the earliest. Training ends after `hyper.epochs`, or
     after `hyper.patience` epochs without a better one.
     Only parameters in `groups` (by default all that require a gradient) are trained; with `freeze_statistics` batch
     normalisation keeps its running statistics. Identical arguments give identical weights on the same machine.
@@ -150,12 +150,12 @@ def fit(
                 )
             if on_epoch:
                 on_epoch({**row, "images_per_second": len(train) / (time.monotonic() - started)})
-            if not best or (row["val_accuracy"], -row["val_loss"]) > (best["val_accuracy"], -best["val_loss"]):
+            if not best or (row["val_loss"], -row["val_accuracy"]) < (best["val_loss"], -best["val_accuracy"]):
                 best, best_state = row, copy.deepcopy(model.state_dict())
             note = f"loss {row['train_loss']:.3f}  val accuracy {row['val_accuracy']:.4f}"
             if row["epoch"] - best["epoch"] >= hyper.patience:
                 progress.total = int(row["epoch"])
-            progress.advance(note=f"{note}  best {best['val_accuracy']:.4f} in epoch {best['epoch']}")
+            progress.advance(note=f"{note}  kept epoch {best['epoch']}")
             if progress.done == progress.total:
                 break
     model.load_state_dict(best_state)
