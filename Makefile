@@ -29,23 +29,25 @@ install: .venv/.installed
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@echo "installing requirements.lock into .venv (a few minutes the first time)"
-	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
-	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --compile-bytecode --no-deps --no-build-isolation -e .
+	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
+	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv pip install --quiet --compile-bytecode --no-deps --no-build-isolation -e .
 	@touch $@
 
+export DATA RECIPE WEIGHTS SET
+
 repro: install
-	@if [ -n "$(RECIPE)$(DATA)$(WEIGHTS)$(SET)" ]; then \
-		set -- $(RECIPE); \
+	@if [ -n "$$RECIPE$$DATA$$WEIGHTS$$SET" ]; then \
+		set --; \
+		if [ -n "$$RECIPE" ]; then set -- "$$@" "$$RECIPE"; fi; \
 		if [ -n "$$DATA" ]; then set -- "$$@" --data "$$DATA"; fi; \
 		if [ -n "$$WEIGHTS" ]; then set -- "$$@" --weights "$$WEIGHTS"; fi; \
-		$(BIN)/darkroom recipe "$$@" $(if $(SET),--set $(SET)); \
+		if [ -n "$$SET" ]; then set -- "$$@" --set "$$SET"; fi; \
+		$(BIN)/darkroom recipe "$$@"; \
 	else $(BIN)/darkroom check; fi
 	@$(BIN)/dvc repro
-	@$(BIN)/darkroom sync
+	@$(BIN)/darkroom sync || true
 	@echo
 	@$(BIN)/darkroom leaderboard
-
-export DATA WEIGHTS
 
 test: install
 	@$(BIN)/python -m pytest

@@ -28,7 +28,6 @@ from prefect.states import Completed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from darkroom import params
-from darkroom.errors import DarkroomError
 
 GRACE = 5.0  # seconds between asking a stage's processes to end and ending them
 SKIPPED = "didn't change, skipping"
@@ -167,10 +166,15 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    checked = subprocess.run([sys.executable, "-m", "darkroom", "check"], stdout=subprocess.DEVNULL)
+    if checked.returncode:
+        return checked.returncode
+    from dvc.exceptions import DvcException
+
     try:
-        params.read()
-    except DarkroomError as error:
-        print(f"error: {error}", file=sys.stderr)
+        graph(given.targets)
+    except DvcException as error:
+        print(f"error: {error}\n  remedy: `dvc stage list` names the stages", file=sys.stderr)
         return 2
     try:
         states = repro(given.targets or None, given.force, given.concurrency)

@@ -94,3 +94,28 @@ def test_recipes_decide_the_same_keys():
     keys = {path.stem: {key for key, _ in recipe._leaves(params.read_yaml(path))} for path in (ROOT / "recipes").glob("*.yaml")}
     own_data = {"ingest.source", "fetch.datasets"}
     assert len({frozenset(found - own_data) for found in keys.values()}) == 1
+
+
+def test_make_passes_several_settings_as_one_text(workspace):
+    """`SET="backbones=[a, b] transfer.lr=0.02"` reaches the params as two assignments, lists with spaces in them included."""
+    recipe.main(["--set", "backbones=[vgg16, resnet18] transfer.lr=0.02", "weights.source=random"])
+    settings = params.read()
+    assert settings.backbones == ["vgg16", "resnet18"]
+    assert settings.transfer.lr == 0.02
+    assert settings.weights.source == "random"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "finetune.unfreeze=.inf", "finetune.unfreeze=.nan", "transfer.lr=true", "transfer.lr='0.1'", "ingest.source=2024-13-45",
+        "backbones=[nosuch]", "backbones=[]", "fetch.datasets=[digits, digits]", "weights.source=no/such/folder",
+        "weights.pretrain_on=digits", "weights.pretrain_on=data/raw", "weights.pretrain_on=data/raw/digits/3",
+    ],
+)  # fmt: skip
+def test_a_value_that_would_fail_later_is_refused_now(workspace, setting):
+    """Values that no stage could use, and pretraining on the data set itself, never reach the file."""
+    before = (workspace / "params.yaml").read_bytes()
+    with pytest.raises(DarkroomError):
+        recipe.main(["--set", setting])
+    assert (workspace / "params.yaml").read_bytes() == before

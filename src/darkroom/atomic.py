@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+PARTIAL = ".partial"  # DVC ignores what is named so, and `darkroom tidy` removes what a killed stage left
+
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; when the block ends well it takes the place of `path`, else it vanishes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    working = Path(tempfile.mkdtemp(prefix=f".{path.name}.{os.getpid()}.", suffix=PARTIAL, dir=path.parent))
     working.chmod(0o755)
     try:
         yield working
@@ -31,7 +33,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a path beside `path`; what the block writes there takes the place of `path` when it ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    working = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    working = path.with_name(f".{path.name}.{os.getpid()}.x{PARTIAL}")
     try:
         yield working
         working.replace(path)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from darkroom.errors import ParamsError
-from darkroom.models import backbones
+from darkroom.models import backbones, names
 from darkroom.models.backbones import LAYOUTS, Backbone, Spec
 
 SMALLEST = {
@@ -103,3 +103,10 @@ def test_an_unknown_backbone_names_its_neighbour():
     """A misspelt backbone is answered with the nearest name."""
     with pytest.raises(ParamsError, match="mobilenet_v2"):
         Backbone(Spec("mobilnet_v2", 32))
+
+
+def test_the_names_are_torchvisions():
+    """The names that are read from torchvision's source are those of its registry."""
+    import torchvision
+
+    assert list(names.names()) == sorted(torchvision.models.list_models(module=torchvision.models))

@@ -12,7 +12,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from darkroom.errors import WeightsError
-from darkroom.models import weights
+from darkroom.models import files, weights
 from darkroom.models.backbones import Backbone, Spec
 
 
@@ -33,7 +33,7 @@ def test_a_file_is_found_and_loaded(tmp_path, name):
     else:
         save_file({key: value.half() for key, value in state.items()}, tmp_path / name)
     backbone = network(1)
-    path = weights.find(tmp_path, "squeezenet1_1")
+    path = files.find(tmp_path, "squeezenet1_1")
     left = weights.fill(backbone, weights.read(path), str(path))
     assert left == ["classifier.1.bias", "classifier.1.weight"]
     for key, value in backbone.weights().items():
@@ -45,9 +45,9 @@ def test_a_missing_file_lists_what_is_there(tmp_path):
     """Where a backbone has no file, the error lists those that the folder has."""
     (tmp_path / "resnet18.pth").write_bytes(b"")
     with pytest.raises(WeightsError, match=r"resnet18\.pth"):
-        weights.find(tmp_path, "vgg16")
+        files.find(tmp_path, "vgg16")
     with pytest.raises(WeightsError, match="no such folder"):
-        weights.find(tmp_path / "nowhere", "vgg16")
+        files.find(tmp_path / "nowhere", "vgg16")
 
 
 def test_a_mismatch_lists_both_sides():
@@ -140,14 +140,14 @@ def test_real_weights_know_bees_from_ants(shared, tmp_path):
     from darkroom.models.network import Normalize
 
     backbone = Backbone(Spec("mobilenet_v2", 128))
-    path = weights.find(shared / "weights", "mobilenet_v2")
+    path = files.find(shared / "weights", "mobilenet_v2")
     weights.fill(backbone, weights.read(path), str(path))
     normalize = Normalize(*weights.normalization("mobilenet_v2", str(path)))
     with tarfile.open(shared / "hymenoptera.tar") as archive:
         members = [m for m in archive.getmembers() if m.isfile() and "/train/" in m.name][::6]
-        files = [(archive.extractfile(m).read(), "bees" in m.name) for m in members]
-    pixels = [decode(content, 128, "crop", (0, 0, 0)).pixels for content, _ in files]
-    labels = np.array([label for _, label in files])
+        photos = [(archive.extractfile(m).read(), "bees" in m.name) for m in members]
+    pixels = [decode(content, 128, "crop", (0, 0, 0)).pixels for content, _ in photos]
+    labels = np.array([label for _, label in photos])
     with torch.inference_mode():
         embeddings = backbone(normalize(torch.from_numpy(np.stack(pixels)))).numpy()
     half = np.arange(len(labels)) % 2 == 0

@@ -193,6 +193,11 @@ def test_a_mistake_loses_nothing(workspace):
         workspace.run("darkroom", "check", code=2)
         assert {path: path.read_bytes() for path in kept} == kept
     (workspace.place / "params.yaml").write_text(text)
+    (workspace.place / "own digits").rename(workspace.place / "away")
+    workspace.repro(code=None)
+    workspace.run("darkroom", "check", code=2)
+    assert {path: path.read_bytes() for path in kept} == kept
+    (workspace.place / "away").rename(workspace.place / "own digits")
     assert ran(workspace.repro()) == []
 
 

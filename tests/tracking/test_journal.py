@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from darkroom.errors import WorkspaceError
 from darkroom.tracking import deliver, journal, provenance, store
 
 
@@ -129,3 +130,35 @@ def test_digests_come_from_the_nearest_output(tmp_path):
         "data/x/train": "1.dir",
         "data/x2": "2",
     }
+
+
+def test_a_damaged_record_does_not_hold_up_the_others(workspace, capsys):
+    """A record that cannot be read is set aside by name, and the next one is delivered."""
+    record("damaged")
+    (deliver.journals()[0] / "record.jsonl").write_text('{"kind": "start"}\n')
+    record("whole")
+    assert deliver.deliver(until_empty=True) == 1
+    assert "whole" in runs()[1]
+    assert len(list(deliver.DAMAGED.iterdir())) == 1
+
+
+def test_a_delivered_run_stays_finished(workspace, monkeypatch):
+    """Where the delivery ends between the last record and the removal of the journal, the run stays finished."""
+    record()
+    monkeypatch.setattr(deliver.shutil, "rmtree", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        deliver.deliver(until_empty=True)
+    monkeypatch.undo()
+    monkeypatch.chdir(workspace)
+    assert deliver.deliver(until_empty=True) == 1
+    assert runs()[1]["transfer@vgg16"].info.status == "FINISHED"
+
+
+def test_a_server_that_is_not_there_is_named(workspace, monkeypatch):
+    """`darkroom sync` without a server says so with a remedy, and keeps the record."""
+    record()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(WorkspaceError, match=r"127\.0\.0\.1:9"):
+        deliver.sync()
+    assert len(deliver.journals()) == 1

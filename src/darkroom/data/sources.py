@@ -90,7 +90,9 @@ def _walk(source: Path) -> list[Path]:
     """Return all files below a folder, and links to folders, which are not followed, sorted by their path's bytes."""
 
     def unreadable(error: OSError) -> None:
-        raise SourceError(f"{error.filename} cannot be read: {error.strerror}", "give yourself the right to read it, or move it away")
+        raise SourceError(
+            f"{error.filename} cannot be read: {error.strerror}", "give yourself the right to read it, or move it away"
+        )
 
     files = []
     for folder, folders, names in os.walk(source, onerror=unreadable):

@@ -12,9 +12,21 @@ from darkroom.params import Params
 def main(arguments: list[str]) -> int:
     argparse.ArgumentParser("darkroom check", description=__doc__).parse_args(arguments)
     settings = params.read()
-    source(settings)
+    everything(settings)
     print(f"params.yaml is in order; the source is {settings.ingest.source}")
     return 0
+
+
+def everything(settings: Params) -> None:
+    """Raise a DarkroomError for what can be known to be wrong before any stage runs."""
+    from darkroom.models import files, names
+
+    for backbone in settings.backbones:
+        names.check(backbone)
+    if settings.weights.source not in params.SOURCES:
+        for backbone in settings.backbones:
+            files.find(Path(settings.weights.source).expanduser(), backbone)
+    source(settings)
 
 
 def source(settings: Params) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from darkroom import atomic, params
 from darkroom.errors import ParamsError, nearest
 
 RECIPES = Path("recipes")
+_ASSIGNMENTS = re.compile(r"\s+(?=[\w.]+=)")  # several KEY=VALUE in one text, as make passes them
 
 
 def main(arguments: list[str]) -> int:
@@ -43,12 +45,16 @@ def apply(path: Path, name: str | None, data: str | None, weights: str | None, s
     yaml.preserve_quotes = True
     yaml.width = 4096
     content = yaml.load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ParamsError(f"{path} is not a mapping of sections", f"restore it: `git checkout {path}`")
     wanted: dict[str, Any] = dict(_leaves(_recipe(name))) if name else {}
     if data is not None:
         wanted |= {"ingest.source": _source(data), "fetch.datasets": []}
     if weights is not None:
         wanted["weights.source"] = weights if weights in params.SOURCES else str(Path(weights).expanduser())
-    wanted |= dict(_assignment(item) for item in settings)
+    wanted |= dict(_assignment(item) for text in settings for item in _ASSIGNMENTS.split(text.strip()))
+    if isinstance(wanted.get("ingest.source"), str):
+        wanted["ingest.source"] = _source(wanted["ingest.source"])
 
     changed: dict[str, tuple[Any, Any]] = {}
     for key, value in wanted.items():
@@ -63,10 +69,9 @@ def apply(path: Path, name: str | None, data: str | None, weights: str | None, s
     stream = io.StringIO()
     yaml.dump(content, stream)
     settled = params.parse(YAML(typ="safe", pure=True).load(stream.getvalue()), str(path))
-    if name or data is not None:
-        from darkroom.everyday.check import source
+    from darkroom.everyday import check
 
-        source(settled)
+    check.everything(settled)
     if changed:
         with atomic.new_file(path) as working:
             working.write_text(stream.getvalue(), encoding="utf-8")
@@ -104,7 +109,7 @@ def _assignment(text: str) -> tuple[str, Any]:
         raise ParamsError(f'"{text}" is not KEY=VALUE', "write for example --set transfer.lr=0.01 backbones='[mobilenet_v2]'")
     try:
         return key.strip(), YAML(typ="safe", pure=True).load(value)
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:
         raise ParamsError(f'"{value}" is not a YAML value for {key}', "quote it for the shell, lists as '[a, b]'") from error
 
 

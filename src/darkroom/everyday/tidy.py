@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
 from pathlib import Path
 
 from darkroom import params
-
-ITEM = "${item.backbone}"
+from darkroom.atomic import PARTIAL
+from darkroom.graph import outputs
 
 
 def main(arguments: list[str]) -> int:
@@ -30,24 +29,21 @@ def main(arguments: list[str]) -> int:
 
 
 def leftovers(backbones: list[str]) -> list[Path]:
-    """Return the outputs of stages of backbones that are not listed, by the paths of dvc.yaml, and stale scratch files."""
+    """Return what can go: outputs that dvc.lock lists for backbones that params.yaml does not, and files of killed stages."""
     found = []
-    for stage in params.read_yaml(Path("dvc.yaml"))["stages"].values():
-        for out in stage.get("outs", []):
-            out = out if isinstance(out, str) else next(iter(out))
-            if ITEM not in out:
-                continue
-            before, after = out.split(ITEM)
-            folder = Path(before).parent if not before.endswith("/") else Path(before)
-            for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-                match = re.fullmatch(re.escape(before) + r"([^/.][^/]*?)" + re.escape(after), path.as_posix())
-                if match and match[1] not in backbones:
-                    found.append(path)
-    return found + sorted(path for path in Path(".darkroom/scratch").glob("*.npy") if not _in_use(path))
+    for stage, outs in outputs().items():
+        name, _, backbone = stage.partition("@")
+        if backbone and name != "fetch" and backbone not in backbones:
+            found += [Path(out["path"]) for out in outs]
+    for folder in (Path("data"), Path("models"), Path("reports")):
+        found += [path for path in folder.rglob(f".*{PARTIAL}") if "raw" not in path.parts and not _in_use(path, -3)]
+    found += [path for path in Path(".darkroom/scratch").glob("*.npy") if not _in_use(path, -2, "-")]
+    return sorted({path for path in found if path.exists()})
 
 
-def _in_use(path: Path) -> bool:
+def _in_use(path: Path, part: int, separator: str = ".") -> bool:
+    """Tell whether the process whose number is in the name still runs."""
     import psutil
 
-    pid = path.stem.split("-")[-2]
+    pid = path.name.split(separator)[part]
     return pid.isdigit() and psutil.pid_exists(int(pid))

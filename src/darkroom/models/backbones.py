@@ -15,7 +15,8 @@ import torch
 import torchvision
 from torch import nn
 
-from darkroom.errors import ParamsError, nearest
+from darkroom.errors import ParamsError
+from darkroom.models import names
 from darkroom.models.initialization import kaiming
 
 SMALL = 64  # inputs of at most this many pixels keep their resolution through the first convolution
@@ -76,20 +77,6 @@ class Spec:
         return {"family": "torchvision", **asdict(self)}
 
 
-def names() -> list[str]:
-    """Return the torchvision classifiers that can be a backbone."""
-    return [name for name in torchvision.models.list_models(module=torchvision.models) if "raft" not in name]
-
-
-def check_name(name: str) -> None:
-    """Raise ParamsError unless torchvision has a classifier of this name."""
-    if name not in names():
-        raise ParamsError(
-            f'torchvision has no classifier "{name}"{nearest(name, names())}',
-            "name torchvision classifiers in `backbones` of params.yaml, for example vgg16 or mobilenet_v2",
-        )
-
-
 class Backbone(nn.Module):
     """A torchvision classifier without its last linear layer.
 
@@ -103,7 +90,7 @@ class Backbone(nn.Module):
 
     def __init__(self, spec: Spec, seed: int = 0) -> None:
         super().__init__()
-        check_name(spec.name)
+        names.check(spec.name)
         self.spec = spec
         self.net = _network(spec, seed)
         layout = LAYOUTS.get(type(self.net).__name__)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from darkroom.errors import WeightsError, WorkspaceError
@@ -63,6 +64,8 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
         raise WorkspaceError(
             f"{folder} is not a checkpoint: it has no model.json", "run `dvc repro` to train the models"
         ) from error
+    except json.JSONDecodeError as error:
+        raise WorkspaceError(f"{folder}/model.json is damaged: {error}", "`dvc checkout -f` brings it back") from error
     if content.get("schema") != SCHEMA:
         raise WorkspaceError(
             f"{folder} has schema {content.get('schema')}, this Darkroom reads {SCHEMA}",
@@ -79,7 +82,7 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
     network = Network(build_features(checkpoint.architecture), checkpoint.preprocessing, len(checkpoint.classes))
     try:
         network.load_state_dict(load_file(folder / "model.safetensors"))
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         raise WeightsError(
             f"the weights in {folder} do not fit their architecture: {error}", "train it again: `dvc repro -f`"
         ) from error

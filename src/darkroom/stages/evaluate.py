@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from darkroom import atomic
+from darkroom import atomic, params
 from darkroom.errors import WorkspaceError
 from darkroom.params import Params
 from darkroom.progress import Progress
@@ -27,7 +27,7 @@ def model_names(settings: Params) -> list[str]:
 
 
 def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
-    inputs = [ingested / "test", ingested / "val", *(models / name for name in ("baseline", "transfer", "finetune"))]
+    inputs = [ingested / "test", ingested / "val", *(models / name for name in model_names(params.read()))]
     with session("evaluate", ["evaluate"], inputs) as (settings, record):
         import torch
 
@@ -36,7 +36,7 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
         from darkroom.evaluation.reference import PixelRegression
         from darkroom.prediction.classifier import Classifier, softmax
 
-        params = settings.evaluate
+        options = settings.evaluate
         torch.set_num_threads(settings.compute.threads)
         classes = arrays.load_classes(ingested / "classes.json")
         test_images, test_labels = arrays.load_split(ingested / "test")
@@ -48,9 +48,9 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
         histories: dict[str, list[dict[str, str]]] = {}
 
         def add(name: str, test: np.ndarray, val: np.ndarray, parameters: int, ms: float, seconds: float) -> None:
-            held = metrics.score(val, val_labels, classes, params.top_k)
+            held = metrics.score(val, val_labels, classes, options.top_k)
             figures[name] = {
-                **metrics.score(test, test_labels, classes, params.top_k),
+                **metrics.score(test, test_labels, classes, options.top_k),
                 "val_accuracy": held["accuracy"], "val_macro_f1": held["macro_f1"], "val_log_loss": held["log_loss"],
                 "parameters": parameters,
             }  # fmt: skip
@@ -65,8 +65,8 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
                 classifier = Classifier.load(models / name)
                 if classifier.classes != classes:
                     raise WorkspaceError(f"models/{name} was trained on other classes", "run `dvc repro`, which trains it again")
-                test, val = (softmax(classifier.logits(x, params.batch_size)) for x in (test_images, val_images))
-                ms = milliseconds(classifier, test_images, params.batch_size)
+                test, val = (softmax(classifier.logits(x, options.batch_size)) for x in (test_images, val_images))
+                ms = milliseconds(classifier, test_images, options.batch_size)
                 add(name, test, val, classifier.network.parameter_count(), ms, training_seconds(name, cost))
                 histories[name] = _history(models / name / "history.csv")
                 progress.advance(note=f"{name} {figures[name]['accuracy']:.4f}")

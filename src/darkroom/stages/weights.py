@@ -23,7 +23,7 @@ HELD_OUT = 0.1  # share of the pretraining images that tell when to stop
 
 def run(name: str, out: Path, provenance: Path) -> None:
     with session("weights", ["weights", "compute"], []) as (settings, record):
-        from darkroom.models import weights
+        from darkroom.models import files, weights
         from darkroom.models.backbones import Backbone, Spec
         from darkroom.models.checkpoint import save_tensors
 
@@ -41,10 +41,10 @@ def run(name: str, out: Path, provenance: Path) -> None:
                 file, known = weights.download(name)
                 story |= {"source": "imagenet", **known}
             else:
-                file = weights.find(Path(source).expanduser(), name)
+                file = files.find(Path(source).expanduser(), name)
                 story |= {"source": "folder"}
             left = weights.fill(backbone, weights.read(file), str(file))
-            story |= {"file": file.name, "sha256": weights.sha256(file), "left_aside": left}
+            story |= {"file": file.name, "sha256": files.sha256(file), "left_aside": left}
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic.new_file(out) as working:
             save_tensors(working, backbone.weights())

@@ -14,12 +14,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from darkroom.tracking import store
+from darkroom.tracking import provenance, store
 from darkroom.tracking.journal import JOURNAL
 from darkroom.tracking.locks import hold
 
 IDLE = 20.0  # seconds without a journal after which the process ends
 POLL = 1.0
+NAMELESS = 60.0  # seconds after which a record without a first line is dropped
+DAMAGED = JOURNAL.with_name("damaged")
 STOP = JOURNAL / "deliver.stop"  # asks the process in the background to let go
 KEY = "darkroom.key"
 PIPELINE = "darkroom.pipeline"
@@ -37,6 +39,8 @@ class Delivery:
 
     def advance(self) -> bool:
         """Deliver what is new; tell whether the journal has ended."""
+        if self.state.get("ended"):
+            return True
         with (self.folder / "record.jsonl").open("rb") as file:
             file.seek(self.state["offset"])
             new = file.read()
@@ -46,8 +50,9 @@ class Delivery:
             return self._abandoned()
         self._send(records)
         self.state["offset"] += len(new)
+        self.state["ended"] = records[-1]["kind"] == "end"
         self._save()
-        return records[-1]["kind"] == "end"
+        return bool(self.state["ended"])
 
     def _save(self) -> None:
         working = self.state_file.with_suffix(".new")
@@ -87,7 +92,7 @@ class Delivery:
             self.state["parent"] = self._parent(experiment, record["pipeline"], stamp)
             tags |= {"mlflow.parentRunId": self.state["parent"], PIPELINE: record["pipeline"]["key"]}
         run = known[0] if known else self.client.create_run(experiment, stamp, tags, record["stage"])
-        self.state |= {"run": run.info.run_id, "pid": record["pid"]}
+        self.state |= {"run": run.info.run_id, "pid": record["pid"], "born": record["born"]}
         self._save()
         params = [Param(key, str(value)) for key, value in record["params"].items()]
         self.client.log_batch(self.state["run"], params=params)
@@ -121,19 +126,16 @@ class Delivery:
 
     def _abandoned(self) -> bool:
         """End the run of a stage that is gone without a word."""
-        pid = self.state.get("pid")
-        if pid is None or _alive(pid):
+        if not self.state["run"]:  # killed before it could say what it is
+            return time.time() - (self.folder / "record.jsonl").stat().st_mtime > NAMELESS
+        if provenance.is_alive(self.state["pid"], self.state["born"]):
             return False
-        if (self.folder / "record.jsonl").stat().st_size > self.state["offset"]:
-            return False
+        with (self.folder / "record.jsonl").open("rb") as file:  # its last words may have come just now
+            file.seek(self.state["offset"])
+            if b"\n" in file.read():
+                return False
         self._end("KILLED", "the stage's process ended without a word", int(time.time() * 1000))
         return True
-
-
-def _alive(pid: int) -> bool:
-    import psutil
-
-    return psutil.pid_exists(pid)
 
 
 def journals() -> list[Path]:
@@ -146,6 +148,7 @@ def deliver(until_empty: bool) -> int:
 
     Return how many runs were delivered to their end. Errors of the tracking server are raised.
     """
+    DAMAGED.mkdir(parents=True, exist_ok=True)
     client = store.client()
     open_: dict[Path, Delivery] = {}
     ended, quiet = 0, time.monotonic()
@@ -154,14 +157,19 @@ def deliver(until_empty: bool) -> int:
         for folder in journals():
             delivery = open_.setdefault(folder, Delivery(folder, client))
             before = delivery.state["offset"]
-            if delivery.advance():
+            try:
+                done = delivery.advance()
+            except (OSError, ValueError, KeyError) as error:  # this record is damaged; the others are not
+                print(f"{folder} cannot be delivered: {error!r}", file=sys.stderr)
+                shutil.move(folder, DAMAGED.joinpath(folder.name))
+                continue
+            if done:
                 shutil.rmtree(folder)
                 del open_[folder]
                 ended += 1
-                busy = True
-            busy = busy or delivery.state["offset"] > before
-        waiting = journals()
-        if waiting or busy:
+            busy = busy or done or delivery.state["offset"] > before
+        at_work = [delivery for folder, delivery in open_.items() if folder.exists() and delivery.state["run"]]
+        if busy or at_work:
             quiet = time.monotonic()
         if until_empty and not busy:
             return ended
@@ -185,11 +193,14 @@ def main() -> int:
 
 
 def sync() -> int:
-    """Deliver what is there, after any delivering process has let go; return the number of runs that ended."""
+    """Deliver what is there, after any delivering process has let go; return the number of runs that ended.
+
+    Raises WorkspaceError where the tracking server cannot be used; what was not delivered is kept.
+    """
     JOURNAL.mkdir(parents=True, exist_ok=True)
     STOP.touch()
     try:
-        with hold(JOURNAL / "deliver.lock"):
+        with hold(JOURNAL / "deliver.lock"), store.reachable():
             return deliver(until_empty=True)
     finally:
         STOP.unlink(missing_ok=True)

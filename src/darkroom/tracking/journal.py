@@ -40,6 +40,7 @@ class Journal:
             inputs=provenance.digests(inputs),
             tags=provenance.commit() | {"darkroom.stage": stage},
             pid=os.getpid(),
+            born=provenance.born(os.getpid()),
         )
         start_delivery()
 

@@ -36,6 +36,21 @@ def pipeline() -> dict[str, str]:
     return {}
 
 
+def born(pid: int) -> float:
+    """Return when a process was started, which tells it from a later one with its number; 0 where there is none."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def is_alive(pid: int, since: float) -> bool:
+    """Tell whether the process of this number that was started then still runs."""
+    return bool(since) and abs(born(pid) - since) < 1
+
+
 def commit() -> dict[str, str]:
     """Return the git commit and whether the tree has changes, as MLflow's tags; nothing outside a repository."""
     try:

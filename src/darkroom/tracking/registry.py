@@ -38,8 +38,8 @@ def register(name: str, checkpoint: Path, sha256: str, tags: dict[str, str], des
 
     A version is known by the sha256 of its checkpoint, so that registering twice changes nothing.
     """
-    client = store.client()
-    with hold(Path(".darkroom/registry.lock")):
+    with store.reachable(), hold(Path(".darkroom/registry.lock")):
+        client = store.client()
         known = [item for item in client.search_model_versions(f"name='{name}'") if item.tags.get(SHA) == sha256]
         if known:
             version = max(known, key=lambda item: int(item.version)).version

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from darkroom.errors import WorkspaceError
 from darkroom.tracking.locks import hold
 
 EXPERIMENT = "darkroom"
@@ -23,6 +26,7 @@ def uri() -> str:
 def client() -> Any:
     """Return MLflow's client; the database is made once, under a lock, since two processes that make it collide."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     import logging
 
     from mlflow import MlflowClient
@@ -32,6 +36,20 @@ def client() -> Any:
         made = MlflowClient(uri(), uri())
         experiment(made)
     return made
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Turn what MLflow says of a server or database that it cannot use into one message with a remedy."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise WorkspaceError(
+            f"MLflow at {uri()} cannot be used: {str(error).splitlines()[0][:300]}",
+            "start the server or correct MLFLOW_TRACKING_URI, then `darkroom sync`: nothing is lost; or set DARKROOM_TRACKING=off",
+        ) from error
 
 
 def experiment(client: Any, name: str = EXPERIMENT) -> str:

@@ -146,7 +146,8 @@ def fit(
             history.append(row)
             if not math.isfinite(row["train_loss"]):
                 raise ParamsError(
-                    f"{what}: the loss is {row['train_loss']} in epoch {epoch + 1}", "lower `lr` of this stage, or raise `warmup_epochs`"
+                    f"{what}: the loss is {row['train_loss']} in epoch {epoch + 1}",
+                    "lower `lr` of this stage, or raise `warmup_epochs`",
                 )
             if on_epoch:
                 on_epoch({**row, "images_per_second": len(train) / (time.monotonic() - started)})
