@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.everyday import recipe
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.pipeline
@@ -53,7 +52,7 @@ class Workspace:
         return self.run("dvc", "repro", code=code)
 
     def set(self, *values: str) -> None:
-        recipe.apply(self.place / "params.yaml", None, None, None, list(values))
+        self.run("darkroom", "recipe", "--set", *values)
 
     def models(self) -> dict[str, bytes]:
         return {str(path.relative_to(self.place)): path.read_bytes() for path in sorted(self.place.glob("models/**/*.safetensors"))}
