@@ -40,3 +40,8 @@ def values() -> dict:
     from darkroom.params import read_yaml
 
     return read_yaml(ROOT / "params.yaml")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the fast tests first, and those that run the real DVC, MLflow and Prefect last."""
+    items.sort(key=lambda item: item.get_closest_marker("pipeline") is not None)
