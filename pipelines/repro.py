@@ -73,16 +73,8 @@ def run_stage(stage: str, runs: bool, force: bool, pipeline: str) -> State[Any]:
     logger = get_run_logger()
     if not runs:
         return Completed(name="Cached", message="DVC reports no change")
-    command = [
-        sys.executable,
-        "-m",
-        "dvc",
-        "repro",
-        "--single-item",
-        "--wait-for-lock",
-        *(["--force"] if force else []),
-        stage,
-    ]
+    options = ["--single-item", *(["--force"] if force else [])]
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *options, stage]
     environment = os.environ | {"DARKROOM_PIPELINE": pipeline, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", bufsize=1,
