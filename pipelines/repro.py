@@ -75,7 +75,8 @@ def run_stage(stage: str, runs: bool, force: bool, pipeline: str) -> State[Any]:
         return Completed(name="Cached", message="DVC reports no change")
     options = ["--single-item", *(["--force"] if force else [])]
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *options, stage]
-    environment = os.environ | {"DARKROOM_PIPELINE": pipeline, "PYTHONUNBUFFERED": "1"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = os.environ | {"DARKROOM_PIPELINE": pipeline, "PYTHONUNBUFFERED": "1", "PATH": path}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", bufsize=1,
         env=environment, start_new_session=True,
