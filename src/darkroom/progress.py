@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
-
-T = TypeVar("T")
 
 
 def duration(seconds: float) -> str:
@@ -64,11 +60,3 @@ class Progress:
         else:
             sys.stderr.write(line + "\n")
         sys.stderr.flush()
-
-
-def track(items: Iterable[T], what: str, total: int, unit: str = "images") -> Iterator[T]:
-    """Yield the items while showing how many of `total` have been handled."""
-    with Progress(what, total, unit) as progress:
-        for item in items:
-            yield item
-            progress.advance()

@@ -96,7 +96,7 @@ class Backbone(nn.Module):
         layout = LAYOUTS.get(type(self.net).__name__)
         self.sequential = layout is not None
         head = layout.head if layout else _WHOLE_HEADS[type(self.net).__name__]
-        own = _own_layers(getattr(self.net, head), spec) if spec.head == "classifier" or not layout else []
+        own = _own_layers(getattr(self.net, head)) if spec.head == "classifier" or not layout else []
         setattr(self.net, head, nn.Sequential(*own))
         if layout:
             self._blocks = _blocks([unit for part in layout.body for unit in _units(getattr(self.net, part))])
@@ -200,7 +200,7 @@ def _redrawn(module: nn.Module) -> bool:
     return not owned or isinstance(module, (nn.Conv2d, nn.Linear, nn.modules.batchnorm._BatchNorm))
 
 
-def _own_layers(head: nn.Module, spec: Spec) -> list[nn.Module]:
+def _own_layers(head: nn.Module) -> list[nn.Module]:
     """Return the layers of a head before its last linear (or 1×1 convolution) layer."""
     layers = list(head.children()) or [head]
     last = max(i for i, layer in enumerate(layers) if isinstance(layer, (nn.Linear, nn.Conv2d)))
