@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from darkroom.errors import ParamsError, nearest
 
-DATASETS = ("digits", "glyphs")
+DATASETS = ("digits", "glyphs", "mnist", "fashion_mnist", "cifar10")
 SOURCES = ("imagenet", "pretrain", "random")
 POLICIES = ("none", "light", "standard", "strong", "characters")
 
@@ -40,7 +40,9 @@ class Compute(Section):
 
 
 class Fetch(Section):
-    datasets: list[Literal["digits", "glyphs"]]
+    datasets: list[Literal["digits", "glyphs", "mnist", "fashion_mnist", "cifar10"]]
+    source: Annotated[str, Field(min_length=1)]
+    glyphs: Annotated[int, Field(ge=62, strict=True)]
 
 
 class Ingest(Section):
@@ -48,8 +50,12 @@ class Ingest(Section):
     image_size: Annotated[int, Field(ge=8, le=1024, strict=True)]
     resize: Literal["crop", "pad", "stretch"]
     background: tuple[Channel, Channel, Channel]
+    min_size: Count
+    split_by: Literal["hash", "stratified"]
     val_share: Share
     test_share: Share
+    on_conflict: Literal["quarantine", "keep"]
+    on_leak: Literal["quarantine", "keep"]
     max_quarantined: Annotated[Number, Field(ge=0, le=1)]
     seed: Seed
 

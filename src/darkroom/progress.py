@@ -16,6 +16,13 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def rate(per_second: float) -> str:
+    """Return a speed as people say it: `310 a second`, `12 a minute`."""
+    if per_second >= 1:
+        return f"{per_second:,.0f} a second"
+    return f"{per_second * 60:,.0f} a minute"
+
+
 class Progress:
     """Counts work done against a total and writes a line to stderr now and then.
 
@@ -53,7 +60,7 @@ class Progress:
         if final:
             line += f" in {duration(elapsed)}"
         elif self.done:
-            line += f", {duration(elapsed / self.done * (self.total - self.done))} left"
+            line += f", {rate(self.done / elapsed)}, {duration(elapsed / self.done * (self.total - self.done))} left"
         line += f"  {self.note}" if self.note else ""
         if self.live:
             sys.stderr.write("\r\x1b[K" + line + ("\n" if final else ""))

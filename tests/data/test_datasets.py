@@ -13,7 +13,7 @@ from darkroom.params import parse
 
 def test_digits_are_the_real_ones(tmp_path):
     """All 1,797 digits are written as 8×8 images in ten folders, with their full range of grey."""
-    assert datasets.DATASETS["digits"](tmp_path, 0, 0, 0) == 1797
+    assert datasets.DATASETS["digits"](tmp_path, datasets.Wanted()) == 1797
     assert sorted(path.name for path in tmp_path.iterdir()) == list("0123456789")
     image = np.asarray(Image.open(tmp_path / "0" / "00000.png"))
     assert image.shape == (8, 8)
@@ -41,7 +41,7 @@ def test_every_font_draws_every_character(font):
 
 def test_glyphs_become_a_folder_of_classes(tmp_path):
     """Written glyphs have a folder per class, and no two folders differ by case alone."""
-    datasets.DATASETS["glyphs"](tmp_path, 16, 94, 0)
+    datasets.DATASETS["glyphs"](tmp_path, datasets.Wanted(size=16, count=94))
     names = [path.name for path in tmp_path.iterdir()]
     assert len({name.casefold() for name in names}) == len(names) == 47
 
@@ -54,8 +54,9 @@ def pretraining(values, **changes):
 
 
 @pytest.mark.parametrize("name", ["glyphs", "digits"])
-def test_weights_can_be_pretrained_on_a_named_set(values, name):
+def test_weights_can_be_pretrained_on_a_named_set(values, name, tmp_path, monkeypatch):
     """Pretraining images come in the size of the run, as many as asked for, in the same order every time."""
+    monkeypatch.chdir(tmp_path)
     values["ingest"]["source"] = "elsewhere"
     images, labels, classes = pretraining(values, pretrain_on=name)
     assert images.shape == (100, 32, 32, 3)
@@ -64,8 +65,9 @@ def test_weights_can_be_pretrained_on_a_named_set(values, name):
     assert (pretraining(values, pretrain_on=name)[0] == images).all()
 
 
-def test_weights_can_be_pretrained_on_a_folder(values, folder):
+def test_weights_can_be_pretrained_on_a_folder(values, folder, tmp_path, monkeypatch):
     """Any folder that ingest accepts will do; one without images says so."""
+    monkeypatch.chdir(tmp_path)
     images, labels, classes = pretraining(values, pretrain_on=str(folder))
     assert len(images) == len(labels) == 60
     assert classes == ("cat", "dog")

@@ -19,17 +19,27 @@ from darkroom.params import Ingest
 
 def options(**changes) -> Ingest:
     base = {
-        "source": "photos", "image_size": 16, "resize": "crop", "background": (0, 0, 0), "val_share": 0.1,
-        "test_share": 0.2, "max_quarantined": 0.2, "seed": 0,
+        "source": "photos", "image_size": 16, "resize": "crop", "background": (0, 0, 0), "min_size": 8, "split_by": "hash",
+        "val_share": 0.1, "test_share": 0.2, "on_conflict": "quarantine", "on_leak": "quarantine", "max_quarantined": 0.2,
+        "seed": 0,
     }  # fmt: skip
     return Ingest(**(base | changes))
 
 
-def read(folder, **changes):
+def read(folder, threads=2, fixed=None, **changes):
+    """Return a data set, its arrays loaded; what is remembered lies beside the folder."""
     chosen = options(**changes)
-    data = room.ingest(folder, chosen, threads=2)
-    room.check(data, folder, chosen)
-    return data
+    with room.ingest(folder, chosen, fixed, threads=threads, remembered=folder.parent / "remembered") as data:
+        room.check(data, folder, chosen)
+        data.loaded = {name: data.arrays(name) for name in ("train", "val", "test")}
+        return data
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Run in a folder of its own, where scratch files may lie."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
 
 
 def test_every_file_has_one_row(folder):
@@ -73,11 +83,11 @@ def test_adding_and_removing_moves_no_other_image(folder):
 
 def test_threads_change_nothing(folder):
     """The result does not depend on the number of threads."""
-    one, four = (room.ingest(folder, options(), threads) for threads in (1, 4))
-    assert [row.as_dict() for row in one.rows] == [row.as_dict() for row in four.rows]
-    assert all(
-        (a == b).all() for name in ("train", "val", "test") for a, b in zip(one.arrays(name), four.arrays(name), strict=True)
-    )
+    one = read(folder, threads=1)
+    shutil.rmtree(folder.parent / "remembered")
+    four = read(folder, threads=4)
+    assert [str(row.columns()) for row in one.rows] == [str(row.columns()) for row in four.rows]
+    assert all((a == b).all() for name in one.loaded for a, b in zip(one.loaded[name], four.loaded[name], strict=True))
 
 
 def test_a_ready_layout_is_respected(folder, tmp_path):
@@ -104,7 +114,7 @@ def test_a_picture_in_two_ready_splits_is_reported(folder, tmp_path):
                 image.save(tmp_path / "ready" / name / label / f"{i}.png")
     shutil.copy(tmp_path / "ready/test/cat/0.png", tmp_path / "ready/train/cat/copy.png")
     data = read(tmp_path / "ready")
-    assert data.leaks == [["test/cat/0.png", "train/cat/copy.png"]]
+    assert [[row.path for row in members] for members in data.leaks] == [["test/cat/0.png", "train/cat/copy.png"]]
     rows = {row.path: row for row in data.rows}
     assert rows["test/cat/0.png"].split == "test"
     assert rows["train/cat/copy.png"].reason == "duplicate_across_splits"
@@ -200,7 +210,7 @@ def test_unusual_names_are_names(folder, name):
 def test_shares_hold(seed, val, test):
     """Over many groups the splits have their shares, within five standard deviations."""
     count = 4000
-    names = [splits.assign(f"group {i}", "", frozenset(), val, test, seed) for i in range(count)]
+    names = [splits.by_hash(f"group {i}", test, val, seed) for i in range(count)]
     for name, share in (("val", val), ("test", test)):
         assert abs(names.count(name) - count * share) < 5 * (count * share * (1 - share)) ** 0.5
 

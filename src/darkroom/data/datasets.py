@@ -1,14 +1,38 @@
-"""Data sets known by name, which `fetch` writes as a folder of classes."""
+"""Data sets known by name, which `fetch` writes: a folder of classes, or an .npz that keeps the set's own test split."""
 
 from __future__ import annotations
 
+import gzip
+import shutil
+import tarfile
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 
+from darkroom import atomic
+from darkroom.errors import SourceError
 
-def write_digits(folder: Path, size: int, count: int, seed: int) -> int:
+DOWNLOADS = Path(".darkroom/downloads")
+IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a data set: the size and number of images that are rendered, and where files are had from."""
+
+    size: int = 64
+    count: int = 5_000
+    seed: int = 0
+    source: str = "download"
+    downloads: Path = DOWNLOADS
+
+
+def write_digits(folder: Path, wanted: Wanted) -> int:
     """Write scikit-learn's handwritten digits (1,797 of 8×8 pixels) as PNG files in one folder per class."""
     from sklearn.datasets import load_digits
 
@@ -17,11 +41,11 @@ def write_digits(folder: Path, size: int, count: int, seed: int) -> int:
     return _write(folder, images, [str(label) for label in digits.target])
 
 
-def write_glyphs(folder: Path, size: int, count: int, seed: int) -> int:
+def write_glyphs(folder: Path, wanted: Wanted) -> int:
     """Write rendered characters as PNG files in one folder per class; small letters go to folders like `a_small`."""
     from darkroom.data import glyphs
 
-    images, labels, classes = glyphs.render(count, size, seed)
+    images, labels, classes = glyphs.render(wanted.count, wanted.size, wanted.seed)
     names = [name if not name.islower() else f"{name}_small" for name in classes]
     return _write(folder, images[..., 0], [names[label] for label in labels])
 
@@ -36,4 +60,74 @@ def _write(folder: Path, images: np.ndarray, labels: list[str]) -> int:
     return len(images)
 
 
-DATASETS: dict[str, Callable[[Path, int, int, int], int]] = {"digits": write_digits, "glyphs": write_glyphs}
+def write_benchmark(name: str, folder: Path, wanted: Wanted) -> int:
+    """Write MNIST, Fashion-MNIST or CIFAR-10 as one .npz with its own train and test images.
+
+    They are downloaded with torchvision's checksums, or read from a folder that holds the files as they are distributed.
+    Raises SourceError where neither works.
+    """
+    from torchvision import datasets
+
+    kind: Any = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}[name]
+    download = wanted.source == "download"
+    root = wanted.downloads
+    root.mkdir(parents=True, exist_ok=True)
+    if not download:
+        root = _local(name, kind.__name__, Path(wanted.source).expanduser(), wanted.downloads / "local")
+    try:
+        parts = {split: kind(root, train=split == "train", download=download) for split in ("train", "test")}
+    except (OSError, URLError, RuntimeError, ValueError) as error:
+        where = "downloaded" if download else f"read from {wanted.source}"
+        raise SourceError(
+            f"{name} cannot be {where}: {error}",
+            "look at the network, or set `fetch.source` to a folder with its files as they are distributed"
+            if download
+            else "copy the files again from where they came, or set `fetch.source` to download",
+        ) from error
+    arrays: dict[str, Any] = {"class_names": np.array([str(label) for label in parts["train"].classes])}
+    for split, part in parts.items():
+        arrays[f"{split}_images"] = np.asarray(part.data)
+        arrays[f"{split}_labels"] = np.asarray(part.targets)
+    np.savez(folder / f"{name}.npz", **arrays)
+    return len(arrays["train_labels"]) + len(arrays["test_labels"])
+
+
+def _local(name: str, kind: str, source: Path, root: Path) -> Path:
+    """Return a folder in which torchvision finds the files of a data set that lie in `source`, or in its subfolder `name`."""
+    inside = source / name if (source / name).is_dir() else source
+    if name == "cifar10":
+        if (inside / "cifar-10-batches-py").is_dir():
+            return inside
+        packed = inside / "cifar-10-python.tar.gz"
+        if packed.is_file():
+            with tarfile.open(packed) as archive:
+                archive.extractall(root, filter="data")
+            return root
+        raise _absent(name, inside, "cifar-10-python.tar.gz, or the folder cifar-10-batches-py")
+    for file in IDX:
+        target = root / kind / "raw" / file
+        plain, packed = inside / file, inside / f"{file}.gz"
+        if not plain.is_file() and not packed.is_file():
+            raise _absent(name, inside, f"{file}.gz, or {file}")
+        with atomic.new_file(target) as working:
+            if plain.is_file():
+                shutil.copyfile(plain, working)
+            else:
+                with gzip.open(packed) as stream, working.open("wb") as out:
+                    shutil.copyfileobj(stream, out)
+    return root
+
+
+def _absent(name: str, folder: Path, wanted: str) -> SourceError:
+    there = sorted(path.name for path in folder.iterdir())[:5] if folder.is_dir() else []
+    return SourceError(
+        f"{folder} does not hold {name}: looked for {wanted}, found {', '.join(there) or 'nothing'}",
+        "set `fetch.source` to the folder with the files as they are distributed, or to download",
+    )
+
+
+DATASETS: dict[str, Callable[[Path, Wanted], int]] = {
+    "digits": write_digits,
+    "glyphs": write_glyphs,
+    **{name: partial(write_benchmark, name) for name in ("mnist", "fashion_mnist", "cifar10")},
+}

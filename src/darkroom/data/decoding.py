@@ -1,52 +1,88 @@
-"""One image file to RGB pixels, or a reason why not. The content decides the format, never the file's name.
+"""One image to RGB pixels, or a reason why not. The content decides the format, never the file's name.
 
 Every mode that photographs come in becomes 8-bit RGB: EXIF orientation applied, 16-bit values scaled by the bits that
-they use, transparency laid on a background, the first frame of an animation.
+they use, transparency laid on a background, the first frame of an animation. A large JPEG is decoded at the smallest of
+its own scales (1/2, 1/4, 1/8) that still has what is asked for, by libjpeg-turbo, which also tells where data are damaged.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+import simplejpeg
+import xxhash
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "SGI", "AVIF")  # JPEG includes MPO
 Image.init()  # registers every format, of which Pillow by itself loads a few
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd headers; a filter per call is not safe where threads decode
+cv2.setNumThreads(1)  # images are decoded side by side already
 MOST_PIXELS = 178_956_970  # Pillow's own limit, checked before anything is decoded
+CANONICAL = 256  # a JPEG is scaled down to no less than this many pixels a side, whatever size is asked for
 
 REASONS = {
     "empty": "the file has no bytes",
     "not_an_image": "the content is no image in a format that Darkroom reads",
     "truncated": "the image ends before its last row",
     "corrupt": "the image data cannot be decoded",
+    "too_small": "a side is shorter than ingest.min_size",
     "too_large": f"the header claims more than {MOST_PIXELS:,} pixels",
     "unreadable": "the file cannot be opened",
-    "leaves_source": "a link that leads out of the source folder",
+    "leaves_source": "the path or link leads out of the source",
     "linked_folder": "a link to a folder, which is not followed",
+    "linked_file": "a link in an archive, which is not followed",
+    "encrypted": "the archive has it encrypted",
+    "missing": "the table names it, and there is no such file",
+    "unlabelled": "the table gives it no label",
     "duplicate_across_splits": "the same picture lies in a split that must not share it",
-    "label_conflict": "the same picture is filed under several classes",
+    "label_conflict": "the same picture has several labels",
+}
+REMEDIES = {
+    "empty": "copy it again from where it came",
+    "not_an_image": "convert it to JPEG or PNG, or move it away",
+    "truncated": "copy it again from where it came: the end is missing",
+    "corrupt": "copy it again from where it came, or save it anew from an editor that still opens it",
+    "too_small": "find a larger version, or lower ingest.min_size",
+    "too_large": "scale it down",
+    "unreadable": "give yourself the right to read it; a link must lead to a file",
+    "leaves_source": "copy the file into the source in place of the link",
+    "linked_folder": "copy the folder into the source in place of the link",
+    "linked_file": "archive the file itself (tar --dereference)",
+    "encrypted": "archive it without a password",
+    "missing": "add the file, or take its line out of the table",
+    "unlabelled": "give it a label in the table",
+    "duplicate_across_splits": "remove one of the copies, or set ingest.on_leak: keep",
+    "label_conflict": "decide which label is right, in data/label_fixes.csv, or set ingest.on_conflict: keep",
 }
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What became of a file: its header as far as it could be read, and either pixels or a reason."""
+    """What became of an image: its header as far as it could be read, and either pixels or a reason.
+
+    `whole` is the upright picture, (H, W, 3) uint8 RGB; a large JPEG is scaled down there, to no less than CANONICAL pixels a
+    side. `pixel_hash` identifies it and does not depend on the size asked for.
+    """
 
     format: str = ""
     mode: str = ""
     width: int = 0
     height: int = 0
+    frames: int = 1
+    flags: tuple[str, ...] = ()  # animated, rotated, transparent, damaged
     reason: str = ""
     detail: str = ""
     pixels: np.ndarray | None = None
-    pixel_hash: str = ""  # of the upright RGB image at its full size, whatever size is asked for
+    pixel_hash: str = ""
+    whole: np.ndarray | None = None
 
 
-def decode(content: bytes, size: int, resize: str, background: tuple[int, int, int]) -> Decoded:
+def decode(content: bytes, size: int, resize: str, background: tuple[int, int, int], min_size: int = 1) -> Decoded:
     """Return the image as (size, size, 3) uint8 RGB, or the reason why it is quarantined; never raise for what a file holds.
 
     `resize` is crop (shortest side to `size`, centre kept), pad (longest side to `size`, rest `background`) or stretch.
@@ -55,16 +91,19 @@ def decode(content: bytes, size: int, resize: str, background: tuple[int, int, i
         return Decoded(reason="empty")
     known = Decoded()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                known = Decoded(image.format or "", image.mode, image.width, image.height)
-                if image.width * image.height > MOST_PIXELS:
-                    return replace(known, reason="too_large")
-                image.load()
-                whole = _rgb(ImageOps.exif_transpose(image), background)
-                digest = hashlib.sha256(f"{whole.size}".encode() + whole.tobytes()).hexdigest()
-                pixels = np.asarray(fit(whole, size, resize, background))
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            known = Decoded(image.format or "", image.mode, image.width, image.height)
+            if image.width * image.height > MOST_PIXELS:
+                return replace(known, reason="too_large")
+            if min(image.size) < min_size:
+                return replace(known, reason="too_small", detail=f"{image.width}×{image.height}")
+            known = replace(known, frames=_frames(image))
+            whole, flags, complaint = _whole(content, image, CANONICAL, background)
+            moving = ("animated",) if known.frames > 1 and image.format not in ("MPO", "TIFF") else ()
+            known = replace(known, flags=moving + flags, detail=complaint)
+            larger = whole
+            if min(whole.shape[:2]) < min(size, *image.size):  # scaled down further than this size allows
+                larger = _whole(content, image, size, background)[0]
     except Image.DecompressionBombError:
         return replace(known, reason="too_large")
     except UnidentifiedImageError:
@@ -72,10 +111,98 @@ def decode(content: bytes, size: int, resize: str, background: tuple[int, int, i
     except OSError as error:
         return replace(known, reason="truncated" if "truncat" in str(error).lower() else "corrupt", detail=str(error))
     except MemoryError:
-        return replace(known, reason="too_large")
+        return replace(known, reason="too_large", detail="not enough memory")
     except Exception as error:  # a decoder fed with damaged bytes may raise anything
         return replace(known, reason="corrupt", detail=f"{type(error).__name__}: {error}")
-    return replace(known, pixels=pixels, pixel_hash=digest)
+    return replace(known, pixels=fit(larger, size, resize, background), pixel_hash=pixel_hash(whole), whole=whole)
+
+
+def from_array(array: np.ndarray, size: int, resize: str, background: tuple[int, int, int], min_size: int = 1) -> Decoded:
+    """Return an image that is an array already: (H, W) or (H, W, 1, 3 or 4), uint8."""
+    height, width = array.shape[:2]
+    channels = 1 if array.ndim == 2 else array.shape[2]
+    known = Decoded("ARRAY", {1: "L", 3: "RGB", 4: "RGBA"}[channels], width, height)
+    if min(width, height) < min_size:
+        return replace(known, reason="too_small", detail=f"{width}×{height}")
+    whole = np.ascontiguousarray(array)
+    if channels == 1:
+        whole = np.repeat(whole.reshape(height, width, 1), 3, axis=2)
+    elif channels == 4:
+        whole = np.asarray(_rgb(Image.fromarray(whole), background))
+        known = replace(known, flags=("transparent",))
+    return replace(known, pixels=fit(whole, size, resize, background), pixel_hash=pixel_hash(whole), whole=whole)
+
+
+def glimpse(content: bytes) -> np.ndarray | None:
+    """Return what can be shown of a damaged image, (H, W, 3) uint8, or None. Not for several threads at once."""
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            image.draft("RGB", (CANONICAL, CANONICAL))
+            return np.asarray(image.convert("RGB"))
+    except Exception:  # a decoder fed with damaged bytes may raise anything
+        return None
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+
+def pixel_hash(whole: np.ndarray) -> str:
+    """Return 128 bits of XXH3 over the shape and the bytes of an RGB image, as 32 hexadecimal digits."""
+    digest = xxhash.xxh3_128(str(whole.shape).encode())
+    digest.update(np.ascontiguousarray(whole).data)
+    return digest.hexdigest()
+
+
+def _whole(
+    content: bytes, image: Image.Image, needed: int, background: tuple[int, int, int]
+) -> tuple[np.ndarray, tuple[str, ...], str]:
+    """Return the upright RGB picture, where a JPEG has it with no less than `needed` pixels a side, its flags and a complaint."""
+    orientation = image.getexif().get(ORIENTATION, 1)
+    flags = ["rotated"] if orientation in _TURNS else []
+    complaint = ""
+    if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+        scale = next((n for n in (8, 4, 2) if min(image.size) // n >= needed), 1)
+        smaller = {"min_width": -(-image.width // scale), "min_height": -(-image.height // scale)} if scale > 1 else {}
+        try:
+            whole = simplejpeg.decode_jpeg(content, "RGB", strict=True, **smaller)
+            return upright(whole, orientation), tuple(flags), ""
+        except ValueError as error:  # libjpeg warns: Pillow decides whether enough of it is there
+            complaint = str(error)
+            flags.append("damaged")
+    image.load()
+    if complaint.startswith("Premature end"):
+        raise OSError(f"truncated: {complaint}")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        flags.append("transparent")
+    orientation = image.getexif().get(ORIENTATION, 1)  # a TIFF is upright once it is loaded
+    return upright(np.asarray(_rgb(image, background)), orientation), tuple(flags), complaint
+
+
+def _frames(image: Image.Image) -> int:
+    """Return the number of frames, or 1 where what follows the first cannot be read."""
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # a damaged second frame may raise anything
+        image.seek(0)
+        return 1
+
+
+ORIENTATION = 0x0112
+_TURNS: dict[object, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a.transpose(1, 0, 2)[:, ::-1],
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: a.transpose(1, 0, 2)[::-1],
+}
+
+
+def upright(whole: np.ndarray, orientation: object) -> np.ndarray:
+    """Return the pixels (H, W, C) turned as EXIF's orientation, 1 to 8, says; another value turns nothing."""
+    turn = _TURNS.get(orientation)
+    return np.ascontiguousarray(turn(whole)) if turn else whole
 
 
 def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
@@ -101,10 +228,42 @@ def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     return image.convert("RGB")
 
 
-def fit(image: Image.Image, size: int, resize: str, background: tuple[int, int, int]) -> Image.Image:
-    """Return an RGB image of (size, size) pixels."""
+def fit(whole: np.ndarray, size: int, resize: str, background: tuple[int, int, int]) -> np.ndarray:
+    """Return an RGB image (H, W, 3) uint8 as (size, size, 3): see `shrink`; bicubic where it grows."""
+    height, width = whole.shape[:2]
     if resize == "stretch":
-        return image.resize((size, size), Image.Resampling.BICUBIC)
+        return _scaled(whole, size, size)
     if resize == "pad":
-        return ImageOps.pad(image, (size, size), Image.Resampling.BICUBIC, color=background)
-    return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+        factor = size / max(width, height)
+        inner = _scaled(whole, max(1, round(width * factor)), max(1, round(height * factor)))
+        made = np.empty((size, size, 3), np.uint8)
+        made[:] = background
+        top, left = (size - inner.shape[0]) // 2, (size - inner.shape[1]) // 2
+        made[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
+        return made
+    side = min(width, height)
+    top, left = (height - side) // 2, (width - side) // 2
+    return _scaled(whole[top : top + side, left : left + side], size, size)
+
+
+def _scaled(whole: np.ndarray, width: int, height: int) -> np.ndarray:
+    if (height, width) == whole.shape[:2]:
+        return np.ascontiguousarray(whole)
+    if width <= whole.shape[1] and height <= whole.shape[0]:
+        return shrink(whole, width, height)
+    return np.asarray(Image.fromarray(whole).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def shrink(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Return a smaller image: blocks averaged down to at most twice the size, then bilinear, where no pixel is skipped.
+
+    Between one and two source pixels per target, bilinear interpolation weighs all of them; at two it is the block's mean.
+    This takes a sixth of the time of averaging areas with fractional borders.
+    """
+    across, down = -(-image.shape[1] // (2 * width)), -(-image.shape[0] // (2 * height))
+    if across > 1 or down > 1:
+        inner_width, inner_height = image.shape[1] // across, image.shape[0] // down
+        left, top = (image.shape[1] - inner_width * across) // 2, (image.shape[0] - inner_height * down) // 2
+        inner = image[top : top + inner_height * down, left : left + inner_width * across]
+        image = cv2.resize(inner, (inner_width, inner_height), interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)

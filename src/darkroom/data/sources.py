@@ -1,16 +1,25 @@
-"""A folder of classes, with or without ready splits: which files it holds, and what they are of."""
+"""A source of labelled images: which files it holds, what they are of, and how to read them.
+
+A folder or an archive of classes, with or without ready splits; a flat one with a table; an .npz of arrays.
+"""
 
 from __future__ import annotations
 
 import os
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from darkroom.data import npz, places, tables
+from darkroom.data.places import Entry, Place
 from darkroom.errors import SourceError
 
 SPLITS = ("train", "val", "test")
-_SPLIT_NAMES = {
+SPLIT_NAMES = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -18,99 +27,239 @@ _SPLIT_NAMES = {
     "validation": "val",
     "test": "test",
 }
-LITTER = {"thumbs.db", "desktop.ini", ".ds_store"}
+IGNORED = {
+    "litter": "a hidden file, or one that an operating system leaves behind",
+    "outside_classes": "lies outside any class folder",
+    "table": "the table itself",
+    "not_in_table": "the table does not name it",
+    "superseded": "a later member of the archive has the same name",
+}
+SCRATCH = Path(".darkroom/scratch/sources")
+_LITTER = {"thumbs.db", "desktop.ini", ".ds_store", "__macosx"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found:
-    """One file of a source: its path relative to the source, its class, and the split that the folder gives it, if any."""
+    """One file of a source: its path there, its label, and the split and group that the source gives it, if any.
+
+    `ignored` and `refused` are reason codes; `key` is what `Source.read` takes.
+    """
 
     path: str
-    label: str
-    split: str
-    ignored: bool = False
+    label: str = ""
+    split: str = ""
+    group: str = ""
+    ignored: str = ""
     refused: str = ""
+    key: object = None
 
 
-def scan(source: Path) -> list[Found]:
-    """List every file below a folder whose subfolders are classes, or train/val/test folders of classes.
+@dataclass
+class Source:
+    """A source that is open: its files in the order of their paths, and files that a table names in vain."""
 
-    A class is the first folder below the source or its split; folders below that belong to it. Files outside any class
-    folder, and what operating systems leave behind, are listed as ignored. The order is that of the paths.
-    Raises SourceError where the folder cannot be a data set.
-    """
-    if not source.exists():
+    path: Path
+    found: list[Found]
+    missing: list[Found] = field(default_factory=list)
+    place: Place | None = None
+    arrays: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def ready(self) -> frozenset[str]:
+        """The splits that the source brings along."""
+        return frozenset(item.split for item in self.found if item.split)
+
+    def read(self, item: Found) -> bytes | np.ndarray:
+        """Return a file's bytes, or an image that is an array. Raises OSError or ValueError where it cannot be had."""
+        if isinstance(item.key, tuple):
+            number, i = item.key
+            return np.asarray(self.arrays[number][i])
+        assert self.place is not None
+        return self.place.read(item.key)
+
+
+@contextmanager
+def opened(path: Path, scratch: Path = SCRATCH) -> Iterator[Source]:
+    """Open a source. Raises SourceError, saying what was looked for and what was found, where it holds no classes."""
+    if not path.exists():
         raise SourceError(
-            f"`ingest.source` is {source}, and there is no such folder",
-            "set it to a folder with one subfolder of images per class, or to data/raw/<name> for a named data set",
+            f"`ingest.source` is {path}, and there is no such folder or file{_beside(path)}",
+            "set it to a folder with one subfolder of images per class, an archive of such, an .npz, a table, or to "
+            "data/raw/<name> for a data set that `fetch.datasets` names",
         )
-    if not source.is_dir():
-        raise SourceError(f"{source} is a file, not a folder", "unpack it, and set `ingest.source` to the folder of classes")
+    inner = _lone_npz(path)
+    if inner is not None:
+        with npz.arrays(inner, scratch) as parts:
+            found, arrays = [], []
+            for number, (split, images, labels) in enumerate(parts):
+                prefix, width = split or "images", len(str(len(images)))
+                arrays.append(images)
+                found += [Found(f"{prefix}/{i:0{width}}", label, split, key=(number, i)) for i, label in enumerate(labels)]
+            check_classes(path, found)
+            yield Source(path, found, arrays=arrays)
+        return
+    table = path if path.suffix.lower() in tables.SUFFIXES else None
+    with places.place(path.parent if table else path, scratch) as place:
+        entries = sorted(place.entries(), key=lambda entry: os.fsencode(entry.name))
+        lines = _table(entries, place, table)
+        if lines is not None:
+            found, missing = _by_table(entries, *lines)
+        else:
+            found, missing = _by_folder(path, entries), []
+        check_classes(path, found)
+        yield Source(path, found, missing, place)
+
+
+def scan(path: Path) -> None:
+    """Raise SourceError where a source cannot be opened or holds no classes."""
+    with opened(path):
+        pass
+
+
+def _beside(path: Path) -> str:
+    """Return the like of ` (did you mean "photos"?)` for a path that is not there."""
+    from darkroom.errors import nearest
+
     try:
-        folders = sorted(entry.name for entry in source.iterdir() if entry.is_dir() and not _is_litter(entry.name))
-    except OSError as error:
-        raise SourceError(f"{source} cannot be read: {error.strerror}", "give yourself the right to read it") from error
-    ready = {name: _SPLIT_NAMES[name.lower()] for name in folders if name.lower() in _SPLIT_NAMES}
-    if ready and (len(ready) < len(folders) or "train" not in ready.values()):
-        ready = {}
-    if len(set(ready.values())) < len(ready):
-        raise SourceError(f"{source} has two folders for one split: {', '.join(ready)}", "merge them into train, val and test")
-    root = source.resolve()
-    found = []
-    for path in _walk(source):
-        relative = path.relative_to(source)
-        parts = relative.parts
-        split = ready.get(parts[0], "")
-        inner = parts[1:] if split else parts
-        ignored = any(_is_litter(part) for part in parts) or len(inner) < 2 or (bool(ready) and not split)
-        refused = "" if ignored else _refused(path, root)
-        if path.is_symlink() and path.is_dir():
-            ignored, refused = False, "linked_folder"
-        label = unicodedata.normalize("NFC", inner[0]) if inner else ""
-        found.append(Found(relative.as_posix(), label, split, ignored, refused))
-    _check_classes(source, found)
-    return found
+        return nearest(path.name, [item.name for item in path.parent.iterdir()])
+    except OSError:
+        return ""
+
+
+def _lone_npz(path: Path) -> Path | None:
+    """Return the .npz file that a path is, or that is alone in the folder that it is."""
+    if path.suffix.lower() == ".npz" and path.is_file():
+        return path
+    try:
+        inside = [item for item in path.iterdir() if not _is_litter(item.name)] if path.is_dir() else []
+    except OSError:
+        return None
+    return inside[0] if len(inside) == 1 and inside[0].suffix.lower() == ".npz" else None
 
 
 def _is_litter(name: str) -> bool:
-    return name.startswith(".") or name.lower() in LITTER or name == "__MACOSX"
+    return name.startswith(".") or name.lower() in _LITTER
 
 
-def _refused(path: Path, root: Path) -> str:
-    """Return why a path is not read: a link out of the source, or nothing that has bytes; empty where it may be."""
-    try:
-        if path.is_symlink() and root not in path.resolve(strict=True).parents:
-            return "leaves_source"
-        return "" if path.is_file() else "unreadable"
-    except (OSError, RuntimeError):  # a link to nowhere, or to itself
-        return "unreadable"
+def _ignored(entry: Entry) -> str:
+    if entry.refused == "superseded":
+        return "superseded"
+    return "litter" if any(_is_litter(part) for part in entry.name.split("/") if part not in (".", "..")) else ""
 
 
-def _walk(source: Path) -> list[Path]:
-    """Return all files below a folder, and links to folders, which are not followed, sorted by their path's bytes."""
-
-    def unreadable(error: OSError) -> None:
+def _by_folder(path: Path, entries: list[Entry]) -> list[Found]:
+    """A class is the first folder below the source or its split; what lies deeper belongs to it, what lies outside is ignored."""
+    files = [entry for entry in entries if not _ignored(entry) and entry.refused != "leaves_source"]
+    depth = _depth(files) if not path.is_dir() else 0
+    names = {entry.name: entry.name.split("/")[depth:] for entry in entries}
+    folders = sorted({names[entry.name][0] for entry in files if len(names[entry.name]) > 1})
+    ready = {name: SPLIT_NAMES[name.lower()] for name in folders if name.lower() in SPLIT_NAMES}
+    others = [name for name in folders if name not in ready]
+    if others and len(ready) > 1:
         raise SourceError(
-            f"{error.filename} cannot be read: {error.strerror}", "give yourself the right to read it, or move it away"
+            f"{path} has the split folders {', '.join(ready)} and beside them {', '.join(others[:3])}",
+            "move the others away, or, if all of them are classes, rename these",
         )
+    if others:
+        ready = {}  # one class that is called train, or test
+    elif ready and "train" not in ready.values():
+        raise SourceError(
+            f"{path} has {', '.join(ready)} and no train folder", "add the training images, or name a folder of classes"
+        )
+    if len(set(ready.values())) < len(ready):
+        raise SourceError(f"{path} has two folders for one split: {', '.join(ready)}", "merge them into train, val and test")
+    found = []
+    for entry in entries:
+        parts = names[entry.name]
+        split = ready.get(parts[0], "") if parts else ""
+        inner = parts[1:] if split else parts
+        ignored = _ignored(entry)
+        if not ignored and entry.refused not in ("leaves_source", "linked_folder"):
+            ignored = "outside_classes" if len(inner) < 2 or (ready and not split) else ""
+        label = unicodedata.normalize("NFC", shown(inner[0])) if len(inner) > 1 else ""
+        refused = "" if ignored else entry.refused
+        found.append(Found(shown(entry.name), label, "" if ignored else split, "", ignored, refused, entry.key))
+    return found
 
-    files = []
-    for folder, folders, names in os.walk(source, onerror=unreadable):
-        files += [Path(folder) / name for name in names]
-        files += [Path(folder) / name for name in folders if (Path(folder) / name).is_symlink()]
-    return sorted(files, key=lambda path: os.fsencode(path.relative_to(source)))
+
+def _depth(files: list[Entry]) -> int:
+    """Return how many folders an archive wraps its classes in: as flowers.tar with flowers/daisy/7.jpg does."""
+    depth = 0
+    while len({tuple(entry.name.split("/")[: depth + 1]) for entry in files}) == 1 and all(
+        len(entry.name.split("/")) > depth + 2 for entry in files
+    ):
+        depth += 1
+    return depth
 
 
-def _check_classes(source: Path, found: list[Found]) -> None:
-    labels = sorted({item.label for item in found if not item.ignored and item.refused != "linked_folder"})
+def _table(entries: list[Entry], place: Place, wanted: Path | None) -> tuple[Entry, list[tables.Line]] | None:
+    """Return the table of a source and its lines: the one that is asked for, or the only one beside the files."""
+    top = min((entry.name.count("/") for entry in entries if not _ignored(entry)), default=0)
+    read = []
+    for entry in entries:
+        asked = wanted is not None and entry.name == wanted.name
+        beside = wanted is None and entry.name.lower().endswith(tables.SUFFIXES) and entry.name.count("/") == top
+        if (asked or beside) and not entry.refused and not _ignored(entry):
+            lines = tables.read(entry.name, place.read(entry.key))
+            if lines is not None:
+                read.append((entry, lines))
+            elif asked:
+                raise SourceError(f"the table {wanted} has no columns path and label", "name them so in its first line")
+    if len(read) > 1:
+        raise SourceError(
+            f"there are {len(read)} tables of paths and labels: {', '.join(entry.name for entry, _ in read)}",
+            "set `ingest.source` to the one that counts",
+        )
+    return read[0] if read else None
+
+
+def _by_table(entries: list[Entry], table: Entry, lines: list[tables.Line]) -> tuple[list[Found], list[Found]]:
+    """Return a row for every file, and the lines that name no file. Paths in the table are relative to it."""
+    base = table.name.rpartition("/")[0]
+    said = {f"{base}/{line.path}" if base else line.path: line for line in lines}
+    wrong = [line.split for line in lines if line.split and line.split.lower() not in SPLIT_NAMES]
+    if wrong:
+        raise SourceError(f"the table {table.name} has the split {wrong[0]!r}", "splits are train, val and test")
+    found, seen = [], set()
+    for entry in entries:
+        name = shown(entry.name)
+        line = said.get(name)
+        ignored = "table" if entry is table else ("" if line else _ignored(entry) or "not_in_table")
+        if entry.refused == "superseded":
+            ignored = "superseded"
+        if ignored or line is None:
+            found.append(Found(name, ignored=ignored, key=entry.key))
+            continue
+        seen.add(name)
+        item = Found(
+            name, unicodedata.normalize("NFC", line.label), SPLIT_NAMES.get(line.split.lower(), ""), line.group, "",
+            entry.refused or ("" if line.label else "unlabelled"), entry.key,
+        )  # fmt: skip
+        found.append(item)
+    missing = [
+        Found(name, line.label, refused="leaves_source" if places.leads_out(line.path) else "missing")
+        for name, line in said.items()
+        if name not in seen
+    ]
+    return found, missing
+
+
+def shown(path: str) -> str:
+    """Return a path as text that every file format takes: bytes that are no UTF-8 are written as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def check_classes(source: Path, found: list[Found]) -> None:
+    """Raise SourceError unless there are two or more classes whose names can be told apart."""
+    usable = [item for item in found if not item.ignored and item.refused != "linked_folder"]
+    labels = sorted({item.label for item in usable if item.label})
     for label in labels:
         if not label.isprintable():
-            raise SourceError(f"the class folder {label!r} of {source} has a name that cannot be shown", "rename the folder")
+            raise SourceError(f"the class {label!r} of {source} has a name that cannot be shown", "rename the folder")
     if not labels:
-        loose = sum(item.ignored for item in found)
         raise SourceError(
-            f"{source} has no image in a class folder" + (f" ({loose} files lie outside any)" if loose else ": it is empty"),
-            "give it one subfolder per class, named as the class, with the images in it",
+            f"{source} has no image in a class folder; {_what_is_there(found)}",
+            "give it one subfolder per class, named as the class, or a table with the columns path and label",
         )
     if len(labels) == 1:
         raise SourceError(
@@ -122,5 +271,16 @@ def _check_classes(source: Path, found: list[Found]) -> None:
         if folded.setdefault(label.casefold(), label) != label:
             raise SourceError(
                 f'{source} has the classes "{folded[label.casefold()]}" and "{label}", which differ only by case',
-                "rename or merge one of the two folders",
+                "rename or merge one of the two",
             )
+
+
+def _what_is_there(found: list[Found]) -> str:
+    if not found:
+        return "it is empty"
+    kinds: dict[str, int] = {}
+    for item in found:
+        kind = IGNORED.get(item.ignored, "") or item.refused or "in a class folder"
+        kinds[kind] = kinds.get(kind, 0) + 1
+    parts = ", ".join(f"{count} ({kind})" for kind, count in kinds.items())
+    return f"looked for <class>/<image> and <split>/<class>/<image>, found {parts}; the first is {found[0].path!r}"

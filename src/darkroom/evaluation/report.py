@@ -18,12 +18,13 @@ def page(
     params: dict[str, Any],
 ) -> str:
     """Return the page; `figures` are the models of metrics.json, `rows` those of the leaderboard."""
-    from jinja2 import Environment, PackageLoader
+    from darkroom import pages
 
-    environment = Environment(loader=PackageLoader("darkroom", "evaluation"), autoescape=True)
     chosen = figures[best]
     weakest = sorted(chosen["per_class"].items(), key=lambda item: (item[1]["f1"], item[0]))
-    return environment.get_template("report.html.j2").render(
+    return pages.render(
+        "evaluation",
+        "report.html.j2",
         best=best,
         chosen=chosen,
         reference=figures.get(REFERENCE),

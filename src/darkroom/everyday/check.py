@@ -30,7 +30,7 @@ def everything(settings: Params) -> None:
 
 
 def source(settings: Params) -> None:
-    """Raise SourceError unless the source is a folder of classes, or one that `fetch` writes."""
+    """Raise SourceError unless the source holds classes, or `fetch` writes it."""
     from darkroom.data import sources
 
     place = Path(settings.ingest.source)

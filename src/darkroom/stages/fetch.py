@@ -1,4 +1,4 @@
-"""Write a data set that is known by name as a folder of classes under data/raw."""
+"""Write a data set that is known by name to data/raw."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from pathlib import Path
 from darkroom import atomic
 from darkroom.stages.session import session
 
-GLYPHS, SIZE = 5_000, 64
-
 
 def run(name: str, out: Path) -> None:
-    with session("fetch", ["fetch"], []) as (_, record):
-        from darkroom.data.datasets import DATASETS
+    with session("fetch", ["fetch"], []) as (settings, record):
+        from darkroom.data.datasets import DATASETS, Wanted
 
         with atomic.new_folder(out) as folder:
-            count = DATASETS[name](folder, SIZE, GLYPHS, 0)
+            count = DATASETS[name](folder, Wanted(count=settings.fetch.glyphs, source=settings.fetch.source))
         record.metrics({"images": count})
         print(f"fetch: {count:,} images of {name} in {out}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,27 +95,32 @@ def _pretraining_images(settings: Params) -> tuple[np.ndarray, np.ndarray, tuple
     """Return images (N, S, S, 3) uint8 in a fixed random order, labels (N,) and class names of `weights.pretrain_on`."""
     import numpy as np
 
-    from darkroom.data import datasets, glyphs, ingest
+    from darkroom.data import datasets, glyphs
+    from darkroom.data.ingest import ingest
+    from darkroom.data.store import DECODED
 
     params, size = settings.weights, settings.ingest.image_size
     if params.pretrain_on == "glyphs":
         images, labels, classes = glyphs.render(params.pretrain_images, size, settings.compute.seed)
     else:
-        whole = settings.ingest.model_copy(update={"val_share": 0.0, "test_share": 0.0})
+        whole = settings.ingest.model_copy(update={"val_share": 0.0, "test_share": 0.0, "split_by": "hash"})
         with tempfile.TemporaryDirectory() as scratch:
             source = Path(params.pretrain_on).expanduser()
             if params.pretrain_on in DATASETS:
                 source = Path(scratch) / params.pretrain_on
-                datasets.DATASETS[params.pretrain_on](source, size, params.pretrain_images, settings.compute.seed)
-            data = ingest.ingest(source, whole, settings.compute.threads, what=f"reading {params.pretrain_on}")
-        # a ready layout keeps its own test images out of pretraining as well
-        rows = [replace(row, split="train") for row in data.split("train") + data.split("val")]
-        data = replace(data, rows=rows)
-        if len(data.classes) < 2 or len(rows) < 20:
+                source.mkdir()
+                wanted = datasets.Wanted(size, params.pretrain_images, settings.compute.seed, settings.fetch.source)
+                datasets.DATASETS[params.pretrain_on](source, wanted)
+            remembered = DECODED.with_name("decoded-for-pretraining")
+            with ingest(source, whole, what=f"reading {params.pretrain_on}", remembered=remembered) as data:
+                # a ready layout keeps its own test images out of pretraining as well
+                parts = [data.arrays(name) for name in ("train", "val")]
+                classes = data.classes
+        images, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        if len(classes) < 2 or len(images) < 20:
             raise WeightsError(
-                f"`weights.pretrain_on`, {params.pretrain_on}, has {len(rows)} readable images of {len(data.classes)} classes",
+                f"`weights.pretrain_on`, {params.pretrain_on}, has {len(images)} readable images of {len(classes)} classes",
                 "name a folder with more, or glyphs",
             )
-        (images, labels), classes = data.arrays("train"), data.classes
     order = np.random.default_rng(settings.compute.seed).permutation(len(images))[: params.pretrain_images]
     return images[order], labels[order], classes

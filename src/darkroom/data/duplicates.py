@@ -1,0 +1,261 @@
+"""Near duplicates: the same picture resized, recompressed, mirrored or slightly cropped.
+
+A perceptual hash proposes pairs, a comparison of pixels confirms them. The hash is the sign of the 63 lowest coefficients of a
+thumbnail's discrete cosine transform (pHash, Zauner 2010, Implementation and Benchmarking of Perceptual Image Hash Functions).
+Mirroring changes the sign of the odd horizontal frequencies alone, so the mirrored picture's hash costs one XOR. For crops, each
+picture is also hashed through WINDOWS of itself. Locality-sensitive hashing over TABLES of 16 bits (Indyk and Motwani 1998)
+finds hashes within DISTANCE without comparing all pairs.
+
+Whether two pictures are near duplicates depends on these two alone, never on what else is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+
+import cv2
+import numpy as np
+
+from darkroom.data.quality import THUMBNAIL
+
+DISTANCE = 10  # bits of 63
+TABLES, KEY_BITS = 16, 16
+PLAIN = 3.0  # standard deviation of grey below which a thumbnail has no hash
+GREY, DETAIL = 0.85, 0.7  # correlation of grey values, and of what is finer than a blur of 2.5 pixels, that confirms
+_ROUGH = 0.8  # correlation at 16 or 32 pixels below which a pair is not looked at further
+_LOW = 8  # frequencies in each direction
+_ODD = np.uint64(0xAAAA_AAAA_AAAA_AAAA)  # bits of odd horizontal frequencies
+_STEPS = sorted(((x, y) for x in (-0.05, 0.0, 0.05) for y in (-0.05, 0.0, 0.05)), key=lambda step: abs(step[0]) + abs(step[1]))
+_BLOCK = 1_000_000  # candidate pairs looked at together
+
+
+def _windows() -> list[tuple[float, float, float, float]]:
+    """Return (left, right, top, bottom) in shares of the side: the whole, nine windows of 90%, four with one side cut."""
+    ninths = [(x, x + 0.9, y, y + 0.9) for y in (0.0, 0.05, 0.1) for x in (0.0, 0.05, 0.1)]
+    sides = [(0.0, 0.9, 0.0, 1.0), (0.1, 1.0, 0.0, 1.0), (0.0, 1.0, 0.0, 0.9), (0.0, 1.0, 0.1, 1.0)]
+    return [(0.0, 1.0, 0.0, 1.0), *ninths, *sides]
+
+
+WINDOWS = _windows()
+
+
+def hashes(thumbnails: np.ndarray, window: int = 0) -> np.ndarray:
+    """Return the perceptual hashes (N,) uint64 of thumbnails (N, 64, 64) uint8, seen through one of WINDOWS."""
+    rows, columns = _transform(window)
+    signs = (rows @ thumbnails.astype(np.float32) @ columns.T).reshape(len(thumbnails), -1) > 0
+    return np.packbits(signs, axis=1, bitorder="little").view(np.uint64)[:, 0] & ~np.uint64(1)
+
+
+def is_plain(thumbnails: np.ndarray) -> np.ndarray:
+    """Tell (N,) which thumbnails have too little in them for a hash to mean anything."""
+    return thumbnails.reshape(len(thumbnails), -1).std(axis=1) < PLAIN
+
+
+@cache
+def _transform(window: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return two (8, 64) matrices that take a thumbnail to the low frequencies of what is in the window."""
+    left, right, top, bottom = WINDOWS[window]
+    positions = (np.arange(32) + 0.5) / 32
+    cosines = np.stack([np.cos(np.pi * frequency * positions) for frequency in range(_LOW)])
+    return (cosines @ _averages(32, top, bottom)).astype(np.float32), (cosines @ _averages(32, left, right)).astype(np.float32)
+
+
+def _averages(count: int, start: float, stop: float) -> np.ndarray:
+    """Return the matrix (count, 64) that averages the samples of [start, stop) in `count` equal parts."""
+    edges = np.linspace(start, stop, count + 1)[:, None] * THUMBNAIL
+    samples = np.arange(THUMBNAIL)
+    overlap = np.minimum(edges[1:], samples + 1) - np.maximum(edges[:-1], samples)
+    weights = np.clip(overlap, 0, None)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def pairs(
+    kinds: Sequence[object],
+    read: Callable[[np.ndarray], np.ndarray],
+    note: Callable[[int, int], None] = lambda done, total: None,
+) -> list[tuple[int, int]]:
+    """Return near duplicates among pictures as pairs (i, j), i < j, sorted: enough of them to connect what belongs together.
+
+    Two pictures of the same kind (label and split) that other pairs connect already are not compared; those of different kinds
+    always are. `read` returns the thumbnails (M, 64, 64) uint8 of the pictures whose numbers (M,) it is given; `note` is told how
+    many of how many steps are done. Time is in proportion to the pictures and to the pairs that look alike.
+    """
+    count, clusters = len(kinds), Clusters(len(kinds))
+    numbers, hashed, tiny = _describe(count, read)
+    tables = [_Table(hashed[0], bits) for bits in _tables()]
+    same: set[tuple[int, int]] = set()
+    steps = [(window, mirrored) for window in range(len(WINDOWS)) for mirrored in (False, True)]
+    for step, (window, mirrored) in enumerate(steps):
+        queries = hashed[window] ^ _ODD if mirrored else hashed[window]
+        for one, other in _proposals(queries, hashed[0], tables, both=window > 0):
+            like = _alike(numbers, one, other, window, mirrored, tiny, read)
+            for i, j in zip(numbers[one[like]].tolist(), numbers[other[like]].tolist(), strict=True):
+                if (min(i, j), max(i, j)) not in same and not (kinds[i] == kinds[j] and clusters.find(i) == clusters.find(j)):
+                    first, second = read(np.array([i, j]))
+                    second = second[:, ::-1] if mirrored else second
+                    if confirm(first, second, window) or (window == 0 and confirm(second, first, window)):
+                        same.add((min(i, j), max(i, j)))
+                        clusters.join(i, j)
+        note(step + 1, len(steps))
+    return sorted(same)
+
+
+class Clusters:
+    """Which of N things belong together (a disjoint-set forest: Tarjan 1975)."""
+
+    def __init__(self, count: int) -> None:
+        self.parent = list(range(count))
+
+    def find(self, i: int) -> int:
+        """Return the smallest number that i belongs together with."""
+        while self.parent[i] != i:
+            self.parent[i] = self.parent[self.parent[i]]
+            i = self.parent[i]
+        return i
+
+    def join(self, i: int, j: int) -> None:
+        one, other = sorted((self.find(i), self.find(j)))
+        self.parent[other] = one
+
+
+def _describe(count: int, read: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the numbers (N,) of the pictures that are not plain, their hashes (windows, N) and tiny versions (N, 256)."""
+    numbers, hashed, tiny = [np.empty(0, np.int64)], [np.empty((len(WINDOWS), 0), np.uint64)], [np.empty((0, 256), np.float32)]
+    for start in range(0, count, 2048):
+        block = np.arange(start, min(start + 2048, count))
+        thumbnails = read(block)
+        keep = ~is_plain(thumbnails)
+        numbers.append(block[keep])
+        hashed.append(np.stack([hashes(thumbnails[keep], window) for window in range(len(WINDOWS))]))
+        tiny.append(_tiny(thumbnails[keep], 0))
+    return np.concatenate(numbers), np.concatenate(hashed, axis=1), np.concatenate(tiny)
+
+
+def _tiny(thumbnails: np.ndarray, window: int) -> np.ndarray:
+    """Return (N, 256) float32: what is in the window at 16 × 16, mean 0, length 1."""
+    left, right, top, bottom = WINDOWS[window]
+    rows, columns = _averages(16, top, bottom).astype(np.float32), _averages(16, left, right).astype(np.float32)
+    small = (rows @ thumbnails.astype(np.float32) @ columns.T).reshape(len(thumbnails), 256)
+    small -= small.mean(axis=1, keepdims=True)
+    return small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6)
+
+
+def _alike(
+    numbers: np.ndarray, one: np.ndarray, other: np.ndarray, window: int, mirrored: bool, tiny: np.ndarray,
+    read: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:  # fmt: skip
+    """Tell (M,) of the pairs (one, other) which correlate at 16 × 16, `one` seen through the window."""
+    if not len(one):
+        return np.zeros(0, bool)
+    asked, place = np.unique(one, return_inverse=True)
+    seen = tiny[asked]
+    if window:
+        seen = np.concatenate([_tiny(read(numbers[asked[i : i + 2048]]), window) for i in range(0, len(asked), 2048)])
+    like = np.zeros(len(one), bool)
+    for i in range(0, len(one), 20_000):
+        whole = tiny[other[i : i + 20_000]]
+        if mirrored:
+            whole = whole.reshape(-1, 16, 16)[:, :, ::-1].reshape(-1, 256)
+        like[i : i + 20_000] = np.einsum("nd,nd->n", seen[place[i : i + 20_000]], whole) > _ROUGH
+    return like
+
+
+def _tables() -> list[np.ndarray]:
+    """Return for each table the bits of the hash that make its key; always the same."""
+    draw = np.random.default_rng(0)
+    return [draw.choice(np.arange(1, 64), KEY_BITS, replace=False) for _ in range(TABLES)]
+
+
+class _Table:
+    """Hashes sorted by a key of some of their bits."""
+
+    def __init__(self, hashed: np.ndarray, bits: np.ndarray) -> None:
+        self.bits = bits
+        keys = self.keys(hashed)
+        self.order = np.argsort(keys, kind="stable").astype(np.int32)
+        self.starts = np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=2**KEY_BITS))])
+
+    def keys(self, hashed: np.ndarray) -> np.ndarray:
+        found = np.zeros(len(hashed), np.int64)
+        for place, bit in enumerate(self.bits):
+            found |= ((hashed >> np.uint64(bit)) & np.uint64(1)).astype(np.int64) << place
+        return found
+
+    def near(self, queries: np.ndarray, hashed: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield numbers (one, other) of queries and hashes with the same key and no more than DISTANCE bits between them."""
+        keys = self.keys(queries)
+        first, counts = self.starts[keys], self.starts[keys + 1] - self.starts[keys]
+        ends = np.cumsum(counts)
+        begin = 0
+        while begin < len(queries):
+            stop = max(begin + 1, int(np.searchsorted(ends, (ends[begin - 1] if begin else 0) + _BLOCK, side="right")))
+            held = counts[begin:stop]
+            one = np.repeat(np.arange(begin, stop), held)
+            inner = np.arange(len(one)) - np.repeat(np.cumsum(held) - held, held)
+            other = self.order[np.repeat(first[begin:stop], held) + inner].astype(np.int64)
+            close = np.bitwise_count(queries[one] ^ hashed[other]) <= DISTANCE
+            yield one[close], other[close]
+            begin = stop
+
+
+def _proposals(
+    queries: np.ndarray, hashed: np.ndarray, tables: list[_Table], both: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield pairs of numbers (one, other) that are close, each once; `both` where (i, j) and (j, i) ask different things."""
+    found, held = [], 0
+    for table in tables:
+        for one, other in table.near(queries, hashed):
+            keep = one != other if both else one < other
+            found.append(one[keep] * len(hashed) + other[keep])
+            held += len(found[-1])
+            if held > 4 * _BLOCK:  # most of them found in several tables
+                found = [np.unique(np.concatenate(found))]
+                held = len(found[0])
+    if found:
+        yield np.divmod(np.unique(np.concatenate(found)), max(len(hashed), 1))
+
+
+def confirm(whole: np.ndarray, part: np.ndarray, window: int) -> bool:
+    """Tell whether `part` shows what `whole` (both (64, 64) uint8) shows in about this window, in its greys and in its details."""
+    left, right, top, bottom = WINDOWS[window]
+    small_whole, small_part = (cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA) for image in (whole, part))
+    rough = []
+    for step_across, step_down in _STEPS:
+        across, down = round(right - left + step_across, 2), round(bottom - top + step_down, 2)
+        if max(across, down) <= 1:
+            score, x, y = _match(small_whole, _sized(small_part, round(32 * across), round(32 * down)))
+            rough.append((score, x, y, across, down))
+    rough[1:] = sorted(rough[1:], reverse=True)[:2]  # the window's own scale, and the best two beside it
+    for score, x, y, across, down in rough:
+        if score < _ROUGH:
+            continue
+        width, height = round(THUMBNAIL * across), round(THUMBNAIL * down)
+        x, y = min(max(0, 2 * x - 2), THUMBNAIL - width), min(max(0, 2 * y - 2), THUMBNAIL - height)
+        field, template = whole[y : y + height + 4, x : x + width + 4], _sized(part, width, height)
+        score, x, y = _match(field, template)
+        inside = field[y : y + height, x : x + width]
+        if score >= GREY and _correlation(_details(inside), _details(template)) >= DETAIL:
+            return True
+    return False
+
+
+def _sized(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    return image if image.shape == (height, width) else cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _match(field: np.ndarray, template: np.ndarray) -> tuple[float, int, int]:
+    """Return the best correlation of a template within a field, and where (x, y) it is."""
+    scores = cv2.matchTemplate(field, template, cv2.TM_CCOEFF_NORMED)
+    _, score, _, (x, y) = cv2.minMaxLoc(scores)
+    return float(score), x, y
+
+
+def _details(image: np.ndarray) -> np.ndarray:
+    values = image.astype(np.float32)
+    return values - cv2.GaussianBlur(values, (0, 0), 2.5)
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    one, other = one - one.mean(), other - other.mean()
+    return float((one * other).sum() / max(float(np.linalg.norm(one)) * float(np.linalg.norm(other)), 1e-9))

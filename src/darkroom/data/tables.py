@@ -1,0 +1,75 @@
+"""A table that says what the files of a flat folder are of: CSV or Parquet with path, label and perhaps split and group."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+
+from darkroom.errors import SourceError
+
+SUFFIXES = (".csv", ".parquet")
+_COLUMNS = {
+    "path": ("path", "file", "filename", "file_name", "image"),
+    "label": ("label", "class"),
+    "split": ("split",),
+    "group": ("group",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a table says of one file."""
+
+    path: str
+    label: str
+    split: str
+    group: str
+
+
+def read(name: str, content: bytes) -> list[Line] | None:
+    """Return the lines of a table, or None where it has no column for the path or none for the label.
+
+    Raises SourceError where it cannot be read at all, or two lines contradict each other.
+    """
+    try:
+        columns = _parquet(content) if name.lower().endswith(".parquet") else _csv(content)
+    except (ValueError, csv.Error, OSError) as error:  # pyarrow's errors are ValueErrors
+        raise SourceError(f"the table {name} cannot be read: {error}", "save it as UTF-8 CSV or as Parquet") from error
+    lowered = {column.strip().lower(): column for column in columns}
+    chosen = {key: next((lowered[alias] for alias in aliases if alias in lowered), "") for key, aliases in _COLUMNS.items()}
+    if not chosen["path"] or not chosen["label"]:
+        return None
+    count = len(columns[chosen["path"]])
+    values = {key: columns[column] if column else [""] * count for key, column in chosen.items()}
+    lines: dict[str, Line] = {}
+    for path, label, split, group in zip(*(values[key] for key in _COLUMNS), strict=True):
+        line = Line(_clean(path), label, split, group)
+        if lines.setdefault(line.path, line) != line:
+            raise SourceError(
+                f"the table {name} says two things of {line.path}: {lines[line.path].label!r} and {label!r}",
+                "leave one line for each file",
+            )
+    return list(lines.values())
+
+
+def _clean(path: str) -> str:
+    path = path.strip().replace("\\", "/")
+    return path[2:] if path.startswith("./") else path
+
+
+def _csv(content: bytes) -> dict[str, list[str]]:
+    rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+    rows = [row for row in rows if any(cell.strip() for cell in row)]
+    if not rows:
+        return {}
+    width = len(rows[0])
+    return {name: [(row + [""] * width)[i].strip() for row in rows[1:]] for i, name in enumerate(rows[0])}
+
+
+def _parquet(content: bytes) -> dict[str, list[str]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(pa.BufferReader(content))
+    return {name: ["" if value is None else str(value) for value in table.column(name).to_pylist()] for name in table.column_names}
