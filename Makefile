@@ -1,4 +1,4 @@
-# install · repro · test · lint · ui · lock
+# install · repro · test · lint · bench · ui · lock
 # make repro                                        the embedded default
 # make repro DATA=~/photos [RECIPE=photos] [WEIGHTS=imagenet] [SET="transfer.lr=0.01 augment.views=8"]
 
@@ -16,7 +16,7 @@ ifdef DATA
 RECIPE ?= photos
 endif
 
-.PHONY: install repro test lint ui lock help
+.PHONY: install repro test lint bench ui lock help
 
 help:
 	@sed -n 's/^# //p' Makefile | head -3
@@ -53,9 +53,14 @@ test: install
 	@$(BIN)/python -m pytest
 
 lint: install
-	@$(BIN)/ruff check src pipelines tests
-	@$(BIN)/ruff format --check src pipelines tests
+	@$(BIN)/ruff check src pipelines tests benchmarks
+	@$(BIN)/ruff format --check src pipelines tests benchmarks
 	@$(BIN)/mypy
+
+# make bench DATA=~/photos: ratios within one run; half an hour
+bench: install
+	@test -n "$$DATA" || { echo "name a folder of photographs: make bench DATA=~/photos" >&2; exit 2; }
+	@$(BIN)/python benchmarks/ingest.py "$$DATA"
 
 ui: install
 	@$(BIN)/darkroom ui

@@ -89,6 +89,10 @@ def decode(content: bytes, size: int, resize: str, background: tuple[int, int, i
     """
     if not content:
         return Decoded(reason="empty")
+    plain = _plain_jpeg(content, size, min_size)
+    if plain is not None:
+        header, whole, larger = plain
+        return replace(header, pixels=fit(larger, size, resize, background), pixel_hash=pixel_hash(whole), whole=whole)
     known = Decoded()
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
@@ -115,6 +119,35 @@ def decode(content: bytes, size: int, resize: str, background: tuple[int, int, i
     except Exception as error:  # a decoder fed with damaged bytes may raise anything
         return replace(known, reason="corrupt", detail=f"{type(error).__name__}: {error}")
     return replace(known, pixels=fit(larger, size, resize, background), pixel_hash=pixel_hash(whole), whole=whole)
+
+
+def _plain_jpeg(content: bytes, size: int, min_size: int) -> tuple[Decoded, np.ndarray, np.ndarray] | None:
+    """Return the header, the picture, and the picture where it has `size` pixels a side, of a JPEG as most are.
+
+    That is one without EXIF or further pictures, grey or YCbCr, undamaged, within the limits; None for all others, which
+    Pillow looks at.
+    """
+    if not content.startswith(b"\xff\xd8\xff") or b"Exif\0" in content or b"MPF\0" in content:
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+        if colours not in ("YCbCr", "Gray") or min(width, height) < min_size or width * height > MOST_PIXELS:
+            return None
+        whole = _scaled_jpeg(content, width, height, CANONICAL)
+        larger = whole if min(whole.shape[:2]) >= min(size, width, height) else _scaled_jpeg(content, width, height, size)
+    except (ValueError, MemoryError):
+        return None
+    return Decoded("JPEG", "L" if colours == "Gray" else "RGB", width, height), whole, larger
+
+
+def _scaled_jpeg(content: bytes, width: int, height: int, needed: int) -> np.ndarray:
+    """Return the pixels of a JPEG at the smallest of its scales that has `needed` pixels a side, or its own size.
+
+    Raises ValueError where libjpeg has anything to complain about.
+    """
+    scale = next((n for n in (8, 4, 2) if min(width, height) // n >= needed), 1)
+    smaller = {"min_width": -(-width // scale), "min_height": -(-height // scale)} if scale > 1 else {}
+    return simplejpeg.decode_jpeg(content, "RGB", strict=True, **smaller)
 
 
 def from_array(array: np.ndarray, size: int, resize: str, background: tuple[int, int, int], min_size: int = 1) -> Decoded:
@@ -161,10 +194,8 @@ def _whole(
     flags = ["rotated"] if orientation in _TURNS else []
     complaint = ""
     if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
-        scale = next((n for n in (8, 4, 2) if min(image.size) // n >= needed), 1)
-        smaller = {"min_width": -(-image.width // scale), "min_height": -(-image.height // scale)} if scale > 1 else {}
         try:
-            whole = simplejpeg.decode_jpeg(content, "RGB", strict=True, **smaller)
+            whole = _scaled_jpeg(content, image.width, image.height, needed)
             return upright(whole, orientation), tuple(flags), ""
         except ValueError as error:  # libjpeg warns: Pillow decides whether enough of it is there
             complaint = str(error)

@@ -32,33 +32,40 @@ _BLOCK = 1_000_000  # candidate pairs looked at together
 
 def _windows() -> list[tuple[float, float, float, float]]:
     """Return (left, right, top, bottom) in shares of the side: the whole, nine windows of 90%, four with one side cut."""
-    ninths = [(x, x + 0.9, y, y + 0.9) for y in (0.0, 0.05, 0.1) for x in (0.0, 0.05, 0.1)]
+    ninths = [(x, round(x + 0.9, 2), y, round(y + 0.9, 2)) for y in (0.0, 0.05, 0.1) for x in (0.0, 0.05, 0.1)]
     sides = [(0.0, 0.9, 0.0, 1.0), (0.1, 1.0, 0.0, 1.0), (0.0, 1.0, 0.0, 0.9), (0.0, 1.0, 0.1, 1.0)]
     return [(0.0, 1.0, 0.0, 1.0), *ninths, *sides]
 
 
 WINDOWS = _windows()
+_RANGES = sorted({ends for left, right, top, bottom in WINDOWS for ends in ((left, right), (top, bottom))})
 
 
-def hashes(thumbnails: np.ndarray, window: int = 0) -> np.ndarray:
-    """Return the perceptual hashes (N,) uint64 of thumbnails (N, 64, 64) uint8, seen through one of WINDOWS."""
-    rows, columns = _transform(window)
-    signs = (rows @ thumbnails.astype(np.float32) @ columns.T).reshape(len(thumbnails), -1) > 0
-    return np.packbits(signs, axis=1, bitorder="little").view(np.uint64)[:, 0] & ~np.uint64(1)
+def hashes(thumbnails: np.ndarray) -> np.ndarray:
+    """Return the perceptual hashes (windows, N) uint64 of thumbnails (N, 64, 64) uint8, seen through each of WINDOWS."""
+    transform = _transform()  # a window is one of few ranges of rows by one of few ranges of columns
+    signs = (transform @ thumbnails.astype(np.float32) @ transform.T) > 0
+    signs = signs.reshape(len(thumbnails), len(_RANGES), _LOW, len(_RANGES), _LOW).transpose(1, 3, 0, 2, 4)
+    found = []
+    for left, right, top, bottom in WINDOWS:
+        bits = signs[_RANGES.index((top, bottom)), _RANGES.index((left, right))].reshape(len(thumbnails), 64)
+        found.append(np.packbits(bits, axis=1, bitorder="little").view(np.uint64)[:, 0] & ~np.uint64(1))
+    return np.stack(found)
 
 
 def is_plain(thumbnails: np.ndarray) -> np.ndarray:
     """Tell (N,) which thumbnails have too little in them for a hash to mean anything."""
-    return thumbnails.reshape(len(thumbnails), -1).std(axis=1) < PLAIN
+    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    mean = flat.mean(axis=1)
+    return np.einsum("nd,nd->n", flat, flat) / flat.shape[1] - mean**2 < PLAIN**2
 
 
 @cache
-def _transform(window: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return two (8, 64) matrices that take a thumbnail to the low frequencies of what is in the window."""
-    left, right, top, bottom = WINDOWS[window]
+def _transform() -> np.ndarray:
+    """Return (ranges · 8, 64): what takes the rows of a thumbnail to the low frequencies of what is in each range."""
     positions = (np.arange(32) + 0.5) / 32
     cosines = np.stack([np.cos(np.pi * frequency * positions) for frequency in range(_LOW)])
-    return (cosines @ _averages(32, top, bottom)).astype(np.float32), (cosines @ _averages(32, left, right)).astype(np.float32)
+    return np.concatenate([cosines @ _averages(32, *ends) for ends in _RANGES]).astype(np.float32)
 
 
 def _averages(count: int, start: float, stop: float) -> np.ndarray:
@@ -74,16 +81,21 @@ def pairs(
     kinds: Sequence[object],
     read: Callable[[np.ndarray], np.ndarray],
     note: Callable[[int, int], None] = lambda done, total: None,
-) -> list[tuple[int, int]]:
+) -> tuple[list[tuple[int, int]], list[str]]:
     """Return near duplicates among pictures as pairs (i, j), i < j, sorted: enough of them to connect what belongs together.
+
+    The second result is each picture's hash as 16 hexadecimal digits, empty where there is too little in it to have one.
 
     Two pictures of the same kind (label and split) that other pairs connect already are not compared; those of different kinds
     always are. `read` returns the thumbnails (M, 64, 64) uint8 of the pictures whose numbers (M,) it is given; `note` is told how
     many of how many steps are done. Time is in proportion to the pictures and to the pairs that look alike.
     """
-    count, clusters = len(kinds), Clusters(len(kinds))
-    numbers, hashed, tiny = _describe(count, read)
-    tables = [_Table(hashed[0], bits) for bits in _tables()]
+    clusters = Clusters(len(kinds))
+    numbers, hashed, tiny = _describe(len(kinds), read)
+    named = [""] * len(kinds)
+    for number, value in zip(numbers.tolist(), hashed[0].tolist(), strict=True):
+        named[number] = f"{value:016x}"
+    tables = [_Table(keys) for keys in _keys(hashed[0]).T]
     same: set[tuple[int, int]] = set()
     steps = [(window, mirrored) for window in range(len(WINDOWS)) for mirrored in (False, True)]
     for step, (window, mirrored) in enumerate(steps):
@@ -98,7 +110,7 @@ def pairs(
                         same.add((min(i, j), max(i, j)))
                         clusters.join(i, j)
         note(step + 1, len(steps))
-    return sorted(same)
+    return sorted(same), named
 
 
 class Clusters:
@@ -127,7 +139,7 @@ def _describe(count: int, read: Callable[[np.ndarray], np.ndarray]) -> tuple[np.
         thumbnails = read(block)
         keep = ~is_plain(thumbnails)
         numbers.append(block[keep])
-        hashed.append(np.stack([hashes(thumbnails[keep], window) for window in range(len(WINDOWS))]))
+        hashed.append(hashes(thumbnails[keep]))
         tiny.append(_tiny(thumbnails[keep], 0))
     return np.concatenate(numbers), np.concatenate(hashed, axis=1), np.concatenate(tiny)
 
@@ -161,30 +173,31 @@ def _alike(
     return like
 
 
-def _tables() -> list[np.ndarray]:
-    """Return for each table the bits of the hash that make its key; always the same."""
+@cache
+def _places() -> np.ndarray:
+    """Return (64, TABLES) float32: what each bit of a hash adds to each table's key; always the same."""
     draw = np.random.default_rng(0)
-    return [draw.choice(np.arange(1, 64), KEY_BITS, replace=False) for _ in range(TABLES)]
+    places = np.zeros((64, TABLES), np.float32)
+    for table in range(TABLES):
+        places[draw.choice(np.arange(1, 64), KEY_BITS, replace=False), table] = 2.0 ** np.arange(KEY_BITS)
+    return places
+
+
+def _keys(hashed: np.ndarray) -> np.ndarray:
+    """Return the keys (N, TABLES) int32 of hashes (N,) uint64."""
+    bits = np.unpackbits(hashed.view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
+    return (bits.astype(np.float32) @ _places()).astype(np.int32)
 
 
 class _Table:
     """Hashes sorted by a key of some of their bits."""
 
-    def __init__(self, hashed: np.ndarray, bits: np.ndarray) -> None:
-        self.bits = bits
-        keys = self.keys(hashed)
+    def __init__(self, keys: np.ndarray) -> None:
         self.order = np.argsort(keys, kind="stable").astype(np.int32)
         self.starts = np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=2**KEY_BITS))])
 
-    def keys(self, hashed: np.ndarray) -> np.ndarray:
-        found = np.zeros(len(hashed), np.int64)
-        for place, bit in enumerate(self.bits):
-            found |= ((hashed >> np.uint64(bit)) & np.uint64(1)).astype(np.int64) << place
-        return found
-
-    def near(self, queries: np.ndarray, hashed: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def near(self, keys: np.ndarray, queries: np.ndarray, hashed: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield numbers (one, other) of queries and hashes with the same key and no more than DISTANCE bits between them."""
-        keys = self.keys(queries)
         first, counts = self.starts[keys], self.starts[keys + 1] - self.starts[keys]
         ends = np.cumsum(counts)
         begin = 0
@@ -204,8 +217,8 @@ def _proposals(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield pairs of numbers (one, other) that are close, each once; `both` where (i, j) and (j, i) ask different things."""
     found, held = [], 0
-    for table in tables:
-        for one, other in table.near(queries, hashed):
+    for table, keys in zip(tables, _keys(queries).T, strict=True):
+        for one, other in table.near(keys, queries, hashed):
             keep = one != other if both else one < other
             found.append(one[keep] * len(hashed) + other[keep])
             held += len(found[-1])

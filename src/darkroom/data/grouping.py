@@ -28,12 +28,6 @@ class Groups:
     torn: list[str]
 
 
-def perceptual_hash(thumbnail: np.ndarray) -> str:
-    """Return the hash of a thumbnail (64, 64) uint8 as 16 hexadecimal digits; empty where there is too little in it."""
-    one = thumbnail[None]
-    return "" if duplicates.is_plain(one)[0] else f"{int(duplicates.hashes(one)[0]):016x}"
-
-
 def find(rows: list[Row], thumbnails: Callable[[Sequence[int]], np.ndarray], params: Ingest, ready: frozenset[str]) -> Groups:
     """Group the accepted rows and give each its split; quarantine conflicts and leaks unless `params` keep them."""
     accepted = [row for row in rows if row.status == "accepted"]
@@ -61,10 +55,10 @@ def _duplicates(accepted: list[Row], thumbnails: Callable[[Sequence[int]], np.nd
     any_of: dict[str, int] = {}
     for i, row in enumerate(accepted):
         together.join(any_of.setdefault(row.pixel_hash, i), i)
-        if row.perceptual_hash:
+        if row.has_thumbnail:
             first.setdefault((row.pixel_hash, row.label, row.split), i)
     asked = sorted(first.values())  # of copies, pixel for pixel, one of each label and split
-    if len(asked) < 2:
+    if not asked:
         return together, []
     slots = np.array([accepted[i].slot for i in asked])
     kinds = [(accepted[i].label, accepted[i].split) for i in asked]
@@ -73,7 +67,10 @@ def _duplicates(accepted: list[Row], thumbnails: Callable[[Sequence[int]], np.nd
         def note(done: int, total: int) -> None:
             progress.advance(len(asked) * done // total - progress.done)
 
-        found = duplicates.pairs(kinds, lambda numbers: thumbnails(slots[numbers].tolist()), note)
+        found, hashed = duplicates.pairs(kinds, lambda numbers: thumbnails(slots[numbers].tolist()), note)
+    by_pixels = {accepted[i].pixel_hash: value for i, value in zip(asked, hashed, strict=True)}
+    for row in accepted:
+        row.perceptual_hash = by_pixels.get(row.pixel_hash, "")
     near = [(asked[i], asked[j]) for i, j in found]
     for i, j in near:
         together.join(i, j)

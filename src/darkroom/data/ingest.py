@@ -229,7 +229,6 @@ def _describe(row: Row, seen: Decoded) -> np.ndarray | None:
     row.flags += figures.issues()
     row.darkest, row.brightest = figures.darkest, figures.brightest
     row.entropy, row.sharpness = figures.entropy, figures.sharpness
-    row.perceptual_hash = grouping.perceptual_hash(thumbnail)
     return thumbnail
 
 

@@ -99,10 +99,15 @@ def _shower(dataset: Dataset) -> Show:
     def show(row: Row) -> dict[str, Any]:
         pixels: np.ndarray | None = dataset.preview(row)
         return {
-            "path": row.path, "name": row.path.rpartition("/")[2], "label": row.label, "source_label": row.source_label, "split": row.split, "status": row.status,
-            "size": f"{row.width}×{row.height}" if row.width else "", "detail": row.detail,
+            "path": row.path,
+            "name": row.path.rpartition("/")[2],
+            "label": row.label,
+            "split": row.split,
+            "status": row.status,
+            "size": f"{row.width}×{row.height}" if row.width else "",
+            "detail": row.detail,
             "picture": "" if pixels is None else pages.picture(pixels),
-        }  # fmt: skip
+        }
 
     return show
 

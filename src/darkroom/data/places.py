@@ -26,6 +26,7 @@ from darkroom.errors import SourceError
 MOST_FILES = 5_000_000
 MOST_BYTES = 512 * 2**30  # of an archive, unpacked
 MOST_FILE_BYTES = 2**30  # of one file
+_TOO_LONG = f"it has more than {MOST_FILE_BYTES / 2**30:.0f} GiB"
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 
 
@@ -143,15 +144,10 @@ class Folder:
         return found
 
     def read(self, key: str) -> bytes:
-        with open(key, "rb") as file:
-            return _read_limited(file)
-
-
-def _read_limited(file: IO[bytes]) -> bytes:
-    content = file.read(MOST_FILE_BYTES + 1)
-    if len(content) > MOST_FILE_BYTES:
-        raise OSError(f"it has more than {MOST_FILE_BYTES / 2**30:.0f} GiB")
-    return content
+        with open(key, "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size > MOST_FILE_BYTES:
+                raise OSError(_TOO_LONG)
+            return file.readall()
 
 
 def _refused(path: str, root: Path) -> str:
@@ -204,7 +200,7 @@ class Tar:
 
     def read(self, key: tarfile.TarInfo) -> bytes:
         if key.size > MOST_FILE_BYTES:
-            raise OSError(f"it has more than {MOST_FILE_BYTES / 2**30:.0f} GiB")
+            raise OSError(_TOO_LONG)
         if key.issparse():
             with self.lock:
                 inner = self.tar.extractfile(key)
@@ -239,13 +235,14 @@ class Zip:
     def read(self, key: zipfile.ZipInfo) -> bytes:
         try:
             with self.archive.open(key) as file:
-                return _read_limited(file)
+                content = file.read(MOST_FILE_BYTES + 1)
         except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
             raise ValueError(str(error)) from error
-        except OSError:
-            raise
         except Exception as error:  # zlib.error, lzma.LZMAError, RuntimeError
             raise ValueError(f"{type(error).__name__}: {error}") from error
+        if len(content) > MOST_FILE_BYTES:
+            raise OSError(_TOO_LONG)
+        return content
 
 
 def _last_of_each(entries: list[Entry]) -> list[Entry]:

@@ -61,16 +61,16 @@ def examine(whole: np.ndarray) -> tuple[Figures, np.ndarray] | None:
         return None
     grey = cv2.cvtColor(whole, cv2.COLOR_RGB2GRAY)
     times = max(grey.shape) // 256
-    if times > 1:
-        grey = shrink(grey, max(THUMBNAIL, grey.shape[1] // times), max(THUMBNAIL, grey.shape[0] // times))
+    if times > 1 and min(grey.shape) // times >= THUMBNAIL:
+        grey = shrink(grey, grey.shape[1] // times, grey.shape[0] // times)
     thumbnail = shrink(grey, THUMBNAIL, THUMBNAIL)
     counts = np.bincount(thumbnail.ravel(), minlength=256)
-    reached = np.cumsum(counts) / counts.sum()
-    shares = counts[counts > 0] / counts.sum()
+    reached = counts.cumsum()
+    shares = counts[counts > 0] / thumbnail.size
     edges = cv2.Laplacian(grey, cv2.CV_8U)  # the negative half is cut off: twice the mean of the rest is that of the whole
     return Figures(
-        darkest=float(np.searchsorted(reached, 0.05)) / 255,
-        brightest=float(np.searchsorted(reached, 0.99)) / 255,
-        entropy=float(-(shares * np.log2(shares)).sum()),
+        darkest=int(reached.searchsorted(0.05 * thumbnail.size)) / 255,
+        brightest=int(reached.searchsorted(0.99 * thumbnail.size)) / 255,
+        entropy=-float(shares @ np.log2(shares)),
         sharpness=2 * float(cv2.resize(edges, (8, 8), interpolation=cv2.INTER_AREA).max()),
     ), thumbnail

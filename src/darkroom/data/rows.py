@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from darkroom.data.decoding import REASONS
 
 _FACTS = (
-    "format", "mode", "width", "height", "frames", "pixel_hash", "perceptual_hash",
+    "format", "mode", "width", "height", "frames", "pixel_hash",
     "darkest", "brightest", "entropy", "sharpness", "flags", "status", "reason", "detail",
 )  # fmt: skip
 COLUMNS = (
@@ -50,6 +51,10 @@ class Row:
     detail: str = ""
     given_group: str = ""
     slot: int = -1
+
+    @property
+    def has_thumbnail(self) -> bool:
+        return not math.isnan(self.sharpness)
 
     def quarantine(self, reason: str, detail: str = "") -> None:
         self.status, self.reason, self.split = "quarantined", reason, ""

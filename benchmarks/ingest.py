@@ -1,0 +1,304 @@
+"""Measure ingest on a folder of photographs: speed, memory, a second run, near duplicates. Ratios are within one run.
+
+    python benchmarks/ingest.py FOLDER [--only speed memory again copies search] [--big 48]
+
+speed    images a second against torchvision's ImageFolder with Pillow's resizing, on the same cores and files, for the folder's
+         own photographs and for 12-megapixel ones made of them; and the share of the decoder's own limit
+memory   the largest resident size for 7,000 and 70,000 small images
+again    the time after 1% of new images against a cold run, and whether both give the same bytes
+copies   how many resized, recompressed, mirrored and cropped copies are found, and which originals are merged
+search   the time to search 25,000 and 100,000 thumbnails for near duplicates
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from darkroom.data import duplicates, quality
+from darkroom.data.decoding import decode
+from darkroom.data.ingest import cores, ingest
+from darkroom.params import Ingest
+
+SIZE = 160
+
+
+def options(source: Path, **changes: object) -> Ingest:
+    values = {
+        "source": str(source), "image_size": SIZE, "resize": "crop", "background": (0, 0, 0), "min_size": 8, "split_by": "hash",
+        "val_share": 0.1, "test_share": 0.2, "on_conflict": "quarantine", "on_leak": "quarantine", "max_quarantined": 1, "seed": 0,
+    }  # fmt: skip
+    return Ingest(**(values | changes))
+
+
+def photographs(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png") and path.is_file())
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def cold(source: Path, scratch: Path, **changes: object) -> float:
+    """Return the seconds of an ingest that remembers nothing, arrays written."""
+
+    def work() -> None:
+        with ingest(source, options(source, **changes), remembered=scratch / "remembered") as dataset:
+            for name in ("train", "val", "test"):
+                (scratch / "out" / name).mkdir(parents=True)
+                dataset.write(name, scratch / "out" / name)
+
+    taken = seconds(work)
+    shutil.rmtree(scratch / "remembered")
+    shutil.rmtree(scratch / "out")
+    return taken
+
+
+def image_folder(source: Path) -> float:
+    """Return the seconds of torchvision's ImageFolder through a DataLoader with a worker a core, Pillow resizing, once over."""
+    from torch.utils.data import DataLoader
+    from torchvision import datasets, transforms
+
+    steps = [transforms.Resize(SIZE), transforms.CenterCrop(SIZE), transforms.PILToTensor()]
+    loader = DataLoader(datasets.ImageFolder(str(source), transforms.Compose(steps)), batch_size=32, num_workers=cores())
+    return seconds(lambda: [None for _ in loader])
+
+
+def limit(files: list[Path]) -> float:
+    """Return the seconds that decoding alone takes on all cores, at the decoder's own scale, from memory."""
+    import simplejpeg
+
+    contents = [path.read_bytes() for path in files if path.suffix.lower() in (".jpg", ".jpeg")]
+
+    def bare(content: bytes) -> None:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(content)
+        scale = next((n for n in (8, 4, 2) if min(width, height) // n >= 256), 1)
+        simplejpeg.decode_jpeg(content, "RGB", min_width=-(-width // scale), min_height=-(-height // scale))
+
+    with ThreadPoolExecutor(cores()) as pool:
+        return seconds(lambda: list(pool.map(bare, contents))) * len(files) / max(len(contents), 1)
+
+
+def enlarged(files: list[Path], count: int, folder: Path) -> Path:
+    """Write photographs of 12 megapixels, made of smaller ones, in two classes."""
+    for i in range(count):
+        image = Image.open(files[i * len(files) // count]).convert("RGB")
+        image = ImageOps.fit(image, (4000, 3000), Image.Resampling.BICUBIC)
+        path = folder / ("even", "odd")[i % 2] / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, quality=90)
+    return folder
+
+
+def speed(folder: Path, scratch: Path, big: int) -> None:
+    files = photographs(folder)
+    for name, source in (("own", folder), ("12 megapixels", enlarged(files, big, scratch / "big"))):
+        found = photographs(source)
+        rounds = [(cold(source, scratch), image_folder(source), limit(found)) for _ in range(3)]
+        ours, theirs, bare = (statistics.median(item[i] for item in rounds) for i in range(3))
+        print(
+            f"speed {name}: {len(found)} images, {len(found) / ours:.0f} a second with {cores()} cores; ImageFolder "
+            f"{len(found) / theirs:.0f} a second; ratio {theirs / ours:.2f}; {bare / ours:.0%} of the decoder's limit",
+            flush=True,
+        )
+
+
+def memory(folder: Path, scratch: Path, big: int) -> None:
+    peaks = {}
+    for count in (7_000, 70_000):
+        draw = np.random.default_rng(0)
+        images = draw.integers(0, 256, (count, 28, 28), np.uint8)
+        np.savez(scratch / "small.npz", images=images, labels=np.arange(count) % 10)
+        del images
+        command = [sys.executable, __file__, str(scratch / "small.npz"), "--only", "peak"]
+        peaks[count] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+        print(f"memory: {count:,} images of 28 pixels at 32: {peaks[count]} MiB at the peak", flush=True)
+    print(f"memory: difference {peaks[70_000] - peaks[7_000]} MiB")
+
+
+def peak(source: Path, scratch: Path, big: int) -> None:
+    cold(source, scratch, image_size=32)
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    print(int(line.split()[1]) // 1024)
+
+
+def again(folder: Path, scratch: Path, big: int) -> None:
+    for name, source in (("own", folder), ("12 megapixels", enlarged(photographs(folder), max(big, 100), scratch / "again"))):
+        files = photographs(source)
+        new = set(files[:: max(1, len(files) // max(1, len(files) // 100))][: max(1, len(files) // 100)])
+        copy = scratch / "copy"
+        ratios, same = [], True
+        for _ in range(3):
+            for path in files:
+                target = copy / path.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if path not in new:
+                    shutil.copy(path, target)
+            outputs = []
+            run(copy, scratch / "kept", scratch / "out")
+            for path in new:
+                shutil.copy(path, copy / path.relative_to(source))
+            warm = run(copy, scratch / "kept", scratch / "out")
+            outputs.append(contents(scratch / "out"))
+            shutil.rmtree(scratch / "kept")
+            first = run(copy, scratch / "kept", scratch / "out")
+            outputs.append(contents(scratch / "out"))
+            shutil.rmtree(scratch / "kept")
+            shutil.rmtree(copy)
+            ratios.append((warm, first))
+            same = same and outputs[0] == outputs[1]
+        warm, first = (statistics.median(item[i] for item in ratios) for i in (0, 1))
+        print(
+            f"again {name}: {len(files)} images, {len(new)} of them new: {warm:.2f} s, cold {first:.2f} s, "
+            f"ratio {warm / first:.3f}; bytes {'the same' if same else 'DIFFER'}",
+            flush=True,
+        )
+
+
+def run(source: Path, remembered: Path, out: Path) -> float:
+    """Return the seconds of an ingest, arrays and manifest written."""
+    shutil.rmtree(out, ignore_errors=True)
+
+    def work() -> None:
+        with ingest(source, options(source), remembered=remembered) as dataset:
+            for name in ("train", "val", "test"):
+                (out / name).mkdir(parents=True)
+                dataset.write(name, out / name)
+            (out / "manifest.txt").write_text("\n".join(str(row.columns()) for row in dataset.rows))
+
+    return seconds(work)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def variants(image: Image.Image, draw: random.Random) -> dict[str, Image.Image]:
+    """Return copies of a picture as they occur: smaller, larger, recompressed, mirrored, cropped."""
+    width, height = image.size
+
+    def sized(factor: float) -> Image.Image:
+        return image.resize((max(64, round(width * factor)), max(64, round(height * factor))), Image.Resampling.LANCZOS)
+
+    def cropped(left: float, top: float, right: float, bottom: float) -> Image.Image:
+        return image.crop((round(left * width), round(top * height), round(right * width), round(bottom * height)))
+
+    x, y = draw.random() * 0.1, draw.random() * 0.1
+    side = draw.choice([(0.0, 0.0, 0.9, 1.0), (0.1, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 0.9), (0.0, 0.1, 1.0, 1.0)])
+    return {
+        "half size": sized(0.5), "a third larger": sized(4 / 3), "a third, quality 40": sized(1 / 3), "quality 30": image,
+        "mirrored": ImageOps.mirror(image), "cropped to 90%, centre": cropped(0.05, 0.05, 0.95, 0.95),
+        "cropped to 90%, anywhere": cropped(x, y, x + 0.9, y + 0.9), "10% off one side": cropped(*side),
+        "mirrored and cropped": ImageOps.mirror(cropped(0.05, 0.05, 0.95, 0.95)),
+    }  # fmt: skip
+
+
+def copies(folder: Path, scratch: Path, big: int) -> None:
+    originals: list[np.ndarray] = []
+    made: dict[str, list[np.ndarray]] = {}
+    names = []
+    for path in photographs(folder):
+        examined = thumbnail(path.read_bytes())
+        if examined is None:
+            continue
+        names.append(path.relative_to(folder).as_posix())
+        originals.append(examined)
+        for name, variant in variants(Image.open(path).convert("RGB"), random.Random(path.name)).items():
+            stream = io.BytesIO()
+            variant.save(stream, "JPEG", quality={"quality 30": 30, "a third, quality 40": 40}.get(name, 85))
+            found = thumbnail(stream.getvalue())
+            made.setdefault(name, []).append(examined if found is None else found)
+    count = len(originals)
+    for name, thumbnails in made.items():
+        everything = np.stack(originals + thumbnails)
+        pairs = set(duplicates.pairs(range(2 * count), lambda numbers, all_=everything: all_[numbers])[0])
+        print(f"copies {name}: {sum((i, i + count) in pairs for i in range(count)) / count:.4f} of {count} found", flush=True)
+    everything = np.stack(originals)
+    merged, _ = duplicates.pairs([0] * count, lambda numbers: everything[numbers])
+    print(f"copies: {len(merged)} pairs of originals are taken for the same picture; look at them:")
+    for i, j in merged:
+        print(f"  {names[i]}  {names[j]}")
+
+
+def thumbnail(content: bytes) -> np.ndarray | None:
+    whole = decode(content, SIZE, "crop", (0, 0, 0)).whole
+    examined = quality.examine(whole) if whole is not None else None
+    return None if examined is None else examined[1]
+
+
+def search(folder: Path, scratch: Path, big: int) -> None:
+    draw = random.Random(0)
+    files = photographs(folder)
+    noise = np.random.default_rng(0)
+    for kind in ("noise with the spectrum of photographs", "pieces of the photographs"):
+        for count in (25_000, 100_000):
+            made = textures(count, noise) if kind.startswith("noise") else pieces(files, count, draw)
+            planted = 1_000
+            made[-planted:] = np.clip(made[:planted, :, ::-1] + noise.integers(-3, 4, (planted, 64, 64)), 0, 255)
+            found: set[tuple[int, int]] = set()
+            taken = seconds(lambda all_=made, into=found: into.update(duplicates.pairs([0] * len(all_), lambda n: all_[n])[0]))
+            hit = sum((i, count - planted + i) in found for i in range(planted))
+            print(
+                f"search {kind}: {count:,} in {taken:.1f} s, {hit} of {planted} planted mirrored copies, {len(found)} pairs",
+                flush=True,
+            )
+
+
+def textures(count: int, noise: np.random.Generator) -> np.ndarray:
+    """Return (count, 64, 64) uint8 noise whose amplitude falls with frequency as that of photographs does (1/f^1.2)."""
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(64), np.fft.rfftfreq(64), indexing="ij"))
+    frequency[0, 0] = 1
+    made = np.empty((count, 64, 64), np.uint8)
+    for start in range(0, count, 2_000):
+        shape = (min(2_000, count - start), 64, 33)
+        waves = np.fft.irfft2((noise.standard_normal(shape) + 1j * noise.standard_normal(shape)) / frequency**1.2, s=(64, 64))
+        waves -= waves.mean((1, 2), keepdims=True)
+        made[start : start + len(waves)] = np.clip(waves / waves.std((1, 2), keepdims=True) * 50 + 128, 0, 255)
+    return made
+
+
+def pieces(files: list[Path], count: int, draw: random.Random) -> np.ndarray:
+    """Return (count, 64, 64) uint8 pieces of a fifth to a half of the side of each photograph: many of them overlap."""
+    import cv2
+
+    made = []
+    each = -(-count // len(files))
+    for path in files:
+        grey = np.asarray(Image.open(path).convert("L"))
+        for _ in range(each):
+            share = draw.uniform(0.2, 0.5)
+            top, left = (round(draw.uniform(0, 1 - share) * side) for side in grey.shape)
+            piece = grey[top : top + round(share * grey.shape[0]), left : left + round(share * grey.shape[1])]
+            made.append(cv2.resize(piece, (64, 64), interpolation=cv2.INTER_AREA))
+    return np.stack(made[:count])
+
+
+def main() -> None:
+    parts = {"speed": speed, "memory": memory, "again": again, "copies": copies, "search": search, "peak": peak}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="a folder of photographs, one subfolder per class")
+    parser.add_argument("--only", nargs="+", choices=list(parts), default=[name for name in parts if name != "peak"])
+    parser.add_argument("--big", type=int, default=100, help="how many 12-megapixel photographs to make")
+    given = parser.parse_args()
+    for name in given.only:
+        with tempfile.TemporaryDirectory() as scratch:
+            parts[name](given.folder.resolve(), Path(scratch), given.big)
+
+
+if __name__ == "__main__":
+    main()
