@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,25 @@ from PIL import Image
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("DARKROOM_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def screenshot(page: Path, dark: bool = False) -> tuple[Image.Image, str]:
+    """Return what Chromium shows of a page, and what it writes; skip where Chromium is not installed."""
+    if not CHROMIUM:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    picture = page.with_suffix(".png")
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", f"--user-data-dir={page.parent / 'profile'}", "--window-size=900,900",
+        *(["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if dark else []),
+        "--enable-logging=stderr", f"--screenshot={picture}", f"file://{page}",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert picture.exists(), done.stderr[-2000:]
+    return Image.open(picture), done.stderr
 
 
 @pytest.fixture

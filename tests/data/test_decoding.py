@@ -6,9 +6,10 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from darkroom.data.decoding import REASONS, decode
+from darkroom.data import decoding
+from darkroom.data.decoding import REASONS, REMEDIES, decode, fit, glimpse
 
 BLACK = (0, 0, 0)
 
@@ -99,19 +100,137 @@ def test_random_damage_never_raises():
         assert seen.reason in ("", *REASONS)
 
 
-ODD = {
-    "truncated_jpeg.jpg": "truncated",
-    "truncated_image.png": "truncated",
-    "broken_data_stream.png": "corrupt",
-    "broken.png": "not_an_image",
-    "decompression_bomb.gif": "too_large",
-}
+def test_every_reason_has_a_remedy():
+    """What can be wrong with a file is explained, and so is what to do."""
+    assert list(REASONS) == list(REMEDIES)
 
 
-def test_odd_images_have_the_expected_outcome(shared):
-    """Thirty odd files: five cannot be used, each for its own reason; all others become pictures."""
-    for path in sorted((shared / "odd-images").iterdir()):
-        seen = decode(path.read_bytes(), 64, "crop", (255, 255, 255))
-        assert seen.reason == ODD.get(path.name, ""), path.name
-        if seen.pixels is not None:
-            assert seen.pixels.std() > 1, path.name  # the darkest, 12bit.cropped.tif, has 2.3
+ODD = [  # file, reason, format, mode, frames, flags: what Pillow says of them stands in the data's own README
+    ("12bit.cropped.tif", "", "TIFF", "I;16", 1, ""),
+    ("16_bit_binary.pgm", "", "PPM", "I", 1, ""),
+    ("16bit.cropped.tif", "", "TIFF", "I;16", 1, ""),
+    ("1_trns.png", "", "PNG", "1", 1, "transparent"),
+    ("apng-delay.png", "", "PNG", "RGBA", 5, "animated transparent"),
+    ("apng-mode_16bit.png", "", "PNG", "RGBA", 3, "animated transparent"),
+    ("broken.png", "not_an_image", "", "", 1, ""),
+    ("broken_data_stream.png", "corrupt", "PNG", "RGB", 1, ""),
+    ("decompression_bomb.gif", "too_large", "", "", 1, ""),
+    ("exif_typeerror.jpg", "", "JPEG", "RGB", 1, ""),
+    ("frozenpond.mpo", "", "MPO", "RGB", 2, ""),
+    ("hopper.bw", "", "SGI", "L", 1, ""),
+    ("hopper.webp", "", "WEBP", "RGB", 1, ""),
+    ("hopper_bad_exif.jpg", "", "JPEG", "L", 1, "damaged"),  # its lines are scrambled
+    ("hopper_gray.jpg", "", "JPEG", "L", 1, ""),
+    ("hopper_orientation_3.jpg", "", "JPEG", "RGB", 1, "rotated"),
+    ("hopper_orientation_6.jpg", "", "JPEG", "RGB", 1, "rotated"),
+    ("hopper_orientation_8.jpg", "", "JPEG", "RGB", 1, "rotated"),
+    ("i_trns.png", "", "PNG", "I;16", 1, "transparent"),
+    ("iss634.gif", "", "GIF", "P", 42, "animated"),
+    ("junk_jpeg_header.jpg", "", "JPEG", "RGB", 1, "damaged"),
+    ("l_trns.png", "", "PNG", "L", 1, "transparent"),
+    ("p_trns_single.png", "", "PNG", "P", 1, "transparent"),
+    ("pil_sample_cmyk.jpg", "", "JPEG", "CMYK", 1, ""),
+    ("rgb.jpg", "", "JPEG", "RGB", 1, ""),
+    ("transparent.gif", "", "GIF", "P", 1, "transparent"),
+    ("transparent.png", "", "PNG", "RGBA", 1, "transparent"),
+    ("truncated_image.png", "truncated", "PNG", "RGB", 1, ""),
+    ("truncated_jpeg.jpg", "truncated", "JPEG", "RGB", 1, ""),
+    ("uncompressed_la.png", "", "PNG", "LA", 1, "transparent"),
+]
+
+
+@pytest.mark.parametrize(("name", "reason", "kind", "mode", "frames", "flags"), ODD)
+def test_odd_images_have_the_outcome_a_careful_person_expects(shared, name, reason, kind, mode, frames, flags):
+    """Thirty odd files: five cannot be used, each for its own reason; all others become pictures that show something."""
+    seen = decode((shared / "odd-images" / name).read_bytes(), 64, "crop", (255, 255, 255))
+    assert (seen.reason, seen.format, seen.mode, seen.frames, " ".join(seen.flags)) == (reason, kind, mode, frames, flags)
+    assert (seen.pixels is None) == bool(reason)
+    if seen.pixels is not None:
+        assert seen.pixels.std() > 1  # the darkest, 12bit.cropped.tif, has 2.3
+
+
+def test_the_table_of_odd_images_is_complete(shared):
+    """Every odd file has its line."""
+    assert {path.name for path in (shared / "odd-images").iterdir()} == {line[0] for line in ODD}
+
+
+def test_upright_pictures_agree(shared):
+    """The three hoppers that EXIF turns are the same picture once they are upright."""
+    three = [decode((shared / "odd-images" / f"hopper_orientation_{n}.jpg").read_bytes(), 64, "crop", BLACK) for n in (3, 6, 8)]
+    for other in three[1:]:
+        assert np.abs(other.pixels.astype(int) - three[0].pixels.astype(int)).mean() < 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_pillows(orientation):
+    """All eight EXIF orientations turn the picture as Pillow's own exif_transpose does."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(photo(40, 24), "PNG", exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
+    assert (decode(content, 16, "crop", BLACK).whole == expected).all()
+
+
+def detailed(width: int, height: int) -> Image.Image:
+    """Return a picture with something in it at every scale."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    fine = rng.integers(-20, 21, (height, width, 3))
+    return Image.fromarray(np.clip(np.asarray(coarse) + fine, 0, 255).astype(np.uint8))
+
+
+def test_a_jpeg_decodes_to_what_pillow_makes_of_it():
+    """The fast way to decode gives Pillow's own pixels, grey and in colour, with and without EXIF."""
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    for image in (detailed(200, 150), detailed(200, 150).convert("L")):
+        for options in ({}, {"exif": exif}, {"progressive": True}):
+            content = encoded(image, "JPEG", quality=90, **options)
+            expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+            assert (decode(content, 64, "crop", BLACK).whole == expected).all()
+
+
+@pytest.mark.parametrize("size", [32, 160, 224, 384, 700])
+def test_a_large_jpeg_is_scaled_while_it_is_decoded(size):
+    """Whatever size is asked for, the picture is that of the whole decoded, within rounding, and its hash is one and the same."""
+    content = encoded(detailed(2400, 1600), "JPEG", quality=92)
+    seen = decode(content, size, "stretch", BLACK)
+    assert seen.whole.shape == (400, 600, 3)  # a quarter: an eighth would have less than 256
+    assert seen.pixel_hash == decode(content, 16, "pad", (1, 2, 3)).pixel_hash
+    reference = Image.open(io.BytesIO(content)).convert("RGB").resize((size, size), Image.Resampling.BOX)
+    assert np.abs(seen.pixels.astype(int) - np.asarray(reference).astype(int)).mean() < 6
+
+
+def test_the_limit_of_pixels_is_checked_before_decoding(monkeypatch):
+    """A picture with more pixels than allowed is quarantined without being decoded."""
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 1000)
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
+    monkeypatch.setattr(decoding.simplejpeg, "decode_jpeg", lambda *_, **__: pytest.fail("it was decoded"))
+    for kind in ("PNG", "JPEG", "WEBP"):
+        stream = encoded_before[kind]
+        assert decode(stream, 16, "crop", BLACK).reason == "too_large"
+
+
+encoded_before = {kind: encoded(photo(60, 60), kind) for kind in ("PNG", "JPEG", "WEBP")}
+
+
+def test_a_picture_below_the_least_size_is_quarantined():
+    """The shorter side counts."""
+    assert decode(encoded(photo(40, 7)), 16, "crop", BLACK, min_size=8).reason == "too_small"
+    assert decode(encoded(photo(40, 8)), 16, "crop", BLACK, min_size=8).reason == ""
+
+
+def test_what_is_left_of_a_damaged_file_can_be_shown():
+    """A truncated JPEG gives a glimpse, something that is no image gives none."""
+    assert glimpse(encoded(detailed(300, 300), "JPEG")[:9000]).shape[2] == 3
+    assert glimpse(b"nothing") is None
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("shape", [(15, 400), (400, 15), (100, 100), (16, 16), (5, 9)])
+def test_any_shape_fits(resize, shape):
+    """Long, tall, small and equal pictures all come out at the size asked for."""
+    whole = np.full((*shape, 3), 77, np.uint8)
+    made = fit(whole, 16, resize, (77, 77, 77))
+    assert made.shape == (16, 16, 3)
+    assert (made == 77).all()

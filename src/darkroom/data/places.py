@@ -74,7 +74,7 @@ def place(source: Path, scratch: Path) -> Iterator[Place]:
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
         known = source.name.lower().endswith(ARCHIVES)
         raise SourceError(
-            f"{source} is {'a damaged archive' if known else 'neither a folder, nor an archive, nor an .npz or table'} ({error})",
+            f"{source} is {'a damaged archive' if known else 'neither a folder, nor an archive, nor an .npz'} ({error})",
             "copy it again from where it came" if known else f"name a folder, or a file of a kind that is read ({_known()})",
         ) from error
     except PermissionError as error:
@@ -82,7 +82,7 @@ def place(source: Path, scratch: Path) -> Iterator[Place]:
 
 
 def _known() -> str:
-    return ", ".join((*ARCHIVES, ".npz", ".csv", ".parquet"))
+    return ", ".join((*ARCHIVES, ".npz"))
 
 
 _COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}

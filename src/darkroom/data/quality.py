@@ -21,6 +21,7 @@ BLURRY = 5.0  # grey levels (of 255) by which a pixel differs from its neighbour
 ODD_ASPECT = 0.35  # short side by long side
 
 ISSUES = {
+    "damaged": ("damaged in part", "look at it: the decoder had to guess; copy it again from where it came"),
     "dark": ("too dark", "look whether anything can be seen; brighten or remove it"),
     "bright": ("too bright", "look whether anything can be seen; remove it if it is overexposed"),
     "blurry": ("blurry", "keep it if such pictures will come in use, else remove it"),

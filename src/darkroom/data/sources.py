@@ -84,7 +84,7 @@ def opened(path: Path, scratch: Path = SCRATCH) -> Iterator[Source]:
     if not path.exists():
         raise SourceError(
             f"`ingest.source` is {path}, and there is no such folder or file{_beside(path)}",
-            "set it to a folder with one subfolder of images per class, an archive of such, an .npz, a table, or to "
+            "set it to a folder with one subfolder of images per class, an archive of such, an .npz, or to "
             "data/raw/<name> for a data set that `fetch.datasets` names",
         )
     inner = _lone_npz(path)
@@ -98,10 +98,11 @@ def opened(path: Path, scratch: Path = SCRATCH) -> Iterator[Source]:
             check_classes(path, found)
             yield Source(path, found, arrays=arrays)
         return
-    table = path if path.suffix.lower() in tables.SUFFIXES else None
-    with places.place(path.parent if table else path, scratch) as place:
+    if path.is_file() and path.suffix.lower() in tables.SUFFIXES:  # DVC would not see the images
+        raise SourceError(f"{path} is a table", f"set `ingest.source` to its folder, {path.parent}: the table in it is found")
+    with places.place(path, scratch) as place:
         entries = sorted(place.entries(), key=lambda entry: os.fsencode(entry.name))
-        lines = _table(entries, place, table)
+        lines = _table(entries, place)
         if lines is not None:
             found, missing = _by_table(entries, *lines)
         else:
@@ -192,23 +193,20 @@ def _depth(files: list[Entry]) -> int:
     return depth
 
 
-def _table(entries: list[Entry], place: Place, wanted: Path | None) -> tuple[Entry, list[tables.Line]] | None:
-    """Return the table of a source and its lines: the one that is asked for, or the only one beside the files."""
+def _table(entries: list[Entry], place: Place) -> tuple[Entry, list[tables.Line]] | None:
+    """Return the only table of paths and labels that lies beside the files of a source, and its lines; None without one."""
     top = min((entry.name.count("/") for entry in entries if not _ignored(entry)), default=0)
     read = []
     for entry in entries:
-        asked = wanted is not None and entry.name == wanted.name
-        beside = wanted is None and entry.name.lower().endswith(tables.SUFFIXES) and entry.name.count("/") == top
-        if (asked or beside) and not entry.refused and not _ignored(entry):
+        beside = entry.name.lower().endswith(tables.SUFFIXES) and entry.name.count("/") == top
+        if beside and not entry.refused and not _ignored(entry):
             lines = tables.read(entry.name, place.read(entry.key))
             if lines is not None:
                 read.append((entry, lines))
-            elif asked:
-                raise SourceError(f"the table {wanted} has no columns path and label", "name them so in its first line")
     if len(read) > 1:
         raise SourceError(
             f"there are {len(read)} tables of paths and labels: {', '.join(entry.name for entry, _ in read)}",
-            "set `ingest.source` to the one that counts",
+            "leave one of them in the folder",
         )
     return read[0] if read else None
 

@@ -1,0 +1,128 @@
+"""Near duplicates: found where a picture is resized, recompressed, mirrored or cropped, and not where pictures only look alike."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from darkroom.data import duplicates, quality
+from darkroom.data.duplicates import WINDOWS, Clusters, hashes, is_plain, pairs
+
+
+def textures(count: int, seed: int = 0) -> np.ndarray:
+    """Return (count, 64, 64) uint8 pictures with detail at every scale, each different."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        layers = [
+            cv2.resize(rng.standard_normal((n, n)) * 40 / n**0.5, (64, 64), interpolation=cv2.INTER_CUBIC) for n in (4, 8, 16, 32)
+        ]
+        made.append(np.clip(128 + 2 * sum(layers), 0, 255))
+    return np.stack(made).astype(np.uint8)
+
+
+def found(thumbnails: np.ndarray, kinds=None) -> list[tuple[int, int]]:
+    return pairs(kinds or [0] * len(thumbnails), lambda numbers: thumbnails[numbers])[0]
+
+
+def test_a_mirrored_picture_has_the_hash_with_its_odd_bits_flipped():
+    """Mirroring costs one XOR: it holds for each picture, up to coefficients that are next to nothing."""
+    pictures = textures(50)
+    flipped = hashes(np.ascontiguousarray(pictures[:, :, ::-1]))[0]
+    assert (np.bitwise_count(flipped ^ (hashes(pictures)[0] ^ duplicates._ODD)) <= 1).all()
+
+
+@pytest.mark.parametrize("window", range(len(WINDOWS)))
+def test_a_crop_is_found_through_its_window(window):
+    """What is cut out at a window, and made as large as the whole, is found; so is the whole through the cut."""
+    pictures = textures(20, window)
+    left, right, top, bottom = (round(64 * share) for share in WINDOWS[window])
+    cut = np.stack([cv2.resize(picture[top:bottom, left:right], (64, 64)) for picture in pictures])
+    hits = set(found(np.concatenate([pictures, cut])))
+    assert sum((i, i + 20) in hits for i in range(20)) >= 19
+    assert all(j == i + 20 for i, j in hits)
+
+
+def test_different_pictures_are_not_confused():
+    """Of a thousand different pictures none is taken for another."""
+    assert found(textures(1000)) == []
+
+
+def test_pictures_without_content_have_no_hash():
+    """Frames of one grey, which all look alike, are not proposed."""
+    plain = np.stack([np.full((64, 64), grey, np.uint8) for grey in range(0, 250, 10)])
+    assert is_plain(plain).all()
+    assert pairs([0] * len(plain), lambda numbers: plain[numbers]) == ([], [""] * len(plain))
+
+
+def test_nothing_and_one_are_no_pair():
+    """No picture, and a single one, give no pair."""
+    assert found(textures(1)[:0]) == []
+    assert found(textures(1)) == []
+
+
+@given(st.lists(st.integers(0, 59), min_size=2, max_size=30, unique=True))
+@settings(max_examples=25, deadline=None)
+def test_a_pair_does_not_depend_on_what_else_is_there(chosen):
+    """Whether two pictures are near duplicates is decided by these two: any selection finds the pairs that are in it."""
+    pictures = np.concatenate([textures(30), np.clip(textures(30)[:, :, ::-1].astype(int) + 3, 0, 255).astype(np.uint8)])
+    whole = set(found(pictures, list(range(60))))
+    part = found(pictures[chosen], list(range(len(chosen))))
+    assert {tuple(sorted((chosen[i], chosen[j]))) for i, j in part} == {
+        pair for pair in whole if pair[0] in chosen and pair[1] in chosen
+    }
+
+
+def test_pairs_of_different_kinds_are_all_given():
+    """Within a kind enough pairs connect a cluster; between kinds every pair is compared."""
+    same = np.repeat(textures(1), 5, axis=0) + np.arange(5, dtype=np.uint8)[:, None, None]
+    assert len(found(same)) == 4
+    assert len(found(same, ["a", "a", "b", "b", "b"])) >= 6
+
+
+@given(st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=40))
+def test_clusters_are_connected_components(edges):
+    """Two things share a name exactly where edges lead from one to the other, whatever their order."""
+    one, other = Clusters(20), Clusters(20)
+    for i, j in edges:
+        one.join(i, j)
+    for i, j in reversed(edges):
+        other.join(j, i)
+    assert [one.find(i) for i in range(20)] == [other.find(i) for i in range(20)]
+    assert all(one.find(i) == one.find(j) and one.find(i) <= i for i, j in edges)
+
+
+def test_copies_of_photographs_are_found(shared):
+    """On 205 real daisies: at least 95% of resized and recompressed copies, 80% of mirrored and cropped ones, no wrong pair."""
+    with tarfile.open(shared / "flowers.tar") as archive:
+        contents = [archive.extractfile(m).read() for m in archive if m.isfile() and "daisy" in m.name]  # type: ignore[union-attr]
+    photos = [Image.open(io.BytesIO(content)).convert("RGB") for content in contents]
+    original = [thumbnail(photo, 95) for photo in photos]
+    count = len(photos)
+    assert count == 205
+
+    def share(change, quality_=85) -> float:
+        copies = np.stack(original + [thumbnail(change(photo), quality_) for photo in photos])
+        hits = set(found(copies, list(range(2 * count))))
+        assert all(j == i + count for i, j in hits)
+        return sum((i, i + count) in hits for i in range(count)) / count
+
+    assert share(lambda photo: photo.resize((photo.width // 2, photo.height // 2))) >= 0.95
+    assert share(lambda photo: photo, 30) >= 0.95
+    assert share(ImageOps.mirror) >= 0.8
+    assert share(lambda p: p.crop((p.width // 12, p.height // 30, p.width - p.width // 60, p.height - p.height // 15))) >= 0.8
+
+
+def thumbnail(photo: Image.Image, level: int) -> np.ndarray:
+    stream = io.BytesIO()
+    photo.save(stream, "JPEG", quality=level)
+    examined = quality.examine(np.asarray(Image.open(io.BytesIO(stream.getvalue()))))
+    assert examined is not None
+    return examined[1]

@@ -1,0 +1,185 @@
+"""Groups, conflicts, leaks and splits: no picture is in two splits, and an image moves only with its group."""
+
+from __future__ import annotations
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from darkroom.data import fixes
+from darkroom.data.grouping import find
+from darkroom.data.rows import Row
+from darkroom.data.splits import Group, stratified
+from darkroom.errors import SourceError
+from tests.data.test_duplicates import textures
+from tests.data.test_ingest import elsewhere, options, read  # noqa: F401
+
+
+def save(path, grey: np.ndarray, **options_) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.repeat(grey[..., None], 3, axis=2)).save(path, **options_)
+
+
+@pytest.fixture
+def textured(tmp_path):
+    """Return a folder of two classes, 40 pictures of 128 pixels each."""
+    large = [cv2.resize(item, (128, 128), interpolation=cv2.INTER_CUBIC) for item in textures(80)]
+    for i, picture in enumerate(large):
+        save(tmp_path / "photos" / ("cat", "dog")[i % 2] / f"{i}.png", picture)
+    return tmp_path / "photos"
+
+
+def test_near_copies_share_a_group_and_a_split(textured):
+    """Resized, recompressed and mirrored copies are in the group and the split of their original, whatever their format."""
+    for i in range(0, 40, 2):
+        original = np.asarray(Image.open(textured / "cat" / f"{i}.png").convert("L"))
+        save(textured / "cat" / f"smaller{i}.jpg", cv2.resize(original, (80, 80), interpolation=cv2.INTER_AREA), quality=70)
+        save(textured / "cat" / f"mirrored{i}.webp", np.ascontiguousarray(original[:, ::-1]), quality=80)
+    rows = {row.path: row for row in read(textured).rows}
+    same = [
+        len({(rows[name].group, rows[name].split) for name in (f"cat/{i}.png", f"cat/smaller{i}.jpg", f"cat/mirrored{i}.webp")})
+        == 1
+        for i in range(0, 40, 2)
+    ]
+    assert sum(same) >= 19
+    assert {rows[f"cat/{i}.png"].copies for i in range(0, 40, 2)} == {3}
+
+
+def test_near_copies_with_two_labels_are_a_conflict(textured):
+    """Both are quarantined and named; `keep` keeps them in one split; a label fix settles it."""
+    original = np.asarray(Image.open(textured / "cat" / "0.png").convert("L"))
+    save(textured / "dog" / "wrong.jpg", cv2.resize(original, (90, 90), interpolation=cv2.INTER_AREA))
+    data = read(textured)
+    rows = {row.path: row for row in data.rows}
+    assert rows["cat/0.png"].reason == rows["dog/wrong.jpg"].reason == "label_conflict"
+    assert [[row.path for row in members] for members in data.conflicts] == [["cat/0.png", "dog/wrong.jpg"]]
+    kept = {row.path: row for row in read(textured, on_conflict="keep").rows}
+    assert kept["cat/0.png"].status == kept["dog/wrong.jpg"].status == "accepted"
+    assert kept["cat/0.png"].split == kept["dog/wrong.jpg"].split
+    fixed = read(textured, fixed={"dog/wrong.jpg": "cat"})
+    assert fixed.conflicts == []
+    row = next(row for row in fixed.rows if row.path == "dog/wrong.jpg")
+    assert (row.label, row.source_label, row.flags) == ("cat", "dog", ("label_fixed",))
+
+
+def test_leaks_can_be_kept(textured, tmp_path):
+    """With on_leak keep the source's splits stay as they are, and the pair is still reported."""
+    for name, numbers in (("train", range(40)), ("test", range(40, 80))):
+        for i in numbers:
+            target = tmp_path / "ready" / name / ("cat", "dog")[i % 2]
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(textured / ("cat", "dog")[i % 2] / f"{i}.png", target)
+    shutil.copy(tmp_path / "ready/test/cat/40.png", tmp_path / "ready/train/cat/leak.png")
+    for choice, status in (("quarantine", "quarantined"), ("keep", "accepted")):
+        data = read(tmp_path / "ready", on_leak=choice)
+        assert [[row.path for row in members] for members in data.leaks] == [["test/cat/40.png", "train/cat/leak.png"]]
+        rows = {row.path: row for row in data.rows}
+        assert rows["train/cat/leak.png"].status == status
+        assert rows["test/cat/40.png"].split == "test"
+        assert choice == "quarantine" or rows["train/cat/leak.png"].split == "train"
+
+
+pictures = st.lists(st.tuples(st.integers(0, 25), st.sampled_from(["", "", "", "g1", "g2"])), min_size=1, max_size=30)
+
+
+def made(items: list[tuple[int, str]]) -> list[Row]:
+    return [
+        Row(f"{i}.png", "cat", "cat", pixel_hash=f"{number:032x}", given_group=group, width=20, height=20)
+        for i, (number, group) in enumerate(items)
+    ]
+
+
+@given(pictures, pictures, st.integers(0, 9), st.sampled_from([0.1, 0.2, 0.4]))
+@settings(max_examples=200, deadline=None)
+def test_adding_moves_no_image_outside_the_groups_that_are_joined(before, added, seed, share):
+    """Groups that no added image joins keep their name and their split, and no group straddles splits."""
+    params = options(seed=seed, test_share=share)
+    first, second = made(before), made(before + added)
+    find(first, lambda slots: np.empty((0, 64, 64), np.uint8), params, frozenset())
+    find(second, lambda slots: np.empty((0, 64, 64), np.uint8), params, frozenset())
+    touched = {row.group for row in second[len(before) :]}
+    for old, new in zip(first, second, strict=False):
+        if new.group not in touched:
+            assert (old.group, old.split) == (new.group, new.split)
+    held: dict[str, set[str]] = {}
+    for row in second:
+        held.setdefault(row.group, set()).add(row.split)
+    assert all(len(splits) == 1 for splits in held.values())
+
+
+@given(
+    st.lists(st.integers(3, 60), min_size=1, max_size=6), st.sampled_from([0.1, 0.15, 0.3]), st.sampled_from([0.1, 0.2]),
+    st.integers(0, 100),
+)  # fmt: skip
+@settings(max_examples=100, deadline=None)
+def test_stratified_shares_are_exact(counts, val, test, seed):
+    """With groups of one, each class has its shares to the image, and at least one in every split."""
+    groups = [Group(f"{label}-{i}", 1, str(label)) for label, count in enumerate(counts) for i in range(count)]
+    chosen = stratified(groups, test, val, seed)
+    assert chosen.keys() == {group.key for group in groups}
+    for label, count in enumerate(counts):
+        held = [chosen[f"{label}-{i}"] for i in range(count)]
+        for name, share in (("test", test), ("val", val)):
+            assert held.count(name) == max(1, round(count * share))
+        assert "train" in held
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=40), st.integers(0, 100))
+@settings(max_examples=100, deadline=None)
+def test_stratified_groups_are_never_split(sizes, seed):
+    """Groups stay whole; shares are within half of the largest group."""
+    groups = [Group(str(i), size, "cat") for i, size in enumerate(sizes)]
+    chosen = stratified(groups, 0.2, 0.1, seed)
+    assert len(chosen) == len(sizes)
+    if len(sizes) >= 10:
+        held = sum(group.size for group in groups if chosen[group.key] == "test")
+        assert abs(held - 0.2 * sum(sizes)) <= max(sizes)
+
+
+def test_a_stratified_folder_has_every_class_in_every_split(folder):
+    """A class with few images has its share too, and the splits hold what is asked for, to the image."""
+    for path in sorted((folder / "cat").glob("*.png"))[6:]:
+        path.unlink()
+    data = read(folder, split_by="stratified")
+    held = {
+        (name, label): sum(row.label == label for row in data.split(name))
+        for name in ("train", "val", "test")
+        for label in data.classes
+    }
+    assert held == {
+        ("train", "cat"): 4, ("val", "cat"): 1, ("test", "cat"): 1, ("train", "dog"): 21, ("val", "dog"): 3, ("test", "dog"): 6,
+    }  # fmt: skip
+
+
+def test_label_fixes_are_read(tmp_path):
+    """A path or a pixel hash and a label; no file is no fix; the file that is shipped has none."""
+    (tmp_path / "fixes.csv").write_text("image,label\ncat/1.png,dog\n,\nabc,cat\n")
+    assert fixes.read(tmp_path / "fixes.csv") == {"cat/1.png": "dog", "abc": "cat"}
+    assert fixes.read(tmp_path / "none.csv") == {}
+    from tests.conftest import ROOT
+
+    assert (ROOT / "data" / "label_fixes.csv").read_text() == "image,label\n"
+
+
+@pytest.mark.parametrize("text", ["", "path\n", "image,label\na\n", "image,label\na,\n", "image,label\na,b\na,c\n", "a,b\n"])
+def test_wrong_label_fixes_are_refused(tmp_path, text):
+    """A file without its first line, a line without a label, two labels for one image: an error with a remedy."""
+    (tmp_path / "fixes.csv").write_text(text)
+    with pytest.raises(SourceError) as error:
+        fixes.read(tmp_path / "fixes.csv")
+    assert error.value.remedy
+
+
+def test_fixes_apply_by_path_and_by_pixels(folder):
+    """Each names its image; one that names none is reported; an unknown class is refused with the nearest."""
+    first = next(row for row in read(folder).rows if row.path == "cat/1.png")
+    data = read(folder, fixed={"cat/0.png": "dog", first.pixel_hash: "dog", "cat/gone.png": "dog"})
+    assert sorted(row.path for row in data.rows if "label_fixed" in row.flags) == ["cat/0.png", "cat/1.png"]
+    assert data.unused_fixes == ["cat/gone.png"]
+    with pytest.raises(SourceError, match='did you mean "dog"'):
+        read(folder, fixed={"cat/0.png": "dogs"})

@@ -1,0 +1,88 @@
+"""The page that shows the data: whole, self-contained, the same for the same data, and sensible whatever the data are."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from darkroom.data import ingest as room
+from darkroom.data.page import page
+from tests.conftest import screenshot
+from tests.data.test_decoding import detailed, encoded
+from tests.data.test_grouping import textured  # noqa: F401
+from tests.data.test_ingest import elsewhere, options  # noqa: F401
+
+
+def made(folder, remembered, **changes) -> str:
+    chosen = options(**changes)
+    with room.ingest(folder, chosen, remembered=remembered) as data:
+        return page(data, folder, chosen)
+
+
+@pytest.fixture
+def messy(textured):  # noqa: F811
+    """Return a folder with a copy, a conflict, damaged, small, dark and long pictures, litter, and a name that is HTML."""
+    shutil.copy(textured / "cat" / "0.png", textured / "cat" / "copy.png")
+    shutil.copy(textured / "cat" / "2.png", textured / "dog" / "conflict.png")
+    (textured / "dog" / "cut.jpg").write_bytes(encoded(detailed(300, 300), "JPEG")[:9000])
+    (textured / "dog" / "text.png").write_text("no image")
+    (textured / "dog" / "Thumbs.db").write_text("x")
+    Image.new("RGB", (4, 4)).save(textured / "dog" / "small.png")
+    Image.fromarray(np.asarray(detailed(90, 90)) // 6).save(textured / "cat" / "dark.png")
+    Image.fromarray(np.asarray(detailed(400, 80))).save(textured / "cat" / "long.png")
+    shutil.copy(textured / "cat" / "4.png", textured / "cat" / "<script>alert(1)<script>.png")
+    return textured
+
+
+def test_the_page_tells_all(messy, tmp_path):
+    """Every section names what is there and what to do; names are escaped; nothing is loaded from elsewhere."""
+    text = made(messy, tmp_path / "remembered")
+    for expected in (
+        "label_conflict",
+        "truncated",
+        "not_an_image",
+        "too_small",
+        "litter",
+        "too dark",
+        "oddly long",
+        "copy.png",
+        "What to do",
+    ):
+        assert expected in text, expected
+    assert "<script" not in text
+    assert not re.search(r'(src|href)="(?!data:|#)', text)
+    quarantine = text[text.index('<h2 id="quarantine">') :]
+    assert quarantine.index("cut.jpg") and '<img src="data:image/jpeg' in quarantine[: quarantine.index("cut.jpg")]
+
+
+def test_the_page_is_the_same_for_the_same_data(messy, tmp_path):
+    """Decoded or remembered, the bytes of the page are the same."""
+    first = made(messy, tmp_path / "remembered")
+    assert made(messy, tmp_path / "remembered") == first
+    assert made(messy, tmp_path / "again") == first
+
+
+def test_the_page_stays_small(tmp_path):
+    """A hundred classes make a page below 5 MiB."""
+    rng = np.random.default_rng(0)
+    for label in range(100):
+        (tmp_path / "photos" / f"class {label}").mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(rng.integers(0, 256, (112, 112, 3), np.uint8)).save(tmp_path / "photos" / f"class {label}" / f"{i}.png")
+    text = made(tmp_path / "photos", tmp_path / "remembered", image_size=112)
+    assert len(text) < 5 * 2**20
+    assert "stratified" in text  # with four images a class, some split is empty
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_renders(messy, tmp_path, dark):
+    """Chromium shows the page without a console message, light and dark with opposite brightness."""
+    (tmp_path / "data.html").write_text(made(messy, tmp_path / "remembered"), encoding="utf-8")
+    shown, messages = screenshot(tmp_path / "data.html", dark)
+    assert "CONSOLE" not in messages
+    corner = shown.convert("L").getpixel((3, 3))
+    assert corner < 60 if dark else corner > 200
