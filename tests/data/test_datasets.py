@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from darkroom.data import datasets, glyphs
-from darkroom.errors import DarkroomError
+from darkroom.errors import DarkroomError, SourceError
 from darkroom.params import parse
 
 
@@ -73,3 +79,93 @@ def test_weights_can_be_pretrained_on_a_folder(values, folder, tmp_path, monkeyp
     assert classes == ("cat", "dog")
     with pytest.raises(DarkroomError):
         pretraining(values, pretrain_on=str(folder / "cat"))
+
+
+def idx(images: np.ndarray) -> bytes:
+    """Return an array of bytes as the files of MNIST hold it."""
+    return bytes([0, 0, 8, images.ndim]) + np.array(images.shape, ">i4").tobytes() + images.astype(np.uint8).tobytes()
+
+
+def distributed(folder, packed=True):
+    """Write small files of MNIST's kind: 30 training and 20 test images."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for name, count in (("train", 30), ("t10k", 20)):
+        images, labels = rng.integers(0, 256, (count, 28, 28)), np.arange(count) % 10
+        for kind, content in (("images-idx3", idx(images)), ("labels-idx1", idx(labels))):
+            if packed:
+                (folder / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(content))
+            else:
+                (folder / f"{name}-{kind}-ubyte").write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(("place", "packed"), [("", True), ("", False), ("mnist", True)])
+def test_files_as_they_are_distributed_are_read(tmp_path, place, packed):
+    """Packed or not, in the folder or in one of the set's name: train and test images come out as they are."""
+    distributed(tmp_path / "files" / place, packed)
+    wanted = datasets.Wanted(source=str(tmp_path / "files"), downloads=tmp_path / "downloads")
+    (tmp_path / "out").mkdir()
+    assert datasets.DATASETS["mnist"](tmp_path / "out", wanted) == 50
+    with np.load(tmp_path / "out" / "mnist.npz") as made:
+        assert made["train_images"].shape == (30, 28, 28)
+        assert made["test_labels"].tolist() == [i % 10 for i in range(20)]
+        assert len(made["class_names"]) == 10
+
+
+def test_absent_or_damaged_files_are_named(tmp_path):
+    """A folder without the files says what was looked for and what is there; a damaged file is refused."""
+    wanted = datasets.Wanted(source=str(tmp_path), downloads=tmp_path / "downloads")
+    for name in ("mnist", "fashion_mnist", "cifar10"):
+        with pytest.raises(SourceError, match="looked for"):
+            datasets.DATASETS[name](tmp_path, wanted)
+    distributed(tmp_path / "mnist", packed=False)
+    (tmp_path / "mnist" / "train-images-idx3-ubyte").write_bytes(b"nothing")
+    with pytest.raises(SourceError) as error:
+        datasets.DATASETS["mnist"](tmp_path, wanted)
+    assert "fetch.source" in error.value.remedy
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Serve a folder on loopback; yield the folder and its address."""
+    (tmp_path / "served").mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        yield tmp_path / "served", f"http://127.0.0.1:{serving.server_port}/"
+        serving.shutdown()
+
+
+def test_a_data_set_is_downloaded_once_and_its_checksums_hold(tmp_path, server, monkeypatch):
+    """MNIST comes from a server, once; a file whose checksum is wrong, and a server that is down, are refused with a remedy."""
+    from torchvision.datasets import MNIST
+
+    folder, address = server
+    distributed(folder / "files")
+    files = sorted((folder / "files").iterdir())
+    monkeypatch.setattr(MNIST, "mirrors", [address + "files/"])
+    digests = [(path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in files]
+    wanted = datasets.Wanted(downloads=tmp_path / "downloads")
+    for resources, good in (([(name, "0" * 32) for name, _ in digests], False), (digests, True)):
+        monkeypatch.setattr(MNIST, "resources", resources)
+        if good:
+            assert datasets.DATASETS["mnist"](tmp_path, wanted) == 50
+        else:
+            with pytest.raises(SourceError) as error:
+                datasets.DATASETS["mnist"](tmp_path, wanted)
+            assert "fetch.source" in error.value.remedy
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    assert datasets.DATASETS["mnist"](tmp_path, wanted) == 50
+    with pytest.raises(SourceError, match="cannot be downloaded"):
+        datasets.DATASETS["mnist"](tmp_path, datasets.Wanted(downloads=tmp_path / "elsewhere"))
+
+
+def test_the_real_mnist(tmp_path, shared):
+    """The files of MNIST give 60,000 training and 10,000 test images, and ingest keeps the test images apart."""
+    wanted = datasets.Wanted(source=str(shared / "mnist"), downloads=tmp_path / "downloads")
+    (tmp_path / "mnist").mkdir()
+    assert datasets.DATASETS["mnist"](tmp_path / "mnist", wanted) == 70_000
+    with np.load(tmp_path / "mnist" / "mnist.npz") as made:
+        assert made["train_images"].shape == (60_000, 28, 28)
+        assert np.bincount(made["test_labels"]).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

@@ -115,7 +115,7 @@ def test_of_two_members_of_one_name_the_last_counts(folder, tmp_path, kind):
             archive.addfile(member, io.BytesIO(picture(9)))
     else:
         source = write_zip(tmp_path / "twice.zip", folder)
-        with zipfile.ZipFile(source, "a") as archive, pytest.warns(UserWarning):
+        with zipfile.ZipFile(source, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
             archive.writestr("cat/0.png", picture(9))
     twice = [row for row in read(source).rows if row.path == "cat/0.png"]
     assert sorted(row.reason for row in twice) == ["", "superseded"]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 
@@ -76,10 +75,10 @@ def write_benchmark(name: str, folder: Path, wanted: Wanted) -> int:
         root = _local(name, kind.__name__, Path(wanted.source).expanduser(), wanted.downloads / "local")
     try:
         parts = {split: kind(root, train=split == "train", download=download) for split in ("train", "test")}
-    except (OSError, URLError, RuntimeError, ValueError) as error:
+    except Exception as error:  # a damaged file, or a server that is down, raises anything
         where = "downloaded" if download else f"read from {wanted.source}"
         raise SourceError(
-            f"{name} cannot be {where}: {error}",
+            f"{name} cannot be {where}: {str(error) or 'a file is damaged'}",
             "look at the network, or set `fetch.source` to a folder with its files as they are distributed"
             if download
             else "copy the files again from where they came, or set `fetch.source` to download",

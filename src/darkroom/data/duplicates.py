@@ -78,7 +78,7 @@ def _averages(count: int, start: float, stop: float) -> np.ndarray:
 
 
 def pairs(
-    kinds: Sequence[object],
+    labels: Sequence[str],
     read: Callable[[np.ndarray], np.ndarray],
     note: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[tuple[int, int]], list[str]]:
@@ -86,29 +86,35 @@ def pairs(
 
     The second result is each picture's hash as 16 hexadecimal digits, empty where there is too little in it to have one.
 
-    Two pictures of the same kind (label and split) that other pairs connect already are not compared; those of different kinds
-    always are. `read` returns the thumbnails (M, 64, 64) uint8 of the pictures whose numbers (M,) it is given; `note` is told how
+    Two pictures that other pairs connect already are not compared where they have the same label, or where both are known to be
+    near duplicates of something with another label: so every picture that is, is in such a pair.
+    `read` returns the thumbnails (M, 64, 64) uint8 of the pictures whose numbers (M,) it is given; `note` is told how
     many of how many steps are done. Time is in proportion to the pictures and to the pairs that look alike.
     """
-    clusters = Clusters(len(kinds))
-    numbers, hashed, tiny = _describe(len(kinds), read)
-    named = [""] * len(kinds)
+    clusters = Clusters(len(labels))
+    numbers, hashed, tiny = _describe(len(labels), read)
+    named = [""] * len(labels)
     for number, value in zip(numbers.tolist(), hashed[0].tolist(), strict=True):
         named[number] = f"{value:016x}"
     tables = [_Table(keys) for keys in _keys(hashed[0]).T]
     same: set[tuple[int, int]] = set()
+    disputed: set[int] = set()
     steps = [(window, mirrored) for window in range(len(WINDOWS)) for mirrored in (False, True)]
     for step, (window, mirrored) in enumerate(steps):
         queries = hashed[window] ^ _ODD if mirrored else hashed[window]
         for one, other in _proposals(queries, hashed[0], tables, both=window > 0):
             like = _alike(numbers, one, other, window, mirrored, tiny, read)
             for i, j in zip(numbers[one[like]].tolist(), numbers[other[like]].tolist(), strict=True):
-                if (min(i, j), max(i, j)) not in same and not (kinds[i] == kinds[j] and clusters.find(i) == clusters.find(j)):
-                    first, second = read(np.array([i, j]))
-                    second = second[:, ::-1] if mirrored else second
-                    if confirm(first, second, window) or (window == 0 and confirm(second, first, window)):
-                        same.add((min(i, j), max(i, j)))
-                        clusters.join(i, j)
+                agreed = labels[i] == labels[j] or (i in disputed and j in disputed)
+                if agreed and clusters.find(i) == clusters.find(j):
+                    continue
+                first, second = read(np.array([i, j]))
+                second = second[:, ::-1] if mirrored else second
+                if confirm(first, second, window) or (window == 0 and confirm(second, first, window)):
+                    same.add((min(i, j), max(i, j)))
+                    clusters.join(i, j)
+                    if labels[i] != labels[j]:
+                        disputed |= {i, j}
         note(step + 1, len(steps))
     return sorted(same), named
 

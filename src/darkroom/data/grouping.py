@@ -51,23 +51,23 @@ def find(rows: list[Row], thumbnails: Callable[[Sequence[int]], np.ndarray], par
 def _duplicates(accepted: list[Row], thumbnails: Callable[[Sequence[int]], np.ndarray]) -> tuple[Clusters, list[tuple[int, int]]]:
     """Return which rows show the same picture, and the pairs that do so nearly."""
     together = Clusters(len(accepted))
-    first: dict[tuple[str, str, str], int] = {}
+    first: dict[tuple[str, str], int] = {}
     any_of: dict[str, int] = {}
     for i, row in enumerate(accepted):
         together.join(any_of.setdefault(row.pixel_hash, i), i)
         if row.has_thumbnail:
-            first.setdefault((row.pixel_hash, row.label, row.split), i)
-    asked = sorted(first.values())  # of copies, pixel for pixel, one of each label and split
+            first.setdefault((row.pixel_hash, row.label), i)
+    asked = sorted(first.values())  # of copies, pixel for pixel, one of each label
     if not asked:
         return together, []
     slots = np.array([accepted[i].slot for i in asked])
-    kinds = [(accepted[i].label, accepted[i].split) for i in asked]
+    labels = [accepted[i].label for i in asked]
     with Progress("near duplicates", len(asked), "images") as progress:
 
         def note(done: int, total: int) -> None:
             progress.advance(len(asked) * done // total - progress.done)
 
-        found, hashed = duplicates.pairs(kinds, lambda numbers: thumbnails(slots[numbers].tolist()), note)
+        found, hashed = duplicates.pairs(labels, lambda numbers: thumbnails(slots[numbers].tolist()), note)
     by_pixels = {accepted[i].pixel_hash: value for i, value in zip(asked, hashed, strict=True)}
     for row in accepted:
         row.perceptual_hash = by_pixels.get(row.pixel_hash, "")
