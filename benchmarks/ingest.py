@@ -226,10 +226,12 @@ def copies(folder: Path, scratch: Path, big: int) -> None:
     count = len(originals)
     for name, thumbnails in made.items():
         everything = np.stack(originals + thumbnails)
-        pairs = set(duplicates.pairs(range(2 * count), lambda numbers, all_=everything: all_[numbers])[0])
-        print(f"copies {name}: {sum((i, i + count) in pairs for i in range(count)) / count:.4f} of {count} found", flush=True)
+        together = duplicates.Clusters(2 * count)
+        for i, j in duplicates.pairs([""] * 2 * count, lambda numbers, all_=everything: all_[numbers])[0]:
+            together.join(i, j)
+        print(f"copies {name}: {sum(together.find(i) == together.find(i + count) for i in range(count)) / count:.4f} of {count} found", flush=True)
     everything = np.stack(originals)
-    merged, _ = duplicates.pairs([0] * count, lambda numbers: everything[numbers])
+    merged, _ = duplicates.pairs([""] * count, lambda numbers: everything[numbers])
     print(f"copies: {len(merged)} pairs of originals are taken for the same picture; look at them:")
     for i, j in merged:
         print(f"  {names[i]}  {names[j]}")
@@ -251,7 +253,7 @@ def search(folder: Path, scratch: Path, big: int) -> None:
             planted = 1_000
             made[-planted:] = np.clip(made[:planted, :, ::-1] + noise.integers(-3, 4, (planted, 64, 64)), 0, 255)
             found: set[tuple[int, int]] = set()
-            taken = seconds(lambda all_=made, into=found: into.update(duplicates.pairs([0] * len(all_), lambda n: all_[n])[0]))
+            taken = seconds(lambda all_=made, into=found: into.update(duplicates.pairs([""] * len(all_), lambda n: all_[n])[0]))
             hit = sum((i, count - planted + i) in found for i in range(planted))
             print(
                 f"search {kind}: {count:,} in {taken:.1f} s, {hit} of {planted} planted mirrored copies, {len(found)} pairs",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import ROOT
@@ -68,14 +69,16 @@ def ran(output: str) -> list[str]:
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory) -> Workspace:
     """Return a project whose source is 300 digits and whose networks are random and hardly trained."""
-    from darkroom.data.datasets import write_digits
+    from darkroom.data.datasets import Wanted, write_digits
 
     place = tmp_path_factory.mktemp("end to end") / "project"
     for name in ("src", "pipelines", "recipes"):
         shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, place)
-    write_digits(place / "own digits", 0, 0, 0)
+    (place / "data").mkdir()
+    shutil.copy(ROOT / "data" / "label_fixes.csv", place / "data")
+    write_digits(place / "own digits", Wanted())
     for path in sorted((place / "own digits").rglob("*.png")):
         if int(path.stem) >= 300:
             path.unlink()
@@ -107,6 +110,7 @@ def test_from_a_folder_to_a_registered_model(workspace):
     for name in (
         "leaderboard.csv",
         "report.html",
+        "data.html",
         "predictions.parquet",
         "plots/confusion.csv",
         "plots/curves/baseline.csv",
@@ -197,6 +201,24 @@ def test_a_mistake_loses_nothing(workspace):
     workspace.run("darkroom", "check", code=2)
     assert {path: path.read_bytes() for path in kept} == kept
     (workspace.place / "away").rename(workspace.place / "own digits")
+    assert ran(workspace.repro()) == []
+
+
+def test_a_corrected_label_is_an_input(workspace):
+    """A line in data/label_fixes.csv runs ingest again, which shows it in the manifest; taken out, everything is as it was."""
+    fixes = workspace.place / "data" / "label_fixes.csv"
+    before, text = workspace.read("data/ingested/manifest.parquet"), fixes.read_text()
+    fixes.write_text(text + "1/00001.png,7\n")
+    assert ran(workspace.run("dvc", "repro", "--single-item", "ingest")) == ["ingest"]
+    rows = pq.read_table(workspace.place / "data" / "ingested" / "manifest.parquet").to_pylist()
+    assert [(row["path"], row["label"], row["source_label"]) for row in rows if "label_fixed" in row["flags"]] == [
+        ("1/00001.png", "7", "1")
+    ]
+    fixes.write_text(text + "1/00001.png,seven\n")
+    assert "there is no such class" in workspace.run("dvc", "repro", "--single-item", "ingest", code=None)
+    fixes.write_text(text)
+    assert ran(workspace.run("dvc", "repro", "--single-item", "ingest")) == ["ingest"]
+    assert workspace.read("data/ingested/manifest.parquet") == before
     assert ran(workspace.repro()) == []
 
 

@@ -83,7 +83,7 @@ def write_benchmark(name: str, folder: Path, wanted: Wanted) -> int:
             if download
             else "copy the files again from where they came, or set `fetch.source` to download",
         ) from error
-    arrays: dict[str, Any] = {"class_names": np.array([str(label) for label in parts["train"].classes])}
+    arrays: dict[str, Any] = {"class_names": np.array([str(name).partition(" - ")[0] for name in parts["train"].classes])}
     for split, part in parts.items():
         arrays[f"{split}_images"] = np.asarray(part.data)
         arrays[f"{split}_labels"] = np.asarray(part.targets)

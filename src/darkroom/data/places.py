@@ -123,24 +123,25 @@ class Folder:
 
     def entries(self) -> list[Entry]:
         root = self.root.resolve()
-
-        def unreadable(error: OSError) -> None:
-            raise SourceError(
-                f"{error.filename} cannot be read: {error.strerror}",
-                "give yourself the right to read it, shorten its path, or move it away",
-            )
-
-        found = []
-        base = str(self.root)
-        for folder, folders, names in os.walk(base, onerror=unreadable):
-            inner = os.path.relpath(folder, base)
-            for name in names:
-                path = os.path.join(folder, name)
-                found.append(Entry(os.path.normpath(os.path.join(inner, name)), path, _refused(path, root)))
-            for name in folders:
-                path = os.path.join(folder, name)
-                if os.path.islink(path):
-                    found.append(Entry(os.path.normpath(os.path.join(inner, name)), path, "linked_folder"))
+        found, todo = [], [("", str(self.root))]
+        while todo:
+            prefix, folder = todo.pop()
+            try:
+                with os.scandir(folder) as inside:
+                    items = list(inside)
+            except OSError as error:
+                raise SourceError(
+                    f"{folder} cannot be read: {error.strerror}",
+                    "give yourself the right to read it, shorten its path, or move it away",
+                ) from error
+            for item in items:
+                name = prefix + item.name
+                if item.is_dir(follow_symlinks=False):
+                    todo.append((name + "/", item.path))
+                elif item.is_file(follow_symlinks=False):
+                    found.append(Entry(name, item.path))
+                else:
+                    found.append(Entry(name, item.path, _refused(item.path, root)))
         return found
 
     def read(self, key: str) -> bytes:
@@ -151,14 +152,14 @@ class Folder:
 
 
 def _refused(path: str, root: Path) -> str:
-    """Return why a path is not read: a link out of the source, or nothing that has bytes; empty where it may be."""
+    """Return why a link, or what is neither file nor folder, is not read; empty for a link to a file inside the source."""
     try:
-        status = os.lstat(path)
-        if stat.S_ISLNK(status.st_mode):
-            if root not in Path(path).resolve(strict=True).parents:
-                return "leaves_source"
-            status = os.stat(path)
-        return "" if stat.S_ISREG(status.st_mode) else "unreadable"
+        target = Path(path).resolve(strict=True)
+        if target.is_dir():
+            return "linked_folder"
+        if root not in target.parents:
+            return "leaves_source"
+        return "" if target.is_file() else "unreadable"
     except (OSError, RuntimeError):  # a link to nowhere, or to itself
         return "unreadable"
 

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -142,10 +143,17 @@ def _is_litter(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LITTER
 
 
+@cache
+def _folder_is_litter(folder: str) -> bool:
+    return any(_is_litter(part) for part in folder.split("/") if part not in ("", ".", ".."))
+
+
 def _ignored(entry: Entry) -> str:
+    """Return why a file is no image that anybody wants used; empty where it may be one."""
     if entry.refused == "superseded":
         return "superseded"
-    return "litter" if any(_is_litter(part) for part in entry.name.split("/") if part not in (".", "..")) else ""
+    folder, _, name = entry.name.rpartition("/")
+    return "litter" if _is_litter(name) or _folder_is_litter(folder) else ""
 
 
 def _by_folder(path: Path, entries: list[Entry]) -> list[Found]:

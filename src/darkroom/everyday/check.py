@@ -36,4 +36,6 @@ def source(settings: Params) -> None:
     place = Path(settings.ingest.source)
     if place.parent == Path("data/raw") and place.name in settings.fetch.datasets:
         return
+    if place.suffix in (".gz", ".tgz", ".bz2", ".xz") and place.expanduser().is_file():
+        return  # it would have to be decompressed: ingest says what is wrong with it
     sources.scan(place.expanduser())
