@@ -37,6 +37,11 @@ class WorkspaceError(DarkroomError):
     """Something that an earlier stage should have written is missing, or the command runs in the wrong folder."""
 
 
+def printable(text: str) -> str:
+    """Return a text that moves no cursor: what cannot be shown is written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ` (did you mean "x"?)` for the closest known word, or nothing where none is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

@@ -100,10 +100,17 @@ def distributed(folder, packed=True):
     return folder
 
 
+def recognise(monkeypatch, folder):
+    """Let the files in a folder be MNIST's."""
+    for path in folder.iterdir():
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        monkeypatch.setitem(datasets.MNIST_MD5, path.name.removesuffix(".gz"), hashlib.md5(content).hexdigest())
+
+
 @pytest.mark.parametrize(("place", "packed"), [("", True), ("", False), ("mnist", True)])
-def test_files_as_they_are_distributed_are_read(tmp_path, place, packed):
+def test_files_as_they_are_distributed_are_read(tmp_path, place, packed, monkeypatch):
     """Packed or not, in the folder or in one of the set's name: train and test images come out as they are."""
-    distributed(tmp_path / "files" / place, packed)
+    recognise(monkeypatch, distributed(tmp_path / "files" / place, packed))
     wanted = datasets.Wanted(source=str(tmp_path / "files"), downloads=tmp_path / "downloads")
     (tmp_path / "out").mkdir()
     assert datasets.DATASETS["mnist"](tmp_path / "out", wanted) == 50
@@ -124,6 +131,23 @@ def test_absent_or_damaged_files_are_named(tmp_path):
     with pytest.raises(SourceError) as error:
         datasets.DATASETS["mnist"](tmp_path, wanted)
     assert "fetch.source" in error.value.remedy
+
+
+def test_one_set_is_not_taken_for_another(tmp_path, monkeypatch):
+    """MNIST and Fashion-MNIST have the same file names: the bytes decide, and a damaged packed file says so."""
+    distributed(tmp_path / "files")
+    wanted = datasets.Wanted(source=str(tmp_path / "files"), downloads=tmp_path / "downloads")
+    with pytest.raises(SourceError, match="not what MNIST has"):
+        datasets.DATASETS["mnist"](tmp_path, wanted)
+    assert datasets.DATASETS["fashion_mnist"](tmp_path, wanted) == 50
+    recognise(monkeypatch, tmp_path / "files")
+    with pytest.raises(SourceError, match="that of MNIST"):
+        datasets.DATASETS["fashion_mnist"](tmp_path, wanted)
+    packed = tmp_path / "files" / "t10k-images-idx3-ubyte.gz"
+    for content in (packed.read_bytes()[:500], b"<html>", packed.read_bytes()[:600] + b"x" * 99 + packed.read_bytes()[700:]):
+        packed.write_bytes(content)
+        with pytest.raises(SourceError):
+            datasets.DATASETS["mnist"](tmp_path, wanted)
 
 
 @pytest.fixture

@@ -214,6 +214,26 @@ def test_the_limit_of_pixels_is_checked_before_decoding(monkeypatch):
 encoded_before = {kind: encoded(photo(60, 60), kind) for kind in ("PNG", "JPEG", "WEBP")}
 
 
+def test_a_jpeg_that_would_take_minutes_is_quarantined():
+    """A progressive JPEG whose last scan is repeated hundreds of times is told by its scans, not decoded."""
+    content = encoded(detailed(300, 300), "JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    assert decode(content, 16, "crop", BLACK).reason == ""
+    assert decode(content[:-2] + content[last:-2] * 300 + b"\xff\xd9", 16, "crop", BLACK).reason == "too_many_scans"
+
+
+@pytest.mark.parametrize(("bad", "reason"), [(1, ""), (2000, "corrupt")])
+def test_pixels_that_are_no_numbers(bad, reason):
+    """One among thousands changes nothing else; many make the picture unusable."""
+    values = np.linspace(0, 5, 6400, dtype=np.float32).reshape(80, 80)
+    values.reshape(-1)[:bad] = np.nan
+    seen = decode(encoded(Image.fromarray(values), "TIFF"), 80, "crop", BLACK)
+    assert seen.reason == reason
+    if not reason:
+        assert seen.pixels[79, 79, 0] == 255
+        assert seen.pixels.mean() > 120
+
+
 def test_a_picture_below_the_least_size_is_quarantined():
     """The shorter side counts."""
     assert decode(encoded(photo(40, 7)), 16, "crop", BLACK, min_size=8).reason == "too_small"

@@ -67,6 +67,19 @@ def test_near_copies_with_two_labels_are_a_conflict(textured):
     assert (row.label, row.source_label, row.flags) == ("cat", "dog", ("label_fixed",))
 
 
+@pytest.mark.parametrize("names", [("0.png", "a.png"), ("0.png", "zz.png")])
+def test_every_copy_of_a_disputed_picture_is_quarantined(textured, names):
+    """Exact copies on both sides are in the conflict too, whatever they are called."""
+    original = np.asarray(Image.open(textured / "cat" / "0.png").convert("L"))
+    shutil.copy(textured / "cat" / "0.png", textured / "cat" / names[1])
+    for name in ("small.png", "small again.png"):
+        save(textured / "dog" / name, cv2.resize(original, (90, 90), interpolation=cv2.INTER_AREA))
+    data = read(textured)
+    disputed = {row.path for row in data.rows if row.reason == "label_conflict"}
+    assert disputed == {"cat/0.png", f"cat/{names[1]}", "dog/small.png", "dog/small again.png"}
+    assert {row.path for members in data.conflicts for row in members} == disputed
+
+
 def test_leaks_can_be_kept(textured, tmp_path):
     """With on_leak keep the source's splits stay as they are, and the pair is still reported."""
     for name, numbers in (("train", range(40)), ("test", range(40, 80))):

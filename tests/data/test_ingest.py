@@ -141,6 +141,8 @@ def test_a_name_that_is_no_utf8_is_kept(folder):
     """A file name of arbitrary bytes is read, and written in the manifest with escapes."""
     source = os.fsencode(folder / "cat" / "0.png")
     shutil.copy(source, os.fsencode(folder / "cat") + b"/\xff\xfe.png")
+    shutil.copy(folder / "cat" / "1.png", folder / "cat" / "\\xff\\xfe.png")  # a name that looks like the other's escapes
+    assert "cat/\\\\xff\\\\xfe.png" in {row.path for row in read(folder).rows if row.status == "accepted"}
     assert "cat/\\xff\\xfe.png" in {row.path for row in read(folder).rows if row.status == "accepted"}
 
 

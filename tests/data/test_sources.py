@@ -7,6 +7,7 @@ import os
 import stat
 import tarfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -190,7 +191,11 @@ def test_a_table_gives_splits_and_groups(flat):
         if row.status == "accepted":
             given = table["split"][table["path"].index(row.path)]
             assert row.split == "val" if given == "val" else row.split in ("train", "test")
-    assert "animal 0" in data.torn
+    rows = {row.path: row for row in data.rows}
+    assert "group animal 0" in {members[0].group for members in data.torn}
+    assert [rows[table["path"][i]].reason for i in range(4)] == ["", *["group_across_splits"] * 3]
+    kept = {row.path: row.split for row in read(flat, on_leak="keep").rows if row.status == "accepted"}
+    assert [kept[table["path"][i]] for i in range(4)] == ["val", "train", "train", "train"]
     del table["split"]
     pq.write_table(pa.table(table), flat / "labels.parquet")
     held: dict[str, set[str]] = {}
@@ -218,6 +223,38 @@ def test_what_a_table_cannot_say(flat):
         read(flat)
     with pytest.raises(SourceError, match="is a table"):
         read(flat / "more.csv")
+
+
+def test_tables_are_read_as_people_write_them(flat):
+    """Semicolons, blanks, accents composed in another way, labels that are no text: files have the labels that are meant."""
+    names = sorted(path.name for path in flat.glob("*.png"))
+    (flat / names[0]).rename(flat / "caf\u00e9.png")
+    names[0] = "cafe\u0301.png"
+    (flat / "labels.csv").write_text(
+        "path;label\n" + "".join(f"{name}; {i % 2} \n" for i, name in enumerate(names)), encoding="utf-8"
+    )
+    assert read(flat).classes == ("0", "1")
+    (flat / "labels.csv").unlink()
+    table = {"image": [name.encode() for name in names], "class": [float("nan") if i == 5 else i % 2 for i in range(len(names))]}
+    pq.write_table(pa.table(table), flat / "labels.parquet")
+    data = read(flat)
+    assert data.classes == ("0.0", "1.0")
+    assert [row.reason for row in data.quarantined()] == ["unlabelled"]
+
+
+def test_a_table_that_names_nothing_and_one_that_cannot_be_read(flat, folder):
+    """No file of the table is there: said so. A stray table beside class folders, not readable, is no matter; alone it is named."""
+    (flat / "labels.csv").write_text("path,label\nelsewhere/a.png,cat\nelsewhere/b.png,dog\n")
+    with pytest.raises(SourceError, match="none of them is there"):
+        read(flat)
+    (flat / "labels.csv").write_bytes(b"path,label\n\xff\xfe,cat\n")
+    with pytest.raises(SourceError, match=r"labels.csv cannot be read"):
+        read(flat)
+    (flat / "cat").mkdir()
+    (flat / "dog").mkdir()
+    for path in list(flat.glob("*.png")):
+        path.rename(flat / path.name[:3] / path.name)
+    assert read(flat).classes == ("cat", "dog")
 
 
 @pytest.mark.parametrize("style", ["parts", "whole", "keras", "channels first", "folder"])
@@ -287,6 +324,77 @@ def test_ambiguous_layouts_are_refused(folder, tmp_path, names):
     with pytest.raises(SourceError) as error:
         read(tmp_path / "source")
     assert error.value.remedy
+
+
+def test_a_wrapped_archive_may_hold_a_licence(folder, tmp_path):
+    """A file beside the classes inside the wrapping folder is ignored; a folder in a folder names the one below."""
+    (folder / "LICENSE.txt").write_text("x")
+    data = read(write_tar(tmp_path / "photos.tgz", folder, "w:gz", "flower_photos"))
+    assert data.classes == ("cat", "dog")
+    assert [row.reason for row in data.rows if row.path.endswith("LICENSE.txt")] == ["outside_classes"]
+    (tmp_path / "outer").mkdir()
+    folder.rename(tmp_path / "outer" / "inner")
+    with pytest.raises(SourceError) as error:
+        read(tmp_path / "outer")
+    assert "outer/inner" in error.value.remedy
+
+
+def test_train_beside_another_folder_is_not_guessed(folder, tmp_path):
+    """A train folder of classes beside something else is refused, where one more split folder would be."""
+    (tmp_path / "source" / "sample").mkdir(parents=True)
+    (tmp_path / "source" / "sample" / "0.png").write_bytes(picture(0))
+    folder.rename(tmp_path / "source" / "train")
+    with pytest.raises(SourceError, match="beside them sample"):
+        read(tmp_path / "source")
+
+
+@pytest.mark.parametrize("kind", ["w", "w:gz", "zip", "npz"])
+def test_damaged_archives_never_end_in_a_traceback(folder, tmp_path, kind):
+    """Random damage to an archive or an .npz gives a data set or an error with a remedy."""
+    source = tmp_path / ("a.npz" if kind == "npz" else "a.zip" if kind == "zip" else "a.tar")
+    if kind == "npz":
+        np.savez_compressed(source, images=np.random.default_rng(0).integers(0, 99, (40, 9, 9), np.uint8), labels=np.arange(40) % 2)
+    elif kind == "zip":
+        write_zip(source, folder)
+    else:
+        write_tar(source, folder, kind)
+    sound, draw = source.read_bytes(), np.random.default_rng(1)
+    for _ in range(40):
+        held = bytearray(sound)
+        for at in draw.integers(0, len(held), 6):
+            held[at] = int(draw.integers(256))
+        source.write_bytes(held)
+        with suppress(SourceError):
+            read(source, max_quarantined=1)
+
+
+def test_what_fails_after_opening_is_not_blamed_on_the_source(folder, tmp_path):
+    """An error in the block that uses a data set comes out as it is."""
+    from darkroom.data import ingest as room
+    from tests.data.test_ingest import options
+
+    np.savez(
+        tmp_path / "a.npz",
+        images=np.zeros((40, 9, 9), np.uint8) + np.arange(40, dtype=np.uint8)[:, None, None],
+        labels=np.arange(40) % 2,
+    )
+    for source in (folder, write_zip(tmp_path / "a.zip", folder), tmp_path / "a.npz"):
+        for mistake in (ValueError("a mistake"), PermissionError("a right"), EOFError("an end")):
+            with pytest.raises(type(mistake), match=str(mistake)), room.ingest(source, options(), remembered=tmp_path / "r"):
+                raise mistake
+
+
+def test_labels_of_arrays_are_trimmed(tmp_path):
+    """Blanks do not make another class, and an image without a label is quarantined."""
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "a.npz",
+        images=rng.integers(0, 256, (60, 9, 9), np.uint8),
+        labels=np.array(["cat", "cat ", "dog"] * 19 + ["", "cat", "dog"]),
+    )
+    data = read(tmp_path / "a.npz")
+    assert data.classes == ("cat", "dog")
+    assert [row.reason for row in data.quarantined()] == ["unlabelled"]
 
 
 def test_a_class_may_be_called_train(folder, tmp_path):

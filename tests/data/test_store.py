@@ -65,6 +65,23 @@ def test_damage_to_what_is_remembered_changes_nothing(folder, damage):
     assert content(read(folder)) == cold
 
 
+def test_any_damage_to_the_index_is_survived(folder):
+    """Random bytes anywhere in the index, and slots that cannot be, never stop a run nor change what it gives."""
+    cold = content(read(folder))
+    inside = next(path for path in (folder.parent / "remembered").iterdir() if path.is_dir())
+    sound, draw = (inside / "index.sqlite").read_bytes(), np.random.default_rng(0)
+    for _ in range(15):
+        held = bytearray(sound)
+        for at in draw.integers(0, len(held), 200):
+            held[at] = int(draw.integers(256))
+        (inside / "index.sqlite").write_bytes(held)
+        assert content(read(folder)) == cold
+    for slot in (2**36, -5):
+        with sqlite3.connect(inside / "index.sqlite") as index:
+            index.execute("UPDATE images SET slot = ? WHERE slot = 3", (slot,))
+        assert content(read(folder)) == cold
+
+
 def test_a_killed_run_leaves_what_it_had_decoded(tmp_path):
     """Records that were written before the process ended without a word are found again, or are not there: never half."""
     pid = os.fork()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -17,7 +18,13 @@ from darkroom import atomic
 from darkroom.errors import SourceError
 
 DOWNLOADS = Path(".darkroom/downloads")
-IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+MNIST_MD5 = {  # of the unpacked files, whatever they are packed with
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+IDX = tuple(MNIST_MD5)
 
 
 @dataclass(frozen=True)
@@ -71,10 +78,12 @@ def write_benchmark(name: str, folder: Path, wanted: Wanted) -> int:
     download = wanted.source == "download"
     root = wanted.downloads
     root.mkdir(parents=True, exist_ok=True)
-    if not download:
-        root = _local(name, kind.__name__, Path(wanted.source).expanduser(), wanted.downloads / "local")
     try:
+        if not download:
+            root = _local(name, kind.__name__, Path(wanted.source).expanduser(), wanted.downloads / "local")
         parts = {split: kind(root, train=split == "train", download=download) for split in ("train", "test")}
+    except SourceError:
+        raise
     except Exception as error:  # a damaged file, or a server that is down, raises anything
         where = "downloaded" if download else f"read from {wanted.source}"
         raise SourceError(
@@ -114,6 +123,13 @@ def _local(name: str, kind: str, source: Path, root: Path) -> Path:
             else:
                 with gzip.open(packed) as stream, working.open("wb") as out:
                     shutil.copyfileobj(stream, out)
+            known = hashlib.md5(working.read_bytes()).hexdigest() == MNIST_MD5[file]
+            if known != (name == "mnist"):
+                raise SourceError(
+                    f"{plain if plain.is_file() else packed} is {'not what MNIST has' if name == 'mnist' else 'that of MNIST'}: "
+                    f"the files of {name} have the same names",
+                    f"put the files of {name} into a folder of that name, in the folder that `fetch.source` names",
+                )
     return root
 
 

@@ -23,6 +23,7 @@ Image.init()  # registers every format, of which Pillow by itself loads a few
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd headers; a filter per call is not safe where threads decode
 cv2.setNumThreads(1)  # images are decoded side by side already
 MOST_PIXELS = 178_956_970  # Pillow's own limit, checked before anything is decoded
+MOST_SCANS = 100  # of a progressive JPEG, which has about ten
 CANONICAL = 256  # a JPEG is scaled down to no less than this many pixels a side, whatever size is asked for
 
 REASONS = {
@@ -32,6 +33,7 @@ REASONS = {
     "corrupt": "the image data cannot be decoded",
     "too_small": "a side is shorter than ingest.min_size",
     "too_large": f"the header claims more than {MOST_PIXELS:,} pixels",
+    "too_many_scans": f"a JPEG of more than {MOST_SCANS} scans, which would take minutes to decode",
     "unreadable": "the file cannot be opened",
     "leaves_source": "the path or link leads out of the source",
     "linked_folder": "a link to a folder, which is not followed",
@@ -40,6 +42,7 @@ REASONS = {
     "missing": "the table names it, and there is no such file",
     "unlabelled": "the table gives it no label",
     "duplicate_across_splits": "the same picture lies in a split that must not share it",
+    "group_across_splits": "the table groups it with images in a split that must not share them",
     "label_conflict": "the same picture has several labels",
 }
 REMEDIES = {
@@ -49,6 +52,7 @@ REMEDIES = {
     "corrupt": "copy it again from where it came, or save it anew from an editor that still opens it",
     "too_small": "find a larger version, or lower ingest.min_size",
     "too_large": "scale it down",
+    "too_many_scans": "save it anew from an editor",
     "unreadable": "give yourself the right to read it; a link must lead to a file",
     "leaves_source": "copy the file into the source in place of the link",
     "linked_folder": "copy the folder into the source in place of the link",
@@ -57,6 +61,7 @@ REMEDIES = {
     "missing": "add the file, or take its line out of the table",
     "unlabelled": "give it a label in the table",
     "duplicate_across_splits": "remove one of the copies, or set ingest.on_leak: keep",
+    "group_across_splits": "put the group into one split in the table, or set ingest.on_leak: keep",
     "label_conflict": "decide which label is right, in data/label_fixes.csv, or set ingest.on_conflict: keep",
 }
 
@@ -89,6 +94,8 @@ def decode(content: bytes, size: int, resize: str, background: tuple[int, int, i
     """
     if not content:
         return Decoded(reason="empty")
+    if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > MOST_SCANS:
+        return Decoded("JPEG", reason="too_many_scans")
     plain = _plain_jpeg(content, size, min_size)
     if plain is not None:
         header, whole, larger = plain
@@ -240,9 +247,12 @@ def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     """Return the image in mode RGB."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.float64)
-        if image.mode == "F":
-            low, high = float(values.min()), float(values.max())
-            values = (values - low) / max(high - low, 1e-12) * 255
+        sound = np.isfinite(values)
+        if sound.mean() < 0.99:
+            raise OSError("more than a hundredth of the pixels are no numbers")
+        low, high = float(values[sound].min()), float(values[sound].max())
+        if image.mode == "F" or low < 0:
+            values = (np.clip(np.where(sound, values, low), low, high) - low) / max(high - low, 1e-12) * 255
         else:
             bits = max(8, int(values.max()).bit_length())  # 10, 12 and 14 bits are commonly kept in 16
             values = values / (2**bits - 1) * 255

@@ -25,7 +25,7 @@ class Groups:
     clusters: list[list[Row]]
     conflicts: list[list[Row]]
     leaks: list[list[Row]]
-    torn: list[str]
+    torn: list[list[Row]]  # groups of the table that the source's own splits tear apart
 
 
 def find(rows: list[Row], thumbnails: Callable[[Sequence[int]], np.ndarray], params: Ingest, ready: frozenset[str]) -> Groups:
@@ -41,8 +41,10 @@ def find(rows: list[Row], thumbnails: Callable[[Sequence[int]], np.ndarray], par
         _quarantine_conflicts(conflicts)
     leaks = _leaks(clusters)
     if params.on_leak == "quarantine":
-        _quarantine_leaks(leaks)
+        _quarantine_leaks(leaks, "duplicate_across_splits", "the same as")
     torn = _join_given_groups(accepted, together)
+    if params.on_leak == "quarantine":
+        _quarantine_leaks(torn, "group_across_splits", "grouped with")
     _name_groups(accepted, together)
     _assign([row for row in accepted if row.status == "accepted"], params, ready)
     return Groups(clusters, conflicts, leaks, torn)
@@ -93,22 +95,25 @@ def _conflicts(accepted: list[Row], clusters: list[list[Row]], near: list[tuple[
         for row in members:
             exact[row.pixel_hash].append(row)
         found += [same for same in exact.values() if len({row.label for row in same}) > 1]
+    alike: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in accepted:
+        alike[row.pixel_hash, row.label].append(row)
     for i, j in near:
         one, other = accepted[i], accepted[j]
-        if one.label != other.label and one.pixel_hash != other.pixel_hash:
-            found.append([one, other])
+        if one.label != other.label and one.pixel_hash != other.pixel_hash:  # with all copies of both, pixel for pixel
+            found.append(alike[one.pixel_hash, one.label] + alike[other.pixel_hash, other.label])
     return found
 
 
 def _quarantine_conflicts(conflicts: list[list[Row]]) -> None:
-    against: dict[str, list[str]] = defaultdict(list)
+    against: dict[int, list[str]] = defaultdict(list)
     rows = {}
     for members in conflicts:
         for row in members:
-            rows[row.path] = row
-            against[row.path] += [other.path for other in members if other.label != row.label]
-    for path, row in rows.items():
-        row.quarantine("label_conflict", "the same as " + _listed(against[path]))
+            rows[id(row)] = row
+            against[id(row)] += [other.path for other in members if other.label != row.label]
+    for key, row in rows.items():
+        row.quarantine("label_conflict", "the same as " + _listed(against[key]))
 
 
 def _leaks(clusters: list[list[Row]]) -> list[list[Row]]:
@@ -117,14 +122,14 @@ def _leaks(clusters: list[list[Row]]) -> list[list[Row]]:
     return [members for members in kept if len({row.split for row in members if row.split}) > 1]
 
 
-def _quarantine_leaks(leaks: list[list[Row]]) -> None:
-    """Keep the copies in the most guarded split, test before val before train."""
+def _quarantine_leaks(leaks: list[list[Row]], reason: str, how: str) -> None:
+    """Keep what is in the most guarded split, test before val before train."""
     for members in leaks:
         kept = next(name for name in _GUARDED if any(row.split == name for row in members))
         others = _listed([row.path for row in members if row.split == kept])
         for row in members:
             if row.split != kept:
-                row.quarantine("duplicate_across_splits", f"the same as {others}")
+                row.quarantine(reason, f"{how} {others}")
 
 
 def _listed(paths: list[str]) -> str:
@@ -132,15 +137,18 @@ def _listed(paths: list[str]) -> str:
     return ", ".join(unique[:3]) + (f" and {len(unique) - 3} more" if len(unique) > 3 else "")
 
 
-def _join_given_groups(accepted: list[Row], together: Clusters) -> list[str]:
+def _join_given_groups(accepted: list[Row], together: Clusters) -> list[list[Row]]:
     """Join what the source's table groups; return the groups that its own splits tear apart."""
     first: dict[str, int] = {}
-    given: dict[str, set[str]] = defaultdict(set)
     for i, row in enumerate(accepted):
         if row.given_group:
             together.join(first.setdefault(row.given_group, i), i)
-            given[row.given_group].add(row.split)
-    return sorted(name for name, held in given.items() if len(held - {""}) > 1)
+    members: dict[int, list[Row]] = defaultdict(list)
+    for i, row in enumerate(accepted):
+        if row.status == "accepted":
+            members[together.find(i)].append(row)
+    grouped = [group for group in members.values() if any(row.given_group for row in group)]
+    return [group for group in grouped if len({row.split for row in group if row.split}) > 1]
 
 
 def _name_groups(accepted: list[Row], together: Clusters) -> None:

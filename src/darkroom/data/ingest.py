@@ -20,10 +20,12 @@ from darkroom.data.decoding import Decoded
 from darkroom.data.rows import Row
 from darkroom.data.sources import SPLITS, Found, Source
 from darkroom.data.store import DECODED, Store
-from darkroom.errors import SourceError
+from darkroom.errors import SourceError, printable
 from darkroom.params import Ingest
 from darkroom.progress import Progress
 
+ACROSS = ("duplicate_across_splits", "group_across_splits")  # sound files, one too many
+FIXES = Path("data/label_fixes.csv")
 CHUNK = 8  # files that a thread takes at a time
 
 
@@ -37,7 +39,7 @@ class Dataset:
     clusters: list[list[Row]]  # duplicates of each other, two or more
     conflicts: list[list[Row]]  # the same picture with several labels
     leaks: list[list[Row]]  # the same picture in several of the source's own splits
-    torn: list[str]  # groups of the table that its own splits tear apart
+    torn: list[list[Row]]  # groups of the table that its own splits tear apart
     unused_fixes: list[str]
     ready: frozenset[str]
     source: Source = field(repr=False)
@@ -55,7 +57,7 @@ class Dataset:
             return self.store.pixels(row.slot)
         if row.status != "quarantined" or not row.width or row.width * row.height > decoding.MOST_PIXELS:
             return None
-        item = next(item for item in self.source.found if item.path == row.path)
+        item = next(item for item in self.source.found if item.path == row.path and not item.ignored)
         try:
             content = self.source.read(item)
         except (OSError, ValueError):
@@ -116,13 +118,13 @@ def ingest(
 def check(dataset: Dataset, source: Path, params: Ingest) -> None:
     """Raise SourceError unless the data set can train a classifier."""
     candidates = [row for row in dataset.rows if row.status != "ignored"] + dataset.missing
-    quarantined = [row for row in dataset.quarantined() if row.reason != "duplicate_across_splits"]
+    quarantined = [row for row in dataset.quarantined() if row.reason not in ACROSS]
     if len(quarantined) > params.max_quarantined * len(candidates):
         reasons = Counter(row.reason for row in quarantined)
         listing = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         raise SourceError(
             f"{len(quarantined)} of {len(candidates)} files of {source} cannot be used ({listing}), more than "
-            f"`ingest.max_quarantined` ({params.max_quarantined:g}) allows; the first is {quarantined[0].path}",
+            f"`ingest.max_quarantined` ({params.max_quarantined:g}) allows; the first is {printable(quarantined[0].path)}",
             "look at the listed files, mend or remove them, or raise `ingest.max_quarantined`",
         )
     if len(dataset.classes) < 2:
@@ -135,14 +137,17 @@ def check(dataset: Dataset, source: Path, params: Ingest) -> None:
         if not held:
             raise SourceError(
                 f"no image falls into the split {name}: {source} has {len(dataset.split('train'))} for training in all",
-                "add images, or raise `ingest.val_share` or `ingest.test_share`, or set `ingest.split_by` to stratified, "
-                "or give the folder train/val/test subfolders",
+                "add images, or raise `ingest.val_share` or `ingest.test_share`, "
+                + ("" if params.split_by == "stratified" else "or set `ingest.split_by` to stratified, ")
+                + "or give the folder train/val/test subfolders",
             )
         if name == "train" and len(held) < len(dataset.classes):
             absent = sorted(set(dataset.classes) - held)
             raise SourceError(
                 f"no training image of {', '.join(absent)}: {source} has too few of them",
-                "add images to these classes, set `ingest.split_by` to stratified, remove their folders, or change `ingest.seed`",
+                "add images to these classes, "
+                + ("" if params.split_by == "stratified" else "set `ingest.split_by` to stratified, ")
+                + "remove their folders, or change `ingest.seed`",
             )
 
 
@@ -245,13 +250,18 @@ def _fix_labels(rows: list[Row], fixed: dict[str, str]) -> list[str]:
     """Apply accepted corrections; return those that name no image of this source."""
     if not fixed:
         return []
-    fixes.check(fixed, {row.source_label for row in rows if row.source_label}, Path("data/label_fixes.csv"))
-    used = set()
+    fixes.check(fixed, {row.source_label for row in rows if row.source_label}, FIXES)
+    used: set[str] = set()
     for row in rows:
-        for name in (row.path, row.pixel_hash):
-            if name and name in fixed and row.status == "accepted":
-                used.add(name)
-                if row.label != fixed[name]:
-                    row.label = unicodedata.normalize("NFC", fixed[name])
-                    row.flags += ("label_fixed",)
+        names = [name for name in (row.path, row.pixel_hash) if name and name in fixed and row.status == "accepted"]
+        used |= set(names)
+        labels = {fixed[name] for name in names}
+        if len(labels) > 1:
+            raise SourceError(
+                f"{FIXES} gives {printable(row.path)} the labels {' and '.join(sorted(labels))}, by its path and by its pixel hash",
+                f"leave one of the two lines in {FIXES}",
+            )
+        if labels - {row.label}:
+            row.label = unicodedata.normalize("NFC", labels.pop())
+            row.flags += ("label_fixed",)
     return sorted(set(fixed) - used)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from darkroom.data.places import MOST_BYTES, copy_limited
+from darkroom.data.places import DAMAGED, MOST_BYTES, copy_limited
 from darkroom.errors import SourceError
 
 _SPLITS = {"": ("",), "train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -46,9 +46,14 @@ def arrays(path: Path, scratch: Path) -> Iterator[list[tuple[str, np.ndarray, li
                         f"{path} has {len(pictures):,} {images} and {len(given):,} {labels}", "save as many labels as images"
                     )
                 made.append((split, pictures, given))
-        yield made
-    except (zipfile.BadZipFile, EOFError, ValueError) as error:
+    except (*DAMAGED, OSError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
         raise SourceError(f"{path} cannot be read as an .npz: {error}", "save it again with np.savez, without objects") from error
+    except SourceError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    try:
+        yield made
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -89,6 +94,8 @@ def _texts(labels: np.ndarray, name: str, classes: np.ndarray | None, path: Path
     flat = labels.reshape(-1)
     if not np.issubdtype(flat.dtype, np.integer) or classes is None:
         return [_text(label) for label in flat.tolist()]
+    if classes.ndim != 1:
+        raise SourceError(f"class_names of {path} has the shape {classes.shape}", "save one name per class, in a row")
     if len(flat) and (flat.min() < 0 or flat.max() >= len(classes)):
         raise SourceError(f"{name} of {path} has labels that class_names does not name", "save as many names as there are labels")
     texts = [_text(name) for name in classes.tolist()]
@@ -96,4 +103,4 @@ def _texts(labels: np.ndarray, name: str, classes: np.ndarray | None, path: Path
 
 
 def _text(name: object) -> str:
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+    return (name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)).strip()

@@ -17,6 +17,7 @@ from darkroom.data.quality import ISSUES
 from darkroom.data.rows import Row
 from darkroom.data.sources import IGNORED, SPLITS
 from darkroom.data.splits import position
+from darkroom.errors import printable
 from darkroom.params import Ingest
 
 if TYPE_CHECKING:
@@ -80,11 +81,11 @@ def page(dataset: Dataset, source: Path, params: Ingest) -> str:
         clusters_total=len(dataset.clusters),
         conflicts_total=len(dataset.conflicts),
         leaks_total=len(dataset.leaks),
-        torn=dataset.torn,
+        torn=[printable(members[0].group) for members in dataset.torn],
         quarantine=_quarantine(dataset, show),
         issues=_issues(accepted, show),
         fixed=[show(row) for row in accepted if "label_fixed" in row.flags][:SHOWN],
-        unused_fixes=dataset.unused_fixes,
+        unused_fixes=[printable(name) for name in dataset.unused_fixes],
         ignored=[(reason, IGNORED[reason], count) for reason, count in counted.ignored.most_common()],
         pixelated=params.image_size < 64,
     )
@@ -99,8 +100,8 @@ def _shower(dataset: Dataset) -> Show:
     def show(row: Row) -> dict[str, Any]:
         pixels: np.ndarray | None = dataset.preview(row)
         return {
-            "path": row.path,
-            "name": row.path.rpartition("/")[2],
+            "path": printable(row.path),
+            "name": printable(row.path.rpartition("/")[2]),
             "label": row.label,
             "split": row.split,
             "status": row.status,

@@ -15,8 +15,9 @@ import stat
 import tarfile
 import threading
 import zipfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
@@ -48,37 +49,44 @@ class Place(Protocol):
         """Return a file's bytes. Raises OSError where they cannot be had, ValueError where the archive's are damaged."""
 
 
+DAMAGED = (
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError,
+    NotImplementedError, RuntimeError, ValueError,
+)  # fmt: skip
+
+
 @contextmanager
-def place(source: Path, scratch: Path) -> Iterator[Place]:
-    """Open a folder or an archive; `scratch` is a folder for what has to be decompressed first.
+def place(source: Path, scratch: Path) -> Iterator[tuple[Place, list[Entry]]]:
+    """Open a folder or an archive and list it; `scratch` is a folder for what has to be decompressed first.
 
     Raises SourceError where it is neither, cannot be read, or holds more than the limits allow.
     """
+    with ExitStack() as stack:
+        try:
+            opened = _open(source, scratch, stack)
+            entries = opened.entries()
+        except PermissionError as error:
+            raise SourceError(f"{source} cannot be read: {error.strerror}", "give yourself the right to read it") from error
+        except DAMAGED as error:
+            known = source.name.lower().endswith(ARCHIVES)
+            raise SourceError(
+                f"{source} is {'a damaged archive' if known else 'neither a folder, nor an archive, nor an .npz'} ({error})",
+                "copy it again from where it came" if known else f"name a folder, or a file of a kind that is read ({_known()})",
+            ) from error
+        yield opened, entries
+
+
+def _open(source: Path, scratch: Path, stack: ExitStack) -> Place:
     if source.is_dir():
-        yield Folder(source)
-        return
-    try:
-        with source.open("rb") as file:
-            start = file.read(6)
-        if zipfile.is_zipfile(source):
-            with zipfile.ZipFile(source) as archive:
-                yield Zip(source, archive)
-            return
-        opener = next((opener for magic, opener in _COMPRESSED.items() if start.startswith(magic)), None)
-        if opener is not None:
-            with _decompressed(source, opener, scratch) as inner, tarfile.open(inner, "r:") as tar:
-                yield Tar(source, inner, tar)
-            return
-        with tarfile.open(source, "r:") as tar:
-            yield Tar(source, source, tar)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-        known = source.name.lower().endswith(ARCHIVES)
-        raise SourceError(
-            f"{source} is {'a damaged archive' if known else 'neither a folder, nor an archive, nor an .npz'} ({error})",
-            "copy it again from where it came" if known else f"name a folder, or a file of a kind that is read ({_known()})",
-        ) from error
-    except PermissionError as error:
-        raise SourceError(f"{source} cannot be read: {error.strerror}", "give yourself the right to read it") from error
+        return Folder(source)
+    with source.open("rb") as file:
+        start = file.read(6)
+    if zipfile.is_zipfile(source):
+        return Zip(source, stack.enter_context(zipfile.ZipFile(source)))
+    opener = next((opener for magic, opener in _COMPRESSED.items() if start.startswith(magic)), None)
+    inner = stack.enter_context(_decompressed(source, opener, scratch)) if opener else source
+    tar = stack.enter_context(tarfile.TarFile.open(inner, "r:"))
+    return Tar(source, stack.enter_context(inner.open("rb")), tar)
 
 
 def _known() -> str:
@@ -181,9 +189,8 @@ def _too_many(source: Path, count: int, size: int) -> None:
 class Tar:
     """An uncompressed tar, whose members are read where they lie. Of several members of one name the last is the file."""
 
-    def __init__(self, source: Path, path: Path, tar: tarfile.TarFile) -> None:
-        self.source, self.path, self.tar = source, path, tar
-        self.file = path.open("rb")
+    def __init__(self, source: Path, file: IO[bytes], tar: tarfile.TarFile) -> None:
+        self.source, self.file, self.tar = source, file, tar
         self.lock = threading.Lock()
 
     def entries(self) -> list[Entry]:

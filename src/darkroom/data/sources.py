@@ -17,7 +17,7 @@ import numpy as np
 
 from darkroom.data import npz, places, tables
 from darkroom.data.places import Entry, Place
-from darkroom.errors import SourceError
+from darkroom.errors import SourceError, printable
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
@@ -95,20 +95,30 @@ def opened(path: Path, scratch: Path = SCRATCH) -> Iterator[Source]:
             for number, (split, images, labels) in enumerate(parts):
                 prefix, width = split or "images", len(str(len(images)))
                 arrays.append(images)
-                found += [Found(f"{prefix}/{i:0{width}}", label, split, key=(number, i)) for i, label in enumerate(labels)]
+                found += [
+                    Found(f"{prefix}/{i:0{width}}", label, split, refused="" if label else "unlabelled", key=(number, i))
+                    for i, label in enumerate(labels)
+                ]
             check_classes(path, found)
             yield Source(path, found, arrays=arrays)
         return
     if path.is_file() and path.suffix.lower() in tables.SUFFIXES:  # DVC would not see the images
         raise SourceError(f"{path} is a table", f"set `ingest.source` to its folder, {path.parent}: the table in it is found")
-    with places.place(path, scratch) as place:
-        entries = sorted(place.entries(), key=lambda entry: os.fsencode(entry.name))
-        lines = _table(entries, place)
+    with places.place(path, scratch) as (place, listed):
+        entries = sorted(listed, key=lambda entry: os.fsencode(entry.name))
+        lines, unreadable = _table(entries, place)
         if lines is not None:
             found, missing = _by_table(entries, *lines)
         else:
             found, missing = _by_folder(path, entries), []
-        check_classes(path, found)
+        try:
+            check_classes(path, found)
+        except SourceError as error:
+            if unreadable:
+                raise SourceError(
+                    f"{error.problem}; the table {unreadable}", "save the table as UTF-8 CSV or as Parquet"
+                ) from error
+            raise
         yield Source(path, found, missing, place)
 
 
@@ -164,7 +174,8 @@ def _by_folder(path: Path, entries: list[Entry]) -> list[Found]:
     folders = sorted({names[entry.name][0] for entry in files if len(names[entry.name]) > 1})
     ready = {name: SPLIT_NAMES[name.lower()] for name in folders if name.lower() in SPLIT_NAMES}
     others = [name for name in folders if name not in ready]
-    if others and len(ready) > 1:
+    nested = any(len(parts) > 2 and parts[0] in ready for parts in names.values())
+    if others and ready and (len(ready) > 1 or nested):
         raise SourceError(
             f"{path} has the split folders {', '.join(ready)} and beside them {', '.join(others[:3])}",
             "move the others away, or, if all of them are classes, rename these",
@@ -185,7 +196,8 @@ def _by_folder(path: Path, entries: list[Entry]) -> list[Found]:
         ignored = _ignored(entry)
         if not ignored and entry.refused not in ("leaves_source", "linked_folder"):
             ignored = "outside_classes" if len(inner) < 2 or (ready and not split) else ""
-        label = unicodedata.normalize("NFC", shown(inner[0])) if len(inner) > 1 else ""
+        usable = len(inner) > 1 and entry.refused != "leaves_source"
+        label = unicodedata.normalize("NFC", shown(inner[0])).strip() if usable else ""
         refused = "" if ignored else entry.refused
         found.append(Found(shown(entry.name), label, "" if ignored else split, "", ignored, refused, entry.key))
     return found
@@ -193,22 +205,29 @@ def _by_folder(path: Path, entries: list[Entry]) -> list[Found]:
 
 def _depth(files: list[Entry]) -> int:
     """Return how many folders an archive wraps its classes in: as flowers.tar with flowers/daisy/7.jpg does."""
-    depth = 0
-    while len({tuple(entry.name.split("/")[: depth + 1]) for entry in files}) == 1 and all(
-        len(entry.name.split("/")) > depth + 2 for entry in files
-    ):
+    depth, names = 0, [entry.name.split("/") for entry in files]
+    while True:
+        inside = [parts for parts in names if len(parts) > depth + 1]
+        if len({parts[depth] for parts in inside}) != 1 or not any(len(parts) > depth + 2 for parts in inside):
+            return depth
         depth += 1
-    return depth
 
 
-def _table(entries: list[Entry], place: Place) -> tuple[Entry, list[tables.Line]] | None:
-    """Return the only table of paths and labels that lies beside the files of a source, and its lines; None without one."""
+def _table(entries: list[Entry], place: Place) -> tuple[tuple[Entry, list[tables.Line]] | None, str]:
+    """Return the only table of paths and labels that lies beside the files of a source, with its lines, or None without one.
+
+    The second result says which other table cannot be read, and why.
+    """
     top = min((entry.name.count("/") for entry in entries if not _ignored(entry)), default=0)
-    read = []
+    read, unreadable = [], ""
     for entry in entries:
         beside = entry.name.lower().endswith(tables.SUFFIXES) and entry.name.count("/") == top
         if beside and not entry.refused and not _ignored(entry):
-            lines = tables.read(entry.name, place.read(entry.key))
+            try:
+                lines = tables.read(entry.name, place.read(entry.key))
+            except (OSError, ValueError) as error:
+                unreadable = f"{printable(shown(entry.name))} cannot be read ({error})"
+                continue
             if lines is not None:
                 read.append((entry, lines))
     if len(read) > 1:
@@ -216,27 +235,27 @@ def _table(entries: list[Entry], place: Place) -> tuple[Entry, list[tables.Line]
             f"there are {len(read)} tables of paths and labels: {', '.join(entry.name for entry, _ in read)}",
             "leave one of them in the folder",
         )
-    return read[0] if read else None
+    return (read[0] if read else None), unreadable
 
 
 def _by_table(entries: list[Entry], table: Entry, lines: list[tables.Line]) -> tuple[list[Found], list[Found]]:
     """Return a row for every file, and the lines that name no file. Paths in the table are relative to it."""
     base = table.name.rpartition("/")[0]
-    said = {f"{base}/{line.path}" if base else line.path: line for line in lines}
+    said = {_same(f"{base}/{line.path}" if base else line.path): line for line in lines}
     wrong = [line.split for line in lines if line.split and line.split.lower() not in SPLIT_NAMES]
     if wrong:
         raise SourceError(f"the table {table.name} has the split {wrong[0]!r}", "splits are train, val and test")
     found, seen = [], set()
     for entry in entries:
         name = shown(entry.name)
-        line = said.get(name)
+        line = said.get(_same(name))
         ignored = "table" if entry is table else ("" if line else _ignored(entry) or "not_in_table")
         if entry.refused == "superseded":
             ignored = "superseded"
         if ignored or line is None:
             found.append(Found(name, ignored=ignored, key=entry.key))
             continue
-        seen.add(name)
+        seen.add(_same(name))
         item = Found(
             name, unicodedata.normalize("NFC", line.label), SPLIT_NAMES.get(line.split.lower(), ""), line.group, "",
             entry.refused or ("" if line.label else "unlabelled"), entry.key,
@@ -247,12 +266,22 @@ def _by_table(entries: list[Entry], table: Entry, lines: list[tables.Line]) -> t
         for name, line in said.items()
         if name not in seen
     ]
+    if lines and not seen:
+        raise SourceError(
+            f"the table {table.name} names {len(lines)} files, and none of them is there; the first is {lines[0].path!r}",
+            "write paths relative to the table's folder",
+        )
     return found, missing
 
 
+def _same(path: str) -> str:
+    """Return a path in the one way that its letters can be written in: file systems and tables compose accents differently."""
+    return unicodedata.normalize("NFC", path)
+
+
 def shown(path: str) -> str:
-    """Return a path as text that every file format takes: bytes that are no UTF-8 are written as escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """Return a path as text that every file format takes: bytes that are no UTF-8, and backslashes, are escaped."""
+    return os.fsencode(path.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
 
 
 def check_classes(source: Path, found: list[Found]) -> None:
@@ -268,9 +297,11 @@ def check_classes(source: Path, found: list[Found]) -> None:
             "give it one subfolder per class, named as the class, or a table with the columns path and label",
         )
     if len(labels) == 1:
+        inside = {item.path.split("/")[1] for item in usable if item.label and item.path.count("/") > 1}
+        below = f" or, if {', '.join(sorted(inside)[:3])} are classes, to {source / labels[0]}" if len(inside) > 1 else ""
         raise SourceError(
             f'{source} has one class, "{labels[0]}"; a classifier needs two or more',
-            "add a subfolder for each further class, or set `ingest.source` to the folder above",
+            f"add a subfolder for each further class, or set `ingest.source` to the folder above{below}",
         )
     folded: dict[str, str] = {}
     for label in labels:

@@ -75,7 +75,8 @@ class Store:
         self.index = self._open(folder / "index.sqlite")
         self.pixels_file = os.open(folder / "pixels.bin", os.O_RDWR | os.O_CREAT, 0o644)
         self.thumbnails_file = os.open(folder / "thumbnails.bin", os.O_RDWR | os.O_CREAT, 0o644)
-        taken = {slot for (slot,) in self.index.execute("SELECT slot FROM images WHERE slot >= 0")}
+        held = os.fstat(self.pixels_file).st_size // self.length
+        taken = {slot for (slot,) in self.index.execute("SELECT slot FROM images WHERE slot BETWEEN 0 AND ?", (held - 1,))}
         self.end = max(taken, default=-1) + 1
         self.free = sorted(set(range(self.end)) - taken, reverse=True) if len(taken) < self.end else []
         self.pending = 0
@@ -88,28 +89,29 @@ class Store:
             index = sqlite3.connect(path, check_same_thread=False)
             try:
                 index.execute("PRAGMA synchronous = OFF")
-                index.execute("CREATE TABLE IF NOT EXISTS images (key TEXT PRIMARY KEY, slot INTEGER, sum INTEGER, facts TEXT)")
-                index.execute("SELECT COUNT(*) FROM images").fetchone()
-                return index
-            except sqlite3.DatabaseError:
-                index.close()
+                index.execute(
+                    "CREATE TABLE IF NOT EXISTS images "
+                    "(key TEXT PRIMARY KEY NOT NULL, slot INTEGER NOT NULL, sum INTEGER NOT NULL, facts TEXT NOT NULL) STRICT"
+                )
+                if index.execute("PRAGMA quick_check").fetchall() == [("ok",)]:
+                    return index
+            except (sqlite3.Error, UnicodeDecodeError):
                 if attempt == 2:
                     raise
-                path.unlink()
+            index.close()
+            path.unlink()
         raise AssertionError
 
     def get(self, key: str) -> Remembered | None:
         """Return what is remembered of a content, or None where there is nothing or it does not match its checksum."""
-        with self.lock:
-            try:
+        try:
+            with self.lock:
                 row = self.index.execute("SELECT slot, sum, facts FROM images WHERE key = ?", (key,)).fetchone()
-            except sqlite3.DatabaseError:
-                return None
-        if row is None:
+            slot, checksum, facts = row or (-1, None, "")
+            pixels, thumbnail = self._record(slot) if slot >= 0 else (b"", b"")
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError, OSError):  # damaged: decoded again
             return None
-        slot, checksum, facts = row
-        pixels, thumbnail = self._record(slot) if slot >= 0 else (b"", b"")
-        if _checksum(pixels, thumbnail, facts) != checksum:
+        if row is None or _checksum(pixels, thumbnail, facts) != checksum:
             return None
         return Remembered(slot, json.loads(facts))
 

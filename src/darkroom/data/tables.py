@@ -30,12 +30,12 @@ class Line:
 def read(name: str, content: bytes) -> list[Line] | None:
     """Return the lines of a table, or None where it has no column for the path or none for the label.
 
-    Raises SourceError where it cannot be read at all, or two lines contradict each other.
+    Raises ValueError or OSError where it cannot be read at all, SourceError where two lines contradict each other.
     """
     try:
         columns = _parquet(content) if name.lower().endswith(".parquet") else _csv(content)
-    except (ValueError, csv.Error, OSError) as error:  # pyarrow's errors are ValueErrors
-        raise SourceError(f"the table {name} cannot be read: {error}", "save it as UTF-8 CSV or as Parquet") from error
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
     lowered = {column.strip().lower(): column for column in columns}
     chosen = {key: next((lowered[alias] for alias in aliases if alias in lowered), "") for key, aliases in _COLUMNS.items()}
     if not chosen["path"] or not chosen["label"]:
@@ -59,7 +59,10 @@ def _clean(path: str) -> str:
 
 
 def _csv(content: bytes) -> dict[str, list[str]]:
-    rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+    text = content.decode("utf-8-sig")
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)  # of equals the comma
+    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     rows = [row for row in rows if any(cell.strip() for cell in row)]
     if not rows:
         return {}
@@ -72,4 +75,10 @@ def _parquet(content: bytes) -> dict[str, list[str]]:
     import pyarrow.parquet as pq
 
     table = pq.read_table(pa.BufferReader(content))
-    return {name: ["" if value is None else str(value) for value in table.column(name).to_pylist()] for name in table.column_names}
+    return {name: [_text(value) for value in table.column(name).to_pylist()] for name in table.column_names}
+
+
+def _text(value: object) -> str:
+    if value is None or value != value:  # no value, or not a number
+        return ""
+    return (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)).strip()

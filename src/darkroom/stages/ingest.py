@@ -51,7 +51,7 @@ def run(out: Path, report: Path, fixes: Path) -> None:
                     working.write_text(page.page(dataset, source, params), encoding="utf-8")
 
             summary = page.summary(dataset)
-            _show(dataset, out)
+            _show(dataset, out, params.split_by)
             print(f"the data, to look at: {report}")
             counts = {f"images_{name}": summary.splits[name] for name in SPLITS}
             record.metrics(
@@ -85,26 +85,32 @@ def _show_quarantine(rows: list[Row], path: Path) -> None:
         print(f"  … and {len(rows) - 5} more, all in {path}")
 
 
-def _show(dataset: Dataset, out: Path) -> None:
+def _show(dataset: Dataset, out: Path, split_by: str) -> None:
     """Print what a person wants to know of the data at once."""
     from darkroom.data.page import summary
     from darkroom.data.quality import ISSUES
     from darkroom.data.sources import SPLITS
+    from darkroom.errors import printable
 
     counted = summary(dataset)
     _show_quarantine(dataset.quarantined(), out / "quarantine.csv")
     for members in dataset.leaks[:5]:
-        print(f"  warning: the source has the same picture in several splits: {', '.join(row.path for row in members)}")
+        print(f"  warning: the source has the same picture in several splits: {printable(', '.join(row.path for row in members))}")
     if len(dataset.leaks) > 5:
         print(f"  warning: and {len(dataset.leaks) - 5} more such pictures")
     if dataset.torn:
-        print(f"  warning: the source's own splits tear apart the groups {', '.join(dataset.torn[:5])}")
+        names = printable(", ".join(members[0].group for members in dataset.torn[:5]))
+        print(f"  warning: the source's own splits tear apart {len(dataset.torn)} groups of the table: {names}")
     if dataset.unused_fixes:
-        print(f"  warning: label fixes for images that are not there: {', '.join(dataset.unused_fixes[:5])}")
+        print(
+            f"  warning: label fixes for images that are not there, or not used: {printable(', '.join(dataset.unused_fixes[:5]))}"
+        )
     for label, held in counted.classes.items():
         absent = [name for name in SPLITS if not held[name]]
         if absent:
-            print(f"  warning: {label} has no image for {' and '.join(absent)}: see `ingest.split_by: stratified`")
+            helps = split_by == "hash" and not dataset.ready.issuperset(absent)
+            remedy = "set `ingest.split_by` to stratified, or add images" if helps else "add images"
+            print(f"  warning: {label} has no image for {' and '.join(absent)}: {remedy}")
     width = max(len("class"), *(len(label) for label in counted.classes))
     print(f"\n{'class':<{width}}" + "".join(f"{name:>9}" for name in SPLITS))
     shown = list(counted.classes.items())
