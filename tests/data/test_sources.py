@@ -417,6 +417,15 @@ def test_a_wrong_source_says_what_was_looked_for_and_found(folder, tmp_path):
         read(folder)
 
 
+def test_files_of_mnist_as_a_source_name_the_way(tmp_path):
+    """A folder of MNIST's own files says how they become a source."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "train-images-idx3-ubyte.gz").write_bytes(b"x")
+    with pytest.raises(SourceError) as error:
+        read(tmp_path / "files")
+    assert "fetch.source" in error.value.remedy
+
+
 def test_a_path_that_is_too_long_for_the_system_is_refused_clearly(folder):
     """Over 255 bytes of path are read; a path longer than the system takes is refused with a remedy."""
     deep = folder / "cat"

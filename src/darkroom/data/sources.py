@@ -292,10 +292,10 @@ def check_classes(source: Path, found: list[Found]) -> None:
         if not label.isprintable():
             raise SourceError(f"the class {label!r} of {source} has a name that cannot be shown", "rename the folder")
     if not labels:
-        raise SourceError(
-            f"{source} has no image in a class folder; {_what_is_there(found)}",
-            "give it one subfolder per class, named as the class, or a table with the columns path and label",
-        )
+        remedy = "give it one subfolder per class, named as the class, or a table with the columns path and label"
+        if any("-ubyte" in item.path for item in found):
+            remedy = "set `fetch.source` to it, `fetch.datasets` to [mnist] and `ingest.source` to data/raw/mnist"
+        raise SourceError(f"{source} has no image in a class folder; {_what_is_there(found)}", remedy)
     if len(labels) == 1:
         inside = {item.path.split("/")[1] for item in usable if item.label and item.path.count("/") > 1}
         below = f" or, if {', '.join(sorted(inside)[:3])} are classes, to {source / labels[0]}" if len(inside) > 1 else ""

@@ -124,6 +124,10 @@ def _show(dataset: Dataset, out: Path, split_by: str) -> None:
     print(
         f"ingest: {len(dataset.rows):,} files: {counted.statuses['accepted']:,} accepted, "
         f"{counted.statuses['quarantined']:,} quarantined, {counted.statuses['ignored']:,} ignored; {copies:,} copies of "
-        f"{len(dataset.clusters):,} pictures, {len(dataset.conflicts):,} conflicts, {len(dataset.leaks):,} leaks"
-        + (f"; {flagged}" if flagged else "")
+        f"{_counted(len(dataset.clusters), 'picture')}, {_counted(len(dataset.conflicts), 'conflict')}, "
+        f"{_counted(len(dataset.leaks), 'leak')}" + (f"; {flagged}" if flagged else "")
     )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
