@@ -229,7 +229,8 @@ def copies(folder: Path, scratch: Path, big: int) -> None:
         together = duplicates.Clusters(2 * count)
         for i, j in duplicates.pairs([""] * 2 * count, lambda numbers, all_=everything: all_[numbers])[0]:
             together.join(i, j)
-        print(f"copies {name}: {sum(together.find(i) == together.find(i + count) for i in range(count)) / count:.4f} of {count} found", flush=True)
+        share = sum(together.find(i) == together.find(i + count) for i in range(count)) / count
+        print(f"copies {name}: {share:.4f} of {count} found", flush=True)
     everything = np.stack(originals)
     merged, _ = duplicates.pairs([""] * count, lambda numbers: everything[numbers])
     print(f"copies: {len(merged)} pairs of originals are taken for the same picture; look at them:")
