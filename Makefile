@@ -57,7 +57,7 @@ lint: install
 	@$(BIN)/ruff format --check src pipelines tests benchmarks
 	@$(BIN)/mypy
 
-# make bench DATA=~/photos: ratios within one run; half an hour
+# make bench DATA=~/photos: ratios within one run
 bench: install
 	@test -n "$$DATA" || { echo "name a folder of photographs: make bench DATA=~/photos" >&2; exit 2; }
 	@$(BIN)/python benchmarks/ingest.py "$$DATA"

@@ -298,6 +298,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(parts), default=[name for name in parts if name != "peak"])
     parser.add_argument("--big", type=int, default=100, help="how many 12-megapixel photographs to make")
     given = parser.parse_args()
+    if given.only != ["peak"] and not photographs(given.folder):
+        parser.error(f"{given.folder} holds no photographs (.jpg, .jpeg, .png)")
     for name in given.only:
         with tempfile.TemporaryDirectory() as scratch:
             parts[name](given.folder.resolve(), Path(scratch), given.big)

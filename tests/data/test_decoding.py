@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from darkroom.data import decoding
-from darkroom.data.decoding import REASONS, REMEDIES, decode, fit, glimpse
+from darkroom.data.decoding import decode, fit, glimpse
+from darkroom.data.reasons import REASONS, REMEDIES
 
 BLACK = (0, 0, 0)
 

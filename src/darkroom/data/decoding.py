@@ -27,45 +27,6 @@ MOST_PIXELS = 178_956_970  # Pillow's own limit, checked before anything is deco
 MOST_SCANS = 100  # of a progressive JPEG, which has about ten
 CANONICAL = 256  # a JPEG is scaled down to no less than this many pixels a side, whatever size is asked for
 
-REASONS = {
-    "empty": "the file has no bytes",
-    "not_an_image": "the content is no image in a format that Darkroom reads",
-    "truncated": "the image ends before its last row",
-    "corrupt": "the image data cannot be decoded",
-    "too_small": "a side is shorter than ingest.min_size",
-    "too_large": f"the header claims more than {MOST_PIXELS:,} pixels",
-    "too_many_scans": f"a JPEG of more than {MOST_SCANS} scans, which would take minutes to decode",
-    "unreadable": "the file cannot be opened",
-    "leaves_source": "the path or link leads out of the source",
-    "linked_folder": "a link to a folder, which is not followed",
-    "linked_file": "a link in an archive, which is not followed",
-    "encrypted": "the archive has it encrypted",
-    "missing": "the table names it, and there is no such file",
-    "unlabelled": "the table gives it no label",
-    "duplicate_across_splits": "the same picture lies in a split that must not share it",
-    "group_across_splits": "the table groups it with images in a split that must not share them",
-    "label_conflict": "the same picture has several labels",
-}
-REMEDIES = {
-    "empty": "copy it again from where it came",
-    "not_an_image": "convert it to JPEG or PNG, or move it away",
-    "truncated": "copy it again from where it came: the end is missing",
-    "corrupt": "copy it again from where it came, or save it anew from an editor that still opens it",
-    "too_small": "find a larger version, or lower ingest.min_size",
-    "too_large": "scale it down",
-    "too_many_scans": "save it anew from an editor",
-    "unreadable": "give yourself the right to read it; a link must lead to a file",
-    "leaves_source": "copy the file into the source in place of the link",
-    "linked_folder": "copy the folder into the source in place of the link",
-    "linked_file": "archive the file itself (tar --dereference)",
-    "encrypted": "archive it without a password",
-    "missing": "add the file, or take its line out of the table",
-    "unlabelled": "give it a label in the table",
-    "duplicate_across_splits": "remove one of the copies, or set ingest.on_leak: keep",
-    "group_across_splits": "put the group into one split in the table, or set ingest.on_leak: keep",
-    "label_conflict": "decide which label is right, in data/label_fixes.csv, or set ingest.on_conflict: keep",
-}
-
 
 @dataclass(frozen=True)
 class Decoded:
@@ -191,7 +152,7 @@ def pixel_hash(whole: np.ndarray) -> str:
     """Return what identifies the pixels of an RGB image, in hexadecimal digits.
 
     That is SHA-256 below 64 pixels a side, where groups and splits rest on it alone and it costs nothing, and 128 bits of XXH3
-    above, where SHA-256 would take half as long as decoding.
+    above, where SHA-256 would take almost as long as decoding.
     """
     height, width = whole.shape[:2]
     pixels = np.ascontiguousarray(whole).data
@@ -307,7 +268,7 @@ def shrink(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """Return a smaller image: blocks averaged down to at most twice the size, then bilinear, where no pixel is skipped.
 
     Between one and two source pixels per target, bilinear interpolation weighs all of them; at two it is the block's mean.
-    This takes a sixth of the time of averaging areas with fractional borders.
+    This takes a third of the time of averaging areas with fractional borders.
     """
     across, down = -(-image.shape[1] // (2 * width)), -(-image.shape[0] // (2 * height))
     if across > 1 or down > 1:

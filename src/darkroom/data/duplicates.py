@@ -102,19 +102,19 @@ def pairs(
     steps = [(window, mirrored) for window in range(len(WINDOWS)) for mirrored in (False, True)]
     for step, (window, mirrored) in enumerate(steps):
         queries = hashed[window] ^ _ODD if mirrored else hashed[window]
-        for one, other in _proposals(queries, hashed[0], tables, both=window > 0):
-            like = _alike(numbers, one, other, window, mirrored, tiny, read)
-            for i, j in zip(numbers[one[like]].tolist(), numbers[other[like]].tolist(), strict=True):
-                agreed = labels[i] == labels[j] or (i in disputed and j in disputed)
-                if agreed and clusters.find(i) == clusters.find(j):
-                    continue
-                first, second = read(np.array([i, j]))
-                second = second[:, ::-1] if mirrored else second
-                if confirm(first, second, window) or (window == 0 and confirm(second, first, window)):
-                    same.add((min(i, j), max(i, j)))
-                    clusters.join(i, j)
-                    if labels[i] != labels[j]:
-                        disputed |= {i, j}
+        one, other = _proposals(queries, hashed[0], tables, both=window > 0)
+        like = _alike(numbers, one, other, window, mirrored, tiny, read)
+        for i, j in zip(numbers[one[like]].tolist(), numbers[other[like]].tolist(), strict=True):
+            agreed = labels[i] == labels[j] or (i in disputed and j in disputed)
+            if agreed and clusters.find(i) == clusters.find(j):
+                continue
+            first, second = read(np.array([i, j]))
+            second = second[:, ::-1] if mirrored else second
+            if confirm(first, second, window) or (window == 0 and confirm(second, first, window)):
+                same.add((min(i, j), max(i, j)))
+                clusters.join(i, j)
+                if labels[i] != labels[j]:
+                    disputed |= {i, j}
         note(step + 1, len(steps))
     return sorted(same), named
 
@@ -218,11 +218,9 @@ class _Table:
             begin = stop
 
 
-def _proposals(
-    queries: np.ndarray, hashed: np.ndarray, tables: list[_Table], both: bool
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield pairs of numbers (one, other) that are close, each once; `both` where (i, j) and (j, i) ask different things."""
-    found, held = [], 0
+def _proposals(queries: np.ndarray, hashed: np.ndarray, tables: list[_Table], both: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs of numbers, (M,) and (M,), that are close, each once; `both` where (i, j) and (j, i) ask different things."""
+    found, held = [np.empty(0, np.int64)], 0
     for table, keys in zip(tables, _keys(queries).T, strict=True):
         for one, other in table.near(keys, queries, hashed):
             keep = one != other if both else one < other
@@ -231,8 +229,7 @@ def _proposals(
             if held > 4 * _BLOCK:  # most of them found in several tables
                 found = [np.unique(np.concatenate(found))]
                 held = len(found[0])
-    if found:
-        yield np.divmod(np.unique(np.concatenate(found)), max(len(hashed), 1))
+    return np.divmod(np.unique(np.concatenate(found)), max(len(hashed), 1))
 
 
 def confirm(whole: np.ndarray, part: np.ndarray, window: int) -> bool:

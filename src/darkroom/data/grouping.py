@@ -32,7 +32,7 @@ def find(rows: list[Row], thumbnails: Callable[[Sequence[int]], np.ndarray], par
     """Group the accepted rows and give each its split; quarantine conflicts and leaks unless `params` keep them."""
     accepted = [row for row in rows if row.status == "accepted"]
     together, near = _duplicates(accepted, thumbnails)
-    clusters = _members(accepted, together)
+    clusters = [members for members in _gathered(accepted, together) if len(members) > 1]
     for members in clusters:
         for row in members:
             row.copies = len(members)
@@ -42,10 +42,12 @@ def find(rows: list[Row], thumbnails: Callable[[Sequence[int]], np.ndarray], par
     leaks = _leaks(clusters)
     if params.on_leak == "quarantine":
         _quarantine_leaks(leaks, "duplicate_across_splits", "the same as")
-    torn = _join_given_groups(accepted, together)
+    _join_given_groups(accepted, together)
+    groups = _gathered(accepted, together)
+    torn = [group for group in _leaks(groups) if any(row.given_group for row in group)]
     if params.on_leak == "quarantine":
         _quarantine_leaks(torn, "group_across_splits", "grouped with")
-    _name_groups(accepted, together)
+    _name_groups(groups)
     _assign([row for row in accepted if row.status == "accepted"], params, ready)
     return Groups(clusters, conflicts, leaks, torn)
 
@@ -79,12 +81,12 @@ def _duplicates(accepted: list[Row], thumbnails: Callable[[Sequence[int]], np.nd
     return together, near
 
 
-def _members(accepted: list[Row], together: Clusters) -> list[list[Row]]:
-    """Return the clusters of two rows or more."""
+def _gathered(accepted: list[Row], together: Clusters) -> list[list[Row]]:
+    """Return the rows that belong together, each set once."""
     found: dict[int, list[Row]] = defaultdict(list)
     for i, row in enumerate(accepted):
         found[together.find(i)].append(row)
-    return [members for members in found.values() if len(members) > 1]
+    return list(found.values())
 
 
 def _conflicts(accepted: list[Row], clusters: list[list[Row]], near: list[tuple[int, int]]) -> list[list[Row]]:
@@ -116,9 +118,9 @@ def _quarantine_conflicts(conflicts: list[list[Row]]) -> None:
         row.quarantine("label_conflict", "the same as " + _listed(against[key]))
 
 
-def _leaks(clusters: list[list[Row]]) -> list[list[Row]]:
-    """Return clusters that the source's own splits tear apart."""
-    kept = [[row for row in members if row.status == "accepted"] for members in clusters]
+def _leaks(sets: list[list[Row]]) -> list[list[Row]]:
+    """Return what is accepted of the sets of rows that the source's own splits tear apart."""
+    kept = [[row for row in members if row.status == "accepted"] for members in sets]
     return [members for members in kept if len({row.split for row in members if row.split}) > 1]
 
 
@@ -137,26 +139,17 @@ def _listed(paths: list[str]) -> str:
     return ", ".join(unique[:3]) + (f" and {len(unique) - 3} more" if len(unique) > 3 else "")
 
 
-def _join_given_groups(accepted: list[Row], together: Clusters) -> list[list[Row]]:
-    """Join what the source's table groups; return the groups that its own splits tear apart."""
+def _join_given_groups(accepted: list[Row], together: Clusters) -> None:
+    """Join what the source's table groups."""
     first: dict[str, int] = {}
     for i, row in enumerate(accepted):
         if row.given_group:
             together.join(first.setdefault(row.given_group, i), i)
-    members: dict[int, list[Row]] = defaultdict(list)
-    for i, row in enumerate(accepted):
-        if row.status == "accepted":
-            members[together.find(i)].append(row)
-    grouped = [group for group in members.values() if any(row.given_group for row in group)]
-    return [group for group in grouped if len({row.split for row in group if row.split}) > 1]
 
 
-def _name_groups(accepted: list[Row], together: Clusters) -> None:
+def _name_groups(groups: list[list[Row]]) -> None:
     """Name each group by the first of the groups that the source gives its images, else by the least of their pixel hashes."""
-    members: dict[int, list[Row]] = defaultdict(list)
-    for i, row in enumerate(accepted):
-        members[together.find(i)].append(row)
-    for group in members.values():
+    for group in groups:
         given = min((row.given_group for row in group if row.given_group), default="")
         name = f"group {given}" if given else min(row.pixel_hash for row in group)
         for row in group:

@@ -17,6 +17,7 @@ import numpy as np
 
 from darkroom.data import decoding, fixes, grouping, quality, sources, store
 from darkroom.data.decoding import Decoded
+from darkroom.data.reasons import IGNORED
 from darkroom.data.rows import Row
 from darkroom.data.sources import SPLITS, Found, Source
 from darkroom.data.store import DECODED, Store
@@ -188,7 +189,7 @@ def _read(source: Source, item: Found, params: Ingest, memory: Store) -> tuple[R
     """Return a file's row, the key of its content, and what is to be stored, if it was decoded now."""
     row = _row(item)
     if item.ignored:
-        row.status, row.reason, row.detail = "ignored", item.ignored, sources.IGNORED[item.ignored]
+        row.status, row.reason, row.detail = "ignored", item.ignored, IGNORED[item.ignored]
         row.label = row.source_label = ""
         return row, "", None, None
     if item.refused:

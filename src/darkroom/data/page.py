@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from darkroom import pages
-from darkroom.data.decoding import REASONS, REMEDIES
 from darkroom.data.quality import ISSUES
+from darkroom.data.reasons import IGNORED, REASONS, REMEDIES
 from darkroom.data.rows import Row
-from darkroom.data.sources import IGNORED, SPLITS
+from darkroom.data.sources import SPLITS
 from darkroom.data.splits import position
 from darkroom.errors import printable
 from darkroom.params import Ingest

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from darkroom.data.decoding import REASONS
+from darkroom.data.reasons import REASONS
 
 _FACTS = (
     "format", "mode", "width", "height", "frames", "pixel_hash",

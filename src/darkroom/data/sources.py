@@ -17,6 +17,7 @@ import numpy as np
 
 from darkroom.data import npz, places, tables
 from darkroom.data.places import Entry, Place
+from darkroom.data.reasons import IGNORED
 from darkroom.errors import SourceError, printable
 
 SPLITS = ("train", "val", "test")
@@ -27,13 +28,6 @@ SPLIT_NAMES = {
     "valid": "val",
     "validation": "val",
     "test": "test",
-}
-IGNORED = {
-    "litter": "a hidden file, or one that an operating system leaves behind",
-    "outside_classes": "lies outside any class folder",
-    "table": "the table itself",
-    "not_in_table": "the table does not name it",
-    "superseded": "a later member of the archive has the same name",
 }
 SCRATCH = Path(".darkroom/scratch/sources")
 _LITTER = {"thumbs.db", "desktop.ini", ".ds_store", "__macosx"}

@@ -26,7 +26,7 @@ import simplejpeg
 import xxhash
 from filelock import FileLock
 
-from darkroom.data import decoding, quality
+from darkroom.data import decoding, quality, reasons, rows
 from darkroom.data.quality import THUMBNAIL
 
 DECODED = Path(".darkroom/decoded")
@@ -46,7 +46,7 @@ class Remembered:
 def opened(root: Path, size: int, settings: dict[str, Any]) -> Iterator[Store]:
     """Open the store for images of `size` pixels a side made with `settings`; another process waits until this one is done."""
     versions = (PIL.__version__, cv2.__version__, simplejpeg.__version__, np.__version__, xxhash.VERSION)
-    code = [Path(str(module.__file__)).read_bytes() for module in (decoding, quality)]
+    code = [Path(str(module.__file__)).read_bytes() for module in (decoding, quality, reasons, rows)]
     identity = json.dumps([size, settings, versions], sort_keys=True).encode() + b"".join(code)
     folder = root / hashlib.sha256(identity).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,10 +128,13 @@ class Store:
                 os.pwrite(self.thumbnails_file, small, slot * len(_EMPTY))
         with self.lock:
             row = (key, slot, _checksum(image, small, text), text)
-            self.index.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", row)
             self.pending += 1
-            if self.pending % 1000 == 0:
-                self.index.commit()
+            try:
+                self.index.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", row)
+                if self.pending % 1000 == 0:
+                    self.index.commit()
+            except sqlite3.Error as error:
+                raise OSError(f"the index of decoded images cannot be written: {error}") from error
         return slot
 
     def _record(self, slot: int) -> tuple[bytes, bytes]:

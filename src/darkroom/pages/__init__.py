@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-import cv2
 import numpy as np
 
 
@@ -20,6 +19,8 @@ def render(room: str, template: str, **values: Any) -> str:
 
 def picture(pixels: np.ndarray, most: int = 112) -> str:
     """Return an RGB image (H, W, 3) uint8 as a data URI, at most `most` pixels a side: JPEG, or PNG below 64 pixels."""
+    import cv2
+
     longest = max(pixels.shape[:2])
     if longest > most:
         shape = (max(1, pixels.shape[1] * most // longest), max(1, pixels.shape[0] * most // longest))

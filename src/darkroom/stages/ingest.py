@@ -69,7 +69,7 @@ def run(out: Path, report: Path, fixes: Path) -> None:
 
 def write_quarantine(rows: list[Row], path: Path) -> None:
     """Write the list of quarantined files, each with its reason and what to do."""
-    from darkroom.data.decoding import REMEDIES
+    from darkroom.data.reasons import REMEDIES
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
