@@ -1,6 +1,6 @@
 """`python -m darkroom` is the command `darkroom`."""
 
-from darkroom.cli import main
+from darkroom.cli import run
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run()

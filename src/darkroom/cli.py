@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import inspect
 import os
@@ -28,6 +29,7 @@ EVERYDAY = {
     "tidy": "remove what backbones no longer listed left behind",
     "sync": "deliver recorded runs to MLflow",
     "ui": "open the MLflow UI",
+    "completion": "print a script that completes darkroom's words in your shell",
 }
 
 
@@ -68,6 +70,11 @@ def main(argv: list[str] | None = None) -> int:
             print(f"darkroom {__version__}")
             return 0
         command, rest = arguments[0], arguments[1:]
+        if command == "complete":  # what the scripts of `darkroom completion` ask
+            from darkroom.everyday import completion
+
+            print("\n".join(completion.candidates(rest)))
+            return 0
         if command in STAGES:
             return _stage(command, rest)
         if command in EVERYDAY:
@@ -88,6 +95,18 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+
+
+def run() -> None:
+    """Run a command as a process of its own, and end it."""
+    code = main()
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    processes = sys.modules.get("multiprocessing")
+    if "torch" in sys.modules and processes and not processes.active_children():
+        os._exit(code)  # everything is written and closed; taking torch apart would take most of a second
+    raise SystemExit(code)
 
 
 def _stage(stage: str, arguments: list[str]) -> int:

@@ -68,7 +68,8 @@ class Ingest(Section):
 
 class Augment(Section):
     policy: Literal["none", "light", "standard", "strong", "characters"]
-    views: Annotated[int, Field(ge=1, le=256, strict=True)]
+    views: Annotated[int, Field(ge=1, le=100_000, strict=True)]
+    storage: Literal["stored", "online"]
     seed: Seed
 
 

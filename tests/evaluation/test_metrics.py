@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from darkroom.evaluation import leaderboard, metrics, report
-from darkroom.evaluation.reference import PixelRegression, thumbnails
+from darkroom.evaluation.reference import PixelRegression, fit, thumbnails
 
 CLASSES = ("a", "b", "c")
 
@@ -48,6 +48,35 @@ def test_the_best_is_chosen_on_validation_alone():
         "reference": {"accuracy": 1.0, "val_accuracy": 1.0, "val_log_loss": 0.0},
     }
     assert metrics.best_model(models) == "finetune/x"
+
+
+def test_figures_are_those_of_scikit_learn():
+    """Precision, recall, F1 and the confusion matrix are those of scikit-learn, which is too slow to import here."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    rng = np.random.default_rng(0)
+    classes = ("a", "b", "c", "d", "e")
+    labels = rng.choice(5, 200, p=(0.5, 0.3, 0.1, 0.1, 0))
+    probabilities = rng.dirichlet(np.ones(5), 200) + 0.5 * np.eye(5)[labels]
+    found = metrics.score(probabilities, labels, classes, 2)
+    predicted = probabilities.argmax(1)
+    expected = precision_recall_fscore_support(labels, predicted, labels=range(5), zero_division=0.0)
+    for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
+        assert [found["per_class"][label][name] for label in classes] == pytest.approx(values), name
+    assert found["confusion_matrix"] == confusion_matrix(labels, predicted, labels=range(5)).tolist()
+
+
+def test_the_reference_is_the_logistic_regression_of_scikit_learn():
+    """Our fit in float32 finds the solution of scikit-learn's LogisticRegression."""
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(300, 20)).astype(np.float32)
+    labels = (inputs @ rng.normal(size=(20, 4)) + rng.normal(size=(300, 4))).argmax(1)
+    expected = LogisticRegression(C=0.01, max_iter=200).fit(inputs, labels)
+    found = fit(inputs, labels, 4)
+    assert np.abs(found[:-1].T - expected.coef_).max() < 2e-3
+    assert np.abs(found[-1] - expected.intercept_).max() < 2e-3
 
 
 def test_the_reference_learns_what_pixels_tell():

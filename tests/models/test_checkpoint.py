@@ -21,7 +21,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, spec):
     made = checkpoint.Checkpoint("baseline", spec.as_dict(), PREPROCESSING, ("a", "b", "ü"), {"lr": 0.1}, {"epoch": 1})
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        checkpoint.save(tmp_path / name, made, network, [{"epoch": 1, "val_loss": 0.5}])
+        checkpoint.save(tmp_path / name, made, network.state_dict(), network.parameter_count(), [{"epoch": 1, "val_loss": 0.5}])
     loaded, described = checkpoint.load(tmp_path / "one")
     images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
     with torch.no_grad():
@@ -38,7 +38,7 @@ def test_a_folder_that_is_no_checkpoint_is_an_error(tmp_path):
         digests.checkpoint(tmp_path)
     network = Network(build_features(Compact(32, 8).as_dict()), PREPROCESSING, 2)
     made = checkpoint.Checkpoint("baseline", Compact(32, 16).as_dict(), PREPROCESSING, ("a", "b"), {}, {})
-    checkpoint.save(tmp_path, made, network, [{"epoch": 1}])
+    checkpoint.save(tmp_path, made, network.state_dict(), network.parameter_count(), [{"epoch": 1}])
     with pytest.raises(WeightsError):
         checkpoint.load(tmp_path)
 

@@ -139,6 +139,19 @@ def test_the_second_time_nothing_runs(workspace):
     assert ran(workspace.repro()) == []
 
 
+def test_views_made_while_training_give_the_same_models(workspace):
+    """With `augment.storage: online`, and with every kept feature map gone, all models have the same bytes."""
+    models = workspace.models()
+    shutil.rmtree(workspace.place / ".darkroom" / "maps")
+    workspace.set("augment.storage=online")
+    assert {"augment", "baseline", "embed@mobilenet_v3_small"} <= set(ran(workspace.repro()))
+    assert not (workspace.place / "data/augmented/views.npy").exists()
+    assert workspace.models() == models
+    workspace.set("augment.storage=stored")
+    workspace.repro()
+    assert (workspace.place / "data/augmented/views.npy").exists()
+
+
 def test_the_registered_model_answers(workspace):
     """The registered version, loaded by MLflow, classifies the bytes of an image file as the checkpoint does."""
     code = (
@@ -232,7 +245,7 @@ def test_backbones_come_and_go(workspace):
     assert ran(workspace.repro()) == ["evaluate", "register"]
     assert "finetune/squeezenet1_1" not in json.loads(workspace.read("reports/metrics.json"))["models"]
     output = workspace.run("darkroom", "tidy")
-    assert output.count("squeezenet1_1") == 8
+    assert output.count("squeezenet1_1") == 9
     assert not [path for folder in ("data", "models") for path in (workspace.place / folder).rglob("*squeezenet*")]
     assert "nothing to remove" in workspace.run("darkroom", "tidy")
     workspace.repro()

@@ -11,9 +11,10 @@ import torch
 from darkroom.models.backbones import Backbone, Spec
 from darkroom.models.network import Network, Preprocessing
 from darkroom.params import Compute, Training
-from darkroom.stages.finetune import unfreeze
 from darkroom.training import embedding
-from darkroom.training.loop import Examples, fit
+from darkroom.training.feeding import Examples
+from darkroom.training.freezing import unfreeze
+from darkroom.training.loop import fit
 
 COMPUTE = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")
 HYPER = Training(
@@ -39,7 +40,7 @@ def test_it_equals_training_through_the_whole_network(name, tmp_path):
 
     cut, groups = unfreeze(cut_up, 0.3, 0.7)
     below = embedding.Below(cut_up.normalize, cut_up.features, cut)
-    maps = embedding.maps(below, views, COMPUTE, tmp_path / "maps.npy", "maps")
+    maps = embedding.outputs(embedding.engine_for(below, views, COMPUTE), views, "maps", [tmp_path / "maps.npy"])[0]
     model = embedding.Above(cut_up.features, cut_up.head, cut)
     two = fit(
         model,

@@ -14,7 +14,8 @@ from darkroom.models.compact import Compact, Spec
 from darkroom.models.network import Network, Preprocessing
 from darkroom.params import Compute, Training
 from darkroom.training import embedding
-from darkroom.training.loop import Examples, Group, class_weights, fit, rate
+from darkroom.training.feeding import Examples
+from darkroom.training.loop import Group, class_weights, fit, rate
 
 COMPUTE = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")
 PREPROCESSING = Preprocessing(16, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)

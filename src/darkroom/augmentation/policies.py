@@ -6,11 +6,10 @@ since there is less to lose.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+from darkroom.augmentation import lean
 
 Transforms = list[Any]
 
@@ -22,8 +21,9 @@ def none(size: int) -> Transforms:
 
 def light(size: int) -> Transforms:
     """Mirror images, small shifts and turns."""
-    import albumentations as A
     import cv2
+
+    A = lean.albumentations()
 
     return [
         A.HorizontalFlip(p=0.5),
@@ -33,8 +33,7 @@ def light(size: int) -> Transforms:
 
 def standard(size: int) -> Transforms:
     """The usual recipe for photographs (Szegedy et al. 2015): random crops, mirror images, changed light."""
-    import albumentations as A
-
+    A = lean.albumentations()
     return [
         A.RandomResizedCrop((size, size), scale=(0.7 if size <= 64 else 0.5, 1.0), ratio=(0.8, 1.25), p=1),
         A.HorizontalFlip(p=0.5),
@@ -44,8 +43,9 @@ def standard(size: int) -> Transforms:
 
 def strong(size: int) -> Transforms:
     """The standard recipe with more of everything, blur, noise, and patches cut out (DeVries and Taylor 2017)."""
-    import albumentations as A
     import cv2
+
+    A = lean.albumentations()
 
     return [
         A.RandomResizedCrop((size, size), scale=(0.5 if size <= 64 else 0.25, 1.0), ratio=(0.75, 4 / 3), p=1),
@@ -60,8 +60,9 @@ def strong(size: int) -> Transforms:
 
 def characters(size: int) -> Transforms:
     """For writing: turned, slanted and bent (Simard et al. 2003), never mirrored."""
-    import albumentations as A
     import cv2
+
+    A = lean.albumentations()
 
     return [
         A.Affine(

@@ -16,11 +16,14 @@ def score(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...
     `probabilities` is (N, C) float, `labels` (N,) int64. A class without examples or predictions counts as 0 in its own
     figures; the macro average is over the classes that the split holds. The confusion matrix has a row per true class.
     """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-
     predicted = probabilities.argmax(1)
-    numbers = np.arange(len(classes))
-    precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0.0)
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(confusion, (labels, predicted), 1)
+    right, support, given = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    precision, recall, f1 = (
+        np.divide(a, b, where=b > 0, out=np.zeros(len(classes)))
+        for a, b in ((right, given), (right, support), (2 * right, given + support))
+    )
     held = support > 0
     k = min(top_k, len(classes))
     ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
@@ -33,7 +36,7 @@ def score(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...
             name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)}
             for name, p, r, f, s in zip(classes, precision, recall, f1, support, strict=True)
         },
-        "confusion_matrix": confusion_matrix(labels, predicted, labels=numbers).tolist(),
+        "confusion_matrix": confusion.tolist(),
     }
 
 

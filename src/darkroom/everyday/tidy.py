@@ -37,7 +37,7 @@ def leftovers(backbones: list[str]) -> list[Path]:
             found += [Path(out["path"]) for out in outs]
     for folder in (Path("data"), Path("models"), Path("reports")):
         found += [path for path in folder.rglob(f".*{PARTIAL}") if "raw" not in path.parts and not _in_use(path, -3)]
-    found += [path for path in Path(".darkroom/scratch").glob("*.npy") if not _in_use(path, -2, "-")]
+    found += [path for path in Path(".darkroom/maps").glob("*") if path.name not in backbones]
     found += [path for path in Path(".darkroom/scratch/sources").glob("*-*") if not _in_use(path, 0, "-")]
     return sorted({path for path in found if path.exists()})
 

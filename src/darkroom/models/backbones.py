@@ -8,15 +8,15 @@ blocks. What is not a chain (VisionTransformer) works too, but runs whole.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torchvision
 from torch import nn
 
 from darkroom.errors import ParamsError
-from darkroom.models import names
+from darkroom.models import lean, names
 from darkroom.models.initialization import kaiming
 
 SMALL = 64  # inputs of at most this many pixels keep their resolution through the first convolution
@@ -164,13 +164,15 @@ def _network(spec: Spec, seed: int, device: str = "meta") -> nn.Module:
         options = {"image_size": spec.image_size}
     elif spec.name.startswith("maxvit_"):
         options = {"input_size": (spec.image_size, spec.image_size)}
-    with torch.random.fork_rng(devices=[]), torch.device(device):
+    get_model = lean.torchvision().models.get_model
+    undrawn = lean.Undrawn() if device == "meta" else nullcontext()
+    with torch.random.fork_rng(devices=[]), torch.device(device), undrawn:
         torch.manual_seed(seed)
         try:
-            return torchvision.models.get_model(spec.name, weights=None, **options)
+            return get_model(spec.name, weights=None, **options)
         except NotImplementedError:  # RegNet computes its widths with tensors, which the meta device cannot
             with torch.device("cpu"):
-                return torchvision.models.get_model(spec.name, weights=None, **options)
+                return get_model(spec.name, weights=None, **options)
         except (ValueError, RuntimeError) as error:
             raise ParamsError(
                 f"{spec.name} cannot be built for images of {spec.image_size} pixels: {error}",
@@ -181,7 +183,10 @@ def _network(spec: Spec, seed: int, device: str = "meta") -> nn.Module:
 def _materialize(backbone: Backbone, spec: Spec, seed: int) -> None:
     """Give the parameters memory and values; only what is left of the network after its head was cut is allocated."""
     if all(_redrawn(module) for module in backbone.net.modules()):
-        backbone.net.to_empty(device="cpu")
+        state = backbone.net.state_dict()
+        for key, value in state.items():  # to_empty would import torch's symbolic algebra, which takes half a second
+            state[key] = torch.empty(value.shape, dtype=value.dtype)
+        backbone.net.load_state_dict(state, assign=True)
         for module in backbone.net.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.reset_running_stats()

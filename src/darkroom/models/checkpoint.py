@@ -33,9 +33,14 @@ class Checkpoint:
     best: dict[str, float]
 
 
-def save(folder: Path, checkpoint: Checkpoint, network: Network, history: list[dict[str, float]]) -> None:
-    """Write a checkpoint into an existing folder. The same model gives the same bytes."""
-    save_tensors(folder / "model.safetensors", network.state_dict())
+def save(
+    folder: Path, checkpoint: Checkpoint, weights: dict[str, torch.Tensor], parameters: int, history: list[dict[str, float]]
+) -> None:
+    """Write a checkpoint into an existing folder: `weights` under the names of `Network`, `parameters` of them trainable.
+
+    The same model gives the same bytes.
+    """
+    save_tensors(folder / "model.safetensors", weights)
     content = {
         "schema": SCHEMA,
         "name": checkpoint.name,
@@ -44,7 +49,7 @@ def save(folder: Path, checkpoint: Checkpoint, network: Network, history: list[d
         "classes": list(checkpoint.classes),
         "params": checkpoint.params,
         "best": checkpoint.best,
-        "parameters": network.parameter_count(),
+        "parameters": parameters,
     }
     (folder / "model.json").write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     with (folder / "history.csv").open("w", newline="") as file:

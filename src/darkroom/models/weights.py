@@ -46,9 +46,9 @@ def download(name: str) -> tuple[Path, dict[str, Any]]:
 
     Raises WeightsError that names the file and where to place it, where the server cannot be reached.
     """
-    from torchvision.models import get_model_weights
+    from darkroom.models import lean
 
-    weights = get_model_weights(name).DEFAULT
+    weights = lean.torchvision().models.get_model_weights(name).DEFAULT
     file = weights.url.rsplit("/", 1)[-1]
     cache = Path(torch.hub.get_dir()) / "checkpoints"
     try:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from darkroom import atomic
+from darkroom.errors import ParamsError
 from darkroom.stages.session import session
+
+SPARE = 0.9  # of the free space on disk may be taken by views
 
 
 def run(train: Path, out: Path) -> None:
@@ -13,27 +17,47 @@ def run(train: Path, out: Path) -> None:
         import cv2
         import numpy as np
 
-        from darkroom.augmentation.views import Viewer, preview, write_views
+        from darkroom.augmentation import storage
+        from darkroom.augmentation.views import Viewer, preview
         from darkroom.data import arrays
 
-        cv2.setNumThreads(settings.compute.threads)
-        params = settings.augment
+        params, threads = settings.augment, settings.compute.threads
         images, labels = arrays.load_split(train)
         count = params.views
         if params.policy == "none" and count > 1:
             print("augment: the policy none makes one view of each image; more would be copies")
             count = 1
         viewer = Viewer(params.policy, images.shape[1], params.seed)
+        stored = params.storage == "stored"
+        if stored:
+            _check_space(images.nbytes, count, out)
         with atomic.new_folder(out) as folder:
-            views = np.lib.format.open_memmap(folder / "views.npy", "w+", np.uint8, (count, *images.shape))
-            write_views(images, viewer, views)
-            views.flush()
+            if stored:
+                storage.write_views(train / "images.npy", viewer, count, folder / "views.npy", threads)
+            else:
+                shutil.copyfile(train / "images.npy", folder / "images.npy")
             np.save(folder / "labels.npy", labels)
-            atomic.write_json(folder / "policy.json", viewer.as_dict() | {"views": count})
+            atomic.write_json(folder / "policy.json", viewer.as_dict() | {"views": count, "storage": params.storage})
+            views, _ = storage.load(folder, threads)
             picture = preview(images, views)
             cv2.imwrite(str(folder / "preview.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
             record.file(folder / "preview.png")
         record.metrics({"views": count, "images": len(images)})
-        print(
-            f"augment: {count} {params.policy} view{'s' if count > 1 else ''} of {len(images):,} images; look at {out}/preview.png"
+        made = f"{count} {params.policy} view{'s' if count > 1 else ''} of {len(images):,} images"
+        print(f"augment: {made}{'' if stored else ', made while training'}; look at {out}/preview.png")
+
+
+def _check_space(one: int, count: int, out: Path) -> None:
+    """Raise ParamsError where `count` views of `one` byte count each do not fit on the disk of `out`."""
+    place = out.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if one * count > SPARE * free:
+        fitting = int(SPARE * free // max(one, 1))
+        fewer = f"; `augment.views: {fitting}` would fit" if fitting else ""
+        raise ParamsError(
+            f"{count} views of {one / 2**30:.3g} GiB each take {one * count / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB are free",
+            "set `augment.storage: online`: worker processes then make the views while training, the same ones, "
+            f"more slowly and without storing them{fewer}",
         )

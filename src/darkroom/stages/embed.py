@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from darkroom import atomic
 from darkroom.errors import WorkspaceError
 from darkroom.stages.session import Stopwatch, session
 
+if TYPE_CHECKING:
+    from darkroom.models.backbones import Backbone
+
 
 def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, provenance: Path, out: Path, cost: Path) -> None:
     with session("embed", ["weights.source", "compute"], [augmented, val, weights]) as (settings, record):
+        from contextlib import nullcontext
+
         import numpy as np
         import torch
         from safetensors.torch import load_file
         from torch import nn
 
+        from darkroom.augmentation import storage
         from darkroom.data import arrays
         from darkroom.models.checkpoint import save_tensors
         from darkroom.models.network import Normalize, Preprocessing, build_features
-        from darkroom.training import embedding
+        from darkroom.training import embedding, freezing
 
         watch = Stopwatch()
         try:
@@ -32,18 +39,25 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
         preprocessing = Preprocessing(
             ingest.image_size, ingest.resize, ingest.background, tuple(story["mean"]), tuple(story["std"])
         )
-        backbone = build_features(story["architecture"])
+        backbone: Backbone = build_features(story["architecture"])  # type: ignore[assignment]
         backbone.get_submodule("net").load_state_dict(tensors)
         backbone.to(memory_format=torch.channels_last)
-        frozen = nn.Sequential(Normalize(preprocessing.mean, preprocessing.std), backbone)
-        views, labels = arrays.load(augmented / "views.npy"), arrays.load(augmented / "labels.npy")
+        normalize = Normalize(preprocessing.mean, preprocessing.std)
+        frozen: nn.Module = nn.Sequential(normalize, backbone)
+        views, labels = storage.load(augmented, settings.compute.threads)
         val_images, val_labels = arrays.load_split(val)
         calibrated = story["source"] == "random" and embedding.calibrate(frozen, views[0], settings.compute)
-        with atomic.new_folder(out) as folder:
-            made = embedding.embed(frozen, views, settings.compute, f"embedding with {name}")
-            np.save(folder / "train.npy", made)
+        # on the way to the embeddings the images pass the place where fine-tuning will cut the network
+        cut = freezing.first_trained(backbone, settings.finetune.unfreeze)
+        maps = freezing.Maps(backbone, normalize, cut, storage.identity(views, val_images))
+        keep = not maps.refused(views.shape[0] * views.shape[1] + len(val_images))
+        with atomic.new_folder(out) as folder, maps.remember() if keep else nullcontext((None, None)) as files:
+            engine = embedding.engine_for(embedding.Whole(normalize, backbone, cut) if keep else frozen, views, settings.compute)
+            what, parts = f"embedding with {name}", 2 if keep else 1
+            made = embedding.outputs(engine, views, what, (folder / "train.npy", files[0])[:parts])[0]
             np.save(folder / "train_labels.npy", labels)
-            np.save(folder / "val.npy", embedding.embed(frozen, val_images[None], settings.compute, "embedding val")[0])
+            val_made = embedding.outputs(engine, val_images[None], "the same of val", (None, files[1])[:parts])[0]
+            np.save(folder / "val.npy", val_made[0])
             np.save(folder / "val_labels.npy", val_labels)
             save_tensors(folder / "backbone.safetensors", backbone.get_submodule("net").state_dict())
             atomic.write_json(
@@ -54,6 +68,7 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
                     "classes": arrays.load_classes(classes),
                     "weights": {key: story[key] for key in ("source", "sha256", "pretrain_on") if key in story},
                     "calibrated": calibrated,
+                    "parameters": sum(parameter.numel() for parameter in backbone.parameters()),
                 },
             )
         watch.write(cost)

@@ -13,8 +13,9 @@ from darkroom.params import Params
 from darkroom.tracking import journal, provenance
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from darkroom.models.checkpoint import Checkpoint
-    from darkroom.models.network import Network
     from darkroom.training.loop import Fit
 
 
@@ -40,19 +41,21 @@ def flat(settings: Params, sections: list[str]) -> dict[str, Any]:
     return found
 
 
-def write_model(out: Path, checkpoint: Checkpoint, network: Network, trained: Fit, run: journal.Run) -> None:
+def write_model(
+    out: Path, checkpoint: Checkpoint, weights: dict[str, Tensor], parameters: int, trained: Fit, run: journal.Run
+) -> None:
     """Write a checkpoint folder whole; record its final metrics, its description and the digest that identifies it."""
     from darkroom.models import checkpoint as checkpoints
     from darkroom.models import digests
 
     with atomic.new_folder(out) as folder:
-        checkpoints.save(folder, checkpoint, network, trained.history)
+        checkpoints.save(folder, checkpoint, weights, parameters, trained.history)
         digest = digests.checkpoint(folder)
     for name in ("model.json", "history.csv"):
         run.file(out / name)
     run.tag({"darkroom.model": checkpoint.name, "darkroom.checkpoint_sha256": digest})
     run.metrics({f"best_{key}": value for key, value in trained.best.items() if key.startswith("val_")})
-    run.metrics({"parameters": network.parameter_count()})
+    run.metrics({"parameters": parameters})
 
 
 class Stopwatch:

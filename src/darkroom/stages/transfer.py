@@ -16,9 +16,10 @@ def run(name: str, embedded: Path, out: Path, cost: Path) -> None:
 
         from darkroom.data import arrays
         from darkroom.models.checkpoint import Checkpoint
-        from darkroom.models.network import Network, Preprocessing, build_features
+        from darkroom.models.network import Preprocessing, new_head
         from darkroom.training.embedding import Standardized
-        from darkroom.training.loop import Examples, fit
+        from darkroom.training.feeding import Examples
+        from darkroom.training.loop import fit
 
         watch = Stopwatch()
         hyper = settings.transfer
@@ -28,19 +29,22 @@ def run(name: str, embedded: Path, out: Path, cost: Path) -> None:
             raise WorkspaceError(f"{embedded} is not there", f"run `dvc repro embed@{name}`") from error
         preprocessing = Preprocessing.from_dict(story["preprocessing"])
         classes = tuple(story["classes"])
-        features = build_features(story["architecture"])
-        features.get_submodule("net").load_state_dict(load_file(embedded / "backbone.safetensors"))
-        network = Network(features, preprocessing, len(classes), settings.compute.seed)
-        train = Examples(np.asarray(arrays.load(embedded / "train.npy")), arrays.load(embedded / "train_labels.npy"))
+        embeddings = np.asarray(arrays.load(embedded / "train.npy"))
+        train = Examples(embeddings, arrays.load(embedded / "train_labels.npy"))
         val = Examples(np.asarray(arrays.load(embedded / "val.npy"))[None], arrays.load(embedded / "val_labels.npy"))
-        head = Standardized(network.head, train.inputs)
+        head = new_head(embeddings.shape[-1], len(classes), settings.compute.seed)
+        standardized = Standardized(head, embeddings)
         trained = fit(
-            head, train, val, hyper, settings.compute, len(classes),
+            standardized, train, val, hyper, settings.compute, len(classes),
             what=f"training a head on {name}", on_epoch=record.epoch,
         )  # fmt: skip
-        head.fold()
+        standardized.fold()
+        # the network itself is not built: that would import torchvision
+        weights = {f"features.net.{key}": value for key, value in load_file(embedded / "backbone.safetensors").items()}
+        weights |= {f"head.{key}": value for key, value in head.state_dict().items()}
+        parameters = story["parameters"] + sum(parameter.numel() for parameter in head.parameters())
         model = f"transfer/{name}"
         checkpoint = Checkpoint(model, story["architecture"], preprocessing, classes, hyper.model_dump(), trained.best)
-        write_model(out, checkpoint, network, trained, record)
+        write_model(out, checkpoint, weights, parameters, trained, record)
         watch.write(cost)
         print(f"{model}: val accuracy {trained.best['val_accuracy']:.4f} in epoch {trained.best['epoch']}")

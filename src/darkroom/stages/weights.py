@@ -60,7 +60,8 @@ def pretrain(backbone: Backbone, settings: Params, record: Run) -> dict[str, Any
     from darkroom.models.macs import multiply_adds
     from darkroom.models.network import Network, Preprocessing
     from darkroom.params import Training
-    from darkroom.training.loop import Examples, fit
+    from darkroom.training.feeding import Examples
+    from darkroom.training.loop import fit
 
     params, ingest = settings.weights, settings.ingest
     images, labels, classes = _pretraining_images(settings)

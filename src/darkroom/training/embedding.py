@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,61 +10,49 @@ import numpy as np
 import torch
 from torch import nn
 
+from darkroom.models import engine as engines
+from darkroom.models.engine import Engine
 from darkroom.params import Compute
 from darkroom.progress import Progress
-from darkroom.training.loop import prepare
+from darkroom.training.devices import AUTOCAST, prepare
+from darkroom.training.feeding import View, Views, arrays, batches
 
 if TYPE_CHECKING:
     from darkroom.models.backbones import Backbone
 
-BATCH = 32
+BATCH = 128  # images at a time where batch normalisation is calibrated
 
 
-def device_of(compute: Compute) -> torch.device:
-    """Return the device that `compute.accelerator` names; `auto` is the best one there is."""
-    if compute.accelerator != "auto":
-        return torch.device(compute.accelerator)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+def engine_for(network: nn.Module, views: Views, compute: Compute) -> Engine:
+    """Return the fastest engine for a frozen network whose answers to some of the views (K, N, …) are those of torch."""
+    device = prepare(compute)
+    return engines.fastest(network.eval(), views[0], device, compute.threads, AUTOCAST.get(compute.precision))
 
 
-def outputs(
-    function: Callable[[torch.Tensor], torch.Tensor],
-    images: np.ndarray,
-    compute: Compute,
-    progress: Progress,
-    into: np.ndarray | None = None,
-) -> np.ndarray:
-    """Return what `function` makes of the images, (N, …) float32, in the order of the images.
+def outputs(engine: Engine, views: Views, what: str, files: Sequence[Path | None] = (None,)) -> list[np.ndarray]:
+    """Return what a frozen network makes of views (K, N, …), in their order: arrays (K, N, …) float32, one for each of its answers.
 
-    `function` takes (B, H, W, 3) uint8 on the device of `compute` and must be frozen. `into` is where to write, for
-    results larger than memory.
+    An array with a file is memory-mapped there, for what is larger than memory.
     """
-    device = device_of(compute)
-    for start in range(0, len(images), BATCH):
-        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH])).to(device)
-        with torch.inference_mode():
-            made = function(batch).float().cpu().numpy()
-        if into is None:
-            into = np.empty((len(images), *made.shape[1:]), np.float32)
-        into[start : start + len(made)] = made
-        progress.advance(len(made))
-    assert into is not None
-    return into
-
-
-def embed(function: nn.Module, views: np.ndarray, compute: Compute, what: str = "embedding") -> np.ndarray:
-    """Return the embeddings of views (K, N, H, W, 3) uint8 as (K, N, D) float32."""
-    prepare(compute)
-    function = function.to(device_of(compute)).eval()
-    with Progress(what, views.shape[0] * views.shape[1]) as progress:
-        made = np.stack([outputs(function, view, compute, progress) for view in views])
-    function.cpu()
+    wanted = batches(views.shape[1], engine.batch, whole=True)
+    made: list[np.ndarray] = []
+    with Progress(f"{what} ({engine.name})", views.shape[0] * views.shape[1]) as progress:
+        for k in range(views.shape[0]):
+            for batch, answers in zip(wanted, engine.stream(arrays(views[k], wanted)), strict=True):
+                if not made:
+                    shapes = [(*views.shape[:2], *answer.shape[1:]) for answer in answers]
+                    made = [_array(shape, file) for shape, file in zip(shapes, files, strict=True)]
+                for whole, answer in zip(made, answers, strict=True):
+                    whole[k, batch[0] : batch[-1] + 1] = answer
+                progress.advance(len(batch))
     return made
 
 
-def calibrate(function: nn.Module, images: np.ndarray, compute: Compute) -> bool:
+def _array(shape: tuple[int, ...], file: Path | None) -> np.ndarray:
+    return np.lib.format.open_memmap(file, "w+", np.float32, shape) if file else np.empty(shape, np.float32)
+
+
+def calibrate(function: nn.Module, images: View, compute: Compute) -> bool:
     """Set the running statistics of batch normalisation to those of the images; tell whether there are any to set.
 
     `function` takes (B, H, W, 3) uint8. A network with random weights needs this: with statistics as initialised, the
@@ -73,8 +61,7 @@ def calibrate(function: nn.Module, images: np.ndarray, compute: Compute) -> bool
     norms = [m for m in function.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return False
-    prepare(compute)
-    device = device_of(compute)
+    device = prepare(compute)
     function.to(device).eval()
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -82,8 +69,8 @@ def calibrate(function: nn.Module, images: np.ndarray, compute: Compute) -> bool
         norm.momentum = None
         norm.train()
     with torch.no_grad(), Progress("calibrating batch normalisation", len(images)) as progress:
-        for start in range(0, len(images), 4 * BATCH):
-            batch = np.ascontiguousarray(images[start : start + 4 * BATCH])
+        for start in range(0, len(images), BATCH):
+            batch = np.ascontiguousarray(images[start : start + BATCH])
             if len(batch) > 1:
                 function(torch.from_numpy(batch).to(device))
             progress.advance(len(batch))
@@ -105,6 +92,14 @@ class Below(nn.Module):
         return self.backbone.lower(self.normalize(images), self.cut)
 
 
+class Whole(Below):
+    """A whole frozen network: (N, H, W, 3) uint8 to embeddings (N, D), and to the feature map (N, C, h, w) before block `cut`."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+        passed = super().forward(images)
+        return self.backbone.upper(passed, self.cut), passed
+
+
 class Above(nn.Module):
     """Everything from a block on: the feature map (N, C, h, w) to logits (N, classes)."""
 
@@ -118,21 +113,6 @@ class Above(nn.Module):
         return self.head(self.backbone.upper(maps, self.cut))
 
 
-def maps(below: Below, views: np.ndarray, compute: Compute, scratch: Path, what: str) -> np.ndarray:
-    """Return the feature maps of views (K, N, H, W, 3) as a memory map (K, N, C, h, w) float32 in the file `scratch`."""
-    prepare(compute)
-    below = below.to(device_of(compute)).eval()
-    with torch.inference_mode():
-        shape = below(torch.from_numpy(np.ascontiguousarray(views[0, :1])).to(device_of(compute))).shape[1:]
-    scratch.parent.mkdir(parents=True, exist_ok=True)
-    made = np.lib.format.open_memmap(scratch, "w+", np.float32, (*views.shape[:2], *shape))
-    with Progress(what, views.shape[0] * views.shape[1]) as progress:
-        for view, target in zip(views, made, strict=True):
-            outputs(below, view, compute, progress, into=target)
-    below.cpu()
-    return made
-
-
 class Standardized(nn.Module):
     """A linear head that sees each number of the embedding with mean 0 and deviation 1, which it trains on more easily.
 
@@ -144,10 +124,14 @@ class Standardized(nn.Module):
 
     def __init__(self, head: nn.Linear, embeddings: np.ndarray) -> None:
         super().__init__()
-        flat = embeddings.reshape(-1, embeddings.shape[-1])
-        std = flat.std(0, dtype=np.float64)
+        mean = embeddings.mean((0, 1), dtype=np.float64)
+        squares = np.zeros_like(mean)
+        for view in embeddings:
+            for start in range(0, len(view), 4096):  # so that memory does not grow with the number of images
+                squares += ((view[start : start + 4096] - mean) ** 2).sum(0)
+        std = np.sqrt(squares / embeddings[..., 0].size)
         self.head = head
-        self.register_buffer("mean", torch.tensor(flat.mean(0, dtype=np.float64), dtype=torch.float32))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(np.where(std > 1e-6, std, 1.0), dtype=torch.float32))
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:

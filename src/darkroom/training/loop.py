@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,22 +17,12 @@ from torch.nn import functional as F
 from darkroom.errors import ParamsError
 from darkroom.params import Compute, Training
 from darkroom.progress import Progress
+from darkroom.training import folding, tiny
+from darkroom.training.devices import autocast, prepare
+from darkroom.training.feeding import Examples, Feed, batches
+from darkroom.training.optimizers import OPTIMIZERS
 
 Epoch = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Labelled inputs in memory or memory-mapped.
-
-    `inputs` is (K, N, …): K views of N examples, uint8 images or float32 embeddings; `labels` is (N,) int64.
-    """
-
-    inputs: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 @dataclass(frozen=True)
@@ -49,19 +39,6 @@ class Group:
 
     parameters: list[nn.Parameter] = field(repr=False)
     factor: float = 1.0
-
-
-def prepare(compute: Compute) -> None:
-    """Set the number of threads and ask torch for algorithms that repeat bit by bit; raise ParamsError without the device."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(compute.accelerator, True):
-        raise ParamsError(f"torch finds no {compute.accelerator} device here", "set `compute.accelerator` to auto or cpu")
-    torch.set_num_threads(compute.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    deterministic: Any = torch.utils.deterministic
-    deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a tenth of the time
-    torch.backends.cudnn.benchmark = False
-    torch.manual_seed(compute.seed)
 
 
 def rate(step: int, steps: int, warmup: int) -> float:
@@ -100,43 +77,54 @@ def fit(
     Only parameters in `groups` (by default all that require a gradient) are trained; with `freeze_statistics` batch
     normalisation keeps its running statistics. Identical arguments give identical weights on the same machine.
     """
-    from lightning_fabric import Fabric
-
-    prepare(compute)
-    fabric = Fabric(accelerator=compute.accelerator, devices=1, precision=compute.precision)
+    device = prepare(compute)
+    model.to(device)
     groups = groups or [Group([p for p in model.parameters() if p.requires_grad])]
-    optimizer = _optimizer(groups, hyper)
-    ready, optimizer = fabric.setup(model, optimizer)
+    options: list[dict[str, Any]] = [{"params": group.parameters, "lr": hyper.lr * group.factor} for group in groups]
+    optimizer = OPTIMIZERS[hyper.optimizer](options, hyper.weight_decay)
     weights = class_weights(train.labels, classes, hyper.class_weights)
-    weights = None if weights is None else fabric.to_device(weights)
+    weights = None if weights is None else weights.to(device)
+    scaler = torch.amp.GradScaler(device.type, enabled=compute.precision == "16-mixed")
+    feed, held_out = Feed(train, device), Feed(val, device)
 
-    steps_per_epoch = len(_batches(len(train), hyper.batch_size))
+    steps_per_epoch = len(batches(len(train), hyper.batch_size))
     steps, warmup = hyper.epochs * steps_per_epoch, round(hyper.warmup_epochs * steps_per_epoch)
+
+    def step(loss: torch.Tensor, number: int) -> None:
+        factor = rate(number, steps, warmup)
+        for group, option in zip(groups, optimizer.param_groups, strict=True):
+            option["lr"] = hyper.lr * group.factor * factor
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)  # type: ignore[arg-type]
+        scaler.update()
+
+    def through(feed: Feed, view: int, wanted: list[np.ndarray], loss: _Loss, first: int | None = None) -> dict[str, float]:
+        totals = _Totals()
+        for number, (x, y) in enumerate(feed.view(view, wanted)):
+            with autocast(compute, device):
+                logits = model(x).float()
+            value = loss(logits, y)
+            if first is not None:
+                step(value, first + number)
+            totals.add(value, logits, y)
+        return totals.means()
+
     history: list[Epoch] = []
     best: Epoch = {}
     best_state: dict[str, torch.Tensor] = {}
-    with Progress(what, hyper.epochs, "epochs") as progress:
+    with Progress(what, hyper.epochs, "epochs") as progress, _shortcuts(model, feed, hyper.batch_size, freeze_statistics):
         for epoch in range(hyper.epochs):
             started = time.monotonic()
             order = np.random.default_rng([compute.seed, epoch]).permutation(len(train))
             model.train()
             if freeze_statistics:
                 freeze_normalization(model)
-
-            def step(loss: torch.Tensor, number: int, epoch: int = epoch) -> None:
-                factor = rate(epoch * steps_per_epoch + number, steps, warmup)
-                for group, options in zip(groups, optimizer.param_groups, strict=True):
-                    options["lr"] = hyper.lr * group.factor * factor
-                optimizer.zero_grad(set_to_none=True)
-                fabric.backward(loss)
-                optimizer.step()
-
-            view = train.inputs[epoch % len(train.inputs)]
-            loss = _Loss(weights, hyper.label_smoothing)
-            trained = _once(ready, fabric, view, train.labels, _batches(len(train), hyper.batch_size, order), loss, step)
+            cut = batches(len(train), hyper.batch_size, order)
+            trained = through(feed, epoch, cut, _Loss(weights, hyper.label_smoothing), first=epoch * steps_per_epoch)
             model.eval()
             with torch.inference_mode():
-                held = _once(ready, fabric, val.inputs[0], val.labels, _batches(len(val), 256, whole=True), _Loss(weights, 0.0))
+                held = through(held_out, 0, batches(len(val), 256, whole=True), _Loss(weights, 0.0))
             row = {
                 "epoch": epoch + 1,
                 "lr": hyper.lr * rate((epoch + 1) * steps_per_epoch - 1, steps, warmup),
@@ -152,16 +140,36 @@ def fit(
             if on_epoch:
                 on_epoch({**row, "images_per_second": len(train) / (time.monotonic() - started)})
             if not best or (row["val_loss"], -row["val_accuracy"]) < (best["val_loss"], -best["val_accuracy"]):
-                best, best_state = row, copy.deepcopy(model.state_dict())
+                best, best_state = row, _copy(model)
             note = f"loss {row['train_loss']:.3f}  val accuracy {row['val_accuracy']:.4f}"
             if row["epoch"] - best["epoch"] >= hyper.patience:
                 progress.total = int(row["epoch"])
             progress.advance(note=f"{note}  kept epoch {best['epoch']}")
             if progress.done == progress.total:
                 break
-    model.load_state_dict(best_state)
+    model.load_state_dict(best_state, strict=False)
     model.cpu().eval()
     return Fit(history, best)
+
+
+@contextmanager
+def _shortcuts(model: nn.Module, feed: Feed, batch: int, freeze_statistics: bool) -> Iterator[None]:
+    """Make the model compute the same function with the same gradients in less time, for the length of a block."""
+    with ExitStack() as stack:
+        if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+            example = next(feed.view(0, [np.arange(min(2, len(feed.labels)))]))[0]
+            if freeze_statistics:
+                stack.enter_context(folding.folded(model, example, batch))
+            if feed.device.type == "cpu":
+                stack.enter_context(tiny.tap_by_tap(model, example))
+        yield
+
+
+def _copy(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return copies of what training can change: parameters that require a gradient, and buffers."""
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    frozen = {name for name, _ in model.named_parameters()} - trained
+    return {key: value.detach().clone() for key, value in model.state_dict().items() if key not in frozen}
 
 
 def freeze_normalization(model: nn.Module) -> None:
@@ -169,20 +177,6 @@ def freeze_normalization(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
-
-
-def _optimizer(groups: list[Group], hyper: Training) -> torch.optim.Optimizer:
-    options = [{"params": group.parameters, "lr": hyper.lr * group.factor} for group in groups]
-    if hyper.optimizer == "sgd":
-        return torch.optim.SGD(options, lr=hyper.lr, momentum=0.9, nesterov=True, weight_decay=hyper.weight_decay, fused=True)
-    return torch.optim.AdamW(options, lr=hyper.lr, weight_decay=hyper.weight_decay, fused=True)
-
-
-def _batches(count: int, size: int, order: np.ndarray | None = None, whole: bool = False) -> list[np.ndarray]:
-    """Cut an order of examples into batches; a last batch of one is left out in training, where it has no statistics."""
-    order = np.arange(count) if order is None else order
-    batches = [order[i : i + size] for i in range(0, count, size)]
-    return batches[:-1] if len(batches) > 1 and len(batches[-1]) == 1 and not whole else batches
 
 
 class _Loss:
@@ -195,29 +189,18 @@ class _Loss:
         return F.cross_entropy(logits, labels, self.weights, label_smoothing=self.smoothing)
 
 
-def _once(
-    model: Any,
-    fabric: Any,
-    inputs: np.ndarray,
-    labels: np.ndarray,
-    batches: Iterable[np.ndarray],
-    loss: _Loss,
-    step: Callable[[torch.Tensor, int], None] | None = None,
-) -> dict[str, float]:
-    """Go through the batches once, training with `step` or only looking without; return mean loss and accuracy."""
-    total = right = None
-    seen = 0
-    for number, batch in enumerate(batches):
-        x = fabric.to_device(torch.from_numpy(np.ascontiguousarray(inputs[batch])))
-        y = fabric.to_device(torch.from_numpy(labels[batch]))
-        logits = model(x)
-        value = loss(logits, y)
-        if step:
-            step(value, number)
-        value, hits = value.detach() * len(batch), (logits.argmax(1) == y).sum()
-        total = value if total is None else total + value
-        right = hits if right is None else right + hits
-        seen += len(batch)
-    assert total is not None
-    assert right is not None
-    return {"loss": float(total) / seen, "accuracy": int(right) / seen}
+class _Totals:
+    """Sums of losses and hits over batches, kept on the device so that no batch has to wait for them."""
+
+    def __init__(self) -> None:
+        self.loss: Any = 0.0
+        self.right: Any = 0
+        self.seen = 0
+
+    def add(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        self.loss = self.loss + loss.detach() * len(labels)
+        self.right = self.right + (logits.detach().argmax(1) == labels).sum()
+        self.seen += len(labels)
+
+    def means(self) -> dict[str, float]:
+        return {"loss": float(self.loss) / self.seen, "accuracy": int(self.right) / self.seen}

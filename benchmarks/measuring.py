@@ -1,0 +1,106 @@
+"""What the benchmarks share: a workspace of their own, wall time, medians of alternating rounds, a table and its JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+REPORTS = Path("reports/bench")
+
+
+class Workspace:
+    """A project in an empty folder: the sources and the graph of `root`, a git and a DVC repository, nothing that ran."""
+
+    def __init__(self, place: Path, root: Path = ROOT) -> None:
+        self.place = place
+        for name in ("src", "recipes"):
+            shutil.copytree(root / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "data/label_fixes.csv"):
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, place / name)
+        gone = ("MLFLOW_TRACKING_URI", "DARKROOM_PIPELINE", "DVC_STAGE", "DARKROOM_TRACKING")
+        self.environment = {key: value for key, value in os.environ.items() if key not in gone}
+        self.environment |= {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(place / "src"),
+            "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
+        }  # fmt: skip
+        subprocess.run(["git", "init", "-q"], cwd=place, check=True)
+        self.run("dvc", "init", "-q")
+        self.run("compileall", "-q", "src")
+
+    def run(self, *command: str, **environment: str) -> float:
+        """Run `python -m command` and return its wall time in seconds; a failure shows what it wrote."""
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=self.place, env=self.environment | environment, capture_output=True, text=True
+        )
+        taken = time.perf_counter() - started
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-4000:]}")
+        return taken
+
+    def recipe(self, *arguments: str) -> None:
+        self.run("darkroom", "recipe", *arguments)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return the wall time of a call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def alternating(rounds: int, *works: Callable[[], float]) -> list[list[float]]:
+    """Call each in turn, `rounds` times over, and return what each returned: the machine's speed drifts, the turns share it."""
+    made: list[list[float]] = [[] for _ in works]
+    for _ in range(rounds):
+        for work, into in zip(works, made, strict=True):
+            into.append(work())
+    return made
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    from importlib.metadata import version
+
+    libraries = {name: version(name) for name in ("torch", "torchvision", "onnxruntime", "albumentations", "dvc", "mlflow")}
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    } | libraries
+
+
+def report(name: str, rows: list[Mapping[str, Any]], details: Mapping[str, Any] | None = None) -> None:
+    """Print rows as a table and write them, with the machine and the details, to `reports/bench/<name>.json`."""
+    columns = list(rows[0])
+    cells = [columns, *([_cell(row[column]) for column in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        print(
+            "  ".join(
+                text.ljust(width) if i == 0 else text.rjust(width) for i, (text, width) in enumerate(zip(line, widths, strict=True))
+            )
+        )
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    content = {"rows": rows, "machine": machine(), **(details or {})}
+    (REPORTS / f"{name}.json").write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
+    print(f"written to {REPORTS / name}.json\n", flush=True)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,49 @@
+"""What the arithmetic runs on: device, threads, precision, and the same bits every time."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from darkroom.errors import ParamsError
+from darkroom.params import Compute
+
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+def device_of(compute: Compute) -> torch.device:
+    """Return the device that `compute.accelerator` names; `auto` is the best one there is."""
+    if compute.accelerator != "auto":
+        return torch.device(compute.accelerator)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def prepare(compute: Compute) -> torch.device:
+    """Set the number of threads, ask torch for algorithms that repeat bit by bit, and return the device.
+
+    Raises ParamsError where the device, or the precision on it, is not to be had.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(compute.accelerator, True):
+        raise ParamsError(f"torch finds no {compute.accelerator} device here", "set `compute.accelerator` to auto or cpu")
+    device = device_of(compute)
+    if compute.precision == "16-mixed" and device.type != "cuda":
+        raise ParamsError(
+            f"`compute.precision` 16-mixed is for CUDA devices, not for {device.type}", "set it to 32-true or bf16-mixed"
+        )
+    torch.set_num_threads(compute.threads)
+    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms imports the compiler
+    deterministic: Any = torch.utils.deterministic
+    deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a tenth of the time
+    torch.backends.cudnn.benchmark = False
+    torch.manual_seed(compute.seed)
+    return device
+
+
+def autocast(compute: Compute, device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context in which a forward pass has the precision of `compute`."""
+    return torch.autocast(device.type, dtype=AUTOCAST.get(compute.precision), enabled=compute.precision in AUTOCAST)

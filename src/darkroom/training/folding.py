@@ -1,0 +1,75 @@
+"""Batch normalisation with frozen statistics as part of the convolution before it.
+
+Where statistics do not change, batch normalisation is a scale and a shift per channel (Ioffe and Szegedy 2015), which the
+convolution's own weights and bias can carry. Computed anew in every step from the parameters of both, this is the same
+function with the same gradients, without a pass over the feature maps forth and back for each normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def folded(model: nn.Module, example: torch.Tensor, batch: int) -> Iterator[int]:
+    """Fold, for the length of a block, every batch normalisation that a convolution feeds; yield how many there are.
+
+    `example` is an input of the model, `batch` how many inputs it will be given at a time: where a convolution has more weights
+    than it makes numbers, scaling the weights would cost more than it saves. Running statistics do not change inside the block.
+    """
+    found = pairs(model, example, batch)
+    for convolution, norm in found:
+        convolution.forward = _forward(convolution, norm)  # type: ignore[method-assign, assignment]
+        norm.forward = _unchanged  # type: ignore[method-assign, assignment]
+    try:
+        yield len(found)
+    finally:
+        for pair in found:
+            for module in pair:
+                del module.forward
+
+
+def pairs(model: nn.Module, example: torch.Tensor, batch: int) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Return the convolutions worth folding whose answer goes to a batch normalisation, by running the model once."""
+    made: dict[int, tuple[nn.Conv2d, torch.Tensor]] = {}
+    seen: dict[nn.Module, int] = {}
+    found: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+
+    def note(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        seen[module] = seen.get(module, 0) + 1
+        if isinstance(module, nn.Conv2d):
+            made[id(output)] = module, output
+        elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats and id(inputs[0]) in made:
+            convolution, answer = made[id(inputs[0])]
+            if answer[0].numel() * batch >= convolution.weight.numel():
+                found.append((convolution, module))
+
+    hooks = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d))]
+    mode = model.training
+    with torch.no_grad():
+        model.eval()(example)
+    model.train(mode)
+    for hook in hooks:
+        hook.remove()
+    return [(c, n) for c, n in found if seen[c] == seen[n] == 1 and c.padding_mode == "zeros"]
+
+
+def _forward(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Callable[[torch.Tensor], torch.Tensor]:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = torch.rsqrt(norm.running_var + norm.eps)
+        scale = scale if norm.weight is None else scale * norm.weight
+        mean = norm.running_mean if convolution.bias is None else norm.running_mean - convolution.bias
+        shift = -mean * scale if norm.bias is None else norm.bias - mean * scale
+        return convolution._conv_forward(x, convolution.weight * scale.view(-1, 1, 1, 1), shift)
+
+    return forward
+
+
+def _unchanged(x: torch.Tensor) -> torch.Tensor:
+    return x

@@ -1,0 +1,146 @@
+"""Convolutions on maps that are hardly larger than their kernels, tap by tap.
+
+Small images leave maps of 4 × 4 or 2 × 2 pixels in the deep layers, where most of a kernel's taps fall on padding: of the 36
+products of a 3 × 3 kernel on a 2 × 2 map 16 count, of the 100 of a 5 × 5 kernel 16 as well. General libraries compute or
+lay out all of them. Here each tap is one matrix product (or, depthwise, one product of vectors) over the pixels that it
+meets: the same function with the same gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+DENSE, DEPTHWISE = 0.72, 0.45  # of a kernel's products that count, above which the library's convolution is the faster one
+
+Tap = tuple[int, int, slice, slice, slice, slice]  # row and column in the kernel, pixels of the output, pixels of the input
+
+
+def axis(size: int, kernel: int, stride: int, padding: int) -> list[tuple[slice, slice]]:
+    """Return for each tap along one axis the output pixels that it reaches, and the input pixels that it takes for them."""
+    outputs = (size + 2 * padding - kernel) // stride + 1
+    made = []
+    for tap in range(kernel):
+        met = [(o, o * stride - padding + tap) for o in range(outputs) if 0 <= o * stride - padding + tap < size]
+        first, last = (met[0], met[-1]) if met else ((0, 0), (-1, -1))
+        made.append((slice(first[0], last[0] + 1), slice(first[1], last[1] + 1, stride) if met else slice(0, 0)))
+    return made
+
+
+def taps(convolution: nn.Conv2d, height: int, width: int) -> list[Tap]:
+    """Return the taps of a convolution that meet a map of this height and width anywhere."""
+    (kh, kw), (sh, sw), (ph, pw) = convolution.kernel_size, convolution.stride, _padding(convolution)
+    rows, columns = axis(height, kh, sh, ph), axis(width, kw, sw, pw)
+    return [
+        (i, j, rows[i][0], columns[j][0], rows[i][1], columns[j][1])
+        for i in range(kh)
+        for j in range(kw)
+        if rows[i][0] != slice(0, 0) and columns[j][0] != slice(0, 0)
+    ]
+
+
+def counting(convolution: nn.Conv2d, height: int, width: int) -> float:
+    """Return the share of a convolution's products on a map that are with pixels of it and not with padding."""
+
+    def share(size: int, kernel: int, stride: int, padding: int) -> float:
+        parts = axis(size, kernel, stride, padding)
+        outputs = (size + 2 * padding - kernel) // stride + 1
+        return sum(out.stop - out.start for out, _ in parts) / (kernel * outputs)
+
+    (kh, kw), (sh, sw), (ph, pw) = convolution.kernel_size, convolution.stride, _padding(convolution)
+    return share(height, kh, sh, ph) * share(width, kw, sw, pw)
+
+
+def _padding(convolution: nn.Conv2d) -> tuple[int, int]:
+    assert not isinstance(convolution.padding, str)
+    return convolution.padding[0], convolution.padding[1]
+
+
+class TapByTap(torch.autograd.Function):
+    """(N, C, h, w) and weights (C', C / groups, k, k) to (N, C', h', w'), all channels-last; groups is 1 or C = C'."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, met: list[Tap], shape: tuple[int, int]) -> torch.Tensor:
+        x = x.permute(0, 2, 3, 1).contiguous()
+        made = x.new_zeros(len(x), *shape, len(weight))
+        for i, j, rows, columns, from_rows, from_columns in met:
+            seen, into = x[:, from_rows, from_columns], made[:, rows, columns]
+            if weight.shape[1] == 1:
+                into.addcmul_(seen, weight[:, 0, i, j])
+            else:
+                into += seen @ weight[:, :, i, j].t()
+        ctx.save_for_backward(x, weight)
+        ctx.met = met
+        return made.permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        given = gradients[0].permute(0, 2, 3, 1).contiguous()
+        by_input = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        by_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        for i, j, rows, columns, from_rows, from_columns in ctx.met:
+            seen, reached = x[:, from_rows, from_columns], given[:, rows, columns]
+            if weight.shape[1] == 1:
+                if by_input is not None:
+                    by_input[:, from_rows, from_columns].addcmul_(reached, weight[:, 0, i, j])
+                if by_weight is not None:
+                    by_weight[:, 0, i, j] = (seen * reached).sum((0, 1, 2))
+            else:
+                reached = reached.reshape(-1, reached.shape[-1])
+                if by_input is not None:
+                    by_input[:, from_rows, from_columns] += (reached @ weight[:, :, i, j]).view(*seen.shape)
+                if by_weight is not None:
+                    by_weight[:, :, i, j] = reached.t() @ seen.reshape(-1, seen.shape[-1])
+        return None if by_input is None else by_input.permute(0, 3, 1, 2), by_weight, None, None
+
+
+@contextmanager
+def tap_by_tap(model: nn.Module, example: torch.Tensor) -> Iterator[int]:
+    """Compute, for the length of a block, the convolutions of a model on tiny maps tap by tap; yield how many there are.
+
+    `example` is an input of the model on the CPU, of the size that every input will have.
+    """
+    found = tiny(model, example)
+    for convolution, (met, shape) in found.items():
+        convolution._conv_forward = _forward(met, shape)  # type: ignore[method-assign, assignment]
+    try:
+        yield len(found)
+    finally:
+        for convolution in found:
+            del convolution._conv_forward
+
+
+def _forward(met: list[Tap], shape: tuple[int, int]) -> Any:
+    def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        made: torch.Tensor = TapByTap.apply(x, weight, met, shape)  # type: ignore[no-untyped-call]
+        return made if bias is None else made + bias.view(-1, 1, 1)
+
+    return forward
+
+
+def tiny(model: nn.Module, example: torch.Tensor) -> dict[nn.Conv2d, tuple[list[Tap], tuple[int, int]]]:
+    """Return the convolutions worth computing tap by tap, with their taps and the size of their output."""
+    found: dict[nn.Conv2d, tuple[list[Tap], tuple[int, int]]] = {}
+
+    def look(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        assert isinstance(module, nn.Conv2d)
+        plain = module.dilation == (1, 1) and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+        depthwise = module.groups == module.in_channels == module.out_channels
+        height, width = inputs[0].shape[2:]
+        most = DENSE if module.groups == 1 else DEPTHWISE if depthwise else 0.0
+        if plain and counting(module, height, width) <= most:
+            found[module] = taps(module, height, width), (output.shape[2], output.shape[3])
+
+    hooks = [module.register_forward_hook(look) for module in model.modules() if isinstance(module, nn.Conv2d)]
+    mode = model.training
+    with torch.no_grad():
+        model.eval()(example)
+    model.train(mode)
+    for hook in hooks:
+        hook.remove()
+    return found

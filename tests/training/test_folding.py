@@ -1,0 +1,84 @@
+"""Folding: batch normalisation inside a convolution is the same function with the same gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from darkroom.models.backbones import Backbone
+from darkroom.training.folding import folded, pairs
+from tests.models.test_backbones import SMALLEST, spec
+
+WITH_BATCH_NORMALIZATION = {
+    "EfficientNet", "GoogLeNet", "Inception3", "MNASNet", "MobileNetV2", "MobileNetV3", "RegNet", "ResNet", "ShuffleNetV2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", sorted(WITH_BATCH_NORMALIZATION))
+def test_gradients_are_those_of_the_unfolded_network(family):
+    """In every family the folded network answers as the unfolded one does, and each parameter has the same gradient."""
+    network = Backbone(spec(family, "pooled")).double().eval()
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                tensor.data.uniform_(0.5, 1.0, generator=generator)
+    x = torch.randn(2, 3, 96, 96, generator=generator, dtype=torch.float64)
+
+    def gradients():
+        network.zero_grad()
+        made = network(x)
+        made.square().sum().backward()
+        return made.detach(), [parameter.grad.clone() for parameter in network.parameters()]
+
+    plain, expected = gradients()
+    with folded(network, x, 10**6) as count:
+        made, found = gradients()
+    assert count == sum(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+    assert torch.allclose(made, plain, rtol=1e-9)
+    for one, two in zip(found, expected, strict=True):
+        assert torch.allclose(one, two, rtol=1e-6, atol=1e-9 * float(two.abs().max()))
+    assert torch.equal(network(x), plain)
+
+
+def test_every_family_with_batch_normalization_is_tested():
+    """The families above are those of whose convolutions any feeds a batch normalisation."""
+    for family in set(SMALLEST) - {"MaxVit", "SwinTransformer", "VisionTransformer"}:
+        network = Backbone(spec(family, "pooled"))
+        found = pairs(network, torch.zeros(1, 3, 96, 96), 10**6)
+        assert bool(found) == (family in WITH_BATCH_NORMALIZATION | {"DenseNet"}), family
+
+
+def test_what_has_more_weights_than_answers_is_left_alone():
+    """A convolution is folded only where it makes at least as many numbers as it has weights, and never if it is used twice."""
+    model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8))
+    x = torch.zeros(1, 4, 5, 5)
+    weights, answers = 4 * 8 * 9, 8 * 9
+    assert pairs(model, x, weights // answers) == [(model[0], model[1])]
+    assert pairs(model, x, weights // answers - 1) == []
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one = nn.Conv2d(4, 4, 1)
+            self.norm = nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            return self.norm(self.one(x)) + self.one(x)
+
+    assert pairs(Twice(), x, 10**6) == []
+
+
+def test_statistics_and_forwards_are_restored():
+    """After the block, also after an error, the modules are as they were."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8))
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match="stop"), folded(model, torch.zeros(1, 3, 8, 8), 8):
+        _stop(model(torch.ones(2, 3, 8, 8)))
+    assert all("forward" not in vars(module) for module in model)
+    assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
+
+
+def _stop(_):
+    raise ValueError("stop")

@@ -1,0 +1,80 @@
+"""Convolutions tap by tap: the same function with the same gradients."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from darkroom.models.backbones import Backbone, Spec
+from darkroom.training import tiny
+
+SHAPES = [
+    (kernel, stride, padding, size)
+    for kernel, stride, padding, size in itertools.product((1, 2, 3, 5, 7), (1, 2, 3), (0, 1, 2, 3), (1, 2, 3, 4, 5))
+    if kernel <= size + 2 * padding and padding < kernel
+]
+
+
+@pytest.mark.parametrize("groups", [1, 6])
+def test_answers_and_gradients_are_those_of_torch(groups, monkeypatch):
+    """For every kernel, stride, padding and size, with and without bias, dense and depthwise, nothing differs from torch."""
+    monkeypatch.setattr(tiny, "DENSE", 2.0)
+    monkeypatch.setattr(tiny, "DEPTHWISE", 2.0)
+    torch.manual_seed(0)
+    for number, (kernel, stride, padding, size) in enumerate(SHAPES):
+        layer = nn.Conv2d(6, 6, kernel, stride, padding, groups=groups, bias=bool(number % 2)).double()
+        x = torch.randn(3, 6, size, size + number % 2, dtype=torch.float64, requires_grad=True)
+
+        def gradients(layer=layer, x=x):
+            made = layer(x)
+            torch.manual_seed(1)
+            tensors = [x, *layer.parameters()]
+            return [made, *torch.autograd.grad((made * torch.randn(made.shape, dtype=made.dtype)).sum(), tensors)]
+
+        expected = gradients()
+        with tiny.tap_by_tap(layer, x[:1].detach()) as count:
+            found = gradients()
+        assert count == 1
+        for one, two in zip(found, expected, strict=True):
+            assert torch.allclose(one, two, rtol=1e-9, atol=1e-12), (kernel, stride, padding, size)
+        assert "_conv_forward" not in vars(layer)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "size", "share"),
+    [(3, 1, 1, 2, 16 / 36), (5, 1, 2, 2, 16 / 100), (3, 1, 1, 1, 1 / 9), (1, 1, 0, 3, 1)],
+)
+def test_the_share_of_products_that_count(kernel, stride, padding, size, share):
+    """The share is the number of products with pixels of the map among all of the kernel's."""
+    assert tiny.counting(nn.Conv2d(1, 1, kernel, stride, padding), size, size) == pytest.approx(share)
+
+
+def test_only_what_is_worth_it_is_changed():
+    """Large maps, dilated and grouped convolutions and padding by mirroring are left to the library."""
+    network = Backbone(Spec("vgg11_bn", 32))
+    assert len(tiny.tiny(network, torch.zeros(1, 3, 32, 32))) == 4
+    assert not tiny.tiny(network, torch.zeros(1, 3, 160, 160))
+    for layer in (
+        nn.Conv2d(4, 4, 3, padding=2, dilation=2), nn.Conv2d(4, 4, 3, padding=1, groups=2),
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), nn.Conv2d(4, 4, 3, padding="same"),
+    ):  # fmt: skip
+        assert not tiny.tiny(layer, torch.zeros(1, 4, 3, 3))
+
+
+def test_folding_and_taps_go_together():
+    """A convolution with a folded normalisation on a tiny map gives the answers and gradients of both alone."""
+    from darkroom.training.folding import folded
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)).double().eval()
+    model[1].running_mean.uniform_()
+    model[1].running_var.uniform_(0.5, 1)
+    x = torch.randn(5, 4, 2, 2, dtype=torch.float64)
+    expected = [model(x), *torch.autograd.grad(model(x).square().sum(), list(model.parameters()))]
+    with folded(model, x[:1], 100) as one, tiny.tap_by_tap(model, x[:1]) as two:
+        found = [model(x), *torch.autograd.grad(model(x).square().sum(), list(model.parameters()))]
+    assert one == two == 1
+    assert all(torch.allclose(a, b, rtol=1e-9) for a, b in zip(found, expected, strict=True))
