@@ -33,7 +33,7 @@ install: .venv/.installed
 	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv pip install --quiet --compile-bytecode --no-deps --no-build-isolation -e .
 	@touch $@
 
-export DATA RECIPE WEIGHTS SET
+export DATA RECIPE WEIGHTS SET ONLY
 
 repro: install
 	@if [ -n "$$RECIPE$$DATA$$WEIGHTS$$SET" ]; then \
@@ -57,10 +57,10 @@ lint: install
 	@$(BIN)/ruff format --check src pipelines tests benchmarks
 	@$(BIN)/mypy
 
-# make bench DATA=~/photos: ratios within one run
+# make bench DATA=~/photos [WEIGHTS=~/weights] [ONLY="startup transfer"]: ratios within one run
 bench: install
 	@test -n "$$DATA" || { echo "name a folder of photographs: make bench DATA=~/photos" >&2; exit 2; }
-	@$(BIN)/python benchmarks/ingest.py "$$DATA"
+	@$(BIN)/python benchmarks "$$DATA" $${WEIGHTS:+--weights "$$WEIGHTS"} $${ONLY:+--only $$ONLY}
 
 ui: install
 	@$(BIN)/darkroom ui

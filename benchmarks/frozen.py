@@ -85,7 +85,7 @@ def _loop(arguments: tuple[str, int, int, int, int]) -> None:
     from darkroom.augmentation.policies import POLICIES
 
     cv2.setNumThreads(1)
-    transform = lean.albumentations().Compose(POLICIES["standard"](size), seed=start)
+    transform = lean.albumentations().Compose(POLICIES["standard"](size), seed=int(start))
     images = np.load(f"{folder}/images.npy", mmap_mode="r")
     views = np.lib.format.open_memmap(f"{folder}/bare.npy", "r+")
     for i in range(start, stop):

@@ -52,8 +52,10 @@ def main() -> None:
         torch = ["-c", "import torch"]
         works = [lambda stage=stage: run(stage) for stage in STAGES]
         works += [lambda: process(*torch), lambda: process("-m", "darkroom", "--help")]
-        works += [lambda: process("-m", "darkroom", "complete", "embed", ""), lambda: place.run("dvc", "repro")]
+        works += [lambda: process("-m", "darkroom", "complete", "embed", "")]
         times = [median(values) for values in alternating(given.rounds, *works)]
+        place.run("dvc", "repro")  # the costs that stages wrote by hand
+        times.append(median(alternating(given.rounds, lambda: place.run("dvc", "repro"))[0]))
     base = times[len(STAGES)]
     names = [*STAGES, "import torch", "darkroom --help", "darkroom complete", "dvc repro, nothing to do"]
     limits = {stage: base + 1.5 if stage in TORCH else 2.0 for stage in STAGES} | dict.fromkeys(names[-3:-1], 0.3)

@@ -7,6 +7,7 @@ and an elastic displacement (Simard et al. 2003), thickened or thinned, and pass
 
 from __future__ import annotations
 
+import importlib.util
 from functools import cache
 from pathlib import Path
 
@@ -22,12 +23,20 @@ _CANVAS = 64
 
 
 @cache
+def _fonts() -> Path:
+    """Return the folder of matplotlib's fonts, without importing it."""
+    package = importlib.util.find_spec("matplotlib")
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).parent / "mpl-data" / "fonts" / "ttf"
+
+
+@cache
 def _drawn(character: str, font: str) -> np.ndarray:
     """Return the character as drawn, centred on a (64, 64) uint8 canvas with ink about 40 pixels high."""
-    import matplotlib
     from PIL import Image, ImageDraw, ImageFont
 
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
+    path = _fonts() / f"{font}.ttf"
     canvas = Image.new("L", (_CANVAS, _CANVAS), 0)
     pen = ImageDraw.Draw(canvas)
     face = ImageFont.truetype(str(path), 52)
