@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from darkroom.tracking import provenance, store
+from darkroom.tracking import asking, provenance, registry, store
 from darkroom.tracking.journal import JOURNAL
 from darkroom.tracking.locks import hold
 
 IDLE = 20.0  # seconds without a journal after which the process ends
-POLL = 1.0
+POLL = 0.25
 NAMELESS = 60.0  # seconds after which a record without a first line is dropped
 DAMAGED = JOURNAL.with_name("damaged")
 STOP = JOURNAL / "deliver.stop"  # asks the process in the background to let go
@@ -153,7 +153,7 @@ def deliver(until_empty: bool) -> int:
     open_: dict[Path, Delivery] = {}
     ended, quiet = 0, time.monotonic()
     while True:
-        busy = False
+        busy = asking.serve(registry.perform, store.uri())
         for folder in journals():
             delivery = open_.setdefault(folder, Delivery(folder, client))
             before = delivery.state["offset"]
@@ -181,12 +181,13 @@ def deliver(until_empty: bool) -> int:
 def main() -> int:
     """Deliver in the background; only one process of a workspace does."""
     os.nice(5)
-    with hold(JOURNAL / "deliver.lock", wait=0) as mine:
+    with hold(JOURNAL / "deliver.lock", wait=2) as mine:  # others try the lock for an instant, to see whether it is taken
         if not mine:
             return 0
         try:
             deliver(until_empty=False)
         except Exception as error:
+            asking.refuse()
             print(f"{time.strftime('%F %T')} not delivered, `darkroom sync` tries again: {error}", file=sys.stderr)
             return 1
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import darkroom
-from darkroom.tracking import store
+from darkroom.tracking import asking, store
 from darkroom.tracking.locks import hold
 
 CHALLENGER = "challenger"
@@ -36,17 +36,26 @@ class Registered:
 def register(name: str, checkpoint: Path, sha256: str, tags: dict[str, str], description: str) -> Registered:
     """Make the checkpoint a version of the model `name`, or find the version that it is already, and alias it `challenger`.
 
-    A version is known by the sha256 of its checkpoint, so that registering twice changes nothing.
+    A version is known by the sha256 of its checkpoint, so that registering twice changes nothing. The delivering process does
+    it, or else this one.
     """
+    question = {"name": name, "checkpoint": str(checkpoint), "sha256": sha256, "tags": tags, "description": description}
+    return Registered(**(asking.ask(question, store.uri()) or perform(question)))
+
+
+def perform(question: dict[str, Any]) -> dict[str, Any]:
+    """Register what is asked for; return the fields of `Registered`."""
+    name, sha256 = question["name"], question["sha256"]
     with store.reachable(), hold(Path(".darkroom/registry.lock")):
         client = store.client()
         known = [item for item in client.search_model_versions(f"name='{name}'") if item.tags.get(SHA) == sha256]
         if known:
             version = max(known, key=lambda item: int(item.version)).version
         else:
-            version = _create(client, name, checkpoint, {**tags, SHA: sha256}, description)
+            tags = {**question["tags"], SHA: sha256}
+            version = _create(client, name, Path(question["checkpoint"]), tags, question["description"])
         client.set_registered_model_alias(name, CHALLENGER, version)
-    return Registered(str(version), not known)
+    return {"version": str(version), "created": not known}
 
 
 def _create(client: Any, name: str, checkpoint: Path, tags: dict[str, str], description: str) -> str:
