@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from darkroom import errors
 from darkroom.augmentation import storage
 from darkroom.augmentation.views import Viewer
+from darkroom.stages import augment
 
 COUNT = 3
 
@@ -87,3 +89,13 @@ def test_albumentations_does_not_bring_torch():
         "import torch; torch.zeros(1)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_views_that_do_not_fit_are_refused_with_both_remedies(tmp_path, monkeypatch):
+    """The message names what the views take, what is free, the other storage, and how many views would fit."""
+    monkeypatch.setattr(augment.shutil, "disk_usage", lambda _: SimpleNamespace(free=10 * 2**30))
+    augment._check_space(2**30, 9, tmp_path / "not" / "there")
+    with pytest.raises(errors.ParamsError) as error:
+        augment._check_space(2**30, 10, tmp_path / "not" / "there")
+    for words in ("10 GiB", "10 GiB are free", "augment.storage: online", "augment.views: 9"):
+        assert words in str(error.value), words

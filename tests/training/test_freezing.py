@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from darkroom.errors import WorkspaceError
 from darkroom.models.backbones import Backbone, Spec
 from darkroom.models.network import Normalize
 from darkroom.params import Compute
@@ -101,3 +103,12 @@ def test_maps_that_are_too_large_are_refused_with_the_figures(maps, monkeypatch)
     assert Maps(maps.backbone, maps.normalize, 0, "images").refused(1) != ""
     transformer = Backbone(Spec("vit_b_32", 64))
     assert Maps(transformer, maps.normalize, 3, "images").refused(1) != ""
+
+
+def test_a_full_disk_is_named_before_anything_is_written(maps, monkeypatch):
+    """Where the maps do not fit, fine-tuning is refused with both figures and a remedy, and embedding goes without keeping them."""
+    monkeypatch.setattr(freezing.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
+    assert not maps.wanted(1000)
+    assert maps.refused(1000) == ""
+    with pytest.raises(WorkspaceError, match=r"GiB, and 0\.000977 are free"):
+        maps.check_room(1000)

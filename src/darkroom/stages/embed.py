@@ -50,7 +50,7 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
         # on the way to the embeddings the images pass the place where fine-tuning will cut the network
         cut = freezing.first_trained(backbone, settings.finetune.unfreeze)
         maps = freezing.Maps(backbone, normalize, cut, storage.identity(views, val_images))
-        keep = not maps.refused(views.shape[0] * views.shape[1] + len(val_images))
+        keep = maps.wanted(views.shape[0] * views.shape[1] + len(val_images))
         with atomic.new_folder(out) as folder, maps.remember() if keep else nullcontext((None, None)) as files:
             engine = embedding.engine_for(embedding.Whole(normalize, backbone, cut) if keep else frozen, views, settings.compute)
             what, parts = f"embedding with {name}", 2 if keep else 1

@@ -62,6 +62,7 @@ def _passed(maps: Maps, views: Views, val: np.ndarray, compute: Compute) -> tupl
     from darkroom.training import embedding
 
     name, count = maps.backbone.spec.name, maps.backbone.block_count
+    maps.check_room(views.shape[0] * views.shape[1] + len(val))
     with maps.remember() as (train, held):
         engine = embedding.engine_for(embedding.Below(maps.normalize, maps.backbone, maps.cut), views, compute)
         embedding.outputs(engine, views, f"{name} up to block {maps.cut} of {count}", [train])

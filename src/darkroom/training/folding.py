@@ -13,6 +13,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from darkroom.models.watching import watch
+
 
 @contextmanager
 def folded(model: nn.Module, example: torch.Tensor, batch: int) -> Iterator[int]:
@@ -48,13 +50,7 @@ def pairs(model: nn.Module, example: torch.Tensor, batch: int) -> list[tuple[nn.
             if answer[0].numel() * batch >= convolution.weight.numel():
                 found.append((convolution, module))
 
-    hooks = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d))]
-    mode = model.training
-    with torch.no_grad():
-        model.eval()(example)
-    model.train(mode)
-    for hook in hooks:
-        hook.remove()
+    watch(model, example, (nn.Conv2d, nn.BatchNorm2d), note)
     return [(c, n) for c, n in found if seen[c] == seen[n] == 1 and c.padding_mode == "zeros"]
 
 

@@ -19,6 +19,7 @@ import torch
 import xxhash
 
 from darkroom import atomic
+from darkroom.errors import WorkspaceError
 from darkroom.training import embedding
 from darkroom.training.loop import Group
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 MAPS = Path(".darkroom/maps")
 MOST = 8 * 2**30  # bytes of feature maps, above which the whole network runs in every epoch
-SPARE = 0.5  # of the free space on disk may be taken by them
+SPARE = 0.9  # of the free space on disk may be taken by them
 CODE = (Path(embedding.__file__), *sorted(Path(embedding.engines.__file__).parent.glob("*.py")))
 
 
@@ -70,17 +71,42 @@ class Maps:
         self.folder = MAPS / backbone.spec.name
 
     def refused(self, images: int) -> str:
-        """Return why the maps of so many images (all views, and val) are not kept, or nothing."""
+        """Return why `finetune` does without the maps of so many images (all views, and val), or nothing.
+
+        It does not depend on the disk: that would change the trained weights in their last digits.
+        """
         if not self.backbone.sequential or self.cut == 0:
             return "it cannot be cut there"
-        size = self.backbone.spec.image_size
-        with torch.inference_mode():
-            one = self.backbone.lower(self.normalize(torch.zeros(1, size, size, 3, dtype=torch.uint8)), self.cut)
-        needed = 4 * one.numel() * images
-        allowed = min(MOST, SPARE * shutil.disk_usage(MAPS.absolute().parents[1]).free)
-        if needed <= allowed:
+        if self.size(images) <= MOST:
             return ""
-        return f"its feature maps would take {needed / 2**30:.3g} GiB, and {allowed / 2**30:.3g} are allowed"
+        return f"its feature maps would take {self.size(images) / 2**30:.3g} GiB, and {MOST / 2**30:.3g} are allowed"
+
+    def size(self, images: int) -> int:
+        """Return how many bytes the maps of so many images take."""
+        side = self.backbone.spec.image_size
+        with torch.inference_mode():
+            one = self.backbone.lower(self.normalize(torch.zeros(1, side, side, 3, dtype=torch.uint8)), self.cut)
+        return 4 * one.numel() * images
+
+    def wanted(self, images: int) -> bool:
+        """Tell whether maps are worth keeping on the way to embeddings: `finetune` will use them, and there is room."""
+        if self.refused(images):
+            return False
+        try:
+            self.check_room(images)
+        except WorkspaceError:  # finetune says so, should it come to that
+            return False
+        return True
+
+    def check_room(self, images: int) -> None:
+        """Raise WorkspaceError where the maps would take more than `SPARE` of the free disk."""
+        free = shutil.disk_usage(Path.cwd()).free
+        if self.size(images) > SPARE * free:
+            needed = f"{self.size(images) / 2**30:.3g} GiB, and {free / 2**30:.3g} are free"
+            raise WorkspaceError(
+                f"the feature maps of {self.backbone.spec.name} take {needed}",
+                "free some, or lower `augment.views`, or raise `finetune.unfreeze` so that more of the network is trained",
+            )
 
     def identity(self) -> str:
         """Return the digest of all that decides the maps."""

@@ -18,7 +18,7 @@ from darkroom.errors import ParamsError
 from darkroom.params import Compute, Training
 from darkroom.progress import Progress
 from darkroom.training import folding, tiny
-from darkroom.training.devices import autocast, prepare
+from darkroom.training.devices import autocast, device_of, prepare
 from darkroom.training.feeding import Examples, Feed, batches
 from darkroom.training.optimizers import OPTIMIZERS
 
@@ -79,37 +79,10 @@ def fit(
     """
     device = prepare(compute)
     model.to(device)
-    groups = groups or [Group([p for p in model.parameters() if p.requires_grad])]
-    options: list[dict[str, Any]] = [{"params": group.parameters, "lr": hyper.lr * group.factor} for group in groups]
-    optimizer = OPTIMIZERS[hyper.optimizer](options, hyper.weight_decay)
+    trainer = _Trainer(model, groups or [Group([p for p in model.parameters() if p.requires_grad])], hyper, compute, len(train))
     weights = class_weights(train.labels, classes, hyper.class_weights)
     weights = None if weights is None else weights.to(device)
-    scaler = torch.amp.GradScaler(device.type, enabled=compute.precision == "16-mixed")
     feed, held_out = Feed(train, device), Feed(val, device)
-
-    steps_per_epoch = len(batches(len(train), hyper.batch_size))
-    steps, warmup = hyper.epochs * steps_per_epoch, round(hyper.warmup_epochs * steps_per_epoch)
-
-    def step(loss: torch.Tensor, number: int) -> None:
-        factor = rate(number, steps, warmup)
-        for group, option in zip(groups, optimizer.param_groups, strict=True):
-            option["lr"] = hyper.lr * group.factor * factor
-        optimizer.zero_grad()
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)  # type: ignore[arg-type]
-        scaler.update()
-
-    def through(feed: Feed, view: int, wanted: list[np.ndarray], loss: _Loss, first: int | None = None) -> dict[str, float]:
-        totals = _Totals()
-        for number, (x, y) in enumerate(feed.view(view, wanted)):
-            with autocast(compute, device):
-                logits = model(x).float()
-            value = loss(logits, y)
-            if first is not None:
-                step(value, first + number)
-            totals.add(value, logits, y)
-        return totals.means()
-
     history: list[Epoch] = []
     best: Epoch = {}
     best_state: dict[str, torch.Tensor] = {}
@@ -121,13 +94,13 @@ def fit(
             if freeze_statistics:
                 freeze_normalization(model)
             cut = batches(len(train), hyper.batch_size, order)
-            trained = through(feed, epoch, cut, _Loss(weights, hyper.label_smoothing), first=epoch * steps_per_epoch)
+            trained = trainer.through(feed, epoch, cut, _Loss(weights, hyper.label_smoothing), first=epoch * trainer.steps)
             model.eval()
             with torch.inference_mode():
-                held = through(held_out, 0, batches(len(val), 256, whole=True), _Loss(weights, 0.0))
+                held = trainer.through(held_out, 0, batches(len(val), 256, whole=True), _Loss(weights, 0.0))
             row = {
                 "epoch": epoch + 1,
-                "lr": hyper.lr * rate((epoch + 1) * steps_per_epoch - 1, steps, warmup),
+                "lr": hyper.lr * trainer.factor((epoch + 1) * trainer.steps - 1),
                 **{f"train_{key}": value for key, value in trained.items()},
                 **{f"val_{key}": value for key, value in held.items()},
             }
@@ -150,6 +123,41 @@ def fit(
     model.load_state_dict(best_state, strict=False)
     model.cpu().eval()
     return Fit(history, best)
+
+
+class _Trainer:
+    """Goes through batches, with steps of the optimizer or without; `steps` is how many there are in an epoch."""
+
+    def __init__(self, model: nn.Module, groups: list[Group], hyper: Training, compute: Compute, count: int) -> None:
+        self.model, self.groups, self.hyper, self.compute = model, groups, hyper, compute
+        self.steps = len(batches(count, hyper.batch_size))
+        options: list[dict[str, Any]] = [{"params": group.parameters, "lr": hyper.lr * group.factor} for group in groups]
+        self.optimizer = OPTIMIZERS[hyper.optimizer](options, hyper.weight_decay)
+        self.scaler = torch.amp.GradScaler(device_of(compute).type, enabled=compute.precision == "16-mixed")
+
+    def factor(self, step: int) -> float:
+        """Return the factor of the learning rate at a step, counted over all epochs."""
+        return rate(step, self.hyper.epochs * self.steps, round(self.hyper.warmup_epochs * self.steps))
+
+    def step(self, loss: torch.Tensor, number: int) -> None:
+        for group, option in zip(self.groups, self.optimizer.param_groups, strict=True):
+            option["lr"] = self.hyper.lr * group.factor * self.factor(number)
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)  # type: ignore[arg-type]
+        self.scaler.update()
+
+    def through(self, feed: Feed, view: int, wanted: list[np.ndarray], loss: _Loss, first: int | None = None) -> dict[str, float]:
+        """Go through batches once, training from step `first` on or only looking; return mean loss and accuracy."""
+        totals = _Totals()
+        for number, (x, y) in enumerate(feed.view(view, wanted)):
+            with autocast(self.compute, feed.device):
+                logits = self.model(x).float()
+            value = loss(logits, y)
+            if first is not None:
+                self.step(value, first + number)
+            totals.add(value, logits, y)
+        return totals.means()
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from darkroom.models.watching import watch
+
 DENSE, DEPTHWISE = 0.72, 0.45  # of a kernel's products that count, above which the library's convolution is the faster one
 
 Tap = tuple[int, int, slice, slice, slice, slice]  # row and column in the kernel, pixels of the output, pixels of the input
@@ -136,11 +138,5 @@ def tiny(model: nn.Module, example: torch.Tensor) -> dict[nn.Conv2d, tuple[list[
         if plain and counting(module, height, width) <= most:
             found[module] = taps(module, height, width), (output.shape[2], output.shape[3])
 
-    hooks = [module.register_forward_hook(look) for module in model.modules() if isinstance(module, nn.Conv2d)]
-    mode = model.training
-    with torch.no_grad():
-        model.eval()(example)
-    model.train(mode)
-    for hook in hooks:
-        hook.remove()
+    watch(model, example, (nn.Conv2d,), look)
     return found
