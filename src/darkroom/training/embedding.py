@@ -26,7 +26,8 @@ BATCH = 128  # images at a time where batch normalisation is calibrated
 def engine_for(network: nn.Module, views: Views, compute: Compute) -> Engine:
     """Return the fastest engine for a frozen network whose answers to some of the views (K, N, …) are those of torch."""
     device = prepare(compute)
-    return engines.fastest(network.eval(), views[0], device, compute.threads, AUTOCAST.get(compute.precision))
+    whole = Whole(network.normalize, network.backbone, network.cut) if isinstance(network, Below) else None
+    return engines.fastest(network.eval(), views[0], device, compute.threads, AUTOCAST.get(compute.precision), whole)
 
 
 def outputs(engine: Engine, views: Views, what: str, files: Sequence[Path | None] = (None,)) -> list[np.ndarray]:

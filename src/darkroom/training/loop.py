@@ -15,9 +15,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from darkroom.errors import ParamsError
+from darkroom.models import folding
 from darkroom.params import Compute, Training
 from darkroom.progress import Progress
-from darkroom.training import folding, tiny
+from darkroom.training import tiny
 from darkroom.training.devices import autocast, device_of, prepare
 from darkroom.training.feeding import Examples, Feed, batches
 from darkroom.training.optimizers import OPTIMIZERS

@@ -26,7 +26,7 @@ def folded(model: nn.Module, example: torch.Tensor, batch: int) -> Iterator[int]
     found = pairs(model, example, batch)
     for convolution, norm in found:
         convolution.forward = _forward(convolution, norm)  # type: ignore[method-assign, assignment]
-        norm.forward = _unchanged  # type: ignore[method-assign, assignment]
+        norm.forward = unchanged  # type: ignore[method-assign, assignment]
     try:
         yield len(found)
     finally:
@@ -54,18 +54,24 @@ def pairs(model: nn.Module, example: torch.Tensor, batch: int) -> list[tuple[nn.
     return [(c, n) for c, n in found if seen[c] == seen[n] == 1 and c.padding_mode == "zeros"]
 
 
+def carried(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weights (C', C / groups, k, k) and the bias (C',) of a convolution that does its normalisation as well."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    scale = scale if norm.weight is None else scale * norm.weight
+    mean = norm.running_mean if convolution.bias is None else norm.running_mean - convolution.bias
+    shift = -mean * scale if norm.bias is None else norm.bias - mean * scale
+    return convolution.weight * scale.view(-1, 1, 1, 1), shift
+
+
 def _forward(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Callable[[torch.Tensor], torch.Tensor]:
     def forward(x: torch.Tensor) -> torch.Tensor:
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        scale = torch.rsqrt(norm.running_var + norm.eps)
-        scale = scale if norm.weight is None else scale * norm.weight
-        mean = norm.running_mean if convolution.bias is None else norm.running_mean - convolution.bias
-        shift = -mean * scale if norm.bias is None else norm.bias - mean * scale
-        return convolution._conv_forward(x, convolution.weight * scale.view(-1, 1, 1, 1), shift)
+        return convolution._conv_forward(x, *carried(convolution, norm))
 
     return forward
 
 
-def _unchanged(x: torch.Tensor) -> torch.Tensor:
+def unchanged(x: torch.Tensor) -> torch.Tensor:
+    """Return its argument: the forward of a normalisation that a convolution carries."""
     return x

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from darkroom.models.backbones import Backbone
-from darkroom.training.folding import folded, pairs
+from darkroom.models.folding import folded, pairs
 from tests.models.test_backbones import SMALLEST, spec
 
 WITH_BATCH_NORMALIZATION = {

@@ -1,0 +1,105 @@
+"""Winograd's algorithm: another way to the same convolution."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from darkroom.models import engine, winograd
+from darkroom.models.backbones import Backbone, Spec
+from darkroom.models.network import IMAGENET, Normalize
+from darkroom.params import Compute
+from darkroom.training.embedding import Below, Whole, engine_for
+
+CPU = torch.device("cpu")
+
+
+def network(name, size, count):
+    backbone = Backbone(Spec(name, size, "pooled"))
+    for norm in (m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.running_mean.uniform_(-0.1, 0.1)
+        norm.running_var.uniform_(0.5, 2)
+    images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+    return nn.Sequential(Normalize(*IMAGENET), backbone.to(memory_format=torch.channels_last)).eval(), images
+
+
+@pytest.mark.parametrize(("height", "width", "count"), [(4, 4, 3), (8, 12, 2), (13, 6, 5), (1, 1, 2), (3, 9, 130)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_is_the_direct_one(height, width, count, bias):
+    """On maps of any size, whole tiles or not, many chunks or one, the answers are those of float64 within 2e-5 of the largest."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(24, 40, 3, padding=1, bias=bias).requires_grad_(False)
+    x = torch.randn(count, 24, height, width).contiguous(memory_format=torch.channels_last)
+    given = layer.bias if bias else torch.zeros(40)
+    made = winograd.convolve(x, winograd.transformed(layer.weight), given)
+    expected = layer.double()(x.double())
+    assert made.shape == expected.shape
+    assert made.is_contiguous(memory_format=torch.channels_last)
+    assert (made - expected).abs().max() <= 2e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(512, 512, 3, padding=1, stride=2),
+        nn.Conv2d(512, 512, 3, padding=0),
+        nn.Conv2d(512, 512, 3, padding=2, dilation=2),
+        nn.Conv2d(512, 512, 5, padding=2),
+        nn.Conv2d(512, 512, 3, padding=1, groups=2),
+        nn.Conv2d(512, 512, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(512, 512, 3, padding="same"),
+        nn.Conv2d(16, 512, 3, padding=1),
+    ],
+    ids=str,
+)
+def test_other_convolutions_are_left_alone(layer):
+    """Strides, dilations, groups, other kernels and paddings, and narrow layers, are not computed this way."""
+    x = torch.randn(1, layer.in_channels, 8, 8)
+    assert not winograd.faster(nn.Sequential(layer), x).wide
+
+
+@pytest.mark.parametrize(("name", "size"), [("vgg11_bn", 32), ("vgg11", 64), ("vgg16_bn", 64)])
+def test_vgg_takes_it_and_answers_as_torch(name, size):
+    """VGG runs by Winograd's algorithm: torch's embeddings, the same bytes on one to three threads, the network left as it was."""
+    frozen, images = network(name, size, 140)
+    chosen = engine.fastest(frozen, images, CPU, 2)
+    assert chosen.name == "torch, Winograd"
+    threads = torch.get_num_threads()
+    cut = [images[i : i + chosen.batch] for i in range(0, len(images), chosen.batch)]
+    made = [np.concatenate([a[0] for a in engine.Winograd(frozen, images[:4], n).stream(iter(cut))]) for n in (1, 2, 3)]
+    assert torch.get_num_threads() == threads
+    assert np.array_equal(made[0], made[1])
+    assert np.array_equal(made[0], made[2])
+    with torch.inference_mode():
+        eager = frozen(torch.from_numpy(images)).numpy()
+    assert np.abs(made[0] - eager).max() <= engine.TOLERANCE * np.abs(eager).max()
+    assert not any("forward" in vars(module) for module in frozen.modules())
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "squeezenet1_1"])
+def test_networks_of_narrow_layers_do_not(name):
+    """Where wide 3 × 3 convolutions are not most of the work, ONNX Runtime is chosen."""
+    frozen, images = network(name, 64, 4)
+    assert engine.fastest(frozen, images, CPU, 2).name == "ONNX Runtime"
+
+
+def test_a_part_gives_the_bytes_of_the_whole():
+    """The map at a cut has the same bytes whether the blocks above it run or not, also where a part alone would run otherwise."""
+    frozen, images = network("vgg11_bn", 32, 20)
+    normalize, backbone = frozen
+    compute = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")
+    for cut in (2, backbone.block_count // 2, backbone.block_count - 1):
+        whole = engine_for(Whole(normalize, backbone, cut), images[None], compute)
+        part = engine_for(Below(normalize, backbone, cut), images[None], compute)
+        assert whole.name == part.name == "torch, Winograd"
+        assert whole.batch == part.batch
+        assert np.array_equal(next(whole.stream([images]))[1], next(part.stream([images]))[0])
+
+
+def test_a_broken_transform_is_noticed(monkeypatch, capsys):
+    """Where the answers are not torch's, ONNX Runtime runs in its place."""
+    monkeypatch.setattr(winograd, "_OUT_OF", winograd._OUT_OF * 1.01)
+    frozen, images = network("vgg11", 32, 4)
+    assert engine.fastest(frozen, images, CPU, 2).name == "ONNX Runtime"
