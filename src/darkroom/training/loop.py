@@ -18,7 +18,7 @@ from darkroom.errors import ParamsError
 from darkroom.models import folding
 from darkroom.params import Compute, Training
 from darkroom.progress import Progress
-from darkroom.training import tiny
+from darkroom.training import products
 from darkroom.training.devices import autocast, device_of, prepare
 from darkroom.training.feeding import Examples, Feed, batches
 from darkroom.training.optimizers import OPTIMIZERS
@@ -170,7 +170,7 @@ def _shortcuts(model: nn.Module, feed: Feed, batch: int, freeze_statistics: bool
             if freeze_statistics:
                 stack.enter_context(folding.folded(model, example, batch))
             if feed.device.type == "cpu":
-                stack.enter_context(tiny.tap_by_tap(model, example))
+                stack.enter_context(products.as_products(model, example))
         yield
 
 

@@ -1,4 +1,4 @@
-"""Convolutions tap by tap: the same function with the same gradients."""
+"""Convolutions as products: the same function with the same gradients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from darkroom.models.backbones import Backbone, Spec
-from darkroom.training import tiny
+from darkroom.training import products
 
 SHAPES = [
     (kernel, stride, padding, size)
@@ -21,8 +21,8 @@ SHAPES = [
 @pytest.mark.parametrize("groups", [1, 6])
 def test_answers_and_gradients_are_those_of_torch(groups, monkeypatch):
     """For every kernel, stride, padding and size, with and without bias, dense and depthwise, nothing differs from torch."""
-    monkeypatch.setattr(tiny, "DENSE", 2.0)
-    monkeypatch.setattr(tiny, "DEPTHWISE", 2.0)
+    monkeypatch.setattr(products, "DENSE", 2.0)
+    monkeypatch.setattr(products, "DEPTHWISE", 2.0)
     torch.manual_seed(0)
     for number, (kernel, stride, padding, size) in enumerate(SHAPES):
         layer = nn.Conv2d(6, 6, kernel, stride, padding, groups=groups, bias=bool(number % 2)).double()
@@ -35,7 +35,7 @@ def test_answers_and_gradients_are_those_of_torch(groups, monkeypatch):
             return [made, *torch.autograd.grad((made * torch.randn(made.shape, dtype=made.dtype)).sum(), tensors)]
 
         expected = gradients()
-        with tiny.tap_by_tap(layer, x[:1].detach()) as count:
+        with products.as_products(layer, x[:1].detach()) as count:
             found = gradients()
         assert count == 1
         for one, two in zip(found, expected, strict=True):
@@ -49,19 +49,42 @@ def test_answers_and_gradients_are_those_of_torch(groups, monkeypatch):
 )
 def test_the_share_of_products_that_count(kernel, stride, padding, size, share):
     """The share is the number of products with pixels of the map among all of the kernel's."""
-    assert tiny.counting(nn.Conv2d(1, 1, kernel, stride, padding), size, size) == pytest.approx(share)
+    assert products.counting(nn.Conv2d(1, 1, kernel, stride, padding), size, size) == pytest.approx(share)
 
 
 def test_only_what_is_worth_it_is_changed():
     """Large maps, dilated and grouped convolutions and padding by mirroring are left to the library."""
     network = Backbone(Spec("vgg11_bn", 32))
-    assert len(tiny.tiny(network, torch.zeros(1, 3, 32, 32))) == 4
-    assert not tiny.tiny(network, torch.zeros(1, 3, 160, 160))
+    assert len(products.small(network, torch.zeros(1, 3, 32, 32))) == 4
+    assert not products.small(network, torch.zeros(1, 3, 160, 160))
     for layer in (
         nn.Conv2d(4, 4, 3, padding=2, dilation=2), nn.Conv2d(4, 4, 3, padding=1, groups=2),
         nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), nn.Conv2d(4, 4, 3, padding="same"),
     ):  # fmt: skip
-        assert not tiny.tiny(layer, torch.zeros(1, 4, 3, 3))
+        assert not products.small(layer, torch.zeros(1, 4, 3, 3))
+
+
+def test_maps_of_several_sizes_are_left_to_the_library():
+    """A convolution that a model uses on maps of two sizes is not changed, whichever of them comes first."""
+    for first, second in ((2, 4), (4, 2)):
+
+        class Twice(nn.Module):
+            def __init__(self, sizes):
+                super().__init__()
+                self.layer, self.sizes = nn.Conv2d(2, 2, 3, padding=1), sizes
+
+            def forward(self, x):
+                return [self.layer(x[:, :, :size, :size]) for size in self.sizes][1]
+
+        model, x = Twice((first, second)), torch.randn(3, 2, 4, 4)
+        expected = model(x)
+        with products.as_products(model, x[:1]) as count:
+            assert torch.allclose(model(x), expected, atol=1e-6)
+        assert count == 0
+    model = Twice((2, 2))
+    with products.as_products(model, x[:1]) as count:
+        assert torch.allclose(model(x), model.layer(x[:, :, :2, :2]), atol=1e-6)
+    assert count == 1
 
 
 def test_folding_and_taps_go_together():
@@ -74,7 +97,7 @@ def test_folding_and_taps_go_together():
     model[1].running_var.uniform_(0.5, 1)
     x = torch.randn(5, 4, 2, 2, dtype=torch.float64)
     expected = [model(x), *torch.autograd.grad(model(x).square().sum(), list(model.parameters()))]
-    with folded(model, x[:1], 100) as one, tiny.tap_by_tap(model, x[:1]) as two:
+    with folded(model, x[:1], 100) as one, products.as_products(model, x[:1]) as two:
         found = [model(x), *torch.autograd.grad(model(x).square().sum(), list(model.parameters()))]
     assert one == two == 1
     assert all(torch.allclose(a, b, rtol=1e-9) for a, b in zip(found, expected, strict=True))

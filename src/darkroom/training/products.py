@@ -1,22 +1,25 @@
-"""Convolutions on maps that are hardly larger than their kernels, tap by tap.
+"""Convolutions on small maps as matrix products: pointwise ones whole, those on maps hardly larger than the kernel tap by tap.
 
 Small images leave maps of 4 × 4 or 2 × 2 pixels in the deep layers, where most of a kernel's taps fall on padding: of the 36
 products of a 3 × 3 kernel on a 2 × 2 map 16 count, of the 100 of a 5 × 5 kernel 16 as well. General libraries compute or
 lay out all of them. Here each tap is one matrix product (or, depthwise, one product of vectors) over the pixels that it
-meets: the same function with the same gradients.
+meets: the same function with the same gradients. A pointwise convolution is one product anyway; on small maps, what a library
+does to prepare for it costs more than the product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from darkroom.models.watching import watch
 
+POINTWISE = 25  # pixels of a map, up to which a 1 × 1 convolution is faster as a plain matrix product
 DENSE, DEPTHWISE = 0.72, 0.45  # of a kernel's products that count, above which the library's convolution is the faster one
 
 Tap = tuple[int, int, slice, slice, slice, slice]  # row and column in the kernel, pixels of the output, pixels of the input
@@ -101,15 +104,22 @@ class TapByTap(torch.autograd.Function):
         return None if by_input is None else by_input.permute(0, 3, 1, 2), by_weight, None, None
 
 
+def pointwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """(N, C, h, w) channels-last and weights (C', C, 1, 1) to (N, C', h, w) channels-last: one matrix product."""
+    count, channels, height, width = x.shape
+    made = F.linear(x.permute(0, 2, 3, 1).reshape(-1, channels), weight.view(len(weight), channels), bias)
+    return made.view(count, height, width, -1).permute(0, 3, 1, 2)
+
+
 @contextmanager
-def tap_by_tap(model: nn.Module, example: torch.Tensor) -> Iterator[int]:
-    """Compute, for the length of a block, the convolutions of a model on tiny maps tap by tap; yield how many there are.
+def as_products(model: nn.Module, example: torch.Tensor) -> Iterator[int]:
+    """Compute, for the length of a block, the convolutions of a model on small maps as products; yield how many there are.
 
     `example` is an input of the model on the CPU, of the size that every input will have.
     """
-    found = tiny(model, example)
-    for convolution, (met, shape) in found.items():
-        convolution._conv_forward = _forward(met, shape)  # type: ignore[method-assign, assignment]
+    found = small(model, example)
+    for convolution, forward in found.items():
+        convolution._conv_forward = forward  # type: ignore[method-assign]
     try:
         yield len(found)
     finally:
@@ -117,26 +127,49 @@ def tap_by_tap(model: nn.Module, example: torch.Tensor) -> Iterator[int]:
             del convolution._conv_forward
 
 
-def _forward(met: list[Tap], shape: tuple[int, int]) -> Any:
+Forward = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+
+
+def small(model: nn.Module, example: torch.Tensor) -> dict[nn.Conv2d, Forward]:
+    """Return the convolutions worth computing as products, with their functions; never one that meets maps of several sizes."""
+    found: dict[nn.Conv2d, Forward] = {}
+    sizes: dict[nn.Conv2d, torch.Size] = {}
+    several: set[nn.Conv2d] = set()
+
+    def look(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        assert isinstance(module, nn.Conv2d)
+        if module.dilation != (1, 1) or module.padding_mode != "zeros" or isinstance(module.padding, str):
+            return
+        if sizes.setdefault(module, inputs[0].shape) != inputs[0].shape:
+            several.add(module)
+        height, width = inputs[0].shape[2:]
+        shape = output.shape[2], output.shape[3]
+        depthwise = module.groups == module.in_channels == module.out_channels
+        if module.groups == 1 and module.kernel_size == module.stride == (1, 1) and module.padding == (0, 0):
+            if height * width <= POINTWISE:
+                found[module] = pointwise
+        elif depthwise and (height, width) == shape == (1, 1):
+            found[module] = _scaling(*taps(module, 1, 1)[0][:2])
+        elif counting(module, height, width) <= (DENSE if module.groups == 1 else DEPTHWISE if depthwise else 0.0):
+            found[module] = _by_taps(taps(module, height, width), shape)
+
+    watch(model, example, (nn.Conv2d,), look)
+    return {convolution: forward for convolution, forward in found.items() if convolution not in several}
+
+
+def _scaling(row: int, column: int) -> Forward:
+    """A depthwise convolution of single pixels by the one tap that meets them."""
+
     def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        made: torch.Tensor = TapByTap.apply(x, weight, met, shape)  # type: ignore[no-untyped-call]
+        made = x * weight[:, :, row, column].view(1, -1, 1, 1)
         return made if bias is None else made + bias.view(-1, 1, 1)
 
     return forward
 
 
-def tiny(model: nn.Module, example: torch.Tensor) -> dict[nn.Conv2d, tuple[list[Tap], tuple[int, int]]]:
-    """Return the convolutions worth computing tap by tap, with their taps and the size of their output."""
-    found: dict[nn.Conv2d, tuple[list[Tap], tuple[int, int]]] = {}
+def _by_taps(met: list[Tap], shape: tuple[int, int]) -> Forward:
+    def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        made: torch.Tensor = TapByTap.apply(x, weight, met, shape)  # type: ignore[no-untyped-call]
+        return made if bias is None else made + bias.view(-1, 1, 1)
 
-    def look(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        assert isinstance(module, nn.Conv2d)
-        plain = module.dilation == (1, 1) and module.padding_mode == "zeros" and not isinstance(module.padding, str)
-        depthwise = module.groups == module.in_channels == module.out_channels
-        height, width = inputs[0].shape[2:]
-        most = DENSE if module.groups == 1 else DEPTHWISE if depthwise else 0.0
-        if plain and counting(module, height, width) <= most:
-            found[module] = taps(module, height, width), (output.shape[2], output.shape[3])
-
-    watch(model, example, (nn.Conv2d,), look)
-    return found
+    return forward
