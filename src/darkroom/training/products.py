@@ -119,7 +119,7 @@ def as_products(model: nn.Module, example: torch.Tensor) -> Iterator[int]:
     """
     found = small(model, example)
     for convolution, forward in found.items():
-        convolution._conv_forward = forward  # type: ignore[method-assign]
+        convolution._conv_forward = forward  # type: ignore[method-assign, assignment]
     try:
         yield len(found)
     finally:
