@@ -22,6 +22,7 @@ STAGES = {
     "evaluate": "score every model on the test split",
     "register": "the best model → a version in MLflow",
 }
+TRAINED = ("baseline", "weights", "embed", "transfer", "finetune", "evaluate")  # the stages that need torch
 EVERYDAY = {
     "recipe": "write a recipe's values into params.yaml",
     "check": "validate params.yaml and the source folder",
@@ -99,6 +100,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def run() -> None:
     """Run a command as a process of its own, and end it."""
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] in TRAINED and not {"-h", "--help"} & set(arguments):
+        from darkroom import warm
+
+        code = warm.run(arguments)
+        if code is not None:
+            raise SystemExit(code)
     code = main()
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()

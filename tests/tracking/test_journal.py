@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,24 @@ def test_runs_of_one_pipeline_have_one_parent(workspace):
     assert len(listed) == 3
     assert found["two"].info.status == found["night run"].info.status == "FAILED"
     assert found["two"].data.tags["darkroom.error"] == "it broke"
+
+
+def test_a_pipeline_is_the_dvc_process_above_the_command(monkeypatch):
+    """Inside DVC, runs are grouped by the dvc process above the command, also where the stage runs in a process forked elsewhere."""
+    monkeypatch.delenv("DARKROOM_PIPELINE", raising=False)
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    monkeypatch.setenv("DVC_STAGE", "dvc.yaml:transfer@vgg16")
+    command = "import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid, flush=True); sys.stdin.read()"
+    above = subprocess.Popen([sys.executable, "-c", f"{command}  # dvc"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        below = int(above.stdout.readline())
+        monkeypatch.setenv("DARKROOM_COMMAND", str(below))
+        found = provenance.pipeline()
+        assert found["key"].startswith(f"dvc-{above.pid}-")
+        assert found["name"] == "dvc repro"
+    finally:
+        above.kill()
+        os.kill(below, signal.SIGKILL)
 
 
 def test_delivery_goes_on_where_it_stopped(workspace):

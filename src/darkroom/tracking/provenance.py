@@ -16,8 +16,8 @@ def stage_name(fallback: str) -> str:
 def pipeline() -> dict[str, str]:
     """Return what groups the runs of one pipeline: a key, and a name to show.
 
-    DARKROOM_PIPELINE (set by flows and by make), else the DVC experiment, else the dvc process above this one; a stage
-    started by hand has none.
+    DARKROOM_PIPELINE (set by flows and by make), else the DVC experiment, else the dvc process above this one, or above the
+    command that this one works for (DARKROOM_COMMAND, set by `warm`); a stage started by hand has none.
     """
     named = os.environ.get("DARKROOM_PIPELINE")
     if named:
@@ -28,7 +28,7 @@ def pipeline() -> dict[str, str]:
     if os.environ.get("DVC_STAGE"):
         import psutil
 
-        for process in psutil.Process().parents():
+        for process in psutil.Process(int(os.environ.get("DARKROOM_COMMAND", os.getpid()))).parents():
             words = " ".join(process.cmdline()[:3])
             if "dvc" in words and not words.startswith(("/bin/sh", "sh ", "/bin/bash", "bash ")):
                 started = round(process.create_time())
@@ -74,9 +74,10 @@ def digests(paths: list[str], lock: Path = Path("dvc.lock")) -> dict[str, str]:
     """
     outs: dict[str, str] = {}
     if lock.exists():
-        from ruamel.yaml import YAML
+        import yaml
 
-        content: Any = YAML(typ="safe", pure=True).load(lock.read_text()) or {}
+        # libyaml where it is there: the parser written in Python takes as long as all else that a stage starts with
+        content: Any = yaml.load(lock.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
         for stage in content.get("stages", {}).values():
             outs.update({out["path"]: out.get("md5", "") for out in stage.get("outs", [])})
     found = {}
