@@ -35,7 +35,7 @@ def standard(size: int) -> Transforms:
     """The usual recipe for photographs (Szegedy et al. 2015): random crops, mirror images, changed light."""
     A = lean.albumentations()
     return [
-        A.RandomResizedCrop((size, size), scale=(0.7 if size <= 64 else 0.5, 1.0), ratio=(0.8, 1.25), p=1),
+        A.RandomResizedCrop((size, size), scale=(0.7 if size <= 64 else 0.65, 1.0), ratio=(0.8, 1.25), p=1),
         A.HorizontalFlip(p=0.5),
         A.ColorJitter(brightness=(0.8, 1.2), contrast=(0.8, 1.2), saturation=(0.8, 1.2), hue=(-0.03, 0.03), p=0.8),
     ]
