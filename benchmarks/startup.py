@@ -54,7 +54,7 @@ def main() -> None:
         works = [lambda stage=stage: run(stage, "0") for stage in STAGES]
         works += [lambda: process(*torch), lambda: process("-m", "darkroom", "--help")]
         works += [lambda: process("-m", "darkroom", "complete", "embed", "")]
-        works += [lambda stage=stage: run(stage, "1") for stage in sorted(TORCH)]
+        works += [lambda stage=stage: run(stage, "60") for stage in sorted(TORCH)]
         times = [median(values) for values in alternating(given.rounds, *works)]
         times, forked = times[: -len(TORCH)], dict(zip(sorted(TORCH), times[-len(TORCH) :], strict=True))
         place.run("dvc", "repro")  # the costs that stages wrote by hand

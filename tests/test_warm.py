@@ -62,7 +62,7 @@ def is_there(pid):
     try:
         with open(f"/proc/{pid}/stat") as stat:
             return stat.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -104,7 +104,14 @@ def test_mistakes_end_the_command_alone(place):
     assert code == 1
     assert "ZeroDivisionError" in error
     assert run(place, "raise SystemExit(5)")[0] == 5
-    assert run(place, "import os; os.kill(os.getpid(), 9)")[::2] == (137, pytest.approx(run(place, "import os; os.abort()")[2]))
+    assert run(place, "raise SystemExit('why')")[::2] == (1, "why\n")
+    code, _, error = run(place, "import os; os.kill(os.getpid(), 9)")
+    assert code == 137
+    assert "SIGKILL" in error
+    assert "memory" in error
+    code, _, error = run(place, "import os; os.abort()")
+    assert code == 134
+    assert "SIGABRT" in error
     assert run(place, "")[0] == 0
 
 
@@ -160,6 +167,68 @@ time.sleep(60)
     eventually(lambda: not any(is_there(pid) for pid in both))
 
 
+def test_a_stopped_command_that_is_killed_leaves_nothing(place):
+    """A process that was stopped with Ctrl-Z ends too when its command is killed."""
+    process = start(place, "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)")
+    child = int(process.stdout.readline())
+    os.killpg(child, signal.SIGSTOP)
+    process.kill()
+    process.communicate(timeout=30)
+    eventually(lambda: not is_there(child))
+
+
+def test_what_a_command_leaves_behind_ends_with_it(place, tmp_path):
+    """Processes that a command started end with it, worker processes in order; one that was detached stays."""
+    (tmp_path / "work.py").write_text("import os\ndef number(x): return os.getpid()\n")
+    code = f"""
+import os, subprocess, sys
+sys.path.insert(0, {str(tmp_path)!r})
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+import work
+inner = subprocess.Popen(["sleep", "60"])
+outer = subprocess.Popen(["sleep", "60"], start_new_session=True, stdout=-3, stderr=-3)
+pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+print(inner.pid, outer.pid, pool.submit(work.number, 1).result(), flush=True)
+"""
+    before = set(os.listdir("/dev/shm"))
+    code, out, error = run(place, code)
+    assert out, error
+    inner, outer, worker = (int(pid) for pid in out.split())
+    assert (code, error) == (0, "")
+    eventually(lambda: not is_there(inner) and not is_there(worker))
+    assert is_there(outer)
+    os.kill(outer, signal.SIGKILL)
+    assert not {name for name in set(os.listdir("/dev/shm")) - before if name.startswith("sem.mp")}
+
+
+def test_unbuffered_output_keeps_its_order(place, tmp_path):
+    """With PYTHONUNBUFFERED both streams are written as they come; without a terminal stdout waits otherwise, as ever."""
+    code = "import sys\nfor i in range(2):\n    print('out', i)\n    print('error', i, file=sys.stderr)"
+    for variables, expected in (
+        ({"PYTHONUNBUFFERED": "1"}, "out 0\nerror 0\nout 1\nerror 1\n"),
+        ({}, "error 0\nerror 1\nout 0\nout 1\n"),
+    ):
+        with open(tmp_path / "log", "w") as log:
+            assert start(place, code, variables=variables, stdout=log, stderr=log).wait(timeout=60) == 0
+        assert (tmp_path / "log").read_text() == expected
+
+
+def test_a_process_that_hangs_is_done_without(place, monkeypatch, tmp_path):
+    """Where nobody answers in time, the command runs itself, nothing of it runs later, and the next one starts another process."""
+    monkeypatch.setattr(warm, "STARTING", 0.3)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(warm, "_is_alone", lambda: False)
+    address = warm._address()
+    listener = warm.socket.socket(warm.socket.AF_UNIX)
+    listener.bind(str(address))
+    listener.listen()
+    assert warm.run(["--version"]) is None
+    assert not address.exists()
+    listener.close()
+
+
 def test_where_it_cannot_be_had_the_command_runs_itself(place, tmp_path):
     """Switched off, under an option of the interpreter, or in a place that others can write to, nothing is forked."""
     assert run(place, "", variables={"DARKROOM_WARM": "0"})[0] == 99
@@ -188,13 +257,13 @@ def test_it_ends(tmp_path, why):
 import socket
 from pathlib import Path
 from darkroom import warm
-warm.FIRST, warm.LATER, warm.PATIENCE, warm.TICK = (), (), {patience}, 0.1
+warm.FIRST, warm.LATER, warm.TICK = (), (), 0.1
 listener = socket.socket(socket.AF_UNIX)
 listener.bind({str(address)!r})
 listener.listen()
-warm.serve(Path({str(address)!r}), listener)
+warm.serve(Path({str(address)!r}), Path({str(address)!r}).stat().st_ino, listener)
 """
-    process = subprocess.Popen([sys.executable, "-c", code])
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "DARKROOM_WARM": str(patience)})
     if why == "replaced":
         eventually(address.exists)
         (tmp_path / "another").touch()

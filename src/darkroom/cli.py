@@ -104,7 +104,11 @@ def run() -> None:
     if arguments and arguments[0] in TRAINED and not {"-h", "--help"} & set(arguments):
         from darkroom import warm
 
-        code = warm.run(arguments)
+        try:
+            code = warm.run(arguments)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            code = 130
         if code is not None:
             raise SystemExit(code)
     code = main()

@@ -3,11 +3,16 @@
 The first stage that needs torch starts it, it serves every workspace of the user that has the same environment, and it ends
 after `PATIENCE` seconds without work. It imports third-party packages alone, so that a stage always runs the code that is on
 disk. The command itself waits: signals go on to the stage, and the stage ends when its command does. Only on Linux, where
-forking is safe at this point; `DARKROOM_WARM=0` does without, as do a debugger, a profiler and every failure to get there.
+forking is safe at this point. `DARKROOM_WARM` is another number of seconds, 0 does without, as do a debugger, a profiler and
+every failure to get there.
+
+What is said on the socket: the forked process its number; the command its streams and its surroundings; the process STARTED
+once it has taken them over, from where on the command never runs itself; the server ENDED with the exit status.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import importlib
@@ -29,32 +34,55 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 300.0  # seconds without work after which the process ends
-STARTING = 120.0  # seconds in which it must have torch in memory
+STARTING = 60.0  # seconds in which it must have torch in memory
+GRACE = 5.0  # seconds in which a stage must end whose command has gone
 TICK = 1.0
 QUIET = 3.0  # seconds after a start before it imports more, so that stages do not start slower for it
 FIRST = ("numpy", "pydantic", "yaml", "torch")  # before it answers
 LATER = ("torchvision", "safetensors.torch", "onnxruntime")  # while the first stage works
-SHAPING = ("ATEN_", "CUDA", "DNNL_", "GOMP_", "KMP_", "LC_", "LD_", "MALLOC_", "MKL_", "NVIDIA_", "OMP_", "ONEDNN_", "OPENBLAS_",
-           "PYTHON", "PYTORCH_", "TORCH")  # fmt: skip  # variables that are read when libraries are loaded
+SHAPING = (
+    "ATEN_", "BLIS_", "CUDA", "DNNL_", "GLIBC_", "GOMP_", "GOTO_", "KMP_", "LC_", "LD_", "MALLOC_", "MKL_", "NPY_", "NUMPY_",
+    "NVIDIA_", "NVPL_", "OMP_", "ONEDNN_", "OPENBLAS_", "OPENSSL_", "ORT_", "PILLOW_", "PYDANTIC_", "PYTHON", "PYTORCH_", "TORCH",
+)  # fmt: skip  # variables that are read when libraries are loaded
+STARTED, ENDED = b"+", b"="
 LIMITS = ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_STACK")
 
 
 def run(arguments: list[str]) -> int | None:
     """Run a command in a process forked from one with torch in memory; return its exit code, or None if that cannot be had."""
-    if sys.platform != "linux" or os.environ.get("DARKROOM_WARM") == "0" or _is_watched():
+    if sys.platform != "linux" or not patience() or _is_alone():
         return None
     try:
         address = _address()
-        with _connect(address) or _start(address) as connection:
-            return _wait(connection, arguments)
+        connection = _connect(address) or _start(address)
     except (OSError, ValueError):
         return None
+    with connection:
+        try:
+            group = _hand_over(connection, arguments)
+        except TimeoutError:  # it hangs: the next command shall start another one
+            address.unlink(missing_ok=True)
+            return None
+        except (OSError, ValueError):
+            return None
+        return None if group is None else _follow(connection, group)
 
 
-def _is_watched() -> bool:
-    """Tell whether it has to be this very process: a debugger, a profiler, an option of the interpreter, no streams."""
-    looked_at = sys.gettrace() or sys.getprofile() or sys._xoptions or sys.flags.inspect or sys.warnoptions
-    return bool(looked_at) or sys.stdout is None or sys.stderr is None
+def patience() -> float:
+    """Return for how many seconds without work the process stays, 0 where there is to be none."""
+    try:
+        return float(os.environ.get("DARKROOM_WARM", PATIENCE))
+    except ValueError:
+        return PATIENCE
+
+
+def _is_alone() -> bool:
+    """Tell whether it has to be this very process: a debugger, a profiler, options of the interpreter, a closed stream."""
+    flags = sys.flags
+    looked_at = sys.gettrace() or sys.getprofile() or sys._xoptions or sys.warnoptions or flags.inspect
+    return bool(looked_at or flags.isolated or flags.ignore_environment or flags.no_user_site) or None in (
+        sys.stdin, sys.stdout, sys.stderr,
+    )  # fmt: skip
 
 
 def _address() -> Path:
@@ -64,7 +92,7 @@ def _address() -> Path:
         raise ValueError("torch is not installed")
     packages = Path(spec.origin).parent.parent
     shape = [
-        sys.version, sys.executable, sys.flags.optimize, str(packages), packages.stat().st_mtime_ns,
+        sys.version, sys.executable, list(sys.flags), str(packages), packages.stat().st_mtime_ns,
         *(Path(__file__).parent.joinpath(name).stat().st_mtime_ns for name in ("warm.py", "models/lean.py")),
         sorted((key, value) for key, value in os.environ.items() if key == "LANG" or key.startswith(SHAPING)),
         [resource.getrlimit(getattr(resource, name)) for name in LIMITS], os.nice(0), sorted(os.sched_getaffinity(0)),
@@ -72,6 +100,8 @@ def _address() -> Path:
         os.getuid(), os.getgid(), os.getgroups(),
     ]  # fmt: skip
     name = hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:24]
+    if tempfile.gettempdir() == os.getcwd():  # what Python takes where it may write nowhere else
+        raise OSError("there is no folder for temporary files")
     folder = Path(tempfile.gettempdir(), f"darkroom-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
@@ -82,6 +112,7 @@ def _address() -> Path:
 
 def _connect(address: Path) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(STARTING)
     try:
         connection.connect(str(address))
     except OSError:
@@ -96,52 +127,58 @@ def _start(address: Path) -> socket.socket:
         fresh = address.with_suffix(f".{os.getpid()}")
         listener.bind(str(fresh))
         listener.listen(64)
+        inode = fresh.stat().st_ino
         fresh.replace(address)
         subprocess.Popen(
-            [sys.executable, "-P", "-m", "darkroom.warm", str(address), str(listener.fileno())],
+            [sys.executable, "-P", "-m", "darkroom.warm", str(address), str(inode), str(listener.fileno())],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
             pass_fds=[listener.fileno()], start_new_session=True,
         )  # fmt: skip
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(str(address))
-        return connection
+    connection = _connect(address)
+    if connection is None:
+        raise ConnectionError("the process that was started does not answer")
+    return connection
 
 
-def _wait(connection: socket.socket, arguments: list[str]) -> int | None:
-    """Hand a command over and wait for its end, passing signals on; return its exit code, or None if it did not start."""
+def _hand_over(connection: socket.socket, arguments: list[str]) -> int | None:
+    """Give a command to the process that was forked for it; return its process group, or None if it did not start."""
+    number = _receive(connection, 8)
+    if len(number) < 8:
+        return None
     mask = os.umask(0)
     os.umask(mask)
     request = {
         "argv": [sys.argv[0], *arguments], "cwd": os.getcwd(), "umask": mask, "path": sys.path,
         "env": {**os.environ, "DARKROOM_COMMAND": str(os.getpid())},
-        "streams": [[stream.encoding, stream.errors] for stream in (sys.stdout, sys.stderr)],
+        "streams": [[out.encoding, out.errors, out.line_buffering, out.write_through] for out in (sys.stdout, sys.stderr)],  # type: ignore[attr-defined, union-attr]
     }  # fmt: skip
     content = json.dumps(request).encode()
-    connection.settimeout(STARTING)
     socket.send_fds(connection, [struct.pack("!Q", len(content))], [0, 1, 2])
     connection.sendall(content)
-    started = _receive(connection, 8)
-    if len(started) < 8:
-        return None
-    group = struct.unpack("!Q", started)[0]
-    connection.settimeout(None)
+    return int(struct.unpack("!Q", number)[0]) if _receive(connection, 1) == STARTED else None
 
-    def passed_on(number: int, frame: Any) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            if number == signal.SIGTSTP:
-                os.killpg(group, signal.SIGSTOP)
-                os.kill(os.getpid(), signal.SIGSTOP)
-            else:
-                os.killpg(group, number)
+
+def _follow(connection: socket.socket, group: int) -> int:
+    """Wait for the end of a command that has started, passing signals on, and return its exit code."""
+
+    def pass_on(number: int, frame: Any) -> None:
+        with contextlib.suppress(OSError):
+            os.killpg(group, signal.SIGSTOP if number == signal.SIGTSTP else number)
+        if number == signal.SIGTSTP:
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     for number in (signal.SIGINT, signal.SIGTSTP, signal.SIGCONT):
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, passed_on)
-    ended = _receive(connection, 8)
-    if len(ended) < 8:
-        print("error: the process of this stage was killed\n  remedy: if memory ran out, lower `batch_size`", file=sys.stderr)
-        return 137
-    return int(struct.unpack("!q", ended)[0])
+            signal.signal(number, pass_on)
+    connection.settimeout(None)
+    ended = _receive(connection, 5)
+    code = int(struct.unpack("!i", ended[1:])[0]) if len(ended) == 5 else -signal.SIGKILL
+    if code >= 0:
+        return code
+    with contextlib.suppress(OSError):
+        reason = "\n  remedy: if memory ran out, lower `batch_size`" if code == -signal.SIGKILL else ""
+        print(f"error: the process of this stage was ended by {signal.Signals(-code).name}{reason}", file=sys.stderr)
+    return 128 - code
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
@@ -158,38 +195,86 @@ def _receive(connection: socket.socket, size: int) -> bytes:
     return content
 
 
-def serve(address: Path, listener: socket.socket) -> None:
-    """Fork a process for every command that comes, until there is none for `PATIENCE` seconds."""
+def serve(address: Path, inode: int, listener: socket.socket) -> None:
+    """Fork a process for every command that comes, until there is none for a while, or commands go elsewhere."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)  # whoever started this may have ignored them
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it would start a thread and open a database, which must not be forked
     for name in FIRST:
         importlib.import_module(name)
     later = list(LATER)
-    inode = address.stat().st_ino
-    working: set[int] = set()
+    working: list[_Stage] = []
     used = time.monotonic()  # when a command last came or ended
     while True:
-        if select.select([listener], [], [], TICK)[0]:
-            connection = listener.accept()[0]
-            child = os.fork()
-            if child == 0:
-                listener.close()
-                _child(connection)
-            connection.close()
-            working.add(child)
+        waiting = select.poll()
+        waiting.register(listener, select.POLLIN)
+        for stage in working:
+            waiting.register(stage.ended, select.POLLIN)
+            if not stage.left:
+                waiting.register(stage.connection, select.POLLRDHUP)  # not what is said on it, which is for the stage
+        ready = {number for number, _ in waiting.poll(1000 * TICK)}
+        if listener.fileno() in ready:
             used = time.monotonic()
+            with contextlib.suppress(OSError):  # it has gone again, or no process can be had: the command runs itself
+                working.append(_fork(listener))
         elif later and time.monotonic() - used > QUIET:
             _import(later.pop(0))
-        ended = {child for child in working if os.waitpid(child, os.WNOHANG)[0]}
-        if ended:
-            working -= ended
-            used = time.monotonic()
-        if not working and (time.monotonic() - used > PATIENCE or not _is_ours(address, inode)):
+        for stage in list(working):
+            if stage.ended in ready:
+                stage.finish()
+                working.remove(stage)
+                used = time.monotonic()
+            elif stage.connection.fileno() in ready or (stage.left and time.monotonic() - stage.left > GRACE):
+                stage.stop()
+        if not working and (time.monotonic() - used > patience() or not _is_ours(address, inode)):
             break
     if _is_ours(address, inode):
         address.unlink()
 
 
+class _Stage:
+    """The process of a command, seen from the server."""
+
+    def __init__(self, pid: int, connection: socket.socket) -> None:
+        self.pid, self.connection = pid, connection
+        self.ended = os.pidfd_open(pid)
+        self.left = 0.0  # when the command has gone
+
+    def stop(self) -> None:
+        """End the process and its own ones because the command has gone: first politely, then not."""
+        self._kill(signal.SIGKILL if self.left else signal.SIGTERM)
+        self._kill(signal.SIGCONT)
+        self.left = self.left or time.monotonic()
+
+    def finish(self) -> None:
+        """Tell the command how its process has ended, and end what that one left behind."""
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        self._kill(signal.SIGKILL)  # before it is reaped, so that the group is still this one
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        with contextlib.suppress(OSError):
+            self.connection.sendall(ENDED + struct.pack("!i", code))
+        self.connection.close()
+        os.close(self.ended)
+
+    def _kill(self, number: int) -> None:
+        with contextlib.suppress(OSError):
+            os.killpg(self.pid, number)
+
+
+def _fork(listener: socket.socket) -> _Stage:
+    connection = listener.accept()[0]
+    pid = os.fork()
+    if pid == 0:
+        listener.close()
+        _child(connection)
+    with contextlib.suppress(OSError):
+        os.setpgid(pid, pid)  # here too: whoever comes first
+    return _Stage(pid, connection)
+
+
 def _import(name: str) -> None:
-    with contextlib.suppress(ImportError):
+    with contextlib.suppress(Exception):  # the stage that needs it will say so
         if name == "torchvision":
             from darkroom.models import lean
 
@@ -211,27 +296,37 @@ def _child(connection: socket.socket) -> None:
     code = 1
     try:
         os.setpgid(0, 0)
+        connection.settimeout(STARTING)
+        connection.sendall(struct.pack("!Q", os.getpid()))
         header, streams, _, _ = socket.recv_fds(connection, 8, 3)
         request = json.loads(_receive(connection, struct.unpack("!Q", header)[0]).decode())
         _become(request, streams)
-        connection.sendall(struct.pack("!Q", os.getpid()))
-        threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
+        connection.sendall(STARTED)
+        connection.close()
+    except BaseException:  # nothing has happened yet: the command runs itself
+        os._exit(code)
+    try:
         from darkroom.cli import main
 
         code = main(request["argv"][1:])
     except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
     except BaseException:
         import traceback
 
         traceback.print_exc()
     finally:
         with contextlib.suppress(BaseException):
+            processes = sys.modules.get("multiprocessing")
+            if processes and processes.active_children():  # what the interpreter does at its end, which a fork does not reach
+                threading._shutdown()  # type: ignore[attr-defined]
+                atexit._run_exitfuncs()
+        with contextlib.suppress(BaseException):
             sys.stdout.flush()
             sys.stderr.flush()
-        with contextlib.suppress(BaseException):
-            connection.sendall(struct.pack("!q", code))
-        os._exit(code)
+        os._exit(code & 0xFF)
 
 
 def _become(request: dict[str, Any], streams: list[int]) -> None:
@@ -239,13 +334,9 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    for name, number, (encoding, errors) in zip(("stdout", "stderr"), (1, 2), request["streams"], strict=True):
-        lines = number == 2 or os.isatty(number)
-        setattr(
-            sys,
-            name,
-            io.TextIOWrapper(io.BufferedWriter(io.FileIO(number, "w", closefd=False)), encoding, errors, line_buffering=lines),
-        )
+    for name, number, (encoding, errors, lines, through) in zip(("stdout", "stderr"), (1, 2), request["streams"], strict=True):
+        written = io.BufferedWriter(io.FileIO(number, "w", closefd=False))
+        setattr(sys, name, io.TextIOWrapper(written, encoding, errors, line_buffering=lines or through))
     os.environ.clear()
     os.environ.update(request["env"])
     os.umask(request["umask"])
@@ -255,19 +346,11 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in [name for name in sys.modules if name.partition(".")[0] == "darkroom"]:
         del sys.modules[name]
+    sys.modules["__main__"] = type(sys)("__main__")  # not this module again in the worker processes of a stage
     importlib.invalidate_caches()
     with contextlib.suppress(OSError):
         Path("/proc/self/comm").write_text("darkroom " + request["argv"][1][:6])
 
 
-def _end_with(connection: socket.socket) -> None:
-    """End this process and its own ones when the command that waits for it has gone."""
-    with contextlib.suppress(OSError):
-        connection.recv(1)
-    os.killpg(0, signal.SIGTERM)
-    time.sleep(5)
-    os.killpg(0, signal.SIGKILL)
-
-
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])))
+    serve(Path(sys.argv[1]), int(sys.argv[2]), socket.socket(fileno=int(sys.argv[3])))

@@ -50,6 +50,25 @@ def test_every_family_with_batch_normalization_is_tested():
         assert bool(found) == (family in WITH_BATCH_NORMALIZATION | {"DenseNet"}), family
 
 
+def test_only_what_goes_to_the_normalisation_alone_is_folded():
+    """A convolution is left alone where a module stands between it and the normalisation, or takes its answer too."""
+
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution, self.norm, self.other = nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2), nn.Sigmoid()
+
+        def forward(self, x):
+            made = self.convolution(x)
+            return self.norm(made) + self.other(made)
+
+    x = torch.zeros(1, 2, 3, 3)
+    between = nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU(inplace=True), nn.BatchNorm2d(2))
+    assert pairs(between, x, 10**6) == []
+    assert pairs(Shared(), x, 10**6) == []
+    assert len(pairs(nn.Sequential(between[0], between[2]), x, 10**6)) == 1
+
+
 def test_what_has_more_weights_than_answers_is_left_alone():
     """A convolution is folded only where it makes at least as many numbers as it has weights, and never if it is used twice."""
     model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8))

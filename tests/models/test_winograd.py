@@ -40,6 +40,28 @@ def test_a_convolution_is_the_direct_one(height, width, count, bias):
     assert (made - expected).abs().max() <= 2e-5 * expected.abs().max()
 
 
+def test_large_images_are_cut_into_rows_of_tiles(monkeypatch):
+    """An image of more tiles than are taken at a time gives what it gives at once."""
+    torch.manual_seed(0)
+    kernels, x = winograd.transformed(torch.randn(5, 4, 3, 3)), torch.randn(2, 4, 45, 30)
+    whole = winograd.convolve(x, kernels, torch.ones(5))
+    for tiles in (1, 8, 17, 30):
+        monkeypatch.setattr(winograd, "TILES", tiles)
+        assert torch.allclose(winograd.convolve(x, kernels, torch.ones(5)), whole, atol=1e-4)
+
+
+def test_two_streams_at_once_are_refused():
+    """A network that is being run cannot be run by the same engine again before its stream has ended; then it can."""
+    frozen, images = network("vgg11", 32, 40)
+    chosen = engine.Winograd(frozen, images[:4], 2)
+    one = chosen.stream(iter([images] * 8))
+    next(one)
+    with pytest.raises(RuntimeError, match="other stream"):
+        next(chosen.stream([images]))
+    one.close()
+    assert len(next(iter(chosen.stream([images])))[0]) == 40
+
+
 @pytest.mark.parametrize(
     "layer",
     [

@@ -77,7 +77,7 @@ def test_runs_of_one_pipeline_have_one_parent(workspace):
 
 
 def test_a_pipeline_is_the_dvc_process_above_the_command(monkeypatch):
-    """Inside DVC, runs are grouped by the dvc process above the command, also where the stage runs in a process forked elsewhere."""
+    """Inside DVC, runs are grouped by the dvc process above the command, also where another process works for it."""
     monkeypatch.delenv("DARKROOM_PIPELINE", raising=False)
     monkeypatch.delenv("DVC_EXP_NAME", raising=False)
     monkeypatch.setenv("DVC_STAGE", "dvc.yaml:transfer@vgg16")

@@ -69,6 +69,15 @@ def test_a_loss_that_is_no_number_is_a_mistake_with_a_remedy():
         fit(network(), examples(), examples(seed=1), hyper(optimizer="sgd", lr=1e30), COMPUTE, 2)
 
 
+def test_half_precision_trains_on_a_cpu():
+    """With `bf16-mixed` a network on small images trains on a CPU too, to losses near those of float32."""
+    losses = []
+    for precision in ("32-true", "bf16-mixed"):
+        made = fit(network(), examples(), examples(seed=1), hyper(), COMPUTE.model_copy(update={"precision": precision}), 2)
+        losses.append([row["train_loss"] for row in made.history])
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
+
+
 def test_an_accelerator_that_is_not_there_is_named():
     """Asking for a device that torch does not have is refused."""
     missing = "mps" if not torch.backends.mps.is_available() else "cuda"

@@ -87,6 +87,21 @@ def test_maps_of_several_sizes_are_left_to_the_library():
     assert count == 1
 
 
+def test_a_single_channel_and_what_changes_in_place_after_it():
+    """A dense convolution of one channel, and one that is followed by an in-place ReLU, have torch's gradients."""
+    torch.manual_seed(0)
+    for model in (
+        nn.Sequential(nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.ReLU(inplace=True)),
+        nn.Sequential(nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False), nn.ReLU(inplace=True)),
+    ):
+        x = torch.randn(4, model[0].in_channels, 2, 2)
+        expected = torch.autograd.grad(model(x).square().sum(), list(model.parameters()))
+        with products.as_products(model, x[:1]) as count:
+            found = torch.autograd.grad(model(x).square().sum(), list(model.parameters()))
+        assert count == 1
+        assert torch.allclose(found[0], expected[0], rtol=1e-5)
+
+
 def test_folding_and_taps_go_together():
     """A convolution with a folded normalisation on a tiny map gives the answers and gradients of both alone."""
     from darkroom.models.folding import folded

@@ -9,6 +9,7 @@ precision of `compute`. An engine is compared with torch before it is used.
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,6 +50,7 @@ class Onnx:
     batch = 4
 
     def __init__(self, network: nn.Module, example: np.ndarray, threads: int) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -192,6 +194,8 @@ def fastest(
 
 def _candidates(network: nn.Module, some: np.ndarray) -> list[type[Winograd | Onnx]]:
     """Return the engines to try. The choice is by shapes, not by the clock: another engine gives other last bits."""
-    if winograd.gain(network.cpu(), torch.from_numpy(some)) >= GAIN:
-        return [Winograd, Onnx]
-    return [Onnx]
+    try:
+        gain = winograd.gain(network.cpu(), torch.from_numpy(some))
+    except Exception:  # a network that cannot be looked at in this way
+        gain = 1.0
+    return [Winograd, Onnx] if gain >= GAIN else [Onnx]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,22 +37,29 @@ def folded(model: nn.Module, example: torch.Tensor, batch: int) -> Iterator[int]
 
 
 def pairs(model: nn.Module, example: torch.Tensor, batch: int) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Return the convolutions worth folding whose answer goes to a batch normalisation, by running the model once."""
+    """Return the convolutions worth folding whose answer goes to a batch normalisation alone, by running the model once."""
     made: dict[int, tuple[nn.Conv2d, torch.Tensor]] = {}
     seen: dict[nn.Module, int] = {}
-    found: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+    taken: dict[nn.Module, int] = {}  # by how many modules
+    found: dict[nn.Conv2d, Any] = {}
 
     def note(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if next(module.children(), None) is not None:
+            return
         seen[module] = seen.get(module, 0) + 1
+        for given in inputs:
+            if id(given) not in made:
+                continue
+            convolution, answer = made[id(given)]
+            taken[convolution] = taken.get(convolution, 0) + 1
+            normalizes = isinstance(module, nn.BatchNorm2d) and module.track_running_stats
+            if normalizes and answer[0].numel() * batch >= convolution.weight.numel():
+                found[convolution] = module
         if isinstance(module, nn.Conv2d):
             made[id(output)] = module, output
-        elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats and id(inputs[0]) in made:
-            convolution, answer = made[id(inputs[0])]
-            if answer[0].numel() * batch >= convolution.weight.numel():
-                found.append((convolution, module))
 
-    watch(model, example, (nn.Conv2d, nn.BatchNorm2d), note)
-    return [(c, n) for c, n in found if seen[c] == seen[n] == 1 and c.padding_mode == "zeros"]
+    watch(model, example, (nn.Module,), note)
+    return [(c, n) for c, n in found.items() if seen[c] == seen[n] == taken[c] == 1 and c.padding_mode == "zeros"]
 
 
 def carried(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:

@@ -65,16 +65,21 @@ def _convolve(x: torch.Tensor, kernels: torch.Tensor, bias: torch.Tensor, made: 
     """Put the convolution of a few images (n, H, W, C) into `made` (n, rows of tiles, 4, columns of tiles, 4, C')."""
     count, height, width, channels = x.shape
     down, across, outputs = made.shape[1], made.shape[3], made.shape[5]
-    tiles = count * down * across
     padded = _scratch("padded", count, down * TILE + 2, across * TILE + 2, channels).zero_()
     padded[:, 1 : height + 1, 1 : width + 1] = x
     image, row, column, one = padded.stride()
-    cut = _scratch("one", 6, 6, count, down, across, channels)
-    cut.copy_(padded.as_strided(cut.shape, (row, column, image, TILE * row, TILE * column, one)))
-    given = torch.mm(_INTO, cut.view(36, -1), out=_scratch("other", 36, tiles * channels)).view(36, tiles, channels)
-    products = torch.bmm(given, kernels, out=_scratch("one", 36, tiles, outputs)).view(36, -1)
-    answer = torch.mm(_OUT_OF, products, out=_scratch("other", 16, tiles * outputs))
-    torch.add(answer.view(TILE, TILE, count, down, across, outputs).permute(2, 3, 0, 4, 1, 5), bias, out=made)
+    rows = max(1, TILES // across)  # of tiles at a time: all of a small image, a few of a large one
+    for first in range(0, down, rows):
+        some = min(rows, down - first)
+        tiles = count * some * across
+        cut = _scratch("one", 6, 6, count, some, across, channels)
+        strides = row, column, image, TILE * row, TILE * column, one
+        cut.copy_(padded.as_strided(cut.shape, strides, padded.storage_offset() + first * TILE * row))
+        given = torch.mm(_INTO, cut.view(36, -1), out=_scratch("other", 36, tiles * channels)).view(36, tiles, channels)
+        products = torch.bmm(given, kernels, out=_scratch("one", 36, tiles, outputs)).view(36, -1)
+        answer = torch.mm(_OUT_OF, products, out=_scratch("other", 16, tiles * outputs))
+        answer = answer.view(TILE, TILE, count, some, across, outputs).permute(2, 3, 0, 4, 1, 5)
+        torch.add(answer, bias, out=made[:, first : first + some])
 
 
 _buffers = threading.local()
@@ -85,7 +90,8 @@ def _scratch(name: str, *shape: int) -> torch.Tensor:
     size = torch.Size(shape).numel()
     buffer: torch.Tensor | None = getattr(_buffers, name, None)
     if buffer is None or buffer.numel() < size:
-        buffer = torch.empty(size)
+        with torch.inference_mode(False):  # to be written to with and without it
+            buffer = torch.empty(size)
         setattr(_buffers, name, buffer)
     return buffer[:size].view(shape)
 
@@ -121,7 +127,9 @@ class Faster:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Make the network compute the same function in less time, for the length of a block."""
+        """Make the network compute the same function in less time, for the length of a block, one block at a time."""
+        if any("forward" in vars(module) for module in (*self.wide, *self.other, *self.norms)):
+            raise RuntimeError("the network's modules are replaced already: end the other stream first")
         for convolution, (kernels, bias) in self.wide.items():
             convolution.forward = lambda x, k=kernels, b=bias: convolve(x, k, b)  # type: ignore[method-assign, misc]
         for convolution, (weight, bias) in self.other.items():

@@ -87,7 +87,7 @@ def fit(
     history: list[Epoch] = []
     best: Epoch = {}
     best_state: dict[str, torch.Tensor] = {}
-    with Progress(what, hyper.epochs, "epochs") as progress, _shortcuts(model, feed, hyper.batch_size, freeze_statistics):
+    with Progress(what, hyper.epochs, "epochs") as progress, _shortcuts(model, feed, hyper, compute, freeze_statistics):
         for epoch in range(hyper.epochs):
             started = time.monotonic()
             order = np.random.default_rng([compute.seed, epoch]).permutation(len(train))
@@ -162,14 +162,14 @@ class _Trainer:
 
 
 @contextmanager
-def _shortcuts(model: nn.Module, feed: Feed, batch: int, freeze_statistics: bool) -> Iterator[None]:
+def _shortcuts(model: nn.Module, feed: Feed, hyper: Training, compute: Compute, freeze_statistics: bool) -> Iterator[None]:
     """Make the model compute the same function with the same gradients in less time, for the length of a block."""
     with ExitStack() as stack:
         if any(isinstance(module, nn.Conv2d) for module in model.modules()):
             example = next(feed.view(0, [np.arange(min(2, len(feed.labels)))]))[0]
             if freeze_statistics:
-                stack.enter_context(folding.folded(model, example, batch))
-            if feed.device.type == "cpu":
+                stack.enter_context(folding.folded(model, example, hyper.batch_size))
+            if feed.device.type == "cpu" and compute.precision == "32-true":  # not what autocast takes in hand
                 stack.enter_context(products.as_products(model, example))
         yield
 

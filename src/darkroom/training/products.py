@@ -66,31 +66,33 @@ def _padding(convolution: nn.Conv2d) -> tuple[int, int]:
 
 
 class TapByTap(torch.autograd.Function):
-    """(N, C, h, w) and weights (C', C / groups, k, k) to (N, C', h', w'), all channels-last; groups is 1 or C = C'."""
+    """(N, h, w, C) and weights (C', C / groups, k, k) to (N, h', w', C'); groups is 1, or C = C' where `depthwise`."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, met: list[Tap], shape: tuple[int, int]) -> torch.Tensor:
-        x = x.permute(0, 2, 3, 1).contiguous()
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, met: list[Tap], shape: tuple[int, int], depthwise: bool
+    ) -> torch.Tensor:
+        x = x.contiguous()
         made = x.new_zeros(len(x), *shape, len(weight))
         for i, j, rows, columns, from_rows, from_columns in met:
             seen, into = x[:, from_rows, from_columns], made[:, rows, columns]
-            if weight.shape[1] == 1:
+            if depthwise:
                 into.addcmul_(seen, weight[:, 0, i, j])
             else:
                 into += seen @ weight[:, :, i, j].t()
         ctx.save_for_backward(x, weight)
-        ctx.met = met
-        return made.permute(0, 3, 1, 2)
+        ctx.met, ctx.depthwise = met, depthwise
+        return made
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        given = gradients[0].permute(0, 2, 3, 1).contiguous()
+        given = gradients[0].contiguous()
         by_input = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         by_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         for i, j, rows, columns, from_rows, from_columns in ctx.met:
             seen, reached = x[:, from_rows, from_columns], given[:, rows, columns]
-            if weight.shape[1] == 1:
+            if ctx.depthwise:
                 if by_input is not None:
                     by_input[:, from_rows, from_columns].addcmul_(reached, weight[:, 0, i, j])
                 if by_weight is not None:
@@ -101,7 +103,7 @@ class TapByTap(torch.autograd.Function):
                     by_input[:, from_rows, from_columns] += (reached @ weight[:, :, i, j]).view(*seen.shape)
                 if by_weight is not None:
                     by_weight[:, :, i, j] = reached.t() @ seen.reshape(-1, seen.shape[-1])
-        return None if by_input is None else by_input.permute(0, 3, 1, 2), by_weight, None, None
+        return by_input, by_weight, None, None, None
 
 
 def pointwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -151,7 +153,7 @@ def small(model: nn.Module, example: torch.Tensor) -> dict[nn.Conv2d, Forward]:
         elif depthwise and (height, width) == shape == (1, 1):
             found[module] = _scaling(*taps(module, 1, 1)[0][:2])
         elif counting(module, height, width) <= (DENSE if module.groups == 1 else DEPTHWISE if depthwise else 0.0):
-            found[module] = _by_taps(taps(module, height, width), shape)
+            found[module] = _by_taps(taps(module, height, width), shape, depthwise and module.groups > 1)
 
     watch(model, example, (nn.Conv2d,), look)
     return {convolution: forward for convolution, forward in found.items() if convolution not in several}
@@ -167,9 +169,9 @@ def _scaling(row: int, column: int) -> Forward:
     return forward
 
 
-def _by_taps(met: list[Tap], shape: tuple[int, int]) -> Forward:
+def _by_taps(met: list[Tap], shape: tuple[int, int], depthwise: bool) -> Forward:
     def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        made: torch.Tensor = TapByTap.apply(x, weight, met, shape)  # type: ignore[no-untyped-call]
+        made = TapByTap.apply(x.permute(0, 2, 3, 1), weight, met, shape, depthwise).permute(0, 3, 1, 2)  # type: ignore[no-untyped-call]
         return made if bias is None else made + bias.view(-1, 1, 1)
 
     return forward
