@@ -177,6 +177,18 @@ def test_a_stopped_command_that_is_killed_leaves_nothing(place):
     eventually(lambda: not is_there(child))
 
 
+def test_a_stage_ends_with_the_process_that_it_was_forked_from(place):
+    """When that process is killed, the stage ends too, and the command says so; the next command starts another one."""
+    process = start(place, "import os, time\nprint(os.getpid(), os.getppid(), flush=True)\ntime.sleep(60)")
+    child, server = (int(pid) for pid in process.stdout.readline().split())
+    os.kill(server, signal.SIGKILL)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert "SIGTERM" in error
+    eventually(lambda: not is_there(child))
+    assert run(place, "print('again')")[:2] == (0, "again\n")
+
+
 def test_what_a_command_leaves_behind_ends_with_it(place, tmp_path):
     """Processes that a command started end with it, worker processes in order; one that was detached stays."""
     (tmp_path / "work.py").write_text("import os\ndef number(x): return os.getpid()\n")

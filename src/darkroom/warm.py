@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import hashlib
 import importlib
 import importlib.util
@@ -45,6 +46,7 @@ SHAPING = (
     "NVIDIA_", "NVPL_", "OMP_", "ONEDNN_", "OPENBLAS_", "OPENSSL_", "ORT_", "PILLOW_", "PYDANTIC_", "PYTHON", "PYTORCH_", "TORCH",
 )  # fmt: skip  # variables that are read when libraries are loaded
 STARTED, ENDED = b"+", b"="
+PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 LIMITS = ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_STACK")
 
 
@@ -172,12 +174,12 @@ def _follow(connection: socket.socket, group: int) -> int:
             signal.signal(number, pass_on)
     connection.settimeout(None)
     ended = _receive(connection, 5)
-    code = int(struct.unpack("!i", ended[1:])[0]) if len(ended) == 5 else -signal.SIGKILL
+    code = int(struct.unpack("!i", ended[1:])[0]) if len(ended) == 5 else -signal.SIGTERM
     if code >= 0:
         return code
+    why = {9: "\n  remedy: if memory ran out, lower `batch_size`", 15: "\n  remedy: run it again"}.get(-code, "")
     with contextlib.suppress(OSError):
-        reason = "\n  remedy: if memory ran out, lower `batch_size`" if code == -signal.SIGKILL else ""
-        print(f"error: the process of this stage was ended by {signal.Signals(-code).name}{reason}", file=sys.stderr)
+        print(f"error: the process of this stage was ended by {signal.Signals(-code).name}{why}", file=sys.stderr)
     return 128 - code
 
 
@@ -217,7 +219,7 @@ def serve(address: Path, inode: int, listener: socket.socket) -> None:
         if listener.fileno() in ready:
             used = time.monotonic()
             with contextlib.suppress(OSError):  # it has gone again, or no process can be had: the command runs itself
-                working.append(_fork(listener))
+                working.append(_fork(listener, working))
         elif later and time.monotonic() - used > QUIET:
             _import(later.pop(0))
         for stage in list(working):
@@ -262,12 +264,16 @@ class _Stage:
             os.killpg(self.pid, number)
 
 
-def _fork(listener: socket.socket) -> _Stage:
+def _fork(listener: socket.socket, working: list[_Stage]) -> _Stage:
     connection = listener.accept()[0]
+    server = os.getpid()
     pid = os.fork()
     if pid == 0:
         listener.close()
-        _child(connection)
+        for stage in working:
+            stage.connection.close()
+            os.close(stage.ended)
+        _child(connection, server)
     with contextlib.suppress(OSError):
         os.setpgid(pid, pid)  # here too: whoever comes first
     return _Stage(pid, connection)
@@ -291,11 +297,14 @@ def _is_ours(address: Path, inode: int) -> bool:
         return False
 
 
-def _child(connection: socket.socket) -> None:
-    """Become the process of one command, and end with it."""
+def _child(connection: socket.socket, server: int) -> None:
+    """Become the process of one command, and end with it, or with the server, which alone can tell how it went."""
     code = 1
     try:
         os.setpgid(0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != server:
+            os._exit(code)
         connection.settimeout(STARTING)
         connection.sendall(struct.pack("!Q", os.getpid()))
         header, streams, _, _ = socket.recv_fds(connection, 8, 3)
