@@ -132,7 +132,7 @@ def _history(path: Path) -> list[dict[str, str]]:
 def _data_summary(ingested: Path) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(ingested / "manifest.parquet", columns=["status", "split"]).to_pydict()
+    table = pq.ParquetFile(ingested / "manifest.parquet").read(["status", "split"]).to_pydict()
     accepted = [split for split, status in zip(table["split"], table["status"], strict=True) if status == "accepted"]
     counts = {name: accepted.count(name) for name in ("train", "val", "test")}
     return {"files": len(table["status"]), "quarantined": table["status"].count("quarantined"), **counts}
@@ -145,7 +145,7 @@ def _write_predictions(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = pq.read_table(manifest, columns=["path", "sha256", "pixel_hash", "split", "status"]).to_pylist()
+    source = pq.ParquetFile(manifest).read(["path", "sha256", "pixel_hash", "split", "status"]).to_pylist()
     images = [row for row in source if row["split"] == "test" and row["status"] == "accepted"]
     columns: dict[str, list[Any]] = {
         key: [] for key in ("model", "path", "sha256", "pixel_hash", "label", "predicted", "confidence")
