@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
-from darkroom import warm
+from darkroom.warm import command, server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stages are forked on Linux alone")
 
 CLIENT = """
 import sys
-from darkroom import warm
+from darkroom.warm import command
 sys.path.insert(0, {package!r})
-code = warm.run(sys.argv[1:])
+code = command.run(sys.argv[1:])
 raise SystemExit(99 if code is None else code)
 """
 COMMAND = "def main(argv):\n    names = {}\n    exec(argv[0], names)\n    return names.get('code', 0)\n"
@@ -226,17 +227,30 @@ def test_unbuffered_output_keeps_its_order(place, tmp_path):
         assert (tmp_path / "log").read_text() == expected
 
 
+def test_an_older_kernel_is_done_without(monkeypatch):
+    """Where processes cannot be watched, the command runs itself."""
+
+    def missing(pid):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", missing)
+    monkeypatch.setattr(command, "_is_alone", lambda: False)
+    monkeypatch.setattr(command, "_start", lambda address: pytest.fail("started"))
+    monkeypatch.setattr(command, "_connect", lambda address: pytest.fail("asked"))
+    assert command.run(["--version"]) is None
+
+
 def test_a_process_that_hangs_is_done_without(place, monkeypatch, tmp_path):
     """Where nobody answers in time, the command runs itself, nothing of it runs later, and the next one starts another process."""
-    monkeypatch.setattr(warm, "STARTING", 0.3)
+    monkeypatch.setattr(command, "STARTING", 0.3)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr(warm, "_is_alone", lambda: False)
-    address = warm._address()
-    listener = warm.socket.socket(warm.socket.AF_UNIX)
+    monkeypatch.setattr(command, "_is_alone", lambda: False)
+    address = command._address()
+    listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(address))
     listener.listen()
-    assert warm.run(["--version"]) is None
+    assert command.run(["--version"]) is None
     assert not address.exists()
     listener.close()
 
@@ -268,12 +282,12 @@ def test_it_ends(tmp_path, why):
     code = f"""
 import socket
 from pathlib import Path
-from darkroom import warm
-warm.FIRST, warm.LATER, warm.TICK = (), (), 0.1
+from darkroom.warm import server
+server.FIRST, server.LATER, server.TICK = (), (), 0.1
 listener = socket.socket(socket.AF_UNIX)
 listener.bind({str(address)!r})
 listener.listen()
-warm.serve(Path({str(address)!r}), Path({str(address)!r}).stat().st_ino, listener)
+server.serve(Path({str(address)!r}), Path({str(address)!r}).stat().st_ino, listener)
 """
     process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "DARKROOM_WARM": str(patience)})
     if why == "replaced":
@@ -286,4 +300,4 @@ warm.serve(Path({str(address)!r}), Path({str(address)!r}).stat().st_ino, listene
 
 def test_only_third_party_packages_are_kept():
     """What is imported ahead is none of our own code."""
-    assert not any(name.startswith("darkroom") for name in (*warm.FIRST, *warm.LATER))
+    assert not any(name.startswith("darkroom") for name in (*server.FIRST, *server.LATER))

@@ -102,10 +102,10 @@ def run() -> None:
     """Run a command as a process of its own, and end it."""
     arguments = sys.argv[1:]
     if arguments and arguments[0] in TRAINED and not {"-h", "--help"} & set(arguments):
-        from darkroom import warm
+        from darkroom.warm import command
 
         try:
-            code = warm.run(arguments)
+            code = command.run(arguments)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
             code = 130

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from darkroom.models.replacing import replaced
 from darkroom.models.watching import watch
 
 
@@ -25,15 +26,10 @@ def folded(model: nn.Module, example: torch.Tensor, batch: int) -> Iterator[int]
     than it makes numbers, scaling the weights would cost more than it saves. Running statistics do not change inside the block.
     """
     found = pairs(model, example, batch)
-    for convolution, norm in found:
-        convolution.forward = _forward(convolution, norm)  # type: ignore[method-assign, assignment]
-        norm.forward = unchanged  # type: ignore[method-assign, assignment]
-    try:
+    functions: dict[nn.Module, Callable[[torch.Tensor], torch.Tensor]] = dict.fromkeys((norm for _, norm in found), unchanged)
+    functions |= {convolution: _forward(convolution, norm) for convolution, norm in found}
+    with replaced(functions):
         yield len(found)
-    finally:
-        for pair in found:
-            for module in pair:
-                del module.forward
 
 
 def pairs(model: nn.Module, example: torch.Tensor, batch: int) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:

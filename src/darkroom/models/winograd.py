@@ -9,14 +9,16 @@ of the largest.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 
 from darkroom.models.folding import carried, pairs, unchanged
+from darkroom.models.replacing import replaced
 from darkroom.models.watching import watch
 
 TILE = 4  # outputs a side
@@ -125,22 +127,12 @@ class Faster:
     other: dict[nn.Conv2d, tuple[torch.Tensor, torch.Tensor]]  # weights and bias
     norms: list[nn.BatchNorm2d]
 
-    @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> AbstractContextManager[None]:
         """Make the network compute the same function in less time, for the length of a block, one block at a time."""
-        if any("forward" in vars(module) for module in (*self.wide, *self.other, *self.norms)):
-            raise RuntimeError("the network's modules are replaced already: end the other stream first")
-        for convolution, (kernels, bias) in self.wide.items():
-            convolution.forward = lambda x, k=kernels, b=bias: convolve(x, k, b)  # type: ignore[method-assign, misc]
-        for convolution, (weight, bias) in self.other.items():
-            convolution.forward = lambda x, c=convolution, w=weight, b=bias: c._conv_forward(x, w, b)  # type: ignore[method-assign, misc]
-        for norm in self.norms:
-            norm.forward = unchanged  # type: ignore[method-assign, assignment]
-        try:
-            yield
-        finally:
-            for module in (*self.wide, *self.other, *self.norms):
-                del module.forward
+        functions: dict[nn.Module, Callable[[torch.Tensor], torch.Tensor]] = dict.fromkeys(self.norms, unchanged)
+        functions |= {layer: partial(convolve, kernels=kernels, bias=bias) for layer, (kernels, bias) in self.wide.items()}
+        functions |= {layer: partial(layer._conv_forward, weight=weight, bias=bias) for layer, (weight, bias) in self.other.items()}
+        return replaced(functions)
 
 
 @torch.no_grad()

@@ -99,18 +99,8 @@ def fit(
             model.eval()
             with torch.inference_mode():
                 held = trainer.through(held_out, 0, batches(len(val), 256, whole=True), _Loss(weights, 0.0))
-            row = {
-                "epoch": epoch + 1,
-                "lr": hyper.lr * trainer.factor((epoch + 1) * trainer.steps - 1),
-                **{f"train_{key}": value for key, value in trained.items()},
-                **{f"val_{key}": value for key, value in held.items()},
-            }
+            row = _row(what, epoch, hyper.lr * trainer.factor((epoch + 1) * trainer.steps - 1), trained, held)
             history.append(row)
-            if not math.isfinite(row["train_loss"]):
-                raise ParamsError(
-                    f"{what}: the loss is {row['train_loss']} in epoch {epoch + 1}",
-                    "lower `lr` of this stage, or raise `warmup_epochs`",
-                )
             if on_epoch:
                 on_epoch({**row, "images_per_second": len(train) / (time.monotonic() - started)})
             if not best or (row["val_loss"], -row["val_accuracy"]) < (best["val_loss"], -best["val_accuracy"]):
@@ -124,6 +114,15 @@ def fit(
     model.load_state_dict(best_state, strict=False)
     model.cpu().eval()
     return Fit(history, best)
+
+
+def _row(what: str, epoch: int, lr: float, trained: dict[str, float], held: dict[str, float]) -> Epoch:
+    """Return the metrics of an epoch; ParamsError where its loss is no number."""
+    if not math.isfinite(trained["loss"]):
+        reason = f"{what}: the loss is {trained['loss']} in epoch {epoch + 1}"
+        raise ParamsError(reason, "lower `lr` of this stage, or raise `warmup_epochs`")
+    metrics = {f"train_{key}": value for key, value in trained.items()} | {f"val_{key}": value for key, value in held.items()}
+    return {"epoch": epoch + 1, "lr": lr, **metrics}
 
 
 class _Trainer:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from darkroom.models.replacing import replaced
 from darkroom.models.watching import watch
 
 POINTWISE = 25  # pixels of a map, up to which a 1 × 1 convolution is faster as a plain matrix product
@@ -120,13 +121,8 @@ def as_products(model: nn.Module, example: torch.Tensor) -> Iterator[int]:
     `example` is an input of the model on the CPU, of the size that every input will have.
     """
     found = small(model, example)
-    for convolution, forward in found.items():
-        convolution._conv_forward = forward  # type: ignore[method-assign, assignment]
-    try:
+    with replaced(found, "_conv_forward"):
         yield len(found)
-    finally:
-        for convolution in found:
-            del convolution._conv_forward
 
 
 Forward = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
@@ -146,14 +142,14 @@ def small(model: nn.Module, example: torch.Tensor) -> dict[nn.Conv2d, Forward]:
             several.add(module)
         height, width = inputs[0].shape[2:]
         shape = output.shape[2], output.shape[3]
-        depthwise = module.groups == module.in_channels == module.out_channels
+        depthwise = 1 < module.groups == module.in_channels == module.out_channels
         if module.groups == 1 and module.kernel_size == module.stride == (1, 1) and module.padding == (0, 0):
             if height * width <= POINTWISE:
                 found[module] = pointwise
         elif depthwise and (height, width) == shape == (1, 1):
             found[module] = _scaling(*taps(module, 1, 1)[0][:2])
         elif counting(module, height, width) <= (DENSE if module.groups == 1 else DEPTHWISE if depthwise else 0.0):
-            found[module] = _by_taps(taps(module, height, width), shape, depthwise and module.groups > 1)
+            found[module] = _by_taps(taps(module, height, width), shape, depthwise)
 
     watch(model, example, (nn.Conv2d,), look)
     return {convolution: forward for convolution, forward in found.items() if convolution not in several}

@@ -1,0 +1,25 @@
+"""Give modules of a network another function for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from torch import nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@contextmanager
+def replaced(functions: Mapping[Module, Callable[..., Any]], name: str = "forward") -> Iterator[None]:
+    """Replace the method `name` of modules for the length of a block; RuntimeError where another block does so already."""
+    if any(name in vars(module) for module in functions):
+        raise RuntimeError(f"`{name}` of these modules is replaced already, by a block that has not ended")
+    for module, function in functions.items():
+        setattr(module, name, function)
+    try:
+        yield
+    finally:
+        for module in functions:
+            delattr(module, name)
