@@ -1,14 +1,15 @@
-"""Convolutions on small maps as matrix products: pointwise ones whole, those on maps hardly larger than the kernel tap by tap.
+"""Convolutions on small maps as matrix products: the same functions with the same gradients.
 
 Small images leave maps of 4 × 4 or 2 × 2 pixels in the deep layers, where most of a kernel's taps fall on padding: of the 36
-products of a 3 × 3 kernel on a 2 × 2 map 16 count, of the 100 of a 5 × 5 kernel 16 as well. General libraries compute or
-lay out all of them. Here each tap is one matrix product (or, depthwise, one product of vectors) over the pixels that it
-meets: the same function with the same gradients. A pointwise convolution is one product anyway; on small maps, what a library
-does to prepare for it costs more than the product.
+products of a 3 × 3 kernel on a 2 × 2 map 16 count. General libraries compute or lay out all of them; here each tap is one
+matrix product over the pixels that it meets (`TapByTap`). A pointwise convolution is one product anyway; what a library does to
+prepare for it costs more than the product. A depthwise convolution is fast in the library but for the gradient of its kernels,
+which takes ten times as long as the rest: here it is the product of every pixel before with every pixel after (`Depthwise`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +22,9 @@ from darkroom.models.replacing import replaced
 from darkroom.models.watching import watch
 
 POINTWISE = 25  # pixels of a map, up to which a 1 × 1 convolution is faster as a plain matrix product
-DENSE, DEPTHWISE = 0.72, 0.45  # of a kernel's products that count, above which the library's convolution is the faster one
+DENSE = 0.72  # of a kernel's products that count, above which the library's convolution is the faster one
+DEPTHWISE = 32 * 32  # pixels before times pixels after, above which the library's gradient of a kernel is the faster one
+DEPTHWISE_3 = 4 * 4  # the same for kernels of up to 3 × 3, for which libraries have code of their own
 
 Tap = tuple[int, int, slice, slice, slice, slice]  # row and column in the kernel, pixels of the output, pixels of the input
 
@@ -67,22 +70,16 @@ def _padding(convolution: nn.Conv2d) -> tuple[int, int]:
 
 
 class TapByTap(torch.autograd.Function):
-    """(N, h, w, C) and weights (C', C / groups, k, k) to (N, h', w', C'); groups is 1, or C = C' where `depthwise`."""
+    """(N, h, w, C) and weights (C', C, k, k) to (N, h', w', C')."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, met: list[Tap], shape: tuple[int, int], depthwise: bool
-    ) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, met: list[Tap], shape: tuple[int, int]) -> torch.Tensor:
         x = x.contiguous()
         made = x.new_zeros(len(x), *shape, len(weight))
         for i, j, rows, columns, from_rows, from_columns in met:
-            seen, into = x[:, from_rows, from_columns], made[:, rows, columns]
-            if depthwise:
-                into.addcmul_(seen, weight[:, 0, i, j])
-            else:
-                into += seen @ weight[:, :, i, j].t()
+            made[:, rows, columns] += x[:, from_rows, from_columns] @ weight[:, :, i, j].t()
         ctx.save_for_backward(x, weight)
-        ctx.met, ctx.depthwise = met, depthwise
+        ctx.met = met
         return made
 
     @staticmethod
@@ -93,18 +90,56 @@ class TapByTap(torch.autograd.Function):
         by_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         for i, j, rows, columns, from_rows, from_columns in ctx.met:
             seen, reached = x[:, from_rows, from_columns], given[:, rows, columns]
-            if ctx.depthwise:
-                if by_input is not None:
-                    by_input[:, from_rows, from_columns].addcmul_(reached, weight[:, 0, i, j])
-                if by_weight is not None:
-                    by_weight[:, 0, i, j] = (seen * reached).sum((0, 1, 2))
-            else:
-                reached = reached.reshape(-1, reached.shape[-1])
-                if by_input is not None:
-                    by_input[:, from_rows, from_columns] += (reached @ weight[:, :, i, j]).view(*seen.shape)
-                if by_weight is not None:
-                    by_weight[:, :, i, j] = reached.t() @ seen.reshape(-1, seen.shape[-1])
+            reached = reached.reshape(-1, reached.shape[-1])
+            if by_input is not None:
+                by_input[:, from_rows, from_columns] += (reached @ weight[:, :, i, j]).view(*seen.shape)
+            if by_weight is not None:
+                by_weight[:, :, i, j] = reached.t() @ seen.reshape(-1, seen.shape[-1])
+        return by_input, by_weight, None, None
+
+
+class Depthwise(torch.autograd.Function):
+    """(N, C, h, w) channels-last and weights (C, 1, k, k) to (N, C, h', w'), by the library but for the gradient of the weights.
+
+    `pairs`, (h * w * h' * w', k * k), is 1 where a tap of the kernel leads from a pixel to a pixel.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int], padding: tuple[int, int], pairs: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding, ctx.pairs = stride, padding, pairs
+        return F.conv2d(x, weight, None, stride, padding, 1, len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        by_input = by_weight = None
+        if ctx.needs_input_grad[0]:
+            by_input = torch.ops.aten.convolution_backward(
+                gradients[0], x, weight, None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), len(weight), (True, False, False)
+            )[0]
+        if ctx.needs_input_grad[1]:
+            before, after = _by_channel(x), _by_channel(gradients[0])
+            by_weight = (torch.bmm(before.transpose(1, 2), after).flatten(1) @ ctx.pairs).view_as(weight)
         return by_input, by_weight, None, None, None
+
+
+def _by_channel(x: torch.Tensor) -> torch.Tensor:
+    """(N, C, h, w) channels-last to (C, N, h * w)."""
+    count, channels, height, width = x.shape
+    return x.permute(0, 2, 3, 1).reshape(-1, channels).t().contiguous().view(channels, count, height * width)
+
+
+def _pairs(met: list[Tap], convolution: nn.Conv2d, before: tuple[int, int], after: tuple[int, int]) -> torch.Tensor:
+    """Return which tap leads from a pixel before to a pixel after: `Depthwise`'s `pairs`."""
+    pairs = torch.zeros(*before, *after, *convolution.kernel_size, dtype=convolution.weight.dtype)
+    for i, j, rows, columns, from_rows, from_columns in met:
+        for row, from_row in zip(range(after[0])[rows], range(before[0])[from_rows], strict=True):
+            for column, from_column in zip(range(after[1])[columns], range(before[1])[from_columns], strict=True):
+                pairs[from_row, from_column, row, column, i, j] = 1
+    return pairs.view(before[0] * before[1] * after[0] * after[1], -1)
 
 
 def pointwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -140,16 +175,18 @@ def small(model: nn.Module, example: torch.Tensor) -> dict[nn.Conv2d, Forward]:
             return
         if sizes.setdefault(module, inputs[0].shape) != inputs[0].shape:
             several.add(module)
-        height, width = inputs[0].shape[2:]
-        shape = output.shape[2], output.shape[3]
-        depthwise = 1 < module.groups == module.in_channels == module.out_channels
+        before, after = (inputs[0].shape[2], inputs[0].shape[3]), (output.shape[2], output.shape[3])
         if module.groups == 1 and module.kernel_size == module.stride == (1, 1) and module.padding == (0, 0):
-            if height * width <= POINTWISE:
+            if math.prod(before) <= POINTWISE:
                 found[module] = pointwise
-        elif depthwise and (height, width) == shape == (1, 1):
-            found[module] = _scaling(*taps(module, 1, 1)[0][:2])
-        elif counting(module, height, width) <= (DENSE if module.groups == 1 else DEPTHWISE if depthwise else 0.0):
-            found[module] = _by_taps(taps(module, height, width), shape, depthwise)
+        elif module.groups == 1:
+            if counting(module, *before) <= DENSE:
+                found[module] = _by_taps(taps(module, *before), after)
+        elif module.groups == module.in_channels == module.out_channels:
+            if before == after == (1, 1):
+                found[module] = _scaling(*taps(module, 1, 1)[0][:2])
+            elif math.prod(before) * math.prod(after) <= (DEPTHWISE if max(module.kernel_size) > 3 else DEPTHWISE_3):
+                found[module] = _depthwise(module, before, after)
 
     watch(model, example, (nn.Conv2d,), look)
     return {convolution: forward for convolution, forward in found.items() if convolution not in several}
@@ -165,9 +202,20 @@ def _scaling(row: int, column: int) -> Forward:
     return forward
 
 
-def _by_taps(met: list[Tap], shape: tuple[int, int], depthwise: bool) -> Forward:
+def _by_taps(met: list[Tap], shape: tuple[int, int]) -> Forward:
     def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        made = TapByTap.apply(x.permute(0, 2, 3, 1), weight, met, shape, depthwise).permute(0, 3, 1, 2)  # type: ignore[no-untyped-call]
+        made = TapByTap.apply(x.permute(0, 2, 3, 1), weight, met, shape).permute(0, 3, 1, 2)  # type: ignore[no-untyped-call]
+        return made if bias is None else made + bias.view(-1, 1, 1)
+
+    return forward
+
+
+def _depthwise(convolution: nn.Conv2d, before: tuple[int, int], after: tuple[int, int]) -> Forward:
+    stride, padding = (convolution.stride[0], convolution.stride[1]), _padding(convolution)
+    pairs = _pairs(taps(convolution, *before), convolution, before, after)
+
+    def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        made: torch.Tensor = Depthwise.apply(x, weight, stride, padding, pairs)  # type: ignore[no-untyped-call]
         return made if bias is None else made + bias.view(-1, 1, 1)
 
     return forward
