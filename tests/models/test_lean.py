@@ -46,6 +46,17 @@ def test_training_and_export_import_no_compiler():
         subprocess.run([sys.executable, "-W", "ignore", "-c", CODE.format(**options)], check=True)
 
 
+def test_torchvision_imports_no_exporter():
+    """Building a network imports neither torch's compiler nor its exporter."""
+    code = """
+import sys
+from darkroom.models.backbones import Backbone, Spec
+Backbone(Spec("mobilenet_v3_small", 32))
+assert not {"torch._dynamo", "torch.onnx.symbolic_opset9", "torch.onnx._internal"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
 def test_meta_networks_are_not_drawn():
     """In the context, initialisers leave tensors as they are; outside they draw."""
     layer = torch.nn.Linear(3, 3)

@@ -1,7 +1,8 @@
 """torchvision and new networks without torch's compiler, whose import takes longer than torch's own.
 
-Importing torchvision imports `torch._dynamo` for one function that no classifier calls; drawing weights on the meta
-device does so too. Together they are half of what a stage that trains needs to start.
+Importing torchvision imports `torch._dynamo` for one function that no classifier calls, and torch's exporter to tell it of
+detectors' operations; drawing weights on the meta device imports the compiler too. Together they are half of what a stage that
+trains needs to start.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 _COMPILER = ("torch._dynamo", "torch._dynamo.utils")
+_EXPORTED = "torchvision.ops._register_onnx_ops"
 _FILLERS = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.fill_, torch.Tensor.zero_, torch.Tensor.erfinv_}
 
 
 def torchvision() -> ModuleType:
-    """Return torchvision; torch's compiler is imported only when something calls it."""
+    """Return torchvision; torch's compiler is imported only when something calls it, and no exporter learns of detectors."""
     if "torchvision" in sys.modules or any(name in sys.modules for name in _COMPILER):
         return importlib.import_module("torchvision")
     package, part = (ModuleType(name) for name in _COMPILER)
     part.is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
     package.utils = part  # type: ignore[attr-defined]
-    stand_ins = dict(zip(_COMPILER, (package, part), strict=True))
+    export = ModuleType(_EXPORTED)
+    export._register_custom_op = lambda: None  # type: ignore[attr-defined]
+    stand_ins = dict(zip((*_COMPILER, _EXPORTED), (package, part, export), strict=True))
     sys.modules.update(stand_ins)
     try:
         return importlib.import_module("torchvision")

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from darkroom.data.decoding import decode
 from darkroom.models import checkpoint as checkpoints
 from darkroom.models.checkpoint import Checkpoint
 from darkroom.models.network import Network
@@ -47,6 +46,8 @@ class Classifier:
 
     def files(self, contents: list[bytes]) -> list[Answer]:
         """Answer for the bytes of image files of any format and size; a file that cannot be read gets a reason."""
+        from darkroom.data.decoding import decode  # four libraries for image files, which no stage needs that has arrays
+
         prepared = self.checkpoint.preprocessing
         seen = [decode(content, prepared.image_size, prepared.resize, prepared.background) for content in contents]
         readable = [item.pixels for item in seen if item.pixels is not None]

@@ -32,7 +32,7 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
         import torch
 
         from darkroom.data import arrays
-        from darkroom.evaluation import leaderboard, metrics, report
+        from darkroom.evaluation import leaderboard, metrics, predictions, report
         from darkroom.prediction.classifier import Classifier, softmax
 
         options = settings.evaluate
@@ -64,7 +64,7 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
                 classifier = Classifier.load(models / name)
                 if classifier.classes != classes:
                     raise WorkspaceError(f"models/{name} was trained on other classes", "run `dvc repro`, which trains it again")
-                test, val = (softmax(classifier.logits(x, options.batch_size)) for x in (test_images, val_images))
+                val, test = (softmax(classifier.logits(x, options.batch_size)) for x in (val_images, test_images))
                 ms = milliseconds(classifier, test_images, options.batch_size)
                 add(name, test, val, classifier.network.parameter_count(), ms, training_seconds(name, cost))
                 histories[name] = _history(models / name / "history.csv")
@@ -78,7 +78,8 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
         atomic.write_json(reports / "metrics.json", {"schema": metrics.SCHEMA, "models": figures, "best": best})
         with atomic.new_file(reports / "leaderboard.csv") as working:
             leaderboard.write(working, rows)
-        _write_predictions(reports / "predictions.parquet", ingested / "manifest.parquet", answers, test_labels, classes)
+        with atomic.new_file(reports / "predictions.parquet") as working:
+            predictions.write(working, ingested / "manifest.parquet", answers, test_labels, classes)
         _write_plots(reports / "plots", histories, answers[best], test_labels, classes)
         shown = settings.model_dump(by_alias=True, exclude={"fetch", "register_"})
         with atomic.new_file(reports / "report.html") as working:
@@ -121,14 +122,14 @@ def training_seconds(name: str, cost: Path) -> float:
 
 
 def milliseconds(classifier: Classifier, images: np.ndarray, batch: int) -> float:
-    """Return the median time per image of a batch, after one batch to warm up."""
+    """Return the median time per image of a batch, of five; the classifier has just answered such batches."""
     sample = images[:batch]
     times = []
-    for _ in range(6):
+    for _ in range(5):
         started = time.perf_counter()
         classifier.logits(sample, batch)
         times.append((time.perf_counter() - started) * 1000 / len(sample))
-    return statistics.median(times[1:])
+    return statistics.median(times)
 
 
 def _history(path: Path) -> list[dict[str, str]]:
@@ -143,32 +144,6 @@ def _data_summary(ingested: Path) -> dict[str, Any]:
     accepted = [split for split, status in zip(table["split"], table["status"], strict=True) if status == "accepted"]
     counts = {name: accepted.count(name) for name in ("train", "val", "test")}
     return {"files": len(table["status"]), "quarantined": table["status"].count("quarantined"), **counts}
-
-
-def _write_predictions(
-    path: Path, manifest: Path, answers: dict[str, np.ndarray], labels: np.ndarray, classes: tuple[str, ...]
-) -> None:
-    """Write one row per model and test image, with the image's path and content hash."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    source = pq.ParquetFile(manifest).read(["path", "sha256", "pixel_hash", "split", "status"]).to_pylist()
-    images = [row for row in source if row["split"] == "test" and row["status"] == "accepted"]
-    columns: dict[str, list[Any]] = {
-        key: [] for key in ("model", "path", "sha256", "pixel_hash", "label", "predicted", "confidence")
-    }
-    probabilities: list[list[float]] = []
-    for name, given in answers.items():
-        for row, label, p in zip(images, labels, given, strict=True):
-            columns["model"].append(name)
-            for key in ("path", "sha256", "pixel_hash"):
-                columns[key].append(row[key])
-            columns["label"].append(classes[label])
-            columns["predicted"].append(classes[int(p.argmax())])
-            columns["confidence"].append(float(p.max()))
-            probabilities.append([float(value) for value in p])
-    with atomic.new_file(path) as working:
-        pq.write_table(pa.table({**columns, "probabilities": probabilities}), working)
 
 
 def _write_plots(
