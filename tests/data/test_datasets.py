@@ -37,6 +37,33 @@ def test_glyph_i_depends_on_the_seed_and_i_alone():
     assert (images.std((1, 2, 3)) > 10).all()
 
 
+def test_glyphs_are_drawn_once(tmp_path, monkeypatch):
+    """What is remembered is what is drawn; other glyphs, other code and a damaged file are drawn anew."""
+    expected = glyphs.render(50, 16, 3)
+    drawn = []
+    monkeypatch.setattr(glyphs, "render", lambda *given: drawn.append(given) or expected)
+
+    def same() -> bool:
+        found = glyphs.remembered(50, 16, 3, tmp_path)
+        return all(np.array_equal(one, two) for one, two in zip(found[:2], expected[:2], strict=True)) and found[2] == expected[2]
+
+    assert same()
+    assert same()
+    assert len(drawn) == 1
+    (file,) = tmp_path.iterdir()
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert same()
+    file.write_bytes(content[:100])
+    assert same()
+    assert len(drawn) == 3
+    glyphs.remembered(50, 16, 4, tmp_path)
+    monkeypatch.setattr(glyphs, "version", lambda name: "0")
+    assert same()
+    assert len(drawn) == 5
+
+
 @pytest.mark.parametrize("font", glyphs.FONTS)
 def test_every_font_draws_every_character(font):
     """Each font that glyphs uses has ink for each class, and no two classes look alike in it."""

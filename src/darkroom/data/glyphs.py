@@ -7,11 +7,17 @@ and an elastic displacement (Simard et al. 2003), thickened or thinned, and pass
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
+import zipfile
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+
+from darkroom import atomic
 
 CLASSES = tuple("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt")
 FONTS = (
@@ -20,6 +26,7 @@ FONTS = (
     "STIXGeneralItalic", "STIXGeneralBol", "cmr10", "cmss10", "cmtt10", "cmb10",
 )  # fmt: skip
 _CANVAS = 64
+REMEMBERED = Path(".darkroom/glyphs")
 
 
 @cache
@@ -48,6 +55,12 @@ def _drawn(character: str, font: str) -> np.ndarray:
     return np.asarray(canvas)
 
 
+@cache
+def _grid() -> np.ndarray:
+    """Return row and column of every pixel of the canvas, (2, 64, 64) float32."""
+    return np.mgrid[:_CANVAS, :_CANVAS].astype(np.float32)
+
+
 def _distorted(drawn: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """Return the glyph as (size, size) uint8: thickened or thinned, bent, seen at a lower resolution."""
     import cv2
@@ -66,7 +79,7 @@ def _distorted(drawn: np.ndarray, size: int, rng: np.random.Generator) -> np.nda
 
     shift = cv2.GaussianBlur(rng.uniform(-1, 1, (_CANVAS, _CANVAS, 2)).astype(np.float32), (0, 0), 6)
     shift = shift * np.float32(rng.uniform(0, 4) / max(float(np.abs(shift).max()), 1e-6))
-    row, column = np.mgrid[:_CANVAS, :_CANVAS].astype(np.float32)
+    row, column = _grid()
     image = cv2.remap(image, column + shift[..., 0], row + shift[..., 1], cv2.INTER_LINEAR)
 
     low = int(rng.integers(8, max(size, 9) + 1))
@@ -88,3 +101,22 @@ def render(count: int, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray
         drawn = _drawn(CLASSES[labels[i]], FONTS[rng.integers(len(FONTS))])
         images[i] = _distorted(drawn, size, rng)[..., None]
     return images, labels, CLASSES
+
+
+def remembered(count: int, size: int, seed: int, folder: Path = REMEMBERED) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Return what `render` returns, rendered once: several backbones are pretrained on the same glyphs.
+
+    A file in `folder` holds them, named by the code and the libraries that drew them; where it is missing or damaged (its
+    checksum tells) they are drawn again.
+    """
+    libraries = [version(name) for name in ("numpy", "opencv-python-headless", "pillow", "matplotlib")]
+    drawn_by = [hashlib.sha256(Path(__file__).read_bytes()).hexdigest(), *libraries, count, size, seed]
+    file = folder / f"{hashlib.sha256(json.dumps(drawn_by).encode()).hexdigest()[:24]}.npz"
+    try:
+        with np.load(file) as kept:
+            return np.repeat(kept["images"][..., None], 3, 3), kept["labels"], CLASSES
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        images, labels, classes = render(count, size, seed)
+        with atomic.new_file(file) as working, working.open("wb") as out:
+            np.savez(out, images=images[..., 0], labels=labels)
+        return images, labels, classes

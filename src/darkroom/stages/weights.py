@@ -102,7 +102,7 @@ def _pretraining_images(settings: Params) -> tuple[np.ndarray, np.ndarray, tuple
 
     params, size = settings.weights, settings.ingest.image_size
     if params.pretrain_on == "glyphs":
-        images, labels, classes = glyphs.render(params.pretrain_images, size, settings.compute.seed)
+        images, labels, classes = glyphs.remembered(params.pretrain_images, size, settings.compute.seed)
     else:
         whole = settings.ingest.model_copy(update={"val_share": 0.0, "test_share": 0.0, "split_by": "hash"})
         with tempfile.TemporaryDirectory() as scratch:
