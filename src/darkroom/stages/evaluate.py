@@ -43,7 +43,7 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
         names = model_names(settings)
         figures: dict[str, dict[str, Any]] = {}
         rows: list[dict[str, Any]] = []
-        answers: dict[str, np.ndarray] = {}
+        answers: dict[str, dict[str, np.ndarray]] = {}
         histories: dict[str, list[dict[str, str]]] = {}
 
         def add(name: str, test: np.ndarray, val: np.ndarray, parameters: int, ms: float, seconds: float) -> None:
@@ -53,7 +53,7 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
                 "val_accuracy": held["accuracy"], "val_macro_f1": held["macro_f1"], "val_log_loss": held["log_loss"],
                 "parameters": parameters,
             }  # fmt: skip
-            answers[name] = test
+            answers[name] = {"val": val, "test": test}
             rows.append({
                 "model": name, "accuracy": figures[name]["accuracy"], "macro_f1": figures[name]["macro_f1"],
                 "parameters": parameters, "ms_per_image": round(ms, 4), "train_seconds": round(seconds, 2),
@@ -79,8 +79,9 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
         with atomic.new_file(reports / "leaderboard.csv") as working:
             leaderboard.write(working, rows)
         with atomic.new_file(reports / "predictions.parquet") as working:
-            predictions.write(working, ingested / "manifest.parquet", answers, test_labels, classes)
-        _write_plots(reports / "plots", histories, answers[best], test_labels, classes)
+            labels = {"val": val_labels, "test": test_labels}
+            predictions.write(working, ingested / "manifest.parquet", answers, labels, classes)
+        _write_plots(reports / "plots", histories, answers[best]["test"], test_labels, classes)
         shown = settings.model_dump(by_alias=True, exclude={"fetch", "register_"})
         with atomic.new_file(reports / "report.html") as working:
             page = report.page(figures, best, rows, histories, classes, _data_summary(ingested), shown)
