@@ -20,6 +20,7 @@ Count = Annotated[int, Field(ge=1, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
+Part = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -56,7 +57,7 @@ class Ingest(Section):
     test_share: Share
     on_conflict: Literal["quarantine", "keep"]
     on_leak: Literal["quarantine", "keep"]
-    max_quarantined: Annotated[Number, Field(ge=0, le=1)]
+    max_quarantined: Part
     seed: Seed
 
     @model_validator(mode="after")
@@ -123,6 +124,13 @@ class Evaluate(Section):
 
 class Register(Section):
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    promote: Literal["gate", "manual", "never"]
+    min_accuracy: Part
+    max_drop: Part
+    max_class_drop: Part
+    max_calibration_error: Part
+    max_milliseconds: Positive | None
+    max_megabytes: Positive | None
 
 
 class Params(Section):

@@ -117,9 +117,9 @@ def test_from_a_folder_to_a_registered_model(workspace):
         "plots/curves/baseline.csv",
     ):
         assert (workspace.place / "reports" / name).stat().st_size > 0
-    assert json.loads(workspace.read("reports/promotion.json"))["registered"] == {
-        "name": "darkroom", "version": "1", "alias": "challenger",
-    }  # fmt: skip
+    decision = json.loads(workspace.read("reports/promotion.json"))
+    assert (decision["registered"]["name"], decision["registered"]["version"]) == ("darkroom", "1")
+    assert decision["registered"]["aliases"] == ["challenger", *["champion"] * decision["verdict"]["passed"]]
 
     workspace.run("darkroom", "sync")
     code = (
@@ -184,7 +184,25 @@ def test_a_changed_param_runs_what_follows_and_the_alias_follows_back(workspace)
     output = workspace.repro()
     assert ran(output) == ["register"]
     assert workspace.models() == models
-    assert json.loads(workspace.read("reports/promotion.json")) == before
+    after = json.loads(workspace.read("reports/promotion.json"))
+    assert (after["registered"]["version"], after["checkpoint_sha256"]) == ("1", before["checkpoint_sha256"])
+
+
+def test_a_person_changes_the_champion(workspace):
+    """`promote` makes any version the champion, `rollback` goes back, and the ledger says who, when and why."""
+    for version in ("1", "2"):
+        workspace.run("darkroom", "promote", version, "--why", "it looks better")
+    assert "2 champion" in workspace.run("darkroom", "models")
+    assert "is the champion already" in workspace.run("darkroom", "promote", "2")
+    assert "is the champion again, in place of version 2" in workspace.run("darkroom", "rollback")
+    listed = workspace.run("darkroom", "models")
+    assert "1 challenger champion" in listed
+    assert "images of own digits (manifest " in listed
+    history = workspace.run("darkroom", "models", "--history").splitlines()
+    assert "by promote: it looks better" in history[-2]
+    assert "version 1," in history[-1]
+    assert "in place of version 2 by rollback: back from version 2" in history[-1]
+    assert "remedy: `darkroom models` lists them" in workspace.run("darkroom", "promote", "9", code=2)
 
 
 def test_a_mistake_loses_nothing(workspace):

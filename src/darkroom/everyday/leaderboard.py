@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     promotion = reports / "promotion.json"
     registered = json.loads(promotion.read_text()).get("registered") if promotion.exists() else None
     print(f"\n→ {best} was chosen on validation" + (
-        f" and is version {registered['version']} of the registered model {registered['name']} ({registered['alias']})"
+        f" and is version {registered['version']} of the registered model {registered['name']} ({', '.join(registered['aliases'])})"
         if registered else ""
     ))  # fmt: skip
     print("report     reports/report.html\nruns       make ui\ntry this   change transfer.lr in params.yaml, then `dvc repro`")

@@ -1,51 +1,205 @@
-"""Make the model that validation chose a version of the registered model."""
+"""Make the model that validation chose a version of the registered model, and the champion where every check is passed."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from darkroom import atomic
 from darkroom.errors import WorkspaceError
+from darkroom.params import Params
 from darkroom.stages.session import session
 
+if TYPE_CHECKING:
+    import numpy as np
 
-def run(metrics: Path, models: Path, out: Path) -> None:
-    with session("register", ["register"], [metrics]) as (settings, record):
+    from darkroom.evaluation.gate import Candidate, Verdict
+    from darkroom.tracking.registry import Version
+
+SCHEMA = 2
+OTHER = "another class"  # what a champion says that was trained on classes that are no longer there
+TRAINED, CHOSEN = "trained-on.txt", "chosen-on.txt"  # pixel hashes of a version's train and val
+
+
+def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
+    with session("register", ["register"], [reports / "metrics.json"]) as (settings, record):
         from darkroom.models import digests
         from darkroom.tracking import journal, registry
 
         try:
-            evaluated = json.loads(metrics.read_text())
+            evaluated = json.loads((reports / "metrics.json").read_text())
         except FileNotFoundError as error:
-            raise WorkspaceError(f"{metrics} is not there", "run `dvc repro evaluate`") from error
+            raise WorkspaceError(f"{error.filename} is not there", "run `dvc repro evaluate`") from error
         best = evaluated["best"]
         figures = evaluated["models"][best]
         sha256 = digests.checkpoint(models / best)
-        verdict = {
-            "schema": 1,
-            "model": best,
-            "checkpoint_sha256": sha256,
-            "accuracy": figures["accuracy"],
-            "val_accuracy": figures["val_accuracy"],
-        }
+        name, promote = settings.register_.name, settings.register_.promote
+        decision: dict[str, Any] = {
+            "schema": SCHEMA, "model": best, "checkpoint_sha256": sha256, "accuracy": figures["accuracy"],
+            "val_accuracy": figures["val_accuracy"], "registered": None, "promoted": False, "verdict": None,
+        }  # fmt: skip
         if journal.is_off():
-            verdict["registered"] = None
             print(f"register: tracking is off, {best} is not registered")
         else:
             tags = {
-                "darkroom.model": best,
+                registry.MODEL: best,
+                registry.DATA: _trained_on(settings, ingested),
                 "val_accuracy": f"{figures['val_accuracy']:.4f}",
                 "test_accuracy": f"{figures['accuracy']:.4f}",
                 "test_macro_f1": f"{figures['macro_f1']:.4f}",
             }
             text = f"{best}: {figures['accuracy']:.4f} of the test images right, {figures['val_accuracy']:.4f} of validation"
-            name = settings.register_.name
-            made = registry.register(name, models / best, sha256, tags, text)
-            verdict["registered"] = {"name": name, "version": made.version, "alias": registry.CHALLENGER}
-            record.tag({"darkroom.model_version": f"{name}/{made.version}", "darkroom.checkpoint_sha256": sha256})
+            champion = registry.champion(name)
+            with tempfile.TemporaryDirectory(dir=_place()) as scratch:
+                kept = _kept(Path(scratch) / registry.EVALUATION, best, ingested, reports)
+                made = registry.register(name, models / best, kept, sha256, tags, text)
             print(
                 f"register: {best} is {'the new' if made.created else 'the known'} version {made.version} of {name}, "
                 f"alias {registry.CHALLENGER}"
             )
-        atomic.write_json(out, verdict)
+            aliases = [registry.CHALLENGER]
+            if champion and champion.version == made.version:
+                print(f"register: version {made.version} is the champion already")
+                aliases.append(registry.CHAMPION)
+            else:
+                verdict = _verdict(best, models / best, champion, settings, ingested, reports)
+                decision["verdict"] = verdict.as_dict()
+                for check in verdict.checks:
+                    print(f"  {'passed' if check.passed else 'VETO  '}  {check.words}")
+                told = {registry.VERDICT: "passed" if verdict.passed else "vetoed", "darkroom.promotion": verdict.words[:4900]}
+                registry.describe(name, made.version, told, f"{text}.\n\n{verdict.words}")
+                record.tag(told)
+                if verdict.passed and promote == "gate":
+                    registry.crown(name, made.version, verdict.words)
+                    decision["promoted"] = True
+                    aliases.append(registry.CHAMPION)
+                print(f"register: {_outcome(made, champion, verdict, promote)}")
+            decision["registered"] = {"name": name, "version": made.version, "aliases": aliases}
+            record.tag({"darkroom.model_version": f"{name}/{made.version}", "darkroom.checkpoint_sha256": sha256})
+        atomic.write_json(out, decision)
+
+
+def _outcome(made: Version, champion: Version | None, verdict: Verdict, promote: str) -> str:
+    """Say what became of the challenger."""
+    before = f"version {champion.version}, {champion.model}" if champion else ""
+    if verdict.passed and promote == "gate":
+        return f"version {made.version} is the champion" + (f", in place of {before}" if before else ", the first one")
+    stays = f"the champion stays {before}" if before else "there is no champion"
+    if promote == "never":
+        return f"{stays}, since register.promote is never"
+    passed = "every check is passed" if verdict.passed else "not every check is passed"
+    return f"{passed}, {stays}; `darkroom promote {made.version}` makes it the champion"
+
+
+def _trained_on(settings: Params, ingested: Path) -> str:
+    """Say what the models were trained on: how many images of which source, and the digest of the manifest."""
+    from darkroom.evaluation import predictions
+
+    digest = hashlib.sha256((ingested / "manifest.parquet").read_bytes()).hexdigest()
+    count = len(predictions.images(ingested / "manifest.parquet")["train"])
+    return f"{count:,} images of {settings.ingest.source} (manifest {digest[:8]})"
+
+
+def _place() -> Path:
+    place = Path(".darkroom/scratch")
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def _kept(folder: Path, model: str, ingested: Path, reports: Path) -> Path:
+    """Write what a later challenger is compared with: what this model said, and which images it was trained and chosen on."""
+    from darkroom.evaluation import predictions
+
+    folder.mkdir()
+    predictions.extract(reports / "predictions.parquet", model, folder / "predictions.parquet")
+    images = predictions.images(ingested / "manifest.parquet")
+    for file, split in ((TRAINED, "train"), (CHOSEN, "val")):
+        folder.joinpath(file).write_text("".join(f"{row['pixel_hash']}\n" for row in images[split]))
+    return folder
+
+
+def _verdict(name: str, checkpoint: Path, champion: Version | None, settings: Params, ingested: Path, reports: Path) -> Verdict:
+    """Compare a model with the champion on the images that are held out now."""
+    from darkroom.evaluation import gate, leaderboard, predictions
+    from darkroom.tracking import registry
+
+    classes = tuple(json.loads((ingested / "classes.json").read_text(encoding="utf-8")))
+    said = predictions.read(reports / "predictions.parquet", name)
+    costs = {row["model"]: float(row["ms_per_image"]) for row in leaderboard.read(reports / "leaderboard.csv")}
+    megabytes = (checkpoint / "model.safetensors").stat().st_size / 1e6
+    val, test = (_aligned(said[split].probabilities, classes, classes) for split in predictions.SPLITS)
+    challenger = gate.Candidate(name, val, test, costs[name], megabytes)
+    images = {split: said[split].images for split in predictions.SPLITS}
+    folder = registry.fetch(settings.register_.name, champion.version) if champion else None
+    trained, chosen = (_hashes(folder, file) for file in (TRAINED, CHOSEN))
+    truth = gate.Truth(
+        classes=(*classes, OTHER),
+        val=_numbers(said["val"].labels, classes),
+        test=_numbers(said["test"].labels, classes),
+        fresh_val=_fresh(images["val"], trained),
+        fresh_test=_fresh(images["test"], trained | chosen),
+    )
+    old = None if champion is None or folder is None else _champion(champion, folder, settings, classes, images, ingested)
+    return gate.judge(challenger, old, truth, settings.register_)
+
+
+def _champion(
+    champion: Version, folder: Path, settings: Params, classes: tuple[str, ...], images: dict[str, list[str]], ingested: Path
+) -> Candidate:
+    """Return the champion with what it says of the images of both splits: as it is remembered, or else it is asked again."""
+    from darkroom.evaluation import gate, predictions
+    from darkroom.tracking import registry
+
+    own = tuple(json.loads((folder / "checkpoint" / "model.json").read_text(encoding="utf-8"))["classes"])
+    remembered: dict[str, np.ndarray | None] = dict.fromkeys(images)
+    table = folder / registry.EVALUATION / "predictions.parquet"
+    if table.exists():
+        said = predictions.read(table, champion.model)
+        remembered = {split: said[split].of(images[split]) for split in images}
+    given = {split: found for split, found in remembered.items() if found is not None}
+    if len(given) < len(images):
+        from darkroom.prediction import rescoring
+        from darkroom.prediction.classifier import Classifier
+
+        print(f"register: the champion, version {champion.version}, has not seen all of these images: it is asked again")
+        known = predictions.images(ingested / "manifest.parquet")
+        paths = {split: [row["path"] for row in known[split]] for split in images}
+        given = rescoring.score(Classifier.load(folder / "checkpoint"), ingested, settings.ingest, paths)
+    val, test = (_aligned(given[split], own, classes) for split in predictions.SPLITS)
+    return gate.Candidate(f"version {champion.version}, {champion.model}", val, test, 0.0, 0.0)
+
+
+def _aligned(probabilities: np.ndarray, own: tuple[str, ...], classes: tuple[str, ...]) -> np.ndarray:
+    """Return (N, C + 1) probabilities of `classes`, and in the last column the largest one of a class that is not among them."""
+    import numpy as np
+
+    made = np.zeros((len(probabilities), len(classes) + 1))
+    for column, name in enumerate(own):
+        if name in classes:
+            made[:, classes.index(name)] = probabilities[:, column]
+        else:
+            made[:, -1] = np.maximum(made[:, -1], probabilities[:, column])
+    return made
+
+
+def _numbers(labels: list[str], classes: tuple[str, ...]) -> np.ndarray:
+    import numpy as np
+
+    where = {name: number for number, name in enumerate(classes)}
+    return np.array([where[label] for label in labels], np.int64)
+
+
+def _hashes(folder: Path | None, file: str) -> set[str]:
+    from darkroom.tracking import registry
+
+    path = folder / registry.EVALUATION / file if folder else None
+    return set(path.read_text().split()) if path and path.exists() else set()
+
+
+def _fresh(images: list[str], known: set[str]) -> np.ndarray:
+    import numpy as np
+
+    return np.array([image not in known for image in images], bool)

@@ -1,0 +1,111 @@
+"""Whether a challenger may become the champion."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from darkroom.evaluation import gate
+from darkroom.params import Register
+
+CLASSES = ("cat", "dog", "owl")
+LIMITS = Register.model_validate(
+    {
+        "name": "darkroom",
+        "promote": "gate",
+        "min_accuracy": 0.0,
+        "max_drop": 0.02,
+        "max_class_drop": 0.1,
+        "max_calibration_error": 0.2,
+        "max_milliseconds": None,
+        "max_megabytes": None,
+    }
+)
+LABELS = np.arange(300) % 3
+
+
+def said(wrong: list[int], confidence: float = 0.95, labels: np.ndarray = LABELS) -> np.ndarray:
+    """Return probabilities that are right but for the images of these numbers."""
+    given = labels.copy()
+    given[wrong] = (given[wrong] + 1) % 3
+    made = np.full((len(labels), 3), (1 - confidence) / 2)
+    made[np.arange(len(labels)), given] = confidence
+    return made
+
+
+def candidate(
+    name: str = "new", wrong: list[int] | None = None, val_wrong: list[int] | None = None, **cost: float
+) -> gate.Candidate:
+    return gate.Candidate(
+        name, said(val_wrong or []), said(wrong or []), cost.get("milliseconds", 1.0), cost.get("megabytes", 10.0)
+    )
+
+
+def truth(fresh: np.ndarray | None = None) -> gate.Truth:
+    fresh = np.ones(300, bool) if fresh is None else fresh
+    return gate.Truth(CLASSES, LABELS, LABELS, fresh, fresh)
+
+
+def failed(verdict: gate.Verdict) -> list[str]:
+    return [check.name for check in verdict.checks if not check.passed]
+
+
+def test_an_equal_challenger_passes():
+    """A model that says the same as the champion passes every check, and the verdict says so."""
+    verdict = gate.judge(candidate(wrong=[1, 2]), candidate("old", wrong=[1, 2]), truth(), LIMITS)
+    assert verdict.passed
+    assert verdict.words == "new against the champion, old: passed all 6 checks"
+    assert [check["name"] for check in verdict.as_dict()["checks"]] == [
+        "accuracy", "calibration", "validation", "accuracy against the champion", "macro F1 against the champion", "every class",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("challenger", "names"),
+    [
+        ({"val_wrong": [0]}, ["validation"]),
+        ({"wrong": list(range(0, 21, 7))}, []),  # 1%: not measurable, and less than may be lost
+        ({"wrong": list(range(5))}, ["macro F1 against the champion"]),  # p 0.06; the bootstrap is the stricter one
+        ({"wrong": list(range(6))}, ["accuracy against the champion", "macro F1 against the champion"]),  # significantly worse
+        ({"wrong": list(range(0, 33, 3))}, ["accuracy against the champion", "macro F1 against the champion", "every class"]),
+    ],
+)
+def test_a_worse_challenger_is_vetoed_by_what_it_is_worse_at(challenger, names):
+    """Worse on validation, measurably worse on test, or in one class: each has its check."""
+    assert failed(gate.judge(candidate(**challenger), candidate("old"), truth(), LIMITS)) == names
+
+
+def test_few_images_veto_by_the_size_of_the_drop():
+    """A drop larger than `max_drop` vetoes although on few images it is not significant; without the limit it does not."""
+    few = truth(np.arange(300) < 30)
+    worse, old = candidate(wrong=[0, 4]), candidate("old")
+    assert "accuracy against the champion" in failed(gate.judge(worse, old, few, LIMITS))
+    generous = LIMITS.model_copy(update={"max_drop": 0.5, "max_class_drop": 0.5})
+    assert failed(gate.judge(worse, old, few, generous)) == []
+
+
+def test_test_images_choose_nothing():
+    """A challenger that is far better on test does not pass if it is worse on validation."""
+    better = candidate(val_wrong=[0, 1])
+    assert failed(gate.judge(better, candidate("old", wrong=list(range(100))), truth(), LIMITS)) == ["validation"]
+
+
+def test_images_that_the_champion_was_trained_on_do_not_count():
+    """A champion that knows test images by heart is compared on the others; where it knows all, nothing is promoted."""
+    fresh = np.arange(300) >= 100
+    old = candidate("old", wrong=list(range(100, 110)), val_wrong=list(range(100, 110)))
+    new = candidate(wrong=list(range(60)), val_wrong=list(range(60)))
+    assert "validation" in failed(gate.judge(new, old, truth(), LIMITS))
+    assert failed(gate.judge(new, old, truth(fresh), LIMITS)) == []
+    assert failed(gate.judge(new, old, truth(np.zeros(300, bool)), LIMITS)) == ["test images"]
+
+
+def test_without_a_champion_absolute_checks_decide():
+    """A first model must beat the most common class, be calibrated, and keep the limits of time and size."""
+    assert gate.judge(candidate(wrong=list(range(20))), None, truth(), LIMITS).passed
+    assert failed(gate.judge(candidate(wrong=list(range(200))), None, truth(), LIMITS)) == ["accuracy", "calibration"]
+    strict = LIMITS.model_copy(update={"min_accuracy": 0.99, "max_milliseconds": 0.5, "max_megabytes": 5.0})
+    verdict = gate.judge(candidate(wrong=list(range(20))), None, truth(), strict)
+    assert failed(verdict) == ["accuracy", "latency", "size"]
+    assert "not promoted, since test accuracy is 0.9333, and has to be above 0.9900; it takes 1 ms per image" in verdict.words
+    assert gate.judge(candidate(), None, truth(), LIMITS.model_copy(update={"min_accuracy": 1.0})).passed

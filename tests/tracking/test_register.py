@@ -1,0 +1,200 @@
+"""The stage `register`, with a registry that is kept in memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from darkroom.evaluation import leaderboard, predictions
+from darkroom.stages import register
+from darkroom.tracking import journal, registry
+from tests.conftest import ROOT
+
+CLASSES = ("cat", "dog")
+
+
+class Registry:
+    """What `tracking.registry` does, without MLflow."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.found, self.champion_is, self.told = folder, {}, "", []
+
+    def register(self, name, checkpoint, evaluation, sha256, tags, description):
+        version = next((v for v, known in self.found.items() if known.sha256 == sha256), "")
+        made = registry.Version(version or str(len(self.found) + 1), tags[registry.MODEL], sha256, not version)
+        if not version:
+            self.found[made.version] = made
+            shutil.copytree(checkpoint, self.folder / made.version / "checkpoint")
+            shutil.copytree(evaluation, self.folder / made.version / registry.EVALUATION)
+        return made
+
+    def champion(self, name):
+        return self.found.get(self.champion_is)
+
+    def crown(self, name, version, why, by="register"):
+        self.champion_is = version
+
+    def describe(self, name, version, tags, description):
+        self.told.append(tags[registry.VERDICT])
+
+    def fetch(self, name, version):
+        return self.folder / version
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(journal, "start_delivery", lambda: None)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    fake = Registry(tmp_path / "registry")
+    for name in ("register", "champion", "crown", "describe", "fetch"):
+        monkeypatch.setattr(registry, name, getattr(fake, name))
+    return fake
+
+
+def evaluated(
+    right: float, seed: int = 0, images: range = range(200), classes: tuple[str, ...] = CLASSES, val_right: float = 0.9
+) -> None:
+    """Write what `evaluate` and `ingest` leave for a model that is right this often: half the images are val, half test.
+
+    The first images are the wrong ones; `images` are the numbers that are their hashes.
+    """
+    labels = np.arange(len(images)) % len(classes)
+    split = np.array(["val", "test"])[np.arange(len(images)) // 2 % 2]
+    rows = [*images, *range(1000, 1010)]
+    Path("data/ingested").mkdir(parents=True, exist_ok=True)
+    manifest = {
+        "path": [f"{i}.png" for i in rows], "sha256": [f"s{i}" for i in rows], "pixel_hash": [f"p{i}" for i in rows],
+        "split": [*split, *["train"] * 10], "status": ["accepted"] * len(rows),
+    }  # fmt: skip
+    pq.write_table(pa.table(manifest), "data/ingested/manifest.parquet")
+    Path("data/ingested/classes.json").write_text(json.dumps(classes))
+    given = {}
+    for name, share in (("val", val_right), ("test", right)):
+        known = labels[split == name]
+        said = np.where(np.arange(len(known)) < round((1 - share) * len(known)), (known + 1) % len(classes), known)
+        given[name] = np.full((len(known), len(classes)), 0.05)
+        given[name][np.arange(len(known)), said] = 0.95
+    Path("reports").mkdir(exist_ok=True)
+    held = {name: labels[split == name] for name in ("val", "test")}
+    predictions.write(
+        Path("reports/predictions.parquet"), Path("data/ingested/manifest.parquet"), {"baseline": given}, held, classes
+    )
+    row = {"model": "baseline", "accuracy": right, "macro_f1": right, "parameters": 1, "ms_per_image": 2.0, "train_seconds": 1}
+    leaderboard.write(Path("reports/leaderboard.csv"), [row])
+    figures = {"accuracy": right, "val_accuracy": val_right, "macro_f1": right}
+    Path("reports/metrics.json").write_text(json.dumps({"best": "baseline", "models": {"baseline": figures}}))
+    Path("models/baseline").mkdir(parents=True, exist_ok=True)
+    Path("models/baseline/model.json").write_text(json.dumps({"classes": classes, "seed": seed}))
+    Path("models/baseline/model.safetensors").write_bytes(b"0" * 3_000_000)
+
+
+def run() -> dict:
+    register.run(Path("data/ingested"), Path("reports"), Path("models"), Path("reports/promotion.json"))
+    return json.loads(Path("reports/promotion.json").read_text())
+
+
+def params(**values: object) -> None:
+    text = Path("params.yaml").read_text().splitlines()
+    for key, value in values.items():
+        text = [f"  {key}: {value}" if line.startswith(f"  {key}:") else line for line in text]
+    Path("params.yaml").write_text("\n".join(text) + "\n")
+
+
+def vetoes(decision: dict) -> list[str]:
+    return [check["name"] for check in decision["verdict"]["checks"] if not check["passed"]]
+
+
+def test_the_first_model_becomes_champion_and_a_worse_one_does_not(place, capsys):
+    """Without a champion the absolute checks decide; then a worse model stays challenger, and a better one takes over."""
+    evaluated(0.9)
+    first = run()
+    assert (first["promoted"], first["registered"]["aliases"]) == (True, ["challenger", "champion"])
+    assert "version 1 is the champion, the first one" in capsys.readouterr().out
+    evaluated(0.6, seed=1)
+    second = run()
+    assert not second["promoted"]
+    assert vetoes(second) == [
+        "calibration", "accuracy against the champion", "macro F1 against the champion", "every class",
+    ]  # fmt: skip
+    assert place.champion_is == "1"
+    out = capsys.readouterr().out
+    assert "VETO    test accuracy differs by -0.3000" in out
+    assert "the champion stays version 1, baseline; `darkroom promote 2` makes it the champion" in out
+    evaluated(0.95, seed=2)
+    third = run()
+    assert third["promoted"]
+    assert place.champion_is == "3"
+    assert place.told == ["passed", "vetoed", "passed"]
+    again = run()
+    assert (again["verdict"], again["registered"]["aliases"]) == (None, ["challenger", "champion"])
+
+
+@pytest.mark.parametrize("promote", ["manual", "never"])
+def test_a_person_decides_if_they_said_so(place, capsys, promote):
+    """With `manual` and `never` nothing is promoted, whatever the checks say."""
+    params(promote=promote)
+    evaluated(0.9)
+    assert not run()["promoted"]
+    assert place.champion_is == ""
+    assert ("darkroom promote 1" in capsys.readouterr().out) == (promote == "manual")
+
+
+def test_limits_of_params_are_checked(place):
+    """Latency and size have limits where params.yaml sets them."""
+    params(max_milliseconds=1.5, max_megabytes=2.5)
+    evaluated(0.9)
+    assert vetoes(run()) == ["latency", "size"]
+
+
+def test_a_champion_is_asked_about_images_that_it_has_not_seen(place, monkeypatch, capsys):
+    """Where the split has other images, the champion answers anew; images that it was trained or chosen on do not count."""
+    from darkroom.prediction import classifier, rescoring
+
+    evaluated(0.9)
+    run()
+    kept = place.folder / "1" / registry.EVALUATION
+    assert (kept / register.TRAINED).read_text().split() == [f"p{i}" for i in range(1000, 1010)]
+    assert len((kept / register.CHOSEN).read_text().split()) == 100
+    evaluated(0.9, seed=1, images=range(2, 202))
+    asked = []
+
+    def score(model, ingested, ingest, paths):
+        asked.append(paths)
+        return {split: np.tile([0.6, 0.4], (len(names), 1)) for split, names in paths.items()}
+
+    monkeypatch.setattr(rescoring, "score", score)
+    monkeypatch.setattr(classifier.Classifier, "load", lambda folder: None)
+    decision = run()
+    assert [len(paths) for paths in asked[0].values()] == [100, 100]
+    assert "it is asked again" in capsys.readouterr().out
+    assert decision["promoted"]  # the champion says cat to everything
+    compared = next(c for c in decision["verdict"]["checks"] if c["name"] == "accuracy against the champion")
+    assert compared["figures"]["images"] == 2  # the others are the champion's validation images
+
+
+def test_classes_that_came_or_went(place, monkeypatch):
+    """A champion is right only where it names the class; what it says of a class that is gone is wrong."""
+    said = np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]])
+    aligned = register._aligned(said, ("cow", "cat", "dog"), ("cat", "dog", "owl"))
+    assert aligned.tolist() == [[0.2, 0.1, 0, 0.7], [0.2, 0.7, 0, 0.1]]
+    evaluated(0.9, classes=("cat", "cow"))
+    run()
+    evaluated(0.9, seed=1)
+    decision = run()
+    assert decision["promoted"]
+    assert decision["verdict"]["champion"] == "version 1, baseline"
+
+
+def test_without_tracking_nothing_is_registered(place, monkeypatch, capsys):
+    """DARKROOM_TRACKING=off registers nothing and says so."""
+    monkeypatch.setenv("DARKROOM_TRACKING", "off")
+    evaluated(0.9)
+    assert run()["registered"] is None
+    assert not place.found
