@@ -22,11 +22,12 @@ STAGES = {
     "evaluate": "score every model on the test split",
     "register": "the best model → a version in MLflow",
 }
-TRAINED = ("baseline", "weights", "embed", "transfer", "finetune", "evaluate")  # the stages that need torch
+WITH_TORCH = ("baseline", "weights", "embed", "transfer", "finetune", "evaluate", "predict")
 EVERYDAY = {
     "recipe": "write a recipe's values into params.yaml",
     "check": "validate params.yaml and the source folder",
     "leaderboard": "show the last evaluation and where to look next",
+    "predict": "say what is on images, by the champion or another model",
     "tidy": "remove what backbones no longer listed left behind",
     "models": "list the registered versions; --history: who was champion when",
     "promote": "make a version the champion",
@@ -104,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
 def run() -> None:
     """Run a command as a process of its own, and end it."""
     arguments = sys.argv[1:]
-    if arguments and arguments[0] in TRAINED and not {"-h", "--help"} & set(arguments):
+    if arguments and arguments[0] in WITH_TORCH and not {"-h", "--help"} & set(arguments):
         from darkroom.warm import command
 
         try:

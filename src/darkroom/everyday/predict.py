@@ -1,0 +1,220 @@
+"""Say what is on images: files, folders and globs, by the champion or any other trained model."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import glob
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from darkroom.errors import ParamsError, WorkspaceError, printable
+
+if TYPE_CHECKING:
+    from darkroom.prediction.classifier import Classifier
+
+AT_ONCE = 64
+# what a folder is searched for; a file that is named is tried whatever it is called
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".pbm", ".pgm", ".ppm",
+    ".pnm", ".sgi", ".rgb", ".avif", ".heic", ".heif",
+)  # fmt: skip
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "darkroom predict",
+        description=__doc__,
+        epilog="exit code: 0 all images were answered, 1 some could not be read, 2 a mistake",
+    )
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="a file, a folder (searched whole) or a glob; - reads names from stdin"
+    )
+    parser.add_argument(
+        "--model", default="champion",
+        help="champion (default), challenger, a version number, a checkpoint folder like models/baseline, or models:/name/version",
+    )  # fmt: skip
+    parser.add_argument("--top", type=int, default=1, metavar="K", help="show the K most probable classes in the table")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object: the model, and a prediction per image")
+    form.add_argument("--csv", action="store_true", help="a line per image, with the probability of every class")
+    given = parser.parse_args(arguments)
+    if given.top < 1:
+        raise ParamsError(f"--top {given.top} shows nothing", "give 1 or more")
+    paths = list(expand(given.images))
+    if not paths:
+        raise WorkspaceError(
+            f"there are no images in {', '.join(given.images)}",
+            "name image files; a folder is searched for names like *.jpg, *.png",
+        )
+    classifier, model = load(given.model)
+    write = (_Json if given.json else _Csv if given.csv else _Table)(classifier.classes, model, given.top, paths)
+    failed = 0
+    for row in answers(classifier, paths):
+        failed += bool(row["error"])
+        write.row(row)
+    write.end()
+    if failed:
+        print(f"{failed} of {len(paths)} could not be read", file=sys.stderr)
+    return int(failed > 0)
+
+
+def expand(given: list[str]) -> Iterator[Path]:
+    """Yield the files that are meant, each once: folders are searched in the order of names, a glob may match nothing."""
+    seen = set()
+    for name in given:
+        for path in _meant(name):
+            if path not in seen:
+                seen.add(path)
+                yield path
+
+
+def _meant(name: str) -> Iterator[Path]:
+    path = Path(name).expanduser()
+    if name == "-":
+        yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
+    elif path.is_dir():
+        for folder, folders, files in os.walk(path):
+            folders[:] = sorted(inner for inner in folders if not inner.startswith("."))
+            yield from (
+                Path(folder, file) for file in sorted(files) if not file.startswith(".") and Path(file).suffix.lower() in SUFFIXES
+            )
+    elif not path.exists() and glob.has_magic(name):
+        for found in sorted(glob.glob(str(path), recursive=True)):
+            yield from _meant(found)
+    else:
+        yield path
+
+
+def load(wanted: str) -> tuple[Classifier, dict[str, Any]]:
+    """Return a classifier and what identifies it: `name`, `version` (empty for a folder), `checkpoint_sha256`, `said` in words."""
+    from darkroom.models import digests
+    from darkroom.prediction.classifier import Classifier
+
+    folder, name, version = Path(wanted).expanduser(), "", ""
+    if not folder.joinpath("model.json").is_file():
+        if folder.is_dir():
+            raise WorkspaceError(f"{wanted} is not a checkpoint: it has no model.json", "name one like models/baseline")
+        name, version, folder = _registered(wanted)
+    classifier = Classifier.load(folder)
+    said = f"version {version} of {name} ({classifier.checkpoint.name})" if version else f"{wanted} ({classifier.checkpoint.name})"
+    return classifier, {
+        "name": name or str(folder), "version": version, "model": classifier.checkpoint.name,
+        "checkpoint_sha256": digests.checkpoint(folder), "said": said,
+    }  # fmt: skip
+
+
+def _registered(wanted: str) -> tuple[str, str, Path]:
+    """Return name, version and checkpoint of a registered model."""
+    from darkroom import params
+    from darkroom.tracking import registry
+
+    name, which = "", wanted
+    if wanted.startswith("models:/"):
+        name, _, which = wanted.removeprefix("models:/").replace("@", "/").partition("/")
+    elif "/" in wanted or wanted.startswith("."):
+        raise WorkspaceError(
+            f"there is no folder {wanted}", "`ls models` shows what was trained, `darkroom models` what was registered"
+        )
+    name = name or params.read().register_.name
+    listed = registry.versions(name)
+    if which == registry.CHAMPION and not any(registry.CHAMPION in item.aliases for item in listed):
+        raise WorkspaceError(
+            f"{name} has no champion yet" + (f" among its {len(listed)} versions" if listed else ""),
+            "`dvc repro` trains and registers one; or name another model: --model models/baseline, --model challenger",
+        )
+    version = registry.pick(listed, which, name).version
+    return name, version, registry.fetch(name, version) / "checkpoint"
+
+
+def answers(classifier: Classifier, paths: list[Path]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each file: `path`, `label`, `confidence`, `probabilities` by class, and `error` and `remedy` instead."""
+    from darkroom.data.reasons import REASONS, REMEDIES
+    from darkroom.progress import Progress
+
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress("predict", len(paths), "images")) if len(paths) > AT_ONCE else None
+        for start in range(0, len(paths), AT_ONCE):
+            some = paths[start : start + AT_ONCE]
+            contents = [_read(path) for path in some]
+            given = iter(classifier.files([content for content in contents if isinstance(content, bytes)]))
+            for path, content in zip(some, contents, strict=True):
+                row: dict[str, Any] = {"path": str(path), "label": None, "confidence": None, "probabilities": None}
+                answer = next(given) if isinstance(content, bytes) else None
+                if answer is None:
+                    yield {**row, "error": content, "remedy": "correct the name, or give yourself the right to read it"}
+                elif answer.probabilities is None:
+                    yield {**row, "error": REASONS[answer.error], "remedy": REMEDIES[answer.error]}
+                else:
+                    shares = dict(zip(classifier.classes, map(float, answer.probabilities), strict=True))
+                    label = max(shares, key=lambda name: shares[name])
+                    yield {
+                        **row,
+                        "label": label,
+                        "confidence": shares[label],
+                        "probabilities": shares,
+                        "error": None,
+                        "remedy": None,
+                    }
+            if progress:
+                progress.advance(len(some))
+
+
+def _read(path: Path) -> bytes | str:
+    """Return a file's bytes, or why it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+
+
+class _Table:
+    def __init__(self, classes: tuple[str, ...], model: dict[str, Any], top: int, paths: list[Path]) -> None:
+        self.top, self.model = min(top, len(classes)), model
+        self.width = min(max(len(printable(str(path))) for path in paths), 80)
+        self.label = max(len(name) for name in classes)
+
+    def row(self, row: dict[str, Any]) -> None:
+        path = printable(row["path"]).ljust(self.width)
+        if row["error"]:
+            print(f"{path}  error: {row['error']}; {row['remedy']}")
+        else:
+            best = sorted(row["probabilities"].items(), key=lambda item: -item[1])[: self.top]
+            print(path, *(f"{name.ljust(self.label)} {share:6.1%}" for name, share in best), sep="  ")
+
+    def end(self) -> None:
+        print(f"by {self.model['said']}", file=sys.stderr)
+
+
+class _Json:
+    def __init__(self, classes: tuple[str, ...], model: dict[str, Any], top: int, paths: list[Path]) -> None:
+        self.model = {key: value for key, value in model.items() if key != "said"} | {"classes": list(classes)}
+        self.rows: list[dict[str, Any]] = []
+
+    def row(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+
+    def end(self) -> None:
+        print(json.dumps({"model": self.model, "predictions": self.rows}, indent=2))
+
+
+class _Csv:
+    def __init__(self, classes: tuple[str, ...], model: dict[str, Any], top: int, paths: list[Path]) -> None:
+        self.classes, self.by = classes, model["version"] or model["name"]
+        self.writer = csv.writer(sys.stdout, lineterminator="\n")
+        self.writer.writerow(["path", "label", "confidence", "error", "model", "checkpoint_sha256", *classes])
+        self.sha256 = model["checkpoint_sha256"]
+
+    def row(self, row: dict[str, Any]) -> None:
+        shares = [row["probabilities"][name] for name in self.classes] if row["probabilities"] else [""] * len(self.classes)
+        path = row["path"].encode("utf-8", "backslashreplace").decode()  # a name need not be text
+        known = [path, row["label"] or "", "" if row["confidence"] is None else row["confidence"], row["error"] or ""]
+        self.writer.writerow([*known, self.by, self.sha256, *shares])
+
+    def end(self) -> None:
+        pass
