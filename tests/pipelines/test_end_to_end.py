@@ -29,7 +29,14 @@ AFTER_TRANSFER = ["transfer@mobilenet_v3_small", "finetune@mobilenet_v3_small", 
 class Workspace:
     def __init__(self, place: Path) -> None:
         self.place = place
-        off = ("MLFLOW_TRACKING_URI", "DARKROOM_TRACKING", "DARKROOM_PIPELINE", "DVC_STAGE", "PREFECT_API_URL")
+        off = (
+            "MLFLOW_TRACKING_URI",
+            "MLFLOW_REGISTRY_URI",
+            "DARKROOM_TRACKING",
+            "DARKROOM_PIPELINE",
+            "DVC_STAGE",
+            "PREFECT_API_URL",
+        )
         self.environment = {key: value for key, value in os.environ.items() if key not in off}
         self.environment |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

@@ -67,6 +67,7 @@ def apply(path: Path, name: str | None, data: str | None, weights: str | None, s
             changed[key] = (_plain(before), value)
             place[last] = _flow(value) if isinstance(value, list) else value
     stream = io.StringIO()
+    yaml.Representer = _representer()
     yaml.dump(content, stream)
     settled = params.parse(YAML(typ="safe", pure=True).load(stream.getvalue()), str(path))
     from darkroom.everyday import check
@@ -119,6 +120,17 @@ def _source(data: str) -> str:
     if path.is_absolute() and path.resolve().is_relative_to(Path.cwd().resolve()):
         return path.resolve().relative_to(Path.cwd().resolve()).as_posix()
     return str(path)
+
+
+def _representer() -> Any:
+    """Return how values are written: nothing as `null`, as people write it, not as an empty place."""
+    from ruamel.yaml.representer import RoundTripRepresenter
+
+    class Written(RoundTripRepresenter):
+        pass
+
+    Written.add_representer(type(None), lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null"))
+    return Written
 
 
 def _flow(values: list[Any]) -> Any:

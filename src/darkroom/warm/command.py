@@ -27,6 +27,7 @@ SHAPING = (
     "ATEN_", "BLIS_", "CUDA", "DNNL_", "GLIBC_", "GOMP_", "GOTO_", "KMP_", "LC_", "LD_", "MALLOC_", "MKL_", "NPY_", "NUMPY_",
     "NVIDIA_", "NVPL_", "OMP_", "ONEDNN_", "OPENBLAS_", "OPENSSL_", "ORT_", "PILLOW_", "PYDANTIC_", "PYTHON", "PYTORCH_", "TORCH",
 )  # fmt: skip  # variables that are read when libraries are loaded
+LISTENING = 0.5  # seconds for which a signal may go unnoticed: Python runs its handler before a system call or after it
 STARTED, ENDED = b"+", b"="
 LIMITS = ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_STACK")
 
@@ -154,8 +155,13 @@ def _follow(connection: socket.socket, group: int) -> int:
     for number in (signal.SIGINT, signal.SIGTSTP, signal.SIGCONT):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, pass_on)
-    connection.settimeout(None)
-    ended = receive(connection, 5)
+    connection.settimeout(LISTENING)
+    while True:
+        try:
+            ended = receive(connection, 5)
+            break
+        except TimeoutError:  # a signal that came on the way to waiting is passed on now
+            pass
     code = int(struct.unpack("!i", ended[1:])[0]) if len(ended) == 5 else -signal.SIGTERM
     if code >= 0:
         return code
