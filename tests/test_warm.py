@@ -16,7 +16,8 @@ from darkroom.warm import command, server
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stages are forked on Linux alone")
 
 CLIENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 from darkroom.warm import command
 sys.path.insert(0, {package!r})
 code = command.run(sys.argv[1:])
