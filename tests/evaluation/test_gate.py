@@ -84,6 +84,15 @@ def test_few_images_veto_by_the_size_of_the_drop():
     assert failed(gate.judge(worse, old, few, generous)) == []
 
 
+def test_a_drop_of_exactly_the_limit_passes():
+    """A limit is what may be lost: 1 of 50 with `max_drop` 0.02, and a recall that falls by just `max_class_drop`."""
+    fifty = truth(np.arange(300) < 50)
+    names = failed(gate.judge(candidate(wrong=[0]), candidate("old"), fifty, LIMITS))
+    assert "accuracy against the champion" not in names
+    exact = LIMITS.model_copy(update={"max_class_drop": 1 / 17})
+    assert "every class" not in failed(gate.judge(candidate(wrong=[0]), candidate("old"), fifty, exact))
+
+
 def test_test_images_choose_nothing():
     """A challenger that is far better on test does not pass if it is worse on validation."""
     better = candidate(val_wrong=[0, 1])

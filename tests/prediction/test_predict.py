@@ -78,8 +78,8 @@ def test_folders_globs_and_names_from_stdin(model, photos, capsys, monkeypatch):
     assert paths(photos, code=1) == found
     assert paths("photos/*.JPG") == ["photos/a.JPG"]
     assert paths("photos/**/*.webp") == ["photos/deep/c.webp"]
-    monkeypatch.setattr("sys.stdin", io.StringIO("photos/a.JPG\n\nphotos/b.png\n"))
-    assert paths("-") == ["photos/a.JPG", "photos/b.png"]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"photos/a.JPG\n\nphotos/b.png\r\nno\0name\n\xff")))
+    assert paths("-", code=1) == ["photos/a.JPG", "photos/b.png", "no\0name", "\udcff"]
 
 
 def test_what_cannot_be_read_has_a_row_and_the_rest_is_answered(model, photos, capsys):

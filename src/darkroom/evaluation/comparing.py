@@ -63,7 +63,7 @@ def bootstrap(
 def _figures(labels: np.ndarray, predicted: np.ndarray, classes: int, sizes: np.ndarray) -> np.ndarray:
     """Return accuracy and macro-F1, (R, 2), where image i counts `sizes[r, i]` times."""
     known, said = (np.eye(classes, dtype=np.float32)[numbers] for numbers in (labels, predicted))
-    right, support, given = sizes @ (known * said), sizes @ known, sizes @ said
+    right, support, given = ((sizes @ counted).astype(np.float64) for counted in (known * said, known, said))
     f1 = np.divide(2 * right, support + given, out=np.zeros_like(right), where=support + given > 0)
     held = support > 0
     return np.stack([right.sum(1) / sizes.sum(1), (f1 * held).sum(1) / held.sum(1)], 1)

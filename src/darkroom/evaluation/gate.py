@@ -16,6 +16,7 @@ from darkroom.evaluation import comparing
 from darkroom.params import Register
 
 ALPHA = 1 - comparing.LEVEL
+ROUNDING = 1e-9  # a drop of exactly the limit is within it
 
 
 @dataclass(frozen=True)
@@ -139,14 +140,14 @@ def against(challenger: Candidate, champion: Candidate, truth: Truth, limits: Re
     made += [
         Check(
             "accuracy against the champion",
-            accuracy.difference >= -limits.max_drop and not (p < ALPHA and accuracy.difference < 0),
+            accuracy.difference >= -limits.max_drop - ROUNDING and not (p < ALPHA and accuracy.difference < 0),
             f"test accuracy differs by {_shown(accuracy)} on {len(labels)} images, McNemar p {p:.3g}; "
             f"it may fall by {limits.max_drop:g}, and not significantly",
             {**asdict(accuracy), "mcnemar_p": p, "images": len(labels), "limit": limits.max_drop},
         ),
         Check(
             "macro F1 against the champion",
-            f1.difference >= -limits.max_drop and f1.high >= 0,
+            f1.difference >= -limits.max_drop - ROUNDING and f1.high >= 0,
             f"macro F1 differs by {_shown(f1)}; it may fall by {limits.max_drop:g}, and not significantly",
             {**asdict(f1), "limit": limits.max_drop},
         ),
@@ -155,7 +156,7 @@ def against(challenger: Candidate, champion: Candidate, truth: Truth, limits: Re
     worst = int(drops.argmax())
     made.append(
         Check(
-            "every class", bool(drops[worst] <= limits.max_class_drop),
+            "every class", bool(drops[worst] <= limits.max_class_drop + ROUNDING),
             f"the recall of {truth.classes[worst]} falls by {max(drops[worst], 0):.3f}, the limit is {limits.max_class_drop:g}",
             {"class": truth.classes[worst], "drop": float(drops[worst]), "limit": limits.max_class_drop},
         )

@@ -81,17 +81,7 @@ def write(
 
 def read(path: Path, model: str) -> dict[str, Said]:
     """Return what a model said of the images of both splits; WorkspaceError where the table is not there or without it."""
-    remedy = "run `dvc repro evaluate`"
-    try:
-        file = pq.ParquetFile(path)
-    except FileNotFoundError as error:
-        raise WorkspaceError(f"{path} is not there", remedy) from error
-    for group in range(file.num_row_groups):
-        if file.metadata.row_group(group).column(0).statistics.min == model:
-            rows = file.read_row_group(group, ["split", "pixel_hash", "label", "probabilities"]).to_pylist()
-            break
-    else:
-        raise WorkspaceError(f"{path} holds no predictions of {model}", remedy)
+    rows = _rows(path, model, ["split", "pixel_hash", "label", "probabilities"]).to_pylist()
     found = {}
     for split in SPLITS:
         chosen = [row for row in rows if row["split"] == split]
@@ -102,10 +92,20 @@ def read(path: Path, model: str) -> dict[str, Said]:
 
 def extract(path: Path, model: str, into: Path) -> None:
     """Write the rows of one model to a file of their own."""
-    file = pq.ParquetFile(path)
+    pq.write_table(_rows(path, model), into)
+
+
+def _rows(path: Path, model: str, columns: list[str] | None = None) -> Any:
+    """Return the rows of one model as an Arrow table."""
+    remedy = "run `dvc repro evaluate`"
+    try:
+        file = pq.ParquetFile(path)
+    except FileNotFoundError as error:
+        raise WorkspaceError(f"{path} is not there", remedy) from error
     for group in range(file.num_row_groups):
         if file.metadata.row_group(group).column(0).statistics.min == model:
-            pq.write_table(file.read_row_group(group), into)
+            return file.read_row_group(group, columns)
+    raise WorkspaceError(f"{path} holds no predictions of {model}", remedy)
 
 
 def _texts(values: list[str]) -> Any:

@@ -21,7 +21,10 @@ def main(arguments: list[str]) -> int:
         return 0
     models = {item.version: item.model for item in listed}
     if given.history:
-        for line in registry.ledger(name):
+        crownings = registry.ledger(name)
+        if not crownings:
+            print(f"{name} has had no champion yet: `darkroom promote VERSION` makes one")
+        for line in crownings:
             whose = f"version {line.version}, {models.get(line.version, 'deleted')},"
             after = f" in place of version {line.previous}" if line.previous else ""
             print(f"{_when(line.time)}  {whose}{after} by {line.by}: {line.why}")

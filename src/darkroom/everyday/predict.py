@@ -77,7 +77,7 @@ def expand(given: list[str]) -> Iterator[Path]:
 def _meant(name: str) -> Iterator[Path]:
     path = Path(name).expanduser()
     if name == "-":
-        yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
+        yield from (Path(os.fsdecode(line.rstrip(b"\r\n"))) for line in sys.stdin.buffer if line.strip())
     elif path.is_dir():
         for folder, folders, files in os.walk(path):
             folders[:] = sorted(inner for inner in folders if not inner.startswith("."))
@@ -117,6 +117,7 @@ def _registered(wanted: str) -> tuple[str, str, Path]:
     name, which = "", wanted
     if wanted.startswith("models:/"):
         name, _, which = wanted.removeprefix("models:/").replace("@", "/").partition("/")
+        which = which or registry.CHAMPION
     elif "/" in wanted or wanted.startswith("."):
         raise WorkspaceError(
             f"there is no folder {wanted}", "`ls models` shows what was trained, `darkroom models` what was registered"
@@ -169,15 +170,15 @@ def _read(path: Path) -> bytes | str:
     """Return a file's bytes, or why it cannot be read."""
     try:
         return path.read_bytes()
-    except OSError as error:
-        return (error.strerror or str(error)).lower()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 class _Table:
     def __init__(self, classes: tuple[str, ...], model: dict[str, Any], top: int, paths: list[Path]) -> None:
         self.top, self.model = min(top, len(classes)), model
         self.width = min(max(len(printable(str(path))) for path in paths), 80)
-        self.label = max(len(name) for name in classes)
+        self.label = max(len(printable(name)) for name in classes)
 
     def row(self, row: dict[str, Any]) -> None:
         path = printable(row["path"]).ljust(self.width)
@@ -185,7 +186,7 @@ class _Table:
             print(f"{path}  error: {row['error']}; {row['remedy']}")
         else:
             best = sorted(row["probabilities"].items(), key=lambda item: -item[1])[: self.top]
-            print(path, *(f"{name.ljust(self.label)} {share:6.1%}" for name, share in best), sep="  ")
+            print(path, *(f"{printable(name).ljust(self.label)} {share:6.1%}" for name, share in best), sep="  ")
 
     def end(self) -> None:
         print(f"by {self.model['said']}", file=sys.stderr)

@@ -69,7 +69,7 @@ class Crowning:
     version: str
     previous: str
     why: str
-    by: str = field(default="register")
+    by: str = "register"
 
 
 def register(name: str, checkpoint: Path, evaluation: Path, sha256: str, tags: dict[str, str], description: str) -> Version:
@@ -227,19 +227,20 @@ def _versions(client: Any, name: str) -> dict[str, Any]:
 
 
 def _fetch(client: Any, name: str, version: str) -> dict[str, Any]:
-    import mlflow
     import yaml
 
-    mlflow.set_tracking_uri(store.uri())
-    mlflow.set_registry_uri(store.uri())
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    mlflow = _mlflow()
     known = client.get_model_version(name, version).tags.get(SHA, "")
     folder = VERSIONS / (known[:32] or f"{name}-{version}")
     if not folder.is_dir():
         working = folder.with_name(f"{folder.name}.{os.getpid()}")
         shutil.rmtree(working, ignore_errors=True)
         got = Path(mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=str(working / "whole")))
-        kept = yaml.safe_load((got / "MLmodel").read_text())["flavors"]["python_function"]["artifacts"]
+        flavors = yaml.safe_load((got / "MLmodel").read_text())["flavors"]
+        kept = flavors.get("python_function", {}).get("artifacts", {})
+        if "checkpoint" not in kept:
+            shutil.rmtree(working)
+            raise WorkspaceError(f"version {version} of {name} is no model of Darkroom's", "`darkroom models` lists those that are")
         for part in ("checkpoint", EVALUATION):
             if part in kept:
                 (got / kept[part]["path"]).rename(working / part)
@@ -263,16 +264,13 @@ def _create(client: Any, name: str, checkpoint: Path, evaluation: Path, tags: di
     import logging
     import warnings
 
-    import mlflow
     from mlflow.exceptions import MlflowException
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
-    mlflow.set_tracking_uri(store.uri())
-    mlflow.set_registry_uri(store.uri())
+    mlflow = _mlflow()
     mlflow.set_experiment(experiment_id=store.experiment(client))
     package = Path(darkroom.__file__).parent
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # asks for an input example, which would import torch here
@@ -293,6 +291,16 @@ def _create(client: Any, name: str, checkpoint: Path, evaluation: Path, tags: di
         name, logged.model_uri, run_id=logged.run_id, tags=tags, description=description, model_id=logged.model_id
     )
     return str(made.version)
+
+
+def _mlflow() -> Any:
+    """Return MLflow, told which server it is about."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    import mlflow
+
+    mlflow.set_tracking_uri(store.uri())
+    mlflow.set_registry_uri(store.uri())
+    return mlflow
 
 
 def _pinned() -> list[str]:
