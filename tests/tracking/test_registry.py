@@ -105,6 +105,28 @@ def test_a_rollback_goes_further_back_each_time():
     assert registry.reigns([line("2", "rollback")]) == ["2"]  # an older ledger was lost
 
 
+def test_a_model_of_somebody_else_is_named():
+    """A version that Darkroom did not make is a mistake with a remedy, and leaves nothing behind."""
+    import mlflow
+    from mlflow.pyfunc import PythonModel
+
+    from darkroom.tracking import store
+
+    class Other(PythonModel):
+        def predict(self, context, model_input, params=None):
+            return model_input
+
+    client = store.client()
+    mlflow.set_tracking_uri(store.uri())
+    mlflow.set_registry_uri(store.uri())
+    mlflow.pyfunc.log_model(name="other", python_model=Other(), registered_model_name="other", pip_requirements=[])
+    assert client.get_model_version("other", "1")
+    before = set(registry.VERSIONS.iterdir())
+    with pytest.raises(WorkspaceError, match="no model of Darkroom's"):
+        registry.fetch("other", "1")
+    assert set(registry.VERSIONS.iterdir()) == before
+
+
 def test_a_version_that_cannot_answer_is_refused(place):
     """A version whose weights are no numbers is never made champion by hand."""
     folder = checkpoint(place / "model-3", 3)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from darkroom.prediction.classifier import Classifier
+    from darkroom.tracking.journal import Run
 
 
 def model_names(settings: Params) -> list[str]:
@@ -87,13 +88,18 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
             page = report.page(figures, best, rows, histories, classes, _data_summary(ingested), shown)
             working.write_text(page, encoding="utf-8")
 
-        for name, figure in figures.items():
-            key = name.replace("/", ".")
-            record.metrics({f"{key}.{item}": figure[item] for item in ("accuracy", "macro_f1", "log_loss", "val_accuracy")})
-        record.tag({"darkroom.best": best})
-        record.file(reports / "report.html")
-        record.file(reports / "leaderboard.csv")
+        _recorded(record, figures, best, reports)
         print(leaderboard.table(rows, best))
+
+
+def _recorded(record: Run, figures: dict[str, dict[str, Any]], best: str, reports: Path) -> None:
+    """Record every model's figures, which one is best, and the pages."""
+    for name, figure in figures.items():
+        key = name.replace("/", ".")
+        record.metrics({f"{key}.{item}": figure[item] for item in ("accuracy", "macro_f1", "log_loss", "val_accuracy")})
+    record.tag({"darkroom.best": best})
+    record.file(reports / "report.html")
+    record.file(reports / "leaderboard.csv")
 
 
 def _reference(

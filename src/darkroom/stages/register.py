@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from darkroom.evaluation.gate import Candidate, Verdict
     from darkroom.tracking.registry import Version
 
+Images = dict[str, list[dict[str, str]]]  # of every split, as `predictions.images` returns them
 SCHEMA = 2
 OTHER = "another class"  # what a champion says that was trained on classes that are no longer there
 TRAINED, CHOSEN = "trained-on.txt", "chosen-on.txt"  # pixel hashes of a version's train and val
@@ -26,6 +27,7 @@ TRAINED, CHOSEN = "trained-on.txt", "chosen-on.txt"  # pixel hashes of a version
 
 def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
     with session("register", ["register"], [reports / "metrics.json"]) as (settings, record):
+        from darkroom.evaluation import predictions
         from darkroom.models import digests
         from darkroom.tracking import journal, registry
 
@@ -44,9 +46,10 @@ def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
         if journal.is_off():
             print(f"register: tracking is off, {best} is not registered")
         else:
+            images = predictions.images(ingested / "manifest.parquet")
             tags = {
                 registry.MODEL: best,
-                registry.DATA: _trained_on(settings, ingested),
+                registry.DATA: _trained_on(settings, ingested, len(images["train"])),
                 "val_accuracy": f"{figures['val_accuracy']:.4f}",
                 "test_accuracy": f"{figures['accuracy']:.4f}",
                 "test_macro_f1": f"{figures['macro_f1']:.4f}",
@@ -54,7 +57,7 @@ def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
             text = f"{best}: {figures['accuracy']:.4f} of the test images right, {figures['val_accuracy']:.4f} of validation"
             champion = registry.champion(name)
             with tempfile.TemporaryDirectory(dir=_place()) as scratch:
-                kept = _kept(Path(scratch) / registry.EVALUATION, best, ingested, reports)
+                kept = _kept(Path(scratch) / registry.EVALUATION, best, images, reports)
                 made = registry.register(name, models / best, kept, sha256, tags, text)
             print(
                 f"register: {best} is {'the new' if made.created else 'the known'} version {made.version} of {name}, "
@@ -65,7 +68,7 @@ def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
                 print(f"register: version {made.version} is the champion already")
                 aliases.append(registry.CHAMPION)
             else:
-                verdict = _verdict(best, models / best, champion, settings, ingested, reports)
+                verdict = _verdict(best, models / best, champion, settings, images, ingested, reports)
                 decision["verdict"] = verdict.as_dict()
                 for check in verdict.checks:
                     print(f"  {'passed' if check.passed else 'VETO  '}  {check.words}")
@@ -94,12 +97,9 @@ def _outcome(made: Version, champion: Version | None, verdict: Verdict, promote:
     return f"{passed}, {stays}; `darkroom promote {made.version}` makes it the champion"
 
 
-def _trained_on(settings: Params, ingested: Path) -> str:
+def _trained_on(settings: Params, ingested: Path, count: int) -> str:
     """Say what the models were trained on: how many images of which source, and the digest of the manifest."""
-    from darkroom.evaluation import predictions
-
     digest = hashlib.sha256((ingested / "manifest.parquet").read_bytes()).hexdigest()
-    count = len(predictions.images(ingested / "manifest.parquet")["train"])
     return f"{count:,} images of {settings.ingest.source} (manifest {digest[:8]})"
 
 
@@ -109,19 +109,20 @@ def _place() -> Path:
     return place
 
 
-def _kept(folder: Path, model: str, ingested: Path, reports: Path) -> Path:
+def _kept(folder: Path, model: str, images: Images, reports: Path) -> Path:
     """Write what a later challenger is compared with: what this model said, and which images it was trained and chosen on."""
     from darkroom.evaluation import predictions
 
     folder.mkdir()
     predictions.extract(reports / "predictions.parquet", model, folder / "predictions.parquet")
-    images = predictions.images(ingested / "manifest.parquet")
     for file, split in ((TRAINED, "train"), (CHOSEN, "val")):
         folder.joinpath(file).write_text("".join(f"{row['pixel_hash']}\n" for row in images[split]))
     return folder
 
 
-def _verdict(name: str, checkpoint: Path, champion: Version | None, settings: Params, ingested: Path, reports: Path) -> Verdict:
+def _verdict(
+    name: str, checkpoint: Path, champion: Version | None, settings: Params, images: Images, ingested: Path, reports: Path
+) -> Verdict:
     """Compare a model with the champion on the images that are held out now."""
     from darkroom.evaluation import gate, leaderboard, predictions
     from darkroom.tracking import registry
@@ -132,41 +133,40 @@ def _verdict(name: str, checkpoint: Path, champion: Version | None, settings: Pa
     megabytes = (checkpoint / "model.safetensors").stat().st_size / 1e6
     val, test = (_aligned(said[split].probabilities, classes, classes) for split in predictions.SPLITS)
     challenger = gate.Candidate(name, val, test, costs[name], megabytes)
-    images = {split: said[split].images for split in predictions.SPLITS}
     folder = registry.fetch(settings.register_.name, champion.version) if champion else None
     trained, chosen = (_hashes(folder, file) for file in (TRAINED, CHOSEN))
     truth = gate.Truth(
         classes=(*classes, OTHER),
         val=_numbers(said["val"].labels, classes),
         test=_numbers(said["test"].labels, classes),
-        fresh_val=_fresh(images["val"], trained),
-        fresh_test=_fresh(images["test"], trained | chosen),
+        fresh_val=_fresh(said["val"].images, trained),
+        fresh_test=_fresh(said["test"].images, trained | chosen),
     )
     old = None if champion is None or folder is None else _champion(champion, folder, settings, classes, images, ingested)
     return gate.judge(challenger, old, truth, settings.register_)
 
 
 def _champion(
-    champion: Version, folder: Path, settings: Params, classes: tuple[str, ...], images: dict[str, list[str]], ingested: Path
+    champion: Version, folder: Path, settings: Params, classes: tuple[str, ...], images: Images, ingested: Path
 ) -> Candidate:
     """Return the champion with what it says of the images of both splits: as it is remembered, or else it is asked again."""
     from darkroom.evaluation import gate, predictions
     from darkroom.tracking import registry
 
     own = tuple(json.loads((folder / "checkpoint" / "model.json").read_text(encoding="utf-8"))["classes"])
-    remembered: dict[str, np.ndarray | None] = dict.fromkeys(images)
+    given: dict[str, np.ndarray] = {}
     table = folder / registry.EVALUATION / "predictions.parquet"
     if table.exists():
         said = predictions.read(table, champion.model)
-        remembered = {split: said[split].of(images[split]) for split in images}
-    given = {split: found for split, found in remembered.items() if found is not None}
-    if len(given) < len(images):
+        hashes = {split: [row["pixel_hash"] for row in images[split]] for split in predictions.SPLITS}
+        remembered = {split: said[split].of(hashes[split]) for split in predictions.SPLITS}
+        given = {split: found for split, found in remembered.items() if found is not None}
+    if len(given) < len(predictions.SPLITS):
         from darkroom.prediction import rescoring
         from darkroom.prediction.classifier import Classifier
 
         print(f"register: the champion, version {champion.version}, has not seen all of these images: it is asked again")
-        known = predictions.images(ingested / "manifest.parquet")
-        paths = {split: [row["path"] for row in known[split]] for split in images}
+        paths = {split: [row["path"] for row in images[split]] for split in predictions.SPLITS}
         given = rescoring.score(Classifier.load(folder / "checkpoint"), ingested, settings.ingest, paths)
     val, test = (_aligned(given[split], own, classes) for split in predictions.SPLITS)
     return gate.Candidate(f"version {champion.version}, {champion.model}", val, test, 0.0, 0.0)
