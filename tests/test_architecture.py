@@ -13,7 +13,7 @@ from darkroom.params import read_yaml
 from tests.conftest import ROOT
 
 SOURCE = ROOT / "src" / "darkroom"
-LEAVES = {"params", "errors", "progress", "atomic", "pages"}
+LEAVES = {"params", "errors", "progress", "atomic", "graph", "pages"}
 ALLOWED = {
     "data": set(),
     "augmentation": set(),

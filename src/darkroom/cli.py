@@ -80,6 +80,10 @@ def main(argv: list[str] | None = None) -> int:
 
             print("\n".join(completion.candidates(rest)))
             return 0
+        if command == "finished":  # what a flow says at its end
+            from darkroom.everyday import finished
+
+            return finished.main(rest)
         if command in STAGES:
             return _stage(command, rest)
         if command in EVERYDAY:

@@ -6,6 +6,8 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,58 @@ def command_options(stage: str, item: str | None) -> dict[str, str]:
     return {word[2:]: words[i + 1] for i, word in enumerate(words) if word.startswith("--")}
 
 
-def outputs(lock: Path = Path("dvc.lock")) -> dict[str, list[dict[str, Any]]]:
-    """Return what dvc.lock holds of each stage's outputs."""
+def names() -> list[str]:
+    """Return the stages of dvc.yaml as DVC names them, `transfer@vgg16` for each item of a `matrix`."""
+    settings, found = read_yaml(Path("params.yaml")), []
+    for name, stage in read_yaml(Path("dvc.yaml"))["stages"].items():
+        lists = [_interpolated(items, settings) for items in stage.get("matrix", {}).values()]
+        found += ["@".join([name, *(["-".join(map(str, item))] if item else [])]) for item in product(*lists)]
+    return found
+
+
+def _interpolated(value: Any, settings: Any) -> list[Any]:
+    """Return a list of dvc.yaml, which may be written as `${section.key}` of params.yaml."""
+    if isinstance(value, list):
+        return value
+    for key in str(value).strip("${}").split("."):
+        settings = settings[key]
+    return list(settings)
+
+
+def locked(lock: Path = Path("dvc.lock")) -> dict[str, dict[str, Any]]:
+    """Return the stages of dvc.lock, each with its `deps` and `outs`; none where there is no lock."""
     if not lock.exists():
         return {}
-    content = read_yaml(lock) or {}
-    return {name: entry.get("outs", []) for name, entry in content.get("stages", {}).items()}
+    import yaml
+
+    # libyaml where it is there: the parser written in Python takes as long as all else that a stage starts with
+    try:
+        content: Any = yaml.load(lock.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise WorkspaceError(
+            f"{lock} is not valid YAML: {error}", "delete it: `dvc repro` then looks at every stage again"
+        ) from error
+    return (content or {}).get("stages", {})
+
+
+def above(stages: dict[str, dict[str, Any]], of: Iterable[str]) -> set[str]:
+    """Return the stages of dvc.lock on whose outputs, directly or not, the stages `of` depend, without these."""
+    makers = {out["path"]: name for name, stage in stages.items() for out in stage.get("outs", [])}
+    found: set[str] = set()
+    todo = list(of)
+    while todo:
+        for dep in stages.get(todo.pop(), {}).get("deps", []):
+            path = dep["path"]
+            for out, name in makers.items():
+                if (out == path or out.startswith(f"{path}/") or path.startswith(f"{out}/")) and name not in found:
+                    found.add(name)
+                    todo.append(name)
+    return found - set(of)
+
+
+def outputs(lock: Path = Path("dvc.lock")) -> dict[str, list[dict[str, Any]]]:
+    """Return what dvc.lock holds of each stage's outputs."""
+    return {name: stage.get("outs", []) for name, stage in locked(lock).items()}
 
 
 def restore(stage: str, cache: Path = Path(".dvc/cache/files/md5")) -> list[str]:

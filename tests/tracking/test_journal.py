@@ -32,9 +32,11 @@ def record(name="transfer@vgg16", error=None):
             for epoch in (1, 2, 3):
                 run.epoch({"epoch": epoch, "val_accuracy": epoch / 10})
             run.tag({"darkroom.model": "transfer/vgg16"})
+            run.model("transfer/vgg16", "f" * 64, {"best_val_accuracy": 0.3}, 3)
             run.data("digits", "data/raw/digits", "a" * 64, {"images": 5})
             Path("plot.txt").write_text("plot")
-            run.file(Path("plot.txt"))
+            run.file(Path("plot.txt"), "plots")
+            run.table("per_class", ["class", "recall"], [["cat", 0.5]])
             if error:
                 raise error
     except ValueError:
@@ -55,14 +57,39 @@ def test_a_record_becomes_a_run(workspace):
     client, found, _ = runs()
     run, parent = found["transfer@vgg16"], found["night run"]
     assert run.info.status == "FINISHED"
-    assert run.data.params == {"transfer.lr": "0.1"}
+    assert run.data.params == {"stage": "transfer", "backbone": "vgg16", "transfer.lr": "0.1"}
     assert [metric.value for metric in client.get_metric_history(run.info.run_id, "val_accuracy")] == [0.1, 0.2, 0.3]
     assert run.data.metrics["duration_seconds"] > 0
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert run.data.tags["input.data/in"] == "abc.dir"
-    assert run.inputs.dataset_inputs[0].dataset.digest == "a" * 36
-    assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["plot.txt"]
+    assert {item.dataset.name: item.dataset.digest for item in run.inputs.dataset_inputs} == {
+        "digits": "a" * 36, "data/in": "abc.dir",
+    }  # fmt: skip
+    assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["per_class.json", "plots"]
+    assert [item.path for item in client.list_artifacts(run.info.run_id, "plots")] == ["plots/plot.txt"]
+    table = client.load_table(store.experiment(client), "per_class.json", run_ids=[run.info.run_id])
+    assert table.to_dict("list") == {"class": ["cat"], "recall": [0.5]}
     assert deliver.journals() == []
+
+
+def test_a_checkpoint_is_a_logged_model_with_its_figures(workspace):
+    """The checkpoint of a run is a logged model once, with validation figures; `evaluate` adds its own to model and run."""
+    Path("dvc.lock").write_text("stages:\n  ingest:\n    outs:\n    - {path: data, md5: abc.dir}\n")
+    record()
+    with journal.run("evaluate", {}, ["data/test"]) as run:
+        run.scores("f" * 64, {"test_accuracy": 0.4}, "data/test")
+        run.scores("0" * 64, {"test_accuracy": 0.9}, "data/test")  # of nobody's
+    deliver.deliver(until_empty=True)
+    client, found, _ = runs()
+    made = found["transfer@vgg16"]
+    (model,) = client.search_logged_models([store.experiment(client)])
+    assert (model.source_run_id, str(model.status)) == (made.info.run_id, "READY")
+    assert model.tags["darkroom.checkpoint_sha256"] == "f" * 64
+    assert {(item.key, item.value, item.dataset_name, item.dataset_digest) for item in model.metrics} == {
+        ("best_val_accuracy", 0.3, "data/in", "abc.dir"), ("test_accuracy", 0.4, "data/test", "abc.dir"),
+    }  # fmt: skip
+    assert made.data.metrics["test_accuracy"] == 0.4
+    assert [item.model_id for item in made.outputs.model_outputs] == [model.model_id]
 
 
 def test_runs_of_one_pipeline_have_one_parent(workspace):
@@ -181,3 +208,17 @@ def test_a_server_that_is_not_there_is_named(workspace, monkeypatch):
     with pytest.raises(WorkspaceError, match=r"127\.0\.0\.1:9"):
         deliver.sync()
     assert len(deliver.journals()) == 1
+
+
+def test_a_stage_says_that_its_run_is_not_in_mlflow(workspace, monkeypatch, capsys):
+    """Where the delivering process cannot reach the server, the next stage says so at its end; once it can, none does."""
+    record("first")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert deliver.main() == 1
+    record("second")
+    assert "second: this run is not in MLflow yet" in capsys.readouterr().err
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert deliver.sync() == 2
+    record("third")
+    assert "third" not in capsys.readouterr().err

@@ -167,3 +167,15 @@ def test_a_standardised_head_folds_into_a_plain_one():
         expected = scaled(x)
         scaled.fold()
         assert torch.allclose(head(x), expected, atol=1e-5)
+
+
+def test_the_norm_of_the_gradient_is_recorded(monkeypatch):
+    """Every epoch has the norm of the gradient over all trained parameters: here of one step, as computed by hand."""
+    train = examples(16)
+    model = network()
+    twin = network()
+    loss = nn.functional.cross_entropy(twin(torch.from_numpy(train.inputs[0])), torch.from_numpy(train.labels))
+    loss.backward()
+    expected = float(torch.cat([p.grad.flatten() for p in twin.parameters()]).norm())
+    trained = fit(model, train, examples(seed=1), hyper(epochs=1), COMPUTE, 2)
+    assert trained.history[0]["train_gradient_norm"] == pytest.approx(expected, rel=1e-3)

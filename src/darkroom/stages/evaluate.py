@@ -28,7 +28,8 @@ def model_names(settings: Params) -> list[str]:
 
 
 def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
-    inputs = [ingested / "test", ingested / "val", *(models / name for name in model_names(params.read()))]
+    held = [ingested / name for name in ("manifest.parquet", "val", "test")]
+    inputs = [*held, *(models / name for name in model_names(params.read()))]
     with session("evaluate", ["evaluate"], inputs) as (settings, record):
         import torch
 
@@ -88,18 +89,32 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
             page = report.page(figures, best, rows, histories, classes, _data_summary(ingested), shown)
             working.write_text(page, encoding="utf-8")
 
-        _recorded(record, figures, best, reports)
+        _recorded(record, figures, best, models, ingested, reports)
         print(leaderboard.table(rows, best))
 
 
-def _recorded(record: Run, figures: dict[str, dict[str, Any]], best: str, reports: Path) -> None:
-    """Record every model's figures, which one is best, and the pages."""
+def _recorded(record: Run, figures: dict[str, dict[str, Any]], best: str, models: Path, ingested: Path, reports: Path) -> None:
+    """Record every model's figures, also with the run that trained it, which one is best, and the pages."""
+    from darkroom.evaluation import metrics
+    from darkroom.models import digests
+
     for name, figure in figures.items():
         key = name.replace("/", ".")
         record.metrics({f"{key}.{item}": figure[item] for item in ("accuracy", "macro_f1", "log_loss", "val_accuracy")})
+        if name != metrics.REFERENCE:
+            shown = {f"test_{item}": figure[item] for item in ("accuracy", "macro_f1", "log_loss")}
+            record.scores(digests.checkpoint(models / name), shown, str(ingested / "test"))
+    columns = ["precision", "recall", "f1", "support"]
+    record.table(
+        "per_class", ["model", "class", *columns],
+        [[name, label, *(row[key] for key in columns)] for name, f in figures.items() for label, row in f["per_class"].items()],
+    )  # fmt: skip
     record.tag({"darkroom.best": best})
-    record.file(reports / "report.html")
-    record.file(reports / "leaderboard.csv")
+    for name in ("report.html", "leaderboard.csv"):
+        record.file(reports / name)
+    record.file(reports / "plots" / "confusion.csv", "plots")
+    for path in sorted((reports / "plots" / "curves").glob("*.csv")):
+        record.file(path, "plots/curves")
 
 
 def _reference(

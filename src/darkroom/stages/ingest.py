@@ -46,7 +46,7 @@ def run(out: Path, report: Path, fixes: Path) -> None:
                 for name in SPLITS:
                     (folder / name).mkdir()
                     dataset.write(name, folder / name)
-                digest = hashlib.sha256((folder / "manifest.parquet").read_bytes()).hexdigest()
+                digest = hashlib.md5((folder / "manifest.parquet").read_bytes()).hexdigest()  # as dvc.lock will have it
                 with atomic.new_file(report) as working:
                     working.write_text(page.page(dataset, source, params), encoding="utf-8")
 
@@ -63,6 +63,7 @@ def run(out: Path, report: Path, fixes: Path) -> None:
                 }
             )  # fmt: skip
             record.file(report)
+            record.file(out / "manifest.parquet")
             shape = {"files": len(dataset.rows), **summary.splits, "classes": len(dataset.classes)}
             record.data(source.name, str(source), digest, shape)
 

@@ -54,8 +54,8 @@ def write_model(
     for name in ("model.json", "history.csv"):
         run.file(out / name)
     run.tag({"darkroom.model": checkpoint.name, "darkroom.checkpoint_sha256": digest})
-    run.metrics({f"best_{key}": value for key, value in trained.best.items() if key.startswith("val_")})
-    run.metrics({"parameters": parameters})
+    figures = {f"best_{key}": value for key, value in trained.best.items() if key.startswith("val_")}
+    run.model(checkpoint.name, digest, figures | {"parameters": parameters}, int(trained.best["epoch"]))
 
 
 class Stopwatch:

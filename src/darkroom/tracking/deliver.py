@@ -1,7 +1,8 @@
 """The process that carries journals to MLflow: started by the first stage that runs, gone when there is nothing left to do.
 
-A journal is followed while its stage writes it, and removed when its end has been delivered. What was delivered is
-noted after each batch, and a run is found again by its key, so that a second attempt neither loses nor doubles a run.
+A journal is followed while its stage writes it, and removed when its end has been delivered; a pipeline's folder once it has
+ended and all its journals are gone. What was delivered is noted after each batch, and a run is found again by its key, so that a
+second attempt neither loses nor doubles a run.
 """
 
 from __future__ import annotations
@@ -14,128 +15,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from darkroom.tracking import asking, provenance, registry, store
-from darkroom.tracking.journal import JOURNAL
+from darkroom.errors import WorkspaceError
+from darkroom.tracking import asking, parents, pipelines, provenance, registry, store
+from darkroom.tracking.journal import JOURNAL, REFUSED
 from darkroom.tracking.locks import hold
+from darkroom.tracking.runs import Delivery
+from darkroom.tracking.system import System
 
 IDLE = 20.0  # seconds without a journal after which the process ends
 POLL = 0.25
-NAMELESS = 60.0  # seconds after which a record without a first line is dropped
+PAUSE = 60.0  # seconds between attempts to reach a server, at most
 DAMAGED = JOURNAL.with_name("damaged")
 STOP = JOURNAL / "deliver.stop"  # asks the process in the background to let go
-KEY = "darkroom.key"
-PIPELINE = "darkroom.pipeline"
-
-
-class Delivery:
-    """Follows one journal."""
-
-    def __init__(self, folder: Path, client: Any) -> None:
-        self.folder, self.client = folder, client
-        self.state_file = folder / "delivered.json"
-        self.state: dict[str, Any] = {"offset": 0, "run": "", "parent": ""}
-        if self.state_file.exists():
-            self.state = json.loads(self.state_file.read_text())
-
-    def advance(self) -> bool:
-        """Deliver what is new; tell whether the journal has ended."""
-        if self.state.get("ended"):
-            return True
-        with (self.folder / "record.jsonl").open("rb") as file:
-            file.seek(self.state["offset"])
-            new = file.read()
-        new = new[: new.rfind(b"\n") + 1]
-        records = [json.loads(line) for line in new.splitlines()]
-        if not records:
-            return self._abandoned()
-        self._send(records)
-        self.state["offset"] += len(new)
-        self.state["ended"] = records[-1]["kind"] == "end"
-        self._save()
-        return bool(self.state["ended"])
-
-    def _save(self) -> None:
-        working = self.state_file.with_suffix(".new")
-        working.write_text(json.dumps(self.state))
-        working.replace(self.state_file)
-
-    def _send(self, records: list[dict[str, Any]]) -> None:
-        from mlflow.entities import Metric
-
-        metrics = []
-        for record in records:
-            kind, stamp = record["kind"], int(record["time"] * 1000)
-            if kind == "start":
-                self._start(record, stamp)
-            elif kind == "metrics":
-                metrics += [Metric(key, value, stamp, record["step"]) for key, value in record["values"].items()]
-            elif kind == "tags":
-                for key, value in record["values"].items():
-                    self.client.set_tag(self.state["run"], key, value)
-            elif kind == "data":
-                self._data(record)
-            elif kind == "file":
-                self.client.log_artifact(self.state["run"], str(self.folder / "files" / record["name"]))
-        for i in range(0, len(metrics), 500):
-            self.client.log_batch(self.state["run"], metrics=metrics[i : i + 500])
-        if records[-1]["kind"] == "end":
-            self._end(records[-1]["status"], records[-1]["error"], int(records[-1]["time"] * 1000))
-
-    def _start(self, record: dict[str, Any], stamp: int) -> None:
-        from mlflow.entities import Param
-
-        experiment = store.experiment(self.client)
-        known = self.client.search_runs([experiment], f"tags.`{KEY}` = '{record['key']}'", max_results=1)
-        tags = {KEY: record["key"], **record["tags"]}
-        tags |= {f"input.{path}": digest for path, digest in record["inputs"].items()}
-        if record["pipeline"]:
-            self.state["parent"] = self._parent(experiment, record["pipeline"], stamp)
-            tags |= {"mlflow.parentRunId": self.state["parent"], PIPELINE: record["pipeline"]["key"]}
-        run = known[0] if known else self.client.create_run(experiment, stamp, tags, record["stage"])
-        self.state |= {"run": run.info.run_id, "pid": record["pid"], "born": record["born"]}
-        self._save()
-        params = [Param(key, str(value)) for key, value in record["params"].items()]
-        self.client.log_batch(self.state["run"], params=params)
-
-    def _parent(self, experiment: str, pipeline: dict[str, str], stamp: int) -> str:
-        query = f"tags.`{PIPELINE}` = '{pipeline['key']}' and tags.`darkroom.stage` = 'pipeline'"
-        known = self.client.search_runs([experiment], query, max_results=1)
-        if known:
-            return known[0].info.run_id
-        tags = {PIPELINE: pipeline["key"], "darkroom.stage": "pipeline"}
-        name = f"{pipeline['name']} {time.strftime('%Y-%m-%d %H:%M', time.localtime(stamp / 1000))}"
-        return self.client.create_run(experiment, stamp, tags, name).info.run_id
-
-    def _data(self, record: dict[str, Any]) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        data = Dataset(
-            record["name"], record["digest"][:36], "local", json.dumps({"uri": record["source"]}),
-            profile=json.dumps(record["profile"]),
-        )  # fmt: skip
-        self.client.log_inputs(self.state["run"], [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
-
-    def _end(self, status: str, error: str, stamp: int) -> None:
-        if error:
-            self.client.set_tag(self.state["run"], "darkroom.error", error[:5000])
-        self.client.set_terminated(self.state["run"], status, stamp)
-        if self.state["parent"]:
-            parent = self.client.get_run(self.state["parent"])
-            failed = "FAILED" in (status, parent.info.status)
-            self.client.set_terminated(self.state["parent"], "FAILED" if failed else "FINISHED", stamp)
-
-    def _abandoned(self) -> bool:
-        """End the run of a stage that is gone without a word."""
-        if not self.state["run"]:  # killed before it could say what it is
-            return time.time() - (self.folder / "record.jsonl").stat().st_mtime > NAMELESS
-        if provenance.is_alive(self.state["pid"], self.state["born"]):
-            return False
-        with (self.folder / "record.jsonl").open("rb") as file:  # its last words may have come just now
-            file.seek(self.state["offset"])
-            if b"\n" in file.read():
-                return False
-        self._end("KILLED", "the stage's process ended without a word", int(time.time() * 1000))
-        return True
 
 
 def journals() -> list[Path]:
@@ -150,25 +41,18 @@ def deliver(until_empty: bool) -> int:
     """
     DAMAGED.mkdir(parents=True, exist_ok=True)
     client = store.client()
+    REFUSED.unlink(missing_ok=True)
+    machine = System()
     open_: dict[Path, Delivery] = {}
     ended, quiet = 0, time.monotonic()
     while True:
-        busy = asking.serve(registry.perform, store.uri())
-        for folder in journals():
-            delivery = open_.setdefault(folder, Delivery(folder, client))
-            before = delivery.state["offset"]
-            try:
-                done = delivery.advance()
-            except (OSError, ValueError, KeyError) as error:  # this record is damaged; the others are not
-                print(f"{folder} cannot be delivered: {error!r}", file=sys.stderr)
-                shutil.move(folder, DAMAGED.joinpath(folder.name))
-                continue
-            if done:
-                shutil.rmtree(folder)
-                del open_[folder]
-                ended += 1
-            busy = busy or done or delivery.state["offset"] > before
+        done, busy = _journals(client, open_)
+        ended += done
+        busy = asking.serve(registry.perform, store.uri()) or busy
         at_work = [delivery for folder, delivery in open_.items() if folder.exists() and delivery.state["run"]]
+        machine.sample(client, [delivery.state["run"] for delivery in at_work])
+        idle = time.monotonic() - quiet > IDLE or (until_empty and not busy)
+        busy = _pipelines(client, {delivery.state["pipeline"] for delivery in at_work}, idle) or busy
         if busy or at_work:
             quiet = time.monotonic()
         if until_empty and not busy:
@@ -178,19 +62,94 @@ def deliver(until_empty: bool) -> int:
         time.sleep(0.05 if until_empty else POLL)
 
 
+def _journals(client: Any, open_: dict[Path, Delivery]) -> tuple[int, bool]:
+    """Deliver what is new in every journal; return how many have ended, and whether there was anything."""
+    ended, busy = 0, False
+    for folder in journals():
+        delivery = open_.setdefault(folder, Delivery(folder, client))
+        before = delivery.state["offset"]
+        try:
+            done = delivery.advance()
+        except (OSError, ValueError, KeyError) as error:  # this record is damaged; the others are not
+            print(f"{folder} cannot be delivered: {error!r}", file=sys.stderr)
+            shutil.move(folder, DAMAGED.joinpath(folder.name))
+            del open_[folder]
+            continue
+        if done:
+            shutil.rmtree(folder)
+            del open_[folder]
+            ended += 1
+        busy = busy or done or delivery.state["offset"] > before
+    return ended, busy
+
+
+def _pipelines(client: Any, at_work: set[str], idle: bool) -> bool:
+    """End the pipelines that have ended; tell whether there is one that has not.
+
+    One whose process is not known has ended, for now, where nothing has happened for a while.
+    """
+    waiting = False
+    pipelines.close_ended()
+    for pipeline in pipelines.every():
+        try:
+            about = pipeline.about
+            if about["key"] in at_work or not (pipeline.over or (idle and pipeline.over is None)):
+                waiting = waiting or not idle
+                continue
+            if not pipeline.end:
+                pipelines.close(pipeline)
+            parents.settle(client, pipeline)
+        except (OSError, ValueError, KeyError, WorkspaceError) as error:
+            print(f"{pipeline.folder} cannot be delivered: {error!r}", file=sys.stderr)
+            shutil.move(pipeline.folder, DAMAGED.joinpath(pipeline.folder.name))
+            continue
+        shutil.rmtree(pipeline.folder)
+    return waiting
+
+
 def main() -> int:
-    """Deliver in the background; only one process of a workspace does."""
+    """Deliver in the background; only one process of a workspace does.
+
+    While stages are at work it tries again and again to reach a server that cannot be reached.
+    """
     os.nice(5)
     with hold(JOURNAL / "deliver.lock", wait=2) as mine:  # others try the lock for an instant, to see whether it is taken
         if not mine:
             return 0
-        try:
-            deliver(until_empty=False)
-        except Exception as error:
-            asking.refuse()
-            print(f"{time.strftime('%F %T')} not delivered, `darkroom sync` tries again: {error}", file=sys.stderr)
-            return 1
-    return 0
+        pause = 2.0
+        while True:
+            try:
+                deliver(until_empty=False)
+                return 0
+            except Exception as error:
+                said = str(error).splitlines()[0][:300] if str(error) else repr(error)
+                REFUSED.write_text(said)
+                print(f"{time.strftime('%F %T')} not delivered: {said}", file=sys.stderr, flush=True)
+            if not _waited(pause):
+                return 1
+            pause = min(2 * pause, PAUSE)
+
+
+def _waited(seconds: float) -> bool:
+    """Wait, and answer every question with None; tell whether a stage or a pipeline is still at work."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not STOP.exists():
+        asking.refuse()
+        pipelines.close_ended()
+        if not (any(_at_work(folder) for folder in journals()) or any(item.over is False for item in pipelines.every())):
+            return False
+        time.sleep(POLL)
+    return not STOP.exists()
+
+
+def _at_work(folder: Path) -> bool:
+    """Tell whether the stage that writes a journal still runs."""
+    try:
+        lines = (folder / "record.jsonl").read_text().splitlines()
+        start, last = json.loads(lines[0]), json.loads(lines[-1])
+        return last["kind"] != "end" and provenance.is_alive(start["pid"], start["born"])
+    except (OSError, ValueError, KeyError, IndexError):
+        return False
 
 
 def sync() -> int:

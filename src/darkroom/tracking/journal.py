@@ -18,9 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from darkroom.tracking import provenance
+from darkroom.tracking import pipelines, provenance
+from darkroom.tracking.pipelines import JOURNAL
 
-JOURNAL = Path(".darkroom/journal")
+REFUSED = JOURNAL / "refused"  # why MLflow could not be reached the last time
 
 
 class Journal:
@@ -30,15 +31,18 @@ class Journal:
         key = f"{time.time_ns()}-{uuid.uuid4().hex[:8]}"
         self.folder = JOURNAL / key
         self.folder.mkdir(parents=True)
-        self.started = time.time()
+        self.stage, self.started = stage, time.time()
+        pipeline = provenance.pipeline()
+        if pipeline:
+            pipelines.begin(pipeline)
         self._write(
             "start",
             key=key,
             stage=stage,
-            pipeline=provenance.pipeline(),
-            params=dict(params),
+            pipeline={key: pipeline[key] for key in ("key", "name") if pipeline},
+            params=_described(stage) | dict(params),
             inputs=provenance.digests(inputs),
-            tags=provenance.commit() | {"darkroom.stage": stage},
+            tags=provenance.commit() | {"darkroom.stage": stage, "mlflow.source.name": f"darkroom {stage.replace('@', ' ')}"},
             pid=os.getpid(),
             born=provenance.born(os.getpid()),
         )
@@ -51,6 +55,9 @@ class Journal:
         self.metrics({"duration_seconds": time.time() - self.started})
         failed = kind is not None
         self._write("end", status="FAILED" if failed else "FINISHED", error=str(error) if failed else "")
+        if REFUSED.exists():
+            reason = REFUSED.read_text()
+            print(f"{self.stage}: this run is not in MLflow yet ({reason}); `darkroom sync` delivers it later", file=sys.stderr)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Record numbers; a step is an epoch."""
@@ -68,12 +75,28 @@ class Journal:
         """Record the data set, with the digest that identifies it."""
         self._write("data", name=name, source=source, digest=digest, profile=dict(profile))
 
-    def file(self, path: Path) -> None:
-        """Record a plot or a small file, as it is now."""
-        copy = self.folder / "files" / path.name
-        copy.parent.mkdir(exist_ok=True)
+    def file(self, path: Path, folder: str = "") -> None:
+        """Record a plot or a small file, as it is now, in a folder of the run's artifacts."""
+        name = str(Path(folder, path.name))
+        copy = self.folder / "files" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
-        self._write("file", name=path.name)
+        self._write("file", name=name, folder=folder)
+
+    def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+        """Record a table that MLflow shows beside the same table of other runs."""
+        file = self.folder / "files" / f"{name}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({"columns": columns, "data": rows}))
+        self._write("table", name=file.name)
+
+    def model(self, name: str, sha256: str, values: Mapping[str, float], step: int) -> None:
+        """Record the checkpoint that this run made, and its figures on validation in the epoch `step`, the one that was kept."""
+        self._write("model", name=name, sha256=sha256, values={key: float(value) for key, value in values.items()}, step=step)
+
+    def scores(self, sha256: str, values: Mapping[str, float], data: str) -> None:
+        """Record figures of a checkpoint that another run made; `data` is one of this run's inputs."""
+        self._write("scores", sha256=sha256, values={key: float(value) for key, value in values.items()}, data=data, step=0)
 
     def _write(self, kind: str, **content: Any) -> None:
         line = json.dumps({"kind": kind, "time": time.time(), **content}) + "\n"
@@ -102,7 +125,16 @@ class Silence:
     def data(self, name: str, source: str, digest: str, profile: Mapping[str, Any]) -> None:
         pass
 
-    def file(self, path: Path) -> None:
+    def file(self, path: Path, folder: str = "") -> None:
+        pass
+
+    def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+        pass
+
+    def model(self, name: str, sha256: str, values: Mapping[str, float], step: int) -> None:
+        pass
+
+    def scores(self, sha256: str, values: Mapping[str, float], data: str) -> None:
         pass
 
 
@@ -119,6 +151,12 @@ def run(stage: str, params: Mapping[str, Any], inputs: list[str]) -> Run:
     The name is DVC's where DVC runs the stage (`transfer@vgg16`).
     """
     return Silence() if is_off() else Journal(stage, params, inputs)
+
+
+def _described(stage: str) -> dict[str, str]:
+    """Return a stage's name as params, so that MLflow can compare runs over stages and backbones."""
+    name, _, item = stage.partition("@")
+    return {"stage": name} | ({"backbone" if name != "fetch" else "dataset": item} if item else {})
 
 
 def start_delivery() -> None:

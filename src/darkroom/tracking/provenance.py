@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
+
+from darkroom import graph
+
+SHELLS = ("sh", "bash", "dash", "zsh")
 
 
 def stage_name(fallback: str) -> str:
@@ -13,26 +20,29 @@ def stage_name(fallback: str) -> str:
     return os.environ.get("DVC_STAGE", "").rpartition(":")[2] or fallback
 
 
-def pipeline() -> dict[str, str]:
-    """Return what groups the runs of one pipeline: a key, and a name to show.
+def pipeline() -> dict[str, Any]:
+    """Return what groups the runs of one pipeline: `key` and `name`, and where it is known the dvc process.
 
-    DARKROOM_PIPELINE (set by flows and by make), else the DVC experiment, else the dvc process above this one, or above the
-    command that this one works for (DARKROOM_COMMAND, set by `warm`); a stage started by hand has none.
+    DARKROOM_PIPELINE (set by flows), else the DVC experiment, else the dvc process above this one, or above the command that this
+    one works for (DARKROOM_COMMAND, set by `warm`); a stage started by hand has none. The process is `pid`, `born` (seconds since
+    1970) and `command` (its words). The key is another one on another machine and in another folder.
     """
     named = os.environ.get("DARKROOM_PIPELINE")
     if named:
-        return {"key": named, "name": named}
-    experiment = os.environ.get("DVC_EXP_NAME")
-    if experiment:
-        return {"key": f"exp-{experiment}", "name": experiment}
-    if os.environ.get("DVC_STAGE"):
-        import psutil
+        return {"key": re.sub(r"[\"'`\\]", "_", named), "name": named}  # the key is quoted in MLflow's queries
+    if not os.environ.get("DVC_STAGE"):
+        return {}
+    import psutil
 
-        for process in psutil.Process(int(os.environ.get("DARKROOM_COMMAND", os.getpid()))).parents():
-            words = " ".join(process.cmdline()[:3])
-            if "dvc" in words and not words.startswith(("/bin/sh", "sh ", "/bin/bash", "bash ")):
-                started = round(process.create_time())
-                return {"key": f"dvc-{process.pid}-{started}", "name": "dvc repro"}
+    experiment = os.environ.get("DVC_EXP_NAME")
+    for process in psutil.Process(int(os.environ.get("DARKROOM_COMMAND", os.getpid()))).parents():
+        words = process.cmdline()
+        if "dvc" in " ".join(words[:3]) and Path(words[0]).name not in SHELLS:
+            since = process.create_time()
+            place = f"{platform.node()}:{Path.cwd()}"
+            key = f"{experiment or 'dvc'}-{process.pid}-{round(since)}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+            name = experiment or "dvc repro"
+            return {"key": key, "name": name, "pid": process.pid, "born": since, "command": words}
     return {}
 
 
@@ -72,14 +82,7 @@ def digests(paths: list[str], lock: Path = Path("dvc.lock")) -> dict[str, str]:
 
     A path that no stage wrote has none.
     """
-    outs: dict[str, str] = {}
-    if lock.exists():
-        import yaml
-
-        # libyaml where it is there: the parser written in Python takes as long as all else that a stage starts with
-        content: Any = yaml.load(lock.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
-        for stage in content.get("stages", {}).values():
-            outs.update({out["path"]: out.get("md5", "") for out in stage.get("outs", [])})
+    outs = {out["path"]: out.get("md5", "") for outs in graph.outputs(lock).values() for out in outs}
     found = {}
     for path in paths:
         for place in (path, *(str(parent) for parent in Path(path).parents)):
@@ -87,3 +90,9 @@ def digests(paths: list[str], lock: Path = Path("dvc.lock")) -> dict[str, str]:
                 found[path] = outs[place]
                 break
     return found
+
+
+def written(outs: list[dict[str, Any]]) -> str:
+    """Return the sha256 that identifies what a stage wrote, from what dvc.lock holds of its outputs."""
+    content = sorted(f"{out.get('md5', '')} {out['path']}\n" for out in outs)
+    return hashlib.sha256("".join(content).encode()).hexdigest()

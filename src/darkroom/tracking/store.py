@@ -12,10 +12,21 @@ from darkroom.errors import WorkspaceError
 from darkroom.tracking.locks import hold
 
 EXPERIMENT = "darkroom"
-DESCRIPTION = (
-    "One run per stage that ran, grouped under its pipeline. Stages are named as in dvc.yaml; `val_accuracy` over steps is the "
-    "learning curve, tags `input.<path>` hold the md5 of what the stage read, as in dvc.lock."
-)
+NOTE = "mlflow.note.content"
+DESCRIPTION = """\
+One row per run of `dvc repro` or of a flow; unfold it for its stages, `transfer@vgg16` and so on. A stage that was up to date is
+there as *(reused)*, with a link to the run that made what it found.
+
+- **Which network is better?** Filter `params.stage = "transfer"` (or finetune, baseline), select the rows, *Compare*: parallel
+  coordinates of `backbone` against `best_val_accuracy`, `test_accuracy`, `parameters` and `duration_seconds`.
+- **How did they learn?** In the same comparison `val_accuracy`, `val_loss`, `lr`, `train_gradient_norm`: a step is an epoch.
+- **Which classes are hard?** Artifact `per_class.json` of the runs named `evaluate`.
+- **What was it trained on?** Tags `input.<path>` hold the md5 of dvc.lock for what a stage read; `darkroom.outputs_sha256` is made of those of
+  what it wrote. `darkroom lineage` goes from an image to every model that saw it, and back.
+- **What is in use?** The registered model `darkroom`: the version with the alias `champion`.
+
+Choose by validation; the test figures are there to be looked at last.
+"""
 
 
 def uri() -> str:
@@ -56,5 +67,7 @@ def experiment(client: Any, name: str = EXPERIMENT) -> str:
     """Return the id of the experiment, made where it is not there yet."""
     known = client.get_experiment_by_name(name)
     if known:
+        if known.tags.get(NOTE) != DESCRIPTION:  # an older Darkroom's
+            client.set_experiment_tag(known.experiment_id, NOTE, DESCRIPTION)
         return known.experiment_id
-    return client.create_experiment(name, tags={"mlflow.note.content": DESCRIPTION})
+    return client.create_experiment(name, tags={NOTE: DESCRIPTION})

@@ -24,6 +24,7 @@ from darkroom.training.feeding import Examples, Feed, batches
 from darkroom.training.optimizers import OPTIMIZERS
 
 Epoch = dict[str, float]
+LOOKS = 16  # at the norm of the gradient, in an epoch
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,10 @@ def _row(what: str, epoch: int, lr: float, trained: dict[str, float], held: dict
 
 
 class _Trainer:
-    """Goes through batches, with steps of the optimizer or without; `steps` is how many there are in an epoch."""
+    """Goes through batches, with steps of the optimizer or without; `steps` is how many there are in an epoch.
+
+    The norm of the gradient is the mean over a few steps, evenly spread, so that a small model pays nothing for it.
+    """
 
     def __init__(self, model: nn.Module, groups: list[Group], hyper: Training, compute: Compute, count: int) -> None:
         self.model, self.groups, self.hyper, self.compute = model, groups, hyper, compute
@@ -134,6 +138,8 @@ class _Trainer:
         options: list[dict[str, Any]] = [{"params": group.parameters, "lr": hyper.lr * group.factor} for group in groups]
         self.optimizer = OPTIMIZERS[hyper.optimizer](options, hyper.weight_decay)
         self.scaler = torch.amp.GradScaler(device_of(compute).type, enabled=compute.precision == "16-mixed")
+        self.norms: list[torch.Tensor] = []
+        self.looks = max(1, self.steps // LOOKS)
 
     def factor(self, step: int) -> float:
         """Return the factor of the learning rate at a step, counted over all epochs."""
@@ -144,6 +150,10 @@ class _Trainer:
             option["lr"] = self.hyper.lr * group.factor * self.factor(number)
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
+        if number % self.looks == 0:
+            self.scaler.unscale_(self.optimizer)
+            parameters = [p for group in self.groups for p in group.parameters]
+            self.norms.append(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
         self.scaler.step(self.optimizer)  # type: ignore[arg-type]
         self.scaler.update()
 
@@ -157,7 +167,11 @@ class _Trainer:
             if first is not None:
                 self.step(value, first + number)
             totals.add(value, logits, y)
-        return totals.means()
+        found = totals.means()
+        if self.norms:
+            found["gradient_norm"] = float(torch.stack(self.norms).mean())
+            self.norms = []
+        return found
 
 
 @contextmanager
