@@ -22,7 +22,7 @@ STAGES = {
     "evaluate": "score every model on the test split",
     "register": "the best model → a version in MLflow",
 }
-WITH_TORCH = ("baseline", "weights", "embed", "transfer", "finetune", "evaluate", "predict")
+WITH_TORCH = ("baseline", "weights", "embed", "transfer", "finetune", "evaluate", "register", "predict")
 EVERYDAY = {
     "recipe": "write a recipe's values into params.yaml",
     "check": "validate params.yaml and the source folder",

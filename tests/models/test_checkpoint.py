@@ -14,7 +14,7 @@ from darkroom.models.network import Network, Preprocessing, build_features
 PREPROCESSING = Preprocessing(32, "crop", (0, 0, 0), (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
 
 
-@pytest.mark.parametrize("spec", [Compact(32, 8), Spec("squeezenet1_1", 32)])
+@pytest.mark.parametrize("spec", [Compact(32, 8), Spec("squeezenet1_1", 32), Spec("mnasnet0_5", 32)])
 def test_what_is_saved_is_what_is_loaded(tmp_path, spec):
     """A saved network gives the same logits bit for bit, and saving it twice the same bytes."""
     network = Network(build_features(spec.as_dict(), 1), PREPROCESSING, 3, 1).eval()

@@ -177,7 +177,7 @@ def test_the_registered_model_answers(workspace):
     label, total, error = json.loads(done.stdout.splitlines()[-1])
     assert label in "0123456789"
     assert total == pytest.approx(1, abs=1e-5)
-    assert error == "not_an_image"
+    assert error == "the content is no image in a format that Darkroom reads"
 
 
 def test_a_changed_param_runs_what_follows_and_the_alias_follows_back(workspace):

@@ -25,13 +25,14 @@ class Registry:
     def __init__(self, folder: Path) -> None:
         self.folder, self.found, self.champion_is, self.told = folder, {}, "", []
 
-    def register(self, name, checkpoint, evaluation, sha256, tags, description):
+    def register(self, name, checkpoint, beside, sha256, tags, description):
         version = next((v for v, known in self.found.items() if known.sha256 == sha256), "")
+        assert bool(version) != (beside / "packaged").exists()
         made = registry.Version(version or str(len(self.found) + 1), tags[registry.MODEL], sha256, not version)
         if not version:
             self.found[made.version] = made
             shutil.copytree(checkpoint, self.folder / made.version / "checkpoint")
-            shutil.copytree(evaluation, self.folder / made.version / registry.EVALUATION)
+            shutil.copytree(beside / registry.EVALUATION, self.folder / made.version / registry.EVALUATION)
         return made
 
     def champion(self, name):
@@ -43,6 +44,9 @@ class Registry:
     def describe(self, name, version, tags, description):
         self.told.append(tags[registry.VERDICT])
 
+    def versions(self, name):
+        return list(self.found.values())
+
     def fetch(self, name, version):
         return self.folder / version
 
@@ -53,8 +57,9 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "start_delivery", lambda: None)
     shutil.copy(ROOT / "params.yaml", tmp_path)
     fake = Registry(tmp_path / "registry")
-    for name in ("register", "champion", "crown", "describe", "fetch"):
+    for name in ("register", "champion", "crown", "describe", "versions", "fetch"):
         monkeypatch.setattr(registry, name, getattr(fake, name))
+    monkeypatch.setattr(register, "_package", lambda checkpoint, ingested, beside: (beside / "packaged").touch())
     return fake
 
 

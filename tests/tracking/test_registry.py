@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from darkroom.errors import WeightsError, WorkspaceError
 from darkroom.models import digests
 from darkroom.models.checkpoint import Checkpoint, save, save_tensors
 from darkroom.models.network import Network, Preprocessing, build_features
+from darkroom.prediction import packaging, rescoring
+from darkroom.prediction.classifier import Classifier
 from darkroom.tracking import asking, registry
 
 NAME = "shown"
@@ -44,11 +50,25 @@ def register(place: Path, seed: int) -> registry.Version:
     folder = place / f"model-{seed}"
     if not folder.exists():
         checkpoint(folder, seed)
-    kept = place / f"kept-{seed}"
-    kept.mkdir(exist_ok=True)
-    (kept / "trained-on.txt").write_text(f"{seed}\n")
+    beside = place / f"beside-{seed}"
+    if not beside.exists():
+        (beside / registry.EVALUATION).mkdir(parents=True)
+        (beside / registry.EVALUATION / "trained-on.txt").write_text(f"{seed}\n")
+        pack(folder, beside)
     tags = {registry.MODEL: "baseline", "test_accuracy": "0.9"}
-    return registry.register(NAME, folder, kept, digests.checkpoint(folder), tags, "words")
+    return registry.register(NAME, folder, beside, digests.checkpoint(folder), tags, "words")
+
+
+def pack(folder: Path, beside: Path) -> None:
+    """Make the programs of a checkpoint, and files with its answers."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    packaging.package(folder, images, beside / registry.EXPORTED)
+    (beside / registry.CHECK).mkdir()
+    files = [rescoring.png(pixels) for pixels in images]
+    for number, content in enumerate(files):
+        (beside / registry.CHECK / f"{number}.png").write_bytes(content)
+    expected = [answer.probabilities for answer in Classifier.load(folder).files(files)]
+    np.save(beside / registry.CHECK / "expected.npy", np.array(expected))
 
 
 def test_before_anything_is_registered():
@@ -77,6 +97,68 @@ def test_what_was_registered_comes_back(place):
         assert (folder / "checkpoint" / file).read_bytes() == (place / "model-1" / file).read_bytes()
     assert (folder / "evaluation" / "trained-on.txt").read_text() == "1\n"
     registry.check(NAME, "1")
+
+
+def test_what_says_something_else_is_not_registered(place):
+    """A package whose answers are not the checkpoint's is refused, and there is no version of it."""
+    folder = checkpoint(place / "model-5", 5)
+    beside = place / "beside-5"
+    (beside / registry.EVALUATION).mkdir(parents=True)
+    pack(place / "model-1", beside)
+    expected = beside / registry.CHECK / "expected.npy"
+    np.save(expected, np.load(expected) + 0.01)
+    before = {item.version for item in registry.versions(NAME)}
+    with pytest.raises(WeightsError, match="says something else"):
+        registry.register(NAME, folder, beside, digests.checkpoint(folder), {registry.MODEL: "baseline"}, "")
+    assert {item.version for item in registry.versions(NAME)} == before
+
+
+def test_it_answers_with_its_serving_dependencies_alone(place):
+    """What MLflow loads and asks imports nothing but what the version's requirements bring, and no torch."""
+    folder = place / "downloaded"
+    store_uri = f"sqlite:///{place / 'mlflow.db'}"
+    fetch = (
+        "import mlflow, sys; mlflow.set_tracking_uri(sys.argv[1]); mlflow.set_registry_uri(sys.argv[1])\n"
+        f"mlflow.artifacts.download_artifacts('models:/{NAME}/1', dst_path=sys.argv[2])"
+    )
+    subprocess.run([sys.executable, "-c", fetch, store_uri, str(folder)], check=True, capture_output=True)
+    wanted = [line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()]
+    assert "torch" not in wanted
+    code = f"""
+import re, sys
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+seen, todo = set(), {wanted!r}
+while todo:
+    name = re.sub(r"[-_.]+", "-", todo.pop()).lower()
+    if name in seen: continue
+    seen.add(name)
+    try: todo += [re.match(r"[\\w.-]+", line)[0] for line in requires(name) or [] if "extra ==" not in line]
+    except PackageNotFoundError: pass
+brought = {{top for top, dists in packages_distributions().items() if any(re.sub(r"[-_.]+", "-", d).lower() in seen for d in dists)}}
+known = set(packages_distributions()) - {{"darkroom"}}
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in known and top not in brought: raise ModuleNotFoundError(f"{{name}} is not among the requirements", name=name)
+sys.meta_path.insert(0, Refuse())
+sys.path[:] = [place for place in sys.path if not place.endswith("/src")]
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in str(finder)]
+import mlflow, pandas
+model = mlflow.pyfunc.load_model({str(folder)!r})
+import darkroom
+assert {str(folder)!r} in darkroom.__file__, darkroom.__file__
+answer = model.predict(pandas.DataFrame({{"image": [open({str(place / "beside-1" / "check" / "0.png")!r}, "rb").read(), b"no image"]}}))
+print(answer.label[0], sum(answer.probabilities[0].values()), answer.error[1], answer.label[1])
+print({{"torch", "torchvision", "safetensors", "dvc", "prefect"}} & set(sys.modules))
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    words = done.stdout.split()
+    assert words[0] in ("a", "b")
+    assert float(words[1]) == pytest.approx(1, abs=1e-5)
+    assert done.stdout.splitlines()[-1] == "set()"
+    assert done.stdout.splitlines()[-2].endswith("None")
 
 
 def test_the_ledger_says_who_was_champion(place):
@@ -132,6 +214,8 @@ def test_a_version_that_cannot_answer_is_refused(place):
     folder = checkpoint(place / "model-3", 3)
     from safetensors.torch import load_file
 
+    (place / "beside-3" / registry.EVALUATION).mkdir(parents=True)
+    pack(folder, place / "beside-3")  # as it was before its weights were damaged
     tensors = load_file(folder / "model.safetensors")
     save_tensors(folder / "model.safetensors", {key: value / 0 for key, value in tensors.items()})
     version = register(place, 3).version

@@ -1,4 +1,4 @@
-"""Note that the pipeline DARKROOM_PIPELINE has ended, having looked at the stages that are named, and deliver its runs to MLflow."""
+"""Note that the pipeline DARKROOM_PIPELINE has ended, having looked at these stages, and deliver its runs to MLflow."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -93,6 +94,9 @@ class Backbone(nn.Module):
         names.check(spec.name)
         self.spec = spec
         self.net = _network(spec, seed)
+        if type(self.net)._load_from_state_dict is not nn.Module._load_from_state_dict:
+            # MNASNet asks a file for the version of its layout, which safetensors do not keep
+            self.net._load_from_state_dict = partial(nn.Module._load_from_state_dict, self.net)  # type: ignore[method-assign]
         layout = LAYOUTS.get(type(self.net).__name__)
         self.sequential = layout is not None
         head = layout.head if layout else _WHOLE_HEADS[type(self.net).__name__]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,8 @@ import torch
 from darkroom.models import checkpoint as checkpoints
 from darkroom.models.checkpoint import Checkpoint
 from darkroom.models.network import Network
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a classifier says of one image file: probabilities (classes,) float32, or why it cannot say anything."""
-
-    probabilities: np.ndarray | None
-    error: str = ""
+from darkroom.prediction import answering
+from darkroom.prediction.answering import Answer
 
 
 class Classifier:
@@ -46,16 +39,4 @@ class Classifier:
 
     def files(self, contents: list[bytes]) -> list[Answer]:
         """Answer for the bytes of image files of any format and size; a file that cannot be read gets a reason."""
-        from darkroom.data.decoding import decode  # four libraries for image files, which no stage needs that has arrays
-
-        prepared = self.checkpoint.preprocessing
-        seen = [decode(content, prepared.image_size, prepared.resize, prepared.background) for content in contents]
-        readable = [item.pixels for item in seen if item.pixels is not None]
-        rows = iter(softmax(self.logits(np.stack(readable))) if readable else [])
-        return [Answer(None, item.reason) if item.pixels is None else Answer(next(rows)) for item in seen]
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities (N, classes) from logits."""
-    shifted = np.exp(logits - logits.max(1, keepdims=True))
-    return shifted / shifted.sum(1, keepdims=True)
+        return answering.files(contents, self.checkpoint.preprocessing, self.logits)

@@ -10,7 +10,8 @@ from darkroom.data import arrays
 from darkroom.data.sources import opened
 from darkroom.errors import SourceError
 from darkroom.params import Ingest
-from darkroom.prediction.classifier import Classifier, softmax
+from darkroom.prediction.answering import softmax
+from darkroom.prediction.classifier import Classifier
 from darkroom.progress import Progress
 
 AT_ONCE = 32
@@ -32,7 +33,7 @@ def score(classifier: Classifier, ingested: Path, ingest: Ingest, paths: dict[st
             rows: list[np.ndarray] = []
             with Progress(f"the champion on {split}", len(names), "images") as progress:
                 for start in range(0, len(names), AT_ONCE):
-                    contents = [_bytes(found.read(files[name])) for name in names[start : start + AT_ONCE]]
+                    contents = [png(found.read(files[name])) for name in names[start : start + AT_ONCE]]
                     for name, answer in zip(names[start:], classifier.files(contents), strict=False):
                         if answer.probabilities is None:
                             raise SourceError(f"{name} can no longer be read: {answer.error}", "run `dvc repro -f ingest`")
@@ -42,7 +43,7 @@ def score(classifier: Classifier, ingested: Path, ingest: Ingest, paths: dict[st
     return made
 
 
-def _bytes(content: bytes | np.ndarray) -> bytes:
+def png(content: bytes | np.ndarray) -> bytes:
     """Return an image file's bytes; an image that is an array becomes a PNG, which loses nothing."""
     if isinstance(content, bytes):
         return content

@@ -35,7 +35,8 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
 
         from darkroom.data import arrays
         from darkroom.evaluation import leaderboard, metrics, predictions, report
-        from darkroom.prediction.classifier import Classifier, softmax
+        from darkroom.prediction.answering import softmax
+        from darkroom.prediction.classifier import Classifier
 
         options = settings.evaluate
         torch.set_num_threads(settings.compute.threads)

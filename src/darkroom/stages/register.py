@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Images = dict[str, list[dict[str, str]]]  # of every split, as `predictions.images` returns them
 SCHEMA = 2
 OTHER = "another class"  # what a champion says that was trained on classes that are no longer there
+COMPARED = 8  # validation images on which what is registered is compared with the checkpoint
 TRAINED, CHOSEN = "trained-on.txt", "chosen-on.txt"  # pixel hashes of a version's train and val
 
 
@@ -57,8 +58,11 @@ def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
             text = f"{best}: {figures['accuracy']:.4f} of the test images right, {figures['val_accuracy']:.4f} of validation"
             champion = registry.champion(name)
             with tempfile.TemporaryDirectory(dir=_place()) as scratch:
-                kept = _kept(Path(scratch) / registry.EVALUATION, best, images, reports)
-                made = registry.register(name, models / best, kept, sha256, tags, text)
+                beside = Path(scratch)
+                _keep(beside / registry.EVALUATION, best, images, reports)
+                if sha256 not in {item.sha256 for item in registry.versions(name)}:
+                    _package(models / best, ingested, beside)
+                made = registry.register(name, models / best, beside, sha256, tags, text)
             print(
                 f"register: {best} is {'the new' if made.created else 'the known'} version {made.version} of {name}, "
                 f"alias {registry.CHALLENGER}"
@@ -109,7 +113,7 @@ def _place() -> Path:
     return place
 
 
-def _kept(folder: Path, model: str, images: Images, reports: Path) -> Path:
+def _keep(folder: Path, model: str, images: Images, reports: Path) -> None:
     """Write what a later challenger is compared with: what this model said, and which images it was trained and chosen on."""
     from darkroom.evaluation import predictions
 
@@ -117,7 +121,28 @@ def _kept(folder: Path, model: str, images: Images, reports: Path) -> Path:
     predictions.extract(reports / "predictions.parquet", model, folder / "predictions.parquet")
     for file, split in ((TRAINED, "train"), (CHOSEN, "val")):
         folder.joinpath(file).write_text("".join(f"{row['pixel_hash']}\n" for row in images[split]))
-    return folder
+
+
+def _package(checkpoint: Path, ingested: Path, beside: Path) -> None:
+    """Make the programs that answer where the model is served, and a few image files with what the checkpoint says of them."""
+    import numpy as np
+
+    from darkroom.data import arrays
+    from darkroom.prediction import packaging
+    from darkroom.prediction.classifier import Classifier
+    from darkroom.prediction.rescoring import png
+    from darkroom.tracking import registry
+
+    images = np.ascontiguousarray(arrays.load_split(ingested / "val")[0][:COMPARED])
+    apart = packaging.package(checkpoint, np.concatenate([images, images])[:COMPARED], beside / registry.EXPORTED)
+    check = beside / registry.CHECK
+    check.mkdir()
+    files = [png(pixels) for pixels in images]
+    for number, content in enumerate(files):
+        (check / f"{number}.png").write_bytes(content)
+    np.save(check / "expected.npy", np.array([answer.probabilities for answer in Classifier.load(checkpoint).files(files)]))
+    programs = ", ".join(f"{name} ({found:.0e} from the checkpoint)" for name, found in apart.items())
+    print(f"register: {programs}")
 
 
 def _verdict(

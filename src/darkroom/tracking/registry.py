@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -28,16 +29,11 @@ ROLLBACK = "rollback"
 EVALUATION = "evaluation"  # the name of what is kept beside the checkpoint
 VERSIONS = Path(".darkroom/versions")  # what was downloaded, by the sha256 of the checkpoint
 LOCK = Path(".darkroom/registry.lock")
-REQUIREMENTS = (
-    "numpy",
-    "opencv-python-headless",
-    "pandas",
-    "pillow",
-    "pydantic",
-    "safetensors",
-    "torch",
-    "torchvision",
-)
+EXPORTED = "exported"  # the programs that answer when it is served
+CHECK = "check"  # image files and what the checkpoint says of them: not kept
+REQUIREMENTS = ("numpy", "opencv-python-headless", "pandas", "pillow", "simplejpeg", "xxhash")  # to answer, with one of the next
+ONNX, TORCH = "onnxruntime", "torch"
+CLOSE = 1e-3  # by how much a probability may differ from the checkpoint's, and in which a wrong one would show
 
 
 @dataclass(frozen=True)
@@ -72,13 +68,14 @@ class Crowning:
     by: str = "register"
 
 
-def register(name: str, checkpoint: Path, evaluation: Path, sha256: str, tags: dict[str, str], description: str) -> Version:
+def register(name: str, checkpoint: Path, beside: Path, sha256: str, tags: dict[str, str], description: str) -> Version:
     """Make the checkpoint a version of the model `name`, or find the version that it is already, and alias it `challenger`.
 
-    A version is known by the sha256 of its checkpoint, so that registering twice changes nothing. The folder `evaluation` is kept
-    beside the checkpoint. The delivering process does it, or else this one.
+    A version is known by the sha256 of its checkpoint, so that registering twice changes nothing. In `beside` are the folders
+    that are kept beside the checkpoint, EXPORTED and EVALUATION, and CHECK: what MLflow loads is compared with that before it is a
+    version (WeightsError where it says something else). The delivering process does all this, or else this one.
     """
-    return Version(**_done("register", name, checkpoint=str(checkpoint), evaluation=str(evaluation), sha256=sha256, tags=tags,
+    return Version(**_done("register", name, checkpoint=str(checkpoint), beside=str(beside), sha256=sha256, tags=tags,
                            description=description))  # fmt: skip
 
 
@@ -160,13 +157,13 @@ def perform(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def _register(
-    client: Any, name: str, checkpoint: str, evaluation: str, sha256: str, tags: dict[str, str], description: str
+    client: Any, name: str, checkpoint: str, beside: str, sha256: str, tags: dict[str, str], description: str
 ) -> dict[str, Any]:
     known = [item for item in client.search_model_versions(f"name='{name}'") if item.tags.get(SHA) == sha256]
     if known:
         version = str(max(known, key=lambda item: int(item.version)).version)
     else:
-        version = _create(client, name, Path(checkpoint), Path(evaluation), {**tags, SHA: sha256}, description)
+        version = _create(client, name, Path(checkpoint), Path(beside), {**tags, SHA: sha256}, description)
     client.set_registered_model_alias(name, CHALLENGER, version)
     return asdict(Version(version, tags[MODEL], sha256, not known))
 
@@ -260,37 +257,102 @@ WORK: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
-def _create(client: Any, name: str, checkpoint: Path, evaluation: Path, tags: dict[str, str], description: str) -> str:
-    import logging
-    import warnings
+def logged_model(client: Any, experiment: str, sha256: str) -> Any:
+    """Return the newest logged model of this checkpoint, or None."""
+    newest = [{"field_name": "creation_timestamp", "ascending": False}]
+    found = client.search_logged_models([experiment], f"tags.`{SHA}` = '{sha256}'", max_results=1, order_by=newest)
+    return found[0] if found else None
 
+
+def _create(client: Any, name: str, checkpoint: Path, beside: Path, tags: dict[str, str], description: str) -> str:
     from mlflow.exceptions import MlflowException
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
 
-    mlflow = _mlflow()
-    mlflow.set_experiment(experiment_id=store.experiment(client))
-    package = Path(darkroom.__file__).parent
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # asks for an input example, which would import torch here
-        logged = mlflow.pyfunc.log_model(
-            name=tags[MODEL].replace("/", "-"),
-            python_model=str(package / "tracking" / "served.py"),
-            artifacts={"checkpoint": str(checkpoint), EVALUATION: str(evaluation)},
-            signature=ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")])),
-            pip_requirements=_pinned(),
-            code_paths=[str(package)],
-        )
+    experiment = store.experiment(client)
+    logged = logged_model(client, experiment, tags[SHA])  # that of the run that trained it
+    if logged is None:
+        told = {SHA: tags[SHA], MODEL: tags[MODEL]}
+        logged = client.create_logged_model(experiment, name=tags[MODEL].replace("/", "-"), tags=told)
+        client.finalize_logged_model(logged.model_id, "READY")
+    with tempfile.TemporaryDirectory(dir=beside) as scratch:
+        folder = Path(scratch) / "model"
+        _save(folder, checkpoint, beside, logged.model_id)
+        _compare(folder, beside / CHECK)
+        client.log_model_artifacts(logged.model_id, str(folder))
     try:
         client.create_registered_model(name, description="The best model of each Darkroom pipeline, by validation accuracy.")
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     made = client.create_model_version(
-        name, logged.model_uri, run_id=logged.run_id, tags=tags, description=description, model_id=logged.model_id
+        name,
+        f"models:/{logged.model_id}",
+        run_id=logged.source_run_id,
+        tags=tags,
+        description=description,
+        model_id=logged.model_id,
     )
     return str(made.version)
+
+
+def _save(folder: Path, checkpoint: Path, beside: Path, model_id: str) -> None:
+    """Write the checkpoint as MLflow stores models: code, programs and what is kept beside them, no pickle."""
+    import logging
+    import warnings
+
+    import pandas as pd
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Map
+
+    mlflow = _mlflow()
+    package = Path(darkroom.__file__).parent
+    engine = ONNX if any((beside / EXPORTED).glob("*.onnx")) else TORCH
+    said = [
+        ColSpec(DataType.string, "label", required=False),
+        ColSpec(DataType.double, "confidence", required=False),
+        ColSpec(DataType.string, "error", required=False),
+        ColSpec(Map(DataType.double), "probabilities", required=False),
+    ]
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        mlflow.pyfunc.save_model(
+            folder,
+            mlflow_model=Model(model_id=model_id),
+            python_model=str(package / "tracking" / "served.py"),
+            artifacts={"checkpoint": str(checkpoint), EXPORTED: str(beside / EXPORTED), EVALUATION: str(beside / EVALUATION)},
+            signature=ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=Schema(said)),
+            input_example=pd.DataFrame({"image": [_example()]}),
+            pip_requirements=_pinned((*REQUIREMENTS, engine)),
+            code_paths=[str(package)],
+        )
+
+
+def _example() -> bytes:
+    """Return a small PNG of nothing in particular."""
+    import cv2
+    import numpy as np
+
+    shade = np.linspace(0, 255, 32).astype(np.uint8)
+    pixels = np.stack([np.tile(shade, (32, 1)), np.tile(shade[:, None], (1, 32)), np.full((32, 32), 128, np.uint8)], axis=-1)
+    return bytes(cv2.imencode(".png", pixels)[1].tobytes())
+
+
+def _compare(folder: Path, check: Path) -> None:
+    """Load what would be registered, and compare what it says of image files with what the checkpoint says of them."""
+    import numpy as np
+    import pandas as pd
+
+    expected = np.load(check / "expected.npy")
+    files = [(check / f"{number}.png").read_bytes() for number in range(len(expected))]
+    loaded = _mlflow().pyfunc.load_model(str(folder))
+    got = [list(row.values()) for row in loaded.predict(pd.DataFrame({"image": files}))["probabilities"]]
+    apart = float(np.abs(np.array(got) - expected).max())
+    if not apart <= CLOSE:
+        raise WeightsError(
+            f"the packaged model says something else than its checkpoint (a probability differs by {apart:.2g})",
+            "`dvc repro -f register` packages it again; please report it if that does not help",
+        )
 
 
 def _mlflow() -> Any:
@@ -303,7 +365,7 @@ def _mlflow() -> Any:
     return mlflow
 
 
-def _pinned() -> list[str]:
+def _pinned(names: tuple[str, ...]) -> list[str]:
     from importlib.metadata import version
 
-    return [f"{name}=={version(name)}" for name in REQUIREMENTS]
+    return [f"{name}=={version(name)}" for name in names]

@@ -129,7 +129,7 @@ class Delivery:
 
     def _scores(self, record: dict[str, Any], stamp: int) -> None:
         """Log figures of a checkpoint that another run made, with that run, and with its logged model."""
-        model = logged_model(self.client, self.state["experiment"], record["sha256"])
+        model = registry.logged_model(self.client, self.state["experiment"], record["sha256"])
         if model and model.source_run_id:
             self._figures(model.source_run_id, model.model_id, record, stamp, record["data"])
 
@@ -165,10 +165,3 @@ class Delivery:
                 return False
         self._end("KILLED", "the stage's process ended without a word", int(time.time() * 1000))
         return True
-
-
-def logged_model(client: Any, experiment: str, sha256: str) -> Any:
-    """Return the newest logged model of this checkpoint, or None."""
-    newest = [{"field_name": "creation_timestamp", "ascending": False}]
-    found = client.search_logged_models([experiment], f"tags.`{registry.SHA}` = '{sha256}'", max_results=1, order_by=newest)
-    return found[0] if found else None

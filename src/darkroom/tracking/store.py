@@ -21,8 +21,8 @@ there as *(reused)*, with a link to the run that made what it found.
   coordinates of `backbone` against `best_val_accuracy`, `test_accuracy`, `parameters` and `duration_seconds`.
 - **How did they learn?** In the same comparison `val_accuracy`, `val_loss`, `lr`, `train_gradient_norm`: a step is an epoch.
 - **Which classes are hard?** Artifact `per_class.json` of the runs named `evaluate`.
-- **What was it trained on?** Tags `input.<path>` hold the md5 of dvc.lock for what a stage read; `darkroom.outputs_sha256` is made of those of
-  what it wrote. `darkroom lineage` goes from an image to every model that saw it, and back.
+- **What was it trained on?** Tags `input.<path>` hold the md5 of dvc.lock for what a stage read; `darkroom.outputs_sha256` is made
+  of those of what it wrote. `darkroom lineage` goes from an image to every model that saw it, and back.
 - **What is in use?** The registered model `darkroom`: the version with the alias `champion`.
 
 Choose by validation; the test figures are there to be looked at last.

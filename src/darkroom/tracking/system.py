@@ -5,6 +5,7 @@ MLflow's monitors do it in the delivering process, so that a stage pays nothing 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -21,10 +22,8 @@ class System:
         from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
         self.monitors: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
-        try:
+        with contextlib.suppress(Exception):  # no NVIDIA GPU, or not the library that asks it
             self.monitors.append(GPUMonitor())
-        except Exception:  # no NVIDIA GPU, or not the library that asks it
-            pass
         self.next = 0.0
         self.steps: dict[str, int] = {}
 

@@ -151,7 +151,7 @@ class _Trainer:
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         if number % self.looks == 0:
-            self.scaler.unscale_(self.optimizer)
+            self.scaler.unscale_(self.optimizer)  # type: ignore[arg-type]
             parameters = [p for group in self.groups for p in group.parameters]
             self.norms.append(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
         self.scaler.step(self.optimizer)  # type: ignore[arg-type]

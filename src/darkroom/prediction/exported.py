@@ -1,0 +1,71 @@
+"""A classifier as a program that needs nothing of what trained it: ONNX, and beside it a `torch.export` program.
+
+A folder with `model.onnx`, `model.pt2` (one of them may be missing) and `model.json`. Both programs take (N, S, S, 3) uint8 as
+ingest makes them, and give logits (N, classes). Neither is a pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from darkroom.prediction import answering
+from darkroom.prediction.answering import Answer
+
+ONNX, TORCH, ABOUT = "model.onnx", "model.pt2", "model.json"
+AT_ONCE = 32
+
+
+class Exported:
+    """A classifier of files; ONNX Runtime computes, or torch where the network has no ONNX program."""
+
+    def __init__(self, folder: Path) -> None:
+        content = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        self.classes: tuple[str, ...] = tuple(content["classes"])
+        self.preprocessing = SimpleNamespace(**content["preprocessing"])
+        self.program: Any = _Onnx(folder / ONNX) if (folder / ONNX).exists() else _Torch(folder / TORCH)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Return logits (N, classes) float32 for images (N, S, S, 3) uint8."""
+        parts = [self.program(np.ascontiguousarray(images[start : start + AT_ONCE])) for start in range(0, len(images), AT_ONCE)]
+        return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
+
+    def files(self, contents: list[bytes]) -> list[Answer]:
+        """Answer for the bytes of image files of any format and size; a file that cannot be read gets a reason."""
+        return answering.files(contents, self.preprocessing, self.logits)
+
+
+def words(error: str) -> str:
+    """Say for people why an image has no answer."""
+    from darkroom.data.reasons import REASONS
+
+    return REASONS[error]
+
+
+class _Onnx:
+    def __init__(self, file: Path) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        return self.session.run(None, {"inputs": images})[0]
+
+
+class _Torch:
+    def __init__(self, file: Path) -> None:
+        import torch
+
+        self.torch, self.network = torch, torch.export.load(file).module()
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        with self.torch.inference_mode():
+            return self.network(self.torch.from_numpy(images)).numpy()

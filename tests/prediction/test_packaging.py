@@ -1,0 +1,91 @@
+"""Programs of a checkpoint: the same answers without what trained it, and no pickle among them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from darkroom.errors import WeightsError
+from darkroom.models import engine
+from darkroom.models.checkpoint import Checkpoint, save, save_tensors
+from darkroom.models.network import Network, Preprocessing, build_features
+from darkroom.prediction import exported, packaging
+from darkroom.prediction.classifier import Classifier
+from tests.models.test_backbones import spec
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+
+
+def checkpoint(folder: Path, architecture: dict) -> Path:
+    made = Checkpoint("some", architecture, Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3), ("a", "b"), {}, {})
+    network = Network(build_features(architecture, 0), made.preprocessing, 2, 0)
+    folder.mkdir(parents=True)
+    save(folder, made, network.state_dict(), 1, [{"epoch": 1.0}])
+    return folder
+
+
+def architecture(family: str) -> dict:
+    if family == "compact":
+        return {"family": "compact", "image_size": 32, "width": 4}
+    return {**spec(family, "pooled").as_dict(), "image_size": 32}
+
+
+@pytest.mark.parametrize("family", ["compact", "MobileNetV3", "VGG"])
+def test_both_programs_answer_like_the_checkpoint(tmp_path, family):
+    """ONNX and torch.export program give the checkpoint's logits within 1e-4 of the largest, for any number of images."""
+    folder = checkpoint(tmp_path / "model", architecture(family))
+    apart = packaging.package(folder, IMAGES, tmp_path / "out")
+    assert set(apart) == {exported.ONNX, exported.TORCH}
+    classifier = Classifier.load(folder)
+    many = np.concatenate([IMAGES] * 12)
+    for kept in ({exported.ONNX, exported.TORCH}, {exported.TORCH}):
+        for name in {exported.ONNX, exported.TORCH} - kept:
+            (tmp_path / "out" / name).unlink()
+        program = exported.Exported(tmp_path / "out")
+        expected = classifier.logits(many)
+        assert np.abs(program.logits(many) - expected).max() <= engine.TOLERANCE * np.abs(expected).max()
+        assert program.classes == ("a", "b")
+    assert program.logits(many[:0]).shape == (0, 2)
+
+
+def test_no_program_holds_a_pickle(tmp_path):
+    """Neither the torch.export archive nor any file of the folder is or holds a pickle."""
+    packaging.package(checkpoint(tmp_path / "model", architecture("compact")), IMAGES, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.json", "model.onnx", "model.pt2"]
+    with zipfile.ZipFile(tmp_path / "out" / exported.TORCH) as archive:
+        for item in archive.infolist():
+            assert archive.read(item)[:2] not in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK"), item.filename
+
+
+def test_it_answers_without_torch(tmp_path):
+    """The ONNX program answers for image files in a process that has not imported torch."""
+    packaging.package(checkpoint(tmp_path / "model", architecture("compact")), IMAGES, tmp_path / "out")
+    code = (
+        "import sys; from pathlib import Path; from darkroom.prediction.exported import Exported\n"
+        "answers = Exported(Path('out')).files([b'no image'])\n"
+        "assert answers[0].error == 'not_an_image' and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+def test_a_program_that_answers_otherwise_is_left_out(tmp_path, monkeypatch, capsys):
+    """A program with other answers, or none, is not kept and is named; where none is left that is a mistake with a remedy."""
+    folder = checkpoint(tmp_path / "model", architecture("compact"))
+    other = checkpoint(tmp_path / "other", architecture("compact"))
+    tensors = load_file(other / "model.safetensors")
+    save_tensors(other / "model.safetensors", {key: value * 1.5 for key, value in tensors.items()})
+    wrong = engine.export(Classifier.load(other).network, IMAGES[:2])
+    monkeypatch.setattr(engine, "export", lambda network, example: wrong)
+    assert set(packaging.package(folder, IMAGES, tmp_path / "out")) == {exported.TORCH}
+    assert not (tmp_path / "out" / exported.ONNX).exists()
+    assert "model.onnx is not made of some: its answers differ" in capsys.readouterr().out
+    monkeypatch.setattr(packaging, "_torch", lambda *_: 1 / 0)
+    with pytest.raises(WeightsError, match="cannot be exported"):
+        packaging.package(folder, IMAGES, tmp_path / "none")
+    assert "model.pt2 is not made of some: ZeroDivisionError: division by zero" in capsys.readouterr().out
