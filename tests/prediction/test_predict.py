@@ -158,3 +158,14 @@ def test_names_that_are_no_text(model, photos, capsys):
         out = predicted(capsys, os.fsdecode(strange), "--model", str(model), *form).out
         assert "dc" in out.lower()
         out.encode()
+
+
+def test_heat_maps_are_shown(model, photos, capsys):
+    """`--explain` writes a picture for each image that could be read, names it in the JSON, and refuses a folder of other things."""
+    out = predicted(capsys, photos, "--model", model, "--json", "--explain", "seen", code=1)
+    rows = json.loads(out.out)["predictions"]
+    assert [row.get("explanation") for row in rows] == ["seen/1-a.png", "seen/2-b.png", None, "seen/3-c.png"]
+    assert all(os.path.exists(row["explanation"]) for row in rows if not row["error"])
+    assert "heat maps: seen/index.html" in out.err
+    assert "not empty" in predicted(capsys, photos, "--model", model, "--explain", "photos", code=2).err
+    assert (photos / "b.png").exists()

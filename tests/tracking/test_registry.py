@@ -134,8 +134,9 @@ while todo:
     seen.add(name)
     try: todo += [re.match(r"[\\w.-]+", line)[0] for line in requires(name) or [] if "extra ==" not in line]
     except PackageNotFoundError: pass
-brought = {{top for top, dists in packages_distributions().items() if any(re.sub(r"[-_.]+", "-", d).lower() in seen for d in dists)}}
-known = set(packages_distributions()) - {{"darkroom"}}
+owners = packages_distributions()
+brought = {{top for top in owners if any(re.sub(r"[-_.]+", "-", name).lower() in seen for name in owners[top])}}
+known = set(owners) - {{"darkroom"}}
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
@@ -147,7 +148,8 @@ import mlflow, pandas
 model = mlflow.pyfunc.load_model({str(folder)!r})
 import darkroom
 assert {str(folder)!r} in darkroom.__file__, darkroom.__file__
-answer = model.predict(pandas.DataFrame({{"image": [open({str(place / "beside-1" / "check" / "0.png")!r}, "rb").read(), b"no image"]}}))
+image = open({str(place / "beside-1" / "check" / "0.png")!r}, "rb").read()
+answer = model.predict(pandas.DataFrame({{"image": [image, b"no image"]}}))
 print(answer.label[0], sum(answer.probabilities[0].values()), answer.error[1], answer.label[1])
 print({{"torch", "torchvision", "safetensors", "dvc", "prefect"}} & set(sys.modules))
 """

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from darkroom.prediction.classifier import Classifier
 
 AT_ONCE = 64
+EXPLAINED = Path("reports/explained")
 # what a folder is searched for; a file that is named is tried whatever it is called
 SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".pbm", ".pgm", ".ppm",
@@ -43,7 +44,13 @@ def main(arguments: list[str]) -> int:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object: the model, and a prediction per image")
     form.add_argument("--csv", action="store_true", help="a line per image, with the probability of every class")
+    parser.add_argument(
+        "--explain", nargs="?", type=Path, const=EXPLAINED, metavar="FOLDER",
+        help=f"heat maps of what it looks at, as a page in a folder (default {EXPLAINED})",
+    )  # fmt: skip
     given = parser.parse_args(arguments)
+    if given.explain and given.explain.is_dir() and any(given.explain.iterdir()) and not (given.explain / "index.html").exists():
+        raise ParamsError(f"{given.explain} is not empty, and no earlier page of heat maps", "name a new folder")
     if given.top < 1:
         raise ParamsError(f"--top {given.top} shows nothing", "give 1 or more")
     paths = list(expand(given.images))
@@ -53,12 +60,19 @@ def main(arguments: list[str]) -> int:
             "name image files; a folder is searched for names like *.jpg, *.png",
         )
     classifier, model = load(given.model)
+    explained: list[dict[str, Any]] = []
     write = (_Json if given.json else _Csv if given.csv else _Table)(classifier.classes, model, given.top, paths)
     failed = 0
     for row in answers(classifier, paths):
         failed += bool(row["error"])
+        if given.explain and not row["error"]:
+            explained.append(row)
         write.row(row)
+    if explained:
+        explain(classifier, explained, given.explain, model["said"])
     write.end()
+    if explained:
+        print(f"heat maps: {given.explain}/index.html", file=sys.stderr)
     if failed:
         print(f"{failed} of {len(paths)} could not be read", file=sys.stderr)
     return int(failed > 0)
@@ -164,6 +178,29 @@ def answers(classifier: Classifier, paths: list[Path]) -> Iterator[dict[str, Any
                     }
             if progress:
                 progress.advance(len(some))
+
+
+def explain(classifier: Classifier, rows: list[dict[str, Any]], folder: Path, model: str) -> None:
+    """Write heat maps of the images of these rows, and note in each row where its picture is."""
+    import numpy as np
+
+    from darkroom.data.decoding import decode
+    from darkroom.prediction import explanation
+    from darkroom.progress import Progress
+
+    wanted = classifier.checkpoint.preprocessing
+    images, heats, method = [], [], ""
+    with Progress("explain", len(rows), "images") as progress:
+        for start in range(0, len(rows), AT_ONCE):
+            some = rows[start : start + AT_ONCE]
+            contents = [Path(row["path"]).read_bytes() for row in some]
+            seen = [decode(content, wanted.image_size, wanted.resize, wanted.background).pixels for content in contents]
+            pixels = np.stack([item for item in seen if item is not None])
+            found, method = explanation.heat(classifier.network, pixels, [classifier.classes.index(row["label"]) for row in some])
+            images.append(pixels)
+            heats.append(found)
+            progress.advance(len(some))
+    explanation.write(folder, rows, np.concatenate(images), np.concatenate(heats), method, model)
 
 
 def _read(path: Path) -> bytes | str:

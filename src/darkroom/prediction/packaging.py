@@ -20,8 +20,8 @@ from darkroom.prediction.classifier import Classifier
 def package(checkpoint: Path, images: np.ndarray, out: Path) -> dict[str, float]:
     """Write the programs of a checkpoint into a new folder, and load them again; return how far each is from the checkpoint.
 
-    `images` (N ≥ 2, S, S, 3) uint8 are what they are compared on; the difference is a share of the largest logit. A program that cannot
-    be made, or gives other answers, is left out, and that is said; WeightsError where none is left.
+    `images` (N ≥ 2, S, S, 3) uint8 are what they are compared on; the difference is a share of the largest logit. A program that
+    cannot be made, or gives other answers, is left out, and that is said; WeightsError where none is left.
     """
     classifier = Classifier.load(checkpoint)
     expected = classifier.logits(images)

@@ -307,7 +307,7 @@ def _save(folder: Path, checkpoint: Path, beside: Path, model_id: str) -> None:
     mlflow = _mlflow()
     package = Path(darkroom.__file__).parent
     engine = ONNX if any((beside / EXPORTED).glob("*.onnx")) else TORCH
-    said = [
+    said: list[Any] = [
         ColSpec(DataType.string, "label", required=False),
         ColSpec(DataType.double, "confidence", required=False),
         ColSpec(DataType.string, "error", required=False),

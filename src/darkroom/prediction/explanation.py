@@ -1,0 +1,131 @@
+"""Where a network looks: heat maps over images, and a page that shows them.
+
+LayerCAM (Jiang et al. 2021) where the network is a chain of feature maps, on the deepest map that still has places to tell
+apart; occlusion (Zeiler and Fergus 2014) for transformers: what lowers the probability when it is covered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from darkroom import atomic, pages
+from darkroom.errors import printable
+from darkroom.models.network import Network
+
+PLACES = 7  # a side, at least, of the map that is looked at, where the network has one of that size
+GRID = 8  # places a side that are covered one after the other
+SHOWN = 224  # pixels a side of a picture, at least
+AT_ONCE = 16
+METHODS = {"LayerCAM": "Jiang et al. 2021", "occlusion": "Zeiler and Fergus 2014"}
+
+Step = Callable[[torch.Tensor], torch.Tensor]
+
+
+def heat(network: Network, images: np.ndarray, targets: Sequence[int]) -> tuple[np.ndarray, str]:
+    """Return for each image how much each pixel speaks for its target class, (N, S, S) float32 from 0 to 1, and the method.
+
+    `images` (N, S, S, 3) uint8. All zero where nothing speaks for the class.
+    """
+    chain = _chain(network.features)
+    made = []
+    for start in range(0, len(images), AT_ONCE):
+        some = torch.from_numpy(np.ascontiguousarray(images[start : start + AT_ONCE]))
+        wanted = torch.tensor(list(targets[start : start + AT_ONCE]))
+        made.append(_occlusion(network, some, wanted) if chain is None else _layer_cam(network, chain, some, wanted))
+    maps = torch.cat(made).clamp(min=0)
+    largest = maps.amax((1, 2), keepdim=True)
+    return (maps / torch.where(largest > 0, largest, 1)).numpy(), "occlusion" if chain is None else "LayerCAM"
+
+
+def _chain(features: Any) -> tuple[list[Step], Step] | None:
+    """Return the steps from one feature map to the next and the step from the last one to the embedding; None for transformers."""
+    if hasattr(features, "stages"):
+        return [layer for stage in features.stages for layer in stage], lambda x: x.mean((2, 3))
+    if not features.sequential or type(features.net).__name__ == "SwinTransformer":
+        return None
+
+    def block(index: int) -> Step:
+        modules = features.block(index)
+
+        def step(x: torch.Tensor) -> torch.Tensor:
+            for module in modules:
+                x = module(x)
+            return x
+
+        return step
+
+    return [block(index) for index in range(features.block_count)], lambda x: features.upper(x, features.block_count)
+
+
+def _layer_cam(network: Network, chain: tuple[list[Step], Step], images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    steps, tail = chain
+    with torch.no_grad():
+        x, sizes = network.normalize(images), []
+        for step in steps:
+            x = step(x)
+            sizes.append(min(x.shape[2:]))
+        wide = [index for index, size in enumerate(sizes) if size >= min(PLACES, max(sizes))]
+        looked_at = wide[-1] + 1
+        x = network.normalize(images)
+        for step in steps[:looked_at]:
+            x = step(x)
+    maps = x.detach().requires_grad_()
+    with torch.enable_grad():
+        x = maps.clone()  # what follows may work in place
+        for step in steps[looked_at:]:
+            x = step(x)
+        logits = network.head(tail(x))
+        (gradient,) = torch.autograd.grad(logits[torch.arange(len(images)), targets].sum(), maps)
+    weighted = (gradient.relu() * maps.detach()).sum(1, keepdim=True).relu()
+    return F.interpolate(weighted, images.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
+
+
+@torch.inference_mode()
+def _occlusion(network: Network, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    size = images.shape[1]
+    rows = torch.arange(len(images))
+    before = network(images).softmax(1)[rows, targets]
+    grey = images.float().mean((1, 2), keepdim=True).to(torch.uint8)
+    edges = [round(i * size / GRID) for i in range(GRID + 1)]
+    drops = torch.zeros(len(images), GRID, GRID)
+    for y in range(GRID):
+        for x in range(GRID):
+            covered = images.clone()
+            place = (slice(None), slice(edges[y], edges[y + 1]), slice(edges[x], edges[x + 1]))
+            covered[place] = grey.expand_as(covered[place])
+            drops[:, y, x] = before - network(covered).softmax(1)[rows, targets]
+    return F.interpolate(drops[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0]
+
+
+def write(folder: Path, rows: list[dict[str, Any]], images: np.ndarray, heats: np.ndarray, method: str, model: str) -> None:
+    """Write a picture per image, what the network was given beside what it looked at, and `index.html`, which shows them all.
+
+    `rows` have `path`, `label`, `confidence`; each gets `explanation`, the path of its picture. A page that is there is replaced.
+    """
+    import cv2
+
+    digits = len(str(len(rows)))
+    with atomic.new_folder(folder) as working:
+        for number, (row, image, shown) in enumerate(zip(rows, images, heats, strict=True), 1):
+            scale = max(1, -(-SHOWN // image.shape[0]))
+            size = (image.shape[1] * scale, image.shape[0] * scale)
+            given = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if scale > 2 else cv2.INTER_CUBIC)
+            warm = cv2.resize(shown, size, interpolation=cv2.INTER_LINEAR)
+            painted = cv2.applyColorMap((warm * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+            seen = (0.45 * given + 0.55 * painted).astype(np.uint8)
+            stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(row["path"]).stem)[:60] or "image"
+            name = f"{number:0{digits}}-{stem}.png"
+            cv2.imwrite(str(working / name), np.concatenate([given, seen], axis=1)[..., ::-1])
+            row["explanation"] = str(folder / name)
+        page = pages.render(
+            "prediction", "explained.html.j2", method=method, paper=METHODS[method], model=model, source=model,
+            shown=[{**row, "path": printable(row["path"]), "picture": Path(row["explanation"]).name} for row in rows],
+        )  # fmt: skip
+        (working / "index.html").write_text(page, encoding="utf-8")
