@@ -32,6 +32,8 @@ EVERYDAY = {
     "models": "list the registered versions; --history: who was champion when",
     "promote": "make a version the champion",
     "rollback": "make the champion before the present one the champion again",
+    "compare": "compare runs over their seeds, as a table and a page",
+    "lineage": "what was an image used for, what is a model or run made of",
     "sync": "deliver recorded runs to MLflow",
     "ui": "open the MLflow UI",
     "completion": "print a script that completes darkroom's words in your shell",

@@ -161,7 +161,7 @@ def test_names_that_are_no_text(model, photos, capsys):
 
 
 def test_heat_maps_are_shown(model, photos, capsys):
-    """`--explain` writes a picture for each image that could be read, names it in the JSON, and refuses a folder of other things."""
+    """`--explain` writes a picture for each image that could be read, names it in the JSON; a folder of other things is refused."""
     out = predicted(capsys, photos, "--model", model, "--json", "--explain", "seen", code=1)
     rows = json.loads(out.out)["predictions"]
     assert [row.get("explanation") for row in rows] == ["seen/1-a.png", "seen/2-b.png", None, "seen/3-c.png"]

@@ -65,22 +65,26 @@ def picture(histories: dict[str, list[dict[str, str]]]) -> str:
     def series(key: str) -> dict[str, Points]:
         return {name: [(float(row["epoch"]), float(row[key])) for row in history] for name, history in histories.items()}
 
-    rows = math.ceil(len(histories) / 3)
+    return charts({"validation loss": series("val_loss"), "validation accuracy": series("val_accuracy")})
+
+
+def charts(shown: dict[str, dict[str, Points]]) -> str:
+    """Return charts side by side as one SVG element with a legend; all have the same series. A loss has a logarithmic axis."""
+    names = list(next(iter(shown.values()), {}))
+    if not names:
+        return ""
+    columns = 3 if max(map(len, names)) <= 34 else 1
+    rows = math.ceil(len(names) / columns)
     legend = []
-    for number, (name, colour) in enumerate(zip(histories, _endless(), strict=False)):
-        x, y = LEFT + number % 3 * 280, HEIGHT + 22 + number // 3 * 18
+    for number, (name, colour) in enumerate(zip(names, _endless(), strict=False)):
+        x, y = LEFT + number % columns * 280, HEIGHT + 22 + number // columns * 18
         legend.append(f'<line x1="{x}" x2="{x + 18}" y1="{y - 4}" y2="{y - 4}" stroke="{colour}" stroke-width="3"/>')
         legend.append(f'<text x="{x + 24}" y="{y}">{escape(name)}</text>')
-    body = "\n".join(
-        [
-            chart("validation loss", series("val_loss"), 0, log=True),
-            chart("validation accuracy", series("val_accuracy"), WIDTH),
-            *legend,
-        ]
-    )
-    height = HEIGHT + 14 + rows * 18
+    drawn = [chart(title, series, i * WIDTH, log="loss" in title) for i, (title, series) in enumerate(shown.items())]
+    body = "\n".join([*drawn, *legend])
+    width, height = len(shown) * WIDTH, HEIGHT + 14 + rows * 18
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * WIDTH} {height}" width="{2 * WIDTH}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" role="img" '
         'aria-label="learning curves" font-family="system-ui, sans-serif" font-size="11" fill="currentColor">\n'
         f"<style>.grid {{ stroke: currentColor; stroke-opacity: .2 }}</style>\n{body}\n</svg>"
     )

@@ -13,7 +13,7 @@ SPARE = 0.9  # of the free space on disk may be taken by views
 
 
 def run(train: Path, out: Path) -> None:
-    with session("augment", ["augment"], [train]) as (settings, record):
+    with session("augment", ["ingest", "augment"], [train]) as (settings, record):
         import cv2
         import numpy as np
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def run(augmented: Path, val: Path, classes: Path, out: Path, cost: Path) -> None:
-    with session("baseline", ["baseline", "compute"], [augmented, val]) as (settings, record):
+    with session("baseline", ["ingest", "augment", "baseline", "compute"], [augmented, val]) as (settings, record):
         from darkroom.augmentation import storage
         from darkroom.data import arrays
         from darkroom.models import compact

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, provenance: Path, out: Path, cost: Path) -> None:
-    with session("embed", ["weights.source", "compute"], [augmented, val, weights]) as (settings, record):
+    with session("embed", ["ingest", "augment", "weights", "compute"], [augmented, val, weights]) as (settings, record):
         from contextlib import nullcontext
 
         import numpy as np

@@ -30,7 +30,7 @@ def model_names(settings: Params) -> list[str]:
 def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
     held = [ingested / name for name in ("manifest.parquet", "val", "test")]
     inputs = [*held, *(models / name for name in model_names(params.read()))]
-    with session("evaluate", ["evaluate"], inputs) as (settings, record):
+    with session("evaluate", ["ingest", "evaluate", "compute"], inputs) as (settings, record):
         import torch
 
         from darkroom.data import arrays

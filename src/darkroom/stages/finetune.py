@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def run(name: str, augmented: Path, val: Path, transfer: Path, out: Path, cost: Path) -> None:
-    with session("finetune", ["finetune", "compute"], [augmented, val, transfer]) as (settings, record):
+    with session("finetune", ["ingest", "augment", "weights", "transfer", "finetune", "compute"], [augmented, val, transfer]) as (
+        settings,
+        record,
+    ):
         from dataclasses import replace
 
         from torch import nn

@@ -10,7 +10,7 @@ from darkroom.stages.session import Stopwatch, session, write_model
 
 
 def run(name: str, embedded: Path, out: Path, cost: Path) -> None:
-    with session("transfer", ["transfer", "compute"], [embedded]) as (settings, record):
+    with session("transfer", ["ingest", "augment", "weights", "transfer", "compute"], [embedded]) as (settings, record):
         import numpy as np
         from safetensors.torch import load_file
 

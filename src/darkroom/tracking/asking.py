@@ -1,11 +1,12 @@
-"""What a stage asks of MLflow and waits for: done by the delivering process, which has MLflow in memory already.
+"""What a stage or command asks of MLflow and waits for: done by the delivering process, which has MLflow in memory already.
 
 A question is a file in `.darkroom/journal/asked/`, its answer another one beside it. Where no delivering process can be had,
-or it fails, there is no answer, and the stage does the work itself.
+or it fails, there is no answer, and whoever asks does the work itself.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import time
@@ -14,11 +15,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from darkroom.tracking import journal, locks, provenance
+from darkroom.tracking import journal, locks, provenance, store
 
 ASKED = journal.JOURNAL / "asked"
+LOCK = Path(".darkroom/registry.lock")
 PATIENCE = 20.0  # seconds in which a delivering process must have started
 Work = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def done(room: str, work: str, **details: Any) -> dict[str, Any]:
+    """Return what a piece of work came to: `WORK[work]` of a module of this room, done by the delivering process or else here."""
+    question = {"room": room, "work": work, **details}
+    return ask(question, store.uri()) or perform(question)
+
+
+def perform(question: dict[str, Any]) -> dict[str, Any]:
+    """Do the work that is asked for."""
+    details = dict(question)
+    module = importlib.import_module(f"darkroom.tracking.{details.pop('room')}")
+    work = module.WORK[details.pop("work")]
+    with store.reachable(), locks.hold(LOCK):
+        return work(store.client(), **details)
 
 
 def ask(question: dict[str, Any], uri: str) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.errors import WorkspaceError
-from darkroom.tracking import asking, parents, pipelines, provenance, registry, store
+from darkroom.tracking import asking, parents, pipelines, provenance, store
 from darkroom.tracking.journal import JOURNAL, REFUSED
 from darkroom.tracking.locks import hold
 from darkroom.tracking.runs import Delivery
@@ -48,7 +48,7 @@ def deliver(until_empty: bool) -> int:
     while True:
         done, busy = _journals(client, open_)
         ended += done
-        busy = asking.serve(registry.perform, store.uri()) or busy
+        busy = asking.serve(asking.perform, store.uri()) or busy
         at_work = [delivery for folder, delivery in open_.items() if folder.exists() and delivery.state["run"]]
         machine.sample(client, [delivery.state["run"] for delivery in at_work])
         idle = time.monotonic() - quiet > IDLE or (until_empty and not busy)

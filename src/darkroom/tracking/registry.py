@@ -19,7 +19,6 @@ from typing import Any
 import darkroom
 from darkroom.errors import WeightsError, WorkspaceError
 from darkroom.tracking import asking, store
-from darkroom.tracking.locks import hold
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 SHA, MODEL = "darkroom.checkpoint_sha256", "darkroom.model"
@@ -28,7 +27,6 @@ LEDGER = "darkroom.ledger."
 ROLLBACK = "rollback"
 EVALUATION = "evaluation"  # the name of what is kept beside the checkpoint
 VERSIONS = Path(".darkroom/versions")  # what was downloaded, by the sha256 of the checkpoint
-LOCK = Path(".darkroom/registry.lock")
 EXPORTED = "exported"  # the programs that answer when it is served
 CHECK = "check"  # image files and what the checkpoint says of them: not kept
 REQUIREMENTS = ("numpy", "opencv-python-headless", "pandas", "pillow", "simplejpeg", "xxhash")  # to answer, with one of the next
@@ -143,17 +141,7 @@ def check(name: str, version: str) -> None:
 
 
 def _done(work: str, name: str, **details: Any) -> dict[str, Any]:
-    """Return what a piece of work came to, done by the delivering process or else by this one."""
-    question = {"work": work, "name": name, **details}
-    return asking.ask(question, store.uri()) or perform(question)
-
-
-def perform(question: dict[str, Any]) -> dict[str, Any]:
-    """Do the work that is asked for."""
-    details = dict(question)
-    work = WORK[details.pop("work")]
-    with store.reachable(), hold(LOCK):
-        return work(store.client(), **details)
+    return asking.done("registry", work, name=name, **details)
 
 
 def _register(
@@ -226,7 +214,7 @@ def _versions(client: Any, name: str) -> dict[str, Any]:
 def _fetch(client: Any, name: str, version: str) -> dict[str, Any]:
     import yaml
 
-    mlflow = _mlflow()
+    mlflow = store.library()
     known = client.get_model_version(name, version).tags.get(SHA, "")
     folder = VERSIONS / (known[:32] or f"{name}-{version}")
     if not folder.is_dir():
@@ -304,7 +292,7 @@ def _save(folder: Path, checkpoint: Path, beside: Path, model_id: str) -> None:
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import Map
 
-    mlflow = _mlflow()
+    mlflow = store.library()
     package = Path(darkroom.__file__).parent
     engine = ONNX if any((beside / EXPORTED).glob("*.onnx")) else TORCH
     said: list[Any] = [
@@ -345,7 +333,7 @@ def _compare(folder: Path, check: Path) -> None:
 
     expected = np.load(check / "expected.npy")
     files = [(check / f"{number}.png").read_bytes() for number in range(len(expected))]
-    loaded = _mlflow().pyfunc.load_model(str(folder))
+    loaded = store.library().pyfunc.load_model(str(folder))
     got = [list(row.values()) for row in loaded.predict(pd.DataFrame({"image": files}))["probabilities"]]
     apart = float(np.abs(np.array(got) - expected).max())
     if not apart <= CLOSE:
@@ -353,16 +341,6 @@ def _compare(folder: Path, check: Path) -> None:
             f"the packaged model says something else than its checkpoint (a probability differs by {apart:.2g})",
             "`dvc repro -f register` packages it again; please report it if that does not help",
         )
-
-
-def _mlflow() -> Any:
-    """Return MLflow, told which server it is about."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    import mlflow
-
-    mlflow.set_tracking_uri(store.uri())
-    mlflow.set_registry_uri(store.uri())
-    return mlflow
 
 
 def _pinned(names: tuple[str, ...]) -> list[str]:

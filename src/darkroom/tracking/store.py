@@ -71,3 +71,13 @@ def experiment(client: Any, name: str = EXPERIMENT) -> str:
             client.set_experiment_tag(known.experiment_id, NOTE, DESCRIPTION)
         return known.experiment_id
     return client.create_experiment(name, tags={NOTE: DESCRIPTION})
+
+
+def library() -> Any:
+    """Return MLflow itself, told which server it is about."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    import mlflow
+
+    mlflow.set_tracking_uri(uri())
+    mlflow.set_registry_uri(uri())
+    return mlflow

@@ -1,0 +1,102 @@
+"""Compare runs over their seeds: means with 95% intervals, differences from the first, what they cost, as a table and a page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from darkroom import atomic
+from darkroom.errors import ParamsError, WorkspaceError, nearest
+
+if TYPE_CHECKING:
+    from darkroom.evaluation.compared import Curve, Group
+    from darkroom.tracking.reading import Run
+
+PAGE = Path("reports/compare.html")
+METRICS = ("best_val_accuracy", "test_accuracy")  # of which the first is validation's: test figures are not for choosing
+CURVES = {"validation loss": "val_loss", "validation accuracy": "val_accuracy"}
+MOST = 60  # runs of which learning curves are drawn
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "darkroom compare", description=__doc__,
+        epilog="runs with the same params but for seeds are a group; `dvc exp run -S compute.seed=1` adds one to it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--stage", action="append", default=[], help="only runs of this stage: transfer, transfer@vgg16; again for more"
+    )
+    parser.add_argument("--experiment", help="an experiment of MLflow's (default: darkroom)")
+    parser.add_argument("--tag", action="append", default=[], metavar="KEY=VALUE", help="only runs with this tag or param")
+    parser.add_argument("--metric", default=METRICS[0], help="default: %(default)s")
+    parser.add_argument(
+        "--first", default="", metavar="TEXT", help="compare with the group whose name contains this, not the oldest"
+    )
+    parser.add_argument("--out", type=Path, default=PAGE, metavar="FILE", help="the page (default: %(default)s)")
+    given = parser.parse_args(arguments)
+    from darkroom.evaluation import compared
+    from darkroom.tracking import journal, reading, store
+
+    wanted = dict(item.split("=", 1) for item in given.tag if "=" in item)
+    if len(wanted) < len(given.tag):
+        raise ParamsError(f"--tag {given.tag[-1]} is no KEY=VALUE", "write for example --tag transfer.lr=0.01")
+    every = [run for run in reading.runs(given.experiment or store.EXPERIMENT) if run.status == "FINISHED" and not run.reused]
+    chosen = [run for run in every if _is_wanted(run, given.stage, wanted)]
+    held = [run for run in chosen if given.metric in run.metrics]
+    if not held:
+        _refuse(every, chosen, given.metric, given.stage)
+    trials = [compared.Trial(run.id, run.params, run.metrics, run.started) for run in held]
+    groups = compared.groups(trials, given.metric, given.first)
+    if given.first and given.first not in groups[0].label:
+        raise ParamsError(f'no group is called "{given.first}"', "these are: " + "; ".join(group.label for group in groups))
+    print(compared.table(groups, given.metric))
+    with atomic.new_file(given.out) as working:
+        page = compared.page(groups, given.metric, _curves(groups), max(len(group.runs) for group in groups))
+        working.write_text(page, encoding="utf-8")
+    print(f"\nto look at: {given.out}")
+    asked = {"metric": given.metric, "stage": " ".join(given.stage), "tag": " ".join(given.tag), "first": given.first}
+    with journal.run("compare", {f"compare.{key}": value for key, value in asked.items() if value}, []) as record:
+        record.file(given.out)
+        record.table("comparison", *compared.columns(groups, given.metric))
+    return 0
+
+
+def _is_wanted(run: Run, stages: list[str], wanted: dict[str, str]) -> bool:
+    named = not stages or run.stage in stages or run.stage.partition("@")[0] in stages
+    return named and all(value in (run.tags.get(key), run.params.get(key)) for key, value in wanted.items())
+
+
+def _refuse(every: list[Run], chosen: list[Run], metric: str, stages: list[str]) -> None:
+    """Say why there is nothing to compare."""
+    if not every:
+        raise WorkspaceError("MLflow has no finished run yet", "`dvc repro` makes some, `darkroom sync` delivers what is recorded")
+    if not chosen:
+        known = sorted({run.stage.partition("@")[0] for run in every} - {"pipeline", "compare", ""})
+        hint = "".join(nearest(stage, known) for stage in stages)
+        raise WorkspaceError(f"no finished run is what you asked for{hint}", f"stages that have run: {', '.join(known)}")
+    known = sorted({key for run in chosen for key in run.metrics if not key.startswith("system/")})
+    raise ParamsError(
+        f"none of the {len(chosen)} runs has the metric {metric}{nearest(metric, known)}", f"they have {', '.join(known)}"
+    )
+
+
+def _curves(groups: list[Group]) -> dict[str, dict[str, Curve]]:
+    """Return the mean learning curve of each group, up to the epoch that all its runs have; nothing for too many runs."""
+    from darkroom.tracking import reading
+
+    runs = [run for group in groups for run in group.runs]
+    if len(runs) > MOST:
+        return {}
+    found = reading.histories(runs, list(CURVES.values()))
+    made: dict[str, dict[str, Curve]] = {}
+    for title, key in CURVES.items():
+        lines = {}
+        for group in groups:
+            values = [dict(found[run][key]) for run in group.runs]
+            steps = sorted(set.intersection(*map(set, values)))
+            if steps:
+                lines[group.label] = [(float(step), sum(run[step] for run in values) / len(values)) for step in steps]
+        if lines:
+            made[title] = lines
+    return made

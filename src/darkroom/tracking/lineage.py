@@ -1,0 +1,105 @@
+"""From an image to the runs and models that saw it, and back: every run belongs to a pipeline, and that to one ingest run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from darkroom.tracking import registry
+from darkroom.tracking.reading import Run
+from darkroom.tracking.registry import Version
+
+LEARN = ("baseline", "transfer", "finetune")  # stages that train on train and keep what is best on val
+COLUMNS = ("path", "label", "split", "status", "reason", "sha256", "pixel_hash")
+SHORTEST = 8  # hexadecimal digits by which a hash is known
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What one ingest run made of an image, and the runs that then learned from the same data."""
+
+    ingest: Run
+    rows: list[Row]
+    pipelines: list[Run] = field(repr=False)
+    learned: list[Run] = field(repr=False)
+    versions: list[Version] = field(repr=False)
+
+    @property
+    def splits(self) -> list[str]:
+        """train, val, test, or what became of it instead."""
+        return sorted({row["split"] if row["status"] == "accepted" else row["status"] for row in self.rows})
+
+
+class Memory:
+    """Every run and version that MLflow knows, and how to get the manifest of an ingest run."""
+
+    def __init__(self, runs: Iterable[Run], versions: Iterable[Version], manifest: Callable[[str], Path | None]) -> None:
+        self.runs = {run.id: run for run in runs}
+        self.versions, self.manifest = list(versions), manifest
+        self._tables: dict[str, list[Row]] = {}
+
+    def members(self, pipeline: str) -> list[Run]:
+        """Return the runs of a pipeline, its own first, then its stages' in the order in which they started."""
+        mine = [run for run in self.runs.values() if run.pipeline == pipeline and pipeline]
+        return sorted(mine, key=lambda run: (run.stage != "pipeline", run.started))
+
+    def parent(self, run: Run) -> Run | None:
+        """Return the pipeline's own run."""
+        return next((item for item in self.members(run.pipeline) if item.stage == "pipeline"), None)
+
+    def ingest(self, run: Run) -> Run | None:
+        """Return the ingest run whose data this run has seen."""
+        for item in self.members(run.pipeline):
+            if item.stage == "ingest" and item.status == "FINISHED":
+                return self.runs.get(item.reused) if item.reused else item
+        return None
+
+    def maker(self, version: Version) -> Run | None:
+        """Return the run that trained a version, the newest where the same bytes were made several times."""
+        made = [run for run in self.runs.values() if version.sha256 and run.tags.get(registry.SHA) == version.sha256]
+        made = [run for run in made if run.stage.partition("@")[0] in LEARN]
+        return max(made, key=lambda run: run.started, default=None)
+
+    def reusing(self, run: Run) -> list[Run]:
+        """Return the pipelines that found what this run made up to date."""
+        found = [self.parent(item) for item in self.runs.values() if item.reused == run.id]
+        return [item for item in found if item is not None]
+
+    def images(self, ingest: Run) -> list[Row] | None:
+        """Return every source file that an ingest run met, with what became of it; None where its manifest is not kept."""
+        if ingest.id not in self._tables:
+            import pyarrow.parquet as pq
+
+            path = self.manifest(ingest.id)
+            if path is None:
+                return None
+            self._tables[ingest.id] = pq.ParquetFile(path).read(list(COLUMNS)).to_pylist()
+        return self._tables[ingest.id]
+
+    def sightings(self, hashes: Iterable[str]) -> list[Sighting]:
+        """Return what became of an image in every ingest run that met it, oldest first.
+
+        `hashes` are any of its sha256 and pixel hash, or the beginning of one.
+        """
+        wanted = tuple(hashes)
+        found = []
+        for ingest in sorted(self.runs.values(), key=lambda run: run.started):
+            if ingest.stage != "ingest" or ingest.reused or ingest.status != "FINISHED":
+                continue
+            rows = [row for row in self.images(ingest) or [] if any(_known_by(row, each) for each in wanted)]
+            if rows:
+                pipelines = [run for run in self.runs.values() if run.stage == "pipeline" and self.ingest(run) is ingest]
+                learned = [run for run in self.runs.values() if _has_learned(run) and self.ingest(run) is ingest]
+                versions = [version for version in self.versions if self.maker(version) in learned]
+                found.append(Sighting(ingest, rows, pipelines, learned, versions))
+        return found
+
+
+def _has_learned(run: Run) -> bool:
+    return run.stage.partition("@")[0] in LEARN and not run.reused and run.status == "FINISHED"
+
+
+def _known_by(row: Row, known: str) -> bool:
+    return any((row[key] or "").startswith(known) for key in ("sha256", "pixel_hash"))
