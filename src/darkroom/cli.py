@@ -35,6 +35,7 @@ EVERYDAY = {
     "compare": "compare runs over their seeds, as a table and a page",
     "lineage": "what was an image used for, what is a model or run made of",
     "sync": "deliver recorded runs to MLflow",
+    "upgrade": "bring an older database of MLflow up to date",
     "ui": "open the MLflow UI",
     "completion": "print a script that completes darkroom's words in your shell",
 }

@@ -103,7 +103,7 @@ def _outcome(made: Version, champion: Version | None, verdict: Verdict, promote:
 
 def _trained_on(settings: Params, ingested: Path, count: int) -> str:
     """Say what the models were trained on: how many images of which source, and the digest of the manifest."""
-    digest = hashlib.sha256((ingested / "manifest.parquet").read_bytes()).hexdigest()
+    digest = hashlib.md5((ingested / "manifest.parquet").read_bytes()).hexdigest()  # as in dvc.lock
     return f"{count:,} images of {settings.ingest.source} (manifest {digest[:8]})"
 
 

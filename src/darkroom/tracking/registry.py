@@ -29,6 +29,10 @@ EVALUATION = "evaluation"  # the name of what is kept beside the checkpoint
 VERSIONS = Path(".darkroom/versions")  # what was downloaded, by the sha256 of the checkpoint
 EXPORTED = "exported"  # the programs that answer when it is served
 CHECK = "check"  # image files and what the checkpoint says of them: not kept
+CODE = (  # of Darkroom's, that answers: a folder of a whole package would be a hundred files to send
+    "__init__.py", "data/__init__.py", "data/decoding.py", "data/reasons.py", "prediction/__init__.py", "prediction/answering.py",
+    "prediction/exported.py",
+)  # fmt: skip
 REQUIREMENTS = ("numpy", "opencv-python-headless", "pandas", "pillow", "simplejpeg", "xxhash")  # to answer, with one of the next
 ONNX, TORCH = "onnxruntime", "torch"
 CLOSE = 1e-3  # by how much a probability may differ from the checkpoint's, and in which a wrong one would show
@@ -302,6 +306,10 @@ def _save(folder: Path, checkpoint: Path, beside: Path, model_id: str) -> None:
         ColSpec(Map(DataType.double), "probabilities", required=False),
     ]
     logging.getLogger("mlflow").setLevel(logging.ERROR)
+    code = folder.with_name("code") / package.name
+    for file in CODE:
+        (code / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(package / file, code / file)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         mlflow.pyfunc.save_model(
@@ -312,7 +320,7 @@ def _save(folder: Path, checkpoint: Path, beside: Path, model_id: str) -> None:
             signature=ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=Schema(said)),
             input_example=pd.DataFrame({"image": [_example()]}),
             pip_requirements=_pinned((*REQUIREMENTS, engine)),
-            code_paths=[str(package)],
+            code_paths=[str(code)],
         )
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,12 +42,15 @@ def client() -> Any:
     """Return MLflow's client; the database is made once, under a lock, since two processes that make it collide."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     import logging
 
     from mlflow import MlflowClient
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with hold(Path(".darkroom/mlflow.lock")):
+        if _database().exists():
+            _refuse_older(_database())  # MLflow would change it without a copy
         made = MlflowClient(uri(), uri())
         experiment(made)
     return made
@@ -81,3 +88,67 @@ def library() -> Any:
     mlflow.set_tracking_uri(uri())
     mlflow.set_registry_uri(uri())
     return mlflow
+
+
+def upgrade() -> Path | None:
+    """Bring the database in this folder to the schema of the MLflow that is installed; return the copy of what it was.
+
+    None where it was up to date already. Raises WorkspaceError for a database elsewhere, which is its server's own, and for one
+    of a newer MLflow.
+    """
+    file = _database()
+    if not uri().startswith("sqlite:///"):
+        raise WorkspaceError(
+            f"{uri()} is not a database in this folder",
+            "where its server runs: stop it, make a backup, and run `mlflow db upgrade` with the address of its database",
+        )
+    if not file.exists():
+        raise WorkspaceError(f"there is no {file}", "the first `dvc repro` makes it")
+    with hold(Path(".darkroom/mlflow.lock")):
+        if _schema(file) in ("", _scripts().get_current_head()):
+            return None
+        copy = file.with_name(f"{file.name}.{time.strftime('%Y-%m-%d-%H%M%S')}")
+        with sqlite3.connect(file) as connection, sqlite3.connect(copy) as backup:
+            connection.backup(backup)
+        done = subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", uri()], capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise WorkspaceError(f"{file} could not be brought up to date: {last}", f"as it was before it is kept as {copy}")
+    return copy
+
+
+def _database() -> Path:
+    """Return the file of the database in this folder, or what is no file where the records are elsewhere."""
+    place = uri()
+    return Path(place.removeprefix("sqlite:///") if place.startswith("sqlite:///") else "/no such file")
+
+
+def _scripts() -> Any:
+    """Return the schemas that the installed MLflow knows, and the ways from one to the next."""
+    import mlflow
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+
+
+def _schema(file: Path) -> str:
+    """Return the schema of a database, nothing of an empty one; WorkspaceError for what is none of MLflow's, or a newer one's."""
+    try:
+        with sqlite3.connect(file) as connection:
+            if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+                return ""
+            ((found,),) = connection.execute("SELECT version_num FROM alembic_version")
+    except (sqlite3.Error, ValueError) as error:
+        raise WorkspaceError(f"{file} is no database of MLflow's: {error}", "move it away: the next run makes a new one") from error
+    if found not in {script.revision for script in _scripts().walk_revisions()}:
+        raise WorkspaceError(
+            f"{file} was made by a newer MLflow (its schema is {found})", "install that MLflow, or move the file away"
+        )
+    return str(found)
+
+
+def _refuse_older(file: Path) -> None:
+    if _schema(file) not in ("", _scripts().get_current_head()):
+        raise WorkspaceError(
+            f"{file} was made by an older MLflow", "`darkroom upgrade` keeps a copy and brings it up to date: nothing is lost"
+        )

@@ -1,0 +1,328 @@
+"""A real `mlflow server`, on PostgreSQL where it is installed, whose artifacts go through it: what happens when several use it,
+and when it goes away."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.pipeline
+POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+AS_POSTGRES = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+PLAIN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DARKROOM_TRACKING", "DARKROOM_PIPELINE", "DVC_STAGE", "DVC_EXP_NAME")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory) -> Iterator[str]:
+    """Yield the address of a database: PostgreSQL's, or SQLite's where that is not installed."""
+    if POSTGRES is None:
+        yield f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'mlflow.db'}"
+        return
+    import tempfile
+
+    port = free_port()
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:  # where postgres may go, who is not who runs the tests
+        os.chmod(place, 0o777)
+        data = f"{place}/data"
+
+        def run(*command: str) -> None:
+            done = subprocess.run([*AS_POSTGRES, *command], capture_output=True, text=True, cwd="/")
+            assert done.returncode == 0, done.stdout + done.stderr
+
+        run(f"{POSTGRES}/initdb", "-D", data, "-A", "trust", "-U", "darkroom")
+        # without a pipe: the server that it leaves behind would hold it open
+        start = [
+            f"{POSTGRES}/pg_ctl",
+            "-D",
+            data,
+            "-w",
+            "-l",
+            f"{place}/log",
+            "-o",
+            f"-p {port} -c listen_addresses=127.0.0.1 -k {place}",
+        ]
+        subprocess.run([*AS_POSTGRES, *start, "start"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+        try:
+            run(f"{POSTGRES}/createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "darkroom", "mlflow")
+            yield f"postgresql+pg8000://darkroom@127.0.0.1:{port}/mlflow"
+        finally:
+            run(f"{POSTGRES}/pg_ctl", "-D", data, "-m", "immediate", "stop")
+
+
+class Server:
+    """An MLflow server that can be killed and started again, on one port."""
+
+    def __init__(self, database: str, place: Path) -> None:
+        self.database, self.place, self.port = database, place, free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        command = [
+            sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self.database, "--artifacts-destination",
+            str(self.place / "artifacts"), "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
+        ]  # fmt: skip
+        log = (self.place / "server.log").open("ab")
+        self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, cwd=self.place, env=environment())
+        _until(lambda: _answers(f"{self.uri}/health"), self.place / "server.log")
+
+    def kill(self) -> None:
+        if self.process:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key not in PLAIN}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return kept | {"PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(ROOT / "src"), **more}
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _until(happened, log: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, log.read_text()[-3000:]
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def server(database, tmp_path_factory) -> Iterator[Server]:
+    made = Server(database, tmp_path_factory.mktemp("server"))
+    made.start()
+    yield made
+    made.kill()
+
+
+def ask(code: str, uri: str, cwd: Path) -> list:
+    """Return what a program prints as JSON that has `c`, MLflow's client, and `e`, the experiment."""
+    code = f"import json; from darkroom.tracking import store; c = store.client(); e = [store.experiment(c)]\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, env=environment(MLFLOW_TRACKING_URI=uri), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_it_runs_on_postgresql(server):
+    """The server of these tests keeps its records in PostgreSQL."""
+    if POSTGRES is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    assert server.database.startswith("postgresql")
+
+
+def clone(place: Path, lr: float) -> Path:
+    """Make a project of its own whose pipeline ends with the baseline."""
+    place.mkdir()
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, place)
+    for name in ("src", "recipes"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    (place / "data").mkdir()
+    shutil.copy(ROOT / "data" / "label_fixes.csv", place / "data")
+    draw = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (place / "photos" / label).mkdir(parents=True)
+        for i in range(40):
+            Image.fromarray(draw.integers(0, 256, (20, 20, 3), np.uint8)).save(place / "photos" / label / f"{i}.png")
+    own = environment(PYTHONPATH=str(place / "src"))
+    values = ["fetch.datasets=[]", "ingest.source=photos", f"baseline.lr={lr}", "baseline.epochs=3", "augment.views=2"]
+    subprocess.run(["git", "init", "-q"], cwd=place, check=True)
+    for command in (["dvc", "init", "-q"], ["darkroom", "recipe", "--set", *values]):
+        subprocess.run([sys.executable, "-m", *command], cwd=place, env=own, check=True, capture_output=True)
+    return place
+
+
+def test_two_clones_at_once_neither_lose_nor_mix_runs(server, tmp_path):
+    """Two pipelines in two clones against one server: each has a parent of its own with its own stages and all their epochs."""
+    places = {lr: clone(tmp_path / f"clone {lr}", lr) for lr in (0.001, 0.002)}
+    at_work = [
+        subprocess.Popen(
+            [sys.executable, "-m", "dvc", "repro", "baseline"], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=environment(MLFLOW_TRACKING_URI=server.uri, PYTHONPATH=str(place / "src"), DARKROOM_WARM="0"), text=True,
+        ) for place in places.values()
+    ]  # fmt: skip
+    for process in at_work:
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    for place in places.values():
+        subprocess.run(
+            [sys.executable, "-m", "darkroom", "sync"], cwd=place, check=True, capture_output=True,
+            env=environment(MLFLOW_TRACKING_URI=server.uri, PYTHONPATH=str(place / "src")),
+        )  # fmt: skip
+    runs = ask(
+        "print(json.dumps([[r.data.tags['darkroom.stage'], r.info.status, r.data.tags['darkroom.pipeline'], "
+        "r.data.tags.get('mlflow.parentRunId'), r.info.run_id, r.data.params.get('baseline.lr'), "
+        "len(c.get_metric_history(r.info.run_id, 'val_loss'))] for r in c.search_runs(e)]))",
+        server.uri, tmp_path,
+    )  # fmt: skip
+    assert {status for _, status, *_ in runs} == {"FINISHED"}
+    pipelines = {key for _, _, key, *_ in runs}
+    assert len(pipelines) == 2
+    rates = set()
+    for pipeline in pipelines:
+        mine = {stage: rest for stage, _, key, *rest in runs if key == pipeline}
+        assert sorted(mine) == ["augment", "baseline", "ingest", "pipeline"]
+        assert {parent for stage, (parent, *_) in mine.items() if stage != "pipeline"} == {mine["pipeline"][1]}
+        rates.add(mine["baseline"][2])
+        assert mine["baseline"][3] == 3
+    assert rates == {"0.001", "0.002"}
+    kept = ask(
+        "r = [r for r in c.search_runs(e) if r.data.tags['darkroom.stage'] == 'ingest']\n"
+        "print(json.dumps([sorted(a.path for a in c.list_artifacts(x.info.run_id)) for x in r]))",
+        server.uri, tmp_path,
+    )  # fmt: skip
+    assert kept == [["data.html", "manifest.parquet"]] * 2
+
+
+TRAINING = """
+import os, sys, time
+from pathlib import Path
+from darkroom.tracking import journal
+with journal.run("baseline", {"baseline.lr": 0.1}, []) as run:
+    for epoch in range(1, 41):
+        run.epoch({"epoch": epoch, "val_accuracy": epoch / 40})
+        Path("epoch").write_text(str(epoch))
+        while epoch == 10 and not Path("go on").exists(): time.sleep(0.05)
+        time.sleep(0.02)
+    Path("plot.txt").write_text("plot")
+    run.file(Path("plot.txt"))
+"""
+
+
+def test_a_server_that_goes_away_costs_nothing(server, tmp_path):
+    """A server killed in the middle of a run: the run goes on, the next stage says so, and later everything is there once."""
+    own = environment(MLFLOW_TRACKING_URI=server.uri, DARKROOM_PIPELINE="outage", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    training = subprocess.Popen([sys.executable, "-c", TRAINING], cwd=tmp_path, env=own)
+    mine = "tags.`darkroom.pipeline` = 'outage' and params.stage = 'baseline'"
+    epochs = f'print(json.dumps([len(c.get_metric_history(r.info.run_id, "val_accuracy")) for r in c.search_runs(e, "{mine}")]))'
+    _until(lambda: ask(epochs, server.uri, tmp_path) == [10], tmp_path / "epoch")
+    server.kill()
+    (tmp_path / "go on").touch()
+    assert training.wait(60) == 0  # it did not wait for anybody
+    assert (tmp_path / "epoch").read_text() == "40"
+    refused = tmp_path / ".darkroom" / "journal" / "refused"
+    _until(refused.exists, tmp_path / "epoch")
+    later = "from darkroom.tracking import journal\nwith journal.run('evaluate', {}, []): pass"
+    said = subprocess.run([sys.executable, "-c", later], cwd=tmp_path, env=own, capture_output=True, text=True)
+    assert "evaluate: this run is not in MLflow yet" in said.stderr
+    failing = subprocess.run([sys.executable, "-m", "darkroom", "sync"], cwd=tmp_path, env=own, capture_output=True, text=True)
+    assert failing.returncode == 2
+    assert "nothing is lost" in failing.stderr
+    server.start()
+    done = subprocess.run([sys.executable, "-m", "darkroom", "sync"], cwd=tmp_path, env=own, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = ask(
+        "print(json.dumps([[r.info.run_name, r.info.status, [m.step for m in c.get_metric_history(r.info.run_id, 'val_accuracy')], "
+        "[a.path for a in c.list_artifacts(r.info.run_id)]] for r in c.search_runs(e, \"tags.`darkroom.pipeline` = 'outage'\")]))",
+        server.uri, tmp_path,
+    )  # fmt: skip
+    runs = {name.split(" 20")[0]: rest for name, *rest in found}
+    assert sorted(runs) == ["baseline", "evaluate", "outage"]
+    assert len(found) == 3
+    assert runs["baseline"] == ["FINISHED", list(range(1, 41)), ["plot.txt"]]
+    assert not list((tmp_path / ".darkroom" / "journal").glob("*/record.jsonl"))
+
+
+def test_the_champion_answers_over_http(server, tmp_path):
+    """`mlflow models serve -m models:/NAME@champion` says of a JPEG what the checkpoint says, in JSON that any client reads."""
+    made = subprocess.run(
+        [sys.executable, "-c", REGISTER],
+        cwd=tmp_path,
+        env=environment(MLFLOW_TRACKING_URI=server.uri, PYTHONPATH=f"{ROOT / 'src'}{os.pathsep}{ROOT}"),
+        capture_output=True,
+        text=True,
+    )
+    assert made.returncode == 0, made.stderr[-3000:]
+    expected = json.loads(made.stdout.splitlines()[-1])
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        "models:/served@champion",
+        "--env-manager",
+        "local",
+        "--port",
+        str(port),
+    ]
+    log = tmp_path / "serve.log"
+    with log.open("wb") as out:
+        serving = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment(MLFLOW_TRACKING_URI=server.uri, PYTHONPATH=""),
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        _until(lambda: _answers(f"http://127.0.0.1:{port}/ping"), log)
+        images = [base64.b64encode(content).decode() for content in ((tmp_path / "photo.jpg").read_bytes(), b"no image")]
+        body = json.dumps({"dataframe_split": {"columns": ["image"], "data": [[image] for image in images]}}).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"})
+        text = urllib.request.urlopen(request, timeout=60).read().decode()
+        assert "NaN" not in text
+        good, bad = json.loads(text)["predictions"]
+    finally:
+        os.killpg(serving.pid, signal.SIGKILL)
+    assert good["probabilities"] == pytest.approx(expected, abs=1e-4)
+    assert (good["label"], good["error"]) == (max(expected, key=expected.get), None)
+    assert (bad["label"], bad["probabilities"]) == (None, None)
+    assert "no image" in bad["error"]
+
+
+REGISTER = """
+import json
+from pathlib import Path
+import numpy as np
+from PIL import Image
+from darkroom.models import digests
+from darkroom.prediction.classifier import Classifier
+from darkroom.tracking import registry
+from tests.tracking.test_registry import checkpoint, pack
+place = Path.cwd()
+folder = checkpoint(place / "model", 1)
+(place / "beside" / registry.EVALUATION).mkdir(parents=True)
+(place / "beside" / registry.EVALUATION / "trained-on.txt").write_text("1")
+pack(folder, place / "beside")
+made = registry.register("served", folder, place / "beside", digests.checkpoint(folder), {registry.MODEL: "baseline"}, "")
+registry.crown("served", made.version, "the first")
+Image.fromarray(np.random.default_rng(5).integers(0, 256, (90, 120, 3), np.uint8)).save("photo.jpg")
+classifier = Classifier.load(folder)
+(answer,) = classifier.files([Path("photo.jpg").read_bytes()])
+print(json.dumps(dict(zip(classifier.classes, map(float, answer.probabilities)))))
+"""
