@@ -64,8 +64,9 @@ class Journal:
         self._write("metrics", values={key: float(value) for key, value in values.items()}, step=step)
 
     def epoch(self, row: Mapping[str, float]) -> None:
-        """Record the metrics of one epoch."""
-        self.metrics({key: value for key, value in row.items() if key != "epoch"}, int(row["epoch"]))
+        """Record the metrics of one epoch; those of validation first, which MLflow's comparison then begins with."""
+        values = {key: row[key] for key in sorted(row, key=lambda key: (not key.startswith("val_"), key)) if key != "epoch"}
+        self.metrics(values, int(row["epoch"]))
 
     def tag(self, values: Mapping[str, str]) -> None:
         """Record tags."""
@@ -156,6 +157,8 @@ def run(stage: str, params: Mapping[str, Any], inputs: list[str]) -> Run:
 def _described(stage: str) -> dict[str, str]:
     """Return a stage's name as params, so that MLflow can compare runs over stages and backbones."""
     name, _, item = stage.partition("@")
+    if name == "baseline":
+        item = "compact"
     return {"stage": name} | ({"backbone" if name != "fetch" else "dataset": item} if item else {})
 
 

@@ -17,6 +17,7 @@ from darkroom.tracking.locks import hold
 
 EXPERIMENT = "darkroom"
 NOTE = "mlflow.note.content"
+KIND = "mlflow.experimentKind"  # else MLflow takes it for one of language models, and hides what matters here
 DESCRIPTION = """\
 One row per run of `dvc repro` or of a flow; unfold it for its stages, `transfer@vgg16` and so on. A stage that was up to date is
 there as *(reused)*, with a link to the run that made what it found.
@@ -77,7 +78,7 @@ def experiment(client: Any, name: str = EXPERIMENT) -> str:
         if known.tags.get(NOTE) != DESCRIPTION:  # an older Darkroom's
             client.set_experiment_tag(known.experiment_id, NOTE, DESCRIPTION)
         return known.experiment_id
-    return client.create_experiment(name, tags={NOTE: DESCRIPTION})
+    return client.create_experiment(name, tags={NOTE: DESCRIPTION, KIND: "custom_model_development"})
 
 
 def library() -> Any:
