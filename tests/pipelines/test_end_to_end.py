@@ -63,6 +63,17 @@ class Workspace:
     def set(self, *values: str) -> None:
         self.run("darkroom", "recipe", "--set", *values)
 
+    def runs(self) -> list[dict]:
+        """Return every run in MLflow."""
+        code = (
+            "import json; from darkroom.tracking import reading\n"
+            "print(json.dumps([{'id': r.id, 'stage': r.stage, 'status': r.status, 'started': r.started, 'params': r.params, "
+            "'tags': r.tags, 'reused': r.reused or None} for r in reading.runs()]))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=self.place, env=self.environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
     def models(self) -> dict[str, bytes]:
         return {str(path.relative_to(self.place)): path.read_bytes() for path in sorted(self.place.glob("models/**/*.safetensors"))}
 
@@ -195,6 +206,51 @@ def test_a_changed_param_runs_what_follows_and_the_alias_follows_back(workspace)
     assert (after["registered"]["version"], after["checkpoint_sha256"]) == ("1", before["checkpoint_sha256"])
 
 
+def test_mlflow_shows_what_was_reused(workspace):
+    """The pipeline that changed a param has all stages: those that ran, and the others with a link to the run that made them."""
+    workspace.run("darkroom", "sync")
+    runs = workspace.runs()
+    by_id = {run["id"]: run for run in runs}
+    changed = max((run for run in runs if run["tags"].get("darkroom.pipeline") and run["reused"] is None
+                   and run["stage"] == AFTER_TRANSFER[0]), key=lambda run: run["started"])  # fmt: skip
+    members = [run for run in runs if run["tags"]["darkroom.pipeline"] == changed["tags"]["darkroom.pipeline"]]
+    stages = {run["stage"]: run for run in members}
+    assert sorted(stages) == sorted([*STAGES, "pipeline"])
+    assert sorted(stage for stage, run in stages.items() if run["reused"] is None and stage != "pipeline") == sorted(AFTER_TRANSFER)
+    for stage, run in stages.items():
+        if run["reused"]:
+            assert (by_id[run["reused"]]["stage"], by_id[run["reused"]]["reused"]) == (stage, None)
+
+
+def test_an_experiment_in_a_folder_of_its_own_is_recorded_here(workspace):
+    """`dvc exp run --temp` runs in a folder that DVC removes; its runs are in this folder's MLflow, grouped under its name."""
+    for command in (["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "as it is"]):
+        subprocess.run(["git", *command], cwd=workspace.place, check=True)
+    output = workspace.run("dvc", "exp", "run", "--temp", "-n", "elsewhere", "-S", "baseline.lr=0.002", "baseline")
+    assert "baseline: val accuracy" in output
+    workspace.run("darkroom", "sync")
+    mine = [run for run in workspace.runs() if run["tags"].get("darkroom.pipeline", "").startswith("elsewhere-")]
+    ran = {run["stage"]: run for run in mine if run["reused"] is None}
+    assert sorted(ran) == ["baseline", "pipeline"]
+    assert ran["baseline"]["params"]["baseline.lr"] == "0.002"
+    assert {run["stage"] for run in mine if run["reused"]} <= {"ingest", "augment"}
+    assert {run["status"] for run in mine} == {"FINISHED"}
+
+
+def test_images_and_models_lead_to_each_other(workspace):
+    """`lineage` goes from an image to the models that saw it and from the champion to its images; `compare` has a page."""
+    manifest = pq.read_table(workspace.place / "data/ingested/manifest.parquet").to_pylist()
+    trained = next(row for row in manifest if row["split"] == "train")
+    said = workspace.run("darkroom", "lineage", f"own digits/{trained['path']}")
+    assert "trained on it: baseline, transfer@mobilenet_v3_small, finetune@mobilenet_v3_small" in said
+    assert "among them: version " in said
+    found = json.loads(workspace.run("darkroom", "lineage", "1", "--json").partition("{")[2].join(["{", ""]))
+    assert {row["split"] for row in found["images"]} == {"train", "val", "test"}
+    assert trained["path"] in {row["path"] for row in found["images"]}
+    assert "finetune@mobilenet_v3_small" in workspace.run("darkroom", "compare", "--stage", "transfer", "--stage", "finetune")
+    assert (workspace.place / "reports" / "compare.html").exists()
+
+
 def test_a_person_changes_the_champion(workspace):
     """`promote` makes any version the champion, `rollback` goes back, and the ledger says who, when and why."""
     for version in ("1", "2"):
@@ -290,6 +346,12 @@ def test_a_flow_gives_the_same_bytes(workspace):
     assert sorted(set(ran(output))) == sorted(STAGES)
     assert workspace.read("reports/metrics.json") == metrics
     assert workspace.models() == models
+    workspace.run("darkroom", "sync")
+    parents = [run for run in workspace.runs() if run["stage"] == "pipeline"][-2:]
+    shown = [run for run in workspace.runs() if run["tags"].get("darkroom.pipeline") == parents[0]["tags"]["darkroom.pipeline"]]
+    assert sorted(run["stage"] for run in shown) == sorted([*STAGES, "pipeline"])  # the flow in which nothing ran
+    assert all(run["reused"] for run in shown if run["stage"] != "pipeline")
+    assert [run["status"] for run in parents] == ["FINISHED", "FINISHED"]
 
 
 def sorted_as(output: str) -> list[str]:

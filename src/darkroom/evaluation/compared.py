@@ -151,7 +151,7 @@ def _labels(params: list[dict[str, str]]) -> list[str]:
 
     No two groups have the same name. A run of an older Darkroom, which recorded fewer params, is named as such.
     """
-    names = ["@".join(item[key] for key in ("stage", "backbone") if item.get(key)) or "run" for item in params]
+    names = [_stage(item) for item in params]
     made: list[str] = []
     for name, mine in zip(names, params, strict=True):
         same = [other for other_name, other in zip(names, params, strict=True) if other_name == name]
@@ -163,6 +163,12 @@ def _labels(params: list[dict[str, str]]) -> list[str]:
         label = ", ".join([name, *parts])
         made.append(label if label not in made else f"{label} ({made.count(label) + 1})")
     return made
+
+
+def _stage(params: dict[str, str]) -> str:
+    """Return what DVC calls the stage; the baseline has a network of its own."""
+    stage, backbone = params.get("stage", "run"), params.get("backbone")
+    return f"{stage}@{backbone}" if backbone and stage != "baseline" else stage
 
 
 def table(found: list[Group], metric: str) -> str:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.tracking import journal, locks, provenance, store
+from darkroom.tracking.home import HOME
 
 ASKED = journal.JOURNAL / "asked"
-LOCK = Path(".darkroom/registry.lock")
+LOCK = HOME / ".darkroom/registry.lock"
 PATIENCE = 20.0  # seconds in which a delivering process must have started
 Work = Callable[[dict[str, Any]], dict[str, Any]]
 

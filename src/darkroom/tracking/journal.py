@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.tracking import pipelines, provenance
+from darkroom.tracking.home import HOME
 from darkroom.tracking.pipelines import JOURNAL
 
 REFUSED = JOURNAL / "refused"  # why MLflow could not be reached the last time
@@ -171,5 +172,5 @@ def start_delivery() -> None:
     with (JOURNAL / "deliver.log").open("ab") as log:
         subprocess.Popen(
             [sys.executable, "-m", "darkroom.tracking.deliver"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=HOME,
         )  # fmt: skip

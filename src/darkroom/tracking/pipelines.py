@@ -9,6 +9,7 @@ before MLflow can be reached.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,9 +22,10 @@ from typing import Any
 from darkroom import graph
 from darkroom.errors import DarkroomError
 from darkroom.tracking import provenance
+from darkroom.tracking.home import HOME
 from darkroom.tracking.locks import hold
 
-JOURNAL = Path(".darkroom/journal")
+JOURNAL = HOME / ".darkroom/journal"
 PIPELINES = JOURNAL / "pipelines"
 LOCK = JOURNAL / "pipelines.lock"
 
@@ -88,8 +90,9 @@ def finish(about: dict[str, Any], stages: list[str]) -> None:
 
 def close(pipeline: Pipeline, stages: list[str] | None = None) -> None:
     """Note that a pipeline has ended, with dvc.lock as it is now. `stages`: what it looked at, else what its command says."""
-    if Path("dvc.lock").exists():
-        shutil.copy2("dvc.lock", pipeline.folder / "dvc.lock")  # with its time: what ended later has not reached it
+    with contextlib.suppress(FileNotFoundError):
+        # with its time: what ended later has not reached it
+        shutil.copy2(Path(pipeline.about.get("folder", "."), "dvc.lock"), pipeline.folder / "dvc.lock")
     looked_at = _looked_at(pipeline.about.get("command", [])) if stages is None else stages
     _write(pipeline.folder / "ended.json", {"time": time.time(), "stages": looked_at})
 
@@ -109,7 +112,7 @@ def _noted(about: dict[str, Any]) -> Pipeline:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ended.json").unlink(missing_ok=True)
     if not (folder / "pipeline.json").exists():
-        _write(folder / "pipeline.json", {**about, "since": time.time()})
+        _write(folder / "pipeline.json", {**about, "since": time.time(), "folder": str(Path.cwd())})
     return Pipeline(folder)
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from darkroom.errors import WorkspaceError
 from darkroom.tracking import asking, parents, store
+from darkroom.tracking.home import HOME
 
-MANIFESTS = Path(".darkroom/manifests")  # what ingest runs wrote, by run
+MANIFESTS = HOME / ".darkroom/manifests"  # what ingest runs wrote, by run
 
 
 @dataclass(frozen=True)

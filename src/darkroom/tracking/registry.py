@@ -19,6 +19,7 @@ from typing import Any
 import darkroom
 from darkroom.errors import WeightsError, WorkspaceError
 from darkroom.tracking import asking, store
+from darkroom.tracking.home import HOME
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 SHA, MODEL = "darkroom.checkpoint_sha256", "darkroom.model"
@@ -26,7 +27,7 @@ VERDICT, DATA = "darkroom.verdict", "darkroom.data"
 LEDGER = "darkroom.ledger."
 ROLLBACK = "rollback"
 EVALUATION = "evaluation"  # the name of what is kept beside the checkpoint
-VERSIONS = Path(".darkroom/versions")  # what was downloaded, by the sha256 of the checkpoint
+VERSIONS = HOME / ".darkroom/versions"  # what was downloaded, by the sha256 of the checkpoint
 EXPORTED = "exported"  # the programs that answer when it is served
 CHECK = "check"  # image files and what the checkpoint says of them: not kept
 CODE = (  # of Darkroom's, that answers: a folder of a whole package would be a hundred files to send
@@ -77,8 +78,8 @@ def register(name: str, checkpoint: Path, beside: Path, sha256: str, tags: dict[
     that are kept beside the checkpoint, EXPORTED and EVALUATION, and CHECK: what MLflow loads is compared with that before it is a
     version (WeightsError where it says something else). The delivering process does all this, or else this one.
     """
-    return Version(**_done("register", name, checkpoint=str(checkpoint), beside=str(beside), sha256=sha256, tags=tags,
-                           description=description))  # fmt: skip
+    paths = {"checkpoint": str(checkpoint.resolve()), "beside": str(beside.resolve())}
+    return Version(**_done("register", name, **paths, sha256=sha256, tags=tags, description=description))
 
 
 def champion(name: str) -> Version | None:
@@ -235,7 +236,7 @@ def _fetch(client: Any, name: str, version: str) -> dict[str, Any]:
                 (got / kept[part]["path"]).rename(working / part)
         shutil.rmtree(working / "whole")
         working.rename(folder)
-    return {"folder": str(folder)}
+    return {"folder": str(folder.resolve())}
 
 
 WORK: dict[str, Callable[..., dict[str, Any]]] = {

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.errors import WorkspaceError
+from darkroom.tracking.home import HOME
 from darkroom.tracking.locks import hold
 
 EXPERIMENT = "darkroom"
@@ -36,7 +37,7 @@ Choose by validation; the test figures are there to be looked at last.
 
 def uri() -> str:
     """Return the tracking URI: MLFLOW_TRACKING_URI, else SQLite at mlflow.db in this folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').resolve()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(HOME / 'mlflow.db').resolve()}"
 
 
 def client() -> Any:
@@ -49,7 +50,7 @@ def client() -> Any:
     from mlflow import MlflowClient
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    with hold(Path(".darkroom/mlflow.lock")):
+    with hold(HOME / ".darkroom/mlflow.lock"):
         if _database().exists():
             _refuse_older(_database())  # MLflow would change it without a copy
         made = MlflowClient(uri(), uri())
@@ -105,7 +106,7 @@ def upgrade() -> Path | None:
         )
     if not file.exists():
         raise WorkspaceError(f"there is no {file}", "the first `dvc repro` makes it")
-    with hold(Path(".darkroom/mlflow.lock")):
+    with hold(HOME / ".darkroom/mlflow.lock"):
         if _schema(file) in ("", _scripts().get_current_head()):
             return None
         copy = file.with_name(f"{file.name}.{time.strftime('%Y-%m-%d-%H%M%S')}")
