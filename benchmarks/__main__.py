@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "frozen-vgg": ("frozen.py", *VGG, "--images", "64"),
     "growth": ("growth.py",),
     "digits": ("digits.py",),
+    "tracking": ("tracking.py",),
     "ingest": ("ingest.py",),
 }
 

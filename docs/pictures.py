@@ -35,11 +35,12 @@ def main(folder: Path) -> int:
     ids = urllib.parse.quote(json.dumps([run.id for run in compared]))
     experiments, keys = urllib.parse.quote(json.dumps([experiment])), urllib.parse.quote(json.dumps(["val_accuracy"]))
     shown = next((version for version in versions if registry.CHAMPION in version.aliases), versions[0])
+    val = "metric=%22val_accuracy%22&x_axis=step"
     pages = {
-        "mlflow-experiment": f"experiments/{experiment}/runs",
+        "mlflow-experiment": f"experiments/{experiment}/runs?",
         "mlflow-compare": f"compare-runs?runs={ids}&experiments={experiments}",
-        "mlflow-curves": f"metric?runs={ids}&metric=%22val_accuracy%22&experiments={experiments}&plot_metric_keys={keys}&x_axis=step",
-        "mlflow-version": f"models/darkroom/versions/{shown.version}",
+        "mlflow-curves": f"metric?runs={ids}&{val}&experiments={experiments}&plot_metric_keys={keys}",
+        "mlflow-version": f"models/darkroom/versions/{shown.version}?",
     }
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -53,9 +54,10 @@ def main(folder: Path) -> int:
             with tempfile.TemporaryDirectory() as profile:
                 taken = folder / f"{name}.png"
                 command = [
-                    chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
-                    "--disable-background-networking", f"--user-data-dir={profile}", f"--window-size={SIZE[0]},{SIZE[1]}",
-                    f"--virtual-time-budget={PATIENCE}", f"--screenshot={taken}", f"http://127.0.0.1:{port}/#/{page}",
+                    chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                    "--hide-scrollbars", "--disable-background-networking", f"--user-data-dir={profile}",
+                    f"--window-size={SIZE[0]},{SIZE[1]}",
+                    f"--virtual-time-budget={PATIENCE}", f"--screenshot={taken}", f"http://127.0.0.1:{port}/#/{page}&{store.PAGES}",
                 ]  # fmt: skip
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300)
                 print(taken)

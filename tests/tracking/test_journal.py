@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from darkroom.errors import WorkspaceError
-from darkroom.tracking import deliver, journal, provenance, store
+from darkroom.tracking import deliver, journal, provenance, store, system
+from darkroom.tracking import runs as runs_
 
 
 @pytest.fixture
@@ -222,3 +223,40 @@ def test_a_stage_says_that_its_run_is_not_in_mlflow(workspace, monkeypatch, caps
     assert deliver.sync() == 2
     record("third")
     assert "third" not in capsys.readouterr().err
+
+
+def test_metrics_of_a_run_at_work_are_sent_together(workspace):
+    """Metrics wait while the last ones were sent just now, and nothing else does; at the end all of them are there, once."""
+    with journal.run("baseline", {}, []) as run:
+        delivery = runs_.Delivery(run.folder, store.client())
+        delivery.advance(rest=60)
+        for epoch in (1, 2):
+            run.epoch({"epoch": epoch, "val_loss": 1 / epoch})
+            delivery.advance(rest=60)
+        assert not store.client().get_metric_history(delivery.state["run"], "val_loss")
+        delivery.advance(rest=0)
+        run.epoch({"epoch": 3, "val_loss": 0.1})
+        run.tag({"darkroom.model": "baseline"})
+        delivery.advance(rest=60)
+        assert [item.step for item in store.client().get_metric_history(delivery.state["run"], "val_loss")] == [1, 2, 3]
+    assert delivery.advance(rest=60)
+
+
+def test_the_machine_is_sampled_after_a_runs_own_metrics(workspace, monkeypatch):
+    """Samples of processor and memory wait until a run has metrics of its own or has ended, and none is lost."""
+    monkeypatch.setattr(system, "EVERY", 0.0)
+    monkeypatch.setattr(system, "TOGETHER", 1)
+    sent: list[tuple[str, str, int]] = []
+
+    class Client:
+        def log_batch(self, run, metrics):
+            sent.extend((run, metric.key, metric.step) for metric in metrics)
+
+    machine = system.System()
+    machine.sample(Client(), {"early": False, "other": False})
+    machine.sample(Client(), {"early": False})  # the other one has ended
+    assert {run for run, *_ in sent} == {"other"}
+    machine.sample(Client(), {"early": True})
+    cpu = [(run, step) for run, key, step in sent if key == "system/cpu_utilization_percentage"]
+    assert cpu == [("other", 0), ("early", 0), ("early", 1)]
+    assert {"system/system_memory_usage_megabytes", "system/disk_usage_percentage"} <= {key for _, key, _ in sent}

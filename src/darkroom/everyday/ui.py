@@ -17,9 +17,9 @@ def main(arguments: list[str]) -> int:
         deliver.sync()
     uri = store.uri()
     if uri.startswith(("http://", "https://")):
-        print(f"MLflow    {uri}")
+        print(f"MLflow    {uri}/#/experiments?{store.PAGES}")
         return 0
-    print(f"MLflow    http://127.0.0.1:{given.port}  (Ctrl+C ends it)", flush=True)
+    print(f"MLflow    http://127.0.0.1:{given.port}/#/experiments?{store.PAGES}  (Ctrl+C ends it)", flush=True)
     print("Prefect   prefect server start, then open http://127.0.0.1:4200", flush=True)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     command = [

@@ -24,6 +24,7 @@ from darkroom.tracking.system import System
 
 IDLE = 20.0  # seconds without a journal after which the process ends
 POLL = 0.25
+REST = 5.0  # seconds between the metrics of one run
 PAUSE = 60.0  # seconds between attempts to reach a server, at most
 DAMAGED = JOURNAL.with_name("damaged")
 STOP = JOURNAL / "deliver.stop"  # asks the process in the background to let go
@@ -46,11 +47,11 @@ def deliver(until_empty: bool) -> int:
     open_: dict[Path, Delivery] = {}
     ended, quiet = 0, time.monotonic()
     while True:
-        done, busy = _journals(client, open_)
+        done, busy = _journals(client, open_, 0.0 if until_empty else REST)
         ended += done
         busy = asking.serve(asking.perform, store.uri()) or busy
         at_work = [delivery for folder, delivery in open_.items() if folder.exists() and delivery.state["run"]]
-        machine.sample(client, [delivery.state["run"] for delivery in at_work])
+        machine.sample(client, {delivery.state["run"]: delivery.state.get("metrics", False) for delivery in at_work})
         idle = time.monotonic() - quiet > IDLE or (until_empty and not busy)
         busy = _pipelines(client, {delivery.state["pipeline"] for delivery in at_work}, idle) or busy
         if busy or at_work:
@@ -62,14 +63,14 @@ def deliver(until_empty: bool) -> int:
         time.sleep(0.05 if until_empty else POLL)
 
 
-def _journals(client: Any, open_: dict[Path, Delivery]) -> tuple[int, bool]:
+def _journals(client: Any, open_: dict[Path, Delivery], rest: float) -> tuple[int, bool]:
     """Deliver what is new in every journal; return how many have ended, and whether there was anything."""
     ended, busy = 0, False
     for folder in journals():
         delivery = open_.setdefault(folder, Delivery(folder, client))
         before = delivery.state["offset"]
         try:
-            done = delivery.advance()
+            done = delivery.advance(rest)
         except (OSError, ValueError, KeyError) as error:  # this record is damaged; the others are not
             print(f"{folder} cannot be delivered: {error!r}", file=sys.stderr)
             shutil.move(folder, DAMAGED.joinpath(folder.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,17 @@ class Delivery:
     def __init__(self, folder: Path, client: Any) -> None:
         self.folder, self.client = folder, client
         self.state_file = folder / "delivered.json"
+        self.sent = -math.inf
         self.state: dict[str, Any] = {"offset": 0, "run": "", "pipeline": ""}
         if self.state_file.exists():
             self.state = json.loads(self.state_file.read_text())
 
-    def advance(self) -> bool:
-        """Deliver what is new; tell whether the journal has ended."""
+    def advance(self, rest: float = 0.0) -> bool:
+        """Deliver what is new; tell whether the journal has ended.
+
+        Metrics of a stage at work wait until `rest` seconds have passed since the last ones: a training loop waits for the slower
+        of its threads, so that whatever else runs costs it more than its share of the machine.
+        """
         if self.state.get("ended"):
             return True
         with (self.folder / "record.jsonl").open("rb") as file:
@@ -35,6 +41,9 @@ class Delivery:
         records = [json.loads(line) for line in new.splitlines()]
         if not records:
             return self._abandoned()
+        if all(record["kind"] == "metrics" for record in records) and time.monotonic() - self.sent < rest:
+            return False
+        self.sent = time.monotonic()
         self._send(records)
         self.state["offset"] += len(new)
         self.state["ended"] = records[-1]["kind"] == "end"
@@ -56,6 +65,7 @@ class Delivery:
                 self._start(record, stamp)
             elif kind == "metrics":
                 metrics += [Metric(key, value, stamp, record["step"]) for key, value in record["values"].items()]
+                self.state["metrics"] = True
             elif kind == "tags":
                 for key, value in record["values"].items():
                     self.client.set_tag(self.state["run"], key, value)

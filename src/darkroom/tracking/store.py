@@ -18,7 +18,8 @@ from darkroom.tracking.locks import hold
 
 EXPERIMENT = "darkroom"
 NOTE = "mlflow.note.content"
-KIND = "mlflow.experimentKind"  # else MLflow takes it for one of language models, and hides what matters here
+KIND = "mlflow.experimentKind"  # else MLflow takes it for one of language models
+PAGES = "workflowType=machine_learning"  # and so does its menu
 DESCRIPTION = """\
 One row per run of `dvc repro` or of a flow; unfold it for its stages, `transfer@vgg16` and so on. A stage that was up to date is
 there as *(reused)*, with a link to the run that made what it found.

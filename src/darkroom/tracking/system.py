@@ -9,7 +9,9 @@ import contextlib
 import time
 from typing import Any
 
-EVERY = 2.0  # seconds
+EVERY = 5.0  # seconds
+TOGETHER = 4  # samples that are sent at a time
+AT_ONCE = 500  # metrics in a request
 
 
 class System:
@@ -26,9 +28,20 @@ class System:
             self.monitors.append(GPUMonitor())
         self.next = 0.0
         self.steps: dict[str, int] = {}
+        self.kept: dict[str, list[Any]] = {}
 
-    def sample(self, client: Any, runs: list[str]) -> None:
-        """Log one sample to each of the runs, unless the last one was just now."""
+    def sample(self, client: Any, runs: dict[str, bool]) -> None:
+        """Sample for runs, unless the last sample was just now; send what there is of those that have metrics of their own.
+
+        The others wait: MLflow's pages begin with the metric that came first.
+        """
+        full = [
+            run for run, kept in self.kept.items() if run not in runs or (runs[run] and len(kept) >= TOGETHER * len(self.monitors))
+        ]
+        for run in full:
+            kept = self.kept.pop(run)
+            for i in range(0, len(kept), AT_ONCE):
+                client.log_batch(run, metrics=kept[i : i + AT_ONCE])
         now = time.monotonic()
         if not runs or now < self.next:
             return
@@ -43,4 +56,5 @@ class System:
         stamp = int(time.time() * 1000)
         for run in runs:
             step = self.steps[run] = self.steps.get(run, -1) + 1
-            client.log_batch(run, metrics=[Metric(f"system/{key}", float(value), stamp, step) for key, value in values.items()])
+            made = [Metric(f"system/{key}", float(value), stamp, step) for key, value in values.items()]
+            self.kept.setdefault(run, []).extend(made)
