@@ -157,6 +157,17 @@ def test_a_running_pipeline_is_left_alone(workspace, monkeypatch):
     assert [pipeline.end for pipeline in pipelines.every()] == [None]
 
 
+def test_a_pipeline_of_which_nobody_says_that_it_ended_does_not_run_for_ever(workspace, monkeypatch):
+    """Where somebody sets DARKROOM_PIPELINE and nobody says when it ends, the delivering process ends it when nothing happens."""
+    monkeypatch.setenv("DARKROOM_PIPELINE", 'it\'s "mine"')
+    monkeypatch.setattr(deliver, "IDLE", 0.6)
+    with journal.run("ingest", {}, []):
+        pass
+    assert deliver.deliver(until_empty=False) == 1
+    assert parent("it_s _mine_")[1].info.status == "FINISHED"
+    assert pipelines.every() == []
+
+
 def test_a_damaged_pipeline_does_not_hold_up_the_others(workspace, monkeypatch, capsys):
     """A pipeline's folder that cannot be read is set aside, and the next one is ended."""
     ran(monkeypatch, "one", "ingest")

@@ -53,8 +53,9 @@ def deliver(until_empty: bool) -> int:
         at_work = [delivery for folder, delivery in open_.items() if folder.exists() and delivery.state["run"]]
         machine.sample(client, {delivery.state["run"]: delivery.state.get("metrics", False) for delivery in at_work})
         idle = time.monotonic() - quiet > IDLE or (until_empty and not busy)
-        busy = _pipelines(client, {delivery.state["pipeline"] for delivery in at_work}, idle) or busy
-        if busy or at_work:
+        unknown = any(folder not in open_ for folder in journals())  # a stage has begun just now, of whatever pipeline
+        running = not unknown and _pipelines(client, {delivery.state["pipeline"] for delivery in at_work}, idle)
+        if busy or at_work or running:
             quiet = time.monotonic()
         if until_empty and not busy:
             return ended
@@ -85,17 +86,17 @@ def _journals(client: Any, open_: dict[Path, Delivery], rest: float) -> tuple[in
 
 
 def _pipelines(client: Any, at_work: set[str], idle: bool) -> bool:
-    """End the pipelines that have ended; tell whether there is one that has not.
+    """End the pipelines that have ended; tell whether there is one whose process runs.
 
     One whose process is not known has ended, for now, where nothing has happened for a while.
     """
-    waiting = False
+    running = False
     pipelines.close_ended()
     for pipeline in pipelines.every():
         try:
             about = pipeline.about
             if about["key"] in at_work or not (pipeline.over or (idle and pipeline.over is None)):
-                waiting = waiting or not idle
+                running = running or pipeline.over is False
                 continue
             if not pipeline.end:
                 pipelines.close(pipeline)
@@ -105,7 +106,7 @@ def _pipelines(client: Any, at_work: set[str], idle: bool) -> bool:
             shutil.move(pipeline.folder, DAMAGED.joinpath(pipeline.folder.name))
             continue
         shutil.rmtree(pipeline.folder)
-    return waiting
+    return running
 
 
 def main() -> int:

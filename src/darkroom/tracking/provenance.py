@@ -29,7 +29,7 @@ def pipeline() -> dict[str, Any]:
     """
     named = os.environ.get("DARKROOM_PIPELINE")
     if named:
-        return {"key": re.sub(r"[\"'`\\]", "_", named), "name": named}  # the key is quoted in MLflow's queries
+        return {"key": _plain(named), "name": named}
     if not os.environ.get("DVC_STAGE"):
         return {}
     import psutil
@@ -40,10 +40,15 @@ def pipeline() -> dict[str, Any]:
         if "dvc" in " ".join(words[:3]) and Path(words[0]).name not in SHELLS:
             since = process.create_time()
             place = f"{platform.node()}:{Path.cwd()}"
-            key = f"{experiment or 'dvc'}-{process.pid}-{round(since)}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+            key = f"{_plain(experiment or 'dvc')}-{process.pid}-{round(since)}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
             name = experiment or "dvc repro"
             return {"key": key, "name": name, "pid": process.pid, "born": since, "command": words}
     return {}
+
+
+def _plain(name: str) -> str:
+    """Return a name without what would end a quotation in MLflow's queries."""
+    return re.sub(r"[\"'`\\]", "_", name)
 
 
 def born(pid: int) -> float:
