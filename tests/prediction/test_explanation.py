@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from darkroom.errors import ParamsError
 from darkroom.models.backbones import Backbone
 from darkroom.models.compact import Compact, Spec
 from darkroom.models.network import Network, Preprocessing
@@ -82,13 +83,26 @@ def test_the_page_shows_every_picture(tmp_path, trained):
     heats, method = explanation.heat(network, images[:2], labels[:2].tolist())
     for paths in (["a/b.png", "old.png"], ["a/b.png", "<i>ü $&'\udcff.jpg"]):
         rows = [{"path": path, "label": "left", "confidence": 0.9} for path in paths]
-        explanation.write(tmp_path / "out", rows, images[:2], heats, method, "version 1 of x")
+        with explanation.Page(tmp_path / "out", 2, "version 1 of x") as page:
+            for i in range(2):
+                page.add(rows[i : i + 1], images[i : i + 1], heats[i : i + 1], method)
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["1-b.png", "2--i-.png", "index.html"]
     assert Image.open(tmp_path / "out" / "1-b.png").size == (448, 224)
     assert rows[0]["explanation"] == str(tmp_path / "out" / "1-b.png")
     page = (tmp_path / "out" / "index.html").read_text()
     assert "&lt;i&gt;ü" in page
+    for name in ("photo.jpg", "1-photo.jpg", "deep"):
+        folder = tmp_path / f"with {name}"
+        (folder / name).mkdir(parents=True)
+        (folder / "index.html").write_text(page)
+        with pytest.raises(ParamsError, match="not an earlier page"):
+            explanation.check(folder)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("<h1>mine</h1>")
+    for other in (tmp_path / "site", tmp_path / "out" / "1-b.png"):
+        with pytest.raises(ParamsError, match="not an earlier page"):
+            explanation.check(other)
     if CHROMIUM:
         picture, said = screenshot(tmp_path / "out" / "index.html")
         assert "Uncaught" not in said

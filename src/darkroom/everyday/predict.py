@@ -45,12 +45,16 @@ def main(arguments: list[str]) -> int:
     form.add_argument("--json", action="store_true", help="one JSON object: the model, and a prediction per image")
     form.add_argument("--csv", action="store_true", help="a line per image, with the probability of every class")
     parser.add_argument(
-        "--explain", nargs="?", type=Path, const=EXPLAINED, metavar="FOLDER",
-        help=f"heat maps of what it looks at, as a page in a folder (default {EXPLAINED})",
+        "--explain", action="store_true", help="heat maps of what it looks at, as a page: see --explain-to"
     )  # fmt: skip
+    parser.add_argument(
+        "--explain-to", type=Path, default=EXPLAINED, metavar="FOLDER", help="a new folder, or an earlier page's (default: %(default)s)"
+    )
     given = parser.parse_args(arguments)
-    if given.explain and given.explain.is_dir() and any(given.explain.iterdir()) and not (given.explain / "index.html").exists():
-        raise ParamsError(f"{given.explain} is not empty, and no earlier page of heat maps", "name a new folder")
+    if given.explain:
+        from darkroom.prediction import explanation  # torch, which the answers need anyhow
+
+        explanation.check(given.explain_to)
     if given.top < 1:
         raise ParamsError(f"--top {given.top} shows nothing", "give 1 or more")
     paths = list(expand(given.images))
@@ -69,10 +73,10 @@ def main(arguments: list[str]) -> int:
             explained.append(row)
         write.row(row)
     if explained:
-        explain(classifier, explained, given.explain, model["said"])
+        explain(classifier, explained, given.explain_to, model["said"])
     write.end()
     if explained:
-        print(f"heat maps: {given.explain}/index.html", file=sys.stderr)
+        print(f"heat maps: {given.explain_to}/index.html", file=sys.stderr)
     if failed:
         print(f"{failed} of {len(paths)} could not be read", file=sys.stderr)
     return int(failed > 0)
@@ -189,18 +193,14 @@ def explain(classifier: Classifier, rows: list[dict[str, Any]], folder: Path, mo
     from darkroom.progress import Progress
 
     wanted = classifier.checkpoint.preprocessing
-    images, heats, method = [], [], ""
-    with Progress("explain", len(rows), "images") as progress:
+    with explanation.Page(folder, len(rows), model) as page, Progress("explain", len(rows), "images") as progress:
         for start in range(0, len(rows), AT_ONCE):
             some = rows[start : start + AT_ONCE]
             contents = [Path(row["path"]).read_bytes() for row in some]
             seen = [decode(content, wanted.image_size, wanted.resize, wanted.background).pixels for content in contents]
             pixels = np.stack([item for item in seen if item is not None])
-            found, method = explanation.heat(classifier.network, pixels, [classifier.classes.index(row["label"]) for row in some])
-            images.append(pixels)
-            heats.append(found)
+            page.add(some, pixels, *explanation.heat(classifier.network, pixels, [classifier.classes.index(row["label"]) for row in some]))
             progress.advance(len(some))
-    explanation.write(folder, rows, np.concatenate(images), np.concatenate(heats), method, model)
 
 
 def _read(path: Path) -> bytes | str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ import torch
 from torch.nn import functional as F
 
 from darkroom import atomic, pages
-from darkroom.errors import printable
+from darkroom.errors import ParamsError, printable
 from darkroom.models.network import Network
 
 PLACES = 7  # a side, at least, of the map that is looked at, where the network has one of that size
 GRID = 8  # places a side that are covered one after the other
 SHOWN = 224  # pixels a side of a picture, at least
 AT_ONCE = 16
+MARK = "darkroom: heat maps"  # in every page, so that it is known again
 METHODS = {"LayerCAM": "Jiang et al. 2021", "occlusion": "Zeiler and Fergus 2014"}
 
 Step = Callable[[torch.Tensor], torch.Tensor]
@@ -104,16 +106,52 @@ def _occlusion(network: Network, images: torch.Tensor, targets: torch.Tensor) ->
     return F.interpolate(drops[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0]
 
 
-def write(folder: Path, rows: list[dict[str, Any]], images: np.ndarray, heats: np.ndarray, method: str, model: str) -> None:
-    """Write a picture per image, what the network was given beside what it looked at, and `index.html`, which shows them all.
+def check(folder: Path) -> None:
+    """Refuse a place for a page that holds anything but an earlier page: that one will be replaced."""
+    if not folder.exists():
+        return
+    if not folder.is_dir() or any(not _is_ours(path) for path in folder.iterdir()):
+        raise ParamsError(f"{folder} is there, and is not an earlier page of heat maps", "name a new folder: --explain-to FOLDER")
 
-    `rows` have `path`, `label`, `confidence`; each gets `explanation`, the path of its picture. A page that is there is replaced.
+
+def _is_ours(path: Path) -> bool:
+    if path.name == "index.html":
+        return MARK in path.read_text(encoding="utf-8", errors="replace")
+    return re.fullmatch(r"\d+-[A-Za-z0-9._-]+\.png", path.name) is not None and (path.parent / "index.html").exists()
+
+
+class Page:
+    """A page of heat maps in the making: a picture per image, what the network was given beside what it looked at, and `index.html`.
+
+    The folder is there whole at the end, or as it was before. Use as a context manager.
     """
-    import cv2
 
-    digits = len(str(len(rows)))
-    with atomic.new_folder(folder) as working:
-        for number, (row, image, shown) in enumerate(zip(rows, images, heats, strict=True), 1):
+    def __init__(self, folder: Path, count: int, model: str) -> None:
+        self.folder, self.model, self.digits = folder, model, len(str(count))
+        self.shown: list[dict[str, Any]] = []
+        self.method = ""
+
+    def __enter__(self) -> Page:
+        check(self.folder)
+        self.stack = ExitStack()
+        self.working = self.stack.enter_context(atomic.new_folder(self.folder))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if error[0] is None:
+            page = pages.render(
+                "prediction", "explained.html.j2", shown=self.shown, method=self.method, paper=METHODS[self.method], model=self.model,
+                source=self.model, mark=MARK,
+            )  # fmt: skip
+            (self.working / "index.html").write_text(page, encoding="utf-8")
+        self.stack.__exit__(*error)
+
+    def add(self, rows: list[dict[str, Any]], images: np.ndarray, heats: np.ndarray, method: str) -> None:
+        """Add images with their heat maps; `rows` have `path`, `label`, `confidence`, and get `explanation`, their picture's path."""
+        import cv2
+
+        self.method = method
+        for row, image, shown in zip(rows, images, heats, strict=True):
             scale = max(1, -(-SHOWN // image.shape[0]))
             size = (image.shape[1] * scale, image.shape[0] * scale)
             given = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if scale > 2 else cv2.INTER_CUBIC)
@@ -121,11 +159,7 @@ def write(folder: Path, rows: list[dict[str, Any]], images: np.ndarray, heats: n
             painted = cv2.applyColorMap((warm * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
             seen = (0.45 * given + 0.55 * painted).astype(np.uint8)
             stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(row["path"]).stem)[:60] or "image"
-            name = f"{number:0{digits}}-{stem}.png"
-            cv2.imwrite(str(working / name), np.concatenate([given, seen], axis=1)[..., ::-1])
-            row["explanation"] = str(folder / name)
-        page = pages.render(
-            "prediction", "explained.html.j2", method=method, paper=METHODS[method], model=model, source=model,
-            shown=[{**row, "path": printable(row["path"]), "picture": Path(row["explanation"]).name} for row in rows],
-        )  # fmt: skip
-        (working / "index.html").write_text(page, encoding="utf-8")
+            name = f"{len(self.shown) + 1:0{self.digits}}-{stem}.png"
+            cv2.imwrite(str(self.working / name), np.concatenate([given, seen], axis=1)[..., ::-1])
+            row["explanation"] = str(self.folder / name)
+            self.shown.append({**row, "path": printable(row["path"]), "picture": name})
