@@ -132,9 +132,10 @@ def repro(targets: list[str] | None = None, force: bool = False, concurrency: in
                 wait_for=[futures[item] for item in above],
             )
         wait(list(futures.values()))
-    # MLflow then shows the stages that had nothing to do as well
-    subprocess.run([sys.executable, "-m", "darkroom", "finished", *stages], env=os.environ | {"DARKROOM_PIPELINE": name})
     states = {stage: future.state for stage, future in futures.items()}
+    done = [stage for stage, state in states.items() if state.is_completed()]
+    # MLflow then shows the stages that had nothing to do as well
+    subprocess.run([sys.executable, "-m", "darkroom", "finished", *done], env=os.environ | {"DARKROOM_PIPELINE": name})
     failed = [stage for stage, state in states.items() if state.is_failed() or state.is_crashed()]
     if failed:
         raise StageError("\n".join(f"{states[stage].message}" for stage in failed))

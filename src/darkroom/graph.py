@@ -77,6 +77,16 @@ def above(stages: dict[str, dict[str, Any]], of: Iterable[str]) -> set[str]:
     return found - set(of)
 
 
+def consistent(stages: dict[str, dict[str, Any]]) -> set[str]:
+    """Return the stages of dvc.lock that have read what the stages above them wrote last, as far as the lock tells."""
+    written = {out["path"]: out.get("md5") for stage in stages.values() for out in stage.get("outs", [])}
+    torn = {
+        name for name, stage in stages.items()
+        if any(dep.get("md5") and written.get(dep["path"], dep["md5"]) != dep["md5"] for dep in stage.get("deps", []))
+    }  # fmt: skip
+    return {name for name in stages if name not in torn and not torn & above(stages, [name])}
+
+
 def outputs(lock: Path = Path("dvc.lock")) -> dict[str, list[dict[str, Any]]]:
     """Return what dvc.lock holds of each stage's outputs."""
     return {name: stage.get("outs", []) for name, stage in locked(lock).items()}

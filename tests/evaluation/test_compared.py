@@ -72,11 +72,13 @@ def test_p_values_are_corrected_for_their_number():
     assert compared.holm([]) == []
 
 
-def test_equal_values_are_no_difference():
-    """Groups that never vary have p 1 where they are equal and 0 where they are not."""
-    for other, p in ((0.5, 1.0), (0.6, 0.0)):
+def test_values_that_never_vary_prove_nothing():
+    """Groups that never vary have p 1 where they are equal; a difference that every seed repeats has neither p nor interval."""
+    for other, p in ((0.5, 1.0), (0.6, math.nan)):
         trials = [trial(0.5, seed, 0, a_b="1") for seed in (0, 1)] + [trial(other, seed, 1, a_b="2") for seed in (0, 1)]
-        assert compared.groups(trials, "accuracy")[1].p == p
+        second = compared.groups(trials, "accuracy")[1]
+        assert second.p == pytest.approx(p, nan_ok=True)
+        assert math.isnan(second.difference.low) == math.isnan(p)
 
 
 def test_names_tell_groups_apart():
@@ -96,6 +98,9 @@ def test_names_tell_groups_apart():
         Trial(str(i), {"stage": "b", **{f"x.k{j}": str(i // 8) for j in range(5)}, "x.z": str(i)}, {"a": 1.0}, i) for i in range(3)
     ]
     assert len({group.label for group in compared.groups(same, "a")}) == 3
+    same = [Trial(str(i), {"stage": "b", "x.z": str(i), **{f"x.{k}": str(i) for k in "abcde"}}, {"a": 1.0}, i) for i in range(2)]
+    copies = [Trial(str(i), {**same[0].params, "y.z": str(i)}, {"a": 1.0}, i) for i in range(4)]
+    assert len({group.label for group in compared.groups(copies, "a")}) == 4
 
 
 def test_the_page_shows_means_and_curves(tmp_path):
@@ -117,4 +122,4 @@ def test_the_page_shows_means_and_curves(tmp_path):
     assert rows[1][names.index("low")] is None
     text = compared.table(found, "accuracy").splitlines()
     assert text[0].split()[:2] == ["runs", "accuracy"]
-    assert "one run" in text[3]
+    assert "none" in text[3]

@@ -189,6 +189,37 @@ def test_a_damaged_record_does_not_hold_up_the_others(workspace, capsys):
     assert len(list(deliver.DAMAGED.iterdir())) == 1
 
 
+def test_a_run_that_was_deleted_does_not_hold_up_the_others(workspace, capsys):
+    """What MLflow refuses, since somebody deleted the run, is set aside; figures of its checkpoint are left out; the rest arrives."""
+    record("first")
+    deliver.deliver(until_empty=True)
+    client, found, _ = runs()
+    client.delete_run(found["first"].info.run_id)
+    with journal.run("evaluate", {}, []) as run:
+        run.scores("f" * 64, {"test_accuracy": 0.4}, "data/test")
+    with journal.run("at work", {}, []) as run:
+        deliver.deliver(until_empty=True)
+        client.delete_run(runs()[1]["at work"].info.run_id)
+        run.metrics({"a": 1.0})
+        record("whole")
+    deliver.deliver(until_empty=True)
+    _, found, _ = runs()
+    assert {"evaluate", "whole"} <= set(found)
+    assert deliver.journals() == []
+    assert "cannot be delivered, and is kept in" in capsys.readouterr().err
+
+
+def test_stages_at_work_are_followed_after_a_sync(workspace, monkeypatch):
+    """`darkroom sync` takes the delivery over, and gives it back where something is still under way."""
+    started = []
+    monkeypatch.setattr(deliver, "start_delivery", lambda: started.append(1))
+    with journal.run("at work", {}, []):
+        deliver.sync()
+    assert started == [1]
+    deliver.sync()
+    assert started == [1]
+
+
 def test_a_delivered_run_stays_finished(workspace, monkeypatch):
     """Where the delivery ends between the last record and the removal of the journal, the run stays finished."""
     record()

@@ -111,6 +111,8 @@ def test_a_later_pipeline_closes_an_earlier_one(workspace, monkeypatch):
         (["transfer"], "", ["dvc", "repro", "transfer"], ["ingest"]),  # nor asked for
         (["transfer"], "", ["dvc", "repro", "dvc.yaml:transfer"], ["ingest"]),
         (["transfer"], "", ["dvc", "repro", "-f"], ["evaluate", "ingest"]),
+        (["transfer"], "", ["dvc", "repro", "--glob", "trans*"], ["ingest"]),
+        (["transfer"], "", ["dvc", "exp", "run", "-n", "ingest"], ["evaluate", "ingest"]),  # a name, and no target
     ],
 )  # fmt: skip
 def test_only_what_was_looked_at_was_reused(workspace, monkeypatch, stages, failed, command, reused):
@@ -119,6 +121,34 @@ def test_only_what_was_looked_at_was_reused(workspace, monkeypatch, stages, fail
     deliver.deliver(until_empty=True)
     assert sorted(name for name, run in children("one").items() if "darkroom.reused" in run.data.tags) == reused
     assert parent("one")[1].info.status == ("FAILED" if failed else "FINISHED")
+
+
+def test_a_stage_that_has_read_something_else_was_not_up_to_date(workspace, monkeypatch):
+    """A stage whose entry in dvc.lock is of older inputs was not looked at, whatever dvc was asked to do; nor were those below."""
+    ran(monkeypatch, "one", "ingest")
+    text = Path("dvc.lock").read_text()
+    Path("dvc.lock").write_text(text.replace("deps: [{path: out/ingest, md5: '1'}]", "deps: [{path: out/ingest, md5: '0'}]"))
+    deliver.deliver(until_empty=True)
+    assert sorted(children("one")) == ["ingest"]
+
+
+def test_dvc_that_ended_early_is_not_finished(workspace, monkeypatch):
+    """Where dvc ended before it noted what a stage wrote, nothing below counts as up to date, and the pipeline was killed."""
+    ran(monkeypatch, "one", "transfer")
+    os.utime("dvc.lock", (1, 1))
+    deliver.deliver(until_empty=True)
+    assert sorted(children("one")) == ["ingest", "transfer"]
+    assert parent("one")[1].info.status == "KILLED"
+
+
+def test_a_damaged_note_costs_no_stage(workspace, monkeypatch):
+    """A pipeline's note that was torn by a power cut does not keep later stages from running."""
+    torn = pipelines.PIPELINES / "torn"
+    torn.mkdir(parents=True)
+    (torn / "pipeline.json").write_text("")
+    ran(monkeypatch, "one", "ingest")
+    assert deliver.deliver(until_empty=True) == 1
+    assert pipelines.every() == []
 
 
 def test_what_failed_has_written_nothing(workspace, monkeypatch):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 LEVEL = 0.95
+SAME = 1e-9  # below which share of a value its spread is rounding
 NAMED = 5  # params in the name of a group, at most
 SEED = "seed"  # what a param's key is called whose value must not matter
 COSTS = ("duration_seconds", "parameters")
@@ -126,6 +127,8 @@ def _against(first: Mapping[Any, float], other: Mapping[Any, float]) -> tuple[Es
 def _interval(centre: float, error: float, freedom: float) -> Estimate:
     from scipy.special import stdtrit
 
+    if centre and error <= SAME * abs(centre):
+        return Estimate(centre)
     room = float(stdtrit(freedom, 0.5 + LEVEL / 2)) * error
     return Estimate(centre, centre - room, centre + room)
 
@@ -133,8 +136,8 @@ def _interval(centre: float, error: float, freedom: float) -> Estimate:
 def _p(centre: float, error: float, freedom: float) -> float:
     from scipy.special import stdtr
 
-    if error == 0:
-        return 1.0 if centre == 0 else 0.0
+    if error <= SAME * abs(centre):  # the same difference for every seed says nothing about its spread
+        return math.nan if centre else 1.0
     return float(2 * stdtr(freedom, -abs(centre) / error))
 
 
@@ -153,6 +156,7 @@ def _labels(params: list[dict[str, str]]) -> list[str]:
     """
     names = [_stage(item) for item in params]
     made: list[str] = []
+    bare: list[str] = []
     for name, mine in zip(names, params, strict=True):
         same = [other for other_name, other in zip(names, params, strict=True) if other_name == name]
         every = sorted({key for other in same for key in other})
@@ -161,7 +165,8 @@ def _labels(params: list[dict[str, str]]) -> list[str]:
         missing = sum(key not in mine for key in every)
         parts += [f"{missing} params not recorded"] * (missing > 0)
         label = ", ".join([name, *parts])
-        made.append(label if label not in made else f"{label} ({made.count(label) + 1})")
+        bare.append(label)
+        made.append(label if bare.count(label) == 1 else f"{label} ({bare.count(label)})")
     return made
 
 
@@ -213,7 +218,7 @@ def columns(found: list[Group], metric: str) -> tuple[list[str], list[list[Any]]
 
 def _range(found: Estimate, sign: str = "") -> str:
     if math.isnan(found.low):
-        return "" if sign else "one run"
+        return "" if sign else "none"
     return f"{found.low:{sign}.4f} … {found.high:{sign}.4f}"
 
 

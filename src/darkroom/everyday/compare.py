@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 PAGE = Path("reports/compare.html")
 METRICS = ("best_val_accuracy", "test_accuracy")  # of which the first is validation's: test figures are not for choosing
 CURVES = {"validation loss": "val_loss", "validation accuracy": "val_accuracy"}
+OUTPUTS, REUSED_OUTPUTS = "darkroom.outputs_sha256", "darkroom.reused_outputs_sha256"
+DIVERGED = 1e300  # MLflow keeps infinity as the largest number
 MOST = 60  # runs of which learning curves are drawn
 
 
@@ -38,15 +41,18 @@ def main(arguments: list[str]) -> int:
     from darkroom.evaluation import compared
     from darkroom.tracking import journal, reading, store
 
-    wanted = dict(item.split("=", 1) for item in given.tag if "=" in item)
-    if len(wanted) < len(given.tag):
-        raise ParamsError(f"--tag {given.tag[-1]} is no KEY=VALUE", "write for example --tag transfer.lr=0.01")
-    every = [run for run in reading.runs(given.experiment or store.EXPERIMENT) if run.status == "FINISHED" and not run.reused]
-    chosen = [run for run in every if _is_wanted(run, given.stage, wanted)]
-    held = [run for run in chosen if given.metric in run.metrics]
+    for item in given.tag:
+        if "=" not in item:
+            raise ParamsError(f"--tag {item} is no KEY=VALUE", "write for example --tag transfer.lr=0.01")
+    wanted = dict(item.split("=", 1) for item in given.tag)
+    every = [run for run in reading.runs(given.experiment or store.EXPERIMENT) if run.status == "FINISHED"]
+    chosen = [run for run in every if not run.reused and _is_wanted(run, given.stage, wanted)]
+    held = [run for run in chosen if abs(run.metrics.get(given.metric, math.nan)) < DIVERGED]
+    if left := sum(given.metric in run.metrics for run in chosen) - len(held):
+        print(f"{left} runs whose {given.metric} is no number are left out")
     if not held:
         _refuse(every, chosen, given.metric, given.stage)
-    trials = [compared.Trial(run.id, run.params, run.metrics, run.started) for run in held]
+    trials = [compared.Trial(run.id, run.params | images, run.metrics, run.started) for run, images in _images(every, held)]
     groups = compared.groups(trials, given.metric, given.first)
     if given.first and given.first not in groups[0].label:
         raise ParamsError(f'no group is called "{given.first}"', "these are: " + "; ".join(group.label for group in groups))
@@ -65,6 +71,17 @@ def main(arguments: list[str]) -> int:
 def _is_wanted(run: Run, stages: list[str], wanted: dict[str, str]) -> bool:
     named = not stages or run.stage in stages or run.stage.partition("@")[0] in stages
     return named and all(value in (run.tags.get(key), run.params.get(key)) for key, value in wanted.items())
+
+
+def _images(every: list[Run], held: list[Run]) -> list[tuple[Run, dict[str, str]]]:
+    """Return each run with what tells its images from those of others with the same params of `ingest`, where there are such."""
+    ingested = {run.pipeline: run.tags.get(OUTPUTS) or run.tags.get(REUSED_OUTPUTS, "") for run in every if run.stage == "ingest"}
+    alike: dict[tuple[tuple[str, str], ...], set[str]] = {}
+    same = {run.id: tuple(sorted(item for item in run.params.items() if item[0].startswith("ingest."))) for run in held}
+    for run in held:
+        alike.setdefault(same[run.id], set()).add(ingested.get(run.pipeline, ""))
+    told = {run.id: ingested.get(run.pipeline, "")[:8] for run in held if len(alike[same[run.id]] - {""}) > 1}
+    return [(run, {"images": told[run.id] or "unknown"} if run.id in told else {}) for run in held]
 
 
 def _refuse(every: list[Run], chosen: list[Run], metric: str, stages: list[str]) -> None:

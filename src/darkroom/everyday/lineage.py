@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         name, _, given.what = rest.partition("/")
     versions = registry.versions(name)
     memory = lineage.Memory(reading.runs(), versions, reading.manifest)
-    file = Path(given.what).expanduser()
+    file = Path(given.what)
     version = next((item for item in versions if given.what == item.version or given.what in item.aliases), None)
     runs = [run for run in memory.runs.values() if _is_hash(given.what) and run.id.startswith(given.what.lower())]
     if file.is_file():
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
             f"name an image file, {lineage.SHORTEST} digits or more of its hash or of a run's id, or a version (`darkroom models`)",
         )
     if given.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(json.dumps(found, indent=2))
     elif "sightings" in found:
         _show_image(found)
     else:

@@ -48,7 +48,11 @@ def main(arguments: list[str]) -> int:
         "--explain", action="store_true", help="heat maps of what it looks at, as a page: see --explain-to"
     )  # fmt: skip
     parser.add_argument(
-        "--explain-to", type=Path, default=EXPLAINED, metavar="FOLDER", help="a new folder, or an earlier page's (default: %(default)s)"
+        "--explain-to",
+        type=Path,
+        default=EXPLAINED,
+        metavar="FOLDER",
+        help="a new folder, or an earlier page's (default: %(default)s)",
     )
     given = parser.parse_args(arguments)
     if given.explain:
@@ -199,7 +203,11 @@ def explain(classifier: Classifier, rows: list[dict[str, Any]], folder: Path, mo
             contents = [Path(row["path"]).read_bytes() for row in some]
             seen = [decode(content, wanted.image_size, wanted.resize, wanted.background).pixels for content in contents]
             pixels = np.stack([item for item in seen if item is not None])
-            page.add(some, pixels, *explanation.heat(classifier.network, pixels, [classifier.classes.index(row["label"]) for row in some]))
+            page.add(
+                some,
+                pixels,
+                *explanation.heat(classifier.network, pixels, [classifier.classes.index(row["label"]) for row in some]),
+            )
             progress.advance(len(some))
 
 

@@ -9,7 +9,7 @@ def main(arguments: list[str]) -> int:
     argparse.ArgumentParser("darkroom sync", description=__doc__).parse_args(arguments)
     from darkroom.tracking import deliver, store
 
-    if not deliver.journals():
+    if not deliver.waiting():
         print("every run is in MLflow already")
         return 0
     count = deliver.sync()

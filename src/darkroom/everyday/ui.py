@@ -13,7 +13,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     from darkroom.tracking import deliver, store
 
-    if deliver.journals():
+    if deliver.waiting():
         deliver.sync()
     uri = store.uri()
     if uri.startswith(("http://", "https://")):

@@ -14,7 +14,7 @@ def main(arguments: list[str]) -> int:
         print(f"{store.uri()} is up to date already")
         return 0
     print(f"{store.uri()} is up to date now; as it was before it is kept as {copy}")
-    if deliver.journals():
+    if deliver.waiting():
         count = deliver.sync()
         print(f"{count} run{'s that were' if count > 1 else ' that was'} waiting ha{'ve' if count > 1 else 's'} been delivered")
     return 0

@@ -121,7 +121,7 @@ def _is_ours(path: Path) -> bool:
 
 
 class Page:
-    """A page of heat maps in the making: a picture per image, what the network was given beside what it looked at, and `index.html`.
+    """A page of heat maps in the making: a picture per image, what the network was given beside what it looked at, and an index.
 
     The folder is there whole at the end, or as it was before. Use as a context manager.
     """
@@ -140,14 +140,14 @@ class Page:
     def __exit__(self, *error: Any) -> None:
         if error[0] is None:
             page = pages.render(
-                "prediction", "explained.html.j2", shown=self.shown, method=self.method, paper=METHODS[self.method], model=self.model,
-                source=self.model, mark=MARK,
+                "prediction", "explained.html.j2", shown=self.shown, method=self.method, paper=METHODS[self.method],
+                model=self.model, source=self.model, mark=MARK,
             )  # fmt: skip
             (self.working / "index.html").write_text(page, encoding="utf-8")
         self.stack.__exit__(*error)
 
     def add(self, rows: list[dict[str, Any]], images: np.ndarray, heats: np.ndarray, method: str) -> None:
-        """Add images with their heat maps; `rows` have `path`, `label`, `confidence`, and get `explanation`, their picture's path."""
+        """Add images with their heat maps; `rows` have `path`, `label` and `confidence`, and get `explanation`, a path."""
         import cv2
 
         self.method = method

@@ -7,6 +7,7 @@ second attempt neither loses nor doubles a run.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from typing import Any
 
 from darkroom.errors import WorkspaceError
 from darkroom.tracking import asking, parents, pipelines, provenance, store
-from darkroom.tracking.journal import JOURNAL, REFUSED
+from darkroom.tracking.journal import JOURNAL, REFUSED, start_delivery
 from darkroom.tracking.locks import hold
 from darkroom.tracking.runs import Delivery
 from darkroom.tracking.system import System
@@ -27,6 +28,9 @@ POLL = 0.25
 REST = 5.0  # seconds between the metrics of one run
 PAUSE = 60.0  # seconds between attempts to reach a server, at most
 DAMAGED = JOURNAL.with_name("damaged")
+# what a server answers that will answer the same next time
+REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS")
+HTTPERROR = (ConnectionError, TimeoutError)
 STOP = JOURNAL / "deliver.stop"  # asks the process in the background to let go
 
 
@@ -53,8 +57,7 @@ def deliver(until_empty: bool) -> int:
         at_work = [delivery for folder, delivery in open_.items() if folder.exists() and delivery.state["run"]]
         machine.sample(client, {delivery.state["run"]: delivery.state.get("metrics", False) for delivery in at_work})
         idle = time.monotonic() - quiet > IDLE or (until_empty and not busy)
-        unknown = any(folder not in open_ for folder in journals())  # a stage has begun just now, of whatever pipeline
-        running = not unknown and _pipelines(client, {delivery.state["pipeline"] for delivery in at_work}, idle)
+        running = _pipelines(client, {delivery.state["pipeline"] for delivery in at_work}, idle)
         if busy or at_work or running:
             quiet = time.monotonic()
         if until_empty and not busy:
@@ -72,9 +75,10 @@ def _journals(client: Any, open_: dict[Path, Delivery], rest: float) -> tuple[in
         before = delivery.state["offset"]
         try:
             done = delivery.advance(rest)
-        except (OSError, ValueError, KeyError) as error:  # this record is damaged; the others are not
-            print(f"{folder} cannot be delivered: {error!r}", file=sys.stderr)
-            shutil.move(folder, DAMAGED.joinpath(folder.name))
+        except Exception as error:
+            if not _its_own_fault(error):
+                raise
+            _set_aside(folder, error)
             del open_[folder]
             continue
         if done:
@@ -94,19 +98,47 @@ def _pipelines(client: Any, at_work: set[str], idle: bool) -> bool:
     pipelines.close_ended()
     for pipeline in pipelines.every():
         try:
-            about = pipeline.about
-            if about["key"] in at_work or not (pipeline.over or (idle and pipeline.over is None)):
-                running = running or pipeline.over is False
+            about, over = pipeline.about, pipeline.over
+            ended = over or (idle and over is None)
+            if about["key"] in at_work or not ended or about["key"] in _undelivered():
+                running = running or over is False
                 continue
             if not pipeline.end:
                 pipelines.close(pipeline)
             parents.settle(client, pipeline)
-        except (OSError, ValueError, KeyError, WorkspaceError) as error:
-            print(f"{pipeline.folder} cannot be delivered: {error!r}", file=sys.stderr)
-            shutil.move(pipeline.folder, DAMAGED.joinpath(pipeline.folder.name))
-            continue
-        shutil.rmtree(pipeline.folder)
+            pipelines.forget(pipeline)
+        except Exception as error:
+            if not _its_own_fault(error):
+                raise
+            _set_aside(pipeline.folder, error)
     return running
+
+
+def _undelivered() -> set[str]:
+    """Return the keys of the pipelines of which a stage's record is still here."""
+    found = set()
+    for folder in journals():
+        with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+            found.add(json.loads((folder / "record.jsonl").read_text().splitlines()[0])["pipeline"]["key"])
+    return found
+
+
+def _its_own_fault(error: Exception) -> bool:
+    """Tell whether an error lies in what is delivered, and not in the server or the disk, which may work again later."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        return error.error_code in REFUSALS
+    return isinstance(error, (FileNotFoundError, ValueError, KeyError, TypeError, WorkspaceError)) and not isinstance(
+        error, HTTPERROR
+    )
+
+
+def _set_aside(folder: Path, error: Exception) -> None:
+    """Move what cannot be delivered out of the way of the rest."""
+    print(f"{folder} cannot be delivered, and is kept in {DAMAGED}: {error!r}", file=sys.stderr, flush=True)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.move(folder, DAMAGED / f"{folder.name}-{time.time_ns()}")
 
 
 def main() -> int:
@@ -163,9 +195,17 @@ def sync() -> int:
     STOP.touch()
     try:
         with hold(JOURNAL / "deliver.lock"), store.reachable():
-            return deliver(until_empty=True)
+            count = deliver(until_empty=True)
     finally:
         STOP.unlink(missing_ok=True)
+    if waiting():  # stages at work go on being followed
+        start_delivery()
+    return count
+
+
+def waiting() -> bool:
+    """Tell whether there is anything that MLflow does not know yet."""
+    return bool(journals() or pipelines.every())
 
 
 if __name__ == "__main__":

@@ -38,11 +38,14 @@ class Memory:
     def __init__(self, runs: Iterable[Run], versions: Iterable[Version], manifest: Callable[[str], Path | None]) -> None:
         self.runs = {run.id: run for run in runs}
         self.versions, self.manifest = list(versions), manifest
-        self._tables: dict[str, list[Row]] = {}
+        self._members: dict[str, list[Run]] = {}
+        for run in self.runs.values():
+            self._members.setdefault(run.pipeline, []).append(run)
+        self._ingest: dict[str, Run | None] = {}
 
     def members(self, pipeline: str) -> list[Run]:
         """Return the runs of a pipeline, its own first, then its stages' in the order in which they started."""
-        mine = [run for run in self.runs.values() if run.pipeline == pipeline and pipeline]
+        mine = self._members.get(pipeline, []) if pipeline else []
         return sorted(mine, key=lambda run: (run.stage != "pipeline", run.started))
 
     def parent(self, run: Run) -> Run | None:
@@ -51,10 +54,11 @@ class Memory:
 
     def ingest(self, run: Run) -> Run | None:
         """Return the ingest run whose data this run has seen."""
-        for item in self.members(run.pipeline):
-            if item.stage == "ingest" and item.status == "FINISHED":
-                return self.runs.get(item.reused) if item.reused else item
-        return None
+        if run.pipeline not in self._ingest:
+            made = [item for item in self.members(run.pipeline) if item.stage == "ingest" and item.status == "FINISHED"]
+            found = made[0] if made else None
+            self._ingest[run.pipeline] = self.runs.get(found.reused) if found and found.reused else found
+        return self._ingest[run.pipeline]
 
     def maker(self, version: Version) -> Run | None:
         """Return the run that trained a version, the newest where the same bytes were made several times."""
@@ -69,14 +73,10 @@ class Memory:
 
     def images(self, ingest: Run) -> list[Row] | None:
         """Return every source file that an ingest run met, with what became of it; None where its manifest is not kept."""
-        if ingest.id not in self._tables:
-            import pyarrow.parquet as pq
+        import pyarrow.parquet as pq
 
-            path = self.manifest(ingest.id)
-            if path is None:
-                return None
-            self._tables[ingest.id] = pq.ParquetFile(path).read(list(COLUMNS)).to_pylist()
-        return self._tables[ingest.id]
+        path = self.manifest(ingest.id)
+        return None if path is None else pq.ParquetFile(path).read(list(COLUMNS)).to_pylist()
 
     def sightings(self, hashes: Iterable[str]) -> list[Sighting]:
         """Return what became of an image in every ingest run that met it, oldest first.
@@ -85,14 +85,21 @@ class Memory:
         """
         wanted = tuple(hashes)
         found = []
+        by_ingest: dict[str, list[Run]] = {}
+        for run in self.runs.values():
+            ingest = self.ingest(run)
+            if ingest:
+                by_ingest.setdefault(ingest.id, []).append(run)
+        makers = [(version, self.maker(version)) for version in self.versions]
         for ingest in sorted(self.runs.values(), key=lambda run: run.started):
             if ingest.stage != "ingest" or ingest.reused or ingest.status != "FINISHED":
                 continue
             rows = [row for row in self.images(ingest) or [] if any(_known_by(row, each) for each in wanted)]
             if rows:
-                pipelines = [run for run in self.runs.values() if run.stage == "pipeline" and self.ingest(run) is ingest]
-                learned = [run for run in self.runs.values() if _has_learned(run) and self.ingest(run) is ingest]
-                versions = [version for version in self.versions if self.maker(version) in learned]
+                pipelines = [run for run in by_ingest.get(ingest.id, []) if run.stage == "pipeline"]
+                learned = [run for run in by_ingest.get(ingest.id, []) if _has_learned(run)]
+                known = {run.id for run in learned}
+                versions = [version for version, maker in makers if maker and maker.id in known]
                 found.append(Sighting(ingest, rows, pipelines, learned, versions))
         return found
 

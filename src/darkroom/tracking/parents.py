@@ -23,8 +23,8 @@ def tags(client: Any, experiment: str, about: dict[str, Any], stamp: int) -> dic
 def settle(client: Any, pipeline: Pipeline) -> None:
     """End the run of a pipeline: what its stages wrote, which of them were up to date, its dvc.lock, and how it ended.
 
-    Doing it again changes nothing. A stage is known to have been up to date where DVC looked at every stage and none
-    failed, and otherwise where a stage that ran depends on it.
+    Doing it again changes nothing. A stage is known to have been up to date where DVC looked at every stage and finished them
+    all, and otherwise where a stage that ran depends on it; in either case only where what it read is what is there now.
     """
     about, end = pipeline.about, pipeline.end
     assert end is not None
@@ -34,18 +34,25 @@ def settle(client: Any, pipeline: Pipeline) -> None:
     ran = {run.data.tags[STAGE]: run for run in children if REUSED not in run.data.tags}
     locked = pipeline.locked
     lock = pipeline.folder / "dvc.lock"
+    unfinished = {stage for stage, run in ran.items() if run.info.status in (FAILED, KILLED)}
     for stage, run in ran.items():
-        written = lock.exists() and lock.stat().st_mtime * 1000 >= (run.info.end_time or stamp)
-        if run.info.status == FINISHED and stage in locked and written:
+        if run.info.status != FINISHED:
+            continue
+        if stage in locked and lock.stat().st_mtime * 1000 >= (run.info.end_time or stamp):
             client.set_tag(run.info.run_id, OUTPUTS, provenance.written(locked[stage].get("outs", [])))
-    statuses = {run.info.status for run in ran.values()}
-    wrong = statuses & {FAILED, KILLED}
-    reused = graph.above(locked, ran) if wrong or not end["stages"] else set(end["stages"])
-    for stage in sorted(reused & set(locked) - set(ran)):
+        else:  # dvc ended before it had noted what this stage wrote
+            unfinished.add(stage)
+    known = set(end["stages"]) if end["stages"] and not unfinished else graph.above(locked, ran)
+    listed = set(about.get("names", [])) or known
+    reused = {stage for stage in known & listed & graph.consistent(locked) if stage not in ran}
+    for stage in sorted(reused):
         _reused(client, experiment, parent, about["key"], stage, provenance.written(locked[stage].get("outs", [])), stamp)
+    wrong = {ran[stage].info.status for stage in unfinished} - {FINISHED}
+    if unfinished and not wrong and "pid" in about:  # nothing failed, and yet dvc did not come to its end
+        wrong = {KILLED}
     if lock.exists():
         client.log_artifact(parent, str(lock))
-    client.set_tag(parent, NOTE, f"{len(ran)} stages ran, {len(reused - set(ran))} were up to date.")
+    client.set_tag(parent, NOTE, f"{len(ran)} stages ran, {len(reused)} were up to date.")
     client.set_terminated(parent, FAILED if FAILED in wrong else KILLED if wrong else FINISHED, stamp)
 
 
@@ -70,7 +77,10 @@ def _children(client: Any, experiment: str, key: str) -> list[Any]:
 def _reused(client: Any, experiment: str, parent: str, key: str, stage: str, written: str, stamp: int) -> None:
     """Show a stage that was up to date, with a link to the run that wrote what is there."""
     mine = f"{key} {stage}"
-    if client.search_runs([experiment], f"tags.`{KEY}` = '{mine}'", max_results=1):
+    known = client.search_runs([experiment], f"tags.`{KEY}` = '{mine}'", max_results=1)
+    if known:
+        if known[0].info.status == RUNNING:  # the delivering process ended between the two
+            client.set_terminated(known[0].info.run_id, FINISHED, stamp)
         return
     query = f"tags.`{STAGE}` = '{stage}' and tags.`{OUTPUTS}` = '{written}'"
     made = client.search_runs([experiment], query, order_by=["attributes.start_time DESC"], max_results=1)

@@ -16,6 +16,7 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from darkroom.tracking.locks import hold
 JOURNAL = HOME / ".darkroom/journal"
 PIPELINES = JOURNAL / "pipelines"
 LOCK = JOURNAL / "pipelines.lock"
+WITH_VALUE = ("-n", "--name", "-S", "--set-param", "-j", "--jobs", "-m", "--message")  # options of dvc's whose value is no target
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,27 @@ def begin(about: dict[str, Any]) -> None:
 
 
 def close_ended() -> None:
-    """Close the pipelines whose process has ended."""
-    if any(pipeline.over and not pipeline.end for pipeline in every()):
-        with hold(LOCK):
-            for pipeline in every():
-                if pipeline.over and not pipeline.end:
+    """Close the pipelines whose process has ended, and keep what dvc.lock says of those that have not."""
+    for pipeline in every():
+        with contextlib.suppress(OSError, ValueError, KeyError):  # settled meanwhile, or damaged: the delivering process sees to it
+            if pipeline.end:
+                continue
+            if not pipeline.over:
+                _keep_lock(pipeline)  # DVC removes the folder of an experiment of its own before its process ends
+                continue
+            with hold(LOCK):
+                if not pipeline.end:
                     close(pipeline)
+
+
+def forget(pipeline: Pipeline) -> None:
+    """Remove a pipeline that MLflow knows to its end, unless it has begun again."""
+    gone = pipeline.folder.with_name(f".{pipeline.folder.name}.{os.getpid()}")
+    with hold(LOCK):
+        if not pipeline.end:
+            return
+        pipeline.folder.rename(gone)
+    shutil.rmtree(gone)
 
 
 def finish(about: dict[str, Any], stages: list[str]) -> None:
@@ -90,29 +107,40 @@ def finish(about: dict[str, Any], stages: list[str]) -> None:
 
 def close(pipeline: Pipeline, stages: list[str] | None = None) -> None:
     """Note that a pipeline has ended, with dvc.lock as it is now. `stages`: what it looked at, else what its command says."""
-    with contextlib.suppress(FileNotFoundError):
-        # with its time: what ended later has not reached it
-        shutil.copy2(Path(pipeline.about.get("folder", "."), "dvc.lock"), pipeline.folder / "dvc.lock")
-    looked_at = _looked_at(pipeline.about.get("command", [])) if stages is None else stages
+    _keep_lock(pipeline)
+    about = pipeline.about
+    looked_at = _looked_at(about.get("command", []), about.get("names", [])) if stages is None else stages
     _write(pipeline.folder / "ended.json", {"time": time.time(), "stages": looked_at})
 
 
-def _looked_at(command: list[str]) -> list[str]:
+def _keep_lock(pipeline: Pipeline) -> None:
+    """Copy dvc.lock as it is now, with its time: what ended later has not reached it."""
+    lock, kept = Path(pipeline.about.get("folder", "."), "dvc.lock"), pipeline.folder / "dvc.lock"
+    with contextlib.suppress(FileNotFoundError):
+        if not kept.exists() or kept.stat().st_mtime != lock.stat().st_mtime:
+            working = kept.with_name(f"dvc.lock.{os.getpid()}")
+            shutil.copy2(lock, working)
+            working.replace(kept)
+
+
+def _looked_at(command: list[str], names: list[str]) -> list[str]:
     """Return every stage where a dvc command names none; nothing where it names some, or is not known."""
-    try:
-        names = graph.names() if command else []
-    except (DarkroomError, OSError, KeyError, TypeError):  # someone is editing dvc.yaml
-        return []
     targets = {*names, *(name.partition("@")[0] for name in names)}
-    return [] if targets.intersection(word.rpartition(":")[2] for word in command) else names
+    words = [word for before, word in pairwise(["", *command]) if before not in WITH_VALUE]
+    named = any(word.rpartition(":")[2] in targets or set(word) & set("*?[") for word in words)
+    return [] if named or not command else names
 
 
 def _noted(about: dict[str, Any]) -> Pipeline:
-    folder = PIPELINES / hashlib.sha256(about["key"].encode()).hexdigest()[:16]
+    folder = PIPELINES / hashlib.sha256(about["key"].encode("utf-8", "replace")).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ended.json").unlink(missing_ok=True)
     if not (folder / "pipeline.json").exists():
-        _write(folder / "pipeline.json", {**about, "since": time.time(), "folder": str(Path.cwd())})
+        try:
+            names = graph.names()
+        except (DarkroomError, OSError, KeyError, TypeError):  # someone is editing dvc.yaml
+            names = []
+        _write(folder / "pipeline.json", {**about, "since": time.time(), "folder": str(Path.cwd()), "names": names})
     return Pipeline(folder)
 
 

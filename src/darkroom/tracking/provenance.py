@@ -29,7 +29,7 @@ def pipeline() -> dict[str, Any]:
     """
     named = os.environ.get("DARKROOM_PIPELINE")
     if named:
-        return {"key": _plain(named), "name": named}
+        return {"key": _plain(named), "name": named.encode("utf-8", "replace").decode()}
     if not os.environ.get("DVC_STAGE"):
         return {}
     import psutil
@@ -38,21 +38,29 @@ def pipeline() -> dict[str, Any]:
     for process in psutil.Process(int(os.environ.get("DARKROOM_COMMAND", os.getpid()))).parents():
         words = process.cmdline()
         if "dvc" in " ".join(words[:3]) and Path(words[0]).name not in SHELLS:
-            since = process.create_time()
-            place = f"{platform.node()}:{Path.cwd()}"
-            key = f"{_plain(experiment or 'dvc')}-{process.pid}-{round(since)}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+            since = born(process.pid)
+            place = hashlib.sha256(f"{platform.node()}:{Path.cwd()}".encode("utf-8", "replace")).hexdigest()[:8]
+            key = f"{_plain(experiment or 'dvc')}-{process.pid}-{round(since)}-{place}"
             name = experiment or "dvc repro"
             return {"key": key, "name": name, "pid": process.pid, "born": since, "command": words}
     return {}
 
 
 def _plain(name: str) -> str:
-    """Return a name without what would end a quotation in MLflow's queries."""
-    return re.sub(r"[\"'`\\]", "_", name)
+    """Return a name without what would end a quotation in MLflow's queries, or is no text."""
+    return re.sub(r"[\"'`\\]", "_", name.encode("utf-8", "replace").decode())
 
 
 def born(pid: int) -> float:
-    """Return when a process was started, which tells it from a later one with its number; 0 where there is none."""
+    """Return when a process was started, which tells it from a later one with its number; 0 where there is none.
+
+    In ticks since the machine was started where the kernel says so, since the clock can be set meanwhile; else seconds since 1970.
+    """
+    try:
+        return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return 0.0
     import psutil
 
     try:

@@ -121,15 +121,15 @@ class Delivery:
         from mlflow.entities import LoggedModelOutput
 
         listed = self.client.search_logged_models([self.state["experiment"]], f"source_run_id = '{self.state['run']}'")
-        if listed:
-            model = listed[0].model_id
-        else:
+        model = listed[0].model_id if listed else ""
+        if not listed:
             tags = {registry.SHA: record["sha256"], registry.MODEL: record["name"]}
             made = self.client.create_logged_model(
                 self.state["experiment"], name=record["name"].replace("/", "-"), source_run_id=self.state["run"], tags=tags,
                 params=self.state["params"], model_type="image classifier",
             )  # fmt: skip
             model = made.model_id
+        if not listed or str(listed[0].status) != "READY":  # or an earlier attempt ended in the middle
             self.client.log_model_artifacts(model, str(self.folder / "files"))
             self.client.finalize_logged_model(model, "READY")
             self.client.log_outputs(self.state["run"], [LoggedModelOutput(model, record["step"])])
@@ -140,7 +140,7 @@ class Delivery:
     def _scores(self, record: dict[str, Any], stamp: int) -> None:
         """Log figures of a checkpoint that another run made, with that run, and with its logged model."""
         model = registry.logged_model(self.client, self.state["experiment"], record["sha256"])
-        if model and model.source_run_id:
+        if model and model.source_run_id and self.client.get_run(model.source_run_id).info.lifecycle_stage == "active":
             self._figures(model.source_run_id, model.model_id, record, stamp, record["data"])
 
     def _figures(self, run: str, model: str, record: dict[str, Any], stamp: int, data: str | None) -> None:

@@ -142,6 +142,8 @@ def _schema(file: Path) -> str:
                 return ""
             ((found,),) = connection.execute("SELECT version_num FROM alembic_version")
     except (sqlite3.Error, ValueError) as error:
+        if "locked" in str(error) or "unable to open" in str(error):
+            raise WorkspaceError(f"{file} cannot be read now: {error}", "try again when nothing else uses it") from error
         raise WorkspaceError(f"{file} is no database of MLflow's: {error}", "move it away: the next run makes a new one") from error
     if found not in {script.revision for script in _scripts().walk_revisions()}:
         raise WorkspaceError(
