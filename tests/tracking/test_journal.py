@@ -190,7 +190,7 @@ def test_a_damaged_record_does_not_hold_up_the_others(workspace, capsys):
 
 
 def test_a_run_that_was_deleted_does_not_hold_up_the_others(workspace, capsys):
-    """What MLflow refuses, since somebody deleted the run, is set aside; figures of its checkpoint are left out; the rest arrives."""
+    """What MLflow refuses, since somebody deleted the run, is set aside; figures of its checkpoint are left out; others arrive."""
     record("first")
     deliver.deliver(until_empty=True)
     client, found, _ = runs()
