@@ -95,7 +95,7 @@ def test_an_image_leads_to_its_runs_and_models(place, capsys, by):
     wanted = {"file": "0.png", "copy": "copy.webp", "sha256": sha256, "pixels": pixels, "beginning": sha256[:9].upper()}[by]
     found = lineage(capsys, wanted)["sightings"]
     assert [item["splits"] for item in found] == [["train"], ["quarantined"]]
-    assert [run["pipeline"].rpartition(" 20")[0] for run in found[0]["runs"]] == ["pipeline one", "pipeline two"]
+    assert [run["pipeline"].partition(" 20")[0] for run in found[0]["runs"]] == ["pipeline one", "pipeline two"]
     assert found[0]["versions"] == ["1 (baseline)", "2 (baseline, champion)"]
     assert found[1]["rows"][0]["reason"] == "conflict"
     assert found[1]["versions"] == []
@@ -138,7 +138,7 @@ def test_a_run_leads_to_its_versions(place, capsys):
     ingest = next(run for run in runs if run.stage == "ingest" and not run.reused)
     found = lineage(capsys, ingest.id[:10])
     assert found["run"] == ingest.id
-    assert [name.rpartition(" 20")[0] for name in found["reused_in"]] == ["pipeline two"]
+    assert [name.partition(" 20")[0] for name in found["reused_in"]] == ["pipeline two"]
     reused = next(run for run in runs if run.reused)
     assert lineage(capsys, reused.id)["run"] == ingest.id
     trained = next(run for run in runs if run.tags.get(registry.SHA) == "a" * 64)
