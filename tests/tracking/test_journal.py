@@ -68,8 +68,9 @@ def test_a_record_becomes_a_run(workspace):
     }  # fmt: skip
     assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["per_class.json", "plots"]
     assert [item.path for item in client.list_artifacts(run.info.run_id, "plots")] == ["plots/plot.txt"]
-    table = client.load_table(store.experiment(client), "per_class.json", run_ids=[run.info.run_id])
-    assert table.to_dict("list") == {"class": ["cat"], "recall": [0.5]}
+    assert json.loads(run.data.tags["mlflow.loggedArtifacts"]) == [{"path": "per_class.json", "type": "table"}]
+    table = client.download_artifacts(run.info.run_id, "per_class.json", str(workspace))
+    assert json.loads(Path(table).read_text()) == {"columns": ["class", "recall"], "data": [["cat", 0.5]]}
     assert deliver.journals() == []
 
 
