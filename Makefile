@@ -53,8 +53,8 @@ test: install
 	@$(BIN)/python -m pytest
 
 lint: install
-	@$(BIN)/ruff check src pipelines tests benchmarks
-	@$(BIN)/ruff format --check src pipelines tests benchmarks
+	@$(BIN)/ruff check src pipelines tests benchmarks docs
+	@$(BIN)/ruff format --check src pipelines tests benchmarks docs
 	@$(BIN)/mypy
 
 # make bench DATA=~/photos [WEIGHTS=~/weights] [ONLY="startup transfer"]: ratios within one run

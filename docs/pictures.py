@@ -1,6 +1,6 @@
 """Take the pictures of docs/mlflow.md from the MLflow of this folder: `.venv/bin/python docs/pictures.py [FOLDER]`.
 
-It wants a workspace in which `dvc repro` has run (`make repro`), and Chromium.
+It wants a workspace in which the pipeline has run (`make repro`), and Chromium.
 """
 
 from __future__ import annotations

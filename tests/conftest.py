@@ -63,6 +63,25 @@ def values() -> dict:
     return read_yaml(ROOT / "params.yaml")
 
 
+@pytest.fixture
+def own_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the environment without an address of MLflow's, and as it was afterwards, whatever MLflow sets; nobody is asked."""
+    from darkroom.tracking import asking, journal
+
+    for name in (
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_REGISTRY_URI",
+        "DARKROOM_TRACKING",
+        "DVC_STAGE",
+        "DVC_EXP_NAME",
+        "DARKROOM_PIPELINE",
+    ):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(journal, "start_delivery", lambda: None)
+    monkeypatch.setattr(asking, "ask", lambda question, uri: None)  # this process does it
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the fast tests first, and those that run the real DVC, MLflow and Prefect last."""
     items.sort(key=lambda item: item.get_closest_marker("pipeline") is not None)

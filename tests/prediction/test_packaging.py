@@ -40,7 +40,7 @@ def architecture(family: str) -> dict:
 def test_both_programs_answer_like_the_checkpoint(tmp_path, family):
     """ONNX and torch.export program give the checkpoint's logits within 1e-4 of the largest, for any number of images."""
     folder = checkpoint(tmp_path / "model", architecture(family))
-    apart = packaging.package(folder, IMAGES, tmp_path / "out")
+    apart = packaging.package(Classifier.load(folder), IMAGES, tmp_path / "out")
     assert set(apart) == {exported.ONNX, exported.TORCH}
     classifier = Classifier.load(folder)
     many = np.concatenate([IMAGES] * 12)
@@ -56,7 +56,7 @@ def test_both_programs_answer_like_the_checkpoint(tmp_path, family):
 
 def test_no_program_holds_a_pickle(tmp_path):
     """Neither the torch.export archive nor any file of the folder is or holds a pickle."""
-    packaging.package(checkpoint(tmp_path / "model", architecture("compact")), IMAGES, tmp_path / "out")
+    packaging.package(Classifier.load(checkpoint(tmp_path / "model", architecture("compact"))), IMAGES, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.json", "model.onnx", "model.pt2"]
     with zipfile.ZipFile(tmp_path / "out" / exported.TORCH) as archive:
         for item in archive.infolist():
@@ -65,7 +65,7 @@ def test_no_program_holds_a_pickle(tmp_path):
 
 def test_it_answers_without_torch(tmp_path):
     """The ONNX program answers for image files in a process that has not imported torch."""
-    packaging.package(checkpoint(tmp_path / "model", architecture("compact")), IMAGES, tmp_path / "out")
+    packaging.package(Classifier.load(checkpoint(tmp_path / "model", architecture("compact"))), IMAGES, tmp_path / "out")
     code = (
         "import sys; from pathlib import Path; from darkroom.prediction.exported import Exported\n"
         "answers = Exported(Path('out')).files([b'no image'])\n"
@@ -82,10 +82,10 @@ def test_a_program_that_answers_otherwise_is_left_out(tmp_path, monkeypatch, cap
     save_tensors(other / "model.safetensors", {key: value * 1.5 for key, value in tensors.items()})
     wrong = engine.export(Classifier.load(other).network, IMAGES[:2])
     monkeypatch.setattr(engine, "export", lambda network, example: wrong)
-    assert set(packaging.package(folder, IMAGES, tmp_path / "out")) == {exported.TORCH}
+    assert set(packaging.package(Classifier.load(folder), IMAGES, tmp_path / "out")) == {exported.TORCH}
     assert not (tmp_path / "out" / exported.ONNX).exists()
     assert "model.onnx is not made of some: its answers differ" in capsys.readouterr().out
     monkeypatch.setattr(packaging, "_torch", lambda *_: 1 / 0)
     with pytest.raises(WeightsError, match="cannot be exported"):
-        packaging.package(folder, IMAGES, tmp_path / "none")
+        packaging.package(Classifier.load(folder), IMAGES, tmp_path / "none")
     assert "model.pt2 is not made of some: ZeroDivisionError: division by zero" in capsys.readouterr().out

@@ -162,10 +162,10 @@ def test_names_that_are_no_text(model, photos, capsys):
 
 def test_heat_maps_are_shown(model, photos, capsys):
     """`--explain` writes a picture for each image that could be read, names it in the JSON; a folder of other things is refused."""
-    out = predicted(capsys, photos, "--model", model, "--json", "--explain", "--explain-to", "seen", code=1)
+    out = predicted(capsys, photos, "--model", model, "--json", "--explain-to", "seen", code=1)
     rows = json.loads(out.out)["predictions"]
     assert [row.get("explanation") for row in rows] == ["seen/1-a.png", "seen/2-b.png", None, "seen/3-c.png"]
     assert all(os.path.exists(row["explanation"]) for row in rows if not row["error"])
     assert "heat maps: seen/index.html" in out.err
-    assert "not an earlier page" in predicted(capsys, photos, "--model", model, "--explain", "--explain-to", "photos", code=2).err
+    assert "not an earlier page" in predicted(capsys, photos, "--model", model, "--explain-to", "photos", code=2).err
     assert (photos / "b.png").exists()

@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
+from requests import JSONDecodeError
 
 from darkroom.errors import WorkspaceError
 from darkroom.tracking import deliver, journal, provenance, store, system
@@ -210,6 +213,23 @@ def test_a_run_that_was_deleted_does_not_hold_up_the_others(workspace, capsys):
     assert "cannot be delivered, and is kept in" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("error", [
+    MlflowException("the database is restarting", error_code=BAD_REQUEST), MlflowException("no room"), ConnectionError("gone"),
+    JSONDecodeError("a page of some proxy's", "<html>", 0), PermissionError("mlruns"),
+])  # fmt: skip
+def test_what_may_work_later_is_kept(workspace, monkeypatch, error):
+    """A server or disk that fails for now sets no record aside: it is delivered as soon as it works again."""
+    record()
+    monkeypatch.setattr(runs_.Delivery, "_model", lambda *_: (_ for _ in ()).throw(error))
+    with pytest.raises(type(error)):
+        deliver.deliver(until_empty=True)
+    monkeypatch.undo()
+    monkeypatch.chdir(workspace)
+    assert len(deliver.journals()) == 1
+    assert deliver.deliver(until_empty=True) == 1
+    assert not list(deliver.DAMAGED.iterdir())
+
+
 def test_stages_at_work_are_followed_after_a_sync(workspace, monkeypatch):
     """`darkroom sync` takes the delivery over, and gives it back where something is still under way."""
     started = []
@@ -277,7 +297,7 @@ def test_metrics_of_a_run_at_work_are_sent_together(workspace):
 def test_the_machine_is_sampled_after_a_runs_own_metrics(workspace, monkeypatch):
     """Samples of processor and memory wait until a run has metrics of its own or has ended, and none is lost."""
     monkeypatch.setattr(system, "EVERY", 0.0)
-    monkeypatch.setattr(system, "TOGETHER", 1)
+    monkeypatch.setattr(system, "TOGETHER", 2)
     sent: list[tuple[str, str, int]] = []
 
     class Client:
@@ -288,7 +308,12 @@ def test_the_machine_is_sampled_after_a_runs_own_metrics(workspace, monkeypatch)
     machine.sample(Client(), {"early": False, "other": False})
     machine.sample(Client(), {"early": False})  # the other one has ended
     assert {run for run, *_ in sent} == {"other"}
+    machine.sample(Client(), {"early": False})
+    assert {run for run, *_ in sent} == {"other"}
+    sent_before = len(sent)
     machine.sample(Client(), {"early": True})
+    machine.sample(Client(), {"early": True})  # one sample alone is not sent
+    assert len(sent) > sent_before
     cpu = [(run, step) for run, key, step in sent if key == "system/cpu_utilization_percentage"]
-    assert cpu == [("other", 0), ("early", 0), ("early", 1)]
+    assert cpu == [("other", 0), ("early", 0), ("early", 1), ("early", 2)]
     assert {"system/system_memory_usage_megabytes", "system/disk_usage_percentage"} <= {key for _, key, _ in sent}

@@ -15,7 +15,7 @@ from PIL import Image
 
 from darkroom.cli import main
 from darkroom.data.decoding import decode
-from darkroom.tracking import asking, deliver, journal, provenance, reading, registry
+from darkroom.tracking import deliver, journal, provenance, reading, registry
 from tests.conftest import ROOT
 
 DVC_YAML = "stages:\n  ingest: {}\n  baseline: {}\n"
@@ -55,15 +55,8 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def here(place, monkeypatch):
+def here(place, monkeypatch, own_mlflow):
     monkeypatch.chdir(place)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):  # which MLflow sets, to be as before afterwards
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    for name in ("DARKROOM_TRACKING", "DVC_STAGE", "DVC_EXP_NAME", "DARKROOM_PIPELINE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(journal, "start_delivery", lambda: None)
-    monkeypatch.setattr(asking, "ask", lambda question, uri: None)  # this process does it
     versions = [registry.Version("1", "baseline", "a" * 64), registry.Version("2", "baseline", "b" * 64, aliases=["champion"])]
     versions += [registry.Version("3", "baseline", "c" * 64, tags={registry.DATA: "7 images of elsewhere"})]
     monkeypatch.setattr(registry, "versions", lambda name: versions)

@@ -13,7 +13,7 @@ import pytest
 
 from darkroom.evaluation import leaderboard, predictions
 from darkroom.stages import register
-from darkroom.tracking import journal, registry
+from darkroom.tracking import journal, registry, stored
 from tests.conftest import ROOT
 
 CLASSES = ("cat", "dog")
@@ -32,7 +32,7 @@ class Registry:
         if not version:
             self.found[made.version] = made
             shutil.copytree(checkpoint, self.folder / made.version / "checkpoint")
-            shutil.copytree(beside / registry.EVALUATION, self.folder / made.version / registry.EVALUATION)
+            shutil.copytree(beside / stored.EVALUATION, self.folder / made.version / stored.EVALUATION)
         return made
 
     def champion(self, name):
@@ -164,7 +164,7 @@ def test_a_champion_is_asked_about_images_that_it_has_not_seen(place, monkeypatc
 
     evaluated(0.9)
     run()
-    kept = place.folder / "1" / registry.EVALUATION
+    kept = place.folder / "1" / stored.EVALUATION
     assert (kept / register.TRAINED).read_text().split() == [f"p{i}" for i in range(1000, 1010)]
     assert len((kept / register.CHOSEN).read_text().split()) == 100
     evaluated(0.9, seed=1, images=range(2, 202))

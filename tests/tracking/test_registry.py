@@ -17,7 +17,7 @@ from darkroom.models.checkpoint import Checkpoint, save, save_tensors
 from darkroom.models.network import Network, Preprocessing, build_features
 from darkroom.prediction import packaging, rescoring
 from darkroom.prediction.classifier import Classifier
-from darkroom.tracking import asking, registry
+from darkroom.tracking import registry, stored
 
 NAME = "shown"
 
@@ -38,12 +38,8 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def here(place, monkeypatch):
+def here(place, monkeypatch, own_mlflow):
     monkeypatch.chdir(place)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):  # which MLflow sets, to be as before afterwards
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(asking, "ask", lambda question, uri: None)  # this process does it
 
 
 def register(place: Path, seed: int) -> registry.Version:
@@ -52,8 +48,8 @@ def register(place: Path, seed: int) -> registry.Version:
         checkpoint(folder, seed)
     beside = place / f"beside-{seed}"
     if not beside.exists():
-        (beside / registry.EVALUATION).mkdir(parents=True)
-        (beside / registry.EVALUATION / "trained-on.txt").write_text(f"{seed}\n")
+        (beside / stored.EVALUATION).mkdir(parents=True)
+        (beside / stored.EVALUATION / "trained-on.txt").write_text(f"{seed}\n")
         pack(folder, beside)
     tags = {registry.MODEL: "baseline", "test_accuracy": "0.9"}
     return registry.register(NAME, folder, beside, digests.checkpoint(folder), tags, "words")
@@ -62,13 +58,22 @@ def register(place: Path, seed: int) -> registry.Version:
 def pack(folder: Path, beside: Path) -> None:
     """Make the programs of a checkpoint, and files with its answers."""
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
-    packaging.package(folder, images, beside / registry.EXPORTED)
-    (beside / registry.CHECK).mkdir()
+    classifier = Classifier.load(folder)
+    packaging.package(classifier, images, beside / stored.EXPORTED)
+    (beside / stored.CHECK).mkdir()
     files = [rescoring.png(pixels) for pixels in images]
     for number, content in enumerate(files):
-        (beside / registry.CHECK / f"{number}.png").write_bytes(content)
-    expected = [answer.probabilities for answer in Classifier.load(folder).files(files)]
-    np.save(beside / registry.CHECK / "expected.npy", np.array(expected))
+        (beside / stored.CHECK / f"{number}.png").write_bytes(content)
+    expected = [answer.probabilities for answer in classifier.files(files)]
+    np.save(beside / stored.CHECK / "expected.npy", np.array(expected))
+
+
+def test_addresses_of_versions():
+    """MLflow's own ways of writing a version are read, and without one the champion is meant."""
+    assert registry.address("models:/birds/3") == ("birds", "3")
+    assert registry.address("models:/birds@challenger") == ("birds", "challenger")
+    assert registry.address("models:/birds") == ("birds", "champion")
+    assert registry.address("models/baseline") is None
 
 
 def test_before_anything_is_registered():
@@ -103,9 +108,9 @@ def test_what_says_something_else_is_not_registered(place):
     """A package whose answers are not the checkpoint's is refused, and there is no version of it."""
     folder = checkpoint(place / "model-5", 5)
     beside = place / "beside-5"
-    (beside / registry.EVALUATION).mkdir(parents=True)
+    (beside / stored.EVALUATION).mkdir(parents=True)
     pack(place / "model-1", beside)
-    expected = beside / registry.CHECK / "expected.npy"
+    expected = beside / stored.CHECK / "expected.npy"
     np.save(expected, np.load(expected) + 0.01)
     before = {item.version for item in registry.versions(NAME)}
     with pytest.raises(WeightsError, match="says something else"):
@@ -216,7 +221,7 @@ def test_a_version_that_cannot_answer_is_refused(place):
     folder = checkpoint(place / "model-3", 3)
     from safetensors.torch import load_file
 
-    (place / "beside-3" / registry.EVALUATION).mkdir(parents=True)
+    (place / "beside-3" / stored.EVALUATION).mkdir(parents=True)
     pack(folder, place / "beside-3")  # as it was before its weights were damaged
     tensors = load_file(folder / "model.safetensors")
     save_tensors(folder / "model.safetensors", {key: value / 0 for key, value in tensors.items()})

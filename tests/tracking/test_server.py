@@ -312,12 +312,12 @@ import numpy as np
 from PIL import Image
 from darkroom.models import digests
 from darkroom.prediction.classifier import Classifier
-from darkroom.tracking import registry
+from darkroom.tracking import registry, stored
 from tests.tracking.test_registry import checkpoint, pack
 place = Path.cwd()
 folder = checkpoint(place / "model", 1)
-(place / "beside" / registry.EVALUATION).mkdir(parents=True)
-(place / "beside" / registry.EVALUATION / "trained-on.txt").write_text("1")
+(place / "beside" / stored.EVALUATION).mkdir(parents=True)
+(place / "beside" / stored.EVALUATION / "trained-on.txt").write_text("1")
 pack(folder, place / "beside")
 made = registry.register("served", folder, place / "beside", digests.checkpoint(folder), {registry.MODEL: "baseline"}, "")
 registry.crown("served", made.version, "the first")

@@ -163,7 +163,7 @@ def _labels(params: list[dict[str, str]]) -> list[str]:
         differ = [key for key in every if key in mine and len({other[key] for other in same if key in other}) > 1]
         parts = [f"{key}={mine[key]}" for key in differ[:NAMED]] + [f"and {len(differ) - NAMED} more"] * (len(differ) > NAMED)
         missing = sum(key not in mine for key in every)
-        parts += [f"{missing} params not recorded"] * (missing > 0)
+        parts += [f"{missing} param{'s' if missing > 1 else ''} not recorded"] * (missing > 0)
         label = ", ".join([name, *parts])
         bare.append(label)
         made.append(label if bare.count(label) == 1 else f"{label} ({bare.count(label)})")

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 PAGE = Path("reports/compare.html")
 METRICS = ("best_val_accuracy", "test_accuracy")  # of which the first is validation's: test figures are not for choosing
 CURVES = {"validation loss": "val_loss", "validation accuracy": "val_accuracy"}
-OUTPUTS, REUSED_OUTPUTS = "darkroom.outputs_sha256", "darkroom.reused_outputs_sha256"
 DIVERGED = 1e300  # MLflow keeps infinity as the largest number
 MOST = 60  # runs of which learning curves are drawn
 
@@ -75,7 +74,7 @@ def _is_wanted(run: Run, stages: list[str], wanted: dict[str, str]) -> bool:
 
 def _images(every: list[Run], held: list[Run]) -> list[tuple[Run, dict[str, str]]]:
     """Return each run with what tells its images from those of others with the same params of `ingest`, where there are such."""
-    ingested = {run.pipeline: run.tags.get(OUTPUTS) or run.tags.get(REUSED_OUTPUTS, "") for run in every if run.stage == "ingest"}
+    ingested = {run.pipeline: run.outputs for run in every if run.stage == "ingest"}
     alike: dict[tuple[tuple[str, str], ...], set[str]] = {}
     same = {run.id: tuple(sorted(item for item in run.params.items() if item[0].startswith("ingest."))) for run in held}
     for run in held:

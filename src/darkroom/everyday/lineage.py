@@ -32,10 +32,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     from darkroom.tracking import lineage, reading, registry
 
-    name = params.read().register_.name
-    if given.what.startswith("models:/"):
-        rest = given.what.removeprefix("models:/").replace("@", "/")
-        name, _, given.what = rest.partition("/")
+    name, given.what = registry.address(given.what) or (params.read().register_.name, given.what)
     versions = registry.versions(name)
     memory = lineage.Memory(reading.runs(), versions, reading.manifest)
     file = Path(given.what)

@@ -44,18 +44,14 @@ def main(arguments: list[str]) -> int:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object: the model, and a prediction per image")
     form.add_argument("--csv", action="store_true", help="a line per image, with the probability of every class")
-    parser.add_argument(
-        "--explain", action="store_true", help="heat maps of what it looks at, as a page: see --explain-to"
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--explain", dest="explain_to", action="store_const", const=EXPLAINED,
+        help=f"heat maps of what it looks at, as a page in {EXPLAINED}",
     )  # fmt: skip
-    parser.add_argument(
-        "--explain-to",
-        type=Path,
-        default=EXPLAINED,
-        metavar="FOLDER",
-        help="a new folder, or an earlier page's (default: %(default)s)",
-    )
+    shown.add_argument("--explain-to", type=Path, metavar="FOLDER", help="the same in a new folder, or in that of an earlier page")
     given = parser.parse_args(arguments)
-    if given.explain:
+    if given.explain_to:
         from darkroom.prediction import explanation  # torch, which the answers need anyhow
 
         explanation.check(given.explain_to)
@@ -73,7 +69,7 @@ def main(arguments: list[str]) -> int:
     failed = 0
     for row in answers(classifier, paths):
         failed += bool(row["error"])
-        if given.explain and not row["error"]:
+        if given.explain_to and not row["error"]:
             explained.append(row)
         write.row(row)
     if explained:
@@ -136,11 +132,9 @@ def _registered(wanted: str) -> tuple[str, str, Path]:
     from darkroom import params
     from darkroom.tracking import registry
 
-    name, which = "", wanted
-    if wanted.startswith("models:/"):
-        name, _, which = wanted.removeprefix("models:/").replace("@", "/").partition("/")
-        which = which or registry.CHAMPION
-    elif "/" in wanted or wanted.startswith("."):
+    named = registry.address(wanted)
+    name, which = named or ("", wanted)
+    if not named and ("/" in wanted or wanted.startswith(".")):
         raise WorkspaceError(
             f"there is no folder {wanted}", "`ls models` shows what was trained, `darkroom models` what was registered"
         )

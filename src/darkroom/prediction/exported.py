@@ -28,7 +28,7 @@ class Exported:
         content = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         self.classes: tuple[str, ...] = tuple(content["classes"])
         self.preprocessing = SimpleNamespace(**content["preprocessing"])
-        self.program: Any = _Onnx(folder / ONNX) if (folder / ONNX).exists() else _Torch(folder / TORCH)
+        self.program: Any = Onnx(folder / ONNX) if (folder / ONNX).exists() else Torch(folder / TORCH)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return logits (N, classes) float32 for images (N, S, S, 3) uint8."""
@@ -47,7 +47,9 @@ def words(error: str) -> str:
     return REASONS[error]
 
 
-class _Onnx:
+class Onnx:
+    """An ONNX program: (N, S, S, 3) uint8 to logits (N, classes)."""
+
     def __init__(self, file: Path) -> None:
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
         import onnxruntime
@@ -60,7 +62,9 @@ class _Onnx:
         return self.session.run(None, {"inputs": images})[0]
 
 
-class _Torch:
+class Torch:
+    """A `torch.export` program: (N, S, S, 3) uint8 to logits (N, classes)."""
+
     def __init__(self, file: Path) -> None:
         import torch
 

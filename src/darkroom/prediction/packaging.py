@@ -17,24 +17,23 @@ from darkroom.prediction import exported
 from darkroom.prediction.classifier import Classifier
 
 
-def package(checkpoint: Path, images: np.ndarray, out: Path) -> dict[str, float]:
-    """Write the programs of a checkpoint into a new folder, and load them again; return how far each is from the checkpoint.
+def package(classifier: Classifier, images: np.ndarray, out: Path) -> dict[str, float]:
+    """Write the programs of a classifier into a new folder, and load them again; return how far each is from the checkpoint.
 
     `images` (N ≥ 2, S, S, 3) uint8 are what they are compared on; the difference is a share of the largest logit. A program that
     cannot be made, or gives other answers, is left out, and that is said; WeightsError where none is left.
     """
-    classifier = Classifier.load(checkpoint)
+    checkpoint = classifier.checkpoint
     expected = classifier.logits(images)
     if not np.isfinite(expected).all():
-        raise WeightsError(f"{checkpoint} answers with what is no number", "train it again with a lower `lr`: `dvc repro`")
+        raise WeightsError(f"{checkpoint.name} answers with what is no number", "train it again with a lower `lr`: `dvc repro`")
     out.mkdir()
-    content = json.loads((checkpoint / "model.json").read_text(encoding="utf-8"))
-    about = {key: content[key] for key in ("name", "classes", "preprocessing")}
+    about = {"name": checkpoint.name, "classes": checkpoint.classes, "preprocessing": checkpoint.preprocessing.as_dict()}
     (out / exported.ABOUT).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     made: dict[str, float] = {}
     for name, make, load in (
-        (exported.ONNX, _onnx, exported._Onnx),
-        (exported.TORCH, _torch, exported._Torch),
+        (exported.ONNX, _onnx, exported.Onnx),
+        (exported.TORCH, _torch, exported.Torch),
     ):
         try:
             make(classifier, images[:2], out / name)
@@ -44,11 +43,11 @@ def package(checkpoint: Path, images: np.ndarray, out: Path) -> dict[str, float]
             reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
         if reason:
             (out / name).unlink(missing_ok=True)
-            print(f"{name} is not made of {classifier.checkpoint.name}: {reason}")
+            print(f"{name} is not made of {checkpoint.name}: {reason}")
         else:
             made[name] = apart
     if not made:
-        raise WeightsError(f"{checkpoint} cannot be exported", "use another backbone: torchvision's common ones can")
+        raise WeightsError(f"{checkpoint.name} cannot be exported", "use another backbone: torchvision's common ones can")
     return made
 
 

@@ -44,23 +44,8 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
         test_images, test_labels = arrays.load_split(ingested / "test")
         val_images, val_labels = arrays.load_split(ingested / "val")
         names = model_names(settings)
-        figures: dict[str, dict[str, Any]] = {}
-        rows: list[dict[str, Any]] = []
-        answers: dict[str, dict[str, np.ndarray]] = {}
+        made = _Made({"val": val_labels, "test": test_labels}, classes, options.top_k)
         histories: dict[str, list[dict[str, str]]] = {}
-
-        def add(name: str, test: np.ndarray, val: np.ndarray, parameters: int, ms: float, seconds: float) -> None:
-            held = metrics.score(val, val_labels, classes, options.top_k)
-            figures[name] = {
-                **metrics.score(test, test_labels, classes, options.top_k),
-                "val_accuracy": held["accuracy"], "val_macro_f1": held["macro_f1"], "val_log_loss": held["log_loss"],
-                "parameters": parameters,
-            }  # fmt: skip
-            answers[name] = {"val": val, "test": test}
-            rows.append({
-                "model": name, "accuracy": figures[name]["accuracy"], "macro_f1": figures[name]["macro_f1"],
-                "parameters": parameters, "ms_per_image": round(ms, 4), "train_seconds": round(seconds, 2),
-            })  # fmt: skip
 
         with Progress("evaluate", len(names) + 1, "models") as progress:
             for name in names:
@@ -69,22 +54,21 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
                     raise WorkspaceError(f"models/{name} was trained on other classes", "run `dvc repro`, which trains it again")
                 val, test = (softmax(classifier.logits(x, options.batch_size)) for x in (val_images, test_images))
                 ms = milliseconds(classifier, test_images, options.batch_size)
-                add(name, test, val, classifier.network.parameter_count(), ms, training_seconds(name, cost))
+                made.add(name, test, val, classifier.network.parameter_count(), ms, training_seconds(name, cost))
                 histories[name] = _history(models / name / "history.csv")
-                progress.advance(note=f"{name} {figures[name]['accuracy']:.4f}")
+                progress.advance(note=f"{name} {made.figures[name]['accuracy']:.4f}")
             train = arrays.load_split(ingested / "train")
-            add(metrics.REFERENCE, *_reference(train, test_images, val_images, len(classes), settings.compute.seed))
+            made.add(metrics.REFERENCE, *_reference(train, test_images, val_images, len(classes), settings.compute.seed))
             progress.advance()
 
+        figures, rows = made.figures, leaderboard.ranked(made.rows)
         best = metrics.best_model(figures)
-        rows = leaderboard.ranked(rows)
         atomic.write_json(reports / "metrics.json", {"schema": metrics.SCHEMA, "models": figures, "best": best})
         with atomic.new_file(reports / "leaderboard.csv") as working:
             leaderboard.write(working, rows)
         with atomic.new_file(reports / "predictions.parquet") as working:
-            labels = {"val": val_labels, "test": test_labels}
-            predictions.write(working, ingested / "manifest.parquet", answers, labels, classes)
-        _write_plots(reports / "plots", histories, answers[best]["test"], test_labels, classes)
+            predictions.write(working, ingested / "manifest.parquet", made.answers, made.labels, classes)
+        _write_plots(reports / "plots", histories, made.answers[best]["test"], test_labels, classes)
         shown = settings.model_dump(by_alias=True, exclude={"fetch", "register_"})
         with atomic.new_file(reports / "report.html") as working:
             page = report.page(figures, best, rows, histories, classes, _data_summary(ingested), shown)
@@ -92,6 +76,32 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
 
         _recorded(record, figures, best, models, ingested, reports)
         print(leaderboard.table(rows, best))
+
+
+class _Made:
+    """What was found of every model: its figures, its line of the leaderboard, and what it said of both splits."""
+
+    def __init__(self, labels: dict[str, np.ndarray], classes: tuple[str, ...], top_k: int) -> None:
+        self.labels, self.classes, self.top_k = labels, classes, top_k
+        self.figures: dict[str, dict[str, Any]] = {}
+        self.rows: list[dict[str, Any]] = []
+        self.answers: dict[str, dict[str, np.ndarray]] = {}
+
+    def add(self, name: str, test: np.ndarray, val: np.ndarray, parameters: int, ms: float, seconds: float) -> None:
+        """Add a model by its probabilities (N, C) for both splits."""
+        from darkroom.evaluation import metrics
+
+        held = metrics.score(val, self.labels["val"], self.classes, self.top_k)
+        found = self.figures[name] = {
+            **metrics.score(test, self.labels["test"], self.classes, self.top_k),
+            "val_accuracy": held["accuracy"], "val_macro_f1": held["macro_f1"], "val_log_loss": held["log_loss"],
+            "parameters": parameters,
+        }  # fmt: skip
+        self.answers[name] = {"val": val, "test": test}
+        self.rows.append({
+            "model": name, "accuracy": found["accuracy"], "macro_f1": found["macro_f1"], "parameters": parameters,
+            "ms_per_image": round(ms, 4), "train_seconds": round(seconds, 2),
+        })  # fmt: skip
 
 
 def _recorded(record: Run, figures: dict[str, dict[str, Any]], best: str, models: Path, ingested: Path, reports: Path) -> None:

@@ -30,7 +30,7 @@ def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
     with session("register", ["register"], [reports / "metrics.json"]) as (settings, record):
         from darkroom.evaluation import predictions
         from darkroom.models import digests
-        from darkroom.tracking import journal, registry
+        from darkroom.tracking import journal, registry, stored
 
         try:
             evaluated = json.loads((reports / "metrics.json").read_text())
@@ -59,7 +59,7 @@ def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
             champion = registry.champion(name)
             with tempfile.TemporaryDirectory(dir=_place()) as scratch:
                 beside = Path(scratch)
-                _keep(beside / registry.EVALUATION, best, images, reports)
+                _keep(beside / stored.EVALUATION, best, images, reports)
                 if sha256 not in {item.sha256 for item in registry.versions(name)}:
                     _package(models / best, ingested, beside)
                 made = registry.register(name, models / best, beside, sha256, tags, text)
@@ -131,16 +131,17 @@ def _package(checkpoint: Path, ingested: Path, beside: Path) -> None:
     from darkroom.prediction import packaging
     from darkroom.prediction.classifier import Classifier
     from darkroom.prediction.rescoring import png
-    from darkroom.tracking import registry
+    from darkroom.tracking import stored
 
     images = np.ascontiguousarray(arrays.load_split(ingested / "val")[0][:COMPARED])
-    apart = packaging.package(checkpoint, np.concatenate([images, images])[:COMPARED], beside / registry.EXPORTED)
-    check = beside / registry.CHECK
+    classifier = Classifier.load(checkpoint)
+    apart = packaging.package(classifier, np.concatenate([images, images])[:COMPARED], beside / stored.EXPORTED)
+    check = beside / stored.CHECK
     check.mkdir()
     files = [png(pixels) for pixels in images]
     for number, content in enumerate(files):
         (check / f"{number}.png").write_bytes(content)
-    np.save(check / "expected.npy", np.array([answer.probabilities for answer in Classifier.load(checkpoint).files(files)]))
+    np.save(check / "expected.npy", np.array([answer.probabilities for answer in classifier.files(files)]))
     programs = ", ".join(f"{name} ({found:.0e} from the checkpoint)" for name, found in apart.items())
     print(f"register: {programs}")
 
@@ -176,11 +177,11 @@ def _champion(
 ) -> Candidate:
     """Return the champion with what it says of the images of both splits: as it is remembered, or else it is asked again."""
     from darkroom.evaluation import gate, predictions
-    from darkroom.tracking import registry
+    from darkroom.tracking import stored
 
     own = tuple(json.loads((folder / "checkpoint" / "model.json").read_text(encoding="utf-8"))["classes"])
     given: dict[str, np.ndarray] = {}
-    table = folder / registry.EVALUATION / "predictions.parquet"
+    table = folder / stored.EVALUATION / "predictions.parquet"
     if table.exists():
         said = predictions.read(table, champion.model)
         hashes = {split: [row["pixel_hash"] for row in images[split]] for split in predictions.SPLITS}
@@ -218,9 +219,9 @@ def _numbers(labels: list[str], classes: tuple[str, ...]) -> np.ndarray:
 
 
 def _hashes(folder: Path | None, file: str) -> set[str]:
-    from darkroom.tracking import registry
+    from darkroom.tracking import stored
 
-    path = folder / registry.EVALUATION / file if folder else None
+    path = folder / stored.EVALUATION / file if folder else None
     return set(path.read_text().split()) if path and path.exists() else set()
 
 

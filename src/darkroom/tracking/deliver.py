@@ -29,8 +29,7 @@ REST = 5.0  # seconds between the metrics of one run
 PAUSE = 60.0  # seconds between attempts to reach a server, at most
 DAMAGED = JOURNAL.with_name("damaged")
 # what a server answers that will answer the same next time
-REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS")
-HTTPERROR = (ConnectionError, TimeoutError)
+REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE")
 STOP = JOURNAL / "deliver.stop"  # asks the process in the background to let go
 
 
@@ -71,7 +70,7 @@ def _journals(client: Any, open_: dict[Path, Delivery], rest: float) -> tuple[in
     """Deliver what is new in every journal; return how many have ended, and whether there was anything."""
     ended, busy = 0, False
     for folder in journals():
-        delivery = open_.setdefault(folder, Delivery(folder, client))
+        delivery = open_[folder] = open_.get(folder) or Delivery(folder, client)
         before = delivery.state["offset"]
         try:
             done = delivery.advance(rest)
@@ -126,12 +125,13 @@ def _undelivered() -> set[str]:
 def _its_own_fault(error: Exception) -> bool:
     """Tell whether an error lies in what is delivered, and not in the server or the disk, which may work again later."""
     from mlflow.exceptions import MlflowException
+    from requests import RequestException
 
     if isinstance(error, MlflowException):
         return error.error_code in REFUSALS
-    return isinstance(error, (FileNotFoundError, ValueError, KeyError, TypeError, WorkspaceError)) and not isinstance(
-        error, HTTPERROR
-    )
+    if isinstance(error, RequestException):  # some of them are ValueErrors
+        return False
+    return isinstance(error, (FileNotFoundError, ValueError, KeyError, TypeError, WorkspaceError))
 
 
 def _set_aside(folder: Path, error: Exception) -> None:

@@ -10,7 +10,8 @@ from darkroom.tracking import provenance, store
 from darkroom.tracking.pipelines import Pipeline
 
 PIPELINE, STAGE, KEY = "darkroom.pipeline", "darkroom.stage", "darkroom.key"
-OUTPUTS, REUSED = "darkroom.outputs_sha256", "darkroom.reused"
+OUTPUTS = "darkroom.outputs_sha256"
+REUSED, REUSED_OUTPUTS = "darkroom.reused", "darkroom.reused_outputs_sha256"
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 
@@ -93,7 +94,7 @@ def _reused(client: Any, experiment: str, parent: str, key: str, stage: str, wri
         said += "No run that this MLflow knows wrote what is there."
     found = {
         KEY: mine, STAGE: stage, PIPELINE: key, PARENT: parent, NOTE: said, REUSED: maker or "unknown",
-        "darkroom.reused_outputs_sha256": written,
+        REUSED_OUTPUTS: written,
     }  # fmt: skip
     run = client.create_run(experiment, stamp, found, f"{stage} (reused)")
     client.set_terminated(run.info.run_id, FINISHED, stamp)

@@ -24,8 +24,9 @@ def pipeline() -> dict[str, Any]:
     """Return what groups the runs of one pipeline: `key` and `name`, and where it is known the dvc process.
 
     DARKROOM_PIPELINE (set by flows), else the DVC experiment, else the dvc process above this one, or above the command that this
-    one works for (DARKROOM_COMMAND, set by `warm`); a stage started by hand has none. The process is `pid`, `born` (seconds since
-    1970) and `command` (its words). The key is another one on another machine and in another folder.
+    one works for (DARKROOM_COMMAND, set by `warm`); a stage started by hand has none. The process is `pid`, `born` (as the
+    function `born` has it) and `command` (its words). The key is another one on another machine, in another folder, and after
+    a restart.
     """
     named = os.environ.get("DARKROOM_PIPELINE")
     if named:
@@ -39,11 +40,17 @@ def pipeline() -> dict[str, Any]:
         words = process.cmdline()
         if "dvc" in " ".join(words[:3]) and Path(words[0]).name not in SHELLS:
             since = born(process.pid)
-            place = hashlib.sha256(f"{platform.node()}:{Path.cwd()}".encode("utf-8", "replace")).hexdigest()[:8]
-            key = f"{_plain(experiment or 'dvc')}-{process.pid}-{round(since)}-{place}"
+            place = f"{platform.node()}:{_boot()}:{Path.cwd()}".encode("utf-8", "replace")
+            key = f"{_plain(experiment or 'dvc')}-{process.pid}-{round(since)}-{hashlib.sha256(place).hexdigest()[:8]}"
             name = experiment or "dvc repro"
             return {"key": key, "name": name, "pid": process.pid, "born": since, "command": words}
     return {}
+
+
+def _boot() -> str:
+    """Return what is another text after every start of the machine, where the kernel has such; process ids begin anew then."""
+    file = Path("/proc/sys/kernel/random/boot_id")
+    return file.read_text().strip() if file.exists() else ""
 
 
 def _plain(name: str) -> str:

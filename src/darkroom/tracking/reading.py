@@ -39,6 +39,11 @@ class Run:
         return self.tags.get(parents.PIPELINE, "")
 
     @property
+    def outputs(self) -> str:
+        """What identifies what the stage wrote, or found up to date; nothing where that is not known."""
+        return self.tags.get(parents.OUTPUTS) or self.tags.get(parents.REUSED_OUTPUTS, "")
+
+    @property
     def reused(self) -> str:
         """The run that made what this one found up to date; nothing for a run that did its work."""
         return self.tags.get(parents.REUSED, "")

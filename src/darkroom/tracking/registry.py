@@ -16,9 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import darkroom
 from darkroom.errors import WeightsError, WorkspaceError
-from darkroom.tracking import asking, store
+from darkroom.tracking import asking, store, stored
 from darkroom.tracking.home import HOME
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -26,17 +25,7 @@ SHA, MODEL = "darkroom.checkpoint_sha256", "darkroom.model"
 VERDICT, DATA = "darkroom.verdict", "darkroom.data"
 LEDGER = "darkroom.ledger."
 ROLLBACK = "rollback"
-EVALUATION = "evaluation"  # the name of what is kept beside the checkpoint
 VERSIONS = HOME / ".darkroom/versions"  # what was downloaded, by the sha256 of the checkpoint
-EXPORTED = "exported"  # the programs that answer when it is served
-CHECK = "check"  # image files and what the checkpoint says of them: not kept
-CODE = (  # of Darkroom's, that answers: a folder of a whole package would be a hundred files to send
-    "__init__.py", "data/__init__.py", "data/decoding.py", "data/reasons.py", "prediction/__init__.py", "prediction/answering.py",
-    "prediction/exported.py",
-)  # fmt: skip
-REQUIREMENTS = ("numpy", "opencv-python-headless", "pandas", "pillow", "simplejpeg", "xxhash")  # to answer, with one of the next
-ONNX, TORCH = "onnxruntime", "torch"
-CLOSE = 1e-3  # by how much a probability may differ from the checkpoint's, and in which a wrong one would show
 
 
 @dataclass(frozen=True)
@@ -75,8 +64,8 @@ def register(name: str, checkpoint: Path, beside: Path, sha256: str, tags: dict[
     """Make the checkpoint a version of the model `name`, or find the version that it is already, and alias it `challenger`.
 
     A version is known by the sha256 of its checkpoint, so that registering twice changes nothing. In `beside` are the folders
-    that are kept beside the checkpoint, EXPORTED and EVALUATION, and CHECK: what MLflow loads is compared with that before it is a
-    version (WeightsError where it says something else). The delivering process does all this, or else this one.
+    that `stored` names; what MLflow loads is compared with the one called CHECK before it is a version (WeightsError where it says
+    something else). The delivering process does all this, or else this one.
     """
     paths = {"checkpoint": str(checkpoint.resolve()), "beside": str(beside.resolve())}
     return Version(**_done("register", name, **paths, sha256=sha256, tags=tags, description=description))
@@ -106,6 +95,14 @@ def fetch(name: str, version: str) -> Path:
 def versions(name: str) -> list[Version]:
     """Return every version, with its aliases and tags."""
     return [Version(**item) for item in _done("versions", name)["versions"]]
+
+
+def address(text: str) -> tuple[str, str] | None:
+    """Return name and version or alias of `models:/NAME/VERSION`, `models:/NAME@ALIAS` or `models:/NAME`; None for another text."""
+    if not text.startswith("models:/"):
+        return None
+    name, _, which = text.removeprefix("models:/").replace("@", "/").partition("/")
+    return name, which or CHAMPION
 
 
 def pick(listed: list[Version], wanted: str, name: str) -> Version:
@@ -231,7 +228,7 @@ def _fetch(client: Any, name: str, version: str) -> dict[str, Any]:
         if "checkpoint" not in kept:
             shutil.rmtree(working)
             raise WorkspaceError(f"version {version} of {name} is no model of Darkroom's", "`darkroom models` lists those that are")
-        for part in ("checkpoint", EVALUATION):
+        for part in ("checkpoint", stored.EVALUATION):
             if part in kept:
                 (got / kept[part]["path"]).rename(working / part)
         shutil.rmtree(working / "whole")
@@ -268,8 +265,8 @@ def _create(client: Any, name: str, checkpoint: Path, beside: Path, tags: dict[s
         client.finalize_logged_model(logged.model_id, "READY")
     with tempfile.TemporaryDirectory(dir=beside) as scratch:
         folder = Path(scratch) / "model"
-        _save(folder, checkpoint, beside, logged.model_id)
-        _compare(folder, beside / CHECK)
+        stored.save(folder, checkpoint, beside, logged.model_id)
+        stored.compare(folder, beside / stored.CHECK)
         client.log_model_artifacts(logged.model_id, str(folder))
     try:
         client.create_registered_model(name, description="The best model of each Darkroom pipeline, by validation accuracy.")
@@ -285,74 +282,3 @@ def _create(client: Any, name: str, checkpoint: Path, beside: Path, tags: dict[s
         model_id=logged.model_id,
     )
     return str(made.version)
-
-
-def _save(folder: Path, checkpoint: Path, beside: Path, model_id: str) -> None:
-    """Write the checkpoint as MLflow stores models: code, programs and what is kept beside them, no pickle."""
-    import logging
-    import warnings
-
-    import pandas as pd
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import Map
-
-    mlflow = store.library()
-    package = Path(darkroom.__file__).parent
-    engine = ONNX if any((beside / EXPORTED).glob("*.onnx")) else TORCH
-    said: list[Any] = [
-        ColSpec(DataType.string, "label", required=False),
-        ColSpec(DataType.double, "confidence", required=False),
-        ColSpec(DataType.string, "error", required=False),
-        ColSpec(Map(DataType.double), "probabilities", required=False),
-    ]
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    code = folder.with_name("code") / package.name
-    for file in CODE:
-        (code / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(package / file, code / file)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        mlflow.pyfunc.save_model(
-            folder,
-            mlflow_model=Model(model_id=model_id),
-            python_model=str(package / "tracking" / "served.py"),
-            artifacts={"checkpoint": str(checkpoint), EXPORTED: str(beside / EXPORTED), EVALUATION: str(beside / EVALUATION)},
-            signature=ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=Schema(said)),
-            input_example=pd.DataFrame({"image": [_example()]}),
-            pip_requirements=_pinned((*REQUIREMENTS, engine)),
-            code_paths=[str(code)],
-        )
-
-
-def _example() -> bytes:
-    """Return a small PNG of nothing in particular."""
-    import cv2
-    import numpy as np
-
-    shade = np.linspace(0, 255, 32).astype(np.uint8)
-    pixels = np.stack([np.tile(shade, (32, 1)), np.tile(shade[:, None], (1, 32)), np.full((32, 32), 128, np.uint8)], axis=-1)
-    return bytes(cv2.imencode(".png", pixels)[1].tobytes())
-
-
-def _compare(folder: Path, check: Path) -> None:
-    """Load what would be registered, and compare what it says of image files with what the checkpoint says of them."""
-    import numpy as np
-    import pandas as pd
-
-    expected = np.load(check / "expected.npy")
-    files = [(check / f"{number}.png").read_bytes() for number in range(len(expected))]
-    loaded = store.library().pyfunc.load_model(str(folder))
-    got = [list(row.values()) for row in loaded.predict(pd.DataFrame({"image": files}))["probabilities"]]
-    apart = float(np.abs(np.array(got) - expected).max())
-    if not apart <= CLOSE:
-        raise WeightsError(
-            f"the packaged model says something else than its checkpoint (a probability differs by {apart:.2g})",
-            "`dvc repro -f register` packages it again; please report it if that does not help",
-        )
-
-
-def _pinned(names: tuple[str, ...]) -> list[str]:
-    from importlib.metadata import version
-
-    return [f"{name}=={version(name)}" for name in names]

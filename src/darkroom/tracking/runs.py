@@ -11,7 +11,6 @@ from typing import Any
 from darkroom.tracking import parents, provenance, registry, store
 
 NAMELESS = 60.0  # seconds after which a record without a first line is dropped
-KEY = "darkroom.key"
 AT_ONCE = 500  # metrics in a request; MLflow takes 1,000
 
 
@@ -87,8 +86,8 @@ class Delivery:
         from mlflow.entities import Param
 
         experiment = store.experiment(self.client)
-        known = self.client.search_runs([experiment], f"tags.`{KEY}` = '{record['key']}'", max_results=1)
-        tags = {KEY: record["key"], **record["tags"]}
+        known = self.client.search_runs([experiment], f"tags.`{parents.KEY}` = '{record['key']}'", max_results=1)
+        tags = {parents.KEY: record["key"], **record["tags"]}
         tags |= {f"input.{path}": digest for path, digest in record["inputs"].items()}
         if record["pipeline"]:
             self.state["pipeline"] = record["pipeline"]["key"]

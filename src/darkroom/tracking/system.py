@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from itertools import chain
 from typing import Any
 
 EVERY = 5.0  # seconds
@@ -28,18 +29,16 @@ class System:
             self.monitors.append(GPUMonitor())
         self.next = 0.0
         self.steps: dict[str, int] = {}
-        self.kept: dict[str, list[Any]] = {}
+        self.kept: dict[str, list[list[Any]]] = {}  # samples that are not sent yet
 
     def sample(self, client: Any, runs: dict[str, bool]) -> None:
         """Sample for runs, unless the last sample was just now; send what there is of those that have metrics of their own.
 
         The others wait: MLflow's pages begin with the metric that came first.
         """
-        full = [
-            run for run, kept in self.kept.items() if run not in runs or (runs[run] and len(kept) >= TOGETHER * len(self.monitors))
-        ]
+        full = [run for run, kept in self.kept.items() if run not in runs or (runs[run] and len(kept) >= TOGETHER)]
         for run in full:
-            kept = self.kept.pop(run)
+            kept = list(chain.from_iterable(self.kept.pop(run)))
             for i in range(0, len(kept), AT_ONCE):
                 client.log_batch(run, metrics=kept[i : i + AT_ONCE])
         now = time.monotonic()
@@ -57,4 +56,4 @@ class System:
         for run in runs:
             step = self.steps[run] = self.steps.get(run, -1) + 1
             made = [Metric(f"system/{key}", float(value), stamp, step) for key, value in values.items()]
-            self.kept.setdefault(run, []).extend(made)
+            self.kept.setdefault(run, []).append(made)
