@@ -1,8 +1,8 @@
 """What records cost: the baseline's network trained with and without them, alternating, the delivering process at work beside it.
 
-    python benchmarks/tracking.py [--rounds 16]
+    python benchmarks/tracking.py [--rounds 60]
 
-A pair is the same 4 epochs on 1,243 images of 32 pixels (some 7 s), once with a journal and once without; the first of a pair
+A pair is the same 4 epochs on 1,243 images of 32 pixels (some 5 s), once with a journal and once without; the first of a pair
 changes from round to round. The first pair, in which the delivering process starts, is left out: that happens once in a pipeline.
 """
 
@@ -35,7 +35,7 @@ PREPROCESSING = Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", help="not used")
-    parser.add_argument("--rounds", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=60)
     given = parser.parse_args()
     draw = np.random.default_rng(0)
     images, labels = draw.integers(0, 256, (1, 1243, 32, 32, 3), np.uint8), draw.integers(0, 10, 1243)

@@ -47,6 +47,18 @@ def test_a_mean_has_students_interval():
     assert (found.low, found.high) == pytest.approx((low, high))
 
 
+def test_three_groups_share_their_chance_of_a_false_alarm():
+    """With two comparisons the smaller p-value is doubled, as Holm's procedure has it."""
+    draw = np.random.default_rng(1)
+    values = [draw.normal(centre, 0.02, 6) for centre in (0.90, 0.91, 0.94)]
+    trials = [trial(float(v), seed, i, transfer_lr=str(i)) for i, group in enumerate(values) for seed, v in enumerate(group)]
+    _, *others = compared.groups(trials, "accuracy")
+    plain = [float(stats.ttest_rel(group, values[0]).pvalue) for group in values[1:]]
+    smaller, larger = sorted(plain)
+    expected = {smaller: 2 * smaller, larger: max(2 * smaller, larger)}
+    assert [group.p for group in others] == pytest.approx([expected[p] for p in plain])
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_differences_are_students_or_welchs(same):
     """With the same seeds the difference is paired, with other seeds it is Welch's; both as scipy has them."""

@@ -107,3 +107,25 @@ def test_the_page_shows_every_picture(tmp_path, trained):
         picture, said = screenshot(tmp_path / "out" / "index.html")
         assert "Uncaught" not in said
         assert len(set(np.asarray(picture.convert("L")).ravel().tolist())) > 50
+
+
+def test_what_speaks_against_a_class_is_no_heat():
+    """LayerCAM (Jiang 2021): a map counts only where more of it would raise the class, whatever its other maps say there."""
+
+    class Maps(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images
+
+    class Given(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = torch.nn.Linear(2, 1, bias=False)
+            self.head.weight.data = torch.tensor([[1.0, -3.0]])
+
+        def normalize(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.stack([torch.ones(1, 8, 8), torch.ones(1, 8, 8)], dim=1)
+
+    chain = ([Maps()], lambda x: x.mean((2, 3)))
+    images = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
+    heat = explanation._layer_cam(Given(), chain, images, torch.tensor([0]))
+    assert torch.allclose(heat, torch.full((1, 8, 8), 1 / 64))

@@ -221,3 +221,16 @@ def test_stages_are_named_as_dvc_names_them(workspace):
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], check=True)
     listed = subprocess.run([sys.executable, "-m", "dvc", "stage", "list", "--name-only"], capture_output=True, text=True)
     assert sorted(graph.names()) == sorted(listed.stdout.split())
+
+
+def test_a_pipeline_that_begins_again_is_not_forgotten(workspace, monkeypatch):
+    """Where a stage runs once more under the name of a pipeline that is being settled, it is kept for the next delivery."""
+    ran(monkeypatch, "one", "ingest")
+    (found,) = pipelines.every()
+    pipelines.close(found)
+    pipelines.begin(found.about)
+    pipelines.forget(found)
+    assert [item.about["key"] for item in pipelines.every()] == ["one"]
+    pipelines.close(found)
+    pipelines.forget(found)
+    assert pipelines.every() == []
