@@ -1,4 +1,4 @@
-# install · repro · test · lint · bench · ui · lock
+# install · repro · test · lint · bench · ui · lock · schedule · schedule-status · schedule-stop
 # make repro                                        the embedded default
 # make repro DATA=~/photos [RECIPE=photos] [WEIGHTS=imagenet] [SET="transfer.lr=0.01 augment.views=8"]
 
@@ -16,7 +16,7 @@ ifdef DATA
 RECIPE ?= photos
 endif
 
-.PHONY: install repro test lint bench ui lock help
+.PHONY: install repro test lint bench ui lock schedule schedule-status schedule-stop help
 
 help:
 	@sed -n 's/^# //p' Makefile | head -3
@@ -33,7 +33,7 @@ install: .venv/.installed
 	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv pip install --quiet --compile-bytecode --no-deps --no-build-isolation -e .
 	@touch $@
 
-export DATA RECIPE WEIGHTS SET ONLY
+export DATA RECIPE WEIGHTS SET ONLY PORT
 
 repro: install
 	@if [ -n "$$RECIPE$$DATA$$WEIGHTS$$SET" ]; then \
@@ -44,7 +44,7 @@ repro: install
 		if [ -n "$$SET" ]; then set -- "$$@" --set "$$SET"; fi; \
 		$(BIN)/darkroom recipe "$$@"; \
 	else $(BIN)/darkroom check; fi
-	@$(BIN)/dvc repro
+	@$(BIN)/darkroom repro
 	@$(BIN)/darkroom sync || true
 	@echo
 	@$(BIN)/darkroom leaderboard
@@ -64,6 +64,16 @@ bench: install
 
 ui: install
 	@$(BIN)/darkroom ui
+
+# a Prefect server and a worker on this machine, with the deployments of prefect.yaml: make schedule [PORT=4300]
+schedule: install
+	@$(BIN)/python -m pipelines.schedule start $${PORT:+--port "$$PORT"}
+
+schedule-status: install
+	@$(BIN)/python -m pipelines.schedule status
+
+schedule-stop: install
+	@$(BIN)/python -m pipelines.schedule stop
 
 # every version and hash of what pyproject.toml asks for, on any platform
 lock: install

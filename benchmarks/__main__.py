@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "growth": ("growth.py",),
     "digits": ("digits.py",),
     "tracking": ("tracking.py",),
+    "orchestration": ("orchestration.py",),
     "ingest": ("ingest.py",),
 }
 

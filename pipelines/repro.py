@@ -1,152 +1,213 @@
-"""The DVC graph as a Prefect flow, a task per stage: `python -m pipelines.repro [STAGE …] [--force] [--concurrency N]`.
+"""The DVC graph as a Prefect flow, a task per stage.
 
-One `dvc status` tells which stages have nothing to do: they become *Cached* tasks without a process. Each other stage is
-submitted with the stages before it as what it waits for, and runs as `dvc repro --single-item`, so that DVC decides, and a
-plain `dvc repro` gives the same bytes. Without PREFECT_API_URL a temporary server lives as long as the flow.
+One look at the graph tells which stages have nothing to do: they become *Cached* tasks without a process. Each other stage is
+submitted with the stages above it as what it waits for, and runs as `dvc repro --single-item`, so that DVC decides, and a plain
+`dvc repro` gives the same bytes.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
-import subprocess
-import sys
-from collections import deque
-from pathlib import Path
-from typing import Any
-
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-os.environ.setdefault("DO_NOT_TRACK", "1")
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
-from prefect.exceptions import MissingContextError
 from prefect.futures import PrefectFuture, wait
-from prefect.states import Completed, State
+from prefect.states import Cancelled, Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
 
-from darkroom import params
-
-GRACE = 5.0  # seconds between asking a stage's processes to end and ending them
-SKIPPED = "didn't change, skipping"
-
-
-class StageError(Exception):
-    """A stage that failed, with the last lines that it wrote."""
+from darkroom.errors import DarkroomError, WorkspaceError
+from pipelines import artifacts, running
+from pipelines.stages import CANCELLED, Ended, Stage, Stages, StoppedError, pause
 
 
-def graph(targets: list[str] | None) -> dict[str, list[str]]:
-    """Return the stages of dvc.yaml that the targets need, in an order in which each comes after those it waits for."""
-    import networkx as nx
-    from dvc.repo import Repo
-
-    with Repo() as repo:
-        edges = repo.index.graph
-        wanted = {stage for target in targets or [] for stage in repo.stage.collect(target)} or set(edges)
-        needed = wanted.union(*(nx.descendants(edges, stage) for stage in wanted))
-        whole = edges.subgraph(needed)
-        first = sorted(whole, key=lambda stage: stage.addressing)
-        order = list(nx.lexicographical_topological_sort(whole.reverse(), key=first.index))
-        return {stage.addressing: sorted(above.addressing for above in whole.successors(stage)) for stage in order}
+class MayPassError(Exception):
+    """What stopped a stage may pass by itself: a lock, the network, a server."""
 
 
-def changed(stages: dict[str, list[str]], force: bool = False) -> set[str]:
-    """Return the stages that may have to run: those that DVC reports as changed, and all that come after them."""
-    if force:
-        return set(stages)
-    from dvc.repo import Repo
+@dataclass
+class Options:
+    """How a graph is run."""
 
-    with Repo() as repo:
-        reported = set(repo.status())
-    found: set[str] = set()
-    for stage, above in stages.items():
-        if stage in reported or found.intersection(above):
-            found.add(stage)
-    return found
+    targets: list[str] = field(default_factory=list)
+    force: bool = False
+    concurrency: int = 1
+    pull: bool = False
+    push: bool = False
+    time_limits: dict[str, float] = field(default_factory=dict)  # minutes, by stage
+    retries: int = 10
 
-
-@task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
-def run_stage(stage: str, runs: bool, force: bool, pipeline: str) -> State[Any]:
-    """Run one stage through DVC; the state is Completed, Cached, or Failed with the last lines of the error."""
-    logger = get_run_logger()
-    if not runs:
-        return Completed(name="Cached", message="DVC reports no change")
-    options = ["--single-item", *(["--force"] if force else [])]
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *options, stage]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    environment = os.environ | {"DARKROOM_PIPELINE": pipeline, "PYTHONUNBUFFERED": "1", "PATH": path}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", bufsize=1,
-        env=environment, start_new_session=True,
-    )  # fmt: skip
-    last: deque[str] = deque(maxlen=12)
-    skipped = False
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            line = line.rstrip()
-            if line:
-                last.append(line)
-                logger.info(line)
-                skipped = skipped or line.endswith(SKIPPED)
-        code = process.wait()
-    finally:
-        end(process)
-    if code != 0:
-        raise StageError(f"{stage} failed (exit code {code}):\n" + "\n".join(last))
-    return Completed(name="Cached", message="DVC found nothing to do") if skipped else Completed()
+    def limit(self, stage: str) -> float | None:
+        """Return the seconds that a stage may take: by its own name, that of all its items, or `*`."""
+        minutes = next((self.time_limits[key] for key in (stage, stage.partition("@")[0], "*") if key in self.time_limits), None)
+        return None if minutes is None else 60 * minutes
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    """End a stage's whole process group, if it still runs: politely first."""
-    if process.poll() is not None:
-        return
-    for signal_, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
+@dataclass
+class Work:
+    """What the tasks of one flow run share."""
+
+    stages: Stages
+    options: Options
+    pipeline: str
+
+    def run(self, name: str, arguments: list[str], on_line: Callable[[str], None] = lambda _: None) -> State[Any]:
+        """Run a command of DVC as the task of that name; after what may pass by itself, wait before it is tried again."""
+        logger = get_run_logger()
+        attempt = int(runtime.task_run.run_count or 1)
+        if attempt > 1:
+            logger.info(f"tries again in {pause(attempt - 2):.0f} s")
+            self.stages.stopped.wait(pause(attempt - 2))
+
+        def line(text: str) -> None:
+            logger.info(text)
+            on_line(text)
+
+        limit = self.options.limit(name)
         try:
-            os.killpg(process.pid, signal_)
-            process.wait(patience)
-            return
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
+            ended = self.stages.dvc(arguments, {"DARKROOM_PIPELINE": self.pipeline}, line, limit)
+        except StoppedError as stopped:
+            return Cancelled(message=str(stopped))
+        if ended.late:
+            return Failed(name="TimedOut", message=f"{name} took longer than its {(limit or 0) / 60:g} minutes, and was ended")
+        if ended.code:
+            return _failed(name, ended)
+        return Completed(name="Cached", message=ended.skipped) if ended.skipped else Completed()
 
 
-@flow(name="repro", log_prints=True)
-def repro(targets: list[str] | None = None, force: bool = False, concurrency: int = 1) -> dict[str, str]:
-    """Run what has to run; return each stage's final state by name, and fail if one of them failed."""
-    params.read()
-    stages = graph(targets)
-    runs = changed(stages, force)
-    name = _pipeline_name()
-    print(f"{len(stages)} stages, {len(runs)} to look at, {len(stages) - len(runs)} cached")
+def _failed(name: str, ended: Ended) -> State[Any]:
+    message = f"{name} failed (exit code {ended.code}):\n{ended.words}"
+    return Failed(message=message, data=MayPassError(message) if ended.may_pass else RuntimeError(message))
+
+
+def _may_pass(task: Any, run: Any, state: State[Any]) -> bool:
+    return isinstance(state.data, MayPassError)
+
+
+@task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_may_pass)
+def run_stage(stage: str, about: Stage, work: Work) -> State[Any]:
+    """Run one stage through DVC; the state is Completed, Cached, Failed with the last lines of the error, or TimedOut."""
+    if not about.changed:
+        return Completed(name="Cached", message="DVC reports no change")
+    options = ["--single-item", *(["--force"] if work.options.force else [])]
+    return work.run(stage, ["--wait-for-lock", "repro", *options, stage], artifacts.Progress(stage).line)
+
+
+@task(task_run_name="{command}", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_may_pass)
+def transfer_files(command: str, work: Work) -> State[Any]:
+    """Run `dvc pull` or `dvc push`."""
+    state = work.run(command, [command, "--run-cache", *(["--allow-missing"] if command == "pull" else [])])
+    if state.name == "Failed":  # of a remote, nearly everything may pass
+        return Failed(message=state.message, data=MayPassError(state.message))
+    return state
+
+
+def develop(stages: Stages, options: Options) -> State[Any]:
+    """Run a graph, print every stage's state, and return how it ended.
+
+    Raises DarkroomError for what is known to be wrong before any stage runs, StoppedError where the stages were ended.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        checked = beside.submit(stages.command, "check")
+        graph = stages.graph(options.targets, options.force, options.retries)
+        checked.result()
+    work = Work(stages, options, running.name())
+    if (options.pull or options.push) and not _remote(stages):
+        raise WorkspaceError("DVC has no remote to pull from or push to", "`dvc remote add -d NAME ADDRESS`")
+    if options.pull:
+        pulled = transfer_files.with_options(retries=options.retries)("pull", work, return_state=True)
+        if not pulled.is_completed():
+            return Failed(message=pulled.message)
+        graph = stages.graph(options.targets, options.force, options.retries)
+    look = sum(stage.changed for stage in graph.values())
+    print(f"{len(graph)} stages, {look} to look at, {len(graph) - look} cached")
+    states = _run(graph, work)
+    if stages.stopped.is_set():
+        raise StoppedError(CANCELLED)
+    bad = {name: state for name, state in states.items() if state.is_failed() or state.is_crashed()}
+    done = [name for name, state in states.items() if state.is_completed()]
+    if any(states[name].name != "Cached" for name in done):
+        artifacts.results(stages.folder, [out for name in done for out in graph[name].outs])
+    _finished(work, done, any(state.name != "Cached" and state.type != "PENDING" for state in states.values()))
+    if not bad and options.push:
+        pushed = transfer_files.with_options(retries=options.retries)("push", work, return_state=True)
+        bad = {} if pushed.is_completed() else {"push": pushed}
+    for name, state in states.items():
+        print(f"{state.name:<10} {name}")
+    if bad:
+        return Failed(message="\n".join(str(state.message) for state in bad.values()))
+    ran = [name for name, state in states.items() if state.name != "Cached"]
+    return Completed(message=f"{len(ran)} of {len(states)} stages ran" + (f": {', '.join(ran)}" if ran else ""))
+
+
+def _run(graph: dict[str, Stage], work: Work) -> dict[str, State[Any]]:
+    """Submit every stage with those above it as what it waits for; return the states once all have ended."""
     futures: dict[str, PrefectFuture[Any]] = {}
-    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=max(1, concurrency))
-    with runner:
-        for stage, above in stages.items():
-            futures[stage] = runner.submit(
-                run_stage,
-                {"stage": stage, "runs": stage in runs, "force": force, "pipeline": name},
-                wait_for=[futures[item] for item in above],
+    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=work.options.concurrency)
+    with runner, work.stages.ending():
+        for name, about in graph.items():
+            futures[name] = runner.submit(
+                run_stage.with_options(retries=work.options.retries),
+                {"stage": name, "about": about, "work": work},
+                wait_for=[futures[item] for item in about.above],
             )
         wait(list(futures.values()))
-    states = {stage: future.state for stage, future in futures.items()}
-    done = [stage for stage, state in states.items() if state.is_completed()]
-    # MLflow then shows the stages that had nothing to do as well
-    subprocess.run([sys.executable, "-m", "darkroom", "finished", *done], env=os.environ | {"DARKROOM_PIPELINE": name})
-    failed = [stage for stage, state in states.items() if state.is_failed() or state.is_crashed()]
-    if failed:
-        raise StageError("\n".join(f"{states[stage].message}" for stage in failed))
-    return {stage: str(state.name) for stage, state in states.items()}
+    return {name: future.state for name, future in futures.items()}
 
 
-def _pipeline_name() -> str:
-    try:
-        return f"{runtime.flow_run.name} {str(runtime.flow_run.id)[:8]}"
-    except (MissingContextError, AttributeError):
-        return f"repro {os.getpid()}"
+def _remote(stages: Stages) -> bool:
+    found = stages.dvc(["remote", "list"], {}, lambda _: None)
+    return bool(found.lines) and not found.code
+
+
+def _finished(work: Work, done: list[str], ran: bool) -> None:
+    """Tell MLflow's side that the pipeline has ended, so that it has those that had nothing to do too, and show where it is."""
+    with suppress(DarkroomError):  # the records are kept, and delivered later
+        artifacts.runs(work.stages.command("finished", "--pipeline", work.pipeline, *(["--where"] if ran else []), *done))
+
+
+@flow(name="repro", log_prints=True, on_failure=[running.notify], on_crashed=[running.notify])
+def repro(
+    targets: list[str] | None = None,
+    force: bool = False,
+    set_params: dict[str, Any] | None = None,
+    concurrency: Annotated[int, Field(ge=1)] = 1,
+    pull: bool = False,
+    push: bool = False,
+    time_limits: dict[str, Annotated[float, Field(gt=0)]] | None = None,
+    retries: Annotated[int, Field(ge=0)] = 10,
+    wait: bool = True,
+) -> State[Any]:
+    """Run what has to run of the DVC graph.
+
+    Args:
+        targets: stages to bring up to date, with all that they need; every stage of dvc.yaml if there are none.
+        force: run every stage, changed or not.
+        set_params: values to write into params.yaml first, such as `{"transfer.lr": 0.01}`; a wrong one changes nothing.
+        concurrency: how many independent stages run side by side.
+        pull: fetch what DVC's remote has of the outputs first.
+        push: send the outputs to DVC's remote at the end.
+        time_limits: minutes that a stage may take, by its name, `finetune` for all its items, `*` for all others.
+        retries: how often a stage is tried again after what may pass by itself, at growing distances.
+        wait: wait while another run holds the workspace; otherwise this one is skipped.
+    """
+    options = Options(targets or [], force, concurrency, pull, push, time_limits or {}, retries)
+
+    def work(ends: list[Callable[[], object]]) -> State[Any]:
+        with Stages() as stages:
+            ends.append(stages.end)
+            if set_params:
+                values = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in set_params.items()]
+                print(stages.command("recipe", "--set", *values))
+            return develop(stages, options)
+
+    return running.turn(work, wait)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -154,32 +215,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m pipelines.repro", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="STAGE", help="stages to bring up to date, with all that they need")
     parser.add_argument("--force", action="store_true", help="run every stage, changed or not")
-    parser.add_argument("--concurrency", type=int, default=1, help="how many independent stages run side by side")
+    parser.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="for example transfer.lr=0.01")
+    parser.add_argument("--concurrency", type=int, default=1, metavar="N", help="how many independent stages run side by side")
+    parser.add_argument("--pull", action="store_true", help="fetch what DVC's remote has first")
+    parser.add_argument("--push", action="store_true", help="send the outputs to DVC's remote at the end")
+    parser.add_argument("--limit", metavar="STAGE=MINUTES", nargs="+", action="extend", default=[], help="such as finetune=90 *=30")
+    parser.add_argument("--retries", type=int, default=10, metavar="N", help="after what may pass by itself, such as a lock")
+    parser.add_argument("--no-wait", action="store_true", help="do nothing where another run holds the workspace")
     given = parser.parse_args(arguments)
-    if not Path("dvc.yaml").exists():
-        print(
-            f"error: there is no dvc.yaml here ({Path.cwd()})\n  remedy: run it in the project's folder",
-            file=sys.stderr,
-        )
-        return 2
-    checked = subprocess.run([sys.executable, "-m", "darkroom", "check"], stdout=subprocess.DEVNULL)
-    if checked.returncode:
-        return checked.returncode
-    from dvc.exceptions import DvcException
-
-    try:
-        graph(given.targets)
-    except DvcException as error:
-        print(f"error: {error}\n  remedy: `dvc stage list` names the stages", file=sys.stderr)
-        return 2
-    try:
-        states = repro(given.targets or None, given.force, given.concurrency)
-    except StageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for stage, state in states.items():
-        print(f"{state:<10} {stage}")
-    return 0
+    values, limits = (dict(word.partition("=")[::2] for word in words) for words in (given.set, given.limit))
+    return running.end(
+        repro, targets=given.targets, force=given.force, set_params=values, concurrency=given.concurrency, pull=given.pull,
+        push=given.push, time_limits=limits, retries=given.retries, wait=not given.no_wait,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

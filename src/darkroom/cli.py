@@ -28,6 +28,8 @@ EVERYDAY = {
     "check": "validate params.yaml and the source folder",
     "leaderboard": "show the last evaluation and where to look next",
     "predict": "say what is on images, by the champion or another model",
+    "repro": "run what has to run, as `dvc repro` does, when no other run is at it",
+    "flow": "run a Prefect flow: repro or retrain",
     "tidy": "remove what backbones no longer listed left behind",
     "models": "list the registered versions; --history: who was champion when",
     "promote": "make a version the champion",
@@ -64,7 +66,7 @@ stages, one at a time by hand (`darkroom transfer vgg16`), with the paths of dvc
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; return its exit code: 0 done, 1 some of it failed, 2 a mistake with a remedy."""
+    """Run a command; return its exit code: 0 done, 1 some of it failed, 2 a mistake with a remedy, 75 it may work later."""
     from darkroom.errors import DarkroomError, ParamsError, nearest
 
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -96,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     except DarkroomError as error:
         print(f"error: {error}", file=sys.stderr)
         _restore()
-        return 2
+        return error.code
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

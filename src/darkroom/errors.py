@@ -1,6 +1,6 @@
 """Every mistake that a user can make, each with its remedy.
 
-A `DarkroomError` reaches the terminal as one message without a traceback, and exit code 2.
+A `DarkroomError` reaches the terminal as one message without a traceback, and exit code 2, or 75 where the same may work later.
 """
 
 from __future__ import annotations
@@ -8,14 +8,23 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MISTAKE = 2
+PASSING = 75  # EX_TEMPFAIL of sysexits.h
+
 
 class DarkroomError(Exception):
     """What went wrong, in one sentence, and what to do about it."""
 
-    def __init__(self, problem: str, remedy: str) -> None:
+    def __init__(self, problem: str, remedy: str, may_pass: bool = False) -> None:
         super().__init__(problem)
         self.problem = problem
         self.remedy = remedy
+        self.may_pass = may_pass  # by itself, as the network or a server does
+
+    @property
+    def code(self) -> int:
+        """Return the exit code."""
+        return PASSING if self.may_pass else MISTAKE
 
     def __str__(self) -> str:
         return f"{self.problem}\n  remedy: {self.remedy}"
@@ -35,6 +44,20 @@ class WeightsError(DarkroomError):
 
 class WorkspaceError(DarkroomError):
     """Something that an earlier stage should have written is missing, or the command runs in the wrong folder."""
+
+
+def is_passing(error: BaseException | None) -> bool:
+    """Tell whether an error, or what caused it, is one of the network or of a server that may work later."""
+    import http.client
+    import urllib.error
+
+    while error is not None:
+        if isinstance(error, urllib.error.HTTPError):
+            return error.code >= 500 or error.code in (408, 429)
+        if isinstance(error, (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def printable(text: str) -> str:

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from darkroom.tracking import asking, journal, locks
+from darkroom import locks
+from darkroom.tracking import asking, journal
 
 
 @pytest.fixture(autouse=True)

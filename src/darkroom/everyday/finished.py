@@ -1,18 +1,25 @@
-"""Note that the pipeline DARKROOM_PIPELINE has ended, having looked at these stages, and deliver its runs to MLflow."""
+"""Note that a pipeline has ended, having looked at these stages, and deliver its runs to MLflow."""
 
 from __future__ import annotations
 
 import argparse
+import os
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("darkroom finished", description=__doc__)
     parser.add_argument("stages", nargs="*", metavar="STAGE")
+    parser.add_argument("--pipeline", metavar="NAME", help="the pipeline, in place of DARKROOM_PIPELINE")
+    parser.add_argument("--where", action="store_true", help="say where it is in MLflow")
     given = parser.parse_args(arguments)
-    from darkroom.tracking import journal, pipelines, provenance
+    if given.pipeline:
+        os.environ["DARKROOM_PIPELINE"] = given.pipeline
+    from darkroom.tracking import asking, journal, pipelines, provenance, store
 
     about = provenance.pipeline()
     if about and not journal.is_off():
+        if given.where and (answer := asking.ask({"room": "parents", "work": "place", "about": about}, store.uri())):
+            print(answer["place"])
         pipelines.finish(about, given.stages)
         journal.start_delivery()
     return 0

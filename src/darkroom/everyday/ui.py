@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
         print(f"MLflow    {uri}/#/experiments?{store.PAGES}")
         return 0
     print(f"MLflow    http://127.0.0.1:{given.port}/#/experiments?{store.PAGES}  (Ctrl+C ends it)", flush=True)
-    print("Prefect   prefect server start, then open http://127.0.0.1:4200", flush=True)
+    print("Prefect   make schedule-status says where", flush=True)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     command = [
         sys.executable,

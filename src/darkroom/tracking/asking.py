@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from darkroom.tracking import journal, locks, provenance, store
+from darkroom import locks
+from darkroom.tracking import journal, provenance, store
 from darkroom.tracking.home import HOME
 
 ASKED = journal.JOURNAL / "asked"

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.errors import WorkspaceError
+from darkroom.locks import hold
 from darkroom.tracking import asking, parents, pipelines, provenance, store
 from darkroom.tracking.journal import JOURNAL, REFUSED, start_delivery
-from darkroom.tracking.locks import hold
 from darkroom.tracking.runs import Delivery
 from darkroom.tracking.system import System
 

@@ -10,7 +10,10 @@ def home() -> Path:
     """Return the folder that holds `.darkroom/journal` and `mlflow.db`.
 
     `dvc exp run --temp` and `--queue` run in `.dvc/tmp/exps/…`, which DVC removes afterwards; DVC_ROOT names the project then.
+    A flow that runs in a worktree names it by DARKROOM_HOME.
     """
+    if given := os.environ.get("DARKROOM_HOME"):
+        return Path(given)
     root = Path(os.environ.get("DVC_ROOT") or ".")
     return root if (root / ".dvc" / "tmp").resolve() in Path.cwd().resolve().parents else Path()
 

@@ -165,7 +165,7 @@ def _described(stage: str) -> dict[str, str]:
 
 def start_delivery() -> None:
     """Start the delivering process, unless one works already, as a process of its own that outlives the stage."""
-    from darkroom.tracking.locks import is_taken
+    from darkroom.locks import is_taken
 
     if is_taken(JOURNAL / "deliver.lock"):
         return

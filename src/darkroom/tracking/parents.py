@@ -98,3 +98,15 @@ def _reused(client: Any, experiment: str, parent: str, key: str, stage: str, wri
     }  # fmt: skip
     run = client.create_run(experiment, stamp, found, f"{stage} (reused)")
     client.set_terminated(run.info.run_id, FINISHED, stamp)
+
+
+def place(client: Any, about: dict[str, Any]) -> dict[str, str]:
+    """Return where the run of a pipeline is shown: its address on a server, or what it is called."""
+    experiment = store.experiment(client)
+    run = _parent(client, experiment, about, int(time.time() * 1000))
+    if store.uri().startswith(("http://", "https://")):
+        return {"place": f"{store.uri().rstrip('/')}/#/experiments/{experiment}/runs/{run}"}
+    return {"place": f"the run {client.get_run(run).info.run_name} ({run})"}
+
+
+WORK = {"place": place}

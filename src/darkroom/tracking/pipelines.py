@@ -22,9 +22,9 @@ from typing import Any
 
 from darkroom import graph
 from darkroom.errors import DarkroomError
+from darkroom.locks import hold
 from darkroom.tracking import provenance
 from darkroom.tracking.home import HOME
-from darkroom.tracking.locks import hold
 
 JOURNAL = HOME / ".darkroom/journal"
 PIPELINES = JOURNAL / "pipelines"
