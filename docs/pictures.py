@@ -1,10 +1,12 @@
-"""Take the pictures of docs/mlflow.md from the MLflow of this folder: `.venv/bin/python docs/pictures.py [FOLDER]`.
+"""Take the pictures of the documents: `.venv/bin/python docs/pictures.py mlflow|prefect [FOLDER]`.
 
-It wants a workspace in which the pipeline has run (`make repro`), and Chromium.
+Those of docs/mlflow.md want a workspace in which the pipeline has run (`make repro`), those of docs/scheduling.md the server of
+`make schedule` and a run of `darkroom flow repro --force`. Both want Chromium.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import socket
@@ -15,18 +17,28 @@ import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
-
-from darkroom.tracking import reading, registry, store
+from typing import Any
 
 SIZE = (1600, 950)
 PATIENCE = 40_000  # milliseconds of the page's own time, in which its charts are there
 
 
-def main(folder: Path) -> int:
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("mlflow", "prefect"))
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/images"))
+    given = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if not chromium:
         print("Chromium is not installed: apt-get install chromium", file=sys.stderr)
         return 2
+    given.folder.mkdir(parents=True, exist_ok=True)
+    return (_mlflow if given.what == "mlflow" else _prefect)(chromium, given.folder)
+
+
+def _mlflow(chromium: str, folder: Path) -> int:
+    from darkroom.tracking import reading, registry, store
+
     trained = [run for run in reading.runs() if run.metrics.get("test_accuracy") and run.status == "FINISHED" and not run.reused]
     newest = {run.stage: run for run in trained}
     compared = [run for stage, run in newest.items() if stage == "baseline" or stage.startswith("finetune@")]
@@ -49,22 +61,55 @@ def main(folder: Path) -> int:
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(f"http://127.0.0.1:{port}/health")
-        folder.mkdir(parents=True, exist_ok=True)
         for name, page in pages.items():
-            with tempfile.TemporaryDirectory() as profile:
-                taken = folder / f"{name}.png"
-                command = [
-                    chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                    "--hide-scrollbars", "--disable-background-networking", f"--user-data-dir={profile}",
-                    f"--window-size={SIZE[0]},{SIZE[1]}",
-                    f"--virtual-time-budget={PATIENCE}", f"--screenshot={taken}", f"http://127.0.0.1:{port}/#/{page}&{store.PAGES}",
-                ]  # fmt: skip
-                subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300)
-                print(taken)
+            _take(chromium, f"http://127.0.0.1:{port}/#/{page}&{store.PAGES}", folder / f"{name}.png")
     finally:
         server.terminate()
         server.wait()
     return 0
+
+
+def _prefect(chromium: str, folder: Path) -> int:
+    sys.path.insert(0, str(Path.cwd()))
+    from pipelines import server
+
+    api = server.scheduled()
+    if not api:
+        print("no server of `make schedule` answers", file=sys.stderr)
+        return 2
+
+    def asked(what: str, **content: Any) -> Any:
+        request = urllib.request.Request(f"{api}/{what}/filter", json.dumps(content).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.loads(response.read())
+
+    done = {"state": {"name": {"any_": ["Completed"]}}}
+    runs = asked("flow_runs", flow_runs=done, flows={"name": {"any_": ["repro"]}}, sort="END_TIME_DESC", limit=1)
+    tasks = asked("task_runs", flow_runs={"id": {"any_": [run["id"] for run in runs]}}, task_runs=done, limit=200)
+    if not tasks:
+        print("no run of the flow `repro` in which a stage ran: `darkroom flow repro --force`", file=sys.stderr)
+        return 2
+    longest = max(tasks, key=lambda task: task["total_run_time"])
+    pages = {
+        "prefect-run": f"runs/flow-run/{runs[0]['id']}",
+        "prefect-task": f"runs/task-run/{longest['id']}",
+    }
+    shown = {item["key"]: item["latest_id"] for item in asked("artifacts/latest")}
+    pages |= {f"prefect-{key}": f"artifacts/artifact/{shown[key]}" for key in ("leaderboard", "promotion")}
+    for name, page in pages.items():
+        _take(chromium, f"{api.removesuffix('/api')}/{page}", folder / f"{name}.png")
+    return 0
+
+
+def _take(chromium: str, address: str, taken: Path) -> None:
+    with tempfile.TemporaryDirectory() as profile:
+        command = [
+            chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--hide-scrollbars", "--disable-background-networking", f"--user-data-dir={profile}",
+            f"--window-size={SIZE[0]},{SIZE[1]}", f"--virtual-time-budget={PATIENCE}", f"--screenshot={taken}", address,
+        ]  # fmt: skip
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300)
+    print(taken)
 
 
 def _wait(url: str, seconds: float = 120) -> None:
@@ -79,4 +124,4 @@ def _wait(url: str, seconds: float = 120) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/images")))
+    raise SystemExit(main())

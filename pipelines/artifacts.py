@@ -53,7 +53,8 @@ def results(folder: Path, outs: Iterable[str]) -> None:
     places = {Path(out).name: folder / out for out in outs}
     if (table := places.get("leaderboard.csv")) and table.exists():
         with table.open(encoding="utf-8", newline="") as file:
-            create_table_artifact(list(csv.DictReader(file)), key="leaderboard", description=f"`{table}`")
+            rows = [{key: _short(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        create_table_artifact(rows, key="leaderboard", description=f"`{table}`")
     if (verdict := places.get("promotion.json")) and verdict.exists():
         create_markdown_artifact(promotion(json.loads(verdict.read_text(encoding="utf-8"))), key="promotion")
     if (page := places.get("report.html")) and page.exists():
@@ -80,6 +81,14 @@ def promotion(decision: dict[str, Any]) -> str:
         rows = [(item["name"], "passed" if item["passed"] else "**veto**", item["words"]) for item in verdict["checks"]]
         lines += ["", "| check | | |", "| --- | --- | --- |", *(f"| {' | '.join(map(_cell, row))} |" for row in rows)]
     return "\n".join(lines)
+
+
+def _short(text: str) -> str:
+    """Return a number with four decimals at most, and other text as it is."""
+    try:
+        return f"{float(text):.4f}".rstrip("0").rstrip(".") if "." in text else text
+    except ValueError:
+        return text
 
 
 def _cell(text: str) -> str:

@@ -26,6 +26,8 @@ from darkroom.errors import DarkroomError, WorkspaceError
 from pipelines import artifacts, running
 from pipelines.stages import CANCELLED, Ended, Stage, Stages, StoppedError, pause
 
+REMOTE = 3  # attempts, at most, to reach a remote after the first: it may as well be a wrong password
+
 
 class MayPassError(Exception):
     """What stopped a stage may pass by itself: a lock, the network, a server."""
@@ -121,7 +123,7 @@ def develop(stages: Stages, options: Options) -> State[Any]:
     if (options.pull or options.push) and not _remote(stages):
         raise WorkspaceError("DVC has no remote to pull from or push to", "`dvc remote add -d NAME ADDRESS`")
     if options.pull:
-        pulled = transfer_files.with_options(retries=options.retries)("pull", work, return_state=True)
+        pulled = transfer_files.with_options(retries=min(options.retries, REMOTE))("pull", work, return_state=True)
         if not pulled.is_completed():
             return Failed(message=pulled.message)
         graph = stages.graph(options.targets, options.force, options.retries)
@@ -136,7 +138,7 @@ def develop(stages: Stages, options: Options) -> State[Any]:
         artifacts.results(stages.folder, [out for name in done for out in graph[name].outs])
     _finished(work, done, any(state.name != "Cached" and state.type != "PENDING" for state in states.values()))
     if not bad and options.push:
-        pushed = transfer_files.with_options(retries=options.retries)("push", work, return_state=True)
+        pushed = transfer_files.with_options(retries=min(options.retries, REMOTE))("push", work, return_state=True)
         bad = {} if pushed.is_completed() else {"push": pushed}
     for name, state in states.items():
         print(f"{state.name:<10} {name}")

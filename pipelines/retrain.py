@@ -54,8 +54,6 @@ def retrain(
         retries: how often a stage is tried again after what may pass by itself, at growing distances.
         wait: wait while another run holds the workspace; otherwise this one is skipped.
     """
-    if later := running.replaced_by():
-        return running.skipped(f"the slot of {later.expected_start_time} replaces this one")
     options = Options([], force, concurrency, pull, push, time_limits or {}, retries)
 
     def work(ends: list[Callable[[], object]]) -> State[Any]:

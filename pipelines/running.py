@@ -44,6 +44,8 @@ def turn(work: Callable[[list[Callable[[], object]]], State[Any]], wait: bool) -
     The work is handed a list, to which it adds what ends its stages. That is called where somebody cancels the run in Prefect's
     pages, and no worker sees to it. Where there is a worker and it is killed, this process is ended, and with it its stages.
     """
+    if later := replaced_by():
+        return skipped(f"the slot of {later.expected_start_time:%F %T %Z} replaces this one")
     ends: list[Callable[[], object]] = []
     over = threading.Event()
     parent = os.getppid() if os.environ.get("PREFECT__FLOW_RUN_ID") else 0

@@ -174,6 +174,10 @@ class Stages:
                 ended.late = True
                 self._say({"ask": "end", "id": number})
                 continue
+            if answer is None and not self.stopped.is_set():
+                raise WorkspaceError(
+                    "the process that runs DVC was killed", "look whether memory was short, and run the flow again"
+                )
             if answer is None:
                 raise StoppedError(CANCELLED)
             if "code" in answer:

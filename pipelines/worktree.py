@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from darkroom.errors import WorkspaceError
 HERE = Path(".darkroom/worktrees")
 SAME = ("params.yaml", "dvc.yaml")  # what must not differ: else a flow would run something else than what people see
 RAW = (("ingest", "source"), ("fetch", "source"), ("weights", "source"), ("weights", "pretrain_on"))  # params that may be folders
+
+
+NOBODY = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER")
+          for key, value in (("NAME", "Darkroom"), ("EMAIL", "darkroom@localhost"))}  # fmt: skip
 
 
 def git(*arguments: str, folder: Path = Path(), environment: dict[str, str] | None = None, given: str | None = None) -> str:
@@ -61,7 +66,11 @@ def at(commit: str, name: str) -> Path:
         git("worktree", "prune")
         tree.parent.mkdir(parents=True, exist_ok=True)
         git("worktree", "add", "--force", "--detach", str(tree), commit)
+    lock = place / "dvc.lock"
+    known = lock.read_bytes() if lock.exists() else b""
     git("checkout", "--quiet", "--force", "--detach", commit, folder=tree)
+    if known:  # what was run here last, and not what the commit says of some other place
+        lock.write_bytes(known)
     _link(place / ".darkroom", root / ".darkroom")
     _share_cache(root, place)
     for section, key in RAW:
@@ -90,8 +99,6 @@ def _share_cache(root: Path, place: Path) -> None:
 
 
 def _dvc(*arguments: str, folder: Path) -> str:
-    import sys
-
     done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise WorkspaceError(f"dvc {' '.join(arguments)}: {done.stderr.strip()}", "`dvc doctor` says more")
@@ -135,8 +142,7 @@ def keep(place: Path, files: list[str], branch: str, message: str) -> str:
     parents = [parent for parent in (tip, ran) if parent]
     if tip and git("merge-base", tip, ran, folder=place) == ran:  # it has that commit already
         parents = [tip]
-    who = {} if _has_name(place) else {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER")
-                                       for key, value in (("NAME", "Darkroom"), ("EMAIL", "darkroom@localhost"))}  # fmt: skip
+    who = {} if _has_name(place) else NOBODY
     chosen = [word for parent in parents for word in ("-p", parent)]
     commit = git("commit-tree", tree, *chosen, folder=place, environment=who, given=message)
     git("update-ref", f"refs/heads/{branch}", commit, tip or "0" * len(commit), folder=place)
@@ -144,9 +150,9 @@ def keep(place: Path, files: list[str], branch: str, message: str) -> str:
 
 
 def _has_name(place: Path) -> bool:
+    """Tell whether git knows in whose name it commits here."""
     try:
-        return bool(git("var", "GIT_COMMITTER_IDENT", folder=place, environment={"EMAIL": os.environ.get("EMAIL", "")})) and bool(
-            git("config", "user.email", folder=place)
-        )
+        git("config", "user.email", folder=place)
+        return True
     except WorkspaceError:
-        return False
+        return "GIT_COMMITTER_EMAIL" in os.environ

@@ -356,20 +356,3 @@ def test_a_flow_gives_the_same_bytes(workspace):
 def reported(output: str) -> dict[str, str]:
     """Return every stage's state, as a flow reports them at its end."""
     return {stage: state for state, stage in re.findall(r" - (Cached|Completed|Failed) +(\S+)$", output, re.MULTILINE)}
-
-
-def test_a_failing_stage_is_named_by_the_flow(workspace):
-    """Where a stage fails, the flow fails with the stage's last words; a mistake that can be known stops it before any stage."""
-    before = workspace.models()
-    workspace.set("baseline.lr=1e30")
-    output = workspace.run("pipelines.repro", code=1)
-    assert "baseline failed" in output
-    assert "the loss is" in output
-    assert "remedy: lower `lr`" in output
-    assert workspace.models() == before
-    workspace.set("baseline.lr=0.003")
-    text = (workspace.place / "params.yaml").read_text()
-    (workspace.place / "params.yaml").write_text(text.replace("transfer:", "tranfser:"))
-    assert "did you mean" in workspace.run("pipelines.repro", code=2)
-    (workspace.place / "params.yaml").write_text(text)
-    assert "remedy" in workspace.run("pipelines.repro", "no-such-stage", code=2)

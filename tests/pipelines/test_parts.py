@@ -28,7 +28,7 @@ def test_locks_of_the_dead_are_taken_out(tmp_path):
     other = {"pid": child.pid, "cmd": "dvc repro"}
     file = tmp_path / "rwlock"
     file.write_text(json.dumps({"write": {"a": here, "b": gone, "c": other}, "read": {"d": [gone, here], "e": [gone]}}))
-    before = psutil.Process(child.pid).create_time() - 10
+    before = psutil.Process().create_time() - 10
     os.utime(file, (before, before))
     try:
         dvc_process.unblock(file)  # of before this process and the child began
@@ -93,6 +93,17 @@ def test_the_verdict_as_a_table(registered):
     assert "| size | **veto** | too \\| large by far |" in text
 
 
+def test_of_the_outputs_people_see_the_leaderboard(tmp_path, monkeypatch):
+    """Its numbers have four decimals at most; what a graph does not make, or has not made yet, is not shown."""
+    shown = {}
+    monkeypatch.setattr(artifacts, "create_table_artifact", lambda rows, key, description: shown.update({key: rows}))
+    (tmp_path / "leaderboard.csv").write_text("model,accuracy,parameters\nbaseline,0.98412698,295290\nv1.5,1.0,3\n")
+    artifacts.results(tmp_path, ["reports/other.csv", "leaderboard.csv", "promotion.json"])
+    assert shown == {"leaderboard": [
+        {"model": "baseline", "accuracy": "0.9841", "parameters": "295290"}, {"model": "v1.5", "accuracy": "1", "parameters": "3"},
+    ]}  # fmt: skip
+
+
 @pytest.fixture
 def clone(tmp_path, monkeypatch) -> Path:
     """Return a project with a commit, DVC, and raw images that are not committed."""
@@ -129,6 +140,12 @@ def test_a_worktree_shares_what_is_not_committed(clone):
     commit("newer")
     assert worktree.at(worktree.commit_of("main"), "some") == place
     assert (place / "dvc.yaml").read_text() == "stages: {}\n# newer\n"
+    (place / "dvc.lock").write_text("what was run there")
+    (clone / "dvc.lock").write_text("what was run here")
+    subprocess.run(["git", "add", "dvc.lock"], check=True)
+    commit("with a lock")
+    worktree.at(worktree.commit_of("HEAD"), "some")
+    assert (place / "dvc.lock").read_text() == "what was run there"
     (clone / "params.yaml").write_text("ingest: {source: ../photos}\n")
     (clone.parent / "photos").mkdir()
     commit("outside")
@@ -175,3 +192,18 @@ def test_the_time_zone_is_the_machines(monkeypatch):
     assert schedule._timezone() == "Asia/Kolkata"
     monkeypatch.setattr(os.path, "realpath", lambda _: "/etc/localtime")
     assert schedule._timezone() == "UTC"
+
+
+def test_a_killed_process_of_dvc_is_a_failure(clone):
+    """Where the process that runs DVC is killed, what it ran ends with it, and that is an error and no cancelling."""
+    (clone / "dvc.yaml").write_text("stages:\n  long:\n    cmd: sleep 300 & echo $! > pid; wait\n")
+    with stages.Stages() as made:
+        with pytest.raises(WorkspaceError, match="was killed"):
+            made.dvc(["repro", "long"], {}, lambda line: made.process.kill() if line.startswith("> sleep") else None)
+        file = clone / "pid"
+        if file.exists():
+            child = int(file.read_text())
+            end = time.monotonic() + 10
+            while time.monotonic() < end and psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.05)
+            assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
