@@ -37,8 +37,8 @@ def start(port: int | None) -> None:
     """Start what does not run yet, and deploy; print where it is."""
     known = _known()
     api = os.environ.get("PREFECT_API_URL", "")
-    if api in ("", known.get("api")):
-        api = known["api"] if known.get("api") and _runs(known.get("server")) else _start_server(port or known.get("port"))
+    if not api or ("server" in known and api == known["api"]):
+        api = known["api"] if _runs(known.get("server")) else _start_server(port or known.get("port"), known)
     elif not server.answers(api):
         raise WorkspaceError(f"no Prefect server answers at {api}", "start it, or unset PREFECT_API_URL for one of this folder")
     environment = _environment(api)
@@ -59,7 +59,7 @@ def start(port: int | None) -> None:
         time.sleep(0.5)
 
 
-def _start_server(port: int | None) -> str:
+def _start_server(port: int | None, known: dict[str, Any]) -> str:
     wanted = port or PORT
     taken = _taken(wanted)
     if taken and port:
@@ -69,7 +69,7 @@ def _start_server(port: int | None) -> str:
         print(f"port {PORT} is taken, the server listens on {wanted}")
     api = f"http://127.0.0.1:{wanted}/api"
     process = _launch("server", ["server", "start", "--host", "127.0.0.1", "--port", str(wanted)], _environment(api))
-    _write({"api": api, "port": wanted, "server": process})
+    _write(known | {"api": api, "port": wanted, "server": process})
     until = time.monotonic() + STARTING
     while not server.answers(api):
         if time.monotonic() > until or not _runs(process):
@@ -84,12 +84,14 @@ def status() -> int:
     api = known.get("api", "")
     up = bool(api) and server.answers(api)
     print(f"server     {_said(known.get('server'), up, api.removesuffix('/api'))}")
-    workers = _workers(api, _environment(api)["DARKROOM_PROJECT"], known) if up else []
+    project = _environment(api)["DARKROOM_PROJECT"]
+    workers = _workers(api, project, known) if up else []
     print(f"worker     {_said(known.get('worker'), bool(workers), ', '.join(workers))}")
     if not up:
         print("start them with `make schedule`")
         return 1
-    print("\n".join(sorted(_line(api, deployment) for deployment in _asked(api, "deployments/filter"))))
+    deployments = _asked(api, "deployments/filter", {"deployments": {"name": {"any_": [project]}}})
+    print("\n".join(sorted(_line(api, deployment) for deployment in deployments)))
     return 0 if workers else 1
 
 
@@ -163,9 +165,8 @@ def _launch(name: str, arguments: list[str], environment: dict[str, str]) -> dic
 
 def _environment(api: str) -> dict[str, str]:
     defaults = {"PREFECT_HOME": str(HOME.resolve()), "DARKROOM_PROJECT": Path.cwd().name, "DARKROOM_TIMEZONE": _timezone()}
-    defaults |= {"PREFECT_SERVER_DATABASE_TIMEOUT": "60"}  # seconds: SQLite's lock is held longer than its 10 at times
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return defaults | os.environ | {"PREFECT_API_URL": api, "PATH": path, "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false"}
+    return defaults | os.environ | {"PREFECT_API_URL": api, "PATH": path}
 
 
 def _timezone() -> str:
@@ -242,10 +243,10 @@ def main(arguments: list[str] | None = None) -> int:
                 stop()
                 return 0
             start(given.port)
+        return status()
     except DarkroomError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return status()
 
 
 if __name__ == "__main__":

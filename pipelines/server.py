@@ -8,17 +8,18 @@ import urllib.request
 from pathlib import Path
 
 KNOWN = Path(".darkroom/schedule.json")  # what `make schedule` started
-QUIET = {
+SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # seconds: SQLite's lock is held longer than its 10 at times
     "DO_NOT_TRACK": "1",
 }
 
 
 def settings() -> None:
     """Set what Prefect reads when it is imported."""
-    for key, value in QUIET.items():
+    for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
     if not os.environ.get("PREFECT_API_URL") and (found := scheduled()):
         os.environ["PREFECT_API_URL"] = found

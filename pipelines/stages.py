@@ -165,7 +165,7 @@ class Stages:
         until = time.monotonic() + limit if limit else None
         answers = self.answers[number] = queue.SimpleQueue()
         if self.gone.is_set():
-            raise StoppedError("the process that runs DVC has gone")
+            raise self._over()
         self._say(request | {"id": number})
         while True:
             try:
@@ -174,12 +174,8 @@ class Stages:
                 ended.late = True
                 self._say({"ask": "end", "id": number})
                 continue
-            if answer is None and not self.stopped.is_set():
-                raise WorkspaceError(
-                    "the process that runs DVC was killed", "look whether memory was short, and run the flow again"
-                )
             if answer is None:
-                raise StoppedError(CANCELLED)
+                raise self._over()
             if "code" in answer:
                 ended.code = answer["code"]
                 return ended
@@ -196,7 +192,13 @@ class Stages:
                 self.process.stdin.write(json.dumps(content).encode() + b"\n")
                 self.process.stdin.flush()
         except (OSError, ValueError) as error:
-            raise StoppedError("the process that runs DVC has gone") from error
+            raise self._over() from error
+
+    def _over(self) -> Exception:
+        """Return why nothing can be run any more."""
+        if self.stopped.is_set():
+            return StoppedError(CANCELLED)
+        return WorkspaceError("the process that runs DVC was killed", "look whether memory was short, then run it again")
 
     def _read(self) -> None:
         assert self.process.stdout is not None

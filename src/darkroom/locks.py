@@ -43,15 +43,14 @@ def is_taken(path: Path) -> bool:
 
 
 @contextmanager
-def workspace(what: str, say: Callable[[str], object], wait: bool = True, folder: Path = Path()) -> Iterator[None]:
+def workspace(what: str, say: Callable[[str], object], wait: bool = True) -> Iterator[None]:
     """Hold a workspace for the length of a block: runs of the graph take turns.
 
     `what` is what others are told who wait, `say` tells what this one waits for. Raises BusyError where it does not `wait`.
     """
-    place = folder / WORKSPACE
-    place.parent.mkdir(parents=True, exist_ok=True)
-    about = place.with_suffix(".json")
-    lock = FileLock(place)
+    WORKSPACE.parent.mkdir(parents=True, exist_ok=True)
+    about = WORKSPACE.with_suffix(".json")
+    lock = FileLock(WORKSPACE)
     try:
         lock.acquire(timeout=0)
     except Timeout:

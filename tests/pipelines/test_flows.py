@@ -204,6 +204,24 @@ def test_starting_twice_changes_nothing(project):
     assert until(lambda: [line for line in project.run("pipelines.schedule", "status").splitlines() if "03:00" in line])
 
 
+def test_a_server_of_others_gets_a_worker_alone(project, tmp_path):
+    """With PREFECT_API_URL only a worker is started, once, and `stop` leaves the server alone; none that answers is a mistake."""
+    place = tmp_path / "other"
+    shutil.copytree(project.place, place, ignore=shutil.ignore_patterns(".darkroom", ".prefect", "log"))
+    other = Project(place)
+    there = {"PREFECT_API_URL": project.api, "DARKROOM_PROJECT": "other", "PREFECT_HOME": str(tmp_path / "home")}
+    first = other.run("pipelines.schedule", "start", **there)
+    known = json.loads((place / ".darkroom" / "schedule.json").read_text())
+    assert (known["api"], set(known)) == (project.api, {"api", "worker"})
+    assert f"runs: {project.api.removesuffix('/api')}" in first
+    other.run("pipelines.schedule", "start", **there)
+    assert json.loads((place / ".darkroom" / "schedule.json").read_text()) == known
+    assert other.run("pipelines.schedule", "stop", **there).split() == ["worker", "ended", "server", "did", "not", "run"]
+    project.asked("deployments/filter")
+    said = other.run("pipelines.schedule", "start", code=2, PREFECT_API_URL=f"http://127.0.0.1:{free_port()}/api")
+    assert "remedy: start it, or unset PREFECT_API_URL" in said
+
+
 def test_stages_are_tasks_and_run_side_by_side(project):
     """Each stage is a task; two that do not need each other run at the same time where two may; the third waits for both."""
     project.how(left="sleep 4", right="sleep 4")
@@ -224,6 +242,7 @@ def test_what_is_up_to_date_is_cached(project):
     times = (project.place / "log" / "left.times").read_text()
     assert "0 of 3 stages ran" in project.flow("repro")
     assert project.states() == dict.fromkeys(["left", "right", "both"], "Cached")
+    assert (project.place / "log" / "left.times").read_text() == times
     given = (project.place / "given.txt").read_text()
     project.how()
     project.flow("repro", "left")
@@ -231,7 +250,6 @@ def test_what_is_up_to_date_is_cached(project):
     (project.place / "given.txt").write_text(given)
     project.flow("repro", "left")
     assert project.states() == {"left": "Cached"}
-    assert times != ""
     assert len((project.place / "log" / "left.times").read_text().splitlines()) == 1
 
 
