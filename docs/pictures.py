@@ -1,13 +1,14 @@
-"""Take the pictures of the documents: `.venv/bin/python docs/pictures.py mlflow|prefect [FOLDER]`.
+"""Take the pictures of the documents: `.venv/bin/python docs/pictures.py mlflow|prefect|monitoring [FOLDER]`.
 
-Those of docs/mlflow.md want a workspace in which the pipeline has run (`make repro`), those of docs/scheduling.md the server of
-`make schedule` and a run of `darkroom flow repro --force`. Both want Chromium.
+Those of docs/mlflow.md and of `monitor` want a workspace in which the pipeline has run (`make repro`), those of Prefect the server
+of `make schedule` and a run of `darkroom flow repro --force`. All want Chromium.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -25,7 +26,7 @@ PATIENCE = 40_000  # milliseconds of the page's own time, in which its charts ar
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("mlflow", "prefect"))
+    parser.add_argument("what", choices=("mlflow", "prefect", "monitoring"))
     parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/images"))
     given = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -33,7 +34,7 @@ def main() -> int:
         print("Chromium is not installed: apt-get install chromium", file=sys.stderr)
         return 2
     given.folder.mkdir(parents=True, exist_ok=True)
-    return (_mlflow if given.what == "mlflow" else _prefect)(chromium, given.folder)
+    return {"mlflow": _mlflow, "prefect": _prefect, "monitoring": _monitoring}[given.what](chromium, given.folder)
 
 
 def _mlflow(chromium: str, folder: Path) -> int:
@@ -98,6 +99,24 @@ def _prefect(chromium: str, folder: Path) -> int:
     pages |= {f"prefect-{key}": f"artifacts/artifact/{shown[key]}" for key in ("leaderboard", "promotion")}
     for name, page in pages.items():
         _take(chromium, f"{api.removesuffix('/api')}/{page}", folder / f"{name}.png")
+    return 0
+
+
+def _monitoring(chromium: str, folder: Path) -> int:
+    """Show printed characters to a model of handwritten digits."""
+    from PIL import Image
+
+    from darkroom.data import glyphs
+
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch) / "characters"
+        place.mkdir()
+        for number, pixels in enumerate(glyphs.remembered(200, 32, 0)[0]):
+            Image.fromarray(pixels).save(place / f"{number}.png")
+            os.utime(place / f"{number}.png", (1e9, 1e9))
+        command = [sys.executable, "-m", "darkroom", "monitor", str(place), "--out", scratch]
+        subprocess.run(command, check=True)
+        _take(chromium, f"file://{scratch}/index.html", folder / "monitoring.png")
     return 0
 
 

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,12 @@ def skipped(why: str) -> State[Any]:
     return Completed(name="Skipped", message=why)
 
 
-def turn(work: Callable[[list[Callable[[], object]]], State[Any]], wait: bool) -> State[Any]:
+def turn(work: Callable[[list[Callable[[], object]]], State[Any]], wait: bool, alone: bool = True) -> State[Any]:
     """Do the work of a flow once no other run holds the workspace; return how it ended, mistakes and refusals included.
 
-    The work is handed a list, to which it adds what ends its stages. That is called where somebody cancels the run in Prefect's
-    pages, and no worker sees to it. Where there is a worker and it is killed, this process is ended, and with it its stages.
+    What need not be `alone` does not wait for others. The work is handed a list, to which it adds what ends its stages. That is
+    called where somebody cancels the run in Prefect's pages, and no worker sees to it. Where there is a worker and it is killed,
+    this process is ended, and with it its stages.
     """
     if later := replaced_by():
         return skipped(f"the slot of {later.expected_start_time:%F %T %Z} replaces this one")
@@ -51,7 +53,7 @@ def turn(work: Callable[[list[Callable[[], object]]], State[Any]], wait: bool) -
     parent = os.getppid() if os.environ.get("PREFECT__FLOW_RUN_ID") else 0
     threading.Thread(target=_watch, args=(over, ends, parent, runtime.flow_run.id), daemon=True).start()
     try:
-        with locks.workspace(f"the flow run {name()}", get_run_logger().info, wait):
+        with locks.workspace(f"the flow run {name()}", get_run_logger().info, wait) if alone else nullcontext():
             return work(ends)
     except locks.BusyError as error:
         return skipped(error.problem)
@@ -76,6 +78,55 @@ def _watch(over: threading.Event, ends: list[Callable[[], object]], parent: int,
             break
     if not over.is_set():
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def command(words: list[str], ends: list[Callable[[], object]], limit: float) -> str:
+    """Return what a command of the package writes, which may take `limit` seconds; what it reports goes to the log as it comes.
+
+    Its processes end with this block, or as soon as what is added to `ends` is called. DarkroomError with its words where it
+    refuses or takes longer, StoppedError where it was ended.
+    """
+    whole = [sys.executable, "-m", "darkroom", *words]
+    process = subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    stopped, said, logger = threading.Event(), deque[str](maxlen=12), get_run_logger()
+
+    def end() -> None:
+        stopped.set()
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    def report() -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            said.append(line.rstrip())
+            logger.info(line.rstrip())
+
+    ends.append(end)
+    reporter = threading.Thread(target=report, daemon=True)
+    reporter.start()
+    late = threading.Timer(limit, end)
+    late.start()
+    try:
+        assert process.stdout is not None
+        made = process.stdout.read()
+        code = process.wait()
+        reporter.join()
+    finally:
+        in_time = late.is_alive()
+        late.cancel()
+        if process.poll() is None:
+            end()
+            process.wait()
+    if stopped.is_set():
+        if not in_time:
+            raise WorkspaceError(
+                f"darkroom {words[0]} took longer than {limit / 60:g} minutes, and was ended", "allow it more time"
+            )
+        raise StoppedError(f"darkroom {words[0]} was ended")
+    if code:
+        problem, _, remedy = "\n".join(said).partition("error: ")[2].partition("\n  remedy: ")
+        raise WorkspaceError(problem or f"exit code {code}: " + " ".join(said), remedy or f"`darkroom {words[0]}` says more")
+    return made
 
 
 def _is_cancelled(run: str) -> bool:

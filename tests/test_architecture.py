@@ -20,6 +20,7 @@ ALLOWED = {
     "models": set(),
     "training": {"models"},
     "evaluation": {"models"},
+    "monitoring": {"evaluation"},
     "prediction": {"models", "data"},
     "tracking": {"prediction"},
 }

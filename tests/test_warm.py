@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from darkroom.warm import command, server
@@ -87,6 +88,18 @@ def test_one_process_serves_all(place, tmp_path):
     assert parents[0] == parents[1]
     other = run(place, "import os; print(os.getppid())", variables={"OMP_NUM_THREADS": "1"})
     assert int(other[1]) != parents[0]
+
+
+def test_it_is_there_before_it_is_needed(place):
+    """A stage that does without torch starts the process and does not wait for it; the stage that needs it is forked from that."""
+    code = "from darkroom.warm import command; command.begin(); command.begin(); print(command._address())"
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "DARKROOM"))}
+    env |= {"TMPDIR": str(place / "sockets"), "MALLOC_ARENA_MAX": "5"}
+    address = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout.strip()
+    begun = [process for process in psutil.process_iter(["cmdline"]) if address in (process.info["cmdline"] or [])]
+    assert len(begun) == 1
+    parent = run(place, "import os; print(os.getppid())", variables={"MALLOC_ARENA_MAX": "5"})[1]
+    assert int(parent) == begun[0].pid
 
 
 def test_the_code_on_disk_runs(place):

@@ -22,14 +22,16 @@ STAGES = {
     "evaluate": "score every model on the test split",
     "register": "the best model → a version in MLflow",
 }
-WITH_TORCH = ("baseline", "weights", "embed", "transfer", "finetune", "evaluate", "register", "predict")
+WITH_TORCH = ("baseline", "weights", "embed", "transfer", "finetune", "evaluate", "register", "predict", "monitor")
+BEFORE_TORCH = ("fetch", "ingest", "augment")  # in a pipeline, stages that need it come after them
 EVERYDAY = {
     "recipe": "write a recipe's values into params.yaml",
     "check": "validate params.yaml and the source folder",
     "leaderboard": "show the last evaluation and where to look next",
     "predict": "say what is on images, by the champion or another model",
+    "monitor": "look at images that have arrived: are they like those that the champion was made for?",
     "repro": "run what has to run, as `dvc repro` does, when no other run is at it",
-    "flow": "run a Prefect flow: repro or retrain",
+    "flow": "run a Prefect flow: repro, retrain or monitor",
     "tidy": "remove what backbones no longer listed left behind",
     "models": "list the registered versions; --history: who was champion when",
     "promote": "make a version the champion",
@@ -124,6 +126,10 @@ def run() -> None:
             code = 130
         if code is not None:
             raise SystemExit(code)
+    elif arguments and arguments[0] in BEFORE_TORCH and "DVC_STAGE" in os.environ:
+        from darkroom.warm import command
+
+        command.begin()
     code = main()
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()

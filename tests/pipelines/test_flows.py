@@ -451,6 +451,37 @@ def test_a_committed_state_is_run_where_there_is_a_reason(project):
     project.git("checkout", "-q", "given.txt")
 
 
+def test_a_drift_starts_a_retraining_once(project):
+    """`monitor` is skipped where nothing arrives; where a drift begins, its event starts `retrain` with the reason, once."""
+
+    def arrive(*what: str) -> None:
+        project.run("tests.monitoring.arrivals", *what, PYTHONPATH=f"{project.place / 'src'}{os.pathsep}{ROOT}")
+
+    def monitor(*arguments: str, code: int = 0) -> str:
+        return project.flow("monitor", "--window", "30", *arguments, code=code, PREFECT_API_URL=project.api)
+
+    def started() -> Any:
+        runs = project.asked("flow_runs/filter", flows={"name": {"any_": ["retrain"]}}, limit=200)
+        return [run for run in runs if str(run["parameters"].get("reason", "")).startswith("drift: the last 30 images are not")]
+
+    assert "Skipped: nothing arrives: there is no data/inbox" in monitor()
+    arrive("model")
+    arrive("bright", "0", "30")
+    assert "Completed: 30 new images; the last 30 images are like those" in monitor("--model", "model")
+    assert "Skipped: no new images" in monitor("--model", "model")
+    arrive("dark", "30", "30")
+    assert "Drifted: 30 new images; the last 30 images are not like those" in monitor("--model", "model")
+    (run,) = until(started)
+    shown = project.asked("artifacts/latest/filter", artifacts={"key": {"any_": ["drift", "monitoring"]}})
+    assert {item["key"] for item in shown} == {"drift", "monitoring"}
+    until(lambda: project.state(run["id"])[0].upper() in ("COMPLETED", "SKIPPED", "FAILED", "REFUSED"), 120)
+    arrive("dark", "60", "1")
+    assert "Drifted: 1 new images" in monitor("--model", "model")
+    time.sleep(3)
+    assert len(started()) == 1
+    assert "no champion yet" in monitor(code=2)
+
+
 def test_what_would_be_run_is_what_is_seen(project):
     """`retrain` refuses, with the remedy, where params.yaml here is not the committed one, and for a commit that is not there."""
     text = (project.place / "params.yaml").read_text()

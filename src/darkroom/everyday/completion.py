@@ -38,6 +38,10 @@ def candidates(words: list[str]) -> list[str]:
         found = []
     elif words[0] == "recipe":
         found = sorted(path.stem for path in Path("recipes").glob("*.yaml"))
+    elif words[0] == "flow":
+        from darkroom.everyday.flow import NAMES
+
+        found = list(NAMES)
     elif words[0] == "completion":
         found = sorted(SCRIPTS)
     else:

@@ -10,13 +10,14 @@ from pathlib import Path
 from darkroom.errors import WorkspaceError
 
 FLOWS = Path("pipelines")
+NAMES = ("repro", "retrain", "monitor")
 
 
 def main(arguments: list[str]) -> int:
     if not FLOWS.is_dir():
         raise WorkspaceError(f"there are no flows here ({Path.cwd()})", "run it in the project's folder, which holds pipelines/")
     parser = argparse.ArgumentParser("darkroom flow", description=__doc__)
-    parser.add_argument("flow", choices=("repro", "retrain"))
+    parser.add_argument("flow", choices=NAMES)
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="…", help="its options: `darkroom flow repro --help`")
     given = parser.parse_args(arguments)
     sys.stdout.flush()

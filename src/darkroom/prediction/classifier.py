@@ -9,7 +9,7 @@ import torch
 
 from darkroom.models import checkpoint as checkpoints
 from darkroom.models.checkpoint import Checkpoint
-from darkroom.models.network import Network
+from darkroom.models.network import Network, width
 from darkroom.prediction import answering
 from darkroom.prediction.answering import Answer
 
@@ -36,6 +36,17 @@ class Classifier:
             for start in range(0, len(images), batch):
                 made.append(self.network(torch.from_numpy(np.ascontiguousarray(images[start : start + batch]))).numpy())
         return np.concatenate(made) if made else np.empty((0, len(self.classes)), np.float32)
+
+    def answers(self, images: np.ndarray, batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
+        """Return embeddings (N, D) and probabilities (N, classes) for images (N, S, S, 3) uint8."""
+        made, said = [np.empty((0, width(self.network.features)), np.float32)], [np.empty((0, len(self.classes)), np.float32)]
+        with torch.inference_mode():
+            for start in range(0, len(images), batch):
+                part = torch.from_numpy(np.ascontiguousarray(images[start : start + batch]))
+                embeddings = self.network.features(self.network.normalize(part))
+                made.append(embeddings.numpy())
+                said.append(self.network.head(embeddings).numpy())
+        return np.concatenate(made), answering.softmax(np.concatenate(said))
 
     def files(self, contents: list[bytes]) -> list[Answer]:
         """Answer for the bytes of image files of any format and size; a file that cannot be read gets a reason."""

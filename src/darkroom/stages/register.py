@@ -124,17 +124,23 @@ def _keep(folder: Path, model: str, images: Images, reports: Path) -> None:
 
 
 def _package(checkpoint: Path, ingested: Path, beside: Path) -> None:
-    """Make the programs that answer where the model is served, and a few image files with what the checkpoint says of them."""
+    """Make the programs that answer where the model is served, and a few image files with what the checkpoint says of them.
+
+    What it makes of held-out images is kept too: `darkroom monitor` compares those that arrive with it.
+    """
     import numpy as np
 
     from darkroom.data import arrays
+    from darkroom.monitoring import reference
     from darkroom.prediction import packaging
     from darkroom.prediction.classifier import Classifier
     from darkroom.prediction.rescoring import png
     from darkroom.tracking import stored
 
-    images = np.ascontiguousarray(arrays.load_split(ingested / "val")[0][:COMPARED])
+    held_out = [arrays.load_split(ingested / split)[0] for split in ("val", "test")]
+    images = np.ascontiguousarray(held_out[0][:COMPARED])
     classifier = Classifier.load(checkpoint)
+    reference.write(beside / stored.EVALUATION / stored.REFERENCE, reference.make(classifier.answers, held_out))
     apart = packaging.package(classifier, np.concatenate([images, images])[:COMPARED], beside / stored.EXPORTED)
     check = beside / stored.CHECK
     check.mkdir()

@@ -15,6 +15,7 @@ from darkroom.tracking import store
 
 EXPORTED = "exported"  # the programs that answer when it is served
 EVALUATION = "evaluation"  # what the model said of validation and test, and which images it has seen
+REFERENCE = "reference.npz"  # in EVALUATION: what it makes of images that it has not learnt, which new ones are compared with
 CHECK = "check"  # image files and what the checkpoint says of them
 CODE = (  # of Darkroom's, that answers: a folder of a whole package would be a hundred files to send
     "__init__.py", "data/__init__.py", "data/decoding.py", "data/reasons.py", "prediction/__init__.py", "prediction/answering.py",

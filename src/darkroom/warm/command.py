@@ -34,10 +34,9 @@ LIMITS = ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_NOFILE", "RLIMIT_NPR
 
 def run(arguments: list[str]) -> int | None:
     """Run a command in a process forked from one with torch in memory; return its exit code, or None if that cannot be had."""
-    if sys.platform != "linux" or not patience() or _is_alone():
+    if not _is_possible():
         return None
     try:
-        os.close(os.pidfd_open(os.getpid()))  # by which it watches stages: Linux 5.3
         address = _address()
         connection = _connect(address) or _start(address)
     except (OSError, ValueError):
@@ -51,6 +50,25 @@ def run(arguments: list[str]) -> int | None:
         except (OSError, ValueError):
             return None
         return None if group is None else _follow(connection, group)
+
+
+def begin() -> None:
+    """Start the process, unless there is one, and do not wait: a stage that does without torch runs, and one will follow."""
+    if _is_possible():
+        with contextlib.suppress(OSError, ValueError):
+            address = _address()
+            if not address.exists():
+                _launch(address)
+
+
+def _is_possible() -> bool:
+    if sys.platform != "linux" or not patience() or _is_alone():
+        return False
+    try:
+        os.close(os.pidfd_open(os.getpid()))  # by which it watches stages: Linux 5.3
+    except OSError:
+        return False
+    return True
 
 
 def patience() -> float:
@@ -108,6 +126,14 @@ def _connect(address: Path) -> socket.socket | None:
 
 def _start(address: Path) -> socket.socket:
     """Start the process and connect to it; what is asked before it has torch in memory waits."""
+    _launch(address)
+    connection = _connect(address)
+    if connection is None:
+        raise ConnectionError("the process that was started does not answer")
+    return connection
+
+
+def _launch(address: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         fresh = address.with_suffix(f".{os.getpid()}")
         listener.bind(str(fresh))
@@ -119,10 +145,6 @@ def _start(address: Path) -> socket.socket:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
             pass_fds=[listener.fileno()], start_new_session=True,
         )  # fmt: skip
-    connection = _connect(address)
-    if connection is None:
-        raise ConnectionError("the process that was started does not answer")
-    return connection
 
 
 def _hand_over(connection: socket.socket, arguments: list[str]) -> int | None:

@@ -1,0 +1,93 @@
+"""For a schedule: look at images that have arrived, and tell when they are no longer like those that the champion was made for.
+
+Where a drift begins it emits the event `darkroom.drift`, which starts `retrain` in prefect.yaml. Without new images it is
+*Skipped*.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.events import emit_event
+from prefect.states import Completed, State
+from pydantic import Field
+
+from pipelines import artifacts, running
+
+DRIFT = "darkroom.drift"
+Size = Annotated[float, Field(gt=0)]
+
+
+def project() -> str:
+    """Return what deployments and events of this folder are called."""
+    return os.environ.get("DARKROOM_PROJECT") or Path.cwd().name
+
+
+@flow(name="monitor", log_prints=True, on_failure=[running.notify], on_crashed=[running.notify])
+def monitor(
+    folders: list[str] | None = None,
+    model: str = "champion",
+    window: Annotated[int, Field(ge=2)] = 500,
+    least: Annotated[int, Field(ge=2)] = 20,
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.01,
+    limits: dict[str, Size] | None = None,
+    time_limit: Annotated[float, Field(gt=0)] = 60,
+) -> State[Any]:
+    """Look at images that have arrived.
+
+    Args:
+        folders: where images arrive; `data/inbox` if there are none.
+        model: who answers: champion, another alias, a version, or a checkpoint folder.
+        window: the last so many images are compared with held-out images of the data set.
+        least: of fewer images nothing is said.
+        alpha: significance, corrected for three tests.
+        limits: the size from which a difference counts, by `embeddings`, `classes`, `confidence`.
+        time_limit: minutes that it may take.
+    """
+    there = [folder for folder in folders or ["data/inbox"] if Path(folder).expanduser().exists()]
+    words = ["monitor", *there, "--json", "--model", model, "--window", str(window), "--least", str(least)]
+    words += ["--alpha", str(alpha)]
+    if limits:
+        words += ["--limit", *(f"{kind}={size}" for kind, size in limits.items())]
+
+    def work(ends: list[Callable[[], object]]) -> State[Any]:
+        if not there:
+            return running.skipped(f"nothing arrives: there is no {', '.join(folders or ['data/inbox'])}")
+        found = json.loads(running.command(words, ends, 60 * time_limit))
+        print(found["words"])
+        if not found["new"]:
+            return running.skipped(f"no new images; {found['words']}")
+        artifacts.drift(found)
+        if found["began"]:
+            emit_event(DRIFT, {"prefect.resource.id": f"darkroom.{project()}"}, payload={
+                "reason": f"drift: {found['words']}", "model": found["said"], "checkpoint_sha256": found["checkpoint_sha256"],
+            })  # fmt: skip
+        return Completed(name="Drifted" if found["drifted"] else None, message=f"{found['new']} new images; {found['words']}")
+
+    return running.turn(work, wait=True, alone=False)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the flow from the command line; return 0, 1 where it failed, 2 for a mistake with a remedy."""
+    parser = argparse.ArgumentParser("python -m pipelines.monitor", description=__doc__)
+    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="where images arrive (default: data/inbox)")
+    parser.add_argument("--model", default="champion", help="who answers (default: %(default)s)")
+    parser.add_argument("--window", type=int, default=500, metavar="N", help="the last N are compared (default: %(default)s)")
+    parser.add_argument("--least", type=int, default=20, metavar="N", help="of fewer images nothing is said (default: %(default)s)")
+    parser.add_argument("--alpha", type=float, default=0.01, help="significance (default: %(default)s)")
+    parser.add_argument("--limit", nargs="+", action="extend", default=[], metavar="KIND=SIZE", help="such as embeddings=0.65")
+    given = parser.parse_args(arguments)
+    return running.end(
+        monitor, folders=given.folders, model=given.model, window=given.window, least=given.least, alpha=given.alpha,
+        limits=dict(word.partition("=")[::2] for word in given.limit),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

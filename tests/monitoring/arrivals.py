@@ -1,0 +1,53 @@
+"""Make, in the folder where it runs, a checkpoint with its held-out images (`model`), or images that arrive (`bright`, `dark`)."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from darkroom.models.checkpoint import Checkpoint, save
+from darkroom.models.network import Network, Preprocessing, build_features
+
+CLASSES = ("cat", "dög")
+SIZE, HELD = 16, 40
+
+
+def picture(rng: np.random.Generator, dark: bool = False) -> Image.Image:
+    """Return a soft picture, 80 × 72, bright or dark."""
+    coarse = rng.integers(0, 60, (6, 6, 3)) + (0 if dark else 190)
+    return Image.fromarray(coarse.astype(np.uint8)).resize((80, 72), Image.Resampling.BICUBIC)
+
+
+def arrive(start: int, count: int, dark: bool = False, place: Path = Path()) -> None:
+    """Put numbered pictures into the inbox, as if they had come a minute ago."""
+    inbox = place / "data/inbox"
+    inbox.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(start + 1)
+    for number in range(start, start + count):
+        picture(rng, dark).save(inbox / f"{number}.png")
+        os.utime(inbox / f"{number}.png", (time.time() - 60,) * 2)
+
+
+def model(place: Path = Path()) -> None:
+    """Write the checkpoint of an untrained network, `model`, and bright held-out images."""
+    architecture = {"family": "compact", "image_size": SIZE, "width": 4}
+    preprocessing = Preprocessing(SIZE, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3)
+    network = Network(build_features(architecture), preprocessing, len(CLASSES))
+    about = Checkpoint("baseline", architecture, preprocessing, CLASSES, {}, {})
+    (place / "model").mkdir()
+    save(place / "model", about, network.state_dict(), 1, [{"epoch": 1.0}])
+    rng = np.random.default_rng(0)
+    for split in ("val", "test"):
+        folder = place / "data/ingested" / split
+        folder.mkdir(parents=True)
+        np.save(folder / "images.npy", np.stack([np.asarray(picture(rng).resize((SIZE, SIZE))) for _ in range(HELD)]))
+        np.save(folder / "labels.npy", np.zeros(HELD, np.int64))
+
+
+if __name__ == "__main__":
+    model() if sys.argv[1] == "model" else arrive(int(sys.argv[2]), int(sys.argv[3]), dark=sys.argv[1] == "dark")

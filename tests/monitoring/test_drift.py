@@ -1,0 +1,99 @@
+"""Whether images have changed: every test is exact under no change, finds a change, and says how large it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from darkroom.monitoring import drift
+from darkroom.monitoring.drift import Limits, class_shift, compare, confidence_loss, discrepancy
+from darkroom.monitoring.reference import Images
+
+
+def draw(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def images(rng: np.random.Generator, count: int, shift: float = 0.0, sure: float = 0.9, shares=(0.5, 0.5)) -> Images:
+    return Images(
+        rng.normal(shift, 1, (count, 8)), rng.choice(len(shares), count, p=shares), np.clip(rng.normal(sure, 0.05, count), 0, 1)
+    )
+
+
+@pytest.mark.parametrize(
+    "p_value",
+    [
+        lambda rng, seed: discrepancy(rng.normal(size=(40, 5)), rng.normal(size=(15, 5)), draw(seed))[1],
+        lambda rng, seed: class_shift(rng.integers(0, 4, 40), rng.integers(0, 4, 15), 4, draw(seed))[1],
+        lambda rng, seed: confidence_loss(rng.random(40), rng.random(15), draw(seed))[1],
+    ],
+    ids=["embeddings", "classes", "confidence"],
+)
+def test_without_a_change_a_small_p_is_as_rare_as_it_says(p_value, monkeypatch):
+    """Of 300 comparisons of like with like, about 5% have a p-value of at most 0.05 (binomial: 99.9% within 2% to 10%)."""
+    monkeypatch.setattr(drift, "PERMUTATIONS", 199)
+    rng = draw(1)
+    small = np.mean([p_value(rng, seed) <= 0.05 for seed in range(300)])
+    assert 0.02 <= small <= 0.10
+
+
+def test_the_discrepancy_is_that_of_the_definition():
+    """The vectorised statistic equals the unbiased estimate of Gretton et al. (2012), equation 3, by its sums over pairs."""
+    rng = draw(2)
+    rows, first = rng.normal(size=(11, 3)), 6
+    kernel = drift._kernel(rows)
+    pairs = [(i, j) for i in range(11) for j in range(11) if i != j]
+    within = [np.mean([kernel[i, j] for i, j in pairs if (i < first) == side == (j < first)]) for side in (True, False)]
+    across = np.mean([kernel[i, j] for i, j in pairs if i < first <= j])
+    np.fill_diagonal(kernel, 0)
+    got = drift._unbiased(kernel, (np.arange(11) < first)[:, None])[0]
+    assert got == pytest.approx(sum(within) - 2 * across)
+
+
+def test_what_moves_is_found_and_named():
+    """Other embeddings, other classes and less confidence are each found alone, with its size, and nothing else is."""
+    limits = Limits()
+    for name, changed in (
+        ("embeddings", {"shift": 1.0}), ("classes", {"shares": (0.1, 0.9)}), ("confidence", {"sure": 0.7}),
+    ):  # fmt: skip
+        rng = draw(3)
+        tests, _ = compare(images(rng, 150), images(rng, 60, **changed), 2, limits)
+        assert [test.name for test in tests if test.drifted] == [name]
+    rng = draw(4)
+    tests, _ = compare(images(rng, 150), images(rng, 60), 2, limits)
+    assert not any(test.drifted for test in tests)
+
+
+def test_a_significant_trifle_does_not_count():
+    """With many images a tiny shift is significant; below the limit of its size it is no drift."""
+    rng = draw(5)
+    tests, _ = compare(images(rng, 1500), images(rng, 1500, shift=0.15), 2, Limits())
+    assert tests[0].corrected < 0.01
+    assert tests[0].size < 0.65
+    assert not tests[0].drifted
+
+
+def test_the_odd_ones_stand_out():
+    """Of new images of which a few are unlike all known ones, those are the most unlike."""
+    rng = draw(6)
+    new = rng.normal(size=(40, 8))
+    new[[3, 17]] += 4
+    _, _, unlike = discrepancy(rng.normal(size=(100, 8)), new, rng)
+    assert set(np.argsort(-unlike)[:2]) == {3, 17}
+
+
+def test_sizes_are_what_they_say():
+    """Total variation, loss of confidence and the area under the curve have their textbook values."""
+    assert class_shift(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), 3, draw())[0] == 0.25
+    assert confidence_loss(np.array([0.9, 0.7]), np.array([0.5, 0.5, 0.5]), draw())[0] == pytest.approx(0.3)
+    assert drift._area(np.array([0.0, 1.0]), np.array([1.0, 2.0])) == pytest.approx(7 / 8)
+    assert discrepancy(draw().normal(size=(30, 2)), draw().normal(size=(30, 2)) + 50, draw())[0] == 1.0
+
+
+def test_odd_arrays_are_compared_too():
+    """Embeddings that are all equal, of one number, or of two images a side, give finite figures."""
+    for known, new in ((np.ones((5, 3)), np.ones((4, 3))), (np.ones((2, 1)), np.zeros((2, 1))), (np.eye(3), np.eye(3)[:2])):
+        size, p, unlike = discrepancy(known, new, draw())
+        assert 0 <= size <= 1
+        assert 0 < p <= 1
+        assert np.isfinite(unlike).all()

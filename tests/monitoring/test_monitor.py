@@ -1,0 +1,140 @@
+"""`darkroom monitor`: what arrives is answered once, kept, and compared with what the model was made for."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from darkroom.cli import main
+from darkroom.monitoring import history, reference
+from darkroom.monitoring.log import SCHEMA, Log
+from darkroom.prediction.classifier import Classifier
+from tests.conftest import ROOT, screenshot
+from tests.monitoring import arrivals
+from tests.monitoring.arrivals import CLASSES, arrive
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Return a workspace with a checkpoint, held-out images that are bright, and an empty inbox."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    arrivals.model()
+    (tmp_path / "data/inbox").mkdir(parents=True)
+    return tmp_path
+
+
+def looked(capsys, *arguments: str) -> dict:
+    capsys.readouterr()
+    assert main(["monitor", "--model", "model", "--json", *arguments]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_images_are_answered_once(place, capsys):
+    """A file is looked at once, again when it has changed, and not while it may still be written."""
+    arrive(0, 25)
+    assert looked(capsys)["new"] == 25
+    assert looked(capsys)["new"] == 0
+    arrive(25, 2)
+    os.utime(place / "data/inbox/25.png")
+    assert looked(capsys)["new"] == 1
+    arrive(25, 1)
+    os.utime(place / "data/inbox/0.png", (time.time() - 30,) * 2)
+    assert looked(capsys)["new"] == 2
+    rows = pq.ParquetDataset(place / "reports/monitoring/log").read().to_pylist()
+    assert len(rows) == 28
+    assert {row["label"] for row in rows} <= set(CLASSES)
+    assert all(sum(share for _, share in row["probabilities"]) == pytest.approx(1, abs=1e-5) for row in rows)
+
+
+def test_a_drift_begins_once(place, capsys):
+    """Images like those held out are no drift; other ones are, which begins once; the page and the history tell of both."""
+    arrive(0, 40)
+    same = looked(capsys, "--window", "40")
+    assert (same["drifted"], same["began"]) == (False, False)
+    arrive(40, 40, dark=True)
+    drifted = looked(capsys, "--window", "40")
+    assert (drifted["drifted"], drifted["began"]) == (True, True)
+    assert "not like those" in drifted["words"]
+    assert drifted["flags"]["dark"] == 40
+    arrive(80, 10, dark=True)
+    again = looked(capsys, "--window", "40")
+    assert (again["drifted"], again["began"]) == (True, False)
+    assert looked(capsys, "--window", "40")["began"] is False
+    assert [check["drifted"] for check in history.read(place / "reports/monitoring")] == [False, True, True]
+    assert main(["monitor", "--model", "model"]) == 0
+    assert "DRIFT" in capsys.readouterr().out
+
+
+def test_the_page_is_whole_without_the_network(place, capsys):
+    """The page shows the verdict, needs nothing from elsewhere, has no error, and can be read in the dark."""
+    arrive(0, 30)
+    looked(capsys)
+    arrive(30, 40, dark=True)
+    looked(capsys)
+    page = place / "reports/monitoring/index.html"
+    text = page.read_text()
+    assert "Least like the known ones" in text
+    assert "http" not in text.replace("http-equiv", "")
+    for dark in (False, True):
+        shown, said = screenshot(page, dark)
+        assert "CONSOLE" not in said
+        corner = np.asarray(shown.convert("L"))[5, 5]
+        assert (corner < 60) if dark else (corner > 200)
+
+
+def test_few_or_broken_images_are_told(place, capsys):
+    """Of too few images nothing is said; what cannot be read has a row with the reason and counts for nothing."""
+    arrive(0, 3)
+    (place / "data/inbox/broken.png").write_bytes(b"broken")
+    os.utime(place / "data/inbox/broken.png", (1, 1))
+    found = looked(capsys)
+    assert (found["new"], found["unreadable"], found["images"], found["tests"]) == (4, 1, 3, [])
+    assert "too few" in found["words"]
+    errors = [row["error"] for row in pq.ParquetDataset(place / "reports/monitoring/log").read().to_pylist()]
+    assert sorted(filter(None, errors)) == ["not_an_image"]
+
+
+def test_mistakes_have_a_remedy(place, capsys):
+    """A folder that is not there, a wrong limit, window or level, and a model without a reference end with exit code 2."""
+    wrong = (["nowhere"], ["--limit", "class=1"], ["--limit", "classes=x"], ["--window", "1"], ["--alpha", "2"])
+    for arguments in wrong:
+        assert main(["monitor", "--model", "model", *arguments]) == 2
+        assert "remedy" in capsys.readouterr().err
+    for split in ("val", "test"):
+        np.save(place / "data/ingested" / split / "images.npy", np.zeros((4, 24, 24, 3), np.uint8))
+    assert main(["monitor", "--model", "model"]) == 2
+    assert "no reference" in capsys.readouterr().err
+
+
+def test_the_log_is_put_together_without_losing_a_row(tmp_path):
+    """Many small files become one; a row that is there twice, after a crash meanwhile, counts once; the latest are the latest."""
+    log = Log(tmp_path)
+    for number in range(70):
+        row = dict.fromkeys(SCHEMA.names) | {"path": f"{number}.png", "bytes": 1, "changed": number, "checkpoint_sha256": "a"}
+        log.append([row])
+    assert len(log.files()) == 70 - 64 + 1
+    shutil.copy(log.files()[0], tmp_path / "00000000-whole.parquet")
+    assert len(log.known("a")) == 70
+    assert not log.known("b")
+    assert [row["path"] for row in log.latest("a", 3)] == ["67.png", "68.png", "69.png"]
+    assert len(log.latest("a", 1000)) == 70
+
+
+def test_a_reference_is_of_held_out_images(place):
+    """A reference draws from all parts alike, 300 at most, and is read as it was written."""
+    classifier = Classifier.load(place / "model")
+    parts = [np.full((200, 16, 16, 3), shade, np.uint8) for shade in (0, 255)]
+    made = reference.make(classifier.answers, parts)
+    assert len(made) == 300
+    assert 100 < (np.abs(made.embeddings - made.embeddings[0]).max(1) < 1e-6).sum() < 200
+    reference.write(place / "reference.npz", made)
+    again = reference.read(place / "reference.npz")
+    assert np.array_equal(again.embeddings, made.embeddings)
+    assert np.array_equal(again.predicted, made.predicted)
