@@ -23,6 +23,11 @@ MARK = "darkroom lab"  # in every picture, so that it is known again
 WIDE = 1120  # pixels of a sheet, at most, unless one tile is wider
 MARGIN, GAP = 22, 8
 INK, FAINT, PAPER = (28, 28, 30), (101, 101, 106), (255, 255, 255)
+COLOURS = (
+    (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (227, 119, 194), (127, 127, 127),
+    (188, 189, 34), (23, 190, 207),
+)  # fmt: skip  # Tableau's ten
+COLOUR_NAMES = ("blue", "orange", "green", "red", "purple", "brown", "pink", "grey", "olive", "cyan")
 SIZES = {"title": 21, "heading": 15, "text": 13}
 
 
