@@ -1,8 +1,8 @@
 """Images that a part of a network answers most to (Erhan et al. 2009), kept from being noise.
 
 The image is its Fourier spectrum with decorrelated colours (Olah et al. 2017), or its pixels with total variation held down
-(Mahendran and Vedaldi 2015); either is shifted, scaled and turned a little in each step (Mordvintsev et al. 2015), so that no single
-pixel counts.
+(Mahendran and Vedaldi 2015); either is shifted, scaled and turned a little in each step (Mordvintsev et al. 2015), so that no
+single pixel counts.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def maximize(
         make, drawn = _fourier(count, size, grey) if parametrization == "fourier" else _pixels(count, size, grey)
         weight = variation or (1.0 if parametrization == "pixels" else 0.0)
         optimizer = torch.optim.Adam([drawn], lr if parametrization == "fourier" else lr * 0.6)
-        history, moved = [], False
+        history: list[torch.Tensor] = []
+        moved = False
         with Progress("maximize", steps, "steps") as progress:
             for _ in range(steps):
                 images = make()

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
     if given.before:
         seed = subjects.seed(given)
         fresh = filters.convolution(subjects.untrained(subject, seed), name)[1]
-        rows.insert(0, row(fresh, given.most, f"before training (seed {seed})"))
+        rows.insert(0, row(fresh, given.most, f"before training (seed {seed})", module))
         if len(rows[0].tiles) == 1:  # side by side
             about = [f"{item.heading}\n{item.remark.replace('; ', chr(10))}" for item in rows]
             rows = [drawing.Row([drawing.Tile(item.tiles[0].pixels, said) for item, said in zip(rows, about, strict=True)])]
@@ -40,22 +40,22 @@ def main(arguments: list[str]) -> None:
     pictures.write(given, drawing.sheet(f"Filters of {name}", rows, note))
 
 
-def row(module: nn.Conv2d, most: int, said: str) -> drawing.Row:
-    """Return the filters of a convolution as tiles, or as one mosaic of filters by channels."""
+def row(module: nn.Conv2d, most: int, said: str, after: nn.Conv2d | None = None) -> drawing.Row:
+    """Return the filters of a convolution as tiles, or as one mosaic of filters by channels: those that are largest `after`."""
     import numpy as np
 
     from darkroom.lab import drawing, filters
 
-    weights = filters.weights(module)
+    weights, chosen_by = filters.weights(module), filters.weights(after or module)
     outputs, inputs, height, width = weights.shape
     if inputs in (1, 3):
-        chosen = filters.largest(weights, 0, max(most, 64))
+        chosen = filters.largest(chosen_by, 0, max(most, 64))
         side = 60 if len(chosen) <= 64 else 40
         shown = filters.colours(weights[chosen] if inputs == 3 else np.repeat(weights[chosen], 3, 1))
         return drawing.Row([drawing.Tile(drawing.fitted(item, side), str(i)) for i, item in zip(chosen, shown, strict=True)], said)
     if height == width == 1:
         most = max(most, 128)
-    rows, columns = filters.largest(weights, 0, most), filters.largest(weights, 1, most)
+    rows, columns = filters.largest(chosen_by, 0, most), filters.largest(chosen_by, 1, most)
     shown = filters.shades(weights[rows][:, columns])
     cell = max(1, (WIDE // len(columns) - 2) // width)
     remark = f"rows: filters {_some(rows, outputs)}; columns: their channels {_some(columns, inputs)}"

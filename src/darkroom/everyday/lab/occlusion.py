@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
             drawing.fitted(over(image, drops, most), SIDE),
             f"how far {name} falls when a place is covered:\ndark nothing, bright {most:.1%} on average",
         ),
-        becoming(found, classes, subject.size, patch),
+        becoming(found, classes, subject.size),
     ]
     note = "Each place is covered in turn by a patch of the image's mean colour. "
     note += f"Lowest {name}: {found[..., watched].min():.1%}, highest: {found[..., watched].max():.1%}."
@@ -93,7 +93,7 @@ def over(image: np.ndarray, drops: np.ndarray, most: float) -> np.ndarray:
     return (0.4 * faint + 0.6 * warm).astype(np.uint8)
 
 
-def becoming(found: np.ndarray, classes: tuple[str, ...], size: int, patch: int) -> drawing.Tile:
+def becoming(found: np.ndarray, classes: tuple[str, ...], size: int) -> drawing.Tile:
     """Return which class is the most probable for each place of the patch, in the places of its middle."""
     import cv2
     import numpy as np
@@ -105,6 +105,7 @@ def becoming(found: np.ndarray, classes: tuple[str, ...], size: int, patch: int)
     canvas = np.full((*best.shape, 3), 128, np.uint8)
     for number, colour in zip(seen, drawing.COLOURS, strict=False):
         canvas[best == number] = colour
-    picture = cv2.resize(canvas, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
+    side = SIDE if size > SIDE else size * max(1, round(SIDE / size))
+    picture = cv2.resize(canvas, (side, side), interpolation=cv2.INTER_NEAREST)
     said = [f"{drawing.COLOUR_NAMES[i]}: {printable(classes[number]).split(',')[0][:24]}" for i, number in enumerate(seen[:4])]
     return drawing.Tile(picture, "the most probable class:\n" + "\n".join(said))

@@ -42,6 +42,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", help="champion, challenger, a version, a folder like models/baseline, or an architecture by name"
     )
+    options(parser)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add what an architecture by name needs."""
     parser.add_argument(
         "--weights",
         type=Path,
