@@ -69,6 +69,17 @@ def record(network: nn.Module, images: torch.Tensor, wanted: Iterable[str] | Non
     return found
 
 
+def output(network: nn.Module, found: dict[str, torch.Tensor], name: str) -> torch.Tensor:
+    """Return what a layer gave; raises ParamsError that names what is in it where it is a container that is opened, never run."""
+    if name in found:
+        return found[name]
+    inside = [other for other in layers(network) if other.startswith(f"{name}.") and other.count(".") == name.count(".") + 1]
+    raise ParamsError(
+        f'the layer "{name}" gives no output of its own',
+        f"name one of {', '.join(inside[-6:])}" if inside else "name another layer",
+    )
+
+
 @contextmanager
 def watched(network: nn.Module, wanted: Iterable[str] | None = None) -> Any:
     """Yield a dictionary that fills with what layers give while the network runs in evaluation mode; gradients flow through it."""

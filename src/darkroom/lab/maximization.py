@@ -32,7 +32,7 @@ def channels(network: nn.Module, layer: str, wanted: Sequence[int]) -> Objective
     def objective(images: torch.Tensor) -> torch.Tensor:
         with layers.watched(network, [layer]) as found:
             network(images)
-        output = found[layer]
+        output = layers.output(network, found, layer)
         output = output if output.ndim == 2 else layers.maps(output, module)
         if output is None:
             raise ParamsError(f"the output of {layer} has no channels", "name a convolution, an activation or the head")

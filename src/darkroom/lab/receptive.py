@@ -168,7 +168,7 @@ def effective(network: nn.Module, layer: str, images: torch.Tensor) -> np.ndarra
     given = images.float().requires_grad_()
     with torch.enable_grad(), layers.watched(network, [layer]) as found:
         network(given)
-    output = layers.maps(found[layer], module)
+    output = layers.maps(layers.output(network, found, layer), module)
     if output is None:
         raise ParamsError(f"the output of {layer} has no places", "name a convolution or a pooling")
     middle = output[:, :, output.shape[2] // 2, output.shape[3] // 2]

@@ -38,10 +38,11 @@ def main(arguments: list[str]) -> None:
     plain, shares = embedding.pca(vectors)
     near = embedding.tsne(vectors, given.perplexity)
     said = [subject.classes[i] for i in logits.argmax(1)] if subject.classes else [""] * len(names)
-    judged = bool(set(names) & set(subject.classes))
-    wrong = np.array([judged and one != other for one, other in zip(names, said, strict=True)])
+    known = [name in subject.classes for name in names]  # of the others, no name would be right
+    wrong = np.array([there and one != other for there, one, other in zip(known, names, said, strict=True)])
     note = f"{len(names)} images, {vectors.shape[1]} numbers each. "
-    note += f"{int(wrong.sum())} are called by another name (ringed). " if judged else "The model does not know these classes. "
+    if any(known):
+        note += f"Of {sum(known)} whose class the model knows, it calls {int(wrong.sum())} something else (ringed). "
     note += "PCA keeps distances, as far as two axes can; t-SNE keeps neighbours: its distances and sizes of groups say little."
     titles = (f"PCA: {shares[0]:.0%} and {shares[1]:.0%} of the variance", f"t-SNE, perplexity {given.perplexity:g}")
     title = f"Embeddings of {given.folder} by {subject.said}"
@@ -79,9 +80,7 @@ def read(given: Any, subject: subjects.Subject) -> tuple[np.ndarray, list[str], 
     from darkroom.data import sources
 
     if not given.folder.exists():
-        raise SourceError(
-            f"there is no folder {given.folder}", "name one with a folder of images for each class, or run `dvc repro`"
-        )
+        raise SourceError(f"there is no folder {given.folder}", "name one of classes, or run `dvc repro`")
     images, names, paths, failed = [], [], [], 0
     with sources.opened(given.folder) as source:
         found = [item for item in source.found if not item.ignored and not item.refused and given.split in (None, item.split)]

@@ -74,6 +74,8 @@ def mapped(network: Any, image: Any, names: list[str]) -> dict[str, torch.Tensor
 
     known = layers.layers(network)
     outputs = layers.record(network, subjects.tensor(image), names)
+    for name in names:
+        layers.output(network, outputs, name)
     made = {name: layers.maps(output, known[name.partition("#")[0]]) for name, output in outputs.items()}
     return {name: output[0] for name, output in made.items() if output is not None}
 

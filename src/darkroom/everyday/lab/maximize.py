@@ -64,8 +64,9 @@ def _first(subject: subjects.Subject, layer: str) -> list[int]:
     from darkroom.lab import layers
 
     module = layers.find(subject.network, layer)
-    output = layers.record(subject.network, torch.zeros(1, subject.size, subject.size, 3, dtype=torch.uint8), [layer]).get(layer)
-    shaped = output if output is None or output.ndim == 2 else layers.maps(output, module)
+    blank = torch.zeros(1, subject.size, subject.size, 3, dtype=torch.uint8)
+    output = layers.output(subject.network, layers.record(subject.network, blank, [layer]), layer)
+    shaped = output if output.ndim == 2 else layers.maps(output, module)
     if shaped is None:
         raise ParamsError(f"the output of {layer} has no channels", "name a convolution, an activation or the head")
     return list(range(min(MOST, shaped.shape[1])))

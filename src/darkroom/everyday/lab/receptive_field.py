@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     }
     names = given.layer or spaced(list(shown), MEASURED)
     noise = np.random.default_rng(0).integers(0, 256, (max(1, given.images), subject.size, subject.size, 3), np.uint8)
-    gradients = {name: receptive.effective(subject.network, name, torch.from_numpy(noise)) for name in names if name in shown}
+    gradients = {name: receptive.effective(subject.network, name, torch.from_numpy(noise)) for name in names}
     rows = [
         [name, type(known[name]).__name__, "×".join(map(str, shape)), number(down.step), number(down.size),
          f"{receptive.across(gradients[name]):.1f}" if name in gradients else ""]
