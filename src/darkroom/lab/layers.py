@@ -74,10 +74,8 @@ def output(network: nn.Module, found: dict[str, torch.Tensor], name: str) -> tor
     if name in found:
         return found[name]
     inside = [other for other in layers(network) if other.startswith(f"{name}.") and other.count(".") == name.count(".") + 1]
-    raise ParamsError(
-        f'the layer "{name}" gives no output of its own',
-        f"name one of {', '.join(inside[-6:])}" if inside else "name another layer",
-    )
+    remedy = f"name one of {', '.join(inside[-6:])}" if inside else "name another layer"
+    raise ParamsError(f'the layer "{name}" gives no output of its own', remedy)
 
 
 @contextmanager

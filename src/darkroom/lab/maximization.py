@@ -33,11 +33,11 @@ def channels(network: nn.Module, layer: str, wanted: Sequence[int]) -> Objective
         with layers.watched(network, [layer]) as found:
             network(images)
         output = layers.output(network, found, layer)
-        output = output if output.ndim == 2 else layers.maps(output, module)
-        if output is None:
+        shaped = output if output.ndim == 2 else layers.maps(output, module)
+        if shaped is None:
             raise ParamsError(f"the output of {layer} has no channels", "name a convolution, an activation or the head")
-        _within(layer, wanted, output.shape[1])
-        picked = output[torch.arange(len(images)), list(wanted)]
+        _within(layer, wanted, shaped.shape[1])
+        picked = shaped[torch.arange(len(images)), list(wanted)]
         return picked.flatten(1).mean(1) if picked.ndim > 1 else picked
 
     return objective

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("image", type=Path, metavar="IMAGE")
     parser.add_argument("--name", action="append", metavar="NAME", help="sobel, prewitt, scharr, laplacian, gabor; default: all")
     parser.add_argument(
-        "--kernel", action="append", default=[], metavar="ROWS", help="your own: rows of numbers, with ; between rows"
+        "--kernel", action="append", default=[], metavar="ROWS", help='your own, rows with ; between: "0 1; -1 0", or --kernel=-1,1'
     )
     parser.add_argument(
         "--kernel-file", action="append", type=Path, default=[], metavar="FILE", help="the same, a row on each line"
