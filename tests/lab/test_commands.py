@@ -105,6 +105,9 @@ def test_what_needs_no_torch_imports_none(workspace, words):
         (["occlusion", "model", "image.png", "--patch", "99"], "does not fit"),
         (["maximize", "model", "--layer", "stages.0.0.0", "--channel", "99"], "has no channel 99"),
         (["maximize", "model", "--channel", "1"], "needs a layer"),
+        (["occlusion", "model", "image.png", "--patch", "0"], "does not fit"),
+        (["filters", "model", "--most", "0"], "shows nothing"),
+        (["layers", "compact", "--size", "0"], "no size of an image"),
         (["augmentations", "image.png", "--policy", "storng"], 'did you mean "strong"?'),
         (["embedding", "nowhere", "--model", "model"], "there is no folder"),
     ],
@@ -125,6 +128,12 @@ def test_images_of_any_shape_have_responses(workspace, size):
     """An image of one pixel, a line, and one that is far too long make a picture."""
     Image.new("RGB", size, (200, 10, 10)).save("odd.png")
     assert cli.main(["lab", "kernels", "odd.png"]) == 0
+
+
+@pytest.mark.parametrize("name", ["vgg11", "swin_t"])
+def test_layers_that_a_backbone_does_without_are_left_out(workspace, name):
+    """Where an architecture has layers that Darkroom never runs, such as a pooling before its own head, the others are shown."""
+    assert cli.main(["lab", "feature-maps", name, "image.png", "--size", "64", "--most", "3", "--channels", "2"]) == 0
 
 
 def test_a_huge_photograph_is_seen_small(workspace, capsys):

@@ -39,6 +39,9 @@ def main(arguments: list[str]) -> None:
     for name in chosen:
         layers.find(subject.network, name)
     found = mapped(subject.network, image, chosen)
+    for name in given.layer or []:
+        if name not in found:  # never run by itself, or without places
+            layers.output(subject.network, layers.record(subject.network, subjects.tensor(image), [name]), name)
     if not found:
         raise ParamsError(
             f"{' and '.join(chosen)} of {subject.said} has no maps: its output has no places", "name an earlier layer"
@@ -74,8 +77,6 @@ def mapped(network: Any, image: Any, names: list[str]) -> dict[str, torch.Tensor
 
     known = layers.layers(network)
     outputs = layers.record(network, subjects.tensor(image), names)
-    for name in names:
-        layers.output(network, outputs, name)
     made = {name: layers.maps(output, known[name.partition("#")[0]]) for name, output in outputs.items()}
     return {name: output[0] for name, output in made.items() if output is not None}
 

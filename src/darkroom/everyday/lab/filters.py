@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from darkroom.errors import ParamsError
 from darkroom.everyday.lab import pictures, subjects
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--most", type=int, default=16, help="filters and their channels, those of the largest norm (16)")
     parser.add_argument("--before", action="store_true", help="also with the initial weights of its seed")
     given = parser.parse_args(arguments)
+    if given.most < 1:
+        raise ParamsError(f"--most {given.most} shows nothing", "give 1 or more")
     pictures.check(given)
     from darkroom.lab import drawing, filters
 
@@ -57,9 +60,10 @@ def row(module: nn.Conv2d, most: int, said: str, after: nn.Conv2d | None = None)
         most = max(most, 128)
     rows, columns = filters.largest(chosen_by, 0, most), filters.largest(chosen_by, 1, most)
     shown = filters.shades(weights[rows][:, columns])
-    cell = max(1, (WIDE // len(columns) - 2) // width)
+    gap = 0 if height == 1 else 2
+    cell = max(1, (WIDE // len(columns) - gap) // width)
     remark = f"rows: filters {_some(rows, outputs)}; columns: their channels {_some(columns, inputs)}"
-    return drawing.Row([drawing.Tile(filters.mosaic(shown, min(cell, 12), 0 if height == 1 else 2))], said, remark)
+    return drawing.Row([drawing.Tile(filters.mosaic(shown, min(cell, 12), gap))], said, remark)
 
 
 def _some(numbers: object, of: int) -> str:

@@ -32,8 +32,8 @@ def main(arguments: list[str]) -> None:
     subject = subjects.find(given)
     classes = named(subject)
     image = subjects.pixels(subject, given.image)
-    patch = given.patch or max(1, subject.size // 5)
-    stride = given.stride or max(1, patch // 3)
+    patch = max(1, subject.size // 5) if given.patch is None else given.patch
+    stride = max(1, patch // 3) if given.stride is None else given.stride
 
     def answer(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

@@ -105,8 +105,9 @@ def curve(sizes: list[tuple[str, float]], gradients: dict[str, np.ndarray], size
 
     figure = Figure((10.4, 3.4), dpi=100, layout="constrained")
     axes = figure.subplots()
-    finite = [(i, value) for i, (_, value) in enumerate(sizes) if not isinf(value)]
-    axes.plot([i for i, _ in finite], [value for _, value in finite], "o-", ms=3, color="#1f77b4", label="in theory")
+    axes.plot(
+        range(len(sizes)), [size if isinf(value) else value for _, value in sizes], "o-", ms=3, color="#1f77b4", label="in theory"
+    )
     measured = [(i, receptive.across(gradients[name])) for i, (name, _) in enumerate(sizes) if name in gradients]
     axes.plot([i for i, _ in measured], [value for _, value in measured], "s--", ms=5, color="#ff7f0e", label="measured")
     axes.axhline(size, color="#65656a", lw=1, ls=":", label=f"the image, {size}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from darkroom.models.network import Network, Preprocessing
 
 COMPACT = "compact"  # the baseline's own architecture
+ALIASES = ("champion", "challenger")
 USUAL = {COMPACT: 32}  # pixels a side where --size does not say; others get 224
 
 
@@ -64,7 +65,7 @@ def find(given: argparse.Namespace) -> Subject:
     known = [COMPACT, *names.names()]
     if given.model in known and not Path(given.model, "model.json").is_file():
         return _by_name(given.model, given.weights, given.size, seed(given))
-    if given.weights or given.size:
+    if given.weights or given.size is not None:
         option = "--weights" if given.weights else "--size"
         raise ParamsError(f"{option} is for an architecture by name; {given.model} brings its own", f"leave {option} out")
     from darkroom.everyday import chosen
@@ -72,7 +73,7 @@ def find(given: argparse.Namespace) -> Subject:
     try:
         classifier, model = chosen.load(given.model)
     except DarkroomError as error:
-        close = nearest(given.model, known)
+        close = "" if given.model in ALIASES else nearest(given.model, known)
         if close:
             raise type(error)(f"{error.problem}{close}", f"{error.remedy}; or name an architecture", error.may_pass) from error
         raise
@@ -98,7 +99,7 @@ def _by_name(name: str, weights: Path | None, size: int | None, seed: int) -> Su
     from darkroom.models.network import IMAGENET, Network, Preprocessing, build_features
     from darkroom.models.weights import CENTRED, fill, read
 
-    size = size or USUAL.get(name, 224)
+    size = USUAL.get(name, 224) if size is None else size
     if not 1 <= size <= 2048:
         raise ParamsError(f"--size {size} is no size of an image", "give a number of pixels, 32 to 512 for most networks")
     if name == COMPACT:
