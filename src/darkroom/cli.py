@@ -33,6 +33,7 @@ EVERYDAY = {
     "repro": "run what has to run, as `dvc repro` does, when no other run is at it",
     "flow": "run a Prefect flow: repro, retrain or monitor",
     "tidy": "remove what backbones no longer listed left behind",
+    "lab": "look inside: kernels, filters, feature maps, receptive fields, augmentations, embeddings",
     "models": "list the registered versions; --history: who was champion when",
     "promote": "make a version the champion",
     "rollback": "make the champion before the present one the champion again",
@@ -116,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
 def run() -> None:
     """Run a command as a process of its own, and end it."""
     arguments = sys.argv[1:]
-    if arguments and arguments[0] in WITH_TORCH and not {"-h", "--help"} & set(arguments):
+    if arguments and _wants_torch(arguments) and not {"-h", "--help"} & set(arguments):
         from darkroom.warm import command
 
         try:
@@ -138,6 +139,15 @@ def run() -> None:
     if "torch" in sys.modules and processes and not processes.active_children():
         os._exit(code)  # everything is written and closed; taking torch apart would take most of a second
     raise SystemExit(code)
+
+
+def _wants_torch(arguments: list[str]) -> bool:
+    """Tell whether a command is better forked from the process that has torch in memory."""
+    if arguments[0] == "lab":
+        from darkroom.everyday import lab
+
+        return len(arguments) > 1 and arguments[1] in lab.COMMANDS and arguments[1] not in lab.WITHOUT_TORCH
+    return arguments[0] in WITH_TORCH
 
 
 def _stage(stage: str, arguments: list[str]) -> int:

@@ -44,6 +44,10 @@ def candidates(words: list[str]) -> list[str]:
         found = list(NAMES)
     elif words[0] == "completion":
         found = sorted(SCRIPTS)
+    elif words[0] == "lab":
+        from darkroom.everyday import lab
+
+        found = list(lab.COMMANDS)
     else:
         found = _names(words[0])
     return [name for name in found if name.startswith(words[-1] if words else "")]

@@ -77,7 +77,7 @@ def _limits(alpha: float, given: list[str]) -> Any:
 
 def _check(given: argparse.Namespace, limits: Any) -> dict[str, Any]:
     """Answer for what is new, compare the last images with the reference, write the page; return what came out."""
-    from darkroom.everyday.predict import load
+    from darkroom.everyday.chosen import load
     from darkroom.monitoring import history
     from darkroom.monitoring.log import Log
 

@@ -1,0 +1,102 @@
+"""Kernels: what they compute is what SciPy and OpenCV compute, and what a user writes is read or refused."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from darkroom.errors import ParamsError
+from darkroom.lab import kernels
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).random((height, width), np.float32)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 2), (3, 3), (4, 3), (2, 5), (7, 7), (21, 21)])
+@pytest.mark.parametrize("size", [(40, 30), (9, 1), (5, 5)])
+def test_a_response_is_scipys_correlation(shape, size):
+    """For kernels of odd and even shapes, also larger than the image, the response is SciPy's with a mirrored border."""
+    image, kernel = noise(*size), noise(*shape) - 0.5
+    assert kernels.respond(image, kernel) == pytest.approx(ndimage.correlate(image, kernel, mode="mirror"), abs=1e-4)
+
+
+def test_a_single_pixel_responds_with_the_kernels_sum():
+    """Mirrored at every border, an image of one pixel is constant."""
+    assert kernels.respond(np.full((1, 1), 0.5, np.float32), np.full((3, 3), 2.0, np.float32)) == pytest.approx(9)
+
+
+@pytest.mark.parametrize("name", ["sobel", "scharr"])
+def test_edge_kernels_are_opencvs(name):
+    """Sobel and Scharr give, across and down, what OpenCV's own functions give."""
+    image = noise(24, 31)
+    filters = {"sobel": cv2.Sobel, "scharr": cv2.Scharr}[name]
+    for kernel, (dx, dy) in zip(kernels.banks()[name].kernels.values(), ((1, 0), (0, 1)), strict=True):
+        assert kernels.respond(image, kernel) == pytest.approx(filters(image, cv2.CV_32F, dx, dy), abs=1e-5)
+
+
+def test_prewitt_and_the_laplacian_are_scipys():
+    """Prewitt and the Laplacian of four neighbours give what SciPy's functions give."""
+    image, banks = noise(24, 31), kernels.banks()
+    across = banks["prewitt"].kernels["across (x)"]
+    assert kernels.respond(image, across) == pytest.approx(ndimage.prewitt(image, 1, mode="mirror"), abs=1e-5)
+    four = banks["laplacian"].kernels["4 neighbours"]
+    assert kernels.respond(image, four) == pytest.approx(ndimage.laplace(image, mode="mirror"), abs=1e-5)
+
+
+def test_named_kernels_say_nothing_of_brightness():
+    """Every named kernel sums to zero: a plain image gives no response."""
+    for bank in kernels.banks().values():
+        for kernel in bank.kernels.values():
+            assert abs(kernel.sum()) < 1e-6 * abs(kernel).sum() + 1e-7
+
+
+@pytest.mark.parametrize("number", range(kernels.ORIENTATIONS))
+def test_gabor_finds_the_direction_of_a_wave(number):
+    """A wave in the direction of one of the kernels answers most to that kernel."""
+    angle = np.deg2rad(180 * number / kernels.ORIENTATIONS)
+    y, x = np.mgrid[:64, :64]
+    wave = (0.5 + 0.5 * np.cos(2 * np.pi / 8 * (x * np.cos(angle) + y * np.sin(angle)))).astype(np.float32)
+    responses = [kernels.respond(wave, kernel) for kernel in kernels.banks()["gabor"].kernels.values()]
+    assert np.argmax([abs(item[16:48, 16:48]).mean() for item in responses]) == number
+    sizes, which = kernels.strongest(responses)
+    assert (sizes == np.abs(responses).max(0)).all()
+    assert np.bincount(which[16:48, 16:48].ravel()).argmax() == number
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("0 -1 0; -1 5 -1; 0 -1 0", (3, 3)),
+        ("1,2\n3,4\n", (2, 2)),
+        ("1/9 1/9\t1/9", (1, 3)),
+        ("# blur\r\n1, 2, 1,\r\n\r\n", (1, 3)),
+        ("-1e-2", (1, 1)),
+    ],
+)
+def test_kernels_are_read_as_people_write_them(text, shape):
+    """Spaces, commas, tabs, semicolons, lines, fractions and remarks are understood."""
+    made = kernels.parse(text)
+    assert made.shape == shape
+    assert made.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is empty"),
+        (" ; \n", "is empty"),
+        ("1 2; 3", "row 2 has 1 numbers, row 1 has 2"),
+        ("1 two; 3 4", '"two" in row 1'),
+        ("1 nan", "not a finite number"),
+        ("1 1/0", "not a finite number"),
+        ("1 inf", "not a finite number"),
+        (";".join(["1"] * 64), "64×1"),
+    ],
+)
+def test_what_is_no_kernel_is_named(text, said):
+    """Malformed text is one error that says where."""
+    with pytest.raises(ParamsError, match=said.replace("(", r"\(")):
+        kernels.parse(text)
