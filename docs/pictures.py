@@ -20,7 +20,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 SIZE = (1600, 950)
+COLOURS = 96
 PATIENCE = 40_000  # milliseconds of the page's own time, in which its charts are there
 
 
@@ -96,7 +99,7 @@ def _prefect(chromium: str, folder: Path) -> int:
         "prefect-task": f"runs/task-run/{longest['id']}",
     }
     shown = {item["key"]: item["latest_id"] for item in asked("artifacts/latest")}
-    pages |= {f"prefect-{key}": f"artifacts/artifact/{shown[key]}" for key in ("leaderboard", "promotion")}
+    pages |= {f"prefect-{key}": f"artifacts/artifact/{shown[key]}" for key in ("leaderboard", "promotion", "drift") if key in shown}
     for name, page in pages.items():
         _take(chromium, f"{api.removesuffix('/api')}/{page}", folder / f"{name}.png")
     return 0
@@ -104,8 +107,6 @@ def _prefect(chromium: str, folder: Path) -> int:
 
 def _monitoring(chromium: str, folder: Path) -> int:
     """Show printed characters to a model of handwritten digits."""
-    from PIL import Image
-
     from darkroom.data import glyphs
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -128,6 +129,8 @@ def _take(chromium: str, address: str, taken: Path) -> None:
             f"--window-size={SIZE[0]},{SIZE[1]}", f"--virtual-time-budget={PATIENCE}", f"--screenshot={taken}", address,
         ]  # fmt: skip
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300)
+    with Image.open(taken) as shown:  # a clone of the project carries it
+        shown.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(taken, optimize=True)
     print(taken)
 
 

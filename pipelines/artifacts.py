@@ -72,14 +72,17 @@ def runs(where: str) -> None:
 
 def drift(check: dict[str, Any], page: Path = Path("reports/monitoring/index.html")) -> None:
     """Show what a look at new images came to, and where its page is."""
-    lines = [f"# {check['words'][0].upper()}{check['words'][1:]}", f"{check['said']}: {check['new']} new images."]
+    title = "Drift" if check["drifted"] else "No drift" if check["tests"] else "Too few images"
+    lines = [f"# {title}", f"{check['words'][0].upper()}{check['words'][1:]}.", f"{check['said']}: {check['new']} new images."]
     if check["tests"]:
         rows = [(item["name"], f"{item['size']:.3f}", f"{item['limit']:g}", f"{item['corrected']:.4f}",
                  "**drift**" if item["drifted"] else "same") for item in check["tests"]]  # fmt: skip
-        lines += ["", "| | size | limit | p | |", "| --- | --- | --- | --- | --- |", *(f"| {' | '.join(row)} |" for row in rows)]
+        lines.append(
+            "\n".join(["| | size | limit | p | |", "| --- | --- | --- | --- | --- |", *(f"| {' | '.join(row)} |" for row in rows)])
+        )
     if check["flags"]:
-        lines += ["", "Pictures: " + ", ".join(f"{count} {name}" for name, count in check["flags"].items()) + "."]
-    create_markdown_artifact("\n".join(lines), key="drift", description=check["words"])
+        lines += ["Pictures: " + ", ".join(f"{count} {name}" for name, count in check["flags"].items()) + "."]
+    create_markdown_artifact("\n\n".join(lines), key="drift")
     if page.exists():
         create_link_artifact(page.resolve().as_uri(), str(page), key="monitoring", description=f"The last images: `{page}`")
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ def start(port: int | None) -> None:
     _prefect(environment, "--no-prompt", "deploy", "--all")
     known = _known() | {"api": api}
     if not _runs(known.get("worker")) and not _workers(api, project, {}):
+        _resume(api, project)
         command = ["worker", "start", "--pool", project, "--name", _worker(project)]
         known["worker"] = _launch("worker", command, environment)
     _write(known)
@@ -57,6 +58,37 @@ def start(port: int | None) -> None:
         if time.monotonic() > until or not _runs(known["worker"]):
             raise WorkspaceError("the worker does not start:\n" + _last("worker"), f"see {LOGS / 'worker.log'}")
         time.sleep(0.5)
+
+
+def resume() -> None:
+    """Wait for the server, then let what was cut off run again: for a unit that starts a worker by itself."""
+    api = os.environ.get("PREFECT_API_URL", "") or _known().get("api", "")
+    until = time.monotonic() + STARTING
+    while not (api and server.answers(api)):
+        if not api or time.monotonic() > until:
+            raise WorkspaceError(
+                f"no Prefect server answers at {api or 'any address'}", "set PREFECT_API_URL to that of the server"
+            )
+        time.sleep(0.3)
+    project = _environment(api)["DARKROOM_PROJECT"]
+    if not _workers(api, project, {}):
+        _resume(api, project)
+
+
+def _resume(api: str, project: str) -> None:
+    """Let runs that ended with their worker, when the machine went off, run again; one that was being cancelled is cancelled.
+
+    Without a worker none of the pool's runs has a process, and nobody else would ever end them.
+    """
+    cut = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
+    for run in _asked(api, "flow_runs/filter", {"deployments": {"name": {"any_": [project]}}, "flow_runs": cut}):
+        state: dict[str, Any] = {"type": "CANCELLED", "name": "Cancelled", "message": "its worker ended"}
+        if run["state_type"] != "CANCELLING":
+            now = datetime.now(UTC).isoformat()
+            state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "its worker ended, it runs again",
+                     "state_details": {"scheduled_time": now}}  # fmt: skip
+        _asked(api, f"flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+        print(f"{run['name']}: {state['message']}")
 
 
 def _start_server(port: int | None, known: dict[str, Any]) -> str:
@@ -102,7 +134,11 @@ def _line(api: str, deployment: dict[str, Any]) -> str:
     coming = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "sort": "EXPECTED_START_TIME_ASC"}
     past = {"flow_runs": {"state": {"type": {"not_any_": ["SCHEDULED"]}}}, "sort": "EXPECTED_START_TIME_DESC"}
     following, last = (_asked(api, "flow_runs/filter", chosen | which) for which in (coming, past))
-    slots = [" ".join(map(str, item["schedule"].values())) for item in deployment["schedules"] if item["active"]]
+    slots = [
+        " ".join(value for value in item["schedule"].values() if isinstance(value, str))
+        for item in deployment["schedules"]
+        if item["active"]
+    ]
     when = _local(following[0]["expected_start_time"]) if following else ", ".join(slots) or "when it is asked for"
     how = f"; last {last[0]['state_name']} at {_local(last[0]['expected_start_time'])}" if last else ""
     return f"{flow:<10} {when}{' (paused)' if deployment['paused'] else ''}{how}"
@@ -185,10 +221,10 @@ def _prefect(environment: dict[str, str], *arguments: str) -> None:
 
 
 def _asked(api: str, what: str, content: dict[str, Any] | None = None) -> Any:
-    """Return what Prefect's API answers: to a filter, or about one thing."""
+    """Return what Prefect's API answers: to a filter or another content, or about one thing."""
     import urllib.request
 
-    body = json.dumps(content or {}).encode() if what.endswith("/filter") else None
+    body = json.dumps(content or {}).encode() if content is not None or what.endswith("/filter") else None
     request = urllib.request.Request(f"{api}/{what}", body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
@@ -232,7 +268,7 @@ def _local(moment: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Do what is asked; return 0, 1 where `status` finds that something does not run, 2 for a mistake with a remedy."""
     parser = argparse.ArgumentParser("python -m pipelines.schedule", description=__doc__)
-    parser.add_argument("what", choices=("start", "status", "stop"))
+    parser.add_argument("what", choices=("start", "status", "stop", "resume"))
     parser.add_argument("--port", type=int, help=f"of the server (default: {PORT}, or the next one that is free)")
     given = parser.parse_args(arguments)
     try:
@@ -241,6 +277,9 @@ def main(arguments: list[str] | None = None) -> int:
         with locks.hold(LOGS.with_name("schedule.lock")):
             if given.what == "stop":
                 stop()
+                return 0
+            if given.what == "resume":
+                resume()
                 return 0
             start(given.port)
         return status()

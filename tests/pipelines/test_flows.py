@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT
-from tests.tracking.test_server import free_port
+from tests.postgresql import free_port
 
 pytestmark = pytest.mark.pipeline
 SETTLED = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
@@ -134,6 +134,10 @@ class Project:
 
         return until(found)
 
+    def known(self) -> dict[str, Any]:
+        """Return what `python -m pipelines.schedule` has noted of what it started."""
+        return json.loads((self.place / ".darkroom" / "schedule.json").read_text())
+
     def states(self) -> dict[str, str]:
         return {name: task["state_name"] for name, task in self.last()["tasks"].items()}
 
@@ -168,10 +172,8 @@ def lives(pid: int) -> bool:
         return False
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Iterator[Project]:
-    """Yield a project with its server and worker, which `python -m pipelines.schedule` starts."""
-    place = tmp_path_factory.mktemp("flows") / "small"
+def small(place: Path) -> Project:
+    """Make a project of three stages in a folder of its own."""
     for name in ("src", "pipelines"):
         shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("params.yaml", ".dvcignore", ".gitignore", "prefect.yaml"):
@@ -185,6 +187,13 @@ def project(tmp_path_factory) -> Iterator[Project]:
     made.run("dvc", "config", "core.analytics", "false")
     made.git("add", "dvc.yaml", "params.yaml", "step.py", "given.txt", ".dvc", ".dvcignore", ".gitignore")
     made.git("commit", "-qm", "as it is")
+    return made
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Iterator[Project]:
+    """Yield a project with its server and worker, which `python -m pipelines.schedule` starts."""
+    made = small(tmp_path_factory.mktemp("flows") / "small")
     try:
         said = made.run("pipelines.schedule", "start", "--port", str(made.port))
         assert "worker     runs" in said
@@ -197,9 +206,9 @@ def project(tmp_path_factory) -> Iterator[Project]:
 
 def test_starting_twice_changes_nothing(project):
     """`start` leaves alone what runs, and says where it is and what comes next."""
-    before = json.loads((project.place / ".darkroom" / "schedule.json").read_text())
+    before = project.known()
     said = project.run("pipelines.schedule", "start")
-    assert json.loads((project.place / ".darkroom" / "schedule.json").read_text()) == before
+    assert project.known() == before
     assert f"http://127.0.0.1:{project.port}" in said
     assert until(lambda: [line for line in project.run("pipelines.schedule", "status").splitlines() if "03:00" in line])
 
@@ -362,7 +371,7 @@ def test_no_process_is_left(project, how):
     if how == "cancelled":
         project.asked(f"flow_runs/{run}/set_state", state={"type": "CANCELLING"}, force=False)
     else:
-        worker = json.loads((project.place / ".darkroom" / "schedule.json").read_text())["worker"]["pid"]
+        worker = project.known()["worker"]["pid"]
         os.kill(worker, signal.SIGKILL)
     until(lambda: not any(lives(number) for number in (pid, *stage)), 10)
     project.how()
@@ -397,7 +406,7 @@ def test_of_missed_slots_the_last_one_runs(project):
     project.git("commit", "-qam", "changed")
     project.flow("retrain")
     deployment = project.asked("deployments/name/retrain/small", method="GET")["id"]
-    worker = json.loads((project.place / ".darkroom" / "schedule.json").read_text())["worker"]["pid"]
+    worker = project.known()["worker"]["pid"]
     os.kill(worker, signal.SIGSTOP)
     (made,) = project.asked(f"deployments/{deployment}/schedules", [{"schedule": {"interval": 4}, "active": True}])
     of = {"deployments": {"id": {"any_": [deployment]}}}

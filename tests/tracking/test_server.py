@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,55 +19,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import postgresql
 from tests.conftest import ROOT
+from tests.postgresql import free_port
 
 pytestmark = pytest.mark.pipeline
-POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
-AS_POSTGRES = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
 PLAIN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DARKROOM_TRACKING", "DARKROOM_PIPELINE", "DVC_STAGE", "DVC_EXP_NAME")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory) -> Iterator[str]:
     """Yield the address of a database: PostgreSQL's, or SQLite's where that is not installed."""
-    if POSTGRES is None:
+    if postgresql.PROGRAMS is None:
         yield f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'mlflow.db'}"
         return
-    import tempfile
-
-    port = free_port()
-    with tempfile.TemporaryDirectory(dir="/tmp") as place:  # where postgres may go, who is not who runs the tests
-        os.chmod(place, 0o777)
-        data = f"{place}/data"
-
-        def run(*command: str) -> None:
-            done = subprocess.run([*AS_POSTGRES, *command], capture_output=True, text=True, cwd="/")
-            assert done.returncode == 0, done.stdout + done.stderr
-
-        run(f"{POSTGRES}/initdb", "-D", data, "-A", "trust", "-U", "darkroom")
-        # without a pipe: the server that it leaves behind would hold it open
-        start = [
-            f"{POSTGRES}/pg_ctl",
-            "-D",
-            data,
-            "-w",
-            "-l",
-            f"{place}/log",
-            "-o",
-            f"-p {port} -c listen_addresses=127.0.0.1 -k {place}",
-        ]
-        subprocess.run([*AS_POSTGRES, *start, "start"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
-        try:
-            run(f"{POSTGRES}/createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "darkroom", "mlflow")
-            yield f"postgresql+pg8000://darkroom@127.0.0.1:{port}/mlflow"
-        finally:
-            run(f"{POSTGRES}/pg_ctl", "-D", data, "-m", "immediate", "stop")
+    with postgresql.database("mlflow") as where:
+        yield f"postgresql+pg8000://{where}"
 
 
 class Server:
@@ -136,7 +102,7 @@ def ask(code: str, uri: str, cwd: Path) -> list:
 
 def test_it_runs_on_postgresql(server):
     """The server of these tests keeps its records in PostgreSQL."""
-    if POSTGRES is None:
+    if postgresql.PROGRAMS is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     assert server.database.startswith("postgresql")
 
