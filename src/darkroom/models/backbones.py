@@ -18,7 +18,8 @@ from torch import nn
 
 from darkroom.errors import ParamsError
 from darkroom.models import lean, names
-from darkroom.models.initialization import kaiming
+from darkroom.models.initialization import is_drawn, kaiming
+from darkroom.models.network import Chain, Step
 
 SMALL = 64  # inputs of at most this many pixels keep their resolution through the first convolution
 HEADS = ("pooled", "classifier")
@@ -144,6 +145,21 @@ class Backbone(nn.Module):
             x = module(x)
         return x
 
+    def chain(self) -> Chain | None:
+        """Return the steps that make the embedding; None for transformers, whose maps are no maps of channels."""
+        if not self.sequential or type(self.net).__name__ == "SwinTransformer":
+            return None
+
+        def block(modules: list[nn.Module]) -> Step:
+            def step(x: torch.Tensor) -> torch.Tensor:
+                for module in modules:
+                    x = module(x)
+                return x
+
+            return step
+
+        return [block(modules) for modules in self._blocks], lambda x: self.upper(x, self.block_count)
+
     def own_head(self) -> nn.ModuleList:
         """Return the fully connected layers that the embedding passes through, if any: the last block of all."""
         return nn.ModuleList([m for m in self._neck if next(m.parameters(), None) is not None])
@@ -186,7 +202,7 @@ def _network(spec: Spec, seed: int, device: str = "meta") -> nn.Module:
 
 def _materialize(backbone: Backbone, spec: Spec, seed: int) -> None:
     """Give the parameters memory and values; only what is left of the network after its head was cut is allocated."""
-    if all(_redrawn(module) for module in backbone.net.modules()):
+    if all(is_drawn(module) for module in backbone.net.modules()):
         state = backbone.net.state_dict()
         for key, value in state.items():  # to_empty would import torch's symbolic algebra, which takes half a second
             state[key] = torch.empty(value.shape, dtype=value.dtype)
@@ -202,11 +218,6 @@ def _materialize(backbone: Backbone, spec: Spec, seed: int) -> None:
         full = dict(_network(spec, seed, device="cpu").named_buffers())
         for name, buffer in backbone.net.named_buffers():
             buffer.copy_(full[name])
-
-
-def _redrawn(module: nn.Module) -> bool:
-    owned = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    return not owned or isinstance(module, (nn.Conv2d, nn.Linear, nn.modules.batchnorm._BatchNorm))
 
 
 def _own_layers(head: nn.Module) -> list[nn.Module]:
