@@ -175,15 +175,26 @@ class Backbone(nn.Module):
         return key.split(".")[0] in (head, "aux1", "aux2", "AuxLogits") and key not in self.net.state_dict()
 
 
-def _network(spec: Spec, seed: int, device: str = "meta") -> nn.Module:
+def classifier(name: str, image_size: int, classes: int) -> nn.Module:
+    """Return torchvision's whole classifier to look at: its tensors have shapes and no memory.
+
+    Up to 64 pixels its first convolution has stride 1, as a backbone's. Raises ParamsError for an unknown name.
+    """
+    names.check(name)
+    net = _network(Spec(name, image_size), 0, num_classes=classes).to("meta")
+    if image_size <= SMALL:
+        _widen_stem(net)
+    return net
+
+
+def _network(spec: Spec, seed: int, device: str = "meta", **options: Any) -> nn.Module:
     """Build torchvision's network; on the meta device its tensors have shapes and no memory."""
-    options: dict[str, Any] = {}
     if spec.name in ("googlenet", "inception_v3"):
-        options = {"aux_logits": False, "init_weights": False, "transform_input": False}
+        options |= {"aux_logits": False, "init_weights": False, "transform_input": False}
     elif spec.name.startswith("vit_"):
-        options = {"image_size": spec.image_size}
+        options |= {"image_size": spec.image_size}
     elif spec.name.startswith("maxvit_"):
-        options = {"input_size": (spec.image_size, spec.image_size)}
+        options |= {"input_size": (spec.image_size, spec.image_size)}
     get_model = lean.torchvision().models.get_model
     undrawn = lean.Undrawn() if device == "meta" else nullcontext()
     with torch.random.fork_rng(devices=[]), torch.device(device), undrawn:
@@ -193,7 +204,7 @@ def _network(spec: Spec, seed: int, device: str = "meta") -> nn.Module:
         except NotImplementedError:  # RegNet computes its widths with tensors, which the meta device cannot
             with torch.device("cpu"):
                 return get_model(spec.name, weights=None, **options)
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, AssertionError) as error:
             raise ParamsError(
                 f"{spec.name} cannot be built for images of {spec.image_size} pixels: {error}",
                 "change `ingest.image_size` (most networks take any size, transformers multiples of their patch)",

@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import nn
 
-from darkroom.errors import WeightsError
+from darkroom.errors import ParamsError, WeightsError
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 Chain = tuple[list[Step], Step]  # from one feature map to the next, (N, C, H, W), and from the last one to the embedding
@@ -71,6 +71,9 @@ def grey(images: torch.Tensor) -> torch.Tensor:
 def _compact(spec: dict[str, Any], seed: int) -> nn.Module:
     from darkroom.models import compact
 
+    unknown = spec.keys() - {"image_size", "width", "channels"}
+    if unknown:
+        raise ParamsError(f"compact has no option {', '.join(sorted(unknown))}", "its options are: width=16")
     return compact.Compact(compact.Spec(**spec), seed)
 
 

@@ -14,6 +14,13 @@ from darkroom.models.classic.features import Layers
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
+def activation_of(name: str) -> nn.Module:
+    """Return an activation by name; ValueError that lists them where there is none of that name."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation is one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
+
+
 def normed(
     inputs: int,
     outputs: int,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from darkroom.models.classic.features import Layers, Parts
-from darkroom.models.classic.layers import ACTIVATIONS
+from darkroom.models.classic.layers import activation_of
 from darkroom.models.classic.registry import architecture
 
 
@@ -18,7 +18,7 @@ def mlp(size: int, channels: int, *, hidden: Sequence[int] = (256, 128), activat
     inputs = channels * size * size
     for i, outputs in enumerate(hidden, 1):
         neck[f"fc{i}"] = nn.Linear(inputs, outputs)
-        neck[f"act{i}"] = ACTIVATIONS[activation]()
+        neck[f"act{i}"] = activation_of(activation)
         if dropout:
             neck[f"drop{i}"] = nn.Dropout(dropout)
         inputs = outputs

@@ -85,13 +85,30 @@ def entry(name: str, kind: str = CLASSIFIER) -> Entry:
 
 
 def make(name: str, size: int, channels: int, options: Mapping[str, Any], kind: str = CLASSIFIER) -> Any:
-    """Call the function of an architecture; ParamsError that names the options it takes where one is not among them."""
+    """Call the function of an architecture.
+
+    Raises ParamsError that names the options it takes where one is not among them or of another type, and where it cannot be built.
+    """
     known = entry(name, kind)
-    for option in options:
+    takes = "its options are: " + (", ".join(f"{key}={value!r}" for key, value in known.options.items()) or "none")
+    for option, value in options.items():
         if option not in known.options:
-            takes = ", ".join(f"{key}={value!r}" for key, value in known.options.items()) or "none"
-            raise ParamsError(f'{name} has no option "{option}"{nearest(option, known.options)}', f"its options are: {takes}")
+            raise ParamsError(f'{name} has no option "{option}"{nearest(option, known.options)}', takes)
+        if not _fits(value, known.options[option]):
+            raise ParamsError(f"{name} cannot take {option}={value!r}", takes)
     if channels not in (1, 3):
         raise ParamsError(f"{name} takes images of 1 or 3 channels, not of {channels}", "set channels to 1 or 3")
     function = getattr(importlib.import_module(f"darkroom.models.classic.{known.family}"), name)
-    return function(size, channels, **options)
+    try:
+        return function(size, channels, **options)
+    except (ValueError, RuntimeError, ArithmeticError) as error:
+        raise ParamsError(f"{name} cannot be built for images of {size} pixels with {dict(options)}: {error}", takes) from error
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """Tell whether a value of an option is of its default's type; whole numbers are numbers, and lists are tuples."""
+    if isinstance(default, tuple):
+        return isinstance(value, (list, tuple)) and all(_fits(item, default[0]) for item in value)
+    if isinstance(value, bool) or isinstance(default, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    return isinstance(value, (int, float) if isinstance(default, float) else type(default))
