@@ -7,8 +7,9 @@ import json
 import pytest
 
 from darkroom import cli
-from darkroom.everyday import completion
+from darkroom.everyday import completion, describe
 from darkroom.models.classic import registry
+from tests.conftest import ROOT
 
 
 def told(capsys, *arguments: str) -> str:
@@ -51,6 +52,24 @@ def test_the_list_names_all(capsys):
     text = told(capsys, "--list")
     assert all(f"\n{name} " in text for name in registry.entries())
     assert "vit_b_16" in text
+
+
+def test_the_page_has_their_figures():
+    """docs/architectures.md has a row for every classic architecture, with the figures that `describe` gives."""
+    page = (ROOT / "docs" / "architectures.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
+    table = {cells[0].strip("`"): cells for cells in rows if len(cells) == 6}
+    assert set(table) == set(registry.entries())
+    for name, (_, paper, _, parameters, products, options) in table.items():
+        chosen = describe._choose(name, None, None, None, {})
+        found = describe._rows(chosen)
+        assert paper == chosen.entry.paper
+        assert int(parameters.replace(",", "")) == sum(row["parameters"] for row in found)
+        number, unit = (*products.replace(",", "").split(), "")[:2]
+        assert float(number) * {"": 1, "M": 1e6, "G": 1e9}[unit] == pytest.approx(
+            sum(row["multiply_adds"] for row in found), rel=0.01
+        )
+        assert options == ", ".join(f"`{key}={value!r}`" for key, value in chosen.entry.options.items())
 
 
 @pytest.mark.parametrize(

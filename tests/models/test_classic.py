@@ -14,6 +14,7 @@ from darkroom.models import architectures, checkpoint
 from darkroom.models.classic import efficientnet, registry
 from darkroom.models.classic.autoencoder import build
 from darkroom.models.classic.features import Classic, Spec, classifier
+from darkroom.models.classic.layers import Grid
 from darkroom.models.macs import layers
 from darkroom.models.network import Network, Preprocessing, build_features
 from darkroom.prediction import explanation
@@ -49,7 +50,7 @@ PUBLISHED = {
 
 def network(name: str, options: dict, size: int = 32, channels: int = 3, classes: int = 2, seed: int = 0) -> Network:
     shown = Preprocessing(size, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)
-    return Network(build_features(Spec(name, size, channels, options).as_dict(), seed), shown, classes, seed)
+    return Network(Classic(Spec(name, size, channels, options), seed), shown, classes, seed)
 
 
 def pixels(count: int, size: int = 32) -> torch.Tensor:
@@ -136,7 +137,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, name, options):
 @pytest.mark.parametrize(("name", "options"), NETWORKS)
 def test_every_family_has_a_heat_map(name, options):
     """Chains of feature maps are explained by LayerCAM, and their steps make the embedding; a perceptron by occlusion."""
-    made = network(name, options).eval()
+    made = network(name, options, channels=1).eval()
     heats, method = explanation.heat(made, pixels(2).numpy(), [0, 1])
     assert method == ("occlusion" if name == "mlp" else "LayerCAM")
     assert heats.shape == (2, 32, 32)
@@ -195,6 +196,13 @@ def test_small_images_keep_their_resolution_with_the_same_weights():
         strides = [next(m for m in made.modules() if isinstance(m, torch.nn.Conv2d)).stride for made in (small, large)]
         assert strides == [(1, 1), (4, 4) if name == "alexnet" else (2, 2)]
         assert [v.shape for v in small.body.state_dict().values()] == [v.shape for v in large.body.state_dict().values()]
+
+
+def test_a_grid_averages_as_torch_does():
+    """A map becomes a smaller or larger one with the values of torch's adaptive average pooling."""
+    for size, side in ((7, 7), (8, 7), (3, 7), (15, 6), (1, 6)):
+        x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+        assert torch.allclose(Grid(side)(x), torch.nn.functional.adaptive_avg_pool2d(x, side), atol=1e-6)
 
 
 def test_grey_is_the_mean_of_the_channels():

@@ -6,7 +6,6 @@ from collections import OrderedDict
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from darkroom.models.backbones import SMALL, Pool
 from darkroom.models.classic.features import Layers
@@ -60,14 +59,25 @@ def averaged() -> Layers:
 
 
 class Grid(nn.Module):
-    """A map of one size for fully connected layers, averaged where it has another: (N, C, H, W) to (N, C, side, side)."""
+    """A map of one size for fully connected layers, averaged where it has another: (N, C, H, W) to (N, C, side, side).
+
+    As torch's adaptive average pooling, but as matrix products, which repeat bit by bit on a GPU and can be exported to ONNX.
+    """
 
     def __init__(self, side: int) -> None:
         super().__init__()
         self.side = side
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x if x.shape[2:] == (self.side, self.side) else F.adaptive_avg_pool2d(x, self.side)
+        if x.shape[2:] == (self.side, self.side):
+            return x
+        rows, columns = (self._means(int(size)).to(x) for size in x.shape[2:])
+        return rows @ x @ columns.t()
+
+    def _means(self, size: int) -> torch.Tensor:
+        """Return (side, size): in row i the weights of the pixels whose mean is the i-th pixel of the answer."""
+        cuts = [(i * size // self.side, -(-(i + 1) * size // self.side)) for i in range(self.side)]
+        return torch.tensor([[(first <= pixel < last) / (last - first) for pixel in range(size)] for first, last in cuts])
 
 
 def divisible(channels: float, by: int = 8) -> int:
