@@ -69,12 +69,14 @@ def known() -> list[str]:
 
 def _choose(name: str, size: int | None, channels: int | None, classes: int | None, options: dict[str, Any]) -> Chosen:
     entry = registry.entries().get(name)
+    usual = architectures.made_for(name)
+    size, channels = size or usual[0], channels or usual[1]
     if entry:
-        return Chosen(name, entry, size or entry.size, channels or entry.channels, classes or entry.classes, options)
+        return Chosen(name, entry, size, channels, classes or entry.classes, options)
     if name == COMPACT:
-        return Chosen(name, None, size or 32, channels or 3, classes or 10, options)
-    architectures.description(name, size or 224, channels or 3, options)  # what it refuses
-    return Chosen(THEIRS + name.removeprefix(THEIRS), None, size or 224, 3, classes or 1000, {})
+        return Chosen(name, None, size, channels, classes or 10, options)
+    architectures.description(name, size, channels, options)  # what it refuses
+    return Chosen(THEIRS + name.removeprefix(THEIRS), None, size, 3, classes or 1000, {})
 
 
 def _option(text: str) -> tuple[str, Any]:

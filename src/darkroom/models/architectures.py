@@ -18,6 +18,12 @@ def known() -> list[str]:
     return [COMPACT, *registry.names(), *names.names(), *(THEIRS + name for name in names.names())]
 
 
+def made_for(name: str) -> tuple[int, int]:
+    """Return pixels a side and channels of the images that an architecture is made for; torchvision's for ImageNet's."""
+    entry = registry.entries().get(name)
+    return (entry.size, entry.channels) if entry else (32 if name == COMPACT else 224, 3)
+
+
 def description(name: str, image_size: int, channels: int = 3, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return what `network.build_features` builds and a checkpoint keeps as its `architecture`.
 

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
     from darkroom.models.network import Network, Preprocessing
 
-COMPACT = "compact"  # the baseline's own architecture
 ALIASES = ("champion", "challenger")
-USUAL = {COMPACT: 32}  # pixels a side where --size does not say; others get 224
 
 
 @dataclass(frozen=True)
@@ -54,15 +52,15 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="of an architecture by name: torchvision's state_dict, .safetensors or .pth",
     )
-    parser.add_argument("--size", type=int, help="of an architecture by name: pixels a side (224; compact: 32)")
+    parser.add_argument("--size", type=int, help="of an architecture by name: pixels a side (default: those that it is made for)")
     parser.add_argument("--seed", type=int, help="draws random weights; default: compute.seed of params.yaml, or 0")
 
 
 def find(given: argparse.Namespace) -> Subject:
     """Return the network that is meant; raises one error that names the remedy where there is none."""
-    from darkroom.models import names
+    from darkroom.models import architectures
 
-    known = [COMPACT, *names.names()]
+    known = architectures.known()
     if given.model in known and not Path(given.model, "model.json").is_file():
         return _by_name(given.model, given.weights, given.size, seed(given))
     if given.weights or given.size is not None:
@@ -95,23 +93,24 @@ def seed(given: argparse.Namespace) -> int:
 
 
 def _by_name(name: str, weights: Path | None, size: int | None, seed: int) -> Subject:
-    from darkroom.models import backbones, compact
+    from darkroom.models import architectures, backbones, names
     from darkroom.models.network import IMAGENET, Network, Preprocessing, build_features
     from darkroom.models.weights import CENTRED, fill, read
 
-    size = USUAL.get(name, 224) if size is None else size
+    usual, channels = architectures.made_for(name)
+    size = usual if size is None else size
     if not 1 <= size <= 2048:
         raise ParamsError(f"--size {size} is no size of an image", "give a number of pixels, 32 to 512 for most networks")
-    if name == COMPACT:
-        if weights:
-            raise ParamsError("--weights is for torchvision's networks", "name the folder of a trained compact network as MODEL")
-        spec: dict[str, Any] = compact.Spec(size).as_dict()
-    else:
-        spec = backbones.Spec(name, size, "classifier" if weights else "pooled").as_dict()
+    spec = architectures.description(name, size, channels)
+    if weights:  # under torchvision's names, so it is its network that takes them
+        theirs = name.removeprefix(architectures.THEIRS)
+        if theirs not in names.names():
+            raise ParamsError("--weights is for torchvision's networks", f"name the folder of a trained {name} as MODEL")
+        spec = backbones.Spec(theirs, size, "classifier").as_dict()
     features = build_features(spec, seed)
     mean, std = IMAGENET if weights else CENTRED
     preprocessing = Preprocessing(size, "crop", (0, 0, 0), mean, std)
-    classes, head = 1, []
+    head: list[Any] = []
     if weights:
         if not weights.is_file():
             raise ParamsError(f"there is no file {weights}", "name a state_dict, .safetensors or .pth: --weights FILE")
@@ -119,14 +118,14 @@ def _by_name(name: str, weights: Path | None, size: int | None, seed: int) -> Su
         left = fill(features, state, str(weights))  # type: ignore[arg-type]
         head = [state[key] for key in left if state[key].ndim == 2 and not key.startswith(("aux", "Aux"))]
         head += [state[key] for key in left if state[key].ndim == 1 and not key.startswith(("aux", "Aux"))]
-    network = Network(features, preprocessing, classes, seed)
-    names: tuple[str, ...] = ()
+    network = Network(features, preprocessing, 1, seed)
+    classes: tuple[str, ...] = ()
     if len(head) == 2 and head[0].shape[1] == features.dim:
         network = Network(features, preprocessing, len(head[0]), seed)
         network.head.load_state_dict({"weight": head[0], "bias": head[1]})
-        names = _imagenet() if len(head[0]) == 1000 else tuple(map(str, range(len(head[0]))))
+        classes = _imagenet() if len(head[0]) == 1000 else tuple(map(str, range(len(head[0]))))
     said = f"{name} with {weights.name}" if weights else f"{name} with random weights (seed {seed})"
-    return Subject(network.eval(), spec, preprocessing, names, said, bool(weights))
+    return Subject(network.eval(), spec, preprocessing, classes, said, bool(weights))
 
 
 def _imagenet() -> tuple[str, ...]:
