@@ -109,7 +109,7 @@ def test_make_passes_several_settings_as_one_text(workspace):
     "setting",
     [
         "finetune.unfreeze=.inf", "finetune.unfreeze=.nan", "transfer.lr=true", "transfer.lr='0.1'", "ingest.source=2024-13-45",
-        "backbones=[nosuch]", "backbones=[]", "fetch.datasets=[digits, digits]", "weights.source=no/such/folder",
+        "backbones=[nosuch]", "fetch.datasets=[digits, digits]", "weights.source=no/such/folder",
         "weights.pretrain_on=digits", "weights.pretrain_on=data/raw", "weights.pretrain_on=data/raw/digits/3",
     ],
 )  # fmt: skip

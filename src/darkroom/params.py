@@ -138,7 +138,7 @@ class Register(Section):
 class Params(Section):
     """The whole of params.yaml."""
 
-    backbones: Annotated[list[Name], Field(min_length=1)]
+    backbones: list[Name]
     compute: Compute
     fetch: Fetch
     ingest: Ingest

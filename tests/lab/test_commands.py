@@ -99,7 +99,10 @@ def test_what_needs_no_torch_imports_none(workspace, words):
         (["layers", "mobilenet_v9"], "did you mean"),
         (["filters", "model", "--size", "64"], "brings its own"),
         (["feature-maps", "model", "image.png", "--layer", "head"], "has no maps"),
-        (["feature-maps", "torchvision/resnet18", "image.png", "--layer", "layer4", "--size", "64"], "name one of layer4.0, layer4.1"),
+        (
+            ["feature-maps", "torchvision/resnet18", "image.png", "--layer", "layer4", "--size", "64"],
+            "name one of layer4.0, layer4.1",
+        ),
         (["occlusion", "model", "image.png", "--class", "be"], 'did you mean "bee"?'),
         (["occlusion", "compact", "image.png"], "never trained"),
         (["occlusion", "model", "image.png", "--patch", "99"], "does not fit"),

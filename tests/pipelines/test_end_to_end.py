@@ -95,8 +95,9 @@ def workspace(tmp_path_factory) -> Workspace:
         shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, place)
-    (place / "data").mkdir()
-    shutil.copy(ROOT / "data" / "label_fixes.csv", place / "data")
+    for name in ("data/label_fixes.csv", "models/transfer/.keep", "models/finetune/.keep"):
+        (place / name).parent.mkdir(parents=True)
+        shutil.copy(ROOT / name, place / name)
     write_digits(place / "own digits", Wanted())
     for path in sorted((place / "own digits").rglob("*.png")):
         if int(path.stem) >= 300:
@@ -332,6 +333,16 @@ def test_backbones_come_and_go(workspace):
     assert not [path for folder in ("data", "models") for path in (workspace.place / folder).rglob("*squeezenet*")]
     assert "nothing to remove" in workspace.run("darkroom", "tidy")
     workspace.repro()
+
+
+def test_without_backbones_the_baseline_is_alone(workspace):
+    """With `backbones: []` nothing is transferred, and what is trained from scratch is evaluated and registered."""
+    workspace.set("backbones=[]")
+    workspace.run("darkroom", "tidy")
+    assert ran(workspace.repro()) == ["evaluate", "register"]
+    assert set(json.loads(workspace.read("reports/metrics.json"))["models"]) == {"baseline", "reference"}
+    workspace.set("backbones=[mobilenet_v3_small]")
+    assert set(ran(workspace.repro())) <= {"evaluate", "register"}  # the others are in DVC's run cache
 
 
 def test_a_flow_gives_the_same_bytes(workspace):

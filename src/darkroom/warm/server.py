@@ -23,9 +23,9 @@ from darkroom.warm.command import ENDED, STARTED, STARTING, patience, receive
 
 GRACE = 5.0  # seconds in which a stage must end whose command has gone
 TICK = 1.0
-QUIET = 3.0  # seconds after a start before it imports more, so that stages do not start slower for it
+QUIET = 3.0  # seconds after a stage has started before it imports more, so that stages do not start slower for it
 FIRST = ("numpy", "pydantic", "yaml", "torch")  # before it answers
-LATER = ("torchvision", "safetensors.torch", "onnxruntime")  # while the first stage works
+LATER = ("torchvision", "safetensors.torch", "onnxruntime")  # while the first stage works, or no stage needs it yet
 PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
@@ -39,7 +39,7 @@ def serve(address: Path, inode: int, listener: socket.socket) -> None:
         importlib.import_module(name)
     later = list(LATER)
     working: list[_Stage] = []
-    used = time.monotonic()  # when a command last came or ended
+    used, busy = time.monotonic(), False  # when a command last came or ended, and whether one ever came
     while True:
         waiting = select.poll()
         waiting.register(listener, select.POLLIN)
@@ -49,10 +49,10 @@ def serve(address: Path, inode: int, listener: socket.socket) -> None:
                 waiting.register(stage.connection, select.POLLRDHUP)  # not what is said on it, which is for the stage
         ready = {number for number, _ in waiting.poll(1000 * TICK)}
         if listener.fileno() in ready:
-            used = time.monotonic()
+            used, busy = time.monotonic(), True
             with contextlib.suppress(OSError):  # it has gone again, or no process can be had: the command runs itself
                 working.append(_fork(listener, working))
-        elif later and time.monotonic() - used > QUIET:
+        elif later and (not busy or time.monotonic() - used > QUIET):
             _import(later.pop(0))
         for stage in list(working):
             if stage.ended in ready:
