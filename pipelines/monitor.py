@@ -15,12 +15,14 @@ from typing import Annotated, Any
 
 from prefect import flow
 from prefect.events import emit_event
-from prefect.states import Completed, State
+from prefect.states import Completed, Failed, State
 from pydantic import Field
 
+from darkroom.errors import MISTAKE, PASSING
 from pipelines import artifacts, running
 
 DRIFT = "darkroom.drift"
+TOLD = Path("reports/monitoring/told")  # the checkpoint of whose drift the event has told
 Size = Annotated[float, Field(gt=0)]
 
 
@@ -50,27 +52,46 @@ def monitor(
         limits: the size from which a difference counts, by `embeddings`, `classes`, `confidence`.
         time_limit: minutes that it may take.
     """
-    there = [folder for folder in folders or ["data/inbox"] if Path(folder).expanduser().exists()]
+    asked = folders or ["data/inbox"]
+    there = [folder for folder in asked if Path(folder).expanduser().exists()]
     words = ["monitor", *there, "--json", "--model", model, "--window", str(window), "--least", str(least)]
     words += ["--alpha", str(alpha)]
     if limits:
         words += ["--limit", *(f"{kind}={size}" for kind, size in limits.items())]
 
     def work(ends: list[Callable[[], object]]) -> State[Any]:
+        if missing := [folder for folder in asked if folder not in there]:
+            print(f"there is no {', '.join(missing)}")
         if not there:
-            return running.skipped(f"nothing arrives: there is no {', '.join(folders or ['data/inbox'])}")
-        found = json.loads(running.command(words, ends, 60 * time_limit))
+            return running.skipped(f"nothing arrives: there is no {', '.join(missing)}")
+        ran = running.command(words, ends, 60 * time_limit)
+        if ran.late:
+            return Failed(name="TimedOut", message=f"it took longer than its {time_limit:g} minutes, and was ended")
+        if ran.code == PASSING:  # the next slot tries again
+            return running.skipped(ran.said)
+        if ran.code:
+            return Failed(name=running.REFUSED if ran.code == MISTAKE else None, message=ran.said)
+        found = json.loads(ran.made)
         print(found["words"])
+        _tell(found)
         if not found["new"]:
             return running.skipped(f"no new images; {found['words']}")
         artifacts.drift(found)
-        if found["began"]:
-            emit_event(DRIFT, {"prefect.resource.id": f"darkroom.{project()}"}, payload={
-                "reason": f"drift: {found['words']}", "model": found["said"], "checkpoint_sha256": found["checkpoint_sha256"],
-            })  # fmt: skip
         return Completed(name="Drifted" if found["drifted"] else None, message=f"{found['new']} new images; {found['words']}")
 
     return running.turn(work, wait=True, alone=False)
+
+
+def _tell(found: dict[str, Any]) -> None:
+    """Emit the event where a drift was not told of yet; one that is over is forgotten, so that the next one is told of."""
+    known = TOLD.read_text(encoding="utf-8") if TOLD.exists() else ""
+    if found["drifted"] and known != found["checkpoint_sha256"]:
+        emit_event(DRIFT, {"prefect.resource.id": f"darkroom.{project()}"}, payload={
+            "reason": f"drift: {found['words']}", "model": found["said"], "checkpoint_sha256": found["checkpoint_sha256"],
+        })  # fmt: skip
+        TOLD.write_text(found["checkpoint_sha256"], encoding="utf-8")
+    elif found["tests"] and not found["drifted"]:
+        TOLD.unlink(missing_ok=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

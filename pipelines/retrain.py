@@ -65,10 +65,10 @@ def retrain(
             age = _age()
             old = max_age_days is not None and age is not None and age > max_age_days
             reasons = [*([reason] if reason else []), *changes(graph)]
-            reasons += [f"the last run was {age:.1f} days ago"] if old else []
+            reasons += [f"everything was run {age:.1f} days ago"] if old else []
             reasons += ["it was asked for"] if force else []
             if not reasons:
-                ago = "" if age is None else f", the last run was {age:.1f} days ago"
+                ago = "" if age is None else f", everything was run {age:.1f} days ago"
                 return running.skipped(f"no reason: all {len(graph)} stages are up to date{ago}")
             why = "; ".join(reasons)
             print(f"reason: {why}")
@@ -76,7 +76,8 @@ def retrain(
             state = develop(stages, options)
         if not state.is_completed():
             return state
-        LAST.write_text(json.dumps({"time": time.time(), "commit": commit, "reasons": reasons}), encoding="utf-8")
+        if options.force or age is None:  # the age is that of a run of everything
+            LAST.write_text(json.dumps({"time": time.time(), "commit": commit, "reasons": reasons}), encoding="utf-8")
         if branch:
             _commit(place, graph, branch, why, str(state.message))
         return Completed(message=f"{state.message}; reason: {why}")
@@ -95,7 +96,7 @@ def changes(graph: dict[str, Stage]) -> list[str]:
 
 
 def _age() -> float | None:
-    """Return for how many days no run has come to its end, None where that is not known."""
+    """Return how many days ago everything was run, or this flow first ran; None where it never has."""
     try:
         return (time.time() - json.loads(LAST.read_text(encoding="utf-8"))["time"]) / DAY
     except (OSError, ValueError, KeyError, TypeError):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,13 @@ from prefect.states import Cancelled, Completed, Failed, State
 
 from darkroom import locks, params
 from darkroom.errors import DarkroomError, WorkspaceError
+from pipelines import told
 from pipelines.stages import StoppedError
 
-COMMAND, WEBHOOK = "DARKROOM_NOTIFY_COMMAND", "DARKROOM_NOTIFY_WEBHOOK"
 LOOK = 1.0  # seconds between looks whether this process is still wanted
 ASK = 4  # of these looks, between two at which the server is asked
 ENDING = 20.0  # seconds in which a cancelled run must have ended by itself
 REFUSED = "Refused"  # what cannot be run as it was asked for
-SAYING = 10.0  # seconds in which a message must be delivered
 
 
 def skipped(why: str) -> State[Any]:
@@ -80,18 +78,28 @@ def _watch(over: threading.Event, ends: list[Callable[[], object]], parent: int,
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def command(words: list[str], ends: list[Callable[[], object]], limit: float) -> str:
-    """Return what a command of the package writes, which may take `limit` seconds; what it reports goes to the log as it comes.
+@dataclass(frozen=True)
+class Ran:
+    """How a command of the package has ended: its exit code, what it wrote, its last words, whether it took too long."""
 
-    Its processes end with this block, or as soon as what is added to `ends` is called. DarkroomError with its words where it
-    refuses or takes longer, StoppedError where it was ended.
+    code: int
+    made: str
+    said: str
+    late: bool
+
+
+def command(words: list[str], ends: list[Callable[[], object]], limit: float) -> Ran:
+    """Run a command of the package, for `limit` seconds at most; what it reports goes to the log as it comes.
+
+    Its processes end with this block, or as soon as what is added to `ends` is called: then StoppedError.
     """
     whole = [sys.executable, "-m", "darkroom", *words]
     process = subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    stopped, said, logger = threading.Event(), deque[str](maxlen=12), get_run_logger()
+    stopped, late, said, logger = threading.Event(), threading.Event(), deque[str](maxlen=12), get_run_logger()
 
-    def end() -> None:
-        stopped.set()
+    def kill(why: threading.Event | None = None) -> None:
+        if why:
+            why.set()
         with suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -101,32 +109,24 @@ def command(words: list[str], ends: list[Callable[[], object]], limit: float) ->
             said.append(line.rstrip())
             logger.info(line.rstrip())
 
-    ends.append(end)
-    reporter = threading.Thread(target=report, daemon=True)
+    ends.append(lambda: kill(stopped))
+    timer, reporter = threading.Timer(limit, lambda: kill(late)), threading.Thread(target=report, daemon=True)
+    timer.start()
     reporter.start()
-    late = threading.Timer(limit, end)
-    late.start()
     try:
         assert process.stdout is not None
         made = process.stdout.read()
         code = process.wait()
         reporter.join()
     finally:
-        in_time = late.is_alive()
-        late.cancel()
+        timer.cancel()
         if process.poll() is None:
-            end()
+            kill()
             process.wait()
     if stopped.is_set():
-        if not in_time:
-            raise WorkspaceError(
-                f"darkroom {words[0]} took longer than {limit / 60:g} minutes, and was ended", "allow it more time"
-            )
         raise StoppedError(f"darkroom {words[0]} was ended")
-    if code:
-        problem, _, remedy = "\n".join(said).partition("error: ")[2].partition("\n  remedy: ")
-        raise WorkspaceError(problem or f"exit code {code}: " + " ".join(said), remedy or f"`darkroom {words[0]}` says more")
-    return made
+    text = "\n".join(said)
+    return Ran(code, made, text.partition("error: ")[2] or text, late.is_set())
 
 
 def _is_cancelled(run: str) -> bool:
@@ -164,25 +164,7 @@ def replaced_by() -> FlowRun | None:
 
 def notify(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Tell of a failure: to the command and to the webhook that the environment names, once for a run."""
-    run = flow_run
-    text = f"{flow.name}/{run.name} {state.name.lower() if state.name else 'failed'}: {state.message}"
-    content = {"text": text, "flow": flow.name, "run": run.name, "id": str(run.id), "state": state.name, "message": state.message,
-               "folder": str(Path.cwd()), "url": _page(run)}  # fmt: skip
-    if command := os.environ.get(COMMAND):
-        _said(COMMAND, lambda: subprocess.run(
-            command, shell=True, input=text, text=True, timeout=SAYING, check=True,
-            env=os.environ | {f"DARKROOM_{key.upper()}": str(value) for key, value in content.items()},
-        ))  # fmt: skip
-    if address := os.environ.get(WEBHOOK):
-        request = urllib.request.Request(address, json.dumps(content).encode(), {"Content-Type": "application/json"})
-        _said(WEBHOOK, lambda: urllib.request.urlopen(request, timeout=SAYING).close())
-
-
-def _said(what: str, say: Callable[[], object]) -> None:
-    try:
-        say()
-    except Exception as error:
-        print(f"nobody was told of the failure by {what}: {error}", file=sys.stderr)
+    told.tell(flow.name, flow_run.name, str(flow_run.id), state.name or "Failed", str(state.message), _page(flow_run))
 
 
 def _page(run: FlowRun) -> str:

@@ -18,17 +18,18 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
 from darkroom import locks
 from darkroom.errors import DarkroomError, WorkspaceError
-from pipelines import server
+from pipelines import server, told
 
 LOGS = Path(".darkroom/schedule")
 HOME = Path(".prefect")
 PORT = 4200
+TRIES = 3  # of a run whose worker ends meanwhile
 STARTING = 180.0  # seconds in which a server or a worker must be there
 STOPPING = 40.0  # seconds in which it must have ended: a worker first ends the runs that it has started
 
@@ -50,8 +51,7 @@ def start(port: int | None) -> None:
     known = _known() | {"api": api}
     if not _runs(known.get("worker")) and not _workers(api, project, {}):
         _resume(api, project)
-        command = ["worker", "start", "--pool", project, "--name", _worker(project)]
-        known["worker"] = _launch("worker", command, environment)
+        known["worker"] = _launch("worker", _as_worker(project), environment)
     _write(known)
     until = time.monotonic() + STARTING
     while not _workers(api, project, known):
@@ -60,8 +60,8 @@ def start(port: int | None) -> None:
         time.sleep(0.5)
 
 
-def resume() -> None:
-    """Wait for the server, then let what was cut off run again: for a unit that starts a worker by itself."""
+def worker() -> NoReturn:
+    """Become the worker of this folder, once the server answers: for a unit of systemd, which starts it again when it ends."""
     api = os.environ.get("PREFECT_API_URL", "") or _known().get("api", "")
     until = time.monotonic() + STARTING
     while not (api and server.answers(api)):
@@ -70,23 +70,34 @@ def resume() -> None:
                 f"no Prefect server answers at {api or 'any address'}", "set PREFECT_API_URL to that of the server"
             )
         time.sleep(0.3)
-    project = _environment(api)["DARKROOM_PROJECT"]
+    environment = _environment(api)
+    project = environment["DARKROOM_PROJECT"]
     if not _workers(api, project, {}):
         _resume(api, project)
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-m", "prefect", *_as_worker(project)], environment)
+
+
+def _as_worker(project: str) -> list[str]:
+    return ["worker", "start", "--pool", project, "--type", "process", "--name", _worker(project)]
 
 
 def _resume(api: str, project: str) -> None:
     """Let runs that ended with their worker, when the machine went off, run again; one that was being cancelled is cancelled.
 
-    Without a worker none of the pool's runs has a process, and nobody else would ever end them.
+    Without a worker none of the pool's runs has a process, and nobody else would ever end them. A run that was begun TRIES times
+    may be what ends its worker: it is given up, and people hear of it.
     """
     cut = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
     for run in _asked(api, "flow_runs/filter", {"deployments": {"name": {"any_": [project]}}, "flow_runs": cut}):
-        state: dict[str, Any] = {"type": "CANCELLED", "name": "Cancelled", "message": "its worker ended"}
-        if run["state_type"] != "CANCELLING":
-            now = datetime.now(UTC).isoformat()
-            state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "its worker ended, it runs again",
-                     "state_details": {"scheduled_time": now}}  # fmt: skip
+        now = datetime.now(UTC).isoformat()
+        state: dict[str, Any] = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "its worker ended, it runs again",
+                                 "state_details": {"scheduled_time": now}}  # fmt: skip
+        if run["state_type"] == "CANCELLING":
+            state = {"type": "CANCELLED", "name": "Cancelled", "message": "its worker ended"}
+        elif run["run_count"] >= TRIES:
+            state = {"type": "CRASHED", "name": "Crashed", "message": f"its worker ended {run['run_count']} times while it ran"}
+            told.tell(_asked(api, f"flows/{run['flow_id']}")["name"], run["name"], run["id"], "Crashed", state["message"])
         _asked(api, f"flow_runs/{run['id']}/set_state", {"state": state, "force": True})
         print(f"{run['name']}: {state['message']}")
 
@@ -268,18 +279,17 @@ def _local(moment: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Do what is asked; return 0, 1 where `status` finds that something does not run, 2 for a mistake with a remedy."""
     parser = argparse.ArgumentParser("python -m pipelines.schedule", description=__doc__)
-    parser.add_argument("what", choices=("start", "status", "stop", "resume"))
+    parser.add_argument("what", choices=("start", "status", "stop", "worker"))
     parser.add_argument("--port", type=int, help=f"of the server (default: {PORT}, or the next one that is free)")
     given = parser.parse_args(arguments)
     try:
         if given.what == "status":
             return status()
+        if given.what == "worker":
+            worker()
         with locks.hold(LOGS.with_name("schedule.lock")):
             if given.what == "stop":
                 stop()
-                return 0
-            if given.what == "resume":
-                resume()
                 return 0
             start(given.port)
         return status()

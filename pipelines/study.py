@@ -1,4 +1,4 @@
-"""The studies as a Prefect flow, a task per study, side by side: what `dvc repro studies/dvc.yaml:study@NAME` runs, one after another."""
+"""The studies as a Prefect flow, a task per study: what `dvc repro studies/dvc.yaml` runs, side by side."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ EVERYDAY = {
     "predict": "say what is on images, by the champion or another model",
     "monitor": "look at images that have arrived: are they like those that the champion was made for?",
     "repro": "run what has to run, as `dvc repro` does, when no other run is at it",
-    "flow": "run a Prefect flow: repro, retrain or monitor",
+    "flow": "run a Prefect flow: repro, retrain, monitor or study",
     "tidy": "remove what backbones no longer listed left behind",
     "lab": "look inside: kernels, filters, feature maps, receptive fields, augmentations, embeddings",
     "models": "list the registered versions; --history: who was champion when; describe NAME: an architecture, layer by layer",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -42,6 +43,8 @@ def model(place: Path = Path()) -> None:
     (place / "model").mkdir()
     save(place / "model", about, network.state_dict(), 1, [{"epoch": 1.0}])
     rng = np.random.default_rng(0)
+    (place / "data/ingested").mkdir(parents=True)
+    (place / "data/ingested/classes.json").write_text(json.dumps(CLASSES), encoding="utf-8")
     for split in ("val", "test"):
         folder = place / "data/ingested" / split
         folder.mkdir(parents=True)

@@ -14,6 +14,11 @@ def draw(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def sparse(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Return embeddings as a ReLU leaves them: most numbers are 0."""
+    return np.maximum(rng.normal(-2, 1, (count, 256)), 0)
+
+
 def images(rng: np.random.Generator, count: int, shift: float = 0.0, sure: float = 0.9, shares=(0.5, 0.5)) -> Images:
     return Images(
         rng.normal(shift, 1, (count, 8)), rng.choice(len(shares), count, p=shares), np.clip(rng.normal(sure, 0.05, count), 0, 1)
@@ -24,10 +29,12 @@ def images(rng: np.random.Generator, count: int, shift: float = 0.0, sure: float
     "p_value",
     [
         lambda rng, seed: discrepancy(rng.normal(size=(40, 5)), rng.normal(size=(15, 5)), draw(seed))[1],
+        lambda rng, seed: discrepancy(sparse(rng, 40), sparse(rng, 15), draw(seed))[1],
+        lambda rng, seed: discrepancy(rng.standard_t(3, (40, 256)), rng.standard_t(3, (15, 256)), draw(seed))[1],
         lambda rng, seed: class_shift(rng.integers(0, 4, 40), rng.integers(0, 4, 15), 4, draw(seed))[1],
         lambda rng, seed: confidence_loss(rng.random(40), rng.random(15), draw(seed))[1],
     ],
-    ids=["embeddings", "classes", "confidence"],
+    ids=["embeddings", "sparse embeddings", "heavy tails", "classes", "confidence"],
 )
 def test_without_a_change_a_small_p_is_as_rare_as_it_says(p_value, monkeypatch):
     """Of 300 comparisons of like with like, about 5% have a p-value of at most 0.05 (binomial: 99.9% within 2% to 10%)."""
@@ -35,6 +42,13 @@ def test_without_a_change_a_small_p_is_as_rare_as_it_says(p_value, monkeypatch):
     rng = draw(1)
     small = np.mean([p_value(rng, seed) <= 0.05 for seed in range(300)])
     assert 0.02 <= small <= 0.10
+
+
+def test_without_a_change_nothing_is_told_apart():
+    """The size of no difference is chance, also of sparse embeddings: 0.5 on average."""
+    rng = draw(7)
+    sizes = [discrepancy(sparse(rng, 60), sparse(rng, 30), draw())[0] for _ in range(10)]
+    assert 0.45 < np.mean(sizes) < 0.55
 
 
 def test_the_discrepancy_is_that_of_the_definition():

@@ -63,6 +63,8 @@ def test_other_pictures_are_a_drift_and_more_of_the_same_are_not(shared, tmp_pat
     )
     (tmp_path / "model").mkdir()
     save(tmp_path / "model", about, network.state_dict(), 1, [{"epoch": 1.0}])
+    (tmp_path / "data/ingested").mkdir(parents=True)
+    (tmp_path / "data/ingested/classes.json").write_text(json.dumps(classes))
     for number, split in enumerate(("val", "test")):
         (tmp_path / "data/ingested" / split).mkdir(parents=True)
         np.save(tmp_path / "data/ingested" / split / "images.npy", shown[part == number])

@@ -456,7 +456,7 @@ def test_a_committed_state_is_run_where_there_is_a_reason(project):
     known.write_text(json.dumps(json.loads(known.read_text()) | {"time": time.time() - 40 * 86400}))
     said = project.flow("retrain", "--max-age", "30")
     assert "3 of 3 stages ran" in said
-    assert "the last run was 40.0 days ago" in said
+    assert "everything was run 40.0 days ago" in said
     project.git("checkout", "-q", "given.txt")
 
 
@@ -488,7 +488,7 @@ def test_a_drift_starts_a_retraining_once(project):
     assert "Drifted: 1 new images" in monitor("--model", "model")
     time.sleep(3)
     assert len(started()) == 1
-    assert "no champion yet" in monitor(code=2)
+    assert "no champion yet" in monitor()
 
 
 def test_what_would_be_run_is_what_is_seen(project):

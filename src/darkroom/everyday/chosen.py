@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from darkroom.prediction.classifier import Classifier
 
 
+class NoChampionError(WorkspaceError):
+    """There is no champion yet: the first registration that passes the gate makes one."""
+
+
 def load(wanted: str) -> tuple[Classifier, dict[str, Any]]:
     """Return a classifier and what identifies it: `name`, `version` (empty for a folder), `checkpoint_sha256`, `said` in words."""
     from darkroom.models import digests
@@ -43,7 +47,7 @@ def _registered(wanted: str) -> tuple[str, str, Path]:
     name = name or params.read().register_.name
     listed = registry.versions(name)
     if which == registry.CHAMPION and not any(registry.CHAMPION in item.aliases for item in listed):
-        raise WorkspaceError(
+        raise NoChampionError(
             f"{name} has no champion yet" + (f" among its {len(listed)} versions" if listed else ""),
             "`dvc repro` trains and registers one; or name another model: --model models/baseline, --model challenger",
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from darkroom.errors import WorkspaceError
 
 FLOWS = Path("pipelines")
-NAMES = ("repro", "retrain", "monitor")
+NAMES = ("repro", "retrain", "monitor", "study")
 
 
 def main(arguments: list[str]) -> int:

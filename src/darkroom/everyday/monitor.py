@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -15,14 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from darkroom import atomic, locks
 from darkroom.errors import ParamsError, WorkspaceError, nearest, printable
+from darkroom.everyday import chosen
 
 if TYPE_CHECKING:
+    from darkroom.monitoring.log import Log
     from darkroom.monitoring.reference import Images
     from darkroom.prediction.classifier import Classifier
 
 OUT = Path("reports/monitoring")
 INBOX = Path("data/inbox")
-AT_ONCE = 64
+AT_ONCE, KEPT = 64, 512  # images that are answered together, and written together
+WAIT = 30.0  # seconds for another check to end
 SETTLED = 2.0  # seconds since a file changed last, before which it may still be written
 LIMITS = ("embeddings", "classes", "confidence")
 
@@ -45,21 +50,25 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     given = parser.parse_args(arguments)
     limits = _limits(given.alpha, given.limit)
+    folders = [Path(name).expanduser().resolve() for name in given.images]
     if given.least < 2 or given.window < given.least:
         raise ParamsError(f"--window {given.window} --least {given.least} compares nothing", "give --least 2 or more, and a window")
-    for name in given.images:
-        if not Path(name).expanduser().exists():
+    for name, folder in zip(given.images, folders, strict=True):
+        if not folder.exists():
             raise WorkspaceError(f"there is no {name}", "make the folder in which images arrive, or name another one")
-    with locks.hold(given.out / ".lock", wait=600) as free:
+    with locks.hold(given.out / ".lock", wait=WAIT) as free:
         if not free:
-            raise WorkspaceError(f"another check of {given.out} has been at it for 10 minutes", "wait for it, or end it")
-        found = _check(given, limits)
+            raise WorkspaceError(f"another check of {given.out} is at it", "wait for it, or end it", may_pass=True)
+        try:
+            found = _check(given, folders, limits)
+        except chosen.NoChampionError as error:
+            raise WorkspaceError(error.problem, error.remedy, may_pass=True) from error
     print(json.dumps(found, indent=2) if given.json else _words(found, given.out))
     return 0
 
 
 def _limits(alpha: float, given: list[str]) -> Any:
-    from darkroom.monitoring.drift import Limits
+    from darkroom.monitoring.drift import FINEST, Limits
 
     sizes = {}
     for word in given:
@@ -69,61 +78,77 @@ def _limits(alpha: float, given: list[str]) -> Any:
         try:
             sizes[kind] = float(value)
         except ValueError:
-            raise ParamsError(f"--limit {word}: {value!r} is no number", f"such as {kind}=0.2") from None
-    if not 0 < alpha < 1:
-        raise ParamsError(f"--alpha {alpha} is no level of significance", "give a number between 0 and 1, such as 0.01")
+            sizes[kind] = math.nan
+        if not 0 < sizes[kind] < 1:
+            raise ParamsError(f"--limit {word}: {value!r} is no size that a difference can have", f"above 0, below 1: {kind}=0.2")
+    if not FINEST < alpha < 1:
+        raise ParamsError(f"no p-value can be below --alpha {alpha}", f"give a number between {FINEST} and 1, such as 0.01")
     return Limits(alpha, **sizes)
 
 
-def _check(given: argparse.Namespace, limits: Any) -> dict[str, Any]:
+def _check(given: argparse.Namespace, folders: list[Path], limits: Any) -> dict[str, Any]:
     """Answer for what is new, compare the last images with the reference, write the page; return what came out."""
-    from darkroom.everyday.chosen import load
     from darkroom.monitoring import history
     from darkroom.monitoring.log import Log
 
-    classifier, model = load(given.model)
-    log = Log(given.out / "log")
-    sha256 = model["checkpoint_sha256"]
-    files = list(_new(given.images, log.known(sha256)))
-    rows = list(_answers(classifier, model, files))
-    if rows:
-        log.append(rows)
+    classifier, model = chosen.load(given.model)
+    log, sha256 = Log(given.out / "log"), model["checkpoint_sha256"]
+    count, unreadable = _answer(classifier, model, list(_new(folders, log.known(sha256))), log)
     past = history.read(given.out)
     before = next((item for item in reversed(past) if item["checkpoint_sha256"] == sha256), None)
-    unreadable = sum(bool(row["error"]) for row in rows)
+    asked = {
+        "folders": sorted(map(str, folders)),
+        "window": given.window,
+        "least": given.least,
+        **vars(limits),
+        "log": log.newest(),
+    }
     found: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"), "model": model["name"], "version": model["version"],
-        "said": model["said"], "checkpoint_sha256": sha256, "new": len(rows), "unreadable": unreadable,
+        "said": model["said"], "checkpoint_sha256": sha256, "new": count, "unreadable": unreadable,
     }  # fmt: skip
-    if not rows and before:
-        return {**before, **found, "began": False}
-    window = log.latest(sha256, given.window)
-    found |= {"images": len(window), "least": given.least, "flags": history.flags(window)}
-    found |= {"drifted": False, "began": False, "tests": []}
-    known = _reference(classifier, model)
-    unlike = None
+    if before and before["asked"] == asked:  # nothing has come since, and nothing else is asked
+        return {**before, **found}
+    window = log.latest(sha256, given.window, folders)
+    found |= {"images": len(window), "least": given.least, "flags": history.flags(window), "drifted": False, "tests": []}
+    known, unlike = _reference(classifier, model), None
     if len(window) >= given.least:
         tests, unlike = _compared(known, window, classifier.classes, limits)
-        found["tests"] = [vars(test) for test in tests]
-        found["drifted"] = any(test.drifted for test in tests)
-        found["began"] = found["drifted"] and not (before and before["drifted"])
-    found["words"] = history.words(found)
-    history.append(given.out, found)
+        found |= {"tests": [vars(test) for test in tests], "drifted": any(test.drifted for test in tests)}
+    found |= {"words": history.words(found), "asked": asked}
     _page(given.out, found, [*past, found], window, known, unlike, classifier.classes)
+    history.append(given.out, found)
     return found
 
 
-def _new(names: list[str], known: set[tuple[str, int, int]]) -> Iterator[tuple[Path, int, int]]:
+def _new(folders: list[Path], known: set[tuple[str, int, int]]) -> Iterator[tuple[Path, int, int]]:
     """Yield files that the log does not know, with size and time of change; one that may still be written waits."""
     from darkroom.everyday.predict import expand
 
-    for path in expand(names):
+    for path in expand([str(folder) for folder in folders]):
         try:
             about = path.stat()
         except OSError:  # it has gone meanwhile
             continue
-        if (_text(path), about.st_size, about.st_mtime_ns) not in known and time.time() - about.st_mtime > SETTLED:
+        fresh = 0 <= time.time() - about.st_mtime <= SETTLED
+        if stat.S_ISREG(about.st_mode) and not fresh and (_text(path), about.st_size, about.st_mtime_ns) not in known:
             yield path, about.st_size, about.st_mtime_ns
+
+
+def _answer(classifier: Classifier, model: dict[str, Any], files: list[tuple[Path, int, int]], log: Log) -> tuple[int, int]:
+    """Answer for files and keep that in the log, part by part; return how many there are, and how many cannot be read."""
+    count = unreadable = 0
+    rows: list[dict[str, Any]] = []
+    for row in _answers(classifier, model, files):
+        count, unreadable = count + 1, unreadable + bool(row["error"])
+        if row["sha256"]:  # what could not be opened is tried again
+            rows.append(row)
+        if len(rows) == KEPT:
+            log.append(rows)
+            rows = []
+    if rows:
+        log.append(rows)
+    return count, unreadable
 
 
 def _text(path: Path) -> str:
@@ -150,6 +175,7 @@ def _answers(classifier: Classifier, model: dict[str, Any], files: list[tuple[Pa
                     content = path.read_bytes()
                 except OSError as error:
                     row["error"] = (error.strerror or str(error)).lower()
+                    print(f"{printable(row['path'])}: {row['error']}", file=sys.stderr)
                     continue
                 row["sha256"] = hashlib.sha256(content).hexdigest()
                 image = decode(content, wanted.image_size, wanted.resize, wanted.background)
@@ -185,12 +211,12 @@ def _reference(classifier: Classifier, model: dict[str, Any]) -> Images:
         kept = registry.fetch(model["name"], model["version"]) / stored.EVALUATION / stored.REFERENCE
         if kept.exists():
             return reference.read(kept)
+    here, size = arrays.load_classes(Path("data/ingested/classes.json")), classifier.checkpoint.preprocessing.image_size
     held_out = [arrays.load_split(Path("data/ingested") / split)[0] for split in ("val", "test")]
-    size = classifier.checkpoint.preprocessing.image_size
-    if held_out[0].shape[1] != size:
+    if here != classifier.classes or held_out[0].shape[1] != size:
         raise WorkspaceError(
-            f"{model['said']} has no reference to compare with, and images here have {held_out[0].shape[1]} pixels, not {size}",
-            "register it again (`dvc repro`), or bring back the data that it was trained on (`dvc checkout`)",
+            f"{model['said']} was registered without a reference, and the data set here is not the one that it was made for",
+            "bring that back (`dvc checkout`), or monitor a model that was registered since: `dvc repro` makes one",
         )
     return reference.make(classifier.answers, held_out)
 

@@ -16,6 +16,8 @@ from darkroom.evaluation.compared import holm
 from darkroom.monitoring.reference import Images
 
 PERMUTATIONS = 1999
+TESTS = 3
+FINEST = TESTS / (PERMUTATIONS + 1)  # the smallest corrected p-value that there can be
 AT_ONCE = 256  # permutations
 
 
@@ -62,11 +64,12 @@ def discrepancy(known: np.ndarray, new: np.ndarray, draw: np.random.Generator) -
 
     Returns how well the two are told apart (the area under the curve of the witness, each image judged by the others alone: 0.5
     is chance, 1 perfect), the p-value, and how unlike the known ones each of the new ones is: 1 minus its mean kernel with them.
-    The kernel is Gaussian, its width the median distance, on numbers of deviation 1 among the known.
+    The kernel is Gaussian, its width the median distance, on numbers of deviation 1 among all: nothing may depend on which are new,
+    else a random division would not be as good as this one.
     """
     both = np.concatenate([known, new]).astype(np.float64)
-    both -= known.mean(0, dtype=np.float64)
-    both /= np.maximum(known.std(0, dtype=np.float64), 1e-3 * max(float(known.std()), 1e-12))
+    both -= both.mean(0)
+    both /= np.maximum(both.std(0), 1e-3 * max(float(both.std()), 1e-12))
     kernel = _kernel(both)
     first, count = len(known), len(both)
     np.fill_diagonal(kernel, 0.0)

@@ -20,9 +20,9 @@ def read(folder: Path) -> list[dict[str, Any]]:
     """Return the checks, oldest first; a line that is damaged is left out."""
     found = []
     if (folder / FILE).exists():
-        for line in (folder / FILE).read_text(encoding="utf-8").splitlines():
+        for line in (folder / FILE).read_bytes().splitlines():
             try:
-                found.append(json.loads(line))
+                found.append(json.loads(line.decode()))
             except ValueError:  # the machine went off while it was written
                 continue
     return found
@@ -31,8 +31,12 @@ def read(folder: Path) -> list[dict[str, Any]]:
 def append(folder: Path, check: dict[str, Any]) -> None:
     """Add a check."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(check, ensure_ascii=False) + "\n")
+    with (folder / FILE).open("ab+") as file:
+        if file.tell():
+            file.seek(-1, 2)
+            cut = file.read(1) != b"\n"
+            file.write(b"\n" * cut)  # what was cut off must not take this line with it
+        file.write(json.dumps(check, ensure_ascii=False).encode() + b"\n")
 
 
 def flags(rows: Iterable[dict[str, Any]]) -> dict[str, int]:

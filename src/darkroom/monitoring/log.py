@@ -7,8 +7,9 @@ the checkpoint that answered, so that a row that is there twice, after a crash w
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom import atomic
-from darkroom.errors import WorkspaceError
 
 SMALL = 64  # files that are put together
+GROUP = 512  # rows that are written and read at a time
+WHOLE = "-whole"  # how the names of files end that were put together
 KEY = ("path", "bytes", "changed", "checkpoint_sha256")
+Key = tuple[str, int, int, str]
 SCHEMA = pa.schema([
     ("time", pa.timestamp("ms", tz="UTC")),  # when it was answered
     ("path", pa.string()), ("bytes", pa.int64()), ("changed", pa.int64()),  # nanoseconds since 1970
@@ -45,42 +48,68 @@ class Log:
     def known(self, checkpoint: str) -> set[tuple[str, int, int]]:
         """Return path, size and time of change of every file that this checkpoint has answered for."""
         found = set()
-        for file in self.files():
-            columns = _read(file, list(KEY)).to_pydict()
-            rows = zip(*(columns[name] for name in KEY), strict=True)
-            found |= {(path, size, changed) for path, size, changed, model in rows if model == checkpoint}
+        for _, rows in self._keys():
+            found |= {key[:3] for key, answered in rows if key[3] == checkpoint}
         return found
 
-    def latest(self, checkpoint: str, count: int) -> list[dict[str, Any]]:
-        """Return the last `count` rows that have an answer of this checkpoint, oldest first."""
-        found: dict[tuple[Any, ...], dict[str, Any]] = {}
-        for file in reversed(self.files()):
-            for row in reversed(_read(file).to_pylist()):
-                if row["checkpoint_sha256"] == checkpoint and not row["error"]:
-                    found.setdefault(tuple(row[name] for name in KEY), row)
-                if len(found) == count:
-                    return list(found.values())[::-1]
-        return list(found.values())[::-1]
+    def newest(self) -> str:
+        """Return the name of the file that was added last, nothing where there is none."""
+        files = self.files()
+        return files[-1].stem.removesuffix(WHOLE) if files else ""
+
+    def latest(self, checkpoint: str, count: int, under: Sequence[Path]) -> list[dict[str, Any]]:
+        """Return the last `count` rows of images below some folders that have an answer of this checkpoint, oldest first."""
+        seen: set[Key] = set()
+        parts: list[pa.Table] = []
+        for file, rows in reversed(list(self._keys())):
+            chosen = []
+            for number in range(len(rows) - 1, -1, -1):
+                key, answered = rows[number]
+                within = any(Path(key[0]).is_relative_to(folder) for folder in under)
+                if answered and within and key[3] == checkpoint and key not in seen and len(seen) < count:
+                    seen.add(key)
+                    chosen.append(number)
+            if chosen:
+                parts.append(_rows(file, chosen[::-1]))
+            if len(seen) == count:
+                break
+        return [row for part in reversed(parts) for row in part.to_pylist()]
+
+    def _keys(self) -> Iterator[tuple[Path, list[tuple[Key, bool]]]]:
+        """Yield every file, with the key of each of its rows and whether it has an answer; a damaged file is put aside."""
+        for file in self.files():
+            try:
+                columns = pq.ParquetFile(file).read([*KEY, "error"]).to_pydict()
+            except (pa.ArrowException, OSError) as error:  # the machine went off while it was written
+                file.replace(file.with_suffix(".damaged"))
+                print(f"{file} cannot be read ({error}): it is put aside, and its images are answered again", file=sys.stderr)
+                continue
+            keys = zip(*(columns[name] for name in KEY), strict=True)
+            yield file, [(key, error is None) for key, error in zip(keys, columns["error"], strict=True)]
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
         """Add rows, which have the columns of SCHEMA, as a file that is there whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write(pa.Table.from_pylist(list(rows), SCHEMA))
-        files = [file for file in self.files() if not file.stem.endswith("-whole")]
+        files = [file for file in self.files() if not file.stem.endswith(WHOLE)]
         if len(files) >= SMALL:
-            self._write(pa.concat_tables([_read(file) for file in files]), files[-1].stem + "-whole")
+            self._write(pa.concat_tables([pq.ParquetFile(file).read() for file in files]), files[-1].stem + WHOLE)
             for file in files:
                 file.unlink()
 
     def _write(self, table: pa.Table, name: str = "") -> None:
         name = name or f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 10**9:09}-{os.getpid()}"
         with atomic.new_file(self.folder / f"{name}.parquet") as working:
-            pq.write_table(table, working, compression="zstd", row_group_size=8192)
+            pq.write_table(table, working, compression="zstd", row_group_size=GROUP)
+            with working.open("rb+") as file:
+                os.fsync(file.fileno())
 
 
-def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
-    try:
-        return pq.ParquetFile(file).read(columns)
-    except (pa.ArrowException, OSError) as error:
-        remedy = "move it away: what it holds is then answered again"
-        raise WorkspaceError(f"{file} of the log cannot be read: {error}", remedy) from error
+def _rows(file: Path, chosen: Sequence[int]) -> pa.Table:
+    """Return the rows of these numbers, in their order; of a large file no more is read than the groups that hold them."""
+    table = pq.ParquetFile(file)
+    parts = []
+    for group in sorted({number // GROUP for number in chosen}):
+        wanted = [number - group * GROUP for number in chosen if number // GROUP == group]
+        parts.append(table.read_row_group(group).take(wanted))
+    return pa.concat_tables(parts)
