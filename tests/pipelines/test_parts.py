@@ -201,8 +201,7 @@ def test_a_killed_process_of_dvc_is_a_failure(clone):
         with pytest.raises(WorkspaceError, match="was killed"):
             made.dvc(["repro", "long"], {}, lambda line: made.process.kill() if line.startswith("> sleep") else None)
         file = clone / "pid"
-        if file.exists():
-            child = int(file.read_text())
+        if child := int(file.read_text() or 0) if file.exists() else 0:  # it may have been killed before it wrote its number
             end = time.monotonic() + 10
             while time.monotonic() < end and psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
                 time.sleep(0.05)
