@@ -51,6 +51,9 @@ class Progress:
 def results(folder: Path, outs: Iterable[str]) -> None:
     """Show those of the outputs that people want to see."""
     places = {Path(out).name: folder / out for out in outs}
+    for place in places.values():
+        if (found := place / "summary.json").exists():
+            study(json.loads(found.read_text(encoding="utf-8")), place / "index.html")
     if (table := places.get("leaderboard.csv")) and table.exists():
         with table.open(encoding="utf-8", newline="") as file:
             rows = [{key: _short(value) for key, value in row.items()} for row in csv.DictReader(file)]
@@ -60,6 +63,15 @@ def results(folder: Path, outs: Iterable[str]) -> None:
     if (page := places.get("report.html")) and page.exists():
         address = page.resolve().as_uri()
         create_link_artifact(address, "reports/report.html", key="report", description=f"The report of this evaluation: `{page}`")
+
+
+def study(summary: dict[str, Any], page: Path) -> None:
+    """Show what a study found, and where its page is."""
+    name = str(summary["study"])
+    text = f"# {name}\n\n{summary['question']}\n\n**{summary['finding']}**\n\n{summary['equal']}"
+    create_markdown_artifact(text, key=_key("study", name))
+    if page.exists():
+        create_link_artifact(page.resolve().as_uri(), str(page), key=_key("study", name, "page"), description=f"`{page}`")
 
 
 def runs(where: str) -> None:

@@ -42,6 +42,17 @@ stages:
     outs:
       - both.txt: {cache: false}
 """
+STUDIES = """\
+stages:
+  study:
+    matrix:
+      name: [depth, width]
+    wdir: ..
+    cmd: >-
+      python -c "import time; a = time.time(); time.sleep(3); open('${item.name}.times', 'w').write(f'{a} {time.time()}')"
+      && mkdir -p reports/studies/${item.name} && cp studies/found.json reports/studies/${item.name}/summary.json
+    outs: ['reports/studies/${item.name}']
+"""
 # how/NAME says what a step does: seconds to take, or the exit codes of its attempts, one after another
 STEP = """\
 import pathlib, subprocess, sys, time
@@ -489,6 +500,27 @@ def test_a_drift_starts_a_retraining_once(project):
     time.sleep(3)
     assert len(started()) == 1
     assert "no champion yet" in monitor()
+
+
+def test_studies_run_side_by_side_and_show_what_they_found(project):
+    """`study` runs the studies that are named, or all, side by side, and shows what each found."""
+    assert "there is no studies/dvc.yaml" in project.flow("study", code=2)
+    found = {"study": "depth", "question": "Which?", "finding": "The deeper one.", "equal": "Equal steps."}
+    (project.place / "studies").mkdir()
+    (project.place / "studies" / "dvc.yaml").write_text(STUDIES)
+    (project.place / "studies" / "found.json").write_text(json.dumps(found))
+    try:
+        said = project.flow("study", "depth", PREFECT_API_URL=project.api)
+        assert "1 of 1 stages ran: studies/dvc.yaml:study@depth" in said
+        shown = project.asked("artifacts/latest/filter", artifacts={"key": {"any_": ["study-depth"]}})
+        assert "**The deeper one.**" in shown[0]["data"]
+        assert "1 of 2 stages ran" in project.flow("study", "--concurrency", "2")
+        assert "2 of 2 stages ran" in project.flow("study", "--concurrency", "2", "--force")
+        times = [[float(item) for item in (project.place / f"{name}.times").read_text().split()] for name in ("depth", "width")]
+        assert max(begun for begun, _ in times) < min(ended for _, ended in times)
+        assert "breadth" in project.flow("study", "breadth", code=2)
+    finally:
+        shutil.rmtree(project.place / "studies")
 
 
 def test_what_would_be_run_is_what_is_seen(project):
