@@ -61,7 +61,7 @@ def modules() -> dict[str, Path]:
 @pytest.mark.parametrize("room", ALLOWED)
 def test_rooms_import_only_what_they_may(room):
     """The rooms do not import each other, except as docs/architecture.md says."""
-    for path in (SOURCE / room).glob("*.py"):
+    for path in (SOURCE / room).rglob("*.py"):
         for name in imports(path):
             if name.startswith("darkroom."):
                 target = name.split(".")[1]
@@ -81,7 +81,7 @@ def test_only_their_rooms_import_the_big_libraries():
 def test_models_and_training_run_on_a_bare_gpu_machine():
     """Models and training need neither MLflow, Albumentations nor pandas."""
     for room in ("models", "training"):
-        for path in (SOURCE / room).glob("*.py"):
+        for path in (SOURCE / room).rglob("*.py"):
             assert not {name.split(".")[0] for name in imports(path)} & {
                 "mlflow",
                 "albumentations",

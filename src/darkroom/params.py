@@ -99,6 +99,8 @@ class Training(Section):
 
 
 class Baseline(Training):
+    architecture: Annotated[str, Field(pattern=r"^[a-z0-9_/]+$")]
+    channels: Literal[1, 3]
     width: Annotated[int, Field(ge=4, le=512, strict=True)]
 
 

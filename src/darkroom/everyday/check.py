@@ -19,13 +19,14 @@ def main(arguments: list[str]) -> int:
 
 def everything(settings: Params) -> None:
     """Raise a DarkroomError for what can be known to be wrong before any stage runs."""
-    from darkroom.models import files, names
+    from darkroom.models import architectures, files, names
 
     for backbone in settings.backbones:
         names.check(backbone)
     if settings.weights.source not in params.SOURCES:
         for backbone in settings.backbones:
             files.find(Path(settings.weights.source).expanduser(), backbone)
+    architectures.description(settings.baseline.architecture, settings.ingest.image_size, settings.baseline.channels)
     source(settings)
 
 

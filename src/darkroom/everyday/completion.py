@@ -1,4 +1,4 @@
-"""Print a script that completes commands, backbones, data sets and recipes: `eval "$(darkroom completion bash)"`."""
+"""Print a script that completes commands, backbones, architectures, data sets and recipes: `eval "$(darkroom completion bash)"`."""
 
 from __future__ import annotations
 
@@ -34,8 +34,14 @@ def candidates(words: list[str]) -> list[str]:
 
     if len(words) <= 1:
         found = [*EVERYDAY, *STAGES]
+    elif words[:2] == ["models", "describe"] and len(words) == 3:
+        from darkroom.everyday import describe
+
+        found = describe.known()
     elif len(words) > 2:
         found = []
+    elif words[0] == "models":
+        found = ["describe"]
     elif words[0] == "recipe":
         found = sorted(path.stem for path in Path("recipes").glob("*.yaml"))
     elif words[0] == "flow":

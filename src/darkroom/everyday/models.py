@@ -1,4 +1,7 @@
-"""List the versions of the registered model: which one counts, how good it is, what it was trained on."""
+"""List the versions of the registered model: which one counts, how good it is, what it was trained on.
+
+`darkroom models describe NAME` shows an architecture layer by layer, `describe --list` the names.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,10 @@ from darkroom import params
 
 
 def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["describe"]:
+        from darkroom.everyday import describe
+
+        return describe.main(arguments[1:])
     parser = argparse.ArgumentParser("darkroom models", description=__doc__)
     parser.add_argument("--history", action="store_true", help="who was champion when, and why")
     given = parser.parse_args(arguments)

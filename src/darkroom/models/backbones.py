@@ -18,7 +18,8 @@ from torch import nn
 
 from darkroom.errors import ParamsError
 from darkroom.models import lean, names
-from darkroom.models.initialization import kaiming
+from darkroom.models.initialization import is_drawn, kaiming
+from darkroom.models.network import Chain, Step
 
 SMALL = 64  # inputs of at most this many pixels keep their resolution through the first convolution
 HEADS = ("pooled", "classifier")
@@ -144,6 +145,21 @@ class Backbone(nn.Module):
             x = module(x)
         return x
 
+    def chain(self) -> Chain | None:
+        """Return the steps that make the embedding; None for transformers, whose maps are no maps of channels."""
+        if not self.sequential or type(self.net).__name__ == "SwinTransformer":
+            return None
+
+        def block(modules: list[nn.Module]) -> Step:
+            def step(x: torch.Tensor) -> torch.Tensor:
+                for module in modules:
+                    x = module(x)
+                return x
+
+            return step
+
+        return [block(modules) for modules in self._blocks], lambda x: self.upper(x, self.block_count)
+
     def own_head(self) -> nn.ModuleList:
         """Return the fully connected layers that the embedding passes through, if any: the last block of all."""
         return nn.ModuleList([m for m in self._neck if next(m.parameters(), None) is not None])
@@ -159,15 +175,26 @@ class Backbone(nn.Module):
         return key.split(".")[0] in (head, "aux1", "aux2", "AuxLogits") and key not in self.net.state_dict()
 
 
-def _network(spec: Spec, seed: int, device: str = "meta") -> nn.Module:
+def classifier(name: str, image_size: int, classes: int) -> nn.Module:
+    """Return torchvision's whole classifier to look at: its tensors have shapes and no memory.
+
+    Up to 64 pixels its first convolution has stride 1, as a backbone's. Raises ParamsError for an unknown name.
+    """
+    names.check(name)
+    net = _network(Spec(name, image_size), 0, num_classes=classes).to("meta")
+    if image_size <= SMALL:
+        _widen_stem(net)
+    return net
+
+
+def _network(spec: Spec, seed: int, device: str = "meta", **options: Any) -> nn.Module:
     """Build torchvision's network; on the meta device its tensors have shapes and no memory."""
-    options: dict[str, Any] = {}
     if spec.name in ("googlenet", "inception_v3"):
-        options = {"aux_logits": False, "init_weights": False, "transform_input": False}
+        options |= {"aux_logits": False, "init_weights": False, "transform_input": False}
     elif spec.name.startswith("vit_"):
-        options = {"image_size": spec.image_size}
+        options |= {"image_size": spec.image_size}
     elif spec.name.startswith("maxvit_"):
-        options = {"input_size": (spec.image_size, spec.image_size)}
+        options |= {"input_size": (spec.image_size, spec.image_size)}
     get_model = lean.torchvision().models.get_model
     undrawn = lean.Undrawn() if device == "meta" else nullcontext()
     with torch.random.fork_rng(devices=[]), torch.device(device), undrawn:
@@ -177,7 +204,7 @@ def _network(spec: Spec, seed: int, device: str = "meta") -> nn.Module:
         except NotImplementedError:  # RegNet computes its widths with tensors, which the meta device cannot
             with torch.device("cpu"):
                 return get_model(spec.name, weights=None, **options)
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, AssertionError) as error:
             raise ParamsError(
                 f"{spec.name} cannot be built for images of {spec.image_size} pixels: {error}",
                 "change `ingest.image_size` (most networks take any size, transformers multiples of their patch)",
@@ -186,7 +213,7 @@ def _network(spec: Spec, seed: int, device: str = "meta") -> nn.Module:
 
 def _materialize(backbone: Backbone, spec: Spec, seed: int) -> None:
     """Give the parameters memory and values; only what is left of the network after its head was cut is allocated."""
-    if all(_redrawn(module) for module in backbone.net.modules()):
+    if all(is_drawn(module) for module in backbone.net.modules()):
         state = backbone.net.state_dict()
         for key, value in state.items():  # to_empty would import torch's symbolic algebra, which takes half a second
             state[key] = torch.empty(value.shape, dtype=value.dtype)
@@ -202,11 +229,6 @@ def _materialize(backbone: Backbone, spec: Spec, seed: int) -> None:
         full = dict(_network(spec, seed, device="cpu").named_buffers())
         for name, buffer in backbone.net.named_buffers():
             buffer.copy_(full[name])
-
-
-def _redrawn(module: nn.Module) -> bool:
-    owned = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    return not owned or isinstance(module, (nn.Conv2d, nn.Linear, nn.modules.batchnorm._BatchNorm))
 
 
 def _own_layers(head: nn.Module) -> list[nn.Module]:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from darkroom.models.initialization import kaiming
+from darkroom.models.network import Chain, grey
 
 STAGES = (1, 2, 4, 8)  # width of each stage, in multiples of `width`
 
@@ -24,6 +25,7 @@ class Spec:
 
     image_size: int
     width: int = 16
+    channels: int = 3  # 1: images as grey
 
     def as_dict(self) -> dict[str, Any]:
         return {"family": "compact", **asdict(self)}
@@ -43,10 +45,10 @@ class Compact(nn.Module):
     def __init__(self, spec: Spec, seed: int = 0) -> None:
         super().__init__()
         self.spec = spec
-        channels = 3
+        channels = spec.channels
         stages: list[nn.Module] = []
         if spec.image_size > 64:
-            stages.append(_layer(3, spec.width, kernel=5, stride=2))
+            stages.append(_layer(channels, spec.width, kernel=5, stride=2))
             channels = spec.width
         size = spec.image_size // (2 if spec.image_size > 64 else 1)
         for factor in STAGES:
@@ -62,4 +64,11 @@ class Compact(nn.Module):
         kaiming(self, seed)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.stages(x).mean((2, 3))
+        return self.stages(self._given(x)).mean((2, 3))
+
+    def chain(self) -> Chain:
+        layers = [layer for stage in self.stages for layer in stage.children()]
+        return [self._given, *layers], lambda x: x.mean((2, 3))
+
+    def _given(self, x: torch.Tensor) -> torch.Tensor:
+        return grey(x) if self.spec.channels == 1 else x

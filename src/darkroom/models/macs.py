@@ -1,6 +1,10 @@
-"""Multiply-adds: the cost of a network that does not depend on the machine."""
+"""Multiply-adds and parameters, layer by layer: the cost of a network that does not depend on the machine."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,15 +12,85 @@ from torch import nn
 from darkroom.models.watching import watch
 
 
+@dataclass
+class Layer:
+    """One line of a network's account: a module that owns parameters, changes the shape or multiplies."""
+
+    name: str
+    kind: str
+    output: tuple[int, ...]  # without the batch
+    parameters: int
+    multiply_adds: int  # of one image, over all uses of the module
+
+
 def multiply_adds(network: nn.Module, image_size: int) -> int:
-    """Return the multiply-adds of convolutions and linear layers for one image (3, `image_size`, `image_size`)."""
-    total = 0
+    """Return the multiply-adds of convolutions, linear layers and attention for one image (3, `image_size`, `image_size`)."""
+    return sum(layer.multiply_adds for layer in layers(network, (3, image_size, image_size)))
 
-    def count(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        nonlocal total
-        weight = module.weight
-        assert isinstance(weight, torch.Tensor)
-        total += output.numel() * weight[0].numel()
 
-    watch(network, torch.zeros(1, 3, image_size, image_size), (nn.Conv2d, nn.Linear), count)
-    return total
+def layers(network: nn.Module, image: tuple[int, int, int]) -> list[Layer]:
+    """Return the layers of a network, in the order in which they answer to one image (C, H, W), by running it once.
+
+    The parameters add up to the network's own. The network may be on the meta device, where nothing is computed.
+    """
+    names = {module: name for name, module in network.named_modules()}
+    found: dict[nn.Module, Layer] = {}
+
+    def look(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+        made = output[0] if isinstance(output, tuple) else output  # attention answers with its weights as well
+        products = _PRODUCTS.get(type(module).__name__)
+        owned = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+        is_leaf = next(module.children(), None) is None
+        if not (products or owned or (is_leaf and inputs and inputs[0].shape != made.shape)):
+            return
+        if module not in found:
+            found[module] = Layer(names[module], type(module).__name__, tuple(made.shape[1:]), owned, 0)
+        if products:
+            found[module].multiply_adds += products(module, inputs[0], made)
+
+    device = next((parameter.device for parameter in network.parameters()), None)
+    watch(network, torch.zeros(1, *image, device=device), (nn.Module,), look)
+    for name, module in network.named_modules():  # attention reads the weights of some layers without asking them
+        if module not in found:
+            owned = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+            if owned:
+                found[module] = Layer(name, type(module).__name__, (), owned, 0)
+    return list(found.values())
+
+
+def _weighted(module: Any, x: torch.Tensor, made: torch.Tensor) -> int:
+    return made.numel() * int(module.weight[0].numel())
+
+
+def _transposed(module: Any, x: torch.Tensor, made: torch.Tensor) -> int:
+    return x.numel() * int(module.weight[0].numel())
+
+
+def _attention(module: Any, x: torch.Tensor, made: torch.Tensor) -> int:
+    """Queries, keys and values, what is alike, the mean of what is alike, and the last projection (Vaswani et al. 2017)."""
+    tokens, width = x.shape[1:]
+    return 4 * tokens * width * width + 2 * tokens * tokens * width
+
+
+def _windows(module: Any, x: torch.Tensor, made: torch.Tensor) -> int:
+    """The same within windows (Liu et al. 2021), to whole numbers of which the map is filled up."""
+    height, width, channels = x.shape[1:]
+    rows, columns = module.window_size
+    tokens = -(-height // rows) * rows * -(-width // columns) * columns
+    return 4 * tokens * channels * channels + 2 * tokens * rows * columns * channels
+
+
+def _grids(module: Any, x: torch.Tensor, made: torch.Tensor) -> int:
+    """MaxViT's (Tu et al. 2022), whose projections are layers that count for themselves."""
+    return 2 * x.numel() * x.shape[2]
+
+
+_PRODUCTS: dict[str, Callable[[Any, torch.Tensor, torch.Tensor], int]] = {
+    "Conv2d": _weighted,
+    "Linear": _weighted,
+    "ConvTranspose2d": _transposed,
+    "MultiheadAttention": _attention,
+    "ShiftedWindowAttention": _windows,
+    "ShiftedWindowAttentionV2": _windows,
+    "RelativePositionalMultiHeadAttention": _grids,
+}

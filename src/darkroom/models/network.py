@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
 
-from darkroom.errors import WeightsError
+from darkroom.errors import ParamsError, WeightsError
 
+Step = Callable[[torch.Tensor], torch.Tensor]
+Chain = tuple[list[Step], Step]  # from one feature map to the next, (N, C, H, W), and from the last one to the embedding
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -52,9 +54,26 @@ class Normalize(nn.Module):
         return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
 
+class Features(Protocol):
+    """What every architecture is, beside an nn.Module: (N, 3, S, S) float32, normalised, to embeddings (N, `dim`)."""
+
+    dim: int
+
+    def chain(self) -> Chain | None:
+        """Return the steps that make the embedding, one after the other; None where there are no feature maps between them."""
+
+
+def grey(images: torch.Tensor) -> torch.Tensor:
+    """Return the mean of the channels, with equal weights: (N, C, S, S) to (N, 1, S, S)."""
+    return images.mean(1, keepdim=True)
+
+
 def _compact(spec: dict[str, Any], seed: int) -> nn.Module:
     from darkroom.models import compact
 
+    unknown = spec.keys() - {"image_size", "width", "channels"}
+    if unknown:
+        raise ParamsError(f"compact has no option {', '.join(sorted(unknown))}", "its options are: width=16")
     return compact.Compact(compact.Spec(**spec), seed)
 
 
@@ -64,7 +83,17 @@ def _torchvision(spec: dict[str, Any], seed: int) -> nn.Module:
     return backbones.Backbone(backbones.Spec(**spec), seed)
 
 
-BUILDERS: dict[str, Callable[[dict[str, Any], int], nn.Module]] = {"compact": _compact, "torchvision": _torchvision}
+def _classic(spec: dict[str, Any], seed: int) -> nn.Module:
+    from darkroom.models.classic import features
+
+    return features.Classic(features.Spec(**spec), seed)
+
+
+BUILDERS: dict[str, Callable[[dict[str, Any], int], nn.Module]] = {
+    "compact": _compact,
+    "torchvision": _torchvision,
+    "classic": _classic,
+}
 
 
 def build_features(architecture: dict[str, Any], seed: int = 0) -> nn.Module:
@@ -99,6 +128,11 @@ def width(features: nn.Module) -> int:
     """Return how many numbers an embedding has."""
     assert isinstance(features.dim, int)
     return features.dim
+
+
+def chain_of(features: nn.Module) -> Chain | None:
+    """Return the chain of an architecture's `Features`."""
+    return cast(Features, features).chain()
 
 
 def new_head(dim: int, classes: int, seed: int) -> nn.Linear:

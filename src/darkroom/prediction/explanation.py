@@ -1,13 +1,13 @@
 """Where a network looks: heat maps over images, and a page that shows them.
 
 LayerCAM (Jiang et al. 2021) where the network is a chain of feature maps, on the deepest map that still has places to tell
-apart; occlusion (Zeiler and Fergus 2014) for transformers: what lowers the probability when it is covered.
+apart; occlusion (Zeiler and Fergus 2014) for transformers and perceptrons: what lowers the probability when it is covered.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from darkroom import atomic, pages
 from darkroom.errors import ParamsError, printable
-from darkroom.models.network import Network
+from darkroom.models.network import Chain, Network, chain_of
 
 PLACES = 7  # a side, at least, of the map that is looked at, where the network has one of that size
 GRID = 8  # places a side that are covered one after the other
@@ -27,15 +27,13 @@ AT_ONCE = 16
 MARK = "darkroom: heat maps"  # in every page, so that it is known again
 METHODS = {"LayerCAM": "Jiang et al. 2021", "occlusion": "Zeiler and Fergus 2014"}
 
-Step = Callable[[torch.Tensor], torch.Tensor]
-
 
 def heat(network: Network, images: np.ndarray, targets: Sequence[int]) -> tuple[np.ndarray, str]:
     """Return for each image how much each pixel speaks for its target class, (N, S, S) float32 from 0 to 1, and the method.
 
     `images` (N, S, S, 3) uint8. All zero where nothing speaks for the class.
     """
-    chain = _chain(network.features)
+    chain = chain_of(network.features)
     made = []
     for start in range(0, len(images), AT_ONCE):
         some = torch.from_numpy(np.ascontiguousarray(images[start : start + AT_ONCE]))
@@ -46,27 +44,7 @@ def heat(network: Network, images: np.ndarray, targets: Sequence[int]) -> tuple[
     return (maps / torch.where(largest > 0, largest, 1)).numpy(), "occlusion" if chain is None else "LayerCAM"
 
 
-def _chain(features: Any) -> tuple[list[Step], Step] | None:
-    """Return the steps from one feature map to the next and the step from the last one to the embedding; None for transformers."""
-    if hasattr(features, "stages"):
-        return [layer for stage in features.stages for layer in stage], lambda x: x.mean((2, 3))
-    if not features.sequential or type(features.net).__name__ == "SwinTransformer":
-        return None
-
-    def block(index: int) -> Step:
-        modules = features.block(index)
-
-        def step(x: torch.Tensor) -> torch.Tensor:
-            for module in modules:
-                x = module(x)
-            return x
-
-        return step
-
-    return [block(index) for index in range(features.block_count)], lambda x: features.upper(x, features.block_count)
-
-
-def _layer_cam(network: Network, chain: tuple[list[Step], Step], images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _layer_cam(network: Network, chain: Chain, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     steps, tail = chain
     with torch.no_grad():
         x, sizes = network.normalize(images), []

@@ -1,4 +1,4 @@
-"""Train a compact CNN from scratch: what every transferred network has to beat."""
+"""Train a network from scratch, `compact` or any other by name: what every transferred network has to beat."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def run(augmented: Path, val: Path, classes: Path, out: Path, cost: Path) -> Non
     with session("baseline", ["ingest", "augment", "baseline", "compute"], [augmented, val]) as (settings, record):
         from darkroom.augmentation import storage
         from darkroom.data import arrays
-        from darkroom.models import compact
+        from darkroom.models import architectures
         from darkroom.models.checkpoint import Checkpoint
-        from darkroom.models.network import Network, Preprocessing
+        from darkroom.models.network import Network, Preprocessing, build_features
         from darkroom.training.feeding import Examples
         from darkroom.training.loop import fit
 
@@ -28,16 +28,17 @@ def run(augmented: Path, val: Path, classes: Path, out: Path, cost: Path) -> Non
         val_images, val_labels = arrays.load_split(val)
         mean, std = _statistics(train.inputs[0])
         preprocessing = Preprocessing(ingest.image_size, ingest.resize, ingest.background, mean, std)
-        spec = compact.Spec(ingest.image_size, hyper.width)
-        network = Network(compact.Compact(spec, settings.compute.seed), preprocessing, len(names), settings.compute.seed)
+        options = {"width": hyper.width} if hyper.architecture == architectures.COMPACT else {}
+        architecture = architectures.description(hyper.architecture, ingest.image_size, hyper.channels, options)
+        network = Network(build_features(architecture, settings.compute.seed), preprocessing, len(names), settings.compute.seed)
         trained = fit(
             network, train, Examples(val_images[None], val_labels), hyper, settings.compute, len(names),
             what="training the baseline", on_epoch=record.epoch,
         )  # fmt: skip
-        checkpoint = Checkpoint("baseline", spec.as_dict(), preprocessing, names, hyper.model_dump(), trained.best)
+        checkpoint = Checkpoint("baseline", architecture, preprocessing, names, hyper.model_dump(), trained.best)
         write_model(out, checkpoint, network.state_dict(), network.parameter_count(), trained, record)
         watch.write(cost)
-        print(f"baseline: val accuracy {trained.best['val_accuracy']:.4f} in epoch {trained.best['epoch']}")
+        print(f"baseline: {hyper.architecture}, val accuracy {trained.best['val_accuracy']:.4f} in epoch {trained.best['epoch']}")
 
 
 def _statistics(images: View) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

@@ -41,7 +41,7 @@ class Journal:
             key=key,
             stage=stage,
             pipeline={key: pipeline[key] for key in ("key", "name") if pipeline},
-            params=_described(stage) | dict(params),
+            params=_described(stage, params) | dict(params),
             inputs=provenance.digests(inputs),
             tags=provenance.commit() | {"darkroom.stage": stage, "mlflow.source.name": f"darkroom {stage.replace('@', ' ')}"},
             pid=os.getpid(),
@@ -155,11 +155,11 @@ def run(stage: str, params: Mapping[str, Any], inputs: list[str]) -> Run:
     return Silence() if is_off() else Journal(stage, params, inputs)
 
 
-def _described(stage: str) -> dict[str, str]:
+def _described(stage: str, params: Mapping[str, Any]) -> dict[str, str]:
     """Return a stage's name as params, so that MLflow can compare runs over stages and backbones."""
     name, _, item = stage.partition("@")
     if name == "baseline":
-        item = "compact"
+        item = params.get("baseline.architecture", "compact")
     return {"stage": name} | ({"backbone" if name != "fetch" else "dataset": item} if item else {})
 
 
