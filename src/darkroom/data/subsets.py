@@ -7,6 +7,7 @@ copies of a picture are never on both sides. A source's own test images are held
 from __future__ import annotations
 
 import hashlib
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,7 +57,8 @@ def subset(wanted: Wanted) -> Subset:
         if wanted.data in datasets.DATASETS:
             path = Path(scratch) / wanted.data
             path.mkdir()
-            asked = datasets.Wanted(wanted.size, wanted.images or datasets.Wanted.count, 0, wanted.source)
+            count = math.ceil(wanted.images / (1 - wanted.held_out)) if wanted.images else datasets.Wanted.count
+            asked = datasets.Wanted(wanted.size, count, 0, wanted.source)
             datasets.DATASETS[wanted.data](path, asked)
             path = next(path.glob("*.npz"), path)
         if path.suffix == ".npz" and path.is_file():

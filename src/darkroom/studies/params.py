@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from darkroom.params import Count, NotNegative, Positive, Section, Share, read_yaml, validated
+from darkroom.params import Count, NotNegative, Positive, Section, Seed, Share, read_yaml, validated
 
 FILE = Path("studies/params.yaml")
 SIZES = ("quick", "full")
@@ -51,6 +51,19 @@ class Depth(Setting):
     width: Annotated[int, Field(ge=4, le=256, strict=True)]
 
 
+class Autoencoder(Section):
+    """What the lab's command takes as options."""
+
+    data: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    size: Size
+    images: Count
+    codes: Annotated[list[Count], Field(min_length=1)]
+    epochs: Count
+    conv_epochs: Annotated[int, Field(ge=0, strict=True)]
+    seed: Seed
+
+
 Kind = TypeVar("Kind", bound=Setting)
 
 
@@ -68,6 +81,7 @@ class Studies(Section):
     machine: Machine
     initialization: Sizes[Initialization]
     depth: Sizes[Depth]
+    autoencoder: Autoencoder
 
 
 def parse(content: Any, origin: str = str(FILE)) -> Studies:
