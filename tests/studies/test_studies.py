@@ -14,10 +14,12 @@ from darkroom.params import read_yaml
 from darkroom.studies import params
 from darkroom.studies.registry import NAMES, study
 
-TINY = ["images=64", "seeds=3", "epochs=1", "batch_size=32", "looks=1", "image_size=8", "held_out=0.5", "warmup_epochs=0"]
+TINY = ["images=64", "seeds=3", "batch_size=32", "looks=1", "image_size=8", "held_out=0.5"]
+TIMED = ["epochs=1", "warmup_epochs=0"]
 OWN = {
-    "initialization": ["hidden=[16]", "schemes=[kaiming,zeros,lsuv]", "networks=[mlp,cnn]"],
-    "depth": ["depths=[8,20]", "width=4"],
+    "initialization": [*TIMED, "hidden=[16]", "schemes=[kaiming,zeros,lsuv]", "networks=[mlp,cnn]"],
+    "architecture": ["budget=0.05", "architectures={mlp: {hidden: [8]}, resnet8: {width: 4}}"],
+    "depth": [*TIMED, "depths=[8,20]", "width=4"],
 }
 WRITTEN = {"results.csv", "curves.csv", "layers.csv", "summary.json", "index.html"}
 

@@ -49,3 +49,30 @@ def test_a_difference_is_printed_in_points():
     """Differences are percentage points with a sign."""
     _, b, *_ = summary.lines(MADE)
     assert summary.said(b.difference, "+").startswith("+10.2 points (+")
+
+
+def test_equal_multiply_adds_are_equal():
+    """In the study of architectures steps times the cost of a step is the same for all, within half a step."""
+    from darkroom.params import read_yaml
+    from darkroom.studies import architecture, params
+    from tests.conftest import ROOT
+
+    settings = params.parse(read_yaml(ROOT / "studies" / "params.yaml")).architecture.quick
+    members = [member for member in architecture.members(settings, 1000) if member.seed == 0]
+    for member in members:
+        step = architecture.multiply_adds(member.architecture, 16, 1, member.options) * 64 * 3
+        assert abs(member.steps * step - 30e9) <= step / 2
+    assert len({member.steps for member in members}) == len(members)
+
+
+def test_the_pareto_front_is_not_beaten():
+    """A label is on the front where no other has a higher accuracy at no higher cost."""
+    from dataclasses import replace
+
+    from darkroom.evaluation.compared import Estimate
+    from darkroom.studies.architecture import pareto
+
+    line = summary.lines(MADE)[0]
+    made = [("a", 10, 0.5), ("b", 20, 0.4), ("c", 20, 0.6), ("d", 5, 0.2), ("e", 40, 0.6)]
+    lines = [replace(line, label=label, multiply_adds=cost, accuracy=Estimate(value)) for label, cost, value in made]
+    assert pareto(lines) == ["d", "a", "c"]

@@ -22,7 +22,7 @@ class Machine(Section):
 
 
 class Setting(Section):
-    """What every study takes: its data, how often it is repeated, and how members are trained."""
+    """What every study takes: its data, how often it is repeated, and how members are trained; `Timed`: for how long."""
 
     data: Annotated[str, Field(min_length=1)]
     source: Annotated[str, Field(min_length=1)]
@@ -31,24 +31,33 @@ class Setting(Section):
     images: Count | None
     held_out: Share
     seeds: Annotated[int, Field(ge=3, strict=True)]
-    epochs: Count
     batch_size: Annotated[int, Field(ge=2, strict=True)]
     optimizer: Literal["adamw", "sgd"]
     lr: Positive
     weight_decay: NotNegative
-    warmup_epochs: NotNegative
     looks: Count
 
 
-class Initialization(Setting):
+class Timed(Setting):
+    epochs: Count
+    warmup_epochs: NotNegative
+
+
+class Initialization(Timed):
     networks: Annotated[list[Literal["mlp", "cnn"]], Field(min_length=1)]
     hidden: Annotated[list[Count], Field(min_length=1)]
     schemes: Annotated[list[str], Field(min_length=2)]
 
 
-class Depth(Setting):
+class Depth(Timed):
     depths: Annotated[list[Literal[8, 20, 32, 44, 56]], Field(min_length=2)]
     width: Annotated[int, Field(ge=4, le=256, strict=True)]
+
+
+class Architecture(Setting):
+    budget: Positive  # of each member, in 10⁹ multiply-adds, forward and backward
+    warmup: Share  # of the steps
+    architectures: Annotated[dict[str, dict[str, Any]], Field(min_length=2)]
 
 
 class Autoencoder(Section):
@@ -81,6 +90,7 @@ class Studies(Section):
     machine: Machine
     initialization: Sizes[Initialization]
     depth: Sizes[Depth]
+    architecture: Sizes[Architecture]
     autoencoder: Autoencoder
 
 

@@ -12,6 +12,7 @@ from darkroom.studies.summary import Line
 
 NAMES = {
     "initialization": "ten ways to draw the first weights",
+    "architecture": "families at equal multiply-adds: accuracy against what they cost",
     "depth": "plain against residual networks, shallow and deep",
 }
 
