@@ -47,7 +47,9 @@ def finding(lines: Sequence[Line], outcomes: Sequence[Outcome]) -> str:
             f"{line.label} {said(line.difference, '+')}" for line in mine
             if line.difference and line.p is not None and line.p < 0.05 and line.difference.value < 0 and line.label not in chance
         ]  # fmt: skip
-        sentence = f"{panel}: {best.label} comes furthest, {said(best.accuracy)} of {len(mine)} schemes"
+        sure = "significantly" if best.p is not None and best.p < 0.05 else "not significantly"
+        sentence = f"{panel}: the highest mean of {len(mine)} schemes is that of {best.label}, {said(best.accuracy)}"
+        sentence += f", {sure} above {mine[0].label}" if best.difference else ""
         sentence += f"; {', '.join(chance)} reach less than half of that" if chance else ""
         sentence += f"; significantly below {mine[0].label}: {', '.join(worse)}" if worse else ""
         said_of.append(sentence)
