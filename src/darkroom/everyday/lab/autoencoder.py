@@ -31,12 +31,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--images", type=int, default=2000, help="to train on, at most (2000)")
     parser.add_argument("--codes", type=int, nargs="+", default=[8, 32, 64], help="numbers in a code (8 32 64)")
     parser.add_argument("--epochs", type=int, default=150, help="of the linear ones (150)")
-    parser.add_argument("--conv_epochs", "--conv-epochs", type=int, default=15, help="of the convolutional ones (15); 0: none")
+    parser.add_argument("--conv_epochs", "--conv-epochs", type=int, default=30, help="of the convolutional ones (30); 0: none")
     parser.add_argument("--seed", type=int, default=0, help="draws the weights and the order of images (0)")
     parser.add_argument("--outliers", type=Path, metavar="FOLDER", help="score the images of this folder by their error")
     given = parser.parse_args(arguments)
     if min([given.size - 7, given.images, *given.codes, given.epochs, given.conv_epochs + 1, given.seed + 1]) < 1:
-        raise ParamsError("sizes, images, codes and epochs are positive numbers", "the defaults are 28, 2000, 8 32 64, 150 and 15")
+        raise ParamsError("sizes, images, codes and epochs are positive numbers", "the defaults are 28, 2000, 8 32 64, 150 and 30")
     pictures.check(given, ".csv", *([SCORES] if given.outliers else []))
     import torch
 
@@ -85,10 +85,11 @@ def sheet(data: Subset, models: dict[Any, Autoencoder], pixels: Pixels, best: di
     def tiles(images: np.ndarray) -> list[drawing.Tile]:
         return [drawing.Tile(drawing.fitted(np.repeat(image[0][..., None], 3, 2), TILE)) for image in images]
 
-    made = [drawing.Row(tiles(data.held[0][:SHOWN]), "held-out images")]
+    chosen = np.linspace(0, len(data.held[0]) - 1, min(SHOWN, len(data.held[0]))).round().astype(int)  # of all classes
+    made = [drawing.Row(tiles(data.held[0][chosen]), "held-out images")]
     for (kind, code), model in models.items():
         with torch.inference_mode():
-            shown = pixels.shown(model(pixels.held[:SHOWN]))
+            shown = pixels.shown(model(pixels.held[torch.from_numpy(chosen)]))
         error = float(autoencoding.errors(model, pixels.held).mean())
         made.append(
             drawing.Row(tiles(shown), f"{kind}, code of {code}", f"{error:.1%} of the variance is lost; PCA {best[code][1]:.1%}")
