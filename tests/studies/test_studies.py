@@ -103,7 +103,10 @@ def test_a_mistake_names_its_remedy(arguments, said):
 
 
 def test_the_list_names_every_study(capsys):
-    """`darkroom study --list` has a line for each study."""
+    """`darkroom study --list` has a line for each study, and the shell completes their names."""
+    from darkroom.everyday import completion
+
+    assert completion.candidates(["study", "de"]) == ["depth"]
     main(["--list"])
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(NAMES)
 

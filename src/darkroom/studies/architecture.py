@@ -75,5 +75,6 @@ def draw(axes: Sequence[Any], outcomes: Sequence[Outcome], colours: dict[str, st
             axis.plot([getattr(group[0], key)], [accuracy], "o", color=colours[label])
             axis.annotate(label, (getattr(group[0], key), accuracy), fontsize=7, xytext=(4, 4), textcoords="offset points")
         axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter("")
         axis.margins(x=0.2, y=0.15)
         axis.set_title(f"accuracy against {title}", fontsize=9)

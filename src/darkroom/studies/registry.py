@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from darkroom.errors import ParamsError, nearest
-from darkroom.studies.members import Member, Outcome
-from darkroom.studies.summary import Line
+
+if TYPE_CHECKING:
+    from darkroom.studies.members import Member, Outcome
+    from darkroom.studies.summary import Line
 
 NAMES = {
     "initialization": "ten ways to draw the first weights",

@@ -62,13 +62,14 @@ def picture(study: Study, outcomes: Sequence[Outcome], lines: Sequence[Line]) ->
     figure: Any = Figure(figsize=(min(4.2 * columns, 12.6), 8.4), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(3, 2 * columns)
+    wide = 2 * columns // len(shown)
     for i, panel in enumerate(shown):
         mine = [line for line in lines if line.panel == panel]
-        _means(figure.add_subplot(grid[0, 2 * i : 2 * i + 2]), panel, mine, colours)
-        _curves(figure.add_subplot(grid[1, 2 * i : 2 * i + 2]), panel, labels(outcomes, panel), colours)
+        _means(figure.add_subplot(grid[0, wide * i : wide * (i + 1)]), panel, mine, colours)
+        _curves(figure.add_subplot(grid[1, wide * i : wide * (i + 1)]), panel, labels(outcomes, panel), colours)
     study.draw([figure.add_subplot(grid[2, :columns]), figure.add_subplot(grid[2, columns:])], outcomes, colours)
     for axis in figure.axes:
-        axis.tick_params(labelsize=7)
+        axis.tick_params(which="both", labelsize=7)
         axis.grid(alpha=0.25)
     made = io.BytesIO()
     figure.savefig(made, format="png", metadata={"Software": "darkroom study"})
