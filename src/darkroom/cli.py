@@ -34,6 +34,7 @@ EVERYDAY = {
     "flow": "run a Prefect flow: repro, retrain, monitor or study",
     "tidy": "remove what backbones no longer listed left behind",
     "lab": "look inside: kernels, filters, feature maps, receptive fields, augmentations, embeddings",
+    "study": "run an experiment: networks that differ in one thing, over seeds, at equal cost",
     "models": "list the registered versions; --history: who was champion when; describe NAME: an architecture, layer by layer",
     "promote": "make a version the champion",
     "rollback": "make the champion before the present one the champion again",

@@ -6,7 +6,7 @@ A mistake becomes a `ParamsError` that names the key, what is wrong with it and,
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -29,6 +29,9 @@ Channel = Annotated[int, Field(ge=0, le=255, strict=True)]
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Model = TypeVar("Model", bound=Section)
 
 
 class Compute(Section):
@@ -172,24 +175,28 @@ def _overlap(one: str, other: str) -> bool:
 
 def parse(content: Any, origin: str = "params.yaml") -> Params:
     """Return the params, or raise one ParamsError that lists every mistake."""
+    return validated(Params, content, origin, ", `darkroom recipe --list` what there is to start from")
+
+
+def validated(model: type[Model], content: Any, origin: str, hint: str = "") -> Model:
+    """Return the content of a file as a model, or raise one ParamsError that lists every mistake; `hint` ends the remedy."""
     try:
-        return Params.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        problems = [_explain(item, content) for item in error.errors()]
+        problems = [_explain(item, content, model) for item in error.errors()]
         raise ParamsError(
             f"{origin}: " + ("" if len(problems) == 1 else f"{len(problems)} mistakes\n  ") + "\n  ".join(problems),
-            f"correct {origin}; `git diff {origin}` shows what changed, `darkroom recipe --list` what there is to start from",
+            f"correct {origin}; `git diff {origin}` shows what changed{hint}",
         ) from None
 
 
-def _explain(item: Any, content: Any) -> str:
+def _explain(item: Any, content: Any, model: Any) -> str:
     """Turn one of pydantic's errors into a sentence."""
     where = [str(part) for part in item["loc"]]
     key = ".".join(where) or "the file"
     if item["type"] == "extra_forbidden":
-        model: Any = Params
-        if len(where) > 1:
-            model = next((f.annotation for n, f in Params.model_fields.items() if where[0] in (n, f.alias)), Params)
+        for part in where[:-1]:
+            model = next((f.annotation for n, f in model.model_fields.items() if part in (n, f.alias)), model)
         known = [f.alias or name for name, f in model.model_fields.items()]
         return f'unknown key "{key}"{nearest(where[-1], known)}'
     if item["type"] == "missing":

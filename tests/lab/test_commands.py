@@ -47,6 +47,7 @@ CALLS = {
     "receptive-field": ["model", "--images", "1"],
     "augmentations": ["image.png", "--policy", "light", "--size", "32"],
     "embedding": ["photos", "--model", "model"],
+    "autoencoder": ["--images=250", "--size=12", "--codes=4", "--epochs=3", "--conv-epochs=1", "--outliers=photos"],
 }
 
 
@@ -61,7 +62,7 @@ def test_every_command_writes_a_picture(workspace, capsys, command):
         image.load()
         assert image.mode == "RGB"
         assert min(image.size) > 100
-    beside = {"receptive-field": {".csv"}, "embedding": {".csv", ".html"}}.get(command, set())
+    beside = {"receptive-field": {".csv"}, "embedding": {".csv", ".html"}, "autoencoder": {".csv"}}.get(command, set())
     assert {path.suffix for path in picture.parent.iterdir()} == {".png"} | beside
 
 

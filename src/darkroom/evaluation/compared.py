@@ -72,7 +72,7 @@ def groups(trials: Sequence[Trial], metric: str, first: str = "") -> list[Group]
     order = sorted(range(len(labels)), key=lambda i: not (first and first in labels[i]))
     members = [list(split.values())[i] for i in order]
     values = [{seeds: trial.metrics[metric] for seeds, trial in group.items()} for group in members]
-    compared = [_against(values[0], other) for other in values[1:]]
+    compared = [against(values[0], other) for other in values[1:]]
     corrected = holm([p for _, p, _ in compared])
     found = []
     for place, (i, group) in enumerate(zip(order, members, strict=True)):
@@ -105,7 +105,7 @@ def holm(ps: Sequence[float]) -> list[float]:
     return found
 
 
-def _against(first: Mapping[Any, float], other: Mapping[Any, float]) -> tuple[Estimate, float, bool]:
+def against(first: Mapping[Any, float], other: Mapping[Any, float]) -> tuple[Estimate, float, bool]:
     """Return the difference of the second group from the first, its p-value, and whether it is paired over seeds."""
     both = [seeds for seeds in first if seeds in other]
     one, two = np.array(list(first.values())), np.array(list(other.values()))

@@ -50,6 +50,10 @@ def candidates(words: list[str]) -> list[str]:
         found = list(NAMES)
     elif words[0] == "completion":
         found = sorted(SCRIPTS)
+    elif words[0] == "study":
+        from darkroom.studies.registry import NAMES as STUDIES
+
+        found = list(STUDIES)
     elif words[0] == "lab":
         from darkroom.everyday import lab
 

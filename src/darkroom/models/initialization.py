@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 @torch.no_grad()
@@ -29,7 +29,7 @@ def kaiming(network: nn.Module, seed: int, dense: float | None = 0.01) -> None:
                     nn.init.normal_(module.weight, 0, dense)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-            elif isinstance(module, _NORMS):
+            elif isinstance(module, NORMS):
                 module.reset_parameters()
 
 

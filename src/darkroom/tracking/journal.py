@@ -60,6 +60,10 @@ class Journal:
             reason = REFUSED.read_text()
             print(f"{self.stage}: this run is not in MLflow yet ({reason}); `darkroom sync` delivers it later", file=sys.stderr)
 
+    def lasted(self, seconds: float) -> None:
+        """Say how long the work took that was done before its record began."""
+        self.started = time.time() - seconds
+
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Record numbers; a step is an epoch."""
         self._write("metrics", values={key: float(value) for key, value in values.items()}, step=step)
@@ -115,6 +119,9 @@ class Silence:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def lasted(self, seconds: float) -> None:
+        pass
+
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         pass
 
@@ -160,7 +167,7 @@ def _described(stage: str, params: Mapping[str, Any]) -> dict[str, str]:
     name, _, item = stage.partition("@")
     if name == "baseline":
         item = params.get("baseline.architecture", "compact")
-    return {"stage": name} | ({"backbone" if name != "fetch" else "dataset": item} if item else {})
+    return {"stage": name} | ({{"fetch": "dataset", "study": "study"}.get(name, "backbone"): item} if item else {})
 
 
 def start_delivery() -> None:

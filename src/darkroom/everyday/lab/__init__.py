@@ -14,6 +14,7 @@ COMMANDS = {
     "receptive-field": "how much of the image each layer sees, in theory and measured",
     "augmentations": "a policy's transforms one by one, weak to strong, and whole views",
     "embedding": "a map of images by their embeddings, coloured by class",
+    "autoencoder": "what a short code keeps of images: autoencoders against PCA; outliers of a folder",
 }
 WITHOUT_TORCH = ("kernels", "augmentations")
 

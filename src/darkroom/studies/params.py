@@ -1,0 +1,104 @@
+"""studies/params.yaml as frozen models, as `darkroom.params` has params.yaml: a section per study, with a key per size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import Field
+
+from darkroom.params import Count, NotNegative, Positive, Section, Seed, Share, read_yaml, validated
+
+FILE = Path("studies/params.yaml")
+SIZES = ("quick", "full")
+Size = Annotated[int, Field(ge=8, le=1024, strict=True)]
+
+
+class Machine(Section):
+    """What members run on; the number of processes changes how long a study takes, and no figure."""
+
+    processes: Count
+    accelerator: Literal["auto", "cpu", "cuda", "mps"]
+
+
+class Setting(Section):
+    """What every study takes: its data, how often it is repeated, and how members are trained; `Timed`: for how long."""
+
+    data: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    image_size: Size
+    channels: Literal[1, 3]
+    images: Count | None
+    held_out: Share
+    seeds: Annotated[int, Field(ge=3, strict=True)]
+    batch_size: Annotated[int, Field(ge=2, strict=True)]
+    optimizer: Literal["adamw", "sgd"]
+    lr: Positive
+    weight_decay: NotNegative
+    looks: Count
+
+
+class Timed(Setting):
+    epochs: Count
+    warmup_epochs: NotNegative
+
+
+class Initialization(Timed):
+    networks: Annotated[list[Literal["mlp", "cnn"]], Field(min_length=1)]
+    hidden: Annotated[list[Count], Field(min_length=1)]
+    schemes: Annotated[list[str], Field(min_length=2)]
+
+
+class Depth(Timed):
+    depths: Annotated[list[Literal[8, 20, 32, 44, 56]], Field(min_length=2)]
+    width: Annotated[int, Field(ge=4, le=256, strict=True)]
+
+
+class Architecture(Setting):
+    budget: Positive  # of each member, in 10⁹ multiply-adds, forward and backward
+    warmup: Share  # of the steps
+    architectures: Annotated[dict[str, dict[str, Any]], Field(min_length=2)]
+
+
+class Autoencoder(Section):
+    """What the lab's command takes as options."""
+
+    data: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    size: Size
+    images: Count
+    codes: Annotated[list[Count], Field(min_length=1)]
+    epochs: Count
+    conv_epochs: Annotated[int, Field(ge=0, strict=True)]
+    seed: Seed
+
+
+Kind = TypeVar("Kind", bound=Setting)
+
+
+class Sizes(Section, Generic[Kind]):
+    """A study in minutes, and one to be sure of."""
+
+    quick: Kind
+    full: Kind
+
+
+class Studies(Section):
+    """The whole of studies/params.yaml; `size` is the one that `dvc repro` runs."""
+
+    size: Literal["quick", "full"]
+    machine: Machine
+    initialization: Sizes[Initialization]
+    depth: Sizes[Depth]
+    architecture: Sizes[Architecture]
+    autoencoder: Autoencoder
+
+
+def parse(content: Any, origin: str = str(FILE)) -> Studies:
+    """Return the params, or raise one ParamsError that lists every mistake."""
+    return validated(Studies, content, origin)
+
+
+def read(path: Path = FILE) -> Studies:
+    """Read and validate the params of the studies."""
+    return parse(read_yaml(path), str(path))

@@ -1,0 +1,72 @@
+"""The studies as stages of a graph of their own, with the real DVC."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.studies.test_studies import OWN, TINY
+
+STAGE = "studies/dvc.yaml:study@initialization"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Return a project whose studies are tiny, with a git and a DVC repository."""
+    from ruamel.yaml import YAML
+
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copytree(ROOT / "studies", tmp_path / "studies", ignore=shutil.ignore_patterns("dvc.lock"))
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "data/label_fixes.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    yaml, file = YAML(), tmp_path / "studies" / "params.yaml"
+    content = yaml.load(file.read_text())
+    content["machine"]["processes"] = 1
+    for item in TINY + OWN["initialization"]:
+        key, _, value = item.partition("=")
+        content["initialization"]["quick"][key] = YAML(typ="safe").load(value)
+    with file.open("w") as out:
+        yaml.dump(content, out)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    dvc(tmp_path, "init", "-q")
+    return tmp_path
+
+
+def dvc(place: Path, *words: str, code: int | None = 0) -> str:
+    own = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(place / "src"),
+        "DARKROOM_TRACKING": "off", "DO_NOT_TRACK": "1",
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *words], cwd=place, env=os.environ | own, capture_output=True, text=True, timeout=300
+    )
+    assert code is None or done.returncode == code, (done.stdout + done.stderr)[-4000:]
+    return done.stdout + done.stderr
+
+
+@pytest.mark.pipeline
+def test_a_study_is_a_stage_of_its_own(project):
+    """A study runs by its name, not again when nothing changed, again for one changed param, and never by a bare `dvc repro`."""
+    assert "Running stage 'studies/dvc.yaml:study@initialization'" in dvc(project, "repro", STAGE)
+    written = project / "reports" / "studies" / "initialization" / "results.csv"
+    first = written.read_bytes()
+    assert "Running" not in dvc(project, "repro", STAGE)
+    bare = dvc(project, "repro", "--dry", "--keep-going", code=None)  # what it would read is not there
+    assert "ingest" in bare
+    assert "study@" not in bare
+    file = project / "studies" / "params.yaml"
+    text = file.read_text()
+    assert "lr: 0.02" in text
+    file.write_text(text.replace("lr: 0.02", "lr: 0.03", 1))
+    assert "Running stage" in dvc(project, "repro", STAGE)
+    assert written.read_bytes() != first
+    file.write_text(text.replace("lr: 0.05", "lr: 0.06", 1))  # the other study's: DVC has what this one wrote
+    dvc(project, "repro", STAGE)
+    assert written.read_bytes() == first

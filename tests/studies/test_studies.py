@@ -1,0 +1,137 @@
+"""Every study, at a tiny size: what it writes, what it repeats, and what a mistake is answered with."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from darkroom.errors import DarkroomError, ParamsError
+from darkroom.everyday.study import main
+from darkroom.params import read_yaml
+from darkroom.studies import params
+from darkroom.studies.registry import NAMES, study
+
+TINY = ["images=64", "seeds=3", "batch_size=32", "looks=1", "image_size=8", "held_out=0.5"]
+TIMED = ["epochs=1", "warmup_epochs=0"]
+OWN = {
+    "initialization": [*TIMED, "hidden=[16]", "schemes=[kaiming,zeros,lsuv]", "networks=[mlp,cnn]"],
+    "architecture": ["budget=0.05", "architectures={mlp: {hidden: [8]}, resnet8: {width: 4}}"],
+    "depth": [*TIMED, "depths=[8,20]", "width=4"],
+}
+WRITTEN = {"results.csv", "curves.csv", "layers.csv", "summary.json", "index.html"}
+
+
+def run(name: str, *more: str) -> Path:
+    assert main([name, "--set", *TINY, *OWN[name], *more]) == 0
+    return Path("reports/studies") / name
+
+
+@pytest.fixture(autouse=True)
+def one_process(workspace):
+    """Train in this process, which has torch in memory."""
+    file = workspace / "studies" / "params.yaml"
+    file.write_text(file.read_text().replace("processes: 2", "processes: 1"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_study_writes_its_results(name):
+    """A row per member and seed, a line per label with its interval, a picture below 200 KB, a page, and costs apart."""
+    folder = run(name)
+    assert {path.name for path in folder.iterdir()} == WRITTEN | {f"{name}.png"}
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert len(rows) == 3 * len(summary["lines"])
+    assert {row["seed"] for row in rows} == {"0", "1", "2"}
+    assert all(0 <= line["accuracy"] <= 1 and line["multiply_adds"] > 0 for line in summary["lines"])
+    assert (folder / f"{name}.png").stat().st_size < 200_000
+    page = (folder / "index.html").read_text()
+    assert 'src="data:image/png' in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert "seconds" not in (folder / "results.csv").read_text()
+    assert len((folder.parent / "cost" / f"{name}.csv").read_text().splitlines()) == len(rows) + 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_members_differ_in_one_thing(name, values):
+    """Within a panel and a seed members have the same steps, batches, rates and images: they differ in what the study varies."""
+    made = study(name)
+    settings = getattr(params.parse(read_yaml(Path("studies/params.yaml"))), name).quick
+    members = made.members(settings, 100)
+    assert len({member.seed for member in members}) >= 3
+    assert len(set(map(repr, members))) == len(members)
+    for one in members:
+        other = next(m for m in members if (m.panel, m.seed) == (one.panel, one.seed))
+        differ = {key for key in vars(one) if getattr(one, key) != getattr(other, key)}
+        assert differ <= {"label", *made.VARIES}, differ
+
+
+def test_a_second_run_trains_nothing_and_writes_the_same(monkeypatch):
+    """Outputs depend on settings and images alone: run again from what is remembered, or trained again, they are the same bytes."""
+    import shutil
+
+    from darkroom.studies import training
+
+    folder = run("initialization")
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    shutil.rmtree(".darkroom/studies")
+    run("initialization")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    monkeypatch.setattr(training, "train", None)
+    run("initialization")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["intialization"], 'did you mean "initialization"'),
+        (["depth", "--set", "epochz=1"], 'unknown key "depth.quick.epochz" (did you mean "epochs"?)'),
+        (["depth", "--set", "seeds=2"], "depth.quick.seeds"),
+        (["initialization", "--set", "schemes=[kaiming,xavir]"], 'did you mean "xavier"'),
+        (["depth", "--set", "seeds"], "KEY=VALUE"),
+        ([], "which study"),
+    ],
+)
+def test_a_mistake_names_its_remedy(arguments, said):
+    """Unknown studies, keys, values and schemes are one message with the nearest neighbour."""
+    with pytest.raises(DarkroomError) as error:
+        main(arguments)
+    assert said in str(error.value)
+
+
+def test_the_list_names_every_study(capsys):
+    """`darkroom study --list` has a line for each study, and the shell completes their names."""
+    from darkroom.everyday import completion
+
+    assert completion.candidates(["study", "de"]) == ["depth"]
+    main(["--list"])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(NAMES)
+
+
+def test_a_missing_file_says_where_to_go(workspace):
+    """Outside of a project the message says in which folder to run the command."""
+    (workspace / "studies" / "params.yaml").unlink()
+    with pytest.raises(ParamsError, match="run the command in the folder"):
+        main(["depth"])
+
+
+def test_each_member_is_recorded_once(monkeypatch, workspace, own_mlflow):
+    """A member has a run with its params, its curve and the time it took, under the study's name; what is remembered has none."""
+    from darkroom.tracking import journal
+
+    folder = workspace / "journal"
+    monkeypatch.setattr(journal, "JOURNAL", folder)
+    for _ in range(2):
+        run("initialization", "networks=[mlp]")
+    records = [[json.loads(line) for line in file.read_text().splitlines()] for file in folder.glob("*/record.jsonl")]
+    assert len(records) == 9
+    start = records[0][0]
+    assert start["stage"] == "study@initialization"
+    assert {"study", "study.label", "study.seed", "study.scheme", "study.lr"} <= set(start["params"])
+    assert {record[0]["params"]["study.label"] for record in records} == {"kaiming", "zeros", "lsuv"}
+    metrics = {key: line["values"][key] for line in records[0] if line["kind"] == "metrics" for key in line["values"]}
+    assert {"val_accuracy", "train_loss", "parameters", "multiply_adds"} <= set(metrics)
+    assert metrics["duration_seconds"] < 60
