@@ -228,7 +228,7 @@ def test_an_experiment_in_a_folder_of_its_own_is_recorded_here(workspace):
     for command in (["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "as it is"]):
         subprocess.run(["git", *command], cwd=workspace.place, check=True)
     output = workspace.run("dvc", "exp", "run", "--temp", "-n", "elsewhere", "-S", "baseline.lr=0.002", "baseline")
-    assert "baseline: val accuracy" in output
+    assert "baseline: compact, val accuracy" in output
     workspace.run("darkroom", "sync")
     mine = [run for run in workspace.runs() if run["tags"].get("darkroom.pipeline", "").startswith("elsewhere-")]
     ran = {run["stage"]: run for run in mine if run["reused"] is None}
