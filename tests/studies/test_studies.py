@@ -20,6 +20,8 @@ OWN = {
     "initialization": [*TIMED, "hidden=[16]", "schemes=[kaiming,zeros,lsuv]", "networks=[mlp,cnn]"],
     "architecture": ["budget=0.05", "architectures={mlp: {hidden: [8]}, resnet8: {width: 4}}"],
     "depth": [*TIMED, "depths=[8,20]", "width=4"],
+    "bottleneck": [*TIMED, "width=0.05"],
+    "separable": [*TIMED, "width=0.1"],
 }
 WRITTEN = {"results.csv", "curves.csv", "layers.csv", "summary.json", "index.html"}
 

@@ -68,13 +68,17 @@ def pareto(lines: Sequence[Line]) -> list[str]:
 
 def draw(axes: Sequence[Any], outcomes: Sequence[Outcome], colours: dict[str, str]) -> None:
     """Draw accuracy against what an image costs, and against parameters."""
-    found = labels(outcomes, PANEL)
     for axis, key, title in zip(axes, ("multiply_adds", "parameters"), ("multiply-adds of an image", "parameters"), strict=True):
-        for label, group in found.items():
-            accuracy = sum(outcome.accuracy for outcome in group) / len(group)
-            axis.plot([getattr(group[0], key)], [accuracy], "o", color=colours[label])
-            axis.annotate(label, (getattr(group[0], key), accuracy), fontsize=7, xytext=(4, 4), textcoords="offset points")
-        axis.set_xscale("log")
-        axis.xaxis.set_minor_formatter("")
-        axis.margins(x=0.2, y=0.15)
+        against(axis, labels(outcomes, PANEL), key, colours)
         axis.set_title(f"accuracy against {title}", fontsize=9)
+
+
+def against(axis: Any, found: Mapping[str, Sequence[Outcome]], key: str, colours: Mapping[str, str]) -> None:
+    """Draw the mean accuracy of each label against a cost of it, an attribute of its outcomes."""
+    for label, group in found.items():
+        accuracy = sum(outcome.accuracy for outcome in group) / len(group)
+        axis.plot([getattr(group[0], key)], [accuracy], "o", color=colours[label])
+        axis.annotate(label, (getattr(group[0], key), accuracy), fontsize=7, xytext=(4, 4), textcoords="offset points")
+    axis.set_xscale("log")
+    axis.xaxis.set_minor_formatter("")
+    axis.margins(x=0.2, y=0.15)

@@ -7,7 +7,7 @@ from typing import Any
 
 from darkroom.studies.members import Member, Outcome, labels, layer_values, panels, steps
 from darkroom.studies.params import Depth
-from darkroom.studies.summary import Line, said
+from darkroom.studies.summary import Line, said, sure
 
 TITLE = "Depth and skip connections"
 QUESTION = "Why does a deeper network learn less, and what do skip connections change?"
@@ -43,8 +43,7 @@ def finding(lines: Sequence[Line], outcomes: Sequence[Outcome]) -> str:
         )
     last = by[deep, "residual"]
     assert last.difference
-    sure = "significant" if last.p is not None and last.p < 0.05 else "not significant"
-    return f"{', '.join(parts)}; skips are worth {said(last.difference, '+')} at {deep}, {sure} after Holm's correction."
+    return f"{', '.join(parts)}; skips are worth {said(last.difference, '+')} at {deep}, {sure(last.p)}."
 
 
 def draw(axes: Sequence[Any], outcomes: Sequence[Outcome], colours: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from darkroom.params import Count, NotNegative, Positive, Section, Seed, Share, read_yaml, validated
+from darkroom.params import Count, NotNegative, Number, Positive, Section, Seed, Share, read_yaml, validated
 
 FILE = Path("studies/params.yaml")
 SIZES = ("quick", "full")
@@ -54,6 +54,14 @@ class Depth(Timed):
     width: Annotated[int, Field(ge=4, le=256, strict=True)]
 
 
+class Bottleneck(Timed):
+    width: Annotated[Number, Field(gt=0, le=2)]  # of table 1's modules
+
+
+class Separable(Timed):
+    width: Annotated[Number, Field(gt=0, le=2)]  # of MobileNet's layers
+
+
 class Architecture(Setting):
     budget: Positive  # of each member, in 10⁹ multiply-adds, forward and backward
     warmup: Share  # of the steps
@@ -90,6 +98,8 @@ class Studies(Section):
     machine: Machine
     initialization: Sizes[Initialization]
     depth: Sizes[Depth]
+    bottleneck: Sizes[Bottleneck]
+    separable: Sizes[Separable]
     architecture: Sizes[Architecture]
     autoencoder: Autoencoder
 

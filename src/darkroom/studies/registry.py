@@ -16,6 +16,8 @@ NAMES = {
     "initialization": "ten ways to draw the first weights",
     "architecture": "families at equal multiply-adds: accuracy against what they cost",
     "depth": "plain against residual networks, shallow and deep",
+    "bottleneck": "Inception's modules with 1×1 convolutions before the wide ones, and without",
+    "separable": "depthwise-separable convolutions against standard ones, at equal width and at equal cost",
 }
 
 

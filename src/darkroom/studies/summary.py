@@ -91,6 +91,18 @@ def chance(p: float | None) -> str:
     return "" if p is None or math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
+def sure(p: float | None) -> str:
+    """Say whether a difference is more than chance."""
+    if p is None or math.isnan(p):
+        return "the same for every seed"
+    return f"{'significant' if p < 0.05 else 'not significant'} after Holm's correction"
+
+
+def differs(line: Line) -> str:
+    """Say by how much a line differs from the first of its panel, and whether that is more than chance."""
+    return f"{said(line.difference or Estimate(math.nan), '+')} at {line.panel}, {sure(line.p)}"
+
+
 def cells(found: Sequence[Line]) -> list[list[str]]:
     """Return the lines as texts, under `HEADINGS`."""
     return [

@@ -77,22 +77,22 @@ def googlenet(size: int, channels: int, *, large: int = 3, dropout: float = 0.2)
 
 
 @architecture(PAPER, size=32, classes=10)
-def inception_small(size: int, channels: int) -> Parts:
+def inception_small(size: int, channels: int, *, width: float = 0.5) -> Parts:
     """Five modules of table 1 at half their width, for images of 32 pixels."""
-    return _small(channels, is_naive=False)
+    return _small(channels, width, is_naive=False)
 
 
 @architecture(PAPER, size=32, classes=10)
-def inception_small_naive(size: int, channels: int) -> Parts:
+def inception_small_naive(size: int, channels: int, *, width: float = 0.5) -> Parts:
     """inception_small without the 1×1 convolutions that reduce (figure 2a)."""
-    return _small(channels, is_naive=True)
+    return _small(channels, width, is_naive=True)
 
 
-def _small(channels: int, is_naive: bool) -> Parts:
-    body: Layers = {"conv1": _conv(channels, 64, 3)}
-    inputs = 64
+def _small(channels: int, width: float, is_naive: bool) -> Parts:
+    inputs = max(1, round(128 * width))
+    body: Layers = {"conv1": _conv(channels, inputs, 3)}
     for name in ("3a", "3b", "4a", "4b", "5a"):
-        one, reduce3, three, reduce5, five, project = (width // 2 for width in MODULES[name])
+        one, reduce3, three, reduce5, five, project = (max(1, round(maps * width)) for maps in MODULES[name])
         body[name] = module = Inception(inputs, (one, reduce3, three, reduce5, five, project), is_naive=is_naive)
         inputs = module.outputs
         if name in ("3b", "4b"):
