@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,16 +18,11 @@ from prefect.states import Completed, Failed, State
 from pydantic import Field
 
 from darkroom.errors import MISTAKE, PASSING
-from pipelines import artifacts, running
+from pipelines import artifacts, running, server
 
 DRIFT = "darkroom.drift"
 TOLD = Path("reports/monitoring/told")  # the checkpoint of whose drift the event has told
 Size = Annotated[float, Field(gt=0)]
-
-
-def project() -> str:
-    """Return what deployments and events of this folder are called."""
-    return os.environ.get("DARKROOM_PROJECT") or Path.cwd().name
 
 
 @flow(name="monitor", log_prints=True, on_failure=[running.notify], on_crashed=[running.notify])
@@ -86,7 +80,7 @@ def _tell(found: dict[str, Any]) -> None:
     """Emit the event where a drift was not told of yet; one that is over is forgotten, so that the next one is told of."""
     known = TOLD.read_text(encoding="utf-8") if TOLD.exists() else ""
     if found["drifted"] and known != found["checkpoint_sha256"]:
-        emit_event(DRIFT, {"prefect.resource.id": f"darkroom.{project()}"}, payload={
+        emit_event(DRIFT, {"prefect.resource.id": f"darkroom.{server.project()}"}, payload={
             "reason": f"drift: {found['words']}", "model": found["said"], "checkpoint_sha256": found["checkpoint_sha256"],
         })  # fmt: skip
         TOLD.write_text(found["checkpoint_sha256"], encoding="utf-8")

@@ -211,7 +211,7 @@ def _launch(name: str, arguments: list[str], environment: dict[str, str]) -> dic
 
 
 def _environment(api: str) -> dict[str, str]:
-    defaults = {"PREFECT_HOME": str(HOME.resolve()), "DARKROOM_PROJECT": Path.cwd().name, "DARKROOM_TIMEZONE": _timezone()}
+    defaults = {"PREFECT_HOME": str(HOME.resolve()), "DARKROOM_PROJECT": server.project(), "DARKROOM_TIMEZONE": _timezone()}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return defaults | os.environ | {"PREFECT_API_URL": api, "PATH": path}
 

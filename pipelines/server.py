@@ -25,6 +25,11 @@ def settings() -> None:
         os.environ["PREFECT_API_URL"] = found
 
 
+def project() -> str:
+    """Return what the work pool, the deployments and the events of this folder are called."""
+    return os.environ.get("DARKROOM_PROJECT") or Path.cwd().name
+
+
 def scheduled() -> str:
     """Return the address of the server that `make schedule` started for this folder, if it answers."""
     try:

@@ -227,3 +227,17 @@ def read_yaml(path: Path) -> Any:
         ) from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path} is not valid YAML: {error}", f"correct {path}, or restore it: `git checkout {path}`") from None
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """Return key and value of `KEY=VALUE`, the value read as YAML; ParamsError where it is none."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ParamsError(f'"{text}" is not KEY=VALUE', "write for example --set transfer.lr=0.01 backbones='[mobilenet_v2]'")
+    try:
+        return key.strip(), YAML(typ="safe", pure=True).load(value)
+    except (YAMLError, ValueError) as error:
+        raise ParamsError(f'"{value}" is not a YAML value for {key}', "quote it for the shell, lists as '[a, b]'") from error

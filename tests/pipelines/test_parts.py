@@ -206,3 +206,25 @@ def test_a_killed_process_of_dvc_is_a_failure(clone):
             while time.monotonic() < end and psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
                 time.sleep(0.05)
             assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_was_cut_off_runs_again_but_not_for_ever(monkeypatch):
+    """A run whose worker ended runs again, the third time it is given up and told of; one that was being cancelled is cancelled."""
+    cut = [("RUNNING", 1), ("PENDING", 0), ("RUNNING", schedule.TRIES), ("CANCELLING", 1)]
+    runs = [
+        {"id": str(i), "name": f"run {i}", "flow_id": "f", "state_type": kind, "run_count": count}
+        for i, (kind, count) in enumerate(cut)
+    ]
+    became, heard = {}, []
+
+    def asked(api, what, content=None):
+        if what.endswith("set_state"):
+            became[what.split("/")[1]] = content["state"]["type"]
+            return None
+        return runs if what == "flow_runs/filter" else {"name": "repro"}
+
+    monkeypatch.setattr(schedule, "_asked", asked)
+    monkeypatch.setattr(schedule.told, "tell", lambda *words: heard.append(words))
+    schedule._resume("http://nowhere", "small")
+    assert became == {"0": "SCHEDULED", "1": "SCHEDULED", "2": "CRASHED", "3": "CANCELLED"}
+    assert [words[:4] for words in heard] == [("repro", "run 2", "2", "Crashed")]

@@ -94,6 +94,7 @@ def test_a_second_run_trains_nothing_and_writes_the_same(monkeypatch):
         (["depth", "--set", "seeds=2"], "depth.quick.seeds"),
         (["initialization", "--set", "schemes=[kaiming,xavir]"], 'did you mean "xavier"'),
         (["depth", "--set", "seeds"], "KEY=VALUE"),
+        (["depth", "--set", "depths=[8,"], "is not a YAML value for depths"),
         ([], "which study"),
     ],
 )

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,6 @@ INBOX = Path("data/inbox")
 AT_ONCE, KEPT = 64, 512  # images that are answered together, and written together
 WAIT = 30.0  # seconds for another check to end
 SETTLED = 2.0  # seconds since a file changed last, before which it may still be written
-LIMITS = ("embeddings", "classes", "confidence")
 
 
 def main(arguments: list[str]) -> int:
@@ -70,11 +70,11 @@ def main(arguments: list[str]) -> int:
 def _limits(alpha: float, given: list[str]) -> Any:
     from darkroom.monitoring.drift import FINEST, Limits
 
-    sizes = {}
+    sizes, kinds = {}, [field.name for field in fields(Limits) if field.name != "alpha"]
     for word in given:
         kind, _, value = word.partition("=")
-        if kind not in LIMITS:
-            raise ParamsError(f'--limit knows no "{kind}"{nearest(kind, LIMITS)}', f"name one of {', '.join(LIMITS)}")
+        if kind not in kinds:
+            raise ParamsError(f'--limit knows no "{kind}"{nearest(kind, kinds)}', f"name one of {', '.join(kinds)}")
         try:
             sizes[kind] = float(value)
         except ValueError:
@@ -265,7 +265,3 @@ def _words(found: dict[str, Any], out: Path) -> str:
     lines += [f"  pictures: {flags}"] if flags else []
     lines += [printable(found["words"]), f"by {printable(found['said'])}; {out}/index.html shows it"]
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -52,7 +52,7 @@ def apply(path: Path, name: str | None, data: str | None, weights: str | None, s
         wanted |= {"ingest.source": _source(data), "fetch.datasets": []}
     if weights is not None:
         wanted["weights.source"] = weights if weights in params.SOURCES else str(Path(weights).expanduser())
-    wanted |= dict(_assignment(item) for text in settings for item in _ASSIGNMENTS.split(text.strip()))
+    wanted |= dict(params.assignment(item) for text in settings for item in _ASSIGNMENTS.split(text.strip()))
     if isinstance(wanted.get("ingest.source"), str):
         wanted["ingest.source"] = _source(wanted["ingest.source"])
 
@@ -99,19 +99,6 @@ def _leaves(content: dict[str, Any]) -> list[tuple[str, Any]]:
         inner = value.items() if isinstance(value, dict) else None
         found += [(section, value)] if inner is None else [(f"{section}.{key}", item) for key, item in inner]
     return found
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ParamsError(f'"{text}" is not KEY=VALUE', "write for example --set transfer.lr=0.01 backbones='[mobilenet_v2]'")
-    try:
-        return key.strip(), YAML(typ="safe", pure=True).load(value)
-    except (YAMLError, ValueError) as error:
-        raise ParamsError(f'"{value}" is not a YAML value for {key}', "quote it for the shell, lists as '[a, b]'") from error
 
 
 def _source(data: str) -> str:

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from darkroom import atomic
+from darkroom import atomic, params
 from darkroom.errors import ParamsError
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"default: {OUT}/NAME")
     parser.add_argument("--cost", type=Path, metavar="FILE", help=f"what differs from run to run (default: {OUT}/cost/NAME.csv)")
     given = parser.parse_args(arguments)
-    from darkroom.studies import params, registry
+    from darkroom.studies import params as own
+    from darkroom.studies import registry
 
     if given.list:
         width = max(map(len, registry.NAMES))
@@ -42,10 +43,11 @@ def main(arguments: list[str]) -> int:
     if not given.name:
         raise ParamsError("which study?", f"name one: darkroom study {next(iter(registry.NAMES))}; --list shows them")
     study = registry.study(given.name)
-    content = params.read_yaml(params.FILE)
-    size = given.size or params.parse(content).size
+    content = params.read_yaml(own.FILE)
+    written = own.parse(content)
+    size = given.size or written.size
     changed(content, given.name, size, given.set)
-    settings = params.parse(content, "with --set, studies/params.yaml" if given.set else str(params.FILE))
+    settings = own.parse(content, "with --set, studies/params.yaml" if given.set else str(own.FILE))
     chosen: Setting = getattr(getattr(settings, given.name), size)
     sample = read(chosen)
     members = study.members(chosen, len(sample.train_labels))
@@ -55,14 +57,8 @@ def main(arguments: list[str]) -> int:
 
 
 def changed(content: Any, name: str, size: str, items: list[str]) -> None:
-    """Put the values of --set into what the file holds, read as YAML."""
-    from ruamel.yaml import YAML
-
-    for item in items:
-        key, mark, value = item.partition("=")
-        if not mark:
-            raise ParamsError(f"--set {item} is no KEY=VALUE", "write for example --set seeds=5")
-        content[name][size][key] = YAML(typ="safe", pure=True).load(value)
+    """Put the values of --set into what the file holds."""
+    content[name][size] |= dict(map(params.assignment, items))
 
 
 def read(settings: Setting) -> Sample:

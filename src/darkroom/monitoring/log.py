@@ -98,7 +98,8 @@ class Log:
                 file.unlink()
 
     def _write(self, table: pa.Table, name: str = "") -> None:
-        name = name or f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{time.time_ns() % 10**9:09}-{os.getpid()}"
+        seconds, rest = divmod(time.time_ns(), 10**9)  # of one look at the clock, so that names sort
+        name = name or f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}-{rest:09}-{os.getpid()}"
         with atomic.new_file(self.folder / f"{name}.parquet") as working:
             pq.write_table(table, working, compression="zstd", row_group_size=GROUP)
             with working.open("rb+") as file:
