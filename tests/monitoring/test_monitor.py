@@ -171,6 +171,16 @@ def test_the_log_is_put_together_without_losing_a_row(tmp_path):
     assert not log.latest("a", 1000, [Path("/elsewhere")])
 
 
+def test_the_latest_are_the_latest_when_the_clock_is_set_back(tmp_path, monkeypatch):
+    """Rows that are added later come later, whatever the clock says."""
+    log, clock = Log(tmp_path), iter(range(90 * 10**9, 0, -(10**9)))
+    monkeypatch.setattr("time.time_ns", lambda: next(clock))
+    for number in range(70):
+        row = dict.fromkeys(SCHEMA.names) | {"path": f"/in/{number}.png", "bytes": 1, "changed": number, "checkpoint_sha256": "a"}
+        log.append([row])
+    assert [row["path"] for row in log.latest("a", 70, [Path("/in")])] == [f"/in/{number}.png" for number in range(70)]
+
+
 def test_a_reference_is_of_held_out_images(place):
     """A reference draws from all parts alike, 300 at most, and is read as it was written."""
     classifier = Classifier.load(place / "model")

@@ -98,8 +98,11 @@ class Log:
                 file.unlink()
 
     def _write(self, table: pa.Table, name: str = "") -> None:
-        seconds, rest = divmod(time.time_ns(), 10**9)  # of one look at the clock, so that names sort
-        name = name or f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}-{rest:09}-{os.getpid()}"
+        if not name:
+            seconds, rest = divmod(time.time_ns(), 10**9)
+            name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}-{rest:09}-{os.getpid()}"
+            if name <= (newest := self.newest()):  # the clock was set back
+                name = f"{newest}~"
         with atomic.new_file(self.folder / f"{name}.parquet") as working:
             pq.write_table(table, working, compression="zstd", row_group_size=GROUP)
             with working.open("rb+") as file:
