@@ -12,7 +12,7 @@ COLUMNS = ("model", "accuracy", "macro_f1", "parameters", "ms_per_image", "train
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write the leaderboard, best test accuracy first."""
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS)
+        writer = csv.DictWriter(file, fieldnames=COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(ranked(rows))
 
