@@ -1,7 +1,8 @@
 """Where a network looks: heat maps over images, and a page that shows them.
 
-LayerCAM (Jiang et al. 2021) where the network is a chain of feature maps, on the deepest map that still has places to tell
-apart; occlusion (Zeiler and Fergus 2014) for transformers and perceptrons: what lowers the probability when it is covered.
+LayerCAM (Jiang et al. 2021) on the deepest feature map that still has places to tell apart, which of a transformer is one of its
+tokens. Grad-CAM (Selvaraju et al. 2017), of which LayerCAM is the form place by place, is there on the last feature map. A
+perceptron has no maps: occlusion (Zeiler and Fergus 2014) shows what lowers the probability when it is covered.
 """
 
 from __future__ import annotations
@@ -18,52 +19,58 @@ from torch.nn import functional as F
 
 from darkroom import atomic, pages
 from darkroom.errors import ParamsError, printable
-from darkroom.models.network import Chain, Network, chain_of
+from darkroom.models.maps import Maps, maps_of
+from darkroom.models.network import Network
 
 PLACES = 7  # a side, at least, of the map that is looked at, where the network has one of that size
 GRID = 8  # places a side that are covered one after the other
 SHOWN = 224  # pixels a side of a picture, at least
 AT_ONCE = 16
 MARK = "darkroom: heat maps"  # in every page, so that it is known again
-METHODS = {"LayerCAM": "Jiang et al. 2021", "occlusion": "Zeiler and Fergus 2014"}
+METHODS = {"LayerCAM": "Jiang et al. 2021", "Grad-CAM": "Selvaraju et al. 2017", "occlusion": "Zeiler and Fergus 2014"}
 
 
-def heat(network: Network, images: np.ndarray, targets: Sequence[int]) -> tuple[np.ndarray, str]:
+def heat(network: Network, images: np.ndarray, targets: Sequence[int], method: str = "LayerCAM") -> tuple[np.ndarray, str]:
     """Return for each image how much each pixel speaks for its target class, (N, S, S) float32 from 0 to 1, and the method.
 
-    `images` (N, S, S, 3) uint8. All zero where nothing speaks for the class.
+    `images` (N, S, S, 3) uint8. All zero where nothing speaks for the class. `method` is one of `METHODS`; a network
+    without feature maps is explained by occlusion whatever is asked for.
     """
-    chain = chain_of(network.features)
+    maps = maps_of(network.features)
+    method = "occlusion" if maps is None else method
     made = []
     for start in range(0, len(images), AT_ONCE):
         some = torch.from_numpy(np.ascontiguousarray(images[start : start + AT_ONCE]))
         wanted = torch.tensor(list(targets[start : start + AT_ONCE]))
-        made.append(_occlusion(network, some, wanted) if chain is None else _layer_cam(network, chain, some, wanted))
-    maps = torch.cat(made).clamp(min=0)
-    largest = maps.amax((1, 2), keepdim=True)
-    return (maps / torch.where(largest > 0, largest, 1)).numpy(), "occlusion" if chain is None else "LayerCAM"
+        if maps is None or method == "occlusion":
+            made.append(_occlusion(network, some, wanted))
+        else:
+            made.append(_activation(network, maps, some, wanted, method))
+    found = torch.cat(made).clamp(min=0)
+    largest = found.amax((1, 2), keepdim=True)
+    return (found / torch.where(largest > 0, largest, 1)).numpy(), method
 
 
-def _layer_cam(network: Network, chain: Chain, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    steps, tail = chain
+def _activation(network: Network, maps: Maps, images: torch.Tensor, targets: torch.Tensor, method: str) -> torch.Tensor:
+    """Return the maps (N, S, S) of a class activation method: feature maps, weighted by the gradient of the class's logit."""
     with torch.no_grad():
-        x, sizes = network.normalize(images), []
-        for step in steps:
-            x = step(x)
-            sizes.append(min(x.shape[2:]))
-        wide = [index for index, size in enumerate(sizes) if size >= min(PLACES, max(sizes))]
-        looked_at = wide[-1] + 1
-        x = network.normalize(images)
-        for step in steps[:looked_at]:
-            x = step(x)
-    maps = x.detach().requires_grad_()
+        x, passed = network.normalize(images), []
+        for step in maps.steps:
+            x = step(x.clone())  # steps may work in place
+            passed.append(x)
+    sizes = [min(maps.grid(x).shape[2:]) for x in passed]
+    places = PLACES if method == "LayerCAM" else 2
+    looked_at = max(index for index, size in enumerate(sizes) if size >= min(places, max(sizes)))
+    leaf = passed[looked_at].detach().requires_grad_()
     with torch.enable_grad():
-        x = maps.clone()  # what follows may work in place
-        for step in steps[looked_at:]:
+        x = leaf.clone()
+        for step in maps.steps[looked_at + 1 :]:
             x = step(x)
-        logits = network.head(tail(x))
-        (gradient,) = torch.autograd.grad(logits[torch.arange(len(images)), targets].sum(), maps)
-    weighted = (gradient.relu() * maps.detach()).sum(1, keepdim=True).relu()
+        logits = network.head(maps.tail(x))
+        (gradient,) = torch.autograd.grad(logits[torch.arange(len(images)), targets].sum(), leaf)
+    weights = maps.grid(gradient)
+    weights = weights.relu() if method == "LayerCAM" else weights.mean((2, 3), keepdim=True)
+    weighted = (weights * maps.grid(leaf.detach())).sum(1, keepdim=True).relu()
     return F.interpolate(weighted, images.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
 
 
