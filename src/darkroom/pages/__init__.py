@@ -17,6 +17,13 @@ def render(room: str, template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
+def text(room: str, name: str) -> str:
+    """Return a file of a room's templates as it is."""
+    from importlib.resources import files
+
+    return files("darkroom").joinpath(room, name).read_text(encoding="utf-8")
+
+
 def picture(pixels: np.ndarray, most: int = 112) -> str:
     """Return an RGB image (H, W, 3) uint8 as a data URI, at most `most` pixels a side: JPEG, or PNG below 64 pixels."""
     import cv2
