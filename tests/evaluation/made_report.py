@@ -68,20 +68,23 @@ def findings(
         for name in said
     ]  # fmt: skip
     first = rows[0] | {"model": "ensemble/mean", "kind": "ensemble"}
-    history = [{"epoch": str(i), "train_loss": str(1 / i), "val_loss": str(1.2 / i), "val_accuracy": str(1 - 0.5 / i)} for i in (1, 2, 3)]
+    history = [
+        {"epoch": str(i), "train_loss": str(1 / i), "val_loss": str(1.2 / i), "val_accuracy": str(1 - 0.5 / i)} for i in (1, 2, 3)
+    ]
     return Findings(
         metrics={"schema": 2, "best": best, "confidence": comparing.LEVEL, "resamples": 50, "images": len(labels),
                  "groups": len(labels), "models": headlines},
         details={"schema": 2, "classes": list(classes), "models": details, "pairs": pairs},
         rows=[first, *rows], histories={name: history for name in said if name != "reference"}, images=images, pixels=pixels,
-        labels=labels, answers=said, data={"files": len(labels) * 5, "quarantined": 1, "train": len(labels) * 3, "val": 9, "test": len(labels)},
+        labels=labels, answers=said,
+        data={"files": len(labels) * 5, "quarantined": 1, "train": len(labels) * 3, "val": 9, "test": len(labels)},
         params={"backbones": ["x"], "compute": {"threads": 2}, "ingest": {"source": "photos", "image_size": size}},
         beyond=beyond(tuple(classes), labels, said[best], images), issues=[{
             "path": images[0]["path"], "sha256": "0", "split": "test", "label": classes[labels[0]], "suggested": classes[-1],
             "confidence": 0.9, "quality": 0.1,
         }],
         pictures={images[0]["path"]: pixels[0]}, method="LayerCAM (Jiang et al. 2021)",
-        heats=[Heat(i, np.linspace(0, 1, size * size).reshape(size, size)) for i in [*wrong, *range(3)]],
+        heats=[Heat(i, np.linspace(0, 1, size * size).reshape(size, size)) for i in [*wrong, *range(min(3, len(labels)))]],
         made={"commit": "0123456789ab", "data": "sha256 of the manifest"},
     )  # fmt: skip
 
@@ -95,13 +98,15 @@ def beyond(classes: tuple[str, ...], labels: np.ndarray, said: np.ndarray, image
     return {
         "schema": 1, "model": "baseline", "counts": {"images": len(labels), "mistakes": lost, "always_wrong": lost},
         "robustness": {
-            "of": len(labels), "images": min(200, len(labels)), "accuracy": 0.9, "corruption_error": 0.4, "reference_accuracy": 0.6,
-            "reference_corruption_error": 0.7, "relative_corruption_error": 0.6, "corruptions": {"gaussian_noise": curve, "fog": curve},
+            "of": len(labels), "images": min(200, len(labels)), "accuracy": 0.9, "corruption_error": 0.4,
+            "reference_accuracy": 0.6, "reference_corruption_error": 0.7, "relative_corruption_error": 0.6,
+            "corruptions": {"gaussian_noise": curve, "fog": curve},
         },
         "slices": [{"column": "size", "value": "8 to 9", "images": 30, "accuracy": 0.6, "low": 0.4, "high": 0.8, "rest": 0.9,
                     "p": 0.001, "p_holm": 0.01}],
         "ensembles": {"ensemble/mean": {"members": {"baseline": 1}, "views": 1, "accuracy": 0.9, "val_accuracy": 0.9,
                                         "log_loss": 0.3, "parameters": 10_000, "multiply_adds": 2_000_000}},
         "mistakes": mistakes.surest(said, labels, images, classes), "confused": mistakes.confused(said.argmax(1), labels, classes),
-        "always_wrong": always, "labels": {"inputs": "pixels", "folds": 5, "c": 0.01, "images": 100, "accuracy": 0.9, "candidates": 1},
+        "always_wrong": always,
+        "labels": {"inputs": "pixels", "folds": 5, "c": 0.01, "images": 100, "accuracy": 0.9, "candidates": 1},
     }  # fmt: skip

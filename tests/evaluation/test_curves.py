@@ -31,8 +31,10 @@ def test_logarithmic_ticks_cover_a_wide_range():
 def test_every_model_has_its_line(epochs, models):
     """The picture is valid XML with a line in each chart and a legend entry for every model, whatever its name, loss or length."""
     names = ["<baseline> & co", *(f"finetune/net{i}" for i in range(models - 1))]
-    rows = [{"epoch": str(i + 1), "val_loss": str(0.0 if i else 2.5), "val_accuracy": str(min(1.0, i / 30))} for i in range(epochs)]
-    picture = ET.fromstring(curves.picture(dict.fromkeys(names, rows)))
+    losses = [(i + 1.0, 0.0 if i else 2.5) for i in range(epochs)]
+    accuracies = [(i + 1.0, min(1.0, i / 30)) for i in range(epochs)]
+    shown = {"validation loss": dict.fromkeys(names, losses), "validation accuracy": dict.fromkeys(names, accuracies)}
+    picture = ET.fromstring(curves.charts(shown))
     space = "{http://www.w3.org/2000/svg}"
     assert len(picture.findall(f".//{space}polyline")) == 2 * models
     texts = [element.text for element in picture.findall(f".//{space}text")]

@@ -1,4 +1,4 @@
-"""Small pictures for the report: SVG and HTML that take their colours from the page, so that light, dark and print are one picture."""
+"""Small pictures for the report, SVG and HTML that take their colours from the page: light, dark and print are one picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from darkroom.evaluation.curves import log_ticks, ticks
 
 WIDTH, HEIGHT = 300, 190  # of one of several pictures side by side
-LEFT, RIGHT, TOP, BOTTOM = 40, 10, 24, 30  # around its axes
+LEFT, RIGHT, TOP, BOTTOM = 40, 16, 24, 30  # around its axes
 SERIES = 8  # colours of the style sheet, --series-0 and so on
 
 
@@ -28,7 +28,7 @@ class Dot:
 
 
 def dots(found: Sequence[Dot], title: str) -> dict[str, Any]:
-    """Return what the template draws: lines with places in percent of an axis that holds every value and interval, and its ticks."""
+    """Return what the template draws: lines with places in percent of an axis that holds all values and intervals, and ticks."""
     edges = [edge for dot in found for edge in (dot.value, dot.low, dot.high) if edge is not None]
     low, high = min(edges, default=0.0), max(edges, default=1.0)
     room = max(0.04 * (high - low), 0.004)
@@ -65,14 +65,15 @@ def lines(
         return ""
     x0, x1 = min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1
     y0, y1 = _axis(min(ys), max(ys), log, shares)
-    y0 = y0 if floor is None else floor
+    if floor is not None:
+        y0, y1 = floor, 1.0
 
     def place(at: float, value: float) -> tuple[float, float]:
         share = math.log(max(value, 1e-6) / y0) / math.log(y1 / y0) if log else (value - y0) / (y1 - y0)
         return LEFT + (at - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
     made = [f'<text x="{LEFT}" y="14" class="title">{escape(title)}</text>']
-    for value in log_ticks(y0, y1) if log else ticks(y0, y1, 4):
+    for value in log_ticks(y0, y1) if log else ticks(y0, y1, 5):
         made += _level(place(x0, value)[1], f"{100 * value:g}%" if shares else f"{value:g}")
     for at in ticks(x0, x1, 6):
         if at == int(at):

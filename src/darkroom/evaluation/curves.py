@@ -59,15 +59,6 @@ def chart(title: str, series: dict[str, Points], left: int, log: bool = False) -
     return "\n".join(made)
 
 
-def picture(histories: dict[str, list[dict[str, str]]]) -> str:
-    """Return validation loss and accuracy of all models, over epochs, as one SVG element with a legend."""
-
-    def series(key: str) -> dict[str, Points]:
-        return {name: [(float(row["epoch"]), float(row[key])) for row in history] for name, history in histories.items()}
-
-    return charts({"validation loss": series("val_loss"), "validation accuracy": series("val_accuracy")})
-
-
 def charts(shown: dict[str, dict[str, Points]]) -> str:
     """Return charts side by side as one SVG element with a legend; all have the same series. A loss has a logarithmic axis."""
     names = list(next(iter(shown.values()), {}))

@@ -206,14 +206,17 @@ def _curves(histories: Mapping[str, Sequence[Mapping[str, str]]], colours: Mappi
             for name, history in histories.items() if history and all(row.get(key) for row in history)
         }  # fmt: skip
 
-    shown = (("validation accuracy", "val_accuracy", True), ("validation loss", "val_loss", False), ("training loss", "train_loss", False))
-    return [charts.lines(title, series(key), "epoch", colours, shares=shares, log=not shares) for title, key, shares in shown]
+    accuracy = charts.lines("validation accuracy", series("val_accuracy"), "epoch", colours)
+    losses = (("validation loss", "val_loss"), ("training loss", "train_loss"))
+    return [accuracy, *(charts.lines(title, series(key), "epoch", colours, shares=False, log=True) for title, key in losses)]
 
 
 def _costs(found: Findings) -> list[str]:
+    best = found.metrics["best"]
+
     def points(of: Mapping[str, float | None]) -> list[tuple[str, str, float, float, bool]]:
         return [
-            (str(place), row["model"], float(of.get(row["model"]) or 0), float(row["accuracy"]), row["model"] == found.metrics["best"])
+            (str(place), row["model"], float(of.get(row["model"]) or 0), float(row["accuracy"]), row["model"] == best)
             for place, row in enumerate(found.rows, 1)
         ]
 

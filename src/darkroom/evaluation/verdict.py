@@ -33,7 +33,7 @@ def sentences(metrics: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[s
         told.append(_against(REFERENCE, best, details["pairs"], "Logistic regression on the pixels"))
     told.append(_failures(details["models"][best], details["classes"], right == count, count))
     gap, before = figures["calibration"]["ece"], figures["calibration"]["ece_uncalibrated"]
-    told.append(f"What it says of its own certainty is off by {100 * gap:.1f} points on average ({100 * before:.1f} before calibration).")
+    told.append(f"Its confidence is off by {100 * gap:.1f} points on average ({100 * before:.1f} before calibration).")
     return headline, told
 
 
@@ -69,7 +69,9 @@ def spoken(p: float) -> str:
 def _failures(found: Mapping[str, Any], classes: Sequence[str], spotless: bool, count: int) -> str:
     """Say which class it knows worst and what it takes it for."""
     if spotless:
-        return f"It makes no mistake on them; up to {percent(min(1.0, 3 / max(count, 1)))} mistakes in use would not contradict that."
+        return (
+            f"It makes no mistake on them; up to {percent(min(1.0, 3 / max(count, 1)))} mistakes in use would not contradict that."
+        )
     held = [name for name in classes if found["per_class"][name]["support"]]
     weakest = min(held, key=lambda name: (found["per_class"][name]["recall"], classes.index(name)))
     row = list(found["confusion_matrix"][classes.index(weakest)])

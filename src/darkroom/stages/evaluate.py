@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from dataclasses import dataclass
@@ -35,9 +34,10 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
 
         from darkroom.data import arrays
         from darkroom.evaluation import cost as costs
-        from darkroom.evaluation import leaderboard, metrics, predictions, report, written
+        from darkroom.evaluation import leaderboard, metrics, predictions, written
         from darkroom.prediction.answering import softmax
         from darkroom.prediction.classifier import Classifier
+        from darkroom.stages import showing
 
         options = settings.evaluate
         torch.set_num_threads(settings.compute.threads)
@@ -59,7 +59,7 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
                 said = Said(softmax(val, temperature), softmax(test, temperature), softmax(test), temperature)
                 speed = costs.measure(classifier.logits, test_images) | {"train_seconds": training_seconds(name, cost)}
                 made.add(name, said, sizes(classifier, models / name), speed)
-                histories[name] = _history(models / name / "history.csv")
+                histories[name] = showing.lines(models / name / "history.csv")
                 progress.advance(note=f"{name} {made.figures[name]['accuracy']:.4f}")
             train = arrays.load_split(ingested / "train")
             made.add(metrics.REFERENCE, *_reference(train, test_images, val_images, len(classes), settings.compute.seed))
@@ -76,11 +76,9 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
             leaderboard.write(working, rows)
         with atomic.new_file(reports / "predictions.parquet") as working:
             predictions.write(working, ingested / "manifest.parquet", made.answers, made.labels, classes)
-        _write_plots(reports / "plots", histories, made.answers[best]["test"], test_labels, classes)
-        shown = settings.model_dump(by_alias=True, exclude={"fetch", "register_"})
-        with atomic.new_file(reports / "report.html") as working:
-            page = report.page(figures, best, rows, histories, classes, _data_summary(ingested), shown)
-            working.write_text(page, encoding="utf-8")
+        answers = {name: said["test"] for name, said in made.answers.items()}
+        showing.plots(reports, histories, answers[best].argmax(1), test_labels)
+        showing.report(settings, ingested, models, reports, rows, histories, answers)
 
         _recorded(record, figures, best, models, ingested, reports)
         print(leaderboard.table(rows, best))
@@ -184,7 +182,8 @@ def _recorded(record: Run, figures: dict[str, dict[str, Any]], best: str, models
     record.tag({"darkroom.best": best})
     for name in ("report.html", "leaderboard.csv"):
         record.file(reports / name)
-    record.file(reports / "plots" / "confusion.csv", "plots")
+    for path in sorted((reports / "plots").glob("*.csv")):
+        record.file(path, "plots")
     for path in sorted((reports / "plots" / "curves").glob("*.csv")):
         record.file(path, "plots/curves")
 
@@ -215,37 +214,3 @@ def training_seconds(name: str, cost: Path) -> float:
     }[stage]
     files = [cost / part / f"{backbone}.json" if backbone else cost / f"{part}.json" for part in parts]
     return sum(json.loads(file.read_text())["seconds"] for file in files if file.exists())
-
-
-def _history(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _data_summary(ingested: Path) -> dict[str, Any]:
-    import pyarrow.parquet as pq
-
-    table = pq.ParquetFile(ingested / "manifest.parquet").read(["status", "split"]).to_pydict()
-    accepted = [split for split, status in zip(table["split"], table["status"], strict=True) if status == "accepted"]
-    counts = {name: accepted.count(name) for name in ("train", "val", "test")}
-    return {"files": len(table["status"]), "quarantined": table["status"].count("quarantined"), **counts}
-
-
-def _write_plots(
-    folder: Path,
-    histories: dict[str, list[dict[str, str]]],
-    best: np.ndarray,
-    labels: np.ndarray,
-    classes: tuple[str, ...],
-) -> None:
-    """Write the tables behind `dvc plots show`: the confusions of the best model and every model's learning curve."""
-    with atomic.new_file(folder / "confusion.csv") as working, working.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["actual", "predicted"])
-        writer.writerows([classes[label], classes[int(p.argmax())]] for label, p in zip(labels, best, strict=True))
-    with atomic.new_folder(folder / "curves") as working:
-        for name, history in histories.items():
-            with (working / f"{name.replace('/', '-')}.csv").open("w", newline="") as file:
-                rows = csv.DictWriter(file, fieldnames=list(history[0]))
-                rows.writeheader()
-                rows.writerows(history)

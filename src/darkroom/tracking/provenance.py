@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,12 @@ def is_alive(pid: int, since: float) -> bool:
     return bool(since) and abs(born(pid) - since) < 1
 
 
-def commit() -> dict[str, str]:
-    """Return the git commit and whether the tree has changes, as MLflow's tags; nothing outside a repository."""
+def commit(paths: Sequence[str] = ()) -> dict[str, str]:
+    """Return the git commit and whether the tree, or these paths, have changes, as MLflow's tags; nothing outside a repository."""
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
         dirty = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
+            ["git", "status", "--porcelain", "--untracked-files=no", "--", *paths],
             capture_output=True,
             text=True,
             check=True,
