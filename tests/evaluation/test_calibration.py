@@ -19,6 +19,13 @@ def test_calibration_error():
     assert calibration.error(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([0, 0])) == 0
 
 
+def test_intervals_are_open_below():
+    """A confidence on a bound belongs to the interval below it; certainty belongs to the last one, as does nothing above."""
+    for confidence, place in ((0.6, 8), (0.6001, 9), (1.0, 14)):
+        bins = calibration.reliability(np.array([[confidence, 1 - confidence]]), np.array([0]))
+        assert [item["count"] for item in bins].index(1) == place
+
+
 def test_the_error_is_what_the_reliability_curve_shows():
     """Images are in one interval each, and the gaps of the intervals, weighted by their images, are the error."""
     draw = np.random.default_rng(0)

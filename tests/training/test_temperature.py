@@ -18,10 +18,13 @@ def examples(seed: int, count: int = 400, classes: int = 5, spread: float = 2.0)
 
 
 def loss(logits: np.ndarray, labels: np.ndarray, by: float) -> float:
-    """Return the log loss at a temperature against targets of (N + 1) / (N + 2), written out."""
-    count, classes = logits.shape
-    targets = np.full(logits.shape, 1 / (count + 2) / (classes - 1))
-    targets[np.arange(count), labels] = (count + 1) / (count + 2)
+    """Return the log loss at a temperature against targets of (N + ½) / (N + 1), written out."""
+    count = len(logits)
+    targets = np.zeros(logits.shape)
+    for i, label in enumerate(labels):
+        targets[i, label] = (count + 0.5) / (count + 1)
+        other = max((c for c in range(logits.shape[1]) if c != label), key=lambda c: logits[i, c])
+        targets[i, other] = 0.5 / (count + 1)
     scaled = logits.astype(np.float64) / by
     return float((np.logaddexp.reduce(scaled, 1) - (targets * scaled).sum(1)).mean())
 
@@ -60,12 +63,12 @@ def test_extremes_stay_finite(recwarn):
     labels = np.arange(20) % 4
     right = np.eye(4)[labels] * 8
     certain = temperature.fit(right, labels)
-    assert 0.2 < certain < 10  # that of 21 right of 22
-    assert 1 / (1 + 3 * np.exp(-8 / certain)) == pytest.approx(21 / 22, rel=1e-4)
+    assert 1 / (1 + 3 * np.exp(-8 / certain)) == pytest.approx(20.5 / 21, rel=1e-4)
     assert temperature.fit(right, (labels + 1) % 4) == temperature.BOUNDS[1]
     assert temperature.fit(right * 1e6, labels) == temperature.BOUNDS[1]
     assert temperature.fit(right * 1e-6, labels) == temperature.BOUNDS[0]
     assert temperature.fit(np.zeros((5, 3)), np.zeros(5, int)) == 1
     assert temperature.fit(np.full((5, 3), np.nan), np.zeros(5, int)) == 1
+    assert temperature.fit(np.ones((5, 1)), np.zeros(5, int)) == 1
     assert 0.05 <= temperature.fit(np.array([[1.0, 2.0]]), np.array([1])) <= 20
     assert not recwarn
