@@ -1,8 +1,8 @@
 """Where a network looks: heat maps over images, and a page that shows them.
 
-LayerCAM (Jiang et al. 2021) on the deepest feature map that still has places to tell apart, which of a transformer is one of its
-tokens. Grad-CAM (Selvaraju et al. 2017), of which LayerCAM is the form place by place, is there on the last feature map. A
-perceptron has no maps: occlusion (Zeiler and Fergus 2014) shows what lowers the probability when it is covered.
+LayerCAM (Jiang et al. 2021) where the network is a chain of feature maps, on the deepest map that still has places to tell
+apart; occlusion (Zeiler and Fergus 2014) for transformers and perceptrons: what lowers the probability when it is covered.
+Grad-CAM (Selvaraju et al. 2017), on the last map, is there for comparison, for all but perceptrons, which have no maps.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from darkroom import atomic, pages
 from darkroom.errors import ParamsError, printable
 from darkroom.models.maps import Maps, maps_of
-from darkroom.models.network import Network
+from darkroom.models.network import Network, chain_of
 
 PLACES = 7  # a side, at least, of the map that is looked at, where the network has one of that size
 GRID = 8  # places a side that are covered one after the other
@@ -30,13 +30,14 @@ MARK = "darkroom: heat maps"  # in every page, so that it is known again
 METHODS = {"LayerCAM": "Jiang et al. 2021", "Grad-CAM": "Selvaraju et al. 2017", "occlusion": "Zeiler and Fergus 2014"}
 
 
-def heat(network: Network, images: np.ndarray, targets: Sequence[int], method: str = "LayerCAM") -> tuple[np.ndarray, str]:
+def heat(network: Network, images: np.ndarray, targets: Sequence[int], method: str = "") -> tuple[np.ndarray, str]:
     """Return for each image how much each pixel speaks for its target class, (N, S, S) float32 from 0 to 1, and the method.
 
-    `images` (N, S, S, 3) uint8. All zero where nothing speaks for the class. `method` is one of `METHODS`; a network
-    without feature maps is explained by occlusion whatever is asked for.
+    `images` (N, S, S, 3) uint8. All zero where nothing speaks for the class. `method` is one of `METHODS`, and chosen by the
+    architecture where it is not given; a perceptron is explained by occlusion whatever is asked for.
     """
     maps = maps_of(network.features)
+    method = method or ("occlusion" if chain_of(network.features) is None else "LayerCAM")
     method = "occlusion" if maps is None else method
     made = []
     for start in range(0, len(images), AT_ONCE):

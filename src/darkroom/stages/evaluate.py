@@ -18,6 +18,7 @@ from darkroom.stages.session import session
 if TYPE_CHECKING:
     import numpy as np
 
+    from darkroom.evaluation.reference import PixelRegression
     from darkroom.prediction.classifier import Classifier
     from darkroom.tracking.journal import Run
 
@@ -38,6 +39,7 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
         from darkroom.evaluation import leaderboard, metrics, predictions, report, written
         from darkroom.prediction.answering import softmax
         from darkroom.prediction.classifier import Classifier
+        from darkroom.stages import beyond
 
         options = settings.evaluate
         torch.set_num_threads(settings.compute.threads)
@@ -62,14 +64,18 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
                 histories[name] = _history(models / name / "history.csv")
                 progress.advance(note=f"{name} {made.figures[name]['accuracy']:.4f}")
             train = arrays.load_split(ingested / "train")
-            made.add(metrics.REFERENCE, *_reference(train, test_images, val_images, len(classes), settings.compute.seed))
+            reference, told = _reference(train, test_images, val_images, len(classes), settings.compute.seed)
+            made.add(metrics.REFERENCE, *told)
             progress.advance()
 
-        figures, rows = made.figures, leaderboard.ranked(made.rows)
+        figures = made.figures
         best = metrics.best_model(figures)
+        scored = beyond.Evaluated(best, reference, made.labels, classes, made.answers, figures, made.rows)
+        together = beyond.examine(settings, ingested, models, reports, scored)
         headlines, details = made.written(best)
         atomic.write_json(reports / written.METRICS, headlines)
         atomic.write_json(reports / written.DETAILS, details)
+        rows = leaderboard.ranked(made.rows + together)
         with atomic.new_file(reports / "cost.csv") as working:
             costs.write(working, rows)
         with atomic.new_file(reports / "leaderboard.csv") as working:
@@ -79,7 +85,7 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
         _write_plots(reports / "plots", histories, made.answers[best]["test"], test_labels, classes)
         shown = settings.model_dump(by_alias=True, exclude={"fetch", "register_"})
         with atomic.new_file(reports / "report.html") as working:
-            page = report.page(figures, best, rows, histories, classes, _data_summary(ingested), shown)
+            page = report.page(figures, best, leaderboard.ranked(made.rows), histories, classes, _data_summary(ingested), shown)
             working.write_text(page, encoding="utf-8")
 
         _recorded(record, figures, best, models, ingested, reports)
@@ -132,7 +138,8 @@ class _Made:
         }  # fmt: skip
         self.answers[name] = {"val": said.val, "test": said.test}
         self.rows.append({
-            "model": name, "accuracy": found["accuracy"], "macro_f1": found["macro_f1"], "parameters": size["parameters"],
+            "model": name, "kind": "reference" if name == metrics.REFERENCE else "model",
+            "accuracy": found["accuracy"], "macro_f1": found["macro_f1"], "parameters": size["parameters"],
             **speed, "ms_per_image": round(1000 / speed["images_per_second"], 4), "train_seconds": round(speed["train_seconds"], 2),
         })  # fmt: skip
 
@@ -191,8 +198,8 @@ def _recorded(record: Run, figures: dict[str, dict[str, Any]], best: str, models
 
 def _reference(
     train: tuple[np.ndarray, np.ndarray], test: np.ndarray, val: np.ndarray, classes: int, seed: int
-) -> tuple[Said, dict[str, int | None], dict[str, float]]:
-    """Return what the pixels alone tell of both splits, and what that costs."""
+) -> tuple[PixelRegression, tuple[Said, dict[str, int | None], dict[str, float]]]:
+    """Return the regression on pixels, what it tells of both splits, and what that costs."""
     from darkroom.evaluation import cost
     from darkroom.evaluation.reference import PixelRegression
 
@@ -202,7 +209,7 @@ def _reference(
     answers = reference.probabilities(test)
     size = {"parameters": reference.parameter_count, "multiply_adds": reference.weights[:-1].size, "checkpoint_bytes": None}
     speed = cost.measure(reference.probabilities, test) | {"train_seconds": seconds}
-    return Said(reference.probabilities(val), answers, answers), size, speed
+    return reference, (Said(reference.probabilities(val), answers, answers), size, speed)
 
 
 def training_seconds(name: str, cost: Path) -> float:
