@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from functools import cache
 
 import numpy as np
@@ -98,8 +99,8 @@ def learned(name: str) -> Network:
 def test_randomised_weights_give_another_map(name, method):
     """Adebayo et al. (2018): a map depends on what was learned.
 
-    Most of a trained network's heat is in the quarter that holds the square. Of networks whose weights are drawn anew it is not, and
-    the ranks of their pixels have little in common with the trained one's.
+    Most of a trained network's heat is in the quarter that holds the square. Of networks whose weights are drawn anew it is not,
+    and the ranks of their pixels have little in common with the trained one's.
     """
     images, labels = (part[:20] for part in corners(256))
     heats, said = explanation.heat(learned(name), images, labels.tolist(), method)
@@ -153,6 +154,20 @@ def test_every_family_has_heat_maps(family):
             assert grid(x).ndim == 4
         assert torch.equal(tail(x), network.features(given))
     assert all(torch.equal(value, before[key]) for key, value in network.features.state_dict(prefix="features.").items())
+
+
+def test_overlays_are_small_pictures(trained):
+    """A WebP for each image, of the side that is asked for, the same bytes twice, warm at the square and dark far from it."""
+    network, images, labels = trained
+    made, method = explanation.overlays(network, images[:3], labels[:3].tolist(), side=64)
+    assert method == "LayerCAM"
+    assert made == explanation.overlays(network, images[:3], labels[:3].tolist(), side=64)[0]
+    shown = [np.asarray(Image.open(io.BytesIO(data))) for data in made]
+    assert {picture.shape for picture in shown} == {(64, 64, 3)}
+    assert all(len(data) < 4096 for data in made)
+    heat = explanation.heat(network, images[:1], labels[:1].tolist())[0][0]
+    warm, cold = (np.kron(where, np.ones((2, 2), bool)) for where in (heat > 0.8, heat < 0.1))
+    assert shown[0][warm].mean() > shown[0][cold].mean() + 30
 
 
 def test_the_page_shows_every_picture(tmp_path, trained):

@@ -92,6 +92,31 @@ def _occlusion(network: Network, images: torch.Tensor, targets: torch.Tensor) ->
     return F.interpolate(drops[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0]
 
 
+def overlays(
+    network: Network, images: np.ndarray, targets: Sequence[int], side: int = 112, quality: int = 70
+) -> tuple[list[bytes], str]:
+    """Return for each image (N, S, S, 3) uint8 a WebP of `side` pixels with the heat over it, and the method."""
+    import cv2
+
+    heats, method = heat(network, images, targets)
+    made = []
+    for image, warm in zip(images, heats, strict=True):
+        given = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC if image.shape[0] < side else cv2.INTER_AREA)
+        written, data = cv2.imencode(".webp", _painted(given, warm)[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])
+        assert written
+        made.append(data.tobytes())
+    return made, method
+
+
+def _painted(image: np.ndarray, warm: np.ndarray) -> np.ndarray:
+    """Return an image (h, w, 3) uint8 with heat (S, S) from 0 to 1 over it."""
+    import cv2
+
+    heat = cv2.resize(warm, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    return (0.45 * image + 0.55 * colours).astype(np.uint8)
+
+
 def check(folder: Path) -> None:
     """Refuse a place for a page that holds anything but an earlier page: that one will be replaced."""
     if not folder.exists():
@@ -141,9 +166,7 @@ class Page:
             scale = max(1, -(-SHOWN // image.shape[0]))
             size = (image.shape[1] * scale, image.shape[0] * scale)
             given = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if scale > 2 else cv2.INTER_CUBIC)
-            warm = cv2.resize(shown, size, interpolation=cv2.INTER_LINEAR)
-            painted = cv2.applyColorMap((warm * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
-            seen = (0.45 * given + 0.55 * painted).astype(np.uint8)
+            seen = _painted(given, shown)
             stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(row["path"]).stem)[:60] or "image"
             name = f"{len(self.shown) + 1:0{self.digits}}-{stem}.png"
             cv2.imwrite(str(self.working / name), np.concatenate([given, seen], axis=1)[..., ::-1])
