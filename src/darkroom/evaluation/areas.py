@@ -1,8 +1,4 @@
-"""Areas under curves, one class against the rest, for many resamples of the images at once.
-
-scikit-learn has the same areas for one sample of images, and its import takes longer than all of `evaluate`'s figures; a test holds
-that both agree.
-"""
+"""Areas under curves, one class against the rest, for many resamples of the images at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What answers cost on this machine: `reports/cost.csv`. Differs from run to run, so nothing may depend on it that has to repeat."""
+"""What answers cost on this machine, `reports/cost.csv`: it differs from run to run, so that no stage may depend on it."""
 
 from __future__ import annotations
 

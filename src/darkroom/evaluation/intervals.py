@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from darkroom.evaluation.comparing import LEVEL, mcnemar
 from darkroom.evaluation.compared import holm
+from darkroom.evaluation.comparing import LEVEL, mcnemar
 from darkroom.evaluation.metrics import Figures, number
 
 RESAMPLES = 1000

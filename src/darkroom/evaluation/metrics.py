@@ -1,4 +1,7 @@
-"""How well probabilities match labels; docs/evaluation.md has the formulas. Own code, since importing scikit-learn's takes a second."""
+"""How well probabilities match labels; docs/evaluation.md has the formulas.
+
+scikit-learn has most of them. Its import takes a second, and it does not resample; a test holds that both agree.
+"""
 
 from __future__ import annotations
 

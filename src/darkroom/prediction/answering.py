@@ -20,7 +20,8 @@ class Answer:
 def files(contents: list[bytes], preprocessing: Any, answer: Callable[[np.ndarray], np.ndarray]) -> list[Answer]:
     """Answer for the bytes of image files of any format and size; a file that cannot be read gets a reason.
 
-    `preprocessing` has `image_size`, `resize` and `background`; `answer` takes (N, S, S, 3) uint8 and gives probabilities (N, classes).
+    `preprocessing` has `image_size`, `resize` and `background`; `answer` takes (N, S, S, 3) uint8 and gives probabilities
+    (N, classes).
     """
     from darkroom.data.decoding import decode  # four libraries for image files, which no stage needs that has arrays
 
@@ -31,7 +32,7 @@ def files(contents: list[bytes], preprocessing: Any, answer: Callable[[np.ndarra
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Return probabilities (N, classes) float64 from logits, divided by a temperature (Guo et al. 2017): the largest stays the largest."""
+    """Return probabilities (N, classes) float64 from logits at a temperature (Guo et al. 2017), which keeps their order."""
     scaled = logits.astype(np.float64) / temperature
     shifted = np.exp(scaled - scaled.max(1, keepdims=True))
     return shifted / shifted.sum(1, keepdims=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,8 @@ def examine(settings: Params, ingested: Path, models: Path, reports: Path, given
     images = _manifest(ingested / "manifest.parquet")
     (test, labels), said = splits["test"], given.answers[given.best]["test"]
     answer = _probabilities(Classifier.load(models / given.best), test, settings)
-    ensembles, rows = _ensembles(settings, given, answer, {"val": splits["val"][0], "test": test})
+    groups = np.array([row["group"] for row in images["test"]])
+    ensembles, rows = _ensembles(settings, given, groups, answer, {"val": splits["val"][0], "test": test})
     issues, how = _label_issues(settings, models, given, splits, images)
     predicted = said.argmax(1)
     trained = {name: given.answers[name]["test"] for name in given.trained()}
@@ -131,13 +133,18 @@ def _robustness(
 
 
 def _ensembles(
-    settings: Params, given: Evaluated, answer: Callable[[np.ndarray], np.ndarray], images: dict[str, np.ndarray]
+    settings: Params,
+    given: Evaluated,
+    groups: np.ndarray,
+    answer: Callable[[np.ndarray], np.ndarray],
+    images: dict[str, np.ndarray],
 ) -> tuple[dict[str, Any], Rows]:
     """Return the figures of ensembles and of the best model over views, and their rows of the leaderboard."""
     from darkroom.augmentation import policies
     from darkroom.evaluation import ensembles
 
     made, rows, trained = {}, [], given.trained()
+    scored = partial(_scored, given, groups, settings.evaluate.top_k)
     if len(trained) > 1:
         of_val = {name: given.answers[name]["val"] for name in trained}
         chosen = {"mean": dict.fromkeys(trained, 1), "greedy": ensembles.greedy(of_val, given.labels["val"])}
@@ -145,7 +152,7 @@ def _ensembles(
             said = {
                 split: ensembles.mean({name: given.answers[name][split] for name in trained}, members) for split in ("val", "test")
             }
-            made[f"ensemble/{kind}"], row = _scored(f"ensemble/{kind}", "ensemble", said, members, 1, given, settings)
+            made[f"ensemble/{kind}"], row = scored(f"ensemble/{kind}", "ensemble", said, members, 1)
             rows.append(row)
     wanted = settings.evaluate.views
     crops, mirror = wanted == "crops", wanted != "none" and policies.mirrors(settings.augment.policy)
@@ -155,23 +162,34 @@ def _ensembles(
             for split, pixels in images.items():
                 said[split], count = ensembles.over_views(answer, pixels, crops, mirror)
                 progress.advance(len(pixels))
-        made["best/views"], row = _scored("best/views", "views", said, {given.best: 1}, count, given, settings)
+        made["best/views"], row = scored("best/views", "views", said, {given.best: 1}, count)
         rows.append(row)
     return made, rows
 
 
 def _scored(
-    name: str, kind: str, said: dict[str, np.ndarray], members: dict[str, int], views: int, given: Evaluated, settings: Params
+    given: Evaluated,
+    groups: np.ndarray,
+    top_k: int,
+    name: str,
+    kind: str,
+    said: dict[str, np.ndarray],
+    members: dict[str, int],
+    views: int,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the figures and the row of what has no checkpoint of its own: its costs are the sum of its members' and views'."""
-    from darkroom.evaluation import metrics
+    from darkroom.evaluation import intervals, metrics
 
-    test, val = (metrics.score(said[s], given.labels[s], given.classes, settings.evaluate.top_k) for s in ("test", "val"))
+    figures_of_test = metrics.Figures(said["test"], given.labels["test"], top_k)
+    test = figures_of_test.score(given.classes)
+    val = metrics.score(said["val"], given.labels["val"], given.classes, top_k)
+    resampled = intervals.resample(figures_of_test, groups)
     costs = [row for row in given.rows if row["model"] in members]
     sizes = [given.figures[member] for member in members]
     figures = {
         "members": members, "views": views,
-        **{key: value for key, value in test.items() if isinstance(value, float)},
+        **{key: value for key, value in test.items() if value is None or isinstance(value, float)},
+        "intervals": {key: intervals.interval(values) for key, values in resampled.items()},
         "val_accuracy": val["accuracy"], "val_log_loss": val["log_loss"],
         "parameters": sum(size["parameters"] for size in sizes),
         "multiply_adds": views * sum(size["multiply_adds"] for size in sizes),

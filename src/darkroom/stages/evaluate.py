@@ -58,7 +58,7 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
                     raise WorkspaceError(f"models/{name} was trained on other classes", "run `dvc repro`, which trains it again")
                 val, test = (classifier.logits(x, options.batch_size) for x in (val_images, test_images))
                 temperature = classifier.checkpoint.temperature
-                said = Said(softmax(val, temperature), softmax(test, temperature), softmax(test), temperature)
+                said = Answers(softmax(val, temperature), softmax(test, temperature), softmax(test), temperature)
                 speed = costs.measure(classifier.logits, test_images) | {"train_seconds": training_seconds(name, cost)}
                 made.add(name, said, sizes(classifier, models / name), speed)
                 histories[name] = _history(models / name / "history.csv")
@@ -93,7 +93,7 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Said:
+class Answers:
     """What a model said: probabilities (N, C) of both splits, those of test before temperature scaling, and the temperature."""
 
     val: np.ndarray
@@ -115,7 +115,7 @@ class _Made:
         self.answers: dict[str, dict[str, np.ndarray]] = {}
         self.resampled: dict[str, dict[str, np.ndarray]] = {}
 
-    def add(self, name: str, said: Said, size: dict[str, int | None], speed: dict[str, float]) -> None:
+    def add(self, name: str, said: Answers, size: dict[str, int | None], speed: dict[str, float]) -> None:
         """Add a model by what it said, what it is (`sizes`) and how fast (`cost.measure`, and `train_seconds`)."""
         from darkroom.evaluation import calibration, intervals, metrics
 
@@ -198,7 +198,7 @@ def _recorded(record: Run, figures: dict[str, dict[str, Any]], best: str, models
 
 def _reference(
     train: tuple[np.ndarray, np.ndarray], test: np.ndarray, val: np.ndarray, classes: int, seed: int
-) -> tuple[PixelRegression, tuple[Said, dict[str, int | None], dict[str, float]]]:
+) -> tuple[PixelRegression, tuple[Answers, dict[str, int | None], dict[str, float]]]:
     """Return the regression on pixels, what it tells of both splits, and what that costs."""
     from darkroom.evaluation import cost
     from darkroom.evaluation.reference import PixelRegression
@@ -209,7 +209,7 @@ def _reference(
     answers = reference.probabilities(test)
     size = {"parameters": reference.parameter_count, "multiply_adds": reference.weights[:-1].size, "checkpoint_bytes": None}
     speed = cost.measure(reference.probabilities, test) | {"train_seconds": seconds}
-    return reference, (Said(reference.probabilities(val), answers, answers), size, speed)
+    return reference, (Answers(reference.probabilities(val), answers, answers), size, speed)
 
 
 def training_seconds(name: str, cost: Path) -> float:

@@ -24,6 +24,7 @@ from darkroom.training.feeding import Examples, Feed, batches
 from darkroom.training.optimizers import OPTIMIZERS
 
 Epoch = dict[str, float]
+Logits = list[torch.Tensor]  # of batches, (B, classes)
 LOOKS = 16  # at the norm of the gradient, in an epoch
 
 
@@ -89,7 +90,7 @@ def fit(
     history: list[Epoch] = []
     best: Epoch = {}
     best_state: dict[str, torch.Tensor] = {}
-    best_logits: list[torch.Tensor] = []
+    best_logits: Logits = []
     with Progress(what, hyper.epochs, "epochs") as progress, _shortcuts(model, feed, hyper, compute, freeze_statistics):
         for epoch in range(hyper.epochs):
             started = time.monotonic()
@@ -101,7 +102,8 @@ def fit(
             trained = trainer.through(feed, epoch, cut, _Loss(weights, hyper.label_smoothing), first=epoch * trainer.steps)
             model.eval()
             with torch.inference_mode():
-                held, logits = trainer.look(held_out, batches(len(val), 256, whole=True), _Loss(weights, 0.0))
+                logits: Logits = []
+                held = trainer.through(held_out, 0, batches(len(val), 256, whole=True), _Loss(weights, 0.0), kept=logits)
             row = _row(what, epoch, hyper.lr * trainer.factor((epoch + 1) * trainer.steps - 1), trained, held)
             history.append(row)
             if on_epoch:
@@ -159,16 +161,13 @@ class _Trainer:
         self.scaler.step(self.optimizer)  # type: ignore[arg-type]
         self.scaler.update()
 
-    def look(self, feed: Feed, wanted: list[np.ndarray], loss: _Loss) -> tuple[dict[str, float], list[torch.Tensor]]:
-        """Go through batches without training; return mean loss and accuracy, and the logits of each batch."""
-        kept: list[torch.Tensor] = []
-        return self.through(feed, 0, wanted, loss, seen=kept.append), kept
-
     def through(
-        self, feed: Feed, view: int, wanted: list[np.ndarray], loss: _Loss, first: int | None = None,
-        seen: Callable[[torch.Tensor], None] | None = None,
-    ) -> dict[str, float]:
-        """Go through batches once, training from step `first` on or only looking; return mean loss and accuracy."""
+        self, feed: Feed, view: int, wanted: list[np.ndarray], loss: _Loss, first: int | None = None, kept: Logits | None = None
+    ) -> dict[str, float]:  # fmt: skip
+        """Go through batches once, training from step `first` on or only looking; return mean loss and accuracy.
+
+        The logits of each batch are added to `kept`.
+        """
         totals = _Totals()
         for number, (x, y) in enumerate(feed.view(view, wanted)):
             with autocast(self.compute, feed.device):
@@ -176,8 +175,8 @@ class _Trainer:
             value = loss(logits, y)
             if first is not None:
                 self.step(value, first + number)
-            if seen is not None:
-                seen(logits)
+            if kept is not None:
+                kept.append(logits)
             totals.add(value, logits, y)
         found = totals.means()
         if self.norms:

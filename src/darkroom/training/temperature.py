@@ -14,12 +14,13 @@ CLOSE = 1e-10  # relative change below which the search ends
 def fit(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the temperature within `BOUNDS` with the lowest log loss of logits (N, C) for labels (N,) int, to six digits.
 
-    The true class of N images is asked for with probability (N + 1) / (N + 2), the others share the rest, as Platt (1999) does
-    for his sigmoid: where every image is right, the log loss alone would go to a temperature of 0 and to answers without doubt.
-    Logits that say nothing, or are no numbers, have temperature 1.
+    Of N images the true class is asked for with probability (N + ½) / (N + 1), and the likeliest of the others with the rest, as
+    if half an image more had been a mistake (Jeffreys' prior; Platt 1999 does the like for his sigmoid): where every image is
+    right, the log loss alone would go to a temperature of 0 and to answers without doubt. Logits that say nothing, are no numbers
+    or of one class have temperature 1.
     """
     z = logits.astype(np.float64)
-    if not np.isfinite(z).all():
+    if z.shape[1] < 2 or not np.isfinite(z).all():
         return 1.0
     z -= z.max(1, keepdims=True)
     wanted = _wanted(z, labels)
@@ -38,10 +39,10 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> float:
 
 def _wanted(z: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the mean logit (N,) under the probabilities that are asked for."""
-    count, classes = z.shape
-    true = z[np.arange(count), labels]
-    share = (count + 1) / (count + 2)
-    return share * true + (1 - share) * (z.sum(1) - true) / max(classes - 1, 1)
+    images, missed = np.arange(len(z)), 0.5 / (len(z) + 1)
+    others = z.copy()
+    others[images, labels] = -np.inf
+    return (1 - missed) * z[images, labels] + missed * others.max(1)
 
 
 def _derivatives(z: np.ndarray, wanted: np.ndarray, beta: float) -> tuple[float, float]:
