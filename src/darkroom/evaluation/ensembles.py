@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from darkroom.evaluation.metrics import losses
+
 ROUNDS = 20  # models put into the bag, one after the other
+LESS = 1e-9  # of log loss, below which a change is rounding
 CROP = 0.875  # of a side; 224 of 256 pixels (Krizhevsky et al. 2012)
 
 
@@ -24,13 +27,15 @@ def greedy(answers: Mapping[str, np.ndarray], labels: np.ndarray, rounds: int = 
     """
     rows = np.arange(len(labels))
     given = {name: answers[name][rows, labels].astype(np.float64) for name in sorted(answers)}
-    total, bag, best = np.zeros(len(labels)), [], (np.inf, 0)
+    total, best = np.zeros(len(labels)), (np.inf, 0)
+    bag: list[str] = []
     for size in range(1, rounds + 1):
-        losses = {name: float(-np.log(np.clip((total + said) / size, 2.0**-52, 1)).mean()) for name, said in given.items()}
-        chosen = min(losses, key=lambda name: losses[name])
+        lost = {name: float(losses((total + said) / size).mean()) for name, said in given.items()}
+        chosen = min(lost, key=lambda name: lost[name])
         bag.append(chosen)
         total = total + given[chosen]
-        best = min(best, (losses[chosen], size))
+        if lost[chosen] < best[0] - LESS:
+            best = lost[chosen], size
     kept = bag[: best[1]]
     return {name: kept.count(name) for name in sorted(set(kept))}
 

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from darkroom.evaluation import reference
+from darkroom.evaluation.metrics import losses
 
 FOLDS = 5
 FITTED = 5_000  # images that a fold's model is fitted on, at most
+STRENGTHS = (0.001, 0.01, 0.1)  # of the likelihood against the penalty
 COLUMNS = ("path", "sha256", "split", "label", "suggested", "confidence", "quality")
 
 
@@ -30,20 +32,27 @@ def folds(labels: np.ndarray, groups: Sequence[str], count: int = FOLDS) -> np.n
     return np.array([place[group] for group in groups], int)
 
 
-def out_of_fold(inputs: np.ndarray, labels: np.ndarray, groups: Sequence[str], classes: int, c: float, seed: int) -> np.ndarray:
-    """Return probabilities (N, classes) by logistic regression on inputs (N, D) of the other folds alone.
+def out_of_fold(inputs: np.ndarray, labels: np.ndarray, groups: Sequence[str], classes: int, seed: int) -> tuple[float, np.ndarray]:
+    """Return probabilities (N, classes) by logistic regression on inputs (N, D) of the other folds alone, and its `c`.
 
-    A class that the other folds do not hold has the probability 0.
+    That is the one of `STRENGTHS` with the lowest log loss on the first fold, whose labels are as doubtful as any. A class that
+    the other folds do not hold has the probability 0.
     """
     where = folds(labels, groups)
     made = np.zeros((len(labels), classes))
-    for fold in range(FOLDS):
-        held, others = np.flatnonzero(where == fold), np.flatnonzero(where != fold)
-        if not len(held) or not len(others):
-            continue
-        chosen = np.sort(np.random.default_rng(seed).permutation(others)[:FITTED])
-        made[held] = reference.Regression(inputs[chosen], labels[chosen], classes, c).probabilities(inputs[held])
-    return made
+
+    def said(fold: int, c: float) -> np.ndarray:
+        chosen = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(where != fold))[:FITTED])
+        return reference.Regression(inputs[chosen], labels[chosen], classes, c).probabilities(inputs[where == fold])
+
+    used = [fold for fold in range(FOLDS) if 0 < (where == fold).sum() < len(labels)]
+    if not used:
+        return STRENGTHS[0], made
+    tried, held = {c: said(used[0], c) for c in STRENGTHS}, labels[where == used[0]]
+    c = min(STRENGTHS, key=lambda c: float(losses(tried[c][np.arange(len(held)), held]).mean()))
+    for fold in used:
+        made[where == fold] = said(fold, c) if fold != used[0] else tried[c]
+    return c, made
 
 
 def issues(
@@ -64,7 +73,7 @@ def issues(
     said = probabilities[np.ix_(judged, seen)]
     said = said / said.sum(1, keepdims=True)
     quality = get_label_quality_scores(numbers, said, method="self_confidence")
-    wrong = np.flatnonzero(find_label_issues(numbers, said, n_jobs=1))
+    wrong = np.flatnonzero(find_label_issues(numbers, said, filter_by="prune_by_class", n_jobs=1))
     found = []
     for i in wrong.tolist():
         image, best = images[judged[i]], int(said[i].argmax())

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-COLUMNS = ("model", "accuracy", "macro_f1", "parameters", "ms_per_image", "train_seconds")
+COLUMNS = ("model", "kind", "accuracy", "macro_f1", "parameters", "ms_per_image", "train_seconds")
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -23,10 +23,10 @@ KINDS = {"reference": "baseline to beat", "ensemble": "ensemble", "views": "view
 
 @dataclass(frozen=True)
 class Heat:
-    """A heat map (S, S) from 0 to 1 of test image number `image`, for the class that the model said."""
+    """Test image number `image` under its heat map, for the class that the model said, as a WebP file."""
 
     image: int
-    heat: np.ndarray = field(repr=False)
+    overlay: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ def _rendered(values: Mapping[str, Any], content: Mapping[str, Any], sheets: Seq
 
 
 def _row(place: int, row: Mapping[str, Any], found: Findings) -> dict[str, Any]:
-    """Return a line of the leaderboard: what has no figures of its own in metrics.json is an ensemble or views."""
+    """Return a line of the leaderboard, with its figures and how it compares with the best."""
     name, best = row["model"], found.metrics["best"]
-    figures = found.metrics["models"].get(name) or found.beyond.get("ensembles", {}).get(name, {})
+    figures = _figures(name, found)
     made = {"rank": place, "kind": KINDS.get(row.get("kind") or (REFERENCE if name == REFERENCE else ""), ""), "figures": figures}
     made["interval"] = figures.get("intervals", {}).get("accuracy")
     made["ece"] = figures.get("calibration", {}).get("ece")
@@ -113,10 +113,15 @@ def _row(place: int, row: Mapping[str, Any], found: Findings) -> dict[str, Any]:
     return {**row, **made}
 
 
+def _figures(name: str, found: Findings) -> Mapping[str, Any]:
+    """Return the figures of a line of the leaderboard; those of ensembles and views are in beyond.json."""
+    return found.metrics["models"].get(name) or found.beyond.get("ensembles", {}).get(name, {})
+
+
 def _compared(found: Findings) -> dict[str, Any]:
     shown = []
     for row in found.rows:
-        figures = found.metrics["models"].get(row["model"], {})
+        figures = _figures(row["model"], found)
         low, high = figures.get("intervals", {}).get("accuracy") or (None, None)
         shown.append(charts.Dot(row["model"], float(row["accuracy"]), low, high, chosen=row["model"] == found.metrics["best"]))
     return charts.dots(shown, "test accuracy")
@@ -166,20 +171,10 @@ def _heats(found: Findings, best: str) -> dict[bool, list[dict[str, Any]]]:
         made[label == predicted].append({
             "path": printable(found.images[item.image]["path"]), "label": classes[label], "predicted": classes[predicted],
             "confidence": float(said[item.image].max()), "given": float(said[item.image, label]),
-            "picture": pages.picture(pixels), "heat": pages.picture(painted(pixels, item.heat)),
+            "picture": pages.picture(pixels), "heat": f"data:image/webp;base64,{base64.b64encode(item.overlay).decode()}",
         })  # fmt: skip
     made[False].sort(key=lambda row: (-row["confidence"], row["path"]))
     return made
-
-
-def painted(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Return an image (S, S, 3) uint8 in grey under its heat map (S, S), a transparent glow where the model looked."""
-    import cv2
-
-    grey = np.repeat(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2).astype(np.float32)
-    glow = cv2.applyColorMap((np.clip(heat, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1].astype(np.float32)
-    strength = 0.25 + 0.5 * np.clip(heat, 0, 1)[..., None]
-    return ((1 - strength) * grey + strength * glow).astype(np.uint8)
 
 
 def _galleries(found: Findings) -> list[dict[str, Any]]:

@@ -33,8 +33,7 @@ def columns(rows: Sequence[Mapping[str, Any]], brightness: Sequence[float]) -> d
     for name in rows[0] if rows else ():
         if name == "flags":
             flags = sorted({flag for row in rows for flag in row["flags"].split()})
-            for flag in flags:
-                found[f"flag {flag}"] = [flag in row["flags"].split() for row in rows]
+            found.update({f"flag {flag}": [flag in row["flags"].split() for row in rows] for flag in flags})
         elif name not in NAMES | SAID | {"width", "height"}:
             found[name] = [row[name] for row in rows]
     return found
@@ -49,7 +48,7 @@ def measure(right: np.ndarray, values: Mapping[str, Sequence[Any]], labels: np.n
     """
     from scipy.stats import fisher_exact
 
-    found = []
+    found: list[dict[str, Any]] = []
     for column, given in values.items():
         for value, inside in _cut(given):
             support, rest = int(inside.sum()), int((~inside).sum())
@@ -62,8 +61,8 @@ def measure(right: np.ndarray, values: Mapping[str, Sequence[Any]], labels: np.n
                 "column": column, "value": value, "images": support, "accuracy": won / support, "low": low, "high": high,
                 "rest": others / rest, "p": p,
             })  # fmt: skip
-    for made, p in zip(found, holm([made["p"] for made in found]), strict=True):
-        made["p_holm"] = p
+    for made, corrected in zip(found, holm([made["p"] for made in found]), strict=True):
+        made["p_holm"] = corrected
     return sorted(found, key=lambda made: (made["accuracy"], made["p"], made["column"], made["value"]))
 
 

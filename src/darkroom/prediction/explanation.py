@@ -1,8 +1,8 @@
 """Where a network looks: heat maps over images, and a page that shows them.
 
-LayerCAM (Jiang et al. 2021) on the deepest feature map that still has places to tell apart, which of a transformer is one of its
-tokens. Grad-CAM (Selvaraju et al. 2017), of which LayerCAM is the form place by place, is there on the last feature map. A
-perceptron has no maps: occlusion (Zeiler and Fergus 2014) shows what lowers the probability when it is covered.
+LayerCAM (Jiang et al. 2021) where the network is a chain of feature maps, on the deepest map that still has places to tell
+apart; occlusion (Zeiler and Fergus 2014) for transformers and perceptrons: what lowers the probability when it is covered.
+Grad-CAM (Selvaraju et al. 2017), on the last map, is there for comparison, for all but perceptrons, which have no maps.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from darkroom import atomic, pages
 from darkroom.errors import ParamsError, printable
 from darkroom.models.maps import Maps, maps_of
-from darkroom.models.network import Network
+from darkroom.models.network import Network, chain_of
 
 PLACES = 7  # a side, at least, of the map that is looked at, where the network has one of that size
 GRID = 8  # places a side that are covered one after the other
@@ -30,13 +30,14 @@ MARK = "darkroom: heat maps"  # in every page, so that it is known again
 METHODS = {"LayerCAM": "Jiang et al. 2021", "Grad-CAM": "Selvaraju et al. 2017", "occlusion": "Zeiler and Fergus 2014"}
 
 
-def heat(network: Network, images: np.ndarray, targets: Sequence[int], method: str = "LayerCAM") -> tuple[np.ndarray, str]:
+def heat(network: Network, images: np.ndarray, targets: Sequence[int], method: str = "") -> tuple[np.ndarray, str]:
     """Return for each image how much each pixel speaks for its target class, (N, S, S) float32 from 0 to 1, and the method.
 
-    `images` (N, S, S, 3) uint8. All zero where nothing speaks for the class. `method` is one of `METHODS`; a network
-    without feature maps is explained by occlusion whatever is asked for.
+    `images` (N, S, S, 3) uint8. All zero where nothing speaks for the class. `method` is one of `METHODS`, and chosen by the
+    architecture where it is not given; a perceptron is explained by occlusion whatever is asked for.
     """
     maps = maps_of(network.features)
+    method = method or ("occlusion" if chain_of(network.features) is None else "LayerCAM")
     method = "occlusion" if maps is None else method
     made = []
     for start in range(0, len(images), AT_ONCE):
@@ -91,6 +92,31 @@ def _occlusion(network: Network, images: torch.Tensor, targets: torch.Tensor) ->
     return F.interpolate(drops[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0]
 
 
+def overlays(
+    network: Network, images: np.ndarray, targets: Sequence[int], side: int = 112, quality: int = 70
+) -> tuple[list[bytes], str]:
+    """Return for each image (N, S, S, 3) uint8 a WebP of `side` pixels with the heat over it, and the method."""
+    import cv2
+
+    heats, method = heat(network, images, targets)
+    made = []
+    for image, warm in zip(images, heats, strict=True):
+        given = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC if image.shape[0] < side else cv2.INTER_AREA)
+        written, data = cv2.imencode(".webp", _painted(given, warm)[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])
+        assert written
+        made.append(data.tobytes())
+    return made, method
+
+
+def _painted(image: np.ndarray, warm: np.ndarray) -> np.ndarray:
+    """Return an image (h, w, 3) uint8 with heat (S, S) from 0 to 1 over it."""
+    import cv2
+
+    heat = cv2.resize(warm, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    return (0.45 * image + 0.55 * colours).astype(np.uint8)
+
+
 def check(folder: Path) -> None:
     """Refuse a place for a page that holds anything but an earlier page: that one will be replaced."""
     if not folder.exists():
@@ -140,9 +166,7 @@ class Page:
             scale = max(1, -(-SHOWN // image.shape[0]))
             size = (image.shape[1] * scale, image.shape[0] * scale)
             given = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if scale > 2 else cv2.INTER_CUBIC)
-            warm = cv2.resize(shown, size, interpolation=cv2.INTER_LINEAR)
-            painted = cv2.applyColorMap((warm * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
-            seen = (0.45 * given + 0.55 * painted).astype(np.uint8)
+            seen = _painted(given, shown)
             stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(row["path"]).stem)[:60] or "image"
             name = f"{len(self.shown) + 1:0{self.digits}}-{stem}.png"
             cv2.imwrite(str(self.working / name), np.concatenate([given, seen], axis=1)[..., ::-1])

@@ -17,6 +17,7 @@ from darkroom.stages.session import session
 if TYPE_CHECKING:
     import numpy as np
 
+    from darkroom.evaluation.reference import PixelRegression
     from darkroom.prediction.classifier import Classifier
     from darkroom.tracking.journal import Run
 
@@ -37,7 +38,7 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
         from darkroom.evaluation import leaderboard, metrics, predictions, written
         from darkroom.prediction.answering import softmax
         from darkroom.prediction.classifier import Classifier
-        from darkroom.stages import showing
+        from darkroom.stages import beyond, showing
 
         options = settings.evaluate
         torch.set_num_threads(settings.compute.threads)
@@ -62,14 +63,18 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
                 histories[name] = showing.lines(models / name / "history.csv")
                 progress.advance(note=f"{name} {made.figures[name]['accuracy']:.4f}")
             train = arrays.load_split(ingested / "train")
-            made.add(metrics.REFERENCE, *_reference(train, test_images, val_images, len(classes), settings.compute.seed))
+            reference, told = _reference(train, test_images, val_images, len(classes), settings.compute.seed)
+            made.add(metrics.REFERENCE, *told)
             progress.advance()
 
-        figures, rows = made.figures, leaderboard.ranked(made.rows)
+        figures = made.figures
         best = metrics.best_model(figures)
+        scored = beyond.Evaluated(best, reference, made.labels, classes, made.answers, figures, made.rows)
+        together = beyond.examine(settings, ingested, models, reports, scored)
         headlines, details = made.written(best)
         atomic.write_json(reports / written.METRICS, headlines)
         atomic.write_json(reports / written.DETAILS, details)
+        rows = leaderboard.ranked(made.rows + together)
         with atomic.new_file(reports / "cost.csv") as working:
             costs.write(working, rows)
         with atomic.new_file(reports / "leaderboard.csv") as working:
@@ -130,7 +135,8 @@ class _Made:
         }  # fmt: skip
         self.answers[name] = {"val": said.val, "test": said.test}
         self.rows.append({
-            "model": name, "accuracy": found["accuracy"], "macro_f1": found["macro_f1"], "parameters": size["parameters"],
+            "model": name, "kind": "reference" if name == metrics.REFERENCE else "model",
+            "accuracy": found["accuracy"], "macro_f1": found["macro_f1"], "parameters": size["parameters"],
             **speed, "ms_per_image": round(1000 / speed["images_per_second"], 4), "train_seconds": round(speed["train_seconds"], 2),
         })  # fmt: skip
 
@@ -190,8 +196,8 @@ def _recorded(record: Run, figures: dict[str, dict[str, Any]], best: str, models
 
 def _reference(
     train: tuple[np.ndarray, np.ndarray], test: np.ndarray, val: np.ndarray, classes: int, seed: int
-) -> tuple[Answers, dict[str, int | None], dict[str, float]]:
-    """Return what the pixels alone tell of both splits, and what that costs."""
+) -> tuple[PixelRegression, tuple[Answers, dict[str, int | None], dict[str, float]]]:
+    """Return the regression on pixels, what it tells of both splits, and what that costs."""
     from darkroom.evaluation import cost
     from darkroom.evaluation.reference import PixelRegression
 
@@ -201,7 +207,7 @@ def _reference(
     answers = reference.probabilities(test)
     size = {"parameters": reference.parameter_count, "multiply_adds": reference.weights[:-1].size, "checkpoint_bytes": None}
     speed = cost.measure(reference.probabilities, test) | {"train_seconds": seconds}
-    return Answers(reference.probabilities(val), answers, answers), size, speed
+    return reference, (Answers(reference.probabilities(val), answers, answers), size, speed)
 
 
 def training_seconds(name: str, cost: Path) -> float:

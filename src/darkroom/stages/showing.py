@@ -106,8 +106,8 @@ def _heats(model: Path, pixels: np.ndarray, labels: np.ndarray, said: np.ndarray
     if not chosen:
         return [], ""
     network = Classifier.load(model).network
-    heats, method = explanation.heat(network, pixels[chosen], predicted[chosen].tolist())
-    return [Heat(int(i), heat) for i, heat in zip(chosen, heats, strict=True)], f"{method} ({explanation.METHODS[method]})"
+    overlays, method = explanation.overlays(network, pixels[chosen], predicted[chosen].tolist())
+    return [Heat(int(i), overlay) for i, overlay in zip(chosen, overlays, strict=True)], f"{method} ({explanation.METHODS[method]})"
 
 
 def _beyond(path: Path) -> dict[str, Any]:
