@@ -28,6 +28,7 @@ EVERYDAY = {
     "recipe": "write a recipe's values into params.yaml",
     "check": "validate params.yaml and the source folder",
     "leaderboard": "show the last evaluation and where to look next",
+    "report": "what the last evaluation found; --compare A B: two of them side by side, folders or git revisions",
     "predict": "say what is on images, by the champion or another model",
     "monitor": "look at images that have arrived: are they like those that the champion was made for?",
     "repro": "run what has to run, as `dvc repro` does, when no other run is at it",

@@ -14,6 +14,8 @@ from typing import Any
 from darkroom.errors import WorkspaceError
 from darkroom.params import read_yaml
 
+CACHE = Path(".dvc/cache/files/md5")
+
 
 def command_options(stage: str, item: str | None) -> dict[str, str]:
     """Return the options of a stage's command as dvc.yaml gives them, `item` filled in: `{"out": "models/transfer/vgg16", …}`."""
@@ -48,16 +50,19 @@ def _interpolated(value: Any, settings: Any) -> list[Any]:
 
 def locked(lock: Path = Path("dvc.lock")) -> dict[str, dict[str, Any]]:
     """Return the stages of dvc.lock, each with its `deps` and `outs`; none where there is no lock."""
-    if not lock.exists():
-        return {}
+    return parsed(lock.read_text(encoding="utf-8"), str(lock)) if lock.exists() else {}
+
+
+def parsed(text: str, name: str) -> dict[str, dict[str, Any]]:
+    """Return the stages of the text of a dvc.lock, which messages call `name`."""
     import yaml
 
     # libyaml where it is there: the parser written in Python takes as long as all else that a stage starts with
     try:
-        content: Any = yaml.load(lock.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content: Any = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise WorkspaceError(
-            f"{lock} is not valid YAML: {error}", "delete it: `dvc repro` then looks at every stage again"
+            f"{name} is not valid YAML: {error}", "delete it: `dvc repro` then looks at every stage again"
         ) from error
     return (content or {}).get("stages", {})
 
@@ -92,7 +97,12 @@ def outputs(lock: Path = Path("dvc.lock")) -> dict[str, list[dict[str, Any]]]:
     return {name: stage.get("outs", []) for name, stage in locked(lock).items()}
 
 
-def restore(stage: str, cache: Path = Path(".dvc/cache/files/md5")) -> list[str]:
+def stored(digest: str, cache: Path = CACHE) -> Path:
+    """Return where DVC's cache has the file or listing of this md5, if it has it."""
+    return cache / digest[:2] / digest[2:]
+
+
+def restore(stage: str, cache: Path = CACHE) -> list[str]:
     """Put back the outputs that the stage wrote last, from DVC's cache, where they are gone; return their paths.
 
     DVC removes a stage's outputs before it runs the stage. Where the stage then refuses its input, what was there before
@@ -103,13 +113,12 @@ def restore(stage: str, cache: Path = Path(".dvc/cache/files/md5")) -> list[str]
         target, digest = Path(out["path"]), out.get("md5", "")
         if target.exists() or not digest:
             continue
-        stored = cache / digest[:2] / digest[2:]
-        if not stored.exists():
+        held = stored(digest, cache)
+        if not held.exists():
             continue
-        files = {target: stored}
+        files = {target: held}
         if digest.endswith(".dir"):
-            listing = json.loads(stored.read_text())
-            files = {target / item["relpath"]: cache / item["md5"][:2] / item["md5"][2:] for item in listing}
+            files = {target / item["relpath"]: stored(item["md5"], cache) for item in json.loads(held.read_text())}
         if not all(source.exists() for source in files.values()):
             continue
         for path, source in files.items():

@@ -96,6 +96,12 @@ def read(path: Path, model: str) -> dict[str, Said]:
     return found
 
 
+def lines(path: Path, model: str, split: str = "test") -> list[dict[str, Any]]:
+    """Return for each image of a split `path`, `pixel_hash`, `label`, what a model said (`predicted`) and its `confidence`."""
+    rows = _rows(path, model, ["split", "path", "pixel_hash", "label", "predicted", "confidence"]).to_pylist()
+    return [row for row in rows if row["split"] == split]
+
+
 def extract(path: Path, model: str, into: Path) -> None:
     """Write the rows of one model to a file of their own."""
     pq.write_table(_rows(path, model), into)

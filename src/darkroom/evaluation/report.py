@@ -105,7 +105,7 @@ def _row(place: int, row: Mapping[str, Any], found: Findings) -> dict[str, Any]:
     figures = _figures(name, found)
     made = {"rank": place, "kind": KINDS.get(row.get("kind") or (REFERENCE if name == REFERENCE else ""), ""), "figures": figures}
     made["interval"] = figures.get("intervals", {}).get("accuracy")
-    made["ece"] = figures.get("calibration", {}).get("ece")
+    made["ece"] = figures.get("calibration", figures).get("ece")
     pair = verdict.between(found.details["pairs"], name, best) if name != best else None
     if pair:
         difference, low, high, p = verdict.comparison(pair, name)
