@@ -11,7 +11,7 @@ from PIL import Image
 
 from darkroom.data import ingest as room
 from darkroom.data.page import page
-from tests.conftest import screenshot
+from tests.browsing import faults, opened, scrolls_sideways
 from tests.data.test_decoding import detailed, encoded
 from tests.data.test_grouping import textured  # noqa: F401
 from tests.data.test_ingest import elsewhere, options  # noqa: F401
@@ -78,11 +78,12 @@ def test_the_page_stays_small(tmp_path):
     assert "stratified" in text  # with four images a class, some split is empty
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_the_page_renders(messy, tmp_path, dark):
-    """Chromium shows the page without a console message, light and dark with opposite brightness."""
+@pytest.mark.parametrize(("dark", "width"), [(False, 1100), (True, 1100), (False, 360)])
+def test_the_page_can_be_read_by_everyone(messy, tmp_path, dark, width):
+    """Nothing is loaded or complained of, axe-core finds no serious fault in either scheme, and a phone does not scroll sideways."""
     (tmp_path / "data.html").write_text(made(messy, tmp_path / "remembered"), encoding="utf-8")
-    shown, messages = screenshot(tmp_path / "data.html", dark)
-    assert "CONSOLE" not in messages
-    corner = shown.convert("L").getpixel((3, 3))
-    assert corner < 60 if dark else corner > 200
+    with opened(tmp_path / "data.html", dark, width) as page:
+        assert faults(page) == []
+        assert not scrolls_sideways(page)
+        red = page.evaluate("+getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]")
+        assert red < 60 if dark else red > 200
