@@ -22,7 +22,7 @@ OWN = {
     "depth": [*TIMED, "depths=[8,20]", "width=4"],
     "bottleneck": [*TIMED, "width=0.05"],
     "separable": [*TIMED, "width=0.1"],
-    "scaling": [*TIMED, "image_size=16", "base_size=8", "width=0.1", "factors=[2]"],
+    "scaling": [*TIMED, "image_size=32", "base_size=16", "width=0.1", "factors=[2]"],
     "augmentation": [*TIMED, "architecture=mlp", "options={hidden: [8]}", "policies=[none,light]", "policy=light", "views=[1,0]"],
     "transfer": [
         "steps=2", "few=32", "learning=[16,32]", "blocks=[1]", "options={width: 4}", "before_images=32", "before_epochs=1",
