@@ -64,11 +64,12 @@ def test_every_study_writes_its_results(name):
     assert (folder.parent / "cost" / name / "latency.png").stat().st_size < 100_000
 
 
+@pytest.mark.parametrize("size", params.SIZES)
 @pytest.mark.parametrize("name", NAMES)
-def test_members_differ_in_one_thing(name, values):
+def test_members_differ_in_one_thing(name, size):
     """Within a panel and a seed members have the same steps, batches, rates and images: they differ in what the study varies."""
     made = study(name)
-    settings = getattr(params.parse(read_yaml(Path("studies/params.yaml"))), name).quick
+    settings = getattr(getattr(params.parse(read_yaml(Path("studies/params.yaml"))), name), size)
     members = made.members(settings, 100)
     assert len({member.seed for member in members}) >= 3
     assert len(set(map(repr, members))) == len(members)
