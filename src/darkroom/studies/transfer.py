@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from darkroom.studies.members import Member, Outcome, labels, steps
+from darkroom.studies.members import Member, Outcome, labels, mean_curve, steps
 from darkroom.studies.params import Transfer
 from darkroom.studies.summary import Line, differs, said
 
@@ -92,7 +92,7 @@ def _source(outcomes: Sequence[Outcome]) -> str:
 
 
 def draw(axes: Sequence[Any], outcomes: Sequence[Outcome], colours: dict[str, str]) -> None:
-    """Draw accuracy against the number of training images, and against the part of the network that is trained."""
+    """Draw accuracy against the number of training images, and over the steps for each part of the network that is trained."""
     curve = sorted((o for o in outcomes if o.member.panel != SOURCES), key=lambda o: o.member.images)
     left, right = axes
     for label in (SCRATCH, FROZEN, WHOLE):
@@ -105,9 +105,8 @@ def draw(axes: Sequence[Any], outcomes: Sequence[Outcome], colours: dict[str, st
         left.annotate(label, (count, sum(values) / len(values)), fontsize=7)
     left.set_xscale("log")
     left.set_title("accuracy against training images", fontsize=9)
-    found = labels(outcomes, TRAINED)
-    values = [sum(o.accuracy for o in group) / len(group) for group in found.values()]
-    right.bar(range(len(found)), values, color=[colours[label] for label in found])
-    right.set_ylim(max(0, min(values) - 0.1), min(1, max(values) + 0.05))
-    right.set_xticks(range(len(found)), list(found), fontsize=7)
-    right.set_title("accuracy by the part that is trained", fontsize=9)
+    for label, group in labels(outcomes, TRAINED).items():
+        right.plot(*zip(*mean_curve(group, "val_accuracy"), strict=True), color=colours[label], lw=1.5, label=label)
+    right.legend(fontsize=7)
+    right.set_xlabel("step", fontsize=8)
+    right.set_title("held-out accuracy over the steps, by the part that is trained", fontsize=9)
