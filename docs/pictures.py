@@ -1,6 +1,6 @@
-"""Take the pictures of the documents: `.venv/bin/python docs/pictures.py mlflow|prefect|monitoring [FOLDER]`.
+"""Take the pictures of the documents: `.venv/bin/python docs/pictures.py report|mlflow|prefect|monitoring [FOLDER]`.
 
-Those of docs/mlflow.md and of `monitor` want a workspace in which the pipeline has run (`make repro`), those of Prefect the server
+That of the report, those of docs/mlflow.md and of `monitor` want a workspace in which the pipeline has run (`make repro`), those of Prefect the server
 of `make schedule` and a run of `darkroom flow repro --force`. All want Chromium.
 """
 
@@ -29,7 +29,7 @@ PATIENCE = 40_000  # milliseconds of the page's own time, in which its charts ar
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("mlflow", "prefect", "monitoring"))
+    parser.add_argument("what", choices=("report", "mlflow", "prefect", "monitoring"))
     parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/images"))
     given = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -37,7 +37,26 @@ def main() -> int:
         print("Chromium is not installed: apt-get install chromium", file=sys.stderr)
         return 2
     given.folder.mkdir(parents=True, exist_ok=True)
-    return {"mlflow": _mlflow, "prefect": _prefect, "monitoring": _monitoring}[given.what](chromium, given.folder)
+    return {"report": _report, "mlflow": _mlflow, "prefect": _prefect, "monitoring": _monitoring}[given.what](
+        chromium, given.folder
+    )
+
+
+def _report(chromium: str, folder: Path) -> int:
+    """Show how the report begins, and its confusions with the images of a cell."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1240, "height": 900})
+        page.goto(Path("reports/report.html").resolve().as_uri())
+        page.screenshot(path=folder / "report.png")
+        page.evaluate("document.querySelector('#confusions').scrollIntoView()")
+        page.screenshot(path=folder / "report-images.png")
+        browser.close()
+    for name in ("report", "report-images"):
+        _small(folder / f"{name}.png")
+    return 0
 
 
 def _mlflow(chromium: str, folder: Path) -> int:
@@ -129,6 +148,10 @@ def _take(chromium: str, address: str, taken: Path) -> None:
             f"--window-size={SIZE[0]},{SIZE[1]}", f"--virtual-time-budget={PATIENCE}", f"--screenshot={taken}", address,
         ]  # fmt: skip
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300)
+    _small(taken)
+
+
+def _small(taken: Path) -> None:
     with Image.open(taken) as shown:  # a clone of the project carries it
         shown.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(taken, optimize=True)
     print(taken)

@@ -56,7 +56,8 @@ def report(
 def plots(reports: Path, histories: Histories, said: np.ndarray, labels: np.ndarray) -> None:
     """Write the tables behind `dvc plots show`: of the best model confusions, classes, reliability and robustness; learning curves.
 
-    `said` (N,) are its predictions for the test images.
+    `said` (N,) are its predictions for the test images. `dvc plots diff` draws a line for each revision, so a plot has one line:
+    of robustness the mean over corruptions, which have columns of their own.
     """
     from darkroom.evaluation import written
 
@@ -67,19 +68,12 @@ def plots(reports: Path, histories: Histories, said: np.ndarray, labels: np.ndar
     _table(folder / "confusion.csv", ["actual", "predicted"], ([classes[a], classes[b]] for a, b in zip(labels, said, strict=True)))
     figures = [[name, row["recall"], row["precision"], row["f1"]] for name, row in found["per_class"].items() if row["support"]]
     _table(folder / "classes.csv", ["class", "recall", "precision", "f1"], figures)
-    bins = [
-        [item["confidence"], item["accuracy"], item["count"], when]
-        for when, key in (("before calibration", "bins_uncalibrated"), ("after calibration", "bins"))
-        for item in found[key] if item["count"]
-    ]  # fmt: skip
-    _table(folder / "reliability.csv", ["confidence", "accuracy", "images", "when"], bins)
-    clean = beyond.get("robustness", {}).get("accuracy")
-    worse = [
-        [severity, accuracy, name]
-        for name, item in beyond.get("robustness", {}).get("corruptions", {}).items()
-        for severity, accuracy in enumerate([clean, *item["accuracy"]])
-    ]
-    _table(folder / "robustness.csv", ["severity", "accuracy", "corruption"], worse)
+    bins = [[item["confidence"], item["accuracy"], item["count"]] for item in found["bins"] if item["count"]]
+    _table(folder / "reliability.csv", ["confidence", "accuracy", "images"], bins)
+    corruptions = beyond.get("robustness", {}).get("corruptions", {})
+    curves = [[beyond["robustness"]["accuracy"], *item["accuracy"]] for item in corruptions.values()]
+    worse = [[severity, sum(at) / len(at), *at] for severity, at in enumerate(zip(*curves, strict=True))]
+    _table(folder / "robustness.csv", ["severity", "accuracy", *corruptions], worse)
     with atomic.new_folder(folder / "curves") as working:
         for name, history in histories.items():
             _write(working / f"{name.replace('/', '-')}.csv", list(history[0]), (row.values() for row in history))
