@@ -1,7 +1,7 @@
 """Take the pictures of the documents: `.venv/bin/python docs/pictures.py report|mlflow|prefect|monitoring [FOLDER]`.
 
-That of the report, those of docs/mlflow.md and of `monitor` want a workspace in which the pipeline has run (`make repro`), those of Prefect the server
-of `make schedule` and a run of `darkroom flow repro --force`. All want Chromium.
+Those of the report, of docs/mlflow.md and of `monitor` want a workspace in which the pipeline has run (`make repro`), those of
+Prefect the server of `make schedule` and a run of `darkroom flow repro --force`. All want Chromium.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def test_the_page_stays_small(tmp_path):
 
 @pytest.mark.parametrize(("dark", "width"), [(False, 1100), (True, 1100), (False, 360)])
 def test_the_page_can_be_read_by_everyone(messy, tmp_path, dark, width):
-    """Nothing is loaded or complained of, axe-core finds no serious fault in either scheme, and a phone does not scroll sideways."""
+    """Nothing is loaded or complained of, axe-core finds no serious fault, and a phone does not scroll sideways."""
     (tmp_path / "data.html").write_text(made(messy, tmp_path / "remembered"), encoding="utf-8")
     with opened(tmp_path / "data.html", dark, width) as page:
         assert faults(page) == []

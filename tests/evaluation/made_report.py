@@ -79,7 +79,8 @@ def findings(
         details={"schema": 2, "classes": list(classes), "models": details, "pairs": pairs},
         rows=[first, *rows], histories={name: history for name in said if name != "reference"}, images=images, pixels=pixels,
         labels=labels, answers=said,
-        data={"files": len(labels) * 5, "quarantined": 1, "train": len(labels) * 3, "val": 9, "test": len(labels)},
+        data={"files": len(labels) * 5, "quarantined": 1, "train": len(labels) * 3, "val": 9, "test": len(labels),
+              "classes": {name: {"train": 3, "val": 1, "test": 1} for name in classes}},
         params={"backbones": ["x"], "compute": {"threads": 2}, "ingest": {"source": "photos", "image_size": size}},
         beyond=beyond(tuple(classes), labels, said[best], images), issues=[{
             "path": images[0]["path"], "sha256": "0", "split": "test", "label": classes[labels[0]], "suggested": classes[-1],

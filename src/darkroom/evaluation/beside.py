@@ -163,9 +163,9 @@ def page(a: Side, b: Side) -> str:
     both = paired(a, b)
     said, how = headline(a, b, both)
     shown = [
-        charts.Dot(f"{side.name}: {side.best}", side.figures["accuracy"], *side.figures["intervals"]["accuracy"], chosen=side is b)
-        for side in (a, b)
-    ]
+        charts.Dot(f"{side.name}: {side.best}", side.figures["accuracy"], low, high, chosen=side is b)
+        for side in (a, b) for low, high in [side.figures["intervals"]["accuracy"]]
+    ]  # fmt: skip
     changed = {} if both is None else {
         f"{a.name} was right, {b.name} is wrong": both.lost, f"{b.name} is right, {a.name} was wrong": both.won,
         "both wrong, in another way": both.other,

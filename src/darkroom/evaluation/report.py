@@ -18,7 +18,7 @@ from darkroom.evaluation.metrics import REFERENCE
 LIMIT = 4_900_000  # bytes of the page
 SHOWN = 24  # pictures of a gallery; heat maps
 PAIRS, SLICES, LABELS = 12, 12, 24  # lines that are shown of what may be long
-KINDS = {"reference": "baseline to beat", "ensemble": "ensemble", "views": "views averaged"}
+KINDS = {"reference": "pixels alone", "ensemble": "ensemble", "views": "views averaged"}
 
 
 @dataclass(frozen=True)

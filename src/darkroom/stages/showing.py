@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import platform
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,10 +134,11 @@ def _pictures(ingested: Path, images: dict[str, Rows], wanted: set[str]) -> dict
 def _summary(manifest: Path) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    table = pq.ParquetFile(manifest).read(["status", "split"]).to_pydict()
-    accepted = [split for split, status in zip(table["split"], table["status"], strict=True) if status == "accepted"]
-    counts = {name: accepted.count(name) for name in SPLITS}
-    return {"files": len(table["status"]), "quarantined": table["status"].count("quarantined"), **counts}
+    rows = pq.ParquetFile(manifest).read(["status", "split", "label"]).to_pylist()
+    held = Counter((row["label"], row["split"]) for row in rows if row["status"] == "accepted")
+    classes = {label: {name: held[label, name] for name in SPLITS} for label in sorted({label for label, _ in held})}
+    counts = {name: sum(of[name] for of in classes.values()) for name in SPLITS}
+    return {"files": len(rows), "quarantined": sum(row["status"] == "quarantined" for row in rows), "classes": classes, **counts}
 
 
 def _made(ingested: Path) -> dict[str, str]:
