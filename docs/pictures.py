@@ -52,10 +52,10 @@ def _report(chromium: str, folder: Path) -> int:
         page.goto(Path("reports/report.html").resolve().as_uri())
         page.screenshot(path=folder / "report.png")
         page.evaluate("document.querySelector('#confusions').scrollIntoView()")
-        page.screenshot(path=folder / "report-images.png")
+        page.screenshot(path=folder / "report-images.jpg", type="jpeg", quality=75)
         browser.close()
-    for name in ("report", "report-images"):
-        _small(folder / f"{name}.png")
+    _small(folder / "report.png")
+    print(folder / "report-images.jpg")
     return 0
 
 
