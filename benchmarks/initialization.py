@@ -37,7 +37,7 @@ def study(folder: Path, images: int, epochs: int) -> tuple[float, float]:
         members = initialization.members(settings, len(sample.train_labels))
         assert len(members) == MEMBERS
         with tempfile.TemporaryDirectory() as empty:
-            outcomes = running.run(members, sample, processes=2, accelerator="cpu", remembered=Path(empty), what="study")
+            outcomes = running.run(members, {"": sample}, processes=2, accelerator="cpu", remembered=Path(empty), what="study")
         found.append(max(line.accuracy.value for line in summary.lines(outcomes)))
 
     return seconds(work), found[0]

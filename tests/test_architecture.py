@@ -24,7 +24,7 @@ ALLOWED = {
     "prediction": {"models", "data"},
     "tracking": {"prediction"},
     "lab": {"models", "training"},
-    "studies": {"models", "training", "evaluation"},
+    "studies": {"models", "training", "evaluation", "augmentation"},
 }
 # cannot change a byte of an output: messages, types of params, the record of a run, the order of calls
 HARMLESS = {"errors.py", "params.py", "progress.py", "atomic.py", "locks.py", "__init__.py", "stages/session.py"}

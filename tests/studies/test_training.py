@@ -10,6 +10,8 @@ import torch
 
 from darkroom.params import Training
 from darkroom.studies import running, training, vectorized
+from darkroom.studies.beginning import build
+from darkroom.studies.feeding import Feed
 from darkroom.studies.members import Member, Outcome
 from darkroom.studies.probing import probe
 from darkroom.training.feeding import Examples
@@ -32,8 +34,8 @@ def trained_weights(members, sample, monkeypatch) -> list[dict[str, torch.Tensor
 
 def network_of(member, sample):
     """Return a member's network and two images that it takes."""
-    feed = training.Feed(sample, torch.device("cpu"))
-    return training.build(member, sample, feed), feed.normalized(feed.x[:2])
+    feed = Feed(sample, torch.device("cpu"))
+    return build(member, sample, feed), feed.normalized(feed.x[:2])
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -65,12 +67,12 @@ def test_a_study_trains_as_the_stages_do(sample, monkeypatch):
     """The same network, images, seed and settings give the weights that `training.loop.fit` gives."""
     member = replace(MLP, optimizer="adamw", lr=0.01, weight_decay=0.05, steps=12, seed=3, warmup=2)
     (ours,) = trained_weights([member], sample, monkeypatch)
-    feed = training.Feed(sample, torch.device("cpu"))
+    feed = Feed(sample, torch.device("cpu"))
 
     class Whole(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.inner = training.build(member, sample, feed)
+            self.inner = build(member, sample, feed)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.inner(feed.normalized(x))
@@ -95,7 +97,7 @@ def test_a_study_trains_as_the_stages_do(sample, monkeypatch):
 
 def test_the_same_seed_is_the_same_order(sample):
     """Members see the same images in the same order; another seed is another order, and each epoch has every image once."""
-    feed = training.Feed(sample, torch.device("cpu"))
+    feed = Feed(sample, torch.device("cpu"))
     order = [torch.cat([y for _, y in feed.batches(seed, 16, 6)]) for seed in (0, 0, 1)]
     assert torch.equal(order[0], order[1])
     assert not torch.equal(order[0], order[2])
@@ -134,7 +136,7 @@ def test_a_probe_sees_dead_units_and_gradients():
 def test_a_stopped_study_goes_on_where_it_was(sample, tmp_path, monkeypatch):
     """What was finished before a stop is not trained again, and the outcomes are those of a study that ran through."""
     members = [replace(CNN, seed=seed) for seed in range(3)]
-    whole = running.run(members, sample, accelerator="cpu", remembered=tmp_path / "whole")
+    whole = running.run(members, {"": sample}, accelerator="cpu", remembered=tmp_path / "whole")
     done: list[Outcome] = []
 
     def stop(outcome: Outcome) -> None:
@@ -143,9 +145,9 @@ def test_a_stopped_study_goes_on_where_it_was(sample, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        running.run(members, sample, accelerator="cpu", remembered=tmp_path / "parts", on_done=stop)
+        running.run(members, {"": sample}, accelerator="cpu", remembered=tmp_path / "parts", on_done=stop)
     rest: list[Outcome] = []
-    parts = running.run(members, sample, accelerator="cpu", remembered=tmp_path / "parts", on_done=rest.append)
+    parts = running.run(members, {"": sample}, accelerator="cpu", remembered=tmp_path / "parts", on_done=rest.append)
     assert [o.member.seed for o in rest] == [2]
     assert [(o.member, o.curve, o.layers) for o in parts] == [(o.member, o.curve, o.layers) for o in whole]
 
@@ -153,22 +155,22 @@ def test_a_stopped_study_goes_on_where_it_was(sample, tmp_path, monkeypatch):
 def test_what_is_remembered_is_checked(sample, tmp_path):
     """A damaged file is trained again; other images, settings or code never meet it."""
     count: list[Outcome] = []
-    running.run([MLP], sample, accelerator="cpu", remembered=tmp_path, on_done=count.append)
+    running.run([MLP], {"": sample}, accelerator="cpu", remembered=tmp_path, on_done=count.append)
     (file,) = tmp_path.glob("*.json")
     file.write_text(file.read_text().replace("0.", "1.", 1))
-    running.run([MLP], sample, accelerator="cpu", remembered=tmp_path, on_done=count.append)
-    running.run([MLP], replace(sample, digest="other"), accelerator="cpu", remembered=tmp_path, on_done=count.append)
-    running.run([replace(MLP, lr=0.1)], sample, accelerator="cpu", remembered=tmp_path, on_done=count.append)
+    running.run([MLP], {"": sample}, accelerator="cpu", remembered=tmp_path, on_done=count.append)
+    running.run([MLP], {"": replace(sample, digest="other")}, accelerator="cpu", remembered=tmp_path, on_done=count.append)
+    running.run([replace(MLP, lr=0.1)], {"": sample}, accelerator="cpu", remembered=tmp_path, on_done=count.append)
     assert len(count) == 4
-    running.run([MLP], sample, accelerator="cpu", remembered=tmp_path, on_done=count.append)
+    running.run([MLP], {"": sample}, accelerator="cpu", remembered=tmp_path, on_done=count.append)
     assert len(count) == 4
 
 
 def test_side_by_side_gives_the_same(sample, tmp_path):
     """Two processes give the figures that one gives."""
     members = [replace(CNN, seed=seed, steps=3) for seed in range(2)]
-    one = running.run(members, sample, accelerator="cpu", remembered=tmp_path / "one")
-    two = running.run(members, sample, processes=2, accelerator="cpu", remembered=tmp_path / "two")
+    one = running.run(members, {"": sample}, accelerator="cpu", remembered=tmp_path / "one")
+    two = running.run(members, {"": sample}, processes=2, accelerator="cpu", remembered=tmp_path / "two")
     assert [(o.curve, o.layers) for o in one] == [(o.curve, o.layers) for o in two]
 
 
@@ -176,4 +178,16 @@ def test_only_perceptrons_are_stacked_on_a_cpu(sample):
     """On a CPU members of one seed are stacked where that is faster; networks with batch normalisation never are."""
     members = [replace(base, label=name, scheme=name) for base in (MLP, CNN) for name in SCHEMES]
     members += [replace(CNN, panel="r", label=str(i), architecture="resnet8", options={"width": 4}, scheme="") for i in range(2)]
-    assert [len(unit) for unit in running.units(members, sample, "cpu")] == [4, 1, 1, 1, 1, 1, 1]
+    assert [len(unit) for unit in running.units(members, {"": sample}, "cpu")] == [4, 1, 1, 1, 1, 1, 1]
+
+
+def test_the_same_training_is_done_once(sample, tmp_path):
+    """Members that differ in panel and label alone are trained once, and each has the outcome under its own name."""
+    members = [replace(CNN, panel=panel, label=label, scheme="") for panel, label in (("a", "x"), ("a", "y"), ("b", "z"))]
+    members.append(replace(members[0], seed=1))
+    done: list[Outcome] = []
+    for _ in range(2):
+        outcomes = running.run(members, {"": sample}, accelerator="cpu", remembered=tmp_path, on_done=done.append)
+        assert [o.member for o in outcomes] == members
+        assert outcomes[0].curve == outcomes[2].curve != outcomes[3].curve
+        assert len(done) == 2

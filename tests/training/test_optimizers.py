@@ -30,6 +30,9 @@ def test_steps_are_those_of_torch(name):
     theirs = {
         "adamw": lambda groups: torch.optim.AdamW(groups, weight_decay=0.1, fused=True),
         "sgd": lambda groups: torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=0.1, fused=True),
+        "adam": lambda groups: torch.optim.Adam(groups, weight_decay=0.1, fused=True),
+        "heavy_ball": lambda groups: torch.optim.SGD(groups, momentum=0.9, weight_decay=0.1, fused=True),
+        "plain_sgd": lambda groups: torch.optim.SGD(groups, weight_decay=0.1, fused=True),
     }[name]
 
     def model():

@@ -1,6 +1,6 @@
 """How well probabilities match labels; docs/evaluation.md has the formulas.
 
-scikit-learn has most of them. Its import takes a second, and it does not resample; a test holds that both agree.
+scikit-learn has most of them. Its import takes longer than they do, and it does not resample; a test holds that both agree.
 """
 
 from __future__ import annotations

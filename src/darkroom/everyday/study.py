@@ -6,10 +6,11 @@ A study that was stopped goes on where it was. `dvc repro studies/dvc.yaml:study
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from darkroom import atomic, params
+from darkroom import params
 from darkroom.errors import ParamsError
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from darkroom.studies.registry import Study
 
 OUT = Path("reports/studies")
+TOLD = ("policy", "views", "image_size", "images", "weights", "blocks")  # in the record of a member that has them
+TOLD = ("policy", "views", "image_size", "images", "weights", "blocks")  # of a member's record, where it has them
 
 
 def main(arguments: list[str]) -> int:
@@ -31,7 +34,7 @@ def main(arguments: list[str]) -> int:
         "--set", metavar="KEY=VALUE", nargs="+", default=[], help="other values than the file's: seeds=5 data=~/photos"
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"default: {OUT}/NAME")
-    parser.add_argument("--cost", type=Path, metavar="FILE", help=f"what differs from run to run (default: {OUT}/cost/NAME.csv)")
+    parser.add_argument("--cost", type=Path, metavar="FOLDER", help=f"what differs from run to run (default: {OUT}/cost/NAME)")
     given = parser.parse_args(arguments)
     from darkroom.studies import params as own
     from darkroom.studies import registry
@@ -51,8 +54,10 @@ def main(arguments: list[str]) -> int:
     chosen: Setting = getattr(getattr(settings, given.name), size)
     sample = read(chosen)
     members = study.members(chosen, len(sample.train_labels))
-    outcomes = trained(given.name, study, members, sample, chosen, settings.machine)
-    report(given.name, study, outcomes, sample, chosen, size, given.out or OUT / given.name, given.cost)
+    everything = {"": sample} | {label: other(chosen, source, sample) for label, source in registry.samples(study, chosen).items()}
+    outcomes = trained(given.name, members, everything, chosen, settings.machine)
+    compared = registry.derived(study, chosen, outcomes, sample)
+    report(given.name, study, compared, sample, chosen, size, given.out or OUT / given.name, given.cost)
     return 0
 
 
@@ -61,19 +66,26 @@ def changed(content: Any, name: str, size: str, items: list[str]) -> None:
     content[name][size] |= dict(map(params.assignment, items))
 
 
-def read(settings: Setting) -> Sample:
-    """Return the images that the settings ask for."""
+def read(settings: Setting, data: str = "", images: int | None = None) -> Sample:
+    """Return the images that the settings ask for, or those of another source, with the same size and channels."""
     from darkroom.data.subsets import Wanted, subset
     from darkroom.studies.members import Sample
 
-    found = subset(
-        Wanted(settings.data, settings.image_size, settings.channels, settings.images, settings.held_out, settings.source)
-    )
+    source, most = data or settings.data, images if data else settings.images
+    found = subset(Wanted(source, settings.image_size, settings.channels, most, settings.held_out, settings.source))
     return Sample(*found.train, *found.held, len(found.classes), found.digest)
 
 
+def other(settings: Any, source: str, own: Sample) -> Sample:
+    """Return what networks are trained on before: another source, or the study's own images, turned."""
+    from darkroom.studies.rotations import rotated
+    from darkroom.studies.transfer import ROTATIONS
+
+    return rotated(own) if source == ROTATIONS else read(settings, source, settings.before_images)
+
+
 def trained(
-    name: str, study: Study, members: list[Member], sample: Sample, settings: Setting, machine: Any
+    name: str, members: list[Member], samples: dict[str, Sample], settings: Setting, machine: Any
 ) -> list[Outcome]:  # fmt: skip
     """Train what is not remembered, each member with a record of its own, and return what all came to."""
     from darkroom.studies import running
@@ -87,20 +99,23 @@ def trained(
         own = {"panel": member.panel, "label": member.label, "seed": member.seed, "architecture": member.architecture}
         own |= {"scheme": member.scheme} if member.scheme else {}
         own |= member.options
+        own |= {key: getattr(member, key) for key in TOLD if getattr(member, key) not in ("", 0, None)}
+        own |= {"start": member.start.label} if member.start else {}
         with journal.run(stage, common | {f"study.{key}": value for key, value in own.items()}, []) as run:
             run.lasted(outcome.seconds)
-            run.tag({"darkroom.study": name, "darkroom.data": sample.digest})
+            run.tag({"darkroom.study": name, "darkroom.data": samples[member.on].digest})
             for row in outcome.curve:
                 run.metrics({key: value for key, value in row.items() if key != "step" and value is not None}, row["step"])
-            run.metrics({"parameters": outcome.parameters, "multiply_adds": outcome.multiply_adds})
+            run.metrics({"parameters": outcome.parameters, "multiply_adds": outcome.multiply_adds, "lr": outcome.lr})
+            run.metrics({"ms_per_image": outcome.latency})
 
     return running.run(
-        members, sample, processes=machine.processes, accelerator=machine.accelerator, what=f"study {name}", on_done=record
+        members, samples, processes=machine.processes, accelerator=machine.accelerator, what=f"study {name}", on_done=record
     )
 
 
 def report(
-    name: str, study: Study, outcomes: list[Outcome], sample: Sample, settings: Setting, size: str, out: Path, cost: Path | None
+    name: str, study: Study, outcomes: Sequence[Outcome], sample: Sample, settings: Setting, size: str, out: Path, cost: Path | None
 ) -> None:
     """Write everything, and say what was found."""
     from darkroom.studies import summary, writing
@@ -111,7 +126,6 @@ def report(
     }  # fmt: skip
     facts = {"size": size, "data": data, "settings": settings.model_dump()}
     finding, lines = writing.write(out, name, study, facts, outcomes)
-    with atomic.new_file(cost or OUT / "cost" / f"{name}.csv") as working:
-        working.write_text(summary.costs(outcomes), encoding="utf-8")
+    writing.cost(cost or OUT / "cost" / name, outcomes)
     print(summary.text(lines))
     print(f"\n{finding}\n\nto look at: {out / 'index.html'}")

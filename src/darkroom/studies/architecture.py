@@ -10,7 +10,8 @@ from darkroom.models.macs import layers
 from darkroom.models.network import build_features
 from darkroom.studies.members import Member, Outcome, labels
 from darkroom.studies.params import Architecture
-from darkroom.studies.summary import Line, said
+from darkroom.studies.summary import Line, apart, said
+from darkroom.studies.writing import against
 
 TITLE = "Architectures at equal cost"
 QUESTION = "What does each family make of the same number of multiplications?"
@@ -44,14 +45,10 @@ def multiply_adds(name: str, size: int, channels: int, options: Mapping[str, Any
 def finding(lines: Sequence[Line], outcomes: Sequence[Outcome]) -> str:
     """Return which architecture comes furthest, which are significantly below the first, and the Pareto front."""
     best = max(lines, key=lambda line: line.accuracy.value)
-    apart = [
-        f"{line.label} {said(line.difference, '+')}" for line in lines if line.difference and line.p is not None and line.p < 0.05
-    ]
     front = pareto(lines)
     return (
         f"For the same multiply-adds {best.label} comes furthest, {said(best.accuracy)}; "
-        + (f"from {lines[0].label} differ {', '.join(apart)}" if apart else f"no difference from {lines[0].label} is significant")
-        + f"; of {', '.join(front)} none has a better one that costs no more for an image (the Pareto front)."
+        f"{apart(lines)}; of {', '.join(front)} none has a better one that costs no more for an image (the Pareto front)."
     )
 
 
@@ -71,14 +68,3 @@ def draw(axes: Sequence[Any], outcomes: Sequence[Outcome], colours: dict[str, st
     for axis, key, title in zip(axes, ("multiply_adds", "parameters"), ("multiply-adds of an image", "parameters"), strict=True):
         against(axis, labels(outcomes, PANEL), key, colours)
         axis.set_title(f"accuracy against {title}", fontsize=9)
-
-
-def against(axis: Any, found: Mapping[str, Sequence[Outcome]], key: str, colours: Mapping[str, str]) -> None:
-    """Draw the mean accuracy of each label against a cost of it, an attribute of its outcomes."""
-    for label, group in found.items():
-        accuracy = sum(outcome.accuracy for outcome in group) / len(group)
-        axis.plot([getattr(group[0], key)], [accuracy], "o", color=colours[label])
-        axis.annotate(label, (getattr(group[0], key), accuracy), fontsize=7, xytext=(4, 4), textcoords="offset points")
-    axis.set_xscale("log")
-    axis.xaxis.set_minor_formatter("")
-    axis.margins(x=0.2, y=0.15)

@@ -21,7 +21,7 @@ ARRAYS = ("train_images", "train_labels", "held_images", "held_labels")
 class Member:
     """One network to train. Members are compared within a panel; those with the same label differ in their seed alone.
 
-    The seed draws the weights and the order of the images: the same seed is the same order for every label.
+    The seed draws the weights, the order of the images and their views: the same seed is the same order for every label.
     """
 
     panel: str
@@ -33,14 +33,29 @@ class Member:
     steps: int = 1
     batch_size: int = 128
     optimizer: str = "sgd"
-    lr: float = 0.05
+    lr: float = 0.05  # 0: as the range test finds it (finder.py)
     weight_decay: float = 0.0
     warmup: int = 0  # steps
     looks: int = 4  # at the held-out images, evenly spread over the steps, beside that before the first
+    schedule: str = "cosine"  # of schedules.py
+    images: int = 0  # of the training images, which are in a random order, the first so many; 0: all
+    image_size: int = 0  # pixels a side that images are brought down to; 0: as they are
+    policy: str = ""  # of augmentation/policies.py
+    views: int = 0  # of each image, epoch e sees view e mod `views`; 0: new ones in each epoch
+    on: str = ""  # what it is trained on: the study's images, or others by the name that the study gave them
+    weights: str = ""  # of a torchvision network before the first step: imagenet, or a folder of files
+    start: Member | None = None  # whose weights it begins with, but for the head
+    blocks: int | None = None  # the last so many are trained, and the head; None: all
+    ways: tuple[str, ...] = ()  # to answer for the held-out images after the last step (answering.py)
 
     def alike(self) -> str:
         """Return what members share that can be trained in one step: all but their names and how they begin."""
         return json.dumps({key: value for key, value in asdict(self).items() if key not in ("label", "scheme")}, sort_keys=True)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Member:
+        start = content.get("start")
+        return cls(**content | {"start": start and cls.from_dict(start), "ways": tuple(content.get("ways", ()))})
 
 
 @dataclass(frozen=True)
@@ -48,7 +63,9 @@ class Outcome:
     """What a member came to.
 
     `curve` has a row for each look (step, loss and accuracy on training and held-out images), `layers` a row for each look and
-    layer. Only `seconds` differs from run to run; of members that were trained in one step each has its share of them.
+    layer. `lr` is the learning rate that it was trained with, `tested` the range test behind it, if any, as pairs of rate and loss.
+    `answers` holds probabilities (N, classes) for the held-out images by each of the member's ways. Only `seconds` and
+    `latency` (milliseconds of one image) differ from run to run; of members that were trained in one step each has its share.
     """
 
     member: Member
@@ -57,6 +74,10 @@ class Outcome:
     parameters: int
     multiply_adds: int  # of one image, forward
     seconds: float
+    latency: float = 0.0
+    lr: float = 0.0
+    tested: list[list[float]] = field(default_factory=list, repr=False)
+    answers: dict[str, list[list[float]]] = field(default_factory=dict, repr=False)
 
     @property
     def accuracy(self) -> float:
@@ -64,7 +85,7 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Outcome:
-        return cls(**{**content, "member": Member(**content["member"])})
+        return cls(**{**content, "member": Member.from_dict(content["member"])})
 
 
 @dataclass(frozen=True)

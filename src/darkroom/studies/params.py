@@ -12,6 +12,9 @@ from darkroom.params import Count, NotNegative, Number, Positive, Section, Seed,
 FILE = Path("studies/params.yaml")
 SIZES = ("quick", "full")
 Size = Annotated[int, Field(ge=8, le=1024, strict=True)]
+Optimizers = Literal["adamw", "sgd", "adam", "heavy_ball", "plain_sgd"]
+Policy = Literal["none", "light", "standard", "strong", "characters"]
+Options = dict[str, Any]
 
 
 class Machine(Section):
@@ -32,7 +35,7 @@ class Setting(Section):
     held_out: Share
     seeds: Annotated[int, Field(ge=3, strict=True)]
     batch_size: Annotated[int, Field(ge=2, strict=True)]
-    optimizer: Literal["adamw", "sgd"]
+    optimizer: Optimizers
     lr: Positive
     weight_decay: NotNegative
     looks: Count
@@ -68,6 +71,52 @@ class Architecture(Setting):
     architectures: Annotated[dict[str, dict[str, Any]], Field(min_length=2)]
 
 
+class Scaling(Timed):
+    base_size: Size  # pixels a side of the base; images are read at `image_size`
+    width: Annotated[Number, Field(gt=0, le=2)]  # of EfficientNet-B0's layers
+    factors: Annotated[list[Annotated[Number, Field(gt=1, le=64)]], Field(min_length=1)]  # of the base's multiply-adds
+
+
+class Augmentation(Timed):
+    architecture: Annotated[str, Field(min_length=1)]
+    options: Options
+    policies: Annotated[list[Policy], Field(min_length=2)]  # the first is what the others are compared with
+    policy: Policy  # of the numbers of views
+    views: Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=2)]  # 0: new ones in each epoch
+
+
+class Transfer(Setting):
+    steps: Count  # of each member
+    warmup: Share  # of the steps
+    architecture: Annotated[str, Field(min_length=1)]
+    options: Options
+    few: Annotated[int, Field(ge=2, strict=True)]  # training images where their number is not what is asked about
+    blocks: Annotated[list[Count], Field(min_length=1)]  # how many of the last blocks are trained
+    learning: Annotated[list[Annotated[int, Field(ge=2, strict=True)]], Field(min_length=2)]  # numbers of training images
+    sources: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    weights: Annotated[str, Field(min_length=1)]  # for the source imagenet: imagenet (downloaded), or a folder of files
+    before_images: Count
+    before_epochs: Count
+    before_lr: Positive
+
+
+class Optimizer(Timed):
+    lr: NotNegative  # 0: what a range test finds  # type: ignore[assignment]
+    architecture: Annotated[str, Field(min_length=1)]
+    options: Options
+    optimizers: Annotated[list[Optimizers], Field(min_length=2)]
+    schedules: Annotated[list[str], Field(min_length=2)]
+    batch_sizes: Annotated[list[Annotated[int, Field(ge=2, strict=True)]], Field(min_length=2)]
+
+
+class Practice(Timed):
+    architecture: Annotated[str, Field(min_length=1)]
+    width: Annotated[int, Field(ge=4, le=256, strict=True)]
+    policy: Policy
+    together: Annotated[int, Field(ge=2, le=20, strict=True)]  # networks of an ensemble
+    ways: Annotated[list[str], Field(min_length=2)]
+
+
 class Autoencoder(Section):
     """What the lab's command takes as options."""
 
@@ -101,6 +150,11 @@ class Studies(Section):
     bottleneck: Sizes[Bottleneck]
     separable: Sizes[Separable]
     architecture: Sizes[Architecture]
+    scaling: Sizes[Scaling]
+    augmentation: Sizes[Augmentation]
+    transfer: Sizes[Transfer]
+    optimizer: Sizes[Optimizer]
+    practice: Sizes[Practice]
     autoencoder: Autoencoder
 
 

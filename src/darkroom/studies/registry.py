@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from darkroom.errors import ParamsError, nearest
 
 if TYPE_CHECKING:
-    from darkroom.studies.members import Member, Outcome
+    from darkroom.studies.members import Member, Outcome, Sample
     from darkroom.studies.summary import Line
 
 NAMES = {
@@ -18,6 +18,11 @@ NAMES = {
     "depth": "plain against residual networks, shallow and deep",
     "bottleneck": "Inception's modules with 1×1 convolutions before the wide ones, and without",
     "separable": "depthwise-separable convolutions against standard ones, at equal width and at equal cost",
+    "scaling": "deeper, wider, larger images, or all three, at equal multiply-adds",
+    "augmentation": "policies against none, and how many views of an image are enough",
+    "transfer": "what is trained of a network, on how many images, and where its first weights come from",
+    "optimizer": "optimizers, schedules and batch sizes, each with the learning rate found for it",
+    "practice": "several crops of an image and several networks together, against one",
 }
 
 
@@ -25,7 +30,8 @@ class Study(Protocol):
     """What a study's module has.
 
     `EQUAL` says what all members have in common, `VARIES` which fields of a member differ. `draw` fills the two axes that the
-    picture leaves to the study.
+    picture leaves to the study. A module may also have `samples`, what else members are trained on, by its names; and
+    `derived`, which makes of the members' outcomes those that are compared.
     """
 
     TITLE: str
@@ -37,6 +43,18 @@ class Study(Protocol):
     def members(self, settings: Any, images: int) -> list[Member]: ...
     def finding(self, lines: Sequence[Line], outcomes: Sequence[Outcome]) -> str: ...
     def draw(self, axes: Sequence[Any], outcomes: Sequence[Outcome], colours: dict[str, str]) -> None: ...
+
+
+def samples(study: Study, settings: Any) -> dict[str, str]:
+    """Return what members of a study are trained on beside the study's own images: a name for each source."""
+    found: dict[str, str] = study.samples(settings) if hasattr(study, "samples") else {}
+    return found
+
+
+def derived(study: Study, settings: Any, outcomes: Sequence[Outcome], sample: Sample) -> Sequence[Outcome]:
+    """Return the outcomes that a study compares: those of its members, or what it makes of them."""
+    found: Sequence[Outcome] = study.derived(settings, outcomes, sample) if hasattr(study, "derived") else outcomes
+    return found
 
 
 def study(name: str) -> Study:

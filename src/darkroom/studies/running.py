@@ -7,10 +7,10 @@ import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
-from functools import cache, partial
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,13 @@ from darkroom import atomic
 from darkroom.progress import Progress
 from darkroom.studies.members import Member, Outcome, Sample
 
+Samples = Mapping[str, Sample]  # by what `Member.on` calls them
 REMEMBERED = Path(".darkroom/studies")
 MOST = 5  # members of a stack: more would gain little, and leave less to do side by side
-DECIDING = ("members.py", "probing.py", "training.py", "vectorized.py")  # of this room: what a figure depends on
+DECIDING = (
+    "answering.py", "beginning.py", "feeding.py", "finder.py", "members.py", "probing.py", "schedules.py",
+    "training.py", "vectorized.py",
+)  # fmt: skip # of this room: what a figure depends on
 
 
 @cache
@@ -29,19 +33,20 @@ def code() -> str:
     """Return what identifies the code that trains: a change of it makes a study train again, one of a page does not."""
     here = Path(__file__).parent
     files = [here / name for name in DECIDING]
-    files += sorted(path for room in ("models", "training") for path in (here.parent / room).rglob("*.py"))
+    files += sorted(path for room in ("augmentation", "models", "training") for path in (here.parent / room).rglob("*.py"))
     sha = hashlib.sha256(version("torch").encode())
     for file in files:
         sha.update(f"{file.relative_to(here.parent)}\n".encode() + file.read_bytes())
     return sha.hexdigest()
 
 
-def units(members: Sequence[Member], sample: Sample, accelerator: str) -> list[list[Member]]:
+def units(members: Sequence[Member], samples: Samples, accelerator: str) -> list[list[Member]]:
     """Return the members that are trained together: those that are alike, where that is faster; the others alone."""
     import torch
 
     from darkroom.params import Compute
-    from darkroom.studies.training import Feed, build
+    from darkroom.studies.beginning import build
+    from darkroom.studies.feeding import Feed, part
     from darkroom.studies.vectorized import is_worth_it
     from darkroom.training.devices import device_of
 
@@ -52,19 +57,21 @@ def units(members: Sequence[Member], sample: Sample, accelerator: str) -> list[l
     known: dict[str, bool] = {}
     made = []
     for group in alike.values():
-        what = json.dumps([group[0].architecture, group[0].options], sort_keys=True)
-        if what not in known:
+        first = group[0]
+        what = json.dumps([first.architecture, first.options, first.image_size], sort_keys=True)
+        alone = len(group) == 1 or first.weights or first.start or first.blocks is not None or not first.lr or first.ways
+        if not alone and what not in known:
+            sample = part(replace(samples[first.on], held_images=samples[first.on].held_images[:2]), replace(first, images=2))
             feed = Feed(sample, torch.device("cpu"))
-            network = build(group[0], sample, feed)
-            known[what] = len(group) > 1 and is_worth_it(network, feed.normalized(feed.x[:2]), device)
-        size = MOST if known[what] else 1
+            known[what] = is_worth_it(build(first, sample, feed), feed.normalized(feed.x[:2]), device)
+        size = MOST if not alone and known[what] else 1
         made += [group[i : i + size] for i in range(0, len(group), size)]
     return made
 
 
 def run(
     members: Sequence[Member],
-    sample: Sample,
+    samples: Samples,
     *,
     processes: int = 1,
     accelerator: str = "auto",
@@ -72,55 +79,98 @@ def run(
     what: str = "study",
     on_done: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
-    """Return what each member came to, in their order.
+    """Return what each member came to, in their order; `samples` has the study's images under "", others by their names.
 
-    Each unit of members is remembered as soon as it is trained, in a file that is named by their settings, the images and the code
-    and holds a checksum: a study that was stopped goes on where it was. `on_done` is called for each member trained now.
-    On a GPU one process trains all.
+    Networks that members begin with are trained first, once each, and their weights kept. Each unit of members is remembered as
+    soon as it is trained, in a file that is named by their settings, the images and the code and holds a checksum: a study
+    that was stopped goes on where it was. `on_done` is called for each member trained now, also for those that others begin with.
+    Members that differ in nothing but their panels and labels are trained once. On a GPU one process trains all.
     """
+    place = Place(samples, accelerator, remembered)
+    first = {_training(member): member for member in reversed(members)}
     found: dict[str, Outcome] = {}
     todo = []
-    every = units(members, sample, accelerator)
-    for unit in every:
-        kept = recall(_file(unit, sample, accelerator, remembered), unit)
+    for unit in units([member for member in members if first[_training(member)] is member], samples, accelerator):
+        kept = recall(place.file(unit), unit)
         if kept is None:
             todo.append(unit)
         else:
-            found.update({_key(outcome.member): outcome for outcome in kept})
+            found.update({_training(outcome.member): outcome for outcome in kept})
+    starts = {_key(unit[0].start): [unit[0].start] for unit in todo if unit[0].start}
+    before = [unit for unit in starts.values() if not place.weights(unit[0]).is_file()]
     if not todo:
-        return [found[_key(member)] for member in members]
-    with Progress(what, sum(member.steps for unit in todo for member in unit), "steps") as progress:
-        progress.note = f"{len(found)} of {len(members)} members remembered" if found else ""
-        for unit, outcomes in _trained(todo, sample, processes, accelerator, remembered, progress):
-            remember(_file(unit, sample, accelerator, remembered), outcomes)
-            for outcome in outcomes:
-                found[_key(outcome.member)] = outcome
-                if on_done:
-                    on_done(outcome)
-    return [found[_key(member)] for member in members]
+        return [replace(found[_training(member)], member=member) for member in members]
+    with Progress(what, sum(member.steps for unit in before + todo for member in unit), "steps") as progress:
+        progress.note = f"{len(found)} of {len(first)} members remembered" if found else ""
+        for group in (before, todo):
+            for unit, outcomes in _trained(group, place, processes, progress, keep=group is before):
+                remember(place.file(unit), outcomes)
+                found.update({_training(outcome.member): outcome for outcome in outcomes})
+                for outcome in outcomes if on_done else []:
+                    on_done(outcome)  # type: ignore[misc]
+    return [replace(found[_training(member)], member=member) for member in members]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where members are remembered, under what decides them."""
+
+    samples: Samples
+    accelerator: str
+    folder: Path
+
+    def file(self, unit: Sequence[Member]) -> Path:
+        """Return the file of a unit's outcomes."""
+        first = unit[0]
+        digests = [self.samples[member.on].digest for member in (first, first.start) if member]
+        content = [code(), digests, _on_file(first), self.accelerator, _is_gpu(self.accelerator), [_key(member) for member in unit]]
+        return self.folder / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.json"
+
+    def weights(self, start: Member) -> Path:
+        """Return the file of the weights that others begin with."""
+        return self.file([start]).with_suffix(".safetensors")
+
+    def images(self, name: str) -> Path:
+        """Return the folder in which processes find a sample's images."""
+        return self.folder / "data" / self.samples[name].digest[:24]
+
+
+def _on_file(member: Member) -> str:
+    """Return what identifies the file that a member's weights come from."""
+    if member.weights in ("", "imagenet"):
+        return ""
+    from darkroom.models import files
+
+    return files.sha256(files.find(Path(member.weights).expanduser(), member.architecture.rpartition("/")[2]))
 
 
 def _trained(
-    todo: list[list[Member]], sample: Sample, processes: int, accelerator: str, remembered: Path, progress: Progress
+    todo: list[list[Member]], place: Place, processes: int, progress: Progress, keep: bool
 ) -> Iterator[tuple[list[Member], list[Outcome]]]:
-    """Yield each unit as soon as it is trained, by this process, or by several on a CPU."""
+    """Yield each unit as soon as it is trained, by this process, or by several on a CPU; `keep` their weights too."""
     from darkroom.studies.training import train
 
-    if min(processes, len(todo)) < 2 or _is_gpu(accelerator):
+    def files(unit: list[Member]) -> dict[str, Any]:
+        start = unit[0].start
+        return {"started": place.weights(start) if start else None, "kept": place.weights(unit[0]) if keep else None}
+
+    if min(processes, len(todo)) < 2 or _is_gpu(place.accelerator):
         for unit in todo:
             before = progress.done
-            outcomes = train(unit, sample, accelerator, progress.advance)
+            outcomes = train(unit, place.samples[unit[0].on], place.accelerator, progress.advance, **files(unit))
             progress.advance(before + sum(m.steps for m in unit) - progress.done, _note(outcomes))
             yield unit, outcomes
         return
-    folder = remembered / "data" / sample.digest[:24]
-    sample.save(folder)
-    work = partial(_work, folder=folder, classes=sample.classes, digest=sample.digest, accelerator=accelerator)
+    for name in {unit[0].on for unit in todo}:
+        place.samples[name].save(place.images(name))
     # new processes, not forked ones: those would inherit torch's threads in a state in which they cannot go on
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(todo)), context, initializer=_end_with_parent) as pool:
-        todo = sorted(todo, key=lambda unit: -sum(m.steps for m in unit))
-        waiting = {pool.submit(work, unit): unit for unit in todo}
+        waiting = {}
+        for unit in sorted(todo, key=lambda unit: -sum(m.steps for m in unit)):
+            sample = place.samples[unit[0].on]
+            known = {"folder": place.images(unit[0].on), "classes": sample.classes, "digest": sample.digest}
+            waiting[pool.submit(_work, unit, known, place.accelerator, files(unit))] = unit
         try:
             for future in as_completed(waiting):
                 outcomes = future.result()
@@ -130,10 +180,10 @@ def _trained(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _work(unit: list[Member], folder: Path, classes: int, digest: str, accelerator: str) -> list[Outcome]:
+def _work(unit: list[Member], known: dict[str, Any], accelerator: str, files: dict[str, Any]) -> list[Outcome]:
     from darkroom.studies.training import train
 
-    return train(unit, Sample.load(folder, classes, digest), accelerator)
+    return train(unit, Sample.load(**known), accelerator, **files)
 
 
 def _end_with_parent() -> None:
@@ -159,13 +209,13 @@ def _note(outcomes: Sequence[Outcome]) -> str:
     return f"{last.member.panel} {last.member.label} {last.accuracy:.4f}"
 
 
+def _training(member: Member) -> str:
+    """Return all that decides what a member comes to."""
+    return _key(replace(member, panel="", label=""))
+
+
 def _key(member: Member) -> str:
     return json.dumps(asdict(member), sort_keys=True)
-
-
-def _file(unit: Sequence[Member], sample: Sample, accelerator: str, folder: Path) -> Path:
-    content = [code(), sample.digest, accelerator, _is_gpu(accelerator), [_key(member) for member in unit]]
-    return folder / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.json"
 
 
 def remember(file: Path, outcomes: Sequence[Outcome]) -> None:

@@ -14,7 +14,9 @@ from darkroom.studies.members import Outcome, Row, labels, panels
 
 CURVE = ("step", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 LAYER = ("step", "layer", "std", "gradient", "dead", "saturated")
-FIGURES = ("panel", "label", "seed", "accuracy", "val_loss", "train_accuracy", "train_loss", "steps", "parameters", "multiply_adds")
+FIGURES = (
+    "panel", "label", "seed", "accuracy", "val_loss", "train_accuracy", "train_loss", "steps", "parameters", "multiply_adds", "lr",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,15 @@ def differs(line: Line) -> str:
     return f"{said(line.difference or Estimate(math.nan), '+')} at {line.panel}, {sure(line.p)}"
 
 
+def apart(found: Sequence[Line]) -> str:
+    """Say which lines of a panel differ from its first by more than chance, and by how much."""
+    far = [
+        f"{line.label} {said(line.difference, '+')}" for line in found if line.difference and line.p is not None and line.p < 0.05
+    ]
+    first = found[0].label
+    return f"from {first} differ {', '.join(far)}" if far else f"no difference from {first} is significant"
+
+
 def cells(found: Sequence[Line]) -> list[list[str]]:
     """Return the lines as texts, under `HEADINGS`."""
     return [
@@ -132,7 +143,7 @@ def results(outcomes: Sequence[Outcome]) -> str:
         last = o.curve[-1]
         rows.append([
             o.member.panel, o.member.label, o.member.seed, last["val_accuracy"], last["val_loss"], last["train_accuracy"],
-            last["train_loss"], o.member.steps, o.parameters, o.multiply_adds,
+            last["train_loss"], o.member.steps, o.parameters, o.multiply_adds, o.lr,
         ])  # fmt: skip
     return table(FIGURES, rows)
 
@@ -148,10 +159,9 @@ def flat(outcomes: Sequence[Outcome], kind: str) -> str:
 
 
 def costs(outcomes: Sequence[Outcome]) -> str:
-    """Return cost.csv: what differs from run to run."""
-    return table(
-        ("panel", "label", "seed", "seconds"), [[o.member.panel, o.member.label, o.member.seed, o.seconds] for o in outcomes]
-    )
+    """Return cost.csv: what differs from run to run, seconds of training and milliseconds of an answer for one image."""
+    rows = [[o.member.panel, o.member.label, o.member.seed, o.seconds, o.latency] for o in outcomes]
+    return table(("panel", "label", "seed", "seconds", "ms_per_image"), rows)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

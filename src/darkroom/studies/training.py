@@ -3,92 +3,61 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from darkroom.models import architectures, schemes
 from darkroom.models.macs import layers
-from darkroom.models.network import build_features, new_head, width
 from darkroom.params import Compute
 from darkroom.studies import vectorized
+from darkroom.studies.answering import answers
+from darkroom.studies.beginning import PROBED, build, keep, train_mode
+from darkroom.studies.feeding import Feed, part
+from darkroom.studies.finder import find
 from darkroom.studies.members import Member, Outcome, Row, Sample
 from darkroom.studies.probing import probe
+from darkroom.studies.schedules import schedule
 from darkroom.training import products
 from darkroom.training.devices import prepare
-from darkroom.training.feeding import batches
-from darkroom.training.loop import rate
 from darkroom.training.optimizers import OPTIMIZERS
 
-PROBED, SEEN, HELD = 256, 1000, 500  # images of a look at the layers; training images of a look; images of a batch then
+SEEN, HELD = 1000, 500  # training images of a look; images of a batch then
+TIMED = 30  # answers for one image, of which the median is taken
 
 
-class Feed:
-    """The images of a sample on a device, kept as bytes, normalised batch by batch with the mean and deviation of each channel."""
-
-    def __init__(self, sample: Sample, device: torch.device) -> None:
-        arrays = (sample.train_images, sample.train_labels, sample.held_images, sample.held_labels)
-        self.x, self.y, self.held_x, self.held_y = (torch.from_numpy(np.asarray(array)).to(device) for array in arrays)
-        pixels = np.asarray(sample.train_images[:: max(1, len(sample.train_images) // 1000)]) / 255.0
-        mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clip(0.01)
-        self.mean, self.std = (
-            torch.tensor(v.round(4) * 255, dtype=torch.float32).view(1, -1, 1, 1).to(device) for v in (mean, std)
-        )
-
-    def normalized(self, images: torch.Tensor) -> torch.Tensor:
-        return (images.float() - self.mean) / self.std
-
-    def epoch(self, seed: int, number: int, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield the batches of an epoch in the order that the seed gives them, which is `training.loop`'s."""
-        order = np.random.default_rng([seed, number]).permutation(len(self.y))
-        for batch in batches(len(self.y), size, order):
-            index = torch.from_numpy(batch).to(self.x.device)
-            yield self.normalized(self.x[index]), self.y[index]
-
-    def batches(self, seed: int, size: int, steps: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield that many batches, epoch after epoch."""
-        made, number = 0, 0
-        while made < steps:
-            for batch in self.epoch(seed, number, size):
-                if made == steps:
-                    return
-                yield batch
-                made += 1
-            number += 1
-
-
-def build(member: Member, sample: Sample, feed: Feed) -> nn.Sequential:
-    """Return a member's network, (N, C, S, S) float32 to logits (N, classes), with its weights drawn."""
-    channels, size = sample.train_images.shape[1:3]
-    described = architectures.description(member.architecture, size, channels, member.options)
-    features = build_features(described, member.seed)
-    made = nn.Sequential()
-    made.add_module("features", features)
-    made.add_module("head", new_head(width(features), sample.classes, member.seed))
-    if member.scheme:
-        schemes.initialize(made, member.scheme, member.seed, feed.normalized(feed.x[:PROBED]).cpu())
-    return made
-
-
-def train(unit: Sequence[Member], sample: Sample, accelerator: str, on_look: Callable[[int], None] | None = None) -> list[Outcome]:
+def train(
+    unit: Sequence[Member],
+    sample: Sample,
+    accelerator: str,
+    on_look: Callable[[int], None] | None = None,
+    started: Path | None = None,
+    kept: Path | None = None,
+) -> list[Outcome]:
     """Train members that are alike (`Member.alike`) and return what they came to, in their order.
 
     They are computed with one thread, so that several processes work side by side and no figure depends on their number.
-    `on_look` gets the steps that were made, of all members, since it was called before.
+    `on_look` gets the steps that were made, of all members, since it was called before. `started` holds the weights of the
+    network that a member begins with (`Member.start`); `kept` is where the last weights of a single member are to be kept.
     """
     device = prepare(Compute(seed=0, threads=1, accelerator=accelerator, precision="32-true"))  # type: ignore[arg-type]
-    started = time.monotonic()
-    first, feed = unit[0], Feed(sample, device)
-    networks = [build(member, sample, feed).to(device) for member in unit]
+    began = time.monotonic()
+    first, sample = unit[0], part(sample, unit[0])
+    feed = Feed(sample, device, first)
+    example = feed.normalized(feed.x[:2])
+    networks = [build(member, sample, feed, started).to(device) for member in unit]
     account = layers(networks[0], tuple(sample.train_images.shape[1:]))  # type: ignore[arg-type]
-    group = vectorized.ensemble(networks, feed.normalized(feed.x[:2]))
-    optimizer = OPTIMIZERS[first.optimizer]([{"params": list(group.parameters()), "lr": first.lr}], first.weight_decay)
+    lr, tested = (first.lr, []) if first.lr else find(networks[0], feed, first)
+    group = vectorized.ensemble(networks, example)
+    trained = [parameter for parameter in group.parameters() if parameter.requires_grad]
+    optimizer = OPTIMIZERS[first.optimizer]([{"params": trained, "lr": lr}], first.weight_decay)
+    factor = schedule(first.schedule)
     at = {round(first.steps * i / first.looks) for i in range(1, first.looks + 1)}
     curves, flows = ([[] for _ in unit] for _ in range(2))  # type: ignore[var-annotated]
 
@@ -102,10 +71,10 @@ def train(unit: Sequence[Member], sample: Sample, accelerator: str, on_look: Cal
     looked = 0
     with ExitStack() as stack:
         if device.type == "cpu" and len(unit) == 1 and any(isinstance(m, nn.Conv2d) for m in group.modules()):
-            stack.enter_context(products.as_products(group, feed.normalized(feed.x[:2])))
+            stack.enter_context(products.as_products(group, example))
         for step, (x, y) in enumerate(feed.batches(first.seed, first.batch_size, first.steps)):
-            group.train()
-            optimizer.param_groups[0]["lr"] = first.lr * rate(step, first.steps, first.warmup)
+            train_mode(group)
+            optimizer.param_groups[0]["lr"] = lr * factor(step, first.steps, first.warmup)
             optimizer.zero_grad()
             losses(group(x), y).sum().backward()
             optimizer.step()
@@ -114,9 +83,29 @@ def train(unit: Sequence[Member], sample: Sample, accelerator: str, on_look: Cal
                 if on_look:
                     on_look((step + 1 - looked) * len(unit))
                     looked = step + 1
-    seconds = (time.monotonic() - started) / len(unit)
+    seconds = (time.monotonic() - began) / len(unit)
     costs = sum(layer.parameters for layer in account), sum(layer.multiply_adds for layer in account)
-    return [Outcome(m, curves[i], flows[i], *costs, round(seconds, 3)) for i, m in enumerate(unit)]
+    if kept:
+        keep(group.member(0), kept)
+    return [
+        Outcome(
+            member, curves[i], flows[i], *costs, round(seconds, 3), milliseconds(group.member(i), example[:1]), lr, tested,
+            answers(group.member(i), feed, member.ways),
+        )
+        for i, member in enumerate(unit)
+    ]  # fmt: skip
+
+
+def milliseconds(network: nn.Module, image: torch.Tensor) -> float:
+    """Return how long the answer for one image, (1, C, S, S), takes: the median of some, after one that is not counted."""
+    network.eval()
+    times = []
+    with torch.inference_mode():
+        for _ in range(TIMED + 1):
+            started = time.perf_counter()
+            network(image).argmax().item()
+            times.append((time.perf_counter() - started) * 1000)
+    return round(statistics.median(times[1:]), 4)
 
 
 def losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

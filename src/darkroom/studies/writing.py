@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from darkroom.studies.registry import Study
 from darkroom.studies.summary import Line
 
 DPI = 100
+MOST = 3  # panels beside each other
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf")
 
 
@@ -56,18 +58,57 @@ def picture(study: Study, outcomes: Sequence[Outcome], lines: Sequence[Line]) ->
     from matplotlib.figure import Figure
 
     shown = panels(outcomes)
-    names = list(dict.fromkeys(outcome.member.label for outcome in outcomes))
-    colours = dict(zip(names, COLOURS * (len(names) // len(COLOURS) + 1), strict=False))
-    columns = max(2, len(shown))
-    figure: Any = Figure(figsize=(min(4.2 * columns, 12.6), 8.4), dpi=DPI, layout="constrained")
+    colours = colours_of(outcomes)
+    columns = min(MOST, len(shown))
+    rows = -(-len(shown) // columns)
+    figure: Any = Figure(figsize=(min(4.2 * max(2, columns), 12.6), 2.8 * (2 * rows + 1)), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(3, 2 * columns)
-    wide = 2 * columns // len(shown)
+    grid = figure.add_gridspec(2 * rows + 1, 2 * columns)
     for i, panel in enumerate(shown):
         mine = [line for line in lines if line.panel == panel]
-        _means(figure.add_subplot(grid[0, wide * i : wide * (i + 1)]), panel, mine, colours)
-        _curves(figure.add_subplot(grid[1, wide * i : wide * (i + 1)]), panel, labels(outcomes, panel), colours)
-    study.draw([figure.add_subplot(grid[2, :columns]), figure.add_subplot(grid[2, columns:])], outcomes, colours)
+        row, column = 2 * (i // columns), 2 * (i % columns)
+        _means(figure.add_subplot(grid[row, column : column + 2]), panel, mine, colours)
+        _curves(figure.add_subplot(grid[row + 1, column : column + 2]), panel, labels(outcomes, panel), colours)
+    study.draw([figure.add_subplot(grid[-1, :columns]), figure.add_subplot(grid[-1, columns:])], outcomes, colours)
+    return _png(figure)
+
+
+def cost(folder: Path, outcomes: Sequence[Outcome]) -> None:
+    """Write what differs from run to run: cost.csv, and latency.png, accuracy against milliseconds for each panel."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown, colours = panels(outcomes), colours_of(outcomes)
+    figure: Any = Figure(figsize=(4.2 * min(MOST, len(shown)), 3.2 * -(-len(shown) // MOST)), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    for i, panel in enumerate(shown):
+        axis = figure.add_subplot(-(-len(shown) // MOST), min(MOST, len(shown)), i + 1)
+        against(axis, labels(outcomes, panel), "latency", colours)
+        axis.set_title(f"{panel}: accuracy against milliseconds an image", fontsize=9)
+    with atomic.new_folder(folder) as working:
+        (working / "cost.csv").write_text(summary.costs(outcomes), encoding="utf-8")
+        (working / "latency.png").write_bytes(_png(figure))
+
+
+def against(axis: Any, found: Mapping[str, Sequence[Outcome]], key: str, colours: Mapping[str, str]) -> None:
+    """Draw the mean accuracy of each label against a cost of it, an attribute of its outcomes, of which the median is taken."""
+    for label, group in found.items():
+        accuracy = sum(outcome.accuracy for outcome in group) / len(group)
+        value = statistics.median(getattr(outcome, key) for outcome in group)
+        axis.plot([value], [accuracy], "o", color=colours[label])
+        axis.annotate(label, (value, accuracy), fontsize=7, xytext=(4, 4), textcoords="offset points")
+    axis.set_xscale("log")
+    axis.xaxis.set_minor_formatter("")
+    axis.margins(x=0.2, y=0.15)
+
+
+def colours_of(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Return a colour for each label."""
+    names = list(dict.fromkeys(outcome.member.label for outcome in outcomes))
+    return dict(zip(names, COLOURS * (len(names) // len(COLOURS) + 1), strict=False))
+
+
+def _png(figure: Any) -> bytes:
     for axis in figure.axes:
         axis.tick_params(which="both", labelsize=7)
         axis.grid(alpha=0.25)
