@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from darkroom.evaluation import report as report_of
 from darkroom.evaluation.report import page
 from tests.browsing import faults, opened, scrolls_sideways
 from tests.evaluation.made_report import findings
@@ -174,3 +175,22 @@ def test_a_matrix_without_numbers_has_no_serious_fault(tmp_path):
         assert "spread" in browser.get_attribute("#matrix", "class")
         assert faults(browser) == []
         assert browser.locator("#matrix td[aria-label*=images]").count() == 25 * 25
+
+
+def test_of_very_many_classes_the_most_confused_are_shown(tmp_path):
+    """Of 400 classes the matrix has 150, and a cell still shows the images of its own classes, for another model too."""
+    labels = np.arange(800) % 400
+    found = findings([f"class {i}" for i in range(400)], labels, 0.7)
+    text = page(found)
+    assert len(text.encode()) < 5 * 2**20
+    (tmp_path / "report.html").write_text(text, encoding="utf-8")
+    matrix = np.array(found.details["models"]["baseline"]["confusion_matrix"])
+    shown_classes = report_of._worst(matrix, report_of.MATRIX)
+    with opened(tmp_path / "report.html") as browser:
+        assert "the 150 with most mistakes" in browser.inner_text("main")
+        for model, name in enumerate(("baseline", "transfer/x")):
+            browser.select_option("#model", str(model))
+            said = found.answers[name].argmax(1)
+            cell(browser, 90, 90).click()
+            own = shown_classes[90]
+            assert shown(browser) == set(np.flatnonzero((labels == own) & (said == own)).tolist())

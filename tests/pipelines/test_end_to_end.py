@@ -136,6 +136,9 @@ def test_from_a_folder_to_a_registered_model(workspace):
         "data.html",
         "predictions.parquet",
         "plots/confusion.csv",
+        "plots/classes.csv",
+        "plots/reliability.csv",
+        "plots/robustness.csv",
         "plots/curves/baseline.csv",
     ):
         assert (workspace.place / "reports" / name).stat().st_size > 0

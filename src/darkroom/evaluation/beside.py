@@ -13,10 +13,11 @@ from darkroom.errors import printable
 from darkroom.evaluation import charts, comparing, verdict
 from darkroom.evaluation.metrics import REFERENCE
 
-FIGURES = (  # what is compared, and whether more is better
-    ("accuracy", True), ("balanced_accuracy", True), ("macro_f1", True), ("weighted_f1", True), ("roc_auc", True),
-    ("average_precision", True), ("log_loss", False), ("brier", False),
-)  # fmt: skip
+FIGURES = {
+    "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1",
+    "roc_auc": "ROC area", "average_precision": "average precision", "log_loss": "log loss", "brier": "Brier score",
+}  # fmt: skip
+ERRORS = ("log_loss", "brier")  # of which less is better, and which are no shares
 SHOWN = 200  # images whose answer changed, of each kind
 
 
@@ -114,11 +115,11 @@ def headline(a: Side, b: Side, both: Paired | None) -> tuple[str, str]:
 def figures(a: Side, b: Side) -> list[dict[str, Any]]:
     """Return the headline figures of both best models, with intervals, and by how much the second is better."""
     made = []
-    for key, more in FIGURES:
+    for key, name in FIGURES.items():
         one, two = a.figures.get(key), b.figures.get(key)
-        row = {"name": key.replace("_", " "), "a": one, "b": two, "share": key not in ("log_loss", "brier")}
+        row = {"name": name, "a": one, "b": two, "share": key not in ERRORS}
         row |= {"of_a": a.figures["intervals"].get(key), "of_b": b.figures["intervals"].get(key)}
-        row["better"] = None if one is None or two is None else (two - one) * (1 if more else -1)
+        row["better"] = None if one is None or two is None else one - two if key in ERRORS else two - one
         made.append(row)
     one, two = (side.figures["calibration"]["ece"] for side in (a, b))
     ranges = {"of_a": a.figures["intervals"].get("ece"), "of_b": b.figures["intervals"].get("ece")}

@@ -17,6 +17,7 @@ from darkroom.evaluation.metrics import REFERENCE
 
 LIMIT = 4_900_000  # bytes of the page
 SHOWN = 24  # pictures of a gallery; heat maps
+MATRIX = 150  # classes of the confusions, those with most mistakes
 PAIRS, SLICES, LABELS = 12, 12, 24  # lines that are shown of what may be long
 KINDS = {"reference": "pixels alone", "ensemble": "ensemble", "views": "views averaged"}
 
@@ -61,7 +62,8 @@ def page(found: Findings) -> str:
     """Return the page: at most `LIMIT` bytes, the same for the same findings."""
     best, classes = found.metrics["best"], found.details["classes"]
     headline, sentences = verdict.sentences(found.metrics, found.details)
-    matrix = found.details["models"][best]["confusion_matrix"]
+    matrix = np.array(found.details["models"][best]["confusion_matrix"])
+    shown = _worst(matrix, MATRIX)
     colours = {name: number for number, name in enumerate([best, *(name for name in found.histories if name != best)])}
     explored = explorer.explore(best, found.answers, found.labels, found.images, classes)
     script = pages.text("evaluation", "report.js.j2")
@@ -69,9 +71,10 @@ def page(found: Findings) -> str:
         "best": best, "classes": classes, "headline": headline, "sentences": sentences, "batch": cost.BATCH,
         "metrics": found.metrics, "figures": found.metrics["models"], "chosen": found.metrics["models"][best],
         "rows": [_row(place, row, found) for place, row in enumerate(found.rows, 1)], "compared": _compared(found),
-        "per_class": _classes(found.details["models"][best]["per_class"]), "matrix": _shaded(matrix), "colours": colours,
+        "per_class": _classes(found.details["models"][best]["per_class"]), "colours": colours,
+        "matrix": _shaded(matrix, shown), "shown": shown,
         "absent": [name for name in classes if not found.details["models"][best]["per_class"][name]["support"]],
-        "unsaid": [name for name, column in zip(classes, np.sum(matrix, axis=0), strict=True) if not column],
+        "unsaid": [name for name, column in zip(classes, matrix.sum(0), strict=True) if not column],
         "reliability": [
             charts.reliability(title, found.details["models"][best][key])
             for title, key in (("before calibration", "bins_uncalibrated"), ("after calibration", "bins"))
@@ -80,9 +83,10 @@ def page(found: Findings) -> str:
         "heats": _heats(found, best), "method": found.method, "galleries": _galleries(found),
         "confused": found.beyond.get("confused", ())[:PAIRS], "issues": _issues(found), "issues_total": len(found.issues),
         "curves": _curves(found.histories, colours), "costs": _costs(found), "data": found.data, "params": found.params,
-        "made": found.made, "source": printable(str(found.params["ingest"]["source"])), "spread": len(classes) > 24,
+        "made": found.made, "source": printable(str(found.params["ingest"]["source"])), "spread": len(shown) > 24,
         "pixelated": found.pixels.shape[1] < sprites.SMALL, "script": script, "digest": digest(script),
     }  # fmt: skip
+    explored.content["shown"] = shown
     bare = _rendered(values, explored.content, [])
     most = LIMIT - len(bare.encode()) - 7 * len(explored.chosen) - 2000
     content, made = explored.with_pictures(found.pixels, most)
@@ -132,9 +136,16 @@ def _classes(per_class: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapp
     return sorted(per_class.items(), key=lambda item: (not item[1]["support"], item[1]["f1"], item[0]))
 
 
-def _shaded(matrix: Sequence[Sequence[int]]) -> list[list[tuple[int, str]]]:
-    """Return each count with its share of the row, which decides how dark the cell is."""
-    return [[(count, f"{count / max(sum(row), 1):.2f}") for count in row] for row in matrix]
+def _worst(matrix: np.ndarray, most: int) -> list[int]:
+    """Return at most `most` classes in their order: those that are most often in a mistake, of counts (C, C)."""
+    lost = matrix.sum(0) + matrix.sum(1) - 2 * matrix.diagonal()
+    return sorted(np.argsort(-lost, kind="stable")[:most].tolist())
+
+
+def _shaded(matrix: np.ndarray, shown: Sequence[int]) -> list[list[tuple[int, str]]]:
+    """Return the counts between these classes, each with its share of the class's images, which decides how dark the cell is."""
+    total = matrix.sum(1)
+    return [[(int(matrix[i, j]), f"{matrix[i, j] / max(total[i], 1):.2f}") for j in shown] for i in shown]
 
 
 def _robustness(found: Findings) -> list[str]:

@@ -67,6 +67,7 @@ def _side(name: str) -> Side:
         ) from error
     said = files.get(WANTED)
     answers = predictions.lines(said, metrics["best"]) if said and said.exists() else None
+    name = Path(name).resolve().name if name in (".", "..") else name
     return beside.Side(name, metrics, details, answers, settings)
 
 
