@@ -174,7 +174,7 @@ def test_the_leaderboard_is_ranked_and_read_back(tmp_path):
     """The file has the promised columns, the best test accuracy first, and the table marks the chosen model."""
     leaderboard.write(tmp_path / "leaderboard.csv", rows())
     text = (tmp_path / "leaderboard.csv").read_text().splitlines()
-    assert text[0] == "model,accuracy,macro_f1,parameters,ms_per_image,train_seconds"
+    assert text[0] == "model,kind,accuracy,macro_f1,parameters,ms_per_image,train_seconds"
     assert text[1].startswith("finetune/x")
     table = leaderboard.table(leaderboard.read(tmp_path / "leaderboard.csv"), "baseline")
     assert "→ baseline" in table
