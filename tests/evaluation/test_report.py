@@ -56,6 +56,8 @@ def test_the_page_is_sensible_whatever_was_found(case):
         assert "Never predicted: owl" in shown
     if case == "all correct":
         assert "It makes no mistake" in shown
+        assert "100.0% of 60 test images (95.0% or more)" in shown
+        assert "-0.0" not in shown
 
 
 def test_without_what_lies_beyond_the_average_there_is_a_page():

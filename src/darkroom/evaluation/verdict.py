@@ -21,7 +21,8 @@ def sentences(metrics: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[s
     low, high = figures["intervals"]["accuracy"]
     count = metrics["images"]
     right = round(figures["accuracy"] * count)
-    headline = f"{best} is right on {percent(figures['accuracy'])} of {count:,} test images ({percent(low)} to {percent(high)})"
+    likely = f"{percent(low)} to {percent(high)}" if right < count else f"{percent(max(0.0, 1 - 3 / count))} or more"
+    headline = f"{best} is right on {percent(figures['accuracy'])} of {count:,} test images ({likely})"
     told = [f"That is {right:,} of {count:,}; the range is the 95% interval for other test images of this kind."]
     told.append(f"It was chosen by its {percent(figures['val_accuracy'])} on validation, without a look at the test images.")
     others = sorted(
@@ -41,7 +42,7 @@ def comparison(pair: Mapping[str, Any], other: str) -> tuple[float, float | None
     """Return by how much `other` is better than the second model of a pair, the interval, and the corrected p-value."""
     sign = 1 if pair["a"] == other else -1
     low, high = (pair["low"], pair["high"]) if sign > 0 else (pair["high"], pair["low"])
-    return sign * pair["difference"], low and sign * low, high and sign * high, pair["p_holm"]
+    return sign * pair["difference"] + 0.0, low and sign * low, high and sign * high, pair["p_holm"]
 
 
 def between(pairs: Sequence[Mapping[str, Any]], one: str, other: str) -> Mapping[str, Any] | None:
