@@ -46,6 +46,7 @@ class Member:
     weights: str = ""  # of a torchvision network before the first step: imagenet, or a folder of files
     start: Member | None = None  # whose weights it begins with, but for the head
     blocks: int | None = None  # the last so many are trained, and the head; None: all
+    embedded: bool = False  # where the head alone is trained: what lies below answers once for each image, before the first step
     ways: tuple[str, ...] = ()  # to answer for the held-out images after the last step (answering.py)
 
     def alike(self) -> str:
