@@ -121,7 +121,7 @@ class Search:
             return asked.should_prune()
 
         history = [version("optuna"), self.pruner, self.looks, [[trial.values, trial.outcome.curve] for trial in before]]
-        file = place.file([member], hashlib.sha256(json.dumps(history).encode()).hexdigest())
+        file = place.file([member], hashlib.sha256(json.dumps(history, sort_keys=True).encode()).hexdigest())
         kept = recall(file, [member])
         if kept:
             for row in kept[0].curve[1:]:
