@@ -13,7 +13,7 @@ import pytest
 
 from darkroom.errors import ParamsError
 from darkroom.everyday.study import main
-from darkroom.studies import running, training, tune
+from darkroom.studies import training, tune
 from darkroom.studies.members import Member
 from darkroom.studies.running import Place
 from darkroom.studies.searching import INNER, RANDOM, TPE, Search, Trial, best, importances, inner
@@ -144,6 +144,7 @@ def test_the_setting_that_decides_is_found():
         ("{lr: {low: 0.001, high: 1.0}}", "lr takes {choices: […]}, or {low, high, log}"),
         ("{optimizer: {choices: [adamw, sdg]}}", "optimizer cannot be 'sdg'"),
         ("{optimizer: {choices: [adamw]}}", "two choices or more"),
+        ("{options.width: {choices: [8, wide]}}", "of the kind of 8"),
         ("{optimizer: {low: 1, high: 2, log: false}}", "if it is a number"),
         ('{scheme: {choices: ["", xavir]}}', 'did you mean "xavier"'),
         ("{}", "at least 1 item"),

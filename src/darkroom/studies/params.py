@@ -176,11 +176,12 @@ def _values(name: str, declared: dict[str, Any], own: Any) -> list[Any]:
         is_sound, is_within = low < high and (low > 0 or not declared["log"]), low <= own <= high
     elif keys == {"choices"} and isinstance(declared["choices"], list):
         values = declared["choices"]
-        is_sound, is_within = len(values) > 1 and all(isinstance(value, (str, *number)) for value in values), own in values
+        kind = (str,) if isinstance(own, str) else number
+        is_sound, is_within = len(values) > 1 and all(isinstance(value, kind) for value in values), own in values
     else:
         raise ValueError(f"{name} takes {{choices: […]}}, or {{low, high, log}} if it is a number")
     if not is_sound:
-        raise ValueError(f"{name} takes two choices or more, words or numbers; or low < high, above 0 where log is true")
+        raise ValueError(f"{name} takes two choices or more of the kind of {own!r}; or low < high, above 0 where log is true")
     if not is_within:
         raise ValueError(f"{name} is {own!r} without a search, which its space does not have")
     return values
