@@ -157,6 +157,12 @@ def test_a_space_is_checked_before_a_trial(declared, said):
     assert said in str(error.value)
 
 
+def test_there_are_steps_to_look_after():
+    """Batches so large that there are fewer steps than looks are refused before a trial, not in the middle of a search."""
+    with pytest.raises(ParamsError, match="fewer steps than looks"):
+        main(["tune", "--set", "looks=20", "space={batch_size: {choices: [64, 1000]}}"])
+
+
 def test_the_network_below_a_head_is_not_searched():
     """On embeddings the architecture and its first weights are what they are: their options are no part of a space."""
     for name, choices in (("options.width", "[4, 8]"), ("scheme", '["", kaiming]')):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from darkroom.errors import ParamsError
 from darkroom.models import schemes
 from darkroom.progress import Progress
 from darkroom.studies import summary
@@ -14,7 +15,7 @@ from darkroom.studies.members import Member, Outcome, Sample, steps
 from darkroom.studies.params import Configured, Tune
 from darkroom.studies.running import REMEMBERED, Place, begun
 from darkroom.studies.searching import INNER, RANDOM, TPE, Search, Trial, Values, best, importances
-from darkroom.studies.summary import Line, differs
+from darkroom.studies.summary import Line, said, sure
 
 TITLE = "Tuning hyper-parameters"
 QUESTION = "What is a search for better settings worth, and does it matter whether it learns from the trials that it has made?"
@@ -57,7 +58,7 @@ def configured(settings: Tune, values: Values, images: int, panel: str, label: s
     policy = "" if own["policy"] == "none" else own["policy"]
     made = Member(
         panel, label, seed, settings.architecture, options, own["scheme"], count, own["batch_size"], own["optimizer"], own["lr"],
-        own["weight_decay"], round(own["warmup"] * count), min(settings.looks, count), own["schedule"], policy=policy,
+        own["weight_decay"], round(own["warmup"] * count), settings.looks, own["schedule"], policy=policy,
         views=own["views"],
     )  # fmt: skip
     return _headed(made, settings) if settings.on == EMBEDDINGS else made
@@ -82,7 +83,7 @@ def searched(
     """Make both searches with each seed, one trial after another, and return the study with what they found."""
     place = Place(samples, accelerator, REMEMBERED)
     images = len(samples[INNER].train_labels)
-    _check(settings)
+    _check(settings, images)
     started = begun(configured(settings, {}, images, "", "", 0), place, lambda outcome: on_done(outcome, {}))
     made: list[Trial] = []
     with Progress("trials", 2 * settings.seeds * settings.budget * settings.epochs, "epochs") as progress:
@@ -114,8 +115,15 @@ def _own(settings: Tune) -> Values:
     return {name: given["options"][name[8:]] if name.startswith("options.") else given[name] for name in settings.space}
 
 
-def _check(settings: Tune) -> None:
-    """Raise ParamsError for a scheme that there is not, before a trial comes to it."""
+def _check(settings: Tune, images: int) -> None:
+    """Raise ParamsError for a scheme that there is not, and for batches too large to look as often, before a trial comes to it."""
+    sizes = settings.space.get("batch_size", {})
+    largest = max([settings.batch_size, sizes.get("high", 0), *sizes.get("choices", [])])
+    if steps(images, largest, settings.epochs) < settings.looks:
+        raise ParamsError(
+            f"with batches of {largest} {settings.epochs} epochs of {images} images have fewer steps than looks ({settings.looks})",
+            "set looks lower or epochs higher, or leave out the largest batches",
+        )
     for name in settings.space.get("scheme", {}).get("choices", []):
         if name:
             schemes.scheme(name)
@@ -127,6 +135,10 @@ def _searches(trials: Sequence[Trial], seed: int) -> Iterator[tuple[str, list[Tr
         mine = [trial for trial in trials if (trial.sampler, trial.seed) == (sampler, seed)]
         if mine:
             yield sampler, mine
+
+
+def _differs(line: Line) -> str:
+    return f"{said(line.difference, '+')}, {sure(line.p)}" if line.difference else ""
 
 
 def _state(trial: Trial) -> str:
@@ -157,12 +169,12 @@ class Searched:
         """Return what each search is worth, TPE against random, and what became of the trials."""
         by = {(line.panel, line.label): line for line in lines}
         gains = [by[SETTINGS, sampler] for sampler in (RANDOM, TPE)]
-        gained = [f"{line.label} gained" for line in gains if line.p is not None and line.p < 0.05 and line.difference.value > 0]  # type: ignore[union-attr]
-        worth = "; ".join(f"{line.label} is worth {differs(line)}" for line in gains)
+        gained = any(line.difference and line.difference.value > 0 and line.p is not None and line.p < 0.05 for line in gains)
+        worth = "; ".join(f"{line.label} is worth {_differs(line)}" for line in gains)
         pruned = sum(trial.pruned for trial in self.trials)
         return (
-            f"Against the settings as they were {worth}. TPE instead of random search is worth {differs(by[SEARCHES, TPE])}. "
-            f"{', '.join(gained) if gained else 'Tuning gained nothing that can be told from chance'}. "
+            f"Against the settings as they were {worth}. TPE instead of random search is worth {_differs(by[SEARCHES, TPE])}. "
+            f"{'' if gained else 'So tuning gained nothing that can be told from chance. '}"
             f"Of {len(self.trials)} trials {pruned} were pruned; what decides most is {self._foremost()[0]}."
         )
 
@@ -177,7 +189,9 @@ class Searched:
                     least = least if trial.pruned else min(least, trial.loss)
                     x.append(spent)
                     y.append(least)
-                left.step(x, y, where="post", color=colours[sampler], lw=1, label=sampler if seed == 0 else None)
+                left.step(
+                    x, y, where="post", color=colours[sampler], lw=1 if sampler == TPE else 3, label=sampler if seed == 0 else None
+                )
         left.set_yscale("log")
         left.legend(fontsize=7)
         left.set_xlabel("epochs of all trials; a line for each seed", fontsize=8)
