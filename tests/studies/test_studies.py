@@ -22,7 +22,7 @@ OWN = {
     "depth": [*TIMED, "depths=[8,20]", "width=4"],
     "bottleneck": [*TIMED, "width=0.05"],
     "separable": [*TIMED, "width=0.1"],
-    "scaling": [*TIMED, "image_size=16", "base_size=8", "width=0.1", "factors=[2]"],
+    "scaling": [*TIMED, "image_size=32", "base_size=16", "width=0.1", "factors=[2]"],
     "augmentation": [*TIMED, "architecture=mlp", "options={hidden: [8]}", "policies=[none,light]", "policy=light", "views=[1,0]"],
     "transfer": [
         "steps=2", "few=32", "learning=[16,32]", "blocks=[1]", "options={width: 4}", "before_images=32", "before_epochs=1",
@@ -70,11 +70,12 @@ def test_every_study_writes_its_results(name):
     assert (folder.parent / "cost" / name / "latency.png").stat().st_size < 100_000
 
 
+@pytest.mark.parametrize("size", params.SIZES)
 @pytest.mark.parametrize("name", NAMES)
-def test_members_differ_in_one_thing(name, values):
+def test_members_differ_in_one_thing(name, size):
     """Within a panel and a seed members have the same steps, batches, rates and images: they differ in what the study varies."""
     made = study(name)
-    settings = getattr(params.parse(read_yaml(Path("studies/params.yaml"))), name).quick
+    settings = getattr(getattr(params.parse(read_yaml(Path("studies/params.yaml"))), name), size)
     members = made.members(settings, 100)
     assert len({member.seed for member in members}) >= 3
     assert len(set(map(repr, members))) == len(members)

@@ -76,3 +76,45 @@ def test_the_pareto_front_is_not_beaten():
     made = [("a", 10, 0.5), ("b", 20, 0.4), ("c", 20, 0.6), ("d", 5, 0.2), ("e", 40, 0.6)]
     lines = [replace(line, label=label, multiply_adds=cost, accuracy=Estimate(value)) for label, cost, value in made]
     assert pareto(lines) == ["d", "a", "c"]
+
+
+def test_scaled_networks_cost_nearly_the_same():
+    """In the study of scaling every way but the base comes within a quarter of the multiply-adds that the panel asks for."""
+    from darkroom.params import read_yaml
+    from darkroom.studies import params, scaling
+    from tests.conftest import ROOT
+
+    settings = params.parse(read_yaml(ROOT / "studies" / "params.yaml")).scaling.quick
+    base = scaling._cost(settings, (1.0, 1.0, 1.0))
+    for factor in settings.factors:
+        for way in scaling.WAYS:
+            found = scaling._cost(settings, scaling.scale(settings, way, factor)) / base
+            assert abs(math.log(found / factor)) < math.log(1.25), (way, factor, found)
+
+
+def test_an_ensemble_is_the_mean_of_probabilities(sample):
+    """In the study of practice networks together answer by their mean, cost the sum, and one network answers as it does alone."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from darkroom.params import read_yaml
+    from darkroom.studies import params, practice
+    from tests.conftest import ROOT
+
+    settings = params.parse(read_yaml(ROOT / "studies" / "params.yaml")).practice.quick
+    rng = np.random.default_rng(0)
+    made = []
+    for member in practice.members(settings, 100):
+        answers = {way: rng.dirichlet(np.ones(3), len(sample.held_labels)).tolist() for way in member.ways}
+        made.append(replace(outcome("", "", 0, 0.5), member=member, answers=answers))
+    found = practice.derived(settings, made, sample)
+    by = {(o.member.label, o.member.seed): o for o in found if o.member.panel == practice.TOGETHER}
+    small = [o for o in made if o.member.label == practice.SMALL][5:10]
+    mean = np.mean([o.answers["plain"] for o in small], 0)
+    five = by["5 together", 1]
+    assert five.accuracy == (mean.argmax(1) == sample.held_labels).mean()
+    assert five.multiply_adds == 5 * small[0].multiply_adds
+    assert by["5 together, five crops", 1].multiply_adds == 25 * small[0].multiply_adds
+    alone = next(o for o in found if (o.member.panel, o.member.label, o.member.seed) == (practice.ASKED, "plain", 5))
+    assert by["one", 1].accuracy == alone.accuracy

@@ -179,3 +179,15 @@ def test_only_perceptrons_are_stacked_on_a_cpu(sample):
     members = [replace(base, label=name, scheme=name) for base in (MLP, CNN) for name in SCHEMES]
     members += [replace(CNN, panel="r", label=str(i), architecture="resnet8", options={"width": 4}, scheme="") for i in range(2)]
     assert [len(unit) for unit in running.units(members, {"": sample}, "cpu")] == [4, 1, 1, 1, 1, 1, 1]
+
+
+def test_the_same_training_is_done_once(sample, tmp_path):
+    """Members that differ in panel and label alone are trained once, and each has the outcome under its own name."""
+    members = [replace(CNN, panel=panel, label=label, scheme="") for panel, label in (("a", "x"), ("a", "y"), ("b", "z"))]
+    members.append(replace(members[0], seed=1))
+    done: list[Outcome] = []
+    for _ in range(2):
+        outcomes = running.run(members, {"": sample}, accelerator="cpu", remembered=tmp_path, on_done=done.append)
+        assert [o.member for o in outcomes] == members
+        assert outcomes[0].curve == outcomes[2].curve != outcomes[3].curve
+        assert len(done) == 2

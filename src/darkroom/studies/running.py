@@ -84,30 +84,31 @@ def run(
     Networks that members begin with are trained first, once each, and their weights kept. Each unit of members is remembered as
     soon as it is trained, in a file that is named by their settings, the images and the code and holds a checksum: a study
     that was stopped goes on where it was. `on_done` is called for each member trained now, also for those that others begin with.
-    On a GPU one process trains all.
+    Members that differ in nothing but their panels and labels are trained once. On a GPU one process trains all.
     """
     place = Place(samples, accelerator, remembered)
+    first = {_training(member): member for member in reversed(members)}
     found: dict[str, Outcome] = {}
     todo = []
-    for unit in units(members, samples, accelerator):
+    for unit in units([member for member in members if first[_training(member)] is member], samples, accelerator):
         kept = recall(place.file(unit), unit)
         if kept is None:
             todo.append(unit)
         else:
-            found.update({_key(outcome.member): outcome for outcome in kept})
+            found.update({_training(outcome.member): outcome for outcome in kept})
     starts = {_key(unit[0].start): [unit[0].start] for unit in todo if unit[0].start}
     before = [unit for unit in starts.values() if not place.weights(unit[0]).is_file()]
     if not todo:
-        return [found[_key(member)] for member in members]
+        return [replace(found[_training(member)], member=member) for member in members]
     with Progress(what, sum(member.steps for unit in before + todo for member in unit), "steps") as progress:
-        progress.note = f"{len(found)} of {len(members)} members remembered" if found else ""
+        progress.note = f"{len(found)} of {len(first)} members remembered" if found else ""
         for group in (before, todo):
             for unit, outcomes in _trained(group, place, processes, progress, keep=group is before):
                 remember(place.file(unit), outcomes)
-                found.update({_key(outcome.member): outcome for outcome in outcomes})
+                found.update({_training(outcome.member): outcome for outcome in outcomes})
                 for outcome in outcomes if on_done else []:
                     on_done(outcome)  # type: ignore[misc]
-    return [found[_key(member)] for member in members]
+    return [replace(found[_training(member)], member=member) for member in members]
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,11 @@ def _is_gpu(accelerator: str) -> bool:
 def _note(outcomes: Sequence[Outcome]) -> str:
     last = outcomes[-1]
     return f"{last.member.panel} {last.member.label} {last.accuracy:.4f}"
+
+
+def _training(member: Member) -> str:
+    """Return all that decides what a member comes to."""
+    return _key(replace(member, panel="", label=""))
 
 
 def _key(member: Member) -> str:

@@ -23,6 +23,8 @@ EQUAL = (
 )
 VARIES = ("options", "image_size")
 NAME, BASE, COMPOUND = "efficientnet", "base", "compound"
+NEAR = 3  # pixels by which the resolution of compound scaling may differ from the formula's
+CLOSE = 1.5  # a factor within which the multiply-adds of a panel must be
 HALVINGS = 8  # of the interval in which a factor of equal cost is looked for
 Scale = tuple[float, float, float]  # factors of depth, width, resolution
 WAYS: dict[str, Callable[[float], Scale]] = {
@@ -50,19 +52,23 @@ def members(settings: Scaling, images: int) -> list[Member]:
 
 
 def scale(settings: Scaling, way: str, factor: float) -> Scale:
-    """Return the factors with which a way comes nearest to `factor` times the base's multiply-adds, by halving an interval."""
+    """Return the factors with which a way comes nearest to `factor` times the base's multiply-adds."""
     aim = factor * _cost(settings, (1.0, 1.0, 1.0))
     low, high = 1.0, 1.0 + 2 * factor
+    while WAYS[way](high)[2] * settings.base_size > settings.image_size + 0.5:
+        high -= 0.05  # no larger image than there is: above 64 pixels networks are cheaper again
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if _cost(settings, WAYS[way](middle)) < aim else (low, middle)
-    made = min((WAYS[way](low), WAYS[way](high)), key=lambda found: abs(math.log(_cost(settings, found) / aim)))
-    size = _network(settings, made)[1]
-    if size > settings.image_size:
-        reason = (
-            f"by {way} {factor:g} times the multiply-adds take {size} pixels a side, and images are read at {settings.image_size}"
-        )
-        raise ParamsError(reason, f"set image_size to {size}, or lower base_size or factors")
+    candidates = [WAYS[way](low), WAYS[way](high)]
+    if way == COMPOUND:  # depth and width grow in steps: the resolution makes up for some of it
+        sides = [(d, w, round(settings.base_size * r) + n) for d, w, r in candidates for n in range(-NEAR, NEAR + 1)]
+        candidates = [(d, w, max(side, settings.base_size) / settings.base_size) for d, w, side in sides]
+    made = min(candidates, key=lambda found: abs(math.log(_cost(settings, found) / aim)))
+    reached = _cost(settings, made) / _cost(settings, (1.0, 1.0, 1.0))
+    if abs(math.log(reached / factor)) > math.log(CLOSE):
+        reason = f"by {way} alone the multiply-adds become {reached:.2g} times those of the base, not {factor:g} times"
+        raise ParamsError(reason, "raise image_size, or change base_size, width or factors")
     return made
 
 

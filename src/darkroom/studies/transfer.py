@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from darkroom.studies.members import Member, Outcome, labels, steps
+from darkroom.studies.members import Member, Outcome, labels, mean_curve, steps
 from darkroom.studies.params import Transfer
 from darkroom.studies.summary import Line, differs, said
 
@@ -46,7 +46,7 @@ def members(settings: Transfer, images: int) -> list[Member]:
         made += [some, *(replace(begun, panel=TRAINED, images=few, label=label, blocks=count) for label, count in parts)]
         made.append(replace(base, panel=SOURCES, images=few, label="random"))
         made += [replace(_begun(base, source, settings), panel=SOURCES, images=few, label=source) for source in settings.sources]
-        for count in sorted({min(n, images) for n in settings.learning}):
+        for count in sorted({min(n, images) for n in settings.learning} - {few}):  # that one is the first panel
             panel = f"{count} images"
             made += [replace(base, panel=panel, images=count)]
             made += [replace(begun, panel=panel, images=count, label=label, blocks=n) for label, n in (parts[0], parts[-1])]
@@ -68,8 +68,12 @@ def _begun(base: Member, source: str, settings: Transfer) -> Member:
 def finding(lines: Sequence[Line], outcomes: Sequence[Outcome]) -> str:
     """Return what beginning elsewhere is worth with the fewest and the most images, which part is best, and which source."""
     by = {(line.panel, line.label): line for line in lines}
-    curve = [panel for panel in dict.fromkeys(line.panel for line in lines) if panel not in (TRAINED, SOURCES)]
-    worth = "; ".join(differs(by[panel, WHOLE]) for panel in dict.fromkeys((curve[0], curve[-1])))
+    few = next(o.member.images for o in outcomes if o.member.panel == TRAINED)
+    learning = {o.member.images: o.member.panel for o in outcomes if o.member.panel != SOURCES}
+    worth = "; ".join(
+        differs(replace(by[learning[count], WHOLE], panel=f"{count} images"))
+        for count in sorted({min(learning), few, max(learning)})
+    )
     best = {
         panel: max((line for line in lines if line.panel == panel), key=lambda line: line.accuracy.value)
         for panel in (TRAINED, SOURCES)
@@ -88,8 +92,8 @@ def _source(outcomes: Sequence[Outcome]) -> str:
 
 
 def draw(axes: Sequence[Any], outcomes: Sequence[Outcome], colours: dict[str, str]) -> None:
-    """Draw accuracy against the number of training images, and against the part of the network that is trained."""
-    curve = [o for o in outcomes if o.member.panel not in (TRAINED, SOURCES)]
+    """Draw accuracy against the number of training images, and over the steps for each part of the network that is trained."""
+    curve = sorted((o for o in outcomes if o.member.panel != SOURCES), key=lambda o: o.member.images)
     left, right = axes
     for label in (SCRATCH, FROZEN, WHOLE):
         means: dict[int, list[float]] = {}
@@ -101,9 +105,8 @@ def draw(axes: Sequence[Any], outcomes: Sequence[Outcome], colours: dict[str, st
         left.annotate(label, (count, sum(values) / len(values)), fontsize=7)
     left.set_xscale("log")
     left.set_title("accuracy against training images", fontsize=9)
-    found = labels(outcomes, TRAINED)
-    values = [sum(o.accuracy for o in group) / len(group) for group in found.values()]
-    right.bar(range(len(found)), values, color=[colours[label] for label in found])
-    right.set_ylim(max(0, min(values) - 0.1), min(1, max(values) + 0.05))
-    right.set_xticks(range(len(found)), list(found), fontsize=7)
-    right.set_title("accuracy by the part that is trained", fontsize=9)
+    for label, group in labels(outcomes, TRAINED).items():
+        right.plot(*zip(*mean_curve(group, "val_accuracy"), strict=True), color=colours[label], lw=1.5, label=label)
+    right.legend(fontsize=7)
+    right.set_xlabel("step", fontsize=8)
+    right.set_title("held-out accuracy over the steps, by the part that is trained", fontsize=9)
