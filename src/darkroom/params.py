@@ -125,6 +125,8 @@ class Finetune(Training):
 class Evaluate(Section):
     top_k: Count
     batch_size: Count
+    robustness_images: Count
+    views: Literal["none", "mirror", "crops"]
 
 
 class Register(Section):

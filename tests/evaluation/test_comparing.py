@@ -59,14 +59,3 @@ def test_drops_of_classes():
     labels = np.array([0, 0, 0, 0, 1, 1])
     first, second = np.array([0, 0, 0, 2, 1, 1]), np.array([0, 0, 1, 2, 1, 1])
     assert comparing.class_drops(labels, first, second, 3).tolist() == [0.25, 0, 0]
-
-
-def test_calibration_error():
-    """It is the share-weighted gap between how sure a model is and how often it is right."""
-    sure = np.array([[0.9, 0.1]] * 10)
-    assert comparing.calibration_error(sure, np.array([0] * 9 + [1])) == pytest.approx(0)
-    assert comparing.calibration_error(sure, np.array([0] * 5 + [1] * 5)) == pytest.approx(0.4)
-    both = np.concatenate([sure, np.array([[0.4, 0.6]] * 10)])
-    labels = np.array([0] * 5 + [1] * 5 + [1] * 10)
-    assert comparing.calibration_error(both, labels) == pytest.approx(0.4)
-    assert comparing.calibration_error(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([0, 0])) == 0

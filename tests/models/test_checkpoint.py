@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -18,7 +20,7 @@ PREPROCESSING = Preprocessing(32, "crop", (0, 0, 0), (0.5, 0.4, 0.3), (0.2, 0.2,
 def test_what_is_saved_is_what_is_loaded(tmp_path, spec):
     """A saved network gives the same logits bit for bit, and saving it twice the same bytes."""
     network = Network(build_features(spec.as_dict(), 1), PREPROCESSING, 3, 1).eval()
-    made = checkpoint.Checkpoint("baseline", spec.as_dict(), PREPROCESSING, ("a", "b", "ü"), {"lr": 0.1}, {"epoch": 1})
+    made = checkpoint.Checkpoint("baseline", spec.as_dict(), PREPROCESSING, ("a", "b", "ü"), {"lr": 0.1}, {"epoch": 1}, 1.25)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         checkpoint.save(tmp_path / name, made, network.state_dict(), network.parameter_count(), [{"epoch": 1, "val_loss": 0.5}])
@@ -28,6 +30,17 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, spec):
         assert torch.equal(loaded(images), network(images))
     assert described == made
     assert digests.checkpoint(tmp_path / "one") == digests.checkpoint(tmp_path / "two")
+
+
+def test_a_checkpoint_of_before_has_temperature_one(tmp_path):
+    """Checkpoints that were written before there was a temperature are read, and answer as they did."""
+    network = Network(build_features(Compact(32, 8).as_dict()), PREPROCESSING, 2)
+    made = checkpoint.Checkpoint("baseline", Compact(32, 8).as_dict(), PREPROCESSING, ("a", "b"), {}, {}, 3.0)
+    checkpoint.save(tmp_path, made, network.state_dict(), network.parameter_count(), [{"epoch": 1}])
+    content = json.loads((tmp_path / "model.json").read_text())
+    assert content.pop("temperature") == 3
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    assert checkpoint.load(tmp_path)[1].temperature == 1
 
 
 def test_a_folder_that_is_no_checkpoint_is_an_error(tmp_path):

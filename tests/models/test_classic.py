@@ -140,8 +140,11 @@ def test_every_family_has_a_heat_map(name, options):
     made = network(name, options, channels=1).eval()
     heats, method = explanation.heat(made, pixels(2).numpy(), [0, 1])
     assert method == ("occlusion" if name == "mlp" else "LayerCAM")
-    assert heats.shape == (2, 32, 32)
+    other, asked = explanation.heat(made, pixels(2).numpy(), [0, 1], "Grad-CAM")
+    assert asked == ("occlusion" if name == "mlp" else "Grad-CAM")
+    assert heats.shape == other.shape == (2, 32, 32)
     assert np.isfinite(heats).all()
+    assert np.isfinite(other).all()
     chain = made.features.chain()
     if chain:
         x = expected = made.normalize(pixels(2))

@@ -117,7 +117,7 @@ def test_from_a_folder_to_a_registered_model(workspace):
     output = workspace.repro()
     assert sorted(ran(output)) == sorted(STAGES)
     metrics = json.loads(workspace.read("reports/metrics.json"))
-    assert metrics["schema"] == 1
+    assert metrics["schema"] == 2
     assert set(metrics["models"]) == {
         "baseline",
         "transfer/mobilenet_v3_small",
@@ -125,10 +125,13 @@ def test_from_a_folder_to_a_registered_model(workspace):
         "reference",
     }
     assert metrics["best"] in metrics["models"]
-    for name in ("accuracy", "macro_f1", "val_accuracy", "log_loss", "per_class", "confusion_matrix"):
+    for name in ("accuracy", "macro_f1", "val_accuracy", "log_loss", "intervals", "calibration", "multiply_adds"):
         assert name in metrics["models"]["baseline"]
+    assert metrics["models"]["baseline"]["calibration"]["temperature"] != 1
     for name in (
         "leaderboard.csv",
+        "details.json",
+        "cost.csv",
         "report.html",
         "data.html",
         "predictions.parquet",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given as over
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from darkroom.errors import WeightsError
@@ -16,14 +18,17 @@ from darkroom.models import engine
 from darkroom.models.checkpoint import Checkpoint, save, save_tensors
 from darkroom.models.network import Network, Preprocessing, build_features
 from darkroom.prediction import exported, packaging
+from darkroom.prediction.answering import softmax
 from darkroom.prediction.classifier import Classifier
+from darkroom.prediction.rescoring import png
 from tests.models.test_backbones import spec
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
 
 
-def checkpoint(folder: Path, architecture: dict) -> Path:
-    made = Checkpoint("some", architecture, Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3), ("a", "b"), {}, {})
+def checkpoint(folder: Path, architecture: dict, temperature: float = 1.0) -> Path:
+    preprocessing = Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3)
+    made = Checkpoint("some", architecture, preprocessing, ("a", "b"), {}, {}, temperature)
     network = Network(build_features(architecture, 0), made.preprocessing, 2, 0)
     folder.mkdir(parents=True)
     save(folder, made, network.state_dict(), 1, [{"epoch": 1.0}])
@@ -65,6 +70,35 @@ def test_no_program_holds_a_pickle(tmp_path):
     with zipfile.ZipFile(tmp_path / "out" / exported.TORCH) as archive:
         for item in archive.infolist():
             assert archive.read(item)[:2] not in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK"), item.filename
+
+
+def test_programs_and_checkpoint_have_one_temperature(tmp_path):
+    """Programs and checkpoint give the same probabilities, those at the temperature, for arrays, files and embeddings alike."""
+    folder = checkpoint(tmp_path / "model", architecture("compact"), temperature=0.01)
+    classifier = Classifier.load(folder)
+    packaging.package(classifier, IMAGES, tmp_path / "out")
+    logits = classifier.logits(IMAGES)
+    expected = softmax(logits, 0.01)
+    assert np.abs(expected - softmax(logits)).max() > 0.01
+    assert (expected.argmax(1) == logits.argmax(1)).all()
+    for given in (classifier.probabilities(IMAGES), classifier.answers(IMAGES)[1]):
+        np.testing.assert_allclose(given, expected, rtol=1e-4)
+    files = [png(image) for image in IMAGES]
+    for name in (exported.ONNX, exported.TORCH):
+        program = exported.Exported(tmp_path / "out")
+        np.testing.assert_allclose(softmax(program.logits(IMAGES)), expected, rtol=1e-3)
+        for model in (program, classifier):
+            np.testing.assert_allclose([answer.probabilities for answer in model.files(files)], expected, rtol=1e-3)
+        (tmp_path / "out" / name).unlink()
+
+
+@over(st.integers(0, 10**6), st.floats(0.05, 20))
+def test_no_temperature_changes_what_is_most_likely(seed, temperature):
+    """The class with the largest logit stays the one with the largest probability, however close another comes."""
+    draw = np.random.default_rng(seed)
+    logits = (draw.normal(size=(20, 4)) * 10.0 ** draw.integers(-2, 3)).astype(np.float32)
+    logits[:, 3] = np.nextafter(logits[:, 1], np.float32(np.inf))
+    assert (softmax(logits, temperature).argmax(1) == logits.argmax(1)).all()
 
 
 def test_it_answers_without_torch(tmp_path):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from darkroom.errors import WorkspaceError
 from darkroom.evaluation import leaderboard, predictions
 from darkroom.stages import register
 from darkroom.tracking import journal, registry, stored
@@ -94,7 +95,7 @@ def evaluated(
     row = {"model": "baseline", "accuracy": right, "macro_f1": right, "parameters": 1, "ms_per_image": 2.0, "train_seconds": 1}
     leaderboard.write(Path("reports/leaderboard.csv"), [row])
     figures = {"accuracy": right, "val_accuracy": val_right, "macro_f1": right}
-    Path("reports/metrics.json").write_text(json.dumps({"best": "baseline", "models": {"baseline": figures}}))
+    Path("reports/metrics.json").write_text(json.dumps({"schema": 2, "best": "baseline", "models": {"baseline": figures}}))
     Path("models/baseline").mkdir(parents=True, exist_ok=True)
     Path("models/baseline/model.json").write_text(json.dumps({"classes": classes, "seed": seed}))
     Path("models/baseline/model.safetensors").write_bytes(b"0" * 3_000_000)
@@ -195,6 +196,17 @@ def test_classes_that_came_or_went(place, monkeypatch):
     decision = run()
     assert decision["promoted"]
     assert decision["verdict"]["champion"] == "version 1, baseline"
+
+
+@pytest.mark.parametrize("content", ['{"schema": 1, "best": "baseline", "models": {}}', '{"schema": 3}', "[]", "{"])
+def test_figures_of_another_darkroom_are_refused(place, content):
+    """Figures that are of another schema, or damaged, are a mistake with a remedy."""
+    evaluated(0.9)
+    Path("reports/metrics.json").write_text(content)
+    with pytest.raises(WorkspaceError) as error:
+        run()
+    assert "dvc repro evaluate" in error.value.remedy
+    assert not place.found
 
 
 def test_without_tracking_nothing_is_registered(place, monkeypatch, capsys):

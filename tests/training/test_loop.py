@@ -13,7 +13,7 @@ from darkroom.errors import ParamsError
 from darkroom.models.compact import Compact, Spec
 from darkroom.models.network import Network, Preprocessing
 from darkroom.params import Compute, Training
-from darkroom.training import embedding
+from darkroom.training import embedding, temperature
 from darkroom.training.feeding import Examples
 from darkroom.training.loop import Group, class_weights, fit, rate
 
@@ -49,6 +49,16 @@ def test_it_learns(optimizer):
     model = network()
     trained = fit(model, examples(), examples(seed=1), hyper(optimizer=optimizer, lr=0.02), COMPUTE, 2)
     assert trained.best["val_accuracy"] > 0.9
+
+
+def test_the_temperature_is_that_of_the_weights_that_are_kept():
+    """What `fit` returns is the temperature of the best epoch's logits on validation, which the model is left with."""
+    model, val = network(), examples(seed=1)
+    trained = fit(model, examples(), val, hyper(lr=0.02), COMPUTE, 2)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(val.inputs[0])).numpy()
+    assert trained.temperature == pytest.approx(temperature.fit(logits, val.labels), rel=1e-4)
+    assert trained.temperature != 1
 
 
 def test_identical_runs_give_identical_weights():

@@ -77,3 +77,8 @@ def characters(size: int) -> Transforms:
 POLICIES: dict[str, Callable[[int], Transforms]] = {
     "none": none, "light": light, "standard": standard, "strong": strong, "characters": characters,
 }  # fmt: skip
+
+
+def mirrors(policy: str) -> bool:
+    """Tell whether a policy takes an image's mirror image for one of the same class."""
+    return any(type(transform).__name__ == "HorizontalFlip" for transform in POLICIES[policy](32))

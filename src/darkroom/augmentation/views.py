@@ -13,28 +13,18 @@ from darkroom.augmentation import lean
 from darkroom.augmentation.policies import POLICIES
 
 
-class Viewer:
-    """Makes the views of one policy for images of one size."""
+class Drawn:
+    """Albumentations transforms whose chance is drawn from an image's pixels and a text."""
 
-    def __init__(self, policy: str, size: int, seed: int) -> None:
-        self.policy, self.seed, self.size = policy, seed, size
-        self.pipeline: Any = None
-        if policy != "none":
-            self.pipeline = lean.albumentations().Compose(POLICIES[policy](size), seed=0)
-            # all transforms draw from one pair of generators, since seeding each costs a fifth of the time of a view
-            self.numbers, self.python = np.random.Generator(np.random.PCG64(0)), random.Random(0)
-            self.pipeline.set_random_state(self.numbers, self.python)
+    def __init__(self, transforms: list[Any]) -> None:
+        self.pipeline = lean.albumentations().Compose(transforms, seed=0)
+        # all transforms draw from one pair of generators, since seeding each costs a fifth of the time of a view
+        self.numbers, self.python = np.random.Generator(np.random.PCG64(0)), random.Random(0)
+        self.pipeline.set_random_state(self.numbers, self.python)
 
-    def views(self, image: np.ndarray, numbers: range) -> list[np.ndarray]:
-        """Return views of an image (H, W, 3) uint8; each depends on the pixels, the policy, the seed and its number alone."""
-        if self.pipeline is None:
-            return [image for _ in numbers]
-        image = np.ascontiguousarray(image)
-        key = xxhash.xxh3_128_digest(image.data)
-        return [self._view(image, key, number) for number in numbers]
-
-    def _view(self, image: np.ndarray, key: bytes, number: int) -> np.ndarray:
-        drawn = hashlib.blake2b(f"{self.seed}:{self.policy}:{number}:".encode() + key, digest_size=32).digest()
+    def __call__(self, image: np.ndarray, text: str, key: bytes) -> np.ndarray:
+        """Return what becomes of an image (H, W, 3) uint8; `key` is the digest of its pixels."""
+        drawn = hashlib.blake2b(text.encode() + key, digest_size=32).digest()
         first, second = int.from_bytes(drawn[:16], "little"), int.from_bytes(drawn[16:], "little")
         self.numbers.bit_generator.state = {
             "bit_generator": "PCG64", "state": {"state": first, "inc": second | 1}, "has_uint32": 0, "uinteger": 0,
@@ -42,10 +32,31 @@ class Viewer:
         self.python.seed(second >> 64)
         return self.pipeline(image=image)["image"]
 
+
+def digest(image: np.ndarray) -> bytes:
+    """Return the digest of an image's pixels, which have to lie one after the other."""
+    return xxhash.xxh3_128_digest(image.data)
+
+
+class Viewer:
+    """Makes the views of one policy for images of one size."""
+
+    def __init__(self, policy: str, size: int, seed: int) -> None:
+        self.policy, self.seed, self.size = policy, seed, size
+        self.drawn = Drawn(POLICIES[policy](size)) if policy != "none" else None
+
+    def views(self, image: np.ndarray, numbers: range) -> list[np.ndarray]:
+        """Return views of an image (H, W, 3) uint8; each depends on the pixels, the policy, the seed and its number alone."""
+        if self.drawn is None:
+            return [image for _ in numbers]
+        image = np.ascontiguousarray(image)
+        key = digest(image)
+        return [self.drawn(image, f"{self.seed}:{self.policy}:{number}:", key) for number in numbers]
+
     def as_dict(self) -> dict[str, Any]:
         """Return the policy as Albumentations serialises it, with the version that made the views."""
         albumentations = lean.albumentations()
-        made = albumentations.to_dict(self.pipeline) if self.pipeline is not None else {"transform": None}
+        made = albumentations.to_dict(self.drawn.pipeline) if self.drawn is not None else {"transform": None}
         return {
             "policy": self.policy, "seed": self.seed, "albumentations": albumentations.__version__, "pipeline": made,
         }  # fmt: skip

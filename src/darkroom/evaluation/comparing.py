@@ -5,7 +5,6 @@ Every test is paired: both models answered the same images, so that what they ha
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +29,10 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     """
     won, lost = int((second & ~first).sum()), int((first & ~second).sum())
     unequal = won + lost
-    tail = sum(math.comb(unequal, k) for k in range(min(won, lost) + 1))
+    ways = tail = 1
+    for k in range(1, min(won, lost) + 1):
+        ways = ways * (unequal - k + 1) // k  # of k among them: whole numbers of any size
+        tail += ways
     return min(1.0, 2 * tail / 2**unequal)
 
 
@@ -74,14 +76,3 @@ def class_drops(labels: np.ndarray, first: np.ndarray, second: np.ndarray, class
     support = np.bincount(labels, minlength=classes)
     right = [np.bincount(labels[predicted == labels], minlength=classes) for predicted in (first, second)]
     return np.divide(right[0] - right[1], support, out=np.zeros(classes), where=support > 0)
-
-
-def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Return the expected calibration error of probabilities (N, C): the gap between confidence and accuracy (Guo et al. 2017).
-
-    Images are put into `bins` equal intervals of confidence; gaps are weighted by how many images are in each.
-    """
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-    where = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(where, right - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(labels))

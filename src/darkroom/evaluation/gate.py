@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from darkroom.evaluation import comparing
+from darkroom.evaluation import calibration, comparing
 from darkroom.params import Register
 
 ALPHA = 1 - comparing.LEVEL
@@ -93,7 +93,7 @@ def absolute(model: Candidate, truth: Truth, limits: Register) -> list[Check]:
     """Return the checks that need no champion: better than always the same class, calibrated, fast and small enough."""
     accuracy = float((model.test.argmax(1) == truth.test).mean())
     common = float(np.bincount(truth.test).max() / len(truth.test))
-    error = comparing.calibration_error(model.test, truth.test)
+    error = calibration.error(model.test, truth.test)
     floor = max(limits.min_accuracy, common)
     made = [
         Check(

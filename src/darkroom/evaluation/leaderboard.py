@@ -6,13 +6,13 @@ import csv
 from pathlib import Path
 from typing import Any
 
-COLUMNS = ("model", "accuracy", "macro_f1", "parameters", "ms_per_image", "train_seconds")
+COLUMNS = ("model", "kind", "accuracy", "macro_f1", "parameters", "ms_per_image", "train_seconds")
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write the leaderboard, best test accuracy first."""
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS)
+        writer = csv.DictWriter(file, fieldnames=COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(ranked(rows))
 

@@ -44,6 +44,12 @@ def images(manifest: Path) -> dict[str, list[dict[str, str]]]:
     return {split: [row for row in accepted if row["split"] == split] for split in ("train", *SPLITS)}
 
 
+def groups(manifest: Path, split: str) -> np.ndarray:
+    """Return the group (N,) of each image of a split, in the order of its arrays: copies of a picture have the same one."""
+    rows = pq.ParquetFile(manifest).read(["group", "split", "status"]).to_pylist()
+    return np.array([row["group"] for row in rows if row["status"] == "accepted" and row["split"] == split])
+
+
 def write(
     path: Path,
     manifest: Path,

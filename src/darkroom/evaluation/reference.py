@@ -9,26 +9,36 @@ SUBSET = 5_000
 C = 0.01
 
 
-class PixelRegression:
-    """Multinomial logistic regression on standardised pixels of thumbnails, fitted on at most 5,000 training images.
+class Regression:
+    """Multinomial logistic regression on standardised inputs (N, D) float32; a class without an example is never answered.
 
-    The weights are penalised by half their squares and the log-likelihood counts `C`-fold, as in scikit-learn, whose solution
+    The weights are penalised by half their squares and the log-likelihood counts `c`-fold, as in scikit-learn, whose solution
     this is; its import and its float64 take longer than the fit.
     """
 
+    def __init__(self, inputs: np.ndarray, labels: np.ndarray, classes: int, c: float = C) -> None:
+        self.mean, self.std = inputs.mean(0), inputs.std(0).clip(1e-3)
+        self.classes = classes
+        self.seen, numbers = np.unique(labels, return_inverse=True)
+        self.weights = fit((inputs - self.mean) / self.std, numbers, len(self.seen), c)
+
+    def probabilities(self, inputs: np.ndarray) -> np.ndarray:
+        """Return probabilities (N, classes) for inputs (N, D)."""
+        made = np.zeros((len(inputs), self.classes))
+        made[:, self.seen] = _softmax(((inputs - self.mean) / self.std) @ self.weights[:-1] + self.weights[-1])[0]
+        return made
+
+
+class PixelRegression(Regression):
+    """Logistic regression on the pixels of thumbnails, fitted on at most 5,000 training images."""
+
     def __init__(self, images: np.ndarray, labels: np.ndarray, classes: int, seed: int) -> None:
         chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:SUBSET])
-        pixels = thumbnails(images[chosen])
-        self.mean, self.std = pixels.mean(0), pixels.std(0).clip(1e-3)
-        self.classes = classes
-        self.seen, numbers = np.unique(labels[chosen], return_inverse=True)
-        self.weights = fit((pixels - self.mean) / self.std, numbers, len(self.seen))
+        super().__init__(thumbnails(images[chosen]), labels[chosen], classes)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Return probabilities (N, classes) for images (N, H, W, 3) uint8."""
-        made = np.zeros((len(images), self.classes))
-        made[:, self.seen] = _softmax(((thumbnails(images) - self.mean) / self.std) @ self.weights[:-1] + self.weights[-1])[0]
-        return made
+        return super().probabilities(thumbnails(images))
 
     @property
     def parameter_count(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from darkroom.evaluation import curves
+from darkroom.evaluation import cost, curves
 from darkroom.evaluation.metrics import REFERENCE
 
 
@@ -26,6 +26,7 @@ def page(
         "evaluation",
         "report.html.j2",
         best=best,
+        batch=cost.BATCH,
         chosen=chosen,
         reference=figures.get(REFERENCE),
         rows=rows,

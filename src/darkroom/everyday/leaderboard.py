@@ -11,11 +11,11 @@ from darkroom.errors import WorkspaceError
 
 def main(arguments: list[str]) -> int:
     argparse.ArgumentParser("darkroom leaderboard", description=__doc__).parse_args(arguments)
-    from darkroom.evaluation import leaderboard
+    from darkroom.evaluation import leaderboard, written
 
     reports = Path("reports")
+    best = written.read(reports / written.METRICS)["best"]
     try:
-        best = json.loads((reports / "metrics.json").read_text())["best"]
         rows = leaderboard.read(reports / "leaderboard.csv")
     except FileNotFoundError as error:
         raise WorkspaceError(

@@ -31,6 +31,7 @@ class Checkpoint:
     classes: tuple[str, ...]
     params: dict[str, Any]
     best: dict[str, float]
+    temperature: float = 1.0  # by which logits are divided before they become probabilities
 
 
 def save(
@@ -49,6 +50,7 @@ def save(
         "classes": list(checkpoint.classes),
         "params": checkpoint.params,
         "best": checkpoint.best,
+        "temperature": checkpoint.temperature,
         "parameters": parameters,
     }
     (folder / "model.json").write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
@@ -83,6 +85,7 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
         classes=tuple(content["classes"]),
         params=content["params"],
         best=content["best"],
+        temperature=content.get("temperature", 1.0),  # which checkpoints of earlier Darkrooms do not have
     )
     network = Network(build_features(checkpoint.architecture), checkpoint.preprocessing, len(checkpoint.classes))
     try:

@@ -37,6 +37,10 @@ class Classifier:
                 made.append(self.network(torch.from_numpy(np.ascontiguousarray(images[start : start + batch]))).numpy())
         return np.concatenate(made) if made else np.empty((0, len(self.classes)), np.float32)
 
+    def probabilities(self, images: np.ndarray, batch: int = 64) -> np.ndarray:
+        """Return probabilities (N, classes) float64, at the checkpoint's temperature, for images (N, S, S, 3) uint8."""
+        return answering.softmax(self.logits(images, batch), self.checkpoint.temperature)
+
     def answers(self, images: np.ndarray, batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
         """Return embeddings (N, D) and probabilities (N, classes) for images (N, S, S, 3) uint8."""
         made, said = [np.empty((0, width(self.network.features)), np.float32)], [np.empty((0, len(self.classes)), np.float32)]
@@ -46,8 +50,8 @@ class Classifier:
                 embeddings = self.network.features(self.network.normalize(part))
                 made.append(embeddings.numpy())
                 said.append(self.network.head(embeddings).numpy())
-        return np.concatenate(made), answering.softmax(np.concatenate(said))
+        return np.concatenate(made), answering.softmax(np.concatenate(said), self.checkpoint.temperature)
 
     def files(self, contents: list[bytes]) -> list[Answer]:
         """Answer for the bytes of image files of any format and size; a file that cannot be read gets a reason."""
-        return answering.files(contents, self.checkpoint.preprocessing, self.logits)
+        return answering.files(contents, self.checkpoint.preprocessing, self.probabilities)

@@ -1,7 +1,8 @@
 """A classifier as a program that needs nothing of what trained it: ONNX, and beside it a `torch.export` program.
 
 A folder with `model.onnx`, `model.pt2` (one of them may be missing) and `model.json`. Both programs take (N, S, S, 3) uint8 as
-ingest makes them, and give logits (N, classes). Neither is a pickle.
+ingest makes them, and give logits (N, classes) that are divided by the checkpoint's temperature already: their softmax is the
+probabilities. Neither is a pickle.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Exported:
 
     def files(self, contents: list[bytes]) -> list[Answer]:
         """Answer for the bytes of image files of any format and size; a file that cannot be read gets a reason."""
-        return answering.files(contents, self.preprocessing, self.logits)
+        return answering.files(contents, self.preprocessing, lambda images: answering.softmax(self.logits(images)))
 
 
 def words(error: str) -> str:

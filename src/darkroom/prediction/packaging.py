@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from darkroom.errors import WeightsError
 from darkroom.models import engine
@@ -24,7 +25,7 @@ def package(classifier: Classifier, images: np.ndarray, out: Path) -> dict[str, 
     cannot be made, or gives other answers, is left out, and that is said; WeightsError where none is left.
     """
     checkpoint = classifier.checkpoint
-    expected = classifier.logits(images)
+    expected = classifier.logits(images) / checkpoint.temperature
     if not np.isfinite(expected).all():
         raise WeightsError(f"{checkpoint.name} answers with what is no number", "train it again with a lower `lr`: `dvc repro`")
     out.mkdir()
@@ -51,15 +52,27 @@ def package(classifier: Classifier, images: np.ndarray, out: Path) -> dict[str, 
     return made
 
 
+class Calibrated(nn.Module):
+    """A network whose logits are divided by the temperature, so that whoever runs the program need not know it."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.network, self.temperature = classifier.network, classifier.checkpoint.temperature
+        self.eval()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images) / self.temperature
+
+
 def _onnx(classifier: Classifier, example: np.ndarray, file: Path) -> None:
-    file.write_bytes(engine.export(classifier.network, example))
+    file.write_bytes(engine.export(Calibrated(classifier), example))
 
 
 def _torch(classifier: Classifier, example: np.ndarray, file: Path) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         free = ({0: torch.export.Dim("batch", min=1)},)
-        program: Any = torch.export.export(classifier.network, (torch.from_numpy(example),), dynamic_shapes=free)
+        program: Any = torch.export.export(Calibrated(classifier), (torch.from_numpy(example),), dynamic_shapes=free)
         program._example_inputs = None  # they would be kept as a pickle
         torch.export.save(program, file)
 

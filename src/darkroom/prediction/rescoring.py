@@ -10,7 +10,6 @@ from darkroom.data import arrays
 from darkroom.data.sources import opened
 from darkroom.errors import SourceError
 from darkroom.params import Ingest
-from darkroom.prediction.answering import softmax
 from darkroom.prediction.classifier import Classifier
 from darkroom.progress import Progress
 
@@ -25,7 +24,7 @@ def score(classifier: Classifier, ingested: Path, ingest: Ingest, paths: dict[st
     """
     wanted = classifier.checkpoint.preprocessing
     if (wanted.image_size, wanted.resize, wanted.background) == (ingest.image_size, ingest.resize, ingest.background):
-        return {split: softmax(classifier.logits(arrays.load_split(ingested / split)[0])) for split in paths}
+        return {split: classifier.probabilities(arrays.load_split(ingested / split)[0]) for split in paths}
     with opened(Path(ingest.source).expanduser()) as found:
         files = {item.path: item for item in found.found}
         made = {}

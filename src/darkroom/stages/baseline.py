@@ -35,7 +35,9 @@ def run(augmented: Path, val: Path, classes: Path, out: Path, cost: Path) -> Non
             network, train, Examples(val_images[None], val_labels), hyper, settings.compute, len(names),
             what="training the baseline", on_epoch=record.epoch,
         )  # fmt: skip
-        checkpoint = Checkpoint("baseline", architecture, preprocessing, names, hyper.model_dump(), trained.best)
+        checkpoint = Checkpoint(
+            "baseline", architecture, preprocessing, names, hyper.model_dump(), trained.best, trained.temperature
+        )
         write_model(out, checkpoint, network.state_dict(), network.parameter_count(), trained, record)
         watch.write(cost)
         print(f"baseline: {hyper.architecture}, val accuracy {trained.best['val_accuracy']:.4f} in epoch {trained.best['epoch']}")

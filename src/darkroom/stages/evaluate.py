@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import statistics
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from darkroom.stages.session import session
 if TYPE_CHECKING:
     import numpy as np
 
+    from darkroom.evaluation.reference import PixelRegression
     from darkroom.prediction.classifier import Classifier
     from darkroom.tracking.journal import Run
 
@@ -34,9 +35,11 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
         import torch
 
         from darkroom.data import arrays
-        from darkroom.evaluation import leaderboard, metrics, predictions, report
+        from darkroom.evaluation import cost as costs
+        from darkroom.evaluation import leaderboard, metrics, predictions, report, written
         from darkroom.prediction.answering import softmax
         from darkroom.prediction.classifier import Classifier
+        from darkroom.stages import beyond
 
         options = settings.evaluate
         torch.set_num_threads(settings.compute.threads)
@@ -44,7 +47,8 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
         test_images, test_labels = arrays.load_split(ingested / "test")
         val_images, val_labels = arrays.load_split(ingested / "val")
         names = model_names(settings)
-        made = _Made({"val": val_labels, "test": test_labels}, classes, options.top_k)
+        groups = predictions.groups(ingested / "manifest.parquet", "test")
+        made = _Made({"val": val_labels, "test": test_labels}, groups, classes, options.top_k)
         histories: dict[str, list[dict[str, str]]] = {}
 
         with Progress("evaluate", len(names) + 1, "models") as progress:
@@ -52,18 +56,28 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
                 classifier = Classifier.load(models / name)
                 if classifier.classes != classes:
                     raise WorkspaceError(f"models/{name} was trained on other classes", "run `dvc repro`, which trains it again")
-                val, test = (softmax(classifier.logits(x, options.batch_size)) for x in (val_images, test_images))
-                ms = milliseconds(classifier, test_images, options.batch_size)
-                made.add(name, test, val, classifier.network.parameter_count(), ms, training_seconds(name, cost))
+                val, test = (classifier.logits(x, options.batch_size) for x in (val_images, test_images))
+                temperature = classifier.checkpoint.temperature
+                said = Answers(softmax(val, temperature), softmax(test, temperature), softmax(test), temperature)
+                speed = costs.measure(classifier.logits, test_images) | {"train_seconds": training_seconds(name, cost)}
+                made.add(name, said, sizes(classifier, models / name), speed)
                 histories[name] = _history(models / name / "history.csv")
                 progress.advance(note=f"{name} {made.figures[name]['accuracy']:.4f}")
             train = arrays.load_split(ingested / "train")
-            made.add(metrics.REFERENCE, *_reference(train, test_images, val_images, len(classes), settings.compute.seed))
+            reference, told = _reference(train, test_images, val_images, len(classes), settings.compute.seed)
+            made.add(metrics.REFERENCE, *told)
             progress.advance()
 
-        figures, rows = made.figures, leaderboard.ranked(made.rows)
+        figures = made.figures
         best = metrics.best_model(figures)
-        atomic.write_json(reports / "metrics.json", {"schema": metrics.SCHEMA, "models": figures, "best": best})
+        scored = beyond.Evaluated(best, reference, made.labels, classes, made.answers, figures, made.rows)
+        together = beyond.examine(settings, ingested, models, reports, scored)
+        headlines, details = made.written(best)
+        atomic.write_json(reports / written.METRICS, headlines)
+        atomic.write_json(reports / written.DETAILS, details)
+        rows = leaderboard.ranked(made.rows + together)
+        with atomic.new_file(reports / "cost.csv") as working:
+            costs.write(working, rows)
         with atomic.new_file(reports / "leaderboard.csv") as working:
             leaderboard.write(working, rows)
         with atomic.new_file(reports / "predictions.parquet") as working:
@@ -71,37 +85,89 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
         _write_plots(reports / "plots", histories, made.answers[best]["test"], test_labels, classes)
         shown = settings.model_dump(by_alias=True, exclude={"fetch", "register_"})
         with atomic.new_file(reports / "report.html") as working:
-            page = report.page(figures, best, rows, histories, classes, _data_summary(ingested), shown)
+            page = report.page(figures, best, leaderboard.ranked(made.rows), histories, classes, _data_summary(ingested), shown)
             working.write_text(page, encoding="utf-8")
 
         _recorded(record, figures, best, models, ingested, reports)
         print(leaderboard.table(rows, best))
 
 
-class _Made:
-    """What was found of every model: its figures, its line of the leaderboard, and what it said of both splits."""
+@dataclass(frozen=True)
+class Answers:
+    """What a model said: probabilities (N, C) of both splits, those of test before temperature scaling, and the temperature."""
 
-    def __init__(self, labels: dict[str, np.ndarray], classes: tuple[str, ...], top_k: int) -> None:
-        self.labels, self.classes, self.top_k = labels, classes, top_k
+    val: np.ndarray
+    test: np.ndarray
+    uncalibrated: np.ndarray
+    temperature: float = 1.0
+
+
+class _Made:
+    """What was found of every model: its figures, its line of the leaderboard, and what it said of both splits.
+
+    `groups` (N,) names the copies of a picture among the test images.
+    """
+
+    def __init__(self, labels: dict[str, np.ndarray], groups: np.ndarray, classes: tuple[str, ...], top_k: int) -> None:
+        self.labels, self.groups, self.classes, self.top_k = labels, groups, classes, top_k
         self.figures: dict[str, dict[str, Any]] = {}
         self.rows: list[dict[str, Any]] = []
         self.answers: dict[str, dict[str, np.ndarray]] = {}
+        self.resampled: dict[str, dict[str, np.ndarray]] = {}
 
-    def add(self, name: str, test: np.ndarray, val: np.ndarray, parameters: int, ms: float, seconds: float) -> None:
-        """Add a model by its probabilities (N, C) for both splits."""
-        from darkroom.evaluation import metrics
+    def add(self, name: str, said: Answers, size: dict[str, int | None], speed: dict[str, float]) -> None:
+        """Add a model by what it said, what it is (`sizes`) and how fast (`cost.measure`, and `train_seconds`)."""
+        from darkroom.evaluation import calibration, intervals, metrics
 
-        held = metrics.score(val, self.labels["val"], self.classes, self.top_k)
-        found = self.figures[name] = {
-            **metrics.score(test, self.labels["test"], self.classes, self.top_k),
+        held = metrics.score(said.val, self.labels["val"], self.classes, self.top_k)
+        labels = self.labels["test"]
+        figures = metrics.Figures(said.test, labels, self.top_k)
+        found = figures.score(self.classes)
+        self.resampled[name] = intervals.resample(figures, self.groups)
+        ece = found.pop("ece")
+        self.figures[name] = {
+            **found,
+            "intervals": {key: intervals.interval(values) for key, values in self.resampled[name].items()},
+            "calibration": {
+                "temperature": said.temperature, "ece": ece, "ece_uncalibrated": calibration.error(said.uncalibrated, labels),
+            },
+            "bins": calibration.reliability(said.test, labels),
+            "bins_uncalibrated": calibration.reliability(said.uncalibrated, labels),
             "val_accuracy": held["accuracy"], "val_macro_f1": held["macro_f1"], "val_log_loss": held["log_loss"],
-            "parameters": parameters,
+            **size,
         }  # fmt: skip
-        self.answers[name] = {"val": val, "test": test}
+        self.answers[name] = {"val": said.val, "test": said.test}
         self.rows.append({
-            "model": name, "accuracy": found["accuracy"], "macro_f1": found["macro_f1"], "parameters": parameters,
-            "ms_per_image": round(ms, 4), "train_seconds": round(seconds, 2),
+            "model": name, "kind": "reference" if name == metrics.REFERENCE else "model",
+            "accuracy": found["accuracy"], "macro_f1": found["macro_f1"], "parameters": size["parameters"],
+            **speed, "ms_per_image": round(1000 / speed["images_per_second"], 4), "train_seconds": round(speed["train_seconds"], 2),
         })  # fmt: skip
+
+    def written(self, best: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what goes into metrics.json, and what into details.json."""
+        from darkroom.evaluation import comparing, intervals, written
+
+        headlines, details = written.split(self.figures)
+        test = {name: answers["test"] for name, answers in self.answers.items()}
+        return {
+            "schema": written.SCHEMA, "best": best, "confidence": comparing.LEVEL, "resamples": intervals.RESAMPLES,
+            "images": len(self.groups), "groups": len(set(self.groups)), "models": headlines,
+        }, {
+            "schema": written.SCHEMA, "classes": self.classes, "models": details,
+            "pairs": intervals.pairs(test, self.labels["test"], self.resampled),
+        }  # fmt: skip
+
+
+def sizes(classifier: Classifier, folder: Path) -> dict[str, int | None]:
+    """Return what does not depend on the machine: `parameters`, `multiply_adds` of one image, and `checkpoint_bytes` of weights."""
+    from darkroom.models.macs import multiply_adds
+
+    network, size = classifier.network, classifier.checkpoint.preprocessing.image_size
+    return {
+        "parameters": network.parameter_count(),
+        "multiply_adds": multiply_adds(network.features, size) + network.head.weight.numel(),
+        "checkpoint_bytes": (folder / "model.safetensors").stat().st_size,
+    }
 
 
 def _recorded(record: Run, figures: dict[str, dict[str, Any]], best: str, models: Path, ingested: Path, reports: Path) -> None:
@@ -111,11 +177,13 @@ def _recorded(record: Run, figures: dict[str, dict[str, Any]], best: str, models
 
     for name, figure in figures.items():
         key = name.replace("/", ".")
-        record.metrics({f"{key}.{item}": figure[item] for item in ("accuracy", "macro_f1", "log_loss", "val_accuracy")})
+        ece = figure["calibration"]["ece"]
+        record.metrics({f"{key}.{item}": figure[item] for item in ("accuracy", "macro_f1", "log_loss", "brier", "val_accuracy")})
+        record.metrics({f"{key}.ece": ece})
         if name != metrics.REFERENCE:
-            shown = {f"test_{item}": figure[item] for item in ("accuracy", "macro_f1", "log_loss")}
+            shown = {f"test_{item}": figure[item] for item in ("accuracy", "macro_f1", "log_loss")} | {"test_ece": ece}
             record.scores(digests.checkpoint(models / name), shown, str(ingested / "test"))
-    columns = ["precision", "recall", "f1", "support"]
+    columns = ["precision", "recall", "f1", "support", "roc_auc", "average_precision"]
     record.table(
         "per_class", ["model", "class", *columns],
         [[name, label, *(row[key] for key in columns)] for name, f in figures.items() for label, row in f["per_class"].items()],
@@ -130,16 +198,18 @@ def _recorded(record: Run, figures: dict[str, dict[str, Any]], best: str, models
 
 def _reference(
     train: tuple[np.ndarray, np.ndarray], test: np.ndarray, val: np.ndarray, classes: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, int, float, float]:
-    """Return what the pixels alone tell of test and val, its parameters, milliseconds per image and seconds of training."""
+) -> tuple[PixelRegression, tuple[Answers, dict[str, int | None], dict[str, float]]]:
+    """Return the regression on pixels, what it tells of both splits, and what that costs."""
+    from darkroom.evaluation import cost
     from darkroom.evaluation.reference import PixelRegression
 
     started = time.monotonic()
     reference = PixelRegression(*train, classes, seed)
-    trained = time.monotonic()
+    seconds = time.monotonic() - started
     answers = reference.probabilities(test)
-    ms = (time.monotonic() - trained) * 1000 / len(test)
-    return answers, reference.probabilities(val), reference.parameter_count, ms, trained - started
+    size = {"parameters": reference.parameter_count, "multiply_adds": reference.weights[:-1].size, "checkpoint_bytes": None}
+    speed = cost.measure(reference.probabilities, test) | {"train_seconds": seconds}
+    return reference, (Answers(reference.probabilities(val), answers, answers), size, speed)
 
 
 def training_seconds(name: str, cost: Path) -> float:
@@ -152,17 +222,6 @@ def training_seconds(name: str, cost: Path) -> float:
     }[stage]
     files = [cost / part / f"{backbone}.json" if backbone else cost / f"{part}.json" for part in parts]
     return sum(json.loads(file.read_text())["seconds"] for file in files if file.exists())
-
-
-def milliseconds(classifier: Classifier, images: np.ndarray, batch: int) -> float:
-    """Return the median time per image of a batch, of five; the classifier has just answered such batches."""
-    sample = images[:batch]
-    times = []
-    for _ in range(5):
-        started = time.perf_counter()
-        classifier.logits(sample, batch)
-        times.append((time.perf_counter() - started) * 1000 / len(sample))
-    return statistics.median(times)
 
 
 def _history(path: Path) -> list[dict[str, str]]:

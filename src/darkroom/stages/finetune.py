@@ -54,7 +54,9 @@ def run(name: str, augmented: Path, val: Path, transfer: Path, out: Path, cost: 
             what=f"fine-tuning {name} from block {cut + 1} of {backbone.block_count}", groups=groups, freeze_statistics=True,
             on_epoch=record.epoch,
         )  # fmt: skip
-        checkpoint = replace(start, name=f"finetune/{name}", params=hyper.model_dump(), best=trained.best)
+        checkpoint = replace(
+            start, name=f"finetune/{name}", params=hyper.model_dump(), best=trained.best, temperature=trained.temperature
+        )
         write_model(out, checkpoint, network.state_dict(), network.parameter_count(), trained, record)
         watch.write(cost)
         print(f"finetune/{name}: val accuracy {trained.best['val_accuracy']:.4f} in epoch {trained.best['epoch']}")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from darkroom import atomic
-from darkroom.errors import WorkspaceError
 from darkroom.params import Params
 from darkroom.stages.session import session
 
@@ -28,14 +27,11 @@ TRAINED, CHOSEN = "trained-on.txt", "chosen-on.txt"  # pixel hashes of a version
 
 def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
     with session("register", ["register"], [reports / "metrics.json"]) as (settings, record):
-        from darkroom.evaluation import predictions
+        from darkroom.evaluation import predictions, written
         from darkroom.models import digests
         from darkroom.tracking import journal, registry, stored
 
-        try:
-            evaluated = json.loads((reports / "metrics.json").read_text())
-        except FileNotFoundError as error:
-            raise WorkspaceError(f"{error.filename} is not there", "run `dvc repro evaluate`") from error
+        evaluated = written.read(reports / written.METRICS)
         best = evaluated["best"]
         figures = evaluated["models"][best]
         sha256 = digests.checkpoint(models / best)

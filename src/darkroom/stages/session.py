@@ -55,7 +55,8 @@ def write_model(
         run.file(out / name)
     run.tag({"darkroom.model": checkpoint.name, "darkroom.checkpoint_sha256": digest})
     figures = {f"best_{key}": value for key, value in trained.best.items() if key.startswith("val_")}
-    run.model(checkpoint.name, digest, figures | {"parameters": parameters}, int(trained.best["epoch"]))
+    figures |= {"parameters": parameters, "temperature": checkpoint.temperature}
+    run.model(checkpoint.name, digest, figures, int(trained.best["epoch"]))
 
 
 class Stopwatch:

@@ -44,7 +44,9 @@ def run(name: str, embedded: Path, out: Path, cost: Path) -> None:
         weights |= {f"head.{key}": value for key, value in head.state_dict().items()}
         parameters = story["parameters"] + sum(parameter.numel() for parameter in head.parameters())
         model = f"transfer/{name}"
-        checkpoint = Checkpoint(model, story["architecture"], preprocessing, classes, hyper.model_dump(), trained.best)
+        checkpoint = Checkpoint(
+            model, story["architecture"], preprocessing, classes, hyper.model_dump(), trained.best, trained.temperature
+        )
         write_model(out, checkpoint, weights, parameters, trained, record)
         watch.write(cost)
         print(f"{model}: val accuracy {trained.best['val_accuracy']:.4f} in epoch {trained.best['epoch']}")

@@ -143,10 +143,10 @@ def _curves(axis: Any, panel: str, groups: dict[str, list[Outcome]], colours: di
 
 
 def _small(png: bytes) -> bytes:
-    """Return a picture with 128 colours, which lines and letters need no more than."""
+    """Return a picture with 128 colours, which lines and letters need no more than; the rare ones among them too."""
     from PIL import Image
 
     made = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
-        image.convert("RGB").quantize(128).save(made, format="PNG", optimize=True)
+        image.convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE).save(made, format="PNG", optimize=True)
     return made.getvalue()

@@ -18,21 +18,23 @@ from darkroom.errors import ParamsError
 from darkroom.models import folding
 from darkroom.params import Compute, Training
 from darkroom.progress import Progress
-from darkroom.training import products
+from darkroom.training import products, temperature
 from darkroom.training.devices import autocast, device_of, prepare
 from darkroom.training.feeding import Examples, Feed, batches
 from darkroom.training.optimizers import OPTIMIZERS
 
 Epoch = dict[str, float]
+Logits = list[torch.Tensor]  # of batches, (B, classes)
 LOOKS = 16  # at the norm of the gradient, in an epoch
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What training came to: the metrics of every epoch, and those of the best one."""
+    """What training came to: the metrics of every epoch, those of the best one, and the temperature that suits its logits."""
 
     history: list[Epoch]
     best: Epoch
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def fit(
 
     Epoch e sees view e mod K of every training example. The best epoch is the one with the lowest validation loss, which is
     steadier than accuracy where validation images are few; of equals the earliest. Training ends after `hyper.epochs`, or
-    after `hyper.patience` epochs without a better one.
+    after `hyper.patience` epochs without a better one. Last, the temperature is fitted on what the best epoch said of `val`.
     Only parameters in `groups` (by default all that require a gradient) are trained; with `freeze_statistics` batch
     normalisation keeps its running statistics. Identical arguments give identical weights on the same machine.
     """
@@ -88,6 +90,7 @@ def fit(
     history: list[Epoch] = []
     best: Epoch = {}
     best_state: dict[str, torch.Tensor] = {}
+    best_logits: Logits = []
     with Progress(what, hyper.epochs, "epochs") as progress, _shortcuts(model, feed, hyper, compute, freeze_statistics):
         for epoch in range(hyper.epochs):
             started = time.monotonic()
@@ -99,13 +102,14 @@ def fit(
             trained = trainer.through(feed, epoch, cut, _Loss(weights, hyper.label_smoothing), first=epoch * trainer.steps)
             model.eval()
             with torch.inference_mode():
-                held = trainer.through(held_out, 0, batches(len(val), 256, whole=True), _Loss(weights, 0.0))
+                logits: Logits = []
+                held = trainer.through(held_out, 0, batches(len(val), 256, whole=True), _Loss(weights, 0.0), kept=logits)
             row = _row(what, epoch, hyper.lr * trainer.factor((epoch + 1) * trainer.steps - 1), trained, held)
             history.append(row)
             if on_epoch:
                 on_epoch({**row, "images_per_second": len(train) / (time.monotonic() - started)})
             if not best or (row["val_loss"], -row["val_accuracy"]) < (best["val_loss"], -best["val_accuracy"]):
-                best, best_state = row, _copy(model)
+                best, best_state, best_logits = row, _copy(model), logits
             note = f"loss {row['train_loss']:.3f}  val accuracy {row['val_accuracy']:.4f}"
             if row["epoch"] - best["epoch"] >= hyper.patience:
                 progress.total = int(row["epoch"])
@@ -114,7 +118,7 @@ def fit(
                 break
     model.load_state_dict(best_state, strict=False)
     model.cpu().eval()
-    return Fit(history, best)
+    return Fit(history, best, temperature.fit(torch.cat(best_logits).cpu().numpy(), val.labels))
 
 
 def _row(what: str, epoch: int, lr: float, trained: dict[str, float], held: dict[str, float]) -> Epoch:
@@ -157,8 +161,13 @@ class _Trainer:
         self.scaler.step(self.optimizer)  # type: ignore[arg-type]
         self.scaler.update()
 
-    def through(self, feed: Feed, view: int, wanted: list[np.ndarray], loss: _Loss, first: int | None = None) -> dict[str, float]:
-        """Go through batches once, training from step `first` on or only looking; return mean loss and accuracy."""
+    def through(
+        self, feed: Feed, view: int, wanted: list[np.ndarray], loss: _Loss, first: int | None = None, kept: Logits | None = None
+    ) -> dict[str, float]:  # fmt: skip
+        """Go through batches once, training from step `first` on or only looking; return mean loss and accuracy.
+
+        The logits of each batch are added to `kept`.
+        """
         totals = _Totals()
         for number, (x, y) in enumerate(feed.view(view, wanted)):
             with autocast(self.compute, feed.device):
@@ -166,6 +175,8 @@ class _Trainer:
             value = loss(logits, y)
             if first is not None:
                 self.step(value, first + number)
+            if kept is not None:
+                kept.append(logits)
             totals.add(value, logits, y)
         found = totals.means()
         if self.norms:

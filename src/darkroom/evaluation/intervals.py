@@ -1,0 +1,66 @@
+"""How sure figures are: the bootstrap over test images (Efron 1979), the same resamples for all models, and their pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from darkroom.evaluation.compared import holm
+from darkroom.evaluation.comparing import LEVEL, mcnemar
+from darkroom.evaluation.metrics import Figures, number
+
+RESAMPLES = 1000
+CELLS = 2**20  # of the table of resamples that is worked on at a time: it stays in a core's cache
+Resampled = dict[str, np.ndarray]  # each headline figure, (R,)
+
+
+def draws(groups: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Iterator[np.ndarray]:
+    """Yield tables (N, r) float32 of how often each image counts in each of r resamples, `resamples` of them in all.
+
+    `groups` (N,) says which images are copies of each other: a resample draws as many groups as there are, with replacement.
+    """
+    draw = np.random.default_rng(seed)
+    _, member = np.unique(groups, return_inverse=True)
+    count = int(member.max()) + 1
+    at_once = max(1, CELLS // len(member))
+    for start in range(0, resamples, at_once):
+        rows = min(at_once, resamples - start)
+        drawn = draw.integers(0, count, (rows, count)) + count * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
+        yield np.ascontiguousarray(times.T.astype(np.float32)[member])
+
+
+def resample(figures: Figures, groups: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Resampled:
+    """Return a model's headline figures in each resample of the images; the same seed gives every model the same resamples."""
+    parts = [figures.of(sizes) for sizes in draws(groups, seed, resamples)]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def interval(values: np.ndarray) -> tuple[float, float] | None:
+    """Return the percentiles between which `LEVEL` of resampled figures (R,) lie; None where none of them is defined."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return None
+    low, high = np.percentile(known, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return float(low), float(high)
+
+
+def pairs(said: Mapping[str, np.ndarray], labels: np.ndarray, resampled: Mapping[str, Resampled]) -> list[dict[str, Any]]:
+    """Return the difference in accuracy of each pair of models, its interval, and McNemar's exact p, also corrected (Holm 1979).
+
+    `said` are probabilities (N, C) of each model.
+    """
+    right = {name: given.argmax(1) == labels for name, given in said.items()}
+    made: list[dict[str, Any]] = []
+    for a, b in combinations(said, 2):
+        low, high = interval(resampled[a]["accuracy"] - resampled[b]["accuracy"]) or (None, None)
+        made.append({
+            "a": a, "b": b, "difference": number(right[a].mean() - right[b].mean()), "low": low, "high": high,
+            "mcnemar_p": mcnemar(right[a], right[b]),
+        })  # fmt: skip
+    for pair, p in zip(made, holm([pair["mcnemar_p"] for pair in made]), strict=True):
+        pair["p_holm"] = p
+    return made

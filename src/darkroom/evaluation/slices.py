@@ -1,0 +1,107 @@
+"""Where a model is worse than elsewhere: the test split cut by what is known of its images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from darkroom.evaluation.compared import holm
+
+MINIMUM = 20  # images of a slice, and of the rest
+BINS = 4
+DISTINCT = 8  # values of a number up to which each is a slice of its own
+Z = 1.959964  # of the normal distribution, 95% between -Z and Z
+NAMES = {"path", "sha256", "pixel_hash", "perceptual_hash"}  # of an image alone
+SAID = {"label", "source_label", "split", "status", "reason", "detail"}  # of every test image alike, or of its class
+
+
+def columns(rows: Sequence[Mapping[str, Any]], brightness: Sequence[float]) -> dict[str, list[Any]]:
+    """Return what test images can be cut by: columns of the manifest, and what follows from them and from the pixels.
+
+    `rows` are of the manifest, `brightness` is the mean of each image's pixels. A column that is not known here is taken as it is.
+    """
+    found: dict[str, list[Any]] = {
+        "size": [math.sqrt(row["width"] * row["height"]) for row in rows],
+        "aspect": [row["width"] / row["height"] if row["height"] else math.nan for row in rows],
+        "brightness": list(brightness),
+        "folder": [row["path"].rpartition("/")[0] for row in rows],
+    }
+    for name in rows[0] if rows else ():
+        if name == "flags":
+            flags = sorted({flag for row in rows for flag in row["flags"].split()})
+            found.update({f"flag {flag}": [flag in row["flags"].split() for row in rows] for flag in flags})
+        elif name not in NAMES | SAID | {"width", "height"}:
+            found[name] = [row[name] for row in rows]
+    return found
+
+
+def measure(right: np.ndarray, values: Mapping[str, Sequence[Any]], labels: np.ndarray) -> list[dict[str, Any]]:
+    """Return the accuracy of every slice, the worst first: `right` (N,) bool, `values` N of each column, `labels` (N,).
+
+    Numbers are cut at their quartiles, what is no number by value. Left out are slices of fewer than `MINIMUM` images, and slices
+    that are all images of some classes. An interval is Wilson's (1927), 95%; p is of Fisher's exact test (1922) of the slice
+    against all other images, `p_holm` corrected for all slices that are returned (Holm 1979).
+    """
+    from scipy.stats import fisher_exact
+
+    found: list[dict[str, Any]] = []
+    for column, given in values.items():
+        for value, inside in _cut(given):
+            support, rest = int(inside.sum()), int((~inside).sum())
+            if min(support, rest) < MINIMUM or _is_classes(inside, labels):
+                continue
+            won, others = int(right[inside].sum()), int(right[~inside].sum())
+            low, high = wilson(won, support)
+            p = float(fisher_exact([[won, support - won], [others, rest - others]]).pvalue)
+            found.append({
+                "column": column, "value": value, "images": support, "accuracy": won / support, "low": low, "high": high,
+                "rest": others / rest, "p": p,
+            })  # fmt: skip
+    for made, corrected in zip(found, holm([made["p"] for made in found]), strict=True):
+        made["p_holm"] = corrected
+    return sorted(found, key=lambda made: (made["accuracy"], made["p"], made["column"], made["value"]))
+
+
+def wilson(won: int, count: int) -> tuple[float, float]:
+    """Return the 95% interval of a share (Wilson 1927); from 0 to 1 where there is nothing to count."""
+    if not count:
+        return 0.0, 1.0
+    share, square = won / count, Z * Z / count
+    centre = (share + square / 2) / (1 + square)
+    room = Z * math.sqrt((share * (1 - share) + square / 4) / count) / (1 + square)
+    return max(0.0, centre - room), min(1.0, centre + room)
+
+
+def _cut(given: Sequence[Any]) -> list[tuple[str, np.ndarray]]:
+    """Return the slices of a column: what they are called, and which images they hold."""
+    if any(isinstance(value, (str, bool)) for value in given):
+        kinds = np.array([_text(value) for value in given])
+        names, counts = np.unique(kinds, return_counts=True)
+        return [(value, kinds == value) for value in names[counts >= MINIMUM].tolist()]
+    numbers = np.array([math.nan if value is None else value for value in given], np.float64)
+    real = numbers[np.isfinite(numbers)]
+    distinct = np.unique(real)
+    if len(distinct) <= DISTINCT:
+        return [(f"{value:g}", numbers == value) for value in distinct.tolist()]
+    edges = np.unique(np.quantile(real, np.arange(BINS + 1) / BINS))
+    bins = []
+    for i, (low, high) in enumerate(pairwise(edges.tolist())):
+        last = i == len(edges) - 2
+        inside = (numbers >= low) & ((numbers <= high) if last else (numbers < high))
+        bins.append((f"{low:.4g} to {high:.4g}" if last else f"{low:.4g} to below {high:.4g}", inside))
+    return bins
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value in (None, "") else str(value)
+
+
+def _is_classes(inside: np.ndarray, labels: np.ndarray) -> bool:
+    """Tell whether a slice is all images of some classes, of which the table of classes tells more."""
+    return not set(labels[inside].tolist()) & set(labels[~inside].tolist())

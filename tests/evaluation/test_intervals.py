@@ -1,0 +1,86 @@
+"""Intervals of figures and pairs of models, over resampled images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from darkroom.evaluation import intervals
+from darkroom.evaluation.compared import holm
+from darkroom.evaluation.comparing import bootstrap, mcnemar
+from darkroom.evaluation.metrics import Figures, score
+
+
+def said(labels: np.ndarray, right: float, classes: int, seed: int) -> np.ndarray:
+    """Return probabilities that are right about this often."""
+    draw = np.random.default_rng(seed)
+    chosen = np.where(draw.random(len(labels)) < right, labels, draw.integers(0, classes, len(labels)))
+    return 0.6 * draw.dirichlet(np.ones(classes), len(labels)) + 0.4 * np.eye(classes)[chosen]
+
+
+def test_a_resampled_figure_is_that_of_the_images_written_out():
+    """Every headline figure of a resample is what `score` says of its images, each as often as it was drawn."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 4, 50)
+    given = said(labels, 0.6, 5, 1)  # the last class has no images
+    found = intervals.resample(Figures(given, labels, 2), np.arange(50), resamples=6)
+    sizes = np.concatenate(list(intervals.draws(np.arange(50), resamples=6)), 1).astype(int)
+    assert (sizes.sum(0) == 50).all()
+    for r in range(6):
+        rows = np.repeat(np.arange(50), sizes[:, r])
+        expected = score(given[rows], labels[rows], tuple("abcde"), 2)
+        assert {key: values[r] for key, values in found.items()} == pytest.approx({key: expected[key] for key in found}, abs=1e-6)
+
+
+def test_copies_of_a_picture_come_together():
+    """A resample has all images of a group equally often, and as many groups as there are."""
+    groups = np.array(["x", "y", "x", "z", "x", "y"])
+    for sizes in intervals.draws(groups, resamples=20):
+        assert (sizes[0] == sizes[2]).all()
+        assert (sizes[0] == sizes[4]).all()
+        assert (sizes[1] == sizes[5]).all()
+        assert (sizes[[0, 1, 3]].sum(0) == 3).all()
+
+
+def test_copies_make_figures_less_sure():
+    """The interval of images that are there ten times each is as wide as that of the images once."""
+    labels = np.arange(60) % 2
+    given = said(labels, 0.7, 2, 0)
+    once = intervals.resample(Figures(given, labels, 1), np.arange(60))
+    copied = intervals.resample(Figures(given.repeat(10, 0), labels.repeat(10), 1), np.arange(60).repeat(10))
+    assert intervals.interval(copied["accuracy"]) == pytest.approx(intervals.interval(once["accuracy"]))
+    alone = intervals.resample(Figures(given.repeat(10, 0), labels.repeat(10), 1), np.arange(600))
+    wide, narrow = (np.diff(intervals.interval(values["accuracy"])) for values in (once, alone))
+    assert wide > 2 * narrow
+
+
+def test_intervals_hold_the_true_accuracy():
+    """Over many sets of images, the interval holds the true accuracy about as often as it says."""
+    held, sets, labels = 0, 200, np.zeros(200, int)
+    for number in range(sets):
+        right = np.random.default_rng(number).random(200) < 0.8
+        given = np.where(right[:, None], [0.9, 0.1], [0.1, 0.9])
+        low, high = intervals.interval(intervals.resample(Figures(given, labels, 1), np.arange(200), number, 300)["accuracy"])
+        held += low <= 0.8 <= high
+    assert 0.9 < held / sets < 0.98
+
+
+def test_pairs_are_paired_and_corrected():
+    """Differences are accuracy a minus b, p-values McNemar's and Holm's, and the interval is that of the paired bootstrap."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 3, 300)
+    given = {name: said(labels, right, 3, seed) for seed, (name, right) in enumerate({"a": 0.9, "b": 0.5, "c": 0.5}.items())}
+    given["d"] = given["c"]
+    resampled = {name: intervals.resample(Figures(p, labels, 1), np.arange(300)) for name, p in given.items()}
+    pairs = intervals.pairs(given, labels, resampled)
+    assert [(pair["a"], pair["b"]) for pair in pairs] == [(a, b) for a, b in ("ab", "ac", "ad", "bc", "bd", "cd")]
+    right = {name: p.argmax(1) == labels for name, p in given.items()}
+    for pair in pairs:
+        one, two = right[pair["a"]], right[pair["b"]]
+        assert pair["difference"] == pytest.approx(one.mean() - two.mean())
+        assert pair["low"] <= pair["difference"] <= pair["high"]
+        assert pair["mcnemar_p"] == mcnemar(one, two)
+        other = bootstrap(labels, given[pair["b"]].argmax(1), given[pair["a"]].argmax(1), 3)["accuracy"]
+        assert (pair["low"], pair["high"]) == pytest.approx((other.low, other.high), abs=0.01)
+    assert [pair["p_holm"] for pair in pairs] == holm([pair["mcnemar_p"] for pair in pairs])
+    assert (pairs[-1]["low"], pairs[-1]["high"], pairs[-1]["mcnemar_p"]) == (0, 0, 1)
