@@ -29,8 +29,14 @@ OWN = {
     ],
     "optimizer": [*TIMED, "architecture=mlp", "options={hidden: [8]}", "optimizers=[sgd,adam]", "batch_sizes=[16,32]"],
     "practice": [*TIMED, "width=4", "together=2", "policy=light"],
+    "tune": [
+        "epochs=2", "architecture=mlp", "options={hidden: [8]}", "budget=2", "batch_size=16",
+        "space={lr: {low: 0.001, high: 0.1, log: true}, optimizer: {choices: [adamw, sgd]}}",
+    ],
 }  # fmt: skip
 WRITTEN = {"results.csv", "curves.csv", "layers.csv", "summary.json", "index.html"}
+
+FURTHER = {"tune": {"trials.csv"}}
 
 
 def run(name: str, *more: str) -> Path:
@@ -49,7 +55,7 @@ def one_process(workspace):
 def test_every_study_writes_its_results(name):
     """A row per member and seed, a line per label with its interval, a picture below 200 KB, a page, and costs apart."""
     folder = run(name)
-    assert {path.name for path in folder.iterdir()} == WRITTEN | {f"{name}.png"}
+    assert {path.name for path in folder.iterdir()} == WRITTEN | FURTHER.get(name, set()) | {f"{name}.png"}
     rows = list(csv.DictReader((folder / "results.csv").open()))
     summary = json.loads((folder / "summary.json").read_text())
     assert len(rows) == sum(line["seeds"] for line in summary["lines"])

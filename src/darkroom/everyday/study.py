@@ -6,21 +6,24 @@ A study that was stopped goes on where it was. `dvc repro studies/dvc.yaml:study
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from darkroom import params
 from darkroom.errors import ParamsError
 
 if TYPE_CHECKING:
-    from darkroom.studies.members import Member, Outcome, Sample
+    from darkroom.studies.members import Outcome, Sample
     from darkroom.studies.params import Setting
     from darkroom.studies.registry import Study
 
 OUT = Path("reports/studies")
-TOLD = ("policy", "views", "image_size", "images", "weights", "blocks")  # in the record of a member that has them
-TOLD = ("policy", "views", "image_size", "images", "weights", "blocks")  # of a member's record, where it has them
+TOLD = (  # of a member's record, where it has them
+    "lr", "optimizer", "schedule", "batch_size", "weight_decay", "warmup", "scheme", "policy", "views", "image_size", "images",
+    "weights", "blocks",
+)  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:
@@ -37,7 +40,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--cost", type=Path, metavar="FOLDER", help=f"what differs from run to run (default: {OUT}/cost/NAME)")
     given = parser.parse_args(arguments)
     from darkroom.studies import params as own
-    from darkroom.studies import registry
+    from darkroom.studies import registry, running
 
     if given.list:
         width = max(map(len, registry.NAMES))
@@ -53,9 +56,14 @@ def main(arguments: list[str]) -> int:
     settings = own.parse(content, "with --set, studies/params.yaml" if given.set else str(own.FILE))
     chosen: Setting = getattr(getattr(settings, given.name), size)
     sample = read(chosen)
-    members = study.members(chosen, len(sample.train_labels))
     everything = {"": sample} | {label: other(chosen, source, sample) for label, source in registry.samples(study, chosen).items()}
-    outcomes = trained(given.name, members, everything, chosen, settings.machine)
+    record = recorder(given.name, everything, chosen)
+    study = registry.searched(study, chosen, everything, settings.machine.accelerator, record)
+    members = study.members(chosen, len(sample.train_labels))
+    outcomes = running.run(
+        members, everything, processes=settings.machine.processes, accelerator=settings.machine.accelerator,
+        what=f"study {given.name}", on_done=record,
+    )  # fmt: skip
     compared = registry.derived(study, chosen, outcomes, sample)
     report(given.name, study, compared, sample, chosen, size, given.out or OUT / given.name, given.cost)
     return 0
@@ -77,41 +85,38 @@ def read(settings: Setting, data: str = "", images: int | None = None) -> Sample
 
 
 def other(settings: Any, source: str, own: Sample) -> Sample:
-    """Return what networks are trained on before: another source, or the study's own images, turned."""
+    """Return what else networks are trained on: the study's own training images split again, or turned, or another source."""
     from darkroom.studies.rotations import rotated
+    from darkroom.studies.searching import INNER, inner
     from darkroom.studies.transfer import ROTATIONS
 
+    if source == INNER:
+        return inner(own, settings.inner)
     return rotated(own) if source == ROTATIONS else read(settings, source, settings.before_images)
 
 
-def trained(
-    name: str, members: list[Member], samples: dict[str, Sample], settings: Setting, machine: Any
-) -> list[Outcome]:  # fmt: skip
-    """Train what is not remembered, each member with a record of its own, and return what all came to."""
-    from darkroom.studies import running
+def recorder(name: str, samples: Mapping[str, Sample], settings: Setting) -> Callable[..., None]:
+    """Return what gives each member that was trained a record of its own, with tags beside those that all have."""
     from darkroom.tracking import journal, provenance
 
     stage = provenance.stage_name(f"study@{name}")
-    common = {f"study.{key}": value for key, value in settings.model_dump().items() if not isinstance(value, list)}
+    common = {f"study.{key}": value for key, value in settings.model_dump().items() if not isinstance(value, (list, dict))}
 
-    def record(outcome: Outcome) -> None:
+    def record(outcome: Outcome, tags: Mapping[str, str] = MappingProxyType({})) -> None:
         member = outcome.member
         own = {"panel": member.panel, "label": member.label, "seed": member.seed, "architecture": member.architecture}
-        own |= {"scheme": member.scheme} if member.scheme else {}
-        own |= member.options
         own |= {key: getattr(member, key) for key in TOLD if getattr(member, key) not in ("", 0, None)}
+        own |= member.options
         own |= {"start": member.start.label} if member.start else {}
         with journal.run(stage, common | {f"study.{key}": value for key, value in own.items()}, []) as run:
             run.lasted(outcome.seconds)
-            run.tag({"darkroom.study": name, "darkroom.data": samples[member.on].digest})
+            run.tag({"darkroom.study": name, "darkroom.data": samples[member.on].digest, **tags})
             for row in outcome.curve:
                 run.metrics({key: value for key, value in row.items() if key != "step" and value is not None}, row["step"])
             run.metrics({"parameters": outcome.parameters, "multiply_adds": outcome.multiply_adds, "lr": outcome.lr})
             run.metrics({"ms_per_image": outcome.latency})
 
-    return running.run(
-        members, samples, processes=machine.processes, accelerator=machine.accelerator, what=f"study {name}", on_done=record
-    )
+    return record
 
 
 def report(

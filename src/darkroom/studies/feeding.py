@@ -7,9 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from darkroom.studies.members import Member, Sample
 from darkroom.training.feeding import batches
+
+AT_ONCE = 250  # images that are embedded
 
 
 def part(sample: Sample, member: Member) -> Sample:
@@ -50,6 +53,15 @@ class Feed:
 
     def normalized(self, images: torch.Tensor) -> torch.Tensor:
         return (images.float() - self.mean) / self.std
+
+    @torch.no_grad()
+    def embed(self, features: nn.Module) -> None:
+        """Put what a network answers, (N, D) float32, in the place of images that no policy alters."""
+        features.eval()
+        self.x, self.held_x = (
+            torch.cat([features(self.normalized(some)) for some in images.split(AT_ONCE)]) for images in (self.x, self.held_x)
+        )
+        self.mean, self.std = torch.zeros(1, device=self.x.device), torch.ones(1, device=self.x.device)
 
     def epoch(self, seed: int, number: int, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the batches of an epoch in the order that the seed gives them, which is `training.loop`'s."""

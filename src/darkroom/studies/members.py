@@ -46,6 +46,7 @@ class Member:
     weights: str = ""  # of a torchvision network before the first step: imagenet, or a folder of files
     start: Member | None = None  # whose weights it begins with, but for the head
     blocks: int | None = None  # the last so many are trained, and the head; None: all
+    embedded: bool = False  # where the head alone is trained: what lies below answers once for each image, before the first step
     ways: tuple[str, ...] = ()  # to answer for the held-out images after the last step (answering.py)
 
     def alike(self) -> str:
@@ -131,12 +132,12 @@ def panels(outcomes: Iterable[Outcome]) -> list[str]:
 
 
 def mean_curve(outcomes: Sequence[Outcome], key: str) -> list[tuple[float, float]]:
-    """Return the mean of a figure over seeds, by step; a figure that is no number for a seed is none for the mean."""
+    """Return the mean of a figure over seeds, look by look, with the mean of their steps; where one has no number there is none."""
     made = []
     for rows in zip(*(outcome.curve for outcome in outcomes), strict=True):
         values = [row[key] for row in rows]
         if None not in values:
-            made.append((float(rows[0]["step"]), sum(values) / len(values)))
+            made.append((sum(row["step"] for row in rows) / len(rows), sum(values) / len(values)))
     return made
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from darkroom.errors import nearest
 from darkroom.params import Count, NotNegative, Number, Positive, Section, Seed, Share, read_yaml, validated
 
 FILE = Path("studies/params.yaml")
 SIZES = ("quick", "full")
 Size = Annotated[int, Field(ge=8, le=1024, strict=True)]
 Optimizers = Literal["adamw", "sgd", "adam", "heavy_ball", "plain_sgd"]
+Schedules = Literal["cosine", "constant", "step", "linear", "one_cycle"]
 Policy = Literal["none", "light", "standard", "strong", "characters"]
 Options = dict[str, Any]
 
@@ -117,6 +119,74 @@ class Practice(Timed):
     ways: Annotated[list[str], Field(min_length=2)]
 
 
+class Configured(Section):
+    """What a search may vary, beside the options of the architecture."""
+
+    lr: Positive
+    weight_decay: NotNegative
+    batch_size: Annotated[int, Field(ge=2, strict=True)]
+    optimizer: Optimizers
+    schedule: Schedules
+    warmup: Share  # of the steps
+    policy: Policy
+    views: Annotated[int, Field(ge=0, strict=True)]  # 0: new ones in each epoch
+    scheme: str  # as the architecture draws its weights where there is none
+
+
+class Tune(Setting, Configured):
+    epochs: Count
+    architecture: Annotated[str, Field(min_length=1)]
+    options: Options
+    on: Literal["baseline", "embeddings"]
+    before: Annotated[str, Field(min_length=1)]  # whose embeddings: glyphs, rotations, imagenet, a folder, a data set
+    weights: Annotated[str, Field(min_length=1)]  # for imagenet: imagenet (downloaded), or a folder of files
+    before_images: Count
+    before_epochs: Count
+    before_lr: Positive
+    inner: Annotated[Number, Field(gt=0, lt=1)]  # share of the training images by which trials are judged
+    budget: Annotated[int, Field(ge=2, strict=True)]  # of a search, in whole trainings
+    pruner: Literal["median", "hyperband", "none"]
+    space: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+
+    @field_validator("space")
+    @classmethod
+    def _declared(cls, space: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
+        """Check that each key is a setting, its values are such as that takes, and the section's own value is among them."""
+        if {"options", "on", *Configured.model_fields} <= info.data.keys():
+            given = {name: info.data[name] for name in Configured.model_fields}
+            own = given | {f"options.{name}": value for name, value in info.data["options"].items()}
+            if info.data["on"] == "embeddings":  # the network below the head is there before the search
+                own = {name: own[name] for name in Configured.model_fields if name != "scheme"}
+            for name, declared in space.items():
+                if name not in own:
+                    raise ValueError(f'"{name}" cannot be searched{nearest(name, own)}; there are {", ".join(own)}')
+                for value in _values(name, declared, own[name]):
+                    try:
+                        Configured.model_validate(given | ({name: value} if name in given else {}))
+                    except ValidationError as error:
+                        raise ValueError(f"{name} cannot be {value!r}: {error.errors()[0]['msg']}") from None
+        return space
+
+
+def _values(name: str, declared: dict[str, Any], own: Any) -> list[Any]:
+    """Return the choices or the ends between which a setting may vary; `own`, what it is without a search, has to be there."""
+    keys, number = set(declared), (int, float)
+    if keys == {"low", "high", "log"} and all(type(value) in number for value in (declared["low"], declared["high"], own)):
+        low, high = values = [declared["low"], declared["high"]]
+        is_sound, is_within = low < high and (low > 0 or not declared["log"]), low <= own <= high
+    elif keys == {"choices"} and isinstance(declared["choices"], list):
+        values = declared["choices"]
+        kind = (str,) if isinstance(own, str) else number
+        is_sound, is_within = len(values) > 1 and all(isinstance(value, kind) for value in values), own in values
+    else:
+        raise ValueError(f"{name} takes {{choices: […]}}, or {{low, high, log}} if it is a number")
+    if not is_sound:
+        raise ValueError(f"{name} takes two choices or more of the kind of {own!r}; or low < high, above 0 where log is true")
+    if not is_within:
+        raise ValueError(f"{name} is {own!r} without a search, which its space does not have")
+    return values
+
+
 class Autoencoder(Section):
     """What the lab's command takes as options."""
 
@@ -155,6 +225,7 @@ class Studies(Section):
     transfer: Sizes[Transfer]
     optimizer: Sizes[Optimizer]
     practice: Sizes[Practice]
+    tune: Sizes[Tune]
     autoencoder: Autoencoder
 
 

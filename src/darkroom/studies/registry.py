@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from darkroom.errors import ParamsError, nearest
@@ -23,6 +23,7 @@ NAMES = {
     "transfer": "what is trained of a network, on how many images, and where its first weights come from",
     "optimizer": "optimizers, schedules and batch sizes, each with the learning rate found for it",
     "practice": "several crops of an image and several networks together, against one",
+    "tune": "Optuna's search for settings against a random one and against none, at equal cost",
 }
 
 
@@ -31,7 +32,8 @@ class Study(Protocol):
 
     `EQUAL` says what all members have in common, `VARIES` which fields of a member differ. `draw` fills the two axes that the
     picture leaves to the study. A module may also have `samples`, what else members are trained on, by its names; and
-    `derived`, which makes of the members' outcomes those that are compared.
+    `derived`, which makes of the members' outcomes those that are compared. One whose members have to be searched for has
+    `searched`, which returns the study as it is then; that may have `tables`, further files.
     """
 
     TITLE: str
@@ -48,6 +50,20 @@ class Study(Protocol):
 def samples(study: Study, settings: Any) -> dict[str, str]:
     """Return what members of a study are trained on beside the study's own images: a name for each source."""
     found: dict[str, str] = study.samples(settings) if hasattr(study, "samples") else {}
+    return found
+
+
+def searched(
+    study: Study, settings: Any, samples: Mapping[str, Sample], accelerator: str, on_done: Callable[[Outcome, dict[str, str]], None]
+) -> Study:
+    """Return the study with the members that a search finds for it; `on_done` gets what was trained for that, and tags of it."""
+    found: Study = study.searched(settings, samples, accelerator, on_done) if hasattr(study, "searched") else study
+    return found
+
+
+def tables(study: Study) -> dict[str, str]:
+    """Return what a study writes beside what all of them do: the text of each file by its name."""
+    found: dict[str, str] = study.tables() if hasattr(study, "tables") else {}
     return found
 
 

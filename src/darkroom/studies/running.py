@@ -24,7 +24,7 @@ REMEMBERED = Path(".darkroom/studies")
 MOST = 5  # members of a stack: more would gain little, and leave less to do side by side
 DECIDING = (
     "answering.py", "beginning.py", "feeding.py", "finder.py", "members.py", "probing.py", "schedules.py",
-    "training.py", "vectorized.py",
+    "searching.py", "training.py", "vectorized.py",
 )  # fmt: skip # of this room: what a figure depends on
 
 
@@ -119,11 +119,12 @@ class Place:
     accelerator: str
     folder: Path
 
-    def file(self, unit: Sequence[Member]) -> Path:
-        """Return the file of a unit's outcomes."""
+    def file(self, unit: Sequence[Member], *after: str) -> Path:
+        """Return the file of a unit's outcomes; `after` is what else decides them."""
         first = unit[0]
         digests = [self.samples[member.on].digest for member in (first, first.start) if member]
-        content = [code(), digests, _on_file(first), self.accelerator, _is_gpu(self.accelerator), [_key(member) for member in unit]]
+        keys = [_key(member) for member in unit]
+        content = [code(), digests, _on_file(first), self.accelerator, _is_gpu(self.accelerator), keys, *after]
         return self.folder / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.json"
 
     def weights(self, start: Member) -> Path:
@@ -133,6 +134,19 @@ class Place:
     def images(self, name: str) -> Path:
         """Return the folder in which processes find a sample's images."""
         return self.folder / "data" / self.samples[name].digest[:24]
+
+
+def begun(member: Member, place: Place, on_done: Callable[[Outcome], None]) -> Path | None:
+    """Return the file of the weights that a member begins with, which are trained where they are not there; None for none."""
+    if not member.start:
+        return None
+    file = place.weights(member.start)
+    if not file.is_file():
+        with Progress(f"training on {member.start.on}", member.start.steps, "steps") as progress:
+            for unit, outcomes in _trained([[member.start]], place, 1, progress, keep=True):
+                remember(place.file(unit), outcomes)
+                on_done(outcomes[0])
+    return file
 
 
 def _on_file(member: Member) -> str:

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from darkroom.evaluation.compared import Estimate, against, holm, mean
@@ -24,6 +25,7 @@ class Line:
     """A label of a panel over its seeds; the first one of a panel is what the others are compared with.
 
     `difference` and the corrected `p` are None for the first; where the seeds say nothing of the spread, p is NaN.
+    Costs are means too: a search may find something else with each seed.
     """
 
     panel: str
@@ -47,11 +49,11 @@ def lines(outcomes: Sequence[Outcome]) -> list[Line]:
         for label, group in labels(outcomes, panel).items():
             values = {outcome.member.seed: outcome.accuracy for outcome in group}
             seen = [float(outcome.curve[-1]["train_accuracy"]) for outcome in group]
-            one = group[0]
+            costs = ((o.parameters, o.multiply_adds, o.member.steps) for o in group)
+            parameters, multiply_adds, steps = (round(fmean(each)) for each in zip(*costs, strict=True))
             line = Line(
-                panel, label, mean(list(values.values())), sum(seen) / len(seen), one.parameters, one.multiply_adds,
-                one.member.steps, len(values),
-            )  # fmt: skip
+                panel, label, mean(list(values.values())), sum(seen) / len(seen), parameters, multiply_adds, steps, len(values)
+            )
             if first:
                 difference, ps[len(made)], _ = against(first, values)
                 line = replace(line, difference=difference)

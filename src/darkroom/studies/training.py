@@ -38,12 +38,14 @@ def train(
     on_look: Callable[[int], None] | None = None,
     started: Path | None = None,
     kept: Path | None = None,
+    stop: Callable[[Row], bool] | None = None,
 ) -> list[Outcome]:
     """Train members that are alike (`Member.alike`) and return what they came to, in their order.
 
     They are computed with one thread, so that several processes work side by side and no figure depends on their number.
     `on_look` gets the steps that were made, of all members, since it was called before. `started` holds the weights of the
     network that a member begins with (`Member.start`); `kept` is where the last weights of a single member are to be kept.
+    `stop` is asked after each look of a single member, given its row of the curve, and ends the training where it says so.
     """
     device = prepare(Compute(seed=0, threads=1, accelerator=accelerator, precision="32-true"))  # type: ignore[arg-type]
     began = time.monotonic()
@@ -52,6 +54,10 @@ def train(
     example = feed.normalized(feed.x[:2])
     networks = [build(member, sample, feed, started).to(device) for member in unit]
     account = layers(networks[0], tuple(sample.train_images.shape[1:]))  # type: ignore[arg-type]
+    whole, image = networks, example[:1]
+    if first.embedded:
+        feed.embed(whole[0].features)  # type: ignore[arg-type]
+        example, networks = feed.x[:2], [whole[0].head]  # type: ignore[list-item]
     lr, tested = (first.lr, []) if first.lr else find(networks[0], feed, first)
     group = vectorized.ensemble(networks, example)
     trained = [parameter for parameter in group.parameters() if parameter.requires_grad]
@@ -82,14 +88,17 @@ def train(
                 if on_look:
                     on_look((step + 1 - looked) * len(unit))
                     looked = step + 1
+                if stop and stop(curves[0][-1]):
+                    break
     seconds = (time.monotonic() - began) / len(unit)
+    asked = whole if first.embedded else [group.member(i) for i in range(len(unit))]
     costs = sum(layer.parameters for layer in account), sum(layer.multiply_adds for layer in account)
     if kept:
         keep(group.member(0), kept)
     return [
         Outcome(
-            member, curves[i], flows[i], *costs, round(seconds, 3), milliseconds(group.member(i), example[:1]), lr, tested,
-            answers(group.member(i), feed, member.ways),
+            member, curves[i], flows[i], *costs, round(seconds, 3), milliseconds(asked[i], image), lr, tested,
+            answers(asked[i], feed, member.ways),
         )
         for i, member in enumerate(unit)
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom import atomic, pages
-from darkroom.studies import summary
+from darkroom.studies import registry, summary
 from darkroom.studies.members import Outcome, labels, mean_curve, panels
 from darkroom.studies.registry import Study
 from darkroom.studies.summary import Line
@@ -35,6 +35,8 @@ def write(folder: Path, name: str, study: Study, facts: dict[str, Any], outcomes
         (working / "results.csv").write_text(summary.results(outcomes), encoding="utf-8")
         (working / "curves.csv").write_text(summary.flat(outcomes, "curve"), encoding="utf-8")
         (working / "layers.csv").write_text(summary.flat(outcomes, "layers"), encoding="utf-8")
+        for file, text in registry.tables(study).items():
+            (working / file).write_text(text, encoding="utf-8")
         (working / f"{name}.png").write_bytes(drawn)
         (working / "index.html").write_text(page(study, finding, lines, facts, drawn), encoding="utf-8")
         atomic.write_json(working / "summary.json", content)
