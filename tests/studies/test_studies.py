@@ -153,3 +153,13 @@ def test_each_member_is_recorded_once(monkeypatch, workspace, own_mlflow):
     metrics = {key: line["values"][key] for line in records[0] if line["kind"] == "metrics" for key in line["values"]}
     assert {"val_accuracy", "train_loss", "parameters", "multiply_adds"} <= set(metrics)
     assert metrics["duration_seconds"] < 60
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_page_can_be_read_by_all(dark):
+    """In a browser a page writes nothing to the console, asks for nothing but itself, and has no serious fault by axe-core."""
+    from tests.browsing import faults, opened
+
+    folder = run("separable")
+    with opened((folder / "index.html").resolve(), dark) as page:
+        assert faults(page) == []

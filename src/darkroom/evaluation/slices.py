@@ -86,14 +86,19 @@ def _cut(given: Sequence[Any]) -> list[tuple[str, np.ndarray]]:
     real = numbers[np.isfinite(numbers)]
     distinct = np.unique(real)
     if len(distinct) <= DISTINCT:
-        return [(f"{value:g}", numbers == value) for value in distinct.tolist()]
+        return [(_number(value, 12), numbers == value) for value in distinct.tolist()]
     edges = np.unique(np.quantile(real, np.arange(BINS + 1) / BINS))
     bins = []
     for i, (low, high) in enumerate(pairwise(edges.tolist())):
         last = i == len(edges) - 2
         inside = (numbers >= low) & ((numbers <= high) if last else (numbers < high))
-        bins.append((f"{low:.4g} to {high:.4g}" if last else f"{low:.4g} to below {high:.4g}", inside))
+        bins.append((f"{_number(low)} to {'' if last else 'below '}{_number(high)}", inside))
     return bins
+
+
+def _number(value: float, digits: int = 4) -> str:
+    """Return a number with so many digits that count, and no exponent."""
+    return f"{float(f'{value:.{digits}g}'):.6f}".rstrip("0").rstrip(".")
 
 
 def _text(value: Any) -> str:
