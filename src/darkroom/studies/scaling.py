@@ -105,8 +105,8 @@ def finding(lines: Sequence[Line], outcomes: Sequence[Outcome]) -> str:
 
 
 def draw(axes: Sequence[Any], outcomes: Sequence[Outcome], colours: dict[str, str]) -> None:
-    """Draw accuracy against what an image costs, for the least and the greatest factor."""
-    shown = panels(outcomes)
-    for axis, panel in zip(axes, (shown[0], shown[-1]), strict=True):
-        against(axis, labels(outcomes, panel), "multiply_adds", colours)
-        axis.set_title(f"{panel}: accuracy, by what an image costs", fontsize=9)
+    """Draw accuracy against what an image costs, and against parameters, for the greatest factor."""
+    greatest = panels(outcomes)[-1]
+    for axis, key, title in zip(axes, ("multiply_adds", "parameters"), ("multiply-adds of an image", "parameters"), strict=True):
+        against(axis, labels(outcomes, greatest), key, colours)
+        axis.set_title(f"{greatest}: accuracy against {title}", fontsize=9)
