@@ -183,7 +183,7 @@ def test_a_mistake_in_a_process_is_a_mistake(workspace):
 
     from darkroom.errors import WeightsError
 
-    error = pickle.loads(pickle.dumps(WeightsError("a", "b", True)))
+    error = copy.copy(WeightsError("a", "b", True))  # which is made as one from another process is
     assert (type(error), error.problem, error.remedy, error.code) == (WeightsError, "a", "b", 75)
 
 
