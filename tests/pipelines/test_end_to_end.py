@@ -108,6 +108,7 @@ def workspace(tmp_path_factory) -> Workspace:
     made.set(
         "fetch.datasets=[]", "ingest.source=own digits", "backbones=[mobilenet_v3_small]", "weights.source=random",
         "augment.views=2", "baseline.epochs=2", "transfer.epochs=5", "finetune.epochs=2",
+        "evaluate.robustness_images=10",
     )  # fmt: skip
     return made
 
