@@ -53,7 +53,7 @@ def findings(
         }  # fmt: skip
     best = next(iter(said))
     headlines, details = written.split(models)
-    pairs = intervals.pairs(said, labels, resampled) if all(resampled.values()) else []
+    pairs = intervals.pairs(said, labels, resampled, np.arange(len(labels))) if all(resampled.values()) else []
     if noise:
         pixels = rng.integers(0, 256, (len(labels), size, size, 3), np.uint8)
     else:

@@ -102,7 +102,8 @@ def headline(a: Side, b: Side, both: Paired | None) -> tuple[str, str]:
     if both:
         how = (
             f"On the {both.images:,} test images that both answered {b.name} alone is right on {len(both.won)}, {a.name} alone on "
-            f"{len(both.lost)}; McNemar's exact test: {verdict.spoken(p)}."
+            f"{len(both.lost)}; McNemar's exact test: {verdict.spoken(p)}. "
+            "It takes images for independent: their groups are not known here."
         )
     else:
         how = (

@@ -20,7 +20,7 @@ Resampled = dict[str, np.ndarray]  # each headline figure, (R,)
 def draws(groups: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Iterator[np.ndarray]:
     """Yield tables (N, r) float32 of how often each image counts in each of r resamples, `resamples` of them in all.
 
-    `groups` (N,) says which images are copies of each other: a resample draws as many groups as there are, with replacement.
+    `groups` (N,) says which images belong together, as copies do: a resample draws as many groups as there are, with replacement.
     """
     draw = np.random.default_rng(seed)
     _, member = np.unique(groups, return_inverse=True)
@@ -48,10 +48,12 @@ def interval(values: np.ndarray) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def pairs(said: Mapping[str, np.ndarray], labels: np.ndarray, resampled: Mapping[str, Resampled]) -> list[dict[str, Any]]:
+def pairs(
+    said: Mapping[str, np.ndarray], labels: np.ndarray, resampled: Mapping[str, Resampled], groups: np.ndarray
+) -> list[dict[str, Any]]:
     """Return the difference in accuracy of each pair of models, its interval, and McNemar's exact p, also corrected (Holm 1979).
 
-    `said` are probabilities (N, C) of each model.
+    `said` are probabilities (N, C) of each model; `groups` (N,) are those of `draws`.
     """
     right = {name: given.argmax(1) == labels for name, given in said.items()}
     made: list[dict[str, Any]] = []
@@ -59,7 +61,7 @@ def pairs(said: Mapping[str, np.ndarray], labels: np.ndarray, resampled: Mapping
         low, high = interval(resampled[a]["accuracy"] - resampled[b]["accuracy"]) or (None, None)
         made.append({
             "a": a, "b": b, "difference": number(right[a].mean() - right[b].mean()), "low": low, "high": high,
-            "mcnemar_p": mcnemar(right[a], right[b]),
+            "mcnemar_p": mcnemar(right[a], right[b], groups),
         })  # fmt: skip
     for pair, p in zip(made, holm([pair["mcnemar_p"] for pair in made]), strict=True):
         pair["p_holm"] = p

@@ -45,7 +45,8 @@ def images(manifest: Path) -> dict[str, list[dict[str, str]]]:
 
 
 def groups(manifest: Path, split: str) -> np.ndarray:
-    """Return the group (N,) of each image of a split, in the order of its arrays: copies of a picture have the same one."""
+    """Return the group (N,) of each image of a split, in the order of its arrays: copies of a picture have the same one, as do
+    images that the source's table groups."""
     rows = pq.ParquetFile(manifest).read(["group", "split", "status"]).to_pylist()
     return np.array([row["group"] for row in rows if row["status"] == "accepted" and row["split"] == split])
 

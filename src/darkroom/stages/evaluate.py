@@ -102,7 +102,7 @@ class Answers:
 class _Made:
     """What was found of every model: its figures, its line of the leaderboard, and what it said of both splits.
 
-    `groups` (N,) names the copies of a picture among the test images.
+    `groups` (N,) says which test images belong together, as copies do.
     """
 
     def __init__(self, labels: dict[str, np.ndarray], groups: np.ndarray, classes: tuple[str, ...], top_k: int) -> None:
@@ -151,7 +151,7 @@ class _Made:
             "images": len(self.groups), "groups": len(set(self.groups)), "models": headlines,
         }, {
             "schema": written.SCHEMA, "classes": self.classes, "models": details,
-            "pairs": intervals.pairs(test, self.labels["test"], self.resampled),
+            "pairs": intervals.pairs(test, self.labels["test"], self.resampled, self.groups),
         }  # fmt: skip
 
 
