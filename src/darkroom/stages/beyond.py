@@ -67,7 +67,7 @@ def examine(settings: Params, ingested: Path, models: Path, reports: Path, given
         "schema": SCHEMA,
         "model": given.best,
         "robustness": _robustness(settings, given, answer, test, labels),
-        "slices": slices.measure(predicted == labels, columns, labels),
+        "slices": slices.measure(predicted == labels, columns, labels, groups),
         "ensembles": ensembles,
         "counts": {"images": len(labels), "mistakes": int((predicted != labels).sum()), "always_wrong": lost},
         "mistakes": mistakes.surest(said, labels, images["test"], given.classes),
