@@ -109,6 +109,24 @@ def test_many_groups_are_no_slices_and_cost_no_time():
     assert "group" not in slices.columns([row | {"group": "x"} for row in named(3)], [1, 2, 3])
 
 
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ([*range(52), *[500] * 300], {"below 500": 52, "500": 300}),
+        ([*[500] * 300, *range(1000, 1052)], {"above 500": 52, "500": 300}),
+        ([*range(52), *[500] * 300, *range(1000, 1052)], {"below 500": 52, "500": 300, "above 500": 52}),
+        ([*range(100), *[500] * 80], {"0 to below 44.75": 45, "44.75 to below 89.5": 45, "500": 80}),
+        (range(100), {"0 to below 24.75": 25, "24.75 to below 49.5": 25, "49.5 to below 74.25": 25, "74.25 to 99": 25}),
+    ],
+)  # fmt: skip
+def test_a_number_that_most_images_have_is_a_slice(numbers, expected):
+    """Quartiles that coincide hide neither the images that have this value, nor those below or above it."""
+    numbers = list(numbers)
+    labels, groups = rng.integers(0, 3, len(numbers)), np.arange(len(numbers))
+    found = slices.measure(np.ones(len(numbers), bool), {"size": numbers}, labels, groups)
+    assert {made["value"]: made["images"] for made in found} == expected
+
+
 def test_copies_make_no_slice_surer():
     """Interval and p of images that are there five times are those of the images once; ten groups are no slice, however large."""
     right, labels, groups = rng.random(200) < 0.8, rng.integers(0, 3, 200), np.arange(200)

@@ -42,10 +42,10 @@ def columns(rows: Sequence[Mapping[str, Any]], brightness: Sequence[float]) -> d
 def measure(right: np.ndarray, values: Mapping[str, Sequence[Any]], labels: np.ndarray, groups: np.ndarray) -> list[dict[str, Any]]:
     """Return the accuracy of every slice, the worst first: `right`, `labels` and `groups` are (N,), `values` N of each column.
 
-    Numbers are cut at their quartiles, what is no number by value. Left out are slices of fewer than `MINIMUM` groups, and slices
-    that are all images of some classes. An interval is Wilson's (1927), 95%; p is of Fisher's exact test (1922) of the slice
-    against all other images, `p_holm` corrected for all slices that are returned (Holm 1979). Both count as many images as
-    are `independent`.
+    Numbers are cut at their quartiles (a value that is several of these is a slice), what is no number by value. Left out are
+    slices of fewer than `MINIMUM` groups, and those that are all images of some classes. An interval is Wilson's (1927), 95%; p is
+    of Fisher's exact test (1922) of the slice against all other images, `p_holm` corrected for all slices that are returned (Holm
+    1979). Both count as many images as are `independent`.
     """
     from scipy.stats import fisher_exact
 
@@ -95,12 +95,15 @@ def _cut(given: Sequence[Any]) -> list[tuple[str, np.ndarray]]:
     distinct = np.unique(real)
     if len(distinct) <= DISTINCT:
         return [(_number(value, 12), numbers == value) for value in distinct.tolist()]
-    edges = np.unique(np.quantile(real, np.arange(BINS + 1) / BINS))
-    bins = []
-    for i, (low, high) in enumerate(pairwise(edges.tolist())):
-        last = i == len(edges) - 2
-        inside = (numbers >= low) & ((numbers <= high) if last else (numbers < high))
-        bins.append((f"{_number(low)} to {'' if last else 'below '}{_number(high)}", inside))
+    edges, times = np.unique(np.quantile(real, np.arange(BINS + 1) / BINS), return_counts=True)
+    alone = set(edges[times > 1].tolist())  # a value that so many images have is a slice of its own
+    bins = [(_number(value, 12), numbers == value) for value in sorted(alone)]
+    for low, high in pairwise(edges.tolist()):
+        first, last = low == edges[0] and low not in alone, high == edges[-1] and high not in alone
+        inside = ((numbers > low) if low in alone else (numbers >= low)) & ((numbers <= high) if last else (numbers < high))
+        start = f"above {_number(low)}" if low in alone else _number(low)
+        end = _number(high) if last else f"below {_number(high)}"
+        bins.append((end if first and high in alone else start if last and low in alone else f"{start} to {end}", inside))
     return bins
 
 
