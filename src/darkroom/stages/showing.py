@@ -151,8 +151,9 @@ def _made(ingested: Path) -> dict[str, str]:
     found = provenance.commit(DECIDING)
     made = {}
     if found:
-        changed = ", and changes that are not committed" if found["darkroom.dirty"] == "true" else ""
-        made["commit"] = found["mlflow.source.git.commit"][:12] + changed
+        made["commit"] = found["mlflow.source.git.commit"][:12]
+        if found["darkroom.dirty"] == "true":
+            made["not committed"] = f"changes of {', '.join(DECIDING)}"
     digest = hashlib.md5((ingested / "manifest.parquet").read_bytes(), usedforsecurity=False).hexdigest()
     made["data version"] = f"{ingested / 'manifest.parquet'} md5 {digest}, as in dvc.lock"
     made["versions"] = f"darkroom {__version__}, Python {platform.python_version()}, torch {torch.__version__}"
