@@ -39,7 +39,7 @@ def report(
     from darkroom.data import arrays
     from darkroom.evaluation import report, written
 
-    metrics, details = (written.read(reports / name) for name in (written.METRICS, written.DETAILS))
+    metrics, details = written.both(reports / written.METRICS, reports / written.DETAILS)
     beyond, issues = _beyond(reports / "beyond.json"), lines(reports / "label_issues.csv")
     images = _images(ingested / "manifest.parquet")
     pixels, labels = arrays.load_split(ingested / "test")
@@ -62,8 +62,8 @@ def plots(reports: Path, histories: Histories, said: np.ndarray, labels: np.ndar
     """
     from darkroom.evaluation import written
 
-    best = written.read(reports / written.METRICS)["best"]
-    details, beyond = written.read(reports / written.DETAILS), _beyond(reports / "beyond.json")
+    metrics, details = written.both(reports / written.METRICS, reports / written.DETAILS)
+    best, beyond = metrics["best"], _beyond(reports / "beyond.json")
     folder = reports / "plots"
     classes, found = details["classes"], details["models"][best]
     _table(folder / "confusion.csv", ["actual", "predicted"], ([classes[a], classes[b]] for a, b in zip(labels, said, strict=True)))
