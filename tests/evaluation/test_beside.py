@@ -191,6 +191,19 @@ def test_damaged_revisions_have_a_remedy(project, capsys, file, content, expecte
     assert "neither a folder nor a revision" in refused(capsys, "--compare", "x" * 300, "HEAD~1")
 
 
+def test_only_an_earlier_page_is_replaced(project, capsys):
+    """`--out` writes over a page of its own, over nothing else, and means nothing without --compare."""
+    for _ in range(2):
+        assert main(["report", "--compare", "HEAD~1", "HEAD", "--out", "page.html"]) == 0
+    capsys.readouterr()
+    before = (project / "reports/metrics.json").read_bytes()
+    for place in ("reports/metrics.json", "reports", "params.yaml"):
+        assert "not an earlier page" in refused(capsys, "--compare", "HEAD~1", "HEAD", "--out", place)
+    assert (project / "reports/metrics.json").read_bytes() == before
+    with pytest.raises(SystemExit, match="2"):
+        main(["report", "--out", "page.html"])
+
+
 def test_the_command_alone_says_the_verdict(project, capsys):
     """`darkroom report` prints what the page begins with, and where it is."""
     assert main(["report"]) == 0

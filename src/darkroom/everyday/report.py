@@ -25,21 +25,26 @@ def main(arguments: list[str]) -> int:
         "--compare", nargs=2, metavar=("A", "B"),
         help="a workspace, a folder with its reports, or a git revision whose files are in DVC's cache (HEAD, a tag)",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, default=PAGE, metavar="FILE", help="the page of --compare (default: %(default)s)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page of --compare (default: {PAGE})")
     given = parser.parse_args(arguments)
     from darkroom.evaluation import beside, verdict, written
 
+    if given.out and not given.compare:
+        parser.error("--out is for the page of --compare")
     if not given.compare:
         metrics, details = written.both(*(REPORTS / name for name in NEEDED))
         said, sentences = verdict.sentences(metrics, details)
         print("\n  ".join([said, *sentences]))
         print(f"\nto look at: {REPORTS / 'report.html'}")
         return 0
+    out = given.out or PAGE
+    if out.exists() and not (out.is_file() and beside.MARK in out.read_text(encoding="utf-8", errors="replace")):
+        raise ParamsError(f"{out} is there, and is not an earlier page of --compare", "name a new file: --out FILE")
     a, b = (_side(name) for name in given.compare)
-    with atomic.new_file(given.out) as working:
+    with atomic.new_file(out) as working:
         working.write_text(beside.page(a, b), encoding="utf-8")
     print("\n  ".join(beside.headline(a, b, beside.paired(a, b))))
-    print(f"\nto look at: {given.out}")
+    print(f"\nto look at: {out}")
     return 0
 
 
