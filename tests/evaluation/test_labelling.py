@@ -53,6 +53,14 @@ def test_flipped_labels_are_found():
     assert [row["quality"] for row in issues] == sorted(row["quality"] for row in issues)
 
 
+def test_the_surest_mistake_is_found():
+    """A label to which a model gives less than a float32 can hold is a candidate, with the quality 0."""
+    inputs, labels = clouds(200, 2)
+    inputs[0] += 1000 * (inputs[labels == 0].mean(0) - inputs[labels == 1].mean(0))
+    labels[0] = 1
+    assert ("0.png", "0", 0.0) in {(row["path"], row["suggested"], row["quality"]) for row in found(inputs, labels, 2)}
+
+
 def test_folds_keep_groups_together_and_classes_apart():
     """Images of a group are in one fold; each class is in every fold, as evenly as its groups allow."""
     labels = np.repeat(np.arange(4), 50)

@@ -15,6 +15,7 @@ from darkroom.evaluation.metrics import losses
 FOLDS = 5
 FITTED = 5_000  # images that a fold's model is fitted on, at most
 STRENGTHS = (0.001, 0.01, 0.1)  # of the likelihood against the penalty
+TINY = float(np.finfo(np.float32).tiny)
 COLUMNS = ("path", "sha256", "split", "label", "suggested", "confidence", "quality")
 
 
@@ -36,14 +37,17 @@ def out_of_fold(inputs: np.ndarray, labels: np.ndarray, groups: Sequence[str], c
     """Return probabilities (N, classes) by logistic regression on inputs (N, D) of the other folds alone, and its `c`.
 
     That is the one of `STRENGTHS` with the lowest log loss on the first fold, whose labels are as doubtful as any. A class that
-    the other folds do not hold has the probability 0.
+    the other folds do not hold has the probability 0, and no other: softmax in float32 would give 0 to the surest mistakes.
     """
     where = folds(labels, groups)
     made = np.zeros((len(labels), classes))
 
     def said(fold: int, c: float) -> np.ndarray:
         chosen = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(where != fold))[:FITTED])
-        return reference.Regression(inputs[chosen], labels[chosen], classes, c).probabilities(inputs[where == fold])
+        model = reference.Regression(inputs[chosen], labels[chosen], classes, c)
+        given = model.probabilities(inputs[where == fold])
+        given[:, model.seen] = given[:, model.seen].clip(TINY)
+        return given
 
     used = [fold for fold in range(FOLDS) if 0 < (where == fold).sum() < len(labels)]
     if not used:
