@@ -43,7 +43,7 @@ def findings(
         found = figures.score(tuple(classes))
         ece = found.pop("ece")
         resampled[name] = intervals.resample(figures, groups, resamples=50) if len(labels) < 2000 else {}
-        found["intervals"] = {key: intervals.interval(values) for key, values in resampled[name].items()}
+        found["intervals"] = intervals.around(found, resampled[name], groups)
         found["intervals"].setdefault("accuracy", (found["accuracy"] - 0.01, found["accuracy"] + 0.01))
         found["calibration"] = {"temperature": 1.2, "ece": ece, "ece_uncalibrated": ece}
         found["bins"] = found["bins_uncalibrated"] = calibration.reliability(given, labels)

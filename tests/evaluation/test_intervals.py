@@ -100,3 +100,14 @@ def test_copies_make_no_pair_more_significant():
     assert p(10) == p(1) == mcnemar(*(values.argmax(1) == labels for values in given.values()))
     one, two = np.array([True, False, True]), np.array([False, True, False])
     assert mcnemar(one, two, np.array([0, 0, 1])) == mcnemar(one[2:], two[2:])
+
+
+@pytest.mark.parametrize(("right", "expected"), [(1.0, (0.9, 1)), (0.0, (0, 0.1))])
+def test_what_is_not_in_the_sample_may_still_be_there(right, expected):
+    """Where all is right, or all wrong, the interval of the accuracy is by the rule of three, of groups; never a point."""
+    labels, groups = np.zeros(60, int), np.arange(60) // 2
+    figures = Figures(np.tile([right, 1 - right], (60, 1)), labels, 1)
+    found = intervals.around(figures.score(("a", "b")), intervals.resample(figures, groups, resamples=20), groups)
+    assert found["accuracy"] == pytest.approx(expected)
+    few = intervals.around({"accuracy": right}, {}, np.array(["x", "x"]))
+    assert few["accuracy"] == (0, 1)

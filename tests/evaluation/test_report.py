@@ -56,7 +56,7 @@ def test_the_page_is_sensible_whatever_was_found(case):
         assert "Never predicted: owl" in shown
     if case == "all correct":
         assert "It makes no mistake" in shown
-        assert "100.0% of 60 test images (95.0% or more)" in shown
+        assert "100.0% of 60 test images (95.0% to 100.0%)" in shown
         assert "-0.0" not in shown
 
 

@@ -48,6 +48,19 @@ def interval(values: np.ndarray) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
+def around(figures: Mapping[str, Any], resampled: Resampled, groups: np.ndarray) -> dict[str, tuple[float, float] | None]:
+    """Return the interval of each headline figure.
+
+    Where a model has all images right, or none, resamples cannot say what is not in the sample: the interval of the accuracy is
+    then what 3 / N leaves (Hanley and Lippman-Hand 1983), of N groups.
+    """
+    found = {key: interval(values) for key, values in resampled.items()}
+    if figures["accuracy"] in (0, 1):
+        rare = min(1.0, 3 / len(np.unique(groups)))
+        found["accuracy"] = (1 - rare, 1.0) if figures["accuracy"] else (0.0, rare)
+    return found
+
+
 def pairs(
     said: Mapping[str, np.ndarray], labels: np.ndarray, resampled: Mapping[str, Resampled], groups: np.ndarray
 ) -> list[dict[str, Any]]:

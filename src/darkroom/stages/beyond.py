@@ -189,7 +189,7 @@ def _scored(
     figures = {
         "members": members, "views": views,
         **{key: value for key, value in test.items() if value is None or isinstance(value, float)},
-        "intervals": {key: intervals.interval(values) for key, values in resampled.items()},
+        "intervals": intervals.around(test, resampled, groups),
         "val_accuracy": val["accuracy"], "val_log_loss": val["log_loss"],
         "parameters": sum(size["parameters"] for size in sizes),
         "multiply_adds": views * sum(size["multiply_adds"] for size in sizes),

@@ -124,7 +124,7 @@ class _Made:
         ece = found.pop("ece")
         self.figures[name] = {
             **found,
-            "intervals": {key: intervals.interval(values) for key, values in self.resampled[name].items()},
+            "intervals": intervals.around(found, self.resampled[name], self.groups),
             "calibration": {
                 "temperature": said.temperature, "ece": ece, "ece_uncalibrated": calibration.error(said.uncalibrated, labels),
             },
