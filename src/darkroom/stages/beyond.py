@@ -29,7 +29,8 @@ Rows = list[dict[str, Any]]
 class Evaluated:
     """What is known once every model is scored: what each said, (N, C) of `val` and `test`, their figures, their costs.
 
-    `answers` and `figures` are by model and hold the reference too; `rows` are those of the leaderboard.
+    `answers` and `figures` are by model and hold the reference too; `rows` are those of the leaderboard; `costs` is the folder
+    in which stages have noted how long they trained.
     """
 
     best: str
@@ -39,6 +40,7 @@ class Evaluated:
     answers: dict[str, dict[str, np.ndarray]]
     figures: dict[str, dict[str, Any]]
     rows: Rows
+    costs: Path
 
     def trained(self) -> list[str]:
         from darkroom.evaluation.metrics import REFERENCE
@@ -178,7 +180,7 @@ def _scored(
     views: int,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the figures and the row of what has no checkpoint of its own: its costs are the sum of its members' and views'."""
-    from darkroom.evaluation import intervals, metrics
+    from darkroom.evaluation import cost, intervals, metrics
 
     figures_of_test = metrics.Figures(said["test"], given.labels["test"], top_k)
     test = figures_of_test.score(given.classes)
@@ -199,7 +201,7 @@ def _scored(
         "parameters": figures["parameters"],
         **{key: views * sum(row[key] for row in costs) for key in ("ms_p50", "ms_p95", "ms_per_image")},
         "images_per_second": 1 / (views * sum(1 / row["images_per_second"] for row in costs)),
-        "train_seconds": sum(row["train_seconds"] for row in costs),
+        "train_seconds": cost.training_seconds(members, given.costs),
     }  # fmt: skip
     return figures, row
 
