@@ -41,9 +41,9 @@ def findings(
     for name, given in said.items():
         figures = metrics.Figures(given, labels, 3)
         found = figures.score(tuple(classes))
-        ece = found.pop("ece")
         resampled[name] = intervals.resample(figures, groups, resamples=50) if len(labels) < 2000 else {}
         found["intervals"] = intervals.around(found, resampled[name], groups)
+        ece = found.pop("ece")
         found["intervals"].setdefault("accuracy", (found["accuracy"] - 0.01, found["accuracy"] + 0.01))
         found["calibration"] = {"temperature": 1.2, "ece": ece, "ece_uncalibrated": ece}
         found["bins"] = found["bins_uncalibrated"] = calibration.reliability(given, labels)

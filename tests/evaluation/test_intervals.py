@@ -111,3 +111,21 @@ def test_what_is_not_in_the_sample_may_still_be_there(right, expected):
     assert found["accuracy"] == pytest.approx(expected)
     few = intervals.around({"accuracy": right}, {}, np.array(["x", "x"]))
     assert few["accuracy"] == (0, 1)
+
+
+def test_the_interval_of_a_calibrated_model_holds_zero():
+    """Chance alone makes gaps: the interval of a model that is calibrated exactly mostly holds 0, that of a boastful one never."""
+    labels, groups, held = np.zeros(300, int), np.arange(300), {0.0: 0, 0.3: 0}
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        sure = draw.uniform(0.5, 1, 300)
+        for boast in held:
+            given = np.where(draw.random(300) < sure - boast, sure, 1 - sure)
+            figures = Figures(np.stack([given, 1 - given], 1), labels, 1)
+            low, high = intervals.around(figures.score(("a", "b")), intervals.resample(figures, groups, resamples=200), groups)[
+                "ece"
+            ]
+            assert 0 <= low < high
+            held[boast] += low == 0
+    assert held[0.0] >= 14
+    assert held[0.3] == 0

@@ -52,9 +52,14 @@ def around(figures: Mapping[str, Any], resampled: Resampled, groups: np.ndarray)
     """Return the interval of each headline figure.
 
     Where a model has all images right, or none, resamples cannot say what is not in the sample: the interval of the accuracy is
-    then what 3 / N leaves (Hanley and Lippman-Hand 1983), of N groups.
+    then what 3 / N leaves (Hanley and Lippman-Hand 1983), of N groups. Resampling adds gaps of chance to a calibration error which
+    has such gaps itself, so that its percentiles are too high: they are mirrored at the figure (the basic interval; Davison and
+    Hinkley 1997), and cut at 0.
     """
     found = {key: interval(values) for key, values in resampled.items()}
+    if found.get("ece"):
+        low, high = found["ece"]
+        found["ece"] = max(0.0, 2 * figures["ece"] - high), max(0.0, 2 * figures["ece"] - low)
     if figures["accuracy"] in (0, 1):
         rare = min(1.0, 3 / len(np.unique(groups)))
         found["accuracy"] = (1 - rare, 1.0) if figures["accuracy"] else (0.0, rare)

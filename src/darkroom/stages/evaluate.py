@@ -120,10 +120,10 @@ class _Made:
         figures = metrics.Figures(said.test, labels, self.top_k)
         found = figures.score(self.classes)
         self.resampled[name] = intervals.resample(figures, self.groups)
-        ece = found.pop("ece")
+        edges, ece = intervals.around(found, self.resampled[name], self.groups), found.pop("ece")
         self.figures[name] = {
             **found,
-            "intervals": intervals.around(found, self.resampled[name], self.groups),
+            "intervals": edges,
             "calibration": {
                 "temperature": said.temperature, "ece": ece, "ece_uncalibrated": calibration.error(said.uncalibrated, labels),
             },
