@@ -223,3 +223,19 @@ def test_views_are_crops_and_mirror_images():
     assert count == 12
     assert np.allclose(answer[:, 0], np.mean([view.reshape(2, -1).mean(1) / 255 for view in made], 0))
     assert len(list(ensembles.views(images[:, :2, :2], True, False))) == 1  # nothing to cut off
+
+
+def test_views_are_made_of_a_few_images_at_a_time():
+    """However many images there are, views of `AT_ONCE` are in memory, progress is shown, and each has its own answer."""
+    images, sizes, done = rng.integers(0, 256, (600, 8, 8, 3), np.uint8), [], []
+
+    def answer(view):
+        sizes.append(len(view))
+        return view.reshape(len(view), -1).mean(1, keepdims=True)
+
+    found, _ = ensembles.over_views(answer, images, True, True, done.append)
+    assert max(sizes) == ensembles.AT_ONCE
+    assert sum(done) == 600
+    assert max(done) == ensembles.AT_ONCE
+    expected = np.mean([view.reshape(600, -1).mean(1, keepdims=True) for view in ensembles.views(images, True, True)], 0)
+    assert np.allclose(found, expected)

@@ -162,8 +162,7 @@ def _ensembles(
         with Progress("evaluate: views of the best model's images", sum(map(len, images.values()))) as progress:
             said, count = {}, 1
             for split, pixels in images.items():
-                said[split], count = ensembles.over_views(answer, pixels, crops, mirror)
-                progress.advance(len(pixels))
+                said[split], count = ensembles.over_views(answer, pixels, crops, mirror, progress.advance)
         made["best/views"], row = scored("best/views", "views", said, {given.best: 1}, count)
         rows.append(row)
     return made, rows
