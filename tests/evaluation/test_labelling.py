@@ -87,6 +87,15 @@ def test_an_image_does_not_answer_for_itself():
         assert np.array_equal(before[1][last], after[1][last])
 
 
+@pytest.mark.parametrize(("count", "group"), [(100, 1), (9, 3), (20, 20)])
+def test_progress_ends_where_it_should(count, group):
+    """As many fits are reported as are announced, also where there are fewer groups than folds, or one."""
+    inputs, labels = clouds(count, 2)
+    done: list[int] = []
+    labelling.out_of_fold(inputs, labels, [str(i // group) for i in range(count)], 2, 0, done.append)
+    assert sum(done) == labelling.FITS
+
+
 @pytest.mark.parametrize("classes", [2, 100])
 def test_one_image_of_each_class_is_no_issue(classes):
     """Where no other image of a class is there, nothing can be said: no candidate, no warning, no division by zero."""

@@ -234,7 +234,8 @@ def _label_issues(
     with Progress("evaluate: embedding for labels", len(labels)) as progress:
         inputs = np.concatenate([part for name in SPLITS for part in _parts(embed, splits[name][0], progress.advance)])
     groups = [row["group"] for row in rows]
-    c, said = labelling.out_of_fold(inputs, labels, groups, len(given.classes), settings.compute.seed)
+    with Progress("evaluate: judging labels", labelling.FITS, "fits") as progress:
+        c, said = labelling.out_of_fold(inputs, labels, groups, len(given.classes), settings.compute.seed, progress.advance)
     found = labelling.issues(said, labels, rows, given.classes)
     how = {
         "inputs": f"embeddings of {judge}" if judge else "pixels", "folds": labelling.FOLDS, "c": c, "images": len(labels),
