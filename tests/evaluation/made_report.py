@@ -109,6 +109,8 @@ def beyond(classes: tuple[str, ...], labels: np.ndarray, said: np.ndarray, image
                     "p": 0.001, "p_holm": 0.01}],
         "ensembles": {"ensemble/mean": {"members": {"baseline": 1}, "views": 1, "accuracy": 0.9, "val_accuracy": 0.9,
                                         "log_loss": 0.3, "parameters": 10_000, "multiply_adds": 2_000_000}},
+        "pairs": [{"a": "ensemble/mean", "b": "baseline", "difference": 0.0123, "low": -0.01, "high": 0.03, "mcnemar_p": 0.2,
+                   "p_holm": 0.4321}],
         "mistakes": mistakes.surest(said, labels, images, classes), "confused": mistakes.confused(said.argmax(1), labels, classes),
         "always_wrong": always,
         "labels": {"inputs": "pixels", "folds": 5, "c": 0.01, "images": 100, "accuracy": 0.9, "candidates": 1},

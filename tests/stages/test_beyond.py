@@ -97,6 +97,8 @@ def test_the_files_are_whole_and_the_same_twice(tmp_path, values, classes, count
     views = next(row for row in rows if row["kind"] == "views")
     assert (views["ms_p50"], views["images_per_second"], views["parameters"]) == (12.0, 100 / 12, 10)
     assert found["ensembles"]["best/views"]["multiply_adds"] == 12 * 1000
+    assert {(pair["a"], pair["b"]) for pair in found["pairs"]} == {(row["model"], names[0]) for row in rows}
+    assert all(pair["p_holm"] >= pair["mcnemar_p"] for pair in found["pairs"])
     if len(names) > 1:
         mean = next(row for row in rows if row["model"] == "ensemble/mean")
         assert mean["parameters"] == 10 * len(names)

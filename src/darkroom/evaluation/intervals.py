@@ -57,9 +57,8 @@ def around(figures: Mapping[str, Any], resampled: Resampled, groups: np.ndarray)
     Hinkley 1997), and cut at 0.
     """
     found = {key: interval(values) for key, values in resampled.items()}
-    if found.get("ece"):
-        low, high = found["ece"]
-        found["ece"] = max(0.0, 2 * figures["ece"] - high), max(0.0, 2 * figures["ece"] - low)
+    if edges := found.get("ece"):
+        found["ece"] = max(0.0, 2 * figures["ece"] - edges[1]), max(0.0, 2 * figures["ece"] - edges[0])
     if figures["accuracy"] in (0, 1):
         rare = min(1.0, 3 / len(np.unique(groups)))
         found["accuracy"] = (1 - rare, 1.0) if figures["accuracy"] else (0.0, rare)
@@ -67,15 +66,16 @@ def around(figures: Mapping[str, Any], resampled: Resampled, groups: np.ndarray)
 
 
 def pairs(
-    said: Mapping[str, np.ndarray], labels: np.ndarray, resampled: Mapping[str, Resampled], groups: np.ndarray
+    said: Mapping[str, np.ndarray], labels: np.ndarray, resampled: Mapping[str, Resampled], groups: np.ndarray, against: str = ""
 ) -> list[dict[str, Any]]:
     """Return the difference in accuracy of each pair of models, its interval, and McNemar's exact p, also corrected (Holm 1979).
 
+    With `against` the pairs are those of each other model and this one.
     `said` are probabilities (N, C) of each model; `groups` (N,) are those of `draws`.
     """
     right = {name: given.argmax(1) == labels for name, given in said.items()}
     made: list[dict[str, Any]] = []
-    for a, b in combinations(said, 2):
+    for a, b in [(name, against) for name in said if name != against] if against else combinations(said, 2):
         low, high = interval(resampled[a]["accuracy"] - resampled[b]["accuracy"]) or (None, None)
         made.append({
             "a": a, "b": b, "difference": number(right[a].mean() - right[b].mean()), "low": low, "high": high,
