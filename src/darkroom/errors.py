@@ -21,6 +21,9 @@ class DarkroomError(Exception):
         self.remedy = remedy
         self.may_pass = may_pass  # by itself, as the network or a server does
 
+    def __reduce__(self) -> tuple[object, ...]:  # so that it comes whole from another process
+        return type(self), (self.problem, self.remedy, self.may_pass)
+
     @property
     def code(self) -> int:
         """Return the exit code."""

@@ -11,7 +11,7 @@ import torch
 
 from darkroom.errors import ParamsError
 from darkroom.studies import finder, running, schedules, training
-from darkroom.studies.beginning import blocks, build, freeze, keep, train_mode
+from darkroom.studies.beginning import Frozen, blocks, build, keep
 from darkroom.studies.feeding import Feed
 from darkroom.studies.members import Member, Outcome
 
@@ -27,30 +27,31 @@ def test_a_frozen_part_stays_as_it_is(name, sample):
         sample = replace(sample, train_images=images[0][:32], train_labels=sample.train_labels[:32], held_images=images[1])
     member = replace(MEMBER, architecture=name, options=NETWORKS[name])
     feed = Feed(sample, torch.device("cpu"))
-    network = build(member, sample, feed)
-    freeze(network, 1)
+    network = Frozen(build(member, sample, feed), 1)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     optimizer = training.OPTIMIZERS["sgd"]([{"params": [p for p in network.parameters() if p.requires_grad], "lr": 0.1}], 0.1)
     for x, y in feed.batches(0, 16, 3):
-        train_mode(network)
+        network.train()
         torch.nn.functional.cross_entropy(network(x), y).backward()
         optimizer.step()
     changed = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
     names = {module: key for key, module in network.named_modules()}
-    last = tuple(names[module] for module in blocks(network.features)[-1])
+    last = tuple(names[module] for module in blocks(network.features)[-1] if list(module.parameters()))
     assert "head.weight" in changed
     assert any(key.startswith(last) for key in changed)
     assert all(key.startswith((*last, "head.")) for key in changed)
 
 
 def test_without_blocks_all_is_trained(sample):
-    """`blocks: None` trains every weight, 0 the head alone, and more blocks than there are all of them."""
+    """`blocks: None` trains every weight, 0 the head alone; as many blocks as there are, or more, are refused."""
     feed = Feed(sample, torch.device("cpu"))
     counts = []
-    for number in (None, 0, 1, 100):
+    for number in (None, 0, 1, 7):
         network = build(replace(MEMBER, blocks=number), sample, feed)
         counts.append(sum(p.numel() for p in network.parameters() if p.requires_grad))
-    assert counts[0] == counts[3] > counts[2] > counts[1] == sum(p.numel() for p in network.head.parameters())
+    with pytest.raises(ParamsError, match="the network has 8"):
+        build(replace(MEMBER, blocks=8), sample, feed)
+    assert counts[0] > counts[3] > counts[2] > counts[1] == sum(p.numel() for p in network.head.parameters())
 
 
 def test_a_member_begins_with_what_another_learned(sample, tmp_path):
@@ -133,3 +134,16 @@ def test_weights_on_file_are_for_torchvision(sample):
     """ImageNet's weights for another network are refused with the remedy."""
     with pytest.raises(ParamsError, match="torchvision/NAME"):
         build(replace(MEMBER, weights="imagenet"), sample, Feed(sample, torch.device("cpu")))
+
+
+def test_a_frozen_network_drops_nothing(sample):
+    """Dropout and stochastic depth below the trained blocks are off while the rest is trained; normalisation is its layer's."""
+    feed = Feed(sample, torch.device("cpu"))
+    member = replace(MEMBER, architecture="efficientnet", options={"width": 0.1, "dropout": 0.5}, blocks=0)
+    network = build(member, sample, feed).train()
+    x = feed.normalized(feed.x[:4])
+    assert torch.equal(network.features(x), network.features(x))
+    whole = build(replace(member, blocks=None), sample, feed).train()
+    assert not torch.equal(whole.features(x), whole.features(x))
+    units = blocks(build(replace(MEMBER, architecture="vgg11_bn", options={"dense": 8}), sample, feed).features)
+    assert [type(unit[0]).__name__ for unit in units] == ["Conv2d"] * 8 + ["Linear"] * 2

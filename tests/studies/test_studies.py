@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 from pathlib import Path
@@ -25,7 +26,7 @@ OWN = {
     "scaling": [*TIMED, "image_size=32", "base_size=16", "width=0.1", "factors=[2]"],
     "augmentation": [*TIMED, "architecture=mlp", "options={hidden: [8]}", "policies=[none,light]", "policy=light", "views=[1,0]"],
     "transfer": [
-        "steps=2", "few=32", "learning=[16,32]", "blocks=[1]", "options={width: 4}", "before_images=32", "before_epochs=1",
+        "steps=2", "few=32", "learning=[16,32]", "blocks=[1]", "options={width: 4}", "before_images=32", "before_steps=2",
     ],
     "optimizer": [*TIMED, "architecture=mlp", "options={hidden: [8]}", "optimizers=[sgd,adam]", "batch_sizes=[16,32]"],
     "practice": [*TIMED, "width=4", "together=2", "policy=light"],
@@ -111,6 +112,19 @@ def test_a_second_run_trains_nothing_and_writes_the_same(monkeypatch):
         (["depth", "--set", "seeds"], "KEY=VALUE"),
         (["depth", "--set", "depths=[8,"], "is not a YAML value for depths"),
         ([], "which study"),
+        (["depth", "--set", "data=digts"], 'there are no images "digts" (did you mean "digits"?)'),
+        (["transfer", "--set", *TINY, *OWN["transfer"], "sources=[rotatons]"], 'did you mean "rotations"'),
+        (["transfer", "--set", "sources=[random]"], "random is there without being named"),
+        (["transfer", "--set", *TINY, *OWN["transfer"], "sources=[inner]"], "there are no images"),
+        (["transfer", "--set", *TINY, *OWN["transfer"], "blocks=[8]"], "the network has 8"),
+        (["optimizer", "--set", "optimizers=[sgd,sgd]"], "optimizers names something twice"),
+        (["practice", "--set", "ways=[plain,plain]"], "ways names something twice"),
+        (["scaling", "--set", "base_size=64"], "base_size is larger than image_size"),
+        (["augmentation", "--set", *TINY, "architecture=nope"], 'there is no architecture "nope"'),
+        (["augmentation", "--set", *TINY, "options={width: -3}"], "cannot be built"),
+        (["augmentation", "--set", "views=[-1,1]"], "`git diff studies/params.yaml` shows what changed, or what --set says"),
+        (["depth", "--out", "."], "is not what a study has written"),
+        (["depth", "--out", "a", "--cost", "a/b"], "within each other"),
     ],
 )
 def test_a_mistake_names_its_remedy(arguments, said):
@@ -163,3 +177,23 @@ def test_a_page_can_be_read_by_all(dark):
     folder = run("separable")
     with opened((folder / "index.html").resolve(), dark) as page:
         assert faults(page) == []
+
+
+def test_a_mistake_in_a_process_is_a_mistake(workspace):
+    """What a process of several finds wrong is told as by one: an error comes whole from one process to another."""
+
+    from darkroom.errors import WeightsError
+
+    error = copy.copy(WeightsError("a", "b", True))  # which is made as one from another process is
+    assert (type(error), error.problem, error.remedy, error.code) == (WeightsError, "a", "b", 75)
+
+
+def test_a_folder_that_is_no_study_stays_as_it_is(workspace):
+    """Before anything is trained a study refuses to replace a folder that holds other files; its own it replaces."""
+    (workspace / "mine").mkdir()
+    (workspace / "mine" / "thesis.txt").write_text("years")
+    with pytest.raises(ParamsError, match="not what a study has written"):
+        run("separable", "--out", "mine")
+    assert (workspace / "mine" / "thesis.txt").exists()
+    run("separable")
+    run("separable")

@@ -191,3 +191,12 @@ def test_the_same_training_is_done_once(sample, tmp_path):
         assert [o.member for o in outcomes] == members
         assert outcomes[0].curve == outcomes[2].curve != outcomes[3].curve
         assert len(done) == 2
+
+
+def test_seeds_drop_other_units_and_looks_change_nothing(sample):
+    """What a network drops at random is drawn from its member's seed, and not from how often it is looked at."""
+    member = Member("p", "a", 0, "efficientnet", {"width": 0.1, "dropout": 0.5}, steps=4, batch_size=16, lr=0.01, looks=1)
+    drawn = []
+    for one in (member, replace(member, looks=4), replace(member, seed=1)):
+        drawn.append(training.train([one], sample, "cpu")[0].curve[-1])
+    assert drawn[0] == drawn[1] != drawn[2]

@@ -172,7 +172,7 @@ def test_the_network_below_a_head_is_not_searched():
 
 def test_heads_on_embeddings_are_tuned(workspace):
     """The network below is trained once, on other images; trials and members train a head alone."""
-    own = ["on=embeddings", "before=glyphs", "before_images=32", "before_epochs=1", "architecture=compact", "options={width: 4}"]
+    own = ["on=embeddings", "before=glyphs", "before_images=32", "before_steps=2", "architecture=compact", "options={width: 4}"]
     folder = run("tune", *own)
     rows = list(csv.DictReader((folder / "trials.csv").open()))
     assert {row["sampler"] for row in rows} == {RANDOM, TPE}

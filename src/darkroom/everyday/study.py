@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from darkroom import params
-from darkroom.errors import ParamsError
+from darkroom.errors import ParamsError, nearest
 
 if TYPE_CHECKING:
     from darkroom.studies.members import Outcome, Sample
@@ -53,8 +53,10 @@ def main(arguments: list[str]) -> int:
     written = own.parse(content)
     size = given.size or written.size
     changed(content, given.name, size, given.set)
-    settings = own.parse(content, "with --set, studies/params.yaml" if given.set else str(own.FILE))
+    settings = own.parse(content, ", or what --set says" if given.set else "")
     chosen: Setting = getattr(getattr(settings, given.name), size)
+    out, cost = given.out or OUT / given.name, given.cost or OUT / "cost" / given.name
+    check(out, cost)
     sample = read(chosen)
     everything = {"": sample} | {label: other(chosen, source, sample) for label, source in registry.samples(study, chosen).items()}
     record = recorder(given.name, everything, chosen)
@@ -65,8 +67,18 @@ def main(arguments: list[str]) -> int:
         what=f"study {given.name}", on_done=record,
     )  # fmt: skip
     compared = registry.derived(study, chosen, outcomes, sample)
-    report(given.name, study, compared, sample, chosen, size, given.out or OUT / given.name, given.cost)
+    report(given.name, study, compared, sample, chosen, size, out, cost)
     return 0
+
+
+def check(out: Path, cost: Path) -> None:
+    """Refuse folders that hold anything but what a study has written: they will be replaced."""
+    for folder, own in ((out, "summary.json"), (cost, "cost.csv")):
+        if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / own).is_file())):
+            raise ParamsError(f"{folder} is there, and is not what a study has written", "name a new folder")
+    one, other = out.resolve(), cost.resolve()
+    if one == other or one in other.parents or other in one.parents:
+        raise ParamsError(f"--out {out} and --cost {cost} are within each other", "name two folders that are not")
 
 
 def changed(content: Any, name: str, size: str, items: list[str]) -> None:
@@ -76,10 +88,17 @@ def changed(content: Any, name: str, size: str, items: list[str]) -> None:
 
 def read(settings: Setting, data: str = "", images: int | None = None) -> Sample:
     """Return the images that the settings ask for, or those of another source, with the same size and channels."""
+    from darkroom.data import datasets
     from darkroom.data.subsets import Wanted, subset
     from darkroom.studies.members import Sample
+    from darkroom.studies.transfer import ROTATIONS
 
     source, most = data or settings.data, images if data else settings.images
+    if source not in datasets.DATASETS and not Path(source).expanduser().exists():
+        known = [*datasets.DATASETS, ROTATIONS] if data else list(datasets.DATASETS)
+        raise ParamsError(
+            f'there are no images "{source}"{nearest(source, known)}', f"name a folder, an archive, an .npz, or {', '.join(known)}"
+        )
     found = subset(Wanted(source, settings.image_size, settings.channels, most, settings.held_out, settings.source))
     return Sample(*found.train, *found.held, len(found.classes), found.digest)
 
@@ -90,7 +109,7 @@ def other(settings: Any, source: str, own: Sample) -> Sample:
     from darkroom.studies.searching import INNER, inner
     from darkroom.studies.transfer import ROTATIONS
 
-    if source == INNER:
+    if source == INNER and hasattr(settings, "inner"):
         return inner(own, settings.inner)
     return rotated(own) if source == ROTATIONS else read(settings, source, settings.before_images)
 
@@ -120,7 +139,7 @@ def recorder(name: str, samples: Mapping[str, Sample], settings: Setting) -> Cal
 
 
 def report(
-    name: str, study: Study, outcomes: Sequence[Outcome], sample: Sample, settings: Setting, size: str, out: Path, cost: Path | None
+    name: str, study: Study, outcomes: Sequence[Outcome], sample: Sample, settings: Setting, size: str, out: Path, cost: Path
 ) -> None:
     """Write everything, and say what was found."""
     from darkroom.studies import summary, writing
@@ -131,6 +150,6 @@ def report(
     }  # fmt: skip
     facts = {"size": size, "data": data, "settings": settings.model_dump()}
     finding, lines = writing.write(out, name, study, facts, outcomes)
-    writing.cost(cost or OUT / "cost" / name, outcomes)
+    writing.cost(cost, outcomes)
     print(summary.text(lines))
     print(f"\n{finding}\n\nto look at: {out / 'index.html'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -38,9 +39,7 @@ def build(member: Member, sample: Sample, feed: Feed, started: Path | None = Non
     made.add_module("head", new_head(width(features), sample.classes, member.seed))
     if member.scheme:
         schemes.initialize(made, member.scheme, member.seed, feed.normalized(feed.x[:PROBED]).cpu())
-    if member.blocks is not None:
-        freeze(made, member.blocks)
-    return made
+    return made if member.blocks is None else Frozen(made, member.blocks)
 
 
 def _filled(features: nn.Module, source: str) -> None:
@@ -55,35 +54,48 @@ def _filled(features: nn.Module, source: str) -> None:
 
 
 def blocks(features: nn.Module) -> list[list[nn.Module]]:
-    """Return the parts of a network that have weights, from the image on: layers or blocks of its chain."""
+    """Return the parts of a network, from the image on: each layer or block with weights, and what follows it up to the next.
+
+    Normalisation that is a module of its own belongs to the layer before it.
+    """
     if isinstance(features, Compact):
-        units = [[layer] for stage in features.stages for layer in stage.children()]
+        chain = [layer for stage in features.stages for layer in stage.children()]
     elif isinstance(features, Classic):
-        units = [[layer] for layer in (*features.body, *features.neck)]
+        chain = [*features.body, *features.neck]
     else:
         assert isinstance(features, Backbone)
-        units = [list(features.block(i)) for i in range(features.block_count)]
-        units += [list(features.own_head())] if len(features.own_head()) else []
-    return [unit for unit in units if any(True for module in unit for _ in module.parameters())]
+        chain = [module for i in range(features.block_count) for module in features.block(i)] + list(features.own_head())
+    units: list[list[nn.Module]] = []
+    for module in chain:
+        if not units or any(parameter.dim() > 1 for parameter in module.parameters()):
+            units.append([])
+        units[-1].append(module)
+    return units
 
 
-def freeze(network: nn.Sequential, count: int) -> None:
-    """Leave the head and the last `count` blocks to be trained; what is below them stays as it is, statistics too."""
-    network.requires_grad_(False)
-    network.head.requires_grad_(True)  # type: ignore[union-attr]
-    units = blocks(network.features)  # type: ignore[arg-type]
-    for unit in units[max(0, len(units) - count) :]:
-        for module in unit:
-            module.requires_grad_(True)
+class Frozen(nn.Sequential):
+    """A network of which the head and the last `count` blocks are trained; what is below stays as it is, and answers as in use.
 
+    Raises ParamsError where there are not so many blocks.
+    """
 
-def train_mode(group: nn.Module) -> None:
-    """Put a network into training mode, except for modules whose weights are frozen: they answer as they would in use."""
-    group.train()
-    for module in group.modules():
-        own = list(module.parameters(recurse=False))
-        if own and not any(parameter.requires_grad for parameter in own):
+    still: list[nn.Module]
+
+    def __init__(self, network: nn.Sequential, count: int) -> None:
+        super().__init__(OrderedDict(network.named_children()))
+        self.requires_grad_(False)
+        units = blocks(self.features)  # type: ignore[arg-type]
+        if count >= len(units):
+            raise ParamsError(f"{count} blocks are to be trained, and the network has {len(units)}", "lower `blocks`")
+        for module in (self.head, *(module for unit in units[len(units) - count :] for module in unit)):
+            module.requires_grad_(True)  # type: ignore[operator]
+        self.still = [module for unit in units[: len(units) - count] for module in unit] if count else [self.features]  # type: ignore[list-item]
+
+    def train(self, mode: bool = True) -> Frozen:
+        super().train(mode)
+        for module in self.still:
             module.eval()
+        return self
 
 
 def keep(network: nn.Module, file: Path) -> None:

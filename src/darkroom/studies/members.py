@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from darkroom import atomic
+from darkroom import atomic, locks
 from darkroom.training.feeding import batches
 
 Row = dict[str, Any]
@@ -102,10 +102,11 @@ class Sample:
 
     def save(self, folder: Path) -> None:
         """Write the arrays where other processes can map them, unless they are there."""
-        if not folder.is_dir():
-            with atomic.new_folder(folder) as working:
-                for name in ARRAYS:
-                    np.save(working / f"{name}.npy", getattr(self, name))
+        with locks.hold(folder.with_suffix(".lock")):
+            if not folder.is_dir():
+                with atomic.new_folder(folder) as working:
+                    for name in ARRAYS:
+                        np.save(working / f"{name}.npy", getattr(self, name))
 
     @classmethod
     def load(cls, folder: Path, classes: int, digest: str) -> Sample:

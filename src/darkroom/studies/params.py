@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from darkroom.errors import nearest
 from darkroom.params import Count, NotNegative, Number, Positive, Section, Seed, Share, read_yaml, validated
@@ -17,6 +18,7 @@ Optimizers = Literal["adamw", "sgd", "adam", "heavy_ball", "plain_sgd"]
 Schedules = Literal["cosine", "constant", "step", "linear", "one_cycle"]
 Policy = Literal["none", "light", "standard", "strong", "characters"]
 Options = dict[str, Any]
+REPEATING = ("hidden",)  # lists that may hold a value twice
 
 
 class Machine(Section):
@@ -41,6 +43,13 @@ class Setting(Section):
     lr: Positive
     weight_decay: NotNegative
     looks: Count
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> Self:
+        for name, value in self:
+            if isinstance(value, list) and name not in REPEATING and len(set(map(str, value))) < len(value):
+                raise ValueError(f"{name} names something twice")
+        return self
 
 
 class Timed(Setting):
@@ -98,8 +107,15 @@ class Transfer(Setting):
     sources: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
     weights: Annotated[str, Field(min_length=1)]  # for the source imagenet: imagenet (downloaded), or a folder of files
     before_images: Count
-    before_epochs: Count
+    before_steps: Count
     before_lr: Positive
+
+    @field_validator("sources")
+    @classmethod
+    def _apart(cls, sources: list[str]) -> list[str]:
+        if "random" in sources:
+            raise ValueError("random is there without being named")
+        return sources
 
 
 class Optimizer(Timed):
@@ -141,7 +157,7 @@ class Tune(Setting, Configured):
     before: Annotated[str, Field(min_length=1)]  # whose embeddings: glyphs, rotations, imagenet, a folder, a data set
     weights: Annotated[str, Field(min_length=1)]  # for imagenet: imagenet (downloaded), or a folder of files
     before_images: Count
-    before_epochs: Count
+    before_steps: Count
     before_lr: Positive
     inner: Annotated[Number, Field(gt=0, lt=1)]  # share of the training images by which trials are judged
     budget: Annotated[int, Field(ge=2, strict=True)]  # of a search, in whole trainings
@@ -173,7 +189,9 @@ def _values(name: str, declared: dict[str, Any], own: Any) -> list[Any]:
     keys, number = set(declared), (int, float)
     if keys == {"low", "high", "log"} and all(type(value) in number for value in (declared["low"], declared["high"], own)):
         low, high = values = [declared["low"], declared["high"]]
-        is_sound, is_within = low < high and (low > 0 or not declared["log"]), low <= own <= high
+        is_finite, is_log = math.isfinite(low) and math.isfinite(high), declared["log"]
+        is_sound = is_finite and low < high and type(is_log) is bool and (low > 0 or not is_log)
+        is_within = low <= own <= high
     elif keys == {"choices"} and isinstance(declared["choices"], list):
         values = declared["choices"]
         kind = (str,) if isinstance(own, str) else number
@@ -181,7 +199,9 @@ def _values(name: str, declared: dict[str, Any], own: Any) -> list[Any]:
     else:
         raise ValueError(f"{name} takes {{choices: […]}}, or {{low, high, log}} if it is a number")
     if not is_sound:
-        raise ValueError(f"{name} takes two choices or more of the kind of {own!r}; or low < high, above 0 where log is true")
+        raise ValueError(
+            f"{name} takes two choices or more of the kind of {own!r}; or low < high, finite, above 0 where log is true"
+        )
     if not is_within:
         raise ValueError(f"{name} is {own!r} without a search, which its space does not have")
     return values
@@ -229,11 +249,11 @@ class Studies(Section):
     autoencoder: Autoencoder
 
 
-def parse(content: Any, origin: str = str(FILE)) -> Studies:
-    """Return the params, or raise one ParamsError that lists every mistake."""
-    return validated(Studies, content, origin)
+def parse(content: Any, hint: str = "", origin: str = str(FILE)) -> Studies:
+    """Return the params, or raise one ParamsError that lists every mistake; `hint` ends the remedy."""
+    return validated(Studies, content, origin, hint)
 
 
 def read(path: Path = FILE) -> Studies:
     """Read and validate the params of the studies."""
-    return parse(read_yaml(path), str(path))
+    return parse(read_yaml(path), origin=str(path))

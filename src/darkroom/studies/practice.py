@@ -39,7 +39,7 @@ def members(settings: Practice, images: int) -> list[Member]:
         )  # fmt: skip
         made.append(base)
         if seed % settings.together == 0:
-            made.append(replace(base, label=WIDE, options=wide, ways=("plain",)))
+            made.append(replace(base, label=WIDE, options=wide, ways=tuple(settings.ways[:1])))
     return made
 
 
@@ -59,7 +59,7 @@ def derived(settings: Practice, outcomes: Sequence[Outcome], sample: Sample) -> 
         for label, (some, name) in asked.items():
             mean = np.mean([o.answers[name] for o in some], 0)
             made.append(_said(some[0], TOGETHER, label, seed, mean, sample.held_labels, VIEWS[name], len(some)))
-        made.append(_said(wide, TOGETHER, WIDE, seed, np.array(wide.answers["plain"]), sample.held_labels, 1))
+        made.append(_said(wide, TOGETHER, WIDE, seed, np.array(wide.answers[first]), sample.held_labels, VIEWS[first]))
     return sorted(made, key=lambda o: o.member.panel != ASKED)
 
 
@@ -86,11 +86,12 @@ def _said(
 def finding(lines: Sequence[Line], outcomes: Sequence[Outcome]) -> str:
     """Return what further looks, further networks and a wide network are worth."""
     asked = [line for line in lines if line.panel == ASKED and line.difference]
+    first = next(line.label for line in lines if line.panel == ASKED)
     by = {line.label: line for line in lines if line.panel == TOGETHER}
     looks = "; ".join(f"{line.label} {differs(line)}" for line in asked)
     *_, many, crops, wide = by.values()
     return (
-        f"Against one look {looks}. Against one network {many.label} are worth {differs(many)}, {crops.label} {differs(crops)}, "
+        f"Against {first} {looks}. Against one network {many.label} are worth {differs(many)}, {crops.label} {differs(crops)}, "
         f"and one wide network, {wide.multiply_adds / by[SMALL].multiply_adds:.1f} times as dear, {differs(wide)}."
     )
 

@@ -22,7 +22,8 @@ def probe(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, step: 
     the activation that follows, if any, `dead` is the share of units that answer 0 to all images, `saturated` the share of
     answers on a flat part of the curve. Numbers that are not finite are None.
     """
-    network.train().requires_grad_(True)  # gradients reach frozen layers too: what flows is looked at in each
+    network.train()
+    network.requires_grad_(True)  # gradients reach frozen layers too: what flows is looked at in each
     names = {module: name for name, module in network.named_modules()}
     rows: dict[nn.Module, Row] = {}
 

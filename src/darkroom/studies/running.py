@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom import atomic
+from darkroom.errors import ParamsError
 from darkroom.progress import Progress
 from darkroom.studies.members import Member, Outcome, Sample
 
@@ -23,9 +24,11 @@ Samples = Mapping[str, Sample]  # by what `Member.on` calls them
 REMEMBERED = Path(".darkroom/studies")
 MOST = 5  # members of a stack: more would gain little, and leave less to do side by side
 DECIDING = (
-    "answering.py", "beginning.py", "feeding.py", "finder.py", "members.py", "probing.py", "schedules.py",
-    "searching.py", "training.py", "vectorized.py",
+    "answering.py", "beginning.py", "feeding.py", "finder.py", "members.py", "probing.py", "rotations.py",
+    "schedules.py", "searching.py", "training.py", "vectorized.py",
 )  # fmt: skip # of this room: what a figure depends on
+
+LIBRARIES = ("torch", "torchvision", "albumentations", "opencv-python-headless", "numpy")
 
 
 @cache
@@ -34,7 +37,7 @@ def code() -> str:
     here = Path(__file__).parent
     files = [here / name for name in DECIDING]
     files += sorted(path for room in ("augmentation", "models", "training") for path in (here.parent / room).rglob("*.py"))
-    sha = hashlib.sha256(version("torch").encode())
+    sha = hashlib.sha256("".join(f"{name} {version(name)}\n" for name in LIBRARIES).encode())
     for file in files:
         sha.update(f"{file.relative_to(here.parent)}\n".encode() + file.read_bytes())
     return sha.hexdigest()
@@ -96,6 +99,7 @@ def run(
             todo.append(unit)
         else:
             found.update({_training(outcome.member): outcome for outcome in kept})
+    check([unit[0] for unit in todo], samples)
     starts = {_key(unit[0].start): [unit[0].start] for unit in todo if unit[0].start}
     before = [unit for unit in starts.values() if not place.weights(unit[0]).is_file()]
     if not todo:
@@ -109,6 +113,24 @@ def run(
                 for outcome in outcomes if on_done else []:
                     on_done(outcome)  # type: ignore[misc]
     return [replace(found[_training(member)], member=member) for member in members]
+
+
+def check(members: Sequence[Member], samples: Samples) -> None:
+    """Build each network once, before any is trained. Raises ParamsError where that cannot be done."""
+    import torch
+
+    from darkroom.studies.beginning import build
+    from darkroom.studies.feeding import Feed, part
+
+    different = {json.dumps([m.architecture, m.options, m.weights, m.image_size, m.blocks, m.scheme]): m for m in members}
+    for member in different.values():
+        sample = samples[member.on]
+        few = part(replace(sample, held_images=sample.held_images[:2]), replace(member, images=2))
+        try:
+            build(member, few, Feed(few, torch.device("cpu")))
+        except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+            what = f"{member.architecture} with {member.options} for images of {few.train_images.shape[2]} pixels"
+            raise ParamsError(f"{what} cannot be built: {error}", "`darkroom models describe NAME` shows what it takes") from error
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,9 @@ WAYS: dict[str, Callable[[float], Scale]] = {
 
 
 def members(settings: Scaling, images: int) -> list[Member]:
-    """Return the base and a member per way, factor and seed."""
+    """Return the base and a member per way, factor and seed. Raises ParamsError where there is no network of that cost."""
+    if settings.base_size > settings.image_size:
+        raise ParamsError("base_size is larger than image_size", "raise image_size or lower base_size")
     count = steps(images, settings.batch_size, settings.epochs)
     made = []
     for factor in sorted(settings.factors):

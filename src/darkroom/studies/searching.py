@@ -146,7 +146,8 @@ def distributions(space: Space, own: Values) -> dict[str, optuna.distributions.B
         if "choices" in declared:
             made[name] = kinds.CategoricalDistribution(declared["choices"])
         else:
-            kind = kinds.IntDistribution if isinstance(own[name], int) else kinds.FloatDistribution
+            is_whole = all(isinstance(value, int) for value in (own[name], declared["low"], declared["high"]))
+            kind = kinds.IntDistribution if is_whole else kinds.FloatDistribution
             made[name] = kind(declared["low"], declared["high"], log=declared["log"])
     return made
 

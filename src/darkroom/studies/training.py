@@ -17,7 +17,7 @@ from darkroom.models.macs import layers
 from darkroom.params import Compute
 from darkroom.studies import vectorized
 from darkroom.studies.answering import answers
-from darkroom.studies.beginning import PROBED, build, keep, train_mode
+from darkroom.studies.beginning import PROBED, build, keep
 from darkroom.studies.feeding import Feed, part
 from darkroom.studies.finder import find
 from darkroom.studies.members import Member, Outcome, Row, Sample
@@ -70,15 +70,17 @@ def train(
         seen, held = _figures(group, feed, feed.x[:SEEN], feed.y[:SEEN]), _figures(group, feed, feed.held_x, feed.held_y)
         for i, (curve, flow) in enumerate(zip(curves, flows, strict=True)):
             curve.append({"step": step, **_named("train", seen[i]), **_named("val", held[i])})
-            flow.extend(probe(group.member(i), feed.normalized(feed.x[:PROBED]), feed.y[:PROBED], step))
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # a look changes no training
+                flow.extend(probe(group.member(i), feed.normalized(feed.x[:PROBED]), feed.y[:PROBED], step))
 
     look(0)
     looked = 0
+    torch.manual_seed(first.seed)  # of what is dropped at random
     with ExitStack() as stack:
         if device.type == "cpu" and len(unit) == 1 and any(isinstance(m, nn.Conv2d) for m in group.modules()):
             stack.enter_context(products.as_products(group, example))
         for step, (x, y) in enumerate(feed.batches(first.seed, first.batch_size, first.steps)):
-            train_mode(group)
+            group.train()
             optimizer.param_groups[0]["lr"] = lr * factor(step, first.steps, first.warmup)
             optimizer.zero_grad()
             losses(group(x), y).sum().backward()

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from darkroom.studies.members import Member, Outcome, labels, mean_curve, steps
+from darkroom.studies.members import Member, Outcome, labels, mean_curve
 from darkroom.studies.params import Transfer
 from darkroom.studies.summary import Line, differs, said
 
 TITLE = "Transfer learning"
 QUESTION = "When is a network that learned something else a better beginning than chance, and how much of it should be trained?"
 PAPER = "Yosinski et al. 2014, Gidaris et al. 2018, Kornblith et al. 2019"
-EQUAL = "within a panel the same images in the same order for the same number of steps"
+EQUAL = "within a panel the same images in the same order for the same number of steps; sources were learned for equal steps too"
 VARIES = ("start", "weights", "blocks")
 SCRATCH, FROZEN, WHOLE = "scratch", "frozen", "all of it"
 TRAINED, SOURCES = "what is trained", "source of weights"
@@ -57,7 +57,7 @@ def _begun(base: Member, source: str, settings: Transfer) -> Member:
     """Return a member that begins with what a network learned from a source: the same one for every seed."""
     if source == IMAGENET:
         return replace(base, weights=settings.weights)
-    count = steps(settings.before_images * (4 if source == ROTATIONS else 1), settings.batch_size, settings.before_epochs)
+    count = settings.before_steps
     start = replace(
         base, panel=BEFORE, label=source, seed=0, on=source, steps=count, lr=settings.before_lr, looks=1,
         warmup=round(settings.warmup * count), images=0,

@@ -13,7 +13,7 @@ from darkroom.progress import Progress
 from darkroom.studies import summary
 from darkroom.studies.members import Member, Outcome, Sample, steps
 from darkroom.studies.params import Configured, Tune
-from darkroom.studies.running import REMEMBERED, Place, begun
+from darkroom.studies.running import REMEMBERED, Place, begun, check
 from darkroom.studies.searching import INNER, RANDOM, TPE, Search, Trial, Values, best, importances
 from darkroom.studies.summary import Line, said, sure
 
@@ -69,7 +69,7 @@ def _headed(made: Member, settings: Tune) -> Member:
     made = replace(made, scheme="", blocks=0, embedded=not made.policy)
     if settings.before == IMAGENET:
         return replace(made, weights=settings.weights)
-    count = steps(settings.before_images, settings.batch_size, settings.before_epochs)
+    count = settings.before_steps
     start = Member(
         "before", settings.before, 0, settings.architecture, dict(settings.options), "", count, settings.batch_size,
         settings.optimizer, settings.before_lr, settings.weight_decay, round(settings.warmup * count), 1, on=settings.before,
@@ -84,6 +84,7 @@ def searched(
     place = Place(samples, accelerator, REMEMBERED)
     images = len(samples[INNER].train_labels)
     _check(settings, images)
+    check([configured(settings, values, images, "", "", 0) for values in _ends(settings)], samples)
     started = begun(configured(settings, {}, images, "", "", 0), place, lambda outcome: on_done(outcome, {}))
     made: list[Trial] = []
     with Progress("trials", 2 * settings.seeds * settings.budget * settings.epochs, "epochs") as progress:
@@ -127,6 +128,14 @@ def _check(settings: Tune, images: int) -> None:
     for name in settings.space.get("scheme", {}).get("choices", []):
         if name:
             schemes.scheme(name)
+
+
+def _ends(settings: Tune) -> Iterator[Values]:
+    """Yield the settings as they are, and with each choice, or each end, of each setting of the space."""
+    yield {}
+    for name, declared in settings.space.items():
+        for value in declared.get("choices", [declared.get("low"), declared.get("high")]):
+            yield {name: value}
 
 
 def _searches(trials: Sequence[Trial], seed: int) -> Iterator[tuple[str, list[Trial]]]:
