@@ -64,7 +64,18 @@ def parsed(text: str, name: str) -> dict[str, dict[str, Any]]:
         raise WorkspaceError(
             f"{name} is not valid YAML: {error}", "delete it: `dvc repro` then looks at every stage again"
         ) from error
-    return (content or {}).get("stages", {})
+    stages = content.get("stages", {}) if isinstance(content, dict) else content or {}
+    if not isinstance(stages, dict) or not all(map(_is_stage, stages.values())):
+        raise WorkspaceError(f"{name} holds no stages as DVC writes them", "delete it: `dvc repro` then looks at every stage again")
+    return stages
+
+
+def _is_stage(entry: Any) -> bool:
+    """Tell whether this is what dvc.lock has for a stage: its `deps` and `outs` are lists of mappings with a `path`."""
+    if not isinstance(entry, dict):
+        return False
+    parts = [entry.get(key, []) for key in ("deps", "outs")]
+    return all(isinstance(part, list) and all(isinstance(item, dict) and "path" in item for item in part) for part in parts)
 
 
 def above(stages: dict[str, dict[str, Any]], of: Iterable[str]) -> set[str]:

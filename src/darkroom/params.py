@@ -217,18 +217,30 @@ def read(path: Path = Path("params.yaml")) -> Params:
 
 def read_yaml(path: Path) -> Any:
     """Read a YAML file as plain Python, or raise ParamsError saying where it breaks."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         raise ParamsError(
             f"there is no {path} here ({Path.cwd()})",
             "run the command in the folder that holds params.yaml and dvc.yaml",
         ) from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path} is not valid YAML: {error}", f"correct {path}, or restore it: `git checkout {path}`") from None
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}", _restored(str(path))) from None
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """Return the content of a YAML file, which messages call `name`, as plain Python; ParamsError where it breaks."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise ParamsError(f"{name} is not valid YAML: {error}", _restored(name)) from None
+
+
+def _restored(name: str) -> str:
+    return f"correct {name}, or restore it: `git checkout {name}`"
 
 
 def assignment(text: str) -> tuple[str, Any]:

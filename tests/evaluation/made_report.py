@@ -41,9 +41,9 @@ def findings(
     for name, given in said.items():
         figures = metrics.Figures(given, labels, 3)
         found = figures.score(tuple(classes))
-        ece = found.pop("ece")
         resampled[name] = intervals.resample(figures, groups, resamples=50) if len(labels) < 2000 else {}
-        found["intervals"] = {key: intervals.interval(values) for key, values in resampled[name].items()}
+        found["intervals"] = intervals.around(found, resampled[name], groups)
+        ece = found.pop("ece")
         found["intervals"].setdefault("accuracy", (found["accuracy"] - 0.01, found["accuracy"] + 0.01))
         found["calibration"] = {"temperature": 1.2, "ece": ece, "ece_uncalibrated": ece}
         found["bins"] = found["bins_uncalibrated"] = calibration.reliability(given, labels)
@@ -53,7 +53,7 @@ def findings(
         }  # fmt: skip
     best = next(iter(said))
     headlines, details = written.split(models)
-    pairs = intervals.pairs(said, labels, resampled) if all(resampled.values()) else []
+    pairs = intervals.pairs(said, labels, resampled, np.arange(len(labels))) if all(resampled.values()) else []
     if noise:
         pixels = rng.integers(0, 256, (len(labels), size, size, 3), np.uint8)
     else:
@@ -109,6 +109,8 @@ def beyond(classes: tuple[str, ...], labels: np.ndarray, said: np.ndarray, image
                     "p": 0.001, "p_holm": 0.01}],
         "ensembles": {"ensemble/mean": {"members": {"baseline": 1}, "views": 1, "accuracy": 0.9, "val_accuracy": 0.9,
                                         "log_loss": 0.3, "parameters": 10_000, "multiply_adds": 2_000_000}},
+        "pairs": [{"a": "ensemble/mean", "b": "baseline", "difference": 0.0123, "low": -0.01, "high": 0.03, "mcnemar_p": 0.2,
+                   "p_holm": 0.4321}],
         "mistakes": mistakes.surest(said, labels, images, classes), "confused": mistakes.confused(said.argmax(1), labels, classes),
         "always_wrong": always,
         "labels": {"inputs": "pixels", "folds": 5, "c": 0.01, "images": 100, "accuracy": 0.9, "candidates": 1},

@@ -143,6 +143,67 @@ def test_mistakes_have_a_remedy(project, capsys):
     assert "has no metrics.json" in capsys.readouterr().err
 
 
+def refused(capsys, *words) -> str:
+    """Return the message with which the command ends: one, with a remedy."""
+    assert main(["report", *words]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("error:") == said.err.count("remedy:") == 1
+    return said.err
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("params.yaml", "", "holds no params"),
+        ("params.yaml", "- 1", "holds no params"),
+        ("params.yaml", "a: [", "not valid YAML"),
+        ("reports/predictions.parquet", "junk", "damaged"),
+        ("reports/metrics.json", '{"schema": 2}', "damaged"),
+        ("reports/details.json", '{"schema": 2}', "damaged"),
+        ("reports/details.json", '{"schema": 2, "classes": [], "models": {}, "pairs": []}', "two evaluations"),
+    ],
+)
+def test_damaged_files_have_a_remedy(project, capsys, file, content, expected):
+    """Whatever a file of a folder holds instead of what belongs there, the command says so in one message."""
+    (project / file).write_text(content)
+    assert expected in refused(capsys, "--compare", ".", "HEAD")
+    if file.endswith(".json"):
+        refused(capsys)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("params.yaml", "", "holds no params"),
+        ("params.yaml", "a: [", "not valid YAML"),
+        ("dvc.lock", "stages: []", "no stages"),
+        ("dvc.lock", "text", "no stages"),
+        ("dvc.lock", "- 1", "no stages"),
+        ("dvc.lock", "stages: {evaluate: {outs: [1]}}", "no stages"),
+    ],
+)
+def test_damaged_revisions_have_a_remedy(project, capsys, file, content, expected):
+    """The same holds for what a commit has in these files, and for a word that is too long for a name."""
+    (project / file).write_text(content)
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qam", "broken"], check=True)
+    assert expected in refused(capsys, "--compare", "HEAD", "HEAD~1")
+    assert "neither a folder nor a revision" in refused(capsys, "--compare", "x" * 300, "HEAD~1")
+
+
+def test_only_an_earlier_page_is_replaced(project, capsys):
+    """`--out` writes over a page of its own, over nothing else, and means nothing without --compare."""
+    for _ in range(2):
+        assert main(["report", "--compare", "HEAD~1", "HEAD", "--out", "page.html"]) == 0
+    capsys.readouterr()
+    before = (project / "reports/metrics.json").read_bytes()
+    for place in ("reports/metrics.json", "reports", "params.yaml"):
+        assert "not an earlier page" in refused(capsys, "--compare", "HEAD~1", "HEAD", "--out", place)
+    assert (project / "reports/metrics.json").read_bytes() == before
+    with pytest.raises(SystemExit, match="2"):
+        main(["report", "--out", "page.html"])
+
+
 def test_the_command_alone_says_the_verdict(project, capsys):
     """`darkroom report` prints what the page begins with, and where it is."""
     assert main(["report"]) == 0

@@ -70,7 +70,7 @@ def test_intervals_are_wilsons():
     for count in range(1, 31):
         for won in range(count + 1):
             expected = binomtest(won, count).proportion_ci(0.95, "wilson")
-            assert slices.wilson(won, count) == pytest.approx((expected.low, expected.high), abs=1e-6)
+            assert slices.wilson(won / count, count) == pytest.approx((expected.low, expected.high), abs=1e-6)
     assert slices.wilson(0, 0) == (0, 1)
 
 
@@ -80,7 +80,7 @@ def test_the_worst_slice_comes_first_and_stays_significant():
     dark = rng.random(count) < 0.25
     right = np.where(dark, rng.random(count) < 0.6, rng.random(count) < 0.95)
     values = {"dark": dark.tolist(), **{f"noise {i}": rng.random(count).tolist() for i in range(8)}}
-    found = slices.measure(right, values, rng.integers(0, 3, count))
+    found = slices.measure(right, values, rng.integers(0, 3, count), np.arange(count))
     assert (found[0]["column"], found[0]["value"]) == ("dark", "yes")
     assert found[0]["p_holm"] < 0.001
     assert found[0]["images"] == dark.sum()
@@ -96,7 +96,7 @@ def test_slices_need_images_and_say_more_than_the_class():
     rows = [row | {"camera": "old" if i % 2 else "new", "path": f"{'ab'[label]}/{i}.png"} for i, (row, label) in
             enumerate(zip(named(100), labels, strict=True))]  # fmt: skip
     columns = slices.columns(rows, np.linspace(0, 255, 100).tolist()) | {"rare": ["x"] * 99 + ["y"], "gone": [math.nan] * 100}
-    found = slices.measure(np.arange(100) % 2 == 0, columns, labels)
+    found = slices.measure(np.arange(100) % 2 == 0, columns, labels, np.arange(100))
     assert [(made["value"], made["accuracy"]) for made in found if made["column"] == "camera"] == [("old", 0), ("new", 1)]
     assert {made["column"] for made in found} == {"camera", "brightness"}
 
@@ -104,7 +104,39 @@ def test_slices_need_images_and_say_more_than_the_class():
 def test_many_groups_are_no_slices_and_cost_no_time():
     """Ten thousand images of ten thousand groups are looked at at once."""
     count = 10_000
-    assert slices.measure(np.ones(count, bool), {"group": [str(i) for i in range(count)]}, np.arange(count) % 2) == []
+    values = {"group": [str(i) for i in range(count)]}
+    assert slices.measure(np.ones(count, bool), values, np.arange(count) % 2, np.arange(count)) == []
+    assert "group" not in slices.columns([row | {"group": "x"} for row in named(3)], [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ([*range(52), *[500] * 300], {"below 500": 52, "500": 300}),
+        ([*[500] * 300, *range(1000, 1052)], {"above 500": 52, "500": 300}),
+        ([*range(52), *[500] * 300, *range(1000, 1052)], {"below 500": 52, "500": 300, "above 500": 52}),
+        ([*range(100), *[500] * 80], {"0 to below 44.75": 45, "44.75 to below 89.5": 45, "500": 80}),
+        (range(100), {"0 to below 24.75": 25, "24.75 to below 49.5": 25, "49.5 to below 74.25": 25, "74.25 to 99": 25}),
+    ],
+)  # fmt: skip
+def test_a_number_that_most_images_have_is_a_slice(numbers, expected):
+    """Quartiles that coincide hide neither the images that have this value, nor those below or above it."""
+    numbers = list(numbers)
+    labels, groups = rng.integers(0, 3, len(numbers)), np.arange(len(numbers))
+    found = slices.measure(np.ones(len(numbers), bool), {"size": numbers}, labels, groups)
+    assert {made["value"]: made["images"] for made in found} == expected
+
+
+def test_copies_make_no_slice_surer():
+    """Interval and p of images that are there five times are those of the images once; ten groups are no slice, however large."""
+    right, labels, groups = rng.random(200) < 0.8, rng.integers(0, 3, 200), np.arange(200)
+    dark = rng.random(200) < 0.4
+    once = slices.measure(right, {"dark": dark.tolist()}, labels, groups)
+    often = slices.measure(right.repeat(5), {"dark": dark.repeat(5).tolist()}, labels.repeat(5), groups.repeat(5))
+    assert len(once) == 2
+    for one, two in zip(once, often, strict=True):
+        assert two == pytest.approx(one | {"images": 5 * one["images"]})
+    assert slices.measure(right, {"dark": (groups < 100).tolist()}, labels, groups // 10) == []
 
 
 @pytest.mark.parametrize("right", [True, False])
@@ -119,7 +151,7 @@ def test_all_right_and_all_wrong(right, classes):
     assert len(always) == min(lost, mistakes.MOST)
     assert bool(mistakes.surest(answers["one"], labels, named(60), names)) != right
     assert bool(mistakes.confused(answers["one"].argmax(1), labels, names)) != right
-    found = slices.measure(np.full(60, right), slices.columns(named(60), list(range(60))), labels)
+    found = slices.measure(np.full(60, right), slices.columns(named(60), list(range(60))), labels, np.arange(60))
     assert all(made["accuracy"] == right and made["p_holm"] == 1 for made in found)
     assert ensembles.greedy(answers, labels) == {"one": 1}
 
@@ -191,3 +223,19 @@ def test_views_are_crops_and_mirror_images():
     assert count == 12
     assert np.allclose(answer[:, 0], np.mean([view.reshape(2, -1).mean(1) / 255 for view in made], 0))
     assert len(list(ensembles.views(images[:, :2, :2], True, False))) == 1  # nothing to cut off
+
+
+def test_views_are_made_of_a_few_images_at_a_time():
+    """However many images there are, views of `AT_ONCE` are in memory, progress is shown, and each has its own answer."""
+    images, sizes, done = rng.integers(0, 256, (600, 8, 8, 3), np.uint8), [], []
+
+    def answer(view):
+        sizes.append(len(view))
+        return view.reshape(len(view), -1).mean(1, keepdims=True)
+
+    found, _ = ensembles.over_views(answer, images, True, True, done.append)
+    assert max(sizes) == ensembles.AT_ONCE
+    assert sum(done) == 600
+    assert max(done) == ensembles.AT_ONCE
+    expected = np.mean([view.reshape(600, -1).mean(1, keepdims=True) for view in ensembles.views(images, True, True)], 0)
+    assert np.allclose(found, expected)

@@ -72,7 +72,7 @@ def test_pairs_are_paired_and_corrected():
     given = {name: said(labels, right, 3, seed) for seed, (name, right) in enumerate({"a": 0.9, "b": 0.5, "c": 0.5}.items())}
     given["d"] = given["c"]
     resampled = {name: intervals.resample(Figures(p, labels, 1), np.arange(300)) for name, p in given.items()}
-    pairs = intervals.pairs(given, labels, resampled)
+    pairs = intervals.pairs(given, labels, resampled, np.arange(300))
     assert [(pair["a"], pair["b"]) for pair in pairs] == [(a, b) for a, b in ("ab", "ac", "ad", "bc", "bd", "cd")]
     right = {name: p.argmax(1) == labels for name, p in given.items()}
     for pair in pairs:
@@ -84,3 +84,48 @@ def test_pairs_are_paired_and_corrected():
         assert (pair["low"], pair["high"]) == pytest.approx((other.low, other.high), abs=0.01)
     assert [pair["p_holm"] for pair in pairs] == holm([pair["mcnemar_p"] for pair in pairs])
     assert (pairs[-1]["low"], pairs[-1]["high"], pairs[-1]["mcnemar_p"]) == (0, 0, 1)
+
+
+def test_copies_make_no_pair_more_significant():
+    """Images that are there ten times each have the p-value of the images once; a group of which both win half counts for none."""
+    labels = np.zeros(40, int)
+    given = {name: said(labels, right, 2, seed) for seed, (name, right) in enumerate({"a": 0.9, "b": 0.7}.items())}
+
+    def p(times: int) -> float:
+        many, true, groups = {name: values.repeat(times, 0) for name, values in given.items()}, labels.repeat(times), np.arange(40)
+        members = groups.repeat(times)
+        resampled = {name: intervals.resample(Figures(values, true, 1), members, resamples=20) for name, values in many.items()}
+        return intervals.pairs(many, true, resampled, members)[0]["mcnemar_p"]
+
+    assert p(10) == p(1) == mcnemar(*(values.argmax(1) == labels for values in given.values()))
+    one, two = np.array([True, False, True]), np.array([False, True, False])
+    assert mcnemar(one, two, np.array([0, 0, 1])) == mcnemar(one[2:], two[2:])
+
+
+@pytest.mark.parametrize(("right", "expected"), [(1.0, (0.9, 1)), (0.0, (0, 0.1))])
+def test_what_is_not_in_the_sample_may_still_be_there(right, expected):
+    """Where all is right, or all wrong, the interval of the accuracy is by the rule of three, of groups; never a point."""
+    labels, groups = np.zeros(60, int), np.arange(60) // 2
+    figures = Figures(np.tile([right, 1 - right], (60, 1)), labels, 1)
+    found = intervals.around(figures.score(("a", "b")), intervals.resample(figures, groups, resamples=20), groups)
+    assert found["accuracy"] == pytest.approx(expected)
+    few = intervals.around({"accuracy": right}, {}, np.array(["x", "x"]))
+    assert few["accuracy"] == (0, 1)
+
+
+def test_the_interval_of_a_calibrated_model_holds_zero():
+    """Chance alone makes gaps: the interval of a model that is calibrated exactly mostly holds 0, that of a boastful one never."""
+    labels, groups, held = np.zeros(300, int), np.arange(300), {0.0: 0, 0.3: 0}
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        sure = draw.uniform(0.5, 1, 300)
+        for boast in held:
+            given = np.where(draw.random(300) < sure - boast, sure, 1 - sure)
+            figures = Figures(np.stack([given, 1 - given], 1), labels, 1)
+            low, high = intervals.around(figures.score(("a", "b")), intervals.resample(figures, groups, resamples=200), groups)[
+                "ece"
+            ]
+            assert 0 <= low < high
+            held[boast] += low == 0
+    assert held[0.0] >= 14
+    assert held[0.3] == 0

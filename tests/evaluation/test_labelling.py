@@ -53,6 +53,14 @@ def test_flipped_labels_are_found():
     assert [row["quality"] for row in issues] == sorted(row["quality"] for row in issues)
 
 
+def test_the_surest_mistake_is_found():
+    """A label to which a model gives less than a float32 can hold is a candidate, with the quality 0."""
+    inputs, labels = clouds(200, 2)
+    inputs[0] += 1000 * (inputs[labels == 0].mean(0) - inputs[labels == 1].mean(0))
+    labels[0] = 1
+    assert ("0.png", "0", 0.0) in {(row["path"], row["suggested"], row["quality"]) for row in found(inputs, labels, 2)}
+
+
 def test_folds_keep_groups_together_and_classes_apart():
     """Images of a group are in one fold; each class is in every fold, as evenly as its groups allow."""
     labels = np.repeat(np.arange(4), 50)
@@ -77,6 +85,15 @@ def test_an_image_does_not_answer_for_itself():
     after = labelling.out_of_fold(inputs, other, groups, 2, 0)
     if before[0] == after[0]:
         assert np.array_equal(before[1][last], after[1][last])
+
+
+@pytest.mark.parametrize(("count", "group"), [(100, 1), (9, 3), (20, 20)])
+def test_progress_ends_where_it_should(count, group):
+    """As many fits are reported as are announced, also where there are fewer groups than folds, or one."""
+    inputs, labels = clouds(count, 2)
+    done: list[int] = []
+    labelling.out_of_fold(inputs, labels, [str(i // group) for i in range(count)], 2, 0, done.append)
+    assert sum(done) == labelling.FITS
 
 
 @pytest.mark.parametrize("classes", [2, 100])

@@ -67,7 +67,7 @@ def test_extremes_divide_nothing_by_zero(name, confidence, recwarn):
     for key, values in resampled.items():
         found = intervals.interval(values)
         assert found is None if key in undefined else found is None or 0 <= found[0] <= found[1]
-    (pair,) = intervals.pairs({"a": given, "b": given}, labels, {"a": resampled, "b": resampled})
+    (pair,) = intervals.pairs({"a": given, "b": given}, labels, {"a": resampled, "b": resampled}, np.arange(len(labels)))
     assert (pair["difference"], pair["p_holm"]) == (0, 1)
     json.dumps([got, pair, calibration.reliability(given, labels)], allow_nan=False)
     assert not recwarn

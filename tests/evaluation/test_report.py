@@ -56,7 +56,7 @@ def test_the_page_is_sensible_whatever_was_found(case):
         assert "Never predicted: owl" in shown
     if case == "all correct":
         assert "It makes no mistake" in shown
-        assert "100.0% of 60 test images (95.0% or more)" in shown
+        assert "100.0% of 60 test images (95.0% to 100.0%)" in shown
         assert "-0.0" not in shown
 
 
@@ -137,3 +137,9 @@ def test_the_verdict_says_what_a_comparison_found():
         renamed = {**kept, **{key: {"x": "transfer/x", "best": "baseline"}[kept[key]] for key in ("a", "b")}}
         _, sentences = verdict.sentences(found.metrics, {**found.details, "pairs": [renamed]})
         assert "transfer/x, is 5.0 points lower; that is significant (p = 0.002)" in " ".join(sentences)
+
+
+def test_ensembles_are_compared_with_the_best():
+    """The leaderboard says of an ensemble, too, how far it is from the best model, and whether that may be chance."""
+    text = page(findings())
+    assert ">+1.2</span><small>p = 0.43</small>" in text

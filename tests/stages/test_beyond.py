@@ -55,11 +55,14 @@ def workspace(folder: Path, classes: int, counts: dict[str, int], names: list[st
         checkpoint.save(folder / name, described, network.state_dict(), network.parameter_count(), [{"epoch": 1}])
         model = Classifier.load(folder / name)
         answers[name] = {split: model.probabilities(images) for split, (images, _) in held.items()}
+    for number, part in enumerate(("baseline", "embed/x", "transfer/x", "finetune/x")):
+        (folder / f"cost/{part}.json").parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"cost/{part}.json").write_text(json.dumps({"seconds": 2**number}))
     cost = {"parameters": 10, "ms_p50": 1.0, "ms_p95": 2.0, "ms_per_image": 0.5, "images_per_second": 100.0, "train_seconds": 3.0}
     return beyond.Evaluated(
         names[0], reference, {split: labels for split, (_, labels) in held.items()}, labels_of, answers,
         {name: {"parameters": 10, "multiply_adds": 1000, "val_accuracy": 0.5} for name in answers},
-        [{"model": name, **cost} for name in answers],
+        [{"model": name, **cost} for name in answers], folder / "cost",
     )  # fmt: skip
 
 
@@ -94,10 +97,12 @@ def test_the_files_are_whole_and_the_same_twice(tmp_path, values, classes, count
     views = next(row for row in rows if row["kind"] == "views")
     assert (views["ms_p50"], views["images_per_second"], views["parameters"]) == (12.0, 100 / 12, 10)
     assert found["ensembles"]["best/views"]["multiply_adds"] == 12 * 1000
+    assert {(pair["a"], pair["b"]) for pair in found["pairs"]} == {(row["model"], names[0]) for row in rows}
+    assert all(pair["p_holm"] >= pair["mcnemar_p"] for pair in found["pairs"])
     if len(names) > 1:
         mean = next(row for row in rows if row["model"] == "ensemble/mean")
         assert mean["parameters"] == 10 * len(names)
-        assert mean["train_seconds"] == 3 * len(names)
+        assert mean["train_seconds"] == (15 if "finetune/x" in names else 7)  # what several build on counts once
         assert found["ensembles"]["ensemble/mean"]["members"] == dict.fromkeys(sorted(names), 1)
     if counts["test"] == 100:
         assert {"camera", "flag dark", "size", "aspect"} <= {row["column"] for row in found["slices"]}

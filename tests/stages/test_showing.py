@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 
 import numpy as np
 import pyarrow as pa
@@ -62,6 +63,29 @@ def test_the_report_is_made_of_files_and_is_the_same_twice(made, values):
     assert "LayerCAM (Jiang et al. 2021)" in pages[0]
     assert "1 file quarantined" in pages[0]
     assert "manifest.parquet md5" in pages[0]
+
+
+def test_the_command_that_repeats_it_is_one(made, values, tmp_path, monkeypatch):
+    """A clean tree is repeated by its commit; of changes that are not committed the page says so, and names no checkout."""
+    found, place = made
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("a: 1")
+    for words in (["init", "-q"], ["add", "params.yaml"], ["commit", "-qm", "run"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout[:12]
+
+    def page() -> str:
+        showing.report(
+            parse(values), place / "ingested", place, place / "reports", list(found.rows), dict(found.histories), found.answers
+        )
+        return (place / "reports/report.html").read_text(encoding="utf-8")
+
+    assert f"<code>git checkout {head} &amp;&amp; dvc repro</code>" in page()
+    (tmp_path / "params.yaml").write_text("a: 2")
+    dirty = page()
+    assert f"<code>{head}</code>" in dirty
+    assert "commit the changes first" in dirty
+    assert "git checkout" not in dirty
 
 
 def test_plots_are_those_of_the_graph(made):

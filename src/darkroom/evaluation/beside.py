@@ -18,6 +18,7 @@ FIGURES = {
     "roc_auc": "ROC area", "average_precision": "average precision", "log_loss": "log loss", "brier": "Brier score",
 }  # fmt: skip
 ERRORS = ("log_loss", "brier")  # of which less is better, and which are no shares
+MARK = "Darkroom · two evaluations"  # in every page, so that it is known again
 SHOWN = 200  # images whose answer changed, of each kind
 
 
@@ -102,7 +103,8 @@ def headline(a: Side, b: Side, both: Paired | None) -> tuple[str, str]:
     if both:
         how = (
             f"On the {both.images:,} test images that both answered {b.name} alone is right on {len(both.won)}, {a.name} alone on "
-            f"{len(both.lost)}; McNemar's exact test: {verdict.spoken(p)}."
+            f"{len(both.lost)}; McNemar's exact test: {verdict.spoken(p)}. "
+            "It takes images for independent: their groups are not known here."
         )
     else:
         how = (
@@ -173,6 +175,6 @@ def page(a: Side, b: Side) -> str:
     }  # fmt: skip
     return pages.render(
         "evaluation", "beside.html.j2", source=f"{a.name} and {b.name}", a=a, b=b, headline=said, how=how, figures=figures(a, b),
-        per_class=classes(a, b), models=models(a, b), params=params(a, b), changed=changed, most=SHOWN, both=both,
+        per_class=classes(a, b), models=models(a, b), params=params(a, b), changed=changed, most=SHOWN, both=both, mark=MARK,
         plot=charts.dots(shown, "test accuracy of the best models"),
     )  # fmt: skip

@@ -22,12 +22,16 @@ class Interval:
     high: float
 
 
-def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
+def mcnemar(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = None) -> float:
     """Return the exact two-sided p-value that two models, right (N,) bool, are right equally often (McNemar 1947).
 
-    Only images that one of them has right count: of these each should win half, which is a binomial test.
+    Only images that one of them has right count: of these each should win half, which is a binomial test. Images of one of the
+    `groups` (N,) are not independent, so a group counts once, for the model that has more of it right: an exact sign test.
     """
-    won, lost = int((second & ~first).sum()), int((first & ~second).sum())
+    better = second.astype(int) - first.astype(int)
+    if groups is not None:
+        better = np.bincount(np.unique(groups, return_inverse=True)[1], better)
+    won, lost = int((better > 0).sum()), int((better < 0).sum())
     unequal = won + lost
     ways = tail = 1
     for k in range(1, min(won, lost) + 1):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +50,16 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writeheader()
         for row in rows:
             writer.writerow({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()})
+
+
+def training_seconds(names: Iterable[str], folder: Path) -> float:
+    """Return what models took to train together, each with what it builds on: embedding and head count into fine-tuning, once.
+
+    `folder` holds what each stage has noted.
+    """
+    parts = {"baseline": ["baseline"], "transfer": ["embed", "transfer"], "finetune": ["embed", "transfer", "finetune"]}
+    files = set()
+    for name in names:
+        stage, _, backbone = name.partition("/")
+        files |= {folder / part / f"{backbone}.json" if backbone else folder / f"{part}.json" for part in parts[stage]}
+    return sum(json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in sorted(files) if file.exists())

@@ -10,6 +10,7 @@ from darkroom.evaluation.metrics import losses
 
 ROUNDS = 20  # models put into the bag, one after the other
 LESS = 1e-9  # of log loss, below which a change is rounding
+AT_ONCE = 256  # images of which views are in memory
 CROP = 0.875  # of a side; 224 of 256 pixels (Krizhevsky et al. 2012)
 
 
@@ -59,9 +60,22 @@ def views(images: np.ndarray, crops: bool, mirror: bool) -> Iterator[np.ndarray]
             yield view[:, :, ::-1]
 
 
-def over_views(answer: Callable[[np.ndarray], np.ndarray], images: np.ndarray, crops: bool, mirror: bool) -> tuple[np.ndarray, int]:
-    """Return the mean of what a model says of all views, probabilities (N, C), and the number of views."""
-    total, count = np.zeros(()), 0
-    for view in views(images, crops, mirror):
-        total, count = total + answer(view), count + 1
-    return total / count, count
+def over_views(
+    answer: Callable[[np.ndarray], np.ndarray],
+    images: np.ndarray,
+    crops: bool,
+    mirror: bool,
+    done: Callable[[int], None] = lambda count: None,
+) -> tuple[np.ndarray, int]:
+    """Return the mean of what a model says of all views, probabilities (N, C), and the number of views.
+
+    Views are made of `AT_ONCE` images at a time, which are then reported to `done`.
+    """
+    made, count = [], 0
+    for part in (images[start : start + AT_ONCE] for start in range(0, len(images), AT_ONCE)):
+        total, count = np.zeros(()), 0
+        for view in views(part, crops, mirror):
+            total, count = total + answer(view), count + 1
+        made.append(total / count)
+        done(len(part))
+    return np.concatenate(made), count

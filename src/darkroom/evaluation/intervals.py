@@ -20,7 +20,7 @@ Resampled = dict[str, np.ndarray]  # each headline figure, (R,)
 def draws(groups: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Iterator[np.ndarray]:
     """Yield tables (N, r) float32 of how often each image counts in each of r resamples, `resamples` of them in all.
 
-    `groups` (N,) says which images are copies of each other: a resample draws as many groups as there are, with replacement.
+    `groups` (N,) says which images belong together, as copies do: a resample draws as many groups as there are, with replacement.
     """
     draw = np.random.default_rng(seed)
     _, member = np.unique(groups, return_inverse=True)
@@ -48,18 +48,38 @@ def interval(values: np.ndarray) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def pairs(said: Mapping[str, np.ndarray], labels: np.ndarray, resampled: Mapping[str, Resampled]) -> list[dict[str, Any]]:
+def around(figures: Mapping[str, Any], resampled: Resampled, groups: np.ndarray) -> dict[str, tuple[float, float] | None]:
+    """Return the interval of each headline figure.
+
+    Where a model has all images right, or none, resamples cannot say what is not in the sample: the interval of the accuracy is
+    then what 3 / N leaves (Hanley and Lippman-Hand 1983), of N groups. Resampling adds gaps of chance to a calibration error which
+    has such gaps itself, so that its percentiles are too high: they are mirrored at the figure (the basic interval; Davison and
+    Hinkley 1997), and cut at 0.
+    """
+    found = {key: interval(values) for key, values in resampled.items()}
+    if edges := found.get("ece"):
+        found["ece"] = max(0.0, 2 * figures["ece"] - edges[1]), max(0.0, 2 * figures["ece"] - edges[0])
+    if figures["accuracy"] in (0, 1):
+        rare = min(1.0, 3 / len(np.unique(groups)))
+        found["accuracy"] = (1 - rare, 1.0) if figures["accuracy"] else (0.0, rare)
+    return found
+
+
+def pairs(
+    said: Mapping[str, np.ndarray], labels: np.ndarray, resampled: Mapping[str, Resampled], groups: np.ndarray, against: str = ""
+) -> list[dict[str, Any]]:
     """Return the difference in accuracy of each pair of models, its interval, and McNemar's exact p, also corrected (Holm 1979).
 
-    `said` are probabilities (N, C) of each model.
+    With `against` the pairs are those of each other model and this one.
+    `said` are probabilities (N, C) of each model; `groups` (N,) are those of `draws`.
     """
     right = {name: given.argmax(1) == labels for name, given in said.items()}
     made: list[dict[str, Any]] = []
-    for a, b in combinations(said, 2):
+    for a, b in [(name, against) for name in said if name != against] if against else combinations(said, 2):
         low, high = interval(resampled[a]["accuracy"] - resampled[b]["accuracy"]) or (None, None)
         made.append({
             "a": a, "b": b, "difference": number(right[a].mean() - right[b].mean()), "low": low, "high": high,
-            "mcnemar_p": mcnemar(right[a], right[b]),
+            "mcnemar_p": mcnemar(right[a], right[b], groups),
         })  # fmt: skip
     for pair, p in zip(made, holm([pair["mcnemar_p"] for pair in made]), strict=True):
         pair["p_holm"] = p

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,10 @@ from darkroom.evaluation.metrics import losses
 
 FOLDS = 5
 FITTED = 5_000  # images that a fold's model is fitted on, at most
+TRIED = 1_000  # images on which each of `STRENGTHS` is tried
 STRENGTHS = (0.001, 0.01, 0.1)  # of the likelihood against the penalty
+FITS = len(STRENGTHS) + FOLDS
+TINY = float(np.finfo(np.float32).tiny)
 COLUMNS = ("path", "sha256", "split", "label", "suggested", "confidence", "quality")
 
 
@@ -32,29 +35,42 @@ def folds(labels: np.ndarray, groups: Sequence[str], count: int = FOLDS) -> np.n
     return np.array([place[group] for group in groups], int)
 
 
-def out_of_fold(inputs: np.ndarray, labels: np.ndarray, groups: Sequence[str], classes: int, seed: int) -> tuple[float, np.ndarray]:
+def out_of_fold(
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    groups: Sequence[str],
+    classes: int,
+    seed: int,
+    done: Callable[[int], None] = lambda fits: None,
+) -> tuple[float, np.ndarray]:
     """Return probabilities (N, classes) by logistic regression on inputs (N, D) of the other folds alone, and its `c`.
 
-    That is the one of `STRENGTHS` with the lowest log loss on the first fold, whose labels are as doubtful as any. A class that
-    the other folds do not hold has the probability 0.
+    That is the one of `STRENGTHS` which, fitted on `TRIED` images, has the lowest log loss on the first fold, whose labels are as
+    doubtful as any. Of `FITS` fits those that are over are reported to `done`. A class that
+    the other folds do not hold has the probability 0, and no other: softmax in float32 would give 0 to the surest mistakes.
     """
     where = folds(labels, groups)
     made = np.zeros((len(labels), classes))
 
-    def said(fold: int, c: float) -> np.ndarray:
-        chosen = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(where != fold))[:FITTED])
-        return reference.Regression(inputs[chosen], labels[chosen], classes, c).probabilities(inputs[where == fold])
+    def said(fold: int, c: float, most: int = FITTED) -> np.ndarray:
+        chosen = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(where != fold))[:most])
+        model = reference.Regression(inputs[chosen], labels[chosen], classes, c)
+        given = model.probabilities(inputs[where == fold])
+        given[:, model.seen] = given[:, model.seen].clip(TINY)
+        done(1)
+        return given
 
     used = [fold for fold in range(FOLDS) if 0 < (where == fold).sum() < len(labels)]
+    done(FOLDS - len(used) if used else FITS)
     if not used:
         return STRENGTHS[0], made
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):  # products this small are no faster in two threads, and several times slower beside other work
-        tried, held = {c: said(used[0], c) for c in STRENGTHS}, labels[where == used[0]]
+        tried, held = {c: said(used[0], c, TRIED) for c in STRENGTHS}, labels[where == used[0]]
         c = min(STRENGTHS, key=lambda c: float(losses(tried[c][np.arange(len(held)), held]).mean()))
         for fold in used:
-            made[where == fold] = said(fold, c) if fold != used[0] else tried[c]
+            made[where == fold] = said(fold, c)
     return c, made
 
 

@@ -45,7 +45,8 @@ def images(manifest: Path) -> dict[str, list[dict[str, str]]]:
 
 
 def groups(manifest: Path, split: str) -> np.ndarray:
-    """Return the group (N,) of each image of a split, in the order of its arrays: copies of a picture have the same one."""
+    """Return the group (N,) of each image of a split, in the order of its arrays: copies of a picture have the same one, as do
+    images that the source's table groups."""
     rows = pq.ParquetFile(manifest).read(["group", "split", "status"]).to_pylist()
     return np.array([row["group"] for row in rows if row["status"] == "accepted" and row["split"] == split])
 
@@ -112,11 +113,16 @@ def _rows(path: Path, model: str, columns: list[str] | None = None) -> Any:
     remedy = "run `dvc repro evaluate`"
     try:
         file = pq.ParquetFile(path)
+        lacking = {"model", *(columns or ())} - set(file.schema_arrow.names)
+        if lacking:
+            raise WorkspaceError(f"{path} is damaged: it has no column {min(lacking)}", remedy)
+        for group in range(file.num_row_groups):
+            if file.metadata.row_group(group).column(0).statistics.min == model:
+                return file.read_row_group(group, columns)
     except FileNotFoundError as error:
         raise WorkspaceError(f"{path} is not there", remedy) from error
-    for group in range(file.num_row_groups):
-        if file.metadata.row_group(group).column(0).statistics.min == model:
-            return file.read_row_group(group, columns)
+    except (pa.ArrowException, OSError) as error:
+        raise WorkspaceError(f"{path} is damaged: {error}", remedy) from error
     raise WorkspaceError(f"{path} holds no predictions of {model}", remedy)
 
 

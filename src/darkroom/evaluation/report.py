@@ -110,7 +110,7 @@ def _row(place: int, row: Mapping[str, Any], found: Findings) -> dict[str, Any]:
     made = {"rank": place, "kind": KINDS.get(row.get("kind") or (REFERENCE if name == REFERENCE else ""), ""), "figures": figures}
     made["interval"] = figures.get("intervals", {}).get("accuracy")
     made["ece"] = figures.get("calibration", figures).get("ece")
-    pair = verdict.between(found.details["pairs"], name, best) if name != best else None
+    pair = verdict.between([*found.details["pairs"], *found.beyond.get("pairs", ())], name, best) if name != best else None
     if pair:
         difference, low, high, p = verdict.comparison(pair, name)
         made |= {"difference": difference, "low": low, "high": high, "p": verdict.spoken(p), "sure": p < verdict.SURE}

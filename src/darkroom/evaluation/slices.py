@@ -11,11 +11,11 @@ import numpy as np
 
 from darkroom.evaluation.compared import holm
 
-MINIMUM = 20  # images of a slice, and of the rest
+MINIMUM = 20  # groups of images in a slice, and in the rest
 BINS = 4
 DISTINCT = 8  # values of a number up to which each is a slice of its own
 Z = 1.959964  # of the normal distribution, 95% between -Z and Z
-NAMES = {"path", "sha256", "pixel_hash", "perceptual_hash"}  # of an image alone
+NAMES = {"path", "sha256", "pixel_hash", "perceptual_hash", "group"}  # of an image, or of a few that are one to the figures
 SAID = {"label", "source_label", "split", "status", "reason", "detail"}  # of every test image alike, or of its class
 
 
@@ -39,38 +39,46 @@ def columns(rows: Sequence[Mapping[str, Any]], brightness: Sequence[float]) -> d
     return found
 
 
-def measure(right: np.ndarray, values: Mapping[str, Sequence[Any]], labels: np.ndarray) -> list[dict[str, Any]]:
-    """Return the accuracy of every slice, the worst first: `right` (N,) bool, `values` N of each column, `labels` (N,).
+def measure(right: np.ndarray, values: Mapping[str, Sequence[Any]], labels: np.ndarray, groups: np.ndarray) -> list[dict[str, Any]]:
+    """Return the accuracy of every slice, the worst first: `right`, `labels` and `groups` are (N,), `values` N of each column.
 
-    Numbers are cut at their quartiles, what is no number by value. Left out are slices of fewer than `MINIMUM` images, and slices
-    that are all images of some classes. An interval is Wilson's (1927), 95%; p is of Fisher's exact test (1922) of the slice
-    against all other images, `p_holm` corrected for all slices that are returned (Holm 1979).
+    Numbers are cut at their quartiles (a value that is several of these is a slice), what is no number by value. Left out are
+    slices of fewer than `MINIMUM` groups, and those that are all images of some classes. An interval is Wilson's (1927), 95%; p is
+    of Fisher's exact test (1922) of the slice against all other images, `p_holm` corrected for all slices that are returned (Holm
+    1979). Both count as many images as are `independent`.
     """
     from scipy.stats import fisher_exact
 
     found: list[dict[str, Any]] = []
+    members = np.unique(groups, return_inverse=True)[1]
     for column, given in values.items():
         for value, inside in _cut(given):
-            support, rest = int(inside.sum()), int((~inside).sum())
-            if min(support, rest) < MINIMUM or _is_classes(inside, labels):
+            parts = [np.bincount(members[part]) for part in (inside, ~inside)]
+            if min(np.count_nonzero(sizes) for sizes in parts) < MINIMUM or _is_classes(inside, labels):
                 continue
-            won, others = int(right[inside].sum()), int(right[~inside].sum())
-            low, high = wilson(won, support)
-            p = float(fisher_exact([[won, support - won], [others, rest - others]]).pvalue)
+            shares = [float(right[part].mean()) for part in (inside, ~inside)]
+            counts = [independent(sizes) for sizes in parts]
+            low, high = wilson(shares[0], counts[0])
+            table = [[round(share * count), round((1 - share) * count)] for share, count in zip(shares, counts, strict=True)]
             found.append({
-                "column": column, "value": value, "images": support, "accuracy": won / support, "low": low, "high": high,
-                "rest": others / rest, "p": p,
+                "column": column, "value": value, "images": int(inside.sum()), "accuracy": shares[0], "low": low, "high": high,
+                "rest": shares[1], "p": float(fisher_exact(table).pvalue),
             })  # fmt: skip
     for made, corrected in zip(found, holm([made["p"] for made in found]), strict=True):
         made["p_holm"] = corrected
     return sorted(found, key=lambda made: (made["accuracy"], made["p"], made["column"], made["value"]))
 
 
-def wilson(won: int, count: int) -> tuple[float, float]:
-    """Return the 95% interval of a share (Wilson 1927); from 0 to 1 where there is nothing to count."""
+def independent(sizes: np.ndarray) -> float:
+    """Return how many independent images tell as much as groups of these sizes whose images are all alike (Kish 1965)."""
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def wilson(share: float, count: float) -> tuple[float, float]:
+    """Return the 95% interval of a share of so many (Wilson 1927); from 0 to 1 where there is nothing to count."""
     if not count:
         return 0.0, 1.0
-    share, square = won / count, Z * Z / count
+    square = Z * Z / count
     centre = (share + square / 2) / (1 + square)
     room = Z * math.sqrt((share * (1 - share) + square / 4) / count) / (1 + square)
     return max(0.0, centre - room), min(1.0, centre + room)
@@ -87,12 +95,15 @@ def _cut(given: Sequence[Any]) -> list[tuple[str, np.ndarray]]:
     distinct = np.unique(real)
     if len(distinct) <= DISTINCT:
         return [(_number(value, 12), numbers == value) for value in distinct.tolist()]
-    edges = np.unique(np.quantile(real, np.arange(BINS + 1) / BINS))
-    bins = []
-    for i, (low, high) in enumerate(pairwise(edges.tolist())):
-        last = i == len(edges) - 2
-        inside = (numbers >= low) & ((numbers <= high) if last else (numbers < high))
-        bins.append((f"{_number(low)} to {'' if last else 'below '}{_number(high)}", inside))
+    edges, times = np.unique(np.quantile(real, np.arange(BINS + 1) / BINS), return_counts=True)
+    alone = set(edges[times > 1].tolist())  # a value that so many images have is a slice of its own
+    bins = [(_number(value, 12), numbers == value) for value in sorted(alone)]
+    for low, high in pairwise(edges.tolist()):
+        first, last = low == edges[0] and low not in alone, high == edges[-1] and high not in alone
+        inside = ((numbers > low) if low in alone else (numbers >= low)) & ((numbers <= high) if last else (numbers < high))
+        start = f"above {_number(low)}" if low in alone else _number(low)
+        end = _number(high) if last else f"below {_number(high)}"
+        bins.append((end if first and high in alone else start if last and low in alone else f"{start} to {end}", inside))
     return bins
 
 

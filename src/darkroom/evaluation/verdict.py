@@ -21,8 +21,7 @@ def sentences(metrics: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[s
     low, high = figures["intervals"]["accuracy"]
     count = metrics["images"]
     right = round(figures["accuracy"] * count)
-    likely = f"{percent(low)} to {percent(high)}" if right < count else f"{percent(max(0.0, 1 - 3 / count))} or more"
-    headline = f"{best} is right on {percent(figures['accuracy'])} of {count:,} test images ({likely})"
+    headline = f"{best} is right on {percent(figures['accuracy'])} of {count:,} test images ({percent(low)} to {percent(high)})"
     told = [f"That is {right:,} of {count:,}; the range is the 95% interval for other test images of this kind."]
     told.append(f"It was chosen by its {percent(figures['val_accuracy'])} on validation, without a look at the test images.")
     others = sorted(
@@ -32,7 +31,7 @@ def sentences(metrics: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[s
         told.append(_against(others[0], best, details["pairs"], "The next model" if len(others) > 1 else "The other model"))
     if REFERENCE in models and best != REFERENCE:
         told.append(_against(REFERENCE, best, details["pairs"], "Logistic regression on the pixels"))
-    told.append(_failures(details["models"][best], details["classes"], right == count, count))
+    told.append(_failures(details["models"][best], details["classes"], 1 - low if right == count else None))
     gap, before = figures["calibration"]["ece"], figures["calibration"]["ece_uncalibrated"]
     told.append(f"Its confidence is off by {100 * gap:.1f} points on average ({100 * before:.1f} before calibration).")
     return headline, told
@@ -67,12 +66,10 @@ def spoken(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}"
 
 
-def _failures(found: Mapping[str, Any], classes: Sequence[str], spotless: bool, count: int) -> str:
-    """Say which class it knows worst and what it takes it for."""
-    if spotless:
-        return (
-            f"It makes no mistake on them; up to {percent(min(1.0, 3 / max(count, 1)))} mistakes in use would not contradict that."
-        )
+def _failures(found: Mapping[str, Any], classes: Sequence[str], unseen: float | None) -> str:
+    """Say which class it knows worst and what it takes it for; of a model without mistakes how many there may be, `unseen`."""
+    if unseen is not None:
+        return f"It makes no mistake on them; up to {percent(unseen)} mistakes in use would not contradict that."
     held = [name for name in classes if found["per_class"][name]["support"]]
     weakest = min(held, key=lambda name: (found["per_class"][name]["recall"], classes.index(name)))
     row = list(found["confusion_matrix"][classes.index(weakest)])

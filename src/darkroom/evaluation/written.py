@@ -11,6 +11,10 @@ from darkroom.errors import WorkspaceError
 SCHEMA = 2
 METRICS, DETAILS = "metrics.json", "details.json"
 BULKY = ("per_class", "confusion_matrix", "bins", "bins_uncalibrated")  # what of a model's figures is in details.json
+PROMISED = {  # at the top, and of each model
+    METRICS: ({"best", "images", "models"}, {"accuracy", "calibration", "intervals", "parameters", "val_accuracy"}),
+    DETAILS: ({"classes", "models", "pairs"}, {"confusion_matrix", "per_class"}),
+}
 REMEDY = "run `dvc repro evaluate`"
 
 
@@ -20,7 +24,15 @@ def split(models: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, 
     return headlines, {name: {key: found[key] for key in BULKY} for name, found in models.items()}
 
 
-def read(path: Path) -> dict[str, Any]:
+def both(metrics: Path, details: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what `evaluate` wrote into the two files, which must be of one evaluation; errors as of `read`."""
+    headlines, found = read(metrics), read(details, DETAILS)
+    if headlines["models"].keys() != found["models"].keys():
+        raise WorkspaceError(f"{metrics} and {details} are of two evaluations: they have other models", REMEDY)
+    return headlines, found
+
+
+def read(path: Path, kind: str = METRICS) -> dict[str, Any]:
     """Return what `evaluate` wrote into one of the two; WorkspaceError where it is not there, damaged or of another Darkroom."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -31,4 +43,9 @@ def read(path: Path) -> dict[str, Any]:
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
         raise WorkspaceError(f"{path} has schema {schema}, this Darkroom reads {SCHEMA}", REMEDY)
+    top, figures = PROMISED[kind]
+    models = content.get("models")
+    whole = top <= content.keys() and isinstance(models, dict) and (kind == DETAILS or content["best"] in list(models))
+    if not whole or not all(isinstance(model, dict) and figures <= model.keys() for model in models.values()):
+        raise WorkspaceError(f"{path} is damaged: it does not hold what docs/evaluation.md says of {kind}", REMEDY)
     return content

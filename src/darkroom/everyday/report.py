@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,31 +25,35 @@ def main(arguments: list[str]) -> int:
         "--compare", nargs=2, metavar=("A", "B"),
         help="a workspace, a folder with its reports, or a git revision whose files are in DVC's cache (HEAD, a tag)",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, default=PAGE, metavar="FILE", help="the page of --compare (default: %(default)s)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page of --compare (default: {PAGE})")
     given = parser.parse_args(arguments)
     from darkroom.evaluation import beside, verdict, written
 
+    if given.out and not given.compare:
+        parser.error("--out is for the page of --compare")
     if not given.compare:
-        metrics, details = (written.read(REPORTS / name) for name in NEEDED)
+        metrics, details = written.both(*(REPORTS / name for name in NEEDED))
         said, sentences = verdict.sentences(metrics, details)
         print("\n  ".join([said, *sentences]))
         print(f"\nto look at: {REPORTS / 'report.html'}")
         return 0
+    out = given.out or PAGE
+    if out.exists() and not (out.is_file() and beside.MARK in out.read_text(encoding="utf-8", errors="replace")):
+        raise ParamsError(f"{out} is there, and is not an earlier page of --compare", "name a new file: --out FILE")
     a, b = (_side(name) for name in given.compare)
-    with atomic.new_file(given.out) as working:
+    with atomic.new_file(out) as working:
         working.write_text(beside.page(a, b), encoding="utf-8")
     print("\n  ".join(beside.headline(a, b, beside.paired(a, b))))
-    print(f"\nto look at: {given.out}")
+    print(f"\nto look at: {out}")
     return 0
 
 
 def _side(name: str) -> Side:
     """Return the evaluation that a word means: a folder where there is one, else a revision."""
     from darkroom.evaluation import beside, predictions, written
-    from darkroom.params import read_yaml
 
     folder = Path(name)
-    if folder.is_dir():
+    if os.path.isdir(folder):  # which a word too long for a name is not; Path.is_dir complains
         folder = folder / "reports" if (folder / "reports" / NEEDED[0]).exists() else folder
         if not (folder / NEEDED[0]).exists():
             raise WorkspaceError(
@@ -56,11 +61,11 @@ def _side(name: str) -> Side:
             )
         files = {file: folder / file for file in (*NEEDED, WANTED)}
         beside_it = next((path for path in (folder / "params.yaml", folder.parent / "params.yaml") if path.exists()), None)
-        settings = read_yaml(beside_it) if beside_it else {}
+        settings = _settings(beside_it.read_bytes(), str(beside_it)) if beside_it else {}
     else:
         files, settings = _of_revision(name)
     try:
-        metrics, details = (written.read(files[file]) for file in NEEDED)
+        metrics, details = written.both(*(files[file] for file in NEEDED))
     except DarkroomError as error:
         raise WorkspaceError(
             f"{name} cannot be compared: {error.problem}", "evaluate it with this Darkroom: check it out, `dvc repro evaluate`"
@@ -93,9 +98,18 @@ def _of_revision(name: str) -> tuple[dict[str, Path], dict[str, Any]]:
                 f"{file} of {name} is not in DVC's cache",
                 "`dvc fetch --all-commits` where there is a remote; else check the revision out and run `dvc repro evaluate`",
             )
-    from ruamel.yaml import YAML
+    text = _git("show", f"{commit.strip()}:./params.yaml")
+    return files, {} if text is None else _settings(text.encode(), f"params.yaml of {name}")
 
-    return files, YAML(typ="safe", pure=True).load(_git("show", f"{commit.strip()}:./params.yaml") or "{}")
+
+def _settings(content: bytes, name: str) -> dict[str, Any]:
+    """Return the params in the content of a params.yaml."""
+    from darkroom.params import parse_yaml
+
+    found = parse_yaml(content.decode(errors="replace"), name)
+    if not isinstance(found, dict):
+        raise ParamsError(f"{name} holds no params", "restore it, or name a folder without it")
+    return found
 
 
 def _git(*words: str) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,8 @@ Rows = list[dict[str, Any]]
 class Evaluated:
     """What is known once every model is scored: what each said, (N, C) of `val` and `test`, their figures, their costs.
 
-    `answers` and `figures` are by model and hold the reference too; `rows` are those of the leaderboard.
+    `answers` and `figures` are by model and hold the reference too; `rows` are those of the leaderboard; `costs` is the folder
+    in which stages have noted how long they trained.
     """
 
     best: str
@@ -39,6 +39,7 @@ class Evaluated:
     answers: dict[str, dict[str, np.ndarray]]
     figures: dict[str, dict[str, Any]]
     rows: Rows
+    costs: Path
 
     def trained(self) -> list[str]:
         from darkroom.evaluation.metrics import REFERENCE
@@ -57,7 +58,7 @@ def examine(settings: Params, ingested: Path, models: Path, reports: Path, given
     (test, labels), said = splits["test"], given.answers[given.best]["test"]
     answer = _probabilities(Classifier.load(models / given.best), test, settings)
     groups = np.array([row["group"] for row in images["test"]])
-    ensembles, rows = _ensembles(settings, given, groups, answer, {"val": splits["val"][0], "test": test})
+    ensembles, rows, pairs = _ensembles(settings, given, groups, answer, {"val": splits["val"][0], "test": test})
     issues, how = _label_issues(settings, models, given, splits, images)
     predicted = said.argmax(1)
     trained = {name: given.answers[name]["test"] for name in given.trained()}
@@ -67,8 +68,9 @@ def examine(settings: Params, ingested: Path, models: Path, reports: Path, given
         "schema": SCHEMA,
         "model": given.best,
         "robustness": _robustness(settings, given, answer, test, labels),
-        "slices": slices.measure(predicted == labels, columns, labels),
+        "slices": slices.measure(predicted == labels, columns, labels, groups),
         "ensembles": ensembles,
+        "pairs": pairs,
         "counts": {"images": len(labels), "mistakes": int((predicted != labels).sum()), "always_wrong": lost},
         "mistakes": mistakes.surest(said, labels, images["test"], given.classes),
         "confused": mistakes.confused(predicted, labels, given.classes),
@@ -138,13 +140,27 @@ def _ensembles(
     groups: np.ndarray,
     answer: Callable[[np.ndarray], np.ndarray],
     images: dict[str, np.ndarray],
-) -> tuple[dict[str, Any], Rows]:
-    """Return the figures of ensembles and of the best model over views, and their rows of the leaderboard."""
+) -> tuple[dict[str, Any], Rows, Rows]:
+    """Return the figures of ensembles and of the best model over views, their rows of the leaderboard, and pairs with the best."""
     from darkroom.augmentation import policies
-    from darkroom.evaluation import ensembles
+    from darkroom.evaluation import ensembles, intervals, metrics
 
-    made, rows, trained = {}, [], given.trained()
-    scored = partial(_scored, given, groups, settings.evaluate.top_k)
+    labels, top_k, trained = given.labels["test"], settings.evaluate.top_k, given.trained()
+    test = {given.best: given.answers[given.best]["test"]}
+    resampled = {given.best: intervals.resample(metrics.Figures(test[given.best], labels, top_k), groups)}
+    made: dict[str, Any] = {}
+    rows: Rows = []
+
+    def add(name: str, kind: str, said: dict[str, np.ndarray], members: dict[str, int], views: int) -> None:
+        test[name] = said["test"]
+        figures = metrics.Figures(said["test"], labels, top_k)
+        resampled[name] = intervals.resample(figures, groups)
+        found = figures.score(given.classes)
+        val = metrics.score(said["val"], given.labels["val"], given.classes, top_k)
+        made[name], row = _scored(given, name, kind, found, val, members, views)
+        made[name]["intervals"] = intervals.around(found, resampled[name], groups)
+        rows.append(row)
+
     if len(trained) > 1:
         of_val = {name: given.answers[name]["val"] for name in trained}
         chosen = {"mean": dict.fromkeys(trained, 1), "greedy": ensembles.greedy(of_val, given.labels["val"])}
@@ -152,44 +168,38 @@ def _ensembles(
             said = {
                 split: ensembles.mean({name: given.answers[name][split] for name in trained}, members) for split in ("val", "test")
             }
-            made[f"ensemble/{kind}"], row = scored(f"ensemble/{kind}", "ensemble", said, members, 1)
-            rows.append(row)
+            add(f"ensemble/{kind}", "ensemble", said, members, 1)
     wanted = settings.evaluate.views
     crops, mirror = wanted == "crops", wanted != "none" and policies.mirrors(settings.augment.policy)
     if crops or mirror:
         with Progress("evaluate: views of the best model's images", sum(map(len, images.values()))) as progress:
             said, count = {}, 1
             for split, pixels in images.items():
-                said[split], count = ensembles.over_views(answer, pixels, crops, mirror)
-                progress.advance(len(pixels))
-        made["best/views"], row = scored("best/views", "views", said, {given.best: 1}, count)
-        rows.append(row)
-    return made, rows
+                said[split], count = ensembles.over_views(answer, pixels, crops, mirror, progress.advance)
+        add("best/views", "views", said, {given.best: 1}, count)
+    return made, rows, intervals.pairs(test, labels, resampled, groups, given.best)
 
 
 def _scored(
     given: Evaluated,
-    groups: np.ndarray,
-    top_k: int,
     name: str,
     kind: str,
-    said: dict[str, np.ndarray],
+    test: dict[str, Any],
+    val: dict[str, Any],
     members: dict[str, int],
     views: int,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the figures and the row of what has no checkpoint of its own: its costs are the sum of its members' and views'."""
-    from darkroom.evaluation import intervals, metrics
+    """Return the figures and the row of what has no checkpoint of its own, from its scores.
 
-    figures_of_test = metrics.Figures(said["test"], given.labels["test"], top_k)
-    test = figures_of_test.score(given.classes)
-    val = metrics.score(said["val"], given.labels["val"], given.classes, top_k)
-    resampled = intervals.resample(figures_of_test, groups)
+    Its costs are the sum of its members' and views'.
+    """
+    from darkroom.evaluation import cost
+
     costs = [row for row in given.rows if row["model"] in members]
     sizes = [given.figures[member] for member in members]
     figures = {
         "members": members, "views": views,
         **{key: value for key, value in test.items() if value is None or isinstance(value, float)},
-        "intervals": {key: intervals.interval(values) for key, values in resampled.items()},
         "val_accuracy": val["accuracy"], "val_log_loss": val["log_loss"],
         "parameters": sum(size["parameters"] for size in sizes),
         "multiply_adds": views * sum(size["multiply_adds"] for size in sizes),
@@ -199,7 +209,7 @@ def _scored(
         "parameters": figures["parameters"],
         **{key: views * sum(row[key] for row in costs) for key in ("ms_p50", "ms_p95", "ms_per_image")},
         "images_per_second": 1 / (views * sum(1 / row["images_per_second"] for row in costs)),
-        "train_seconds": sum(row["train_seconds"] for row in costs),
+        "train_seconds": cost.training_seconds(members, given.costs),
     }  # fmt: skip
     return figures, row
 
@@ -233,7 +243,8 @@ def _label_issues(
     with Progress("evaluate: embedding for labels", len(labels)) as progress:
         inputs = np.concatenate([part for name in SPLITS for part in _parts(embed, splits[name][0], progress.advance)])
     groups = [row["group"] for row in rows]
-    c, said = labelling.out_of_fold(inputs, labels, groups, len(given.classes), settings.compute.seed)
+    with Progress("evaluate: judging labels", labelling.FITS, "fits") as progress:
+        c, said = labelling.out_of_fold(inputs, labels, groups, len(given.classes), settings.compute.seed, progress.advance)
     found = labelling.issues(said, labels, rows, given.classes)
     how = {
         "inputs": f"embeddings of {judge}" if judge else "pixels", "folds": labelling.FOLDS, "c": c, "images": len(labels),

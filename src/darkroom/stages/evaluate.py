@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +57,7 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
                 val, test = (classifier.logits(x, options.batch_size) for x in (val_images, test_images))
                 temperature = classifier.checkpoint.temperature
                 said = Answers(softmax(val, temperature), softmax(test, temperature), softmax(test), temperature)
-                speed = costs.measure(classifier.logits, test_images) | {"train_seconds": training_seconds(name, cost)}
+                speed = costs.measure(classifier.logits, test_images) | {"train_seconds": costs.training_seconds([name], cost)}
                 made.add(name, said, sizes(classifier, models / name), speed)
                 histories[name] = showing.lines(models / name / "history.csv")
                 progress.advance(note=f"{name} {made.figures[name]['accuracy']:.4f}")
@@ -69,7 +68,7 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
 
         figures = made.figures
         best = metrics.best_model(figures)
-        scored = beyond.Evaluated(best, reference, made.labels, classes, made.answers, figures, made.rows)
+        scored = beyond.Evaluated(best, reference, made.labels, classes, made.answers, figures, made.rows, cost)
         together = beyond.examine(settings, ingested, models, reports, scored)
         headlines, details = made.written(best)
         atomic.write_json(reports / written.METRICS, headlines)
@@ -102,7 +101,7 @@ class Answers:
 class _Made:
     """What was found of every model: its figures, its line of the leaderboard, and what it said of both splits.
 
-    `groups` (N,) names the copies of a picture among the test images.
+    `groups` (N,) says which test images belong together, as copies do.
     """
 
     def __init__(self, labels: dict[str, np.ndarray], groups: np.ndarray, classes: tuple[str, ...], top_k: int) -> None:
@@ -121,10 +120,10 @@ class _Made:
         figures = metrics.Figures(said.test, labels, self.top_k)
         found = figures.score(self.classes)
         self.resampled[name] = intervals.resample(figures, self.groups)
-        ece = found.pop("ece")
+        edges, ece = intervals.around(found, self.resampled[name], self.groups), found.pop("ece")
         self.figures[name] = {
             **found,
-            "intervals": {key: intervals.interval(values) for key, values in self.resampled[name].items()},
+            "intervals": edges,
             "calibration": {
                 "temperature": said.temperature, "ece": ece, "ece_uncalibrated": calibration.error(said.uncalibrated, labels),
             },
@@ -151,7 +150,7 @@ class _Made:
             "images": len(self.groups), "groups": len(set(self.groups)), "models": headlines,
         }, {
             "schema": written.SCHEMA, "classes": self.classes, "models": details,
-            "pairs": intervals.pairs(test, self.labels["test"], self.resampled),
+            "pairs": intervals.pairs(test, self.labels["test"], self.resampled, self.groups),
         }  # fmt: skip
 
 
@@ -208,15 +207,3 @@ def _reference(
     size = {"parameters": reference.parameter_count, "multiply_adds": reference.weights[:-1].size, "checkpoint_bytes": None}
     speed = cost.measure(reference.probabilities, test) | {"train_seconds": seconds}
     return reference, (Answers(reference.probabilities(val), answers, answers), size, speed)
-
-
-def training_seconds(name: str, cost: Path) -> float:
-    """Return what a model took to train, with what it builds on: embedding and head count into fine-tuning."""
-    stage, _, backbone = name.partition("/")
-    parts = {
-        "baseline": ["baseline"],
-        "transfer": ["embed", "transfer"],
-        "finetune": ["embed", "transfer", "finetune"],
-    }[stage]
-    files = [cost / part / f"{backbone}.json" if backbone else cost / f"{part}.json" for part in parts]
-    return sum(json.loads(file.read_text())["seconds"] for file in files if file.exists())

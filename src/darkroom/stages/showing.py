@@ -39,7 +39,7 @@ def report(
     from darkroom.data import arrays
     from darkroom.evaluation import report, written
 
-    metrics, details = (written.read(reports / name) for name in (written.METRICS, written.DETAILS))
+    metrics, details = written.both(reports / written.METRICS, reports / written.DETAILS)
     beyond, issues = _beyond(reports / "beyond.json"), lines(reports / "label_issues.csv")
     images = _images(ingested / "manifest.parquet")
     pixels, labels = arrays.load_split(ingested / "test")
@@ -62,8 +62,8 @@ def plots(reports: Path, histories: Histories, said: np.ndarray, labels: np.ndar
     """
     from darkroom.evaluation import written
 
-    best = written.read(reports / written.METRICS)["best"]
-    details, beyond = written.read(reports / written.DETAILS), _beyond(reports / "beyond.json")
+    metrics, details = written.both(reports / written.METRICS, reports / written.DETAILS)
+    best, beyond = metrics["best"], _beyond(reports / "beyond.json")
     folder = reports / "plots"
     classes, found = details["classes"], details["models"][best]
     _table(folder / "confusion.csv", ["actual", "predicted"], ([classes[a], classes[b]] for a, b in zip(labels, said, strict=True)))
@@ -151,8 +151,9 @@ def _made(ingested: Path) -> dict[str, str]:
     found = provenance.commit(DECIDING)
     made = {}
     if found:
-        changed = ", and changes that are not committed" if found["darkroom.dirty"] == "true" else ""
-        made["commit"] = found["mlflow.source.git.commit"][:12] + changed
+        made["commit"] = found["mlflow.source.git.commit"][:12]
+        if found["darkroom.dirty"] == "true":
+            made["not committed"] = f"changes of {', '.join(DECIDING)}"
     digest = hashlib.md5((ingested / "manifest.parquet").read_bytes(), usedforsecurity=False).hexdigest()
     made["data version"] = f"{ingested / 'manifest.parquet'} md5 {digest}, as in dvc.lock"
     made["versions"] = f"darkroom {__version__}, Python {platform.python_version()}, torch {torch.__version__}"
