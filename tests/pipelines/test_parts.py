@@ -194,6 +194,14 @@ def test_the_time_zone_is_the_machines(monkeypatch):
     assert schedule._timezone() == "UTC"
 
 
+def lives(number: int) -> bool:
+    """Tell whether there is a process of that number that has not ended; it may go while it is asked."""
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_a_killed_process_of_dvc_is_a_failure(clone):
     """Where the process that runs DVC is killed, what it ran ends with it, and that is an error and no cancelling."""
     (clone / "dvc.yaml").write_text("stages:\n  long:\n    cmd: sleep 300 & echo $! > pid; wait\n")
@@ -203,9 +211,9 @@ def test_a_killed_process_of_dvc_is_a_failure(clone):
         file = clone / "pid"
         if child := int(file.read_text() or 0) if file.exists() else 0:  # it may have been killed before it wrote its number
             end = time.monotonic() + 10
-            while time.monotonic() < end and psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+            while time.monotonic() < end and lives(child):
                 time.sleep(0.05)
-            assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+            assert not lives(child)
 
 
 def test_what_was_cut_off_runs_again_but_not_for_ever(monkeypatch):
