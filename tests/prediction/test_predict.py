@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,3 +170,15 @@ def test_heat_maps_are_shown(model, photos, capsys):
     assert "heat maps: seen/index.html" in out.err
     assert "not an earlier page" in predicted(capsys, photos, "--model", model, "--explain-to", "photos", code=2).err
     assert (photos / "b.png").exists()
+
+
+def test_a_method_of_heat_maps_can_be_asked_for(model, photos, capsys):
+    """`--explain-by` makes the page by that method, of the same names as the room has; without a page it is a mistake."""
+    from darkroom.everyday.predict import METHODS
+    from darkroom.prediction import explanation
+
+    assert set(METHODS) == set(explanation.METHODS)
+    for method in METHODS:
+        predicted(capsys, photos / "b.png", "--model", model, "--explain-to", "seen", "--explain-by", method)
+        assert method in Path("seen/index.html").read_text()
+    assert "nothing to explain" in predicted(capsys, photos, "--model", model, "--explain-by", "Grad-CAM", code=2).err

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 64
 EXPLAINED = Path("reports/explained")
+METHODS = ("LayerCAM", "Grad-CAM", "occlusion")  # of prediction/explanation.py, which takes torch to ask
 # what a folder is searched for; a file that is named is tried whatever it is called
 SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".pbm", ".pgm", ".ppm",
@@ -51,7 +52,13 @@ def main(arguments: list[str]) -> int:
         help=f"heat maps of what it looks at, as a page in {EXPLAINED}",
     )  # fmt: skip
     shown.add_argument("--explain-to", type=Path, metavar="FOLDER", help="the same in a new folder, or in that of an earlier page")
+    parser.add_argument(
+        "--explain-by", choices=METHODS, metavar="METHOD",
+        help="LayerCAM, Grad-CAM or occlusion, in place of what suits the network (a perceptron: always occlusion)",
+    )  # fmt: skip
     given = parser.parse_args(arguments)
+    if given.explain_by and not given.explain_to:
+        raise ParamsError("--explain-by has nothing to explain", "give --explain or --explain-to FOLDER with it")
     if given.explain_to:
         from darkroom.prediction import explanation  # torch, which the answers need anyhow
 
@@ -74,7 +81,7 @@ def main(arguments: list[str]) -> int:
             explained.append(row)
         write.row(row)
     if explained:
-        explain(classifier, explained, given.explain_to, model["said"])
+        explain(classifier, explained, given.explain_to, model["said"], given.explain_by or "")
     write.end()
     if explained:
         print(f"heat maps: {given.explain_to}/index.html", file=sys.stderr)
@@ -143,7 +150,7 @@ def answers(classifier: Classifier, paths: list[Path]) -> Iterator[dict[str, Any
                 progress.advance(len(some))
 
 
-def explain(classifier: Classifier, rows: list[dict[str, Any]], folder: Path, model: str) -> None:
+def explain(classifier: Classifier, rows: list[dict[str, Any]], folder: Path, model: str, method: str = "") -> None:
     """Write heat maps of the images of these rows, and note in each row where its picture is."""
     import numpy as np
 
@@ -158,11 +165,8 @@ def explain(classifier: Classifier, rows: list[dict[str, Any]], folder: Path, mo
             contents = [Path(row["path"]).read_bytes() for row in some]
             seen = [decode(content, wanted.image_size, wanted.resize, wanted.background).pixels for content in contents]
             pixels = np.stack([item for item in seen if item is not None])
-            page.add(
-                some,
-                pixels,
-                *explanation.heat(classifier.network, pixels, [classifier.classes.index(row["label"]) for row in some]),
-            )
+            targets = [classifier.classes.index(row["label"]) for row in some]
+            page.add(some, pixels, *explanation.heat(classifier.network, pixels, targets, method))
             progress.advance(len(some))
 
 
