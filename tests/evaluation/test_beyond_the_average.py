@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -12,15 +11,8 @@ from scipy.stats import binomtest
 from darkroom.evaluation import ensembles, mistakes, robustness, slices
 
 CLASSES = ("a", "b", "c")
+pytestmark = pytest.mark.filterwarnings("error")  # a user's terminal shows none
 rng = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def no_warning():
-    """Turn every warning into an error: a user's terminal shows none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 def named(count: int) -> list[dict]:

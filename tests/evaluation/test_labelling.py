@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import warnings
 
 import numpy as np
 import pytest
@@ -11,15 +10,8 @@ import pytest
 from darkroom.data import fixes
 from darkroom.evaluation import labelling
 
+pytestmark = pytest.mark.filterwarnings("error")  # a user's terminal shows none
 rng = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def no_warning():
-    """Turn every warning into an error: a user's terminal shows none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 def clouds(count: int, classes: int, apart: float = 4.0) -> tuple[np.ndarray, np.ndarray]:

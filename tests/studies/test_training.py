@@ -193,10 +193,21 @@ def test_the_same_training_is_done_once(sample, tmp_path):
         assert len(done) == 2
 
 
-def test_seeds_drop_other_units_and_looks_change_nothing(sample):
+def test_seeds_drop_other_units_and_looks_change_nothing(sample, monkeypatch):
     """What a network drops at random is drawn from its member's seed, and not from how often it is looked at."""
+    losses = training.losses
+    states: list[torch.Tensor] = []
+
+    def seen(logits, labels):
+        if torch.is_grad_enabled():
+            states.append(torch.random.get_rng_state())
+        return losses(logits, labels)
+
+    monkeypatch.setattr(training, "losses", seen)
     member = Member("p", "a", 0, "efficientnet", {"width": 0.1, "dropout": 0.5}, steps=4, batch_size=16, lr=0.01, looks=1)
-    drawn = []
     for one in (member, replace(member, looks=4), replace(member, seed=1)):
-        drawn.append(training.train([one], sample, "cpu")[0].curve[-1])
-    assert drawn[0] == drawn[1] != drawn[2]
+        training.train([one], sample, "cpu")
+    once, often, other = states[:4], states[4:8], states[8:]
+    assert all(torch.equal(a, b) for a, b in zip(once, often, strict=True))
+    assert not torch.equal(once[0], once[1])
+    assert not torch.equal(once[0], other[0])

@@ -37,9 +37,9 @@ class Said:
         return None if -1 in rows else self.probabilities[np.array(rows, int)]
 
 
-def images(manifest: Path) -> dict[str, list[dict[str, str]]]:
-    """Return the images of every split in the order of their arrays, each with its path and its hashes."""
-    rows = pq.ParquetFile(manifest).read([*IMAGE, "split", "status"]).to_pylist()
+def images(manifest: Path, columns: Sequence[str] | None = IMAGE) -> dict[str, list[dict[str, Any]]]:
+    """Return the images of every split in the order of their arrays, each with columns of the manifest: None for all."""
+    rows = pq.ParquetFile(manifest).read(None if columns is None else [*columns, "split", "status"]).to_pylist()
     accepted = [row for row in rows if row["status"] == "accepted"]
     return {split: [row for row in accepted if row["split"] == split] for split in ("train", *SPLITS)}
 
@@ -47,8 +47,7 @@ def images(manifest: Path) -> dict[str, list[dict[str, str]]]:
 def groups(manifest: Path, split: str) -> np.ndarray:
     """Return the group (N,) of each image of a split, in the order of its arrays: copies of a picture have the same one, as do
     images that the source's table groups."""
-    rows = pq.ParquetFile(manifest).read(["group", "split", "status"]).to_pylist()
-    return np.array([row["group"] for row in rows if row["status"] == "accepted" and row["split"] == split])
+    return np.array([row["group"] for row in images(manifest, ["group"])[split]])
 
 
 def write(

@@ -50,11 +50,11 @@ class Evaluated:
 def examine(settings: Params, ingested: Path, models: Path, reports: Path, given: Evaluated) -> Rows:
     """Write `beyond.json` and `label_issues.csv`; return the rows of ensembles for the leaderboard."""
     from darkroom.data import arrays
-    from darkroom.evaluation import labelling, mistakes, slices
+    from darkroom.evaluation import labelling, mistakes, predictions, slices
     from darkroom.prediction.classifier import Classifier
 
     splits = {name: arrays.load_split(ingested / name) for name in SPLITS}
-    images = _manifest(ingested / "manifest.parquet")
+    images = predictions.images(ingested / "manifest.parquet", None)
     (test, labels), said = splits["test"], given.answers[given.best]["test"]
     answer = _probabilities(Classifier.load(models / given.best), test, settings)
     groups = np.array([row["group"] for row in images["test"]])
@@ -80,14 +80,6 @@ def examine(settings: Params, ingested: Path, models: Path, reports: Path, given
     with atomic.new_file(reports / "label_issues.csv") as working:
         labelling.write(working, issues)
     return rows
-
-
-def _manifest(path: Path) -> dict[str, Rows]:
-    """Return the rows of the manifest for the images of every split, in the order of their arrays."""
-    import pyarrow.parquet as pq
-
-    accepted = [row for row in pq.ParquetFile(path).read().to_pylist() if row["status"] == "accepted"]
-    return {name: [row for row in accepted if row["split"] == name] for name in SPLITS}
 
 
 def _engine(network: nn.Module, images: np.ndarray, threads: int) -> Callable[[np.ndarray], np.ndarray]:

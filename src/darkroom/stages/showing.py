@@ -37,11 +37,11 @@ def report(
 ) -> None:
     """Write `report.html` from what the other files in `reports` hold; `answers` are of the test images, (N, C) by model."""
     from darkroom.data import arrays
-    from darkroom.evaluation import report, written
+    from darkroom.evaluation import predictions, report, written
 
     metrics, details = written.both(reports / written.METRICS, reports / written.DETAILS)
     beyond, issues = _beyond(reports / "beyond.json"), lines(reports / "label_issues.csv")
-    images = _images(ingested / "manifest.parquet")
+    images = predictions.images(ingested / "manifest.parquet")
     pixels, labels = arrays.load_split(ingested / "test")
     heats, method = _heats(models / metrics["best"], pixels, labels, answers[metrics["best"]])
     page = report.page(report.Findings(
@@ -107,15 +107,6 @@ def _heats(model: Path, pixels: np.ndarray, labels: np.ndarray, said: np.ndarray
 
 def _beyond(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _images(manifest: Path) -> dict[str, Rows]:
-    """Return the rows of the manifest for the images of every split, in the order of their arrays."""
-    import pyarrow.parquet as pq
-
-    rows = pq.ParquetFile(manifest).read(["path", "sha256", "split", "status"]).to_pylist()
-    accepted = [row for row in rows if row["status"] == "accepted"]
-    return {name: [row for row in accepted if row["split"] == name] for name in SPLITS}
 
 
 def _pictures(ingested: Path, images: dict[str, Rows], wanted: set[str]) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from torch import nn
+from torch.nn import functional as F
 
 from darkroom.studies.feeding import Feed
 from darkroom.studies.members import Member
@@ -24,8 +25,6 @@ def find(network: nn.Module, feed: Feed, member: Member, steps: int = STEPS) -> 
     `network`: (N, C, S, S) to logits (N, classes). The rate is that at which the smoothed loss falls fastest, by the logarithm of
     the rate: a tenth of the rate with the least loss, which is also in use, was too small for SGD (docs/lab-notes.md).
     """
-    from torch.nn import functional as F
-
     trained = copy.deepcopy(network)
     trained.train()
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]

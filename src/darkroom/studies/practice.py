@@ -19,7 +19,7 @@ TITLE = "Ensembles and multi-crop"
 QUESTION = "What do several looks at an image add, what do several networks, and what does one network of the same cost?"
 PAPER = "Krizhevsky et al. 2012, Lakshminarayanan et al. 2017"
 EQUAL = "the same images in the same order for the same number of steps; a second opinion costs what it costs"
-VARIES = ("options", "ways", "seed")
+VARIES = ("options", "ways")
 MADE, ASKED, TOGETHER = "networks", "how a network is asked", "networks together"
 SMALL, WIDE = "one", "one wide"
 

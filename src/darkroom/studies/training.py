@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -60,10 +60,6 @@ def train(
         example, networks = feed.x[:2], [whole[0].head]  # type: ignore[list-item]
     lr, tested = (first.lr, []) if first.lr else find(networks[0], feed, first)
     group = vectorized.ensemble(networks, example)
-    trained = [parameter for parameter in group.parameters() if parameter.requires_grad]
-    optimizer = OPTIMIZERS[first.optimizer]([{"params": trained, "lr": lr}], first.weight_decay)
-    factor = schedule(first.schedule)
-    at = {round(first.steps * i / first.looks) for i in range(1, first.looks + 1)}
     curves, flows = ([[] for _ in unit] for _ in range(2))  # type: ignore[var-annotated]
 
     def look(step: int) -> None:
@@ -75,23 +71,16 @@ def train(
 
     look(0)
     looked = 0
-    torch.manual_seed(first.seed)  # of what is dropped at random
     with ExitStack() as stack:
         if device.type == "cpu" and len(unit) == 1 and any(isinstance(m, nn.Conv2d) for m in group.modules()):
             stack.enter_context(products.as_products(group, example))
-        for step, (x, y) in enumerate(feed.batches(first.seed, first.batch_size, first.steps)):
-            group.train()
-            optimizer.param_groups[0]["lr"] = lr * factor(step, first.steps, first.warmup)
-            optimizer.zero_grad()
-            losses(group(x), y).sum().backward()
-            optimizer.step()
-            if step + 1 in at:
-                look(step + 1)
-                if on_look:
-                    on_look((step + 1 - looked) * len(unit))
-                    looked = step + 1
-                if stop and stop(curves[0][-1]):
-                    break
+        for step in _trained(group, feed, first, lr):
+            look(step)
+            if on_look:
+                on_look((step - looked) * len(unit))
+                looked = step
+            if stop and stop(curves[0][-1]):
+                break
     seconds = (time.monotonic() - began) / len(unit)
     asked = whole if first.embedded else [group.member(i) for i in range(len(unit))]
     costs = sum(layer.parameters for layer in account), sum(layer.multiply_adds for layer in account)
@@ -104,6 +93,23 @@ def train(
         )
         for i, member in enumerate(unit)
     ]  # fmt: skip
+
+
+def _trained(group: nn.Module, feed: Feed, member: Member, lr: float) -> Iterator[int]:
+    """Train a group by a member's settings, in place; yield the number of steps made whenever it is to be looked at."""
+    trained = [parameter for parameter in group.parameters() if parameter.requires_grad]
+    optimizer = OPTIMIZERS[member.optimizer]([{"params": trained, "lr": lr}], member.weight_decay)
+    factor = schedule(member.schedule)
+    at = {round(member.steps * i / member.looks) for i in range(1, member.looks + 1)}
+    torch.manual_seed(member.seed)  # of what is dropped at random
+    for step, (x, y) in enumerate(feed.batches(member.seed, member.batch_size, member.steps)):
+        group.train()
+        optimizer.param_groups[0]["lr"] = lr * factor(step, member.steps, member.warmup)
+        optimizer.zero_grad()
+        losses(group(x), y).sum().backward()
+        optimizer.step()
+        if step + 1 in at:
+            yield step + 1
 
 
 def milliseconds(network: nn.Module, image: torch.Tensor) -> float:
