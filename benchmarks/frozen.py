@@ -24,8 +24,8 @@ def pictures(folder: Path, size: int, count: int) -> np.ndarray:
     """Return `count` photographs of the folder as ingest crops them: (N, size, size, 3) uint8."""
     from darkroom.data.decoding import decode
 
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))[:count]
-    decoded = [decode(file.read_bytes(), size, "crop", (0, 0, 0)).pixels for file in files]
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))[:count]
+    decoded = [decode(file.read_bytes(), size, "crop", (0, 0, 0)).pixels for file in paths]
     images = np.stack([pixels for pixels in decoded if pixels is not None])
     return np.resize(images, (count, size, size, 3))
 
@@ -34,16 +34,16 @@ def frozen(images: np.ndarray, network: str, weights: Path | None) -> list[dict[
     import torch
     from torch import nn
 
-    from darkroom.models import engine, files
+    from darkroom.models import engine, weight_files
     from darkroom.models import weights as stored
     from darkroom.models.backbones import Backbone, Spec
+    from darkroom.models.base import Normalize
     from darkroom.models.macs import multiply_adds
-    from darkroom.models.network import Normalize
 
     torch.set_num_threads(THREADS)
     backbone = Backbone(Spec(network, images.shape[1]))
     if weights:
-        stored.fill(backbone, stored.read(files.find(weights, network)), str(weights))
+        stored.fill(backbone, stored.read(weight_files.find(weights, network)), str(weights))
     normalize = Normalize(*stored.normalization(network, "imagenet"))
     eager = nn.Sequential(normalize, backbone).eval()
     chosen = engine.fastest(eager, images, torch.device("cpu"), THREADS)

@@ -67,7 +67,7 @@ def measured(place: Workspace, *command: str) -> tuple[float, float]:
     """Run a stage; return its seconds and its largest anonymous resident memory in MiB, its worker processes included."""
     import psutil
 
-    alone = {"DARKROOM_TRACKING": "off", "DARKROOM_WARM": "0"}  # a forked stage would not be among the processes below
+    alone = {"DARKROOM_TRACKING": "off"}
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "darkroom", *command], cwd=place.place, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL, env=place.environment | alone)  # fmt: skip

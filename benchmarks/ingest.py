@@ -28,10 +28,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from darkroom.config.params import Ingest
 from darkroom.data import duplicates, quality
 from darkroom.data.decoding import decode
 from darkroom.data.ingest import cores, ingest
-from darkroom.params import Ingest
 
 SIZE = 160
 

@@ -22,22 +22,23 @@ MEMBERS, BATCH = 30, 128
 
 def study(folder: Path, images: int, epochs: int) -> tuple[float, float]:
     """Return the wall time of the study, and the best mean accuracy."""
-    from darkroom.everyday.study import read
-    from darkroom.params import read_yaml
-    from darkroom.studies import initialization, params, running, summary
+    from darkroom.commands.study import read
+    from darkroom.config import study_params
+    from darkroom.config.params import read_yaml
+    from darkroom.studies import initialization, runner, summary
 
     found: list[float] = []
 
     def work() -> None:
-        content = read_yaml(Path(__file__).parents[1] / params.FILE)
+        content = read_yaml(Path(__file__).parents[1] / study_params.FILE)
         own = {"source": str(folder), "images": images, "epochs": epochs, "networks": ["mlp"], "seeds": 3}
         content["initialization"]["full"] |= own
-        settings = params.parse(content).initialization.full
+        settings = study_params.parse(content).initialization.full
         sample = read(settings)
         members = initialization.members(settings, len(sample.train_labels))
         assert len(members) == MEMBERS
         with tempfile.TemporaryDirectory() as empty:
-            outcomes = running.run(members, {"": sample}, processes=2, accelerator="cpu", remembered=Path(empty), what="study")
+            outcomes = runner.run(members, {"": sample}, processes=2, accelerator="cpu", remembered=Path(empty), what="study")
         found.append(max(line.accuracy.value for line in summary.lines(outcomes)))
 
     return seconds(work), found[0]
@@ -47,8 +48,8 @@ def stacked(rounds: int = 5, steps: int = 40) -> list[float]:
     """Return milliseconds per step of five members: as one by hand, as one by `torch.vmap`, and one after the other."""
     import torch
 
-    from darkroom.models.classic.features import classifier
-    from darkroom.studies.training import losses
+    from darkroom.models.architectures.features import classifier
+    from darkroom.studies.trainer import losses
     from darkroom.studies.vectorized import Alone, Stack
     from darkroom.training.optimizers import SGD
 

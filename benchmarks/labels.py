@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from darkroom.data import arrays
-from darkroom.evaluation import labelling, reference
-from darkroom.prediction.classifier import Classifier
+from darkroom.evaluation import label_issues, pixel_baseline
+from darkroom.inference.classifier import Classifier
 
 SPLITS = ("train", "val", "test")
 
@@ -35,13 +35,13 @@ def main() -> None:
     known = pq.ParquetFile(ingested / "manifest.parquet").read().to_pylist()
     rows = [row for name in SPLITS for row in known if row["status"] == "accepted" and row["split"] == name]
     model = Classifier.load(given.workspace / "models" / given.model) if given.model else None
-    inputs = model.answers(images)[0] if model else reference.thumbnails(images)
+    inputs = model.answers(images)[0] if model else pixel_baseline.thumbnails(images)
     classes = arrays.load_classes(ingested / "classes.json")
 
     def candidates(wrong: np.ndarray) -> list[dict]:
-        c, said = labelling.out_of_fold(inputs, wrong, [row["group"] for row in rows], len(classes), 0)
+        c, said = label_issues.out_of_fold(inputs, wrong, [row["group"] for row in rows], len(classes), 0)
         print(f"c {c}, accuracy out of fold {(said.argmax(1) == labels).mean():.3f}", flush=True)
-        return labelling.issues(said, wrong, rows, classes)
+        return label_issues.issues(said, wrong, rows, classes)
 
     print(f"{len(candidates(labels))} candidates among {len(labels)} images as they are")
     found = []

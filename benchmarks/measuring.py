@@ -32,7 +32,7 @@ class Workspace:
         self.environment = {key: value for key, value in os.environ.items() if key not in gone}
         self.environment |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(place / "src"),
-            "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "DARKROOM_WARM": "60",
+            "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
         }  # fmt: skip
         command = place / ".venv/bin/darkroom"  # what dvc.yaml finds first: the sources here, whatever is installed
         command.parent.mkdir(parents=True)

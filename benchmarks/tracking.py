@@ -17,11 +17,11 @@ from collections.abc import Callable
 import numpy as np
 from measuring import median, report
 
+from darkroom.config.params import Compute, Training
+from darkroom.models.base import Network, Preprocessing
 from darkroom.models.compact import Compact, Spec
-from darkroom.models.network import Network, Preprocessing
-from darkroom.params import Compute, Training
-from darkroom.tracking import deliver, journal
-from darkroom.training.feeding import Examples
+from darkroom.tracking import records, uploader
+from darkroom.training.batches import Examples
 from darkroom.training.loop import fit
 
 COMPUTE = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")
@@ -48,7 +48,7 @@ def main() -> None:
         return time.monotonic() - started
 
     def recorded() -> float:
-        with journal.run("baseline", {f"some.param{i}": i for i in range(60)}, []) as run:
+        with records.run("baseline", {f"some.param{i}": i for i in range(60)}, []) as run:
             return trained(run.epoch)
 
     pairs = []
@@ -61,7 +61,7 @@ def main() -> None:
             else:
                 kept, plain = recorded(), trained(None)
             pairs.append((plain, kept))
-        deliver.sync()
+        uploader.sync()
         os.chdir(here)
     ratios = sorted(kept / plain for plain, kept in pairs[1:])
     rows = [{

@@ -73,7 +73,7 @@ def ours(scratch: Path, given: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 def accuracy(place: Workspace, model: str) -> float:
     code = (
-        "import numpy as np; from pathlib import Path; from darkroom.prediction.classifier import Classifier; "
+        "import numpy as np; from pathlib import Path; from darkroom.inference.classifier import Classifier; "
         f"c = Classifier.load(Path('{model}')); x = np.load('data/ingested/test/images.npy'); "
         "print((c.logits(x).argmax(1) == np.load('data/ingested/test/labels.npy')).mean())"
     )
@@ -110,8 +110,8 @@ def theirs(scratch: Path, given: argparse.Namespace, seed: int) -> dict[str, Any
 
 def trained(network: str) -> list[str]:
     """Return the names of torchvision's modules that make up the blocks which recipe `photos` unfreezes."""
+    from darkroom.config.params import read
     from darkroom.models.backbones import Backbone, Spec
-    from darkroom.params import read
     from darkroom.training.freezing import first_trained
 
     backbone = Backbone(Spec(network, 96))

@@ -60,13 +60,13 @@ def _report(chromium: str, folder: Path) -> int:
 
 
 def _mlflow(chromium: str, folder: Path) -> int:
-    from darkroom.tracking import reading, registry, store
+    from darkroom.tracking import mlflow_client, queries, registry
 
-    trained = [run for run in reading.runs() if run.metrics.get("test_accuracy") and run.status == "FINISHED" and not run.reused]
+    trained = [run for run in queries.runs() if run.metrics.get("test_accuracy") and run.status == "FINISHED" and not run.reused]
     newest = {run.stage: run for run in trained}
     compared = [run for stage, run in newest.items() if stage == "baseline" or stage.startswith("finetune@")]
     versions = registry.versions("darkroom")
-    experiment = store.experiment(store.client())
+    experiment = mlflow_client.experiment(mlflow_client.client())
     ids = urllib.parse.quote(json.dumps([run.id for run in compared]))
     experiments, keys = urllib.parse.quote(json.dumps([experiment])), urllib.parse.quote(json.dumps(["val_accuracy"]))
     shown = next((version for version in versions if registry.CHAMPION in version.aliases), versions[0])
@@ -80,12 +80,23 @@ def _mlflow(chromium: str, folder: Path) -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri(), "--port", str(port), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        mlflow_client.uri(),
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(f"http://127.0.0.1:{port}/health")
         for name, page in pages.items():
-            _take(chromium, f"http://127.0.0.1:{port}/#/{page}&{store.PAGES}", folder / f"{name}.png")
+            _take(chromium, f"http://127.0.0.1:{port}/#/{page}&{mlflow_client.PAGES}", folder / f"{name}.png")
     finally:
         server.terminate()
         server.wait()

@@ -17,15 +17,15 @@ from prefect.events import emit_event
 from prefect.states import Completed, Failed, State
 from pydantic import Field
 
-from darkroom.errors import MISTAKE, PASSING
-from pipelines import artifacts, running, server
+from darkroom.core.errors import MISTAKE, PASSING
+from pipelines import artifacts, flow_runtime, server
 
 DRIFT = "darkroom.drift"
 TOLD = Path("reports/monitoring/told")  # the checkpoint of whose drift the event has told
 Size = Annotated[float, Field(gt=0)]
 
 
-@flow(name="monitor", log_prints=True, on_failure=[running.notify], on_crashed=[running.notify])
+@flow(name="monitor", log_prints=True, on_failure=[flow_runtime.notify], on_crashed=[flow_runtime.notify])
 def monitor(
     folders: list[str] | None = None,
     model: str = "champion",
@@ -57,23 +57,23 @@ def monitor(
         if missing := [folder for folder in asked if folder not in there]:
             print(f"there is no {', '.join(missing)}")
         if not there:
-            return running.skipped(f"nothing arrives: there is no {', '.join(missing)}")
-        ran = running.command(words, ends, 60 * time_limit)
+            return flow_runtime.skipped(f"nothing arrives: there is no {', '.join(missing)}")
+        ran = flow_runtime.command(words, ends, 60 * time_limit)
         if ran.late:
             return Failed(name="TimedOut", message=f"it took longer than its {time_limit:g} minutes, and was ended")
         if ran.code == PASSING:  # the next slot tries again
-            return running.skipped(ran.said)
+            return flow_runtime.skipped(ran.said)
         if ran.code:
-            return Failed(name=running.REFUSED if ran.code == MISTAKE else None, message=ran.said)
+            return Failed(name=flow_runtime.REFUSED if ran.code == MISTAKE else None, message=ran.said)
         found = json.loads(ran.made)
         print(found["words"])
         _tell(found)
         if not found["new"]:
-            return running.skipped(f"no new images; {found['words']}")
+            return flow_runtime.skipped(f"no new images; {found['words']}")
         artifacts.drift(found)
         return Completed(name="Drifted" if found["drifted"] else None, message=f"{found['new']} new images; {found['words']}")
 
-    return running.turn(work, wait=True, alone=False)
+    return flow_runtime.turn(work, wait=True, alone=False)
 
 
 def _tell(found: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--alpha", type=float, default=0.01, help="significance (default: %(default)s)")
     parser.add_argument("--limit", nargs="+", action="extend", default=[], metavar="KIND=SIZE", help="such as embeddings=0.65")
     given = parser.parse_args(arguments)
-    return running.end(
+    return flow_runtime.end(
         monitor, folders=given.folders, model=given.model, window=given.window, least=given.least, alpha=given.alpha,
         limits=dict(word.partition("=")[::2] for word in given.limit),
     )  # fmt: skip

@@ -22,8 +22,8 @@ from prefect.states import Cancelled, Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from darkroom.errors import DarkroomError, WorkspaceError
-from pipelines import artifacts, running
+from darkroom.core.errors import DarkroomError, WorkspaceError
+from pipelines import artifacts, flow_runtime
 from pipelines.stages import CANCELLED, Ended, Stage, Stages, StoppedError, pause
 
 REMOTE = 3  # attempts, at most, to reach a remote after the first: it may as well be a wrong password
@@ -119,7 +119,7 @@ def develop(stages: Stages, options: Options) -> State[Any]:
         checked = beside.submit(stages.command, "check")
         graph = stages.graph(options.targets, options.force, options.retries)
         checked.result()
-    work = Work(stages, options, running.name())
+    work = Work(stages, options, flow_runtime.name())
     if (options.pull or options.push) and not _remote(stages):
         raise WorkspaceError("DVC has no remote to pull from or push to", "`dvc remote add -d NAME ADDRESS`")
     if options.pull:
@@ -174,7 +174,7 @@ def _finished(work: Work, done: list[str], ran: bool) -> None:
         artifacts.runs(work.stages.command("finished", "--pipeline", work.pipeline, *(["--where"] if ran else []), *done))
 
 
-@flow(name="repro", log_prints=True, on_failure=[running.notify], on_crashed=[running.notify])
+@flow(name="repro", log_prints=True, on_failure=[flow_runtime.notify], on_crashed=[flow_runtime.notify])
 def repro(
     targets: list[str] | None = None,
     force: bool = False,
@@ -209,7 +209,7 @@ def repro(
                 print(stages.command("recipe", "--set", *values))
             return develop(stages, options)
 
-    return running.turn(work, wait)
+    return flow_runtime.turn(work, wait)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -226,7 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-wait", action="store_true", help="do nothing where another run holds the workspace")
     given = parser.parse_args(arguments)
     values, limits = (dict(word.partition("=")[::2] for word in words) for words in (given.set, given.limit))
-    return running.end(
+    return flow_runtime.end(
         repro, targets=given.targets, force=given.force, set_params=values, concurrency=given.concurrency, pull=given.pull,
         push=given.push, time_limits=limits, retries=given.retries, wait=not given.no_wait,
     )  # fmt: skip

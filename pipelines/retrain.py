@@ -16,7 +16,7 @@ from prefect import flow
 from prefect.states import Completed, State
 from pydantic import Field
 
-from pipelines import running, worktree
+from pipelines import flow_runtime, worktree
 from pipelines.repro import Options, develop
 from pipelines.stages import Stage, Stages
 
@@ -25,7 +25,7 @@ NAMED = 5  # changes that are named in a reason
 DAY = 86400.0
 
 
-@flow(name="retrain", log_prints=True, on_failure=[running.notify], on_crashed=[running.notify])
+@flow(name="retrain", log_prints=True, on_failure=[flow_runtime.notify], on_crashed=[flow_runtime.notify])
 def retrain(
     ref: str = "HEAD",
     reason: str | None = None,
@@ -69,7 +69,7 @@ def retrain(
             reasons += ["it was asked for"] if force else []
             if not reasons:
                 ago = "" if age is None else f", everything was run {age:.1f} days ago"
-                return running.skipped(f"no reason: all {len(graph)} stages are up to date{ago}")
+                return flow_runtime.skipped(f"no reason: all {len(graph)} stages are up to date{ago}")
             why = "; ".join(reasons)
             print(f"reason: {why}")
             options.force = force or old
@@ -82,7 +82,7 @@ def retrain(
             _commit(place, graph, branch, why, str(state.message))
         return Completed(message=f"{state.message}; reason: {why}")
 
-    return running.turn(work, wait)
+    return flow_runtime.turn(work, wait)
 
 
 def changes(graph: dict[str, Stage]) -> list[str]:
@@ -122,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--branch", help="commit dvc.lock and the reports to it at the end")
     parser.add_argument("--no-wait", action="store_true", help="do nothing where another run holds the workspace")
     given = parser.parse_args(arguments)
-    return running.end(
+    return flow_runtime.end(
         retrain, ref=given.ref, reason=given.reason, max_age_days=given.max_age, force=given.force, concurrency=given.concurrency,
         pull=given.pull, push=given.push, branch=given.branch, wait=not given.no_wait,
     )  # fmt: skip

@@ -22,9 +22,9 @@ from typing import Any, NoReturn
 
 import psutil
 
-from darkroom import locks
-from darkroom.errors import DarkroomError, WorkspaceError
-from pipelines import server, told
+from darkroom.core import locks
+from darkroom.core.errors import DarkroomError, WorkspaceError
+from pipelines import notifications, server
 
 LOGS = Path(".darkroom/schedule")
 HOME = Path(".prefect")
@@ -97,7 +97,7 @@ def _resume(api: str, project: str) -> None:
             state = {"type": "CANCELLED", "name": "Cancelled", "message": "its worker ended"}
         elif run["run_count"] >= TRIES:
             state = {"type": "CRASHED", "name": "Crashed", "message": f"its worker ended {run['run_count']} times while it ran"}
-            told.tell(_asked(api, f"flows/{run['flow_id']}")["name"], run["name"], run["id"], "Crashed", state["message"])
+            notifications.tell(_asked(api, f"flows/{run['flow_id']}")["name"], run["name"], run["id"], "Crashed", state["message"])
         _asked(api, f"flow_runs/{run['id']}/set_state", {"state": state, "force": True})
         print(f"{run['name']}: {state['message']}")
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from darkroom.errors import ParamsError, WorkspaceError
-from pipelines import dvc_process
+from darkroom.core.errors import ParamsError, WorkspaceError
+from pipelines import dvc_runner
 
 PATIENCE = (5.0, 600.0)  # seconds before the first retry of what may pass by itself, doubled each time, and at most
 CANCELLED = "it was cancelled, and its stages were ended"
@@ -57,7 +57,7 @@ class Ended:
     @property
     def may_pass(self) -> bool:
         """Tell whether the same may work later."""
-        return self.code == dvc_process.PASSING
+        return self.code == dvc_runner.PASSING
 
     @property
     def words(self) -> str:
@@ -94,7 +94,7 @@ class Stages:
 
     def __enter__(self) -> Stages:
         self.process = subprocess.Popen(
-            [sys.executable, "-P", str(Path(dvc_process.__file__).resolve())], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-P", str(Path(dvc_runner.__file__).resolve())], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             cwd=self.folder, env=self.environment, start_new_session=True,
         )  # fmt: skip
         self.reader = threading.Thread(target=self._read, name="stages", daemon=True)

@@ -11,15 +11,15 @@ from prefect import flow
 from prefect.states import State
 from pydantic import Field
 
-from darkroom.errors import WorkspaceError
-from pipelines import running
+from darkroom.core.errors import WorkspaceError
+from pipelines import flow_runtime
 from pipelines.repro import Options, develop
 from pipelines.stages import Stages
 
 GRAPH = Path("studies/dvc.yaml")
 
 
-@flow(name="study", log_prints=True, on_failure=[running.notify], on_crashed=[running.notify])
+@flow(name="study", log_prints=True, on_failure=[flow_runtime.notify], on_crashed=[flow_runtime.notify])
 def study(
     names: list[str] | None = None,
     force: bool = False,
@@ -48,7 +48,7 @@ def study(
             ends.append(stages.end)
             return develop(stages, options)
 
-    return running.turn(work, wait)
+    return flow_runtime.turn(work, wait)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--concurrency", type=int, default=1, metavar="N", help="how many studies run side by side")
     parser.add_argument("--no-wait", action="store_true", help="do nothing where another run holds the workspace")
     given = parser.parse_args(arguments)
-    return running.end(study, names=given.names, force=given.force, concurrency=given.concurrency, wait=not given.no_wait)
+    return flow_runtime.end(study, names=given.names, force=given.force, concurrency=given.concurrency, wait=not given.no_wait)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from darkroom import params
-from darkroom.errors import WorkspaceError
+from darkroom.config import params
+from darkroom.core.errors import WorkspaceError
 
 HERE = Path(".darkroom/worktrees")
 SAME = ("params.yaml", "dvc.yaml")  # what must not differ: else a flow would run something else than what people see

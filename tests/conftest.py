@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def values() -> dict:
     """Return params.yaml as plain values, to change and parse."""
-    from darkroom.params import read_yaml
+    from darkroom.config.params import read_yaml
 
     return read_yaml(ROOT / "params.yaml")
 
@@ -66,7 +66,7 @@ def values() -> dict:
 @pytest.fixture
 def own_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the environment without an address of MLflow's, and as it was afterwards, whatever MLflow sets; nobody is asked."""
-    from darkroom.tracking import asking, journal
+    from darkroom.tracking import records, requests
 
     for name in (
         "MLFLOW_TRACKING_URI",
@@ -78,8 +78,8 @@ def own_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    monkeypatch.setattr(journal, "start_delivery", lambda: None)
-    monkeypatch.setattr(asking, "ask", lambda question, uri: None)  # this process does it
+    monkeypatch.setattr(records, "start_delivery", lambda: None)
+    monkeypatch.setattr(requests, "ask", lambda question, uri: None)  # this process does it
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from darkroom import cli, graph
+from darkroom import cli
+from darkroom.config import dvc_graph
 from tests.conftest import ROOT
 
 
@@ -58,7 +59,7 @@ def test_the_wrong_folder_is_named(arguments, tmp_path):
 def test_a_stage_by_hand_takes_its_paths_from_the_graph(monkeypatch):
     """`darkroom transfer vgg16` works on the paths that dvc.yaml gives the stage."""
     monkeypatch.chdir(ROOT)
-    assert graph.command_options("transfer", "vgg16") == {
+    assert dvc_graph.command_options("transfer", "vgg16") == {
         "embedded": "data/embedded/vgg16", "out": "models/transfer/vgg16", "cost": "models/cost/transfer/vgg16.json",
     }  # fmt: skip
 
@@ -71,4 +72,4 @@ def test_every_stage_command_gives_all_its_options(monkeypatch):
     monkeypatch.chdir(ROOT)
     for stage in cli.STAGES:
         taken = set(inspect.signature(importlib.import_module(f"darkroom.stages.{stage}").run).parameters) - {"name"}
-        assert set(graph.command_options(stage, "x")) == taken, stage
+        assert set(dvc_graph.command_options(stage, "x")) == taken, stage

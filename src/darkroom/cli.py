@@ -22,8 +22,6 @@ STAGES = {
     "evaluate": "score every model on the test split",
     "register": "the best model → a version in MLflow",
 }
-WITH_TORCH = ("baseline", "weights", "embed", "transfer", "finetune", "evaluate", "register", "predict", "monitor")
-BEFORE_TORCH = ("fetch", "ingest", "augment")  # in a pipeline, stages that need it come after them
 EVERYDAY = {
     "recipe": "write a recipe's values into params.yaml",
     "check": "validate params.yaml and the source folder",
@@ -72,7 +70,7 @@ stages, one at a time by hand (`darkroom transfer vgg16`), with the paths of dvc
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return its exit code: 0 done, 1 some of it failed, 2 a mistake with a remedy, 75 it may work later."""
-    from darkroom.errors import DarkroomError, ParamsError, nearest
+    from darkroom.core.errors import DarkroomError, ParamsError, nearest
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -86,18 +84,18 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         command, rest = arguments[0], arguments[1:]
         if command == "complete":  # what the scripts of `darkroom completion` ask
-            from darkroom.everyday import completion
+            from darkroom.commands import completion
 
             print("\n".join(completion.candidates(rest)))
             return 0
         if command == "finished":  # what a flow says at its end
-            from darkroom.everyday import finished
+            from darkroom.commands import finish_pipeline
 
-            return finished.main(rest)
+            return finish_pipeline.main(rest)
         if command in STAGES:
             return _stage(command, rest)
         if command in EVERYDAY:
-            module = importlib.import_module(f"darkroom.everyday.{command}")
+            module = importlib.import_module(f"darkroom.commands.{command}")
             return int(module.main(rest) or 0)
         raise ParamsError(f'there is no command "{command}"{nearest(command, [*STAGES, *EVERYDAY])}', "see `darkroom --help`")
     except DarkroomError as error:
@@ -118,21 +116,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def run() -> None:
     """Run a command as a process of its own, and end it."""
-    arguments = sys.argv[1:]
-    if arguments and _wants_torch(arguments) and not {"-h", "--help"} & set(arguments):
-        from darkroom.warm import command
-
-        try:
-            code = command.run(arguments)
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
-            code = 130
-        if code is not None:
-            raise SystemExit(code)
-    elif arguments and arguments[0] in BEFORE_TORCH and "DVC_STAGE" in os.environ:
-        from darkroom.warm import command
-
-        command.begin()
     code = main()
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
@@ -141,15 +124,6 @@ def run() -> None:
     if "torch" in sys.modules and processes and not processes.active_children():
         os._exit(code)  # everything is written and closed; taking torch apart would take most of a second
     raise SystemExit(code)
-
-
-def _wants_torch(arguments: list[str]) -> bool:
-    """Tell whether a command is better forked from the process that has torch in memory."""
-    if arguments[0] == "lab":
-        from darkroom.everyday import lab
-
-        return len(arguments) > 1 and arguments[1] in lab.COMMANDS and arguments[1] not in lab.WITHOUT_TORCH
-    return arguments[0] in WITH_TORCH
 
 
 def _stage(stage: str, arguments: list[str]) -> int:
@@ -165,7 +139,7 @@ def _stage(stage: str, arguments: list[str]) -> int:
             parser.add_argument(f"--{parameter.name}", type=Path, metavar="PATH", help="default: that of dvc.yaml")
     given = vars(parser.parse_args(arguments))
     if any(given[option] is None for option in options):
-        from darkroom.graph import command_options
+        from darkroom.config.dvc_graph import command_options
 
         standard = command_options(stage, given.get("name"))
         given.update({key: Path(standard[key]) for key in options if given[key] is None and key in standard})
@@ -180,7 +154,7 @@ def _restore() -> None:
     """Inside `dvc repro`, which removes a stage's outputs before it runs: bring back what a refused run would have lost."""
     stage = os.environ.get("DVC_STAGE")
     if stage:
-        from darkroom.graph import restore
+        from darkroom.config.dvc_graph import restore
 
         for path in restore(stage.rpartition(":")[2]):
             print(f"  kept: {path}, as it was before", file=sys.stderr)

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from darkroom import errors
 from darkroom.augmentation import storage
 from darkroom.augmentation.views import Viewer
+from darkroom.core import errors
 from darkroom.stages import augment
 
 COUNT = 3

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from darkroom.data import ingest as room
-from darkroom.data.reasons import REASONS
+from darkroom.data.quarantine_reasons import REASONS
 from tests.conftest import SHARED
 from tests.data.test_decoding import detailed, encoded
 from tests.data.test_ingest import options

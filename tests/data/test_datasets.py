@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from darkroom.config.params import parse
+from darkroom.core.errors import DarkroomError, SourceError
 from darkroom.data import datasets, glyphs
-from darkroom.errors import DarkroomError, SourceError
-from darkroom.params import parse
 
 
 def test_digits_are_the_real_ones(tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from darkroom.data import decoding
 from darkroom.data.decoding import decode, fit, glimpse
-from darkroom.data.reasons import REASONS, REMEDIES
+from darkroom.data.quarantine_reasons import REASONS, REMEDIES
 
 BLACK = (0, 0, 0)
 

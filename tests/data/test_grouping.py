@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from darkroom.data import fixes
+from darkroom.core.errors import SourceError
+from darkroom.data import label_fixes
 from darkroom.data.grouping import find
-from darkroom.data.rows import Row
+from darkroom.data.manifest import Row
 from darkroom.data.splits import Group, stratified
-from darkroom.errors import SourceError
 from tests.data.test_duplicates import textures
 from tests.data.test_ingest import elsewhere, options, read  # noqa: F401
 
@@ -172,8 +172,8 @@ def test_a_stratified_folder_has_every_class_in_every_split(folder):
 def test_label_fixes_are_read(tmp_path):
     """A path or a pixel hash and a label; no file is no fix; the file that is shipped has none."""
     (tmp_path / "fixes.csv").write_text("image,label\ncat/1.png,dog\n,\nabc,cat\n")
-    assert fixes.read(tmp_path / "fixes.csv") == {"cat/1.png": "dog", "abc": "cat"}
-    assert fixes.read(tmp_path / "none.csv") == {}
+    assert label_fixes.read(tmp_path / "fixes.csv") == {"cat/1.png": "dog", "abc": "cat"}
+    assert label_fixes.read(tmp_path / "none.csv") == {}
     from tests.conftest import ROOT
 
     assert (ROOT / "data" / "label_fixes.csv").read_text() == "image,label\n"
@@ -184,7 +184,7 @@ def test_wrong_label_fixes_are_refused(tmp_path, text):
     """A file without its first line, a line without a label, two labels for one image: an error with a remedy."""
     (tmp_path / "fixes.csv").write_text(text)
     with pytest.raises(SourceError) as error:
-        fixes.read(tmp_path / "fixes.csv")
+        label_fixes.read(tmp_path / "fixes.csv")
     assert error.value.remedy
 
 

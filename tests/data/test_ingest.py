@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from darkroom.config.params import Ingest
+from darkroom.core.errors import SourceError
 from darkroom.data import ingest as room
 from darkroom.data import splits
-from darkroom.errors import SourceError
-from darkroom.params import Ingest
 
 
 def options(**changes) -> Ingest:

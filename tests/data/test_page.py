@@ -11,7 +11,7 @@ from PIL import Image
 
 from darkroom.data import ingest as room
 from darkroom.data.page import page
-from tests.browsing import faults, opened, scrolls_sideways
+from tests.browser import faults, opened, scrolls_sideways
 from tests.data.test_decoding import detailed, encoded
 from tests.data.test_grouping import textured  # noqa: F401
 from tests.data.test_ingest import elsewhere, options  # noqa: F401

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from darkroom.data import places
-from darkroom.errors import SourceError
+from darkroom.core.errors import SourceError
+from darkroom.data import file_sources
 from tests.data.test_ingest import elsewhere, read  # noqa: F401
 
 
@@ -128,7 +128,7 @@ def test_of_two_members_of_one_name_the_last_counts(folder, tmp_path, kind):
 def test_an_archive_has_limits(folder, tmp_path, monkeypatch, limit, kind):
     """Too many members, or too many bytes when unpacked, are refused before they are read."""
     source = write_zip(tmp_path / "a.zip", folder) if kind == "zip" else write_tar(tmp_path / "a.tar", folder, kind)
-    monkeypatch.setattr(places, limit, 10)
+    monkeypatch.setattr(file_sources, limit, 10)
     with pytest.raises(SourceError, match="holds"):
         read(source)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from darkroom.core.errors import SourceError
 from darkroom.data.subsets import Wanted, subset
-from darkroom.errors import SourceError
 
 
 @pytest.fixture

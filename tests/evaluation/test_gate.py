@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from darkroom.config.params import Register
 from darkroom.evaluation import gate
-from darkroom.params import Register
 
 CLASSES = ("cat", "dog", "owl")
 LIMITS = Register.model_validate(

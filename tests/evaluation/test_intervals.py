@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from darkroom.evaluation import intervals
-from darkroom.evaluation.compared import holm
-from darkroom.evaluation.comparing import bootstrap, mcnemar
 from darkroom.evaluation.metrics import Figures, score
+from darkroom.evaluation.seed_comparison import holm
+from darkroom.evaluation.significance import bootstrap, mcnemar
 
 
 def said(labels: np.ndarray, right: float, classes: int, seed: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from darkroom.evaluation import calibration, intervals, leaderboard, metrics
-from darkroom.evaluation.reference import PixelRegression, fit, thumbnails
+from darkroom.evaluation.pixel_baseline import PixelRegression, fit, thumbnails
 
 CLASSES = ("a", "b", "c")
 

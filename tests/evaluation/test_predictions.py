@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from darkroom.errors import WorkspaceError
+from darkroom.core.errors import WorkspaceError
 from darkroom.evaluation import predictions
 
 CLASSES = ("", "2020-01-01")

@@ -10,9 +10,9 @@ import warnings
 import numpy as np
 import pytest
 
-from darkroom.evaluation import explorer, sprites, verdict
-from darkroom.evaluation.report import page
-from tests.evaluation.made_report import MODELS, findings
+from darkroom.evaluation.report import explorer, sprites, verdict
+from darkroom.evaluation.report.page import page
+from tests.evaluation.example_report import MODELS, findings
 
 
 def content(text: str) -> dict:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from darkroom.evaluation import report as report_of
-from darkroom.evaluation.report import page
-from tests.browsing import faults, opened, scrolls_sideways
-from tests.evaluation.made_report import findings
+from darkroom.evaluation.report import page as report_of
+from darkroom.evaluation.report.page import page
+from tests.browser import faults, opened, scrolls_sideways
+from tests.evaluation.example_report import findings
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from darkroom.errors import ParamsError
+from darkroom.core.errors import ParamsError
 from darkroom.lab import kernels
 
 

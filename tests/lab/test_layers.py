@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from darkroom.errors import ParamsError
+from darkroom.core.errors import ParamsError
 from darkroom.lab import filters, layers
+from darkroom.models.base import Network, Preprocessing, build_features
 from darkroom.models.compact import Compact, Spec
-from darkroom.models.network import Network, Preprocessing, build_features
 
 PLAIN = Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from darkroom.errors import ParamsError, SourceError
-from darkroom.lab import embedding, occlusion, strengths
+from darkroom.core.errors import ParamsError, SourceError
+from darkroom.lab import augmentation_strength, embedding, occlusion
 from tests.lab.test_layers import compact
 
 
@@ -78,6 +78,6 @@ def test_embeddings_are_what_the_head_is_given():
 def test_a_ladder_goes_from_weak_to_strong():
     """The steps are draws in the order of their change, the least and the most changed among them."""
     image = np.full((4, 4, 3), 100, np.uint8)
-    steps = strengths.ladder(image, lambda number: np.full((4, 4, 3), 100 + (number * 7) % 64, np.uint8), 5)
+    steps = augmentation_strength.ladder(image, lambda number: np.full((4, 4, 3), 100 + (number * 7) % 64, np.uint8), 5)
     assert [far for _, far in steps] == [0, 16, 32, 47, 63]
-    assert all(strengths.change(image, made) == far for made, far in steps)
+    assert all(augmentation_strength.change(image, made) == far for made, far in steps)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from darkroom.errors import ParamsError
-from darkroom.models import backbones, names
+from darkroom.core.errors import ParamsError
+from darkroom.models import backbones, torchvision_names
 from darkroom.models.backbones import LAYOUTS, Backbone, Spec
 
 SMALLEST = {
@@ -109,4 +109,4 @@ def test_the_names_are_torchvisions():
     """The names that are read from torchvision's source are those of its registry."""
     import torchvision
 
-    assert list(names.names()) == sorted(torchvision.models.list_models(module=torchvision.models))
+    assert list(torchvision_names.names()) == sorted(torchvision.models.list_models(module=torchvision.models))

@@ -7,11 +7,11 @@ import json
 import pytest
 import torch
 
-from darkroom.errors import WeightsError, WorkspaceError
+from darkroom.core.errors import WeightsError, WorkspaceError
 from darkroom.models import checkpoint, digests
 from darkroom.models.backbones import Spec
+from darkroom.models.base import Network, Preprocessing, build_features
 from darkroom.models.compact import Spec as Compact
-from darkroom.models.network import Network, Preprocessing, build_features
 
 PREPROCESSING = Preprocessing(32, "crop", (0, 0, 0), (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from darkroom.models import engine
 from darkroom.models.backbones import Backbone
-from darkroom.models.network import IMAGENET, Normalize
+from darkroom.models.base import IMAGENET, Normalize
 from darkroom.training.embedding import Whole
 from tests.models.test_backbones import SMALLEST, spec
 

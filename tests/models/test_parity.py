@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from darkroom.models import backbones, lean
-from darkroom.models.classic import registry
-from darkroom.models.classic.features import Classic, Spec, classifier
-from darkroom.models.names import names
+from darkroom.models.architectures import registry
+from darkroom.models.architectures.features import Classic, Spec, classifier
+from darkroom.models.torchvision_names import names
 
 BOTH = sorted(set(registry.names()) & set(names()))
 OTHERS = ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7")  # torchvision gives their BatchNorm another epsilon

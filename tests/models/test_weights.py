@@ -11,8 +11,8 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from darkroom.errors import WeightsError
-from darkroom.models import files, weights
+from darkroom.core.errors import WeightsError
+from darkroom.models import weight_files, weights
 from darkroom.models.backbones import Backbone, Spec
 
 
@@ -33,7 +33,7 @@ def test_a_file_is_found_and_loaded(tmp_path, name):
     else:
         save_file({key: value.half() for key, value in state.items()}, tmp_path / name)
     backbone = network(1)
-    path = files.find(tmp_path, "squeezenet1_1")
+    path = weight_files.find(tmp_path, "squeezenet1_1")
     left = weights.fill(backbone, weights.read(path), str(path))
     assert left == ["classifier.1.bias", "classifier.1.weight"]
     for key, value in backbone.weights().items():
@@ -45,9 +45,9 @@ def test_a_missing_file_lists_what_is_there(tmp_path):
     """Where a backbone has no file, the error lists those that the folder has."""
     (tmp_path / "resnet18.pth").write_bytes(b"")
     with pytest.raises(WeightsError, match=r"resnet18\.pth"):
-        files.find(tmp_path, "vgg16")
+        weight_files.find(tmp_path, "vgg16")
     with pytest.raises(WeightsError, match="no such folder"):
-        files.find(tmp_path / "nowhere", "vgg16")
+        weight_files.find(tmp_path / "nowhere", "vgg16")
 
 
 def test_a_mismatch_lists_both_sides():
@@ -137,10 +137,10 @@ def test_real_weights_know_bees_from_ants(shared, tmp_path):
     import numpy as np
 
     from darkroom.data.decoding import decode
-    from darkroom.models.network import Normalize
+    from darkroom.models.base import Normalize
 
     backbone = Backbone(Spec("mobilenet_v2", 128))
-    path = files.find(shared / "weights", "mobilenet_v2")
+    path = weight_files.find(shared / "weights", "mobilenet_v2")
     weights.fill(backbone, weights.read(path), str(path))
     normalize = Normalize(*weights.normalization("mobilenet_v2", str(path)))
     with tarfile.open(shared / "hymenoptera.tar") as archive:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from darkroom.config.params import Compute
 from darkroom.models import engine, winograd
 from darkroom.models.backbones import Backbone, Spec
-from darkroom.models.network import IMAGENET, Normalize
-from darkroom.params import Compute
+from darkroom.models.base import IMAGENET, Normalize
 from darkroom.training.embedding import Below, Whole, engine_for
 
 CPU = torch.device("cpu")

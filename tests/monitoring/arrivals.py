@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from darkroom.models.base import Network, Preprocessing, build_features
 from darkroom.models.checkpoint import Checkpoint, save
-from darkroom.models.network import Network, Preprocessing, build_features
 
 CLASSES = ("cat", "dög")
 SIZE, HELD = 16, 40

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from darkroom.cli import main
+from darkroom.inference.classifier import Classifier
 from darkroom.monitoring import history, reference
-from darkroom.monitoring.log import SCHEMA, Log
-from darkroom.prediction.classifier import Classifier
+from darkroom.monitoring.prediction_log import SCHEMA, Log
 from tests.conftest import ROOT, screenshot
 from tests.monitoring import arrivals
 from tests.monitoring.arrivals import CLASSES, arrive

@@ -10,13 +10,13 @@ import tarfile
 import numpy as np
 
 from darkroom.cli import main
+from darkroom.config.params import Compute, Training
 from darkroom.data.decoding import decode
-from darkroom.models import files, weights
+from darkroom.models import weight_files, weights
 from darkroom.models.backbones import Backbone, Spec
+from darkroom.models.base import IMAGENET, Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save
-from darkroom.models.network import IMAGENET, Network, Preprocessing
-from darkroom.params import Compute, Training
-from darkroom.training.feeding import Examples
+from darkroom.training.batches import Examples
 from darkroom.training.loop import fit
 from tests.conftest import ROOT
 
@@ -48,7 +48,7 @@ def test_other_pictures_are_a_drift_and_more_of_the_same_are_not(shared, tmp_pat
     labels = np.array([classes.index(name.split("/")[1]) for name, _ in flowers])
     shown, part = pixels(flowers), np.arange(len(flowers)) % 5
     backbone = Backbone(Spec("mobilenet_v2", SIZE, "pooled"))
-    weights.fill(backbone, weights.read(files.find(shared / "weights", "mobilenet_v2")), "weights")
+    weights.fill(backbone, weights.read(weight_files.find(shared / "weights", "mobilenet_v2")), "weights")
     network = Network(backbone, Preprocessing(SIZE, "crop", (0, 0, 0), *IMAGENET), len(classes))
     for parameter in backbone.parameters():
         parameter.requires_grad = False

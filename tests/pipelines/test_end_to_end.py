@@ -41,7 +41,6 @@ class Workspace:
         self.environment |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PREFECT_HOME": str(place.parent / "prefect"), "DO_NOT_TRACK": "1", "PYTHONPATH": str(place / "src"),
-            "DARKROOM_WARM": "20",
         }  # fmt: skip
 
     def run(self, *command: str, code: int | None = 0) -> str:

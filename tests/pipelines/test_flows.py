@@ -87,7 +87,7 @@ class Project:
         off = ("PREFECT_", "DARKROOM_", "MLFLOW_", "DVC_", "GIT_")
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith(off)} | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(place / "src"),
-            "DARKROOM_TRACKING": "off", "DARKROOM_PROJECT": "small", "DO_NOT_TRACK": "1", "DARKROOM_WARM": "0",
+            "DARKROOM_TRACKING": "off", "DARKROOM_PROJECT": "small", "DO_NOT_TRACK": "1",
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3",
         }  # fmt: skip
 

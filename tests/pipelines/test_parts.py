@@ -15,9 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from darkroom import cli, errors
-from darkroom.errors import WeightsError, WorkspaceError
-from pipelines import artifacts, dvc_process, schedule, stages, worktree
+from darkroom import cli
+from darkroom.core import errors
+from darkroom.core.errors import WeightsError, WorkspaceError
+from pipelines import artifacts, dvc_runner, schedule, stages, worktree
 
 
 def test_locks_of_the_dead_are_taken_out(tmp_path):
@@ -31,10 +32,10 @@ def test_locks_of_the_dead_are_taken_out(tmp_path):
     before = psutil.Process().create_time() - 10
     os.utime(file, (before, before))
     try:
-        dvc_process.unblock(file)  # of before this process and the child began
+        dvc_runner.unblock(file)  # of before this process and the child began
         assert json.loads(file.read_text()) == {"write": {}, "read": {}}
         file.write_text(json.dumps({"write": {"a": here, "b": gone}, "read": {"d": [gone, here], "e": [gone]}}))
-        dvc_process.unblock(file)
+        dvc_runner.unblock(file)
         assert json.loads(file.read_text()) == {"write": {"a": here}, "read": {"d": [here]}}
     finally:
         child.communicate(b"\n")
@@ -45,9 +46,9 @@ def test_a_file_of_locks_that_was_half_written_blocks_nobody(tmp_path, text):
     """Where the process that wrote it was killed in the middle, it is as if there were no locks."""
     file = tmp_path / "rwlock"
     file.write_text(text)
-    dvc_process.unblock(file)
+    dvc_runner.unblock(file)
     assert json.loads(file.read_text()) == {}
-    dvc_process.unblock(tmp_path / "none")
+    dvc_runner.unblock(tmp_path / "none")
 
 
 @pytest.mark.parametrize(("error", "passes"), [
@@ -65,7 +66,7 @@ def test_what_may_pass_by_itself(error, passes):
 
 def test_it_is_told_by_the_exit_code(monkeypatch, capsys):
     """A command ends with 75 where the same may work later, with 2 otherwise; flows know the same number."""
-    assert dvc_process.PASSING == errors.PASSING == 75
+    assert dvc_runner.PASSING == errors.PASSING == 75
     for may_pass, code in ((True, 75), (False, 2)):
         monkeypatch.setattr(cli, "_stage", lambda *_, may_pass=may_pass: (_ for _ in ()).throw(WeightsError("a", "b", may_pass)))
         assert cli.main(["weights", "vgg16"]) == code

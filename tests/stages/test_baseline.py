@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from darkroom.errors import DarkroomError
-from darkroom.everyday import check
+from darkroom.commands import check
+from darkroom.config.params import parse
+from darkroom.core.errors import DarkroomError
+from darkroom.inference.classifier import Classifier
 from darkroom.models import checkpoint
-from darkroom.params import parse
-from darkroom.prediction.classifier import Classifier
 from darkroom.stages import baseline
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from darkroom.studies.members import Sample
+from darkroom.studies.run_config import Sample
 from tests.conftest import ROOT
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.errors import DarkroomError, ParamsError
-from darkroom.everyday.study import main
-from darkroom.params import read_yaml
-from darkroom.studies import params
+from darkroom.commands.study import main
+from darkroom.config import study_params
+from darkroom.config.params import read_yaml
+from darkroom.core.errors import DarkroomError, ParamsError
 from darkroom.studies.registry import NAMES, study
 
 TINY = ["images=64", "seeds=3", "batch_size=32", "looks=1", "image_size=8", "held_out=0.5"]
@@ -71,12 +71,12 @@ def test_every_study_writes_its_results(name):
     assert (folder.parent / "cost" / name / "latency.png").stat().st_size < 100_000
 
 
-@pytest.mark.parametrize("size", params.SIZES)
+@pytest.mark.parametrize("size", study_params.SIZES)
 @pytest.mark.parametrize("name", NAMES)
 def test_members_differ_in_one_thing(name, size):
     """Within a panel and a seed members have the same steps, batches, rates and images: they differ in what the study varies."""
     made = study(name)
-    settings = getattr(getattr(params.parse(read_yaml(Path("studies/params.yaml"))), name), size)
+    settings = getattr(getattr(study_params.parse(read_yaml(Path("studies/params.yaml"))), name), size)
     members = made.members(settings, 100)
     assert len({member.seed for member in members}) >= 3
     assert len(set(map(repr, members))) == len(members)
@@ -90,14 +90,14 @@ def test_a_second_run_trains_nothing_and_writes_the_same(monkeypatch):
     """Outputs depend on settings and images alone: run again from what is remembered, or trained again, they are the same bytes."""
     import shutil
 
-    from darkroom.studies import training
+    from darkroom.studies import trainer
 
     folder = run("initialization")
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
     shutil.rmtree(".darkroom/studies")
     run("initialization")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
-    monkeypatch.setattr(training, "train", None)
+    monkeypatch.setattr(trainer, "train", None)
     run("initialization")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
 
@@ -136,7 +136,7 @@ def test_a_mistake_names_its_remedy(arguments, said):
 
 def test_the_list_names_every_study(capsys):
     """`darkroom study --list` has a line for each study, and the shell completes their names."""
-    from darkroom.everyday import completion
+    from darkroom.commands import completion
 
     assert completion.candidates(["study", "de"]) == ["depth"]
     main(["--list"])
@@ -152,19 +152,19 @@ def test_a_missing_file_says_where_to_go(workspace):
 
 def test_each_member_is_recorded_once(monkeypatch, workspace, own_mlflow):
     """A member has a run with its params, its curve and the time it took, under the study's name; what is remembered has none."""
-    from darkroom.tracking import journal
+    from darkroom.tracking import records
 
     folder = workspace / "journal"
-    monkeypatch.setattr(journal, "JOURNAL", folder)
+    monkeypatch.setattr(records, "JOURNAL", folder)
     for _ in range(2):
         run("initialization", "networks=[mlp]")
-    records = [[json.loads(line) for line in file.read_text().splitlines()] for file in folder.glob("*/record.jsonl")]
-    assert len(records) == 9
-    start = records[0][0]
+    runs = [[json.loads(line) for line in file.read_text().splitlines()] for file in folder.glob("*/record.jsonl")]
+    assert len(runs) == 9
+    start = runs[0][0]
     assert start["stage"] == "study@initialization"
     assert {"study", "study.label", "study.seed", "study.scheme", "study.lr"} <= set(start["params"])
-    assert {record[0]["params"]["study.label"] for record in records} == {"kaiming", "zeros", "lsuv"}
-    metrics = {key: line["values"][key] for line in records[0] if line["kind"] == "metrics" for key in line["values"]}
+    assert {record[0]["params"]["study.label"] for record in runs} == {"kaiming", "zeros", "lsuv"}
+    metrics = {key: line["values"][key] for line in runs[0] if line["kind"] == "metrics" for key in line["values"]}
     assert {"val_accuracy", "train_loss", "parameters", "multiply_adds"} <= set(metrics)
     assert metrics["duration_seconds"] < 60
 
@@ -172,7 +172,7 @@ def test_each_member_is_recorded_once(monkeypatch, workspace, own_mlflow):
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_page_can_be_read_by_all(dark):
     """In a browser a page writes nothing to the console, asks for nothing but itself, and has no serious fault by axe-core."""
-    from tests.browsing import faults, opened
+    from tests.browser import faults, opened
 
     folder = run("separable")
     with opened((folder / "index.html").resolve(), dark) as page:
@@ -182,7 +182,7 @@ def test_a_page_can_be_read_by_all(dark):
 def test_a_mistake_in_a_process_is_a_mistake(workspace):
     """What a process of several finds wrong is told as by one: an error comes whole from one process to another."""
 
-    from darkroom.errors import WeightsError
+    from darkroom.core.errors import WeightsError
 
     error = copy.copy(WeightsError("a", "b", True))  # which is made as one from another process is
     assert (type(error), error.problem, error.remedy, error.code) == (WeightsError, "a", "b", 75)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from darkroom.studies import summary
-from darkroom.studies.members import Member, Outcome
+from darkroom.studies.run_config import Member, Outcome
 
 
 def outcome(panel: str, label: str, seed: int, accuracy: float) -> Outcome:
@@ -30,7 +30,7 @@ def test_differences_are_paired_and_corrected_over_the_study():
     assert b.difference.value == pytest.approx(0.1017, abs=1e-4)
     assert b.difference.high - b.difference.low < 0.01 < a.accuracy.high - a.accuracy.low
     assert c.p == 1
-    from darkroom.evaluation.compared import against
+    from darkroom.evaluation.seed_comparison import against
 
     alone = against({i: o.accuracy for i, o in enumerate(MADE[:3])}, {i: o.accuracy for i, o in enumerate(MADE[3:6])})[1]
     assert b.p == pytest.approx(2 * alone)
@@ -53,11 +53,12 @@ def test_a_difference_is_printed_in_points():
 
 def test_equal_multiply_adds_are_equal():
     """In the study of architectures steps times the cost of a step is the same for all, within half a step."""
-    from darkroom.params import read_yaml
-    from darkroom.studies import architecture, params
+    from darkroom.config import study_params
+    from darkroom.config.params import read_yaml
+    from darkroom.studies import architecture
     from tests.conftest import ROOT
 
-    settings = params.parse(read_yaml(ROOT / "studies" / "params.yaml")).architecture.quick
+    settings = study_params.parse(read_yaml(ROOT / "studies" / "params.yaml")).architecture.quick
     members = [member for member in architecture.members(settings, 1000) if member.seed == 0]
     for member in members:
         step = architecture.multiply_adds(member.architecture, 16, 1, member.options) * 64 * 3
@@ -69,7 +70,7 @@ def test_the_pareto_front_is_not_beaten():
     """A label is on the front where no other has a higher accuracy at no higher cost."""
     from dataclasses import replace
 
-    from darkroom.evaluation.compared import Estimate
+    from darkroom.evaluation.seed_comparison import Estimate
     from darkroom.studies.architecture import pareto
 
     line = summary.lines(MADE)[0]
@@ -80,11 +81,12 @@ def test_the_pareto_front_is_not_beaten():
 
 def test_scaled_networks_cost_nearly_the_same():
     """In the study of scaling every way but the base comes within a quarter of the multiply-adds that the panel asks for."""
-    from darkroom.params import read_yaml
-    from darkroom.studies import params, scaling
+    from darkroom.config import study_params
+    from darkroom.config.params import read_yaml
+    from darkroom.studies import scaling
     from tests.conftest import ROOT
 
-    settings = params.parse(read_yaml(ROOT / "studies" / "params.yaml")).scaling.quick
+    settings = study_params.parse(read_yaml(ROOT / "studies" / "params.yaml")).scaling.quick
     base = scaling._cost(settings, (1.0, 1.0, 1.0))
     for factor in settings.factors:
         for way in scaling.WAYS:
@@ -98,11 +100,12 @@ def test_an_ensemble_is_the_mean_of_probabilities(sample):
 
     import numpy as np
 
-    from darkroom.params import read_yaml
-    from darkroom.studies import params, practice
+    from darkroom.config import study_params
+    from darkroom.config.params import read_yaml
+    from darkroom.studies import practice
     from tests.conftest import ROOT
 
-    settings = params.parse(read_yaml(ROOT / "studies" / "params.yaml")).practice.quick
+    settings = study_params.parse(read_yaml(ROOT / "studies" / "params.yaml")).practice.quick
     rng = np.random.default_rng(0)
     made = []
     for member in practice.members(settings, 100):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.cli import main
-from darkroom.tracking import deliver, journal, store
+from darkroom.tracking import mlflow_client, records, uploader
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +16,7 @@ def workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "DARKROOM_TRACKING", "DVC_STAGE", "DARKROOM_PIPELINE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(journal, "start_delivery", lambda: None)
+    monkeypatch.setattr(records, "start_delivery", lambda: None)
 
 
 def older(back: int) -> str:
@@ -25,14 +25,14 @@ def older(back: int) -> str:
     from alembic.script import ScriptDirectory
     from mlflow.store.db.utils import _get_alembic_config
 
-    config = _get_alembic_config(store.uri())
+    config = _get_alembic_config(mlflow_client.uri())
     revision = ScriptDirectory.from_config(config).get_current_head()
     for _ in range(back):
         revision = ScriptDirectory.from_config(config).get_revision(revision).down_revision
     from mlflow.store.tracking.dbmodels.initial_models import Base
     from sqlalchemy import create_engine
 
-    Base.metadata.create_all(create_engine(store.uri()))
+    Base.metadata.create_all(create_engine(mlflow_client.uri()))
     command.upgrade(config, revision)
     with sqlite3.connect("mlflow.db") as connection:
         connection.execute("INSERT INTO experiments (experiment_id, name, lifecycle_stage) VALUES (7, 'kept', 'active')")
@@ -42,7 +42,7 @@ def older(back: int) -> str:
 def test_an_older_database_is_brought_up_to_date(capsys):
     """A run waits with a message that names the command; `darkroom upgrade` keeps a copy, loses nothing, and delivers the run."""
     revision = older(2)
-    with journal.run("baseline", {}, []):
+    with records.run("baseline", {}, []):
         pass
     assert main(["sync"]) == 2
     said = capsys.readouterr().err
@@ -54,17 +54,17 @@ def test_an_older_database_is_brought_up_to_date(capsys):
     (copy,) = Path().glob("mlflow.db.*")
     with sqlite3.connect(copy) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision,)]
-    client = store.client()
+    client = mlflow_client.client()
     assert client.get_experiment_by_name("kept").experiment_id == "7"
-    assert [run.info.run_name for run in client.search_runs([store.experiment(client)])] == ["baseline"]
-    assert not deliver.journals()
+    assert [run.info.run_name for run in client.search_runs([mlflow_client.experiment(client)])] == ["baseline"]
+    assert not uploader.journals()
     assert main(["upgrade"]) == 0
     assert "up to date already" in capsys.readouterr().out
 
 
 def test_a_newer_database_is_left_alone(capsys):
     """The database of a newer MLflow is named as such, and not touched."""
-    store.client()
+    mlflow_client.client()
     with sqlite3.connect("mlflow.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
     before = Path("mlflow.db").read_bytes()

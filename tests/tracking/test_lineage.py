@@ -15,7 +15,7 @@ from PIL import Image
 
 from darkroom.cli import main
 from darkroom.data.decoding import decode
-from darkroom.tracking import deliver, journal, provenance, reading, registry
+from darkroom.tracking import provenance, queries, records, registry, uploader
 from tests.conftest import ROOT
 
 DVC_YAML = "stages:\n  ingest: {}\n  baseline: {}\n"
@@ -37,10 +37,10 @@ def pipeline(monkeypatch, key: str, ingest: list[dict] | None, baseline: str) ->
     about = {"key": key, "name": f"pipeline {key}", "pid": 2**22 + 1, "born": 1.0, "command": ["dvc", "repro"]}
     monkeypatch.setattr(provenance, "pipeline", lambda: about)
     if ingest is not None:
-        with journal.run("ingest", {}, []) as run:
+        with records.run("ingest", {}, []) as run:
             pq.write_table(pa.Table.from_pylist(ingest), "manifest.parquet")
             run.file(Path("manifest.parquet"))
-    with journal.run("baseline", {"baseline.lr": "0.1"}, []) as run:
+    with records.run("baseline", {"baseline.lr": "0.1"}, []) as run:
         run.tag({registry.SHA: baseline, registry.MODEL: "baseline"})
         run.model("baseline", baseline, {"best_val_accuracy": 0.5, "parameters": 3}, 1)
     lines = [
@@ -65,12 +65,12 @@ def here(place, monkeypatch, own_mlflow):
         (place / "dvc.yaml").write_text(DVC_YAML)
         rows = [image(f"{i}.png", i) | {"split": split} for i, split in enumerate(("train", "train", "val", "test"))]
         pipeline(monkeypatch, "one", rows, "a" * 64)
-        deliver.deliver(until_empty=True)
+        uploader.deliver(until_empty=True)
         pipeline(monkeypatch, "two", None, "b" * 64)  # the same data
-        deliver.deliver(until_empty=True)
+        uploader.deliver(until_empty=True)
         rows[0] |= {"status": "quarantined", "reason": "conflict", "split": ""}
         pipeline(monkeypatch, "three", rows[:3], "d" * 64)
-        deliver.deliver(until_empty=True)
+        uploader.deliver(until_empty=True)
 
 
 def lineage(capsys, *arguments: str, code: int = 0) -> dict:
@@ -127,7 +127,7 @@ def test_a_version_leads_to_its_images(place, capsys):
 
 def test_a_run_leads_to_its_versions(place, capsys):
     """A run, by the beginning of its id, names the versions that it made and the pipelines that reused it."""
-    runs = reading.runs()
+    runs = queries.runs()
     ingest = next(run for run in runs if run.stage == "ingest" and not run.reused)
     found = lineage(capsys, ingest.id[:10])
     assert found["run"] == ingest.id
@@ -151,8 +151,8 @@ def test_compare_finds_what_is_asked_for(place, capsys):
     out = capsys.readouterr().out
     assert out.splitlines()[2].split()[:3] == ["baseline", "1", "0.5000"]  # three runs with the same seeds are copies
     assert Path("reports/compare.html").read_text().startswith("<!doctype html>")
-    deliver.deliver(until_empty=True)
-    (recorded,) = [run for run in reading.runs() if run.stage == "compare"]
+    uploader.deliver(until_empty=True)
+    (recorded,) = [run for run in queries.runs() if run.stage == "compare"]
     assert recorded.params["compare.stage"] == "baseline"
     assert main(["compare", "--stage", "basline"]) == 2
     assert 'did you mean "baseline"' in capsys.readouterr().err

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from darkroom import graph
-from darkroom.tracking import deliver, journal, parents, pipelines, provenance, store
+from darkroom.config import dvc_graph
+from darkroom.tracking import mlflow_client, pipeline_runs, pipelines, provenance, records, uploader
 
 CHAIN = ["ingest", "transfer", "evaluate"]
 
@@ -20,7 +20,7 @@ def workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "DARKROOM_TRACKING", "DVC_STAGE", "DVC_EXP_NAME", "DARKROOM_PIPELINE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(journal, "start_delivery", lambda: None)
+    monkeypatch.setattr(records, "start_delivery", lambda: None)
     Path("params.yaml").write_text("backbones: [a, b]\n")
     Path("dvc.yaml").write_text("stages:\n  ingest: {}\n  transfer: {}\n  evaluate: {}\n")
     lock({"ingest": "1", "transfer": "2", "evaluate": "3"})
@@ -42,7 +42,7 @@ def ran(monkeypatch, key, *stages, failed="", command=("dvc", "repro")):
     monkeypatch.setattr(provenance, "pipeline", lambda: about)
     for stage in stages:
         try:
-            with journal.run(stage, {}, []):
+            with records.run(stage, {}, []):
                 if stage == failed:
                     raise ValueError("it broke")
         except ValueError:
@@ -51,25 +51,25 @@ def ran(monkeypatch, key, *stages, failed="", command=("dvc", "repro")):
 
 
 def children(key):
-    client = store.client()
-    query = f"tags.`{parents.PIPELINE}` = '{key}' and tags.`darkroom.stage` != 'pipeline'"
-    return {run.data.tags["darkroom.stage"]: run for run in client.search_runs([store.experiment(client)], query)}
+    client = mlflow_client.client()
+    query = f"tags.`{pipeline_runs.PIPELINE}` = '{key}' and tags.`darkroom.stage` != 'pipeline'"
+    return {run.data.tags["darkroom.stage"]: run for run in client.search_runs([mlflow_client.experiment(client)], query)}
 
 
 def parent(key):
-    client = store.client()
-    query = f"tags.`{parents.PIPELINE}` = '{key}' and tags.`darkroom.stage` = 'pipeline'"
-    (found,) = client.search_runs([store.experiment(client)], query)
+    client = mlflow_client.client()
+    query = f"tags.`{pipeline_runs.PIPELINE}` = '{key}' and tags.`darkroom.stage` = 'pipeline'"
+    (found,) = client.search_runs([mlflow_client.experiment(client)], query)
     return client, found
 
 
 def test_a_stage_that_was_up_to_date_leads_to_the_run_that_made_it(workspace, monkeypatch):
     """What DVC skipped is a child called reused, with a link to the run whose outputs are there; the parent has dvc.lock."""
     ran(monkeypatch, "one", *CHAIN)
-    deliver.deliver(until_empty=True)
+    uploader.deliver(until_empty=True)
     lock({"ingest": "1", "transfer": "2", "evaluate": "4"})
     ran(monkeypatch, "two", "evaluate")
-    deliver.deliver(until_empty=True)
+    uploader.deliver(until_empty=True)
     first, second = children("one"), children("two")
     assert {name: "darkroom.reused" in run.data.tags for name, run in second.items()} == {
         "ingest": True, "transfer": True, "evaluate": False,
@@ -88,13 +88,13 @@ def test_a_stage_that_was_up_to_date_leads_to_the_run_that_made_it(workspace, mo
 def test_dvc_lock_is_that_of_the_end(workspace, monkeypatch):
     """What happens to dvc.lock before MLflow can be reached changes nothing of what an earlier pipeline reused."""
     ran(monkeypatch, "one", *CHAIN)
-    before = {stage: provenance.written(locked["outs"]) for stage, locked in graph.locked().items()}
+    before = {stage: provenance.written(locked["outs"]) for stage, locked in dvc_graph.locked().items()}
     pipelines.close_ended()
     lock({"ingest": "7", "transfer": "8", "evaluate": "9"})
     ran(monkeypatch, "two", *CHAIN)
-    deliver.deliver(until_empty=True)
-    assert {stage: run.data.tags[parents.OUTPUTS] for stage, run in children("one").items()} == before
-    assert all(run.data.tags[parents.OUTPUTS] != before[stage] for stage, run in children("two").items())
+    uploader.deliver(until_empty=True)
+    assert {stage: run.data.tags[pipeline_runs.OUTPUTS] for stage, run in children("one").items()} == before
+    assert all(run.data.tags[pipeline_runs.OUTPUTS] != before[stage] for stage, run in children("two").items())
 
 
 def test_a_later_pipeline_closes_an_earlier_one(workspace, monkeypatch):
@@ -118,7 +118,7 @@ def test_a_later_pipeline_closes_an_earlier_one(workspace, monkeypatch):
 def test_only_what_was_looked_at_was_reused(workspace, monkeypatch, stages, failed, command, reused):
     """After a failure, or with targets, only the stages above those that ran are known to have been up to date."""
     ran(monkeypatch, "one", *stages, failed=failed, command=command)
-    deliver.deliver(until_empty=True)
+    uploader.deliver(until_empty=True)
     assert sorted(name for name, run in children("one").items() if "darkroom.reused" in run.data.tags) == reused
     assert parent("one")[1].info.status == ("FAILED" if failed else "FINISHED")
 
@@ -128,7 +128,7 @@ def test_a_stage_that_has_read_something_else_was_not_up_to_date(workspace, monk
     ran(monkeypatch, "one", "ingest")
     text = Path("dvc.lock").read_text()
     Path("dvc.lock").write_text(text.replace("deps: [{path: out/ingest, md5: '1'}]", "deps: [{path: out/ingest, md5: '0'}]"))
-    deliver.deliver(until_empty=True)
+    uploader.deliver(until_empty=True)
     assert sorted(children("one")) == ["ingest"]
 
 
@@ -136,7 +136,7 @@ def test_dvc_that_ended_early_is_not_finished(workspace, monkeypatch):
     """Where dvc ended before it noted what a stage wrote, nothing below counts as up to date, and the pipeline was killed."""
     ran(monkeypatch, "one", "transfer")
     os.utime("dvc.lock", (1, 1))
-    deliver.deliver(until_empty=True)
+    uploader.deliver(until_empty=True)
     assert sorted(children("one")) == ["ingest", "transfer"]
     assert parent("one")[1].info.status == "KILLED"
 
@@ -147,7 +147,7 @@ def test_a_damaged_note_costs_no_stage(workspace, monkeypatch):
     torn.mkdir(parents=True)
     (torn / "pipeline.json").write_text("")
     ran(monkeypatch, "one", "ingest")
-    assert deliver.deliver(until_empty=True) == 1
+    assert uploader.deliver(until_empty=True) == 1
     assert pipelines.every() == []
 
 
@@ -155,15 +155,15 @@ def test_what_failed_has_written_nothing(workspace, monkeypatch):
     """A failed run, and one whose outputs never reached dvc.lock, is not tagged with outputs of an earlier run."""
     ran(monkeypatch, "one", "ingest", "transfer", failed="transfer")
     os.utime("dvc.lock", (1, 1))
-    deliver.deliver(until_empty=True)
-    assert not [run for run in children("one").values() if parents.OUTPUTS in run.data.tags]
+    uploader.deliver(until_empty=True)
+    assert not [run for run in children("one").values() if pipeline_runs.OUTPUTS in run.data.tags]
 
 
 def test_a_flow_in_which_nothing_ran_has_a_parent(workspace, monkeypatch):
     """`darkroom finished` makes a pipeline of stages of which none had to run; said twice, nothing is doubled."""
     for _ in range(2):
         pipelines.finish({"key": "flow", "name": "a flow"}, CHAIN)
-        deliver.deliver(until_empty=True)
+        uploader.deliver(until_empty=True)
     assert sorted(children("flow")) == sorted(CHAIN)
     assert parent("flow")[1].info.status == "FINISHED"
 
@@ -172,7 +172,7 @@ def test_a_stage_that_was_tried_again_counts_as_it_ended(workspace, monkeypatch)
     """Where a flow tries a failed stage again and it then succeeds, the pipeline has succeeded."""
     ran(monkeypatch, "one", "transfer", failed="transfer")
     ran(monkeypatch, "one", "transfer")
-    deliver.deliver(until_empty=True)
+    uploader.deliver(until_empty=True)
     assert parent("one")[1].info.status == "FINISHED"
 
 
@@ -180,9 +180,9 @@ def test_a_running_pipeline_is_left_alone(workspace, monkeypatch):
     """While its dvc process runs a pipeline is not ended, and its run is running."""
     about = {"key": "one", "name": "dvc repro", "pid": os.getpid(), "born": provenance.born(os.getpid()), "command": ["dvc"]}
     monkeypatch.setattr(provenance, "pipeline", lambda: about)
-    with journal.run("ingest", {}, []):
+    with records.run("ingest", {}, []):
         pass
-    deliver.deliver(until_empty=True)
+    uploader.deliver(until_empty=True)
     assert parent("one")[1].info.status == "RUNNING"
     assert [pipeline.end for pipeline in pipelines.every()] == [None]
 
@@ -190,10 +190,10 @@ def test_a_running_pipeline_is_left_alone(workspace, monkeypatch):
 def test_a_pipeline_of_which_nobody_says_that_it_ended_does_not_run_for_ever(workspace, monkeypatch):
     """Where somebody sets DARKROOM_PIPELINE and nobody says when it ends, the delivering process ends it when nothing happens."""
     monkeypatch.setenv("DARKROOM_PIPELINE", 'it\'s "mine"')
-    monkeypatch.setattr(deliver, "IDLE", 0.6)
-    with journal.run("ingest", {}, []):
+    monkeypatch.setattr(uploader, "IDLE", 0.6)
+    with records.run("ingest", {}, []):
         pass
-    assert deliver.deliver(until_empty=False) == 1
+    assert uploader.deliver(until_empty=False) == 1
     assert parent("it_s _mine_")[1].info.status == "FINISHED"
     assert pipelines.every() == []
 
@@ -204,7 +204,7 @@ def test_a_damaged_pipeline_does_not_hold_up_the_others(workspace, monkeypatch, 
     ran(monkeypatch, "two", "ingest")
     damaged = next(pipeline for pipeline in pipelines.every() if pipeline.about["key"] == "one")
     (damaged.folder / "dvc.lock").write_text("stages: [")
-    deliver.deliver(until_empty=True)
+    uploader.deliver(until_empty=True)
     assert parent("two")[1].info.status == "FINISHED"
     assert pipelines.every() == []
     assert "cannot be delivered" in capsys.readouterr().err
@@ -220,7 +220,7 @@ def test_stages_are_named_as_dvc_names_them(workspace):
     subprocess.run(["git", "init", "-q"], check=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], check=True)
     listed = subprocess.run([sys.executable, "-m", "dvc", "stage", "list", "--name-only"], capture_output=True, text=True)
-    assert sorted(graph.names()) == sorted(listed.stdout.split())
+    assert sorted(dvc_graph.names()) == sorted(listed.stdout.split())
 
 
 def test_a_pipeline_that_begins_again_is_not_forgotten(workspace, monkeypatch):

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from darkroom.errors import WorkspaceError
+from darkroom.core.errors import WorkspaceError
 from darkroom.evaluation import leaderboard, predictions
 from darkroom.stages import register
-from darkroom.tracking import journal, registry, stored
+from darkroom.tracking import model_package, records, registry
 from tests.conftest import ROOT
 
 CLASSES = ("cat", "dog")
@@ -33,7 +33,7 @@ class Registry:
         if not version:
             self.found[made.version] = made
             shutil.copytree(checkpoint, self.folder / made.version / "checkpoint")
-            shutil.copytree(beside / stored.EVALUATION, self.folder / made.version / stored.EVALUATION)
+            shutil.copytree(beside / model_package.EVALUATION, self.folder / made.version / model_package.EVALUATION)
         return made
 
     def champion(self, name):
@@ -55,7 +55,7 @@ class Registry:
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(journal, "start_delivery", lambda: None)
+    monkeypatch.setattr(records, "start_delivery", lambda: None)
     shutil.copy(ROOT / "params.yaml", tmp_path)
     fake = Registry(tmp_path / "registry")
     for name in ("register", "champion", "crown", "describe", "versions", "fetch"):
@@ -163,11 +163,11 @@ def test_limits_of_params_are_checked(place):
 
 def test_a_champion_is_asked_about_images_that_it_has_not_seen(place, monkeypatch, capsys):
     """Where the split has other images, the champion answers anew; images that it was trained or chosen on do not count."""
-    from darkroom.prediction import classifier, rescoring
+    from darkroom.inference import classifier, rescoring
 
     evaluated(0.9)
     run()
-    kept = place.folder / "1" / stored.EVALUATION
+    kept = place.folder / "1" / model_package.EVALUATION
     assert (kept / register.TRAINED).read_text().split() == [f"p{i}" for i in range(1000, 1010)]
     assert len((kept / register.CHOSEN).read_text().split()) == 100
     evaluated(0.9, seed=1, images=range(2, 202))

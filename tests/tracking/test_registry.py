@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from darkroom.errors import WeightsError, WorkspaceError
+from darkroom.core.errors import WeightsError, WorkspaceError
+from darkroom.inference import packaging, rescoring
+from darkroom.inference.classifier import Classifier
 from darkroom.models import digests
+from darkroom.models.base import Network, Preprocessing, build_features
 from darkroom.models.checkpoint import Checkpoint, save, save_tensors
-from darkroom.models.network import Network, Preprocessing, build_features
-from darkroom.prediction import packaging, rescoring
-from darkroom.prediction.classifier import Classifier
-from darkroom.tracking import registry, stored
+from darkroom.tracking import model_package, registry
 
 NAME = "shown"
 
@@ -48,8 +48,8 @@ def register(place: Path, seed: int) -> registry.Version:
         checkpoint(folder, seed)
     beside = place / f"beside-{seed}"
     if not beside.exists():
-        (beside / stored.EVALUATION).mkdir(parents=True)
-        (beside / stored.EVALUATION / "trained-on.txt").write_text(f"{seed}\n")
+        (beside / model_package.EVALUATION).mkdir(parents=True)
+        (beside / model_package.EVALUATION / "trained-on.txt").write_text(f"{seed}\n")
         pack(folder, beside)
     tags = {registry.MODEL: "baseline", "test_accuracy": "0.9"}
     return registry.register(NAME, folder, beside, digests.checkpoint(folder), tags, "words")
@@ -59,13 +59,13 @@ def pack(folder: Path, beside: Path) -> None:
     """Make the programs of a checkpoint, and files with its answers."""
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
     classifier = Classifier.load(folder)
-    packaging.package(classifier, images, beside / stored.EXPORTED)
-    (beside / stored.CHECK).mkdir()
+    packaging.package(classifier, images, beside / model_package.EXPORTED)
+    (beside / model_package.CHECK).mkdir()
     files = [rescoring.png(pixels) for pixels in images]
     for number, content in enumerate(files):
-        (beside / stored.CHECK / f"{number}.png").write_bytes(content)
+        (beside / model_package.CHECK / f"{number}.png").write_bytes(content)
     expected = [answer.probabilities for answer in classifier.files(files)]
-    np.save(beside / stored.CHECK / "expected.npy", np.array(expected))
+    np.save(beside / model_package.CHECK / "expected.npy", np.array(expected))
 
 
 def test_addresses_of_versions():
@@ -108,9 +108,9 @@ def test_what_says_something_else_is_not_registered(place):
     """A package whose answers are not the checkpoint's is refused, and there is no version of it."""
     folder = checkpoint(place / "model-5", 5)
     beside = place / "beside-5"
-    (beside / stored.EVALUATION).mkdir(parents=True)
+    (beside / model_package.EVALUATION).mkdir(parents=True)
     pack(place / "model-1", beside)
-    expected = beside / stored.CHECK / "expected.npy"
+    expected = beside / model_package.CHECK / "expected.npy"
     np.save(expected, np.load(expected) + 0.01)
     before = {item.version for item in registry.versions(NAME)}
     with pytest.raises(WeightsError, match="says something else"):
@@ -199,15 +199,15 @@ def test_a_model_of_somebody_else_is_named():
     import mlflow
     from mlflow.pyfunc import PythonModel
 
-    from darkroom.tracking import store
+    from darkroom.tracking import mlflow_client
 
     class Other(PythonModel):
         def predict(self, context, model_input, params=None):
             return model_input
 
-    client = store.client()
-    mlflow.set_tracking_uri(store.uri())
-    mlflow.set_registry_uri(store.uri())
+    client = mlflow_client.client()
+    mlflow.set_tracking_uri(mlflow_client.uri())
+    mlflow.set_registry_uri(mlflow_client.uri())
     mlflow.pyfunc.log_model(name="other", python_model=Other(), registered_model_name="other", pip_requirements=[])
     assert client.get_model_version("other", "1")
     before = set(registry.VERSIONS.iterdir())
@@ -221,7 +221,7 @@ def test_a_version_that_cannot_answer_is_refused(place):
     folder = checkpoint(place / "model-3", 3)
     from safetensors.torch import load_file
 
-    (place / "beside-3" / stored.EVALUATION).mkdir(parents=True)
+    (place / "beside-3" / model_package.EVALUATION).mkdir(parents=True)
     pack(folder, place / "beside-3")  # as it was before its weights were damaged
     tensors = load_file(folder / "model.safetensors")
     save_tensors(folder / "model.safetensors", {key: value / 0 for key, value in tensors.items()})

@@ -135,7 +135,7 @@ def test_two_clones_at_once_neither_lose_nor_mix_runs(server, tmp_path):
     at_work = [
         subprocess.Popen(
             [sys.executable, "-m", "dvc", "repro", "baseline"], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=environment(MLFLOW_TRACKING_URI=server.uri, PYTHONPATH=str(place / "src"), DARKROOM_WARM="0"), text=True,
+            env=environment(MLFLOW_TRACKING_URI=server.uri, PYTHONPATH=str(place / "src")), text=True,
         ) for place in places.values()
     ]  # fmt: skip
     for process in at_work:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from darkroom.config.params import Compute, Training
 from darkroom.models.backbones import Backbone, Spec
+from darkroom.models.base import Network, Preprocessing
 from darkroom.models.engine import Eager, Winograd
-from darkroom.models.network import Network, Preprocessing
-from darkroom.params import Compute, Training
 from darkroom.training import embedding
-from darkroom.training.feeding import Examples
+from darkroom.training.batches import Examples
 from darkroom.training.freezing import unfreeze
 from darkroom.training.loop import fit
 

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from darkroom.errors import WorkspaceError
+from darkroom.config.params import Compute
+from darkroom.core.errors import WorkspaceError
 from darkroom.models.backbones import Backbone, Spec
-from darkroom.models.network import Normalize
-from darkroom.params import Compute
+from darkroom.models.base import Normalize
 from darkroom.training import embedding, freezing
 from darkroom.training.freezing import Maps
 

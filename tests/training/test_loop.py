@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from darkroom.errors import ParamsError
+from darkroom.config.params import Compute, Training
+from darkroom.core.errors import ParamsError
+from darkroom.models.base import Network, Preprocessing
 from darkroom.models.compact import Compact, Spec
-from darkroom.models.network import Network, Preprocessing
-from darkroom.params import Compute, Training
 from darkroom.training import embedding, temperature
-from darkroom.training.feeding import Examples
+from darkroom.training.batches import Examples
 from darkroom.training.loop import Group, class_weights, fit, rate
 
 COMPUTE = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")

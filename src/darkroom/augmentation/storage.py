@@ -19,8 +19,8 @@ import numpy as np
 import xxhash
 
 from darkroom.augmentation.views import Viewer
-from darkroom.errors import WorkspaceError
-from darkroom.progress import Progress
+from darkroom.core.errors import WorkspaceError
+from darkroom.core.progress import Progress
 
 CHUNK = 32  # images of one task, so that progress shows and no worker ends long before the others
 FEW = 500  # views that are made sooner than worker processes start

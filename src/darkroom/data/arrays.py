@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from darkroom.errors import WorkspaceError
+from darkroom.core.errors import WorkspaceError
 
 
 def load(path: Path) -> np.ndarray:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from darkroom import atomic
-from darkroom.errors import SourceError, is_passing
+from darkroom.core import atomic
+from darkroom.core.errors import SourceError, is_passing
 
 DOWNLOADS = Path(".darkroom/downloads")
 MNIST_MD5 = {  # of the unpacked files, whatever they are packed with

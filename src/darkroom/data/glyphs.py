@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from darkroom import atomic
+from darkroom.core import atomic
 
 CLASSES = tuple("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt")
 FONTS = (

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from darkroom.config.params import Ingest
+from darkroom.core.progress import Progress
 from darkroom.data import duplicates, splits
 from darkroom.data.duplicates import Clusters
-from darkroom.data.rows import Row
+from darkroom.data.manifest import Row
 from darkroom.data.splits import Group
-from darkroom.params import Ingest
-from darkroom.progress import Progress
 
 _GUARDED = ("test", "val", "train")  # the most guarded first
 

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from darkroom.data import decoding, fixes, grouping, quality, sources, store
+from darkroom.config.params import Ingest
+from darkroom.core.errors import SourceError, printable
+from darkroom.core.progress import Progress
+from darkroom.data import decode_cache, decoding, grouping, label_fixes, quality, sources
+from darkroom.data.decode_cache import DECODED, Store
 from darkroom.data.decoding import Decoded
-from darkroom.data.reasons import IGNORED
-from darkroom.data.rows import Row
+from darkroom.data.manifest import Row
+from darkroom.data.quarantine_reasons import IGNORED
 from darkroom.data.sources import SPLITS, Found, Source
-from darkroom.data.store import DECODED, Store
-from darkroom.errors import SourceError, printable
-from darkroom.params import Ingest
-from darkroom.progress import Progress
 
 ACROSS = ("duplicate_across_splits", "group_across_splits")  # sound files, one too many
 FIXES = Path("data/label_fixes.csv")
@@ -98,7 +98,7 @@ def ingest(
     Raises SourceError where the source has no classes. The data set can be used while the block lasts.
     """
     settings = {"resize": params.resize, "background": params.background, "min_size": params.min_size}
-    with sources.opened(path) as source, store.opened(remembered, params.image_size, settings) as memory:
+    with sources.opened(path) as source, decode_cache.opened(remembered, params.image_size, settings) as memory:
         rows, keys = [], set()
         with Progress(what, len(source.found), "files") as progress:
             for row, key in _read_all(source, params, memory, threads or cores()):
@@ -251,7 +251,7 @@ def _fix_labels(rows: list[Row], fixed: dict[str, str]) -> list[str]:
     """Apply accepted corrections; return those that name no image of this source."""
     if not fixed:
         return []
-    fixes.check(fixed, {row.source_label for row in rows if row.source_label}, FIXES)
+    label_fixes.check(fixed, {row.source_label for row in rows if row.source_label}, FIXES)
     used: set[str] = set()
     for row in rows:
         names = [name for name in (row.path, row.pixel_hash) if name and name in fixed and row.status == "accepted"]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from darkroom.data.places import DAMAGED, MOST_BYTES, copy_limited
-from darkroom.errors import SourceError
+from darkroom.core.errors import SourceError
+from darkroom.data.file_sources import DAMAGED, MOST_BYTES, copy_limited
 
 _SPLITS = {"": ("",), "train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _IMAGES, _LABELS, _NAMES = ("images", "image", "x", "data"), ("labels", "label", "y", "targets"), ("class_names", "classes")

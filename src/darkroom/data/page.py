@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from darkroom import pages
+from darkroom.config.params import Ingest
+from darkroom.core import pages
+from darkroom.core.errors import printable
+from darkroom.data.manifest import Row
 from darkroom.data.quality import ISSUES
-from darkroom.data.reasons import IGNORED, REASONS, REMEDIES
-from darkroom.data.rows import Row
+from darkroom.data.quarantine_reasons import IGNORED, REASONS, REMEDIES
 from darkroom.data.sources import SPLITS
 from darkroom.data.splits import position
-from darkroom.errors import printable
-from darkroom.params import Ingest
 
 if TYPE_CHECKING:
     from darkroom.data.ingest import Dataset

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from darkroom.data import npz, places, tables
-from darkroom.data.places import Entry, Place
-from darkroom.data.reasons import IGNORED
-from darkroom.errors import SourceError, printable
+from darkroom.core.errors import SourceError, printable
+from darkroom.data import file_sources, npz, tables
+from darkroom.data.file_sources import Entry, Place
+from darkroom.data.quarantine_reasons import IGNORED
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
@@ -98,7 +98,7 @@ def opened(path: Path, scratch: Path = SCRATCH) -> Iterator[Source]:
         return
     if path.is_file() and path.suffix.lower() in tables.SUFFIXES:  # DVC would not see the images
         raise SourceError(f"{path} is a table", f"set `ingest.source` to its folder, {path.parent}: the table in it is found")
-    with places.place(path, scratch) as (place, listed):
+    with file_sources.place(path, scratch) as (place, listed):
         entries = sorted(listed, key=lambda entry: os.fsencode(entry.name))
         lines, unreadable = _table(entries, place)
         if lines is not None:
@@ -124,7 +124,7 @@ def scan(path: Path) -> None:
 
 def _beside(path: Path) -> str:
     """Return the like of ` (did you mean "photos"?)` for a path that is not there."""
-    from darkroom.errors import nearest
+    from darkroom.core.errors import nearest
 
     try:
         return nearest(path.name, [item.name for item in path.parent.iterdir()])
@@ -256,7 +256,7 @@ def _by_table(entries: list[Entry], table: Entry, lines: list[tables.Line]) -> t
         )  # fmt: skip
         found.append(item)
     missing = [
-        Found(name, line.label, refused="leaves_source" if places.leads_out(line.path) else "missing")
+        Found(name, line.label, refused="leaves_source" if file_sources.leads_out(line.path) else "missing")
         for name, line in said.items()
         if name not in seen
     ]

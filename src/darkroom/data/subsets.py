@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from darkroom.config.params import Ingest
+from darkroom.core.errors import SourceError
 from darkroom.data import datasets, decoding, npz
+from darkroom.data.decode_cache import DECODED
 from darkroom.data.ingest import ingest
-from darkroom.data.store import DECODED
-from darkroom.errors import SourceError
-from darkroom.params import Ingest
 
 BACKGROUND = (0, 0, 0)
 Labelled = tuple[np.ndarray, np.ndarray]

@@ -6,7 +6,7 @@ import csv
 import io
 from dataclasses import dataclass
 
-from darkroom.errors import SourceError
+from darkroom.core.errors import SourceError
 
 SUFFIXES = (".csv", ".parquet")
 _COLUMNS = {

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from darkroom.evaluation import calibration, comparing
-from darkroom.params import Register
+from darkroom.config.params import Register
+from darkroom.evaluation import calibration, significance
 
-ALPHA = 1 - comparing.LEVEL
+ALPHA = 1 - significance.LEVEL
 ROUNDING = 1e-9  # a drop of exactly the limit is within it
 
 
@@ -134,8 +134,8 @@ def against(challenger: Candidate, champion: Candidate, truth: Truth, limits: Re
         words = "the champion was trained on every one of these test images, so that nothing can be compared"
         return [*made, Check("test images", False, words, {"images": 0})]
     first, second = (model.test[truth.fresh_test].argmax(1) for model in (champion, challenger))
-    p = comparing.mcnemar(first == labels, second == labels)
-    intervals = comparing.bootstrap(labels, first, second, len(truth.classes))
+    p = significance.mcnemar(first == labels, second == labels)
+    intervals = significance.bootstrap(labels, first, second, len(truth.classes))
     accuracy, f1 = intervals["accuracy"], intervals["macro_f1"]
     made += [
         Check(
@@ -152,7 +152,7 @@ def against(challenger: Candidate, champion: Candidate, truth: Truth, limits: Re
             {**asdict(f1), "limit": limits.max_drop},
         ),
     ]  # fmt: skip
-    drops = comparing.class_drops(labels, first, second, len(truth.classes))
+    drops = significance.class_drops(labels, first, second, len(truth.classes))
     worst = int(drops.argmax())
     made.append(
         Check(
@@ -164,5 +164,5 @@ def against(challenger: Candidate, champion: Candidate, truth: Truth, limits: Re
     return made
 
 
-def _shown(interval: comparing.Interval) -> str:
-    return f"{interval.difference:+.4f} ({100 * comparing.LEVEL:.0f}% interval {interval.low:+.4f} to {interval.high:+.4f})"
+def _shown(interval: significance.Interval) -> str:
+    return f"{interval.difference:+.4f} ({100 * significance.LEVEL:.0f}% interval {interval.low:+.4f} to {interval.high:+.4f})"

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from darkroom.evaluation.compared import holm
-from darkroom.evaluation.comparing import LEVEL, mcnemar
 from darkroom.evaluation.metrics import Figures, number
+from darkroom.evaluation.seed_comparison import holm
+from darkroom.evaluation.significance import LEVEL, mcnemar
 
 RESAMPLES = 1000
 CELLS = 2**20  # of the table of resamples that is worked on at a time: it stays in a core's cache

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from darkroom.evaluation import areas, calibration
+from darkroom.evaluation import calibration, rank_metrics
 
 REFERENCE = "reference"  # has no checkpoint, and is never chosen
 
@@ -25,7 +25,7 @@ class Figures:
         self.classes = probabilities.shape[1]
         self.top_k = min(top_k, self.classes)
         self.labels, self.said = labels, probabilities.argmax(1)
-        self.areas = areas.Areas(probabilities, labels)
+        self.areas = rank_metrics.Areas(probabilities, labels)
         self.sums = self._sums(probabilities, labels)
 
     def _sums(self, probabilities: np.ndarray, labels: np.ndarray) -> Any:
@@ -64,7 +64,7 @@ class Figures:
             "accuracy": right.sum(0) / total, "balanced_accuracy": recall.sum(0) / held,
             "macro_f1": (f1 * (support > 0)).sum(0) / held, "weighted_f1": (f1 * support).sum(0) / total,
             f"top_{self.top_k}_accuracy": top_k, "log_loss": log_loss, "brier": brier,
-            "roc_auc": areas.mean(roc), "average_precision": areas.mean(precision),
+            "roc_auc": rank_metrics.mean(roc), "average_precision": rank_metrics.mean(precision),
             "ece": np.abs(others[3:]).sum(0) / total,
         }  # fmt: skip
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from darkroom.errors import WorkspaceError
+from darkroom.core.errors import WorkspaceError
 
 SPLITS = ("val", "test")
 IMAGE = ("path", "sha256", "pixel_hash")

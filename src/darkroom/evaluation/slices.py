@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from darkroom.evaluation.compared import holm
+from darkroom.evaluation.seed_comparison import holm
 
 MINIMUM = 20  # groups of images in a slice, and in the rest
 BINS = 4

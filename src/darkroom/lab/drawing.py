@@ -16,8 +16,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from darkroom import atomic
-from darkroom.errors import ParamsError, printable
+from darkroom.core import atomic
+from darkroom.core.errors import ParamsError, printable
 
 MARK = "darkroom lab"  # in every picture, so that it is known again
 WIDE = 1120  # pixels of a sheet, at most, unless one tile is wider

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from darkroom.errors import SourceError
-from darkroom.models.network import Network
-from darkroom.progress import Progress
+from darkroom.core.errors import SourceError
+from darkroom.core.progress import Progress
+from darkroom.models.base import Network
 
 FEWEST = 5  # images of which a map says anything
 AT_ONCE = 64

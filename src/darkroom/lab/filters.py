@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from darkroom.errors import ParamsError
+from darkroom.core.errors import ParamsError
 from darkroom.lab import layers
 
 

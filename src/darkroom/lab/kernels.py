@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from darkroom.errors import ParamsError
+from darkroom.core.errors import ParamsError
 
 MOST = 63  # rows and columns of a user's kernel
 ORIENTATIONS = 6

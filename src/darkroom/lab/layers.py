@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from darkroom.errors import ParamsError
+from darkroom.core.errors import ParamsError
 
 _BEFORE = ("features.net.", "features.")
 _KINDS = {

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from darkroom.errors import ParamsError
-from darkroom.progress import Progress
+from darkroom.core.errors import ParamsError
+from darkroom.core.progress import Progress
 
 AT_ONCE = 32
 

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from darkroom.errors import ParamsError
-from darkroom.models import lean, names
+from darkroom.core.errors import ParamsError
+from darkroom.models import lean, torchvision_names
+from darkroom.models.base import Chain, Step
 from darkroom.models.initialization import is_drawn, kaiming
-from darkroom.models.network import Chain, Step
 
 SMALL = 64  # inputs of at most this many pixels keep their resolution through the first convolution
 HEADS = ("pooled", "classifier")
@@ -92,7 +92,7 @@ class Backbone(nn.Module):
 
     def __init__(self, spec: Spec, seed: int = 0) -> None:
         super().__init__()
-        names.check(spec.name)
+        torchvision_names.check(spec.name)
         self.spec = spec
         self.net = _network(spec, seed)
         if type(self.net)._load_from_state_dict is not nn.Module._load_from_state_dict:
@@ -180,7 +180,7 @@ def classifier(name: str, image_size: int, classes: int) -> nn.Module:
 
     Up to 64 pixels its first convolution has stride 1, as a backbone's. Raises ParamsError for an unknown name.
     """
-    names.check(name)
+    torchvision_names.check(name)
     net = _network(Spec(name, image_size), 0, num_classes=classes).to("meta")
     if image_size <= SMALL:
         _widen_stem(net)

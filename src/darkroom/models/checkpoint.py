@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from darkroom.errors import WeightsError, WorkspaceError
-from darkroom.models.network import Network, Preprocessing, build_features
+from darkroom.core.errors import WeightsError, WorkspaceError
+from darkroom.models.base import Network, Preprocessing, build_features
 
 SCHEMA = 1
 

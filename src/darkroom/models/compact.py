@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from darkroom.models.base import Chain, grey
 from darkroom.models.initialization import kaiming
-from darkroom.models.network import Chain, grey
 
 STAGES = (1, 2, 4, 8)  # width of each stage, in multiples of `width`
 

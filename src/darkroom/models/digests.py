@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from darkroom.errors import WorkspaceError
+from darkroom.core.errors import WorkspaceError
 
 
 def checkpoint(folder: Path) -> str:

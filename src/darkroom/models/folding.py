@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from darkroom.models.replacing import replaced
-from darkroom.models.watching import watch
+from darkroom.models.hooks import watch
+from darkroom.models.patching import replaced
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from darkroom.models.watching import watch
+from darkroom.models.hooks import watch
 
 
 @dataclass

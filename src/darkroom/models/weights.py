@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from darkroom.errors import WeightsError, is_passing
+from darkroom.core.errors import WeightsError, is_passing
 from darkroom.models.backbones import Backbone
-from darkroom.models.network import IMAGENET
+from darkroom.models.base import IMAGENET
 
 CENTRED = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))  # for networks that Darkroom trains itself
 

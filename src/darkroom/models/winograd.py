@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from darkroom.models.folding import carried, pairs, unchanged
-from darkroom.models.replacing import replaced
-from darkroom.models.watching import watch
+from darkroom.models.hooks import watch
+from darkroom.models.patching import replaced
 
 TILE = 4  # outputs a side
 TILES = 128  # tiles at a time: enough for the matrix products, few enough for the caches

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from darkroom.evaluation.compared import holm
+from darkroom.evaluation.seed_comparison import holm
 from darkroom.monitoring.reference import Images
 
 PERMUTATIONS = 1999

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from darkroom import pages
-from darkroom.errors import printable
+from darkroom.core import pages
+from darkroom.core.errors import printable
 from darkroom.monitoring.reference import Images
 
 SHOWN = 24  # images in each part

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from darkroom import atomic
+from darkroom.core import atomic
 
 MOST = 300  # images
 Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from darkroom import atomic
-from darkroom.errors import ParamsError
-from darkroom.stages.session import session
+from darkroom.core import atomic
+from darkroom.core.errors import ParamsError
+from darkroom.stages.context import session
 
 SPARE = 0.9  # of the free space on disk may be taken by views
 

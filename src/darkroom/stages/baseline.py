@@ -5,20 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from darkroom.stages.session import Stopwatch, session, write_model
+from darkroom.stages.context import Stopwatch, session, write_model
 
 if TYPE_CHECKING:
-    from darkroom.training.feeding import View
+    from darkroom.training.batches import View
 
 
 def run(augmented: Path, val: Path, classes: Path, out: Path, cost: Path) -> None:
     with session("baseline", ["ingest", "augment", "baseline", "compute"], [augmented, val]) as (settings, record):
         from darkroom.augmentation import storage
         from darkroom.data import arrays
-        from darkroom.models import architectures
+        from darkroom.models import factory
+        from darkroom.models.base import Network, Preprocessing, build_features
         from darkroom.models.checkpoint import Checkpoint
-        from darkroom.models.network import Network, Preprocessing, build_features
-        from darkroom.training.feeding import Examples
+        from darkroom.training.batches import Examples
         from darkroom.training.loop import fit
 
         watch = Stopwatch()
@@ -28,8 +28,8 @@ def run(augmented: Path, val: Path, classes: Path, out: Path, cost: Path) -> Non
         val_images, val_labels = arrays.load_split(val)
         mean, std = _statistics(train.inputs[0])
         preprocessing = Preprocessing(ingest.image_size, ingest.resize, ingest.background, mean, std)
-        options = {"width": hyper.width} if hyper.architecture == architectures.COMPACT else {}
-        architecture = architectures.description(hyper.architecture, ingest.image_size, hyper.channels, options)
+        options = {"width": hyper.width} if hyper.architecture == factory.COMPACT else {}
+        architecture = factory.description(hyper.architecture, ingest.image_size, hyper.channels, options)
         network = Network(build_features(architecture, settings.compute.seed), preprocessing, len(names), settings.compute.seed)
         trained = fit(
             network, train, Examples(val_images[None], val_labels), hyper, settings.compute, len(names),

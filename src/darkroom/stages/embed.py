@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from darkroom import atomic
-from darkroom.errors import WorkspaceError
-from darkroom.stages.session import Stopwatch, session
+from darkroom.core import atomic
+from darkroom.core.errors import WorkspaceError
+from darkroom.stages.context import Stopwatch, session
 
 if TYPE_CHECKING:
     from darkroom.models.backbones import Backbone
@@ -25,8 +25,8 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
 
         from darkroom.augmentation import storage
         from darkroom.data import arrays
+        from darkroom.models.base import Normalize, Preprocessing, build_features
         from darkroom.models.checkpoint import save_tensors
-        from darkroom.models.network import Normalize, Preprocessing, build_features
         from darkroom.training import embedding, freezing
 
         watch = Stopwatch()

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from darkroom import atomic, params
-from darkroom.errors import WorkspaceError
-from darkroom.params import Params
-from darkroom.progress import Progress
-from darkroom.stages.session import session
+from darkroom.config import params
+from darkroom.config.params import Params
+from darkroom.core import atomic
+from darkroom.core.errors import WorkspaceError
+from darkroom.core.progress import Progress
+from darkroom.stages.context import session
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from darkroom.evaluation.reference import PixelRegression
-    from darkroom.prediction.classifier import Classifier
-    from darkroom.tracking.journal import Run
+    from darkroom.evaluation.pixel_baseline import PixelRegression
+    from darkroom.inference.classifier import Classifier
+    from darkroom.tracking.records import Run
 
 
 def model_names(settings: Params) -> list[str]:
@@ -34,10 +35,10 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
 
         from darkroom.data import arrays
         from darkroom.evaluation import cost as costs
-        from darkroom.evaluation import leaderboard, metrics, predictions, written
-        from darkroom.prediction.answering import softmax
-        from darkroom.prediction.classifier import Classifier
-        from darkroom.stages import beyond, showing
+        from darkroom.evaluation import diagnostics, leaderboard, metrics, metrics_io, predictions
+        from darkroom.evaluation.report import outputs
+        from darkroom.inference.classifier import Classifier
+        from darkroom.inference.predict import softmax
 
         options = settings.evaluate
         torch.set_num_threads(settings.compute.threads)
@@ -59,7 +60,7 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
                 said = Answers(softmax(val, temperature), softmax(test, temperature), softmax(test), temperature)
                 speed = costs.measure(classifier.logits, test_images) | {"train_seconds": costs.training_seconds([name], cost)}
                 made.add(name, said, sizes(classifier, models / name), speed)
-                histories[name] = showing.lines(models / name / "history.csv")
+                histories[name] = outputs.lines(models / name / "history.csv")
                 progress.advance(note=f"{name} {made.figures[name]['accuracy']:.4f}")
             train = arrays.load_split(ingested / "train")
             reference, told = _reference(train, test_images, val_images, len(classes), settings.compute.seed)
@@ -68,11 +69,11 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
 
         figures = made.figures
         best = metrics.best_model(figures)
-        scored = beyond.Evaluated(best, reference, made.labels, classes, made.answers, figures, made.rows, cost)
-        together = beyond.examine(settings, ingested, models, reports, scored)
+        scored = diagnostics.Evaluated(best, reference, made.labels, classes, made.answers, figures, made.rows, cost)
+        together = diagnostics.examine(settings, ingested, models, reports, scored)
         headlines, details = made.written(best)
-        atomic.write_json(reports / written.METRICS, headlines)
-        atomic.write_json(reports / written.DETAILS, details)
+        atomic.write_json(reports / metrics_io.METRICS, headlines)
+        atomic.write_json(reports / metrics_io.DETAILS, details)
         rows = leaderboard.ranked(made.rows + together)
         with atomic.new_file(reports / "cost.csv") as working:
             costs.write(working, rows)
@@ -81,8 +82,8 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
         with atomic.new_file(reports / "predictions.parquet") as working:
             predictions.write(working, ingested / "manifest.parquet", made.answers, made.labels, classes)
         answers = {name: said["test"] for name, said in made.answers.items()}
-        showing.plots(reports, histories, answers[best].argmax(1), test_labels)
-        showing.report(settings, ingested, models, reports, rows, histories, answers)
+        outputs.plots(reports, histories, answers[best].argmax(1), test_labels)
+        outputs.report(settings, ingested, models, reports, rows, histories, answers)
 
         _recorded(record, figures, best, models, ingested, reports)
         print(leaderboard.table(rows, best))
@@ -141,15 +142,15 @@ class _Made:
 
     def written(self, best: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what goes into metrics.json, and what into details.json."""
-        from darkroom.evaluation import comparing, intervals, written
+        from darkroom.evaluation import intervals, metrics_io, significance
 
-        headlines, details = written.split(self.figures)
+        headlines, details = metrics_io.split(self.figures)
         test = {name: answers["test"] for name, answers in self.answers.items()}
         return {
-            "schema": written.SCHEMA, "best": best, "confidence": comparing.LEVEL, "resamples": intervals.RESAMPLES,
+            "schema": metrics_io.SCHEMA, "best": best, "confidence": significance.LEVEL, "resamples": intervals.RESAMPLES,
             "images": len(self.groups), "groups": len(set(self.groups)), "models": headlines,
         }, {
-            "schema": written.SCHEMA, "classes": self.classes, "models": details,
+            "schema": metrics_io.SCHEMA, "classes": self.classes, "models": details,
             "pairs": intervals.pairs(test, self.labels["test"], self.resampled, self.groups),
         }  # fmt: skip
 
@@ -198,7 +199,7 @@ def _reference(
 ) -> tuple[PixelRegression, tuple[Answers, dict[str, int | None], dict[str, float]]]:
     """Return the regression on pixels, what it tells of both splits, and what that costs."""
     from darkroom.evaluation import cost
-    from darkroom.evaluation.reference import PixelRegression
+    from darkroom.evaluation.pixel_baseline import PixelRegression
 
     started = time.monotonic()
     reference = PixelRegression(*train, classes, seed)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from darkroom import atomic
-from darkroom.stages.session import session
+from darkroom.core import atomic
+from darkroom.stages.context import session
 
 
 def run(name: str, out: Path) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from darkroom.stages.session import Stopwatch, session, write_model
+from darkroom.stages.context import Stopwatch, session, write_model
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from darkroom.config.params import Compute
     from darkroom.models.backbones import Backbone
-    from darkroom.params import Compute
-    from darkroom.training.feeding import Views
+    from darkroom.training.batches import Views
     from darkroom.training.freezing import Maps
 
 
@@ -29,7 +29,7 @@ def run(name: str, augmented: Path, val: Path, transfer: Path, out: Path, cost: 
         from darkroom.data import arrays
         from darkroom.models import checkpoint as checkpoints
         from darkroom.training import embedding, freezing
-        from darkroom.training.feeding import Examples
+        from darkroom.training.batches import Examples
         from darkroom.training.loop import fit
 
         watch = Stopwatch()

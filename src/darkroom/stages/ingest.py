@@ -7,8 +7,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from darkroom import atomic
-from darkroom.stages.session import session
+from darkroom.core import atomic
+from darkroom.stages.context import session
 
 if TYPE_CHECKING:
     from darkroom.data.ingest import Dataset, Row
@@ -21,9 +21,9 @@ def run(out: Path, report: Path, fixes: Path) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        from darkroom.data import fixes as corrections
         from darkroom.data import ingest, page
-        from darkroom.data.rows import COLUMNS
+        from darkroom.data import label_fixes as corrections
+        from darkroom.data.manifest import COLUMNS
         from darkroom.data.sources import SPLITS
 
         params = settings.ingest
@@ -70,7 +70,7 @@ def run(out: Path, report: Path, fixes: Path) -> None:
 
 def write_quarantine(rows: list[Row], path: Path) -> None:
     """Write the list of quarantined files, each with its reason and what to do."""
-    from darkroom.data.reasons import REMEDIES
+    from darkroom.data.quarantine_reasons import REMEDIES
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -88,10 +88,10 @@ def _show_quarantine(rows: list[Row], path: Path) -> None:
 
 def _show(dataset: Dataset, out: Path, split_by: str) -> None:
     """Print what a person wants to know of the data at once."""
+    from darkroom.core.errors import printable
     from darkroom.data.page import summary
     from darkroom.data.quality import ISSUES
     from darkroom.data.sources import SPLITS
-    from darkroom.errors import printable
 
     counted = summary(dataset)
     _show_quarantine(dataset.quarantined(), out / "quarantine.csv")

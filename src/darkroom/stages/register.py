@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from darkroom import atomic
-from darkroom.params import Params
-from darkroom.stages.session import session
+from darkroom.config.params import Params
+from darkroom.core import atomic
+from darkroom.stages.context import session
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,11 +27,11 @@ TRAINED, CHOSEN = "trained-on.txt", "chosen-on.txt"  # pixel hashes of a version
 
 def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
     with session("register", ["register"], [reports / "metrics.json"]) as (settings, record):
-        from darkroom.evaluation import predictions, written
+        from darkroom.evaluation import metrics_io, predictions
         from darkroom.models import digests
-        from darkroom.tracking import journal, registry, stored
+        from darkroom.tracking import model_package, records, registry
 
-        evaluated = written.read(reports / written.METRICS)
+        evaluated = metrics_io.read(reports / metrics_io.METRICS)
         best = evaluated["best"]
         figures = evaluated["models"][best]
         sha256 = digests.checkpoint(models / best)
@@ -40,7 +40,7 @@ def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
             "schema": SCHEMA, "model": best, "checkpoint_sha256": sha256, "accuracy": figures["accuracy"],
             "val_accuracy": figures["val_accuracy"], "registered": None, "promoted": False, "verdict": None,
         }  # fmt: skip
-        if journal.is_off():
+        if records.is_off():
             print(f"register: tracking is off, {best} is not registered")
         else:
             images = predictions.images(ingested / "manifest.parquet")
@@ -55,7 +55,7 @@ def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
             champion = registry.champion(name)
             with tempfile.TemporaryDirectory(dir=_place()) as scratch:
                 beside = Path(scratch)
-                _keep(beside / stored.EVALUATION, best, images, reports)
+                _keep(beside / model_package.EVALUATION, best, images, reports)
                 if sha256 not in {item.sha256 for item in registry.versions(name)}:
                     _package(models / best, ingested, beside)
                 made = registry.register(name, models / best, beside, sha256, tags, text)
@@ -127,18 +127,18 @@ def _package(checkpoint: Path, ingested: Path, beside: Path) -> None:
     import numpy as np
 
     from darkroom.data import arrays
+    from darkroom.inference import packaging
+    from darkroom.inference.classifier import Classifier
+    from darkroom.inference.rescoring import png
     from darkroom.monitoring import reference
-    from darkroom.prediction import packaging
-    from darkroom.prediction.classifier import Classifier
-    from darkroom.prediction.rescoring import png
-    from darkroom.tracking import stored
+    from darkroom.tracking import model_package
 
     held_out = [arrays.load_split(ingested / split)[0] for split in ("val", "test")]
     images = np.ascontiguousarray(held_out[0][:COMPARED])
     classifier = Classifier.load(checkpoint)
-    reference.write(beside / stored.EVALUATION / stored.REFERENCE, reference.make(classifier.answers, held_out))
-    apart = packaging.package(classifier, np.concatenate([images, images])[:COMPARED], beside / stored.EXPORTED)
-    check = beside / stored.CHECK
+    reference.write(beside / model_package.EVALUATION / model_package.REFERENCE, reference.make(classifier.answers, held_out))
+    apart = packaging.package(classifier, np.concatenate([images, images])[:COMPARED], beside / model_package.EXPORTED)
+    check = beside / model_package.CHECK
     check.mkdir()
     files = [png(pixels) for pixels in images]
     for number, content in enumerate(files):
@@ -179,19 +179,19 @@ def _champion(
 ) -> Candidate:
     """Return the champion with what it says of the images of both splits: as it is remembered, or else it is asked again."""
     from darkroom.evaluation import gate, predictions
-    from darkroom.tracking import stored
+    from darkroom.tracking import model_package
 
     own = tuple(json.loads((folder / "checkpoint" / "model.json").read_text(encoding="utf-8"))["classes"])
     given: dict[str, np.ndarray] = {}
-    table = folder / stored.EVALUATION / "predictions.parquet"
+    table = folder / model_package.EVALUATION / "predictions.parquet"
     if table.exists():
         said = predictions.read(table, champion.model)
         hashes = {split: [row["pixel_hash"] for row in images[split]] for split in predictions.SPLITS}
         remembered = {split: said[split].of(hashes[split]) for split in predictions.SPLITS}
         given = {split: found for split, found in remembered.items() if found is not None}
     if len(given) < len(predictions.SPLITS):
-        from darkroom.prediction import rescoring
-        from darkroom.prediction.classifier import Classifier
+        from darkroom.inference import rescoring
+        from darkroom.inference.classifier import Classifier
 
         print(f"register: the champion, version {champion.version}, has not seen all of these images: it is asked again")
         paths = {split: [row["path"] for row in images[split]] for split in predictions.SPLITS}
@@ -221,9 +221,9 @@ def _numbers(labels: list[str], classes: tuple[str, ...]) -> np.ndarray:
 
 
 def _hashes(folder: Path | None, file: str) -> set[str]:
-    from darkroom.tracking import stored
+    from darkroom.tracking import model_package
 
-    path = folder / stored.EVALUATION / file if folder else None
+    path = folder / model_package.EVALUATION / file if folder else None
     return set(path.read_text().split()) if path and path.exists() else set()
 
 

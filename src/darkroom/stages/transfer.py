@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from darkroom.errors import WorkspaceError
-from darkroom.stages.session import Stopwatch, session, write_model
+from darkroom.core.errors import WorkspaceError
+from darkroom.stages.context import Stopwatch, session, write_model
 
 
 def run(name: str, embedded: Path, out: Path, cost: Path) -> None:
@@ -15,10 +15,10 @@ def run(name: str, embedded: Path, out: Path, cost: Path) -> None:
         from safetensors.torch import load_file
 
         from darkroom.data import arrays
+        from darkroom.models.base import Preprocessing, new_head
         from darkroom.models.checkpoint import Checkpoint
-        from darkroom.models.network import Preprocessing, new_head
+        from darkroom.training.batches import Examples
         from darkroom.training.embedding import Standardized
-        from darkroom.training.feeding import Examples
         from darkroom.training.loop import fit
 
         watch = Stopwatch()

@@ -6,23 +6,23 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from darkroom import atomic
-from darkroom.errors import WeightsError
-from darkroom.params import DATASETS, Params
-from darkroom.stages.session import session
+from darkroom.config.params import DATASETS, Params
+from darkroom.core import atomic
+from darkroom.core.errors import WeightsError
+from darkroom.stages.context import session
 
 if TYPE_CHECKING:
     import numpy as np
 
     from darkroom.models.backbones import Backbone
-    from darkroom.tracking.journal import Run
+    from darkroom.tracking.records import Run
 
 HELD_OUT = 0.1  # share of the pretraining images that tell when to stop
 
 
 def run(name: str, out: Path, provenance: Path) -> None:
     with session("weights", ["weights", "compute"], []) as (settings, record):
-        from darkroom.models import files, weights
+        from darkroom.models import weight_files, weights
         from darkroom.models.backbones import Backbone, Spec
         from darkroom.models.checkpoint import save_tensors
 
@@ -40,10 +40,10 @@ def run(name: str, out: Path, provenance: Path) -> None:
                 file, known = weights.download(name)
                 story |= {"source": "imagenet", **known}
             else:
-                file = files.find(Path(source).expanduser(), name)
+                file = weight_files.find(Path(source).expanduser(), name)
                 story |= {"source": "folder"}
             left = weights.fill(backbone, weights.read(file), str(file))
-            story |= {"file": file.name, "sha256": files.sha256(file), "left_aside": left}
+            story |= {"file": file.name, "sha256": weight_files.sha256(file), "left_aside": left}
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic.new_file(out) as working:
             save_tensors(working, backbone.weights())
@@ -56,11 +56,11 @@ def pretrain(backbone: Backbone, settings: Params, record: Run) -> dict[str, Any
     """Train the backbone on another labelled source, in place; return what is to be remembered of it."""
     from torch import nn
 
+    from darkroom.config.params import Training
     from darkroom.models import weights
+    from darkroom.models.base import Network, Preprocessing
     from darkroom.models.macs import multiply_adds
-    from darkroom.models.network import Network, Preprocessing
-    from darkroom.params import Training
-    from darkroom.training.feeding import Examples
+    from darkroom.training.batches import Examples
     from darkroom.training.loop import fit
 
     params, ingest = settings.weights, settings.ingest
@@ -97,8 +97,8 @@ def _pretraining_images(settings: Params) -> tuple[np.ndarray, np.ndarray, tuple
     import numpy as np
 
     from darkroom.data import datasets, glyphs
+    from darkroom.data.decode_cache import DECODED
     from darkroom.data.ingest import ingest
-    from darkroom.data.store import DECODED
 
     params, size = settings.weights, settings.ingest.image_size
     if params.pretrain_on == "glyphs":

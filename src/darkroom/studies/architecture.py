@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from darkroom.models import architectures
+from darkroom.config.study_params import Architecture
+from darkroom.models import factory
+from darkroom.models.base import build_features
 from darkroom.models.macs import layers
-from darkroom.models.network import build_features
-from darkroom.studies.members import Member, Outcome, labels
-from darkroom.studies.params import Architecture
+from darkroom.studies.outputs import against
+from darkroom.studies.run_config import Member, Outcome, labels
 from darkroom.studies.summary import Line, apart, said
-from darkroom.studies.writing import against
 
 TITLE = "Architectures at equal cost"
 QUESTION = "What does each family make of the same number of multiplications?"
@@ -38,7 +38,7 @@ def members(settings: Architecture, images: int) -> list[Member]:
 
 def multiply_adds(name: str, size: int, channels: int, options: Mapping[str, Any]) -> int:
     """Return the multiply-adds of an architecture for one image, forward, without its last layer."""
-    features = build_features(architectures.description(name, size, channels, options))
+    features = build_features(factory.description(name, size, channels, options))
     return sum(layer.multiply_adds for layer in layers(features, (channels, size, size)))
 
 

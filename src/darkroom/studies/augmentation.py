@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from darkroom.studies.members import Member, Outcome, labels, mean_curve, steps
-from darkroom.studies.params import Augmentation
+from darkroom.config.study_params import Augmentation
+from darkroom.studies.run_config import Member, Outcome, labels, mean_curve, steps
 from darkroom.studies.summary import Line, apart, differs, said
 
 TITLE = "Augmentation"

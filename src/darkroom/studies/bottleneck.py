@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from darkroom.config.study_params import Bottleneck
 from darkroom.studies.architecture import multiply_adds
-from darkroom.studies.members import Member, Outcome, labels, panels, steps
-from darkroom.studies.params import Bottleneck
+from darkroom.studies.outputs import against
+from darkroom.studies.run_config import Member, Outcome, labels, panels, steps
 from darkroom.studies.summary import Line, differs
-from darkroom.studies.writing import against
 
 TITLE = "1×1 convolutions as bottlenecks"
 QUESTION = "What do the 1×1 convolutions before the 3×3 and 5×5 ones save, and what do they cost?"

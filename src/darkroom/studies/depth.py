@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from darkroom.studies.members import Member, Outcome, labels, layer_values, panels, steps
-from darkroom.studies.params import Depth
+from darkroom.config.study_params import Depth
+from darkroom.studies.run_config import Member, Outcome, labels, layer_values, panels, steps
 from darkroom.studies.summary import Line, said, sure
 
 TITLE = "Depth and skip connections"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from darkroom.models.schemes import SCHEMES, scheme
-from darkroom.studies.members import Member, Outcome, labels, layer_values, steps
-from darkroom.studies.params import Initialization
+from darkroom.config.study_params import Initialization
+from darkroom.models.init import SCHEMES, scheme
+from darkroom.studies.run_config import Member, Outcome, labels, layer_values, steps
 from darkroom.studies.summary import Line, said
 
 TITLE = "Initialisation of weights"

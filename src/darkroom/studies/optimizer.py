@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from darkroom.studies.members import Member, Outcome, labels, steps
-from darkroom.studies.params import Optimizer
+from darkroom.config.study_params import Optimizer
+from darkroom.studies.run_config import Member, Outcome, labels, steps
 from darkroom.studies.schedules import schedule
 from darkroom.studies.summary import Line, apart, said
 

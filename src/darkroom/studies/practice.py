@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from darkroom.studies.answering import VIEWS, way
-from darkroom.studies.members import Member, Outcome, Row, Sample, labels, panels, steps
-from darkroom.studies.params import Practice
+from darkroom.config.study_params import Practice
+from darkroom.studies.outputs import against
+from darkroom.studies.run_config import Member, Outcome, Row, Sample, labels, panels, steps
 from darkroom.studies.summary import Line, differs
-from darkroom.studies.writing import against
+from darkroom.studies.tta import VIEWS, way
 
 TITLE = "Ensembles and multi-crop"
 QUESTION = "What do several looks at an image add, what do several networks, and what does one network of the same cost?"

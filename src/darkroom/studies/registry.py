@@ -6,10 +6,10 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from darkroom.errors import ParamsError, nearest
+from darkroom.core.errors import ParamsError, nearest
 
 if TYPE_CHECKING:
-    from darkroom.studies.members import Member, Outcome, Sample
+    from darkroom.studies.run_config import Member, Outcome, Sample
     from darkroom.studies.summary import Line
 
 NAMES = {

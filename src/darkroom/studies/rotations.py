@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from darkroom.studies.members import Sample
+from darkroom.studies.run_config import Sample
 
 TURNS = 4
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from darkroom.errors import ParamsError
-from darkroom.models.classic.efficientnet import ALPHA, BETA, GAMMA
+from darkroom.config.study_params import Scaling
+from darkroom.core.errors import ParamsError
+from darkroom.models.architectures.efficientnet import ALPHA, BETA, GAMMA
 from darkroom.studies.architecture import multiply_adds
-from darkroom.studies.members import Member, Outcome, labels, panels, steps
-from darkroom.studies.params import Scaling
+from darkroom.studies.outputs import against
+from darkroom.studies.run_config import Member, Outcome, labels, panels, steps
 from darkroom.studies.summary import Line, said
-from darkroom.studies.writing import against
 
 TITLE = "Scaling a network up"
 QUESTION = "A network may cost more: should it become deeper, wider, see larger images, or a little of each?"

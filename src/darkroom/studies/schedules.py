@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from darkroom.errors import ParamsError, nearest
+from darkroom.core.errors import ParamsError, nearest
 from darkroom.training.loop import rate
 
 Schedule = Callable[[int, int, int], float]

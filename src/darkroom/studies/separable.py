@@ -6,11 +6,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+from darkroom.config.study_params import Separable
 from darkroom.studies.architecture import multiply_adds
-from darkroom.studies.members import Member, Outcome, labels, panels, steps
-from darkroom.studies.params import Separable
+from darkroom.studies.outputs import against
+from darkroom.studies.run_config import Member, Outcome, labels, panels, steps
 from darkroom.studies.summary import Line, differs
-from darkroom.studies.writing import against
 
 TITLE = "Depthwise-separable convolutions"
 QUESTION = "Is a convolution per channel and a 1×1 across channels as good as a whole one, and what is it worth for its cost?"

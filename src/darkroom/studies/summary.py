@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from darkroom.evaluation.compared import Estimate, against, holm, mean
-from darkroom.studies.members import Outcome, Row, labels, panels
+from darkroom.evaluation.seed_comparison import Estimate, against, holm, mean
+from darkroom.studies.run_config import Outcome, Row, labels, panels
 
 CURVE = ("step", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 LAYER = ("step", "layer", "std", "gradient", "dead", "saturated")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from darkroom.studies.members import Member, Outcome, labels, mean_curve
-from darkroom.studies.params import Transfer
+from darkroom.config.study_params import Transfer
+from darkroom.studies.run_config import Member, Outcome, labels, mean_curve
 from darkroom.studies.summary import Line, differs, said
 
 TITLE = "Transfer learning"

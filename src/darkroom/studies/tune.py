@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from darkroom.errors import ParamsError
-from darkroom.models import schemes
-from darkroom.progress import Progress
+from darkroom.config.study_params import Configured, Tune
+from darkroom.core.errors import ParamsError
+from darkroom.core.progress import Progress
+from darkroom.models import init
 from darkroom.studies import summary
-from darkroom.studies.members import Member, Outcome, Sample, steps
-from darkroom.studies.params import Configured, Tune
-from darkroom.studies.running import REMEMBERED, Place, begun, check
-from darkroom.studies.searching import INNER, RANDOM, TPE, Search, Trial, Values, best, importances
+from darkroom.studies.run_config import Member, Outcome, Sample, steps
+from darkroom.studies.runner import REMEMBERED, Place, begun, check
+from darkroom.studies.search import INNER, RANDOM, TPE, Search, Trial, Values, best, importances
 from darkroom.studies.summary import Line, said, sure
 
 TITLE = "Tuning hyper-parameters"
@@ -52,7 +52,7 @@ def configured(settings: Tune, values: Values, images: int, panel: str, label: s
     """Return a member whose settings are those of the section, but for the values of a trial."""
     own = {name: values.get(name, getattr(settings, name)) for name in Configured.model_fields}
     if own["scheme"]:
-        schemes.scheme(own["scheme"])
+        init.scheme(own["scheme"])
     options = {name: values.get(f"options.{name}", value) for name, value in settings.options.items()}
     count = steps(images, own["batch_size"], settings.epochs)
     policy = "" if own["policy"] == "none" else own["policy"]
@@ -127,7 +127,7 @@ def _check(settings: Tune, images: int) -> None:
         )
     for name in settings.space.get("scheme", {}).get("choices", []):
         if name:
-            schemes.scheme(name)
+            init.scheme(name)
 
 
 def _ends(settings: Tune) -> Iterator[Values]:

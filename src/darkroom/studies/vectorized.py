@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state
 
-from darkroom.models.watching import watch
+from darkroom.models.hooks import watch
 
 POINTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.Identity)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from darkroom.tracking import registry
-from darkroom.tracking.reading import Run
+from darkroom.tracking.queries import Run
 from darkroom.tracking.registry import Version
 
 LEARN = ("baseline", "transfer", "finetune")  # stages that train on train and keep what is best on val

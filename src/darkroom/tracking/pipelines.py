@@ -20,9 +20,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from darkroom import graph
-from darkroom.errors import DarkroomError
-from darkroom.locks import hold
+from darkroom.config import dvc_graph
+from darkroom.core.errors import DarkroomError
+from darkroom.core.locks import hold
 from darkroom.tracking import provenance
 from darkroom.tracking.home import HOME
 
@@ -52,7 +52,7 @@ class Pipeline:
     @property
     def locked(self) -> dict[str, dict[str, Any]]:
         """The stages of dvc.lock as it was at the end."""
-        return graph.locked(self.folder / "dvc.lock")
+        return dvc_graph.locked(self.folder / "dvc.lock")
 
     @property
     def over(self) -> bool | None:
@@ -137,7 +137,7 @@ def _noted(about: dict[str, Any]) -> Pipeline:
     (folder / "ended.json").unlink(missing_ok=True)
     if not (folder / "pipeline.json").exists():
         try:
-            names = graph.names()
+            names = dvc_graph.names()
         except (DarkroomError, OSError, KeyError, TypeError):  # someone is editing dvc.yaml
             names = []
         _write(folder / "pipeline.json", {**about, "since": time.time(), "folder": str(Path.cwd()), "names": names})

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from darkroom import graph
+from darkroom.config import dvc_graph
 
 SHELLS = ("sh", "bash", "dash", "zsh")
 
@@ -24,8 +24,8 @@ def stage_name(fallback: str) -> str:
 def pipeline() -> dict[str, Any]:
     """Return what groups the runs of one pipeline: `key` and `name`, and where it is known the dvc process.
 
-    DARKROOM_PIPELINE (set by flows), else the DVC experiment, else the dvc process above this one, or above the command that this
-    one works for (DARKROOM_COMMAND, set by `warm`); a stage started by hand has none. The process is `pid`, `born` (as the
+    DARKROOM_PIPELINE (set by flows), else the DVC experiment, else the dvc process above this one; a stage started by hand has
+    none. The process is `pid`, `born` (as the
     function `born` has it) and `command` (its words). The key is another one on another machine, in another folder, and after
     a restart.
     """
@@ -37,7 +37,7 @@ def pipeline() -> dict[str, Any]:
     import psutil
 
     experiment = os.environ.get("DVC_EXP_NAME")
-    for process in psutil.Process(int(os.environ.get("DARKROOM_COMMAND", os.getpid()))).parents():
+    for process in psutil.Process().parents():
         words = process.cmdline()
         if "dvc" in " ".join(words[:3]) and Path(words[0]).name not in SHELLS:
             since = born(process.pid)
@@ -103,7 +103,7 @@ def digests(paths: list[str], lock: Path = Path("dvc.lock")) -> dict[str, str]:
 
     A path that no stage wrote has none.
     """
-    outs = {out["path"]: out.get("md5", "") for outs in graph.outputs(lock).values() for out in outs}
+    outs = {out["path"]: out.get("md5", "") for outs in dvc_graph.outputs(lock).values() for out in outs}
     found = {}
     for path in paths:
         for place in (path, *(str(parent) for parent in Path(path).parents)):

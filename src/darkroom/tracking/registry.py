@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from darkroom.errors import WeightsError, WorkspaceError
-from darkroom.tracking import asking, store, stored
+from darkroom.core.errors import WeightsError, WorkspaceError
+from darkroom.tracking import mlflow_client, model_package, requests
 from darkroom.tracking.home import HOME
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -134,7 +134,7 @@ def check(name: str, version: str) -> None:
     """Load a version and let it answer; raises WorkspaceError or WeightsError where it cannot."""
     import numpy as np
 
-    from darkroom.prediction.classifier import Classifier
+    from darkroom.inference.classifier import Classifier
 
     classifier = Classifier.load(fetch(name, version) / "checkpoint")
     size = classifier.checkpoint.preprocessing.image_size
@@ -143,7 +143,7 @@ def check(name: str, version: str) -> None:
 
 
 def _done(work: str, name: str, **details: Any) -> dict[str, Any]:
-    return asking.done("registry", work, name=name, **details)
+    return requests.done("registry", work, name=name, **details)
 
 
 def _register(
@@ -216,7 +216,7 @@ def _versions(client: Any, name: str) -> dict[str, Any]:
 def _fetch(client: Any, name: str, version: str) -> dict[str, Any]:
     import yaml
 
-    mlflow = store.library()
+    mlflow = mlflow_client.library()
     known = client.get_model_version(name, version).tags.get(SHA, "")
     folder = VERSIONS / (known[:32] or f"{name}-{version}")
     if not folder.is_dir():
@@ -228,7 +228,7 @@ def _fetch(client: Any, name: str, version: str) -> dict[str, Any]:
         if "checkpoint" not in kept:
             shutil.rmtree(working)
             raise WorkspaceError(f"version {version} of {name} is no model of Darkroom's", "`darkroom models` lists those that are")
-        for part in ("checkpoint", stored.EVALUATION):
+        for part in ("checkpoint", model_package.EVALUATION):
             if part in kept:
                 (got / kept[part]["path"]).rename(working / part)
         shutil.rmtree(working / "whole")
@@ -257,7 +257,7 @@ def logged_model(client: Any, experiment: str, sha256: str) -> Any:
 def _create(client: Any, name: str, checkpoint: Path, beside: Path, tags: dict[str, str], description: str) -> str:
     from mlflow.exceptions import MlflowException
 
-    experiment = store.experiment(client)
+    experiment = mlflow_client.experiment(client)
     logged = logged_model(client, experiment, tags[SHA])  # that of the run that trained it
     if logged is None:
         told = {SHA: tags[SHA], MODEL: tags[MODEL]}
@@ -265,8 +265,8 @@ def _create(client: Any, name: str, checkpoint: Path, beside: Path, tags: dict[s
         client.finalize_logged_model(logged.model_id, "READY")
     with tempfile.TemporaryDirectory(dir=beside) as scratch:
         folder = Path(scratch) / "model"
-        stored.save(folder, checkpoint, beside, logged.model_id)
-        stored.compare(folder, beside / stored.CHECK)
+        model_package.save(folder, checkpoint, beside, logged.model_id)
+        model_package.compare(folder, beside / model_package.CHECK)
         client.log_model_artifacts(logged.model_id, str(folder))
     try:
         client.create_registered_model(name, description="The best model of each Darkroom pipeline, by validation accuracy.")

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from darkroom.tracking import parents, provenance, registry, store
+from darkroom.tracking import mlflow_client, pipeline_runs, provenance, registry
 
 NAMELESS = 60.0  # seconds after which a record without a first line is dropped
 AT_ONCE = 500  # metrics in a request; MLflow takes 1,000
@@ -85,13 +85,13 @@ class Delivery:
     def _start(self, record: dict[str, Any], stamp: int) -> None:
         from mlflow.entities import Param
 
-        experiment = store.experiment(self.client)
-        known = self.client.search_runs([experiment], f"tags.`{parents.KEY}` = '{record['key']}'", max_results=1)
-        tags = {parents.KEY: record["key"], **record["tags"]}
+        experiment = mlflow_client.experiment(self.client)
+        known = self.client.search_runs([experiment], f"tags.`{pipeline_runs.KEY}` = '{record['key']}'", max_results=1)
+        tags = {pipeline_runs.KEY: record["key"], **record["tags"]}
         tags |= {f"input.{path}": digest for path, digest in record["inputs"].items()}
         if record["pipeline"]:
             self.state["pipeline"] = record["pipeline"]["key"]
-            tags |= parents.tags(self.client, experiment, record["pipeline"], stamp)
+            tags |= pipeline_runs.tags(self.client, experiment, record["pipeline"], stamp)
         run = known[0] if known else self.client.create_run(experiment, stamp, tags, record["stage"])
         self.state |= {"run": run.info.run_id, "experiment": experiment, "pid": record["pid"], "born": record["born"]}
         self.state |= {"inputs": record["inputs"], "params": {key: str(value) for key, value in record["params"].items()}}

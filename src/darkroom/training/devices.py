@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from darkroom.errors import ParamsError
-from darkroom.params import Compute
+from darkroom.config.params import Compute
+from darkroom.core.errors import ParamsError
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 

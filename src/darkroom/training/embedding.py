@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from darkroom.config.params import Compute
+from darkroom.core.progress import Progress
 from darkroom.models import engine as engines
 from darkroom.models.engine import Engine
-from darkroom.params import Compute
-from darkroom.progress import Progress
+from darkroom.training.batches import View, Views, arrays, batches
 from darkroom.training.devices import AUTOCAST, prepare
-from darkroom.training.feeding import View, Views, arrays, batches
 
 if TYPE_CHECKING:
     from darkroom.models.backbones import Backbone

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 import xxhash
 
-from darkroom import atomic
-from darkroom.errors import WorkspaceError
+from darkroom.core import atomic
+from darkroom.core.errors import WorkspaceError
 from darkroom.training import embedding
 from darkroom.training.loop import Group
 
 if TYPE_CHECKING:
     from darkroom.models.backbones import Backbone
-    from darkroom.models.network import Network, Normalize
+    from darkroom.models.base import Network, Normalize
 
 MAPS = Path(".darkroom/maps")
 MOST = 8 * 2**30  # bytes of feature maps, above which the whole network runs in every epoch

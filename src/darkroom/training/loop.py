@@ -14,13 +14,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from darkroom.errors import ParamsError
+from darkroom.config.params import Compute, Training
+from darkroom.core.errors import ParamsError
+from darkroom.core.progress import Progress
 from darkroom.models import folding
-from darkroom.params import Compute, Training
-from darkroom.progress import Progress
-from darkroom.training import products, temperature
+from darkroom.training import matmul_conv, temperature
+from darkroom.training.batches import Examples, Feed, batches
 from darkroom.training.devices import autocast, device_of, prepare
-from darkroom.training.feeding import Examples, Feed, batches
 from darkroom.training.optimizers import OPTIMIZERS
 
 Epoch = dict[str, float]
@@ -194,7 +194,7 @@ def _shortcuts(model: nn.Module, feed: Feed, hyper: Training, compute: Compute, 
             if freeze_statistics:
                 stack.enter_context(folding.folded(model, example, hyper.batch_size))
             if feed.device.type == "cpu" and compute.precision == "32-true":  # not what autocast takes in hand
-                stack.enter_context(products.as_products(model, example))
+                stack.enter_context(matmul_conv.as_products(model, example))
         yield
 
 

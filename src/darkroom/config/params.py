@@ -1,0 +1,257 @@
+"""params.yaml as frozen models: every key typed, bounded, and without a default, so that the file alone decides.
+
+A mistake becomes a `ParamsError` that names the key, what is wrong with it and, for an unknown key, its nearest neighbour.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from darkroom.core.errors import ParamsError, nearest
+
+DATASETS = ("digits", "glyphs", "mnist", "fashion_mnist", "cifar10")
+SOURCES = ("imagenet", "pretrain", "random")
+POLICIES = ("none", "light", "standard", "strong", "characters")
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Share = Annotated[Number, Field(ge=0, lt=1)]
+Part = Annotated[Number, Field(ge=0, le=1)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+Channel = Annotated[int, Field(ge=0, le=255, strict=True)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Model = TypeVar("Model", bound=Section)
+
+
+class Compute(Section):
+    """What the arithmetic runs on; part of what makes a run repeatable."""
+
+    seed: Seed
+    threads: Count
+    accelerator: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+class Fetch(Section):
+    datasets: list[Literal["digits", "glyphs", "mnist", "fashion_mnist", "cifar10"]]
+    source: Annotated[str, Field(min_length=1)]
+    glyphs: Annotated[int, Field(ge=62, strict=True)]
+
+
+class Ingest(Section):
+    source: Annotated[str, Field(min_length=1)]
+    image_size: Annotated[int, Field(ge=8, le=1024, strict=True)]
+    resize: Literal["crop", "pad", "stretch"]
+    background: tuple[Channel, Channel, Channel]
+    min_size: Count
+    split_by: Literal["hash", "stratified"]
+    val_share: Share
+    test_share: Share
+    on_conflict: Literal["quarantine", "keep"]
+    on_leak: Literal["quarantine", "keep"]
+    max_quarantined: Part
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Ingest:
+        if self.val_share + self.test_share >= 0.9:
+            raise ValueError("val_share and test_share together leave less than a tenth for training")
+        return self
+
+
+class Augment(Section):
+    policy: Literal["none", "light", "standard", "strong", "characters"]
+    views: Annotated[int, Field(ge=1, le=100_000, strict=True)]
+    storage: Literal["stored", "online"]
+    seed: Seed
+
+
+class Weights(Section):
+    source: Annotated[str, Field(min_length=1)]
+    pretrain_on: Annotated[str, Field(min_length=1)]
+    pretrain_images: Annotated[int, Field(ge=100, strict=True)]
+    pretrain_epochs: Count
+    pretrain_budget: Positive
+    pretrain_lr: Positive
+    pretrain_batch_size: Annotated[int, Field(ge=2, strict=True)]
+
+
+class Training(Section):
+    """What the training loop takes, whatever it trains."""
+
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2, strict=True)]
+    optimizer: Literal["adamw", "sgd"]
+    lr: Positive
+    weight_decay: NotNegative
+    warmup_epochs: NotNegative
+    label_smoothing: Share
+    class_weights: Literal["none", "balanced"]
+    patience: Count
+
+
+class Baseline(Training):
+    architecture: Annotated[str, Field(pattern=r"^[a-z0-9_/]+$")]
+    channels: Literal[1, 3]
+    width: Annotated[int, Field(ge=4, le=512, strict=True)]
+
+
+class Transfer(Training):
+    head: Literal["pooled", "classifier"]
+
+
+class Finetune(Training):
+    unfreeze: Number  # a whole number of blocks, or a share of them below 1
+    lr_decay: Annotated[Number, Field(gt=0, le=1)]
+
+    @model_validator(mode="after")
+    def _share_or_count(self) -> Finetune:
+        if self.unfreeze <= 0 or (self.unfreeze > 1 and self.unfreeze != int(self.unfreeze)):
+            raise ValueError(f"unfreeze is a whole number of blocks or a share of them below 1, not {self.unfreeze}")
+        return self
+
+
+class Evaluate(Section):
+    top_k: Count
+    batch_size: Count
+    robustness_images: Count
+    views: Literal["none", "mirror", "crops"]
+
+
+class Register(Section):
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    promote: Literal["gate", "manual", "never"]
+    min_accuracy: Part
+    max_drop: Part
+    max_class_drop: Part
+    max_calibration_error: Part
+    max_milliseconds: Positive | None
+    max_megabytes: Positive | None
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    backbones: list[Name]
+    compute: Compute
+    fetch: Fetch
+    ingest: Ingest
+    augment: Augment
+    weights: Weights
+    baseline: Baseline
+    transfer: Transfer
+    finetune: Finetune
+    evaluate: Evaluate
+    register_: Register = Field(alias="register")
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Params:
+        if len(set(self.backbones)) != len(self.backbones):
+            raise ValueError("backbones names a network twice")
+        if self.weights.source == "pretrain" and _overlap(self.weights.pretrain_on, self.ingest.source):
+            raise ValueError("weights.pretrain_on overlaps with the data set itself: its test images would leak into the weights")
+        if len(set(self.fetch.datasets)) != len(self.fetch.datasets):
+            raise ValueError("fetch.datasets names a data set twice")
+        if self.ingest.source.startswith("~"):
+            raise ValueError("ingest.source: write the whole path, DVC does not know ~ (`darkroom recipe --data` expands it)")
+        return self
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Tell whether one of two sources is the other, or lies in it; a named data set lies in data/raw."""
+    first, second = (Path("data/raw", name) if name in DATASETS else Path(name).expanduser() for name in (one, other))
+    first, second = first.resolve(), second.resolve()
+    return first == second or first in second.parents or second in first.parents
+
+
+def parse(content: Any, origin: str = "params.yaml") -> Params:
+    """Return the params, or raise one ParamsError that lists every mistake."""
+    return validated(Params, content, origin, ", `darkroom recipe --list` what there is to start from")
+
+
+def validated(model: type[Model], content: Any, origin: str, hint: str = "") -> Model:
+    """Return the content of a file as a model, or raise one ParamsError that lists every mistake; `hint` ends the remedy."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        problems = [_explain(item, content, model) for item in error.errors()]
+        raise ParamsError(
+            f"{origin}: " + ("" if len(problems) == 1 else f"{len(problems)} mistakes\n  ") + "\n  ".join(problems),
+            f"correct {origin}; `git diff {origin}` shows what changed{hint}",
+        ) from None
+
+
+def _explain(item: Any, content: Any, model: Any) -> str:
+    """Turn one of pydantic's errors into a sentence."""
+    where = [str(part) for part in item["loc"]]
+    key = ".".join(where) or "the file"
+    if item["type"] == "extra_forbidden":
+        for part in where[:-1]:
+            model = next((f.annotation for n, f in model.model_fields.items() if part in (n, f.alias)), model)
+        known = [f.alias or name for name, f in model.model_fields.items()]
+        return f'unknown key "{key}"{nearest(where[-1], known)}'
+    if item["type"] == "missing":
+        return f'"{key}" is missing'
+    if not where and not isinstance(content, dict):
+        return "the file is not a mapping of sections"
+    message = item["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return f"{key}: {message}" + (f" (it is {item['input']!r})" if where and len(where) > 1 else "")
+
+
+def read(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate a params file."""
+    return parse(read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file as plain Python, or raise ParamsError saying where it breaks."""
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise ParamsError(
+            f"there is no {path} here ({Path.cwd()})",
+            "run the command in the folder that holds params.yaml and dvc.yaml",
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}", _restored(str(path))) from None
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """Return the content of a YAML file, which messages call `name`, as plain Python; ParamsError where it breaks."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise ParamsError(f"{name} is not valid YAML: {error}", _restored(name)) from None
+
+
+def _restored(name: str) -> str:
+    return f"correct {name}, or restore it: `git checkout {name}`"
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """Return key and value of `KEY=VALUE`, the value read as YAML; ParamsError where it is none."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ParamsError(f'"{text}" is not KEY=VALUE', "write for example --set transfer.lr=0.01 backbones='[mobilenet_v2]'")
+    try:
+        return key.strip(), YAML(typ="safe", pure=True).load(value)
+    except (YAMLError, ValueError) as error:
+        raise ParamsError(f'"{value}" is not a YAML value for {key}', "quote it for the shell, lists as '[a, b]'") from error

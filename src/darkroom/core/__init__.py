@@ -1,0 +1,1 @@
+"""Errors with remedies, atomic outputs, locks, progress, charts and pages: nothing here knows the domain."""

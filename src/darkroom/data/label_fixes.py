@@ -1,0 +1,47 @@
+"""Accepted corrections of labels: `data/label_fixes.csv`, with the columns image (a path or a pixel hash) and label."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+from darkroom.core.errors import SourceError, nearest
+
+COLUMNS = ("image", "label")
+
+
+def read(path: Path) -> dict[str, str]:
+    """Return the label of each image named in the file; none where there is no file.
+
+    Raises SourceError where a line has no label, or two lines name the same image.
+    """
+    if not path.exists():
+        return {}
+    remedy = f"correct {path}: its first line is `image,label`, then one line per image"
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{path} cannot be read: {error}", remedy) from error
+    if not rows or tuple(cell.strip().lower() for cell in rows[0]) != COLUMNS:
+        raise SourceError(f"{path} does not begin with the line `image,label`", remedy)
+    found: dict[str, str] = {}
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != 2 or not all(cell.strip() for cell in row):
+            raise SourceError(f"{path} has in row {number} {row!r} in place of an image and a label", remedy)
+        image, label = (cell.strip() for cell in row)
+        if found.setdefault(image, label) != label:
+            raise SourceError(f"{path} gives {image} the labels {found[image]!r} and {label!r}", remedy)
+    return found
+
+
+def check(fixes: dict[str, str], classes: Iterable[str], path: Path) -> None:
+    """Raise SourceError where a fix names a class that the source does not have."""
+    known = set(classes)
+    for image, label in fixes.items():
+        if label not in known:
+            raise SourceError(
+                f'{path} gives {image} the label "{label}", and there is no such class{nearest(label, known)}',
+                f"correct {path}; the classes are {', '.join(sorted(known)[:8])}{', …' if len(known) > 8 else ''}",
+            )

@@ -1,0 +1,1 @@
+"""The evaluation report: `reports/report.html` and what it is made of."""

@@ -1,0 +1,106 @@
+"""A classic architecture as features: images in, embeddings out, and with its last linear layer as the paper's classifier.
+
+**Small images.** Networks made for ImageNet's 224 pixels would throw away most of an image of 28 or 32. So up to 64 pixels the
+first convolution has stride 1 (`layers.stem`), as a backbone's; pooling is left out where its window is larger than the map
+(`layers.pooled`); and fully connected layers take a map of the paper's size or of the image's, whichever is smaller
+(`layers.Grid`). Above 64 pixels networks are the paper's own. Networks made for 32 pixels keep their strides at any size.
+
+**Grey.** With one channel an RGB image becomes the mean of its three channels, with equal weights, after normalisation.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from darkroom.models import lean
+from darkroom.models.architectures import registry
+from darkroom.models.base import Chain, grey, new_head
+from darkroom.models.initialization import is_drawn, kaiming
+
+Layers = dict[str, nn.Module]
+
+
+class Parts(NamedTuple):
+    """What a family's function makes: a chain of feature maps, what makes an embedding of the last one, and its width."""
+
+    body: Layers
+    neck: Layers
+    dim: int
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What it takes to build the network again; `options` are the keyword arguments of its function."""
+
+    name: str
+    image_size: int
+    channels: int = 3
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"family": "classic", **asdict(self)}
+
+
+class Classic(nn.Module):
+    """A classic architecture without its last linear layer.
+
+    forward: (N, 3, S, S) float32, normalised, to (N, `dim`) float32; with `spec.channels` 1 also (N, 1, S, S). The weights are
+    drawn from `seed`; with None they have shapes and no values, which is enough to look at.
+    Raises ParamsError for an unknown name or option.
+    """
+
+    def __init__(self, spec: Spec, seed: int | None = 0) -> None:
+        super().__init__()
+        self.spec = spec
+        with lean.Undrawn():  # drawn once, below
+            parts: Parts = registry.make(spec.name, spec.image_size, spec.channels, spec.options)
+        self.body = nn.Sequential(OrderedDict(parts.body))
+        self.neck = nn.Sequential(OrderedDict(parts.neck))
+        self.dim = parts.dim
+        draw(self, seed)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.neck(self.body(self._given(x)))
+
+    def chain(self) -> Chain | None:
+        return ([self._given, *self.body], self.neck) if len(self.body) else None
+
+    def _given(self, x: torch.Tensor) -> torch.Tensor:
+        return grey(x) if self.spec.channels == 1 else x
+
+
+def draw(network: nn.Module, seed: int | None) -> None:
+    """Draw all weights of a new network after He et al. (2015), linear layers too; None leaves them without values."""
+    undrawn = [type(module).__name__ for module in network.modules() if not is_drawn(module)]
+    if undrawn:
+        raise TypeError(f"the weights of {', '.join(sorted(set(undrawn)))} would stay undrawn: use Conv2d, Linear and BatchNorm2d")
+    if seed is not None:
+        kaiming(network, seed, dense=None)
+
+
+def classifier(
+    name: str,
+    classes: int | None = None,
+    channels: int | None = None,
+    size: int | None = None,
+    seed: int | None = 0,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Sequential:
+    """Return the paper's whole classifier, `features` and `head`: (N, channels, S, S) float32 to logits (N, classes).
+
+    What is not given is what the architecture was made for: `registry.entry(name)`.
+    """
+    known = registry.entry(name)
+    features = Classic(Spec(name, size or known.size, channels or known.channels, options or {}), seed)
+    if seed is None:
+        with lean.Undrawn():
+            head = nn.Linear(features.dim, classes or known.classes)
+    else:
+        head = new_head(features.dim, classes or known.classes, seed)
+    return nn.Sequential(OrderedDict(features=features, head=head))

@@ -1,0 +1,86 @@
+"""What several families are made of: a normalised convolution, pooling that fits, fully connected layers."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+from darkroom.models.architectures.features import Layers
+from darkroom.models.backbones import SMALL, Pool
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
+def activation_of(name: str) -> nn.Module:
+    """Return an activation by name; ValueError that lists them where there is none of that name."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation is one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
+
+
+def normed(
+    inputs: int,
+    outputs: int,
+    kernel: int = 3,
+    stride: int = 1,
+    *,
+    groups: int = 1,
+    activation: nn.Module | None = None,
+    eps: float = 1e-5,
+) -> nn.Sequential:
+    """Return a convolution that keeps the map's size but for its stride, batch normalisation, and an activation if any."""
+    layers: Layers = {
+        "conv": nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        "norm": nn.BatchNorm2d(outputs, eps),
+    }
+    if activation is not None:
+        layers["act"] = activation
+    return nn.Sequential(OrderedDict(layers))
+
+
+def stem(size: int, stride: int) -> int:
+    """Return the stride of a first convolution: 1 for images of at most 64 pixels, which keep their resolution there."""
+    return 1 if size <= SMALL else stride
+
+
+def pooled(body: Layers, name: str, size: int, window: int, stride: int = 2) -> int:
+    """Add maximum pooling to a chain and return the size of the map after it; left out where the window is larger than the map."""
+    if size < window:
+        return size
+    body[name] = nn.MaxPool2d(window, stride)
+    return (size - window) // stride + 1
+
+
+def averaged() -> Layers:
+    """Return global average pooling (Lin et al. 2014): (N, C, H, W) to (N, C)."""
+    return {"pool": Pool()}
+
+
+class Grid(nn.Module):
+    """A map of one size for fully connected layers, averaged where it has another: (N, C, H, W) to (N, C, side, side).
+
+    As torch's adaptive average pooling, but as matrix products, which repeat bit by bit on a GPU and can be exported to ONNX.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[2:] == (self.side, self.side):
+            return x
+        rows, columns = (self._means(int(size)).to(x) for size in x.shape[2:])
+        return rows @ x @ columns.t()
+
+    def _means(self, size: int) -> torch.Tensor:
+        """Return (side, size): in row i the weights of the pixels whose mean is the i-th pixel of the answer."""
+        cuts = [(i * size // self.side, -(-(i + 1) * size // self.side)) for i in range(self.side)]
+        return torch.tensor([[(first <= pixel < last) / (last - first) for pixel in range(size)] for first, last in cuts])
+
+
+def divisible(channels: float, by: int = 8) -> int:
+    """Return channels rounded to a multiple of `by`, down by a tenth at most, as the code of Sandler et al. (2018) does."""
+    rounded = max(by, int(channels + by / 2) // by * by)
+    return rounded if rounded >= 0.9 * channels else rounded + by

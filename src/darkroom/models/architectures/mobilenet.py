@@ -1,0 +1,85 @@
+"""MobileNet v1 (Howard et al. 2017) and v2 (Sandler et al. 2018): a convolution as one per channel and a 1×1 across channels.
+
+A 3×3 convolution of C maps to C' costs 9 C C' multiply-adds a pixel, the pair 9 C + C C'. `width` multiplies all layers' channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from darkroom.models.architectures.features import Layers, Parts
+from darkroom.models.architectures.layers import averaged, divisible, normed, stem
+from darkroom.models.architectures.registry import architecture
+
+V1 = "Howard et al. 2017"
+V2 = "Sandler et al. 2018"
+SEPARABLE = (  # v1, table 1: outputs and stride of each depthwise-separable convolution
+    (64, 1), (128, 2), (128, 1), (256, 2), (256, 1),
+    (512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1),
+)  # fmt: skip
+RESIDUALS = (  # v2, table 2: expansion, outputs, repeats, stride of the first
+    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
+)  # fmt: skip
+
+
+def _separable(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    """Return v1's pair (figure 3, right): one kernel per channel, then 1×1 across channels, each normalised, with ReLU."""
+    depthwise = normed(inputs, inputs, 3, stride, groups=inputs, activation=nn.ReLU(inplace=True))
+    return nn.Sequential(depthwise, normed(inputs, outputs, 1, activation=nn.ReLU(inplace=True)))
+
+
+def _v1(size: int, channels: int, width: float, is_separable: bool) -> Parts:
+    inputs = divisible(32 * width)
+    body: Layers = {"conv1": normed(channels, inputs, 3, stem(size, 2), activation=nn.ReLU(inplace=True))}
+    for i, (outputs, stride) in enumerate(SEPARABLE, 2):
+        outputs = divisible(outputs * width)
+        if is_separable:
+            body[f"conv{i}"] = _separable(inputs, outputs, stride)
+        else:
+            body[f"conv{i}"] = normed(inputs, outputs, 3, stride, activation=nn.ReLU(inplace=True))
+        inputs = outputs
+    return Parts(body, averaged(), inputs)
+
+
+@architecture(V1)
+def mobilenet_v1(size: int, channels: int, *, width: float = 1.0) -> Parts:
+    """Depthwise-separable convolutions."""
+    return _v1(size, channels, width, is_separable=True)
+
+
+@architecture(V1)
+def mobilenet_v1_standard(size: int, channels: int, *, width: float = 1.0) -> Parts:
+    """mobilenet_v1 with a full 3×3 convolution in place of each pair (table 4, "Conv MobileNet")."""
+    return _v1(size, channels, width, is_separable=False)
+
+
+class InvertedResidual(nn.Module):
+    """1×1 to `expansion` times the channels, one kernel per channel, 1×1 down without activation (v2, figure 3b and table 1)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        layers = [] if expansion == 1 else [normed(inputs, hidden, 1, activation=nn.ReLU6(inplace=True))]
+        layers.append(normed(hidden, hidden, 3, stride, groups=hidden, activation=nn.ReLU6(inplace=True)))
+        layers.append(normed(hidden, outputs, 1))
+        self.layers = nn.Sequential(*layers)
+        self.has_skip = stride == 1 and inputs == outputs
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.layers(x) if self.has_skip else self.layers(x)
+
+
+@architecture(V2)
+def mobilenet_v2(size: int, channels: int, *, width: float = 1.0, dropout: float = 0.2) -> Parts:
+    """Inverted residuals with linear bottlenecks."""
+    inputs = divisible(32 * width)
+    body: Layers = {"conv1": normed(channels, inputs, 3, stem(size, 2), activation=nn.ReLU6(inplace=True))}
+    for stage, (expansion, outputs, repeats, stride) in enumerate(RESIDUALS, 2):
+        outputs = divisible(outputs * width)
+        for i in range(repeats):
+            body[f"block{stage}_{i + 1}"] = InvertedResidual(inputs, outputs, 1 if i else stride, expansion)
+            inputs = outputs
+    dim = divisible(1280 * max(1.0, width))
+    body["conv_last"] = normed(inputs, dim, 1, activation=nn.ReLU6(inplace=True))
+    return Parts(body, {**averaged(), "drop": nn.Dropout(dropout)}, dim)

@@ -1,0 +1,114 @@
+"""The classic architectures by name, read from the source of their families: a list of names costs no import of torch."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from darkroom.core.errors import ParamsError, nearest
+
+Made = TypeVar("Made", bound=Callable[..., Any])
+CLASSIFIER, AUTOENCODER = "classifier", "autoencoder"
+
+
+class Entry(NamedTuple):
+    """What is known of an architecture before its code is imported."""
+
+    name: str
+    family: str  # the module in this package
+    summary: str
+    options: dict[str, Any]  # and their defaults
+    paper: str
+    size: int  # pixels a side of the images that it is made for
+    channels: int
+    classes: int
+    kind: str
+
+
+def architecture(
+    paper: str, *, size: int = 224, channels: int = 3, classes: int = 1000, kind: str = CLASSIFIER
+) -> Callable[[Made], Made]:
+    """Register a function under its own name: (size, channels, *, options) to `features.Parts`.
+
+    `paper` and the images that it is made for (by default ImageNet's) are literals or constants of the module, since they are
+    read from its source. Keyword arguments of the function are the options of the architecture, with literal defaults.
+    """
+    return lambda function: function
+
+
+@cache
+def entries() -> dict[str, Entry]:
+    """Return every architecture by name, in the order of the families' files."""
+    found: dict[str, Entry] = {}
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        constants: dict[str, Any] = {}
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Constant):
+                constants[node.targets[0].id] = node.value.value
+            elif isinstance(node, ast.FunctionDef):
+                for mark in node.decorator_list:
+                    if isinstance(mark, ast.Call) and getattr(mark.func, "id", "") == "architecture":
+                        found[node.name] = _entry(path.stem, node, mark, constants)
+    return found
+
+
+def _entry(family: str, function: ast.FunctionDef, mark: ast.Call, constants: Mapping[str, Any]) -> Entry:
+    def value(node: ast.expr) -> Any:
+        return constants[node.id] if isinstance(node, ast.Name) else ast.literal_eval(node)
+
+    keywords = {item.arg: default for item, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)}
+    options = {name: value(default) for name, default in keywords.items() if default is not None}
+    made_for: dict[str, Any] = {"size": 224, "channels": 3, "classes": 1000, "kind": CLASSIFIER}
+    made_for |= {str(keyword.arg): value(keyword.value) for keyword in mark.keywords}
+    summary = (ast.get_docstring(function) or "").split("\n")[0]
+    return Entry(function.name, family, summary, options, value(mark.args[0]), **made_for)
+
+
+def names(kind: str = CLASSIFIER) -> tuple[str, ...]:
+    """Return the names of the classifiers, or of the autoencoders."""
+    return tuple(name for name, entry in entries().items() if entry.kind == kind)
+
+
+def entry(name: str, kind: str = CLASSIFIER) -> Entry:
+    """Return what is known of an architecture; ParamsError with the nearest name where there is none of this kind."""
+    found = entries().get(name)
+    if found is None or found.kind != kind:
+        raise ParamsError(
+            f'there is no {kind} "{name}"{nearest(name, names(kind))}', "`darkroom models describe --list` shows the names"
+        )
+    return found
+
+
+def make(name: str, size: int, channels: int, options: Mapping[str, Any], kind: str = CLASSIFIER) -> Any:
+    """Call the function of an architecture.
+
+    Raises ParamsError that names the options it takes where one is not among them or of another type, and where it cannot be built.
+    """
+    known = entry(name, kind)
+    takes = "its options are: " + (", ".join(f"{key}={value!r}" for key, value in known.options.items()) or "none")
+    for option, value in options.items():
+        if option not in known.options:
+            raise ParamsError(f'{name} has no option "{option}"{nearest(option, known.options)}', takes)
+        if not _fits(value, known.options[option]):
+            raise ParamsError(f"{name} cannot take {option}={value!r}", takes)
+    if channels not in (1, 3):
+        raise ParamsError(f"{name} takes images of 1 or 3 channels, not of {channels}", "set channels to 1 or 3")
+    function = getattr(importlib.import_module(f"darkroom.models.architectures.{known.family}"), name)
+    try:
+        return function(size, channels, **options)
+    except (ValueError, RuntimeError, ArithmeticError) as error:
+        raise ParamsError(f"{name} cannot be built for images of {size} pixels with {dict(options)}: {error}", takes) from error
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """Tell whether a value of an option is of its default's type; whole numbers are numbers, and lists are tuples."""
+    if isinstance(default, tuple):
+        return isinstance(value, (list, tuple)) and all(_fits(item, default[0]) for item in value)
+    if isinstance(value, bool) or isinstance(default, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    return isinstance(value, (int, float) if isinstance(default, float) else type(default))

@@ -1,0 +1,76 @@
+"""The feature maps on the way through any architecture, so that one can look at them: convolutions' and transformers' alike."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import nn
+
+from darkroom.models.backbones import Backbone
+from darkroom.models.base import Step, chain_of
+
+
+class Maps(NamedTuple):
+    """The steps of a network from one intermediate result to the next, and what makes the embedding of the last.
+
+    `grid` shows an intermediate result as maps (N, C, H, W): it is the identity where the result is one already.
+    """
+
+    steps: list[Step]
+    tail: Step
+    grid: Step
+
+
+def maps_of(features: nn.Module) -> Maps | None:
+    """Return the feature maps of an architecture's `Features`; None for a perceptron, which has no places.
+
+    A Swin transformer (Liu et al. 2021) has maps with the channels last. A vision transformer (Dosovitskiy et al. 2021) has tokens,
+    a patch of the image each, behind the one that becomes the embedding. Its last block is part of the tail: nothing
+    reads the patches' tokens after it.
+    """
+    chain = chain_of(features)
+    if chain is not None:
+        return Maps(*chain, grid=_same)
+    if not isinstance(features, Backbone):
+        return None
+    return _tokens(features) if type(features.net).__name__ == "VisionTransformer" else _channels_last(features)
+
+
+def _same(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+def _channels_last(backbone: Backbone) -> Maps:
+    """The blocks of a Swin transformer between maps (N, C, H, W); its last one gives such a map by itself."""
+
+    def step(index: int) -> Step:
+        def run(x: torch.Tensor) -> torch.Tensor:
+            x = x.permute(0, 2, 3, 1) if index else x
+            for module in backbone.block(index):
+                x = module(x)
+            return x if index == backbone.block_count - 1 else x.permute(0, 3, 1, 2)
+
+        return run
+
+    return Maps([step(i) for i in range(backbone.block_count)], lambda x: backbone.upper(x, backbone.block_count), _same)
+
+
+def _tokens(backbone: Backbone) -> Maps:
+    """The blocks of a vision transformer between tokens (N, 1 + H * W, C)."""
+    net = cast(Any, backbone.net)
+    *before, last = net.encoder.layers.children()
+
+    def first(x: torch.Tensor) -> torch.Tensor:
+        patches = net._process_input(x)
+        whole = torch.cat([net.class_token.expand(len(patches), -1, -1), patches], dim=1)
+        return net.encoder.dropout(whole + net.encoder.pos_embedding)
+
+    def tail(x: torch.Tensor) -> torch.Tensor:
+        return net.heads(net.encoder.ln(last(x))[:, 0])
+
+    def grid(x: torch.Tensor) -> torch.Tensor:
+        side = round((x.shape[1] - 1) ** 0.5)
+        return x[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
+
+    return Maps([first, *before], tail, grid)

@@ -1,0 +1,111 @@
+"""The ways to draw the weights of a new network that papers compare, by name: what the study of initialisation varies.
+
+A scheme draws the weight of each convolution and linear layer, the last one too; biases begin at zero, normalisations as the
+identity. n is the number of inputs of a unit, m that of the units that it feeds (kernel included). Kernels count as matrices
+(units, n). `initialization.py` has what Darkroom itself uses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from darkroom.core.errors import ParamsError, nearest
+from darkroom.models.initialization import NORMS
+
+WEIGHTED = (nn.Conv2d, nn.Linear)
+TOLERANCE, ROUNDS = 0.01, 10  # of LSUV: how near to unit variance, after how many corrections at most
+LEAST = 1e-12  # variance below which a layer answers alike to all images, and no factor helps
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How one weight is drawn in place, in a sentence, and by whom; `by_data` scales layers by what they answer to images."""
+
+    draw: Callable[[torch.Tensor], object]
+    summary: str
+    paper: str = ""
+    by_data: bool = False
+
+
+SCHEMES: dict[str, Scheme] = {
+    "zeros": Scheme(nn.init.zeros_, "all 0: no gradient reaches any layer but the last"),
+    "ones": Scheme(nn.init.ones_, "all 1: all units of a layer are the same one"),
+    "constant": Scheme(partial(nn.init.constant_, val=0.01), "all 0.01: the same, with smaller sums"),
+    "uniform": Scheme(nn.init.uniform_, "U(0, 1): of one sign, and too large"),
+    "uniform_fan": Scheme(
+        lambda weight: nn.init.uniform_(weight, -1 / math.sqrt(weight[0].numel()), 1 / math.sqrt(weight[0].numel())),
+        "U(±1/√n): what Glorot and Bengio call the common heuristic, variance 1/(3n)", "LeCun et al. 1998",
+    ),
+    "normal": Scheme(partial(nn.init.normal_, std=0.01), "N(0, 0.01²), whatever n is", "Krizhevsky et al. 2012"),
+    "xavier": Scheme(nn.init.xavier_normal_, "variance 2/(n + m)", "Glorot and Bengio 2010"),
+    "kaiming": Scheme(partial(nn.init.kaiming_normal_, nonlinearity="relu"), "variance 2/n, for ReLU", "He et al. 2015"),
+    "orthogonal": Scheme(nn.init.orthogonal_, "a random orthogonal matrix: lengths are kept", "Saxe et al. 2014"),
+    "lsuv": Scheme(nn.init.orthogonal_, "orthogonal, then scaled to outputs of variance 1", "Mishkin and Matas 2016", by_data=True),
+}  # fmt: skip
+
+
+def scheme(name: str) -> Scheme:
+    """Return a scheme by name; ParamsError with the nearest one where there is none."""
+    if name not in SCHEMES:
+        raise ParamsError(f'there is no initialisation "{name}"{nearest(name, SCHEMES)}', f"there are {', '.join(SCHEMES)}")
+    return SCHEMES[name]
+
+
+@torch.no_grad()
+def initialize(network: nn.Module, name: str, seed: int, example: torch.Tensor | None = None) -> None:
+    """Draw all weights of a network anew by a scheme. The global random state is left as it was.
+
+    `example` is a batch of the network's inputs, which `lsuv` needs. The same seed gives all schemes the same random numbers as
+    far as they draw the same kind.
+    """
+    chosen = scheme(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in network.modules():
+            if isinstance(module, WEIGHTED):
+                chosen.draw(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, NORMS):
+                module.reset_parameters()
+    if chosen.by_data:
+        if example is None:
+            raise ValueError(f"{name} needs a batch of inputs")
+        unit_variance(network, example)
+
+
+@torch.no_grad()
+def unit_variance(network: nn.Module, example: torch.Tensor) -> None:
+    """Scale each weight, in the order of the network's layers, until its layer answers with variance 1 (Mishkin and Matas 2016).
+
+    Layers whose answers do not vary are left alone. The network is run in evaluation mode and left in its own.
+    """
+    mode = network.training
+    network.eval()
+    order: list[nn.Module] = []
+    hooks = [
+        module.register_forward_hook(lambda module, *_: order.append(module))
+        for module in network.modules() if isinstance(module, WEIGHTED)
+    ]  # fmt: skip
+    network(example)
+    for hook in hooks:
+        hook.remove()
+    for module in dict.fromkeys(order):
+        found: list[torch.Tensor] = []
+        hook = module.register_forward_hook(lambda _module, _inputs, output, found=found: found.append(output.var()))
+        for _ in range(ROUNDS):
+            found.clear()
+            network(example)
+            variance = float(found[0])
+            if abs(variance - 1) < TOLERANCE or variance < LEAST:
+                break
+            assert isinstance(module, WEIGHTED)
+            module.weight /= math.sqrt(variance)
+        hook.remove()
+    network.train(mode)

@@ -1,0 +1,39 @@
+"""Files of weights in a folder, found without torch."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from darkroom.core.errors import WeightsError
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find(folder: Path, name: str) -> Path:
+    """Return the file of weights for a backbone in a folder: `<name>.safetensors`, `<name>.pth`, or with torchvision's hash.
+
+    Raises WeightsError that lists what the folder holds.
+    """
+    if not folder.is_dir():
+        raise WeightsError(
+            f"`weights.source` is {folder}, and there is no such folder",
+            "set it to a folder of <backbone>.safetensors or .pth files, or to imagenet, pretrain or random",
+        )
+    files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    for suffix in SUFFIXES:
+        for path in files:
+            stem, _, tail = path.stem.rpartition("-")
+            if path.suffix == suffix and (path.stem == name or (stem == name and len(tail) == 8)):
+                return path
+    held = ", ".join(path.name for path in files) or "no .safetensors or .pth file"
+    raise WeightsError(
+        f"{folder} has no weights for {name}: it holds {held}",
+        f"place {name}.safetensors or {name}.pth there, or take {name} out of `backbones` in params.yaml",
+    )

@@ -1,0 +1,212 @@
+"""Two evaluations side by side: folders, git revisions, and what is said of the difference."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from darkroom.cli import main
+from darkroom.evaluation import report_diff
+from tests.browser import faults, opened, scrolls_sideways
+from tests.evaluation.example_report import findings
+
+CLASSES = ("cat", "dog", "owl")
+
+
+def lines(labels: np.ndarray, said: np.ndarray, first: int = 0) -> list[dict]:
+    return [
+        {
+            "path": f"{i}.png", "pixel_hash": f"h{i + first}", "label": CLASSES[label], "predicted": CLASSES[answer],
+            "confidence": 0.9,
+        }
+        for i, (label, answer) in enumerate(zip(labels, said, strict=True))
+    ]  # fmt: skip
+
+
+def side(name: str, wrong: int, first: int = 0, **params) -> report_diff.Side:
+    """Return an evaluation of 60 images, of which the first `wrong` are taken for the next class."""
+    labels = np.arange(60) % 3
+    said = np.where(np.arange(60) < wrong, (labels + 1) % 3, labels)
+    given = np.full((60, 3), 0.05)
+    given[np.arange(60), said] = 0.9
+    found = findings(CLASSES, labels, said={"baseline": given})
+    return report_diff.Side(name, found.metrics, found.details, lines(labels, said, first), params)
+
+
+def test_images_that_one_alone_has_right_are_told_apart():
+    """Both are asked about the same 60 images; the second has 10 wrong that the first has right, and one the other way."""
+    a, b = side("A", 1), side("B", 12)
+    b.answers[0]["predicted"] = b.answers[0]["label"]
+    both = report_diff.paired(a, b)
+    assert (both.images, len(both.lost), len(both.won), len(both.other)) == (60, 11, 1, 0)
+    assert both.difference == pytest.approx(-10 / 60)
+    assert both.p == pytest.approx(2 * (1 + 12) / 2**12)
+    said, how = report_diff.headline(a, b, both)
+    assert said == "B is 16.7 points worse than A"
+    assert "B alone is right on 1, A alone on 11" in how
+
+
+def test_other_images_are_not_paired():
+    """Evaluations of other images are compared as independent ones, and the page says so."""
+    a, b = side("A", 3), side("B", 5, first=1000)
+    assert report_diff.paired(a, b) is None
+    said, how = report_diff.headline(a, b, None)
+    assert said == "B is 3.3 points worse than A, which may be chance"
+    assert "rough" in how
+    assert "Not known" in report_diff.page(a, b)
+
+
+def test_the_page_can_be_read_by_everyone(tmp_path):
+    """Nothing is loaded, nothing complains, axe-core finds no serious fault, a phone does not scroll sideways."""
+    page = report_diff.page(side("<a>", 3, transfer={"lr": 0.1}), side("b", 9, transfer={"lr": 0.2}))
+    assert "transfer.lr" in page
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    with opened(tmp_path / "page.html", dark=True, width=360) as browser:
+        assert faults(browser) == []
+        assert not scrolls_sideways(browser)
+        assert "<a>" in browser.inner_text("h1")
+
+
+def written(folder, made: report_diff.Side) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(made.metrics))
+    (folder / "details.json").write_text(json.dumps(made.details))
+    rows = [{"model": "baseline", "split": "test", **row} for row in made.answers]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "predictions.parquet")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Return a git project with two commits, each with an evaluation in dvc.lock and in DVC's cache."""
+    monkeypatch.chdir(tmp_path)
+    for number, wrong in enumerate((3, 12)):
+        written(tmp_path / "reports", side("", wrong))
+        outs = []
+        for file in sorted((tmp_path / "reports").iterdir()):
+            digest = hashlib.md5(file.read_bytes()).hexdigest()
+            place = tmp_path / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, place)
+            outs.append({"path": f"reports/{file.name}", "md5": digest})
+        (tmp_path / "dvc.lock").write_text(json.dumps({"stages": {"evaluate": {"outs": outs}}}))
+        (tmp_path / "params.yaml").write_text(f"transfer:\n  lr: 0.{number}\n")
+        for words in (["init", "-q"], ["add", "dvc.lock", "params.yaml"], ["commit", "-qm", "run"]):
+            subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True)
+    return tmp_path
+
+
+def test_revisions_are_read_from_the_lock_and_the_cache(project, capsys):
+    """`--compare HEAD~1 HEAD` needs no checkout; a folder is as good as a revision."""
+    assert main(["report", "--compare", "HEAD~1", "HEAD"]) == 0
+    said = capsys.readouterr().out
+    assert "HEAD is 15.0 points worse than HEAD~1" in said
+    text = (project / "reports/side-by-side.html").read_text()
+    assert "transfer.lr" in text
+    assert main(["report", "--compare", "HEAD~1", "reports", "--out", "page.html"]) == 0
+    assert "reports is 15.0 points worse than HEAD~1" in capsys.readouterr().out
+
+
+def test_without_predictions_the_figures_are_compared(project, capsys):
+    """A folder that holds the two JSON files alone can be compared."""
+    (project / "reports/predictions.parquet").unlink()
+    assert main(["report", "--compare", "HEAD~1", "."]) == 0
+    assert "rough" in capsys.readouterr().out
+
+
+def test_mistakes_have_a_remedy(project, capsys):
+    """What is neither folder nor revision, an empty folder, an older schema, and a cache without the file: exit code 2."""
+    (project / "empty").mkdir()
+    (project / "old").mkdir()
+    (project / "old/metrics.json").write_text('{"models": {}}')
+    for words, expected in (
+        (["nowhere", "HEAD"], "neither a folder nor a revision"),
+        (["empty", "HEAD"], "holds no metrics.json"),
+        (["old", "HEAD"], "schema None"),
+    ):
+        assert main(["report", "--compare", *words]) == 2
+        said = capsys.readouterr().err
+        assert expected in said
+        assert "remedy" in said
+    shutil.rmtree(project / ".dvc")
+    assert main(["report", "--compare", "HEAD~1", "HEAD"]) == 2
+    assert "dvc fetch" in capsys.readouterr().err
+    (project / "dvc.lock").write_text("stages: {}")
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qam", "none"], check=True)
+    assert main(["report", "--compare", "HEAD", "HEAD~1"]) == 2
+    assert "has no metrics.json" in capsys.readouterr().err
+
+
+def refused(capsys, *words) -> str:
+    """Return the message with which the command ends: one, with a remedy."""
+    assert main(["report", *words]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("error:") == said.err.count("remedy:") == 1
+    return said.err
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("params.yaml", "", "holds no params"),
+        ("params.yaml", "- 1", "holds no params"),
+        ("params.yaml", "a: [", "not valid YAML"),
+        ("reports/predictions.parquet", "junk", "damaged"),
+        ("reports/metrics.json", '{"schema": 2}', "damaged"),
+        ("reports/details.json", '{"schema": 2}', "damaged"),
+        ("reports/details.json", '{"schema": 2, "classes": [], "models": {}, "pairs": []}', "two evaluations"),
+    ],
+)
+def test_damaged_files_have_a_remedy(project, capsys, file, content, expected):
+    """Whatever a file of a folder holds instead of what belongs there, the command says so in one message."""
+    (project / file).write_text(content)
+    assert expected in refused(capsys, "--compare", ".", "HEAD")
+    if file.endswith(".json"):
+        refused(capsys)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("params.yaml", "", "holds no params"),
+        ("params.yaml", "a: [", "not valid YAML"),
+        ("dvc.lock", "stages: []", "no stages"),
+        ("dvc.lock", "text", "no stages"),
+        ("dvc.lock", "- 1", "no stages"),
+        ("dvc.lock", "stages: {evaluate: {outs: [1]}}", "no stages"),
+    ],
+)
+def test_damaged_revisions_have_a_remedy(project, capsys, file, content, expected):
+    """The same holds for what a commit has in these files, and for a word that is too long for a name."""
+    (project / file).write_text(content)
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qam", "broken"], check=True)
+    assert expected in refused(capsys, "--compare", "HEAD", "HEAD~1")
+    assert "neither a folder nor a revision" in refused(capsys, "--compare", "x" * 300, "HEAD~1")
+
+
+def test_only_an_earlier_page_is_replaced(project, capsys):
+    """`--out` writes over a page of its own, over nothing else, and means nothing without --compare."""
+    for _ in range(2):
+        assert main(["report", "--compare", "HEAD~1", "HEAD", "--out", "page.html"]) == 0
+    capsys.readouterr()
+    before = (project / "reports/metrics.json").read_bytes()
+    for place in ("reports/metrics.json", "reports", "params.yaml"):
+        assert "not an earlier page" in refused(capsys, "--compare", "HEAD~1", "HEAD", "--out", place)
+    assert (project / "reports/metrics.json").read_bytes() == before
+    with pytest.raises(SystemExit, match="2"):
+        main(["report", "--out", "page.html"])
+
+
+def test_the_command_alone_says_the_verdict(project, capsys):
+    """`darkroom report` prints what the page begins with, and where it is."""
+    assert main(["report"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("baseline is right on 80.0% of 60 test images")
+    assert "reports/report.html" in said

@@ -1,0 +1,295 @@
+"""Classic architectures: all of them are built, trained, kept and looked into; their sizes are those of their papers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from darkroom.core.errors import ParamsError
+from darkroom.inference import explanation
+from darkroom.models import checkpoint, factory
+from darkroom.models.architectures import efficientnet, registry
+from darkroom.models.architectures.autoencoder import build
+from darkroom.models.architectures.features import Classic, Spec, classifier
+from darkroom.models.architectures.layers import Grid
+from darkroom.models.base import Network, Preprocessing, build_features
+from darkroom.models.macs import layers
+
+SMALL = {  # of each family one or two that have all its code, small enough to train here
+    "mlp": [("mlp", {})],
+    "lenet": [("lenet5", {})],
+    "alexnet": [("alexnet", {"dense": 64})],
+    "vgg": [("vgg11", {"dense": 64}), ("vgg11_bn", {"dense": 0})],
+    "resnet": [("resnet8", {}), ("plain8", {}), ("resnet18", {"width": 8}), ("resnet50", {"width": 8})],
+    "nin": [("nin", {"dropout": 0.0})],
+    "inception": [("googlenet", {"large": 5}), ("inception_small", {}), ("inception_small_naive", {})],
+    "mobilenet": [("mobilenet_v1", {"width": 0.25}), ("mobilenet_v1_standard", {"width": 0.25}), ("mobilenet_v2", {"width": 0.25})],
+    "efficientnet": [("efficientnet", {"width": 0.25, "phi": 0.5})],
+}
+NETWORKS = [pytest.param(name, options, id=name) for members in SMALL.values() for name, options in members]
+# millions of parameters and of multiply-adds for what each is made for, and where they are published
+PUBLISHED = {
+    "mlp": (0.235146, None),  # 784-256-128-10, by hand
+    "lenet5": (0.061706, None),  # layer by layer: 156 + 2,416 + 48,120 + 10,164 + 850
+    "alexnet": (61.1, 714),  # Krizhevsky 2014, torchvision
+    "vgg11": (133, 7609), "vgg13": (133, None), "vgg16": (138, 15470), "vgg19": (144, None),  # table 2
+    "resnet20": (0.27, None), "resnet32": (0.46, None), "resnet44": (0.66, None), "resnet56": (0.85, None),  # table 6
+    "resnet18": (11.7, 1800), "resnet34": (21.8, 3600), "resnet50": (25.6, 4090), "resnet101": (44.5, 7800),
+    "resnet152": (60.2, 11500),  # table 1: 1.8, 3.6, 3.8, 7.6 and 11.3 billion, bottlenecks with the stride in their first layer
+    "nin": (0.967, None),  # the authors' cifar-10_def
+    "mobilenet_v1": (4.2, 569), "mobilenet_v1_standard": (29.3, 4866),  # table 4
+    "mobilenet_v2": (3.4, 300),  # table 4
+    "efficientnet_b0": (5.3, 390), "efficientnet_b1": (7.8, 700), "efficientnet_b2": (9.2, 1000), "efficientnet_b3": (12, 1800),
+    "efficientnet_b4": (19, 4200), "efficientnet_b5": (30, 9900), "efficientnet_b6": (43, 19000), "efficientnet_b7": (66, 37000),
+}  # fmt: skip
+
+
+def network(name: str, options: dict, size: int = 32, channels: int = 3, classes: int = 2, seed: int = 0) -> Network:
+    shown = Preprocessing(size, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)
+    return Network(Classic(Spec(name, size, channels, options), seed), shown, classes, seed)
+
+
+def pixels(count: int, size: int = 32) -> torch.Tensor:
+    return torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_every_family_is_tested():
+    """A family that is added must have a member that is trained here; every option of a member is one that it has."""
+    families = {entry.family for entry in registry.entries().values() if entry.kind == registry.CLASSIFIER}
+    assert families == set(SMALL)
+    for family, members in SMALL.items():
+        for name, options in members:
+            assert registry.entry(name).family == family
+            assert options.keys() <= registry.entry(name).options.keys()
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_architecture_takes_every_size(name):
+    """From 8 to 96 pixels, with 1 channel or 3, RGB images become embeddings of the width that the architecture tells."""
+    with torch.device("meta"), torch.inference_mode():
+        for size, channels in ((8, 3), (28, 1), (32, 3), (96, 1)):
+            made = Classic(Spec(name, size, channels), None).eval()
+            assert made(torch.zeros(2, 3, size, size)).shape == (2, made.dim), (size, channels)
+
+
+@pytest.mark.parametrize(("name", "options"), NETWORKS)
+def test_embeddings_are_finite_and_tell_images_apart(name, options):
+    """At 28, 32 and 96 pixels, grey and in colour, the embeddings of two images are finite, differ, and have the width `dim`."""
+    for size, channels in ((28, 1), (32, 3), (96, 1)):
+        made = network(name, options, size, channels)
+        with torch.inference_mode():
+            made.features.train()  # the statistics of the batch: those of a new network's BatchNorm are not its own yet
+            found = made.features(made.normalize(pixels(2, size)))
+        assert found.shape == (2, made.features.dim)
+        assert found.isfinite().all()
+        assert not torch.equal(found[0], found[1])
+
+
+@pytest.mark.parametrize(("name", "options"), NETWORKS)
+def test_every_family_learns(name, options):
+    """A few steps on one batch of eight images, dark ones and bright ones, halve the loss."""
+    torch.manual_seed(0)
+    made = network(name, options, 16).train()
+    labels = torch.arange(8) % 2
+    images = pixels(8, 16) // 2 + 100 * labels.to(torch.uint8)[:, None, None, None]
+    optimizer = torch.optim.Adam(made.parameters(), lr=0.001)
+    losses = []
+    for _ in range(40):
+        loss = torch.nn.functional.cross_entropy(made(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        if losses[-1] < losses[0] / 2:
+            break
+    assert losses[-1] < losses[0] / 2, losses
+
+
+@pytest.mark.parametrize(("name", "options"), NETWORKS)
+def test_the_seed_decides_the_weights(name, options):
+    """The same spec and seed give the same weights bit for bit, another seed others; the global random state is left alone."""
+    state = torch.get_rng_state()
+    one, again, other = (Classic(Spec(name, 32, 3, options), seed).state_dict() for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, again[key]) for key, value in one.items())
+    assert any(not torch.equal(value, other[key]) for key, value in one.items())
+
+
+@pytest.mark.parametrize(("name", "options"), NETWORKS)
+def test_what_is_saved_is_what_is_loaded(tmp_path, name, options):
+    """A checkpoint gives back the same network, options included, with the same logits bit for bit."""
+    made = network(name, options, 28, 1).eval()
+    described = checkpoint.Checkpoint(
+        "baseline", Spec(name, 28, 1, options).as_dict(),
+        Preprocessing(28, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3), ("a", "b"), {}, {},
+    )  # fmt: skip
+    checkpoint.save(tmp_path, described, made.state_dict(), made.parameter_count(), [{"epoch": 1}])
+    loaded, told = checkpoint.load(tmp_path)
+    assert told == described
+    with torch.inference_mode():
+        assert torch.equal(loaded(pixels(2, 28)), made(pixels(2, 28)))
+
+
+@pytest.mark.parametrize(("name", "options"), NETWORKS)
+def test_every_family_has_a_heat_map(name, options):
+    """Chains of feature maps are explained by LayerCAM, and their steps make the embedding; a perceptron by occlusion."""
+    made = network(name, options, channels=1).eval()
+    heats, method = explanation.heat(made, pixels(2).numpy(), [0, 1])
+    assert method == ("occlusion" if name == "mlp" else "LayerCAM")
+    other, asked = explanation.heat(made, pixels(2).numpy(), [0, 1], "Grad-CAM")
+    assert asked == ("occlusion" if name == "mlp" else "Grad-CAM")
+    assert heats.shape == other.shape == (2, 32, 32)
+    assert np.isfinite(heats).all()
+    assert np.isfinite(other).all()
+    chain = made.features.chain()
+    if chain:
+        x = expected = made.normalize(pixels(2))
+        with torch.inference_mode():
+            for step in chain[0]:
+                x = step(x)
+                assert x.ndim == 4
+            assert torch.equal(chain[1](x), made.features(expected))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_sizes_are_those_of_the_paper(name):
+    """Parameters, the classifier included, are those that are published, to their last digit; multiply-adds within 6%."""
+    entry = registry.entry(name)
+    with torch.device("meta"):
+        found = layers(classifier(name, seed=None), (entry.channels, entry.size, entry.size))
+    parameters, products = (sum(getattr(layer, key) for layer in found) / 1e6 for key in ("parameters", "multiply_adds"))
+    published = PUBLISHED[name]
+    digits = len(str(published[0]).partition(".")[2])
+    assert abs(parameters - published[0]) <= (0.11 if name in ("mobilenet_v2", "efficientnet_b2") else 0.51 * 10**-digits)
+    assert published[1] is None or products == pytest.approx(published[1], rel=0.06)
+
+
+def test_skips_cost_nothing_on_cifar():
+    """Plain networks have the parameters and multiply-adds of residual ones, and give other answers for the same weights."""
+    for depth in (8, 20, 32, 44, 56):
+        with torch.device("meta"):
+            plain, residual = (layers(classifier(f"{kind}{depth}", seed=None), (3, 32, 32)) for kind in ("plain", "resnet"))
+        for key in ("parameters", "multiply_adds"):
+            assert sum(getattr(layer, key) for layer in plain) == sum(getattr(layer, key) for layer in residual)
+    plain, residual = (Classic(Spec(name, 32)).eval() for name in ("plain8", "resnet8"))
+    assert all(torch.equal(value, residual.state_dict()[key]) for key, value in plain.state_dict().items())
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert not torch.allclose(plain(x), residual(x))
+
+
+def test_a_block_whose_branch_is_silent_passes_its_input_on():
+    """With the last normalisation of its branch at zero a residual block is the identity on what ReLU left (He et al. 2016)."""
+    for name in ("resnet8", "resnet50"):
+        made = Classic(Spec(name, 32, 3, {"width": 8})).eval()
+        block = made.body.conv2_1 if name == "resnet8" else made.body.conv2_2
+        torch.nn.init.zeros_((block.bn2 if name == "resnet8" else block.bn3).weight)
+        x = torch.rand(1, 8 if name == "resnet8" else 32, 8, 8)
+        assert torch.equal(block(x), x)
+
+
+def test_small_images_keep_their_resolution_with_the_same_weights():
+    """Up to 64 pixels the stem of an ImageNet network has stride 1, above its own; convolutions and their shapes are the same."""
+    for name in ("alexnet", "resnet18", "googlenet", "mobilenet_v1", "mobilenet_v2", "efficientnet_b0"):
+        with torch.device("meta"):
+            small, large = (Classic(Spec(name, size), None) for size in (64, 65))
+        strides = [next(m for m in made.modules() if isinstance(m, torch.nn.Conv2d)).stride for made in (small, large)]
+        assert strides == [(1, 1), (4, 4) if name == "alexnet" else (2, 2)]
+        assert [v.shape for v in small.body.state_dict().values()] == [v.shape for v in large.body.state_dict().values()]
+
+
+def test_a_grid_averages_as_torch_does():
+    """A map becomes a smaller or larger one with the values of torch's adaptive average pooling."""
+    for size, side in ((7, 7), (8, 7), (3, 7), (15, 6), (1, 6)):
+        x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+        assert torch.allclose(Grid(side)(x), torch.nn.functional.adaptive_avg_pool2d(x, side), atol=1e-6)
+
+
+def test_grey_is_the_mean_of_the_channels():
+    """With one channel an RGB image counts as the mean of its channels, as if it had been given grey."""
+    made = Classic(Spec("lenet5", 32, 1)).eval()
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(made(x), made(x.mean(1, keepdim=True)))
+    assert made.body.c1.in_channels == 1
+
+
+def test_compound_scaling_doubles_the_cost():
+    """Multiply-adds grow by about 2^φ, but for rounding layers up (Tan and Le 2019, section 3.3)."""
+    costs = []
+    for phi in (0, 1, 2, 3):
+        size = efficientnet.resolution(phi)
+        with torch.device("meta"):
+            found = layers(Classic(Spec("efficientnet", size, 3, {"phi": phi}), None), (3, size, size))
+        costs.append(sum(layer.multiply_adds for layer in found))
+    assert all(cost / costs[0] == pytest.approx(2**phi, rel=0.3) for phi, cost in enumerate(costs))
+
+
+def test_a_pair_costs_what_the_formula_says():
+    """A depthwise-separable convolution costs 1 / C' + 1 / 9 of the standard one in its place (Howard et al. 2017, section 3.1)."""
+    costs = []
+    for name in ("mobilenet_v1", "mobilenet_v1_standard"):
+        with torch.device("meta"):
+            found = layers(Classic(Spec(name, 224), None), (3, 224, 224))
+        costs.append(sum(layer.multiply_adds for layer in found if layer.name.startswith("body.conv14")))
+    assert costs[0] / costs[1] == pytest.approx(1 / 1024 + 1 / 9)
+
+
+@pytest.mark.parametrize("name", registry.names(registry.AUTOENCODER))
+def test_autoencoders_give_images_back(name):
+    """Any size and number of channels comes back in its own shape, by way of `code` numbers; the seed decides; the error falls."""
+    for size, channels in ((28, 1), (32, 3), (33, 3)):
+        x = torch.randn(4, channels, size, size, generator=torch.Generator().manual_seed(0))
+        made = build(name, size, channels, 0, {"code": 5})
+        again = build(name, size, channels, 0, {"code": 5})
+        assert all(torch.equal(value, again.state_dict()[key]) for key, value in made.state_dict().items())
+        assert made.encode(x).shape == (4, 5)
+        assert made(x).shape == made.decode(made.encode(x)).shape == x.shape
+        optimizer = torch.optim.Adam(made.parameters(), lr=0.003)
+        errors = []
+        for _ in range(30):
+            error = (made(x) - x).square().mean()
+            optimizer.zero_grad()
+            error.backward()
+            optimizer.step()
+            errors.append(error.item())
+        assert errors[-1] < 0.8 * errors[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("resnet21", {}, "did you mean"),
+        ("autoencoder_conv", {}, "no classifier"),
+        ("mobilenet_v1", {"widht": 1.0}, 'did you mean "width"'),
+        ("mobilenet_v1", {"width": "half"}, "cannot take"),
+        ("mlp", {"activation": "swish"}, "relu, tanh, sigmoid"),
+        ("mlp", {"hidden": 3}, "cannot take"),
+    ],
+)
+def test_mistakes_name_what_is_there(name, options, said):
+    """An unknown name or option, or an option's wrong value, is a mistake with a remedy."""
+    with pytest.raises(ParamsError, match=said) as caught:
+        Classic(Spec(name, 32, 3, options))
+    assert caught.value.remedy
+
+
+def test_names_cost_no_torch():
+    """Listing and checking names imports neither torch nor torchvision; what is read from the source is what the functions have."""
+    code = (
+        "import sys; from darkroom.models import architectures; assert len(architectures.known()) > 120; "
+        "architectures.description('resnet20', 32); assert not {'torch', 'torchvision'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    for entry in registry.entries().values():
+        function = getattr(__import__(f"darkroom.models.architectures.{entry.family}", fromlist=["x"]), entry.name)
+        assert entry.options == (function.__kwdefaults__ or {})
+        assert entry.summary
+
+
+@pytest.mark.parametrize("name", ["compact", "resnet8", "torchvision/squeezenet1_1", "squeezenet1_1"])
+def test_one_name_for_every_family(name):
+    """Whatever its family, a name becomes a description that builds features with a width."""
+    assert build_features(factory.description(name, 32)).dim > 0

@@ -1,0 +1,67 @@
+"""Feeding: the same batches, whether they are indexed, resident or made ahead of time."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from darkroom.augmentation import storage
+from darkroom.augmentation.views import Viewer
+from darkroom.models.base import Network, Preprocessing
+from darkroom.models.compact import Compact, Spec
+from darkroom.training.batches import Examples, Feed, batches
+from darkroom.training.loop import fit
+from tests.training.test_loop import COMPUTE, hyper
+
+CPU = torch.device("cpu")
+
+
+def test_resident_batches_are_the_indexed_ones():
+    """Examples that were copied to the device give the batches that indexing the array gives."""
+    rng = np.random.default_rng(0)
+    examples = Examples(rng.integers(0, 256, (2, 50, 4, 4, 3), np.uint8), rng.integers(0, 3, 50))
+    wanted = batches(50, 16, rng.permutation(50))
+    indexed, resident = Feed(examples, CPU), Feed(examples, CPU, free=10**6)
+    assert resident.resident
+    assert not indexed.resident
+    for number in range(3):
+        for one, two, batch in zip(indexed.view(number, wanted), resident.view(number, wanted), wanted, strict=True):
+            assert torch.equal(one[0], two[0])
+            assert torch.equal(one[1], two[1])
+            assert (one[0].numpy() == examples.inputs[number % 2][batch]).all()
+
+
+def test_what_does_not_fit_is_not_resident():
+    """Examples larger than their share of the device's memory are copied batch by batch."""
+    examples = Examples(np.zeros((1, 50, 4, 4, 3), np.uint8), np.zeros(50, np.int64))
+    assert not Feed(examples, CPU, free=examples.inputs.nbytes).resident
+
+
+def test_training_on_online_views_is_training_on_stored_ones(tmp_path):
+    """Views made by worker processes give bit for bit the weights that stored views give."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "labels.npy", np.arange(60) % 2)
+    viewer = Viewer("light", 16, 0)
+    (tmp_path / "policy.json").write_text(json.dumps(viewer.as_dict() | {"views": 2}))
+    online, labels = storage.load(tmp_path, 2)
+    storage.write_views(tmp_path / "images.npy", viewer, 2, tmp_path / "views.npy", 1)
+    stored, _ = storage.load(tmp_path, 2)
+    made = []
+    for views in (stored, online):
+        network = Network(Compact(Spec(16, 4)), Preprocessing(16, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3), 2)
+        val = Examples(images[None], labels)
+        fit(network, Examples(views, labels), val, hyper(epochs=3), COMPUTE, 2)
+        made.append(network.state_dict())
+    online.workers_at_work().shutdown()
+    for key, value in made[0].items():
+        assert torch.equal(value, made[1][key]), key
+
+
+@pytest.mark.parametrize(("count", "size", "whole", "sizes"), [(5, 2, False, [2, 2]), (5, 2, True, [2, 2, 1]), (1, 2, False, [1])])
+def test_a_last_batch_of_one_is_left_out_in_training(count, size, whole, sizes):
+    """A single example has no statistics; where it is the only one it stays."""
+    assert [len(batch) for batch in batches(count, size, whole=whole)] == sizes
