@@ -1,4 +1,4 @@
-# install · repro · test · lint · bench · ui · lock · schedule · schedule-status · schedule-stop
+# install · repro · test · test-fast · lint · bench · ui · lock · schedule · schedule-status · schedule-stop
 # make repro                                        the embedded default
 # make repro DATA=~/photos [RECIPE=photos] [WEIGHTS=imagenet] [SET="transfer.lr=0.01 augment.views=8"]
 
@@ -16,7 +16,7 @@ ifdef DATA
 RECIPE ?= photos
 endif
 
-.PHONY: install repro test lint bench ui lock schedule schedule-status schedule-stop help
+.PHONY: install repro test test-fast lint bench ui lock schedule schedule-status schedule-stop help
 
 help:
 	@sed -n 's/^# //p' Makefile | head -3
@@ -49,8 +49,15 @@ repro: install
 	@echo
 	@$(BIN)/darkroom leaderboard
 
+# one worker a core; tests that share a server or a workspace form a group, which one worker runs
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
+
 test: install
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
+
+# unit tests alone: neither the real DVC, MLflow and Prefect, nor long training, nor a browser
+test-fast: install
+	@$(PYTEST) -m "not pipeline and not slow"
 
 lint: install
 	@$(BIN)/ruff check src pipelines tests benchmarks docs
