@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 GRACE = 5.0  # seconds between asking the processes of a stage to end and ending them
-PASSING = 75  # exit status of what may work later (EX_TEMPFAIL of sysexits.h), a stage's and that of the process that ran it
+EX_TEMPFAIL = 75  # exit status of what may work later (EX_TEMPFAIL of sysexits.h), a stage's and that of the process that ran it
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # it ends with the flow, after it has ended the stages
 BLOCK = 1 << 16
 NAMED = 4  # changes that are named of a stage
@@ -155,7 +155,7 @@ def _do(request: dict[str, Any]) -> int:
     if request["ask"] == "graph":
         answer = graph(request["targets"], request["force"])
         print(json.dumps(answer))
-        return PASSING if answer.pop("locked", False) else 2 * ("error" in answer)
+        return EX_TEMPFAIL if answer.pop("locked", False) else 2 * ("error" in answer)
     arguments: list[str] = request["arguments"]
     os.environ.update(request["environment"])
     sys.argv = ["dvc", *arguments]  # what DVC writes into its lock file
@@ -165,7 +165,7 @@ def _do(request: dict[str, Any]) -> int:
     logging.getLogger("dvc").addHandler(seen)
     unblock(Path(".dvc/tmp/rwlock"))
     code = main(arguments)
-    return PASSING if code and seen.passing else code
+    return EX_TEMPFAIL if code and seen.retryable else code
 
 
 class _Errors(logging.Handler):
@@ -179,8 +179,8 @@ class _Errors(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         while error is not None:
             status = _STATUS.search(str(error))
-            if isinstance(error, (LockError, ConnectionError, TimeoutError)) or (status and int(status[1]) == PASSING):
-                self.passing = True
+            if isinstance(error, (LockError, ConnectionError, TimeoutError)) or (status and int(status[1]) == EX_TEMPFAIL):
+                self.retryable = True
             error = error.__cause__ or error.__context__
 
 

@@ -17,7 +17,7 @@ from prefect.events import emit_event
 from prefect.states import Completed, Failed, State
 from pydantic import Field
 
-from darkroom.core.errors import MISTAKE, PASSING
+from darkroom.core.errors import EX_TEMPFAIL, MISTAKE
 from pipelines import artifacts, flow_runtime, server
 
 DRIFT = "darkroom.drift"
@@ -61,7 +61,7 @@ def monitor(
         ran = flow_runtime.command(words, ends, 60 * time_limit)
         if ran.late:
             return Failed(name="TimedOut", message=f"it took longer than its {time_limit:g} minutes, and was ended")
-        if ran.code == PASSING:  # the next slot tries again
+        if ran.code == EX_TEMPFAIL:  # the next slot tries again
             return flow_runtime.skipped(ran.said)
         if ran.code:
             return Failed(name=flow_runtime.REFUSED if ran.code == MISTAKE else None, message=ran.said)

@@ -29,7 +29,7 @@ from pipelines.stages import CANCELLED, Ended, Stage, Stages, StoppedError, paus
 REMOTE = 3  # attempts, at most, to reach a remote after the first: it may as well be a wrong password
 
 
-class MayPassError(Exception):
+class RetryableError(Exception):
     """What stopped a stage may pass by itself: a lock, the network, a server."""
 
 
@@ -85,14 +85,14 @@ class Work:
 
 def _failed(name: str, ended: Ended) -> State[Any]:
     message = f"{name} failed (exit code {ended.code}):\n{ended.words}"
-    return Failed(message=message, data=MayPassError(message) if ended.may_pass else RuntimeError(message))
+    return Failed(message=message, data=RetryableError(message) if ended.retryable else RuntimeError(message))
 
 
-def _may_pass(task: Any, run: Any, state: State[Any]) -> bool:
-    return isinstance(state.data, MayPassError)
+def _is_retryable(task: Any, run: Any, state: State[Any]) -> bool:
+    return isinstance(state.data, RetryableError)
 
 
-@task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_may_pass)
+@task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_is_retryable)
 def run_stage(stage: str, about: Stage, work: Work) -> State[Any]:
     """Run one stage through DVC; the state is Completed, Cached, Failed with the last lines of the error, or TimedOut."""
     if not about.changed:
@@ -101,12 +101,12 @@ def run_stage(stage: str, about: Stage, work: Work) -> State[Any]:
     return work.run(stage, ["--wait-for-lock", "repro", *options, stage], artifacts.Progress(stage).line)
 
 
-@task(task_run_name="{command}", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_may_pass)
+@task(task_run_name="{command}", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_is_retryable)
 def transfer_files(command: str, work: Work) -> State[Any]:
     """Run `dvc pull` or `dvc push`."""
     state = work.run(command, [command, "--run-cache", *(["--allow-missing"] if command == "pull" else [])])
     if state.name == "Failed":  # of a remote, nearly everything may pass
-        return Failed(message=state.message, data=MayPassError(state.message))
+        return Failed(message=state.message, data=RetryableError(state.message))
     return state
 
 

@@ -55,9 +55,9 @@ class Ended:
     late: bool = False  # it took longer than it may
 
     @property
-    def may_pass(self) -> bool:
+    def retryable(self) -> bool:
         """Tell whether the same may work later."""
-        return self.code == dvc_runner.PASSING
+        return self.code == dvc_runner.EX_TEMPFAIL
 
     @property
     def words(self) -> str:
@@ -145,7 +145,7 @@ class Stages:
                 raise WorkspaceError("DVC cannot read the graph: " + "\n".join(ended.lines), "`dvc status` says more") from None
             if "stages" in answer:
                 return {name: Stage(**about) for name, about in answer["stages"].items()}
-            if not ended.may_pass or attempt == retries:
+            if not ended.retryable or attempt == retries:
                 break
             print(f"{answer['error']}\ntries again in {pause(attempt):.0f} s")
             self.stopped.wait(pause(attempt))

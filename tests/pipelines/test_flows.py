@@ -321,7 +321,7 @@ def test_a_failure_is_named_and_told_once(project, webhook):
     assert told.read_text().endswith(" repro\n")
 
 
-def test_what_may_pass_is_tried_again(project, webhook):
+def test_retryable_failures_are_tried_again(project, webhook):
     """A stage that says it may work later (exit code 75) is tried again, and nobody is told where it then works."""
     project.how(left="75 0")
     said = project.flow("repro", DARKROOM_NOTIFY_WEBHOOK=webhook)

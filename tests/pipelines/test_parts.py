@@ -56,19 +56,19 @@ def test_a_file_of_locks_that_was_half_written_blocks_nobody(tmp_path, text):
     (http.client.IncompleteRead(b""), True), (urllib.error.HTTPError("", 503, "", Message(), None), True),
     (urllib.error.HTTPError("", 404, "", Message(), None), False), (ValueError("hash"), False), (None, False),
 ])  # fmt: skip
-def test_what_may_pass_by_itself(error, passes):
+def test_which_errors_are_retryable(error, passes):
     """The network and a server that is down may work later, what is not there and what is wrong may not; causes count."""
-    assert errors.is_passing(error) == passes
+    assert errors.is_retryable(error) == passes
     around = RuntimeError("cannot be fetched")
     around.__cause__ = error
-    assert errors.is_passing(around) == passes
+    assert errors.is_retryable(around) == passes
 
 
 def test_it_is_told_by_the_exit_code(monkeypatch, capsys):
     """A command ends with 75 where the same may work later, with 2 otherwise; flows know the same number."""
-    assert dvc_runner.PASSING == errors.PASSING == 75
-    for may_pass, code in ((True, 75), (False, 2)):
-        monkeypatch.setattr(cli, "_stage", lambda *_, may_pass=may_pass: (_ for _ in ()).throw(WeightsError("a", "b", may_pass)))
+    assert dvc_runner.EX_TEMPFAIL == errors.EX_TEMPFAIL == 75
+    for retryable, code in ((True, 75), (False, 2)):
+        monkeypatch.setattr(cli, "_stage", lambda *_, retryable=retryable: (_ for _ in ()).throw(WeightsError("a", "b", retryable)))
         assert cli.main(["weights", "vgg16"]) == code
         assert capsys.readouterr().err == "error: a\n  remedy: b\n"
 

@@ -58,11 +58,11 @@ def main(arguments: list[str]) -> int:
             raise WorkspaceError(f"there is no {name}", "make the folder in which images arrive, or name another one")
     with locks.hold(given.out / ".lock", wait=WAIT) as free:
         if not free:
-            raise WorkspaceError(f"another check of {given.out} is at it", "wait for it, or end it", may_pass=True)
+            raise WorkspaceError(f"another check of {given.out} is at it", "wait for it, or end it", retryable=True)
         try:
             found = _check(given, folders, limits)
         except model_resolver.NoChampionError as error:
-            raise WorkspaceError(error.problem, error.remedy, may_pass=True) from error
+            raise WorkspaceError(error.problem, error.remedy, retryable=True) from error
     print(json.dumps(found, indent=2) if given.json else _words(found, given.out))
     return 0
 

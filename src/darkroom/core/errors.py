@@ -9,25 +9,25 @@ import difflib
 from collections.abc import Iterable
 
 MISTAKE = 2
-PASSING = 75  # EX_TEMPFAIL of sysexits.h
+EX_TEMPFAIL = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class DarkroomError(Exception):
     """What went wrong, in one sentence, and what to do about it."""
 
-    def __init__(self, problem: str, remedy: str, may_pass: bool = False) -> None:
+    def __init__(self, problem: str, remedy: str, retryable: bool = False) -> None:
         super().__init__(problem)
         self.problem = problem
         self.remedy = remedy
-        self.may_pass = may_pass  # by itself, as the network or a server does
+        self.retryable = retryable  # by itself, as the network or a server does
 
     def __reduce__(self) -> tuple[object, ...]:  # so that it comes whole from another process
-        return type(self), (self.problem, self.remedy, self.may_pass)
+        return type(self), (self.problem, self.remedy, self.retryable)
 
     @property
     def code(self) -> int:
         """Return the exit code."""
-        return PASSING if self.may_pass else MISTAKE
+        return EX_TEMPFAIL if self.retryable else MISTAKE
 
     def __str__(self) -> str:
         return f"{self.problem}\n  remedy: {self.remedy}"
@@ -49,7 +49,7 @@ class WorkspaceError(DarkroomError):
     """Something that an earlier stage should have written is missing, or the command runs in the wrong folder."""
 
 
-def is_passing(error: BaseException | None) -> bool:
+def is_retryable(error: BaseException | None) -> bool:
     """Tell whether an error, or what caused it, is one of the network or of a server that may work later."""
     import http.client
     import urllib.error

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from darkroom.core import atomic
-from darkroom.core.errors import SourceError, is_passing
+from darkroom.core.errors import SourceError, is_retryable
 
 DOWNLOADS = Path(".darkroom/downloads")
 MNIST_MD5 = {  # of the unpacked files, whatever they are packed with
@@ -102,7 +102,7 @@ def write_benchmark(name: str, folder: Path, wanted: Wanted) -> int:
             "look at the network, or set `fetch.source` to a folder with its files as they are distributed"
             if download
             else "copy the files again from where they came, or set `fetch.source` to download",
-            download and (is_passing(error) or str(error).startswith("Error downloading")),  # torchvision's, of every mirror
+            download and (is_retryable(error) or str(error).startswith("Error downloading")),  # torchvision's, of every mirror
         ) from error
     arrays: dict[str, Any] = {"class_names": np.array([str(name).partition(" - ")[0] for name in parts["train"].classes])}
     for split, part in parts.items():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from darkroom.core.errors import WeightsError, is_passing
+from darkroom.core.errors import WeightsError, is_retryable
 from darkroom.models.backbones import Backbone
 from darkroom.models.base import IMAGENET
 
@@ -59,7 +59,7 @@ def download(name: str) -> tuple[Path, dict[str, Any]]:
             f"the ImageNet weights of {name} cannot be fetched from {weights.url}: {error}",
             f"place {file} in {cache}, or in a folder of your own and set `weights.source` to it, "
             "or set `weights.source` to pretrain",
-            is_passing(error),
+            is_retryable(error),
         ) from error
     return cache / file, {"torchvision": str(weights), "url": weights.url}
 

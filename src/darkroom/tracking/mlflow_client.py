@@ -17,7 +17,7 @@ from darkroom.core.locks import hold
 from darkroom.tracking.home import HOME
 
 EXPERIMENT = "darkroom"
-PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # what MLflow calls a server that is down, and a database that is locked
+RETRYABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # what MLflow calls a server that is down, and a database that is locked
 NOTE = "mlflow.note.content"
 KIND = "mlflow.experimentKind"  # else MLflow takes it for one of language models
 PAGES = "workflowType=machine_learning"  # and so does its menu
@@ -71,7 +71,7 @@ def reachable() -> Iterator[None]:
         raise WorkspaceError(
             f"MLflow at {uri()} cannot be used: {str(error).splitlines()[0][:300]}",
             "start the server or correct MLFLOW_TRACKING_URI, then `darkroom sync`: nothing is lost; or set DARKROOM_TRACKING=off",
-            error.error_code in PASSING,
+            error.error_code in RETRYABLE,
         ) from error
 
 

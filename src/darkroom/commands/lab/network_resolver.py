@@ -73,7 +73,7 @@ def find(given: argparse.Namespace) -> Subject:
     except DarkroomError as error:
         close = "" if given.model in ALIASES else nearest(given.model, known)
         if close:
-            raise type(error)(f"{error.problem}{close}", f"{error.remedy}; or name an architecture", error.may_pass) from error
+            raise type(error)(f"{error.problem}{close}", f"{error.remedy}; or name an architecture", error.retryable) from error
         raise
     checkpoint = classifier.checkpoint
     return Subject(
