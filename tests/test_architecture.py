@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -32,24 +33,29 @@ ALLOWED = {
 HARMLESS = {"errors.py", "params.py", "study_params.py", "progress.py", "atomic.py", "locks.py", "__init__.py", "stages/context.py"}
 
 
-def imports(path: Path) -> set[str]:
-    """Return the modules that a file imports anywhere, but for type checking."""
-    found = set()
-    tree = ast.parse(path.read_text())
-    typing_only = {
+def typing_only(tree: ast.AST) -> set[int]:
+    """Return the ids of the nodes that only a type checker reads."""
+    return {
         id(inner)
         for node in ast.walk(tree)
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
+
+
+def imports(path: Path) -> set[str]:
+    """Return the modules that a file imports anywhere, except for type checking."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = typing_only(tree)
+    names = set()
     for node in ast.walk(tree):
-        if id(node) in typing_only:
+        if id(node) in skipped:
             continue
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
 @cache
@@ -100,6 +106,33 @@ def test_pipelines_know_config_and_core_alone():
             assert not name.startswith("darkroom.") or name.split(".")[1] in ("config", "core"), f"{path} imports {name}"
     for path in SOURCE.rglob("*.py"):
         assert not any(name.split(".")[0] == "pipelines" for name in imports(path))
+
+
+def test_imports_stand_at_the_top():
+    """No function imports anything: the command group, which imports a command when it is called, does it by name."""
+    for path in [*SOURCE.rglob("*.py"), *(ROOT / "pipelines").glob("*.py")]:
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                for node in ast.walk(function):
+                    assert not isinstance(node, (ast.Import, ast.ImportFrom)), f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """There is no import cycle."""
+    names = modules()
+    graph = {
+        name: {
+            target for target in imports(path) & set(names)
+            if target != name and not (path.name == "__init__.py" and target.startswith(f"{name}."))
+        }
+        for name, path in names.items()
+    }  # fmt: skip
+    for name, targets in graph.items():  # `from package import module` needs the module, whatever the package is
+        graph[name] = {target for target in targets if not any(other.startswith(f"{target}.") for other in targets)}
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" → ".join(error.args[1]))
 
 
 def test_no_room_without_a_name():
