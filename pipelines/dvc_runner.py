@@ -171,7 +171,7 @@ def _do(request: dict[str, Any]) -> int:
 class _Errors(logging.Handler):
     """Sees whether what DVC reports may pass by itself."""
 
-    passing = False
+    retryable = False
 
     def emit(self, record: logging.LogRecord) -> None:
         from dvc.lock import LockError
