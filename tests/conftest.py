@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of OpenMP that wait leave the core to the other worker's tests
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("DARKROOM_TEST_DATA", ROOT.parent / "shared" / "data"))
 
