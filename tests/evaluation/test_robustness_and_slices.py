@@ -200,34 +200,3 @@ def test_the_mean_is_of_probabilities():
     assert np.allclose(ensembles.mean(answers, {"a": 1, "b": 1}), (answers["a"] + answers["b"]) / 2)
     assert np.allclose(ensembles.mean(answers, {"a": 3, "b": 1}).sum(1), 1)
     assert np.allclose(ensembles.mean(answers, {"b": 2}), answers["b"])
-
-
-def test_views_are_crops_and_mirror_images():
-    """One view as it is, five crops that show less of the image, each mirrored where that is allowed; the mean is over all."""
-    images = rng.integers(0, 256, (2, 32, 32, 3), np.uint8)
-    counts = {(c, m): len(list(ensembles.views(images, c, m))) for c in (False, True) for m in (False, True)}
-    assert counts == {(False, False): 1, (False, True): 2, (True, False): 6, (True, True): 12}
-    made = list(ensembles.views(images, True, True))
-    assert np.array_equal(made[0], images)
-    assert np.array_equal(made[1], images[:, :, ::-1])
-    assert all(view.shape == images.shape for view in made)
-    answer, count = ensembles.over_views(lambda view: view.reshape(2, -1).mean(1, keepdims=True) / 255, images, True, True)
-    assert count == 12
-    assert np.allclose(answer[:, 0], np.mean([view.reshape(2, -1).mean(1) / 255 for view in made], 0))
-    assert len(list(ensembles.views(images[:, :2, :2], True, False))) == 1  # nothing to cut off
-
-
-def test_views_are_made_of_a_few_images_at_a_time():
-    """However many images there are, views of `AT_ONCE` are in memory, progress is shown, and each has its own answer."""
-    images, sizes, done = rng.integers(0, 256, (600, 8, 8, 3), np.uint8), [], []
-
-    def answer(view):
-        sizes.append(len(view))
-        return view.reshape(len(view), -1).mean(1, keepdims=True)
-
-    found, _ = ensembles.over_views(answer, images, True, True, done.append)
-    assert max(sizes) == ensembles.AT_ONCE
-    assert sum(done) == 600
-    assert max(done) == ensembles.AT_ONCE
-    expected = np.mean([view.reshape(600, -1).mean(1, keepdims=True) for view in ensembles.views(images, True, True)], 0)
-    assert np.allclose(found, expected)

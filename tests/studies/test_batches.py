@@ -10,7 +10,6 @@ import torch
 from darkroom.studies.batches import Feed, part, sized
 from darkroom.studies.rotations import rotated
 from darkroom.studies.run_config import Member
-from darkroom.studies.tta import WAYS, answers
 
 MEMBER = Member("p", "a", 0, "mlp", batch_size=16)
 CPU = torch.device("cpu")
@@ -62,17 +61,3 @@ def test_rotations_are_told_by_the_image_alone(sample):
         assert np.ascontiguousarray(np.rot90(image, -label, axes=(1, 2))).tobytes() in upright
     other = rotated(replace(sample, train_labels=sample.train_labels[::-1].copy()))
     assert np.array_equal(made.train_labels, other.train_labels)
-
-
-def test_ways_to_ask_keep_what_they_should(sample):
-    """Crops have the size of the image; a mirrored image is answered as the image is; probabilities have the sum 1."""
-    images = torch.rand(3, 1, 8, 8)
-    assert {name: len(way(images)) for name, way in WAYS.items()} == {"plain": 1, "mirrored": 2, "five_crops": 5, "ten_crops": 10}
-    assert all(view.shape == images.shape for way in WAYS.values() for view in way(images))
-    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
-    feed = Feed(sample, CPU)
-    flipped = Feed(replace(sample, held_images=sample.held_images[..., ::-1].copy()), CPU)
-    one, two = answers(network, feed, ["mirrored", "plain"]), answers(network, flipped, ["mirrored", "plain"])
-    np.testing.assert_allclose(one["mirrored"], two["mirrored"], atol=2e-6)
-    assert np.abs(np.array(one["plain"]) - two["plain"]).max() > 1e-3
-    np.testing.assert_allclose(np.sum(one["mirrored"], 1), 1, atol=1e-5)

@@ -136,6 +136,7 @@ def _ensembles(
     """Return the figures of ensembles and of the best model over views, their rows of the leaderboard, and pairs with the best."""
     from darkroom.augmentation import policies
     from darkroom.evaluation import ensembles, intervals, metrics
+    from darkroom.inference import tta
 
     labels, top_k, trained = given.labels["test"], settings.evaluate.top_k, given.trained()
     test = {given.best: given.answers[given.best]["test"]}
@@ -167,7 +168,7 @@ def _ensembles(
         with Progress("evaluate: views of the best model's images", sum(map(len, images.values()))) as progress:
             said, count = {}, 1
             for split, pixels in images.items():
-                said[split], count = ensembles.over_views(answer, pixels, crops, mirror, progress.advance)
+                said[split], count = tta.average_views(answer, pixels, crops, mirror, progress.advance)
         add("best/views", "views", said, {given.best: 1}, count)
     return made, rows, intervals.pairs(test, labels, resampled, groups, given.best)
 

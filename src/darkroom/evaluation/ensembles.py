@@ -1,8 +1,8 @@
-"""Several models, or several views of an image, asked together: the mean of their probabilities."""
+"""Ensembles: the mean of the probabilities of several models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -10,8 +10,6 @@ from darkroom.evaluation.metrics import losses
 
 ROUNDS = 20  # models put into the bag, one after the other
 LESS = 1e-9  # of log loss, below which a change is rounding
-AT_ONCE = 256  # images of which views are in memory
-CROP = 0.875  # of a side; 224 of 256 pixels (Krizhevsky et al. 2012)
 
 
 def mean(answers: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
@@ -39,43 +37,3 @@ def greedy(answers: Mapping[str, np.ndarray], labels: np.ndarray, rounds: int = 
             best = lost[chosen], size
     kept = bag[: best[1]]
     return {name: kept.count(name) for name in sorted(set(kept))}
-
-
-def views(images: np.ndarray, crops: bool, mirror: bool) -> Iterator[np.ndarray]:
-    """Yield views of images (N, S, S, 3) uint8, first as they are: crops of corners and centre, each also mirrored."""
-    import cv2
-
-    size = images.shape[1]
-    side = max(1, round(size * CROP))
-    far, middle = size - side, (size - side) // 2
-    places = [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)] if crops and far else []
-    for place in [None, *places]:
-        view = images
-        if place is not None:
-            y, x = place
-            cut = images[:, y : y + side, x : x + side]
-            view = np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR) for image in cut])
-        yield view
-        if mirror:
-            yield view[:, :, ::-1]
-
-
-def over_views(
-    answer: Callable[[np.ndarray], np.ndarray],
-    images: np.ndarray,
-    crops: bool,
-    mirror: bool,
-    done: Callable[[int], None] = lambda count: None,
-) -> tuple[np.ndarray, int]:
-    """Return the mean of what a model says of all views, probabilities (N, C), and the number of views.
-
-    Views are made of `AT_ONCE` images at a time, which are then reported to `done`.
-    """
-    made, count = [], 0
-    for part in (images[start : start + AT_ONCE] for start in range(0, len(images), AT_ONCE)):
-        total, count = np.zeros(()), 0
-        for view in views(part, crops, mirror):
-            total, count = total + answer(view), count + 1
-        made.append(total / count)
-        done(len(part))
-    return np.concatenate(made), count

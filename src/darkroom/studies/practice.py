@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from darkroom.config.study_params import Practice
+from darkroom.inference.tta import VIEW_COUNTS, check_mode
 from darkroom.studies.outputs import against
 from darkroom.studies.run_config import Member, Outcome, Row, Sample, labels, panels, steps
 from darkroom.studies.summary import Line, differs
-from darkroom.studies.tta import VIEWS, way
 
 TITLE = "Ensembles and multi-crop"
 QUESTION = "What do several looks at an image add, what do several networks, and what does one network of the same cost?"
@@ -27,7 +27,7 @@ SMALL, WIDE = "one", "one wide"
 def members(settings: Practice, images: int) -> list[Member]:
     """Return `together` networks per seed, and a wide one, which costs about as much as all of them."""
     for name in settings.ways:
-        way(name)
+        check_mode(name)
     count = steps(images, settings.batch_size, settings.epochs)
     wide = {"width": round(settings.width * math.sqrt(settings.together))}
     made = []
@@ -47,7 +47,7 @@ def derived(settings: Practice, outcomes: Sequence[Outcome], sample: Sample) -> 
     """Return what is compared: ways to ask a network, and groups of networks whose probabilities are averaged."""
     small = [o for o in outcomes if o.member.label == SMALL]
     made = [
-        _said(o, ASKED, name.replace("_", " "), o.member.seed, np.array(o.answers[name]), sample.held_labels, VIEWS[name])
+        _said(o, ASKED, name.replace("_", " "), o.member.seed, np.array(o.answers[name]), sample.held_labels, VIEW_COUNTS[name])
         for o in small for name in settings.ways
     ]  # fmt: skip
     first, last = settings.ways[0], settings.ways[-1]
@@ -58,8 +58,8 @@ def derived(settings: Practice, outcomes: Sequence[Outcome], sample: Sample) -> 
         asked[f"{len(group)} together, {last.replace('_', ' ')}"] = (group, last)
         for label, (some, name) in asked.items():
             mean = np.mean([o.answers[name] for o in some], 0)
-            made.append(_said(some[0], TOGETHER, label, seed, mean, sample.held_labels, VIEWS[name], len(some)))
-        made.append(_said(wide, TOGETHER, WIDE, seed, np.array(wide.answers[first]), sample.held_labels, VIEWS[first]))
+            made.append(_said(some[0], TOGETHER, label, seed, mean, sample.held_labels, VIEW_COUNTS[name], len(some)))
+        made.append(_said(wide, TOGETHER, WIDE, seed, np.array(wide.answers[first]), sample.held_labels, VIEW_COUNTS[first]))
     return sorted(made, key=lambda o: o.member.panel != ASKED)
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from darkroom.config.params import Compute
+from darkroom.inference import tta
 from darkroom.models.macs import layers
 from darkroom.studies import vectorized
 from darkroom.studies.batches import Feed, part
@@ -22,11 +23,11 @@ from darkroom.studies.lr_finder import find
 from darkroom.studies.probes import probe
 from darkroom.studies.run_config import Member, Outcome, Row, Sample
 from darkroom.studies.schedules import schedule
-from darkroom.studies.tta import answers
 from darkroom.training import matmul_conv
 from darkroom.training.devices import prepare
 from darkroom.training.optimizers import OPTIMIZERS
 
+TTA_BATCH = 250  # images of which views are in memory
 SEEN, HELD = 1000, 500  # training images of a look; images of a batch then
 TIMED = 30  # answers for one image, of which the fastest counts
 
@@ -89,7 +90,7 @@ def train(
     return [
         Outcome(
             member, curves[i], flows[i], *costs, round(seconds, 3), milliseconds(asked[i], image), lr, tested,
-            answers(asked[i], feed, member.ways),
+            tta.predict_modes(asked[i], map(feed.normalized, feed.held_x.split(TTA_BATCH)), member.ways),
         )
         for i, member in enumerate(unit)
     ]  # fmt: skip
@@ -98,7 +99,7 @@ def train(
 def _trained(group: nn.Module, feed: Feed, member: Member, lr: float) -> Iterator[int]:
     """Train a group by a member's settings, in place; yield the number of steps made whenever it is to be looked at."""
     trained = [parameter for parameter in group.parameters() if parameter.requires_grad]
-    optimizer = OPTIMIZERS[member.optimizer]([{"params": trained, "lr": lr}], member.weight_decay)
+    optimizer = OPTIMIZERS[member.optimizer]([{"params": trained, "lr": lr}], weight_decay=member.weight_decay)
     factor = schedule(member.schedule)
     at = {round(member.steps * i / member.looks) for i in range(1, member.looks + 1)}
     torch.manual_seed(member.seed)  # of what is dropped at random
