@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from darkroom import cli
-from darkroom.commands import completion, lab
+from darkroom.commands import lab
 from darkroom.core.errors import ParamsError
 from darkroom.lab import drawing
+from tests.completion import completions
 from tests.lab.test_layers import PLAIN, compact
 
 
@@ -69,8 +70,8 @@ def test_every_command_writes_a_picture(workspace, capsys, command):
 def test_every_command_is_known():
     """Each command has a call above but `layers`, which draws nothing; the shell completes them all."""
     assert set(CALLS) | {"layers"} == set(lab.COMMANDS)
-    assert completion.candidates(["lab", ""]) == list(lab.COMMANDS)
-    assert completion.candidates(["lab", "rec"]) == ["receptive-field"]
+    assert completions("lab", "") == list(lab.COMMANDS)
+    assert completions("lab", "rec") == ["receptive-field"]
     assert cli._wants_torch(["lab", "filters"])
     assert not any(cli._wants_torch(words) for words in (["lab"], ["lab", "kernels"], ["lab", "nothing"]))
 

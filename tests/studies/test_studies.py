@@ -14,6 +14,7 @@ from darkroom.config import study_params
 from darkroom.config.params import read_yaml
 from darkroom.core.errors import DarkroomError, ParamsError
 from darkroom.studies.registry import NAMES, study
+from tests.completion import completions
 
 TINY = ["images=64", "seeds=3", "batch_size=32", "looks=1", "image_size=8", "held_out=0.5"]
 TIMED = ["epochs=1", "warmup_epochs=0"]
@@ -136,9 +137,7 @@ def test_a_mistake_names_its_remedy(arguments, said):
 
 def test_the_list_names_every_study(capsys):
     """`darkroom study --list` has a line for each study, and the shell completes their names."""
-    from darkroom.commands import completion
-
-    assert completion.candidates(["study", "de"]) == ["depth"]
+    assert completions("study", "de") == ["depth"]
     main(["--list"])
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(NAMES)
 
@@ -155,7 +154,7 @@ def test_each_member_is_recorded_once(monkeypatch, workspace, own_mlflow):
     from darkroom.tracking import records
 
     folder = workspace / "journal"
-    monkeypatch.setattr(records, "JOURNAL", folder)
+    monkeypatch.setattr(records, "RECORDS", folder)
     for _ in range(2):
         run("initialization", "networks=[mlp]")
     runs = [[json.loads(line) for line in file.read_text().splitlines()] for file in folder.glob("*/record.jsonl")]

@@ -1,6 +1,7 @@
-"""Every mistake that a user can make, each with its remedy.
+"""Errors with a remedy, and the exit codes of commands.
 
-A `DarkroomError` reaches the terminal as one message without a traceback, and exit code 2, or 75 where the same may work later.
+A `DarkroomError` reaches the terminal as one message without a traceback. The exit code is 2, or 75 where the same
+command may work later.
 """
 
 from __future__ import annotations
@@ -9,19 +10,19 @@ import difflib
 from collections.abc import Iterable
 
 MISTAKE = 2
-EX_TEMPFAIL = 75  # EX_TEMPFAIL of sysexits.h
+EX_TEMPFAIL = 75  # of sysexits.h: retry later
 
 
 class DarkroomError(Exception):
-    """What went wrong, in one sentence, and what to do about it."""
+    """A problem in one sentence, and its remedy; `retryable` where it may go away by itself, as a failure of the network does."""
 
     def __init__(self, problem: str, remedy: str, retryable: bool = False) -> None:
         super().__init__(problem)
         self.problem = problem
         self.remedy = remedy
-        self.retryable = retryable  # by itself, as the network or a server does
+        self.retryable = retryable
 
-    def __reduce__(self) -> tuple[object, ...]:  # so that it comes whole from another process
+    def __reduce__(self) -> tuple[object, ...]:  # pickling between processes passes `args`, which lacks the remedy
         return type(self), (self.problem, self.remedy, self.retryable)
 
     @property
@@ -34,41 +35,27 @@ class DarkroomError(Exception):
 
 
 class ParamsError(DarkroomError):
-    """A value in params.yaml, a recipe or `--set` that Darkroom cannot use."""
+    """A value in params.yaml, a recipe or an option cannot be used."""
 
 
 class SourceError(DarkroomError):
-    """A folder of images that cannot become a data set."""
+    """A folder of images cannot become a data set."""
 
 
 class WeightsError(DarkroomError):
-    """Weights that are not there, or do not fit the network."""
+    """Weights are missing, or do not fit the network."""
 
 
 class WorkspaceError(DarkroomError):
-    """Something that an earlier stage should have written is missing, or the command runs in the wrong folder."""
-
-
-def is_retryable(error: BaseException | None) -> bool:
-    """Tell whether an error, or what caused it, is one of the network or of a server that may work later."""
-    import http.client
-    import urllib.error
-
-    while error is not None:
-        if isinstance(error, urllib.error.HTTPError):
-            return error.code >= 500 or error.code in (408, 429)
-        if isinstance(error, (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    """An output of an earlier stage is missing, or the command runs in the wrong folder."""
 
 
 def printable(text: str) -> str:
-    """Return a text that moves no cursor: what cannot be shown is written as an escape."""
+    """Return a text with unprintable characters escaped, so that it cannot move the cursor."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean "x"?)` for the closest known word, or nothing where none is close."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return ` (did you mean "x"?)` for the closest of the words, or nothing where none is close."""
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
     return f' (did you mean "{close[0]}"?)' if close else ""

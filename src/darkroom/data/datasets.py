@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from darkroom.core import atomic
-from darkroom.core.errors import SourceError, is_retryable
+from darkroom.core.errors import SourceError
+from darkroom.core.os_errors import is_retryable
 
 DOWNLOADS = Path(".darkroom/downloads")
 MNIST_MD5 = {  # of the unpacked files, whatever they are packed with

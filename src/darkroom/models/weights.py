@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from darkroom.core.errors import WeightsError, is_retryable
+from darkroom.core.errors import WeightsError
+from darkroom.core.os_errors import is_retryable
 from darkroom.models.backbones import Backbone
 from darkroom.models.base import IMAGENET
 

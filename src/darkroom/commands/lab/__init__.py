@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from darkroom.core.command_line import LazyGroup
 
 COMMANDS = {
     "kernels": "what Sobel, Prewitt, Scharr, Laplacian, Gabor or your own kernel make of an image",
@@ -19,30 +19,12 @@ COMMANDS = {
 WITHOUT_TORCH = ("kernels", "augmentations")
 
 
-def overview() -> str:
-    """Return what `darkroom lab --help` prints."""
-    rows = "\n".join(f"  {name:<16} {text}" for name, text in COMMANDS.items())
-    return f"""usage: darkroom lab <command> [options]
+command = LazyGroup(
+    "lab",
+    package=__name__,
+    sections={"Commands": COMMANDS},
+    help="""Look inside: kernels, filters, feature maps, receptive fields, augmentations, embeddings.
 
-{__doc__}
-
-{rows}
-
-Each writes a picture to reports/lab/<command>.png, or to --out FILE.png. MODEL is champion, challenger, a version, a checkpoint
-folder such as models/baseline, or an architecture with random weights: compact, or any torchvision classifier.
-`darkroom lab <command> --help` explains a command.
-"""
-
-
-def main(arguments: list[str]) -> int:
-    from darkroom.core.errors import ParamsError, nearest
-
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(overview())
-        return 0
-    command, rest = arguments[0], arguments[1:]
-    if command not in COMMANDS:
-        raise ParamsError(f'the lab has no command "{command}"{nearest(command, COMMANDS)}', "see `darkroom lab --help`")
-    module = importlib.import_module(f"darkroom.commands.lab.{command.replace('-', '_')}")
-    module.main(rest)
-    return 0
+    Each command writes a picture to reports/lab/COMMAND.png, or to --out FILE.png. MODEL is champion, challenger, a version, a
+    checkpoint folder such as models/baseline, or an architecture with random weights: compact, or any torchvision classifier.""",
+)

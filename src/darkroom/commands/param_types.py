@@ -1,0 +1,71 @@
+"""The values that arguments and options take, as click's parameter types: they complete with the tab key.
+
+Completion imports neither torch nor MLflow, and fails in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from darkroom.core.errors import DarkroomError
+from darkroom.core.lazy import LazyModule
+
+if TYPE_CHECKING:
+    from darkroom.config import dvc_graph, params
+    from darkroom.models import factory
+    from darkroom.studies import registry as studies
+else:
+    dvc_graph, params = LazyModule("darkroom.config.dvc_graph"), LazyModule("darkroom.config.params")
+    factory, studies = LazyModule("darkroom.models.factory"), LazyModule("darkroom.studies.registry")
+
+
+class Completed(click.ParamType):
+    """Text that is completed from a list of values; the command itself checks it, with a remedy of its own."""
+
+    def __init__(self, name: str, values: Callable[[], Iterable[str]]) -> None:
+        self.name, self.values = name, values
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        try:
+            return [CompletionItem(value) for value in self.values() if value.startswith(incomplete)]
+        except (DarkroomError, OSError, LookupError, TypeError, AttributeError):
+            return []
+
+
+def _setting(section: str, key: str = "") -> list[str]:
+    """Return a list in params.yaml."""
+    content = params.read_yaml(Path("params.yaml"))[section]
+    return list(content[key] if key else content)
+
+
+def _checkpoints() -> list[str]:
+    """Return the folders below models/ that hold a checkpoint."""
+    return sorted(path.parent.as_posix() for path in Path("models").glob("**/model.json"))
+
+
+def _models() -> list[str]:
+    return ["champion", "challenger", *_checkpoints()]
+
+
+def _keys(content: Any, prefix: str = "") -> list[str]:
+    """Return `section.key=` of each value."""
+    if not isinstance(content, dict):
+        return [f"{prefix}="]
+    return [key for name, value in content.items() for key in _keys(value, f"{prefix}.{name}" if prefix else str(name))]
+
+
+DATASET = Completed("dataset", lambda: _setting("fetch", "datasets") or params.DATASETS)
+BACKBONE = Completed("backbone", lambda: _setting("backbones"))
+ARCHITECTURE = Completed("architecture", lambda: factory.known())
+MODEL = Completed("model", _models)
+MODEL_OR_ARCHITECTURE = Completed("model", lambda: [*_models(), *factory.known()])
+POLICY = Completed("policy", lambda: params.POLICIES)
+STUDY = Completed("study", lambda: studies.NAMES)
+STAGE = Completed("stage", lambda: dvc_graph.names())
+RECIPE = Completed("recipe", lambda: sorted(path.stem for path in Path("recipes").glob("*.yaml")))
+SETTING = Completed("KEY=VALUE", lambda: _keys(params.read_yaml(Path("params.yaml"))))

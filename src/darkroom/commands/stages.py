@@ -1,0 +1,87 @@
+"""The stages of dvc.yaml as commands: `darkroom transfer vgg16` runs one on the paths that dvc.yaml gives it."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from darkroom.core.command_line import Command
+from darkroom.core.lazy import LazyModule
+
+if TYPE_CHECKING:
+    from darkroom.commands import param_types
+    from darkroom.config import dvc_graph
+else:
+    param_types, dvc_graph = LazyModule("darkroom.commands.param_types"), LazyModule("darkroom.config.dvc_graph")
+
+PATHS = {
+    "augmented": "the views of the training images, by stage augment",
+    "classes": "the class names, by stage ingest",
+    "cost": "file or folder of times and sizes; they differ from run to run",
+    "embedded": "the backbone's embeddings, by stage embed",
+    "fixes": "corrected labels, a CSV file",
+    "ingested": "the manifest and the splits, by stage ingest",
+    "models": "the folder of checkpoints",
+    "out": "the stage's output",
+    "provenance": "JSON file with the origin of the weights",
+    "report": "the page about the data",
+    "reports": "the folder of metrics, plots and pages",
+    "train": "the training split, by stage ingest",
+    "transfer": "the checkpoint whose last blocks are trained on, by stage transfer",
+    "val": "the validation split, by stage ingest",
+    "weights": "the backbone's weights, by stage weights",
+}
+
+
+class Stage(NamedTuple):
+    """A stage's one-line help, the kind of its argument (none, `dataset` or `backbone`), and its options: paths."""
+
+    summary: str
+    argument: str
+    options: tuple[str, ...]
+
+
+STAGES = {
+    "fetch": Stage("write a named data set to data/raw", "dataset", ("out",)),
+    "ingest": Stage("a folder of images → manifest, splits, arrays", "", ("out", "report", "fixes")),
+    "augment": Stage("Albumentations views of every training image", "", ("train", "out")),
+    "baseline": Stage("train a network from scratch", "", ("augmented", "val", "classes", "out", "cost")),
+    "weights": Stage("provide a backbone's weights", "backbone", ("out", "provenance")),
+    "embed": Stage(
+        "run a frozen backbone once over every view", "backbone",
+        ("augmented", "val", "classes", "weights", "provenance", "out", "cost"),
+    ),
+    "transfer": Stage("train a new head on the embeddings", "backbone", ("embedded", "out", "cost")),
+    "finetune": Stage(
+        "fine-tune the last blocks at a lower learning rate", "backbone", ("augmented", "val", "transfer", "out", "cost")
+    ),
+    "evaluate": Stage("score every model on the test split", "", ("ingested", "models", "cost", "reports")),
+    "register": Stage("the best model → a version in MLflow", "", ("ingested", "reports", "models", "out")),
+}  # fmt: skip
+
+
+def command(name: str) -> click.Command:
+    """Return the command that runs a stage."""
+    stage = STAGES[name]
+    parameters: list[click.Parameter] = [
+        click.Option([f"--{option}"], type=click.Path(path_type=Path), help=f"{PATHS[option]}; default: the path in dvc.yaml")
+        for option in stage.options
+    ]
+    if stage.argument:
+        kind = param_types.DATASET if stage.argument == "dataset" else param_types.BACKBONE
+        parameters.insert(0, click.Argument(["name"], type=kind, metavar=stage.argument.upper()))
+
+    def run(**arguments: str | Path | None) -> None:
+        missing = [option for option in stage.options if arguments[option] is None]
+        if missing:
+            paths = dvc_graph.command_options(name, arguments.get("name"))  # type: ignore[arg-type]
+            arguments.update({option: Path(paths[option]) for option in missing if option in paths})
+        for option in stage.options:
+            if arguments[option] is None:
+                raise click.UsageError(f"--{option} is needed: dvc.yaml does not give it")
+        importlib.import_module(f"darkroom.stages.{name}").run(**arguments)
+
+    return Command(name, callback=run, params=parameters, help=f"Run the stage {name}: {stage.summary}.")

@@ -1,0 +1,172 @@
+"""What all commands share: groups that import a command when it is called, options with several values, and error messages."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from darkroom.core.errors import MISTAKE, DarkroomError, nearest
+from darkroom.core.lazy import LazyModule
+
+if TYPE_CHECKING:
+    from darkroom.core import os_errors
+else:
+    os_errors = LazyModule("darkroom.core.os_errors")
+
+DEBUG = "DARKROOM_DEBUG"
+COMPLETE = "_DARKROOM_COMPLETE"  # set by the scripts of `darkroom completion`
+SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _set_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ[DEBUG] = "1"  # so that the processes that the command starts have it too
+
+
+debug_option = click.option(
+    "--debug", is_flag=True, expose_value=False, is_eager=True, callback=_set_debug,
+    help=f"show the traceback of an error; {DEBUG}=1 does the same",
+)  # fmt: skip
+json_option = click.option("--json", "as_json", is_flag=True, help="print one JSON value instead of text")
+
+
+class Many(click.Option):
+    """An option that takes one value or more after its name, and may be repeated: `--set a=1 b=2 --set c=3`."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, multiple=True, **settings)
+
+
+class Choice(click.Choice[str]):
+    """One of several words; a misspelt word is answered with the nearest one."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        return f'there is no "{value}"{nearest(str(value), self.choices)}; choose from {", ".join(self.choices)}'
+
+
+class Command(click.Command):
+    """A command that also takes `--debug`, and whose `Many` options take several values after one name."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        debug_option(self)
+        self.params[-1].hidden = True  # type: ignore[attr-defined]  # the help of `darkroom` has it
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        many = {name for option in self.params if isinstance(option, Many) for name in option.opts}
+        return super().parse_args(ctx, _repeat(args, many))
+
+
+def _repeat(args: Sequence[str], many: Iterable[str]) -> list[str]:
+    """Return `--set a --set b` for `--set a b`."""
+    repeated: list[str] = []
+    option, first = "", False
+    for word in args:
+        if word.startswith("-"):
+            option, first = (word if word in many else ""), True
+        elif option and not first:
+            repeated.append(option)
+        else:
+            first = False
+        repeated.append(word)
+    return repeated
+
+
+@click.pass_context
+def _show_overview(ctx: click.Context) -> None:
+    """Print a group's help where no command is named."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called.
+
+    `package` holds a module per command, with the click command as `command`; `sections` has the commands' names and
+    one-line help by the section's title. Commands in `hidden` are not listed.
+    """
+
+    def __init__(
+        self, *args: Any, package: str, sections: Mapping[str, Mapping[str, str]], hidden: Iterable[str] = (), **settings: Any
+    ) -> None:
+        super().__init__(*args, invoke_without_command=True, callback=_show_overview, **settings)
+        self.package, self.sections, self.hidden_names = package, sections, tuple(hidden)
+
+    @property
+    def summaries(self) -> dict[str, str]:
+        """Return the one-line help of each command that is listed."""
+        return {name: text for section in self.sections.values() for name, text in section.items()}
+
+    def load(self, name: str) -> click.Command:
+        """Import a command."""
+        module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
+        if not hasattr(module, "command"):  # a module that parses its own arguments, until it is converted
+            return passthrough(lambda words: module.main(list(words)))
+        command: click.Command = module.command
+        return command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.summaries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return self.load(cmd_name) if cmd_name in self.summaries or cmd_name in self.hidden_names else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
+            raise click.UsageError(f'there is no command "{name}"{nearest(name, self.summaries)}', ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, summaries in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl(list(summaries.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = [CompletionItem(name, help=text) for name, text in self.summaries.items() if name.startswith(incomplete)]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
+
+
+def passthrough(run: Callable[[tuple[str, ...]], int | None], help: str = "", **settings: Any) -> click.Command:
+    """Return a command that hands its words on to a program with options of its own, `--help` included."""
+    words = click.Argument(["words"], nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS]")
+    context = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+    settings = {"add_help_option": False, "context_settings": context} | settings
+    return click.Command(None, callback=lambda words: run(words), params=[words], help=help, **settings)
+
+
+def report(error: BaseException) -> int:
+    """Print an error with its remedy on stderr, after its traceback where `--debug` is on; return the exit code."""
+    if os.environ.get(DEBUG, "") not in ("", "0"):
+        traceback.print_exception(error)
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        problem, remedy, code = _sentence(error), f"see `{context.command_path if context else 'darkroom'} --help`", MISTAKE
+    elif isinstance(error, DarkroomError):
+        problem, remedy, code = error.problem, error.remedy, error.code
+    else:
+        problem, remedy, code = str(error), os_errors.remedy_of(error), os_errors.exit_code(error)
+    label = click.style("error:", fg="red", bold=True) if _is_coloured() else "error:"
+    click.echo(f"{label} {problem}\n  remedy: {remedy}", err=True)
+    return code
+
+
+def _is_coloured() -> bool:
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _sentence(error: click.ClickException) -> str:
+    """Return click's message without its full stop, with the nearest word where an option is unknown."""
+    if isinstance(error, click.NoSuchOption):
+        known = [name for item in error.ctx.command.params for name in item.opts] if error.ctx else []
+        return f"there is no option {error.option_name}{nearest(error.option_name, known)}"
+    message = error.format_message().rstrip(".")
+    return message[:1].lower() + message[1:]
