@@ -107,7 +107,7 @@ def _prefect(chromium: str, folder: Path) -> int:
     sys.path.insert(0, str(Path.cwd()))
     from pipelines import server
 
-    api = server.scheduled()
+    api = server.scheduled_address()
     if not api:
         print("no server of `make schedule` answers", file=sys.stderr)
         return 2

@@ -1,5 +1,5 @@
-"""Prefect flows over the DVC graph: when and how stages run; DVC decides whether."""
+"""Prefect flows over the DVC graph: Prefect decides when and how stages run, DVC decides whether they run."""
 
 from pipelines import server
 
-server.settings()  # before Prefect is imported, which reads them then
+server.configure()  # before Prefect is imported, which reads the settings then

@@ -1,4 +1,4 @@
-"""What flows show in Prefect's pages: how far a stage is, the leaderboard, the verdict on the best model, where to look next."""
+"""What flows show in Prefect's pages: progress, the leaderboard, the promotion decision, drift, links to reports."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect.artifacts import (
     create_link_artifact,
@@ -19,54 +20,54 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-EVERY = 5.0  # seconds between two updates
-_PROGRESS = re.compile(r"^(?P<what>[^:]+): (?P<done>[\d,]+) of (?P<total>[\d,]+) \S")
+INTERVAL = 5.0  # seconds between two updates
+PROGRESS = re.compile(r"^(?P<activity>[^:]+): (?P<done>[\d,]+) of (?P<total>[\d,]+) \S")
 
 
-class Progress:
-    """The progress artifact of a stage, moved by the lines that the stage writes."""
+class ProgressArtifact:
+    """The progress bar of a stage, updated from the lines that `darkroom.core.progress` writes."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
-        self.known: Any = None
-        self.moved = 0.0
-        self.what = ""
+        self.artifact_id: UUID | None = None
+        self.updated = -INTERVAL
+        self.activity = ""
 
-    def line(self, line: str) -> None:
-        found = _PROGRESS.match(line)
-        if not found:
+    def update(self, line: str) -> None:
+        match = PROGRESS.match(line)
+        if not match:
             return
-        done, total = (int(found[part].replace(",", "")) for part in ("done", "total"))
+        done, total = (int(match[group].replace(",", "")) for group in ("done", "total"))
         now = time.monotonic()
-        if total == 0 or (now - self.moved < EVERY and done < total and found["what"] == self.what):
+        if total == 0 or (now - self.updated < INTERVAL and done < total and match["activity"] == self.activity):
             return
-        self.moved, self.what, share = now, found["what"], min(100.0, 100 * done / total)
-        with suppress(Exception):  # it is there to be looked at, and no reason for a stage to fail
-            if self.known is None:
-                self.known = create_progress_artifact(share, key=_key("progress", self.stage), description=line)
+        self.updated, self.activity, percent = now, match["activity"], min(100.0, 100 * done / total)
+        with suppress(Exception):  # a stage does not fail for its progress bar
+            if self.artifact_id is None:
+                created: Any = create_progress_artifact(percent, key=_key("progress", self.stage), description=line)
+                self.artifact_id = created
             else:
-                update_progress_artifact(self.known, progress=share, description=line)
+                update_progress_artifact(self.artifact_id, progress=percent, description=line)
 
 
-def results(folder: Path, outs: Iterable[str]) -> None:
-    """Show those of the outputs that people want to see."""
-    places = {Path(out).name: folder / out for out in outs}
-    for place in places.values():
-        if (found := place / "summary.json").exists():
-            study(json.loads(found.read_text(encoding="utf-8")), place / "index.html")
-    if (table := places.get("leaderboard.csv")) and table.exists():
+def show_outputs(folder: Path, outs: Iterable[str]) -> None:
+    """Show the leaderboard, the promotion decision, the report and the summaries of studies among the outputs."""
+    paths = {Path(out).name: folder / out for out in outs}
+    for path in paths.values():
+        if (summary := path / "summary.json").exists():
+            _show_study(json.loads(summary.read_text(encoding="utf-8")), path / "index.html")
+    if (table := paths.get("leaderboard.csv")) and table.exists():
         with table.open(encoding="utf-8", newline="") as file:
-            rows = [{key: _short(value) for key, value in row.items()} for row in csv.DictReader(file)]
+            rows = [{key: _round(value) for key, value in row.items()} for row in csv.DictReader(file)]
         create_table_artifact(rows, key="leaderboard", description=f"`{table}`")
-    if (verdict := places.get("promotion.json")) and verdict.exists():
-        create_markdown_artifact(promotion(json.loads(verdict.read_text(encoding="utf-8"))), key="promotion")
-    if (page := places.get("report.html")) and page.exists():
+    if (decision := paths.get("promotion.json")) and decision.exists():
+        create_markdown_artifact(promotion_markdown(json.loads(decision.read_text(encoding="utf-8"))), key="promotion")
+    if (page := paths.get("report.html")) and page.exists():
         address = page.resolve().as_uri()
         create_link_artifact(address, "reports/report.html", key="report", description=f"The report of this evaluation: `{page}`")
 
 
-def study(summary: dict[str, Any], page: Path) -> None:
-    """Show what a study found, and where its page is."""
+def _show_study(summary: dict[str, Any], page: Path) -> None:
     name = str(summary["study"])
     text = f"# {name}\n\n{summary['question']}\n\n**{summary['finding']}**\n\n{summary['equal']}"
     create_markdown_artifact(text, key=_key("study", name))
@@ -74,45 +75,49 @@ def study(summary: dict[str, Any], page: Path) -> None:
         create_link_artifact(page.resolve().as_uri(), str(page), key=_key("study", name, "page"), description=f"`{page}`")
 
 
-def runs(where: str) -> None:
-    """Show where this run is in MLflow: an address, or in words."""
-    if where.startswith("http"):
-        create_link_artifact(where, "this run in MLflow", key="mlflow", description="Its stages: params, metrics, plots.")
-    elif where:
-        create_markdown_artifact(f"In MLflow, which `make ui` opens: {where}", key="mlflow")
+def show_mlflow_run(location: str) -> None:
+    """Show where this run is in MLflow: an address or a description."""
+    if location.startswith("http"):
+        create_link_artifact(location, "this run in MLflow", key="mlflow", description="Its stages: params, metrics, plots.")
+    elif location:
+        create_markdown_artifact(f"In MLflow, which `make ui` opens: {location}", key="mlflow")
 
 
-def drift(check: dict[str, Any], page: Path = Path("reports/monitoring/index.html")) -> None:
-    """Show what a look at new images came to, and where its page is."""
+def show_drift(check: dict[str, Any], page: Path = Path("reports/monitoring/index.html")) -> None:
+    """Show the result of a drift check and a link to its page."""
     title = "Drift" if check["drifted"] else "No drift" if check["tests"] else "Too few images"
     lines = [f"# {title}", f"{check['words'][0].upper()}{check['words'][1:]}.", f"{check['said']}: {check['new']} new images."]
     if check["tests"]:
-        rows = [(item["name"], f"{item['size']:.3f}", f"{item['limit']:g}", f"{item['corrected']:.4f}",
-                 "**drift**" if item["drifted"] else "same") for item in check["tests"]]  # fmt: skip
-        lines.append(
-            "\n".join(["| | size | limit | p | |", "| --- | --- | --- | --- | --- |", *(f"| {' | '.join(row)} |" for row in rows)])
-        )
+        rows = [(test["name"], f"{test['size']:.3f}", f"{test['limit']:g}", f"{test['corrected']:.4f}",
+                 "**drift**" if test["drifted"] else "same") for test in check["tests"]]  # fmt: skip
+        lines.append(_table(("", "size", "limit", "p", ""), rows))
     if check["flags"]:
-        lines += ["Pictures: " + ", ".join(f"{count} {name}" for name, count in check["flags"].items()) + "."]
+        lines += ["Flags: " + ", ".join(f"{count} {name}" for name, count in check["flags"].items()) + "."]
     create_markdown_artifact("\n\n".join(lines), key="drift")
     if page.exists():
-        create_link_artifact(page.resolve().as_uri(), str(page), key="monitoring", description=f"The last images: `{page}`")
+        create_link_artifact(page.resolve().as_uri(), str(page), key="monitoring", description=f"The latest images: `{page}`")
 
 
-def promotion(decision: dict[str, Any]) -> str:
-    """Return what `register` decided, with every check, as Markdown."""
-    known = decision.get("registered") or {}
-    aliases = known.get("aliases", [])
+def promotion_markdown(decision: dict[str, Any]) -> str:
+    """Return the decision of `register`, with every check, as Markdown."""
+    version = decision.get("registered") or {}
+    aliases = version.get("aliases", [])
     title = "Promoted" if decision.get("promoted") else "The champion stays" if "champion" in aliases else "Not promoted"
-    of = f" is version {known['version']} of {known['name']} ({', '.join(aliases)})" if known else " is not registered"
-    lines = [f"# {title}", f"**{decision['model']}**{of}: {decision['accuracy']:.4f} of the test images right."]
+    place = f" is version {version['version']} of {version['name']} ({', '.join(aliases)})" if version else " is not registered"
+    text = f"# {title}\n**{decision['model']}**{place}; test accuracy {decision['accuracy']:.4f}."
     if verdict := decision.get("verdict"):
-        rows = [(item["name"], "passed" if item["passed"] else "**veto**", item["words"]) for item in verdict["checks"]]
-        lines += ["", "| check | | |", "| --- | --- | --- |", *(f"| {' | '.join(map(_cell, row))} |" for row in rows)]
-    return "\n".join(lines)
+        rows = [(check["name"], "passed" if check["passed"] else "**veto**", check["words"]) for check in verdict["checks"]]
+        text += "\n\n" + _table(("check", "", ""), rows)
+    return text
 
 
-def _short(text: str) -> str:
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a table in Markdown."""
+    cells = [header, ("---",) * len(header), *(tuple(text.replace("|", "\\|").replace("\n", " ") for text in row) for row in rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def _round(text: str) -> str:
     """Return a number with four decimals at most, and other text as it is."""
     try:
         return f"{float(text):.4f}".rstrip("0").rstrip(".") if "." in text else text
@@ -120,10 +125,6 @@ def _short(text: str) -> str:
         return text
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
 def _key(*parts: str) -> str:
-    """Return a key of an artifact, which Prefect wants in lower case, with dashes."""
+    """Return the key of an artifact: Prefect allows lower-case letters, digits and dashes."""
     return "-".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in parts)

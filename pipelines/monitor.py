@@ -1,108 +1,98 @@
-"""For a schedule: look at images that have arrived, and tell when they are no longer like those that the champion was made for.
+"""Check arriving images for drift on a schedule.
 
-Where a drift begins it emits the event `darkroom.drift`, which starts `retrain` in prefect.yaml. Without new images it is
+Where a drift begins, the flow emits the event `darkroom.drift`, which starts `retrain` (prefect.yaml). Without new images it is
 *Skipped*.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.events import emit_event
 from prefect.states import Completed, Failed, State
 from pydantic import Field
 
-from darkroom.core.errors import EX_TEMPFAIL, MISTAKE
-from pipelines import artifacts, flow_runtime, server
+from darkroom.core.errors import MISTAKE
+from pipelines import artifacts, command_line, flow_runtime, server
+from pipelines.process_groups import ProcessGroups
+from pipelines.repro import Positive
 
-DRIFT = "darkroom.drift"
-TOLD = Path("reports/monitoring/told")  # the checkpoint of whose drift the event has told
-Size = Annotated[float, Field(gt=0)]
+DRIFT_EVENT = "darkroom.drift"
+REPORTED = Path("reports/monitoring/reported_drift")  # the checkpoint whose drift was reported by an event
+OLD_REPORTED = REPORTED.with_name("told")  # its former name
+ImageCount = Annotated[int, Field(ge=2)]
 
 
 @flow(name="monitor", log_prints=True, on_failure=[flow_runtime.notify], on_crashed=[flow_runtime.notify])
 def monitor(
     folders: list[str] | None = None,
     model: str = "champion",
-    window: Annotated[int, Field(ge=2)] = 500,
-    least: Annotated[int, Field(ge=2)] = 20,
+    window: ImageCount = 500,
+    least: ImageCount = 20,
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.01,
-    limits: dict[str, Size] | None = None,
-    time_limit: Annotated[float, Field(gt=0)] = 60,
+    limits: dict[str, Positive] | None = None,
+    time_limit: Positive = 60,
 ) -> State[Any]:
-    """Look at images that have arrived.
+    """Check arriving images for drift.
 
     Args:
-        folders: where images arrive; `data/inbox` if there are none.
-        model: who answers: champion, another alias, a version, or a checkpoint folder.
-        window: the last so many images are compared with held-out images of the data set.
-        least: of fewer images nothing is said.
-        alpha: significance, corrected for three tests.
-        limits: the size from which a difference counts, by `embeddings`, `classes`, `confidence`.
-        time_limit: minutes that it may take.
+        folders: the folders in which images arrive; without any, data/inbox.
+        model: the model that classifies them: champion, another alias, a version, or a checkpoint folder.
+        window: number of latest images that are compared with held-out images of the data set.
+        least: minimum number of images before drift is tested.
+        alpha: significance level, corrected for three tests.
+        limits: the smallest size of a difference that is drift, for `embeddings`, `classes` or `confidence`.
+        time_limit: minutes that the check may take.
     """
-    asked = folders or ["data/inbox"]
-    there = [folder for folder in asked if Path(folder).expanduser().exists()]
-    words = ["monitor", *there, "--json", "--model", model, "--window", str(window), "--least", str(least)]
-    words += ["--alpha", str(alpha)]
+    requested = folders or ["data/inbox"]
+    existing = [folder for folder in requested if Path(folder).expanduser().exists()]
+    arguments = [*existing, "--json", "--model", model, "--window", str(window), "--least", str(least), "--alpha", str(alpha)]
     if limits:
-        words += ["--limit", *(f"{kind}={size}" for kind, size in limits.items())]
+        arguments += ["--limit", *(f"{test}={size}" for test, size in limits.items())]
 
-    def work(ends: list[Callable[[], object]]) -> State[Any]:
-        if missing := [folder for folder in asked if folder not in there]:
-            print(f"there is no {', '.join(missing)}")
-        if not there:
-            return flow_runtime.skipped(f"nothing arrives: there is no {', '.join(missing)}")
-        ran = flow_runtime.command(words, ends, 60 * time_limit)
-        if ran.late:
-            return Failed(name="TimedOut", message=f"it took longer than its {time_limit:g} minutes, and was ended")
-        if ran.code == EX_TEMPFAIL:  # the next slot tries again
-            return flow_runtime.skipped(ran.said)
-        if ran.code:
-            return Failed(name=flow_runtime.REFUSED if ran.code == MISTAKE else None, message=ran.said)
-        found = json.loads(ran.made)
-        print(found["words"])
-        _tell(found)
-        if not found["new"]:
-            return flow_runtime.skipped(f"no new images; {found['words']}")
-        artifacts.drift(found)
-        return Completed(name="Drifted" if found["drifted"] else None, message=f"{found['new']} new images; {found['words']}")
+    def work(processes: ProcessGroups) -> State[Any]:
+        missing = ", ".join(folder for folder in requested if folder not in existing)
+        if missing:
+            print(f"there is no {missing}")
+        if not existing:
+            return flow_runtime.skipped(f"there is no {missing}")
+        command = [sys.executable, "-m", "darkroom", "monitor", *arguments]
+        result = processes.run(command, get_run_logger().info, limit=60 * time_limit, capture_stdout=True)
+        if result.timed_out:
+            return Failed(name="TimedOut", message=f"exceeded its time limit of {time_limit:g} minutes")
+        if result.retryable:  # the next slot retries
+            return flow_runtime.skipped(result.error.removeprefix("error: "))
+        if result.returncode:
+            name = flow_runtime.REFUSED if result.returncode == MISTAKE else None
+            return Failed(name=name, message=result.error.removeprefix("error: "))
+        check = json.loads(result.stdout)
+        print(check["words"])
+        _report_drift(check)
+        if not check["new"]:
+            return flow_runtime.skipped(f"no new images; {check['words']}")
+        artifacts.show_drift(check)
+        return Completed(name="Drifted" if check["drifted"] else None, message=f"{check['new']} new images; {check['words']}")
 
-    return flow_runtime.turn(work, wait=True, alone=False)
+    return flow_runtime.run_exclusively(work, wait=True, exclusive=False)
 
 
-def _tell(found: dict[str, Any]) -> None:
-    """Emit the event where a drift was not told of yet; one that is over is forgotten, so that the next one is told of."""
-    known = TOLD.read_text(encoding="utf-8") if TOLD.exists() else ""
-    if found["drifted"] and known != found["checkpoint_sha256"]:
-        emit_event(DRIFT, {"prefect.resource.id": f"darkroom.{server.project()}"}, payload={
-            "reason": f"drift: {found['words']}", "model": found["said"], "checkpoint_sha256": found["checkpoint_sha256"],
+def _report_drift(check: dict[str, Any]) -> None:
+    """Emit the event of a drift once; forget a drift that has ended, so that the next one is reported."""
+    if OLD_REPORTED.exists():
+        OLD_REPORTED.replace(REPORTED)
+    reported = REPORTED.read_text(encoding="utf-8") if REPORTED.exists() else ""
+    if check["drifted"] and reported != check["checkpoint_sha256"]:
+        emit_event(DRIFT_EVENT, {"prefect.resource.id": f"darkroom.{server.project()}"}, payload={
+            "reason": f"drift: {check['words']}", "model": check["said"], "checkpoint_sha256": check["checkpoint_sha256"],
         })  # fmt: skip
-        TOLD.write_text(found["checkpoint_sha256"], encoding="utf-8")
-    elif found["tests"] and not found["drifted"]:
-        TOLD.unlink(missing_ok=True)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the flow from the command line; return 0, 1 where it failed, 2 for a mistake with a remedy."""
-    parser = argparse.ArgumentParser("python -m pipelines.monitor", description=__doc__)
-    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="where images arrive (default: data/inbox)")
-    parser.add_argument("--model", default="champion", help="who answers (default: %(default)s)")
-    parser.add_argument("--window", type=int, default=500, metavar="N", help="the last N are compared (default: %(default)s)")
-    parser.add_argument("--least", type=int, default=20, metavar="N", help="of fewer images nothing is said (default: %(default)s)")
-    parser.add_argument("--alpha", type=float, default=0.01, help="significance (default: %(default)s)")
-    parser.add_argument("--limit", nargs="+", action="extend", default=[], metavar="KIND=SIZE", help="such as embeddings=0.65")
-    given = parser.parse_args(arguments)
-    return flow_runtime.end(
-        monitor, folders=given.folders, model=given.model, window=given.window, least=given.least, alpha=given.alpha,
-        limits=dict(word.partition("=")[::2] for word in given.limit),
-    )  # fmt: skip
+        REPORTED.write_text(check["checkpoint_sha256"], encoding="utf-8")
+    elif check["tests"] and not check["drifted"]:
+        REPORTED.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(command_line.main(monitor))

@@ -1,4 +1,4 @@
-"""Who hears of a failure: a command and a webhook that the environment names. Prefect is not imported here."""
+"""Failure notifications, sent to a command and to a webhook that the environment names. Prefect is not imported here."""
 
 from __future__ import annotations
 
@@ -11,26 +11,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 COMMAND, WEBHOOK = "DARKROOM_NOTIFY_COMMAND", "DARKROOM_NOTIFY_WEBHOOK"
-SAYING = 10.0  # seconds in which a message must be delivered
+TIMEOUT = 10.0  # seconds
 
 
-def tell(flow: str, run: str, number: str, state: str, message: str, page: str = "") -> None:
-    """Tell that a flow run has ended badly: its flow, its name and id, its state with its words, the address of its page."""
+def send(flow: str, run: str, run_id: str, state: str, message: str, url: str = "") -> None:
+    """Send the notification that a flow run failed; `url` is the address of its page."""
     text = f"{flow}/{run} {state.lower()}: {message}"
-    content = {"text": text, "flow": flow, "run": run, "id": number, "state": state, "message": message,
-               "folder": str(Path.cwd()), "url": page}  # fmt: skip
+    content = {"text": text, "flow": flow, "run": run, "id": run_id, "state": state, "message": message,
+               "folder": str(Path.cwd()), "url": url}  # fmt: skip
     if command := os.environ.get(COMMAND):
-        _said(COMMAND, lambda: subprocess.run(
-            command, shell=True, input=text, text=True, timeout=SAYING, check=True,
-            env=os.environ | {f"DARKROOM_{key.upper()}": str(value) for key, value in content.items()},
+        _try(COMMAND, lambda: subprocess.run(
+            command, shell=True, input=text, text=True, timeout=TIMEOUT, check=True,
+            env=os.environ | {f"DARKROOM_{key.upper()}": value for key, value in content.items()},
         ))  # fmt: skip
     if address := os.environ.get(WEBHOOK):
-        request = urllib.request.Request(address, json.dumps(content).encode(), {"Content-Type": "application/json"})
-        _said(WEBHOOK, lambda: urllib.request.urlopen(request, timeout=SAYING).close())
+        _try(WEBHOOK, lambda: _post(address, content))
 
 
-def _said(what: str, say: Callable[[], object]) -> None:
+def _post(address: str, content: dict[str, str]) -> None:
+    request = urllib.request.Request(address, json.dumps(content).encode(), {"Content-Type": "application/json"})
+    urllib.request.urlopen(request, timeout=TIMEOUT).close()
+
+
+def _try(channel: str, deliver: Callable[[], object]) -> None:
     try:
-        say()
+        deliver()
     except Exception as error:
-        print(f"nobody was told of the failure by {what}: {error}", file=sys.stderr)
+        print(f"sending the failure notification by {channel} failed: {error}", file=sys.stderr)

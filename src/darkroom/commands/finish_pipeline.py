@@ -1,25 +1,27 @@
-"""Note that a pipeline has ended, having looked at these stages, and deliver its runs to MLflow."""
+"""Record that a pipeline has ended, and upload its runs to MLflow: flows call `darkroom finished` at their end."""
 
 from __future__ import annotations
 
-import argparse
 import os
 
+import click
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser("darkroom finished", description=__doc__)
-    parser.add_argument("stages", nargs="*", metavar="STAGE")
-    parser.add_argument("--pipeline", metavar="NAME", help="the pipeline, in place of DARKROOM_PIPELINE")
-    parser.add_argument("--where", action="store_true", help="say where it is in MLflow")
-    given = parser.parse_args(arguments)
-    if given.pipeline:
-        os.environ["DARKROOM_PIPELINE"] = given.pipeline
-    from darkroom.tracking import mlflow_client, pipelines, provenance, records, requests
+from darkroom.core.command_line import Command
+from darkroom.tracking import home, pipelines, records, requests
 
-    about = provenance.pipeline()
-    if about and not records.is_off():
-        if given.where and (answer := requests.ask({"room": "parents", "work": "place", "about": about}, mlflow_client.uri())):
-            print(answer["place"])
-        pipelines.finish(about, given.stages)
-        records.start_delivery()
-    return 0
+
+@click.command(cls=Command, hidden=True)
+@click.argument("stages", nargs=-1, metavar="[STAGE]...")
+@click.option("--pipeline", "name", metavar="NAME", help="the pipeline's name", show_default="DARKROOM_PIPELINE")
+@click.option("--where", is_flag=True, help="print the pipeline's address in MLflow")
+def command(stages: tuple[str, ...], name: str | None, where: bool) -> None:
+    """Record that a pipeline which checked these stages has ended, and upload its runs to MLflow."""
+    if name:
+        os.environ["DARKROOM_PIPELINE"] = name
+    pipeline = None if records.is_off() else pipelines.join()
+    if pipeline:
+        request = requests.Request("place", {"key": pipeline.key, "name": pipeline.name}, home.uri())
+        if where and (response := requests.send(request)):
+            click.echo(response["result"])
+        pipelines.close(pipeline, stages)
+        records.start_uploader()

@@ -1,24 +1,43 @@
-"""Run a Prefect flow over the graph: `darkroom flow repro --concurrency 2` is `python -m pipelines.repro --concurrency 2`."""
+"""Run a Prefect flow: `darkroom flow repro --concurrency 2` is `python -m pipelines.repro --concurrency 2`."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
+import click
+
+from darkroom.core.command_line import LazyGroup, passthrough
 from darkroom.core.errors import WorkspaceError
 
-FLOWS = Path("pipelines")
-NAMES = ("repro", "retrain", "monitor", "study")
+FLOWS = {
+    "repro": "run the stages that are out of date, a task each",
+    "retrain": "ingest what is new, train, and register if there is a reason",
+    "monitor": "detect drift in new photographs",
+    "study": "run studies, a task each",
+}
 
 
-def main(arguments: list[str]) -> int:
-    if not FLOWS.is_dir():
-        raise WorkspaceError(f"there are no flows here ({Path.cwd()})", "run it in the project's folder, which holds pipelines/")
-    parser = argparse.ArgumentParser("darkroom flow", description=__doc__)
-    parser.add_argument("flow", choices=NAMES)
-    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="…", help="its options: `darkroom flow repro --help`")
-    given = parser.parse_args(arguments)
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", f"pipelines.{given.flow}", *given.rest])
+class Flows(LazyGroup):
+    """The flows; each is a process of its own, which imports Prefect and parses the flow's options."""
+
+    def load(self, name: str) -> click.Command:
+        def run(arguments: tuple[str, ...]) -> NoReturn:
+            if not Path("pipelines").is_dir():
+                raise WorkspaceError(
+                    f"there are no flows here ({Path.cwd()})", "run the command in the project's folder, which holds pipelines/"
+                )
+            sys.stdout.flush()
+            os.execv(sys.executable, [sys.executable, "-m", f"pipelines.{name}", *arguments])
+
+        return passthrough(run, help=FLOWS[name])
+
+
+command = Flows(
+    "flow",
+    package=__name__,
+    sections={"Flows": FLOWS},
+    help="Run a Prefect flow over the graph. `darkroom flow repro --help` explains the options of a flow.",
+)

@@ -1,4 +1,4 @@
-"""Run what has to run, as `dvc repro` does, once no other run holds the workspace; every argument is DVC's."""
+"""Run the stages that are out of date, one run at a time per workspace."""
 
 from __future__ import annotations
 
@@ -7,21 +7,32 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
+
 from darkroom.core import locks
+from darkroom.core.command_line import passthrough
 from darkroom.core.errors import WorkspaceError
 
 
-def main(arguments: list[str]) -> int:
+def run(arguments: tuple[str, ...]) -> int:
     if {"-h", "--help"} & set(arguments):
-        print(f"usage: darkroom repro [STAGE …] [options of dvc repro]\n\n{__doc__}\n`dvc repro --help` explains the options.")
+        click.echo(click.get_current_context().get_help())
         return 0
     if not Path("dvc.yaml").exists():
-        raise WorkspaceError(f"there is no dvc.yaml here ({Path.cwd()})", "run it in the folder that holds it")
-    with locks.workspace("darkroom repro", lambda text: print(text, file=sys.stderr, flush=True)):
+        raise WorkspaceError(f"there is no dvc.yaml here ({Path.cwd()})", "run the command in the folder that holds it")
+    with locks.workspace("darkroom repro", lambda text: click.echo(text, err=True)):
         environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
         process = subprocess.Popen([sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *arguments], env=environment)
         while True:
             try:
                 return process.wait()
-            except KeyboardInterrupt:  # DVC had it too, and ends in its own way
+            except KeyboardInterrupt:  # DVC got the signal too, and ends in its own way
                 continue
+
+
+command = passthrough(
+    run,
+    help="""Run the stages that are out of date, as `dvc repro` does; waits for another run of the workspace to end.
+
+    All arguments are those of `dvc repro`, which `dvc repro --help` explains.""",
+)

@@ -1,4 +1,4 @@
-"""Locks between processes: of one workspace, or of the processes that share its MLflow."""
+"""Locks between processes: of a workspace, and of files that processes share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BusyError(WorkspaceError):
 
 @contextmanager
 def hold(path: Path, wait: float = -1) -> Iterator[bool]:
-    """Hold a lock file for the length of a block; yield False where it could not be had within `wait` seconds (-1: for ever)."""
+    """Hold a lock file during a block; yield False where another process holds it for `wait` seconds (-1: without limit)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
@@ -38,38 +38,40 @@ def hold(path: Path, wait: float = -1) -> Iterator[bool]:
 
 def is_taken(path: Path) -> bool:
     """Tell whether another process holds the lock now."""
-    with hold(path, wait=0) as free:
-        return not free
+    with hold(path, wait=0) as acquired:
+        return not acquired
 
 
 @contextmanager
-def workspace(what: str, say: Callable[[str], object], wait: bool = True) -> Iterator[None]:
-    """Hold a workspace for the length of a block: runs of the graph take turns.
+def workspace(description: str, report: Callable[[str], object], wait: bool = True) -> Iterator[None]:
+    """Hold the workspace during a block, so that one run of the graph at a time uses it.
 
-    `what` is what others are told who wait, `say` tells what this one waits for. Raises BusyError where it does not `wait`.
+    Runs that wait report `description`, and this run reports through `report` what it waits for. Raises BusyError where
+    another run holds the workspace and `wait` is false.
     """
     WORKSPACE.parent.mkdir(parents=True, exist_ok=True)
-    about = WORKSPACE.with_suffix(".json")
+    holder = WORKSPACE.with_suffix(".json")
     lock = FileLock(WORKSPACE)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         if not wait:
-            raise BusyError(f"the workspace is taken by {_holder(about)}", "wait for it, or leave out what says not to") from None
-        say(f"waits for {_holder(about)}")
+            raise BusyError(f"the workspace is taken by {_describe(holder)}", "wait for it, or omit `--no-wait`") from None
+        report(f"waiting for {_describe(holder)}")
         lock.acquire(poll_interval=0.2)
-        say("the workspace is free")
+        report("the workspace is free")
     try:
-        about.write_text(json.dumps({"pid": os.getpid(), "what": what, "since": time.strftime("%F %T")}), encoding="utf-8")
+        content = {"pid": os.getpid(), "description": description, "since": time.strftime("%F %T")}
+        holder.write_text(json.dumps(content), encoding="utf-8")
         yield
     finally:
-        about.unlink(missing_ok=True)
+        holder.unlink(missing_ok=True)
         lock.release()
 
 
-def _holder(about: Path) -> str:
+def _describe(holder: Path) -> str:
     try:
-        known = json.loads(about.read_text(encoding="utf-8"))
-        return f"{known['what']} (process {known['pid']}, since {known['since']})"
+        content = json.loads(holder.read_text(encoding="utf-8"))
+        return f"{content['description']} (process {content['pid']}, since {content['since']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another run"

@@ -1,0 +1,108 @@
+"""Print DVC's stages as JSON: `python stage_graph.py TARGETS FORCE`, a short-lived process so that no flow imports DVC.
+
+Both arguments are JSON: a list of targets and a boolean. The output has one key: `stages`, the stages that the targets
+need, or `error`. The exit code is 75 where another process of DVC holds a lock.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import psutil
+from dvc.exceptions import DvcException
+from dvc.lock import LockError, make_lock
+from dvc.repo import Repo
+
+RWLOCK = Path(".dvc/tmp/rwlock")
+EX_TEMPFAIL = 75
+MAX_REASONS = 4  # changes that are listed per stage
+
+
+def read_stages(targets: list[str], force: bool) -> dict[str, Any]:
+    """Return the stages that the targets need, in topological order; without targets, those of dvc.yaml.
+
+    A stage is `changed`, so that it may have to run, where DVC reports a change of it or where a stage above it is changed.
+    """
+    with Repo() as repo:
+        edges = repo.index.graph
+        requested = {stage for target in targets or ["dvc.yaml"] for stage in repo.stage.collect(target)}
+        needed = edges.subgraph(requested.union(*(nx.descendants(edges, stage) for stage in requested)))
+        order = list(nx.lexicographical_topological_sort(needed.reverse(), key=lambda stage: stage.addressing))
+        names = sorted(stage.addressing for stage in order)
+        status: dict[str, Any] = repo.status(targets=names) if names and not force else {}
+        stages: dict[str, Any] = {}
+        for stage in order:
+            name, upstream = stage.addressing, sorted(item.addressing for item in needed.successors(stage))
+            stages[name] = {
+                "upstream": upstream,
+                "changed": force or name in status or any(stages[item]["changed"] for item in upstream),
+                "reasons": change_reasons(stage, status.get(name, [])),
+                "outs": [out.def_path for out in stage.outs],
+                "git_outs": [out.def_path for out in stage.outs if not out.use_cache],
+            }
+        return stages
+
+
+def change_reasons(stage: Any, status: list[Any]) -> list[str]:
+    """Return the changes that DVC reports of a stage, such as `params.yaml modified`."""
+    if status and not any(out.hash_info for out in stage.outs):
+        return ["it has not run here yet"]
+    inputs: list[str] = []
+    others: list[str] = []
+    for entry in status:
+        for kind, changes in entry.items() if isinstance(entry, dict) else [(entry, None)]:
+            if not isinstance(changes, dict):
+                others.append(str(kind))
+                continue
+            for path, change in changes.items():
+                text = f"{path} {', '.join(change) if isinstance(change, dict) else change}"
+                (others if kind == "changed outs" else inputs).append(text)
+    reasons = inputs or others  # a changed output matters only where no input has changed
+    more = len(reasons) - MAX_REASONS
+    return [*reasons[:MAX_REASONS], *([f"and {more} more"] if more > 0 else [])]
+
+
+def remove_stale_rwlock(path: Path = RWLOCK) -> None:
+    """Remove DVC's file of path locks where all processes in it have ended, or where its writer was killed.
+
+    DVC ignores the entry of a process id that does not exist. It refuses to run for ever where another process has the id
+    now, as after a restart of the machine or container, and where the file is truncated.
+    """
+    if not path.exists():
+        return
+    with make_lock(str(path.with_suffix(".lock")), tmp_dir=str(path.parent)):
+        try:
+            entries = json.loads(path.read_text(encoding="utf-8"))
+            locks = [*entries.get("write", {}).values(), *(lock for locks in entries.get("read", {}).values() for lock in locks)]
+            is_held = any(_is_older(int(lock["pid"]), path.stat().st_mtime) for lock in locks)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            is_held = False
+        if not is_held:
+            path.unlink()
+
+
+def _is_older(pid: int, moment: float) -> bool:
+    """Tell whether a process exists that began before a moment."""
+    try:
+        return psutil.Process(pid).create_time() <= moment + 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def main() -> int:
+    targets, force = map(json.loads, sys.argv[1:])
+    try:
+        remove_stale_rwlock()
+        print(json.dumps({"stages": read_stages(targets, force)}))
+    except DvcException as error:
+        print(json.dumps({"error": str(error)}))
+        return EX_TEMPFAIL if isinstance(error, LockError) else 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Worktrees share what is not committed, and results are committed without touching the working tree."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from darkroom.core.errors import WorkspaceError
+from pipelines import worktree
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch) -> Path:
+    """Return a project with a commit, DVC, and raw images that are not committed; it is the working directory."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    (folder / "params.yaml").write_text("ingest: {source: photos}\nweights: {source: imagenet}\n")
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    (folder / "photos").mkdir()
+    subprocess.run(["git", "init", "-q", "-b", "main"], check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], check=True)
+    commit("as it is")
+    return folder
+
+
+def commit(message: str) -> None:
+    subprocess.run(["git", "add", "params.yaml", "dvc.yaml", ".dvc"], check=True)
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", message], check=True)
+
+
+def test_a_worktree_shares_files_that_are_not_committed(clone):
+    """It has the commit's files and links to this folder's raw images, `.darkroom` and DVC's cache; it follows later commits."""
+    (clone / ".dvc" / "config.local").write_text("['remote \"store\"']\n    url = /somewhere\n")
+    folder = worktree.check_out(worktree.resolve_commit("HEAD"), "name")
+    assert (folder / "photos").resolve() == clone / "photos"
+    assert (folder / ".darkroom").resolve() == clone / ".darkroom"
+    local = (folder / ".dvc" / "config.local").read_text()
+    assert "url = /somewhere" in local
+    assert str(clone / ".dvc" / "cache") in local
+    (folder / "dvc.yaml").write_text("changed by a run")
+    (clone / "dvc.yaml").write_text("stages: {}\n# newer\n")
+    commit("newer")
+    assert worktree.check_out(worktree.resolve_commit("main"), "name") == folder
+    assert (folder / "dvc.yaml").read_text() == "stages: {}\n# newer\n"
+    (folder / "dvc.lock").write_text("of the worktree")
+    (clone / "dvc.lock").write_text("of this folder")
+    subprocess.run(["git", "add", "dvc.lock"], check=True)
+    commit("with a lock")
+    worktree.check_out(worktree.resolve_commit("HEAD"), "name")
+    assert (folder / "dvc.lock").read_text() == "of the worktree"
+    (clone / "params.yaml").write_text("ingest: {source: ../photos}\n")
+    (clone.parent / "photos").mkdir()
+    commit("outside")
+    with pytest.raises(WorkspaceError, match="outside the project"):
+        worktree.check_out(worktree.resolve_commit("HEAD"), "name")
+
+
+def test_results_are_committed_beside_the_working_tree(clone):
+    """Results go to a branch, whose commits have the commit that was run as a parent; the same results make no second commit."""
+    folder = worktree.check_out(worktree.resolve_commit("HEAD"), "name")
+    head = worktree.git("rev-parse", "HEAD")
+    (folder / "dvc.lock").write_text("one")
+    first = worktree.commit_files(folder, ["dvc.lock"], "results", "first")
+    assert worktree.git("show", "results:dvc.lock") == "one"
+    assert worktree.git("rev-list", "--parents", "-n1", "results").split() == [first, head]
+    assert worktree.commit_files(folder, ["dvc.lock"], "results", "again") == ""
+    (clone / "dvc.yaml").write_text("stages: {}\n# newer\n")
+    commit("newer")
+    newer = worktree.git("rev-parse", "HEAD")
+    worktree.check_out(newer, "name")
+    (folder / "dvc.lock").write_text("two")
+    second = worktree.commit_files(folder, ["dvc.lock"], "results", "second")
+    assert worktree.git("rev-list", "--parents", "-n1", "results").split() == [second, first, newer]
+    assert worktree.git("rev-parse", "main") == newer
+    assert "dvc.lock" not in worktree.git("status", "--porcelain")
