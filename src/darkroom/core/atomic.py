@@ -1,4 +1,10 @@
-"""Outputs that are there whole or not at all."""
+"""Files and folders that appear whole or not at all, even when the process is killed.
+
+An output is written into a scratch folder beside it, `.NAME.RANDOM.partial`, and then renamed into place. The scratch folder
+holds `lock`, which the writer holds while it lives; `new`, the output being written; and `old`, the folder that it replaces.
+A scratch folder whose lock is free was left by a killed writer: `recover` finishes the swap if it had begun, and deletes
+the rest. DVC ignores these names, see .dvcignore.
+"""
 
 from __future__ import annotations
 
@@ -7,41 +13,90 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-PARTIAL = ".partial"  # DVC ignores what is named so, and `darkroom tidy` removes what a killed stage left
+from filelock import FileLock, Timeout
+
+PARTIAL = ".partial"
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; when the block ends well it takes the place of `path`, else it vanishes."""
+    """Yield an empty folder that takes the place of `path` when the block succeeds and vanishes when it fails.
+
+    At every instant the old or the new folder is whole at `path`, or `recover` puts the new one there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f".{path.name}.{os.getpid()}.", suffix=PARTIAL, dir=path.parent))
-    working.chmod(0o755)
-    try:
-        yield working
-        if path.exists():
-            shutil.rmtree(path)
-        working.replace(path)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+    for left in scratch_folders(path.parent):
+        if _target(left) == path:
+            recover(left)
+    with scratch_folder(path) as scratch:
+        new = scratch / "new"
+        new.mkdir()
+        yield new
+        if os.path.lexists(path):
+            path.rename(scratch / "old")
+        new.rename(path)
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path`; what the block writes there takes the place of `path` when it ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    working = path.with_name(f".{path.name}.{os.getpid()}.x{PARTIAL}")
-    try:
-        yield working
-        working.replace(path)
-    finally:
-        working.unlink(missing_ok=True)
+    """Yield a path to write to; the file takes the place of `path` when the block succeeds and vanishes when it fails."""
+    with scratch_folder(path) as scratch:
+        yield scratch / "new"
+        (scratch / "new").replace(path)
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whose bytes depend on the content alone."""
     with new_file(path) as working:
         working.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield a locked folder beside `path`, for what is needed to write `path`; it vanishes when the block ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent))
+    lock = FileLock(scratch / "lock")
+    lock.acquire()  # makes the folder again if `darkroom tidy` has just removed it
+    try:
+        yield scratch
+    finally:
+        _finish(scratch)
+        lock.release()
+
+
+def scratch_folders(folder: Path) -> list[Path]:
+    """Return the scratch folders directly inside a folder, of writers alive and dead."""
+    return sorted(path for path in folder.iterdir() if path.name.startswith(".") and path.suffix == PARTIAL and path.is_dir())
+
+
+def is_abandoned(scratch: Path) -> bool:
+    """Return whether the writer of a scratch folder is dead."""
+    try:
+        with FileLock(scratch / "lock").acquire(timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
+def recover(scratch: Path) -> None:
+    """Finish the swap that a killed writer began, and delete its scratch folder; leave that of a living writer alone."""
+    with suppress(Timeout), FileLock(scratch / "lock").acquire(timeout=0):
+        _finish(scratch)
+
+
+def _target(scratch: Path) -> Path:
+    """Return the path that a scratch folder belongs to."""
+    return scratch.with_name(scratch.name.removesuffix(PARTIAL)[1:].rpartition(".")[0])
+
+
+def _finish(scratch: Path) -> None:
+    # `new` beside `old` is whole: the old folder is moved aside only once the block has succeeded
+    new, path = scratch / "new", _target(scratch)
+    if new.exists() and os.path.lexists(scratch / "old") and not os.path.lexists(path):
+        new.rename(path)
+    shutil.rmtree(scratch, ignore_errors=True)
