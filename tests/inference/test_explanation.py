@@ -14,10 +14,12 @@ from darkroom.config.params import Compute, Training
 from darkroom.core.errors import ParamsError
 from darkroom.inference import explanation
 from darkroom.models import factory
-from darkroom.models.backbones import Backbone
-from darkroom.models.base import Network, Preprocessing, build_features
-from darkroom.models.compact import Compact, Spec
+from darkroom.models.architectures.compact import Compact
+from darkroom.models.backbones.torchvision import TorchvisionBackbone
+from darkroom.models.base import Network, Preprocessing
+from darkroom.models.factory import build_features
 from darkroom.models.feature_maps import Maps, maps_of
+from darkroom.models.specs import CompactSpec
 from darkroom.training.batches import Examples
 from darkroom.training.loop import fit
 from tests.conftest import CHROMIUM, screenshot
@@ -40,7 +42,7 @@ def corners(count: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def trained() -> tuple[Network, np.ndarray, np.ndarray]:
     images, labels = corners(128)
-    network = Network(Compact(Spec(32, 8)), PLAIN, 2)
+    network = Network(Compact(CompactSpec(32, 8)), PLAIN, 2)
     hyper = Training(
         epochs=6, batch_size=16, optimizer="adamw", lr=0.01, weight_decay=0.0, warmup_epochs=0.0, label_smoothing=0.0,
         class_weights="none", patience=6,
@@ -53,7 +55,7 @@ def trained() -> tuple[Network, np.ndarray, np.ndarray]:
 def test_the_heat_is_where_the_evidence_is(trained, method):
     """By either method the warmest pixel lies at the square that decides the class, in most of 20 images."""
     network, images, labels = trained
-    heats, name = explanation.heat(network, images, labels.tolist(), method)
+    heats, name = explanation.heat_maps(network, images, labels.tolist(), method)
     assert name == method
     assert heats.shape == (20, 32, 32)
     assert heats.min() >= 0
@@ -82,7 +84,7 @@ def ranks(heats: np.ndarray) -> np.ndarray:
 def learned(name: str) -> Network:
     """Return a network that tells the squares apart, trained in seconds."""
     images, labels = corners(256)
-    network = Network(build_features(factory.description(name, 32)), PLAIN, 2).train()
+    network = Network(build_features(factory.make_spec(name, 32)), PLAIN, 2).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.003)
     for i in range(100):
         batch = np.random.default_rng(i).integers(0, 256, 32)
@@ -103,14 +105,14 @@ def test_randomised_weights_give_another_map(name, method):
     and the ranks of their pixels have little in common with the trained one's.
     """
     images, labels = (part[:20] for part in corners(256))
-    heats, said = explanation.heat(learned(name), images, labels.tolist(), method)
+    heats, said = explanation.heat_maps(learned(name), images, labels.tolist(), method)
     assert said == method
     assert at_the_square(images, heats) > 0.6
     shares, alike = [], []
     for seed in (1, 2, 3):
-        random = Network(build_features(factory.description(name, 32), seed), PLAIN, 2).eval()
+        random = Network(build_features(factory.make_spec(name, 32), seed), PLAIN, 2).eval()
         random.head.weight.data = torch.randn(random.head.weight.shape, generator=torch.Generator().manual_seed(seed))
-        other, _ = explanation.heat(random, images, labels.tolist(), method)
+        other, _ = explanation.heat_maps(random, images, labels.tolist(), method)
         shares.append(at_the_square(images, other))
         alike += [np.corrcoef(ranks(a), ranks(b))[0, 1] for a, b in zip(heats, other, strict=True) if np.ptp(b)]
     assert np.mean(shares) < 0.45
@@ -121,7 +123,7 @@ def test_randomised_weights_give_another_map(name, method):
 def test_another_class_has_another_map(method):
     """What speaks for a class is not what speaks for the other."""
     images, labels = (part[:20] for part in corners(256))
-    heats = [explanation.heat(learned("resnet8"), images, wanted.tolist(), method)[0] for wanted in (labels, 1 - labels)]
+    heats = [explanation.heat_maps(learned("resnet8"), images, wanted.tolist(), method)[0] for wanted in (labels, 1 - labels)]
     assert np.abs(heats[0] - heats[1]).mean() > 0.05
 
 
@@ -132,14 +134,14 @@ def test_every_family_has_heat_maps(family):
     The steps to them make what the network itself makes, bit for bit, and its weights stay as they were.
     """
     made = spec(family, "pooled")
-    network = Network(Backbone(made), Preprocessing(made.image_size, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3), 2).eval()
+    network = Network(TorchvisionBackbone(made), Preprocessing(made.image_size, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3), 2).eval()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     images = np.random.default_rng(0).integers(0, 256, (1, made.image_size, made.image_size, 3), np.uint8)
     network.head.weight.data = torch.randn(network.head.weight.shape, generator=torch.Generator().manual_seed(0))
-    default = explanation.heat(network, images, [0])[1]
+    default = explanation.heat_maps(network, images, [0])[1]
     assert default == ("occlusion" if family in ("VisionTransformer", "SwinTransformer") else "LayerCAM")
     for method in ("LayerCAM", "Grad-CAM"):
-        found = [explanation.heat(network, images, [target], method) for target in (0, 1)]
+        found = [explanation.heat_maps(network, images, [target], method) for target in (0, 1)]
         assert {name for _, name in found} == {method}
         heats = np.concatenate([heat for heat, _ in found])
         assert heats.shape == (2, made.image_size, made.image_size)
@@ -165,7 +167,7 @@ def test_overlays_are_small_pictures(trained):
     shown = [np.asarray(Image.open(io.BytesIO(data))) for data in made]
     assert {picture.shape for picture in shown} == {(64, 64, 3)}
     assert all(len(data) < 4096 for data in made)
-    heat = explanation.heat(network, images[:1], labels[:1].tolist())[0][0]
+    heat = explanation.heat_maps(network, images[:1], labels[:1].tolist())[0][0]
     warm, cold = (np.kron(where, np.ones((2, 2), bool)) for where in (heat > 0.8, heat < 0.1))
     assert shown[0][warm].mean() > shown[0][cold].mean() + 30
 
@@ -173,10 +175,10 @@ def test_overlays_are_small_pictures(trained):
 def test_the_page_shows_every_picture(tmp_path, trained):
     """A picture per image and a page with all of them, whatever the files are called; an earlier page is replaced."""
     network, images, labels = trained
-    heats, method = explanation.heat(network, images[:2], labels[:2].tolist())
+    heats, method = explanation.heat_maps(network, images[:2], labels[:2].tolist())
     for paths in (["a/b.png", "old.png"], ["a/b.png", "<i>ü $&'\udcff.jpg"]):
         rows = [{"path": path, "label": "left", "confidence": 0.9} for path in paths]
-        with explanation.Page(tmp_path / "out", 2, "version 1 of x") as page:
+        with explanation.HeatMapPage(tmp_path / "out", 2, "version 1 of x") as page:
             for i in range(2):
                 page.add(rows[i : i + 1], images[i : i + 1], heats[i : i + 1], method)
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
@@ -190,12 +192,12 @@ def test_the_page_shows_every_picture(tmp_path, trained):
         (folder / name).mkdir(parents=True)
         (folder / "index.html").write_text(page)
         with pytest.raises(ParamsError, match="not an earlier page"):
-            explanation.check(folder)
+            explanation.check_folder(folder)
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "index.html").write_text("<h1>mine</h1>")
     for other in (tmp_path / "site", tmp_path / "out" / "1-b.png"):
         with pytest.raises(ParamsError, match="not an earlier page"):
-            explanation.check(other)
+            explanation.check_folder(other)
     if CHROMIUM:
         picture, said = screenshot(tmp_path / "out" / "index.html")
         assert "Uncaught" not in said

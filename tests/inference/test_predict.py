@@ -16,8 +16,10 @@ from PIL import Image
 from darkroom.cli import main
 from darkroom.inference.classifier import Classifier
 from darkroom.models import digests
-from darkroom.models.base import Network, Preprocessing, build_features
+from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save
+from darkroom.models.factory import build_features
+from darkroom.models.specs import CompactSpec
 from darkroom.tracking import registry
 from tests.conftest import ROOT
 
@@ -29,7 +31,7 @@ def model(tmp_path_factory):
     """Return a checkpoint of an untrained network."""
     folder = tmp_path_factory.mktemp("models") / "baseline"
     folder.mkdir()
-    architecture = {"family": "compact", "image_size": 16, "width": 4}
+    architecture = CompactSpec(16, 4)
     preprocessing = Preprocessing(16, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3)
     network = Network(build_features(architecture), preprocessing, 3)
     save(folder, Checkpoint("baseline", architecture, preprocessing, CLASSES, {}, {}), network.state_dict(), 1, [{"epoch": 1.0}])
@@ -99,7 +101,7 @@ def test_what_cannot_be_read_has_a_row_and_the_rest_is_answered(model, photos, c
 
 def test_answers_are_those_of_the_classifier_and_name_the_model(model, photos, capsys):
     """JSON and CSV hold the classifier's own probabilities, every class, and the checkpoint that they are of."""
-    expected = Classifier.load(model).files([(photos / "a.JPG").read_bytes()])[0].probabilities
+    expected = Classifier.load(model).predict_files([(photos / "a.JPG").read_bytes()])[0].probabilities
     made = json.loads(predicted(capsys, photos / "a.JPG", "--json", "--model", model).out)
     assert made["model"] == {
         "name": str(model), "version": "", "model": "baseline", "checkpoint_sha256": digests.checkpoint(model),

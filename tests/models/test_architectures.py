@@ -14,10 +14,12 @@ from darkroom.inference import explanation
 from darkroom.models import checkpoint, factory
 from darkroom.models.architectures import efficientnet, registry
 from darkroom.models.architectures.autoencoder import build
-from darkroom.models.architectures.features import Classic, Spec, classifier
+from darkroom.models.architectures.features import Classic, classifier
 from darkroom.models.architectures.layers import Grid
-from darkroom.models.base import Network, Preprocessing, build_features
+from darkroom.models.base import Network, Preprocessing
+from darkroom.models.factory import build_features
 from darkroom.models.macs import layers
+from darkroom.models.specs import ArchitectureSpec
 
 SMALL = {  # of each family one or two that have all its code, small enough to train here
     "mlp": [("mlp", {})],
@@ -50,7 +52,7 @@ PUBLISHED = {
 
 def network(name: str, options: dict, size: int = 32, channels: int = 3, classes: int = 2, seed: int = 0) -> Network:
     shown = Preprocessing(size, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)
-    return Network(Classic(Spec(name, size, channels, options), seed), shown, classes, seed)
+    return Network(Classic(ArchitectureSpec(name, size, channels, options), seed), shown, classes, seed)
 
 
 def pixels(count: int, size: int = 32) -> torch.Tensor:
@@ -72,7 +74,7 @@ def test_every_architecture_takes_every_size(name):
     """From 8 to 96 pixels, with 1 channel or 3, RGB images become embeddings of the width that the architecture tells."""
     with torch.device("meta"), torch.inference_mode():
         for size, channels in ((8, 3), (28, 1), (32, 3), (96, 1)):
-            made = Classic(Spec(name, size, channels), None).eval()
+            made = Classic(ArchitectureSpec(name, size, channels), None).eval()
             assert made(torch.zeros(2, 3, size, size)).shape == (2, made.dim), (size, channels)
 
 
@@ -113,7 +115,7 @@ def test_every_family_learns(name, options):
 def test_the_seed_decides_the_weights(name, options):
     """The same spec and seed give the same weights bit for bit, another seed others; the global random state is left alone."""
     state = torch.get_rng_state()
-    one, again, other = (Classic(Spec(name, 32, 3, options), seed).state_dict() for seed in (0, 0, 1))
+    one, again, other = (Classic(ArchitectureSpec(name, 32, 3, options), seed).state_dict() for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, again[key]) for key, value in one.items())
     assert any(not torch.equal(value, other[key]) for key, value in one.items())
@@ -124,7 +126,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, name, options):
     """A checkpoint gives back the same network, options included, with the same logits bit for bit."""
     made = network(name, options, 28, 1).eval()
     described = checkpoint.Checkpoint(
-        "baseline", Spec(name, 28, 1, options).as_dict(),
+        "baseline", ArchitectureSpec(name, 28, 1, options).as_dict(),
         Preprocessing(28, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3), ("a", "b"), {}, {},
     )  # fmt: skip
     checkpoint.save(tmp_path, described, made.state_dict(), made.parameter_count(), [{"epoch": 1}])
@@ -138,9 +140,9 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, name, options):
 def test_every_family_has_a_heat_map(name, options):
     """Chains of feature maps are explained by LayerCAM, and their steps make the embedding; a perceptron by occlusion."""
     made = network(name, options, channels=1).eval()
-    heats, method = explanation.heat(made, pixels(2).numpy(), [0, 1])
+    heats, method = explanation.heat_maps(made, pixels(2).numpy(), [0, 1])
     assert method == ("occlusion" if name == "mlp" else "LayerCAM")
-    other, asked = explanation.heat(made, pixels(2).numpy(), [0, 1], "Grad-CAM")
+    other, asked = explanation.heat_maps(made, pixels(2).numpy(), [0, 1], "Grad-CAM")
     assert asked == ("occlusion" if name == "mlp" else "Grad-CAM")
     assert heats.shape == other.shape == (2, 32, 32)
     assert np.isfinite(heats).all()
@@ -175,7 +177,7 @@ def test_skips_cost_nothing_on_cifar():
             plain, residual = (layers(classifier(f"{kind}{depth}", seed=None), (3, 32, 32)) for kind in ("plain", "resnet"))
         for key in ("parameters", "multiply_adds"):
             assert sum(getattr(layer, key) for layer in plain) == sum(getattr(layer, key) for layer in residual)
-    plain, residual = (Classic(Spec(name, 32)).eval() for name in ("plain8", "resnet8"))
+    plain, residual = (Classic(ArchitectureSpec(name, 32)).eval() for name in ("plain8", "resnet8"))
     assert all(torch.equal(value, residual.state_dict()[key]) for key, value in plain.state_dict().items())
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert not torch.allclose(plain(x), residual(x))
@@ -184,7 +186,7 @@ def test_skips_cost_nothing_on_cifar():
 def test_a_block_whose_branch_is_silent_passes_its_input_on():
     """With the last normalisation of its branch at zero a residual block is the identity on what ReLU left (He et al. 2016)."""
     for name in ("resnet8", "resnet50"):
-        made = Classic(Spec(name, 32, 3, {"width": 8})).eval()
+        made = Classic(ArchitectureSpec(name, 32, 3, {"width": 8})).eval()
         block = made.body.conv2_1 if name == "resnet8" else made.body.conv2_2
         torch.nn.init.zeros_((block.bn2 if name == "resnet8" else block.bn3).weight)
         x = torch.rand(1, 8 if name == "resnet8" else 32, 8, 8)
@@ -195,7 +197,7 @@ def test_small_images_keep_their_resolution_with_the_same_weights():
     """Up to 64 pixels the stem of an ImageNet network has stride 1, above its own; convolutions and their shapes are the same."""
     for name in ("alexnet", "resnet18", "googlenet", "mobilenet_v1", "mobilenet_v2", "efficientnet_b0"):
         with torch.device("meta"):
-            small, large = (Classic(Spec(name, size), None) for size in (64, 65))
+            small, large = (Classic(ArchitectureSpec(name, size), None) for size in (64, 65))
         strides = [next(m for m in made.modules() if isinstance(m, torch.nn.Conv2d)).stride for made in (small, large)]
         assert strides == [(1, 1), (4, 4) if name == "alexnet" else (2, 2)]
         assert [v.shape for v in small.body.state_dict().values()] == [v.shape for v in large.body.state_dict().values()]
@@ -210,7 +212,7 @@ def test_a_grid_averages_as_torch_does():
 
 def test_grey_is_the_mean_of_the_channels():
     """With one channel an RGB image counts as the mean of its channels, as if it had been given grey."""
-    made = Classic(Spec("lenet5", 32, 1)).eval()
+    made = Classic(ArchitectureSpec("lenet5", 32, 1)).eval()
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert torch.equal(made(x), made(x.mean(1, keepdim=True)))
     assert made.body.c1.in_channels == 1
@@ -222,7 +224,7 @@ def test_compound_scaling_doubles_the_cost():
     for phi in (0, 1, 2, 3):
         size = efficientnet.resolution(phi)
         with torch.device("meta"):
-            found = layers(Classic(Spec("efficientnet", size, 3, {"phi": phi}), None), (3, size, size))
+            found = layers(Classic(ArchitectureSpec("efficientnet", size, 3, {"phi": phi}), None), (3, size, size))
         costs.append(sum(layer.multiply_adds for layer in found))
     assert all(cost / costs[0] == pytest.approx(2**phi, rel=0.3) for phi, cost in enumerate(costs))
 
@@ -232,7 +234,7 @@ def test_a_pair_costs_what_the_formula_says():
     costs = []
     for name in ("mobilenet_v1", "mobilenet_v1_standard"):
         with torch.device("meta"):
-            found = layers(Classic(Spec(name, 224), None), (3, 224, 224))
+            found = layers(Classic(ArchitectureSpec(name, 224), None), (3, 224, 224))
         costs.append(sum(layer.multiply_adds for layer in found if layer.name.startswith("body.conv14")))
     assert costs[0] / costs[1] == pytest.approx(1 / 1024 + 1 / 9)
 
@@ -272,7 +274,7 @@ def test_autoencoders_give_images_back(name):
 def test_mistakes_name_what_is_there(name, options, said):
     """An unknown name or option, or an option's wrong value, is a mistake with a remedy."""
     with pytest.raises(ParamsError, match=said) as caught:
-        Classic(Spec(name, 32, 3, options))
+        Classic(ArchitectureSpec(name, 32, 3, options))
     assert caught.value.remedy
 
 
@@ -292,4 +294,4 @@ def test_names_cost_no_torch():
 @pytest.mark.parametrize("name", ["compact", "resnet8", "torchvision/squeezenet1_1", "squeezenet1_1"])
 def test_one_name_for_every_family(name):
     """Whatever its family, a name becomes a description that builds features with a width."""
-    assert build_features(factory.description(name, 32)).dim > 0
+    assert build_features(factory.make_spec(name, 32)).dim > 0

@@ -1,1 +1,1 @@
-"""From a checkpoint folder to answers."""
+"""Inference: classifiers on arrays and image files, test-time augmentation, export and heat maps."""

@@ -1,16 +1,16 @@
-"""A checkpoint folder as a classifier of arrays and of files."""
+"""A checkpoint folder as a classifier of arrays and image files."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from darkroom.inference import predict
-from darkroom.inference.predict import Answer
+from darkroom.inference.predict import Prediction, predict_files, softmax
 from darkroom.models import checkpoint as checkpoints
-from darkroom.models.base import Network, width
+from darkroom.models.base import Network
 from darkroom.models.checkpoint import Checkpoint
 
 
@@ -22,36 +22,41 @@ class Classifier:
 
     @classmethod
     def load(cls, folder: Path) -> Classifier:
-        """Read a checkpoint folder; raises WorkspaceError or WeightsError where it is none."""
+        """Read a checkpoint folder; raises WorkspaceError or WeightsError if it is not one."""
         return cls(*checkpoints.load(folder))
 
     @property
     def classes(self) -> tuple[str, ...]:
         return self.checkpoint.classes
 
-    def logits(self, images: np.ndarray, batch: int = 64) -> np.ndarray:
-        """Return logits (N, classes) float32 for images (N, S, S, 3) uint8 as ingest makes them."""
-        made = []
-        with torch.inference_mode():
-            for start in range(0, len(images), batch):
-                made.append(self.network(torch.from_numpy(np.ascontiguousarray(images[start : start + batch]))).numpy())
-        return np.concatenate(made) if made else np.empty((0, len(self.classes)), np.float32)
+    @torch.inference_mode()
+    def logits(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
+        """Return logits (N, classes) float32 for images (N, S, S, 3) uint8, prepared as `ingest` does."""
+        logits = [np.empty((0, len(self.classes)), np.float32)]
+        logits += [self.network(batch).numpy() for batch in batches(images, batch_size)]
+        return np.concatenate(logits)
 
-    def probabilities(self, images: np.ndarray, batch: int = 64) -> np.ndarray:
+    def probabilities(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Return probabilities (N, classes) float64, at the checkpoint's temperature, for images (N, S, S, 3) uint8."""
-        return predict.softmax(self.logits(images, batch), self.checkpoint.temperature)
+        return softmax(self.logits(images, batch_size), self.checkpoint.temperature)
 
-    def answers(self, images: np.ndarray, batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
-        """Return embeddings (N, D) and probabilities (N, classes) for images (N, S, S, 3) uint8."""
-        made, said = [np.empty((0, width(self.network.features)), np.float32)], [np.empty((0, len(self.classes)), np.float32)]
-        with torch.inference_mode():
-            for start in range(0, len(images), batch):
-                part = torch.from_numpy(np.ascontiguousarray(images[start : start + batch]))
-                embeddings = self.network.features(self.network.normalize(part))
-                made.append(embeddings.numpy())
-                said.append(self.network.head(embeddings).numpy())
-        return np.concatenate(made), predict.softmax(np.concatenate(said), self.checkpoint.temperature)
+    @torch.inference_mode()
+    def embed(self, images: np.ndarray, batch_size: int = 64) -> tuple[np.ndarray, np.ndarray]:
+        """Return embeddings (N, D) float32 and probabilities (N, classes) float64 for images (N, S, S, 3) uint8."""
+        embeddings = [np.empty((0, self.network.features.dim), np.float32)]
+        logits = [np.empty((0, len(self.classes)), np.float32)]
+        for batch in batches(images, batch_size):
+            features = self.network.features(self.network.normalize(batch))
+            embeddings.append(features.numpy())
+            logits.append(self.network.head(features).numpy())
+        return np.concatenate(embeddings), softmax(np.concatenate(logits), self.checkpoint.temperature)
 
-    def files(self, contents: list[bytes]) -> list[Answer]:
-        """Answer for the bytes of image files of any format and size; a file that cannot be read gets a reason."""
-        return predict.files(contents, self.checkpoint.preprocessing, self.probabilities)
+    def predict_files(self, contents: list[bytes]) -> list[Prediction]:
+        """Return a prediction for the bytes of each image file; a file that cannot be read has an error instead."""
+        return predict_files(contents, self.checkpoint.preprocessing, self.probabilities)
+
+
+def batches(images: np.ndarray, batch_size: int) -> Iterator[torch.Tensor]:
+    """Yield images (N, S, S, 3) uint8 as tensors of at most `batch_size` images."""
+    for start in range(0, len(images), batch_size):
+        yield torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size]))

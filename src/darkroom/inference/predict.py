@@ -1,4 +1,4 @@
-"""From the bytes of image files to answers, whatever computes the probabilities; torch is not imported here."""
+"""Predictions for image files, with any function that returns probabilities. It does not import torch."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 
 import numpy as np
 
+from darkroom.data.decoding import decode
+
 
 @dataclass(frozen=True)
-class Answer:
-    """What a classifier says of one image file: probabilities (classes,) float64, or why it cannot say anything."""
+class Prediction:
+    """The prediction for one image file: probabilities (classes,) float64, or the reason why the file cannot be read."""
 
     probabilities: np.ndarray | None
-    error: str = ""
+    error: str = ""  # a key of data.quarantine_reasons.REASONS
 
 
-def files(contents: list[bytes], preprocessing: Any, answer: Callable[[np.ndarray], np.ndarray]) -> list[Answer]:
-    """Answer for the bytes of image files of any format and size; a file that cannot be read gets a reason.
+def predict_files(contents: list[bytes], preprocessing: Any, predict: Callable[[np.ndarray], np.ndarray]) -> list[Prediction]:
+    """Return a prediction for the bytes of each image file, of any format and size.
 
-    `preprocessing` has `image_size`, `resize` and `background`; `answer` takes (N, S, S, 3) uint8 and gives probabilities
+    `preprocessing` has `image_size`, `resize` and `background`. `predict` takes (N, S, S, 3) uint8 and returns probabilities
     (N, classes).
     """
-    from darkroom.data.decoding import decode  # four libraries for image files, which no stage needs that has arrays
-
-    seen = [decode(content, preprocessing.image_size, preprocessing.resize, preprocessing.background) for content in contents]
-    readable = [item.pixels for item in seen if item.pixels is not None]
-    rows = iter(answer(np.stack(readable)) if readable else [])
-    return [Answer(None, item.reason) if item.pixels is None else Answer(next(rows)) for item in seen]
+    images = [decode(content, preprocessing.image_size, preprocessing.resize, preprocessing.background) for content in contents]
+    pixels = [image.pixels for image in images if image.pixels is not None]
+    probabilities = iter(predict(np.stack(pixels)) if pixels else [])
+    return [Prediction(None, image.reason) if image.pixels is None else Prediction(next(probabilities)) for image in images]
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

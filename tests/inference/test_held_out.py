@@ -10,10 +10,11 @@ from PIL import Image
 
 from darkroom.config.params import Ingest
 from darkroom.core.errors import SourceError
-from darkroom.inference import rescoring
+from darkroom.inference import held_out
 from darkroom.inference.classifier import Classifier
-from darkroom.models.base import Network, Preprocessing, build_features
+from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint
+from darkroom.models.factory import build_features
 
 PATHS = {"val": ["a/0.png", "b/1.png"], "test": ["b/0.png", "a/1.png", "a/0.png"]}
 
@@ -50,9 +51,9 @@ def settings(values: dict, source: Path, size: int) -> Ingest:
 def test_files_and_arrays_give_the_same(ingested, values, tmp_path, monkeypatch):
     """The arrays are used where they are what the model wants, the files otherwise, in the same order, with the same answers."""
     source = tmp_path / "source"
-    from_arrays = rescoring.score(classifier(16), ingested, settings(values, source, 16), PATHS)
-    monkeypatch.setattr(rescoring, "AT_ONCE", 2)
-    from_files = rescoring.score(classifier(16), tmp_path / "nothing", settings(values, source, 32), PATHS)
+    from_arrays = held_out.predict_splits(classifier(16), ingested, settings(values, source, 16), PATHS)
+    monkeypatch.setattr(held_out, "BATCH", 2)
+    from_files = held_out.predict_splits(classifier(16), tmp_path / "nothing", settings(values, source, 32), PATHS)
     for split, names in PATHS.items():
         assert from_arrays[split].shape == (len(names), 2)
         assert np.allclose(from_arrays[split], from_files[split], atol=1e-6)
@@ -68,8 +69,8 @@ def test_images_that_are_arrays(ingested, values, tmp_path):
     with opened(tmp_path / "all.npz") as source:
         paths = [item.path for item in source.found]
     asked = {"test": [paths[names.index(name)] for name in PATHS["test"]]}
-    given = rescoring.score(classifier(16), ingested, settings(values, tmp_path / "all.npz", 32), asked)
-    expected = rescoring.score(classifier(16), ingested, settings(values, tmp_path / "source", 16), {"test": PATHS["test"]})
+    given = held_out.predict_splits(classifier(16), ingested, settings(values, tmp_path / "all.npz", 32), asked)
+    expected = held_out.predict_splits(classifier(16), ingested, settings(values, tmp_path / "source", 16), {"test": PATHS["test"]})
     assert np.allclose(given["test"], expected["test"], atol=1e-6)
 
 
@@ -77,4 +78,4 @@ def test_a_file_that_is_damaged_since_is_named(ingested, values, tmp_path):
     """A file that can no longer be read is a mistake that names it."""
     (tmp_path / "source/b/0.png").write_bytes(b"gone")
     with pytest.raises(SourceError, match=r"b/0\.png can no longer be read"):
-        rescoring.score(classifier(16), ingested, settings(values, tmp_path / "source", 32), PATHS)
+        held_out.predict_splits(classifier(16), ingested, settings(values, tmp_path / "source", 32), PATHS)

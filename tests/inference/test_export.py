@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from darkroom.core.errors import WeightsError
-from darkroom.inference import exported, packaging
+from darkroom.inference import export, exported_classifier
 from darkroom.inference.classifier import Classifier
+from darkroom.inference.held_out import as_file
 from darkroom.inference.predict import softmax
-from darkroom.inference.rescoring import png
 from darkroom.models import engine
-from darkroom.models.base import Network, Preprocessing, build_features
+from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save, save_tensors
+from darkroom.models.factory import build_features
 from tests.models.test_backbones import spec
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
@@ -49,14 +50,14 @@ def architecture(family: str) -> dict:
 def test_both_programs_answer_like_the_checkpoint(tmp_path, family):
     """ONNX and torch.export program give the checkpoint's logits within 1e-4 of the largest, for any number of images."""
     folder = checkpoint(tmp_path / "model", architecture(family))
-    apart = packaging.package(Classifier.load(folder), IMAGES, tmp_path / "out")
-    assert set(apart) == {exported.ONNX, exported.TORCH}
+    apart = export.export(Classifier.load(folder), IMAGES, tmp_path / "out")
+    assert set(apart) == {exported_classifier.ONNX, exported_classifier.TORCH}
     classifier = Classifier.load(folder)
     many = np.concatenate([IMAGES] * 12)
-    for kept in ({exported.ONNX, exported.TORCH}, {exported.TORCH}):
-        for name in {exported.ONNX, exported.TORCH} - kept:
+    for kept in ({exported_classifier.ONNX, exported_classifier.TORCH}, {exported_classifier.TORCH}):
+        for name in {exported_classifier.ONNX, exported_classifier.TORCH} - kept:
             (tmp_path / "out" / name).unlink()
-        program = exported.Exported(tmp_path / "out")
+        program = exported_classifier.ExportedClassifier(tmp_path / "out")
         expected = classifier.logits(many)
         assert np.abs(program.logits(many) - expected).max() <= engine.TOLERANCE * np.abs(expected).max()
         assert program.classes == ("a", "b")
@@ -65,9 +66,9 @@ def test_both_programs_answer_like_the_checkpoint(tmp_path, family):
 
 def test_no_program_holds_a_pickle(tmp_path):
     """Neither the torch.export archive nor any file of the folder is or holds a pickle."""
-    packaging.package(Classifier.load(checkpoint(tmp_path / "model", architecture("compact"))), IMAGES, tmp_path / "out")
+    export.export(Classifier.load(checkpoint(tmp_path / "model", architecture("compact"))), IMAGES, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.json", "model.onnx", "model.pt2"]
-    with zipfile.ZipFile(tmp_path / "out" / exported.TORCH) as archive:
+    with zipfile.ZipFile(tmp_path / "out" / exported_classifier.TORCH) as archive:
         for item in archive.infolist():
             assert archive.read(item)[:2] not in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK"), item.filename
 
@@ -76,19 +77,19 @@ def test_programs_and_checkpoint_have_one_temperature(tmp_path):
     """Programs and checkpoint give the same probabilities, those at the temperature, for arrays, files and embeddings alike."""
     folder = checkpoint(tmp_path / "model", architecture("compact"), temperature=0.01)
     classifier = Classifier.load(folder)
-    packaging.package(classifier, IMAGES, tmp_path / "out")
+    export.export(classifier, IMAGES, tmp_path / "out")
     logits = classifier.logits(IMAGES)
     expected = softmax(logits, 0.01)
     assert np.abs(expected - softmax(logits)).max() > 0.01
     assert (expected.argmax(1) == logits.argmax(1)).all()
-    for given in (classifier.probabilities(IMAGES), classifier.answers(IMAGES)[1]):
+    for given in (classifier.probabilities(IMAGES), classifier.embed(IMAGES)[1]):
         np.testing.assert_allclose(given, expected, rtol=1e-4)
-    files = [png(image) for image in IMAGES]
-    for name in (exported.ONNX, exported.TORCH):
-        program = exported.Exported(tmp_path / "out")
+    files = [as_file(image) for image in IMAGES]
+    for name in (exported_classifier.ONNX, exported_classifier.TORCH):
+        program = exported_classifier.ExportedClassifier(tmp_path / "out")
         np.testing.assert_allclose(softmax(program.logits(IMAGES)), expected, rtol=1e-3)
         for model in (program, classifier):
-            np.testing.assert_allclose([answer.probabilities for answer in model.files(files)], expected, rtol=1e-3)
+            np.testing.assert_allclose([answer.probabilities for answer in model.predict_files(files)], expected, rtol=1e-3)
         (tmp_path / "out" / name).unlink()
 
 
@@ -103,11 +104,11 @@ def test_no_temperature_changes_what_is_most_likely(seed, temperature):
 
 def test_it_answers_without_torch(tmp_path):
     """The ONNX program answers for image files in a process that has not imported torch."""
-    packaging.package(Classifier.load(checkpoint(tmp_path / "model", architecture("compact"))), IMAGES, tmp_path / "out")
+    export.export(Classifier.load(checkpoint(tmp_path / "model", architecture("compact"))), IMAGES, tmp_path / "out")
     code = (
-        "import sys; from pathlib import Path; from darkroom.inference.exported import Exported\n"
+        "import sys; from pathlib import Path; from darkroom.inference.exported_classifier import ExportedClassifier\n"
         "answers = Exported(Path('out')).files([b'no image'])\n"
-        "assert answers[0].error == 'not_an_image' and 'torch' not in sys.modules"
+        "assert predictions[0].error == 'not_an_image' and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
@@ -120,10 +121,10 @@ def test_a_program_that_answers_otherwise_is_left_out(tmp_path, monkeypatch, cap
     save_tensors(other / "model.safetensors", {key: value * 1.5 for key, value in tensors.items()})
     wrong = engine.export(Classifier.load(other).network, IMAGES[:2])
     monkeypatch.setattr(engine, "export", lambda network, example: wrong)
-    assert set(packaging.package(Classifier.load(folder), IMAGES, tmp_path / "out")) == {exported.TORCH}
-    assert not (tmp_path / "out" / exported.ONNX).exists()
-    assert "model.onnx is not made of some: its answers differ" in capsys.readouterr().out
-    monkeypatch.setattr(packaging, "_torch", lambda *_: 1 / 0)
+    assert set(export.export(Classifier.load(folder), IMAGES, tmp_path / "out")) == {exported_classifier.TORCH}
+    assert not (tmp_path / "out" / exported_classifier.ONNX).exists()
+    assert "some has no model.onnx: its logits differ" in capsys.readouterr().out
+    monkeypatch.setattr(export, "_write_torch", lambda *_: 1 / 0)
     with pytest.raises(WeightsError, match="cannot be exported"):
-        packaging.package(Classifier.load(folder), IMAGES, tmp_path / "none")
-    assert "model.pt2 is not made of some: ZeroDivisionError: division by zero" in capsys.readouterr().out
+        export.export(Classifier.load(folder), IMAGES, tmp_path / "none")
+    assert "some has no model.pt2: ZeroDivisionError: division by zero" in capsys.readouterr().out

@@ -1,0 +1,72 @@
+"""An exported classifier: an ONNX or `torch.export` program that predicts without the code that trained it.
+
+A folder holds `model.onnx` and `model.pt2`, of which one may be missing, and `model.json`. Both programs take (N, S, S, 3)
+uint8, prepared as `ingest` does, and return logits (N, classes) that are divided by the checkpoint's temperature: their
+softmax is the probabilities. Neither is a pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from darkroom.core.lazy import LazyModule
+from darkroom.inference.predict import Prediction, predict_files, softmax
+
+if TYPE_CHECKING:
+    import onnxruntime
+    import torch
+else:  # a served model is installed with one of them
+    onnxruntime, torch = LazyModule("onnxruntime"), LazyModule("torch")
+
+ONNX, TORCH, DESCRIPTION = "model.onnx", "model.pt2", "model.json"
+BATCH = 32
+
+
+class ExportedClassifier:
+    """A classifier of image files, computed by ONNX Runtime, or by torch if the folder has no ONNX program."""
+
+    def __init__(self, folder: Path) -> None:
+        content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        self.classes: tuple[str, ...] = tuple(content["classes"])
+        self.preprocessing = SimpleNamespace(**content["preprocessing"])
+        self.program = OnnxProgram(folder / ONNX) if (folder / ONNX).exists() else TorchProgram(folder / TORCH)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Return logits (N, classes) float32 for images (N, S, S, 3) uint8."""
+        logits = [np.empty((0, len(self.classes)), np.float32)]
+        logits += [self.program(np.ascontiguousarray(images[start : start + BATCH])) for start in range(0, len(images), BATCH)]
+        return np.concatenate(logits)
+
+    def predict_files(self, contents: list[bytes]) -> list[Prediction]:
+        """Return a prediction for the bytes of each image file; a file that cannot be read has an error instead."""
+        return predict_files(contents, self.preprocessing, lambda images: softmax(self.logits(images)))
+
+
+class OnnxProgram:
+    """An ONNX program: (N, S, S, 3) uint8 to logits (N, classes)."""
+
+    def __init__(self, file: Path) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime reads it at import
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        return self.session.run(None, {"inputs": images})[0]
+
+
+class TorchProgram:
+    """A `torch.export` program: (N, S, S, 3) uint8 to logits (N, classes)."""
+
+    def __init__(self, file: Path) -> None:
+        self.network = torch.export.load(file).module()
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return self.network(torch.from_numpy(images)).numpy()
