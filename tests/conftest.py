@@ -79,8 +79,8 @@ def own_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    monkeypatch.setattr(records, "start_delivery", lambda: None)
-    monkeypatch.setattr(requests, "ask", lambda question, uri: None)  # this process does it
+    monkeypatch.setattr(records, "start_uploader", lambda: None)
+    monkeypatch.setattr(requests, "send", lambda request: None)  # this process does the work
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

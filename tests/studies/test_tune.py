@@ -14,14 +14,14 @@ import pytest
 from darkroom.commands.study import main
 from darkroom.core.errors import ParamsError
 from darkroom.studies import trainer, tune
-from darkroom.studies.run_config import Member
+from darkroom.studies.run_config import RunConfig
 from darkroom.studies.runner import Place
 from darkroom.studies.search import INNER, RANDOM, TPE, Search, Trial, best, importances, inner
 from tests.studies.test_studies import OWN, TINY, one_process, run  # noqa: F401  (holds here too)
 
 SPACE = {"lr": {"low": 0.0001, "high": 1.0, "log": True}, "optimizer": {"choices": ["adamw", "sgd"]}}
 START = {"lr": 0.01, "optimizer": "adamw"}
-BASE = Member("search", "trial", 0, "mlp", {"hidden": [8]}, steps=12, batch_size=16, looks=4, on=INNER)
+BASE = RunConfig("search", "trial", 0, "mlp", {"hidden": [8]}, steps=12, batch_size=16, eval_points=4, on=INNER)
 SEARCH = Search(SPACE, START, TPE, 0, "median", 14, 4)
 
 
@@ -88,13 +88,13 @@ def test_searches_begin_alike_and_part(sample, tmp_path):
 
 def test_a_search_sees_training_images_alone(sample, tmp_path):
     """Held-out images change nothing of a search: trials are judged by training images that they were not trained on."""
-    other = replace(sample, held_images=255 - sample.held_images, held_labels=sample.held_labels[::-1].copy())
+    other = replace(sample, val_images=255 - sample.val_images, val_labels=sample.val_labels[::-1].copy())
     one, same = (facts(searched(SEARCH, found, tmp_path / str(i))) for i, found in enumerate((sample, other)))
     assert one == same
     split = inner(sample, 0.25)
-    assert (len(split.train_labels), len(split.held_labels)) == (72, 24)
-    assert np.array_equal(np.concatenate([split.train_images, split.held_images]), sample.train_images)
-    assert np.array_equal(np.concatenate([split.train_labels, split.held_labels]), sample.train_labels)
+    assert (len(split.train_labels), len(split.val_labels)) == (72, 24)
+    assert np.array_equal(np.concatenate([split.train_images, split.val_images]), sample.train_images)
+    assert np.array_equal(np.concatenate([split.train_labels, split.val_labels]), sample.train_labels)
     assert split.digest not in (sample.digest, inner(sample, 0.5).digest)
 
 
@@ -119,14 +119,14 @@ def test_a_head_on_embeddings_is_the_head_on_the_network(sample):
 
 def test_the_setting_that_decides_is_found():
     """Where the loss depends on one setting alone, that one is most of what decides."""
-    from darkroom.studies.run_config import Outcome
+    from darkroom.studies.run_config import RunResult
 
     rng = np.random.default_rng(0)
     trials = []
     for i in range(60):
         values = {"lr": float(10 ** rng.uniform(-4, 0)), "optimizer": str(rng.choice(["adamw", "sgd"]))}
         row = {"step": BASE.steps, "val_loss": abs(np.log10(values["lr"]) + 2), "val_accuracy": 0.5}
-        trials.append(Trial(RANDOM, 0, i, values, Outcome(BASE, [row], [], 1, 1, 0.0)))
+        trials.append(Trial(RANDOM, 0, i, values, RunResult(BASE, [row], [], 1, 1, 0.0)))
     found = importances(trials, SPACE, START)
     assert next(iter(found)) == "lr"
     assert found["lr"] > 0.9
@@ -158,9 +158,9 @@ def test_a_space_is_checked_before_a_trial(declared, said):
 
 
 def test_there_are_steps_to_look_after():
-    """Batches so large that there are fewer steps than looks are refused before a trial, not in the middle of a search."""
-    with pytest.raises(ParamsError, match="fewer steps than looks"):
-        main(["tune", "--set", "looks=20", "space={batch_size: {choices: [64, 1000]}}"])
+    """Batches so large that there are fewer steps than eval_points are refused before a trial, not in the middle of a search."""
+    with pytest.raises(ParamsError, match="fewer steps than eval_points"):
+        main(["tune", "--set", "eval_points=20", "space={batch_size: {choices: [64, 1000]}}"])
 
 
 def test_the_network_below_a_head_is_not_searched():
@@ -184,7 +184,7 @@ def test_a_whole_tuning_repeats_itself_and_is_recorded(monkeypatch, workspace, o
     from darkroom.tracking import records
 
     journal_folder = workspace / "journal"
-    monkeypatch.setattr(records, "JOURNAL", journal_folder)
+    monkeypatch.setattr(records, "RECORDS", journal_folder)
     folder = run("tune", "budget=3")
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
     rows = list(csv.DictReader((folder / "trials.csv").open()))
@@ -207,12 +207,12 @@ def test_members_differ_in_what_was_searched():
     """What a search found is trained on all training images, for as many epochs as the settings without it, and alike else."""
     from darkroom.config import study_params
     from darkroom.config.params import read_yaml
-    from darkroom.studies.run_config import Outcome
+    from darkroom.studies.run_config import RunResult
 
     settings = study_params.parse(read_yaml(Path("studies/params.yaml"))).tune.quick
     row = {"step": 10, "val_loss": 1.0, "val_accuracy": 0.5}
     found = [
-        Trial(sampler, seed, 0, {"batch_size": 16, "lr": 0.05}, Outcome(replace(BASE, steps=10), [row], [], 1, 1, 0.0))
+        Trial(sampler, seed, 0, {"batch_size": 16, "lr": 0.05}, RunResult(replace(BASE, steps=10), [row], [], 1, 1, 0.0))
         for sampler in (RANDOM, TPE) for seed in range(settings.seeds)
     ]  # fmt: skip
     made = tune.members(settings, 320, found)

@@ -1,4 +1,4 @@
-"""The record of a run: kept without MLflow, delivered once, never lost."""
+"""The record of a run: written without MLflow, uploaded once, never lost."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,33 +15,29 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from requests import JSONDecodeError
 
+from darkroom.cli import main
 from darkroom.core.errors import WorkspaceError
-from darkroom.tracking import mlflow_client, provenance, records, system_metrics, uploader
-from darkroom.tracking import runs as runs_
+from darkroom.tracking import home, mlflow_client, pipelines, provenance, records, system_metrics, uploader
+from darkroom.tracking import runs as uploads
 
 
-@pytest.fixture
-def workspace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("DARKROOM_TRACKING", raising=False)
-    monkeypatch.delenv("DVC_STAGE", raising=False)
+@pytest.fixture(autouse=True)
+def night_run(workspace, monkeypatch):
     monkeypatch.setenv("DARKROOM_PIPELINE", "night run")
-    monkeypatch.setattr(records, "start_delivery", lambda: None)
-    return tmp_path
 
 
 def record(name="transfer@vgg16", error=None):
+    """Record a run with an entry of each kind."""
     try:
-        with records.run(name, {"transfer.lr": 0.1}, ["data/in"]) as run:
+        with records.start_run(name, {"transfer.lr": 0.1}, ["data/in"]) as run:
             for epoch in (1, 2, 3):
-                run.epoch({"epoch": epoch, "val_accuracy": epoch / 10})
-            run.tag({"darkroom.model": "transfer/vgg16"})
-            run.model("transfer/vgg16", "f" * 64, {"best_val_accuracy": 0.3}, 3)
-            run.data("digits", "data/raw/digits", "a" * 64, {"images": 5})
+                run.log_epoch({"epoch": epoch, "val_accuracy": epoch / 10})
+            run.set_tags({"darkroom.model": "transfer/vgg16"})
+            run.log_checkpoint("transfer/vgg16", "f" * 64, {"best_val_accuracy": 0.3}, 3)
+            run.log_dataset("digits", "data/raw/digits", "a" * 64, {"images": 5})
             Path("plot.txt").write_text("plot")
-            run.file(Path("plot.txt"), "plots")
-            run.table("per_class", ["class", "recall"], [["cat", 0.5]])
+            run.log_artifact(Path("plot.txt"), "plots")
+            run.log_table("per_class", ["class", "recall"], [["cat", 0.5]])
             if error:
                 raise error
     except ValueError:
@@ -48,21 +45,26 @@ def record(name="transfer@vgg16", error=None):
 
 
 def runs():
+    """Return MLflow's client, its runs by name, and all of them."""
     client = mlflow_client.client()
-    found = client.search_runs([mlflow_client.experiment(client)])
-    return client, {run.info.run_name.split(" 20")[0]: run for run in found}, found
+    listed = client.search_runs([mlflow_client.experiment(client)])
+    return client, {run.info.run_name.split(" 20")[0]: run for run in listed}, listed
+
+
+def history(client, run, key="val_accuracy"):
+    return [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, key)]
 
 
 def test_a_record_becomes_a_run(workspace):
-    """Params, metrics of every epoch, tags, data set, files, duration and parent are in MLflow; nothing is left to deliver."""
+    """Params, metrics of every epoch, tags, data set, files, duration and parent are in MLflow; nothing is left to upload."""
     Path("dvc.lock").write_text("stages:\n  ingest:\n    outs:\n    - path: data\n      md5: abc.dir\n")
     record()
-    assert uploader.deliver(until_empty=True) == 1
-    client, found, _ = runs()
-    run, parent = found["transfer@vgg16"], found["night run"]
+    assert uploader.upload(until_empty=True) == 1
+    client, by_name, _ = runs()
+    run, parent = by_name["transfer@vgg16"], by_name["night run"]
     assert run.info.status == "FINISHED"
     assert run.data.params == {"stage": "transfer", "backbone": "vgg16", "transfer.lr": "0.1"}
-    assert [metric.value for metric in client.get_metric_history(run.info.run_id, "val_accuracy")] == [0.1, 0.2, 0.3]
+    assert history(client, run) == [(1, 0.1), (2, 0.2), (3, 0.3)]
     assert run.data.metrics["duration_seconds"] > 0
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert run.data.tags["input.data/in"] == "abc.dir"
@@ -74,246 +76,406 @@ def test_a_record_becomes_a_run(workspace):
     assert json.loads(run.data.tags["mlflow.loggedArtifacts"]) == [{"path": "per_class.json", "type": "table"}]
     table = client.download_artifacts(run.info.run_id, "per_class.json", str(workspace))
     assert json.loads(Path(table).read_text()) == {"columns": ["class", "recall"], "data": [["cat", 0.5]]}
-    assert uploader.journals() == []
+    assert records.pending() == []
 
 
-def test_a_checkpoint_is_a_logged_model_with_its_figures(workspace):
-    """The checkpoint of a run is a logged model once, with validation figures; `evaluate` adds its own to model and run."""
+def test_every_kind_of_entry_survives_its_file(workspace):
+    """An entry that is written and read again is the same; keys of a later version are ignored."""
+    record()
+    lines = (records.pending()[0] / records.RECORD).read_bytes().splitlines()
+    entries = [records.parse(line) for line in lines]
+    assert {type(entry) for entry in entries} == set(records.KINDS.values())
+    assert [records.serialize(entry).encode().strip() for entry in entries] == lines
+    assert records.parse(b'{"kind": "tags", "time": 1.0, "values": {"a": "b"}, "colour": "red"}').values == {"a": "b"}
+
+
+def test_a_record_of_the_version_before_is_uploaded(workspace):
+    """Records that an earlier Darkroom left are uploaded, with its spellings of entries."""
+    folder = home.RECORDS / "1-a"
+    (folder / "files").mkdir(parents=True)
+    (folder / "files" / "t.json").write_text("{}")
+    lines = [
+        {"kind": "start", "time": 1.0, "key": "1-a", "stage": "baseline", "pipeline": {}, "params": {"a": 1}, "inputs": {}, "tags": {},
+         "pid": 1, "born": 7.0},
+        {"kind": "table", "time": 1.0, "name": "t.json"},
+        {"kind": "model", "time": 1.0, "name": "baseline", "sha256": "f" * 64, "values": {"best_val_accuracy": 0.5}, "step": 2},
+        {"kind": "scores", "time": 1.0, "sha256": "f" * 64, "values": {"test_accuracy": 0.4}, "data": "data/test", "step": 0},
+        {"kind": "end", "time": 2.0, "status": "FINISHED", "error": ""},
+    ]  # fmt: skip
+    (folder / "record.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert uploader.upload(until_empty=True) == 1
+    run = runs()[1]["baseline"]
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"best_val_accuracy": 0.5, "test_accuracy": 0.4})
+
+
+def test_a_checkpoint_is_a_logged_model_with_its_metrics(workspace):
+    """The checkpoint of a run is a logged model once, with validation metrics; `evaluate` adds its own to model and run."""
     Path("dvc.lock").write_text("stages:\n  ingest:\n    outs:\n    - {path: data, md5: abc.dir}\n")
     record()
-    with records.run("evaluate", {}, ["data/test"]) as run:
-        run.scores("f" * 64, {"test_accuracy": 0.4}, "data/test")
-        run.scores("0" * 64, {"test_accuracy": 0.9}, "data/test")  # of nobody's
-    uploader.deliver(until_empty=True)
-    client, found, _ = runs()
-    made = found["transfer@vgg16"]
+    with records.start_run("evaluate", {}, ["data/test"]) as run:
+        run.log_scores("f" * 64, {"test_accuracy": 0.4}, "data/test")
+        run.log_scores("0" * 64, {"test_accuracy": 0.9}, "data/test")  # of no run
+    uploader.upload(until_empty=True)
+    client, by_name, _ = runs()
+    trained = by_name["transfer@vgg16"]
     (model,) = client.search_logged_models([mlflow_client.experiment(client)])
-    assert (model.source_run_id, str(model.status)) == (made.info.run_id, "READY")
+    assert (model.source_run_id, str(model.status)) == (trained.info.run_id, "READY")
     assert model.tags["darkroom.checkpoint_sha256"] == "f" * 64
     assert {(item.key, item.value, item.dataset_name, item.dataset_digest) for item in model.metrics} == {
         ("best_val_accuracy", 0.3, "data/in", "abc.dir"), ("test_accuracy", 0.4, "data/test", "abc.dir"),
     }  # fmt: skip
-    assert made.data.metrics["test_accuracy"] == 0.4
-    assert [item.model_id for item in made.outputs.model_outputs] == [model.model_id]
+    assert trained.data.metrics["test_accuracy"] == 0.4
+    assert [item.model_id for item in trained.outputs.model_outputs] == [model.model_id]
 
 
 def test_runs_of_one_pipeline_have_one_parent(workspace):
-    """Two stages of a pipeline are children of one run, whose status is failed once a child failed."""
+    """Two stages of a pipeline are children of one run, which fails where a child fails."""
     record("one")
     record("two", ValueError("it broke"))
-    uploader.deliver(until_empty=True)
-    _, found, listed = runs()
+    uploader.upload(until_empty=True)
+    _, by_name, listed = runs()
     assert len(listed) == 3
-    assert found["two"].info.status == found["night run"].info.status == "FAILED"
-    assert found["two"].data.tags["darkroom.error"] == "it broke"
+    assert by_name["two"].info.status == by_name["night run"].info.status == "FAILED"
+    assert by_name["two"].data.tags["darkroom.error"] == "it broke"
 
 
-def test_a_pipeline_is_the_dvc_process_above_the_command(monkeypatch):
-    """Inside DVC, runs are grouped by the dvc process above the command, also where another process works for it."""
-    monkeypatch.delenv("DARKROOM_PIPELINE", raising=False)
-    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
-    monkeypatch.setenv("DVC_STAGE", "dvc.yaml:transfer@vgg16")
-    command = "import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid, flush=True); sys.stdin.read()"
-    above = subprocess.Popen([sys.executable, "-c", f"{command}  # dvc"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        below = int(above.stdout.readline())
-        monkeypatch.setenv("DARKROOM_COMMAND", str(below))
-        found = provenance.pipeline()
-        assert found["key"].startswith(f"dvc-{above.pid}-")
-        assert found["name"] == "dvc repro"
-    finally:
-        above.kill()
-        os.kill(below, signal.SIGKILL)
-
-
-def test_delivery_goes_on_where_it_stopped(workspace):
-    """A delivery that ends in the middle of a record loses and doubles nothing, even where it forgot what it had done."""
+def test_uploading_twice_doubles_nothing(workspace, monkeypatch):
+    """An upload that is repeated from the beginning, since its process was killed at the end, changes nothing in MLflow."""
     record()
-    folder = uploader.journals()[0]
-    whole = (folder / "record.jsonl").read_bytes()
+    with records.start_run("evaluate", {}, []) as run:
+        run.log_scores("f" * 64, {"test_accuracy": 0.4}, "data/test")
+
+    def state():
+        client, by_name, listed = runs()
+        (model,) = client.search_logged_models([mlflow_client.experiment(client)])
+        run = by_name["transfer@vgg16"]
+        inputs = sorted(item.dataset.name for item in run.inputs.dataset_inputs)
+        metrics = sorted((item.key, item.value) for item in model.metrics)
+        histories = [history(client, run, key) for key in ("val_accuracy", "test_accuracy", "best_val_accuracy")]
+        outputs = [item.model_id for item in run.outputs.model_outputs]
+        return len(listed), run.info.status, inputs, metrics, histories, outputs, run.data.params
+
+    for folder in records.pending():
+        uploads.Upload(folder, mlflow_client.client()).advance()
+    first = state()
+    assert len(records.pending()) == 2
+    assert uploader.upload(until_empty=True) == 2
+    assert state() == first
+
+
+def test_an_upload_goes_on_after_a_torn_line(workspace):
+    """A line that is not whole yet waits; the rest is uploaded as soon as it is."""
+    record()
+    file = records.pending()[0] / records.RECORD
+    whole = file.read_bytes()
     lines = whole.splitlines(keepends=True)
-    (folder / "record.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:5])
-    assert uploader.deliver(until_empty=True) == 0
-    (folder / "delivered.json").unlink()
-    (folder / "record.jsonl").write_bytes(whole)
-    assert uploader.deliver(until_empty=True) == 1
-    client, found, listed = runs()
+    file.write_bytes(b"".join(lines[:3]) + lines[3][:5])
+    upload = uploads.Upload(file.parent, mlflow_client.client())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "is_alive", lambda folder: True)
+        assert not upload.advance()
+    file.write_bytes(whole)
+    assert upload.advance()
+    client, by_name, listed = runs()
     assert len(listed) == 2
-    history = client.get_metric_history(found["transfer@vgg16"].info.run_id, "val_accuracy")
-    assert [metric.step for metric in history] == [1, 2, 3]
+    assert [step for step, _ in history(client, by_name["transfer@vgg16"])] == [1, 2, 3]
 
 
-def test_a_stage_that_vanished_is_ended(workspace):
-    """The run of a process that was killed ends as killed instead of running for ever."""
-    record()
-    folder = uploader.journals()[0]
-    lines = (folder / "record.jsonl").read_text().splitlines()
-    start = json.loads(lines[0]) | {"pid": 2**22 + 1}
-    (folder / "record.jsonl").write_text(json.dumps(start) + "\n" + lines[1] + "\n")
-    uploader.deliver(until_empty=True)
-    uploader.deliver(until_empty=True)
-    assert runs()[1]["transfer@vgg16"].info.status == "KILLED"
+KILLED = """
+import time
+from pathlib import Path
+from darkroom.tracking import records
+records.start_uploader = lambda: None
+with records.start_run("baseline", {}, []) as run:
+    run.log_metrics({"a": 1.0})
+    Path("recorded").touch()
+    time.sleep(600)
+"""
+
+
+def test_the_run_of_a_killed_stage_ends(workspace):
+    """A run is RUNNING while its stage's process lives, and KILLED when that has been killed; its metrics are there."""
+    stage = subprocess.Popen([sys.executable, "-c", KILLED])
+    while not Path("recorded").exists():
+        assert stage.poll() is None
+        time.sleep(0.05)
+    assert uploader.upload(until_empty=True) == 0
+    assert runs()[1]["baseline"].info.status == "RUNNING"
+    stage.kill()
+    stage.wait()
+    assert uploader.upload(until_empty=True) == 1
+    run = runs()[1]["baseline"]
+    assert (run.info.status, run.data.metrics["a"]) == ("KILLED", 1.0)
+
+
+def test_a_record_without_a_whole_line_is_removed(workspace):
+    """What a stage left that was killed before it had written its first line is removed."""
+    (home.RECORDS / "1-a").mkdir(parents=True)
+    (home.RECORDS / "1-a" / records.RECORD).write_text('{"kind": "sta')
+    uploader.upload(until_empty=True)
+    assert records.pending() == []
+    assert runs()[2] == []
+
+
+STAGE = """
+import json, subprocess, sys
+from darkroom.tracking import pipelines
+print(json.dumps([pipelines.join().key, pipelines.join().name, pipelines.join().pid]), flush=True)
+"""
+
+
+def test_a_pipeline_is_the_dvc_process_above_the_stage(workspace, monkeypatch):
+    """Inside DVC runs are grouped by the dvc process above the stage; two processes are two pipelines."""
+    monkeypatch.delenv("DARKROOM_PIPELINE")
+    monkeypatch.setenv("DVC_STAGE", "dvc.yaml:transfer@vgg16")
+    dvc = f"import subprocess, sys; [subprocess.run([sys.executable, '-c', {STAGE!r}]) for _ in range(2)]  # dvc"
+    keys = set()
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-c", dvc], stdout=subprocess.PIPE, text=True)
+        stages = [json.loads(line) for line in process.communicate(timeout=120)[0].splitlines()]
+        assert len(stages) == 2
+        assert stages[0] == stages[1]
+        key, name, pid = stages[0]
+        assert (name, pid) == ("dvc repro", process.pid)
+        keys.add(key)
+    assert len(keys) == 2
+    assert [pipelines.read(folder).has_ended for folder in pipelines.folders()] == [True, True]
 
 
 def test_tracking_can_be_off(workspace, monkeypatch):
     """With DARKROOM_TRACKING=off a stage records nothing, and calls the same methods."""
     monkeypatch.setenv("DARKROOM_TRACKING", "off")
     record()
-    assert not records.JOURNAL.exists()
+    assert not home.RECORDS.exists()
+    assert sorted(path.name for path in workspace.iterdir()) == ["mlflow.db", "plot.txt"]
 
 
-def test_the_record_costs_no_mlflow_import(tmp_path):
-    """A stage that records a run has not imported MLflow, pandas or torch for it."""
+def test_the_record_costs_no_heavy_import(workspace):
+    """A stage that records a run imports neither MLflow, pandas nor torch for it, nor does a command that makes requests."""
     code = (
-        "import sys; from darkroom.tracking import journal; journal.start_delivery = lambda: None\n"
-        "with journal.run('x', {}, []) as run: run.metrics({'a': 1})\n"
-        "assert not {'mlflow', 'pandas', 'torch'} & set(sys.modules)"
+        "import sys; from darkroom.tracking import lineage, records, registry; records.start_uploader = lambda: None\n"
+        "with records.start_run('x', {}, []) as run: run.log_metrics({'a': 1})\n"
+        "assert not {'mlflow', 'pandas', 'torch', 'sqlalchemy'} & set(sys.modules)"
     )
-    environment = os.environ | {"DARKROOM_PIPELINE": "x", "DARKROOM_TRACKING": "on"}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=environment)
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_digests_come_from_the_nearest_output(tmp_path):
     """A path inside an output has the digest of that output; one that no stage wrote has none."""
     lock = tmp_path / "dvc.lock"
     lock.write_text("stages:\n  a:\n    outs:\n    - {path: data/x, md5: 1.dir}\n    - {path: data/x2, md5: '2'}\n")
-    assert provenance.digests(["data/x/train", "data/x2", "elsewhere"], lock) == {
-        "data/x/train": "1.dir",
-        "data/x2": "2",
-    }
+    assert provenance.digests(["data/x/train", "data/x2", "elsewhere"], lock) == {"data/x/train": "1.dir", "data/x2": "2"}
 
 
 def test_a_damaged_record_does_not_hold_up_the_others(workspace, capsys):
-    """A record that cannot be read is set aside by name, and the next one is delivered."""
+    """A record that cannot be read is set aside by name, with the reason, and the next one is uploaded."""
     record("damaged")
-    (uploader.journals()[0] / "record.jsonl").write_text('{"kind": "start"}\n')
+    folder = records.pending()[0]
+    (folder / records.RECORD).write_text('{"kind": "start"}\n')
     record("whole")
-    assert uploader.deliver(until_empty=True) == 1
+    assert uploader.upload(until_empty=True) == 1
     assert "whole" in runs()[1]
-    assert len(list(uploader.DAMAGED.iterdir())) == 1
+    ((name, reason),) = records.damaged().items()
+    assert name == folder.name
+    assert "missing" in reason
+    assert name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [RuntimeError("never seen"), AttributeError("x"), AssertionError(), ZeroDivisionError("y")])
+def test_an_unforeseen_error_of_one_record_stops_no_other(workspace, monkeypatch, capsys, error):
+    """It is set aside and named; `darkroom sync` tries it again, says why it fails, and uploads it once it works."""
+    record("first")
+    record("second")
+    name = records.pending()[0].name
+    original = uploads.Upload._log_checkpoint
+
+    def fail(self, entry):
+        if self.start.stage == "first":
+            raise error
+        original(self, entry)
+
+    monkeypatch.setattr(uploads.Upload, "_log_checkpoint", fail)
+    assert uploader.upload(until_empty=True) == 1
+    assert runs()[1]["second"].info.status == "FINISHED"
+    capsys.readouterr()
+    assert main(["sync"]) == 1
+    out = capsys.readouterr().out
+    assert name in out
+    assert type(error).__name__ in out
+    assert "darkroom sync" in out
+    monkeypatch.setattr(uploads.Upload, "_log_checkpoint", original)
+    assert main(["sync"]) == 0
+    assert runs()[1]["first"].info.status == "FINISHED"
+    assert records.damaged() == {}
+
+
+def test_an_error_of_a_running_stage_sets_it_aside_at_its_end(workspace, monkeypatch):
+    """The record of a stage at work stays in its place until the stage has ended, so that it is whole when it is tried again."""
+    monkeypatch.setattr(uploads.Upload, "_log_dataset", lambda *_: 1 / 0)
+    with records.start_run("ingest", {}, []) as run:
+        run.log_dataset("digits", "data/raw/digits", "a" * 64, {})
+        assert uploader.upload(until_empty=True) == 0
+        assert records.pending() == [run.folder]
+        Path("late.txt").write_text("late")
+        run.log_artifact(Path("late.txt"))
+    uploader.upload(until_empty=True)
+    (name,) = records.damaged()
+    assert (home.DAMAGED / name / "files" / "late.txt").exists()
 
 
 def test_a_run_that_was_deleted_does_not_hold_up_the_others(workspace, capsys):
-    """What MLflow refuses, since somebody deleted the run, is set aside; figures of its checkpoint are left out; others arrive."""
+    """A run that somebody deleted in MLflow is set aside; metrics of its checkpoint are left out; others arrive."""
     record("first")
-    uploader.deliver(until_empty=True)
-    client, found, _ = runs()
-    client.delete_run(found["first"].info.run_id)
-    with records.run("evaluate", {}, []) as run:
-        run.scores("f" * 64, {"test_accuracy": 0.4}, "data/test")
-    with records.run("at work", {}, []) as run:
-        uploader.deliver(until_empty=True)
+    uploader.upload(until_empty=True)
+    client, by_name, _ = runs()
+    client.delete_run(by_name["first"].info.run_id)
+    with records.start_run("evaluate", {}, []) as run:
+        run.log_scores("f" * 64, {"test_accuracy": 0.4}, "data/test")
+    with records.start_run("at work", {}, []) as run:
+        uploader.upload(until_empty=True)
         client.delete_run(runs()[1]["at work"].info.run_id)
-        run.metrics({"a": 1.0})
+        run.log_metrics({"a": 1.0})
         record("whole")
-    uploader.deliver(until_empty=True)
-    _, found, _ = runs()
-    assert {"evaluate", "whole"} <= set(found)
-    assert uploader.journals() == []
-    assert "cannot be delivered, and is kept in" in capsys.readouterr().err
+    uploader.upload(until_empty=True)
+    assert {"evaluate", "whole"} <= set(runs()[1])
+    assert records.pending() == []
+    assert len(records.damaged()) == 1
+    assert str(home.DAMAGED) in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [
     MlflowException("the database is restarting", error_code=BAD_REQUEST), MlflowException("no room"), ConnectionError("gone"),
     JSONDecodeError("a page of some proxy's", "<html>", 0), PermissionError("mlruns"),
 ])  # fmt: skip
-def test_what_may_work_later_is_kept(workspace, monkeypatch, error):
-    """A server or disk that fails for now sets no record aside: it is delivered as soon as it works again."""
-    record()
-    monkeypatch.setattr(runs_.Delivery, "_model", lambda *_: (_ for _ in ()).throw(error))
-    with pytest.raises(type(error)):
-        uploader.deliver(until_empty=True)
-    monkeypatch.undo()
-    monkeypatch.chdir(workspace)
-    assert len(uploader.journals()) == 1
-    assert uploader.deliver(until_empty=True) == 1
-    assert not list(uploader.DAMAGED.iterdir())
+def test_a_temporary_error_sets_nothing_aside(workspace, monkeypatch, error):
+    """After an error of server, network or disk a record is kept and uploaded later; meanwhile the others are uploaded."""
+    record("first")
+    with records.start_run("second", {}, []):
+        pass
+    with monkeypatch.context() as patch:
+        patch.setattr(uploads.Upload, "_log_checkpoint", lambda *_: (_ for _ in ()).throw(error))
+        with pytest.raises(type(error)):
+            uploader.upload(until_empty=True)
+    assert len(records.pending()) == 1
+    assert runs()[1]["second"].info.status == "FINISHED"
+    assert uploader.upload(until_empty=True) == 1
+    assert records.damaged() == {}
 
 
 def test_stages_at_work_are_followed_after_a_sync(workspace, monkeypatch):
-    """`darkroom sync` takes the delivery over, and gives it back where something is still under way."""
+    """`darkroom sync` takes over from the uploader, and starts it again where something is still under way."""
     started = []
-    monkeypatch.setattr(uploader, "start_delivery", lambda: started.append(1))
-    with records.run("at work", {}, []):
+    monkeypatch.setattr(uploader, "start_uploader", lambda: started.append(1))
+    with records.start_run("at work", {}, []):
         uploader.sync()
     assert started == [1]
     uploader.sync()
     assert started == [1]
 
 
-def test_a_delivered_run_stays_finished(workspace, monkeypatch):
-    """Where the delivery ends between the last record and the removal of the journal, the run stays finished."""
+def test_an_uploaded_run_stays_finished(workspace, monkeypatch):
+    """Where the uploader is killed between the last entry and the removal of the record, the run stays finished."""
     record()
-    monkeypatch.setattr(uploader.shutil, "rmtree", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        uploader.deliver(until_empty=True)
-    monkeypatch.undo()
-    monkeypatch.chdir(workspace)
-    assert uploader.deliver(until_empty=True) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        upload = uploads.Upload(records.pending()[0], mlflow_client.client())
+        assert upload.advance()
+    assert uploader.upload(until_empty=True) == 1
     assert runs()[1]["transfer@vgg16"].info.status == "FINISHED"
 
 
-def test_a_server_that_is_not_there_is_named(workspace, monkeypatch):
-    """`darkroom sync` without a server says so with a remedy, and keeps the record."""
-    record()
+@pytest.fixture
+def no_server(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+def test_a_server_that_does_not_respond_is_named(workspace, no_server):
+    """`darkroom sync` without a server names it, with a remedy, and keeps the record."""
+    record()
     with pytest.raises(WorkspaceError, match=r"127\.0\.0\.1:9"):
         uploader.sync()
-    assert len(uploader.journals()) == 1
+    assert len(records.pending()) == 1
 
 
-def test_a_stage_says_that_its_run_is_not_in_mlflow(workspace, monkeypatch, capsys):
-    """Where the delivering process cannot reach the server, the next stage says so at its end; once it can, none does."""
+def test_a_stage_tells_that_mlflow_cannot_be_reached(workspace, monkeypatch, capsys):
+    """Where the uploader cannot reach the server, the next stage tells at its end; once it can, none does."""
     record("first")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    assert uploader.main() == 1
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        assert uploader.main() == 1
     record("second")
-    assert "second: this run is not in MLflow yet" in capsys.readouterr().err
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    message = capsys.readouterr().err
+    assert "second: MLflow cannot be reached" in message
+    assert "darkroom sync" in message
     assert uploader.sync() == 2
     record("third")
     assert "third" not in capsys.readouterr().err
 
 
 def test_metrics_of_a_run_at_work_are_sent_together(workspace):
-    """Metrics wait while the last ones were sent just now, and nothing else does; at the end all of them are there, once."""
-    with records.run("baseline", {}, []) as run:
-        delivery = runs_.Delivery(run.folder, mlflow_client.client())
-        delivery.advance(rest=60)
-        for epoch in (1, 2):
-            run.epoch({"epoch": epoch, "val_loss": 1 / epoch})
-            delivery.advance(rest=60)
-        assert not mlflow_client.client().get_metric_history(delivery.state["run"], "val_loss")
-        delivery.advance(rest=0)
-        run.epoch({"epoch": 3, "val_loss": 0.1})
-        run.tag({"darkroom.model": "baseline"})
-        delivery.advance(rest=60)
-        assert [item.step for item in mlflow_client.client().get_metric_history(delivery.state["run"], "val_loss")] == [1, 2, 3]
-    assert delivery.advance(rest=60)
+    """Metrics wait for METRICS_INTERVAL after the last ones, and nothing else does; at the end all are there, once."""
+    client = mlflow_client.client()
+    with records.start_run("baseline", {}, []) as run:
+        upload = uploads.Upload(run.folder, client)
+
+        def steps():
+            return [item.step for item in client.get_metric_history(upload.run_id, "val_loss")]
+
+        run.log_epoch({"epoch": 1, "val_loss": 1.0})
+        upload.advance(interval=60)
+        assert steps() == [1]
+        for epoch in (2, 3):
+            run.log_epoch({"epoch": epoch, "val_loss": 1 / epoch})
+            run.set_tags({"epoch": str(epoch)})
+            upload.advance(interval=60)
+        assert steps() == [1]
+        assert client.get_run(upload.run_id).data.tags["epoch"] == "3"
+        upload.advance(interval=0)
+        assert steps() == [1, 2, 3]
+        run.log_epoch({"epoch": 4, "val_loss": 0.1})
+    assert upload.advance(interval=60)
+    assert steps() == [1, 2, 3, 4]
 
 
 def test_the_machine_is_sampled_after_a_runs_own_metrics(workspace, monkeypatch):
     """Samples of processor and memory wait until a run has metrics of its own or has ended, and none is lost."""
-    monkeypatch.setattr(system_metrics, "EVERY", 0.0)
-    monkeypatch.setattr(system_metrics, "TOGETHER", 2)
-    sent: list[tuple[str, str, int]] = []
+    monkeypatch.setattr(system_metrics, "INTERVAL", 0.0)
+    client, sampler, key = mlflow_client.client(), system_metrics.Sampler(), "system/cpu_utilization_percentage"
+    with records.start_run("early", {}, []) as early, records.start_run("other", {}, []) as other:
+        pair = [uploads.Upload(run.folder, client) for run in (early, other)]
+        for _ in range(2):
+            for upload in pair:
+                upload.advance()
+            sampler.sample(pair)
+        assert not client.get_run(pair[0].run_id).data.metrics
+        early.log_metrics({"own": 1.0})
+        pair[0].advance()
+    for upload in pair:
+        assert upload.advance()
+        metrics = client.get_run(upload.run_id).data.metrics
+        assert {"system/system_memory_usage_megabytes", "system/disk_usage_percentage"} <= set(metrics)
+        assert [item.step for item in client.get_metric_history(upload.run_id, key)] == [0, 1]
 
-    class Client:
-        def log_batch(self, run, metrics):
-            sent.extend((run, metric.key, metric.step) for metric in metrics)
 
-    machine = system_metrics.System()
-    machine.sample(Client(), {"early": False, "other": False})
-    machine.sample(Client(), {"early": False})  # the other one has ended
-    assert {run for run, *_ in sent} == {"other"}
-    machine.sample(Client(), {"early": False})
-    assert {run for run, *_ in sent} == {"other"}
-    sent_before = len(sent)
-    machine.sample(Client(), {"early": True})
-    machine.sample(Client(), {"early": True})  # one sample alone is not sent
-    assert len(sent) > sent_before
-    cpu = [(run, step) for run, key, step in sent if key == "system/cpu_utilization_percentage"]
-    assert cpu == [("other", 0), ("early", 0), ("early", 1), ("early", 2)]
-    assert {"system/system_memory_usage_megabytes", "system/disk_usage_percentage"} <= {key for _, key, _ in sent}
+def test_the_uploader_is_one_process_that_ends(workspace):
+    """The real process uploads what it finds; a second one leaves at once; the first ends when it is asked to."""
+    record()
+    process = subprocess.Popen([sys.executable, "-m", "darkroom.tracking.uploader"])
+    while records.pending():
+        assert process.poll() is None
+        time.sleep(0.05)
+    assert uploader.main() == 0
+    assert process.poll() is None
+    uploader.STOP.touch()
+    assert process.wait(120) == 0
+    assert runs()[1]["transfer@vgg16"].info.status == "FINISHED"
+
+
+def test_an_interrupted_stage_has_failed(workspace):
+    """Ctrl+C ends the run as failed, like any other error."""
+    with pytest.raises(KeyboardInterrupt), records.start_run("baseline", {}, []):
+        os.kill(os.getpid(), signal.SIGINT)
+    uploader.upload(until_empty=True)
+    assert runs()[1]["baseline"].info.status == "FAILED"

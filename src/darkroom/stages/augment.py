@@ -41,8 +41,8 @@ def run(train: Path, out: Path) -> None:
             views, _ = storage.load(folder, threads)
             picture = preview(images, views)
             cv2.imwrite(str(folder / "preview.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-            record.file(folder / "preview.png")
-        record.metrics({"views": count, "images": len(images)})
+            record.log_artifact(folder / "preview.png")
+        record.log_metrics({"views": count, "images": len(images)})
         made = f"{count} {params.policy} view{'s' if count > 1 else ''} of {len(images):,} images"
         print(f"augment: {made}{'' if stored else ', made while training'}; look at {out}/preview.png")
 

@@ -1,52 +1,47 @@
-"""Train a network from scratch, `compact` or any other by name: what every transferred network has to beat."""
+"""Train a network from scratch, `compact` or any other by name: the reference for the transferred networks."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from darkroom.stages.context import Stopwatch, session, write_model
+import numpy as np
 
-if TYPE_CHECKING:
-    from darkroom.training.batches import View
+from darkroom.augmentation import storage
+from darkroom.data import arrays
+from darkroom.models import factory
+from darkroom.models.base import Network, Preprocessing
+from darkroom.models.checkpoint import Checkpoint
+from darkroom.stages.context import Stopwatch, session
+from darkroom.stages.trained_model import write_model
+from darkroom.training.batches import Examples, View
+from darkroom.training.loop import fit
+
+SAMPLE = 1000  # images from which the mean and standard deviation are computed
 
 
 def run(augmented: Path, val: Path, classes: Path, out: Path, cost: Path) -> None:
     with session("baseline", ["ingest", "augment", "baseline", "compute"], [augmented, val]) as (settings, record):
-        from darkroom.augmentation import storage
-        from darkroom.data import arrays
-        from darkroom.models import factory
-        from darkroom.models.base import Network, Preprocessing, build_features
-        from darkroom.models.checkpoint import Checkpoint
-        from darkroom.training.batches import Examples
-        from darkroom.training.loop import fit
-
-        watch = Stopwatch()
-        ingest, hyper = settings.ingest, settings.baseline
+        stopwatch = Stopwatch()
+        ingest, hyper, seed = settings.ingest, settings.baseline, settings.compute.seed
         names = arrays.load_classes(classes)
         train = Examples(*storage.load(augmented, settings.compute.threads))
         val_images, val_labels = arrays.load_split(val)
-        mean, std = _statistics(train.inputs[0])
-        preprocessing = Preprocessing(ingest.image_size, ingest.resize, ingest.background, mean, std)
+        preprocessing = Preprocessing(ingest.image_size, ingest.resize, ingest.background, *_statistics(train.inputs[0]))
         options = {"width": hyper.width} if hyper.architecture == factory.COMPACT else {}
-        architecture = factory.description(hyper.architecture, ingest.image_size, hyper.channels, options)
-        network = Network(build_features(architecture, settings.compute.seed), preprocessing, len(names), settings.compute.seed)
-        trained = fit(
+        spec = factory.make_spec(hyper.architecture, ingest.image_size, hyper.channels, options)
+        network = Network(factory.build_features(spec, seed), preprocessing, len(names), seed)
+        result = fit(
             network, train, Examples(val_images[None], val_labels), hyper, settings.compute, len(names),
-            what="training the baseline", on_epoch=record.epoch,
+            description="training the baseline", on_epoch=record.log_epoch,
         )  # fmt: skip
-        checkpoint = Checkpoint(
-            "baseline", architecture, preprocessing, names, hyper.model_dump(), trained.best, trained.temperature
-        )
-        write_model(out, checkpoint, network.state_dict(), network.parameter_count(), trained, record)
-        watch.write(cost)
-        print(f"baseline: {hyper.architecture}, val accuracy {trained.best['val_accuracy']:.4f} in epoch {trained.best['epoch']}")
+        checkpoint = Checkpoint("baseline", spec, preprocessing, names, hyper.model_dump(), result.best, result.temperature)
+        write_model(out, checkpoint, network.state_dict(), network.parameter_count(), result, record)
+        stopwatch.write(cost)
+        print(f"baseline: {hyper.architecture}, val accuracy {result.best['val_accuracy']:.4f} in epoch {result.best['epoch']}")
 
 
 def _statistics(images: View) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Return mean and standard deviation per channel of (N, H, W, 3) uint8, on the scale 0 to 1, from 1,000 images at most."""
-    import numpy as np
-
-    sample = images[np.arange(0, len(images), max(1, len(images) // 1000))].reshape(-1, 3) / 255.0
+    """Return mean and standard deviation per channel of (N, H, W, 3) uint8, on the scale 0 to 1, of `SAMPLE` images."""
+    sample = images[np.arange(0, len(images), max(1, len(images) // SAMPLE))].reshape(-1, 3) / 255.0
     mean, std = sample.mean(0), sample.std(0).clip(0.01)
     return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())

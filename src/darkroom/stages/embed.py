@@ -11,7 +11,7 @@ from darkroom.core.errors import WorkspaceError
 from darkroom.stages.context import Stopwatch, session
 
 if TYPE_CHECKING:
-    from darkroom.models.backbones import Backbone
+    from darkroom.models.base import Backbone
 
 
 def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, provenance: Path, out: Path, cost: Path) -> None:
@@ -72,5 +72,5 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
                 },
             )
         watch.write(cost)
-        record.metrics({"embeddings": made.shape[0] * made.shape[1], "dim": made.shape[2]})
+        record.log_metrics({"embeddings": made.shape[0] * made.shape[1], "dim": made.shape[2]})
         print(f"embed: {made.shape[0]} × {made.shape[1]:,} views and {len(val_images):,} val images, {made.shape[2]} numbers each")

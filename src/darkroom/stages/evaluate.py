@@ -175,23 +175,23 @@ def _recorded(record: Run, figures: dict[str, dict[str, Any]], best: str, models
     for name, figure in figures.items():
         key = name.replace("/", ".")
         ece = figure["calibration"]["ece"]
-        record.metrics({f"{key}.{item}": figure[item] for item in ("accuracy", "macro_f1", "log_loss", "brier", "val_accuracy")})
-        record.metrics({f"{key}.ece": ece})
+        record.log_metrics({f"{key}.{item}": figure[item] for item in ("accuracy", "macro_f1", "log_loss", "brier", "val_accuracy")})
+        record.log_metrics({f"{key}.ece": ece})
         if name != metrics.REFERENCE:
             shown = {f"test_{item}": figure[item] for item in ("accuracy", "macro_f1", "log_loss")} | {"test_ece": ece}
-            record.scores(digests.checkpoint(models / name), shown, str(ingested / "test"))
+            record.log_scores(digests.checkpoint(models / name), shown, str(ingested / "test"))
     columns = ["precision", "recall", "f1", "support", "roc_auc", "average_precision"]
-    record.table(
+    record.log_table(
         "per_class", ["model", "class", *columns],
         [[name, label, *(row[key] for key in columns)] for name, f in figures.items() for label, row in f["per_class"].items()],
     )  # fmt: skip
-    record.tag({"darkroom.best": best})
+    record.set_tags({"darkroom.best": best})
     for name in ("report.html", "leaderboard.csv"):
-        record.file(reports / name)
+        record.log_artifact(reports / name)
     for path in sorted((reports / "plots").glob("*.csv")):
-        record.file(path, "plots")
+        record.log_artifact(path, "plots")
     for path in sorted((reports / "plots" / "curves").glob("*.csv")):
-        record.file(path, "plots/curves")
+        record.log_artifact(path, "plots/curves")
 
 
 def _reference(

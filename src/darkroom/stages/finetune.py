@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from darkroom.stages.context import Stopwatch, session, write_model
+from darkroom.stages.context import Stopwatch, session
+from darkroom.stages.trained_model import write_model
 
 if TYPE_CHECKING:
     import numpy as np
 
     from darkroom.config.params import Compute
-    from darkroom.models.backbones import Backbone
+    from darkroom.models.base import Backbone
     from darkroom.training.batches import Views
     from darkroom.training.freezing import Maps
 
@@ -51,8 +52,8 @@ def run(name: str, augmented: Path, val: Path, transfer: Path, out: Path, cost: 
             train, held = Examples(kept[0], labels), Examples(kept[1], val_labels)
         trained = fit(
             model, train, held, hyper, compute, len(start.classes),
-            what=f"fine-tuning {name} from block {cut + 1} of {backbone.block_count}", groups=groups, freeze_statistics=True,
-            on_epoch=record.epoch,
+            description=f"fine-tuning {name} from block {cut + 1} of {backbone.block_count}", groups=groups, freeze_statistics=True,
+            on_epoch=record.log_epoch,
         )  # fmt: skip
         checkpoint = replace(
             start, name=f"finetune/{name}", params=hyper.model_dump(), best=trained.best, temperature=trained.temperature

@@ -29,7 +29,7 @@ def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
     with session("register", ["register"], [reports / "metrics.json"]) as (settings, record):
         from darkroom.evaluation import metrics_io, predictions
         from darkroom.models import digests
-        from darkroom.tracking import model_package, records, registry
+        from darkroom.tracking import records, registry
 
         evaluated = metrics_io.read(reports / metrics_io.METRICS)
         best = evaluated["best"]
@@ -55,7 +55,7 @@ def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
             champion = registry.champion(name)
             with tempfile.TemporaryDirectory(dir=_place()) as scratch:
                 beside = Path(scratch)
-                _keep(beside / model_package.EVALUATION, best, images, reports)
+                _keep(beside / registry.EVALUATION, best, images, reports)
                 if sha256 not in {item.sha256 for item in registry.versions(name)}:
                     _package(models / best, ingested, beside)
                 made = registry.register(name, models / best, beside, sha256, tags, text)
@@ -74,14 +74,14 @@ def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
                     print(f"  {'passed' if check.passed else 'VETO  '}  {check.words}")
                 told = {registry.VERDICT: "passed" if verdict.passed else "vetoed", "darkroom.promotion": verdict.words[:4900]}
                 registry.describe(name, made.version, told, f"{text}.\n\n{verdict.words}")
-                record.tag(told)
+                record.set_tags(told)
                 if verdict.passed and promote == "gate":
-                    registry.crown(name, made.version, verdict.words)
+                    registry.promote(name, made.version, verdict.words)
                     decision["promoted"] = True
                     aliases.append(registry.CHAMPION)
                 print(f"register: {_outcome(made, champion, verdict, promote)}")
             decision["registered"] = {"name": name, "version": made.version, "aliases": aliases}
-            record.tag({"darkroom.model_version": f"{name}/{made.version}", "darkroom.checkpoint_sha256": sha256})
+            record.set_tags({"darkroom.model_version": f"{name}/{made.version}", "darkroom.checkpoint_sha256": sha256})
         atomic.write_json(out, decision)
 
 
@@ -127,23 +127,23 @@ def _package(checkpoint: Path, ingested: Path, beside: Path) -> None:
     import numpy as np
 
     from darkroom.data import arrays
-    from darkroom.inference import packaging
+    from darkroom.inference import export
     from darkroom.inference.classifier import Classifier
-    from darkroom.inference.rescoring import png
+    from darkroom.inference.held_out import as_file
     from darkroom.monitoring import reference
-    from darkroom.tracking import model_package
+    from darkroom.tracking import registry
 
     held_out = [arrays.load_split(ingested / split)[0] for split in ("val", "test")]
     images = np.ascontiguousarray(held_out[0][:COMPARED])
     classifier = Classifier.load(checkpoint)
-    reference.write(beside / model_package.EVALUATION / model_package.REFERENCE, reference.make(classifier.answers, held_out))
-    apart = packaging.package(classifier, np.concatenate([images, images])[:COMPARED], beside / model_package.EXPORTED)
-    check = beside / model_package.CHECK
+    reference.write(beside / registry.EVALUATION / registry.REFERENCE, reference.make(classifier.embed, held_out))
+    apart = export.export(classifier, np.concatenate([images, images])[:COMPARED], beside / registry.EXPORTED)
+    check = beside / registry.CHECK
     check.mkdir()
-    files = [png(pixels) for pixels in images]
+    files = [as_file(pixels) for pixels in images]
     for number, content in enumerate(files):
         (check / f"{number}.png").write_bytes(content)
-    np.save(check / "expected.npy", np.array([answer.probabilities for answer in classifier.files(files)]))
+    np.save(check / "expected.npy", np.array([answer.probabilities for answer in classifier.predict_files(files)]))
     programs = ", ".join(f"{name} ({found:.0e} from the checkpoint)" for name, found in apart.items())
     print(f"register: {programs}")
 
@@ -179,23 +179,23 @@ def _champion(
 ) -> Candidate:
     """Return the champion with what it says of the images of both splits: as it is remembered, or else it is asked again."""
     from darkroom.evaluation import gate, predictions
-    from darkroom.tracking import model_package
+    from darkroom.tracking import registry
 
     own = tuple(json.loads((folder / "checkpoint" / "model.json").read_text(encoding="utf-8"))["classes"])
     given: dict[str, np.ndarray] = {}
-    table = folder / model_package.EVALUATION / "predictions.parquet"
+    table = folder / registry.EVALUATION / "predictions.parquet"
     if table.exists():
         said = predictions.read(table, champion.model)
         hashes = {split: [row["pixel_hash"] for row in images[split]] for split in predictions.SPLITS}
         remembered = {split: said[split].of(hashes[split]) for split in predictions.SPLITS}
         given = {split: found for split, found in remembered.items() if found is not None}
     if len(given) < len(predictions.SPLITS):
-        from darkroom.inference import rescoring
+        from darkroom.inference import held_out
         from darkroom.inference.classifier import Classifier
 
         print(f"register: the champion, version {champion.version}, has not seen all of these images: it is asked again")
         paths = {split: [row["path"] for row in images[split]] for split in predictions.SPLITS}
-        given = rescoring.score(Classifier.load(folder / "checkpoint"), ingested, settings.ingest, paths)
+        given = held_out.predict_splits(Classifier.load(folder / "checkpoint"), ingested, settings.ingest, paths)
     val, test = (_aligned(given[split], own, classes) for split in predictions.SPLITS)
     return gate.Candidate(f"version {champion.version}, {champion.model}", val, test, 0.0, 0.0)
 
@@ -221,9 +221,9 @@ def _numbers(labels: list[str], classes: tuple[str, ...]) -> np.ndarray:
 
 
 def _hashes(folder: Path | None, file: str) -> set[str]:
-    from darkroom.tracking import model_package
+    from darkroom.tracking import registry
 
-    path = folder / model_package.EVALUATION / file if folder else None
+    path = folder / registry.EVALUATION / file if folder else None
     return set(path.read_text().split()) if path and path.exists() else set()
 
 

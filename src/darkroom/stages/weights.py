@@ -14,7 +14,7 @@ from darkroom.stages.context import session
 if TYPE_CHECKING:
     import numpy as np
 
-    from darkroom.models.backbones import Backbone
+    from darkroom.models.backbones.torchvision import TorchvisionBackbone
     from darkroom.tracking.records import Run
 
 HELD_OUT = 0.1  # share of the pretraining images that tell when to stop
@@ -23,12 +23,13 @@ HELD_OUT = 0.1  # share of the pretraining images that tell when to stop
 def run(name: str, out: Path, provenance: Path) -> None:
     with session("weights", ["weights", "compute"], []) as (settings, record):
         from darkroom.models import weight_files, weights
-        from darkroom.models.backbones import Backbone, Spec
+        from darkroom.models.backbones.torchvision import TorchvisionBackbone
         from darkroom.models.checkpoint import save_tensors
+        from darkroom.models.specs import BackboneSpec
 
         source = settings.weights.source
-        spec = Spec(name, settings.ingest.image_size, settings.transfer.head)
-        backbone = Backbone(spec, settings.compute.seed)
+        spec = BackboneSpec(name, settings.ingest.image_size, settings.transfer.head)
+        backbone = TorchvisionBackbone(spec, settings.compute.seed)
         mean, std = weights.normalization(name, source)
         story: dict[str, Any] = {"architecture": spec.as_dict(), "mean": mean, "std": std}
         if source == "random":
@@ -48,11 +49,11 @@ def run(name: str, out: Path, provenance: Path) -> None:
         with atomic.new_file(out) as working:
             save_tensors(working, backbone.weights())
         atomic.write_json(provenance, story)
-        record.tag({"darkroom.weights": story["source"]})
+        record.set_tags({"darkroom.weights": story["source"]})
         print(f"weights: {name} from {story['source']} in {out}")
 
 
-def pretrain(backbone: Backbone, settings: Params, record: Run) -> dict[str, Any]:
+def pretrain(backbone: TorchvisionBackbone, settings: Params, record: Run) -> dict[str, Any]:
     """Train the backbone on another labelled source, in place; return what is to be remembered of it."""
     from torch import nn
 
@@ -84,7 +85,7 @@ def pretrain(backbone: Backbone, settings: Params, record: Run) -> dict[str, Any
     what = f"pretraining {backbone.spec.name} on {len(train):,} images of {params.pretrain_on}"
     trained = fit(
         network, train, val, hyper, settings.compute, len(classes),
-        what=what, on_epoch=record.epoch,
+        description=what, on_epoch=record.log_epoch,
     )  # fmt: skip
     return {
         "source": "pretrain", "pretrain_on": params.pretrain_on, "images": len(train), "classes": len(classes),
@@ -102,7 +103,7 @@ def _pretraining_images(settings: Params) -> tuple[np.ndarray, np.ndarray, tuple
 
     params, size = settings.weights, settings.ingest.image_size
     if params.pretrain_on == "glyphs":
-        images, labels, classes = glyphs.remembered(params.pretrain_images, size, settings.compute.seed)
+        images, labels, classes = glyphs.render_cached(params.pretrain_images, size, settings.compute.seed)
     else:
         whole = settings.ingest.model_copy(update={"val_share": 0.0, "test_share": 0.0, "split_by": "hash"})
         with tempfile.TemporaryDirectory() as scratch:
@@ -110,10 +111,10 @@ def _pretraining_images(settings: Params) -> tuple[np.ndarray, np.ndarray, tuple
             if params.pretrain_on in DATASETS:
                 source = Path(scratch) / params.pretrain_on
                 source.mkdir()
-                wanted = datasets.Wanted(size, params.pretrain_images, settings.compute.seed, settings.fetch.source)
+                wanted = datasets.DatasetOptions(size, params.pretrain_images, settings.compute.seed, settings.fetch.source)
                 datasets.DATASETS[params.pretrain_on](source, wanted)
             remembered = DECODED.with_name("decoded-for-pretraining")
-            with ingest(source, whole, what=f"reading {params.pretrain_on}", remembered=remembered) as data:
+            with ingest(source, whole, description=f"reading {params.pretrain_on}", cache_folder=remembered) as data:
                 # a ready layout keeps its own test images out of pretraining as well
                 parts = [data.arrays(name) for name in ("train", "val")]
                 classes = data.classes

@@ -1,4 +1,4 @@
-"""Where the records of runs are: this folder, or that of the project for an experiment that DVC runs in a folder of its own."""
+"""Where tracking keeps its files, and the address of MLflow."""
 
 from __future__ import annotations
 
@@ -6,16 +6,27 @@ import os
 from pathlib import Path
 
 
-def home() -> Path:
-    """Return the folder that holds `.darkroom/journal` and `mlflow.db`.
+def _home() -> Path:
+    """Return the folder that holds `.darkroom` and `mlflow.db`.
 
-    `dvc exp run --temp` and `--queue` run in `.dvc/tmp/exps/…`, which DVC removes afterwards; DVC_ROOT names the project then.
-    A flow that runs in a worktree names it by DARKROOM_HOME.
+    `dvc exp run --temp` and `--queue` run in `.dvc/tmp/exps/…`, which DVC removes afterwards; DVC_ROOT names the project
+    then. A flow that runs in a worktree names it by DARKROOM_HOME.
     """
-    if given := os.environ.get("DARKROOM_HOME"):
-        return Path(given)
+    if folder := os.environ.get("DARKROOM_HOME"):
+        return Path(folder)
     root = Path(os.environ.get("DVC_ROOT") or ".")
     return root if (root / ".dvc" / "tmp").resolve() in Path.cwd().resolve().parents else Path()
 
 
-HOME = home()
+HOME = _home()
+RECORDS = HOME / ".darkroom/journal"  # a folder per run that is not in MLflow yet
+DAMAGED = HOME / ".darkroom/damaged"  # records that could not be uploaded, each with the reason
+MANIFESTS = HOME / ".darkroom/manifests"  # downloads, by the id of the ingest run
+VERSIONS = HOME / ".darkroom/versions"  # downloads, by the sha256 of the checkpoint
+EXPERIMENT = "darkroom"
+PAGES = "workflowType=machine_learning"  # without it MLflow's menu opens the pages of language models
+
+
+def uri() -> str:
+    """Return the tracking URI: MLFLOW_TRACKING_URI, else SQLite at mlflow.db in the project."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(HOME / 'mlflow.db').resolve()}"

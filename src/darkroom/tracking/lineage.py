@@ -1,4 +1,7 @@
-"""From an image to the runs and models that saw it, and back: every run belongs to a pipeline, and that to one ingest run."""
+"""Lineage: from an image to the runs and models that used it, and back.
+
+Every run belongs to a pipeline, and every pipeline used the images of one ingest run.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +9,34 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from darkroom.tracking import registry
-from darkroom.tracking.queries import Run
-from darkroom.tracking.registry import Version
+import pyarrow.parquet as pq
 
-LEARN = ("baseline", "transfer", "finetune")  # stages that train on train and keep what is best on val
+from darkroom.tracking.entities import SHA, Run, Version
+
+TRAINING = ("baseline", "transfer", "finetune")  # stages that train on the split train and choose the best epoch on val
 COLUMNS = ("path", "label", "split", "status", "reason", "sha256", "pixel_hash")
-SHORTEST = 8  # hexadecimal digits by which a hash is known
+SHORTEST = 8  # hexadecimal digits of a hash or id that identify it
 Row = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """What one ingest run made of an image, and the runs that then learned from the same data."""
+    """The rows that one ingest run has for an image, and the pipelines, training runs and versions that used its data."""
 
     ingest: Run
     rows: list[Row]
     pipelines: list[Run] = field(repr=False)
-    learned: list[Run] = field(repr=False)
+    training: list[Run] = field(repr=False)
     versions: list[Version] = field(repr=False)
 
     @property
     def splits(self) -> list[str]:
-        """train, val, test, or what became of it instead."""
+        """train, val or test; the status of images that were not accepted."""
         return sorted({row["split"] if row["status"] == "accepted" else row["status"] for row in self.rows})
 
 
-class Memory:
-    """Every run and version that MLflow knows, and how to get the manifest of an ingest run."""
+class Lineage:
+    """All runs and versions that MLflow has; `manifest` returns the path of an ingest run's manifest, or None."""
 
     def __init__(self, runs: Iterable[Run], versions: Iterable[Version], manifest: Callable[[str], Path | None]) -> None:
         self.runs = {run.id: run for run in runs}
@@ -44,69 +47,66 @@ class Memory:
         self._ingest: dict[str, Run | None] = {}
 
     def members(self, pipeline: str) -> list[Run]:
-        """Return the runs of a pipeline, its own first, then its stages' in the order in which they started."""
-        mine = self._members.get(pipeline, []) if pipeline else []
-        return sorted(mine, key=lambda run: (run.stage != "pipeline", run.started))
+        """Return the runs of a pipeline: its own first, then those of its stages in the order in which they started."""
+        members = self._members.get(pipeline, []) if pipeline else []
+        return sorted(members, key=lambda run: (run.stage != "pipeline", run.started))
 
     def parent(self, run: Run) -> Run | None:
-        """Return the pipeline's own run."""
+        """Return the run of the pipeline that a run belongs to."""
         return next((item for item in self.members(run.pipeline) if item.stage == "pipeline"), None)
 
     def ingest(self, run: Run) -> Run | None:
-        """Return the ingest run whose data this run has seen."""
+        """Return the ingest run whose images a run used."""
         if run.pipeline not in self._ingest:
-            made = [item for item in self.members(run.pipeline) if item.stage == "ingest" and item.status == "FINISHED"]
-            found = made[0] if made else None
-            self._ingest[run.pipeline] = self.runs.get(found.reused) if found and found.reused else found
+            members = self.members(run.pipeline)
+            ingest = next((item for item in members if item.stage == "ingest" and item.status == "FINISHED"), None)
+            self._ingest[run.pipeline] = self.runs.get(ingest.reused) if ingest and ingest.reused else ingest
         return self._ingest[run.pipeline]
 
     def maker(self, version: Version) -> Run | None:
-        """Return the run that trained a version, the newest where the same bytes were made several times."""
-        made = [run for run in self.runs.values() if version.sha256 and run.tags.get(registry.SHA) == version.sha256]
-        made = [run for run in made if run.stage.partition("@")[0] in LEARN]
-        return max(made, key=lambda run: run.started, default=None)
+        """Return the run that trained a version, the newest one where several made the same checkpoint."""
+        makers = [run for run in self.runs.values() if version.sha256 and run.tags.get(SHA) == version.sha256]
+        makers = [run for run in makers if run.stage.partition("@")[0] in TRAINING]
+        return max(makers, key=lambda run: run.started, default=None)
 
     def reusing(self, run: Run) -> list[Run]:
-        """Return the pipelines that found what this run made up to date."""
-        found = [self.parent(item) for item in self.runs.values() if item.reused == run.id]
-        return [item for item in found if item is not None]
+        """Return the pipelines that reused the outputs of a run."""
+        parents = [self.parent(item) for item in self.runs.values() if item.reused == run.id]
+        return [item for item in parents if item is not None]
 
     def images(self, ingest: Run) -> list[Row] | None:
-        """Return every source file that an ingest run met, with what became of it; None where its manifest is not kept."""
-        import pyarrow.parquet as pq
-
+        """Return the manifest's row of every source file of an ingest run; None where MLflow does not have the manifest."""
         path = self.manifest(ingest.id)
         return None if path is None else pq.ParquetFile(path).read(list(COLUMNS)).to_pylist()
 
     def sightings(self, hashes: Iterable[str]) -> list[Sighting]:
-        """Return what became of an image in every ingest run that met it, oldest first.
+        """Return one sighting of an image per ingest run that read it, oldest first.
 
-        `hashes` are any of its sha256 and pixel hash, or the beginning of one.
+        `hashes` are beginnings of its sha256 or its pixel hash.
         """
-        wanted = tuple(hashes)
-        found = []
+        prefixes = tuple(hashes)
         by_ingest: dict[str, list[Run]] = {}
         for run in self.runs.values():
-            ingest = self.ingest(run)
-            if ingest:
+            if ingest := self.ingest(run):
                 by_ingest.setdefault(ingest.id, []).append(run)
         makers = [(version, self.maker(version)) for version in self.versions]
+        sightings = []
         for ingest in sorted(self.runs.values(), key=lambda run: run.started):
             if ingest.stage != "ingest" or ingest.reused or ingest.status != "FINISHED":
                 continue
-            rows = [row for row in self.images(ingest) or [] if any(_known_by(row, each) for each in wanted)]
+            rows = [row for row in self.images(ingest) or [] if _matches(row, prefixes)]
             if rows:
-                pipelines = [run for run in by_ingest.get(ingest.id, []) if run.stage == "pipeline"]
-                learned = [run for run in by_ingest.get(ingest.id, []) if _has_learned(run)]
-                known = {run.id for run in learned}
-                versions = [version for version, maker in makers if maker and maker.id in known]
-                found.append(Sighting(ingest, rows, pipelines, learned, versions))
-        return found
+                runs = by_ingest.get(ingest.id, [])
+                training = [run for run in runs if _has_trained(run)]
+                ids = {run.id for run in training}
+                versions = [version for version, maker in makers if maker and maker.id in ids]
+                sightings.append(Sighting(ingest, rows, [run for run in runs if run.stage == "pipeline"], training, versions))
+        return sightings
 
 
-def _has_learned(run: Run) -> bool:
-    return run.stage.partition("@")[0] in LEARN and not run.reused and run.status == "FINISHED"
+def _has_trained(run: Run) -> bool:
+    return run.stage.partition("@")[0] in TRAINING and not run.reused and run.status == "FINISHED"
 
 
-def _known_by(row: Row, known: str) -> bool:
-    return any((row[key] or "").startswith(known) for key in ("sha256", "pixel_hash"))
+def _matches(row: Row, prefixes: tuple[str, ...]) -> bool:
+    return any((row[key] or "").startswith(prefixes) for key in ("sha256", "pixel_hash"))

@@ -1,7 +1,8 @@
-"""Where MLflow keeps its records: SQLite in the workspace, or what MLFLOW_TRACKING_URI names."""
+"""MLflow's client and its database: created once, and upgraded only on request."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import subprocess
@@ -10,51 +11,51 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+
+import mlflow
+from alembic.script import ScriptDirectory
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel
+from mlflow.exceptions import MlflowException
 
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.locks import hold
-from darkroom.tracking.home import HOME
+from darkroom.tracking.entities import SHA
+from darkroom.tracking.home import EXPERIMENT, HOME, uri
 
-EXPERIMENT = "darkroom"
-RETRYABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # what MLflow calls a server that is down, and a database that is locked
+LOCK = HOME / ".darkroom/mlflow.lock"
+RETRYABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # MLflow's codes for a server that is down, and a locked database
 NOTE = "mlflow.note.content"
-KIND = "mlflow.experimentKind"  # else MLflow takes it for one of language models
-PAGES = "workflowType=machine_learning"  # and so does its menu
+KIND = "mlflow.experimentKind"  # without it MLflow shows the pages of language models
 DESCRIPTION = """\
 One row per run of `dvc repro` or of a flow; unfold it for its stages, `transfer@vgg16` and so on. A stage that was up to date is
-there as *(reused)*, with a link to the run that made what it found.
+there as *(reused)*, with a link to the run that made its outputs.
 
 - **Which network is better?** Filter `params.stage = "transfer"` (or finetune, baseline), select the rows, *Compare*: parallel
   coordinates of `backbone` against `best_val_accuracy`, `test_accuracy`, `parameters` and `duration_seconds`.
 - **How did they learn?** In the same comparison `val_accuracy`, `val_loss`, `lr`, `train_gradient_norm`: a step is an epoch.
 - **Which classes are hard?** Artifact `per_class.json` of the runs named `evaluate`.
-- **What was it trained on?** Tags `input.<path>` hold the md5 of dvc.lock for what a stage read; `darkroom.outputs_sha256` is made
-  of those of what it wrote. `darkroom lineage` goes from an image to every model that saw it, and back.
+- **What was it trained on?** Tags `input.<path>` hold the md5 in dvc.lock of a stage's inputs, `darkroom.outputs_sha256` a digest
+  of its outputs there. `darkroom lineage` goes from an image to every model that used it, and back.
 - **What is in use?** The registered model `darkroom`: the version with the alias `champion`.
 
-Choose by validation; the test figures are there to be looked at last.
+Choose by validation; test results are for the end.
 """
 
 
-def uri() -> str:
-    """Return the tracking URI: MLFLOW_TRACKING_URI, else SQLite at mlflow.db in this folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(HOME / 'mlflow.db').resolve()}"
-
-
-def client() -> Any:
-    """Return MLflow's client; the database is made once, under a lock, since two processes that make it collide."""
+def client() -> MlflowClient:
+    """Return MLflow's client; the database is created once, under a lock, since two processes that create it collide."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    import logging
-
-    from mlflow import MlflowClient
-
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    with hold(HOME / ".darkroom/mlflow.lock"):
-        if _database().exists():
-            _refuse_older(_database())  # MLflow would change it without a copy
+    with hold(LOCK):
+        file = _database()
+        if file.exists() and not _is_current(file):  # MLflow would upgrade it without a copy
+            raise WorkspaceError(
+                f"{file} was made by an older MLflow", "`darkroom upgrade` keeps a copy and upgrades it: nothing is lost"
+            )
         made = MlflowClient(uri(), uri())
         experiment(made)
     return made
@@ -62,9 +63,7 @@ def client() -> Any:
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Turn what MLflow says of a server or database that it cannot use into one message with a remedy."""
-    from mlflow.exceptions import MlflowException
-
+    """Turn MLflow's errors about a server or database that it cannot use into one message with a remedy."""
     try:
         yield
     except MlflowException as error:
@@ -75,87 +74,77 @@ def reachable() -> Iterator[None]:
         ) from error
 
 
-def experiment(client: Any, name: str = EXPERIMENT) -> str:
-    """Return the id of the experiment, made where it is not there yet."""
+def experiment(client: MlflowClient, name: str = EXPERIMENT) -> str:
+    """Return the id of the experiment, which is created if needed."""
     known = client.get_experiment_by_name(name)
-    if known:
-        if known.tags.get(NOTE) != DESCRIPTION:  # an older Darkroom's
-            client.set_experiment_tag(known.experiment_id, NOTE, DESCRIPTION)
-        return known.experiment_id
-    return client.create_experiment(name, tags={NOTE: DESCRIPTION, KIND: "custom_model_development"})
+    if not known:
+        return str(client.create_experiment(name, tags={NOTE: DESCRIPTION, KIND: "custom_model_development"}))
+    if known.tags.get(NOTE) != DESCRIPTION:  # an older Darkroom's
+        client.set_experiment_tag(known.experiment_id, NOTE, DESCRIPTION)
+    return str(known.experiment_id)
 
 
-def library() -> Any:
-    """Return MLflow itself, told which server it is about."""
+def logged_model(client: MlflowClient, experiment: str, sha256: str) -> LoggedModel | None:
+    """Return the newest logged model of the checkpoint with this digest, or None."""
+    newest = [{"field_name": "creation_timestamp", "ascending": False}]
+    query = f"tags.`{SHA}` = '{sha256}'"
+    models = client.search_logged_models([experiment], query, max_results=1, order_by=newest)
+    return models[0] if models else None
+
+
+def library() -> ModuleType:
+    """Return MLflow itself, set to the tracking URI."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    import mlflow
-
     mlflow.set_tracking_uri(uri())
     mlflow.set_registry_uri(uri())
     return mlflow
 
 
 def upgrade() -> Path | None:
-    """Bring the database in this folder to the schema of the MLflow that is installed; return the copy of what it was.
+    """Upgrade the database to the schema of the installed MLflow; return its backup, or None where it was up to date.
 
-    None where it was up to date already. Raises WorkspaceError for a database elsewhere, which is its server's own, and for one
-    of a newer MLflow.
+    Raises WorkspaceError for a database elsewhere, which belongs to its server, and for one of a newer MLflow.
     """
     file = _database()
     if not uri().startswith("sqlite:///"):
         raise WorkspaceError(
             f"{uri()} is not a database in this folder",
-            "where its server runs: stop it, make a backup, and run `mlflow db upgrade` with the address of its database",
+            "on its server: stop MLflow, make a backup, and run `mlflow db upgrade` with the address of the database",
         )
     if not file.exists():
-        raise WorkspaceError(f"there is no {file}", "the first `dvc repro` makes it")
-    with hold(HOME / ".darkroom/mlflow.lock"):
-        if _schema(file) in ("", _scripts().get_current_head()):
+        raise WorkspaceError(f"there is no {file}", "the first `dvc repro` creates it")
+    with hold(LOCK):
+        if _is_current(file):
             return None
-        copy = file.with_name(f"{file.name}.{time.strftime('%Y-%m-%d-%H%M%S')}")
-        with sqlite3.connect(file) as connection, sqlite3.connect(copy) as backup:
-            connection.backup(backup)
+        backup = file.with_name(f"{file.name}.{time.strftime('%Y-%m-%d-%H%M%S')}")
+        with sqlite3.connect(file) as source, sqlite3.connect(backup) as target:
+            source.backup(target)
         done = subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", uri()], capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise WorkspaceError(f"{file} could not be brought up to date: {last}", f"as it was before it is kept as {copy}")
-    return copy
+        raise WorkspaceError(f"{file} could not be upgraded: {last}", f"its backup is {backup}")
+    return backup
 
 
 def _database() -> Path:
-    """Return the file of the database in this folder, or what is no file where the records are elsewhere."""
-    place = uri()
-    return Path(place.removeprefix("sqlite:///") if place.startswith("sqlite:///") else "/no such file")
+    """Return the SQLite file of the tracking URI; a path that does not exist for other URIs."""
+    return Path(uri().removeprefix("sqlite:///") if uri().startswith("sqlite:///") else "/no such file")
 
 
-def _scripts() -> Any:
-    """Return the schemas that the installed MLflow knows, and the ways from one to the next."""
-    import mlflow
-    from alembic.script import ScriptDirectory
-
-    return ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
-
-
-def _schema(file: Path) -> str:
-    """Return the schema of a database, nothing of an empty one; WorkspaceError for what is none of MLflow's, or a newer one's."""
+def _is_current(file: Path) -> bool:
+    """Return whether a database is empty or has the schema of the installed MLflow; raise WorkspaceError for a newer one."""
+    scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
     try:
         with sqlite3.connect(file) as connection:
             if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-                return ""
-            ((found,),) = connection.execute("SELECT version_num FROM alembic_version")
+                return True
+            ((schema,),) = connection.execute("SELECT version_num FROM alembic_version")
     except (sqlite3.Error, ValueError) as error:
         if "locked" in str(error) or "unable to open" in str(error):
             raise WorkspaceError(f"{file} cannot be read now: {error}", "try again when nothing else uses it") from error
-        raise WorkspaceError(f"{file} is no database of MLflow's: {error}", "move it away: the next run makes a new one") from error
-    if found not in {script.revision for script in _scripts().walk_revisions()}:
+        raise WorkspaceError(f"{file} is not a database of MLflow: {error}", "move it away: the next run creates one") from error
+    if schema not in {script.revision for script in scripts.walk_revisions()}:
         raise WorkspaceError(
-            f"{file} was made by a newer MLflow (its schema is {found})", "install that MLflow, or move the file away"
+            f"{file} was made by a newer MLflow (its schema is {schema})", "install that MLflow, or move the file away"
         )
-    return str(found)
-
-
-def _refuse_older(file: Path) -> None:
-    if _schema(file) not in ("", _scripts().get_current_head()):
-        raise WorkspaceError(
-            f"{file} was made by an older MLflow", "`darkroom upgrade` keeps a copy and brings it up to date: nothing is lost"
-        )
+    return bool(schema == scripts.get_current_head())

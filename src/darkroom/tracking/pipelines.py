@@ -1,10 +1,9 @@
-"""What is known of a pipeline while it runs and when it has ended; MLflow is not imported here.
+"""Pipelines: what groups the runs of stages that one command started.
 
-DVC tells nobody that it has ended, and a stage that it skips runs no code of ours. So each pipeline has a folder
-`.darkroom/journal/pipelines/<name>/`: `pipeline.json` from its first stage on, and from its end on `ended.json` and the
-`dvc.lock` of that moment. Whoever sees first that its dvc process is gone writes these: the delivering process, a later
-pipeline's first stage, or `darkroom sync`. They say which stages were up to date, whatever happens to the workspace
-before MLflow can be reached.
+DVC announces neither its end nor the stages that it skips. So each pipeline has a folder in
+`.darkroom/journal/pipelines/` with `pipeline.json` and a copy of `dvc.lock`. Whoever first notices that its `dvc`
+process is gone (the uploader, the first stage of a later pipeline, or `darkroom sync`) closes it. The copy tells which
+stages were up to date, whatever happens to the workspace before MLflow can be reached.
 """
 
 from __future__ import annotations
@@ -13,138 +12,181 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+
+import psutil
 
 from darkroom.config import dvc_graph
+from darkroom.core import atomic
 from darkroom.core.errors import DarkroomError
 from darkroom.core.locks import hold
-from darkroom.tracking import provenance
-from darkroom.tracking.home import HOME
+from darkroom.tracking.home import RECORDS
 
-JOURNAL = HOME / ".darkroom/journal"
-PIPELINES = JOURNAL / "pipelines"
-LOCK = JOURNAL / "pipelines.lock"
-WITH_VALUE = ("-n", "--name", "-S", "--set-param", "-j", "--jobs", "-m", "--message")  # options of dvc's whose value is no target
+PIPELINES = RECORDS / "pipelines"
+LOCK = RECORDS / "pipelines.lock"
+PIPELINE = "pipeline.json"
+SHELLS = ("sh", "bash", "dash", "zsh")
+TAKES_VALUE = ("-n", "--name", "-S", "--set-param", "-j", "--jobs", "-m", "--message")  # of dvc's options
+CLOCK = 2.0  # seconds by which the start of a process may seem to change, since the system clock is adjusted
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A pipeline's folder."""
+    """A pipeline; times are in seconds since 1970."""
 
-    folder: Path
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """`key`, `name`, `since` (seconds since 1970), and perhaps its process, as `provenance.pipeline` gives them."""
-        return json.loads((self.folder / "pipeline.json").read_text())
-
-    @property
-    def end(self) -> dict[str, Any] | None:
-        """Once it has ended: `time` (seconds since 1970) and `stages`, which it may have found up to date."""
-        file = self.folder / "ended.json"
-        return json.loads(file.read_text()) if file.exists() else None
+    key: str
+    name: str
+    since: float = field(default_factory=time.time)
+    folder: str = field(default_factory=lambda: str(Path.cwd()))  # the workspace
+    names: list[str] = field(default_factory=list)  # of all stages of dvc.yaml
+    pid: int = 0  # of its dvc process; 0 where it has none
+    started: float = 0.0  # of that process
+    command: list[str] = field(default_factory=list)
+    ended: float = 0.0  # 0 until it has ended
+    checked: list[str] = field(default_factory=list)  # once it has ended: the stages that it may have found up to date
 
     @property
-    def locked(self) -> dict[str, dict[str, Any]]:
+    def path(self) -> Path:
+        """The folder of its files."""
+        return PIPELINES / hashlib.sha256(self.key.encode()).hexdigest()[:16]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its dvc process is known and runs."""
+        if self.ended or not self.pid:
+            return False
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.started) < CLOCK
+        except psutil.NoSuchProcess:
+            return False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is known to have ended; without a process only `darkroom finished` tells."""
+        return bool(self.ended) or (bool(self.pid) and not self.is_running)
+
+    @property
+    def stages(self) -> dict[str, dvc_graph.LockedStage]:
         """The stages of dvc.lock as it was at the end."""
-        return dvc_graph.locked(self.folder / "dvc.lock")
-
-    @property
-    def over(self) -> bool | None:
-        """Whether it has ended; None where its process is not known and nobody has said so."""
-        if self.end:
-            return True
-        about = self.about
-        return not provenance.is_alive(about["pid"], about["born"]) if "pid" in about else None
+        return dvc_graph.read_lock(self.path / "dvc.lock")
 
 
-def every() -> list[Pipeline]:
-    """Return the pipelines that MLflow does not know to their end."""
-    return [Pipeline(path.parent) for path in sorted(PIPELINES.glob("*/pipeline.json"))]
+def folders() -> list[Path]:
+    """Return the folders of the pipelines that MLflow does not have to their end."""
+    return sorted(path.parent for path in PIPELINES.glob(f"*/{PIPELINE}"))
 
 
-def begin(about: dict[str, Any]) -> None:
-    """Note a pipeline, once, and close those that have ended before."""
+def read(folder: Path) -> Pipeline:
+    """Return the pipeline of a folder."""
+    content = json.loads((folder / PIPELINE).read_text(encoding="utf-8"))
+    return Pipeline(**{item.name: content[item.name] for item in fields(Pipeline) if item.name in content})
+
+
+def join() -> Pipeline | None:
+    """Return the pipeline that this process belongs to, from now on under way; None for a stage that no DVC runs.
+
+    It is named by DARKROOM_PIPELINE (set by flows), else it is that of the dvc process above this one. Pipelines that have
+    ended before are closed.
+    """
     close_ended()
+    if name := os.environ.get("DARKROOM_PIPELINE"):
+        return _begin(Pipeline(_plain(name), name.encode("utf-8", "replace").decode()))
+    if not os.environ.get("DVC_STAGE"):
+        return None
+    for process in psutil.Process().parents():
+        command = process.as_dict(["cmdline"])["cmdline"] or []
+        if "dvc" in " ".join(command[:3]) and Path(command[0]).name not in SHELLS:
+            experiment = os.environ.get("DVC_EXP_NAME", "")
+            key = f"{_plain(experiment) or 'dvc'}-{process.pid}-{os.urandom(6).hex()}"
+            return _begin(Pipeline(key, experiment or "dvc repro", pid=process.pid, started=process.create_time(), command=command))
+    return None
+
+
+def _plain(name: str) -> str:
+    """Return a name without quotes, which MLflow's queries cannot escape."""
+    return re.sub(r"[\"'`\\]", "_", name.encode("utf-8", "replace").decode())
+
+
+def _begin(pipeline: Pipeline) -> Pipeline:
+    """Note that a pipeline is under way; one with this key, or with its running process in this folder, goes on."""
     with hold(LOCK):
-        _noted(about)
+        for other in readable():
+            if other.key == pipeline.key or (other.is_running and (other.pid, other.folder) == (pipeline.pid, pipeline.folder)):
+                pipeline = replace(other, ended=0.0, checked=[])
+                break
+        else:
+            with contextlib.suppress(DarkroomError, OSError, KeyError, TypeError):  # somebody is editing dvc.yaml
+                pipeline = replace(pipeline, names=dvc_graph.stage_names())
+        _write(pipeline)
+    return pipeline
+
+
+def readable() -> list[Pipeline]:
+    """Return the pipelines whose files are whole; the uploader sets the others aside."""
+    pipelines = []
+    for folder in folders():
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            pipelines.append(read(folder))
+    return pipelines
 
 
 def close_ended() -> None:
-    """Close the pipelines whose process has ended, and keep what dvc.lock says of those that have not."""
-    for pipeline in every():
-        with contextlib.suppress(OSError, ValueError, KeyError):  # settled meanwhile, or damaged: the delivering process sees to it
-            if pipeline.end:
-                continue
-            if not pipeline.over:
-                _keep_lock(pipeline)  # DVC removes the folder of an experiment of its own before its process ends
-                continue
-            with hold(LOCK):
-                if not pipeline.end:
-                    close(pipeline)
+    """Close the pipelines whose process has ended, and copy dvc.lock for the others."""
+    for pipeline in readable():
+        with contextlib.suppress(OSError):  # uploaded meanwhile
+            if not pipeline.has_ended:
+                _copy_lock(pipeline)  # DVC removes the folder of an experiment before its process ends
+            elif not pipeline.ended:
+                close(pipeline)
 
 
-def forget(pipeline: Pipeline) -> None:
-    """Remove a pipeline that MLflow knows to its end, unless it has begun again."""
-    gone = pipeline.folder.with_name(f".{pipeline.folder.name}.{os.getpid()}")
-    with hold(LOCK):
-        if not pipeline.end:
-            return
-        pipeline.folder.rename(gone)
-    shutil.rmtree(gone)
-
-
-def finish(about: dict[str, Any], stages: list[str]) -> None:
-    """Say that a pipeline has ended which has looked at these stages, of which perhaps none had to run."""
-    with hold(LOCK):
-        close(_noted(about), stages)
+def finish(stages: list[str]) -> None:
+    """Close the pipeline that this process belongs to, which has checked these stages."""
+    if pipeline := join():
+        close(pipeline, stages)
 
 
 def close(pipeline: Pipeline, stages: list[str] | None = None) -> None:
-    """Note that a pipeline has ended, with dvc.lock as it is now. `stages`: what it looked at, else what its command says."""
-    _keep_lock(pipeline)
-    about = pipeline.about
-    looked_at = _looked_at(about.get("command", []), about.get("names", [])) if stages is None else stages
-    _write(pipeline.folder / "ended.json", {"time": time.time(), "stages": looked_at})
+    """Note that a pipeline has ended, once, with dvc.lock as it is now.
+
+    `stages` are those that it checked; by default its command tells.
+    """
+    checked = _checked(pipeline.command, pipeline.names) if stages is None else stages
+    with hold(LOCK):
+        if not read(pipeline.path).ended:
+            _copy_lock(pipeline)
+            _write(replace(pipeline, ended=time.time(), checked=checked))
 
 
-def _keep_lock(pipeline: Pipeline) -> None:
-    """Copy dvc.lock as it is now, with its time: what ended later has not reached it."""
-    lock, kept = Path(pipeline.about.get("folder", "."), "dvc.lock"), pipeline.folder / "dvc.lock"
+def forget(pipeline: Pipeline) -> None:
+    """Remove the files of a pipeline that MLflow has to its end, unless it has begun again."""
+    with hold(LOCK):
+        if read(pipeline.path).ended:
+            (pipeline.path / PIPELINE).unlink()
+            shutil.rmtree(pipeline.path)
+
+
+def _copy_lock(pipeline: Pipeline) -> None:
+    """Copy dvc.lock with its modification time, which tells what had ended when DVC wrote it."""
+    lock, copy = Path(pipeline.folder, "dvc.lock"), pipeline.path / "dvc.lock"
     with contextlib.suppress(FileNotFoundError):
-        if not kept.exists() or kept.stat().st_mtime != lock.stat().st_mtime:
-            working = kept.with_name(f"dvc.lock.{os.getpid()}")
-            shutil.copy2(lock, working)
-            working.replace(kept)
+        if not copy.exists() or copy.stat().st_mtime != lock.stat().st_mtime:
+            with atomic.new_file(copy) as working:
+                shutil.copy2(lock, working)
 
 
-def _looked_at(command: list[str], names: list[str]) -> list[str]:
-    """Return every stage where a dvc command names none; nothing where it names some, or is not known."""
+def _checked(command: list[str], names: list[str]) -> list[str]:
+    """Return all stages where a dvc command names no targets, else none: which ones it checked is not known."""
     targets = {*names, *(name.partition("@")[0] for name in names)}
-    words = [word for before, word in pairwise(["", *command]) if before not in WITH_VALUE]
-    named = any(word.rpartition(":")[2] in targets or set(word) & set("*?[") for word in words)
-    return [] if named or not command else names
+    words = [word for before, word in pairwise(["", *command]) if before not in TAKES_VALUE]
+    has_targets = any(word.rpartition(":")[2] in targets or set(word) & set("*?[") for word in words)
+    return names if command and not has_targets else []
 
 
-def _noted(about: dict[str, Any]) -> Pipeline:
-    folder = PIPELINES / hashlib.sha256(about["key"].encode("utf-8", "replace")).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ended.json").unlink(missing_ok=True)
-    if not (folder / "pipeline.json").exists():
-        try:
-            names = dvc_graph.names()
-        except (DarkroomError, OSError, KeyError, TypeError):  # someone is editing dvc.yaml
-            names = []
-        _write(folder / "pipeline.json", {**about, "since": time.time(), "folder": str(Path.cwd()), "names": names})
-    return Pipeline(folder)
-
-
-def _write(file: Path, content: dict[str, Any]) -> None:
-    working = file.with_suffix(f".{os.getpid()}")
-    working.write_text(json.dumps(content))
-    working.replace(file)
+def _write(pipeline: Pipeline) -> None:
+    atomic.write_json(pipeline.path / PIPELINE, asdict(pipeline))

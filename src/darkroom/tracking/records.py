@@ -1,168 +1,240 @@
-"""A stage's record of its run, appended to a file while it works; MLflow is not imported here.
+"""The record of a run: a file of JSON lines that a stage appends to while it works.
 
-Each run is a folder `.darkroom/journal/<key>/` with `record.jsonl` and copies of its plots. The process of
-`tracking/uploader.py` carries the records to MLflow while stages work, so that no stage pays for MLflow's start-up, and a
-record that could not be delivered is still there for `darkroom sync`.
+A run has a folder `.darkroom/journal/<key>/` with `record.jsonl` and copies of its artifacts. The uploader
+(`tracking/uploader.py`) sends records to MLflow, so that no stage waits for MLflow or imports it. A record that has not
+reached MLflow stays there for `darkroom sync`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from darkroom.core.locks import hold, is_taken
 from darkroom.tracking import pipelines, provenance
-from darkroom.tracking.home import HOME
-from darkroom.tracking.pipelines import JOURNAL
+from darkroom.tracking.home import DAMAGED, HOME, RECORDS
 
-REFUSED = JOURNAL / "refused"  # why MLflow could not be reached the last time
+RECORD = "record.jsonl"
+ARTIFACTS = "files"
+ALIVE = "alive.lock"  # held by the process that writes the record, as long as that runs
+REASON = "reason.txt"  # why a record could not be uploaded
+LOCK = RECORDS / "uploader.lock"  # held by the uploader
+UNREACHABLE = RECORDS / "unreachable"  # why the uploader could not reach MLflow the last time
+FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 
 
-class Journal:
-    """The record of one run of a stage. Use as a context manager: how the block ends is how the run ends."""
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A line of a record; `time` is in seconds since 1970."""
 
-    def __init__(self, stage: str, params: Mapping[str, Any], inputs: list[str]) -> None:
-        key = f"{time.time_ns()}-{uuid.uuid4().hex[:8]}"
-        self.folder = JOURNAL / key
-        self.folder.mkdir(parents=True)
-        self.stage, self.started = stage, time.time()
-        pipeline = provenance.pipeline()
-        if pipeline:
-            pipelines.begin(pipeline)
-        self._write(
-            "start",
-            key=key,
-            stage=stage,
-            pipeline={key: pipeline[key] for key in ("key", "name") if pipeline},
-            params=_described(stage, params) | dict(params),
-            inputs=provenance.digests(inputs),
-            tags=provenance.commit() | {"darkroom.stage": stage, "mlflow.source.name": f"darkroom {stage.replace('@', ' ')}"},
-            pid=os.getpid(),
-            born=provenance.born(os.getpid()),
-        )
-        start_delivery()
+    time: float = field(default_factory=time.time)
 
-    def __enter__(self) -> Journal:
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        self.metrics({"duration_seconds": time.time() - self.started})
-        failed = kind is not None
-        self._write("end", status="FAILED" if failed else "FINISHED", error=str(error) if failed else "")
-        if REFUSED.exists():
-            reason = REFUSED.read_text()
-            print(f"{self.stage}: this run is not in MLflow yet ({reason}); `darkroom sync` delivers it later", file=sys.stderr)
+@dataclass(frozen=True, kw_only=True)
+class Start(Entry):
+    """The first line: the stage, the `key` and `name` of its pipeline if it has one, and the digests of its inputs."""
 
-    def lasted(self, seconds: float) -> None:
-        """Say how long the work took that was done before its record began."""
+    key: str
+    stage: str
+    pipeline: dict[str, str]
+    params: dict[str, Any]
+    inputs: dict[str, str]
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics(Entry):
+    """Metrics of one step."""
+
+    values: dict[str, float]
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tags(Entry):
+    """Tags of the run."""
+
+    values: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Entry):
+    """A data set, identified by its digest."""
+
+    name: str
+    source: str
+    digest: str
+    profile: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact(Entry):
+    """A file in the record's folder; `name` is its path there, `folder` its folder in MLflow."""
+
+    name: str
+    folder: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Artifact):
+    """A table, as a file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Entry):
+    """Metrics of a checkpoint: of this run's own, with its name, or of another run's, with the input that they are about."""
+
+    sha256: str
+    values: dict[str, float]
+    step: int = 0
+    name: str = ""
+    data: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class End(Entry):
+    """The last line: FINISHED or FAILED, and the error."""
+
+    status: str
+    error: str
+
+
+KINDS: dict[str, type[Entry]] = {
+    "start": Start, "metrics": Metrics, "tags": Tags, "data": Dataset, "file": Artifact, "table": Table,
+    "scores": Checkpoint, "model": Checkpoint, "end": End,
+}  # fmt: skip
+_NAMES = {entry: kind for kind, entry in KINDS.items()}
+
+
+def serialize(entry: Entry) -> str:
+    """Return an entry as a line of JSON."""
+    return json.dumps({"kind": _NAMES[type(entry)], **vars(entry)}) + "\n"
+
+
+def parse(line: bytes) -> Entry:
+    """Return the entry of a line; keys that this version does not know are ignored."""
+    content = json.loads(line)
+    kind = KINDS[content["kind"]]
+    return kind(**{item.name: content[item.name] for item in fields(kind) if item.name in content})
+
+
+class Run:
+    """The record of a run that is under way."""
+
+    def __init__(self, folder: Path, file: TextIO | None) -> None:
+        self.folder, self.file, self.started = folder, file, time.time()
+
+    def set_duration(self, seconds: float) -> None:
+        """Set how long the work has taken so far, where it was done before its record began."""
         self.started = time.time() - seconds
 
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Record numbers; a step is an epoch."""
-        self._write("metrics", values={key: float(value) for key, value in values.items()}, step=step)
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Record metrics; a step is an epoch."""
+        self._write(Metrics(values=_floats(values), step=step))
 
-    def epoch(self, row: Mapping[str, float]) -> None:
-        """Record the metrics of one epoch; those of validation first, which MLflow's comparison then begins with."""
-        values = {key: row[key] for key in sorted(row, key=lambda key: (not key.startswith("val_"), key)) if key != "epoch"}
-        self.metrics(values, int(row["epoch"]))
+    def log_epoch(self, row: Mapping[str, float]) -> None:
+        """Record the metrics of an epoch, those on validation first: MLflow's pages begin with the metric that came first."""
+        keys = sorted(row.keys() - {"epoch"}, key=lambda key: (not key.startswith("val_"), key))
+        self.log_metrics({key: row[key] for key in keys}, int(row["epoch"]))
 
-    def tag(self, values: Mapping[str, str]) -> None:
+    def set_tags(self, values: Mapping[str, str]) -> None:
         """Record tags."""
-        self._write("tags", values=dict(values))
+        self._write(Tags(values=dict(values)))
 
-    def data(self, name: str, source: str, digest: str, profile: Mapping[str, Any]) -> None:
-        """Record the data set, with the digest that identifies it."""
-        self._write("data", name=name, source=source, digest=digest, profile=dict(profile))
+    def log_dataset(self, name: str, source: str, digest: str, profile: Mapping[str, Any]) -> None:
+        """Record the data set that this run reads, identified by its digest."""
+        self._write(Dataset(name=name, source=source, digest=digest, profile=dict(profile)))
 
-    def file(self, path: Path, folder: str = "") -> None:
-        """Record a plot or a small file, as it is now, in a folder of the run's artifacts."""
-        name = str(Path(folder, path.name))
-        copy = self.folder / "files" / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
-        self._write("file", name=name, folder=folder)
+    def log_artifact(self, path: Path, folder: str = "") -> None:
+        """Record a small file as it is now, in a folder of the run's artifacts."""
+        self._write(Artifact(name=str(Path(folder, path.name)), folder=folder), path.read_bytes())
 
-    def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+    def log_table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
         """Record a table that MLflow shows beside the same table of other runs."""
-        file = self.folder / "files" / f"{name}.json"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps({"columns": columns, "data": rows}))
-        self._write("table", name=file.name)
+        self._write(Table(name=f"{name}.json"), json.dumps({"columns": columns, "data": rows}).encode())
 
-    def model(self, name: str, sha256: str, values: Mapping[str, float], step: int) -> None:
-        """Record the checkpoint that this run made, and its figures on validation in the epoch `step`, the one that was kept."""
-        self._write("model", name=name, sha256=sha256, values={key: float(value) for key, value in values.items()}, step=step)
+    def log_checkpoint(self, name: str, sha256: str, values: Mapping[str, float], step: int) -> None:
+        """Record the checkpoint that this run made, with its metrics on validation in the best epoch, `step`."""
+        self._write(Checkpoint(name=name, sha256=sha256, values=_floats(values), step=step))
 
-    def scores(self, sha256: str, values: Mapping[str, float], data: str) -> None:
-        """Record figures of a checkpoint that another run made; `data` is one of this run's inputs."""
-        self._write("scores", sha256=sha256, values={key: float(value) for key, value in values.items()}, data=data, step=0)
+    def log_scores(self, sha256: str, values: Mapping[str, float], data: str) -> None:
+        """Record metrics of a checkpoint that another run made; `data` is one of this run's inputs."""
+        self._write(Checkpoint(sha256=sha256, values=_floats(values), data=data))
 
-    def _write(self, kind: str, **content: Any) -> None:
-        line = json.dumps({"kind": kind, "time": time.time(), **content}) + "\n"
-        with (self.folder / "record.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line)
+    def end(self, status: str, error: str = "") -> None:
+        """Record how the run ended."""
+        self.log_metrics({"duration_seconds": time.time() - self.started})
+        self._write(End(status=status, error=error))
+
+    def _write(self, entry: Entry, content: bytes = b"") -> None:
+        if isinstance(entry, Artifact):
+            path = self.folder / ARTIFACTS / entry.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        if self.file:
+            self.file.write(serialize(entry))
+            self.file.flush()
 
 
-class Silence:
-    """The record that nobody keeps: what stages get when DARKROOM_TRACKING is off."""
+class NullRun(Run):
+    """A run that is not recorded, for DARKROOM_TRACKING=off."""
 
-    def __enter__(self) -> Silence:
-        return self
+    def __init__(self) -> None:
+        super().__init__(Path(), None)
 
-    def __exit__(self, *_: object) -> None:
+    def _write(self, entry: Entry, content: bytes = b"") -> None:
         pass
-
-    def lasted(self, seconds: float) -> None:
-        pass
-
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        pass
-
-    def epoch(self, row: Mapping[str, float]) -> None:
-        pass
-
-    def tag(self, values: Mapping[str, str]) -> None:
-        pass
-
-    def data(self, name: str, source: str, digest: str, profile: Mapping[str, Any]) -> None:
-        pass
-
-    def file(self, path: Path, folder: str = "") -> None:
-        pass
-
-    def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
-        pass
-
-    def model(self, name: str, sha256: str, values: Mapping[str, float], step: int) -> None:
-        pass
-
-    def scores(self, sha256: str, values: Mapping[str, float], data: str) -> None:
-        pass
-
-
-Run = Journal | Silence
 
 
 def is_off() -> bool:
+    """Return whether DARKROOM_TRACKING switches tracking off."""
     return os.environ.get("DARKROOM_TRACKING", "").lower() in ("off", "0", "false")
 
 
-def run(stage: str, params: Mapping[str, Any], inputs: list[str]) -> Run:
-    """Begin the record of a stage: its params, flat, and the paths that it reads.
+@contextmanager
+def start_run(stage: str, params: Mapping[str, Any], inputs: list[str]) -> Iterator[Run]:
+    """Record a run of a stage: its params, flat, and the paths that it reads. It fails where the block raises.
 
-    The name is DVC's where DVC runs the stage (`transfer@vgg16`).
+    `stage` is DVC's name of the stage where DVC runs it (`transfer@vgg16`).
     """
-    return Silence() if is_off() else Journal(stage, params, inputs)
+    if is_off():
+        yield NullRun()
+        return
+    pipeline = pipelines.join()
+    key = f"{time.time_ns()}-{os.urandom(4).hex()}"
+    folder = RECORDS / key
+    with hold(folder / ALIVE), (folder / RECORD).open("a", encoding="utf-8") as file:
+        run = Run(folder, file)
+        start = Start(
+            key=key, stage=stage, pipeline={"key": pipeline.key, "name": pipeline.name} if pipeline else {},
+            params=_identity(stage, params) | dict(params), inputs=provenance.digests(inputs),
+            tags=provenance.commit_tags() | {"darkroom.stage": stage, "mlflow.source.name": f"darkroom {stage.replace('@', ' ')}"},
+        )  # fmt: skip
+        file.write(serialize(start))
+        file.flush()
+        start_uploader()
+        try:
+            yield run
+        except BaseException as error:
+            run.end(FAILED, str(error))
+            raise
+        else:
+            run.end(FINISHED)
+        finally:
+            if UNREACHABLE.exists():
+                reason = UNREACHABLE.read_text(encoding="utf-8")
+                print(f"{stage}: MLflow cannot be reached ({reason}); `darkroom sync` uploads this run later", file=sys.stderr)
 
 
-def _described(stage: str, params: Mapping[str, Any]) -> dict[str, str]:
+def _identity(stage: str, params: Mapping[str, Any]) -> dict[str, str]:
     """Return a stage's name as params, so that MLflow can compare runs over stages and backbones."""
     name, _, item = stage.partition("@")
     if name == "baseline":
@@ -170,14 +242,41 @@ def _described(stage: str, params: Mapping[str, Any]) -> dict[str, str]:
     return {"stage": name} | ({{"fetch": "dataset", "study": "study"}.get(name, "backbone"): item} if item else {})
 
 
-def start_delivery() -> None:
-    """Start the delivering process, unless one works already, as a process of its own that outlives the stage."""
-    from darkroom.core.locks import is_taken
+def _floats(values: Mapping[str, float]) -> dict[str, float]:
+    return {key: float(value) for key, value in values.items()}
 
-    if is_taken(JOURNAL / "deliver.lock"):
+
+def start_uploader() -> None:
+    """Start the uploader, unless it runs already, as a process that outlives this one."""
+    if is_taken(LOCK):
         return
-    with (JOURNAL / "deliver.log").open("ab") as log:
+    with (RECORDS / "uploader.log").open("ab") as log:
         subprocess.Popen(
             [sys.executable, "-m", "darkroom.tracking.uploader"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=HOME,
         )  # fmt: skip
+
+
+def pending() -> list[Path]:
+    """Return the folders of the runs that MLflow does not have to their end, oldest first."""
+    return sorted(path.parent for path in RECORDS.glob(f"*/{RECORD}"))
+
+
+def is_alive(folder: Path) -> bool:
+    """Return whether the process that writes a record runs."""
+    return is_taken(folder / ALIVE)
+
+
+def is_pending() -> bool:
+    """Return whether MLflow lacks something: a run, or the end of a pipeline."""
+    return bool(pending() or pipelines.folders())
+
+
+def damaged() -> dict[str, str]:
+    """Return the records that could not be uploaded, by name, each with the reason."""
+    return {folder.name: _reason(folder) for folder in sorted(DAMAGED.glob("*"))}
+
+
+def _reason(folder: Path) -> str:
+    file = folder / REASON
+    return file.read_text(encoding="utf-8") if file.exists() else "its reason is in uploader.log"

@@ -1,101 +1,101 @@
-"""What a stage or command asks of MLflow and waits for: done by the delivering process, which has MLflow in memory already.
+"""Requests to MLflow that a stage or command waits for; the uploader serves them, which has MLflow in memory already.
 
-A question is a file in `.darkroom/journal/asked/`, its answer another one beside it. Where no delivering process can be had,
-or it fails, there is no answer, and whoever asks does the work itself.
+A request is a file in `.darkroom/journal/requests/`, and so is its response. Where no uploader responds, or its work
+fails, the process that made the request does the work itself, and shows the error.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import time
-import uuid
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-from darkroom.core import locks
-from darkroom.tracking import mlflow_client, provenance, records
-from darkroom.tracking.home import HOME
+from darkroom.core import atomic
+from darkroom.core.lazy import LazyModule
+from darkroom.core.locks import hold, is_taken
+from darkroom.tracking import home, records
 
-ASKED = records.JOURNAL / "asked"
-LOCK = HOME / ".darkroom/registry.lock"
-PATIENCE = 20.0  # seconds in which a delivering process must have started
-Work = Callable[[dict[str, Any]], dict[str, Any]]
+if TYPE_CHECKING:
+    from pathlib import Path
 
+    from darkroom.tracking import handlers
+else:
+    handlers = LazyModule("darkroom.tracking.handlers")  # imports MLflow
 
-def done(room: str, work: str, **details: Any) -> dict[str, Any]:
-    """Return what a piece of work came to: `WORK[work]` of a module of this room, done by the delivering process or else here."""
-    question = {"room": room, "work": work, **details}
-    return ask(question, mlflow_client.uri()) or perform(question)
-
-
-def perform(question: dict[str, Any]) -> dict[str, Any]:
-    """Do the work that is asked for."""
-    details = dict(question)
-    module = importlib.import_module(f"darkroom.tracking.{details.pop('room')}")
-    work = module.WORK[details.pop("work")]
-    with mlflow_client.reachable(), locks.hold(LOCK):
-        return work(mlflow_client.client(), **details)
+REQUESTS = home.RECORDS / "requests"
+START_LIMIT = 20.0  # seconds in which an uploader must have started
+CHECK_INTERVAL = 2.0  # seconds between looks at whether the uploader still runs
+Work = Callable[[str, dict[str, Any]], Any]
 
 
-def ask(question: dict[str, Any], uri: str) -> dict[str, Any] | None:
-    """Return the answer to a question about the MLflow at `uri`, or None where nobody could give one."""
-    ASKED.mkdir(parents=True, exist_ok=True)
-    file = ASKED / f"{time.time_ns()}-{uuid.uuid4().hex[:8]}.question"
-    content = {"question": question, "uri": uri, "pid": os.getpid(), "born": provenance.born(os.getpid())}
-    _write(file, content)
-    answer = file.with_suffix(".answer")
-    try:
-        records.start_delivery()
-        looked = alive = time.monotonic()
-        while not answer.exists():
-            now = time.monotonic()
-            if now - looked > 2:
-                looked = now
-                if locks.is_taken(records.JOURNAL / "deliver.lock"):
-                    alive = now
-                else:
-                    records.start_delivery()
-            if now - alive > PATIENCE:
-                return None
-            time.sleep(0.05)
-        return json.loads(answer.read_text())["answer"]
-    finally:
-        file.unlink(missing_ok=True)
-        answer.unlink(missing_ok=True)
+@dataclass(frozen=True)
+class Request:
+    """A function of `handlers`, its arguments, and the MLflow that it is for."""
+
+    handler: str
+    arguments: dict[str, Any]
+    uri: str
 
 
-def serve(work: Work, uri: str) -> bool:
-    """Answer what is asked, with None where the work fails or is about another MLflow; tell whether there was anything."""
-    questions = sorted(ASKED.glob("*.question"))
-    for file in questions:
+def call(handler: str, **arguments: Any) -> Any:
+    """Return the result of a function of `handlers`, as JSON has it."""
+    response = send(Request(handler, arguments, home.uri()))
+    return handlers.perform(handler, arguments) if response is None else response["result"]
+
+
+def send(request: Request) -> dict[str, Any] | None:
+    """Return the uploader's response, `{"result": …}`; None where no uploader could give one."""
+    file = REQUESTS / f"{time.time_ns()}-{os.urandom(4).hex()}.json"
+    response, alive = file.with_suffix(".response"), file.with_suffix(".lock")
+    with hold(alive):
+        atomic.write_json(file, asdict(request))
         try:
-            content = json.loads(file.read_text())
-        except FileNotFoundError:  # no longer wanted
+            return _wait(response)
+        finally:
+            for path in (file, response, alive):
+                path.unlink(missing_ok=True)
+
+
+def _wait(response: Path) -> dict[str, Any] | None:
+    deadline, check = time.monotonic() + START_LIMIT, 0.0
+    while not response.exists():
+        now = time.monotonic()
+        if now >= check:
+            check = now + CHECK_INTERVAL
+            if is_taken(records.LOCK):
+                deadline = now + START_LIMIT
+            else:
+                records.start_uploader()
+        if now > deadline:
+            return None
+        time.sleep(0.05)
+    return json.loads(response.read_text(encoding="utf-8"))
+
+
+def serve(work: Work | None, uri: str) -> bool:
+    """Respond to all requests, and return whether there were any.
+
+    The response is None where the work fails, where the request is for another MLflow, or without `work`.
+    """
+    files = sorted(REQUESTS.glob("*.json"))
+    for file in files:
+        try:
+            request = Request(**json.loads(file.read_text(encoding="utf-8")))
+        except FileNotFoundError:  # withdrawn
             continue
-        if provenance.is_alive(content["pid"], content["born"]):
-            _write(file.with_suffix(".answer"), {"answer": _answer(work, content["question"]) if content["uri"] == uri else None})
+        if is_taken(file.with_suffix(".lock")):  # whoever made it still waits
+            result = _perform(work, request) if work and request.uri == uri else None
+            atomic.write_json(file.with_suffix(".response"), result)
         file.unlink(missing_ok=True)
-    return bool(questions)
+    return bool(files)
 
 
-def refuse() -> None:
-    """Answer what is asked with None, so that nobody waits for a process that cannot do its work."""
-    for file in ASKED.glob("*.question"):
-        _write(file.with_suffix(".answer"), {"answer": None})
-
-
-def _answer(work: Work, question: dict[str, Any]) -> dict[str, Any] | None:
+def _perform(work: Work, request: Request) -> dict[str, Any] | None:
     try:
-        return work(question)
+        return {"result": work(request.handler, request.arguments)}
     except Exception as error:
-        print(f"{time.strftime('%F %T')} asked in vain: {error!r}", flush=True)
+        print(f"{time.strftime('%F %T')} {request.handler} failed: {error!r}", flush=True)
         return None
-
-
-def _write(file: Path, content: dict[str, Any]) -> None:
-    working = file.with_suffix(f"{file.suffix}.new")
-    working.write_text(json.dumps(content))
-    working.replace(file)

@@ -1,176 +1,177 @@
-"""A stage's record as a run of MLflow: its params, metrics, data, files, and the checkpoint that it made as a logged model."""
+"""A record as a run of MLflow: params, metrics, data sets, artifacts, and the checkpoint as a logged model."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from darkroom.tracking import mlflow_client, pipeline_runs, provenance, registry
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, ViewType
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
-NAMELESS = 60.0  # seconds after which a record without a first line is dropped
-AT_ONCE = 500  # metrics in a request; MLflow takes 1,000
+from darkroom.tracking import mlflow_client, pipeline_runs, records
+from darkroom.tracking.entities import KEY, MODEL, SHA
+
+BATCH = 500  # metrics in a request; MLflow takes 1,000
 
 
-class Delivery:
-    """Follows one journal."""
+class Upload:
+    """Uploads one record while it is written.
 
-    def __init__(self, folder: Path, client: Any) -> None:
+    It begins with the first line. What MLflow has already is found by the record's key, and writing it again changes nothing,
+    so that no other state is needed.
+    """
+
+    def __init__(self, folder: Path, client: MlflowClient) -> None:
         self.folder, self.client = folder, client
-        self.state_file = folder / "delivered.json"
-        self.sent = -math.inf
-        self.state: dict[str, Any] = {"offset": 0, "run": "", "pipeline": ""}
-        if self.state_file.exists():
-            self.state = json.loads(self.state_file.read_text())
+        self.artifacts = folder / records.ARTIFACTS
+        self.start: records.Start | None = None
+        self.run_id = self.experiment = ""
+        self.params: dict[str, str] = {}
+        self.error: Exception | None = None  # why it cannot be uploaded
+        self.offset, self.sent, self.samples = 0, -math.inf, 0
+        self.metrics: list[Metric] = []  # not sent yet
+        self.system_metrics: list[Metric] = []  # these wait for the first of the others: MLflow's pages begin with what came first
 
-    def advance(self, rest: float = 0.0) -> bool:
-        """Deliver what is new; tell whether the journal has ended.
+    @property
+    def pipeline(self) -> str:
+        """The key of the pipeline that the run belongs to."""
+        return self.start.pipeline.get("key", "") if self.start else ""
 
-        Metrics of a stage at work wait until `rest` seconds have passed since the last ones: a training loop waits for the slower
-        of its threads, so that whatever else runs costs it more than its share of the machine.
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The digests of the run's inputs."""
+        return self.start.inputs if self.start else {}
+
+    def advance(self, interval: float = 0.0) -> bool:
+        """Upload new entries and return whether the record has ended; a run whose process was killed is ended, too.
+
+        Metrics of a stage at work are sent every `interval` seconds: a training loop waits for its slowest thread, so that other
+        processes cost it more than their share of the machine.
         """
-        if self.state.get("ended"):
-            return True
-        with (self.folder / "record.jsonl").open("rb") as file:
-            file.seek(self.state["offset"])
+        is_alive = records.is_alive(self.folder)  # before the file is read: what a process wrote last is there once it has gone
+        end: records.End | None = None
+        for entry in self._new_entries():
+            self._upload(entry)
+            end = entry if isinstance(entry, records.End) else None
+        if end is None and not is_alive:
+            if not self.run_id:  # killed before it wrote the first line
+                return True
+            end = records.End(status=records.KILLED, error="the stage's process was killed")
+        if end or time.monotonic() - self.sent >= interval:
+            self._send_metrics(is_last=end is not None)
+        if end:
+            if end.error:
+                self.client.set_tag(self.run_id, "darkroom.error", end.error[:5000])
+            self.client.set_terminated(self.run_id, end.status, _milliseconds(end))
+        return end is not None
+
+    def add_system_metrics(self, values: Mapping[str, float]) -> None:
+        """Add a sample of the machine."""
+        stamp = int(time.time() * 1000)
+        self.system_metrics += [Metric(key, value, stamp, self.samples) for key, value in values.items()]
+        self.samples += 1
+
+    def _new_entries(self) -> list[records.Entry]:
+        with (self.folder / records.RECORD).open("rb") as file:
+            file.seek(self.offset)
             new = file.read()
         new = new[: new.rfind(b"\n") + 1]
-        records = [json.loads(line) for line in new.splitlines()]
-        if not records:
-            return self._abandoned()
-        if all(record["kind"] == "metrics" for record in records) and time.monotonic() - self.sent < rest:
-            return False
-        self.sent = time.monotonic()
-        self._send(records)
-        self.state["offset"] += len(new)
-        self.state["ended"] = records[-1]["kind"] == "end"
-        self._save()
-        return bool(self.state["ended"])
+        self.offset += len(new)
+        return [records.parse(line) for line in new.splitlines()]
 
-    def _save(self) -> None:
-        working = self.state_file.with_suffix(".new")
-        working.write_text(json.dumps(self.state))
-        working.replace(self.state_file)
+    def _send_metrics(self, is_last: bool) -> None:
+        if is_last or self.metrics or math.isfinite(self.sent):
+            metrics = self.metrics + self.system_metrics
+            self.metrics, self.system_metrics = [], []
+            if metrics:
+                self._log_metrics(self.run_id, metrics)
+                self.sent = time.monotonic()
 
-    def _send(self, records: list[dict[str, Any]]) -> None:
-        from mlflow.entities import Metric
+    def _log_metrics(self, run_id: str, metrics: list[Metric]) -> None:
+        for i in range(0, len(metrics), BATCH):
+            self.client.log_batch(run_id, metrics=metrics[i : i + BATCH])
 
-        metrics = []
-        for record in records:
-            kind, stamp = record["kind"], int(record["time"] * 1000)
-            if kind == "start":
-                self._start(record, stamp)
-            elif kind == "metrics":
-                metrics += [Metric(key, value, stamp, record["step"]) for key, value in record["values"].items()]
-                self.state["metrics"] = True
-            elif kind == "tags":
-                for key, value in record["values"].items():
-                    self.client.set_tag(self.state["run"], key, value)
-            elif kind == "data":
-                self._data(record["name"], record["source"], record["digest"], json.dumps(record["profile"]))
-            elif kind == "file":
-                self.client.log_artifact(self.state["run"], str(self.folder / "files" / record["name"]), record["folder"] or None)
-            elif kind == "table":
-                self._table(record["name"])
-            elif kind == "model":
-                self._model(record, stamp)
-            elif kind == "scores":
-                self._scores(record, stamp)
-        self._metrics(self.state["run"], metrics)
-        if records[-1]["kind"] == "end":
-            self._end(records[-1]["status"], records[-1]["error"], int(records[-1]["time"] * 1000))
+    def _upload(self, entry: records.Entry) -> None:
+        match entry:
+            case records.Start():
+                self._start_run(entry)
+            case records.Metrics(values=values, step=step):
+                self.metrics += [Metric(key, value, _milliseconds(entry), step) for key, value in values.items()]
+            case records.Tags(values=values):
+                for key, value in values.items():
+                    self.client.set_tag(self.run_id, key, value)
+            case records.Dataset():
+                self._log_dataset(entry)
+            case records.Table(name=name):
+                self.client.log_artifact(self.run_id, str(self.artifacts / name))
+                tables = json.dumps([{"path": name, "type": "table"}])  # MLflow's page of several runs shows it
+                self.client.set_tag(self.run_id, MLFLOW_LOGGED_ARTIFACTS, tables)
+            case records.Artifact(name=name, folder=folder):
+                self.client.log_artifact(self.run_id, str(self.artifacts / name), folder or None)
+            case records.Checkpoint(name=""):
+                self._log_scores(entry)
+            case records.Checkpoint():
+                self._log_checkpoint(entry)
 
-    def _start(self, record: dict[str, Any], stamp: int) -> None:
-        from mlflow.entities import Param
-
-        experiment = mlflow_client.experiment(self.client)
-        known = self.client.search_runs([experiment], f"tags.`{pipeline_runs.KEY}` = '{record['key']}'", max_results=1)
-        tags = {pipeline_runs.KEY: record["key"], **record["tags"]}
-        tags |= {f"input.{path}": digest for path, digest in record["inputs"].items()}
-        if record["pipeline"]:
-            self.state["pipeline"] = record["pipeline"]["key"]
-            tags |= pipeline_runs.tags(self.client, experiment, record["pipeline"], stamp)
-        run = known[0] if known else self.client.create_run(experiment, stamp, tags, record["stage"])
-        self.state |= {"run": run.info.run_id, "experiment": experiment, "pid": record["pid"], "born": record["born"]}
-        self.state |= {"inputs": record["inputs"], "params": {key: str(value) for key, value in record["params"].items()}}
-        self._save()
-        self.client.log_batch(self.state["run"], params=[Param(key, value) for key, value in self.state["params"].items()])
-        for path, digest in record["inputs"].items():
+    def _start_run(self, entry: records.Start) -> None:
+        self.start, self.experiment = entry, mlflow_client.experiment(self.client)
+        self.params = {key: str(value) for key, value in entry.params.items()}
+        query = f"tags.`{KEY}` = '{entry.key}'"
+        runs = self.client.search_runs([self.experiment], query, ViewType.ALL, max_results=1)  # one that was deleted stays so
+        if runs:
+            self.run_id = runs[0].info.run_id
+        else:
+            tags = {KEY: entry.key, **entry.tags}
+            tags |= {f"input.{path}": digest for path, digest in entry.inputs.items()}
+            if entry.pipeline:
+                tags |= pipeline_runs.child_tags(self.client, self.experiment, entry.pipeline, _milliseconds(entry))
+            self.run_id = self.client.create_run(self.experiment, _milliseconds(entry), tags, entry.stage).info.run_id
+        self.client.log_batch(self.run_id, params=[Param(key, value) for key, value in self.params.items()])
+        for path, digest in entry.inputs.items():
             if path.startswith("data/"):
-                self._data(path, path, digest, "{}")
+                self._log_dataset(records.Dataset(name=path, source=path, digest=digest, profile={}))
 
-    def _data(self, name: str, source: str, digest: str, profile: str) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
+    def _log_dataset(self, entry: records.Dataset) -> None:
+        context = {"val": "validation", "test": "testing"}.get(Path(entry.name).name, "training")
+        source, profile = json.dumps({"uri": entry.source}), json.dumps(entry.profile)
+        dataset = Dataset(entry.name, entry.digest[:36], "local", source, profile=profile)
+        self.client.log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
-        context = {"val": "validation", "test": "testing"}.get(Path(name).name, "training")
-        data = Dataset(name, digest[:36], "local", json.dumps({"uri": source}), profile=profile)
-        self.client.log_inputs(self.state["run"], [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
+    def _log_checkpoint(self, entry: records.Checkpoint) -> None:
+        """Make the checkpoint a logged model, once, with its metrics on the data that it was validated on."""
+        models = self.client.search_logged_models([self.experiment], f"source_run_id = '{self.run_id}'")
+        model = models[0] if models else self.client.create_logged_model(
+            self.experiment, name=entry.name.replace("/", "-"), source_run_id=self.run_id, params=self.params,
+            tags={SHA: entry.sha256, MODEL: entry.name}, model_type="image classifier",
+        )  # fmt: skip
+        if str(model.status) != "READY":
+            self.client.log_model_artifacts(model.model_id, str(self.artifacts))
+            self.client.finalize_logged_model(model.model_id, "READY")
+            self.client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, entry.step)])
+        data = [path for path in self.inputs if path.startswith("data/")]
+        validation = next((path for path in data if Path(path).name == "val"), data[0] if data else "")
+        self._log_metrics(self.run_id, self._about(model.model_id, self.run_id, entry, validation))
 
-    def _table(self, name: str) -> None:
-        """Log a table so that MLflow's page of several runs shows it."""
-        from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
-
-        self.client.log_artifact(self.state["run"], str(self.folder / "files" / name))
-        self.client.set_tag(self.state["run"], MLFLOW_LOGGED_ARTIFACTS, json.dumps([{"path": name, "type": "table"}]))
-
-    def _model(self, record: dict[str, Any], stamp: int) -> None:
-        """Make the checkpoint a logged model, once, with its figures on what it was validated on."""
-        from mlflow.entities import LoggedModelOutput
-
-        listed = self.client.search_logged_models([self.state["experiment"]], f"source_run_id = '{self.state['run']}'")
-        model = listed[0].model_id if listed else ""
-        if not listed:
-            tags = {registry.SHA: record["sha256"], registry.MODEL: record["name"]}
-            made = self.client.create_logged_model(
-                self.state["experiment"], name=record["name"].replace("/", "-"), source_run_id=self.state["run"], tags=tags,
-                params=self.state["params"], model_type="image classifier",
-            )  # fmt: skip
-            model = made.model_id
-        if not listed or str(listed[0].status) != "READY":  # or an earlier attempt ended in the middle
-            self.client.log_model_artifacts(model, str(self.folder / "files"))
-            self.client.finalize_logged_model(model, "READY")
-            self.client.log_outputs(self.state["run"], [LoggedModelOutput(model, record["step"])])
-        seen = [path for path in self.state["inputs"] if path.startswith("data/")]
-        held = next((path for path in seen if Path(path).name == "val"), seen[0] if seen else None)
-        self._figures(self.state["run"], model, record, stamp, held)
-
-    def _scores(self, record: dict[str, Any], stamp: int) -> None:
-        """Log figures of a checkpoint that another run made, with that run, and with its logged model."""
-        model = registry.logged_model(self.client, self.state["experiment"], record["sha256"])
+    def _log_scores(self, entry: records.Checkpoint) -> None:
+        """Log metrics of another run's checkpoint with that run, and with its logged model."""
+        model = mlflow_client.logged_model(self.client, self.experiment, entry.sha256)
         if model and model.source_run_id and self.client.get_run(model.source_run_id).info.lifecycle_stage == "active":
-            self._figures(model.source_run_id, model.model_id, record, stamp, record["data"])
+            self._log_metrics(model.source_run_id, self._about(model.model_id, model.source_run_id, entry, entry.data))
 
-    def _figures(self, run: str, model: str, record: dict[str, Any], stamp: int, data: str | None) -> None:
-        from mlflow.entities import Metric
+    def _about(self, model_id: str, run_id: str, entry: records.Checkpoint, data: str) -> list[Metric]:
+        """Return metrics of a checkpoint on an input of this run."""
+        digest = self.inputs.get(data, "")[:36]
+        return [
+            Metric(
+                key, value, _milliseconds(entry), entry.step, model_id=model_id, run_id=run_id,
+                dataset_name=data if digest else None, dataset_digest=digest or None,
+            ) for key, value in entry.values.items()
+        ]  # fmt: skip
 
-        digest = self.state["inputs"].get(data, "")[:36]
-        about = {"dataset_name": data, "dataset_digest": digest} if digest else {}
-        made = [
-            Metric(key, value, stamp, record["step"], model_id=model, run_id=run, **about)
-            for key, value in record["values"].items()
-        ]
-        self._metrics(run, made)
 
-    def _metrics(self, run: str, metrics: list[Any]) -> None:
-        for i in range(0, len(metrics), AT_ONCE):
-            self.client.log_batch(run, metrics=metrics[i : i + AT_ONCE])
-
-    def _end(self, status: str, error: str, stamp: int) -> None:
-        if error:
-            self.client.set_tag(self.state["run"], "darkroom.error", error[:5000])
-        self.client.set_terminated(self.state["run"], status, stamp)
-
-    def _abandoned(self) -> bool:
-        """End the run of a stage that is gone without a word."""
-        if not self.state["run"]:  # killed before it could say what it is
-            return time.time() - (self.folder / "record.jsonl").stat().st_mtime > NAMELESS
-        if provenance.is_alive(self.state["pid"], self.state["born"]):
-            return False
-        with (self.folder / "record.jsonl").open("rb") as file:  # its last words may have come just now
-            file.seek(self.state["offset"])
-            if b"\n" in file.read():
-                return False
-        self._end("KILLED", "the stage's process ended without a word", int(time.time() * 1000))
-        return True
+def _milliseconds(entry: records.Entry) -> int:
+    return int(entry.time * 1000)

@@ -1,211 +1,195 @@
-"""The process that carries journals to MLflow: started by the first stage that runs, gone when there is nothing left to do.
+"""The process that sends records to MLflow: the first stage that runs starts it, and it ends when nothing is left to do.
 
-A journal is followed while its stage writes it, and removed when its end has been delivered; a pipeline's folder once it has
-ended and all its journals are gone. What was delivered is noted after each batch, and a run is found again by its key, so that a
-second attempt neither loses nor doubles a run.
+A record is followed while its stage writes it, and removed when MLflow has it to its end; the files of a pipeline once it
+has ended and none of its records is left. A record that cannot be uploaded is set aside; an error of the server, the
+network or the disk stops the upload, which is tried again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-from darkroom.core.errors import WorkspaceError
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from requests import RequestException
+from sqlalchemy.exc import SQLAlchemyError
+
 from darkroom.core.locks import hold
-from darkroom.tracking import mlflow_client, pipeline_runs, pipelines, provenance, requests
-from darkroom.tracking.records import JOURNAL, REFUSED, start_delivery
-from darkroom.tracking.runs import Delivery
-from darkroom.tracking.system_metrics import System
+from darkroom.tracking import handlers, mlflow_client, pipeline_runs, pipelines, requests
+from darkroom.tracking.home import DAMAGED, RECORDS, uri
+from darkroom.tracking.records import LOCK, REASON, RECORD, UNREACHABLE, is_alive, is_pending, pending, start_uploader
+from darkroom.tracking.runs import Upload
+from darkroom.tracking.system_metrics import Sampler
 
-IDLE = 20.0  # seconds without a journal after which the process ends
-POLL = 0.25
-REST = 5.0  # seconds between the metrics of one run
-PAUSE = 60.0  # seconds between attempts to reach a server, at most
-DAMAGED = JOURNAL.with_name("damaged")
-# what a server answers that will answer the same next time
-REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE")
-STOP = JOURNAL / "deliver.stop"  # asks the process in the background to let go
-
-
-def journals() -> list[Path]:
-    """Return the folders of the runs that are not delivered to their end, oldest first."""
-    return sorted(path.parent for path in JOURNAL.glob("*/record.jsonl"))
+IDLE = 20.0  # seconds without work after which the process ends
+POLL = 0.25  # seconds
+METRICS_INTERVAL = 5.0  # seconds between the metrics of one run
+RETRY_INTERVAL = 60.0  # seconds between attempts to reach MLflow, at most
+STOP = RECORDS / "uploader.stop"  # asks the background process to release its lock
+# MLflow's errors that a later attempt does not mend
+PERMANENT = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE")
 
 
-def deliver(until_empty: bool) -> int:
-    """Deliver journals until none is left (`until_empty`, which leaves running stages alone) or none has come for a while.
+def upload(until_empty: bool = False) -> int:
+    """Upload records until none has come for a while, or until there is no more to upload now (`until_empty`).
 
-    Return how many runs were delivered to their end. Errors of the tracking server are raised.
+    Return how many runs have ended. Errors of the server, the network and the disk are raised.
     """
-    DAMAGED.mkdir(parents=True, exist_ok=True)
     client = mlflow_client.client()
-    REFUSED.unlink(missing_ok=True)
-    machine = System()
-    open_: dict[Path, Delivery] = {}
-    ended, quiet = 0, time.monotonic()
+    UNREACHABLE.unlink(missing_ok=True)
+    uploads: dict[Path, Upload] = {}
+    sampler, ended, busy_at = Sampler(), 0, time.monotonic()
     while True:
-        done, busy = _journals(client, open_, 0.0 if until_empty else REST)
-        ended += done
-        busy = requests.serve(requests.perform, mlflow_client.uri()) or busy
-        at_work = [delivery for folder, delivery in open_.items() if folder.exists() and delivery.state["run"]]
-        machine.sample(client, {delivery.state["run"]: delivery.state.get("metrics", False) for delivery in at_work})
-        idle = time.monotonic() - quiet > IDLE or (until_empty and not busy)
-        running = _pipelines(client, {delivery.state["pipeline"] for delivery in at_work}, idle)
-        if busy or at_work or running:
-            quiet = time.monotonic()
-        if until_empty and not busy:
-            return ended
-        if time.monotonic() - quiet > IDLE or (not until_empty and STOP.exists()):
+        count, is_busy = _advance(client, uploads, 0.0 if until_empty else METRICS_INTERVAL)
+        ended += count
+        is_busy = requests.serve(handlers.perform, uri()) or is_busy
+        active = [item for item in uploads.values() if item.run_id and not item.error]
+        sampler.sample(active)
+        is_idle = (until_empty and not is_busy) or time.monotonic() - busy_at > IDLE
+        is_running = _settle_pipelines(client, {item.pipeline for item in uploads.values()}, is_idle)
+        if is_busy or active or is_running:
+            busy_at = time.monotonic()
+        if (until_empty and not is_busy) or time.monotonic() - busy_at > IDLE or (not until_empty and STOP.exists()):
             return ended
         time.sleep(0.05 if until_empty else POLL)
 
 
-def _journals(client: Any, open_: dict[Path, Delivery], rest: float) -> tuple[int, bool]:
-    """Deliver what is new in every journal; return how many have ended, and whether there was anything."""
-    ended, busy = 0, False
-    for folder in journals():
-        delivery = open_[folder] = open_.get(folder) or Delivery(folder, client)
-        before = delivery.state["offset"]
-        try:
-            done = delivery.advance(rest)
-        except Exception as error:
-            if not _its_own_fault(error):
-                raise
-            _set_aside(folder, error)
-            del open_[folder]
-            continue
-        if done:
-            shutil.rmtree(folder)
-            del open_[folder]
-            ended += 1
-        busy = busy or done or delivery.state["offset"] > before
-    return ended, busy
+def _advance(client: MlflowClient, uploads: dict[Path, Upload], interval: float) -> tuple[int, bool]:
+    """Upload new entries of all records; return how many have ended, and whether there was anything new.
 
-
-def _pipelines(client: Any, at_work: set[str], idle: bool) -> bool:
-    """End the pipelines that have ended; tell whether there is one whose process runs.
-
-    One whose process is not known has ended, for now, where nothing has happened for a while.
+    A temporary error is raised when the other records have had their turn, or at once where MLflow does not work at all.
     """
-    running = False
-    pipelines.close_ended()
-    for pipeline in pipelines.every():
+    count, is_busy = 0, False
+    failure: Exception | None = None
+    for folder in pending():
+        if folder not in uploads:
+            uploads[folder] = Upload(folder, client)
+        item = uploads[folder]
+        before, has_ended = item.offset, False
         try:
-            about, over = pipeline.about, pipeline.over
-            ended = over or (idle and over is None)
-            if about["key"] in at_work or not ended or about["key"] in _undelivered():
-                running = running or over is False
+            has_ended = not item.error and item.advance(interval)
+        except Exception as error:
+            if is_temporary(error):
+                mlflow_client.experiment(client)
+                failure = error
                 continue
-            if not pipeline.end:
-                pipelines.close(pipeline)
-            pipeline_runs.settle(client, pipeline)
+            item.error = error
+        if has_ended:
+            (folder / RECORD).unlink()  # first: a folder without it is no record
+            shutil.rmtree(folder)
+        elif item.error and not is_alive(folder):
+            _set_aside(folder, item.error)
+        else:
+            is_busy = is_busy or item.offset > before
+            continue
+        del uploads[folder]
+        count, is_busy = count + has_ended, True
+    if failure:
+        raise failure
+    return count, is_busy
+
+
+def _settle_pipelines(client: MlflowClient, unfinished: set[str], is_idle: bool) -> bool:
+    """Settle the pipelines that have ended and have no unfinished runs; return whether one is running.
+
+    While nothing happens a pipeline without a known process counts as ended.
+    """
+    is_running = False
+    pipelines.close_ended()
+    for folder in pipelines.folders():
+        try:
+            pipeline = pipelines.read(folder)
+            is_running = is_running or pipeline.is_running
+            if pipeline.key in unfinished or pipeline.is_running or not (is_idle or pipeline.has_ended):
+                continue
+            pipelines.close(pipeline)
+            pipeline_runs.settle(client, pipelines.read(folder))
             pipelines.forget(pipeline)
         except Exception as error:
-            if not _its_own_fault(error):
+            if is_temporary(error):
                 raise
-            _set_aside(pipeline.folder, error)
-    return running
+            _set_aside(folder, error)
+    return is_running
 
 
-def _undelivered() -> set[str]:
-    """Return the keys of the pipelines of which a stage's record is still here."""
-    found = set()
-    for folder in journals():
-        with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
-            found.add(json.loads((folder / "record.jsonl").read_text().splitlines()[0])["pipeline"]["key"])
-    return found
-
-
-def _its_own_fault(error: Exception) -> bool:
-    """Tell whether an error lies in what is delivered, and not in the server or the disk, which may work again later."""
-    from mlflow.exceptions import MlflowException
-    from requests import RequestException
-
+def is_temporary(error: Exception) -> bool:
+    """Return whether an error is one of the server, the network or the disk, and not of the record that is uploaded."""
     if isinstance(error, MlflowException):
-        return error.error_code in REFUSALS
-    if isinstance(error, RequestException):  # some of them are ValueErrors
-        return False
-    return isinstance(error, (FileNotFoundError, ValueError, KeyError, TypeError, WorkspaceError))
+        return error.error_code not in PERMANENT
+    return isinstance(error, OSError | RequestException | SQLAlchemyError) and not isinstance(error, FileNotFoundError)
 
 
 def _set_aside(folder: Path, error: Exception) -> None:
-    """Move what cannot be delivered out of the way of the rest."""
-    print(f"{folder} cannot be delivered, and is kept in {DAMAGED}: {error!r}", file=sys.stderr, flush=True)
+    """Move a record that cannot be uploaded out of the way of the others, with the reason."""
     with contextlib.suppress(FileNotFoundError):
-        shutil.move(folder, DAMAGED / f"{folder.name}-{time.time_ns()}")
+        (folder / REASON).write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
+        DAMAGED.mkdir(parents=True, exist_ok=True)
+        target = DAMAGED / folder.name
+        shutil.move(folder, target if not target.exists() else target.with_name(f"{folder.name}-{time.time_ns()}"))
+        print(f"{folder.name} cannot be uploaded and is kept in {DAMAGED}: {error!r}", file=sys.stderr, flush=True)
 
 
-def main() -> int:
-    """Deliver in the background; only one process of a workspace does.
-
-    While stages are at work it tries again and again to reach a server that cannot be reached.
-    """
-    os.nice(5)
-    with hold(JOURNAL / "deliver.lock", wait=2) as mine:  # others try the lock for an instant, to see whether it is taken
-        if not mine:
-            return 0
-        pause = 2.0
-        while True:
-            try:
-                deliver(until_empty=False)
-                return 0
-            except Exception as error:
-                said = str(error).splitlines()[0][:300] if str(error) else repr(error)
-                REFUSED.write_text(said)
-                print(f"{time.strftime('%F %T')} not delivered: {said}", file=sys.stderr, flush=True)
-            if not _waited(pause):
-                return 1
-            pause = min(2 * pause, PAUSE)
-
-
-def _waited(seconds: float) -> bool:
-    """Wait, and answer every question with None; tell whether a stage or a pipeline is still at work."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and not STOP.exists():
-        requests.refuse()
-        pipelines.close_ended()
-        if not (any(_at_work(folder) for folder in journals()) or any(item.over is False for item in pipelines.every())):
-            return False
-        time.sleep(POLL)
-    return not STOP.exists()
-
-
-def _at_work(folder: Path) -> bool:
-    """Tell whether the stage that writes a journal still runs."""
-    try:
-        lines = (folder / "record.jsonl").read_text().splitlines()
-        start, last = json.loads(lines[0]), json.loads(lines[-1])
-        return last["kind"] != "end" and provenance.is_alive(start["pid"], start["born"])
-    except (OSError, ValueError, KeyError, IndexError):
-        return False
+def _restore_damaged() -> None:
+    """Put what was set aside back, to try it again."""
+    for folder in DAMAGED.glob("*"):
+        parent = pipelines.PIPELINES if (folder / pipelines.PIPELINE).exists() else RECORDS
+        if not (parent / folder.name).exists():
+            parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(folder, parent / folder.name)
 
 
 def sync() -> int:
-    """Deliver what is there, after any delivering process has let go; return the number of runs that ended.
+    """Upload what there is, including what was set aside, after the background process has let go; return how many runs ended.
 
-    Raises WorkspaceError where the tracking server cannot be used; what was not delivered is kept.
+    Raises WorkspaceError where MLflow cannot be used; what was not uploaded is kept.
     """
-    JOURNAL.mkdir(parents=True, exist_ok=True)
+    RECORDS.mkdir(parents=True, exist_ok=True)
     STOP.touch()
     try:
-        with hold(JOURNAL / "deliver.lock"), mlflow_client.reachable():
-            count = deliver(until_empty=True)
+        with hold(LOCK), mlflow_client.reachable():
+            _restore_damaged()
+            count = upload(until_empty=True)
     finally:
         STOP.unlink(missing_ok=True)
-    if waiting():  # stages at work go on being followed
-        start_delivery()
+    if is_pending():  # stages at work are followed
+        start_uploader()
     return count
 
 
-def waiting() -> bool:
-    """Tell whether there is anything that MLflow does not know yet."""
-    return bool(journals() or pipelines.every())
+def main() -> int:
+    """Upload in the background, as the only process of a project; while stages work MLflow is tried again and again."""
+    os.nice(5)
+    with hold(LOCK, wait=2) as acquired:  # others hold it for an instant, to see whether it is taken
+        pause = 2.0
+        while acquired:
+            try:
+                upload()
+                return 0
+            except Exception as error:
+                reason = str(error).splitlines()[0][:300] if str(error) else repr(error)
+                UNREACHABLE.write_text(reason, encoding="utf-8")
+                print(f"{time.strftime('%F %T')} not uploaded: {reason}", file=sys.stderr, flush=True)
+            if not _wait(pause):
+                return 1
+            pause = min(2 * pause, RETRY_INTERVAL)
+    return 0
+
+
+def _wait(seconds: float) -> bool:
+    """Wait, without making others wait; return whether a stage or a pipeline is still at work."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not STOP.exists():
+        requests.serve(None, uri())
+        pipelines.close_ended()
+        if not (any(map(is_alive, pending())) or any(item.is_running for item in pipelines.readable())):
+            return False
+        time.sleep(POLL)
+    return not STOP.exists()
 
 
 if __name__ == "__main__":

@@ -138,13 +138,13 @@ def _made(ingested: Path) -> dict[str, str]:
     import torch
 
     from darkroom import __version__
-    from darkroom.tracking import provenance
+    from darkroom.core import git
 
-    found = provenance.commit(DECIDING)
+    commit = git.commit(DECIDING)
     made = {}
-    if found:
-        made["commit"] = found["mlflow.source.git.commit"][:12]
-        if found["darkroom.dirty"] == "true":
+    if commit:
+        made["commit"] = commit.sha[:12]
+        if commit.is_dirty:
             made["not committed"] = f"changes of {', '.join(DECIDING)}"
     digest = hashlib.md5((ingested / "manifest.parquet").read_bytes(), usedforsecurity=False).hexdigest()
     made["data version"] = f"{ingested / 'manifest.parquet'} md5 {digest}, as in dvc.lock"

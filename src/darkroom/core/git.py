@@ -1,0 +1,27 @@
+"""The state of the git repository that holds the workspace."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The commit that is checked out, and whether files differ from it."""
+
+    sha: str
+    is_dirty: bool
+
+
+def commit(paths: Sequence[str] = ()) -> Commit | None:
+    """Return the commit and whether these paths (default: all) have changes; None outside a repository."""
+    try:
+        return Commit(_git("rev-parse", "HEAD"), bool(_git("status", "--porcelain", "--untracked-files=no", "--", *paths)))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=30).stdout.strip()

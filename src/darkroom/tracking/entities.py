@@ -1,0 +1,82 @@
+"""Runs, versions and promotions as plain values, with the names under which MLflow keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+KEY, STAGE, PIPELINE = "darkroom.key", "darkroom.stage", "darkroom.pipeline"  # tags of runs
+OUTPUTS, REUSED, REUSED_OUTPUTS = "darkroom.outputs_sha256", "darkroom.reused", "darkroom.reused_outputs_sha256"
+SHA, MODEL = "darkroom.checkpoint_sha256", "darkroom.model"  # tags of runs, logged models and versions
+VERDICT, DATA = "darkroom.verdict", "darkroom.data"  # tags of versions
+CHALLENGER, CHAMPION = "challenger", "champion"  # aliases of versions
+ROLLBACK = "rollback"  # the command, in the ledger
+# the folders that `register` packages with a checkpoint
+EXPORTED = "exported"  # the programs that predict where the model is served
+EVALUATION = "evaluation"  # predictions on validation and test, and the images that the model was trained and chosen on
+REFERENCE = "reference.npz"  # in EVALUATION: its outputs on images that it has not learnt, as the reference for drift
+CHECK = "check"  # image files with the checkpoint's predictions, to compare the package with
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a stage or of a pipeline; `started` is in seconds since 1970."""
+
+    id: str
+    name: str
+    status: str
+    started: float
+    params: dict[str, str] = field(default_factory=dict, repr=False)
+    metrics: dict[str, float] = field(default_factory=dict, repr=False)
+    tags: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def stage(self) -> str:
+        """`transfer@vgg16`, or `pipeline`."""
+        return self.tags.get(STAGE, "")
+
+    @property
+    def pipeline(self) -> str:
+        """The key that the runs of one pipeline share."""
+        return self.tags.get(PIPELINE, "")
+
+    @property
+    def outputs(self) -> str:
+        """The digest of the stage's outputs, whether it wrote them or found them up to date; empty where it is not known."""
+        return self.tags.get(OUTPUTS) or self.tags.get(REUSED_OUTPUTS, "")
+
+    @property
+    def reused(self) -> str:
+        """The id of the run that made the outputs, for a stage that was up to date; empty for one that ran."""
+        return self.tags.get(REUSED, "")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of the registered model.
+
+    `model` is Darkroom's name of it, `created` whether `register` has just created it, `made` is in seconds since 1970.
+    """
+
+    version: str
+    model: str = ""
+    sha256: str = ""
+    created: bool = False
+    made: float = 0.0
+    aliases: list[str] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """The result of the checks: passed or vetoed; empty where they did not run."""
+        return self.tags.get(VERDICT, "")
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A line of the ledger: when (seconds since 1970) which version replaced which one, why, and by which command."""
+
+    time: float
+    version: str
+    previous: str
+    why: str
+    by: str = "register"
