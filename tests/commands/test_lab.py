@@ -28,7 +28,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("model").mkdir()
     network = compact()
-    checkpoint = Checkpoint("small", network.features.spec.as_dict(), PLAIN, ("ant", "bee", "fly"), {}, {})
+    checkpoint = Checkpoint("small", network.features.spec, PLAIN, ("ant", "bee", "fly"), {}, {})
     save(Path("model"), checkpoint, network.state_dict(), network.parameter_count(), [{"epoch": 1.0}])
     rng = np.random.default_rng(0)
     for name in ("ant", "bee"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 
-from darkroom.commands import recipe
-from darkroom.config import params
-from darkroom.core.errors import DarkroomError
+from darkroom import cli
+from darkroom.config import params, recipes
+from tests.completion import completions
 from tests.conftest import ROOT
 
 
@@ -23,25 +24,26 @@ def workspace(tmp_path, monkeypatch):
 def test_the_digits_recipe_is_what_ships(workspace):
     """Applying the digits recipe to the shipped params.yaml changes no byte."""
     before = (workspace / "params.yaml").read_bytes()
-    assert recipe.main(["digits"]) == 0
+    assert cli.main(["recipe", "digits"]) == 0
     assert (workspace / "params.yaml").read_bytes() == before
 
 
 def test_there_and_back_again_changes_no_byte(workspace, folder):
     """The photos recipe and then the digits recipe leave params.yaml as it was: comments, order and layout are kept."""
     before = (workspace / "params.yaml").read_bytes()
-    recipe.main(["photos", "--data", str(folder)])
+    cli.main(["recipe", "photos", "--data", str(folder)])
     changed = (workspace / "params.yaml").read_text()
     assert changed.encode() != before
     assert changed.count("#") == before.decode().count("#")
-    recipe.main(["digits"])
+    cli.main(["recipe", "digits"])
     assert (workspace / "params.yaml").read_bytes() == before
 
 
 def test_options_reach_the_params(workspace, folder):
     """--data, --weights and --set are in the params afterwards."""
-    recipe.main(
+    cli.main(
         [
+            "recipe",
             "photos",
             "--data",
             str(folder),
@@ -72,33 +74,33 @@ def test_options_reach_the_params(workspace, folder):
         [],
     ],
 )
-def test_a_mistake_leaves_the_file_alone(workspace, arguments):
+def test_a_mistake_leaves_the_file_alone(workspace, arguments, capsys):
     """A wrong recipe, folder or value is refused and params.yaml keeps its bytes."""
     before = (workspace / "params.yaml").read_bytes()
-    with pytest.raises(DarkroomError) as error:
-        recipe.main(arguments)
-    assert error.value.remedy
+    assert cli.main(["recipe", *arguments]) == 2
+    assert "remedy:" in capsys.readouterr().err
     assert (workspace / "params.yaml").read_bytes() == before
 
 
-def test_every_recipe_states_its_claim():
+def test_every_recipe_states_its_claim(monkeypatch):
     """A recipe's header says what it runs, how long it takes on two cores and the accuracy to expect."""
-    for path in (ROOT / "recipes").glob("*.yaml"):
-        header = recipe._header(path).lower()
-        assert "two cores" in header, path
-        assert "accuracy" in header, path
+    monkeypatch.chdir(ROOT)
+    for name in recipes.names():
+        header = recipes.header(name).lower()
+        assert "two cores" in header, name
+        assert "accuracy" in header, name
 
 
-def test_recipes_decide_the_same_keys():
+def test_recipes_decide_the_same_keys(monkeypatch):
     """Every recipe sets the same keys, so that one fully replaces another."""
-    keys = {path.stem: {key for key, _ in recipe._leaves(params.read_yaml(path))} for path in (ROOT / "recipes").glob("*.yaml")}
-    own_data = {"ingest.source", "fetch.datasets"}
-    assert len({frozenset(found - own_data) for found in keys.values()}) == 1
+    monkeypatch.chdir(ROOT)
+    keys = {frozenset(recipes.values(name)) - {"ingest.source", "fetch.datasets"} for name in recipes.names()}
+    assert len(keys) == 1
 
 
 def test_make_passes_several_settings_as_one_text(workspace):
     """`SET="backbones=[a, b] transfer.lr=0.02"` reaches the params as two assignments, lists with spaces in them included."""
-    recipe.main(["--set", "backbones=[vgg16, resnet18] transfer.lr=0.02", "weights.source=random"])
+    cli.main(["recipe", "--set", "backbones=[vgg16, resnet18] transfer.lr=0.02", "weights.source=random"])
     settings = params.read()
     assert settings.backbones == ["vgg16", "resnet18"]
     assert settings.transfer.lr == 0.02
@@ -116,6 +118,29 @@ def test_make_passes_several_settings_as_one_text(workspace):
 def test_a_value_that_would_fail_later_is_refused_now(workspace, setting):
     """Values that no stage could use, and pretraining on the data set itself, never reach the file."""
     before = (workspace / "params.yaml").read_bytes()
-    with pytest.raises(DarkroomError):
-        recipe.main(["--set", setting])
+    assert cli.main(["recipe", "--set", setting]) == 2
     assert (workspace / "params.yaml").read_bytes() == before
+
+
+def test_the_list_has_every_recipe(workspace, capsys):
+    """`--list` names each recipe with its header; as JSON too."""
+    cli.main(["recipe", "--list"])
+    text = capsys.readouterr().out
+    cli.main(["recipe", "--list", "--json"])
+    content = json.loads(capsys.readouterr().out)
+    assert [item["name"] for item in content] == recipes.names()
+    assert all(item["description"].splitlines()[0] in text for item in content)
+
+
+def test_json_has_what_changed(workspace, capsys):
+    """`--json` has the value of each changed key, before and after."""
+    before = params.read().transfer.lr
+    cli.main(["recipe", "--set", "transfer.lr=0.02", "--json"])
+    assert json.loads(capsys.readouterr().out) == {"transfer.lr": {"before": before, "after": 0.02}}
+
+
+def test_the_tab_key_completes_recipes_and_keys(workspace):
+    """Recipes, sources of weights and the keys of params.yaml are completed."""
+    assert completions("recipe", "mnist-m") == ["mnist-mlp"]
+    assert completions("recipe", "--weights", "im") == ["imagenet"]
+    assert completions("recipe", "--set", "transfer.l") == ["transfer.lr=", "transfer.label_smoothing="]

@@ -55,4 +55,4 @@ def test_a_wrong_architecture_is_refused_before_anything_runs(values, architectu
     """`darkroom check`, and so every recipe, refuses an architecture that does not exist or cannot be had in one channel."""
     values["baseline"] |= {"architecture": architecture, "channels": channels}
     with pytest.raises(DarkroomError, match=said):
-        check.everything(parse(values))
+        check.check_params(parse(values))

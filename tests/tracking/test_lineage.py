@@ -37,12 +37,12 @@ def pipeline(monkeypatch, key: str, ingest: list[dict] | None, baseline: str) ->
     about = {"key": key, "name": f"pipeline {key}", "pid": 2**22 + 1, "born": 1.0, "command": ["dvc", "repro"]}
     monkeypatch.setattr(provenance, "pipeline", lambda: about)
     if ingest is not None:
-        with records.run("ingest", {}, []) as run:
+        with records.start_run("ingest", {}, []) as run:
             pq.write_table(pa.Table.from_pylist(ingest), "manifest.parquet")
-            run.file(Path("manifest.parquet"))
-    with records.run("baseline", {"baseline.lr": "0.1"}, []) as run:
-        run.tag({registry.SHA: baseline, registry.MODEL: "baseline"})
-        run.model("baseline", baseline, {"best_val_accuracy": 0.5, "parameters": 3}, 1)
+            run.log_artifact(Path("manifest.parquet"))
+    with records.start_run("baseline", {"baseline.lr": "0.1"}, []) as run:
+        run.set_tags({registry.SHA: baseline, registry.MODEL: "baseline"})
+        run.log_checkpoint("baseline", baseline, {"best_val_accuracy": 0.5, "parameters": 3}, 1)
     lines = [
         f"  {stage}:\n    outs: [{{path: {stage}, md5: '{md5}'}}]" for stage, md5 in (("ingest", "1"), ("baseline", baseline[:8]))
     ]
@@ -65,12 +65,12 @@ def here(place, monkeypatch, own_mlflow):
         (place / "dvc.yaml").write_text(DVC_YAML)
         rows = [image(f"{i}.png", i) | {"split": split} for i, split in enumerate(("train", "train", "val", "test"))]
         pipeline(monkeypatch, "one", rows, "a" * 64)
-        uploader.deliver(until_empty=True)
+        uploader.upload(until_empty=True)
         pipeline(monkeypatch, "two", None, "b" * 64)  # the same data
-        uploader.deliver(until_empty=True)
+        uploader.upload(until_empty=True)
         rows[0] |= {"status": "quarantined", "reason": "conflict", "split": ""}
         pipeline(monkeypatch, "three", rows[:3], "d" * 64)
-        uploader.deliver(until_empty=True)
+        uploader.upload(until_empty=True)
 
 
 def lineage(capsys, *arguments: str, code: int = 0) -> dict:
@@ -112,7 +112,7 @@ def test_a_version_leads_to_its_images(place, capsys):
     """A version, by number, alias or address, names its run, its pipeline with what that reused, and every image."""
     for wanted in ("2", "champion", "models:/darkroom/2", "models:/darkroom@champion"):
         found = lineage(capsys, wanted)
-        assert found["what"] == "version 2 of darkroom, baseline, champion"
+        assert found["title"] == "version 2 of darkroom, baseline, champion"
         assert {stage["stage"]: stage["reused"] for stage in found["stages"]} == {"ingest": True, "baseline": False}
         assert [(row["path"], row["split"]) for row in found["images"]] == [
             ("0.png", "train"), ("1.png", "train"), ("2.png", "val"), ("3.png", "test"),
@@ -151,7 +151,7 @@ def test_compare_finds_what_is_asked_for(place, capsys):
     out = capsys.readouterr().out
     assert out.splitlines()[2].split()[:3] == ["baseline", "1", "0.5000"]  # three runs with the same seeds are copies
     assert Path("reports/compare.html").read_text().startswith("<!doctype html>")
-    uploader.deliver(until_empty=True)
+    uploader.upload(until_empty=True)
     (recorded,) = [run for run in queries.runs() if run.stage == "compare"]
     assert recorded.params["compare.stage"] == "baseline"
     assert main(["compare", "--stage", "basline"]) == 2

@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
 
 from darkroom.config import params
 from darkroom.config.params import Params
+from darkroom.core.command_line import Command
+from darkroom.core.lazy import LazyModule
+from darkroom.models import factory, torchvision_names, weight_files
+
+if TYPE_CHECKING:
+    from darkroom.data import sources
+else:
+    sources = LazyModule("darkroom.data.sources")
 
 
-def main(arguments: list[str]) -> int:
-    argparse.ArgumentParser("darkroom check", description=__doc__).parse_args(arguments)
+@click.command(cls=Command)
+def command() -> None:
+    """Validate params.yaml and the source folder, before anything runs."""
     settings = params.read()
-    everything(settings)
-    print(f"params.yaml is in order; the source is {settings.ingest.source}")
-    return 0
+    check_params(settings)
+    click.echo(f"params.yaml is valid; the source is {settings.ingest.source}")
 
 
-def everything(settings: Params) -> None:
-    """Raise a DarkroomError for what can be known to be wrong before any stage runs."""
-    from darkroom.models import factory, torchvision_names, weight_files
-
+def check_params(settings: Params) -> None:
+    """Raise a DarkroomError for backbones, weights, an architecture or a source that a stage would refuse."""
     for backbone in settings.backbones:
         torchvision_names.check(backbone)
     if settings.weights.source not in params.SOURCES:
         for backbone in settings.backbones:
             weight_files.find(Path(settings.weights.source).expanduser(), backbone)
-    factory.description(settings.baseline.architecture, settings.ingest.image_size, settings.baseline.channels)
-    source(settings)
+    factory.make_spec(settings.baseline.architecture, settings.ingest.image_size, settings.baseline.channels)
+    check_source(settings)
 
 
-def source(settings: Params) -> None:
-    """Raise SourceError unless the source holds classes, or `fetch` writes it."""
-    from darkroom.data import sources
-
-    place = Path(settings.ingest.source)
-    if place.parent == Path("data/raw") and place.name in settings.fetch.datasets:
+def check_source(settings: Params) -> None:
+    """Raise SourceError unless the source has classes, or stage `fetch` writes it."""
+    source = Path(settings.ingest.source)
+    if source.parent == Path("data/raw") and source.name in settings.fetch.datasets:
         return
-    if place.suffix in (".gz", ".tgz", ".bz2", ".xz") and place.expanduser().is_file():
-        return  # it would have to be decompressed: ingest says what is wrong with it
-    sources.scan(place.expanduser())
+    if source.suffix in (".gz", ".tgz", ".bz2", ".xz") and source.expanduser().is_file():
+        return  # listing it takes as long as decompressing it: ingest checks it
+    with sources.open_source(source.expanduser()):
+        pass

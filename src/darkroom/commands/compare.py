@@ -1,118 +1,126 @@
-"""Compare runs over their seeds: means with 95% intervals, differences from the first, what they cost, as a table and a page."""
+"""Compare runs over their seeds, as a table and a page."""
 
 from __future__ import annotations
 
-import argparse
 import math
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
+from darkroom.commands.param_types import STAGE
 from darkroom.core import atomic
+from darkroom.core.command_line import Command, json_option
 from darkroom.core.errors import ParamsError, WorkspaceError, nearest
+from darkroom.core.lazy import LazyModule
+from darkroom.tracking import home, queries, records
 
 if TYPE_CHECKING:
+    from darkroom.core import tables
+    from darkroom.evaluation import seed_comparison
     from darkroom.evaluation.seed_comparison import Curve, Group
-    from darkroom.tracking.queries import Run
+    from darkroom.tracking.entities import Run
+else:
+    tables, seed_comparison = LazyModule("darkroom.core.tables"), LazyModule("darkroom.evaluation.seed_comparison")
 
 PAGE = Path("reports/compare.html")
-METRICS = ("best_val_accuracy", "test_accuracy")  # of which the first is validation's: test figures are not for choosing
+METRIC = "best_val_accuracy"  # validation: test results never select
 CURVES = {"validation loss": "val_loss", "validation accuracy": "val_accuracy"}
-DIVERGED = 1e300  # MLflow keeps infinity as the largest number
-MOST = 60  # runs of which learning curves are drawn
+INFINITY = 1e300  # MLflow stores infinity as the largest number
+MAX_CURVES = 60  # runs of which learning curves are drawn
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "darkroom compare", description=__doc__,
-        epilog="runs with the same params but for seeds are a group; `dvc exp run -S compute.seed=1` adds one to it",
-    )  # fmt: skip
-    parser.add_argument(
-        "--stage", action="append", default=[], help="only runs of this stage: transfer, transfer@vgg16; again for more"
-    )
-    parser.add_argument("--experiment", help="an experiment of MLflow's (default: darkroom)")
-    parser.add_argument("--tag", action="append", default=[], metavar="KEY=VALUE", help="only runs with this tag or param")
-    parser.add_argument("--metric", default=METRICS[0], help="default: %(default)s")
-    parser.add_argument(
-        "--first", default="", metavar="TEXT", help="compare with the group whose name contains this, not the oldest"
-    )
-    parser.add_argument("--out", type=Path, default=PAGE, metavar="FILE", help="the page (default: %(default)s)")
-    given = parser.parse_args(arguments)
-    from darkroom.evaluation import seed_comparison
-    from darkroom.tracking import mlflow_client, queries, records
+@click.command(cls=Command, epilog="`dvc exp run -S compute.seed=1` adds a run to a group.")
+@click.option("--stage", "stages", type=STAGE, multiple=True, help="only runs of this stage: transfer, transfer@vgg16; repeatable")
+@click.option("--experiment", default=home.EXPERIMENT, metavar="NAME", help="an experiment in MLflow")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="only runs with this tag or param; repeatable")
+@click.option("--metric", default=METRIC, metavar="NAME", help="the metric to compare")
+@click.option("--first", metavar="TEXT", show_default="the oldest", help="the group to compare with, by part of its name")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=PAGE, metavar="FILE", help="the page")
+@json_option
+def command(
+    stages: tuple[str, ...], experiment: str, tags: tuple[str, ...], metric: str, first: str | None, out: Path, as_json: bool
+) -> None:
+    """Compare runs over their seeds, as a table and a page: means with 95% intervals, differences from the first group, costs.
 
-    for item in given.tag:
-        if "=" not in item:
-            raise ParamsError(f"--tag {item} is no KEY=VALUE", "write for example --tag transfer.lr=0.01")
-    wanted = dict(item.split("=", 1) for item in given.tag)
-    every = [run for run in queries.runs(given.experiment or mlflow_client.EXPERIMENT) if run.status == "FINISHED"]
-    chosen = [run for run in every if not run.reused and _is_wanted(run, given.stage, wanted)]
-    held = [run for run in chosen if abs(run.metrics.get(given.metric, math.nan)) < DIVERGED]
-    if left := sum(given.metric in run.metrics for run in chosen) - len(held):
-        print(f"{left} runs whose {given.metric} is no number are left out")
-    if not held:
-        _refuse(every, chosen, given.metric, given.stage)
-    trials = [seed_comparison.Trial(run.id, run.params | images, run.metrics, run.started) for run, images in _images(every, held)]
-    groups = seed_comparison.groups(trials, given.metric, given.first)
-    if given.first and given.first not in groups[0].label:
-        raise ParamsError(f'no group is called "{given.first}"', "these are: " + "; ".join(group.label for group in groups))
-    print(seed_comparison.table(groups, given.metric))
-    with atomic.new_file(given.out) as working:
-        page = seed_comparison.page(groups, given.metric, _curves(groups), max(len(group.runs) for group in groups))
+    Runs with the same params but for seeds are a group.
+    """
+    for tag in tags:
+        if "=" not in tag:
+            raise ParamsError(f"`--tag {tag}` must have the form KEY=VALUE", "write for example --tag transfer.lr=0.01")
+    required = [tuple(tag.split("=", 1)) for tag in tags]
+    finished = [run for run in queries.runs(experiment) if run.status == "FINISHED"]
+    selected = [
+        run for run in finished
+        if not run.reused
+        and (not stages or {run.stage, run.stage.partition("@")[0]} & set(stages))
+        and all(value in (run.tags.get(key), run.params.get(key)) for key, value in required)
+    ]  # fmt: skip
+    runs = [run for run in selected if abs(run.metrics.get(metric, math.nan)) < INFINITY]
+    if excluded := sum(metric in run.metrics for run in selected) - len(runs):
+        click.echo(f"{excluded} runs are left out: their {metric} is not a number", err=as_json)
+    if not runs:
+        _raise_nothing_to_compare(finished, selected, metric, stages)
+    digests = _image_digests(finished, runs)
+    trials = [seed_comparison.Trial(run.id, run.params | digests.get(run.id, {}), run.metrics, run.started) for run in runs]
+    groups = seed_comparison.groups(trials, metric, first or "")
+    if first and first not in groups[0].label:
+        raise ParamsError(f'no group is called "{first}"', "the groups are: " + "; ".join(group.label for group in groups))
+    with atomic.new_file(out) as working:
+        page = seed_comparison.page(groups, metric, _curves(groups), max(len(group.runs) for group in groups))
         working.write_text(page, encoding="utf-8")
-    print(f"\nto look at: {given.out}")
-    asked = {"metric": given.metric, "stage": " ".join(given.stage), "tag": " ".join(given.tag), "first": given.first}
-    with records.run("compare", {f"compare.{key}": value for key, value in asked.items() if value}, []) as record:
-        record.file(given.out)
-        record.table("comparison", *seed_comparison.columns(groups, given.metric))
-    return 0
+    columns, rows = seed_comparison.columns(groups, metric)
+    if as_json:
+        tables.print_json({"page": str(out), "groups": [dict(zip(columns, row, strict=True)) for row in rows]})
+    else:
+        click.echo(f"{seed_comparison.table(groups, metric)}\n\npage: {out}")
+    options = {"metric": metric, "stage": " ".join(stages), "tag": " ".join(tags), "first": first or ""}
+    with records.start_run("compare", {f"compare.{key}": value for key, value in options.items() if value}, []) as record:
+        record.log_artifact(out)
+        record.log_table("comparison", columns, rows)
 
 
-def _is_wanted(run: Run, stages: list[str], wanted: dict[str, str]) -> bool:
-    named = not stages or run.stage in stages or run.stage.partition("@")[0] in stages
-    return named and all(value in (run.tags.get(key), run.params.get(key)) for key, value in wanted.items())
+def _image_digests(finished: list[Run], runs: list[Run]) -> dict[str, dict[str, str]]:
+    """Return a param `images` for runs whose `ingest` params are the same as another's, but not its images."""
+    ingested = {run.pipeline: run.outputs for run in finished if run.stage == "ingest"}
+    by_settings: dict[tuple[tuple[str, str], ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        by_settings[tuple(sorted(item for item in run.params.items() if item[0].startswith("ingest.")))].append(run)
+    return {
+        run.id: {"images": ingested.get(run.pipeline, "")[:8] or "unknown"}
+        for same in by_settings.values()
+        if len({ingested.get(run.pipeline, "") for run in same} - {""}) > 1
+        for run in same
+    }
 
 
-def _images(every: list[Run], held: list[Run]) -> list[tuple[Run, dict[str, str]]]:
-    """Return each run with what tells its images from those of others with the same params of `ingest`, where there are such."""
-    ingested = {run.pipeline: run.outputs for run in every if run.stage == "ingest"}
-    alike: dict[tuple[tuple[str, str], ...], set[str]] = {}
-    same = {run.id: tuple(sorted(item for item in run.params.items() if item[0].startswith("ingest."))) for run in held}
-    for run in held:
-        alike.setdefault(same[run.id], set()).add(ingested.get(run.pipeline, ""))
-    told = {run.id: ingested.get(run.pipeline, "")[:8] for run in held if len(alike[same[run.id]] - {""}) > 1}
-    return [(run, {"images": told[run.id] or "unknown"} if run.id in told else {}) for run in held]
-
-
-def _refuse(every: list[Run], chosen: list[Run], metric: str, stages: list[str]) -> None:
-    """Say why there is nothing to compare."""
-    if not every:
-        raise WorkspaceError("MLflow has no finished run yet", "`dvc repro` makes some, `darkroom sync` delivers what is recorded")
-    if not chosen:
-        known = sorted({run.stage.partition("@")[0] for run in every} - {"pipeline", "compare", ""})
-        hint = "".join(nearest(stage, known) for stage in stages)
-        raise WorkspaceError(f"no finished run is what you asked for{hint}", f"stages that have run: {', '.join(known)}")
-    known = sorted({key for run in chosen for key in run.metrics if not key.startswith("system/")})
+def _raise_nothing_to_compare(finished: list[Run], selected: list[Run], metric: str, stages: tuple[str, ...]) -> None:
+    """Raise the error that says why there is nothing to compare."""
+    if not finished:
+        raise WorkspaceError("MLflow has no finished run yet", "`dvc repro` makes some, `darkroom sync` uploads recorded ones")
+    if not selected:
+        names = sorted({run.stage.partition("@")[0] for run in finished} - {"pipeline", "compare", ""})
+        hint = "".join(nearest(stage, names) for stage in stages)
+        raise WorkspaceError(f"no finished run matches{hint}", f"stages that have run: {', '.join(names)}")
+    names = sorted({key for run in selected for key in run.metrics if not key.startswith("system/")})
     raise ParamsError(
-        f"none of the {len(chosen)} runs has the metric {metric}{nearest(metric, known)}", f"they have {', '.join(known)}"
+        f"none of the {len(selected)} runs has the metric {metric}{nearest(metric, names)}", f"they have {', '.join(names)}"
     )
 
 
 def _curves(groups: list[Group]) -> dict[str, dict[str, Curve]]:
-    """Return the mean learning curve of each group, up to the epoch that all its runs have; nothing for too many runs."""
-    from darkroom.tracking import queries
-
+    """Return the mean learning curve of each group, up to the epoch that all its runs have; none for more than MAX_CURVES runs."""
     runs = [run for group in groups for run in group.runs]
-    if len(runs) > MOST:
+    if len(runs) > MAX_CURVES:
         return {}
-    found = queries.histories(runs, list(CURVES.values()))
-    made: dict[str, dict[str, Curve]] = {}
+    histories = queries.histories(runs, list(CURVES.values()))
+    curves: dict[str, dict[str, Curve]] = {}
     for title, key in CURVES.items():
-        lines = {}
         for group in groups:
-            values = [dict(found[run][key]) for run in group.runs]
+            values = [dict(histories[run][key]) for run in group.runs]
             steps = sorted(set.intersection(*map(set, values)))
             if steps:
-                lines[group.label] = [(float(step), sum(run[step] for run in values) / len(values)) for step in steps]
-        if lines:
-            made[title] = lines
-    return made
+                mean = [(float(step), sum(run[step] for run in values) / len(values)) for step in steps]
+                curves.setdefault(title, {})[group.label] = mean
+    return curves

@@ -1,32 +1,46 @@
-"""Show the last evaluation, and where to look next."""
+"""Show the last evaluation."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import click
+
+from darkroom.core.command_line import Command, json_option
 from darkroom.core.errors import WorkspaceError
+from darkroom.core.lazy import LazyModule
+from darkroom.evaluation import leaderboard, metrics_io
+
+if TYPE_CHECKING:
+    from darkroom.core import tables
+else:
+    tables = LazyModule("darkroom.core.tables")
+
+REPORTS = Path("reports")
 
 
-def main(arguments: list[str]) -> int:
-    argparse.ArgumentParser("darkroom leaderboard", description=__doc__).parse_args(arguments)
-    from darkroom.evaluation import leaderboard, metrics_io
-
-    reports = Path("reports")
-    best = metrics_io.read(reports / metrics_io.METRICS)["best"]
+@click.command(cls=Command)
+@json_option
+def command(as_json: bool) -> None:
+    """Show the last evaluation, best test accuracy first; an arrow marks the model that validation selected."""
+    best = metrics_io.read(REPORTS / metrics_io.METRICS)["best"]
     try:
-        rows = leaderboard.read(reports / "leaderboard.csv")
+        rows = leaderboard.read(REPORTS / "leaderboard.csv")
     except FileNotFoundError as error:
         raise WorkspaceError(
-            f"{error.filename} is not there: nothing has been evaluated yet", "run `make repro` or `dvc repro`"
+            f"{error.filename} is missing: nothing has been evaluated yet", "run `make repro` or `dvc repro`"
         ) from error
-    print(leaderboard.table(rows, best))
-    promotion = reports / "promotion.json"
-    registered = json.loads(promotion.read_text()).get("registered") if promotion.exists() else None
-    print(f"\n→ {best} was chosen on validation" + (
-        f" and is version {registered['version']} of the registered model {registered['name']} ({', '.join(registered['aliases'])})"
-        if registered else ""
-    ))  # fmt: skip
-    print("report     reports/report.html\nruns       make ui\ntry this   change transfer.lr in params.yaml, then `dvc repro`")
-    return 0
+    promotion = REPORTS / "promotion.json"
+    registered = json.loads(promotion.read_text(encoding="utf-8")).get("registered") if promotion.exists() else None
+    if as_json:
+        tables.print_json({"best": best, "registered": registered, "models": rows})
+        return
+    click.echo(leaderboard.table(rows, best))
+    version = ""
+    if registered:
+        aliases = ", ".join(registered["aliases"])
+        version = f" and is version {registered['version']} of the registered model {registered['name']} ({aliases})"
+    click.echo(f"\n→ {best} was chosen on validation{version}")
+    click.echo("report     reports/report.html\nruns       make ui\ntry this   change transfer.lr in params.yaml, then `dvc repro`")

@@ -1,199 +1,178 @@
-"""From an image to its split, the runs and the models that saw it; from a run or a model version to the images it is made of."""
+"""Trace an image to the runs and models that used it, or a run or model version to its images."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from darkroom.commands.param_types import VERSION
 from darkroom.config import params
+from darkroom.core.command_line import Command, json_option
 from darkroom.core.errors import WorkspaceError, printable
+from darkroom.core.lazy import LazyModule
+from darkroom.tracking import queries, registry
 
 if TYPE_CHECKING:
-    from darkroom.tracking.lineage import Memory, Row, Sighting
-    from darkroom.tracking.queries import Run
-    from darkroom.tracking.registry import Version
+    from darkroom.core import tables
+    from darkroom.data import decoding
+    from darkroom.tracking import lineage
+    from darkroom.tracking.entities import Run, Version
+    from darkroom.tracking.lineage import Lineage, Sighting
+else:
+    tables, decoding = LazyModule("darkroom.core.tables"), LazyModule("darkroom.data.decoding")
+    lineage = LazyModule("darkroom.tracking.lineage")
 
-SAW = {"train": "trained on it", "val": "chosen on it", "test": "tested on it"}
-SHOWN = 12  # files of a run that are listed, unless all are asked for
+USES = {"train": "trained on it", "val": "chosen on it", "test": "tested on it"}
+SHOWN = 12  # rows of an image that are printed
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser("darkroom lineage", description=__doc__)
-    parser.add_argument(
-        "what", metavar="X", help="an image file, the beginning of its hash, a run's id, a version's number or alias"
-    )
-    parser.add_argument("--images", action="store_true", help="list every image of a run or version, with its split")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    given = parser.parse_args(arguments)
-    from darkroom.tracking import lineage, queries, registry
+@click.command(cls=Command)
+@click.argument("name", type=VERSION, metavar="IMAGE|HASH|RUN|VERSION")
+@click.option("--images", is_flag=True, help="list every image of a run or version, with its split")
+@json_option
+def command(name: str, images: bool, as_json: bool) -> None:
+    """Trace an image to the runs and models that used it, or a run or model version to its images.
 
-    name, given.what = registry.address(given.what) or (params.read().register_.name, given.what)
-    versions = registry.versions(name)
-    memory = lineage.Memory(queries.runs(), versions, queries.manifest)
-    file = Path(given.what)
-    version = next((item for item in versions if given.what == item.version or given.what in item.aliases), None)
-    runs = [run for run in memory.runs.values() if _is_hash(given.what) and run.id.startswith(given.what.lower())]
-    if file.is_file():
-        found = _image(memory, _hashes(file), str(file))
+    The argument is an image file, the beginning of its hash, a run's id, or a version's number or alias.
+    """
+    model, name = registry.address(name) or (params.read().register_.name, name)
+    graph = lineage.Lineage(queries.runs(), registry.versions(model), queries.manifest)
+    version = next((item for item in graph.versions if name == item.version or name in item.aliases), None)
+    is_hash = len(name) >= lineage.SHORTEST and re.fullmatch(r"[0-9a-fA-F]+", name) is not None
+    runs = [run for run in graph.runs.values() if is_hash and run.id.startswith(name.lower())]
+    if Path(name).is_file():
+        trace = _trace_image(graph, _hashes(Path(name)), name)
     elif version is not None:
-        found = _version(memory, version, name)
+        trace = _trace_version(graph, version, model)
     elif len(runs) == 1:
-        found = _run(memory, runs[0])
-    elif _is_hash(given.what):
-        found = _image(memory, [given.what.lower()], "")
+        trace = _trace_run(graph, runs[0])
+    elif is_hash:
+        trace = _trace_image(graph, [name.lower()], "")
     else:
         raise WorkspaceError(
-            f"{given.what} is no file here, and no version or run that MLflow knows",
+            f"there is no file {name}, and MLflow has no such version or run",
             f"name an image file, {lineage.SHORTEST} digits or more of its hash or of a run's id, or a version (`darkroom models`)",
         )
-    if given.json:
-        print(json.dumps(found, indent=2))
-    elif "sightings" in found:
-        _show_image(found)
+    if as_json:
+        tables.print_json(trace)
+    elif "sightings" in trace:
+        _show_image(trace)
     else:
-        _show_made(found, given.images)
-    return 0
-
-
-def _is_hash(text: str) -> bool:
-    from darkroom.tracking.lineage import SHORTEST
-
-    return len(text) >= SHORTEST and re.fullmatch(r"[0-9a-fA-F]+", text) is not None
+        _show_run(trace, images)
 
 
 def _hashes(file: Path) -> list[str]:
-    """Return what identifies an image file: its bytes, and its picture whatever the bytes."""
-    from darkroom.data.decoding import decode
-
+    """Return the hashes that identify an image file: of its bytes, and of its pixels."""
     content = file.read_bytes()
-    seen = decode(content, 8, "stretch", (0, 0, 0))
-    return [hashlib.sha256(content).hexdigest(), *([seen.pixel_hash] if seen.pixel_hash else [])]
+    image = decoding.decode(content, 8, "stretch", (0, 0, 0))
+    return [hashlib.sha256(content).hexdigest(), *([image.pixel_hash] if image.pixel_hash else [])]
 
 
-def _image(memory: Memory, hashes: list[str], name: str) -> dict[str, Any]:
-    found = memory.sightings(hashes)
-    if not name and found:
-        row = found[0].rows[0]
+def _trace_image(graph: Lineage, hashes: list[str], name: str) -> dict[str, Any]:
+    sightings = graph.sightings(hashes)
+    if not name and sightings:
+        row = sightings[0].rows[0]
         name, hashes = row["path"], [row["sha256"], row["pixel_hash"]]
-    return {"image": name, "hashes": hashes, "sightings": [_sighting(memory, item) for item in found]}
+    return {"image": name, "hashes": hashes, "sightings": [_sighting(graph, item) for item in sightings]}
 
 
-def _sighting(memory: Memory, found: Sighting) -> dict[str, Any]:
+def _sighting(graph: Lineage, sighting: Sighting) -> dict[str, Any]:
+    runs = [(run, graph.parent(run)) for run in sighting.training]
     return {
-        "ingest": found.ingest.id, "time": found.ingest.started, "splits": found.splits,
-        "rows": [{key: row[key] for key in ("path", "label", "split", "status", "reason")} for row in found.rows],
-        "pipelines": [run.name for run in found.pipelines],
-        "runs": [{"id": run.id, "stage": run.stage, "pipeline": _pipeline_name(memory, run)} for run in found.learned],
-        "versions": [_named(version) for version in found.versions],
+        "ingest": sighting.ingest.id, "time": sighting.ingest.started, "splits": sighting.splits,
+        "rows": [{key: row[key] for key in ("path", "label", "split", "status", "reason")} for row in sighting.rows],
+        "pipelines": [run.name for run in sighting.pipelines],
+        "runs": [{"id": run.id, "stage": run.stage, "pipeline": parent.name if parent else ""} for run, parent in runs],
+        "versions": list(map(_title, sighting.versions)),
     }  # fmt: skip
 
 
-def _run(memory: Memory, run: Run) -> dict[str, Any]:
-    if run.reused in memory.runs:
-        run = memory.runs[run.reused]
-    made = [_named(version) for version in memory.versions if memory.maker(version) is run]
-    return _made(memory, run, run.stage or run.name, made)
-
-
-def _version(memory: Memory, version: Version, name: str) -> dict[str, Any]:
-    maker = memory.maker(version)
+def _trace_version(graph: Lineage, version: Version, name: str) -> dict[str, Any]:
+    maker = graph.maker(version)
     title = f"version {version.version} of {name}, {version.model}" + "".join(f", {alias}" for alias in sorted(version.aliases))
     if maker is None:
+        data = f"; it was trained on {version.tags[registry.DATA]}" if registry.DATA in version.tags else ""
         raise WorkspaceError(
-            f"the run that trained {title} is not in MLflow" + (f"; it was trained on {version.tags['darkroom.data']}"
-                                                               if "darkroom.data" in version.tags else ""),
-            "`darkroom sync` delivers runs that are not; versions of an older Darkroom have none",
-        )  # fmt: skip
-    return _made(memory, maker, title, [_named(version)]) | {"checkpoint_sha256": version.sha256, "checks": version.verdict}
+            f"the run that trained {title} is not in MLflow{data}",
+            "`darkroom sync` uploads recorded runs; versions of an older Darkroom have none",
+        )
+    trace = _trace_run(graph, maker) | {"title": title, "versions": [_title(version)]}
+    return trace | {"checkpoint_sha256": version.sha256, "checks": version.verdict}
 
 
-def _made(memory: Memory, run: Run, title: str, versions: list[str]) -> dict[str, Any]:
-    ingest = memory.ingest(run)
-    rows = (memory.images(ingest) if ingest else None) or []
-    parent = memory.parent(run)
+def _trace_run(graph: Lineage, run: Run) -> dict[str, Any]:
+    run = graph.runs.get(run.reused, run)
+    ingest, parent = graph.ingest(run), graph.parent(run)
+    rows = (graph.images(ingest) if ingest else None) or []
     return {
-        "what": title, "run": run.id, "stage": run.stage, "status": run.status, "time": run.started,
+        "title": run.stage or run.name, "run": run.id, "stage": run.stage, "status": run.status, "time": run.started,
         "commit": run.tags.get("mlflow.source.git.commit", ""), "dirty": run.tags.get("darkroom.dirty") == "true",
         "pipeline": parent.name if parent else "",
         "stages": [
             {"stage": item.stage, "run": item.reused or item.id, "reused": bool(item.reused)}
-            for item in memory.members(run.pipeline) if item.stage != "pipeline"
+            for item in graph.members(run.pipeline) if item.stage != "pipeline"
         ],
-        "reused_in": [item.name for item in memory.reusing(run)],
+        "reused_in": [item.name for item in graph.reusing(run)],
         "inputs": {key.removeprefix("input."): value for key, value in run.tags.items() if key.startswith("input.")},
         "ingest": ingest.id if ingest else "",
         "images": [{key: row[key] for key in ("path", "label", "split", "sha256")} for row in rows if row["status"] == "accepted"],
-        "versions": versions,
+        "versions": [_title(version) for version in graph.versions if graph.maker(version) is run],
     }  # fmt: skip
 
 
-def _named(version: Version) -> str:
+def _title(version: Version) -> str:
     return f"{version.version} ({', '.join([version.model, *sorted(version.aliases)])})"
 
 
-def _pipeline_name(memory: Memory, run: Run) -> str:
-    parent = memory.parent(run)
-    return parent.name if parent else ""
-
-
-def _show_image(found: dict[str, Any]) -> None:
-    print(printable(found["image"]) or found["hashes"][0])
-    for kind, digest in zip(("sha256", "pixels"), found["hashes"], strict=False):
-        print(f"  {kind}  {digest}")
-    if not found["sightings"]:
-        print("no run that MLflow knows has met this image")
-    for item in found["sightings"]:
-        print(f"\n{_when(item['time'])}  ingest, run {item['ingest']}")
-        for row in item["rows"][:SHOWN]:
-            became = row["split"] if row["status"] == "accepted" else f"{row['status']}: {row['reason']}"
-            print(f"  {became}, {printable(row['label'])}, as {printable(row['path'])}")
-        said = [SAW[split] for split in item["splits"] if split in SAW]
-        if not said:
-            print("  no model saw it")
+def _show_image(trace: dict[str, Any]) -> None:
+    click.echo(printable(trace["image"]) or trace["hashes"][0])
+    for kind, digest in zip(("sha256", "pixels"), trace["hashes"], strict=False):
+        click.echo(f"  {kind}  {digest}")
+    if not trace["sightings"]:
+        click.echo("no run in MLflow has used this image")
+    for sighting in trace["sightings"]:
+        click.echo(f"\n{_local(sighting['time'])}  ingest, run {sighting['ingest']}")
+        for row in sighting["rows"][:SHOWN]:
+            result = row["split"] if row["status"] == "accepted" else f"{row['status']}: {row['reason']}"
+            click.echo(f"  {result}, {printable(row['label'])}, as {printable(row['path'])}")
+        uses = [USES[split] for split in sighting["splits"] if split in USES]
+        if not uses:
+            click.echo("  no model saw it")
             continue
-        for pipeline in dict.fromkeys(run["pipeline"] for run in item["runs"]):
-            stages = ", ".join(run["stage"] for run in item["runs"] if run["pipeline"] == pipeline)
-            print(f"  {' and '.join(said)}: {stages}" + (f"  ({pipeline})" if pipeline else ""))
-        if item["versions"]:
-            print(f"  among them: version {', '.join(item['versions'])}")
+        for pipeline in dict.fromkeys(run["pipeline"] for run in sighting["runs"]):
+            stages = ", ".join(run["stage"] for run in sighting["runs"] if run["pipeline"] == pipeline)
+            click.echo(f"  {' and '.join(uses)}: {stages}" + (f"  ({pipeline})" if pipeline else ""))
+        if sighting["versions"]:
+            click.echo(f"  among them: version {', '.join(sighting['versions'])}")
 
 
-def _show_made(found: dict[str, Any], every: bool) -> None:
-    print(found["what"])
-    print(f"  run       {found['run']}  {found['stage']}, {found['status'].lower()}, {_when(found['time'])}")
-    if found["commit"]:
-        print(f"  commit    {found['commit'][:12]}" + (", with changes that were not committed" if found["dirty"] else ""))
-    if found["pipeline"]:
-        print(f"  pipeline  {found['pipeline']}")
-        for stage in found["stages"]:
-            print(f"            {stage['stage']:<28} run {stage['run']}" + ("  reused" if stage["reused"] else ""))
-    for name in found["reused_in"]:
-        print(f"  reused in {name}")
-    for path, digest in found["inputs"].items():
-        print(f"  read      {path}  md5 {digest}")
-    for version in found["versions"]:
-        print(f"  version   {version}")
-    if found.get("checkpoint_sha256"):
-        print(f"  sha256    {found['checkpoint_sha256']}")
-    if not found["images"]:
-        print("  images    not known: no ingest run with a manifest belongs to its pipeline")
-        return
-    splits = [row["split"] for row in found["images"]]
-    counts = ", ".join(f"{splits.count(name):,} {name}" for name in ("train", "val", "test"))
-    print(f"  images    {counts}, from ingest run {found['ingest']}" + ("" if every else "; --images lists them"))
-    if every:
-        _show_rows(found["images"])
+def _show_run(trace: dict[str, Any], list_images: bool) -> None:
+    click.echo(trace["title"])
+    lines = [("run", f"{trace['run']}  {trace['stage']}, {trace['status'].lower()}, {_local(trace['time'])}")]
+    if trace["commit"]:
+        lines.append(("commit", trace["commit"][:12] + (", with uncommitted changes" if trace["dirty"] else "")))
+    if trace["pipeline"]:
+        lines.append(("pipeline", trace["pipeline"]))
+        lines += [("", f"{item['stage']:<28} run {item['run']}{'  reused' * item['reused']}") for item in trace["stages"]]
+    lines += [("reused in", name) for name in trace["reused_in"]]
+    lines += [("read", f"{path}  md5 {digest}") for path, digest in trace["inputs"].items()]
+    lines += [("version", version) for version in trace["versions"]]
+    lines += [("sha256", trace["checkpoint_sha256"])] if trace.get("checkpoint_sha256") else []
+    splits = [row["split"] for row in trace["images"]]
+    counts = ", ".join(f"{splits.count(split):,} {split}" for split in ("train", "val", "test"))
+    hint = "" if list_images else "; --images lists them"
+    unknown = "not known: no ingest run with a manifest belongs to its pipeline"
+    lines.append(("images", f"{counts}, from ingest run {trace['ingest']}{hint}" if splits else unknown))
+    for name, value in lines:
+        click.echo(f"  {name:<9} {value}")
+    for row in trace["images"] if list_images else []:
+        click.echo(f"    {row['split']:<5}  {row['sha256'][:16]}  {printable(row['label'])}  {printable(row['path'])}")
 
 
-def _show_rows(rows: list[Row]) -> None:
-    for row in rows:
-        print(f"    {row['split']:<5}  {row['sha256'][:16]}  {printable(row['label'])}  {printable(row['path'])}")
-
-
-def _when(seconds: float) -> str:
+def _local(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

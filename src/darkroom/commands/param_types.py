@@ -24,6 +24,9 @@ else:
     factory, studies = LazyModule("darkroom.models.factory"), LazyModule("darkroom.studies.registry")
 
 
+ALIASES = ("champion", "challenger")
+
+
 class Completed(click.ParamType):
     """Text that is completed from a list of values; the command itself checks it, with a remedy of its own."""
 
@@ -49,7 +52,7 @@ def _checkpoints() -> list[str]:
 
 
 def _models() -> list[str]:
-    return ["champion", "challenger", *_checkpoints()]
+    return [*ALIASES, *_checkpoints()]
 
 
 def _keys(content: Any, prefix: str = "") -> list[str]:
@@ -61,11 +64,13 @@ def _keys(content: Any, prefix: str = "") -> list[str]:
 
 DATASET = Completed("dataset", lambda: _setting("fetch", "datasets") or params.DATASETS)
 BACKBONE = Completed("backbone", lambda: _setting("backbones"))
-ARCHITECTURE = Completed("architecture", lambda: factory.known())
+ARCHITECTURE = Completed("architecture", lambda: factory.names())
 MODEL = Completed("model", _models)
-MODEL_OR_ARCHITECTURE = Completed("model", lambda: [*_models(), *factory.known()])
+MODEL_OR_ARCHITECTURE = Completed("model", lambda: [*_models(), *factory.names()])
 POLICY = Completed("policy", lambda: params.POLICIES)
 STUDY = Completed("study", lambda: studies.NAMES)
-STAGE = Completed("stage", lambda: dvc_graph.names())
+STAGE = Completed("stage", lambda: dvc_graph.stage_names())
+VERSION = Completed("version", lambda: ALIASES)
+WEIGHTS = Completed("source", lambda: params.SOURCES)
 RECIPE = Completed("recipe", lambda: sorted(path.stem for path in Path("recipes").glob("*.yaml")))
 SETTING = Completed("KEY=VALUE", lambda: _keys(params.read_yaml(Path("params.yaml"))))

@@ -1,31 +1,42 @@
-"""Make a version of the registered model the champion, whatever the checks said of it."""
+"""Make a version of the registered model the champion, whatever its checks say."""
 
 from __future__ import annotations
 
-import argparse
+from typing import TYPE_CHECKING
 
+import click
+
+from darkroom.commands.param_types import VERSION
 from darkroom.config import params
+from darkroom.core.command_line import Command
+from darkroom.core.lazy import LazyModule
+from darkroom.tracking import registry
+
+if TYPE_CHECKING:
+    from darkroom.tracking import model_check
+else:
+    model_check = LazyModule("darkroom.tracking.model_check")
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser("darkroom promote", description=__doc__)
-    parser.add_argument("version", nargs="?", help="its number; default: the challenger")
-    parser.add_argument("--why", default="", help="a sentence for the ledger")
-    given = parser.parse_args(arguments)
-    from darkroom.tracking import registry
+@click.command(cls=Command)
+@click.argument("version", type=VERSION, default=registry.CHALLENGER)
+@click.option("--why", default="", help="the reason, a sentence for the ledger")
+def command(version: str, why: str) -> None:
+    """Make a version of the registered model the champion, whatever its checks say.
 
+    VERSION is a number or an alias; without it the challenger is promoted.
+    """
     name = params.read().register_.name
-    listed = registry.versions(name)
-    wanted = registry.pick(listed, given.version or registry.CHALLENGER, name)
-    before = next((item for item in listed if registry.CHAMPION in item.aliases), None)
-    if before and before.version == wanted.version:
-        print(f"version {wanted.version} of {name}, {wanted.model}, is the champion already")
-        return 0
-    registry.check(name, wanted.version)
-    registry.crown(name, wanted.version, given.why or f"by hand; its checks: {wanted.verdict or 'none'}", by="promote")
-    print(
-        f"version {wanted.version} of {name}, {wanted.model}, is the champion"
-        + (f", in place of version {before.version}, {before.model}" if before else ", the first one")
-        + (f"; its checks: {wanted.verdict}" if wanted.verdict != "passed" else "")
+    versions = registry.versions(name)
+    promoted = registry.pick(versions, version, name)
+    champion = next((item for item in versions if registry.CHAMPION in item.aliases), None)
+    if champion and champion.version == promoted.version:
+        click.echo(f"version {promoted.version} of {name}, {promoted.model}, is the champion already")
+        return
+    model_check.check(name, promoted.version)
+    registry.promote(name, promoted.version, why or f"by hand; its checks: {promoted.verdict or 'none'}", by="promote")
+    click.echo(
+        f"version {promoted.version} of {name}, {promoted.model}, is the champion"
+        + (f", in place of version {champion.version}, {champion.model}" if champion else ", the first one")
+        + (f"; its checks: {promoted.verdict}" if promoted.verdict != "passed" else "")
     )
-    return 0

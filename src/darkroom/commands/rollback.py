@@ -1,29 +1,36 @@
-"""Make the champion before the present one the champion again."""
+"""Make the previous champion the champion again."""
 
 from __future__ import annotations
 
-import argparse
+from typing import TYPE_CHECKING
+
+import click
 
 from darkroom.config import params
+from darkroom.core.command_line import Command
 from darkroom.core.errors import WorkspaceError
+from darkroom.core.lazy import LazyModule
+from darkroom.tracking import registry
+
+if TYPE_CHECKING:
+    from darkroom.tracking import model_check
+else:
+    model_check = LazyModule("darkroom.tracking.model_check")
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser("darkroom rollback", description=__doc__)
-    parser.add_argument("--why", default="", help="a sentence for the ledger")
-    given = parser.parse_args(arguments)
-    from darkroom.tracking import registry
-
+@click.command(cls=Command)
+@click.option("--why", default="", help="the reason, a sentence for the ledger")
+def command(why: str) -> None:
+    """Make the previous champion the champion again."""
     name = params.read().register_.name
-    listed = registry.versions(name)
-    reigns = registry.reigns(registry.ledger(name))
-    if len(reigns) < 2:
+    versions = registry.versions(name)
+    history = registry.champion_history(registry.ledger(name))
+    if len(history) < 2:
         raise WorkspaceError(
-            f"{name} has had {'one champion' if reigns else 'no champion'} so far",
-            "`darkroom models` lists the versions, `darkroom promote VERSION` chooses one",
+            f"{name} has had {'one champion' if history else 'no champion'} so far",
+            "`darkroom models` lists the versions, `darkroom promote VERSION` makes one the champion",
         )
-    wanted = registry.pick(listed, reigns[-2], name)
-    registry.check(name, wanted.version)
-    registry.crown(name, wanted.version, given.why or f"back from version {reigns[-1]}", by=registry.ROLLBACK)
-    print(f"version {wanted.version} of {name}, {wanted.model}, is the champion again, in place of version {reigns[-1]}")
-    return 0
+    previous = registry.pick(versions, history[-2], name)
+    model_check.check(name, previous.version)
+    registry.promote(name, previous.version, why or f"back from version {history[-1]}", by=registry.ROLLBACK)
+    click.echo(f"version {previous.version} of {name}, {previous.model}, is the champion again, in place of version {history[-1]}")

@@ -1,20 +1,36 @@
-"""Deliver the recorded runs to MLflow that have not reached it yet."""
+"""Upload recorded runs to MLflow."""
 
 from __future__ import annotations
 
-import argparse
+from typing import TYPE_CHECKING
+
+import click
+
+from darkroom.core.command_line import Command
+from darkroom.core.lazy import LazyModule
+from darkroom.tracking import home, records
+
+if TYPE_CHECKING:
+    from darkroom.tracking import uploader
+else:
+    uploader = LazyModule("darkroom.tracking.uploader")
 
 
-def main(arguments: list[str]) -> int:
-    argparse.ArgumentParser("darkroom sync", description=__doc__).parse_args(arguments)
-    from darkroom.tracking import mlflow_client, uploader
+@click.command(cls=Command)
+def command() -> int:
+    """Upload the recorded runs that MLflow does not have yet.
 
-    if not uploader.waiting():
-        print("every run is in MLflow already")
+    Exit code 1: a record could not be uploaded; it is kept, and its reason is printed.
+    """
+    if not (records.is_pending() or records.damaged()):
+        click.echo("every run is in MLflow already")
         return 0
     count = uploader.sync()
-    left = len(uploader.journals())
-    print(
-        f"{count} run{'s' if count != 1 else ''} delivered to {mlflow_client.uri()}" + (f", {left} still at work" if left else "")
-    )
-    return 0
+    running = len(records.pending())
+    click.echo(f"{count} run{'s' * (count != 1)} uploaded to {home.uri()}" + (f", {running} still running" if running else ""))
+    damaged = records.damaged()
+    for name, reason in damaged.items():
+        click.echo(f"{home.DAMAGED / name} cannot be uploaded: {reason}")
+    if damaged:
+        click.echo("`darkroom sync` tries these again once the reason is mended; to give one up, delete its folder")
+    return 1 if damaged else 0

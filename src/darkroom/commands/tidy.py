@@ -1,50 +1,89 @@
-"""Remove what backbones that params.yaml no longer lists left behind, and scratch files of stages that were killed."""
+"""Remove outputs of backbones that params.yaml no longer lists, and scratch files of processes that were killed."""
 
 from __future__ import annotations
 
-import argparse
+import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
+import psutil
+
 from darkroom.config import params
-from darkroom.config.dvc_graph import outputs
-from darkroom.core.atomic import PARTIAL
+from darkroom.config.dvc_graph import read_lock
+from darkroom.core import atomic, locks
+from darkroom.core.command_line import Command
+from darkroom.core.errors import WorkspaceError
+
+DVC_LOCKS = Path(".dvc/tmp/rwlock")  # the paths that running stages read and write, with their processes
+MAPS, SCRATCH = Path(".darkroom/maps"), Path(".darkroom/scratch/sources")
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser("darkroom tidy", description=__doc__)
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
-    given = parser.parse_args(arguments)
-    found = leftovers(params.read().backbones)
-    for path in found:
-        size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
-        print(f"{'would remove' if given.dry_run else 'removed'} {path} ({size / 2**20:.1f} MiB)")
-        if not given.dry_run:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if not found:
-        print("nothing to remove")
-    elif not given.dry_run:
-        print("the next `dvc repro` evaluates again; DVC's cache still holds these: `dvc gc -w` frees it")
-    return 0
+@click.command(cls=Command)
+@click.option("--dry-run", is_flag=True, help="only list what would be removed")
+def command(dry_run: bool) -> None:
+    """Remove outputs of backbones that params.yaml no longer lists, and scratch files of processes that were killed.
+
+    Waits for a run of the workspace to end; refuses to work beside a stage that `dvc repro` runs.
+    """
+    with locks.workspace("darkroom tidy", lambda text: click.echo(text, err=True)):
+        if not dry_run:
+            _check_no_stage_runs()
+        paths = leftovers(params.read().backbones)
+        for path in paths:
+            size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+            click.echo(f"{'would remove' if dry_run else 'removed'} {path} ({size / 2**20:.1f} MiB)")
+            if not dry_run:
+                _remove(path)
+    if not paths:
+        click.echo("nothing to remove")
+    elif not dry_run:
+        click.echo("the next `dvc repro` evaluates again; DVC's cache still has these: `dvc gc -w` frees it")
 
 
 def leftovers(backbones: list[str]) -> list[Path]:
-    """Return what can go: outputs that dvc.lock lists for backbones that params.yaml does not, and files of killed stages."""
-    found = []
-    for stage, outs in outputs().items():
+    """Return outputs of backbones in dvc.lock that are not among `backbones`, and what killed processes left."""
+    paths = set(_abandoned())
+    for stage, locked in read_lock().items():
         name, _, backbone = stage.partition("@")
         if backbone and name != "fetch" and backbone not in backbones:
-            found += [Path(out["path"]) for out in outs]
-    for folder in (Path("data"), Path("models"), Path("reports")):
-        found += [path for path in folder.rglob(f".*{PARTIAL}") if "raw" not in path.parts and not _in_use(path, -3)]
-    found += [path for path in Path(".darkroom/maps").glob("*") if path.name not in backbones]
-    found += [path for path in Path(".darkroom/scratch/sources").glob("*-*") if not _in_use(path, 0, "-")]
-    return sorted({path for path in found if path.exists()})
+            paths |= {Path(path) for path in locked.outs}
+    paths |= {path for path in MAPS.glob("*") if path.suffix != atomic.PARTIAL and path.name not in backbones}
+    return sorted(path for path in paths if path.exists())
 
 
-def _in_use(path: Path, part: int, separator: str = ".") -> bool:
-    """Tell whether the process whose number is in the name still runs."""
-    import psutil
+def _abandoned() -> Iterator[Path]:
+    """Yield the scratch folders of processes that have ended."""
+    for folder in (Path("data"), Path("models"), Path("reports"), MAPS):
+        for path in folder.rglob(f".*{atomic.PARTIAL}"):
+            if "raw" not in path.parts and (path.is_file() or atomic.is_abandoned(path)):
+                yield path
+    for path in SCRATCH.glob("*-*"):
+        pid = path.name.partition("-")[0]
+        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+            yield path
 
-    pid = path.name.split(separator)[part]
-    return pid.isdigit() and psutil.pid_exists(int(pid))
+
+def _remove(path: Path) -> None:
+    if path.suffix == atomic.PARTIAL and path.is_dir():
+        atomic.recover(path)  # its output may be complete, and the old one already moved aside
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _check_no_stage_runs() -> None:
+    """Raise WorkspaceError where a stage of this workspace runs that does not hold its lock: one of `dvc repro`."""
+    try:
+        content = json.loads(DVC_LOCKS.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return
+    for uses in content.values():
+        for holder in [uses.get("write") or {}, *(uses.get("read") or [])]:
+            if psutil.pid_exists(holder.get("pid", -1)):
+                raise WorkspaceError(
+                    f"`{holder.get('cmd', 'a DVC command')}` is running here (process {holder['pid']})",
+                    "run `darkroom tidy` again when it has ended", retryable=True,
+                )  # fmt: skip

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from darkroom.core.command_line import Command
+from darkroom.core.lazy import LazyModule
+from darkroom.tracking import home, records
+
+if TYPE_CHECKING:
+    from darkroom.tracking import uploader
+else:
+    uploader = LazyModule("darkroom.tracking.uploader")
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser("darkroom ui", description=__doc__)
-    parser.add_argument("--port", type=int, default=5000)
-    given = parser.parse_args(arguments)
-    from darkroom.tracking import mlflow_client, uploader
-
-    if uploader.waiting():
+@click.command(cls=Command)
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, help="the port on 127.0.0.1")
+def command(port: int) -> None:
+    """Open the MLflow UI on the runs of all stages; prints the address of a tracking server where one is set."""
+    if records.is_pending():
         uploader.sync()
-    uri = mlflow_client.uri()
+    uri = home.uri()
     if uri.startswith(("http://", "https://")):
-        print(f"MLflow    {uri}/#/experiments?{mlflow_client.PAGES}")
-        return 0
-    print(f"MLflow    http://127.0.0.1:{given.port}/#/experiments?{mlflow_client.PAGES}  (Ctrl+C ends it)", flush=True)
-    print("Prefect   make schedule-status says where", flush=True)
+        click.echo(f"MLflow    {uri}/#/experiments?{home.PAGES}")
+        return
+    click.echo(f"MLflow    http://127.0.0.1:{port}/#/experiments?{home.PAGES}  (Ctrl+C ends it)")
+    click.echo("Prefect   `make schedule-status` prints its address")
+    sys.stdout.flush()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(given.port),
-    ]
-    os.execv(sys.executable, command)
-    return None
+    address = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *address])

@@ -1,20 +1,29 @@
-"""Bring the database of MLflow to the version of MLflow that is installed; a copy of what it was is kept."""
+"""Upgrade MLflow's database to the installed version."""
 
 from __future__ import annotations
 
-import argparse
+from typing import TYPE_CHECKING
 
+import click
 
-def main(arguments: list[str]) -> int:
-    argparse.ArgumentParser("darkroom upgrade", description=__doc__).parse_args(arguments)
+from darkroom.core.command_line import Command
+from darkroom.core.lazy import LazyModule
+from darkroom.tracking import home, records
+
+if TYPE_CHECKING:
     from darkroom.tracking import mlflow_client, uploader
+else:
+    mlflow_client, uploader = LazyModule("darkroom.tracking.mlflow_client"), LazyModule("darkroom.tracking.uploader")
 
-    copy = mlflow_client.upgrade()
-    if copy is None:
-        print(f"{mlflow_client.uri()} is up to date already")
-        return 0
-    print(f"{mlflow_client.uri()} is up to date now; as it was before it is kept as {copy}")
-    if uploader.waiting():
+
+@click.command(cls=Command)
+def command() -> None:
+    """Upgrade MLflow's database to the installed version of MLflow; a copy of the old one is kept."""
+    backup = mlflow_client.upgrade()
+    if backup is None:
+        click.echo(f"{home.uri()} is up to date already")
+        return
+    click.echo(f"{home.uri()} is upgraded; the database as it was is {backup}")
+    if records.is_pending():
         count = uploader.sync()
-        print(f"{count} run{'s that were' if count > 1 else ' that was'} waiting ha{'ve' if count > 1 else 's'} been delivered")
-    return 0
+        click.echo(f"{count} recorded run{'s' * (count != 1)} uploaded")

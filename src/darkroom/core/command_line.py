@@ -97,7 +97,8 @@ class LazyGroup(click.Group):
     def __init__(
         self, *args: Any, package: str, sections: Mapping[str, Mapping[str, str]], hidden: Iterable[str] = (), **settings: Any
     ) -> None:
-        super().__init__(*args, invoke_without_command=True, callback=_show_overview, **settings)
+        settings = {"callback": _show_overview} | settings
+        super().__init__(*args, invoke_without_command=True, **settings)
         self.package, self.sections, self.hidden_names = package, sections, tuple(hidden)
 
     @property

@@ -1,0 +1,30 @@
+"""List the registered versions, or describe an architecture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from darkroom.core.command_line import LazyGroup, json_option
+from darkroom.core.lazy import LazyModule
+
+if TYPE_CHECKING:
+    from darkroom.commands.models import list as listing
+else:
+    listing = LazyModule("darkroom.commands.models.list")
+
+COMMANDS = {
+    "list": "list the versions of the registered model; the default",
+    "describe": "show an architecture layer by layer",
+}
+
+
+@click.group(cls=LazyGroup, package=__name__, sections={"Commands": COMMANDS})
+@click.option("--history", is_flag=True, help="list the champions, when and why")
+@json_option
+@click.pass_context
+def command(context: click.Context, history: bool, as_json: bool) -> None:
+    """List the versions of the registered model, or describe an architecture."""
+    if context.invoked_subcommand is None:
+        context.invoke(listing.command, history=history, as_json=as_json)

@@ -1,0 +1,58 @@
+"""List the versions of the registered model, or its champions."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from darkroom.config import params
+from darkroom.core.command_line import Command, json_option
+from darkroom.core.lazy import LazyModule
+from darkroom.tracking import registry
+
+if TYPE_CHECKING:
+    from darkroom.core import tables
+else:
+    tables = LazyModule("darkroom.core.tables")
+
+
+@click.command(cls=Command)
+@click.option("--history", is_flag=True, help="list the champions, when and why")
+@json_option
+def command(history: bool, as_json: bool) -> None:
+    """List the versions of the registered model, newest first: accuracy, checks, training data."""
+    name = params.read().register_.name
+    versions = sorted(registry.versions(name), key=lambda version: -int(version.version))
+    promotions = registry.ledger(name) if history and versions else []
+    if as_json:
+        tables.print_json([asdict(item) for item in (promotions if history else versions)])
+    elif not versions:
+        click.echo(f"{name} has no versions yet: `dvc repro` registers the first one")
+    elif history:
+        models = {version.version: version.model for version in versions}
+        for line in promotions:
+            previous = f" in place of version {line.previous}" if line.previous else ""
+            model = models.get(line.version, "deleted")
+            click.echo(f"{_local(line.time)}  version {line.version}, {model},{previous} by {line.by}: {line.why}")
+        if not promotions:
+            click.echo(f"{name} has had no champion yet: `darkroom promote VERSION` makes one")
+    else:
+        tables.show(
+            ("version", "model", "validation", "test", "macro F1", "checks", "made", "trained on"),
+            [
+                (
+                    " ".join([item.version, *sorted(item.aliases)]), item.model, item.tags.get("val_accuracy"),
+                    item.tags.get("test_accuracy"), item.tags.get("test_macro_f1"), item.verdict, _local(item.made),
+                    item.tags.get(registry.DATA),
+                )
+                for item in versions
+            ],
+            right=("validation", "test", "macro F1"),
+        )  # fmt: skip
+
+
+def _local(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

@@ -1,0 +1,119 @@
+"""Recipes: named values for params.yaml, written in place with its comments and layout kept."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
+from ruamel.yaml.representer import RoundTripRepresenter
+
+from darkroom.config import params
+from darkroom.config.params import Params
+from darkroom.core import atomic
+from darkroom.core.errors import ParamsError, nearest
+
+FOLDER = Path("recipes")
+_ASSIGNMENTS = re.compile(r"\s+(?=[\w.]+=)")  # several KEY=VALUE in one text, as make passes them
+
+
+def names() -> list[str]:
+    """Return the names of the recipes."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def header(name: str) -> str:
+    """Return the comment at the beginning of a recipe, without its `#`."""
+    lines = []
+    for line in (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# ").rstrip())
+    return "\n".join(lines)
+
+
+def values(name: str) -> dict[str, Any]:
+    """Return the values of a recipe by `section.key`; raises ParamsError where there is no such recipe."""
+    if name not in names():
+        raise ParamsError(
+            f'there is no recipe "{name}"{nearest(name, names())}; there are {", ".join(names())}', "`darkroom recipe --list`"
+        )
+    path = FOLDER / f"{name}.yaml"
+    content = params.read_yaml(path)
+    if not isinstance(content, dict):
+        raise ParamsError(f"{path} holds no values", f"restore it: `git checkout {path}`")
+    flat: dict[str, Any] = {}
+    for section, inner in content.items():
+        flat |= {f"{section}.{key}": value for key, value in inner.items()} if isinstance(inner, dict) else {section: inner}
+    return flat
+
+
+def requested_values(name: str | None, data: str | None, weights: str | None, settings: Sequence[str]) -> dict[str, Any]:
+    """Return the values that a recipe, a folder of images, a source of weights and `KEY=VALUE` settings ask for, by key."""
+    requested = values(name) if name else {}
+    if data is not None:
+        requested |= {"ingest.source": data, "fetch.datasets": []}
+    if weights is not None:
+        requested["weights.source"] = weights if weights in params.SOURCES else str(Path(weights).expanduser())
+    requested |= dict(params.assignment(item) for text in settings for item in _ASSIGNMENTS.split(text.strip()))
+    if isinstance(requested.get("ingest.source"), str):
+        requested["ingest.source"] = _project_path(requested["ingest.source"])
+    return requested
+
+
+def apply(path: Path, requested: dict[str, Any], check: Callable[[Params], object]) -> dict[str, tuple[Any, Any]]:
+    """Write values into a params file; return those that changed as `{key: (before, after)}`.
+
+    The file keeps its bytes where a value is wrong: `check` raises a DarkroomError for params that no stage could use.
+    """
+    params.read_yaml(path)
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    yaml.Representer = _Representer
+    content = yaml.load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ParamsError(f"{path} is not a mapping of sections", f"restore it: `git checkout {path}`")
+    changed: dict[str, tuple[Any, Any]] = {}
+    for key, value in requested.items():
+        section, _, inner = key.partition(".")
+        mapping, name = (content.setdefault(section, {}), inner) if inner else (content, section)
+        if not isinstance(mapping, dict):
+            raise ParamsError(f'unknown key "{key}"', "keys are section.key as in params.yaml, or backbones")
+        before = mapping.get(name)
+        if before != value or (type(before) is not type(value) and not isinstance(value, (list, float, int, str))):
+            changed[key] = (list(before) if isinstance(before, list) else before, value)
+            mapping[name] = _flow_style(value) if isinstance(value, list) else value
+    stream = io.StringIO()
+    yaml.dump(content, stream)
+    check(params.parse(params.parse_yaml(stream.getvalue(), str(path)), str(path)))
+    if changed:
+        with atomic.new_file(path) as working:
+            working.write_text(stream.getvalue(), encoding="utf-8")
+    return changed
+
+
+class _Representer(RoundTripRepresenter):
+    """Writes None as `null`, as people do, not as nothing."""
+
+
+_Representer.add_representer(type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null"))
+
+
+def _project_path(source: str) -> str:
+    """Return a source as params.yaml holds it: relative to the project where it lies inside, `~` expanded."""
+    path, project = Path(source).expanduser(), Path.cwd().resolve()
+    if path.is_absolute() and path.resolve().is_relative_to(project):
+        return path.resolve().relative_to(project).as_posix()
+    return str(path)
+
+
+def _flow_style(items: list[Any]) -> CommentedSeq:
+    """Return a list that is written as `[a, b]`."""
+    sequence = CommentedSeq(items)
+    sequence.fa.set_flow_style()
+    return sequence
