@@ -1,4 +1,4 @@
-"""params.yaml: what is accepted, and what a mistake is answered with."""
+"""params.yaml: valid values, and messages about mistakes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from darkroom.core.errors import ParamsError
 
 
 def test_the_shipped_params_are_valid(values):
-    """What the repository ships parses."""
+    """The params.yaml of the repository parses."""
     assert parse(values).backbones
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "value", "said"),
+    ("section", "key", "value", "fact"),
     [
         ("transfer", "lrr", 0.1, 'unknown key "transfer.lrr" (did you mean "lr"?)'),
         ("transfer", "lr", "fast", "transfer.lr"),
@@ -27,12 +27,12 @@ def test_the_shipped_params_are_valid(values):
         ("weights", "pretrain_on", "data/raw/digits", "the data set itself"),
     ],
 )
-def test_a_mistake_names_its_key(values, section, key, value, said):
+def test_a_mistake_names_its_key(values, section, key, value, fact):
     """Unknown keys, wrong types and values out of range are refused in one message that names the key."""
     values[section][key] = value
     with pytest.raises(ParamsError) as error:
         parse(values)
-    assert said in str(error.value)
+    assert fact in str(error.value)
     assert "remedy" in str(error.value)
 
 
@@ -44,14 +44,14 @@ def test_a_missing_key_is_named(values):
 
 
 def test_an_unknown_section_names_its_neighbour(values):
-    """A misspelt section is answered with the nearest one."""
+    """The message about a misspelt section names the nearest one."""
     values["tranfser"] = {}
     with pytest.raises(ParamsError, match="transfer"):
         parse(values)
 
 
 @pytest.mark.parametrize("content", [None, [], "text"])
-def test_a_file_that_is_no_mapping_is_refused(content):
+def test_a_file_without_sections_is_refused(content):
     """A params file without sections is a mistake, not a crash."""
     with pytest.raises(ParamsError):
         parse(content)

@@ -1,28 +1,32 @@
-"""params.yaml as frozen models: every key typed, bounded, and without a default, so that the file alone decides.
+"""params.yaml as frozen models: every key is typed and bounded, and none has a default, so that the file alone decides.
 
-A mistake becomes a `ParamsError` that names the key, what is wrong with it and, for an unknown key, its nearest neighbour.
+A mistake becomes a `ParamsError` that names the key, the problem and, for an unknown key, its nearest neighbour.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from darkroom.core.errors import ParamsError, nearest
 
-DATASETS = ("digits", "glyphs", "mnist", "fashion_mnist", "cifar10")
-SOURCES = ("imagenet", "pretrain", "random")
-POLICIES = ("none", "light", "standard", "strong", "characters")
+Dataset = Literal["digits", "glyphs", "mnist", "fashion_mnist", "cifar10"]
+Policy = Literal["none", "light", "standard", "strong", "characters"]
+DATASETS, POLICIES = get_args(Dataset), get_args(Policy)
+SOURCES = ("imagenet", "pretrain", "random")  # of weights, beside folders of files
+SPLITS = ("train", "val", "test")
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
-Part = Annotated[Number, Field(ge=0, le=1)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0)]
-NotNegative = Annotated[Number, Field(ge=0)]
+NonNegative = Annotated[Number, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Channel = Annotated[int, Field(ge=0, le=255, strict=True)]
 
@@ -35,7 +39,7 @@ Model = TypeVar("Model", bound=Section)
 
 
 class Compute(Section):
-    """What the arithmetic runs on; part of what makes a run repeatable."""
+    """The seed and the machine: threads, accelerator, precision. They are part of a run's result."""
 
     seed: Seed
     threads: Count
@@ -44,7 +48,7 @@ class Compute(Section):
 
 
 class Fetch(Section):
-    datasets: list[Literal["digits", "glyphs", "mnist", "fashion_mnist", "cifar10"]]
+    datasets: list[Dataset]
     source: Annotated[str, Field(min_length=1)]
     glyphs: Annotated[int, Field(ge=62, strict=True)]
 
@@ -60,18 +64,18 @@ class Ingest(Section):
     test_share: Share
     on_conflict: Literal["quarantine", "keep"]
     on_leak: Literal["quarantine", "keep"]
-    max_quarantined: Part
+    max_quarantined: Fraction
     seed: Seed
 
     @model_validator(mode="after")
-    def _something_is_left(self) -> Ingest:
+    def _check_shares(self) -> Ingest:
         if self.val_share + self.test_share >= 0.9:
             raise ValueError("val_share and test_share together leave less than a tenth for training")
         return self
 
 
 class Augment(Section):
-    policy: Literal["none", "light", "standard", "strong", "characters"]
+    policy: Policy
     views: Annotated[int, Field(ge=1, le=100_000, strict=True)]
     storage: Literal["stored", "online"]
     seed: Seed
@@ -88,14 +92,14 @@ class Weights(Section):
 
 
 class Training(Section):
-    """What the training loop takes, whatever it trains."""
+    """The settings of the training loop."""
 
     epochs: Count
     batch_size: Annotated[int, Field(ge=2, strict=True)]
     optimizer: Literal["adamw", "sgd"]
     lr: Positive
-    weight_decay: NotNegative
-    warmup_epochs: NotNegative
+    weight_decay: NonNegative
+    warmup_epochs: NonNegative
     label_smoothing: Share
     class_weights: Literal["none", "balanced"]
     patience: Count
@@ -116,7 +120,7 @@ class Finetune(Training):
     lr_decay: Annotated[Number, Field(gt=0, le=1)]
 
     @model_validator(mode="after")
-    def _share_or_count(self) -> Finetune:
+    def _check_unfreeze(self) -> Finetune:
         if self.unfreeze <= 0 or (self.unfreeze > 1 and self.unfreeze != int(self.unfreeze)):
             raise ValueError(f"unfreeze is a whole number of blocks or a share of them below 1, not {self.unfreeze}")
         return self
@@ -132,10 +136,10 @@ class Evaluate(Section):
 class Register(Section):
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     promote: Literal["gate", "manual", "never"]
-    min_accuracy: Part
-    max_drop: Part
-    max_class_drop: Part
-    max_calibration_error: Part
+    min_accuracy: Fraction
+    max_drop: Fraction
+    max_class_drop: Fraction
+    max_calibration_error: Fraction
     max_milliseconds: Positive | None
     max_megabytes: Positive | None
 
@@ -156,10 +160,10 @@ class Params(Section):
     register_: Register = Field(alias="register")
 
     @model_validator(mode="after")
-    def _sections_agree(self) -> Params:
+    def _check_sections(self) -> Params:
         if len(set(self.backbones)) != len(self.backbones):
             raise ValueError("backbones names a network twice")
-        if self.weights.source == "pretrain" and _overlap(self.weights.pretrain_on, self.ingest.source):
+        if self.weights.source == "pretrain" and _is_overlap(self.weights.pretrain_on, self.ingest.source):
             raise ValueError("weights.pretrain_on overlaps with the data set itself: its test images would leak into the weights")
         if len(set(self.fetch.datasets)) != len(self.fetch.datasets):
             raise ValueError("fetch.datasets names a data set twice")
@@ -168,8 +172,8 @@ class Params(Section):
         return self
 
 
-def _overlap(one: str, other: str) -> bool:
-    """Tell whether one of two sources is the other, or lies in it; a named data set lies in data/raw."""
+def _is_overlap(one: str, other: str) -> bool:
+    """Tell whether two sources are the same, or one lies within the other; a named data set lies in data/raw."""
     first, second = (Path("data/raw", name) if name in DATASETS else Path(name).expanduser() for name in (one, other))
     first, second = first.resolve(), second.resolve()
     return first == second or first in second.parents or second in first.parents
@@ -177,11 +181,14 @@ def _overlap(one: str, other: str) -> bool:
 
 def parse(content: Any, origin: str = "params.yaml") -> Params:
     """Return the params, or raise one ParamsError that lists every mistake."""
-    return validated(Params, content, origin, ", `darkroom recipe --list` what there is to start from")
+    return validate(Params, content, origin, "; `darkroom recipe --list` lists complete sets of values")
 
 
-def validated(model: type[Model], content: Any, origin: str, hint: str = "") -> Model:
-    """Return the content of a file as a model, or raise one ParamsError that lists every mistake; `hint` ends the remedy."""
+def validate(model: type[Model], content: Any, origin: str, hint: str = "") -> Model:
+    """Return the content of the file `origin` as a model.
+
+    Raises one ParamsError that lists every mistake; `hint` is the end of its remedy.
+    """
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -199,8 +206,8 @@ def _explain(item: Any, content: Any, model: Any) -> str:
     if item["type"] == "extra_forbidden":
         for part in where[:-1]:
             model = next((f.annotation for n, f in model.model_fields.items() if part in (n, f.alias)), model)
-        known = [f.alias or name for name, f in model.model_fields.items()]
-        return f'unknown key "{key}"{nearest(where[-1], known)}'
+        keys = [f.alias or name for name, f in model.model_fields.items()]
+        return f'unknown key "{key}"{nearest(where[-1], keys)}'
     if item["type"] == "missing":
         return f'"{key}" is missing'
     if not where and not isinstance(content, dict):
@@ -216,7 +223,7 @@ def read(path: Path = Path("params.yaml")) -> Params:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file as plain Python, or raise ParamsError saying where it breaks."""
+    """Return the content of a YAML file as plain Python. Raises ParamsError where it is missing, or no valid YAML."""
     try:
         return parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
@@ -225,32 +232,27 @@ def read_yaml(path: Path) -> Any:
             "run the command in the folder that holds params.yaml and dvc.yaml",
         ) from None
     except UnicodeDecodeError as error:
-        raise ParamsError(f"{path} is not valid YAML: {error}", _restored(str(path))) from None
+        raise ParamsError(f"{path} is not valid YAML: {error}", _restoring(str(path))) from None
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """Return the content of a YAML file, which messages call `name`, as plain Python; ParamsError where it breaks."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
+    """Return YAML 1.2 as plain Python. Raises ParamsError, with the file's `name`, where it is not valid."""
     try:
         return YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
-        raise ParamsError(f"{name} is not valid YAML: {error}", _restored(name)) from None
+        raise ParamsError(f"{name} is not valid YAML: {error}", _restoring(name)) from None
 
 
-def _restored(name: str) -> str:
+def _restoring(name: str) -> str:
     return f"correct {name}, or restore it: `git checkout {name}`"
 
 
-def assignment(text: str) -> tuple[str, Any]:
-    """Return key and value of `KEY=VALUE`, the value read as YAML; ParamsError where it is none."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Return key and value of `KEY=VALUE`, the value read as YAML. Raises ParamsError where it does not have this form."""
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ParamsError(f'"{text}" is not KEY=VALUE', "write for example --set transfer.lr=0.01 backbones='[mobilenet_v2]'")
+        example = "--set transfer.lr=0.01 backbones='[mobilenet_v2]'"
+        raise ParamsError(f'"{text}" must have the form KEY=VALUE', f"write for example {example}")
     try:
         return key.strip(), YAML(typ="safe", pure=True).load(value)
     except (YAMLError, ValueError) as error:

@@ -59,7 +59,7 @@ def requested_values(name: str | None, data: str | None, weights: str | None, se
         requested |= {"ingest.source": data, "fetch.datasets": []}
     if weights is not None:
         requested["weights.source"] = weights if weights in params.SOURCES else str(Path(weights).expanduser())
-    requested |= dict(params.assignment(item) for text in settings for item in _ASSIGNMENTS.split(text.strip()))
+    requested |= dict(params.parse_assignment(item) for text in settings for item in _ASSIGNMENTS.split(text.strip()))
     if isinstance(requested.get("ingest.source"), str):
         requested["ingest.source"] = _project_path(requested["ingest.source"])
     return requested
