@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from darkroom.config.params import Ingest
-from darkroom.data import duplicates, quality
+from darkroom.data import duplicates, manifest, quality
 from darkroom.data.decoding import decode
 from darkroom.data.ingest import cores, ingest
 
@@ -58,13 +58,13 @@ def cold(source: Path, scratch: Path, **changes: object) -> float:
     """Return the seconds of an ingest that remembers nothing, arrays written."""
 
     def work() -> None:
-        with ingest(source, options(source, **changes), remembered=scratch / "remembered") as dataset:
+        with ingest(source, options(source, **changes), cache_folder=scratch / "cache") as dataset:
             for name in ("train", "val", "test"):
                 (scratch / "out" / name).mkdir(parents=True)
                 dataset.write(name, scratch / "out" / name)
 
     taken = seconds(work)
-    shutil.rmtree(scratch / "remembered")
+    shutil.rmtree(scratch / "cache")
     shutil.rmtree(scratch / "out")
     return taken
 
@@ -170,16 +170,16 @@ def again(folder: Path, scratch: Path, big: int) -> None:
         )
 
 
-def run(source: Path, remembered: Path, out: Path) -> float:
+def run(source: Path, cache: Path, out: Path) -> float:
     """Return the seconds of an ingest, arrays and manifest written."""
     shutil.rmtree(out, ignore_errors=True)
 
     def work() -> None:
-        with ingest(source, options(source), remembered=remembered) as dataset:
+        with ingest(source, options(source), cache_folder=cache) as dataset:
             for name in ("train", "val", "test"):
                 (out / name).mkdir(parents=True)
                 dataset.write(name, out / name)
-            (out / "manifest.txt").write_text("\n".join(str(row.columns()) for row in dataset.rows))
+            manifest.write(out / "manifest.parquet", dataset.rows)
 
     return seconds(work)
 
@@ -227,19 +227,19 @@ def copies(folder: Path, scratch: Path, big: int) -> None:
     for name, thumbnails in made.items():
         everything = np.stack(originals + thumbnails)
         together = duplicates.Clusters(2 * count)
-        for i, j in duplicates.pairs([""] * 2 * count, lambda numbers, all_=everything: all_[numbers])[0]:
+        for i, j in duplicates.find_pairs([""] * 2 * count, lambda numbers, all_=everything: all_[numbers])[0]:
             together.join(i, j)
-        share = sum(together.find(i) == together.find(i + count) for i in range(count)) / count
+        share = sum(together.root(i) == together.root(i + count) for i in range(count)) / count
         print(f"copies {name}: {share:.4f} of {count} found", flush=True)
     everything = np.stack(originals)
-    merged, _ = duplicates.pairs([""] * count, lambda numbers: everything[numbers])
+    merged, _ = duplicates.find_pairs([""] * count, lambda numbers: everything[numbers])
     print(f"copies: {len(merged)} pairs of originals are taken for the same picture; look at them:")
     for i, j in merged:
         print(f"  {names[i]}  {names[j]}")
 
 
 def thumbnail(content: bytes) -> np.ndarray | None:
-    whole = decode(content, SIZE, "crop", (0, 0, 0)).whole
+    whole = decode(content, SIZE, "crop", (0, 0, 0)).upright
     examined = quality.examine(whole) if whole is not None else None
     return None if examined is None else examined[1]
 
@@ -254,7 +254,9 @@ def search(folder: Path, scratch: Path, big: int) -> None:
             planted = 1_000
             made[-planted:] = np.clip(made[:planted, :, ::-1] + noise.integers(-3, 4, (planted, 64, 64)), 0, 255)
             found: set[tuple[int, int]] = set()
-            taken = seconds(lambda all_=made, into=found: into.update(duplicates.pairs([""] * len(all_), lambda n: all_[n])[0]))
+            taken = seconds(
+                lambda all_=made, into=found: into.update(duplicates.find_pairs([""] * len(all_), lambda n: all_[n])[0])
+            )
             hit = sum((i, count - planted + i) in found for i in range(planted))
             print(
                 f"search {kind}: {count:,} in {taken:.1f} s, {hit} of {planted} planted mirrored copies, {len(found)} pairs",

@@ -51,7 +51,7 @@ def stacked(rounds: int = 5, steps: int = 40) -> list[float]:
     from darkroom.models.architectures.features import classifier
     from darkroom.studies.trainer import losses
     from darkroom.studies.vectorized import Alone, Stack
-    from darkroom.training.optimizers import SGD
+    from darkroom.training.optimizers import OPTIMIZERS
 
     torch.set_num_threads(1)
     x, y = torch.randn(BATCH, 1, 28, 28), torch.randint(0, 10, (BATCH,))
@@ -59,7 +59,7 @@ def stacked(rounds: int = 5, steps: int = 40) -> list[float]:
     by_vmap = Stack(networks, x[:2])
     by_vmap.chain = []
     groups = [[Stack(networks, x[:2])], [by_vmap], [Alone(network) for network in networks]]
-    optimizers = [[SGD([{"params": list(group.parameters()), "lr": 0.01}], 0.0) for group in kind] for kind in groups]
+    optimizers = [[OPTIMIZERS["sgd"]([{"params": list(group.parameters()), "lr": 0.01}], weight_decay=0.0) for group in kind] for kind in groups]
 
     def step(kind: int) -> float:
         def work() -> None:
@@ -81,11 +81,11 @@ def usual(folder: Path, images: int, epochs: int, networks: int) -> float:
     from torch.utils.data import DataLoader, Subset
     from torchvision import datasets, transforms
 
-    from darkroom.data.datasets import _local
+    from darkroom.data.datasets import _unpack_local
 
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as scratch:
-        root = _local("mnist", "MNIST", folder, Path(scratch))
+        root = _unpack_local("mnist", "MNIST", folder, Path(scratch))
         scale = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
         train = Subset(datasets.MNIST(root, train=True, transform=scale), range(images))
         test = datasets.MNIST(root, train=False, transform=scale)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from darkroom.augmentation import storage
-from darkroom.augmentation.views import Viewer
+from darkroom.augmentation.views import ViewGenerator
 from darkroom.core import errors
 from darkroom.stages import augment
 
@@ -28,7 +28,7 @@ def images(tmp_path):
 def folder(tmp_path, images, stored):
     made = tmp_path / ("stored" if stored else "online")
     made.mkdir()
-    viewer = Viewer("strong", 24, 7)
+    viewer = ViewGenerator("strong", 24, 7)
     if stored:
         storage.write_views(images, viewer, COUNT, made / "views.npy", 2)
     else:
@@ -42,15 +42,15 @@ def test_the_number_of_workers_changes_no_pixel(images, tmp_path):
     """One process writes the views that two and three write."""
     made = []
     for workers in (1, 2, 3):
-        storage.write_views(images, Viewer("strong", 24, 7), COUNT, tmp_path / f"{workers}.npy", workers)
+        storage.write_views(images, ViewGenerator("strong", 24, 7), COUNT, tmp_path / f"{workers}.npy", workers)
         made.append((tmp_path / f"{workers}.npy").read_bytes())
     assert made[0] == made[1] == made[2]
 
 
 def test_online_views_are_the_stored_ones(images, tmp_path):
     """Asked for by slices, by indices or as a stream of batches, online views are those that would be stored."""
-    stored, labels = storage.load(folder(tmp_path, images, stored=True), 2)
-    online, same = storage.load(folder(tmp_path, images, stored=False), 2)
+    stored, labels = storage.load_views(folder(tmp_path, images, stored=True), 2)
+    online, same = storage.load_views(folder(tmp_path, images, stored=False), 2)
     assert (labels == same).all()
     assert online.shape == stored.shape
     assert len(online) == COUNT
@@ -60,32 +60,33 @@ def test_online_views_are_the_stored_ones(images, tmp_path):
     for number in range(COUNT):
         for batch, made in zip(wanted, online[number].stream(wanted), strict=True):
             assert (made == stored[number][batch]).all()
-    online.workers_at_work().shutdown()
+    online.pool.shutdown()
 
 
 def test_views_are_known_by_their_content(images, tmp_path):
     """The identity of views follows their pixels, their number and what they are stored with."""
-    stored, _ = storage.load(folder(tmp_path, images, stored=True), 2)
-    one = storage.identity(stored, stored[0])
+    stored, _ = storage.load_views(folder(tmp_path, images, stored=True), 2)
+    one = storage.views_digest(stored, stored[0])
     changed = np.array(stored)
-    assert storage.identity(changed, stored[0]) == one
+    assert storage.views_digest(changed, stored[0]) == one
     changed[2, 100, 3, 3, 0] ^= 1
-    assert storage.identity(changed, stored[0]) != one
-    assert storage.identity(stored, changed[2]) != one
-    online, _ = storage.load(folder(tmp_path, images, stored=False), 2)
-    assert storage.identity(online) == storage.identity(online) != one
+    assert storage.views_digest(changed, stored[0]) != one
+    assert storage.views_digest(stored, changed[2]) != one
+    online, _ = storage.load_views(folder(tmp_path, images, stored=False), 2)
+    assert storage.views_digest(online) == storage.views_digest(online) != one
 
 
 def test_missing_views_name_the_remedy(tmp_path):
     """A folder without views is a mistake with a remedy."""
     with pytest.raises(errors.WorkspaceError, match="dvc repro"):
-        storage.load(tmp_path, 1)
+        storage.load_views(tmp_path, 1)
 
 
 def test_albumentations_does_not_bring_torch():
     """Views are made without importing torch, also in worker processes, and torch can be imported afterwards."""
     code = (
-        "import sys; from darkroom.augmentation.views import Viewer; Viewer('strong', 24, 0); assert 'torch' not in sys.modules; "
+        "import sys; from darkroom.augmentation.views import ViewGenerator; ViewGenerator('strong', 24, 0); "
+        "assert 'torch' not in sys.modules; "
         "import torch; torch.zeros(1)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

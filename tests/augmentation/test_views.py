@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from darkroom.augmentation.policies import POLICIES
-from darkroom.augmentation.views import Viewer, preview
+from darkroom.augmentation.views import ViewGenerator, preview
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 32, 32, 3), np.uint8)
 
 
 def views(policy, images, count=2, seed=0):
-    viewer = Viewer(policy, images.shape[1], seed)
+    viewer = ViewGenerator(policy, images.shape[1], seed)
     return np.stack([viewer.views(image, range(count)) for image in images], axis=1)
 
 

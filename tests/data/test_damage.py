@@ -64,7 +64,7 @@ def test_ten_thousand_damaged_files_are_all_accounted_for(tmp_path):
     for i in range(COUNT):
         one, other = (sound[draw.integers(len(sound))] for _ in range(2))
         (tmp_path / "photos" / ("cat", "dog")[i % 2] / f"{i}.jpg").write_bytes(mutate(one, other, draw))
-    with room.ingest(tmp_path / "photos", options(on_conflict="keep"), remembered=tmp_path / "remembered") as data:
+    with room.ingest(tmp_path / "photos", options(on_conflict="keep"), cache_folder=tmp_path / "cache") as data:
         assert len(data.rows) == COUNT
         assert {row.reason for row in data.rows} <= {"", *REASONS}
         quarantined = len(data.quarantined())

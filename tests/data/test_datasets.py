@@ -19,7 +19,7 @@ from darkroom.data import datasets, glyphs
 
 def test_digits_are_the_real_ones(tmp_path):
     """All 1,797 digits are written as 8×8 images in ten folders, with their full range of grey."""
-    assert datasets.DATASETS["digits"](tmp_path, datasets.Wanted()) == 1797
+    assert datasets.DATASETS["digits"](tmp_path, datasets.DatasetOptions()) == 1797
     assert sorted(path.name for path in tmp_path.iterdir()) == list("0123456789")
     image = np.asarray(Image.open(tmp_path / "0" / "00000.png"))
     assert image.shape == (8, 8)
@@ -44,7 +44,7 @@ def test_glyphs_are_drawn_once(tmp_path, monkeypatch):
     monkeypatch.setattr(glyphs, "render", lambda *given: drawn.append(given) or expected)
 
     def same() -> bool:
-        found = glyphs.remembered(50, 16, 3, tmp_path)
+        found = glyphs.render_cached(50, 16, 3, tmp_path)
         return all(np.array_equal(one, two) for one, two in zip(found[:2], expected[:2], strict=True)) and found[2] == expected[2]
 
     assert same()
@@ -58,7 +58,7 @@ def test_glyphs_are_drawn_once(tmp_path, monkeypatch):
     file.write_bytes(content[:100])
     assert same()
     assert len(drawn) == 3
-    glyphs.remembered(50, 16, 4, tmp_path)
+    glyphs.render_cached(50, 16, 4, tmp_path)
     monkeypatch.setattr(glyphs, "version", lambda name: "0")
     assert same()
     assert len(drawn) == 5
@@ -67,14 +67,14 @@ def test_glyphs_are_drawn_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize("font", glyphs.FONTS)
 def test_every_font_draws_every_character(font):
     """Each font that glyphs uses has ink for each class, and no two classes look alike in it."""
-    drawn = [glyphs._drawn(character, font).tobytes() for character in glyphs.CLASSES]
+    drawn = [glyphs._draw(character, font).tobytes() for character in glyphs.CLASSES]
     assert all(np.frombuffer(item, np.uint8).max() > 128 for item in drawn)
     assert len(set(drawn)) == len(drawn)
 
 
 def test_glyphs_become_a_folder_of_classes(tmp_path):
     """Written glyphs have a folder per class, and no two folders differ by case alone."""
-    datasets.DATASETS["glyphs"](tmp_path, datasets.Wanted(size=16, count=94))
+    datasets.DATASETS["glyphs"](tmp_path, datasets.DatasetOptions(size=16, count=94))
     names = [path.name for path in tmp_path.iterdir()]
     assert len({name.casefold() for name in names}) == len(names) == 47
 
@@ -138,7 +138,7 @@ def recognise(monkeypatch, folder):
 def test_files_as_they_are_distributed_are_read(tmp_path, place, packed, monkeypatch):
     """Packed or not, in the folder or in one of the set's name: train and test images come out as they are."""
     recognise(monkeypatch, distributed(tmp_path / "files" / place, packed))
-    wanted = datasets.Wanted(source=str(tmp_path / "files"), downloads=tmp_path / "downloads")
+    wanted = datasets.DatasetOptions(source=str(tmp_path / "files"), downloads=tmp_path / "downloads")
     (tmp_path / "out").mkdir()
     assert datasets.DATASETS["mnist"](tmp_path / "out", wanted) == 50
     with np.load(tmp_path / "out" / "mnist.npz") as made:
@@ -149,7 +149,7 @@ def test_files_as_they_are_distributed_are_read(tmp_path, place, packed, monkeyp
 
 def test_absent_or_damaged_files_are_named(tmp_path):
     """A folder without the files says what was looked for and what is there; a damaged file is refused."""
-    wanted = datasets.Wanted(source=str(tmp_path), downloads=tmp_path / "downloads")
+    wanted = datasets.DatasetOptions(source=str(tmp_path), downloads=tmp_path / "downloads")
     for name in ("mnist", "fashion_mnist", "cifar10"):
         with pytest.raises(SourceError, match="looked for"):
             datasets.DATASETS[name](tmp_path, wanted)
@@ -163,12 +163,12 @@ def test_absent_or_damaged_files_are_named(tmp_path):
 def test_one_set_is_not_taken_for_another(tmp_path, monkeypatch):
     """MNIST and Fashion-MNIST have the same file names: the bytes decide, and a damaged packed file says so."""
     distributed(tmp_path / "files")
-    wanted = datasets.Wanted(source=str(tmp_path / "files"), downloads=tmp_path / "downloads")
-    with pytest.raises(SourceError, match="not what MNIST has"):
+    wanted = datasets.DatasetOptions(source=str(tmp_path / "files"), downloads=tmp_path / "downloads")
+    with pytest.raises(SourceError, match=r"train-images-idx3-ubyte.* is not the file of MNIST"):
         datasets.DATASETS["mnist"](tmp_path, wanted)
     assert datasets.DATASETS["fashion_mnist"](tmp_path, wanted) == 50
     recognise(monkeypatch, tmp_path / "files")
-    with pytest.raises(SourceError, match="that of MNIST"):
+    with pytest.raises(SourceError, match="is the file of MNIST"):
         datasets.DATASETS["fashion_mnist"](tmp_path, wanted)
     packed = tmp_path / "files" / "t10k-images-idx3-ubyte.gz"
     for content in (packed.read_bytes()[:500], b"<html>", packed.read_bytes()[:600] + b"x" * 99 + packed.read_bytes()[700:]):
@@ -197,7 +197,7 @@ def test_a_data_set_is_downloaded_once_and_its_checksums_hold(tmp_path, server, 
     files = sorted((folder / "files").iterdir())
     monkeypatch.setattr(MNIST, "mirrors", [address + "files/"])
     digests = [(path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in files]
-    wanted = datasets.Wanted(downloads=tmp_path / "downloads")
+    wanted = datasets.DatasetOptions(downloads=tmp_path / "downloads")
     for resources, good in (([(name, "0" * 32) for name, _ in digests], False), (digests, True)):
         monkeypatch.setattr(MNIST, "resources", resources)
         if good:
@@ -209,12 +209,12 @@ def test_a_data_set_is_downloaded_once_and_its_checksums_hold(tmp_path, server, 
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
     assert datasets.DATASETS["mnist"](tmp_path, wanted) == 50
     with pytest.raises(SourceError, match="cannot be downloaded"):
-        datasets.DATASETS["mnist"](tmp_path, datasets.Wanted(downloads=tmp_path / "elsewhere"))
+        datasets.DATASETS["mnist"](tmp_path, datasets.DatasetOptions(downloads=tmp_path / "elsewhere"))
 
 
 def test_the_real_mnist(tmp_path, shared):
     """The files of MNIST give 60,000 training and 10,000 test images, and ingest keeps the test images apart."""
-    wanted = datasets.Wanted(source=str(shared / "mnist"), downloads=tmp_path / "downloads")
+    wanted = datasets.DatasetOptions(source=str(shared / "mnist"), downloads=tmp_path / "downloads")
     (tmp_path / "mnist").mkdir()
     assert datasets.DATASETS["mnist"](tmp_path / "mnist", wanted) == 70_000
     with np.load(tmp_path / "mnist" / "mnist.npz") as made:

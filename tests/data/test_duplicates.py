@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from darkroom.data import duplicates, quality
-from darkroom.data.duplicates import WINDOWS, Clusters, hashes, is_plain, pairs
+from darkroom.data.duplicates import WINDOWS, Clusters, find_pairs, hashes, is_plain
 
 
 def textures(count: int, seed: int = 0) -> np.ndarray:
@@ -28,8 +28,8 @@ def textures(count: int, seed: int = 0) -> np.ndarray:
     return np.stack(made).astype(np.uint8)
 
 
-def found(thumbnails: np.ndarray, labels=None) -> list[tuple[int, int]]:
-    return pairs(labels or [0] * len(thumbnails), lambda numbers: thumbnails[numbers])[0]
+def near_duplicates(thumbnails: np.ndarray, labels=None) -> list[tuple[int, int]]:
+    return find_pairs(labels or [0] * len(thumbnails), lambda numbers: thumbnails[numbers])[0]
 
 
 def test_a_mirrored_picture_has_the_hash_with_its_odd_bits_flipped():
@@ -45,27 +45,27 @@ def test_a_crop_is_found_through_its_window(window):
     pictures = textures(20, window)
     left, right, top, bottom = (round(64 * share) for share in WINDOWS[window])
     cut = np.stack([cv2.resize(picture[top:bottom, left:right], (64, 64)) for picture in pictures])
-    hits = set(found(np.concatenate([pictures, cut])))
+    hits = set(near_duplicates(np.concatenate([pictures, cut])))
     assert sum((i, i + 20) in hits for i in range(20)) >= 19
     assert all(j == i + 20 for i, j in hits)
 
 
 def test_different_pictures_are_not_confused():
     """Of a thousand different pictures none is taken for another."""
-    assert found(textures(1000)) == []
+    assert near_duplicates(textures(1000)) == []
 
 
 def test_pictures_without_content_have_no_hash():
     """Frames of one grey, which all look alike, are not proposed."""
     plain = np.stack([np.full((64, 64), grey, np.uint8) for grey in range(0, 250, 10)])
     assert is_plain(plain).all()
-    assert pairs([0] * len(plain), lambda numbers: plain[numbers]) == ([], [""] * len(plain))
+    assert find_pairs([0] * len(plain), lambda numbers: plain[numbers]) == ([], [""] * len(plain))
 
 
 def test_nothing_and_one_are_no_pair():
     """No picture, and a single one, give no pair."""
-    assert found(textures(1)[:0]) == []
-    assert found(textures(1)) == []
+    assert near_duplicates(textures(1)[:0]) == []
+    assert near_duplicates(textures(1)) == []
 
 
 @given(st.lists(st.integers(0, 59), min_size=2, max_size=30, unique=True))
@@ -73,8 +73,8 @@ def test_nothing_and_one_are_no_pair():
 def test_a_pair_does_not_depend_on_what_else_is_there(chosen):
     """Whether two pictures are near duplicates is decided by these two: any selection finds the pairs that are in it."""
     pictures = np.concatenate([textures(30), np.clip(textures(30)[:, :, ::-1].astype(int) + 3, 0, 255).astype(np.uint8)])
-    whole = set(found(pictures, list(range(60))))
-    part = found(pictures[chosen], list(range(len(chosen))))
+    whole = set(near_duplicates(pictures, list(range(60))))
+    part = near_duplicates(pictures[chosen], list(range(len(chosen))))
     assert {tuple(sorted((chosen[i], chosen[j]))) for i, j in part} == {
         pair for pair in whole if pair[0] in chosen and pair[1] in chosen
     }
@@ -83,9 +83,9 @@ def test_a_pair_does_not_depend_on_what_else_is_there(chosen):
 def test_every_picture_that_has_a_copy_with_another_label_is_in_such_a_pair():
     """Within a label enough pairs connect a cluster; of those with several labels each member has a pair across."""
     same = np.repeat(textures(1), 9, axis=0) + np.arange(9, dtype=np.uint8)[:, None, None]
-    assert len(found(same)) == 8
+    assert len(near_duplicates(same)) == 8
     labels = ["a", "a", "b", "b", "b", "a", "a", "a", "a"]
-    across = [pair for pair in found(same, labels) if labels[pair[0]] != labels[pair[1]]]
+    across = [pair for pair in near_duplicates(same, labels) if labels[pair[0]] != labels[pair[1]]]
     assert {i for pair in across for i in pair} == set(range(9))
 
 
@@ -97,8 +97,8 @@ def test_clusters_are_connected_components(edges):
         one.join(i, j)
     for i, j in reversed(edges):
         other.join(j, i)
-    assert [one.find(i) for i in range(20)] == [other.find(i) for i in range(20)]
-    assert all(one.find(i) == one.find(j) and one.find(i) <= i for i, j in edges)
+    assert [one.root(i) for i in range(20)] == [other.root(i) for i in range(20)]
+    assert all(one.root(i) == one.root(j) and one.root(i) <= i for i, j in edges)
 
 
 def test_copies_of_photographs_are_found(shared):
@@ -112,7 +112,7 @@ def test_copies_of_photographs_are_found(shared):
 
     def share(change, quality_=85) -> float:
         copies = np.stack(original + [thumbnail(change(photo), quality_) for photo in photos])
-        hits = set(found(copies, list(range(2 * count))))
+        hits = set(near_duplicates(copies, list(range(2 * count))))
         assert all(j == i + count for i, j in hits)
         return sum((i, i + count) in hits for i in range(count)) / count
 

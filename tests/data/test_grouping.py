@@ -13,9 +13,9 @@ from PIL import Image
 
 from darkroom.core.errors import SourceError
 from darkroom.data import label_fixes
-from darkroom.data.grouping import find
-from darkroom.data.manifest import Row
-from darkroom.data.splits import Group, stratified
+from darkroom.data.grouping import assign_splits
+from darkroom.data.source_row import SourceRow
+from darkroom.data.splits import SplitGroup, stratified
 from tests.data.test_duplicates import textures
 from tests.data.test_ingest import elsewhere, options, read  # noqa: F401
 
@@ -57,13 +57,13 @@ def test_near_copies_with_two_labels_are_a_conflict(textured):
     data = read(textured)
     rows = {row.path: row for row in data.rows}
     assert rows["cat/0.png"].reason == rows["dog/wrong.jpg"].reason == "label_conflict"
-    assert [[row.path for row in members] for members in data.conflicts] == [["cat/0.png", "dog/wrong.jpg"]]
+    assert [[row.path for row in members] for members in data.groups.conflicts] == [["cat/0.png", "dog/wrong.jpg"]]
     kept = {row.path: row for row in read(textured, on_conflict="keep").rows}
     assert kept["cat/0.png"].status == kept["dog/wrong.jpg"].status == "accepted"
     assert kept["cat/0.png"].split == kept["dog/wrong.jpg"].split
-    fixed = read(textured, fixed={"dog/wrong.jpg": "cat"})
-    assert fixed.conflicts == []
-    row = next(row for row in fixed.rows if row.path == "dog/wrong.jpg")
+    corrected = read(textured, fixes={"dog/wrong.jpg": "cat"})
+    assert corrected.groups.conflicts == []
+    row = next(row for row in corrected.rows if row.path == "dog/wrong.jpg")
     assert (row.label, row.source_label, row.flags) == ("cat", "dog", ("label_fixed",))
 
 
@@ -77,7 +77,7 @@ def test_every_copy_of_a_disputed_picture_is_quarantined(textured, names):
     data = read(textured)
     disputed = {row.path for row in data.rows if row.reason == "label_conflict"}
     assert disputed == {"cat/0.png", f"cat/{names[1]}", "dog/small.png", "dog/small again.png"}
-    assert {row.path for members in data.conflicts for row in members} == disputed
+    assert {row.path for members in data.groups.conflicts for row in members} == disputed
 
 
 def test_leaks_can_be_kept(textured, tmp_path):
@@ -90,7 +90,7 @@ def test_leaks_can_be_kept(textured, tmp_path):
     shutil.copy(tmp_path / "ready/test/cat/40.png", tmp_path / "ready/train/cat/leak.png")
     for choice, status in (("quarantine", "quarantined"), ("keep", "accepted")):
         data = read(tmp_path / "ready", on_leak=choice)
-        assert [[row.path for row in members] for members in data.leaks] == [["test/cat/40.png", "train/cat/leak.png"]]
+        assert [[row.path for row in members] for members in data.groups.leaks] == [["test/cat/40.png", "train/cat/leak.png"]]
         rows = {row.path: row for row in data.rows}
         assert rows["train/cat/leak.png"].status == status
         assert rows["test/cat/40.png"].split == "test"
@@ -100,9 +100,11 @@ def test_leaks_can_be_kept(textured, tmp_path):
 pictures = st.lists(st.tuples(st.integers(0, 25), st.sampled_from(["", "", "", "g1", "g2"])), min_size=1, max_size=30)
 
 
-def made(items: list[tuple[int, str]]) -> list[Row]:
+def made(items: list[tuple[int, str]]) -> list[SourceRow]:
     return [
-        Row(f"{i}.png", "cat", "cat", pixel_hash=f"{number:032x}", given_group=group, width=20, height=20)
+        SourceRow(
+            path=f"{i}.png", label="cat", source_label="cat", pixel_hash=f"{number:032x}", given_group=group, width=20, height=20
+        )
         for i, (number, group) in enumerate(items)
     ]
 
@@ -113,8 +115,8 @@ def test_adding_moves_no_image_outside_the_groups_that_are_joined(before, added,
     """Groups that no added image joins keep their name and their split, and no group straddles splits."""
     params = options(seed=seed, test_share=share)
     first, second = made(before), made(before + added)
-    find(first, lambda slots: np.empty((0, 64, 64), np.uint8), params, frozenset())
-    find(second, lambda slots: np.empty((0, 64, 64), np.uint8), params, frozenset())
+    assign_splits(first, lambda slots: np.empty((0, 64, 64), np.uint8), params, frozenset())
+    assign_splits(second, lambda slots: np.empty((0, 64, 64), np.uint8), params, frozenset())
     touched = {row.group for row in second[len(before) :]}
     for old, new in zip(first, second, strict=False):
         if new.group not in touched:
@@ -132,7 +134,7 @@ def test_adding_moves_no_image_outside_the_groups_that_are_joined(before, added,
 @settings(max_examples=100, deadline=None)
 def test_stratified_shares_are_exact(counts, val, test, seed):
     """With groups of one, each class has its shares to the image, and at least one in every split."""
-    groups = [Group(f"{label}-{i}", 1, str(label)) for label, count in enumerate(counts) for i in range(count)]
+    groups = [SplitGroup(f"{label}-{i}", 1, str(label)) for label, count in enumerate(counts) for i in range(count)]
     chosen = stratified(groups, test, val, seed)
     assert chosen.keys() == {group.key for group in groups}
     for label, count in enumerate(counts):
@@ -146,7 +148,7 @@ def test_stratified_shares_are_exact(counts, val, test, seed):
 @settings(max_examples=100, deadline=None)
 def test_stratified_groups_are_never_split(sizes, seed):
     """Groups stay whole; shares are within half of the largest group."""
-    groups = [Group(str(i), size, "cat") for i, size in enumerate(sizes)]
+    groups = [SplitGroup(str(i), size, "cat") for i, size in enumerate(sizes)]
     chosen = stratified(groups, 0.2, 0.1, seed)
     assert len(chosen) == len(sizes)
     if len(sizes) >= 10:
@@ -191,8 +193,8 @@ def test_wrong_label_fixes_are_refused(tmp_path, text):
 def test_fixes_apply_by_path_and_by_pixels(folder):
     """Each names its image; one that names none is reported; an unknown class is refused with the nearest."""
     first = next(row for row in read(folder).rows if row.path == "cat/1.png")
-    data = read(folder, fixed={"cat/0.png": "dog", first.pixel_hash: "dog", "cat/gone.png": "dog"})
+    data = read(folder, fixes={"cat/0.png": "dog", first.pixel_hash: "dog", "cat/gone.png": "dog"})
     assert sorted(row.path for row in data.rows if "label_fixed" in row.flags) == ["cat/0.png", "cat/1.png"]
     assert data.unused_fixes == ["cat/gone.png"]
     with pytest.raises(SourceError, match='did you mean "dog"'):
-        read(folder, fixed={"cat/0.png": "dogs"})
+        read(folder, fixes={"cat/0.png": "dogs"})

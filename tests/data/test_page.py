@@ -17,9 +17,9 @@ from tests.data.test_grouping import textured  # noqa: F401
 from tests.data.test_ingest import elsewhere, options  # noqa: F401
 
 
-def made(folder, remembered, **changes) -> str:
+def made(folder, cache, **changes) -> str:
     chosen = options(**changes)
-    with room.ingest(folder, chosen, remembered=remembered) as data:
+    with room.ingest(folder, chosen, cache_folder=cache) as data:
         return page(data, folder, chosen)
 
 
@@ -40,7 +40,7 @@ def messy(textured):  # noqa: F811
 
 def test_the_page_tells_all(messy, tmp_path):
     """Every section names what is there and what to do; names are escaped; nothing is loaded from elsewhere."""
-    text = made(messy, tmp_path / "remembered")
+    text = made(messy, tmp_path / "cache")
     for expected in (
         "label_conflict",
         "truncated",
@@ -48,9 +48,9 @@ def test_the_page_tells_all(messy, tmp_path):
         "too_small",
         "litter",
         "too dark",
-        "oddly long",
+        "extreme aspect ratio",
         "copy.png",
-        "What to do",
+        "Remedy",
     ):
         assert expected in text, expected
     assert "<script" not in text
@@ -61,8 +61,8 @@ def test_the_page_tells_all(messy, tmp_path):
 
 def test_the_page_is_the_same_for_the_same_data(messy, tmp_path):
     """Decoded or remembered, the bytes of the page are the same."""
-    first = made(messy, tmp_path / "remembered")
-    assert made(messy, tmp_path / "remembered") == first
+    first = made(messy, tmp_path / "cache")
+    assert made(messy, tmp_path / "cache") == first
     assert made(messy, tmp_path / "again") == first
 
 
@@ -73,7 +73,7 @@ def test_the_page_stays_small(tmp_path):
         (tmp_path / "photos" / f"class {label}").mkdir(parents=True)
         for i in range(4):
             Image.fromarray(rng.integers(0, 256, (112, 112, 3), np.uint8)).save(tmp_path / "photos" / f"class {label}" / f"{i}.png")
-    text = made(tmp_path / "photos", tmp_path / "remembered", image_size=112)
+    text = made(tmp_path / "photos", tmp_path / "cache", image_size=112)
     assert len(text) < 5 * 2**20
     assert "stratified" in text  # with four images a class, some split is empty
 
@@ -81,7 +81,7 @@ def test_the_page_stays_small(tmp_path):
 @pytest.mark.parametrize(("dark", "width"), [(False, 1100), (True, 1100), (False, 360)])
 def test_the_page_can_be_read_by_everyone(messy, tmp_path, dark, width):
     """Nothing is loaded or complained of, axe-core finds no serious fault, and a phone does not scroll sideways."""
-    (tmp_path / "data.html").write_text(made(messy, tmp_path / "remembered"), encoding="utf-8")
+    (tmp_path / "data.html").write_text(made(messy, tmp_path / "cache"), encoding="utf-8")
     with opened(tmp_path / "data.html", dark, width) as page:
         assert faults(page) == []
         assert not scrolls_sideways(page)

@@ -1,4 +1,4 @@
-"""Asking a model about images that it has never been asked about."""
+"""Predictions of a checkpoint for the images that are held out now."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def settings(values: dict, source: Path, size: int) -> Ingest:
 
 
 def test_files_and_arrays_give_the_same(ingested, values, tmp_path, monkeypatch):
-    """The arrays are used where they are what the model wants, the files otherwise, in the same order, with the same answers."""
+    """The arrays are used if they fit the model, the files otherwise: the same predictions in the same order."""
     source = tmp_path / "source"
     from_arrays = held_out.predict_splits(classifier(16), ingested, settings(values, source, 16), PATHS)
     monkeypatch.setattr(held_out, "BATCH", 2)
@@ -60,22 +60,22 @@ def test_files_and_arrays_give_the_same(ingested, values, tmp_path, monkeypatch)
 
 
 def test_images_that_are_arrays(ingested, values, tmp_path):
-    """Images of an .npz are asked about as those of files are."""
+    """Images of an .npz have the predictions of the same images as files."""
     names = sorted({name for names in PATHS.values() for name in names})
     pictures = np.stack([np.asarray(Image.open(tmp_path / "source" / name)) for name in names])
     np.savez(tmp_path / "all.npz", images=pictures, labels=np.array([name[0] for name in names]))
-    from darkroom.data.sources import opened
+    from darkroom.data.sources import open_source
 
-    with opened(tmp_path / "all.npz") as source:
-        paths = [item.path for item in source.found]
-    asked = {"test": [paths[names.index(name)] for name in PATHS["test"]]}
-    given = held_out.predict_splits(classifier(16), ingested, settings(values, tmp_path / "all.npz", 32), asked)
+    with open_source(tmp_path / "all.npz") as source:
+        paths = [item.path for item in source.files]
+    requested = {"test": [paths[names.index(name)] for name in PATHS["test"]]}
+    probabilities = held_out.predict_splits(classifier(16), ingested, settings(values, tmp_path / "all.npz", 32), requested)
     expected = held_out.predict_splits(classifier(16), ingested, settings(values, tmp_path / "source", 16), {"test": PATHS["test"]})
-    assert np.allclose(given["test"], expected["test"], atol=1e-6)
+    assert np.allclose(probabilities["test"], expected["test"], atol=1e-6)
 
 
-def test_a_file_that_is_damaged_since_is_named(ingested, values, tmp_path):
-    """A file that can no longer be read is a mistake that names it."""
+def test_a_file_that_was_damaged_since_ingest_is_named(ingested, values, tmp_path):
+    """An error names a file that can no longer be read."""
     (tmp_path / "source/b/0.png").write_bytes(b"gone")
-    with pytest.raises(SourceError, match=r"b/0\.png can no longer be read"):
+    with pytest.raises(SourceError, match=r"b/0\.png"):
         held_out.predict_splits(classifier(16), ingested, settings(values, tmp_path / "source", 32), PATHS)

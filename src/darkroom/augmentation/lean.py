@@ -1,20 +1,30 @@
-"""Albumentations without torch, which it imports where it is installed, for tensors that nobody here makes."""
+"""Albumentations, imported when it is first used and without torch.
+
+Albumentations imports torch, for tensors that are not made here, which takes longer than making the views of a small data
+set: `python benchmarks/augmentation.py`.
+"""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
-from types import ModuleType
+from typing import Any
+
+from darkroom.core.lazy import LazyModule
 
 
-def albumentations() -> ModuleType:
-    """Return albumentations; torch is not imported for it, nor is the network asked for a newer version."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    if "albumentations" in sys.modules or "torch" in sys.modules:
-        return importlib.import_module("albumentations")
-    sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
-        return importlib.import_module("albumentations")
-    finally:
-        del sys.modules["torch"]
+class _WithoutTorch(LazyModule):
+    def __getattr__(self, name: str) -> Any:
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+        if "albumentations" in sys.modules or "torch" in sys.modules:
+            return super().__getattr__(name)
+        sys.modules["torch"] = None  # type: ignore[assignment]
+        try:
+            importlib.import_module("albumentations")
+        finally:
+            del sys.modules["torch"]
+        return super().__getattr__(name)
+
+
+albumentations: Any = _WithoutTorch("albumentations")

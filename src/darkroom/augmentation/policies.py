@@ -1,7 +1,7 @@
-"""Named augmentation policies: what a training image may turn into without changing its class.
+"""Named augmentation policies: changes of a training image that keep its class.
 
 A policy is a list of Albumentations transforms for images of `size` pixels. Images of at most 64 pixels are cropped less,
-since there is less to lose.
+since they have less to lose.
 """
 
 from __future__ import annotations
@@ -9,22 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from darkroom.augmentation import lean
+from darkroom.augmentation.lean import albumentations as A  # noqa: N812
+from darkroom.core.lazy import LazyModule
+
+cv2: Any = LazyModule("cv2")
 
 Transforms = list[Any]
 
 
 def none(size: int) -> Transforms:
-    """The image as it is."""
+    """No change."""
     return []
 
 
 def light(size: int) -> Transforms:
-    """Mirror images, small shifts and turns."""
-    import cv2
-
-    A = lean.albumentations()
-
+    """Mirror images, small shifts and rotations."""
     return [
         A.HorizontalFlip(p=0.5),
         A.Affine(scale=(0.9, 1.1), translate_percent=(-0.06, 0.06), rotate=(-8, 8), border_mode=cv2.BORDER_REFLECT_101, p=1),
@@ -33,7 +32,6 @@ def light(size: int) -> Transforms:
 
 def standard(size: int) -> Transforms:
     """The usual recipe for photographs (Szegedy et al. 2015): random crops, mirror images, changed light."""
-    A = lean.albumentations()
     return [
         A.RandomResizedCrop((size, size), scale=(0.7 if size <= 64 else 0.65, 1.0), ratio=(0.8, 1.25), p=1),
         A.HorizontalFlip(p=0.5),
@@ -42,11 +40,7 @@ def standard(size: int) -> Transforms:
 
 
 def strong(size: int) -> Transforms:
-    """The standard recipe with more of everything, blur, noise, and patches cut out (DeVries and Taylor 2017)."""
-    import cv2
-
-    A = lean.albumentations()
-
+    """The standard recipe with larger changes, blur, noise, and patches cut out (DeVries and Taylor 2017)."""
     return [
         A.RandomResizedCrop((size, size), scale=(0.5 if size <= 64 else 0.25, 1.0), ratio=(0.75, 4 / 3), p=1),
         A.HorizontalFlip(p=0.5),
@@ -59,11 +53,7 @@ def strong(size: int) -> Transforms:
 
 
 def characters(size: int) -> Transforms:
-    """For writing: turned, slanted and bent (Simard et al. 2003), never mirrored."""
-    import cv2
-
-    A = lean.albumentations()
-
+    """For writing: rotated, slanted and bent (Simard et al. 2003), never mirrored."""
     return [
         A.Affine(
             scale={"x": (0.85, 1.1), "y": (0.85, 1.1)}, translate_percent=(-0.06, 0.06), rotate=(-12, 12), shear=(-10, 10),
@@ -80,5 +70,5 @@ POLICIES: dict[str, Callable[[int], Transforms]] = {
 
 
 def mirrors(policy: str) -> bool:
-    """Tell whether a policy takes an image's mirror image for one of the same class."""
+    """Return whether the mirror image of an image keeps its class under a policy."""
     return any(type(transform).__name__ == "HorizontalFlip" for transform in POLICIES[policy](32))

@@ -1,6 +1,6 @@
-"""Where views are kept: written once to `views.npy`, or, where they would be too many, made by worker processes when asked for.
+"""Storage of views: written once to `views.npy`, or made by worker processes while training, if they would be too many.
 
-Both are (K, N, H, W, 3) uint8 and hold the same pixels. A folder of views has `policy.json`, `labels.npy`, and either
+Both are (K, N, H, W, 3) uint8 with the same pixels. A folder of views has `policy.json`, `labels.npy`, and either
 `views.npy` (stored) or `images.npy` (online).
 """
 
@@ -18,72 +18,74 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from darkroom.augmentation.views import Viewer
+from darkroom.augmentation.views import ViewGenerator
+from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
+from darkroom.core.lazy import LazyModule
 from darkroom.core.progress import Progress
 
+cv2: Any = LazyModule("cv2")
+
 CHUNK = 32  # images of one task, so that progress shows and no worker ends long before the others
-FEW = 500  # views that are made sooner than worker processes start
+FEW = 500  # views that one process makes sooner than worker processes start
 AHEAD = 3  # batches that online views are made ahead of time
 
-_viewer: Viewer  # of a worker process
+_generator: ViewGenerator  # of a worker process
 _images: np.ndarray
 
 
-def _begin(policy: str, size: int, seed: int, images: str) -> None:
-    global _viewer, _images
-    import cv2
-
+def _start_worker(policy: str, size: int, seed: int, images: str) -> None:
+    global _generator, _images
     cv2.setNumThreads(1)
-    _viewer = Viewer(policy, size, seed)
+    _generator = ViewGenerator(policy, size, seed)
     _images = np.load(images, mmap_mode="r")
 
 
-def _write(file: str, start: int, stop: int) -> int:
+def _write_chunk(file: str, start: int, stop: int) -> int:
     views = np.lib.format.open_memmap(file, "r+")
     for i in range(start, stop):
-        for number, made in enumerate(_viewer.views(_images[i], range(len(views)))):
-            views[number, i] = made
+        for number, view in enumerate(_generator.views(_images[i], range(len(views)))):
+            views[number, i] = view
     return (stop - start) * len(views)
 
 
-def _make(number: int, wanted: np.ndarray) -> np.ndarray:
-    return np.stack([_viewer.views(_images[i], range(number, number + 1))[0] for i in wanted])
+def _make_batch(number: int, indices: np.ndarray) -> np.ndarray:
+    return np.stack([_generator.views(_images[i], range(number, number + 1))[0] for i in indices])
 
 
-def _pool(workers: int, viewer: Viewer, images: Path, start: str) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context(start)
-    return ProcessPoolExecutor(workers, context, _begin, (viewer.policy, viewer.size, viewer.seed, str(images)))
+def _pool(workers: int, generator: ViewGenerator, images: Path, start: str) -> ProcessPoolExecutor:
+    arguments = (generator.policy, generator.size, generator.seed, str(images))
+    return ProcessPoolExecutor(workers, multiprocessing.get_context(start), _start_worker, arguments)
 
 
-def write_views(images: Path, viewer: Viewer, count: int, file: Path, workers: int) -> None:
+def write_views(images: Path, generator: ViewGenerator, count: int, file: Path, workers: int) -> None:
     """Write `count` views of each of the images in a file (N, H, W, 3) uint8 to a new file (K, N, H, W, 3).
 
-    The views are the same whatever the number of worker processes.
+    The views do not depend on the number of worker processes.
     """
     shape = np.load(images, mmap_mode="r").shape
     np.lib.format.open_memmap(file, "w+", np.uint8, (count, *shape)).flush()
-    cuts = [(i, min(i + CHUNK, shape[0])) for i in range(0, shape[0], CHUNK)]
-    with Progress(f"augment ({viewer.policy})", count * shape[0], "views") as progress:
+    chunks = [(i, min(i + CHUNK, shape[0])) for i in range(0, shape[0], CHUNK)]
+    with Progress(f"augment ({generator.policy})", count * shape[0], "views") as progress:
         if workers == 1 or count * shape[0] <= FEW:
-            _begin(viewer.policy, viewer.size, viewer.seed, str(images))
-            for cut in cuts:
-                progress.advance(_write(str(file), *cut))
+            _start_worker(generator.policy, generator.size, generator.seed, str(images))
+            for chunk in chunks:
+                progress.advance(_write_chunk(str(file), *chunk))
             return
-        # fork is at once, and safe here: no thread has been started. Elsewhere than on Linux it is not
-        with _pool(workers, viewer, images, "fork" if sys.platform == "linux" else "spawn") as pool:
-            for done in as_completed([pool.submit(_write, str(file), *cut) for cut in cuts]):
+        # fork takes no time, and is safe on Linux as long as no thread has been started
+        with _pool(workers, generator, images, "fork" if sys.platform == "linux" else "spawn") as pool:
+            for done in as_completed([pool.submit(_write_chunk, str(file), *chunk) for chunk in chunks]):
                 progress.advance(done.result())
 
 
 class OnlineViews:
-    """Views that are made when they are asked for, by worker processes, the batches of an epoch ahead of time."""
+    """Views (K, N, H, W, 3) uint8 that worker processes make, the batches of an epoch ahead of time."""
 
-    def __init__(self, viewer: Viewer, count: int, images: Path, workers: int) -> None:
-        self.viewer, self.file, self.workers = viewer, images, workers
+    def __init__(self, generator: ViewGenerator, count: int, images: Path, workers: int) -> None:
+        self.generator, self.file, self.workers = generator, images, workers
         self.images = np.load(images, mmap_mode="r")
         self.shape = (count, *self.images.shape)
-        self.pool: ProcessPoolExecutor | None = None
+        self._started: ProcessPoolExecutor | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -91,61 +93,65 @@ class OnlineViews:
     def __getitem__(self, number: int) -> OnlineView:
         return OnlineView(self, range(len(self))[number])
 
-    def workers_at_work(self) -> ProcessPoolExecutor:
-        """Return the worker processes, which start with the first batch and end with this process."""
-        if self.pool is None:
-            self.pool = _pool(self.workers, self.viewer, self.file, "spawn")
-        return self.pool
+    @property
+    def pool(self) -> ProcessPoolExecutor:
+        """The worker processes, which start with the first batch and end with this process."""
+        if self._started is None:
+            self._started = _pool(self.workers, self.generator, self.file, "spawn")
+        return self._started
 
 
 class OnlineView:
-    """One view of every image, made when it is asked for."""
+    """One view of every image, (N, H, W, 3) uint8, made when it is indexed."""
 
-    def __init__(self, whole: OnlineViews, number: int) -> None:
-        self.whole, self.number = whole, number
-        self.shape = whole.shape[1:]
+    def __init__(self, views: OnlineViews, number: int) -> None:
+        self.views, self.number = views, number
+        self.shape = views.shape[1:]
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, wanted: Any) -> np.ndarray:
+    def __getitem__(self, indices: Any) -> np.ndarray:
         """Return the views of some images, by a slice or an array of indices, made in this process."""
-        images = self.whole.images[wanted]
         numbers = range(self.number, self.number + 1)
-        return np.stack([self.whole.viewer.views(image, numbers)[0] for image in images])
+        return np.stack([self.views.generator.views(image, numbers)[0] for image in self.views.images[indices]])
 
-    def stream(self, wanted: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-        """Yield batches in their order; the workers are `AHEAD` of them."""
-        pool, workers = self.whole.workers_at_work(), self.whole.workers
+    def stream(self, batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield the views of each batch of indices in order; the workers are `AHEAD` of them."""
         pending: deque[list[Future[np.ndarray]]] = deque()
-        for batch in wanted:
-            parts = [part for part in np.array_split(batch, workers) if len(part)]
-            pending.append([pool.submit(_make, self.number, part) for part in parts])
+        for batch in batches:
+            parts = [part for part in np.array_split(batch, self.views.workers) if len(part)]
+            pending.append([self.views.pool.submit(_make_batch, self.number, part) for part in parts])
             if len(pending) > AHEAD:
                 yield np.concatenate([part.result() for part in pending.popleft()])
         while pending:
             yield np.concatenate([part.result() for part in pending.popleft()])
 
 
-def load(folder: Path, workers: int) -> tuple[np.ndarray | OnlineViews, np.ndarray]:
+def write_policy(folder: Path, generator: ViewGenerator, count: int, storage: str) -> None:
+    atomic.write_json(folder / "policy.json", generator.as_dict() | {"views": count, "storage": storage})
+
+
+def load_views(folder: Path, workers: int) -> tuple[np.ndarray | OnlineViews, np.ndarray]:
     """Return the views (K, N, H, W, 3) uint8 of a folder, memory-mapped or made by `workers` processes, and labels (N,) int64."""
     try:
         labels = np.load(folder / "labels.npy")
         if (folder / "views.npy").exists():
             return np.load(folder / "views.npy", mmap_mode="c"), labels
-        story = json.loads((folder / "policy.json").read_text())
-        viewer = Viewer(story["policy"], np.load(folder / "images.npy", mmap_mode="r").shape[1], story["seed"])
-        return OnlineViews(viewer, story["views"], folder / "images.npy", workers), labels
+        policy = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
+        size = np.load(folder / "images.npy", mmap_mode="r").shape[1]
+        generator = ViewGenerator(policy["policy"], size, policy["seed"])
+        return OnlineViews(generator, policy["views"], folder / "images.npy", workers), labels
     except FileNotFoundError as error:
-        raise WorkspaceError(f"{error.filename} is not there", "run `dvc repro`, which runs the stages that write it") from error
+        raise WorkspaceError(f"{error.filename} does not exist", "run `dvc repro`, which runs the stages that write it") from error
 
 
-def identity(views: np.ndarray | OnlineViews, *others: np.ndarray) -> str:
-    """Return the digest of views (K, N, H, W, 3) and other images (N, H, W, 3) uint8 by their content."""
+def views_digest(views: np.ndarray | OnlineViews, *others: np.ndarray) -> str:
+    """Return the digest of the content of views (K, N, H, W, 3) and other images (N, H, W, 3) uint8."""
     if isinstance(views, np.ndarray):
         parts, digest = list(views), xxhash.xxh3_128(str(views.shape).encode())
     else:
-        parts, digest = [views.images], xxhash.xxh3_128(json.dumps([views.shape, views.viewer.as_dict()]).encode())
+        parts, digest = [views.images], xxhash.xxh3_128(json.dumps([views.shape, views.generator.as_dict()]).encode())
     for images in (*parts, *others):
         for start in range(0, len(images), 1024):
             digest.update(np.ascontiguousarray(images[start : start + 1024]).data)

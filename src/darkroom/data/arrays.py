@@ -11,11 +11,11 @@ from darkroom.core.errors import WorkspaceError
 
 
 def load(path: Path) -> np.ndarray:
-    """Return a .npy file as a memory map that can be written to without changing the file."""
+    """Return a .npy file as a memory map; writing to it does not change the file."""
     try:
         return np.load(path, mmap_mode="c", allow_pickle=False)
     except FileNotFoundError as error:
-        raise WorkspaceError(f"{path} is not there", "run `dvc repro`, which runs the stages that write it") from error
+        raise WorkspaceError(f"{path} does not exist", "run `dvc repro`, which runs the stages that write it") from error
 
 
 def load_split(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -28,4 +28,4 @@ def load_classes(path: Path) -> tuple[str, ...]:
     try:
         return tuple(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise WorkspaceError(f"{path} is not there", "run `dvc repro`, which runs the stages that write it") from error
+        raise WorkspaceError(f"{path} does not exist", "run `dvc repro`, which runs the stages that write it") from error

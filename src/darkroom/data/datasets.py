@@ -1,4 +1,4 @@
-"""Data sets known by name, which `fetch` writes: a folder of classes, or an .npz that keeps the set's own test split."""
+"""Named data sets, which `fetch` writes: a folder of classes, or an .npz that keeps the set's own test split."""
 
 from __future__ import annotations
 
@@ -14,24 +14,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from darkroom.core import atomic
 from darkroom.core.errors import SourceError
+from darkroom.core.lazy import LazyModule
 from darkroom.core.os_errors import is_retryable
+from darkroom.data import glyphs
+
+sklearn_datasets, torchvision_datasets = LazyModule("sklearn.datasets"), LazyModule("torchvision.datasets")
 
 DOWNLOADS = Path(".darkroom/downloads")
-MNIST_MD5 = {  # of the unpacked files, whatever they are packed with
+MNIST_MD5 = {  # of the uncompressed files
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-IDX = tuple(MNIST_MD5)
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is asked of a data set: the size and number of images that are rendered, and where files are had from."""
+class DatasetOptions:
+    """The size and number of rendered images, `fetch.source`, and the folder for downloads."""
 
     size: int = 64
     count: int = 5_000
@@ -40,37 +44,32 @@ class Wanted:
     downloads: Path = DOWNLOADS
 
 
-def write_digits(folder: Path, wanted: Wanted) -> int:
+def write_digits(folder: Path, options: DatasetOptions) -> int:
     """Write scikit-learn's handwritten digits (1,797 of 8×8 pixels) as PNG files in one folder per class."""
-    rows = _digits()
+    rows = _load_digits()
     images = (rows[:, :64].reshape(-1, 8, 8) * 255 / 16).round().astype(np.uint8)
-    return _write(folder, images, [str(int(label)) for label in rows[:, 64]])
+    return _write_folder(folder, images, [str(int(label)) for label in rows[:, 64]])
 
 
-def _digits() -> np.ndarray:
-    """Return the digits as (1797, 65) float64: pixels 0 to 16 and the label, from scikit-learn's file; its import takes seconds."""
+def _load_digits() -> np.ndarray:
+    """Return the digits as (1797, 65) float64: pixels 0 to 16 and the label."""
+    # reading scikit-learn's file takes a tenth of a second, importing scikit-learn several
     package = importlib.util.find_spec("sklearn")
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz" if package and package.origin else None
     if file and file.exists():
         return np.loadtxt(file, delimiter=",")
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
+    digits = sklearn_datasets.load_digits()
     return np.column_stack([digits.data, digits.target])
 
 
-def write_glyphs(folder: Path, wanted: Wanted) -> int:
+def write_glyphs(folder: Path, options: DatasetOptions) -> int:
     """Write rendered characters as PNG files in one folder per class; small letters go to folders like `a_small`."""
-    from darkroom.data import glyphs
-
-    images, labels, classes = glyphs.render(wanted.count, wanted.size, wanted.seed)
+    images, labels, classes = glyphs.render(options.count, options.size, options.seed)
     names = [name if not name.islower() else f"{name}_small" for name in classes]
-    return _write(folder, images[..., 0], [names[label] for label in labels])
+    return _write_folder(folder, images[..., 0], [names[label] for label in labels])
 
 
-def _write(folder: Path, images: np.ndarray, labels: list[str]) -> int:
-    from PIL import Image
-
+def _write_folder(folder: Path, images: np.ndarray, labels: list[str]) -> int:
     for label in sorted(set(labels)):
         (folder / label).mkdir(parents=True, exist_ok=True)
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
@@ -78,29 +77,27 @@ def _write(folder: Path, images: np.ndarray, labels: list[str]) -> int:
     return len(images)
 
 
-def write_benchmark(name: str, folder: Path, wanted: Wanted) -> int:
+def write_benchmark(name: str, folder: Path, options: DatasetOptions) -> int:
     """Write MNIST, Fashion-MNIST or CIFAR-10 as one .npz with its own train and test images.
 
     They are downloaded with torchvision's checksums, or read from a folder that holds the files as they are distributed.
     Raises SourceError where neither works.
     """
-    from torchvision import datasets
-
-    kind: Any = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}[name]
-    download = wanted.source == "download"
-    root = wanted.downloads
+    kind: Any = getattr(torchvision_datasets, {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}[name])
+    download = options.source == "download"
+    root = options.downloads
     root.mkdir(parents=True, exist_ok=True)
     try:
         if not download:
-            root = _local(name, kind.__name__, Path(wanted.source).expanduser(), wanted.downloads / "local")
+            root = _unpack_local(name, kind.__name__, Path(options.source).expanduser(), options.downloads / "local")
         parts = {split: kind(root, train=split == "train", download=download) for split in ("train", "test")}
     except SourceError:
         raise
     except Exception as error:  # a damaged file, or a server that is down, raises anything
-        where = "downloaded" if download else f"read from {wanted.source}"
+        where = "downloaded" if download else f"read from {options.source}"
         raise SourceError(
             f"{name} cannot be {where}: {str(error) or 'a file is damaged'}",
-            "look at the network, or set `fetch.source` to a folder with its files as they are distributed"
+            "check the network, or set `fetch.source` to a folder with its files as they are distributed"
             if download
             else "copy the files again from where they came, or set `fetch.source` to download",
             download and (is_retryable(error) or str(error).startswith("Error downloading")),  # torchvision's, of every mirror
@@ -113,8 +110,8 @@ def write_benchmark(name: str, folder: Path, wanted: Wanted) -> int:
     return len(arrays["train_labels"]) + len(arrays["test_labels"])
 
 
-def _local(name: str, kind: str, source: Path, root: Path) -> Path:
-    """Return a folder in which torchvision finds the files of a data set that lie in `source`, or in its subfolder `name`."""
+def _unpack_local(name: str, kind: str, source: Path, root: Path) -> Path:
+    """Return a folder where torchvision finds the files of a data set that lie in `source`, or in its subfolder `name`."""
     inside = source / name if (source / name).is_dir() else source
     if name == "cifar10":
         if (inside / "cifar-10-batches-py").is_dir():
@@ -125,7 +122,7 @@ def _local(name: str, kind: str, source: Path, root: Path) -> Path:
                 archive.extractall(root, filter="data")
             return root
         raise _absent(name, inside, "cifar-10-python.tar.gz, or the folder cifar-10-batches-py")
-    for file in IDX:
+    for file in MNIST_MD5:
         target = root / kind / "raw" / file
         plain, packed = inside / file, inside / f"{file}.gz"
         if not plain.is_file() and not packed.is_file():
@@ -136,25 +133,25 @@ def _local(name: str, kind: str, source: Path, root: Path) -> Path:
             else:
                 with gzip.open(packed) as stream, working.open("wb") as out:
                     shutil.copyfileobj(stream, out)
-            known = hashlib.md5(working.read_bytes()).hexdigest() == MNIST_MD5[file]
-            if known != (name == "mnist"):
+            is_mnist = hashlib.md5(working.read_bytes()).hexdigest() == MNIST_MD5[file]
+            if is_mnist != (name == "mnist"):
                 raise SourceError(
-                    f"{plain if plain.is_file() else packed} is {'not what MNIST has' if name == 'mnist' else 'that of MNIST'}: "
+                    f"{plain if plain.is_file() else packed} is {'not the file of MNIST' if name == 'mnist' else 'the file of MNIST'}: "
                     f"the files of {name} have the same names",
                     f"put the files of {name} into a folder of that name, in the folder that `fetch.source` names",
                 )
     return root
 
 
-def _absent(name: str, folder: Path, wanted: str) -> SourceError:
-    there = sorted(path.name for path in folder.iterdir())[:5] if folder.is_dir() else []
+def _absent(name: str, folder: Path, expected: str) -> SourceError:
+    names = sorted(path.name for path in folder.iterdir())[:5] if folder.is_dir() else []
     return SourceError(
-        f"{folder} does not hold {name}: looked for {wanted}, found {', '.join(there) or 'nothing'}",
+        f"{folder} does not hold {name}: looked for {expected}, found {', '.join(names) or 'nothing'}",
         "set `fetch.source` to the folder with the files as they are distributed, or to download",
     )
 
 
-DATASETS: dict[str, Callable[[Path, Wanted], int]] = {
+DATASETS: dict[str, Callable[[Path, DatasetOptions], int]] = {
     "digits": write_digits,
     "glyphs": write_glyphs,
     **{name: partial(write_benchmark, name) for name in ("mnist", "fashion_mnist", "cifar10")},

@@ -1,7 +1,7 @@
-"""Decoded images remembered by content, so that what was decoded once need not be decoded again.
+"""A cache of decoded images by content, so that an image is decoded once.
 
-A folder with an SQLite index and two files of fixed-size records, pixels and thumbnails. It can be deleted at any time: an
-entry is used only where its checksum holds, so the folder changes the time that ingest takes, never a byte of what it gives.
+A folder holds an SQLite index and two files of fixed-size records, pixels and thumbnails. It can be deleted at any time: an
+entry is used only where its checksum holds, so the cache changes the time that ingest takes and never its result.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -26,110 +26,90 @@ import simplejpeg
 import xxhash
 from filelock import FileLock
 
-from darkroom.data import decoding, manifest, quality, quarantine_reasons
+from darkroom.config.params import Ingest
+from darkroom.data import decoding, manifest, quality, quarantine_reasons, source_row
+from darkroom.data.manifest import ImageFacts
 from darkroom.data.quality import THUMBNAIL
 
 DECODED = Path(".darkroom/decoded")
-KEPT = 3  # folders for other sizes and backgrounds that are not removed, the last used ones
-_EMPTY = b"\0" * THUMBNAIL**2
+MAX_FOLDERS = 3  # of other params and versions, the last used ones
+_BLANK = b"\0" * THUMBNAIL**2
+_PARAMS = {"image_size", "resize", "background", "min_size"}
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """What is known of one content: where its pixels are, −1 for none, and its facts."""
+class CachedImage(NamedTuple):
+    """The slot of an image's pixels, −1 for none, and its facts."""
 
     slot: int
-    facts: dict[str, Any]
+    facts: ImageFacts
 
 
 @contextmanager
-def opened(root: Path, size: int, settings: dict[str, Any]) -> Iterator[Store]:
-    """Open the store for images of `size` pixels a side made with `settings`; another process waits until this one is done."""
+def open_cache(root: Path, params: Ingest) -> Iterator[DecodeCache]:
+    """Open the cache for some params and the installed versions; another process waits until the block ends."""
     versions = (PIL.__version__, cv2.__version__, simplejpeg.__version__, np.__version__, xxhash.VERSION)
-    code = [Path(str(module.__file__)).read_bytes() for module in (decoding, quality, quarantine_reasons, manifest)]
-    identity = json.dumps([size, settings, versions], sort_keys=True).encode() + b"".join(code)
+    modules = (decoding, quality, quarantine_reasons, manifest, source_row)
+    code = [Path(str(module.__file__)).read_bytes() for module in modules]
+    identity = json.dumps([params.model_dump(include=_PARAMS), versions], sort_keys=True).encode() + b"".join(code)
     folder = root / hashlib.sha256(identity).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f"{folder.name}.lock"):
-        store = Store(folder, size)
+        cache = DecodeCache(folder, params.image_size)
         try:
-            yield store
+            yield cache
         finally:
-            store.close()
-    _forget_old(root)
+            cache.close()
+    folders = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for oldest in folders[:-MAX_FOLDERS]:
+        with FileLock(root / f"{oldest.name}.lock"):
+            shutil.rmtree(oldest, ignore_errors=True)
 
 
-def _forget_old(root: Path) -> None:
-    folders = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime, reverse=True)
-    for folder in folders[KEPT:]:
-        with FileLock(root / f"{folder.name}.lock"):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-class Store:
-    """Records of pixels (size, size, 3) uint8 and thumbnails (64, 64) uint8, by the key of the content they come from."""
+class DecodeCache:
+    """Pixels (size, size, 3) uint8, thumbnails (64, 64) uint8 and facts of images, by the key of their content."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self.size, self.length = size, size * size * 3
         self.lock = threading.Lock()
-        self.index = self._open(folder / "index.sqlite")
+        self.index = _open_index(folder / "index.sqlite")
         self.pixels_file = os.open(folder / "pixels.bin", os.O_RDWR | os.O_CREAT, 0o644)
         self.thumbnails_file = os.open(folder / "thumbnails.bin", os.O_RDWR | os.O_CREAT, 0o644)
-        held = os.fstat(self.pixels_file).st_size // self.length
-        taken = {slot for (slot,) in self.index.execute("SELECT slot FROM images WHERE slot BETWEEN 0 AND ?", (held - 1,))}
-        self.end = max(taken, default=-1) + 1
-        self.free = sorted(set(range(self.end)) - taken, reverse=True) if len(taken) < self.end else []
+        count = os.fstat(self.pixels_file).st_size // self.length
+        used = {slot for (slot,) in self.index.execute("SELECT slot FROM images WHERE slot BETWEEN 0 AND ?", (count - 1,))}
+        self.end = max(used, default=-1) + 1
+        self.free = sorted(set(range(self.end)) - used, reverse=True) if len(used) < self.end else []
         self.pending = 0
         os.utime(folder)
 
-    @staticmethod
-    def _open(path: Path) -> sqlite3.Connection:
-        """Open the index; one that is damaged is begun anew."""
-        for attempt in (1, 2):
-            index = sqlite3.connect(path, check_same_thread=False)
-            try:
-                index.execute("PRAGMA synchronous = OFF")
-                index.execute(
-                    "CREATE TABLE IF NOT EXISTS images "
-                    "(key TEXT PRIMARY KEY NOT NULL, slot INTEGER NOT NULL, sum INTEGER NOT NULL, facts TEXT NOT NULL) STRICT"
-                )
-                if index.execute("PRAGMA quick_check").fetchall() == [("ok",)]:
-                    return index
-            except (sqlite3.Error, UnicodeDecodeError):
-                if attempt == 2:
-                    raise
-            index.close()
-            path.unlink()
-        raise AssertionError
-
-    def get(self, key: str) -> Remembered | None:
-        """Return what is remembered of a content, or None where there is nothing or it does not match its checksum."""
+    def get(self, key: str) -> CachedImage | None:
+        """Return the entry of a content, or None where there is none or its checksum does not hold."""
         try:
             with self.lock:
                 row = self.index.execute("SELECT slot, sum, facts FROM images WHERE key = ?", (key,)).fetchone()
             slot, checksum, facts = row or (-1, None, "")
-            pixels, thumbnail = self._record(slot) if slot >= 0 else (b"", b"")
+            pixels, thumbnail = (self.read_pixels(slot), self._read_thumbnail(slot)) if slot >= 0 else (b"", b"")
         except (sqlite3.Error, UnicodeDecodeError, OverflowError, OSError):  # damaged: decoded again
             return None
         if row is None or _checksum(pixels, thumbnail, facts) != checksum:
             return None
-        return Remembered(slot, json.loads(facts))
+        values = json.loads(facts)
+        return CachedImage(slot, ImageFacts(**values | {"flags": tuple(values["flags"])}))
 
-    def put(self, key: str, pixels: np.ndarray | None, thumbnail: np.ndarray | None, facts: dict[str, Any]) -> int:
-        """Remember a content; return the slot of its pixels, −1 for none."""
-        text = json.dumps(facts)
+    def put(self, key: str, pixels: np.ndarray | None, thumbnail: np.ndarray | None, facts: ImageFacts) -> int:
+        """Store a content; return the slot of its pixels, −1 for none. Raises OSError where it cannot be written."""
+        text = json.dumps(asdict(facts))
         slot, image, small = -1, b"", b""
         if pixels is not None:
-            image, small = pixels.tobytes(), _EMPTY if thumbnail is None else thumbnail.tobytes()
+            image, small = pixels.tobytes(), _BLANK if thumbnail is None else thumbnail.tobytes()
             slot = self.free.pop() if self.free else self.end
             self.end = max(self.end, slot + 1)
             os.pwrite(self.pixels_file, image, slot * self.length)
-            if thumbnail is not None or slot * len(_EMPTY) < os.fstat(self.thumbnails_file).st_size:
-                os.pwrite(self.thumbnails_file, small, slot * len(_EMPTY))
+            if thumbnail is not None or slot * len(_BLANK) < os.fstat(self.thumbnails_file).st_size:
+                os.pwrite(self.thumbnails_file, small, slot * len(_BLANK))
         with self.lock:
-            row = (key, slot, _checksum(image, small, text), text)
             self.pending += 1
             try:
+                row = (key, slot, _checksum(image, small, text), text)
                 self.index.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", row)
                 if self.pending % 1000 == 0:
                     self.index.commit()
@@ -137,29 +117,26 @@ class Store:
                 raise OSError(f"the index of decoded images cannot be written: {error}") from error
         return slot
 
-    def _record(self, slot: int) -> tuple[bytes, bytes]:
-        small = os.pread(self.thumbnails_file, len(_EMPTY), slot * len(_EMPTY))
-        return os.pread(self.pixels_file, self.length, slot * self.length), small.ljust(len(_EMPTY), b"\0")
+    def read_pixels(self, slot: int) -> bytes:
+        return os.pread(self.pixels_file, self.length, slot * self.length)
+
+    def _read_thumbnail(self, slot: int) -> bytes:
+        return os.pread(self.thumbnails_file, len(_BLANK), slot * len(_BLANK)).ljust(len(_BLANK), b"\0")
 
     def pixels(self, slot: int) -> np.ndarray:
         """Return the image (size, size, 3) uint8 in a slot."""
-        return np.frombuffer(self.record(slot), np.uint8).reshape(self.size, self.size, 3)
-
-    def record(self, slot: int) -> bytes:
-        return os.pread(self.pixels_file, self.length, slot * self.length)
+        return np.frombuffer(self.read_pixels(slot), np.uint8).reshape(self.size, self.size, 3)
 
     def thumbnails(self, slots: Iterable[int]) -> np.ndarray:
-        """Return the thumbnails (N, 64, 64) uint8 in some slots."""
-        read = [os.pread(self.thumbnails_file, len(_EMPTY), slot * len(_EMPTY)).ljust(len(_EMPTY), b"\0") for slot in slots]
-        return np.frombuffer(b"".join(read), np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
+        """Return the thumbnails (N, 64, 64) uint8 in some slots, black where there is none."""
+        return np.frombuffer(b"".join(map(self._read_thumbnail, slots)), np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
 
-    def keep(self, keys: set[str]) -> None:
-        """Forget what is not among these keys, where that is more than half of what is remembered: its slots are used again."""
+    def prune(self, keys: set[str]) -> None:
+        """Delete the entries that are not among these keys if they are more than half of all; their slots are used again."""
         with self.lock:
-            total = self.index.execute("SELECT COUNT(*) FROM images").fetchone()[0]
-            if total > 2 * len(keys):
-                known = [key for (key,) in self.index.execute("SELECT key FROM images")]
-                self.index.executemany("DELETE FROM images WHERE key = ?", [(key,) for key in known if key not in keys])
+            if self.index.execute("SELECT COUNT(*) FROM images").fetchone()[0] > 2 * len(keys):
+                stale = {key for (key,) in self.index.execute("SELECT key FROM images")} - keys
+                self.index.executemany("DELETE FROM images WHERE key = ?", [(key,) for key in stale])
 
     def close(self) -> None:
         with self.lock:
@@ -167,6 +144,26 @@ class Store:
             self.index.close()
             os.close(self.pixels_file)
             os.close(self.thumbnails_file)
+
+
+def _open_index(path: Path) -> sqlite3.Connection:
+    """Open the index; a damaged one is deleted."""
+    for attempt in (1, 2):
+        index = sqlite3.connect(path, check_same_thread=False)
+        try:
+            index.execute("PRAGMA synchronous = OFF")
+            index.execute(
+                "CREATE TABLE IF NOT EXISTS images "
+                "(key TEXT PRIMARY KEY NOT NULL, slot INTEGER NOT NULL, sum INTEGER NOT NULL, facts TEXT NOT NULL) STRICT"
+            )
+            if index.execute("PRAGMA quick_check").fetchall() == [("ok",)]:
+                return index
+        except (sqlite3.Error, UnicodeDecodeError):
+            if attempt == 2:
+                raise
+        index.close()
+        path.unlink()
+    raise AssertionError
 
 
 def _checksum(pixels: bytes, thumbnail: bytes, facts: str) -> int:

@@ -1,8 +1,8 @@
-"""Printed characters, rendered from the fonts that matplotlib brings: labelled images without a network.
+"""Printed characters rendered from matplotlib's fonts: labelled images without a network.
 
-The classes are those of EMNIST's balanced split (Cohen et al. 2017): ten digits, 26 capitals and the 11 small
-letters whose shape is not that of their capital. Each image is white on black, distorted by a random affine map
-and an elastic displacement (Simard et al. 2003), thickened or thinned, and passed through a random lower resolution.
+The classes are those of EMNIST's balanced split (Cohen et al. 2017): ten digits, 26 capitals and the 11 small letters
+whose shape differs from that of their capital. Each image is white on black, distorted by a random affine map and an
+elastic displacement (Simard et al. 2003), thickened or thinned, and reduced to a random lower resolution.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from darkroom.core import atomic
 
@@ -26,7 +28,7 @@ FONTS = (
     "STIXGeneralItalic", "STIXGeneralBol", "cmr10", "cmss10", "cmtt10", "cmb10",
 )  # fmt: skip
 _CANVAS = 64
-REMEMBERED = Path(".darkroom/glyphs")
+CACHE = Path(".darkroom/glyphs")
 
 
 @cache
@@ -39,19 +41,17 @@ def _fonts() -> Path:
 
 
 @cache
-def _drawn(character: str, font: str) -> np.ndarray:
-    """Return the character as drawn, centred on a (64, 64) uint8 canvas with ink about 40 pixels high."""
-    from PIL import Image, ImageDraw, ImageFont
-
+def _draw(character: str, font: str) -> np.ndarray:
+    """Return a character centred on a (64, 64) uint8 canvas with ink about 40 pixels high."""
     path = _fonts() / f"{font}.ttf"
     canvas = Image.new("L", (_CANVAS, _CANVAS), 0)
-    pen = ImageDraw.Draw(canvas)
+    draw = ImageDraw.Draw(canvas)
     face = ImageFont.truetype(str(path), 52)
-    left, top, right, bottom = pen.textbbox((0, 0), character, font=face)
+    left, top, right, bottom = draw.textbbox((0, 0), character, font=face)
     size = max(8, round(52 * 42 / max(bottom - top, (right - left) * 0.8, 1)))
     face = ImageFont.truetype(str(path), size)
-    left, top, right, bottom = pen.textbbox((0, 0), character, font=face)
-    pen.text(((_CANVAS - right - left) / 2, (_CANVAS - bottom - top) / 2), character, fill=255, font=face)
+    left, top, right, bottom = draw.textbbox((0, 0), character, font=face)
+    draw.text(((_CANVAS - right - left) / 2, (_CANVAS - bottom - top) / 2), character, fill=255, font=face)
     return np.asarray(canvas)
 
 
@@ -61,13 +61,11 @@ def _grid() -> np.ndarray:
     return np.mgrid[:_CANVAS, :_CANVAS].astype(np.float32)
 
 
-def _distorted(drawn: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the glyph as (size, size) uint8: thickened or thinned, bent, seen at a lower resolution."""
-    import cv2
-
+def _distort(glyph: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a glyph as (size, size) uint8: thickened or thinned, bent, at a lower resolution."""
     kernel = np.ones((int(rng.integers(2, 6)),) * 2, np.uint8)
     stroke = rng.random()
-    image = cv2.dilate(drawn, kernel) if stroke < 0.45 else cv2.erode(drawn, kernel[:2, :2]) if stroke < 0.6 else drawn
+    image = cv2.dilate(glyph, kernel) if stroke < 0.45 else cv2.erode(glyph, kernel[:2, :2]) if stroke < 0.6 else glyph
 
     angle, shear = np.deg2rad(rng.uniform(-15, 15)), rng.uniform(-0.25, 0.25)
     scale = rng.uniform(0.85, 1.45) * np.array([rng.uniform(0.75, 1.2), 1.0])
@@ -90,7 +88,7 @@ def _distorted(drawn: np.ndarray, size: int, rng: np.random.Generator) -> np.nda
 
 
 def render(count: int, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Return `count` glyphs, as many of each class as can be: images (count, size, size, 3) uint8, labels (count,) int64, classes.
+    """Return `count` glyphs of all classes in turn: images (count, size, size, 3) uint8, labels (count,) int64, classes.
 
     Image i depends on `seed` and i alone, so a larger count only adds images.
     """
@@ -98,23 +96,22 @@ def render(count: int, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray
     labels = np.arange(count, dtype=np.int64) % len(CLASSES)
     for i in range(count):
         rng = np.random.default_rng([seed, i])
-        drawn = _drawn(CLASSES[labels[i]], FONTS[rng.integers(len(FONTS))])
-        images[i] = _distorted(drawn, size, rng)[..., None]
+        glyph = _draw(CLASSES[labels[i]], FONTS[rng.integers(len(FONTS))])
+        images[i] = _distort(glyph, size, rng)[..., None]
     return images, labels, CLASSES
 
 
-def remembered(count: int, size: int, seed: int, folder: Path = REMEMBERED) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Return what `render` returns, rendered once: several backbones are pretrained on the same glyphs.
+def render_cached(count: int, size: int, seed: int, folder: Path = CACHE) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Return the result of `render` from a file in `folder`: several backbones are pretrained on the same glyphs.
 
-    A file in `folder` holds them, named by the code and the libraries that drew them; where it is missing or damaged (its
-    checksum tells) they are drawn again.
+    The file is named by the digest of this code, the libraries and the arguments. A missing or damaged one is written again.
     """
     libraries = [version(name) for name in ("numpy", "opencv-python-headless", "pillow", "matplotlib")]
-    drawn_by = [hashlib.sha256(Path(__file__).read_bytes()).hexdigest(), *libraries, count, size, seed]
-    file = folder / f"{hashlib.sha256(json.dumps(drawn_by).encode()).hexdigest()[:24]}.npz"
+    identity = [hashlib.sha256(Path(__file__).read_bytes()).hexdigest(), *libraries, count, size, seed]
+    file = folder / f"{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]}.npz"
     try:
-        with np.load(file) as kept:
-            return np.repeat(kept["images"][..., None], 3, 3), kept["labels"], CLASSES
+        with np.load(file) as arrays:
+            return np.repeat(arrays["images"][..., None], 3, 3), arrays["labels"], CLASSES
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         images, labels, classes = render(count, size, seed)
         with atomic.new_file(file) as working, working.open("wb") as out:

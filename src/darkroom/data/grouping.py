@@ -12,168 +12,174 @@ from darkroom.config.params import Ingest
 from darkroom.core.progress import Progress
 from darkroom.data import duplicates, splits
 from darkroom.data.duplicates import Clusters
-from darkroom.data.manifest import Row
-from darkroom.data.splits import Group
+from darkroom.data.source_row import SourceRow
+from darkroom.data.splits import SplitGroup
 
+Rows = list[SourceRow]
+ReadThumbnails = Callable[[Sequence[int]], np.ndarray]
 _GUARDED = ("test", "val", "train")  # the most guarded first
 
 
 @dataclass(frozen=True)
 class Groups:
-    """What was found among the accepted rows, which now have a group and a split."""
+    """Sets of rows that belong together."""
 
-    clusters: list[list[Row]]
-    conflicts: list[list[Row]]
-    leaks: list[list[Row]]
-    torn: list[list[Row]]  # groups of the table that the source's own splits tear apart
+    duplicates: list[Rows]  # the same picture, two rows or more
+    conflicts: list[Rows]  # the same picture under several labels
+    leaks: list[Rows]  # the same picture in several of the source's own splits
+    torn: list[Rows]  # groups of the table in several of the source's own splits
 
 
-def find(rows: list[Row], thumbnails: Callable[[Sequence[int]], np.ndarray], params: Ingest, ready: frozenset[str]) -> Groups:
-    """Group the accepted rows and give each its split; quarantine conflicts and leaks unless `params` keep them."""
+def assign_splits(rows: Rows, thumbnails: ReadThumbnails, params: Ingest, ready: frozenset[str]) -> Groups:
+    """Give each accepted row its group and its split; quarantine conflicts and leaks unless `params` keep them.
+
+    `thumbnails` reads the thumbnails (N, 64, 64) uint8 of slots, `ready` names the splits that the source has itself.
+    """
     accepted = [row for row in rows if row.status == "accepted"]
-    together, near = _duplicates(accepted, thumbnails)
-    clusters = [members for members in _gathered(accepted, together) if len(members) > 1]
-    for members in clusters:
+    clusters, near = _find_duplicates(accepted, thumbnails)
+    copies = [members for members in _members(accepted, clusters) if len(members) > 1]
+    for members in copies:
         for row in members:
             row.copies = len(members)
-    conflicts = _conflicts(accepted, clusters, near)
+    conflicts = _find_conflicts(accepted, copies, near)
     if params.on_conflict == "quarantine":
         _quarantine_conflicts(conflicts)
-    leaks = _leaks(clusters)
+    leaks = _find_leaks(copies)
     if params.on_leak == "quarantine":
         _quarantine_leaks(leaks, "duplicate_across_splits", "the same as")
-    _join_given_groups(accepted, together)
-    groups = _gathered(accepted, together)
-    torn = [group for group in _leaks(groups) if any(row.given_group for row in group)]
+    _join_given_groups(accepted, clusters)
+    groups = _members(accepted, clusters)
+    torn = [members for members in _find_leaks(groups) if any(row.given_group for row in members)]
     if params.on_leak == "quarantine":
         _quarantine_leaks(torn, "group_across_splits", "grouped with")
     _name_groups(groups)
-    _assign([row for row in accepted if row.status == "accepted"], params, ready)
-    return Groups(clusters, conflicts, leaks, torn)
+    _draw_splits([row for row in accepted if row.status == "accepted"], params, ready)
+    return Groups(copies, conflicts, leaks, torn)
 
 
-def _duplicates(accepted: list[Row], thumbnails: Callable[[Sequence[int]], np.ndarray]) -> tuple[Clusters, list[tuple[int, int]]]:
-    """Return which rows show the same picture, and the pairs that do so nearly."""
-    together = Clusters(len(accepted))
-    first: dict[tuple[str, str], int] = {}
-    any_of: dict[str, int] = {}
+def _find_duplicates(accepted: Rows, thumbnails: ReadThumbnails) -> tuple[Clusters, list[tuple[int, int]]]:
+    """Return the clusters of rows that show the same picture, and the pairs of near duplicates."""
+    clusters = Clusters(len(accepted))
+    first: dict[str, int] = {}
+    compared: dict[tuple[str, str], int] = {}
     for i, row in enumerate(accepted):
-        together.join(any_of.setdefault(row.pixel_hash, i), i)
+        clusters.join(first.setdefault(row.pixel_hash, i), i)
         if row.has_thumbnail:
-            first.setdefault((row.pixel_hash, row.label), i)
-    asked = sorted(first.values())  # of copies, pixel for pixel, one of each label
-    if not asked:
-        return together, []
-    slots = np.array([accepted[i].slot for i in asked])
-    labels = [accepted[i].label for i in asked]
-    with Progress("near duplicates", len(asked), "images") as progress:
+            compared.setdefault((row.pixel_hash, row.label), i)
+    numbers = sorted(compared.values())  # of copies pixel for pixel, one of each label
+    if not numbers:
+        return clusters, []
+    slots = np.array([accepted[i].slot for i in numbers])
+    labels = [accepted[i].label for i in numbers]
+    with Progress("near duplicates", len(numbers), "images") as progress:
 
-        def note(done: int, total: int) -> None:
-            progress.advance(len(asked) * done // total - progress.done)
+        def on_step(done: int, total: int) -> None:
+            progress.advance(len(numbers) * done // total - progress.done)
 
-        found, hashed = duplicates.pairs(labels, lambda numbers: thumbnails(slots[numbers].tolist()), note)
-    by_pixels = {accepted[i].pixel_hash: value for i, value in zip(asked, hashed, strict=True)}
+        pairs, hashes = duplicates.find_pairs(labels, lambda indices: thumbnails(slots[indices].tolist()), on_step)
+    by_pixels = {accepted[i].pixel_hash: value for i, value in zip(numbers, hashes, strict=True)}
     for row in accepted:
         row.perceptual_hash = by_pixels.get(row.pixel_hash, "")
-    near = [(asked[i], asked[j]) for i, j in found]
+    near = [(numbers[i], numbers[j]) for i, j in pairs]
     for i, j in near:
-        together.join(i, j)
-    return together, near
+        clusters.join(i, j)
+    return clusters, near
 
 
-def _gathered(accepted: list[Row], together: Clusters) -> list[list[Row]]:
-    """Return the rows that belong together, each set once."""
-    found: dict[int, list[Row]] = defaultdict(list)
+def _members(accepted: Rows, clusters: Clusters) -> list[Rows]:
+    """Return the rows of each cluster."""
+    members: dict[int, Rows] = defaultdict(list)
     for i, row in enumerate(accepted):
-        found[together.find(i)].append(row)
-    return list(found.values())
+        members[clusters.root(i)].append(row)
+    return list(members.values())
 
 
-def _conflicts(accepted: list[Row], clusters: list[list[Row]], near: list[tuple[int, int]]) -> list[list[Row]]:
+def _find_conflicts(accepted: Rows, copies: list[Rows], near: list[tuple[int, int]]) -> list[Rows]:
     """Return sets of rows that show the same picture under several labels: exact copies, and pairs of near ones."""
-    found = []
-    for members in clusters:
-        exact: dict[str, list[Row]] = defaultdict(list)
+    conflicts = []
+    for members in copies:
+        exact: dict[str, Rows] = defaultdict(list)
         for row in members:
             exact[row.pixel_hash].append(row)
-        found += [same for same in exact.values() if len({row.label for row in same}) > 1]
-    alike: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        conflicts += [same for same in exact.values() if len({row.label for row in same}) > 1]
+    alike: dict[tuple[str, str], Rows] = defaultdict(list)
     for row in accepted:
         alike[row.pixel_hash, row.label].append(row)
     for i, j in near:
         one, other = accepted[i], accepted[j]
-        if one.label != other.label and one.pixel_hash != other.pixel_hash:  # with all copies of both, pixel for pixel
-            found.append(alike[one.pixel_hash, one.label] + alike[other.pixel_hash, other.label])
-    return found
+        if one.label != other.label and one.pixel_hash != other.pixel_hash:  # with all exact copies of both
+            conflicts.append(alike[one.pixel_hash, one.label] + alike[other.pixel_hash, other.label])
+    return conflicts
 
 
-def _quarantine_conflicts(conflicts: list[list[Row]]) -> None:
-    against: dict[int, list[str]] = defaultdict(list)
+def _quarantine_conflicts(conflicts: list[Rows]) -> None:
+    others: dict[int, list[str]] = defaultdict(list)
     rows = {}
     for members in conflicts:
         for row in members:
             rows[id(row)] = row
-            against[id(row)] += [other.path for other in members if other.label != row.label]
+            others[id(row)] += [other.path for other in members if other.label != row.label]
     for key, row in rows.items():
-        row.quarantine("label_conflict", "the same as " + _listed(against[key]))
+        row.quarantine("label_conflict", "the same as " + _list_paths(others[key]))
 
 
-def _leaks(sets: list[list[Row]]) -> list[list[Row]]:
-    """Return what is accepted of the sets of rows that the source's own splits tear apart."""
-    kept = [[row for row in members if row.status == "accepted"] for members in sets]
-    return [members for members in kept if len({row.split for row in members if row.split}) > 1]
+def _find_leaks(sets: list[Rows]) -> list[Rows]:
+    """Return the accepted rows of the sets that span several of the source's own splits."""
+    accepted = [[row for row in members if row.status == "accepted"] for members in sets]
+    return [members for members in accepted if len({row.split for row in members if row.split}) > 1]
 
 
-def _quarantine_leaks(leaks: list[list[Row]], reason: str, how: str) -> None:
-    """Keep what is in the most guarded split, test before val before train."""
+def _quarantine_leaks(leaks: list[Rows], reason: str, relation: str) -> None:
+    """Keep the rows of the most guarded split, test before val before train."""
     for members in leaks:
-        kept = next(name for name in _GUARDED if any(row.split == name for row in members))
-        others = _listed([row.path for row in members if row.split == kept])
+        guarded = next(name for name in _GUARDED if any(row.split == name for row in members))
+        others = _list_paths([row.path for row in members if row.split == guarded])
         for row in members:
-            if row.split != kept:
-                row.quarantine(reason, f"{how} {others}")
+            if row.split != guarded:
+                row.quarantine(reason, f"{relation} {others}")
 
 
-def _listed(paths: list[str]) -> str:
+def _list_paths(paths: list[str]) -> str:
     unique = list(dict.fromkeys(paths))
     return ", ".join(unique[:3]) + (f" and {len(unique) - 3} more" if len(unique) > 3 else "")
 
 
-def _join_given_groups(accepted: list[Row], together: Clusters) -> None:
-    """Join what the source's table groups."""
+def _join_given_groups(accepted: Rows, clusters: Clusters) -> None:
     first: dict[str, int] = {}
     for i, row in enumerate(accepted):
         if row.given_group:
-            together.join(first.setdefault(row.given_group, i), i)
+            clusters.join(first.setdefault(row.given_group, i), i)
 
 
-def _name_groups(groups: list[list[Row]]) -> None:
-    """Name each group by the first of the groups that the source gives its images, else by the least of their pixel hashes."""
-    for group in groups:
-        given = min((row.given_group for row in group if row.given_group), default="")
-        name = f"group {given}" if given else min(row.pixel_hash for row in group)
-        for row in group:
+def _name_groups(groups: list[Rows]) -> None:
+    """Name each group by the first of the source's own groups in it, else by the least of its pixel hashes."""
+    for members in groups:
+        given = min((row.given_group for row in members if row.given_group), default="")
+        name = f"group {given}" if given else min(row.pixel_hash for row in members)
+        for row in members:
             row.group = name
 
 
-def _assign(accepted: list[Row], params: Ingest, ready: frozenset[str]) -> None:
-    """Give each row its split: the source's own where it has one; what the source lacks is taken out of its training images."""
+def _draw_splits(accepted: Rows, params: Ingest, ready: frozenset[str]) -> None:
+    """Give each row its split: the source's own where it has one. Splits that the source lacks come out of its train."""
     test = 0.0 if "test" in ready else params.test_share
     val = 0.0 if "val" in ready else params.val_share
     free = [row for row in accepted if row.split in ("", "train")]
-    chosen: dict[str, str] = {}
+    drawn: dict[str, str] = {}
     if params.split_by == "stratified":
-        groups: dict[str, list[Row]] = defaultdict(list)
+        labels: dict[str, list[str]] = defaultdict(list)
         for row in free:
-            groups[row.group].append(row)
-        described = [
-            Group(key, len(members), min(Counter(row.label for row in members).items(), key=lambda item: (-item[1], item[0]))[0])
-            for key, members in groups.items()
-        ]
-        chosen = splits.stratified(described, test, val, params.seed)
+            labels[row.group].append(row.label)
+        groups = [SplitGroup(key, len(members), _commonest(members)) for key, members in labels.items()]
+        drawn = splits.stratified(groups, test, val, params.seed)
     guarded = {row.group: row.split for row in sorted(accepted, key=lambda row: row.split) if row.split in ("val", "test")}
     for row in free:
-        if row.group in guarded:  # beside a copy whose split the source gives
+        if row.group in guarded:  # a copy of an image whose split the source gives
             row.split = row.split or guarded[row.group]
             continue
-        row.split = chosen.get(row.group) or splits.by_hash(row.group, test, val, params.seed)
+        row.split = drawn.get(row.group) or splits.by_hash(row.group, test, val, params.seed)
+
+
+def _commonest(labels: list[str]) -> str:
+    """Return the commonest label, of several the first in the alphabet."""
+    return min(Counter(labels).items(), key=lambda item: (-item[1], item[0]))[0]

@@ -12,9 +12,9 @@ COLUMNS = ("image", "label")
 
 
 def read(path: Path) -> dict[str, str]:
-    """Return the label of each image named in the file; none where there is no file.
+    """Return the label of each image that the file names; empty where there is no file.
 
-    Raises SourceError where a line has no label, or two lines name the same image.
+    Raises SourceError where a row has no label, or two rows name the same image.
     """
     if not path.exists():
         return {}
@@ -26,22 +26,22 @@ def read(path: Path) -> dict[str, str]:
         raise SourceError(f"{path} cannot be read: {error}", remedy) from error
     if not rows or tuple(cell.strip().lower() for cell in rows[0]) != COLUMNS:
         raise SourceError(f"{path} does not begin with the line `image,label`", remedy)
-    found: dict[str, str] = {}
+    fixes: dict[str, str] = {}
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != 2 or not all(cell.strip() for cell in row):
-            raise SourceError(f"{path} has in row {number} {row!r} in place of an image and a label", remedy)
+            raise SourceError(f"row {number} of {path} is {row!r} instead of an image and a label", remedy)
         image, label = (cell.strip() for cell in row)
-        if found.setdefault(image, label) != label:
-            raise SourceError(f"{path} gives {image} the labels {found[image]!r} and {label!r}", remedy)
-    return found
+        if fixes.setdefault(image, label) != label:
+            raise SourceError(f"{path} gives {image} the labels {fixes[image]!r} and {label!r}", remedy)
+    return fixes
 
 
 def check(fixes: dict[str, str], classes: Iterable[str], path: Path) -> None:
     """Raise SourceError where a fix names a class that the source does not have."""
-    known = set(classes)
+    names = set(classes)
     for image, label in fixes.items():
-        if label not in known:
+        if label not in names:
             raise SourceError(
-                f'{path} gives {image} the label "{label}", and there is no such class{nearest(label, known)}',
-                f"correct {path}; the classes are {', '.join(sorted(known)[:8])}{', …' if len(known) > 8 else ''}",
+                f'{path} gives {image} the label "{label}", and there is no such class{nearest(label, names)}',
+                f"correct {path}; the classes are {', '.join(sorted(names)[:8])}{', …' if len(names) > 8 else ''}",
             )

@@ -1,17 +1,16 @@
-"""A row of the manifest: one file of a source, and what became of it."""
+"""The manifest, `data/ingested/manifest.parquet`: one row per file of the source."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-from darkroom.data.quarantine_reasons import REASONS
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-_FACTS = (
-    "format", "mode", "width", "height", "frames", "pixel_hash",
-    "darkest", "brightest", "entropy", "sharpness", "flags", "status", "reason", "detail",
-)  # fmt: skip
+from darkroom.config.params import SPLITS
+
 COLUMNS = (
     "path", "label", "source_label", "split", "sha256", "pixel_hash", "perceptual_hash", "group", "copies", "format", "mode",
     "width", "height", "frames", "bytes", "darkest", "brightest", "entropy", "sharpness", "flags", "status", "reason", "detail",
@@ -19,59 +18,62 @@ COLUMNS = (
 
 
 @dataclass(slots=True)
-class Row:
-    """One source file; `status` is accepted, quarantined or ignored.
+class ImageFacts:
+    """The columns that depend on the content of a file and on the params of ingest alone.
 
-    `group` names the images that share a split with it, `copies` counts the duplicates in it, this file included. Brightness,
-    entropy and sharpness are those of `quality.Figures`, NaN where there are none. `slot` is where the store has the pixels.
+    `darkest`, `brightest`, `entropy` and `sharpness` are those of `quality.Figures`, NaN below 64 pixels a side.
     """
 
-    path: str
-    label: str = ""
-    source_label: str = ""
-    split: str = ""
-    sha256: str = ""
-    pixel_hash: str = ""
-    perceptual_hash: str = ""
-    group: str = ""
-    copies: int = 1
     format: str = ""
     mode: str = ""
     width: int = 0
     height: int = 0
     frames: int = 0
-    bytes: int = 0
+    pixel_hash: str = ""
     darkest: float = float("nan")
     brightest: float = float("nan")
     entropy: float = float("nan")
     sharpness: float = float("nan")
     flags: tuple[str, ...] = ()
-    status: str = "accepted"
+    status: str = "accepted"  # accepted, quarantined, ignored
     reason: str = ""
     detail: str = ""
-    given_group: str = ""
-    slot: int = -1
 
-    @property
-    def has_thumbnail(self) -> bool:
-        return not math.isnan(self.sharpness)
 
-    def quarantine(self, reason: str, detail: str = "") -> None:
-        self.status, self.reason, self.split = "quarantined", reason, ""
-        self.detail = f"{REASONS[reason]}{': ' + detail if detail else ''}"
+@dataclass(slots=True)
+class Row(ImageFacts):
+    """One source file. `group` names the images that share a split, `copies` counts the duplicates, this file included."""
 
-    def facts(self) -> dict[str, Any]:
-        """Return what depends on the content alone."""
-        return {name: getattr(self, name) for name in _FACTS}
+    path: str = ""
+    label: str = ""
+    source_label: str = ""
+    split: str = ""
+    sha256: str = ""
+    perceptual_hash: str = ""
+    group: str = ""
+    copies: int = 1
+    bytes: int = 0
 
-    def take(self, facts: dict[str, Any]) -> None:
-        """Set what depends on the content alone."""
-        for name in _FACTS:
-            setattr(self, name, facts[name])
-        self.flags = tuple(self.flags)
-        if self.status == "quarantined":
-            self.split = ""
 
-    def columns(self) -> dict[str, Any]:
-        """Return the row as the manifest has it."""
-        return {name: getattr(self, name) for name in COLUMNS} | {"flags": " ".join(self.flags)}
+def write(path: Path, rows: Iterable[Row]) -> None:
+    columns: dict[str, list] = {name: [] for name in COLUMNS}
+    for row in rows:
+        for name, values in columns.items():
+            values.append(" ".join(row.flags) if name == "flags" else getattr(row, name))
+    pq.write_table(pa.table(columns), path)
+
+
+def read(path: Path) -> list[Row]:
+    """Return the rows of a manifest; columns that an older one lacks have their defaults."""
+    file = pq.ParquetFile(path)
+    # with threads Arrow can abort the process when it exits
+    columns = file.read([name for name in COLUMNS if name in file.schema_arrow.names], use_threads=False).to_pydict()
+    if "flags" in columns:
+        columns["flags"] = [tuple(flags.split()) for flags in columns["flags"]]
+    return [Row(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+
+
+def read_images(path: Path) -> dict[str, list[Row]]:
+    """Return the accepted rows of every split, in the order of its arrays."""
+    accepted = [row for row in read(path) if row.status == "accepted"]
+    return {split: [row for row in accepted if row.split == split] for split in SPLITS}

@@ -1,66 +1,77 @@
-"""An .npz of images and labels, memory-mapped from a scratch folder: its size in memory does not grow with it."""
+"""An .npz of images and labels, memory-mapped from a scratch folder, so that memory does not grow with it."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from darkroom.core import atomic
 from darkroom.core.errors import SourceError
-from darkroom.data.file_sources import DAMAGED, MOST_BYTES, copy_limited
+from darkroom.data.file_sources import DAMAGED, copy_limited
 
-_SPLITS = {"": ("",), "train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-_IMAGES, _LABELS, _NAMES = ("images", "image", "x", "data"), ("labels", "label", "y", "targets"), ("class_names", "classes")
+_SPLIT_NAMES = {"": ("",), "train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+_IMAGES, _LABELS, _CLASSES = ("images", "image", "x", "data"), ("labels", "label", "y", "targets"), ("class_names", "classes")
+
+
+class SplitArrays(NamedTuple):
+    """The images of a split, (N, H, W) or (N, H, W, 1, 3 or 4) uint8, and their labels; `split` is empty where there is one."""
+
+    split: str
+    images: np.ndarray
+    labels: list[str]
 
 
 @contextmanager
-def arrays(path: Path, scratch: Path) -> Iterator[list[tuple[str, np.ndarray, list[str]]]]:
-    """Yield (split, images, labels) for each pair of arrays in the file; the split is empty where the names give none.
+def open_npz(path: Path, scratch: Path) -> Iterator[list[SplitArrays]]:
+    """Yield each pair of arrays in the file. Raises SourceError where it has none that are images with labels."""
+    with atomic.scratch_folder(scratch / path.name) as folder:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                parts = _read(archive, folder, path)
+        except (*DAMAGED, OSError) as error:
+            raise SourceError(
+                f"{path} cannot be read as an .npz: {error}", "save it again with np.savez, without objects"
+            ) from error
+        yield parts
 
-    Images are (N, H, W) or (N, H, W, 1, 3 or 4) uint8. Raises SourceError where the file has no such arrays.
-    """
-    folder = scratch / f"{os.getpid()}-{path.stem}"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name.removesuffix(".npy").lower(): name for name in archive.namelist() if name.endswith(".npy")}
-            found = [(split, *pair) for split in _SPLITS if (pair := _pair(split, names)) is not None]
-            if not found:
-                raise SourceError(
-                    f"{path} holds no images with labels: looked for images and labels, or train_images, train_labels, "
-                    f"test_images, …, and found {', '.join(sorted(names)) or 'no arrays'}",
-                    "save it as np.savez(file, images=…, labels=…, class_names=…)",
-                )
-            classes = next((_load(archive, names[name], folder, path) for name in _NAMES if name in names), None)
-            made = []
-            for split, images, labels in found:
-                pictures = _pictures(_load(archive, names[images], folder, path), images, path)
-                given = _texts(_load(archive, names[labels], folder, path), labels, classes, path)
-                if len(given) != len(pictures):
-                    raise SourceError(
-                        f"{path} has {len(pictures):,} {images} and {len(given):,} {labels}", "save as many labels as images"
-                    )
-                made.append((split, pictures, given))
-    except (*DAMAGED, OSError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise SourceError(f"{path} cannot be read as an .npz: {error}", "save it again with np.savez, without objects") from error
-    except SourceError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    try:
-        yield made
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+def _read(archive: zipfile.ZipFile, folder: Path, path: Path) -> list[SplitArrays]:
+    names = {name.removesuffix(".npy").lower(): name for name in archive.namelist() if name.endswith(".npy")}
+    pairs = [(split, *pair) for split in _SPLIT_NAMES if (pair := _pair(split, names)) is not None]
+    if not pairs:
+        raise SourceError(
+            f"{path} holds no images with labels: looked for images and labels, or train_images, train_labels, "
+            f"test_images, …, and found {', '.join(sorted(names)) or 'no arrays'}",
+            "save it as np.savez(file, images=…, labels=…, class_names=…)",
+        )
+
+    def load(name: str) -> np.ndarray:
+        file = folder / f"{len(list(folder.glob('*.npy')))}.npy"
+        with archive.open(names[name]) as packed:
+            copy_limited(packed, file, path)
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+
+    classes = next((load(name) for name in _CLASSES if name in names), None)
+    parts = []
+    for split, image_name, label_name in pairs:
+        images = _check_images(load(image_name), image_name, path)
+        labels = _label_texts(load(label_name), label_name, classes, path)
+        if len(labels) != len(images):
+            raise SourceError(
+                f"{path} has {len(images):,} {image_name} and {len(labels):,} {label_name}", "save as many labels as images"
+            )
+        parts.append(SplitArrays(split, images, labels))
+    return parts
 
 
 def _pair(split: str, names: dict[str, str]) -> tuple[str, str] | None:
     """Return the names of a split's two arrays, as in train_images and train_labels, or x_train and y_train."""
-    for alias in _SPLITS[split]:
+    for alias in _SPLIT_NAMES[split]:
         for image in _IMAGES:
             for label in _LABELS:
                 options = [(f"{alias}_{image}", f"{alias}_{label}"), (f"{image}_{alias}", f"{label}_{alias}")]
@@ -70,14 +81,7 @@ def _pair(split: str, names: dict[str, str]) -> tuple[str, str] | None:
     return None
 
 
-def _load(archive: zipfile.ZipFile, name: str, folder: Path, path: Path) -> np.ndarray:
-    file = folder / f"{len(list(folder.iterdir()))}.npy"
-    with archive.open(name) as packed, file.open("wb") as out:
-        copy_limited(packed, out, min(MOST_BYTES, shutil.disk_usage(folder).free * 9 // 10), path)
-    return np.load(file, mmap_mode="r", allow_pickle=False)
-
-
-def _pictures(images: np.ndarray, name: str, path: Path) -> np.ndarray:
+def _check_images(images: np.ndarray, name: str, path: Path) -> np.ndarray:
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3, 4):
         images = np.moveaxis(images, 1, -1)
     if images.dtype == bool:
@@ -90,7 +94,7 @@ def _pictures(images: np.ndarray, name: str, path: Path) -> np.ndarray:
     return images
 
 
-def _texts(labels: np.ndarray, name: str, classes: np.ndarray | None, path: Path) -> list[str]:
+def _label_texts(labels: np.ndarray, name: str, classes: np.ndarray | None, path: Path) -> list[str]:
     flat = labels.reshape(-1)
     if not np.issubdtype(flat.dtype, np.integer) or classes is None:
         return [_text(label) for label in flat.tolist()]

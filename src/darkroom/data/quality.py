@@ -1,7 +1,7 @@
-"""What can be wrong with a picture although it decodes: too dark, too bright, blurry, empty, oddly long.
+"""Faults of pictures that decode: too dark, too bright, blurry, almost empty, extreme aspect ratio.
 
-The kinds are those of CleanVision (https://github.com/cleanlab/cleanvision); the figures are measured on a grey version of about
-256 pixels while the picture is in memory, so that nothing is read twice. Pictures below 64 pixels a side have none.
+The kinds are those of CleanVision (https://github.com/cleanlab/cleanvision). The figures are measured on a grey version
+of about 256 pixels while the picture is in memory. Pictures below 64 pixels a side have none.
 """
 
 from __future__ import annotations
@@ -13,65 +13,65 @@ import numpy as np
 
 from darkroom.data.decoding import shrink
 
-THUMBNAIL = 64  # pixels a side of the grey version that figures and the search for near duplicates use
+THUMBNAIL = 64  # pixels a side of the grey version for brightness, entropy and near duplicates
 DARK = 0.32  # 99% of the picture is darker
 BRIGHT = 0.95  # 95% of the picture is brighter
 EMPTY = 3.0  # bits of entropy of the grey values
-BLURRY = 5.0  # grey levels (of 255) by which a pixel differs from its neighbours in the sharpest part
+BLURRY = 5.0  # mean difference in grey levels (of 255) between neighbouring pixels, in the sharpest of 64 parts
 ODD_ASPECT = 0.35  # short side by long side
 
 ISSUES = {
-    "damaged": ("damaged in part", "look at it: the decoder had to guess; copy it again from where it came"),
-    "dark": ("too dark", "look whether anything can be seen; brighten or remove it"),
-    "bright": ("too bright", "look whether anything can be seen; remove it if it is overexposed"),
-    "blurry": ("blurry", "keep it if such pictures will come in use, else remove it"),
-    "low_information": ("almost without content", "remove it unless it is the class's own look"),
-    "odd_aspect": ("oddly long", "crop it to the subject: ingest.resize crop cuts off most of it, stretch distorts it"),
+    "damaged": ("damaged in part", "check it: the decoder had to guess; copy it again from where it came"),
+    "dark": ("too dark", "brighten it, or remove it if nothing can be seen"),
+    "bright": ("too bright", "remove it if it is overexposed"),
+    "blurry": ("blurry", "keep it if the classifier will meet such pictures, else remove it"),
+    "low_information": ("almost without content", "remove it unless the class looks like this"),
+    "odd_aspect": ("extreme aspect ratio", "crop it to the subject: ingest.resize crop cuts off most of it, stretch distorts it"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What was measured of a picture: brightness percentiles in 0…1, entropy in bits, sharpness in grey levels."""
+    """Measurements of a picture: brightness percentiles in 0…1, entropy in bits, sharpness in grey levels."""
 
-    darkest: float  # the brightness that 5% of the picture stay below
-    brightest: float  # the brightness that 99% of the picture stay below
+    darkest: float  # 5th percentile
+    brightest: float  # 99th percentile
     entropy: float
     sharpness: float
 
     def issues(self) -> tuple[str, ...]:
-        found = []
+        issues = []
         if self.brightest < DARK:
-            found.append("dark")
+            issues.append("dark")
         if self.darkest > BRIGHT:
-            found.append("bright")
+            issues.append("bright")
         if self.entropy < EMPTY:
-            found.append("low_information")
-        elif self.sharpness < BLURRY and not found:
-            found.append("blurry")
-        return tuple(found)
+            issues.append("low_information")
+        elif self.sharpness < BLURRY and not issues:
+            issues.append("blurry")
+        return tuple(issues)
 
 
 def odd_aspect(width: int, height: int) -> bool:
     return min(width, height) < ODD_ASPECT * max(width, height)
 
 
-def examine(whole: np.ndarray) -> tuple[Figures, np.ndarray] | None:
-    """Return the figures of an RGB picture (H, W, 3) uint8 and its thumbnail (64, 64) uint8 grey; None below 64 pixels a side."""
-    if min(whole.shape[:2]) < THUMBNAIL:
+def examine(image: np.ndarray) -> tuple[Figures, np.ndarray] | None:
+    """Return the figures of an RGB image (H, W, 3) uint8 and its grey thumbnail (64, 64) uint8; None below 64 pixels a side."""
+    if min(image.shape[:2]) < THUMBNAIL:
         return None
-    grey = cv2.cvtColor(whole, cv2.COLOR_RGB2GRAY)
-    times = max(grey.shape) // 256
-    if times > 1 and min(grey.shape) // times >= THUMBNAIL:
-        grey = shrink(grey, grey.shape[1] // times, grey.shape[0] // times)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    factor = max(grey.shape) // 256
+    if factor > 1 and min(grey.shape) // factor >= THUMBNAIL:
+        grey = shrink(grey, grey.shape[1] // factor, grey.shape[0] // factor)
     thumbnail = shrink(grey, THUMBNAIL, THUMBNAIL)
     counts = np.bincount(thumbnail.ravel(), minlength=256)
-    reached = counts.cumsum()
+    cumulative = counts.cumsum()
     shares = counts[counts > 0] / thumbnail.size
-    edges = cv2.Laplacian(grey, cv2.CV_8U)  # the negative half is cut off: twice the mean of the rest is that of the whole
+    edges = cv2.Laplacian(grey, cv2.CV_8U)  # cuts off negative values; twice the mean of the rest is the mean magnitude
     return Figures(
-        darkest=int(reached.searchsorted(0.05 * thumbnail.size)) / 255,
-        brightest=int(reached.searchsorted(0.99 * thumbnail.size)) / 255,
+        darkest=int(cumulative.searchsorted(0.05 * thumbnail.size)) / 255,
+        brightest=int(cumulative.searchsorted(0.99 * thumbnail.size)) / 255,
         entropy=-float(shares @ np.log2(shares)),
         sharpness=2 * float(cv2.resize(edges, (8, 8), interpolation=cv2.INTER_AREA).max()),
     ), thumbnail

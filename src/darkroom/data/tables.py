@@ -1,4 +1,4 @@
-"""A table that says what the files of a flat folder are of: CSV or Parquet with path, label and perhaps split and group."""
+"""The table of a flat folder: CSV or Parquet with the path and label of each file, and perhaps its split and group."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import io
 from dataclasses import dataclass
 
 from darkroom.core.errors import SourceError
+from darkroom.core.lazy import LazyModule
+
+pa, pq = LazyModule("pyarrow"), LazyModule("pyarrow.parquet")
 
 SUFFIXES = (".csv", ".parquet")
 _COLUMNS = {
@@ -19,7 +22,7 @@ _COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What a table says of one file."""
+    """The entries of a table for one file."""
 
     path: str
     label: str
@@ -37,17 +40,17 @@ def read(name: str, content: bytes) -> list[Line] | None:
     except csv.Error as error:
         raise ValueError(str(error)) from error
     lowered = {column.strip().lower(): column for column in columns}
-    chosen = {key: next((lowered[alias] for alias in aliases if alias in lowered), "") for key, aliases in _COLUMNS.items()}
-    if not chosen["path"] or not chosen["label"]:
+    names = {key: next((lowered[alias] for alias in aliases if alias in lowered), "") for key, aliases in _COLUMNS.items()}
+    if not names["path"] or not names["label"]:
         return None
-    count = len(columns[chosen["path"]])
-    values = {key: columns[column] if column else [""] * count for key, column in chosen.items()}
+    count = len(columns[names["path"]])
+    values = {key: columns[column] if column else [""] * count for key, column in names.items()}
     lines: dict[str, Line] = {}
     for path, label, split, group in zip(*(values[key] for key in _COLUMNS), strict=True):
         line = Line(_clean(path), label, split, group)
         if lines.setdefault(line.path, line) != line:
             raise SourceError(
-                f"the table {name} says two things of {line.path}: {lines[line.path].label!r} and {label!r}",
+                f"the table {name} contradicts itself about {line.path}: {lines[line.path].label!r} and {label!r}",
                 "leave one line for each file",
             )
     return list(lines.values())
@@ -71,10 +74,7 @@ def _csv(content: bytes) -> dict[str, list[str]]:
 
 
 def _parquet(content: bytes) -> dict[str, list[str]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(pa.BufferReader(content))
+    table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
     return {name: [_text(value) for value in table.column(name).to_pylist()] for name in table.column_names}
 
 

@@ -11,7 +11,7 @@ from darkroom.config.params import Ingest
 from darkroom.core.errors import SourceError
 from darkroom.core.progress import Progress
 from darkroom.data import arrays
-from darkroom.data.sources import opened
+from darkroom.data.sources import open_source
 from darkroom.inference.classifier import Classifier
 
 BATCH = 32
@@ -28,8 +28,8 @@ def predict_splits(classifier: Classifier, ingested: Path, ingest: Ingest, paths
     if all(getattr(preprocessing, key) == getattr(ingest, key) for key in ("image_size", "resize", "background")):
         return {split: classifier.probabilities(arrays.load_split(ingested / split)[0]) for split in paths}
     probabilities = {}
-    with opened(Path(ingest.source).expanduser()) as source:
-        items = {item.path: item for item in source.found}
+    with open_source(Path(ingest.source).expanduser()) as source:
+        items = {item.path: item for item in source.files}
         for split, names in paths.items():
             rows: list[np.ndarray] = []
             with Progress(f"the champion on {split}", len(names), "images") as progress:

@@ -5,8 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
+
+from darkroom.augmentation import storage
+from darkroom.augmentation.views import ViewGenerator, preview
 from darkroom.core import atomic
 from darkroom.core.errors import ParamsError
+from darkroom.data import arrays
 from darkroom.stages.context import session
 
 SPARE = 0.9  # of the free space on disk may be taken by views
@@ -14,50 +20,44 @@ SPARE = 0.9  # of the free space on disk may be taken by views
 
 def run(train: Path, out: Path) -> None:
     with session("augment", ["ingest", "augment"], [train]) as (settings, record):
-        import cv2
-        import numpy as np
-
-        from darkroom.augmentation import storage
-        from darkroom.augmentation.views import Viewer, preview
-        from darkroom.data import arrays
-
         params, threads = settings.augment, settings.compute.threads
         images, labels = arrays.load_split(train)
         count = params.views
         if params.policy == "none" and count > 1:
             print("augment: the policy none makes one view of each image; more would be copies")
             count = 1
-        viewer = Viewer(params.policy, images.shape[1], params.seed)
+        generator = ViewGenerator(params.policy, images.shape[1], params.seed)
         stored = params.storage == "stored"
         if stored:
             _check_space(images.nbytes, count, out)
         with atomic.new_folder(out) as folder:
             if stored:
-                storage.write_views(train / "images.npy", viewer, count, folder / "views.npy", threads)
+                storage.write_views(train / "images.npy", generator, count, folder / "views.npy", threads)
             else:
                 shutil.copyfile(train / "images.npy", folder / "images.npy")
             np.save(folder / "labels.npy", labels)
-            atomic.write_json(folder / "policy.json", viewer.as_dict() | {"views": count, "storage": params.storage})
-            views, _ = storage.load(folder, threads)
+            storage.write_policy(folder, generator, count, params.storage)
+            views, _ = storage.load_views(folder, threads)
             picture = preview(images, views)
             cv2.imwrite(str(folder / "preview.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
             record.log_artifact(folder / "preview.png")
         record.log_metrics({"views": count, "images": len(images)})
-        made = f"{count} {params.policy} view{'s' if count > 1 else ''} of {len(images):,} images"
-        print(f"augment: {made}{'' if stored else ', made while training'}; look at {out}/preview.png")
+        described = f"{count} {params.policy} view{'s' if count > 1 else ''} of {len(images):,} images"
+        print(f"augment: {described}{'' if stored else ', made while training'}; see {out}/preview.png")
 
 
-def _check_space(one: int, count: int, out: Path) -> None:
-    """Raise ParamsError where `count` views of `one` byte count each do not fit on the disk of `out`."""
-    place = out.absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if one * count > SPARE * free:
-        fitting = int(SPARE * free // max(one, 1))
+def _check_space(view_bytes: int, count: int, out: Path) -> None:
+    """Raise ParamsError where `count` views of `view_bytes` each do not fit on the disk of `out`."""
+    folder = out.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if view_bytes * count > SPARE * free:
+        fitting = int(SPARE * free // max(view_bytes, 1))
         fewer = f"; `augment.views: {fitting}` would fit" if fitting else ""
         raise ParamsError(
-            f"{count} views of {one / 2**30:.3g} GiB each take {one * count / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB are free",
-            "set `augment.storage: online`: worker processes then make the views while training, the same ones, "
-            f"more slowly and without storing them{fewer}",
+            f"{count} views of {view_bytes / 2**30:.3g} GiB each take {view_bytes * count / 2**30:.3g} GiB, and "
+            f"{free / 2**30:.3g} GiB are free",
+            "set `augment.storage: online`: worker processes then make the same views while training, more slowly and "
+            f"without storing them{fewer}",
         )

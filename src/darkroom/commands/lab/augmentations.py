@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     image_io.check(given)
     from darkroom.augmentation.policies import POLICIES
-    from darkroom.augmentation.views import Viewer
+    from darkroom.augmentation.views import ViewGenerator
     from darkroom.lab import augmentation_strength, drawing
 
     policy, size, resize, background = _standard(given)
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
             steps = steps[:1]
         tiles = [drawing.Tile(drawing.fitted(item, SIDE), f"changes by {far:.0f}") for item, far in steps]
         rows.append(drawing.Row(tiles, type(transform).__name__, ranges))
-    views = Viewer(policy, size, given.seed).views(image, range(max(0, given.views)))
+    views = ViewGenerator(policy, size, given.seed).views(image, range(max(0, given.views)))
     tiles = [drawing.Tile(drawing.fitted(view, SIDE), f"view {i}") for i, view in enumerate(views)]
     rows.append(drawing.Row(tiles, "Whole views", "all of it in a row, as training sees it"))
     note = f"{about} Each transform alone, from the weakest to the strongest of 64 draws of its ranges, always applied. "
@@ -63,9 +63,9 @@ def _standard(given: Any) -> tuple[str, int, str, tuple[int, int, int]]:
 
 def drawer(transform: Any, image: np.ndarray, seed: int) -> Any:
     """Return what gives the n-th draw of a transform alone, with certainty."""
-    from darkroom.augmentation import lean
+    from darkroom.augmentation.lean import albumentations
 
-    compose = lean.albumentations().Compose
+    compose = albumentations.Compose
     transform.p = 1.0
 
     def draw(number: int) -> np.ndarray:
