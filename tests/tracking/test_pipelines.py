@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
+from darkroom.cli import main
 from darkroom.config import dvc_graph
-from darkroom.tracking import mlflow_client, pipeline_runs, pipelines, provenance, records, uploader
+from darkroom.tracking import mlflow_client, pipelines, provenance, records, uploader
+from darkroom.tracking.entities import OUTPUTS, PIPELINE, REUSED
+from darkroom.tracking.pipelines import Pipeline
 
 CHAIN = ["ingest", "transfer", "evaluate"]
+GONE = 2**22 + 1  # no process has this number
 
 
-@pytest.fixture
-def workspace(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "DARKROOM_TRACKING", "DVC_STAGE", "DVC_EXP_NAME", "DARKROOM_PIPELINE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(records, "start_delivery", lambda: None)
+@pytest.fixture(autouse=True)
+def project(workspace):
     Path("params.yaml").write_text("backbones: [a, b]\n")
     Path("dvc.yaml").write_text("stages:\n  ingest: {}\n  transfer: {}\n  evaluate: {}\n")
     lock({"ingest": "1", "transfer": "2", "evaluate": "3"})
-    return tmp_path
 
 
 def lock(outs: dict[str, str]) -> None:
@@ -36,13 +37,13 @@ def lock(outs: dict[str, str]) -> None:
     Path("dvc.lock").write_text("\n".join(lines) + "\n")
 
 
-def ran(monkeypatch, key, *stages, failed="", command=("dvc", "repro")):
+def run(monkeypatch, key, *stages, failed="", command=("dvc", "repro")):
     """Act as a pipeline whose dvc process is gone, in which these stages ran."""
-    about = {"key": key, "name": "dvc repro", "pid": 2**22 + 1, "born": 1.0, "command": list(command)}
-    monkeypatch.setattr(provenance, "pipeline", lambda: about)
+    pipeline = Pipeline(key, "dvc repro", pid=GONE, started=1.0, command=list(command))
+    monkeypatch.setattr(pipelines, "current", lambda: pipeline)
     for stage in stages:
         try:
-            with records.run(stage, {}, []):
+            with records.start_run(stage, {}, []):
                 if stage == failed:
                     raise ValueError("it broke")
         except ValueError:
@@ -50,167 +51,175 @@ def ran(monkeypatch, key, *stages, failed="", command=("dvc", "repro")):
     Path("dvc.lock").touch()
 
 
+def noted() -> list[Pipeline]:
+    return [pipelines.read(folder) for folder in pipelines.folders()]
+
+
 def children(key):
     client = mlflow_client.client()
-    query = f"tags.`{pipeline_runs.PIPELINE}` = '{key}' and tags.`darkroom.stage` != 'pipeline'"
+    query = f"tags.`{PIPELINE}` = '{key}' and tags.`darkroom.stage` != 'pipeline'"
     return {run.data.tags["darkroom.stage"]: run for run in client.search_runs([mlflow_client.experiment(client)], query)}
 
 
 def parent(key):
     client = mlflow_client.client()
-    query = f"tags.`{pipeline_runs.PIPELINE}` = '{key}' and tags.`darkroom.stage` = 'pipeline'"
+    query = f"tags.`{PIPELINE}` = '{key}' and tags.`darkroom.stage` = 'pipeline'"
     (found,) = client.search_runs([mlflow_client.experiment(client)], query)
     return client, found
 
 
-def test_a_stage_that_was_up_to_date_leads_to_the_run_that_made_it(workspace, monkeypatch):
+def test_a_stage_that_was_up_to_date_leads_to_the_run_that_made_it(monkeypatch):
     """What DVC skipped is a child called reused, with a link to the run whose outputs are there; the parent has dvc.lock."""
-    ran(monkeypatch, "one", *CHAIN)
-    uploader.deliver(until_empty=True)
+    run(monkeypatch, "one", *CHAIN)
+    uploader.upload(until_empty=True)
     lock({"ingest": "1", "transfer": "2", "evaluate": "4"})
-    ran(monkeypatch, "two", "evaluate")
-    uploader.deliver(until_empty=True)
+    run(monkeypatch, "two", "evaluate")
+    uploader.upload(until_empty=True)
     first, second = children("one"), children("two")
-    assert {name: "darkroom.reused" in run.data.tags for name, run in second.items()} == {
+    assert {name: REUSED in run.data.tags for name, run in second.items()} == {
         "ingest": True, "transfer": True, "evaluate": False,
     }  # fmt: skip
     for stage in ("ingest", "transfer"):
-        assert second[stage].data.tags["darkroom.reused"] == first[stage].info.run_id
+        assert second[stage].data.tags[REUSED] == first[stage].info.run_id
         assert f"runs/{first[stage].info.run_id})" in second[stage].data.tags["mlflow.note.content"]
         assert second[stage].info.status == "FINISHED"
     client, above = parent("two")
     assert {run.data.tags["mlflow.parentRunId"] for run in second.values()} == {above.info.run_id}
     assert [item.path for item in client.list_artifacts(above.info.run_id)] == ["dvc.lock"]
     assert above.data.tags["mlflow.note.content"] == "1 stages ran, 2 were up to date."
-    assert pipelines.every() == []
+    assert noted() == []
 
 
-def test_dvc_lock_is_that_of_the_end(workspace, monkeypatch):
+def test_dvc_lock_is_that_of_the_end(monkeypatch):
     """What happens to dvc.lock before MLflow can be reached changes nothing of what an earlier pipeline reused."""
-    ran(monkeypatch, "one", *CHAIN)
-    before = {stage: provenance.written(locked["outs"]) for stage, locked in dvc_graph.locked().items()}
+    run(monkeypatch, "one", *CHAIN)
+    before = {name: provenance.outputs_digest(stage.outs) for name, stage in dvc_graph.read_lock().items()}
     pipelines.close_ended()
     lock({"ingest": "7", "transfer": "8", "evaluate": "9"})
-    ran(monkeypatch, "two", *CHAIN)
-    uploader.deliver(until_empty=True)
-    assert {stage: run.data.tags[pipeline_runs.OUTPUTS] for stage, run in children("one").items()} == before
-    assert all(run.data.tags[pipeline_runs.OUTPUTS] != before[stage] for stage, run in children("two").items())
+    run(monkeypatch, "two", *CHAIN)
+    uploader.upload(until_empty=True)
+    assert {stage: run.data.tags[OUTPUTS] for stage, run in children("one").items()} == before
+    assert all(run.data.tags[OUTPUTS] != before[stage] for stage, run in children("two").items())
 
 
-def test_a_later_pipeline_closes_an_earlier_one(workspace, monkeypatch):
+def test_a_later_pipeline_closes_an_earlier_one(monkeypatch):
     """The first stage of the next pipeline notes that the one before has ended, with dvc.lock as it was left."""
-    ran(monkeypatch, "one", "ingest")
-    ran(monkeypatch, "two", "transfer")
-    assert {pipeline.about["key"]: bool(pipeline.end) for pipeline in pipelines.every()} == {"one": True, "two": False}
+    run(monkeypatch, "one", "ingest")
+    run(monkeypatch, "two", "transfer")
+    assert {pipeline.key: bool(pipeline.ended) for pipeline in noted()} == {"one": True, "two": False}
 
 
 @pytest.mark.parametrize(
     ("stages", "failed", "command", "reused"),
     [
         (["transfer"], "transfer", ["dvc", "repro"], ["ingest"]),  # evaluate was not reached
-        (["transfer"], "", ["dvc", "repro", "transfer"], ["ingest"]),  # nor asked for
+        (["transfer"], "", ["dvc", "repro", "transfer"], ["ingest"]),  # nor a target
         (["transfer"], "", ["dvc", "repro", "dvc.yaml:transfer"], ["ingest"]),
         (["transfer"], "", ["dvc", "repro", "-f"], ["evaluate", "ingest"]),
         (["transfer"], "", ["dvc", "repro", "--glob", "trans*"], ["ingest"]),
         (["transfer"], "", ["dvc", "exp", "run", "-n", "ingest"], ["evaluate", "ingest"]),  # a name, and no target
     ],
 )  # fmt: skip
-def test_only_what_was_looked_at_was_reused(workspace, monkeypatch, stages, failed, command, reused):
+def test_only_stages_that_dvc_checked_were_reused(monkeypatch, stages, failed, command, reused):
     """After a failure, or with targets, only the stages above those that ran are known to have been up to date."""
-    ran(monkeypatch, "one", *stages, failed=failed, command=command)
-    uploader.deliver(until_empty=True)
-    assert sorted(name for name, run in children("one").items() if "darkroom.reused" in run.data.tags) == reused
+    run(monkeypatch, "one", *stages, failed=failed, command=command)
+    uploader.upload(until_empty=True)
+    assert sorted(name for name, run in children("one").items() if REUSED in run.data.tags) == reused
     assert parent("one")[1].info.status == ("FAILED" if failed else "FINISHED")
 
 
-def test_a_stage_that_has_read_something_else_was_not_up_to_date(workspace, monkeypatch):
-    """A stage whose entry in dvc.lock is of older inputs was not looked at, whatever dvc was asked to do; nor were those below."""
-    ran(monkeypatch, "one", "ingest")
+def test_a_stage_with_older_inputs_was_not_up_to_date(monkeypatch):
+    """A stage whose entry in dvc.lock has older inputs was not checked, whatever the command of dvc; nor were those below."""
+    run(monkeypatch, "one", "ingest")
     text = Path("dvc.lock").read_text()
     Path("dvc.lock").write_text(text.replace("deps: [{path: out/ingest, md5: '1'}]", "deps: [{path: out/ingest, md5: '0'}]"))
-    uploader.deliver(until_empty=True)
+    uploader.upload(until_empty=True)
     assert sorted(children("one")) == ["ingest"]
 
 
-def test_dvc_that_ended_early_is_not_finished(workspace, monkeypatch):
+def test_dvc_that_ended_early_is_not_finished(monkeypatch):
     """Where dvc ended before it noted what a stage wrote, nothing below counts as up to date, and the pipeline was killed."""
-    ran(monkeypatch, "one", "transfer")
+    run(monkeypatch, "one", "transfer")
     os.utime("dvc.lock", (1, 1))
-    uploader.deliver(until_empty=True)
+    uploader.upload(until_empty=True)
     assert sorted(children("one")) == ["ingest", "transfer"]
     assert parent("one")[1].info.status == "KILLED"
 
 
-def test_a_damaged_note_costs_no_stage(workspace, monkeypatch):
+def test_a_damaged_note_costs_no_stage(monkeypatch):
     """A pipeline's note that was torn by a power cut does not keep later stages from running."""
     torn = pipelines.PIPELINES / "torn"
     torn.mkdir(parents=True)
     (torn / "pipeline.json").write_text("")
-    ran(monkeypatch, "one", "ingest")
-    assert uploader.deliver(until_empty=True) == 1
-    assert pipelines.every() == []
+    run(monkeypatch, "one", "ingest")
+    assert uploader.upload(until_empty=True) == 1
+    assert noted() == []
 
 
-def test_what_failed_has_written_nothing(workspace, monkeypatch):
+def test_a_failed_run_has_no_outputs(monkeypatch):
     """A failed run, and one whose outputs never reached dvc.lock, is not tagged with outputs of an earlier run."""
-    ran(monkeypatch, "one", "ingest", "transfer", failed="transfer")
+    run(monkeypatch, "one", "ingest", "transfer", failed="transfer")
     os.utime("dvc.lock", (1, 1))
-    uploader.deliver(until_empty=True)
-    assert not [run for run in children("one").values() if pipeline_runs.OUTPUTS in run.data.tags]
+    uploader.upload(until_empty=True)
+    assert not [run for run in children("one").values() if OUTPUTS in run.data.tags]
 
 
-def test_a_flow_in_which_nothing_ran_has_a_parent(workspace, monkeypatch):
-    """`darkroom finished` makes a pipeline of stages of which none had to run; said twice, nothing is doubled."""
+def test_a_flow_in_which_nothing_ran_has_a_parent(monkeypatch):
+    """`darkroom finished` makes a pipeline of stages that were all up to date; run twice, it doubles nothing."""
+    monkeypatch.setenv("DARKROOM_PIPELINE", "flow")
     for _ in range(2):
-        pipelines.finish({"key": "flow", "name": "a flow"}, CHAIN)
-        uploader.deliver(until_empty=True)
+        assert main(["finished", "--pipeline", "flow", *CHAIN]) == 0
+        uploader.upload(until_empty=True)
     assert sorted(children("flow")) == sorted(CHAIN)
     assert parent("flow")[1].info.status == "FINISHED"
 
 
-def test_a_stage_that_was_tried_again_counts_as_it_ended(workspace, monkeypatch):
+def test_a_stage_that_was_tried_again_counts_as_it_ended(monkeypatch):
     """Where a flow tries a failed stage again and it then succeeds, the pipeline has succeeded."""
-    ran(monkeypatch, "one", "transfer", failed="transfer")
-    ran(monkeypatch, "one", "transfer")
-    uploader.deliver(until_empty=True)
+    run(monkeypatch, "one", "transfer", failed="transfer")
+    run(monkeypatch, "one", "transfer")
+    uploader.upload(until_empty=True)
     assert parent("one")[1].info.status == "FINISHED"
 
 
-def test_a_running_pipeline_is_left_alone(workspace, monkeypatch):
+def test_a_running_pipeline_is_left_alone(monkeypatch):
     """While its dvc process runs a pipeline is not ended, and its run is running."""
-    about = {"key": "one", "name": "dvc repro", "pid": os.getpid(), "born": provenance.born(os.getpid()), "command": ["dvc"]}
-    monkeypatch.setattr(provenance, "pipeline", lambda: about)
-    with records.run("ingest", {}, []):
+    started = psutil.Process().create_time()
+    monkeypatch.setattr(pipelines, "current", lambda: Pipeline("one", "dvc repro", pid=os.getpid(), started=started, command=["dvc"]))
+    with records.start_run("ingest", {}, []):
         pass
-    uploader.deliver(until_empty=True)
+    uploader.upload(until_empty=True)
     assert parent("one")[1].info.status == "RUNNING"
-    assert [pipeline.end for pipeline in pipelines.every()] == [None]
+    assert [pipeline.ended for pipeline in noted()] == [0.0]
 
 
-def test_a_pipeline_of_which_nobody_says_that_it_ended_does_not_run_for_ever(workspace, monkeypatch):
-    """Where somebody sets DARKROOM_PIPELINE and nobody says when it ends, the delivering process ends it when nothing happens."""
+def test_a_pipeline_whose_end_is_not_announced_ends(monkeypatch):
+    """Where DARKROOM_PIPELINE is set and `darkroom finished` is not run, the uploader ends the pipeline when nothing happens."""
     monkeypatch.setenv("DARKROOM_PIPELINE", 'it\'s "mine"')
     monkeypatch.setattr(uploader, "IDLE", 0.6)
-    with records.run("ingest", {}, []):
+    with records.start_run("ingest", {}, []):
         pass
-    assert uploader.deliver(until_empty=False) == 1
+    assert uploader.upload() == 1
     assert parent("it_s _mine_")[1].info.status == "FINISHED"
-    assert pipelines.every() == []
+    assert noted() == []
 
 
-def test_a_damaged_pipeline_does_not_hold_up_the_others(workspace, monkeypatch, capsys):
-    """A pipeline's folder that cannot be read is set aside, and the next one is ended."""
-    ran(monkeypatch, "one", "ingest")
-    ran(monkeypatch, "two", "ingest")
-    damaged = next(pipeline for pipeline in pipelines.every() if pipeline.about["key"] == "one")
-    (damaged.folder / "dvc.lock").write_text("stages: [")
-    uploader.deliver(until_empty=True)
+def test_a_damaged_pipeline_does_not_hold_up_the_others(monkeypatch, capsys):
+    """A pipeline whose files cannot be read is set aside with the reason, and the next one is ended."""
+    run(monkeypatch, "one", "ingest")
+    run(monkeypatch, "two", "ingest")
+    damaged = next(pipeline for pipeline in noted() if pipeline.key == "one")
+    (damaged.path / "dvc.lock").write_text("stages: [")
+    uploader.upload(until_empty=True)
     assert parent("two")[1].info.status == "FINISHED"
-    assert pipelines.every() == []
-    assert "cannot be delivered" in capsys.readouterr().err
+    assert noted() == []
+    assert damaged.path.name in capsys.readouterr().err
+    ((name, reason),) = records.damaged().items()
+    assert name == damaged.path.name
+    assert "dvc.lock" in reason
 
 
-def test_stages_are_named_as_dvc_names_them(workspace):
+def test_stages_are_named_as_dvc_names_them():
     """Matrix stages are listed by item, and the names are those that DVC lists."""
     Path("dvc.yaml").write_text(
         "stages:\n  one: {cmd: 'true'}\n  two: {matrix: {backbone: '${backbones}'}, cmd: 'true ${item.backbone}'}\n"
@@ -220,17 +229,55 @@ def test_stages_are_named_as_dvc_names_them(workspace):
     subprocess.run(["git", "init", "-q"], check=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], check=True)
     listed = subprocess.run([sys.executable, "-m", "dvc", "stage", "list", "--name-only"], capture_output=True, text=True)
-    assert sorted(dvc_graph.names()) == sorted(listed.stdout.split())
+    assert sorted(dvc_graph.stage_names()) == sorted(listed.stdout.split())
 
 
-def test_a_pipeline_that_begins_again_is_not_forgotten(workspace, monkeypatch):
-    """Where a stage runs once more under the name of a pipeline that is being settled, it is kept for the next delivery."""
-    ran(monkeypatch, "one", "ingest")
-    (found,) = pipelines.every()
-    pipelines.close(found)
-    pipelines.begin(found.about)
-    pipelines.forget(found)
-    assert [item.about["key"] for item in pipelines.every()] == ["one"]
-    pipelines.close(found)
-    pipelines.forget(found)
-    assert pipelines.every() == []
+def test_a_pipeline_that_begins_again_is_not_forgotten(monkeypatch):
+    """Where a stage runs once more under the name of a pipeline that is being settled, it is kept for the next upload."""
+    run(monkeypatch, "one", "ingest")
+    (pipeline,) = noted()
+    pipelines.close(pipeline)
+    pipelines.join()
+    pipelines.forget(pipeline)
+    assert [item.key for item in noted()] == ["one"]
+    pipelines.close(pipeline)
+    pipelines.forget(pipeline)
+    assert noted() == []
+
+
+ODD = ("on", "off", "yes", "no", "null", "true", "1e3", "12:30", "017", "2026-11-28", "0o17", "1_000", ".inf", "~", "=", "<<")
+
+
+def test_every_folder_name_is_text(monkeypatch):
+    """DVC writes YAML 1.2, where `on` and `12:30` are text: data folders of any such name have digests, and stop no upload."""
+    names = [Path("data", name) for name in ODD] + [Path(name) for name in ODD]
+    for name in names:
+        name.mkdir(parents=True)
+        (name / "a.txt").write_text(str(name))
+    outs = "".join(f"    - {str(name)!r}\n" for name in names)
+    Path("dvc.yaml").write_text(f"stages:\n  ingest:\n    cmd: 'true'\n    outs:\n{outs}")
+    Path("dvc.lock").unlink()
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "commit", "-q", "-f"], check=True)
+    written = Path("dvc.lock").read_text()
+    assert "path: on\n" in written  # not quoted: the point of this test
+    stage = dvc_graph.read_lock()["ingest"]
+    assert set(stage.outs) == {str(name) for name in names}
+    assert all(len(md5) == 36 for md5 in stage.outs.values())
+    assert set(provenance.digests([str(name) for name in names])) == {str(name) for name in names}
+    run(monkeypatch, "one", "ingest")
+    assert uploader.upload(until_empty=True) == 1
+    assert noted() == []
+    assert records.damaged() == {}
+
+
+def test_a_pipeline_of_the_version_before_is_settled(monkeypatch):
+    """The files of a pipeline that an earlier Darkroom left are read."""
+    folder = Pipeline("old", "").path
+    folder.mkdir(parents=True)
+    about = {"key": "old", "name": "dvc repro", "pid": GONE, "born": 12.0, "command": ["dvc", "repro"], "since": 1.0, "folder": "."}
+    (folder / "pipeline.json").write_text(json.dumps({**about, "names": CHAIN}))
+    uploader.upload(until_empty=True)
+    assert parent("old")[1].info.status == "FINISHED"
+    assert sorted(children("old")) == sorted(CHAIN)
