@@ -36,12 +36,13 @@ def frozen(images: np.ndarray, network: str, weights: Path | None) -> list[dict[
 
     from darkroom.models import engine, weight_files
     from darkroom.models import weights as stored
-    from darkroom.models.backbones import Backbone, Spec
+    from darkroom.models.backbones.torchvision import TorchvisionBackbone
+    from darkroom.models.specs import BackboneSpec
     from darkroom.models.base import Normalize
     from darkroom.models.macs import multiply_adds
 
     torch.set_num_threads(THREADS)
-    backbone = Backbone(Spec(network, images.shape[1]))
+    backbone = TorchvisionBackbone(BackboneSpec(network, images.shape[1]))
     if weights:
         stored.fill(backbone, stored.read(weight_files.find(weights, network)), str(weights))
     normalize = Normalize(*stored.normalization(network, "imagenet"))
@@ -81,11 +82,11 @@ def _loop(arguments: tuple[str, int, int, int, int]) -> None:
     folder, size, start, stop, count = arguments
     import cv2
 
-    from darkroom.augmentation import lean
+    from darkroom.augmentation.lean import albumentations
     from darkroom.augmentation.policies import POLICIES
 
     cv2.setNumThreads(1)
-    transform = lean.albumentations().Compose(POLICIES["standard"](size), seed=int(start))
+    transform = albumentations.Compose(POLICIES["standard"](size), seed=int(start))
     images = np.load(f"{folder}/images.npy", mmap_mode="r")
     views = np.lib.format.open_memmap(f"{folder}/bare.npy", "r+")
     for i in range(start, stop):
@@ -95,13 +96,13 @@ def _loop(arguments: tuple[str, int, int, int, int]) -> None:
 
 def augment(images: np.ndarray, count: int = 4) -> list[dict[str, object]]:
     from darkroom.augmentation import storage
-    from darkroom.augmentation.views import Viewer
+    from darkroom.augmentation.views import ViewGenerator
 
     size = images.shape[1]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         np.save(place / "images.npy", images)
-        viewer = Viewer("standard", size, 0)
+        viewer = ViewGenerator("standard", size, 0)
 
         def ours() -> float:
             return seconds(lambda: storage.write_views(place / "images.npy", viewer, count, place / "views.npy", THREADS))

@@ -19,7 +19,8 @@ from measuring import median, report
 
 from darkroom.config.params import Compute, Training
 from darkroom.models.base import Network, Preprocessing
-from darkroom.models.compact import Compact, Spec
+from darkroom.models.architectures.compact import Compact
+from darkroom.models.specs import CompactSpec
 from darkroom.tracking import records, uploader
 from darkroom.training.batches import Examples
 from darkroom.training.loop import fit
@@ -42,7 +43,7 @@ def main() -> None:
     train, val = Examples(images, labels), Examples(images[:, :200], labels[:200])
 
     def trained(on_epoch: Callable[[dict[str, float]], None] | None) -> float:
-        network = Network(Compact(Spec(32, 16)), PREPROCESSING, 10)
+        network = Network(Compact(CompactSpec(32, 16)), PREPROCESSING, 10)
         started = time.monotonic()
         fit(network, train, val, HYPER, COMPUTE, 10, on_epoch=on_epoch)
         return time.monotonic() - started

@@ -26,8 +26,7 @@ COMPUTING = """
 import json, time, sys
 from pathlib import Path
 name, out = sys.argv[1], {}
-import albumentations, cv2, onnx, onnxruntime, torch, darkroom.models.lean
-darkroom.models.lean.torchvision()
+import albumentations, cv2, onnx, onnxruntime, torch, darkroom.models.backbones.torchvision_import
 from darkroom import graph
 from darkroom.stages import augment, embed, finetune, ingest, transfer, weights
 for stage in (ingest, augment, weights, embed, transfer, finetune)[: 6 if sys.argv[2] == "True" else 5]:
@@ -111,10 +110,11 @@ def theirs(scratch: Path, given: argparse.Namespace, seed: int) -> dict[str, Any
 def trained(network: str) -> list[str]:
     """Return the names of torchvision's modules that make up the blocks which recipe `photos` unfreezes."""
     from darkroom.config.params import read
-    from darkroom.models.backbones import Backbone, Spec
+    from darkroom.models.backbones.torchvision import TorchvisionBackbone
+    from darkroom.models.specs import BackboneSpec
     from darkroom.training.freezing import first_trained
 
-    backbone = Backbone(Spec(network, 96))
+    backbone = TorchvisionBackbone(BackboneSpec(network, 96))
     names = {id(module): name for name, module in backbone.net.named_modules()}
     cut = first_trained(backbone, read(ROOT / "params.yaml").finetune.unfreeze)
     return [names[id(module)] for index in range(cut, backbone.block_count) for module in backbone.block(index)]

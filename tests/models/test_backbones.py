@@ -8,7 +8,8 @@ from torch import nn
 
 from darkroom.core.errors import ParamsError
 from darkroom.models import backbones, torchvision_names
-from darkroom.models.backbones import LAYOUTS, Backbone, Spec
+from darkroom.models.backbones.torchvision import LAYOUTS, TorchvisionBackbone
+from darkroom.models.specs import BackboneSpec
 
 SMALLEST = {
     "AlexNet": "alexnet", "ConvNeXt": "convnext_tiny", "DenseNet": "densenet121", "EfficientNet": "efficientnet_b0",
@@ -20,8 +21,8 @@ SMALLEST = {
 SIZE = {"VisionTransformer": 64, "MaxVit": 224}
 
 
-def spec(family: str, head: str) -> Spec:
-    return Spec(SMALLEST[family], SIZE.get(family, 96), head)
+def spec(family: str, head: str) -> BackboneSpec:
+    return BackboneSpec(SMALLEST[family], SIZE.get(family, 96), head)
 
 
 def test_every_family_is_tested():
@@ -34,7 +35,7 @@ def test_the_cut_network_is_torchvisions(family, monkeypatch):
     """With its own head, the embedding is bit for bit what torchvision's network hands to its last linear layer."""
     monkeypatch.setattr(backbones, "SMALL", 0)  # torchvision's own strides at any size
     chosen = spec(family, "classifier")
-    ours = Backbone(chosen)
+    ours = TorchvisionBackbone(chosen)
     theirs = backbones._network(chosen, 0, "cpu").eval()
     assert not theirs.load_state_dict(ours.weights(), strict=False).unexpected_keys
     layout = LAYOUTS.get(family)
@@ -54,7 +55,7 @@ def test_the_cut_network_is_torchvisions(family, monkeypatch):
 @pytest.mark.parametrize("family", [name for name in SMALLEST if name in LAYOUTS])
 def test_every_cut_gives_the_same_embedding(family):
     """Running the lower blocks and then the upper ones equals running all, wherever the cut is."""
-    network = Backbone(spec(family, "pooled"))
+    network = TorchvisionBackbone(spec(family, "pooled"))
     x = torch.randn(1, 3, network.spec.image_size, network.spec.image_size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         whole = network(x)
@@ -66,7 +67,7 @@ def test_every_cut_gives_the_same_embedding(family):
 @pytest.mark.parametrize("family", SMALLEST)
 def test_blocks_hold_every_weight_once(family):
     """Blocks and own head together are the network's weights, none twice; only tokens of transformers lie outside."""
-    network = Backbone(spec(family, "classifier"))
+    network = TorchvisionBackbone(spec(family, "classifier"))
     blocks = [p for i in range(network.block_count) for p in network.block(i).parameters()]
     counted = {id(p) for p in blocks} | {id(p) for p in network.own_head().parameters()}
     assert len({id(p) for p in blocks}) == len(blocks)
@@ -76,15 +77,15 @@ def test_blocks_hold_every_weight_once(family):
 
 def test_vgg_has_no_fully_connected_layers_with_the_pooled_head():
     """VGG-11's 124 million fully connected weights are neither built nor stored unless asked for."""
-    assert sum(p.numel() for p in Backbone(Spec("vgg11_bn", 32)).parameters()) < 10e6
-    own = Backbone(Spec("vgg11_bn", 32, "classifier"))
+    assert sum(p.numel() for p in TorchvisionBackbone(BackboneSpec("vgg11_bn", 32)).parameters()) < 10e6
+    own = TorchvisionBackbone(BackboneSpec("vgg11_bn", 32, "classifier"))
     assert own.dim == 4096
     assert sum(p.numel() for p in own.own_head().parameters()) > 100e6
 
 
 def test_small_inputs_keep_their_resolution():
     """Up to 64 pixels the first convolution has stride 1, above its own; the weights are the same."""
-    small, large = Backbone(Spec("mobilenet_v2", 64)), Backbone(Spec("mobilenet_v2", 65))
+    small, large = TorchvisionBackbone(BackboneSpec("mobilenet_v2", 64)), TorchvisionBackbone(BackboneSpec("mobilenet_v2", 65))
     assert small.net.features[0][0].stride == (1, 1)
     assert large.net.features[0][0].stride == (2, 2)
     assert {k: v.shape for k, v in small.weights().items()} == {k: v.shape for k, v in large.weights().items()}
@@ -93,7 +94,7 @@ def test_small_inputs_keep_their_resolution():
 def test_the_seed_decides_the_weights():
     """The same seed gives the same weights, another one others; the global random state is left alone."""
     state = torch.get_rng_state()
-    one, again, other = (Backbone(Spec("resnet18", 32), seed).weights()["conv1.weight"] for seed in (0, 0, 1))
+    one, again, other = (TorchvisionBackbone(BackboneSpec("resnet18", 32), seed).weights()["conv1.weight"] for seed in (0, 0, 1))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), state)
@@ -102,7 +103,7 @@ def test_the_seed_decides_the_weights():
 def test_an_unknown_backbone_names_its_neighbour():
     """A misspelt backbone is answered with the nearest name."""
     with pytest.raises(ParamsError, match="mobilenet_v2"):
-        Backbone(Spec("mobilnet_v2", 32))
+        TorchvisionBackbone(BackboneSpec("mobilnet_v2", 32))
 
 
 def test_the_names_are_torchvisions():

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from darkroom.models import engine
-from darkroom.models.backbones import Backbone
+from darkroom.models.backbones.torchvision import TorchvisionBackbone
 from darkroom.models.base import IMAGENET, Normalize
 from darkroom.training.embedding import Whole
 from tests.models.test_backbones import SMALLEST, spec
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 def network(family, head="pooled"):
-    backbone = Backbone(spec(family, head))
+    backbone = TorchvisionBackbone(spec(family, head))
     size = backbone.spec.image_size
     images = np.random.default_rng(0).integers(0, 256, (5, size, size, 3), np.uint8)
     return nn.Sequential(Normalize(*IMAGENET), backbone.to(memory_format=torch.channels_last)).eval(), images

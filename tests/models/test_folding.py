@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from darkroom.models.backbones import Backbone
+from darkroom.models.backbones.torchvision import TorchvisionBackbone
 from darkroom.models.folding import folded, pairs
 from tests.models.test_backbones import SMALLEST, spec
 
@@ -18,7 +18,7 @@ WITH_BATCH_NORMALIZATION = {
 @pytest.mark.parametrize("family", sorted(WITH_BATCH_NORMALIZATION))
 def test_gradients_are_those_of_the_unfolded_network(family):
     """In every family the folded network answers as the unfolded one does, and each parameter has the same gradient."""
-    network = Backbone(spec(family, "pooled")).double().eval()
+    network = TorchvisionBackbone(spec(family, "pooled")).double().eval()
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -45,7 +45,7 @@ def test_gradients_are_those_of_the_unfolded_network(family):
 def test_every_family_with_batch_normalization_is_tested():
     """The families above are those of whose convolutions any feeds a batch normalisation."""
     for family in set(SMALLEST) - {"MaxVit", "SwinTransformer", "VisionTransformer"}:
-        network = Backbone(spec(family, "pooled"))
+        network = TorchvisionBackbone(spec(family, "pooled"))
         found = pairs(network, torch.zeros(1, 3, 96, 96), 10**6)
         assert bool(found) == (family in WITH_BATCH_NORMALIZATION | {"DenseNet"}), family
 

@@ -7,13 +7,14 @@ import sys
 
 import torch
 
-from darkroom.models import lean
+from darkroom.models.init import SkipInit
 
 CODE = """
 import sys
 import numpy as np
 from darkroom.models import engine
-from darkroom.models.backbones import Backbone, Spec
+from darkroom.models.backbones.torchvision import TorchvisionBackbone
+from darkroom.models.specs import BackboneSpec
 from darkroom.models.network import Network, Preprocessing
 from darkroom.params import Compute, Training
 from darkroom.training import embedding
@@ -22,7 +23,7 @@ from darkroom.training.loop import fit
 compute = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")
 hyper = Training(epochs=1, batch_size=4, optimizer="{optimizer}", lr=0.01, weight_decay=0.1, warmup_epochs=0.0,
     label_smoothing=0.0, class_weights="none", patience=9)
-network = Network(Backbone(Spec("{backbone}", 32)), Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3), 2)
+network = Network(TorchvisionBackbone(BackboneSpec("{backbone}", 32)), Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3), 2)
 images = np.zeros((1, 8, 32, 32, 3), np.uint8)
 examples = Examples(images, np.arange(8) % 2)
 fit(network, examples, examples, hyper, compute, 2, freeze_statistics={frozen})
@@ -50,8 +51,9 @@ def test_torchvision_imports_no_exporter():
     """Building a network imports neither torch's compiler nor its exporter."""
     code = """
 import sys
-from darkroom.models.backbones import Backbone, Spec
-Backbone(Spec("mobilenet_v3_small", 32))
+from darkroom.models.backbones.torchvision import TorchvisionBackbone
+from darkroom.models.specs import BackboneSpec
+TorchvisionBackbone(BackboneSpec("mobilenet_v3_small", 32))
 assert not {"torch._dynamo", "torch.onnx.symbolic_opset9", "torch.onnx._internal"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
@@ -61,7 +63,7 @@ def test_meta_networks_are_not_drawn():
     """In the context, initialisers leave tensors as they are; outside they draw."""
     layer = torch.nn.Linear(3, 3)
     before = layer.weight.clone()
-    with lean.Undrawn():
+    with SkipInit():
         torch.nn.init.kaiming_normal_(layer.weight, mode="fan_out")
         torch.nn.init.zeros_(tensor=layer.weight)
     assert torch.equal(layer.weight, before)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from darkroom.models import backbones, lean
+from darkroom.models.backbones.torchvision import classifier
+from darkroom.models.backbones.torchvision_import import torchvision
 from darkroom.models.macs import layers, multiply_adds
 from tests.models.test_backbones import SMALLEST
 
@@ -15,9 +16,9 @@ from tests.models.test_backbones import SMALLEST
 def test_the_account_is_torchvisions(family):
     """Parameters add up to the network's, and multiply-adds are torchvision's figure for its network (1% apart at most)."""
     name = SMALLEST[family]
-    meta = lean.torchvision().models.get_model_weights(name).DEFAULT
+    meta = torchvision.models.get_model_weights(name).DEFAULT
     size = meta.transforms.keywords["crop_size"]
-    network = backbones.classifier(name, size, 1000)
+    network = classifier(name, size, 1000)
     found = layers(network, (3, size, size))
     own = sum(p.numel() for p in network.parameters())
     assert sum(layer.parameters for layer in found) == own

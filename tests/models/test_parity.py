@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from darkroom.models import backbones, lean
 from darkroom.models.architectures import registry
-from darkroom.models.architectures.features import Classic, Spec, classifier
+from darkroom.models.architectures.features import Classic, classifier
+from darkroom.models.backbones.torchvision import TorchvisionBackbone
+from darkroom.models.backbones.torchvision_import import torchvision
+from darkroom.models.init import SkipInit
+from darkroom.models.specs import ArchitectureSpec, BackboneSpec
 from darkroom.models.torchvision_names import names
 
 BOTH = sorted(set(registry.names()) & set(names()))
@@ -42,8 +45,8 @@ def test_all_of_theirs_are_compared():
 def test_weights_fit_and_outputs_agree(name):
     """With the same parameters, in the same order, and with torchvision's weights copied over, the logits are torchvision's."""
     options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
-    with torch.device("meta"), lean.Undrawn():
-        theirs = lean.torchvision().models.get_model(name, weights=None, **options).eval()
+    with torch.device("meta"), SkipInit():
+        theirs = torchvision.models.get_model(name, weights=None, **options).eval()
         ours = classifier(name, size=224, seed=None).eval()
     assert [value.shape for value in ours.state_dict().values()] == [value.shape for value in theirs.state_dict().values()]
     if name in OTHERS:
@@ -61,8 +64,8 @@ def test_weights_fit_and_outputs_agree(name):
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "googlenet", "efficientnet_b0"])
 def test_small_images_are_treated_as_a_backbone_treats_them(name):
     """At 32 pixels too, with the same weights, our embedding is that of Darkroom's backbone of the same name."""
-    theirs = backbones.Backbone(backbones.Spec(name, 32))
-    ours = Classic(Spec(name, 32)).eval()
+    theirs = TorchvisionBackbone(BackboneSpec(name, 32))
+    ours = Classic(ArchitectureSpec(name, 32)).eval()
     ours.load_state_dict(dict(zip(ours.state_dict(), theirs.weights().values(), strict=True)))
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():

@@ -13,11 +13,12 @@ from safetensors.torch import save_file
 
 from darkroom.core.errors import WeightsError
 from darkroom.models import weight_files, weights
-from darkroom.models.backbones import Backbone, Spec
+from darkroom.models.backbones.torchvision import TorchvisionBackbone
+from darkroom.models.specs import BackboneSpec
 
 
-def network(seed: int = 0) -> Backbone:
-    return Backbone(Spec("squeezenet1_1", 32), seed)
+def network(seed: int = 0) -> TorchvisionBackbone:
+    return TorchvisionBackbone(BackboneSpec("squeezenet1_1", 32), seed)
 
 
 def full_state() -> dict[str, torch.Tensor]:
@@ -139,7 +140,7 @@ def test_real_weights_know_bees_from_ants(shared, tmp_path):
     from darkroom.data.decoding import decode
     from darkroom.models.base import Normalize
 
-    backbone = Backbone(Spec("mobilenet_v2", 128))
+    backbone = TorchvisionBackbone(BackboneSpec("mobilenet_v2", 128))
     path = weight_files.find(shared / "weights", "mobilenet_v2")
     weights.fill(backbone, weights.read(path), str(path))
     normalize = Normalize(*weights.normalization("mobilenet_v2", str(path)))

@@ -9,15 +9,16 @@ from torch import nn
 
 from darkroom.config.params import Compute
 from darkroom.models import engine, winograd
-from darkroom.models.backbones import Backbone, Spec
+from darkroom.models.backbones.torchvision import TorchvisionBackbone
 from darkroom.models.base import IMAGENET, Normalize
+from darkroom.models.specs import BackboneSpec
 from darkroom.training.embedding import Below, Whole, engine_for
 
 CPU = torch.device("cpu")
 
 
 def network(name, size, count):
-    backbone = Backbone(Spec(name, size, "pooled"))
+    backbone = TorchvisionBackbone(BackboneSpec(name, size, "pooled"))
     for norm in (m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)):
         norm.running_mean.uniform_(-0.1, 0.1)
         norm.running_var.uniform_(0.5, 2)

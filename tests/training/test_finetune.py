@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from darkroom.config.params import Compute, Training
-from darkroom.models.backbones import Backbone, Spec
+from darkroom.models.backbones.torchvision import TorchvisionBackbone
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.engine import Eager, Winograd
+from darkroom.models.specs import BackboneSpec
 from darkroom.training import embedding
 from darkroom.training.batches import Examples
 from darkroom.training.freezing import unfreeze
@@ -36,7 +37,7 @@ def test_it_equals_training_through_the_whole_network(name, fast, tmp_path):
     views = rng.integers(0, 256, (2, 24, 32, 32, 3), np.uint8)
     labels = rng.integers(0, 3, 24)
     preprocessing = Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)
-    whole = Network(Backbone(Spec(name, 32)), preprocessing, 3)
+    whole = Network(TorchvisionBackbone(BackboneSpec(name, 32)), preprocessing, 3)
     embedding.calibrate(torch.nn.Sequential(whole.normalize, whole.features), views[0], COMPUTE)
     cut_up = copy.deepcopy(whole)
 
@@ -45,10 +46,10 @@ def test_it_equals_training_through_the_whole_network(name, fast, tmp_path):
     one = fit(whole, *through, HYPER, COMPUTE, 3, groups=groups, freeze_statistics=True)
 
     cut, groups = unfreeze(cut_up, 0.3, 0.7)
-    below = embedding.Below(cut_up.normalize, cut_up.features, cut).eval()
+    below = embedding.LowerPart(cut_up.normalize, cut_up.features, cut).eval()
     engine = embedding.engine_for(below, views, COMPUTE) if fast else Eager(below, torch.device("cpu"))
-    maps = embedding.outputs(engine, views, "maps", [tmp_path / "maps.npy"])[0]
-    model = embedding.Above(cut_up.features, cut_up.head, cut)
+    maps = embedding.run_network(engine, views, "maps", [tmp_path / "maps.npy"])[0]
+    model = embedding.UpperPart(cut_up.features, cut_up.head, cut)
     above = Examples(maps, labels), Examples(maps[:1], labels)
     two = fit(model, *above, HYPER, COMPUTE, 3, groups=groups, freeze_statistics=True)
 
@@ -65,7 +66,9 @@ def test_it_equals_training_through_the_whole_network(name, fast, tmp_path):
 @pytest.mark.parametrize(("amount", "trained"), [(1, 1), (3, 3), (0.2, 3), (0.999, 13), (99, 13)])
 def test_the_amount_is_a_number_or_a_share(amount, trained):
     """A whole number unfreezes that many blocks, a share below 1 that part of them rounded up, never more than there are."""
-    network = Network(Backbone(Spec("mobilenet_v3_small", 32)), Preprocessing(32, "crop", (0,) * 3, (0.5,) * 3, (0.5,) * 3), 2)
+    network = Network(
+        TorchvisionBackbone(BackboneSpec("mobilenet_v3_small", 32)), Preprocessing(32, "crop", (0,) * 3, (0.5,) * 3, (0.5,) * 3), 2
+    )
     cut, groups = unfreeze(network, amount, 0.5)
     assert network.features.block_count - cut == trained
     assert [group.factor for group in groups] == [0.5**i for i in range(len(groups))]

@@ -10,34 +10,37 @@ import pytest
 
 from darkroom.config.params import Compute
 from darkroom.core.errors import WorkspaceError
-from darkroom.models.backbones import Backbone, Spec
+from darkroom.models.backbones.torchvision import TorchvisionBackbone
 from darkroom.models.base import Normalize
+from darkroom.models.specs import BackboneSpec
 from darkroom.training import embedding, freezing
-from darkroom.training.freezing import Maps
+from darkroom.training.freezing import FeatureMapCache
 
 COMPUTE = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")
 VIEWS = np.random.default_rng(0).integers(0, 256, (2, 6, 32, 32, 3), np.uint8)
 
 
 @pytest.fixture
-def maps(tmp_path, monkeypatch) -> Maps:
+def maps(tmp_path, monkeypatch) -> FeatureMapCache:
     monkeypatch.chdir(tmp_path)
-    return Maps(Backbone(Spec("mobilenet_v3_small", 32)), Normalize((0.5,) * 3, (0.25,) * 3), 10, "images")
+    return FeatureMapCache(
+        TorchvisionBackbone(BackboneSpec("mobilenet_v3_small", 32)), Normalize((0.5,) * 3, (0.25,) * 3), 10, "images"
+    )
 
 
-def write(maps: Maps) -> None:
-    below = embedding.Below(maps.normalize, maps.backbone, maps.cut)
-    with maps.remember() as files:
+def write(maps: FeatureMapCache) -> None:
+    below = embedding.LowerPart(maps.normalize, maps.backbone, maps.cut)
+    with maps.save() as files:
         engine = embedding.engine_for(below, VIEWS, COMPUTE)
-        embedding.outputs(engine, VIEWS, "views", [files[0]])
-        embedding.outputs(engine, VIEWS[:1], "val", [files[1]])
+        embedding.run_network(engine, VIEWS, "views", [files[0]])
+        embedding.run_network(engine, VIEWS[:1], "val", [files[1]])
 
 
 def test_maps_are_found_again(maps):
     """What was kept comes back as it was written; before, nothing does."""
-    assert maps.recall() is None
+    assert maps.load() is None
     write(maps)
-    kept = maps.recall()
+    kept = maps.load()
     assert kept is not None
     assert kept[0].shape[:2] == (2, 6)
     assert (kept[0][0] == kept[1][0]).all()
@@ -46,29 +49,29 @@ def test_maps_are_found_again(maps):
 def test_maps_made_on_the_way_to_embeddings_are_those_made_for_themselves(maps):
     """`embed` and `finetune` keep the same bytes."""
     write(maps)
-    expected = [part.tobytes() for part in maps.recall()]
-    with maps.remember() as files:
-        engine = embedding.engine_for(embedding.Whole(maps.normalize, maps.backbone, maps.cut), VIEWS, COMPUTE)
-        embedding.outputs(engine, VIEWS, "views", [None, files[0]])
-        embedding.outputs(engine, VIEWS[:1], "val", [None, files[1]])
-    assert [part.tobytes() for part in maps.recall()] == expected
+    expected = [part.tobytes() for part in maps.load()]
+    with maps.save() as files:
+        engine = embedding.engine_for(embedding.FeaturesAndMaps(maps.normalize, maps.backbone, maps.cut), VIEWS, COMPUTE)
+        embedding.run_network(engine, VIEWS, "views", [None, files[0]])
+        embedding.run_network(engine, VIEWS[:1], "val", [None, files[1]])
+    assert [part.tobytes() for part in maps.load()] == expected
 
 
 def test_other_maps_are_not_taken_for_these(maps):
     """Another cut, other images, another normalisation or a changed weight below the cut is not answered with what is kept."""
     write(maps)
     for changed in (
-        Maps(maps.backbone, maps.normalize, 9, "images"),
-        Maps(maps.backbone, maps.normalize, 10, "other images"),
-        Maps(maps.backbone, Normalize((0.5,) * 3, (0.5,) * 3), 10, "images"),
+        FeatureMapCache(maps.backbone, maps.normalize, 9, "images"),
+        FeatureMapCache(maps.backbone, maps.normalize, 10, "other images"),
+        FeatureMapCache(maps.backbone, Normalize((0.5,) * 3, (0.5,) * 3), 10, "images"),
     ):
-        assert changed.recall() is None
+        assert changed.load() is None
     above = next(maps.backbone.block(10).parameters())
     above.data += 1
-    assert maps.recall() is not None
+    assert maps.load() is not None
     below = next(maps.backbone.block(3).parameters())
     below.data += 1
-    assert maps.recall() is None
+    assert maps.load() is None
 
 
 @pytest.mark.parametrize("file", ["train.npy", "val.npy", "story.json"])
@@ -83,32 +86,32 @@ def test_damaged_maps_are_not_used(maps, file, harm):
         path.unlink()
     else:
         path.write_bytes(content if harm == "flip" else content[: len(content) // 2])
-    assert maps.recall() is None
+    assert maps.load() is None
 
 
 def test_an_interrupted_pass_keeps_nothing_half_written(maps):
     """Where the pass ends in an error, what was kept before stays."""
     write(maps)
-    with contextlib.suppress(ValueError), maps.remember() as files:
+    with contextlib.suppress(ValueError), maps.save() as files:
         files[0].write_bytes(b"half")
         raise ValueError
-    assert maps.recall() is not None
+    assert maps.load() is not None
 
 
 def test_maps_that_are_too_large_are_refused_with_the_figures(maps, monkeypatch):
     """Above the limit the reason names what they would take and what is allowed; a network that is no chain is refused too."""
-    assert maps.refused(1000) == ""
-    monkeypatch.setattr(freezing, "MOST", 2**20)
-    assert "are allowed" in maps.refused(1000)
-    assert Maps(maps.backbone, maps.normalize, 0, "images").refused(1) != ""
-    transformer = Backbone(Spec("vit_b_32", 64))
-    assert Maps(transformer, maps.normalize, 3, "images").refused(1) != ""
+    assert maps.refusal(1000) == ""
+    monkeypatch.setattr(freezing, "MAX_BYTES", 2**20)
+    assert "are allowed" in maps.refusal(1000)
+    assert FeatureMapCache(maps.backbone, maps.normalize, 0, "images").refusal(1) != ""
+    transformer = TorchvisionBackbone(BackboneSpec("vit_b_32", 64))
+    assert FeatureMapCache(transformer, maps.normalize, 3, "images").refusal(1) != ""
 
 
 def test_a_full_disk_is_named_before_anything_is_written(maps, monkeypatch):
     """Where the maps do not fit, fine-tuning is refused with both figures and a remedy, and embedding goes without keeping them."""
     monkeypatch.setattr(freezing.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
-    assert not maps.wanted(1000)
-    assert maps.refused(1000) == ""
-    with pytest.raises(WorkspaceError, match=r"GiB, and 0\.000977 are free"):
+    assert not maps.is_worth_saving(1000)
+    assert maps.refusal(1000) == ""
+    with pytest.raises(WorkspaceError, match=r"0\.000977 GiB are free"):
         maps.check_room(1000)

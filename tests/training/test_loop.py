@@ -11,11 +11,12 @@ from torch import nn
 
 from darkroom.config.params import Compute, Training
 from darkroom.core.errors import ParamsError
+from darkroom.models.architectures.compact import Compact
 from darkroom.models.base import Network, Preprocessing
-from darkroom.models.compact import Compact, Spec
+from darkroom.models.specs import CompactSpec
 from darkroom.training import embedding, temperature
 from darkroom.training.batches import Examples
-from darkroom.training.loop import Group, class_weights, fit, rate
+from darkroom.training.loop import ParamGroup, class_weights, fit, lr_factor
 
 COMPUTE = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")
 PREPROCESSING = Preprocessing(16, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)
@@ -40,7 +41,7 @@ def examples(count=64, seed=0) -> Examples:
 
 
 def network(seed=0) -> Network:
-    return Network(Compact(Spec(16, 4), seed), PREPROCESSING, 2, seed)
+    return Network(Compact(CompactSpec(16, 4), seed), PREPROCESSING, 2, seed)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -119,7 +120,7 @@ def test_frozen_parameters_and_statistics_stay():
     for parameter in model.features.parameters():
         parameter.requires_grad_(False)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    groups = [Group(list(model.head.parameters()))]
+    groups = [ParamGroup(list(model.head.parameters()))]
     fit(model, examples(), examples(seed=1), hyper(), COMPUTE, 2, groups=groups, freeze_statistics=True)
     changed = {key for key, value in model.state_dict().items() if not torch.equal(before[key], value)}
     assert changed == {"head.weight", "head.bias"}
@@ -127,7 +128,7 @@ def test_frozen_parameters_and_statistics_stay():
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():
     """Linear to one over the warm-up, then a cosine that ends near zero and never rises."""
-    rates = [rate(step, 100, 10) for step in range(100)]
+    rates = [lr_factor(step, 100, 10) for step in range(100)]
     assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     assert rates[-1] < 0.01
@@ -143,7 +144,7 @@ def test_balanced_classes_count_alike():
 
 def test_progress_is_readable_in_a_log(capfd):
     """A log says what is trained, how far it is, and the validation accuracy."""
-    fit(network(), examples(), examples(seed=1), hyper(epochs=2), COMPUTE, 2, what="training it")
+    fit(network(), examples(), examples(seed=1), hyper(epochs=2), COMPUTE, 2, description="training it")
     assert "training it: 2 of 2 epochs" in capfd.readouterr().err
 
 
@@ -171,7 +172,7 @@ def test_a_standardised_head_folds_into_a_plain_one():
     embeddings = rng.normal(3, 5, (2, 50, 8)).astype(np.float32)
     embeddings[..., 3] = 1.5
     head = nn.Linear(8, 3)
-    scaled = embedding.Standardized(head, embeddings)
+    scaled = embedding.StandardizedHead(head, embeddings)
     x = torch.from_numpy(embeddings[0])
     with torch.no_grad():
         expected = scaled(x)

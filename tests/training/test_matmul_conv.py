@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from darkroom.models.backbones import Backbone, Spec
+from darkroom.models.backbones.torchvision import TorchvisionBackbone
+from darkroom.models.specs import BackboneSpec
 from darkroom.training import matmul_conv
 
 SHAPES = [
@@ -55,7 +56,7 @@ def test_the_share_of_products_that_count(kernel, stride, padding, size, share):
 
 def test_only_what_is_worth_it_is_changed():
     """Large maps, dilated and grouped convolutions and padding by mirroring are left to the library."""
-    network = Backbone(Spec("vgg11_bn", 32))
+    network = TorchvisionBackbone(BackboneSpec("vgg11_bn", 32))
     assert len(matmul_conv.small(network, torch.zeros(1, 3, 32, 32))) == 4
     assert not matmul_conv.small(network, torch.zeros(1, 3, 160, 160))
     for layer in (

@@ -39,7 +39,9 @@ def test_steps_are_those_of_torch(name):
         torch.manual_seed(0)
         return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
 
-    for one, two in zip(steps(lambda groups: OPTIMIZERS[name](groups, 0.1), model()), steps(theirs, model()), strict=True):
+    for one, two in zip(
+        steps(lambda groups: OPTIMIZERS[name](groups, weight_decay=0.1), model()), steps(theirs, model()), strict=True
+    ):
         assert torch.equal(one, two)
 
 
@@ -47,7 +49,7 @@ def test_steps_are_those_of_torch(name):
 def test_a_gradient_scaler_can_drive_them(name):
     """The loss scaling of 16-bit training works: scaled gradients are unscaled, and a step with infinite ones is left out."""
     layer = nn.Linear(2, 1, bias=False)
-    optimizer = OPTIMIZERS[name]([{"params": [layer.weight], "lr": 0.1}], 0.0)
+    optimizer = OPTIMIZERS[name]([{"params": [layer.weight], "lr": 0.1}], weight_decay=0.0)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     before = layer.weight.detach().clone()
     for value in (float("inf"), 1.0):

@@ -1,24 +1,25 @@
-"""A classifier that takes pixels: preprocessing, an architecture from the registry, a linear head."""
+"""The base classes of networks: features with a linear head, and backbones that can be cut between their blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, cast
+from typing import Any
 
 import torch
 from torch import nn
 
-from darkroom.core.errors import ParamsError, WeightsError
+from darkroom.models.specs import BackboneSpec
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 Chain = tuple[list[Step], Step]  # from one feature map to the next, (N, C, H, W), and from the last one to the embedding
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+SMALL_IMAGE = 64  # images of at most this many pixels keep their resolution through the first convolution
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a photograph becomes what the network was trained on; it travels with the weights.
+    """How an image file becomes the input that a network was trained on; it is stored with the weights.
 
     A file is decoded to RGB, brought to (image_size, image_size) uint8 by `resize` with transparent pixels on
     `background`, divided by 255 and normalised with `mean` and `std` per channel.
@@ -35,8 +36,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Preprocessing:
-        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
-        return cls(**plain)
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
 
 
 class Normalize(nn.Module):
@@ -54,55 +54,96 @@ class Normalize(nn.Module):
         return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
 
-class Features(Protocol):
-    """What every architecture is, beside an nn.Module: (N, 3, S, S) float32, normalised, to embeddings (N, `dim`)."""
+class Features(nn.Module):
+    """A network without its last linear layer: (N, 3, S, S) float32, normalised, to embeddings (N, `dim`)."""
 
     dim: int
 
     def chain(self) -> Chain | None:
-        """Return the steps that make the embedding, one after the other; None where there are no feature maps between them."""
+        """Return the steps that compute the embedding, one after the other; None where there are no feature maps between them."""
+        raise NotImplementedError
+
+
+class Backbone(Features):
+    """A network of a library, `net`, as a chain of blocks that can be frozen one by one.
+
+    With `spec.head` `pooled` the embedding is the global average of the last feature map; the network's own fully
+    connected layers are neither built nor stored. With `classifier` it is the input of the network's last linear layer.
+    A network that is no chain, such as a vision transformer, is not `sequential`: it cannot be cut, and runs whole.
+
+    forward: (N, 3, S, S) float32, normalised, to (N, `dim`) float32.
+    """
+
+    spec: BackboneSpec
+    net: nn.Module
+    sequential: bool
+    _blocks: list[list[nn.Module]]  # plain lists: the parameters belong to `net`
+    _neck: list[nn.Module]  # from the last block to the embedding
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.upper(self.lower(x, self.block_count), self.block_count) if self.sequential else self.net(x)
+
+    @property
+    def block_count(self) -> int:
+        return len(self._blocks)
+
+    def block(self, index: int) -> nn.ModuleList:
+        """Return the modules of one block, counted from the input."""
+        return nn.ModuleList(self._blocks[index])
+
+    def lower(self, x: torch.Tensor, cut: int) -> torch.Tensor:
+        """Run the blocks before `cut`: images (N, 3, S, S) to the feature map (N, C, H, W)."""
+        for block in self._blocks[:cut]:
+            x = run_block(block, x)
+        return x
+
+    def upper(self, x: torch.Tensor, cut: int) -> torch.Tensor:
+        """Run the blocks from `cut` on: the feature map before block `cut` to embeddings (N, `dim`)."""
+        for block in [*self._blocks[cut:], self._neck]:
+            x = run_block(block, x)
+        return x
+
+    def chain(self) -> Chain | None:
+        """Return the blocks as steps; None for networks whose blocks do not pass maps with the channels first."""
+        if not self.has_feature_maps():
+            return None
+        steps: list[Step] = [lambda x, block=block: run_block(block, x) for block in self._blocks]  # type: ignore[misc]
+        return steps, lambda x: self.upper(x, self.block_count)
+
+    def has_feature_maps(self) -> bool:
+        """Tell whether the blocks pass feature maps (N, C, H, W) to each other."""
+        return self.sequential
+
+    def own_head(self) -> nn.ModuleList:
+        """Return the network's own fully connected layers that the embedding passes through, if any."""
+        return nn.ModuleList([module for module in self._neck if next(module.parameters(), None) is not None])
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return the weights under the library's own names."""
+        return self.net.state_dict()
+
+    def is_head(self, key: str) -> bool:
+        """Tell whether a name in the library's weight files belongs to the classifier that a backbone does without."""
+        raise NotImplementedError
+
+
+def run_block(modules: list[nn.Module], x: torch.Tensor) -> torch.Tensor:
+    """Run modules one after the other."""
+    for module in modules:
+        x = module(x)
+    return x
+
+
+class GlobalPool(nn.Module):
+    """Global average pooling (Lin et al. 2014): (N, C, H, W) to (N, C); a tensor without spatial axes passes unchanged."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3)) if x.ndim == 4 else x
 
 
 def grey(images: torch.Tensor) -> torch.Tensor:
     """Return the mean of the channels, with equal weights: (N, C, S, S) to (N, 1, S, S)."""
     return images.mean(1, keepdim=True)
-
-
-def _compact(spec: dict[str, Any], seed: int) -> nn.Module:
-    from darkroom.models import compact
-
-    unknown = spec.keys() - {"image_size", "width", "channels"}
-    if unknown:
-        raise ParamsError(f"compact has no option {', '.join(sorted(unknown))}", "its options are: width=16")
-    return compact.Compact(compact.Spec(**spec), seed)
-
-
-def _torchvision(spec: dict[str, Any], seed: int) -> nn.Module:
-    from darkroom.models import backbones
-
-    return backbones.Backbone(backbones.Spec(**spec), seed)
-
-
-def _classic(spec: dict[str, Any], seed: int) -> nn.Module:
-    from darkroom.models.architectures import features
-
-    return features.Classic(features.Spec(**spec), seed)
-
-
-BUILDERS: dict[str, Callable[[dict[str, Any], int], nn.Module]] = {
-    "compact": _compact,
-    "torchvision": _torchvision,
-    "classic": _classic,
-}
-
-
-def build_features(architecture: dict[str, Any], seed: int = 0) -> nn.Module:
-    """Build what a checkpoint's `architecture` describes: a module from images to embeddings, with its width in `dim`."""
-    spec = dict(architecture)
-    family = spec.pop("family", None)
-    if family not in BUILDERS:
-        raise WeightsError(f'the architecture family "{family}" is not known', "use the Darkroom that wrote this checkpoint")
-    return BUILDERS[family](spec, seed)
 
 
 class Network(nn.Module):
@@ -111,11 +152,11 @@ class Network(nn.Module):
     forward: (N, H, W, 3) uint8 to logits (N, classes) float32.
     """
 
-    def __init__(self, features: nn.Module, preprocessing: Preprocessing, classes: int, seed: int = 0) -> None:
+    def __init__(self, features: Features, preprocessing: Preprocessing, classes: int, seed: int = 0) -> None:
         super().__init__()
         self.normalize = Normalize(preprocessing.mean, preprocessing.std)
-        self.features = features.to(memory_format=torch.channels_last)
-        self.head = new_head(width(features), classes, seed)
+        self.features: Features = features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.head = new_head(features.dim, classes, seed)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(self.normalize(images)))
@@ -124,19 +165,8 @@ class Network(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
 
-def width(features: nn.Module) -> int:
-    """Return how many numbers an embedding has."""
-    assert isinstance(features.dim, int)
-    return features.dim
-
-
-def chain_of(features: nn.Module) -> Chain | None:
-    """Return the chain of an architecture's `Features`."""
-    return cast(Features, features).chain()
-
-
 def new_head(dim: int, classes: int, seed: int) -> nn.Linear:
-    """Return a linear layer with small weights drawn from the seed and no bias yet."""
+    """Return a linear layer with weights from N(0, 0.01²), drawn from the seed, and a bias of zero."""
     head = nn.Linear(dim, classes)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

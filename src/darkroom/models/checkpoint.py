@@ -16,7 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from darkroom.core.errors import WeightsError, WorkspaceError
-from darkroom.models.base import Network, Preprocessing, build_features
+from darkroom.models.base import Network, Preprocessing
+from darkroom.models.factory import build_features
+from darkroom.models.specs import NetworkSpec, spec_from_dict
 
 SCHEMA = 1
 
@@ -26,7 +28,7 @@ class Checkpoint:
     """What a checkpoint folder says of its model, apart from the weights."""
 
     name: str
-    architecture: dict[str, Any]
+    architecture: NetworkSpec
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     params: dict[str, Any]
@@ -45,7 +47,7 @@ def save(
     content = {
         "schema": SCHEMA,
         "name": checkpoint.name,
-        "architecture": checkpoint.architecture,
+        "architecture": checkpoint.architecture.as_dict(),
         "preprocessing": checkpoint.preprocessing.as_dict(),
         "classes": list(checkpoint.classes),
         "params": checkpoint.params,
@@ -80,7 +82,7 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
         )
     checkpoint = Checkpoint(
         name=content["name"],
-        architecture=content["architecture"],
+        architecture=spec_from_dict(content["architecture"]),
         preprocessing=Preprocessing.from_dict(content["preprocessing"]),
         classes=tuple(content["classes"]),
         params=content["params"],

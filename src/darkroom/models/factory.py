@@ -1,46 +1,67 @@
-"""Every architecture by one name, whatever its family: Darkroom's own, the classic ones, torchvision's. No torch is imported."""
+"""Networks by name: the names, the description of a network, and the network itself. Names cost no import of torch."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from darkroom.core.errors import ParamsError, nearest
 from darkroom.models import torchvision_names
 from darkroom.models.architectures import registry
+from darkroom.models.specs import ArchitectureSpec, BackboneSpec, CompactSpec, NetworkSpec
+
+if TYPE_CHECKING:
+    from darkroom.models.base import Features
 
 COMPACT = "compact"
-THEIRS = "torchvision/"  # before a name that is also ours
+TORCHVISION = "torchvision/"  # prefix of a torchvision classifier whose name is also one of ours
+BUILDERS = {  # each has `build(spec, seed)` and is imported only when a network of its family is built
+    "compact": "darkroom.models.architectures.compact",
+    "classic": "darkroom.models.architectures.features",
+    "torchvision": "darkroom.models.backbones.torchvision",
+}
 
 
-def known() -> list[str]:
-    """Return the names of all classifiers; torchvision's also with `torchvision/` before them."""
-    return [COMPACT, *registry.names(), *torchvision_names.names(), *(THEIRS + name for name in torchvision_names.names())]
+def names() -> list[str]:
+    """Return the names of all classifiers; torchvision's also with the prefix `torchvision/`."""
+    theirs = torchvision_names.names()
+    return [COMPACT, *registry.names(), *theirs, *(TORCHVISION + name for name in theirs)]
 
 
-def made_for(name: str) -> tuple[int, int]:
-    """Return pixels a side and channels of the images that an architecture is made for; torchvision's for ImageNet's."""
+def native_input(name: str) -> tuple[int, int]:
+    """Return the image size and the number of channels that an architecture was designed for."""
     entry = registry.entries().get(name)
     return (entry.size, entry.channels) if entry else (32 if name == COMPACT else 224, 3)
 
 
-def description(name: str, image_size: int, channels: int = 3, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return what `network.build_features` builds and a checkpoint keeps as its `architecture`.
+def make_spec(name: str, image_size: int, channels: int = 3, options: Mapping[str, Any] | None = None) -> NetworkSpec:
+    """Return the description of a network, which `build_features` builds and checkpoints keep.
 
-    A name that both have is ours; torchvision's networks have the pooled head. `options` are the keyword arguments of a classic
-    architecture, or `width` of `compact`. Raises ParamsError for an unknown name, or one channel where there have to be three.
+    A name that is also torchvision's means ours. Networks of torchvision get the pooled head. `options` are the keyword
+    arguments of a classic architecture, or `width` of `compact`. Raises ParamsError for an unknown name, for options that
+    the network does not have, and for one channel where torchvision's networks need three.
     """
-    if name not in known():
+    if name not in names():
         raise ParamsError(
-            f'there is no architecture "{name}"{nearest(name, known())}', "`darkroom models describe --list` shows the names"
+            f'there is no architecture "{name}"{nearest(name, names())}', "`darkroom models describe --list` shows the names"
         )
+    options = dict(options or {})
     if name == COMPACT:
-        return {"family": "compact", "image_size": image_size, "channels": channels, **(options or {})}
+        unknown = options.keys() - {"width"}
+        if unknown:
+            raise ParamsError(f"compact has no option {', '.join(sorted(unknown))}", "its options are: width=16")
+        return CompactSpec(image_size, channels=channels, **options)
     if name in registry.names():
-        made = {"name": name, "image_size": image_size, "channels": channels, "options": dict(options or {})}
-        return {"family": "classic", **made}
+        return ArchitectureSpec(name, image_size, channels, options)
     if channels != 3:
-        raise ParamsError(f"{name} takes 3 channels, as all of torchvision's do, not {channels}", "set channels to 3")
+        raise ParamsError(f"{name} is a torchvision network and takes 3 channels, not {channels}", "set channels to 3")
     if options:
         raise ParamsError(f"{name} has no options", "only classic architectures have: `darkroom models describe --list`")
-    return {"family": "torchvision", "name": name.removeprefix(THEIRS), "image_size": image_size, "head": "pooled"}
+    return BackboneSpec(name.removeprefix(TORCHVISION), image_size)
+
+
+def build_features(spec: NetworkSpec, seed: int = 0) -> Features:
+    """Build the network of a description, without its last linear layer, with weights drawn from the seed."""
+    features: Features = importlib.import_module(BUILDERS[spec.family]).build(spec, seed)
+    return features

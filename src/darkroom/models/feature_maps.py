@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import nn
 
-from darkroom.models.backbones import Backbone
-from darkroom.models.base import Step, chain_of
+from darkroom.models.base import Backbone, Features, Step
 
 
 class Maps(NamedTuple):
@@ -22,14 +20,14 @@ class Maps(NamedTuple):
     grid: Step
 
 
-def maps_of(features: nn.Module) -> Maps | None:
+def maps_of(features: Features) -> Maps | None:
     """Return the feature maps of an architecture's `Features`; None for a perceptron, which has no places.
 
     A Swin transformer (Liu et al. 2021) has maps with the channels last. A vision transformer (Dosovitskiy et al. 2021) has tokens,
     a patch of the image each, behind the one that becomes the embedding. Its last block is part of the tail: nothing
     reads the patches' tokens after it.
     """
-    chain = chain_of(features)
+    chain = features.chain()
     if chain is not None:
         return Maps(*chain, grid=_same)
     if not isinstance(features, Backbone):

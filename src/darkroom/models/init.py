@@ -11,14 +11,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from darkroom.core.errors import ParamsError, nearest
-from darkroom.models.initialization import NORMS
 
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 WEIGHTED = (nn.Conv2d, nn.Linear)
+_FILLERS = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.fill_, torch.Tensor.zero_, torch.Tensor.erfinv_}
 TOLERANCE, ROUNDS = 0.01, 10  # of LSUV: how near to unit variance, after how many corrections at most
 LEAST = 1e-12  # variance below which a layer answers alike to all images, and no factor helps
 
@@ -109,3 +112,46 @@ def unit_variance(network: nn.Module, example: torch.Tensor) -> None:
             module.weight /= math.sqrt(variance)
         hook.remove()
     network.train(mode)
+
+
+@torch.no_grad()
+def kaiming(network: nn.Module, seed: int, dense: float | None = 0.01) -> None:
+    """Draw every weight anew, as torchvision does: He et al. (2015) for convolutions, N(0, `dense`²) for linear layers.
+
+    With `dense=None` linear layers are drawn after He et al. as well, by the number of their inputs, which networks without
+    normalisation need. Normalisations become the identity. The global random state is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Linear):
+                if dense is None:
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                else:
+                    nn.init.normal_(module.weight, 0, dense)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, NORMS):
+                module.reset_parameters()
+
+
+def is_drawn(module: nn.Module) -> bool:
+    """Tell whether `kaiming` draws everything that a module itself owns."""
+    owned = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    return not owned or isinstance(module, (nn.Conv2d, nn.Linear, nn.modules.batchnorm._BatchNorm))
+
+
+class SkipInit(TorchFunctionMode):
+    """A context in which initialisers leave tensors as they are, for networks whose weights are drawn or loaded later.
+
+    On the meta device, where tensors have shapes and no values, drawing them would import torch's compiler.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init" or func in _FILLERS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))

@@ -9,9 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from darkroom.core.errors import WeightsError
-from darkroom.core.os_errors import is_retryable
-from darkroom.models.backbones import Backbone
-from darkroom.models.base import IMAGENET
+from darkroom.models.base import IMAGENET, Backbone
 
 CENTRED = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))  # for networks that Darkroom trains itself
 
@@ -40,29 +38,6 @@ def read(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:
         raise WeightsError(f"{path} cannot be read as weights: {error}", "fetch the file again, or remove it") from error
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-
-
-def download(name: str) -> tuple[Path, dict[str, Any]]:
-    """Return torchvision's default ImageNet weights of a network, from its cache or its server, checked by hash.
-
-    Raises WeightsError that names the file and where to place it, where the server cannot be reached.
-    """
-    from darkroom.models import lean
-
-    weights = lean.torchvision().models.get_model_weights(name).DEFAULT
-    file = weights.url.rsplit("/", 1)[-1]
-    cache = Path(torch.hub.get_dir()) / "checkpoints"
-    try:
-        weights.get_state_dict(progress=True, check_hash=True)
-    except Exception as error:
-        (cache / f"{file}.partial").unlink(missing_ok=True)
-        raise WeightsError(
-            f"the ImageNet weights of {name} cannot be fetched from {weights.url}: {error}",
-            f"place {file} in {cache}, or in a folder of your own and set `weights.source` to it, "
-            "or set `weights.source` to pretrain",
-            is_retryable(error),
-        ) from error
-    return cache / file, {"torchvision": str(weights), "url": weights.url}
 
 
 def fill(backbone: Backbone, state: dict[str, torch.Tensor], origin: str) -> list[str]:

@@ -24,7 +24,7 @@ def run(augmented: Path, val: Path, classes: Path, out: Path, cost: Path) -> Non
         stopwatch = Stopwatch()
         ingest, hyper, seed = settings.ingest, settings.baseline, settings.compute.seed
         names = arrays.load_classes(classes)
-        train = Examples(*storage.load(augmented, settings.compute.threads))
+        train = Examples(*storage.load_views(augmented, settings.compute.threads))
         val_images, val_labels = arrays.load_split(val)
         preprocessing = Preprocessing(ingest.image_size, ingest.resize, ingest.background, *_statistics(train.inputs[0]))
         options = {"width": hyper.width} if hyper.architecture == factory.COMPACT else {}

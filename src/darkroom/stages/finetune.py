@@ -1,78 +1,68 @@
-"""Train the last blocks of a transferred network on, at a lower rate; what lies below them is computed once per view."""
+"""Train the last blocks of a transferred network at a lower rate; the blocks below them run once per view."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
+from torch import nn
+
+from darkroom.augmentation import storage
+from darkroom.config.params import Compute
+from darkroom.data import arrays
+from darkroom.models import checkpoint as checkpoints
+from darkroom.models.base import Backbone
 from darkroom.stages.context import Stopwatch, session
 from darkroom.stages.trained_model import write_model
+from darkroom.training import embedding, freezing
+from darkroom.training.batches import Examples, Views
+from darkroom.training.freezing import FeatureMapCache
+from darkroom.training.loop import fit
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from darkroom.config.params import Compute
-    from darkroom.models.base import Backbone
-    from darkroom.training.batches import Views
-    from darkroom.training.freezing import Maps
+SECTIONS = ["ingest", "augment", "weights", "transfer", "finetune", "compute"]
 
 
 def run(name: str, augmented: Path, val: Path, transfer: Path, out: Path, cost: Path) -> None:
-    with session("finetune", ["ingest", "augment", "weights", "transfer", "finetune", "compute"], [augmented, val, transfer]) as (
-        settings,
-        record,
-    ):
-        from dataclasses import replace
-
-        from torch import nn
-
-        from darkroom.augmentation import storage
-        from darkroom.data import arrays
-        from darkroom.models import checkpoint as checkpoints
-        from darkroom.training import embedding, freezing
-        from darkroom.training.batches import Examples
-        from darkroom.training.loop import fit
-
-        watch = Stopwatch()
+    with session("finetune", SECTIONS, [augmented, val, transfer]) as (settings, record):
+        stopwatch = Stopwatch()
         hyper, compute = settings.finetune, settings.compute
         network, start = checkpoints.load(transfer)
-        backbone: Backbone = network.features  # type: ignore[assignment]
-        views, labels = storage.load(augmented, settings.compute.threads)
+        backbone = network.features
+        assert isinstance(backbone, Backbone)
+        views, labels = storage.load_views(augmented, compute.threads)
         val_images, val_labels = arrays.load_split(val)
         cut, groups = freezing.unfreeze(network, hyper.unfreeze, hyper.lr_decay)
-        maps = freezing.Maps(backbone, network.normalize, cut, storage.identity(views, val_images))
-        refused = maps.refused(views.shape[0] * views.shape[1] + len(val_images))
-        if refused:
-            print(f"finetune/{name}: the whole network runs in every epoch: {refused}")
-            model: nn.Module = network
-            train, held = Examples(views, labels), Examples(val_images[None], val_labels)
+        cache = FeatureMapCache(backbone, network.normalize, cut, storage.views_digest(views, val_images))
+        refusal = cache.refusal(views.shape[0] * views.shape[1] + len(val_images))
+        model: nn.Module = network
+        if refusal:
+            print(f"finetune/{name}: the whole network runs in every epoch: {refusal}")
+            train, validation = Examples(views, labels), Examples(val_images[None], val_labels)
         else:
-            model = embedding.Above(backbone, network.head, cut)
-            kept = maps.recall() or _passed(maps, views, val_images, compute)
-            train, held = Examples(kept[0], labels), Examples(kept[1], val_labels)
-        trained = fit(
-            model, train, held, hyper, compute, len(start.classes),
-            description=f"fine-tuning {name} from block {cut + 1} of {backbone.block_count}", groups=groups, freeze_statistics=True,
-            on_epoch=record.log_epoch,
+            model = embedding.UpperPart(backbone, network.head, cut)
+            maps = cache.load() or _compute_maps(cache, views, val_images, compute)
+            train, validation = Examples(maps[0], labels), Examples(maps[1], val_labels)
+        result = fit(
+            model, train, validation, hyper, compute, len(start.classes), groups=groups, freeze_statistics=True,
+            description=f"fine-tuning {name} from block {cut + 1} of {backbone.block_count}", on_epoch=record.log_epoch,
         )  # fmt: skip
         checkpoint = replace(
-            start, name=f"finetune/{name}", params=hyper.model_dump(), best=trained.best, temperature=trained.temperature
+            start, name=f"finetune/{name}", params=hyper.model_dump(), best=result.best, temperature=result.temperature
         )
-        write_model(out, checkpoint, network.state_dict(), network.parameter_count(), trained, record)
-        watch.write(cost)
-        print(f"finetune/{name}: val accuracy {trained.best['val_accuracy']:.4f} in epoch {trained.best['epoch']}")
+        write_model(out, checkpoint, network.state_dict(), network.parameter_count(), result, record)
+        stopwatch.write(cost)
+        print(f"finetune/{name}: val accuracy {result.best['val_accuracy']:.4f} in epoch {result.best['epoch']}")
 
 
-def _passed(maps: Maps, views: Views, val: np.ndarray, compute: Compute) -> tuple[np.ndarray, np.ndarray]:
-    """Return the feature maps of the views and of val, by running the blocks below the cut, and keep them."""
-    from darkroom.training import embedding
-
-    name, count = maps.backbone.spec.name, maps.backbone.block_count
-    maps.check_room(views.shape[0] * views.shape[1] + len(val))
-    with maps.remember() as (train, held):
-        engine = embedding.engine_for(embedding.Below(maps.normalize, maps.backbone, maps.cut), views, compute)
-        embedding.outputs(engine, views, f"{name} up to block {maps.cut} of {count}", [train])
-        embedding.outputs(engine, val[None], "the same of val", [held])
-    kept = maps.recall()
-    assert kept is not None
-    return kept
+def _compute_maps(cache: FeatureMapCache, views: Views, val: np.ndarray, compute: Compute) -> tuple[np.ndarray, np.ndarray]:
+    """Run the blocks below the cut; save and return the feature maps of the views and of the validation images."""
+    cache.check_room(views.shape[0] * views.shape[1] + len(val))
+    description = f"{cache.backbone.spec.name} up to block {cache.cut} of {cache.backbone.block_count}"
+    with cache.save() as (train_file, val_file):
+        engine = embedding.engine_for(embedding.LowerPart(cache.normalize, cache.backbone, cache.cut), views, compute)
+        embedding.run_network(engine, views, description, [train_file])
+        embedding.run_network(engine, val[None], f"{description}, validation images", [val_file])
+    maps = cache.load()
+    assert maps is not None
+    return maps

@@ -1,128 +1,115 @@
-"""Provide a backbone's weights, and write down where they come from."""
+"""Provide a backbone's weights, and record where they come from."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from darkroom.config.params import DATASETS, Params
+import numpy as np
+from torch import nn
+
+from darkroom.config.params import DATASETS, Params, Training
 from darkroom.core import atomic
 from darkroom.core.errors import WeightsError
+from darkroom.data import datasets, glyphs
+from darkroom.data.decode_cache import DECODED
+from darkroom.data.ingest import ingest
+from darkroom.models import weight_files, weights
+from darkroom.models.backbones.torchvision import TorchvisionBackbone, download
+from darkroom.models.base import Backbone, Network, Preprocessing
+from darkroom.models.checkpoint import save_tensors
+from darkroom.models.descriptions import Provenance
+from darkroom.models.macs import multiply_adds
+from darkroom.models.specs import BackboneSpec
 from darkroom.stages.context import session
+from darkroom.tracking.records import Run
+from darkroom.training.batches import Examples
+from darkroom.training.loop import fit
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from darkroom.models.backbones.torchvision import TorchvisionBackbone
-    from darkroom.tracking.records import Run
-
-HELD_OUT = 0.1  # share of the pretraining images that tell when to stop
+VAL_SHARE = 0.1  # of the pretraining images, for validation
+MIN_IMAGES = 20
+Images = tuple[np.ndarray, np.ndarray, tuple[str, ...]]
 
 
 def run(name: str, out: Path, provenance: Path) -> None:
     with session("weights", ["weights", "compute"], []) as (settings, record):
-        from darkroom.models import weight_files, weights
-        from darkroom.models.backbones.torchvision import TorchvisionBackbone
-        from darkroom.models.checkpoint import save_tensors
-        from darkroom.models.specs import BackboneSpec
-
-        source = settings.weights.source
-        spec = BackboneSpec(name, settings.ingest.image_size, settings.transfer.head)
-        backbone = TorchvisionBackbone(spec, settings.compute.seed)
-        mean, std = weights.normalization(name, source)
-        story: dict[str, Any] = {"architecture": spec.as_dict(), "mean": mean, "std": std}
+        source, seed = settings.weights.source, settings.compute.seed
+        backbone = TorchvisionBackbone(BackboneSpec(name, settings.ingest.image_size, settings.transfer.head), seed)
         if source == "random":
-            story |= {"source": "random", "seed": settings.compute.seed}
+            details: dict[str, Any] = {"seed": seed}
         elif source == "pretrain":
-            story |= pretrain(backbone, settings, record)
+            details = _pretrain(backbone, settings, record)
         else:
-            if source == "imagenet":
-                file, known = weights.download(name)
-                story |= {"source": "imagenet", **known}
-            else:
-                file = weight_files.find(Path(source).expanduser(), name)
-                story |= {"source": "folder"}
-            left = weights.fill(backbone, weights.read(file), str(file))
-            story |= {"file": file.name, "sha256": weight_files.sha256(file), "left_aside": left}
+            file, details = download(name) if source == "imagenet" else (weight_files.find(Path(source).expanduser(), name), {})
+            unused = weights.fill(backbone, weights.read(file), str(file))
+            details |= {"file": file.name, "sha256": weight_files.sha256(file), "left_aside": unused}
+            source = "imagenet" if source == "imagenet" else "folder"
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic.new_file(out) as working:
             save_tensors(working, backbone.weights())
-        atomic.write_json(provenance, story)
-        record.set_tags({"darkroom.weights": story["source"]})
-        print(f"weights: {name} from {story['source']} in {out}")
+        Provenance(backbone.spec, *weights.normalization(name, settings.weights.source), source, details).write(provenance)
+        record.set_tags({"darkroom.weights": source})
+        print(f"weights: {name} from {source} in {out}")
 
 
-def pretrain(backbone: TorchvisionBackbone, settings: Params, record: Run) -> dict[str, Any]:
-    """Train the backbone on another labelled source, in place; return what is to be remembered of it."""
-    from torch import nn
-
-    from darkroom.config.params import Training
-    from darkroom.models import weights
-    from darkroom.models.base import Network, Preprocessing
-    from darkroom.models.macs import multiply_adds
-    from darkroom.training.batches import Examples
-    from darkroom.training.loop import fit
-
-    params, ingest = settings.weights, settings.ingest
+def _pretrain(backbone: Backbone, settings: Params, record: Run) -> dict[str, Any]:
+    """Train the backbone on another labelled source, in place; return the figures for its provenance."""
+    params, ingested = settings.weights, settings.ingest
     images, labels, classes = _pretraining_images(settings)
-    held = max(1, round(len(images) * HELD_OUT))
-    train = Examples(images[None, held:], labels[held:])
-    val = Examples(images[None, :held], labels[:held])
+    count = max(1, round(len(images) * VAL_SHARE))
+    train, val = Examples(images[None, count:], labels[count:]), Examples(images[None, :count], labels[:count])
     for module in backbone.modules():  # the usual momentum: MobileNetV3's own takes thousands of steps to settle
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = 0.1
-    preprocessing = Preprocessing(
-        ingest.image_size, ingest.resize, ingest.background, *weights.normalization(backbone.spec.name, "pretrain")
-    )
+    normalization = weights.normalization(backbone.spec.name, "pretrain")
+    preprocessing = Preprocessing(ingested.image_size, ingested.resize, ingested.background, *normalization)
     network = Network(backbone, preprocessing, len(classes), settings.compute.seed)
-    affordable = params.pretrain_budget * 1e12 / (multiply_adds(backbone, ingest.image_size) * len(train))
+    affordable = params.pretrain_budget * 1e12 / (multiply_adds(backbone, ingested.image_size) * len(train))
     epochs = max(1, min(params.pretrain_epochs, int(affordable)))
     hyper = Training(
         epochs=epochs, batch_size=params.pretrain_batch_size, optimizer="adamw", lr=params.pretrain_lr,
         weight_decay=0.01, warmup_epochs=0.5, label_smoothing=0.1, class_weights="none", patience=epochs,
     )  # fmt: skip
-    what = f"pretraining {backbone.spec.name} on {len(train):,} images of {params.pretrain_on}"
-    trained = fit(
-        network, train, val, hyper, settings.compute, len(classes),
-        description=what, on_epoch=record.log_epoch,
-    )  # fmt: skip
+    description = f"pretraining {backbone.spec.name} on {len(train):,} images of {params.pretrain_on}"
+    result = fit(network, train, val, hyper, settings.compute, len(classes), description=description, on_epoch=record.log_epoch)
     return {
-        "source": "pretrain", "pretrain_on": params.pretrain_on, "images": len(train), "classes": len(classes),
-        "epochs": len(trained.history), "best": trained.best,
+        "pretrain_on": params.pretrain_on, "images": len(train), "classes": len(classes), "epochs": len(result.history),
+        "best": result.best,
     }  # fmt: skip
 
 
-def _pretraining_images(settings: Params) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def _pretraining_images(settings: Params) -> Images:
     """Return images (N, S, S, 3) uint8 in a fixed random order, labels (N,) and class names of `weights.pretrain_on`."""
-    import numpy as np
-
-    from darkroom.data import datasets, glyphs
-    from darkroom.data.decode_cache import DECODED
-    from darkroom.data.ingest import ingest
-
-    params, size = settings.weights, settings.ingest.image_size
+    params, seed = settings.weights, settings.compute.seed
     if params.pretrain_on == "glyphs":
-        images, labels, classes = glyphs.render_cached(params.pretrain_images, size, settings.compute.seed)
+        images, labels, classes = glyphs.render_cached(params.pretrain_images, settings.ingest.image_size, seed)
     else:
-        whole = settings.ingest.model_copy(update={"val_share": 0.0, "test_share": 0.0, "split_by": "hash"})
-        with tempfile.TemporaryDirectory() as scratch:
-            source = Path(params.pretrain_on).expanduser()
-            if params.pretrain_on in DATASETS:
-                source = Path(scratch) / params.pretrain_on
-                source.mkdir()
-                wanted = datasets.DatasetOptions(size, params.pretrain_images, settings.compute.seed, settings.fetch.source)
-                datasets.DATASETS[params.pretrain_on](source, wanted)
-            remembered = DECODED.with_name("decoded-for-pretraining")
-            with ingest(source, whole, description=f"reading {params.pretrain_on}", cache_folder=remembered) as data:
-                # a ready layout keeps its own test images out of pretraining as well
-                parts = [data.arrays(name) for name in ("train", "val")]
-                classes = data.classes
-        images, labels = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-        if len(classes) < 2 or len(images) < 20:
+        images, labels, classes = _read_source(settings)
+        if len(classes) < 2 or len(images) < MIN_IMAGES:
             raise WeightsError(
-                f"`weights.pretrain_on`, {params.pretrain_on}, has {len(images)} readable images of {len(classes)} classes",
+                f"`weights.pretrain_on`, {params.pretrain_on}, has {len(images)} readable images of {len(classes)} classes; "
+                f"at least {MIN_IMAGES} of 2 are needed",
                 "name a folder with more, or glyphs",
             )
-    order = np.random.default_rng(settings.compute.seed).permutation(len(images))[: params.pretrain_images]
+    order = np.random.default_rng(seed).permutation(len(images))[: params.pretrain_images]
     return images[order], labels[order], classes
+
+
+def _read_source(settings: Params) -> Images:
+    """Read the images of a folder or of a named data set; a ready layout keeps its test images out of pretraining too."""
+    params = settings.weights
+    unsplit = settings.ingest.model_copy(update={"val_share": 0.0, "test_share": 0.0, "split_by": "hash"})
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(params.pretrain_on).expanduser()
+        if params.pretrain_on in DATASETS:
+            source = Path(scratch) / params.pretrain_on
+            source.mkdir()
+            options = datasets.DatasetOptions(
+                settings.ingest.image_size, params.pretrain_images, settings.compute.seed, settings.fetch.source
+            )
+            datasets.DATASETS[params.pretrain_on](source, options)
+        cache = DECODED.with_name("decoded-for-pretraining")
+        with ingest(source, unsplit, description=f"reading {params.pretrain_on}", cache_folder=cache) as data:
+            parts = [data.arrays(split) for split in ("train", "val")]
+            return *(np.concatenate([part[i] for part in parts]) for i in (0, 1)), data.classes

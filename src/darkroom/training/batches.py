@@ -9,18 +9,18 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-RESIDENT = 0.4  # of a GPU's free memory may hold the examples themselves
+MAX_RESIDENT_SHARE = 0.4  # of a GPU's free memory may hold the examples themselves
 
 
 class View(Protocol):
-    """One view of N examples: an array (N, …), or what can be asked for batches of it."""
+    """One view of N examples: an array (N, …), or an object that makes batches of it on request."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, batch: Any) -> np.ndarray: ...
 
 
 class Views(Protocol):
-    """K views of N examples: an array (K, N, …), or what gives a `View` for each number."""
+    """K views of N examples: an array (K, N, …), or an object that returns a `View` for each number."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -30,7 +30,7 @@ class Views(Protocol):
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled inputs in memory, memory-mapped, or made when they are asked for.
+    """Labelled inputs in memory, memory-mapped, or made on request.
 
     `inputs` is (K, N, …): K views of N examples, uint8 images or float32 embeddings; `labels` is (N,) int64.
     """
@@ -42,28 +42,31 @@ class Examples:
         return len(self.labels)
 
 
-def batches(count: int, size: int, order: np.ndarray | None = None, whole: bool = False) -> list[np.ndarray]:
-    """Cut an order of examples into batches; a last batch of one is left out in training, where it has no statistics."""
+def batches(count: int, size: int, order: np.ndarray | None = None, keep_single: bool = False) -> list[np.ndarray]:
+    """Cut an order of examples, by default their own, into batches of indices.
+
+    A last batch of one is dropped unless `keep_single`: batch normalisation cannot compute the variance of one example.
+    """
     order = np.arange(count) if order is None else order
     cut = [order[i : i + size] for i in range(0, count, size)]
-    return cut[:-1] if len(cut) > 1 and len(cut[-1]) == 1 and not whole else cut
+    return cut[:-1] if len(cut) > 1 and len(cut[-1]) == 1 and not keep_single else cut
 
 
-def arrays(view: View, wanted: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the batches of a view; a view that makes its examples is told of all batches, so that it can work ahead."""
+def load_batches(view: View, indices: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the batches of a view; a view with a `stream` gets all indices at once, so that it can work ahead."""
     stream = getattr(view, "stream", None)
     if stream is not None:
-        yield from stream(wanted)
+        yield from stream(indices)
         return
-    for batch in wanted:
+    for batch in indices:
         yield np.ascontiguousarray(view[batch])
 
 
-class Feed:
+class BatchLoader:
     """Batches of examples on a device.
 
-    On a GPU the examples are copied there once, if they take at most `RESIDENT` of its free memory; otherwise each batch is
-    copied while the one before it is computed.
+    On a GPU the examples are copied there once, if they take at most `MAX_RESIDENT_SHARE` of its free memory; otherwise each
+    batch is copied while the one before it is computed.
     """
 
     def __init__(self, examples: Examples, device: torch.device, free: int | None = None) -> None:
@@ -73,19 +76,19 @@ class Feed:
         self.resident: list[torch.Tensor] = []
         if device.type == "cuda" and free is None:
             free = torch.cuda.mem_get_info(device)[0]
-        if isinstance(self.inputs, np.ndarray) and free and self.inputs.nbytes <= RESIDENT * free:
+        if isinstance(self.inputs, np.ndarray) and free and self.inputs.nbytes <= MAX_RESIDENT_SHARE * free:
             self.resident = [torch.from_numpy(np.ascontiguousarray(view)).to(device) for view in self.inputs]
 
-    def view(self, number: int, wanted: list[np.ndarray]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def view(self, number: int, indices: list[np.ndarray]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the inputs and labels of each batch of view `number` mod K."""
         number %= len(self.inputs)
-        indices = [torch.from_numpy(batch).to(self.device) for batch in wanted]
+        on_device = [torch.from_numpy(batch).to(self.device) for batch in indices]
         if self.resident:
-            for index in indices:
+            for index in on_device:
                 yield self.resident[number][index], self.labels[index]
             return
-        for index, made in zip(indices, arrays(self.inputs[number], wanted), strict=True):
-            x = torch.from_numpy(made)
-            if self.device.type == "cuda":  # copied while the device still computes
+        for index, array in zip(on_device, load_batches(self.inputs[number], indices), strict=True):
+            x = torch.from_numpy(array)
+            if self.device.type == "cuda":  # pinned memory is copied while the device still computes
                 x = x.pin_memory()
             yield x.to(self.device, non_blocking=True), self.labels[index]

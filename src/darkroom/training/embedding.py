@@ -1,10 +1,9 @@
-"""What a frozen network makes of images: computed once, in batches, memory-mapped where it is large."""
+"""The outputs of a frozen network for many images: computed once, in batches, memory-mapped where they are large."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,57 +12,55 @@ from torch import nn
 from darkroom.config.params import Compute
 from darkroom.core.progress import Progress
 from darkroom.models import engine as engines
+from darkroom.models.base import Backbone
 from darkroom.models.engine import Engine
-from darkroom.training.batches import View, Views, arrays, batches
+from darkroom.training.batches import View, Views, batches, load_batches
 from darkroom.training.devices import AUTOCAST, prepare
-
-if TYPE_CHECKING:
-    from darkroom.models.backbones import Backbone
 
 BATCH = 128  # images at a time where batch normalisation is calibrated
 
 
 def engine_for(network: nn.Module, views: Views, compute: Compute) -> Engine:
-    """Return the fastest engine for a frozen network whose answers to some of the views (K, N, …) are those of torch."""
+    """Return the fastest engine for a frozen network, checked against torch on some of the views (K, N, …)."""
     device = prepare(compute)
-    whole = Whole(network.normalize, network.backbone, network.cut) if isinstance(network, Below) else None
-    return engines.fastest(network.eval(), views[0], device, compute.threads, AUTOCAST.get(compute.precision), whole)
+    reference = FeaturesAndMaps(network.normalize, network.backbone, network.cut) if isinstance(network, LowerPart) else None
+    return engines.fastest(network.eval(), views[0], device, compute.threads, AUTOCAST.get(compute.precision), reference)
 
 
-def outputs(engine: Engine, views: Views, what: str, files: Sequence[Path | None] = (None,)) -> list[np.ndarray]:
-    """Return what a frozen network makes of views (K, N, …), in their order: arrays (K, N, …) float32, one for each of its answers.
+def run_network(engine: Engine, views: Views, description: str, files: Sequence[Path | None] = (None,)) -> list[np.ndarray]:
+    """Return the outputs of a frozen network for views (K, N, …): an array (K, N, …) float32 for each of its outputs.
 
-    An array with a file is memory-mapped there, for what is larger than memory.
+    An array with a file is memory-mapped there, for outputs that are larger than memory.
     """
-    wanted = batches(views.shape[1], engine.batch, whole=True)
-    made: list[np.ndarray] = []
-    with Progress(f"{what} ({engine.name})", views.shape[0] * views.shape[1]) as progress:
+    order = batches(views.shape[1], engine.batch, keep_single=True)
+    arrays: list[np.ndarray] = []
+    with Progress(f"{description} ({engine.name})", views.shape[0] * views.shape[1]) as progress:
         for k in range(views.shape[0]):
-            for batch, answers in zip(wanted, engine.stream(arrays(views[k], wanted)), strict=True):
-                if not made:
-                    shapes = [(*views.shape[:2], *answer.shape[1:]) for answer in answers]
-                    made = [_array(shape, file) for shape, file in zip(shapes, files, strict=True)]
-                for whole, answer in zip(made, answers, strict=True):
-                    whole[k, batch[0] : batch[-1] + 1] = answer
+            for batch, outputs in zip(order, engine.stream(load_batches(views[k], order)), strict=True):
+                if not arrays:
+                    shapes = [(*views.shape[:2], *output.shape[1:]) for output in outputs]
+                    arrays = [_allocate(shape, file) for shape, file in zip(shapes, files, strict=True)]
+                for array, output in zip(arrays, outputs, strict=True):
+                    array[k, batch[0] : batch[-1] + 1] = output
                 progress.advance(len(batch))
-    return made
+    return arrays
 
 
-def _array(shape: tuple[int, ...], file: Path | None) -> np.ndarray:
+def _allocate(shape: tuple[int, ...], file: Path | None) -> np.ndarray:
     return np.lib.format.open_memmap(file, "w+", np.float32, shape) if file else np.empty(shape, np.float32)
 
 
-def calibrate(function: nn.Module, images: View, compute: Compute) -> bool:
-    """Set the running statistics of batch normalisation to those of the images; tell whether there are any to set.
+def calibrate(network: nn.Module, images: View, compute: Compute) -> bool:
+    """Set the running statistics of batch normalisation to those of the images; return whether there are any to set.
 
-    `function` takes (B, H, W, 3) uint8. A network with random weights needs this: with statistics as initialised, the
-    activations of a deep one vanish, and its embeddings say nothing. The statistics are cumulative averages over batches.
+    `network` takes (B, H, W, 3) uint8. A deep network with random weights needs this: with the initial statistics its
+    activations vanish. The statistics are cumulative averages over batches.
     """
-    norms = [m for m in function.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return False
     device = prepare(compute)
-    function.to(device).eval()
+    network.to(device).eval()
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -73,16 +70,16 @@ def calibrate(function: nn.Module, images: View, compute: Compute) -> bool:
         for start in range(0, len(images), BATCH):
             batch = np.ascontiguousarray(images[start : start + BATCH])
             if len(batch) > 1:
-                function(torch.from_numpy(batch).to(device))
+                network(torch.from_numpy(batch).to(device))
             progress.advance(len(batch))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    function.cpu().eval()
+    network.cpu().eval()
     return True
 
 
-class Below(nn.Module):
-    """Everything of a network before one of its blocks: (N, H, W, 3) uint8 to the feature map (N, C, h, w)."""
+class LowerPart(nn.Module):
+    """A network up to one of its blocks: (N, H, W, 3) uint8 to the feature map (N, C, h, w)."""
 
     def __init__(self, normalize: nn.Module, backbone: Backbone, cut: int) -> None:
         super().__init__()
@@ -93,16 +90,16 @@ class Below(nn.Module):
         return self.backbone.lower(self.normalize(images), self.cut)
 
 
-class Whole(Below):
-    """A whole frozen network: (N, H, W, 3) uint8 to embeddings (N, D), and to the feature map (N, C, h, w) before block `cut`."""
+class FeaturesAndMaps(LowerPart):
+    """A whole backbone: (N, H, W, 3) uint8 to embeddings (N, D), and to the feature map (N, C, h, w) before block `cut`."""
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
-        passed = super().forward(images)
-        return self.backbone.upper(passed, self.cut), passed
+        maps = super().forward(images)
+        return self.backbone.upper(maps, self.cut), maps
 
 
-class Above(nn.Module):
-    """Everything from a block on: the feature map (N, C, h, w) to logits (N, classes)."""
+class UpperPart(nn.Module):
+    """A network from a block on: the feature map (N, C, h, w) to logits (N, classes)."""
 
     def __init__(self, backbone: Backbone, head: nn.Module, cut: int) -> None:
         super().__init__()
@@ -114,10 +111,10 @@ class Above(nn.Module):
         return self.head(self.backbone.upper(maps, self.cut))
 
 
-class Standardized(nn.Module):
-    """A linear head that sees each number of the embedding with mean 0 and deviation 1, which it trains on more easily.
+class StandardizedHead(nn.Module):
+    """A linear head on standardised embeddings: each number with mean 0 and standard deviation 1, which is easier to train.
 
-    forward: (N, D) float32 to logits (N, classes). `fold` turns it into a head for the embeddings as they are.
+    forward: (N, D) float32 to logits (N, classes). `fold` turns `head` into a head for the embeddings as they are.
     """
 
     mean: torch.Tensor
@@ -128,7 +125,7 @@ class Standardized(nn.Module):
         mean = embeddings.mean((0, 1), dtype=np.float64)
         squares = np.zeros_like(mean)
         for view in embeddings:
-            for start in range(0, len(view), 4096):  # so that memory does not grow with the number of images
+            for start in range(0, len(view), 4096):  # memory stays constant
                 squares += ((view[start : start + 4096] - mean) ** 2).sum(0)
         std = np.sqrt(squares / embeddings[..., 0].size)
         self.head = head

@@ -1,7 +1,7 @@
-"""Which blocks of a transferred network are trained on, and the feature maps below them, which never change.
+"""Fine-tuning of a part: which blocks are trained, and a cache of the feature maps below them.
 
-`embed` passes every image through the whole frozen network and keeps the maps at the place where fine-tuning will cut it;
-`finetune` finds them, or makes them itself. They are state that can be rebuilt: the same bytes either way.
+`embed` passes every image through the whole frozen network and keeps the maps where fine-tuning will cut it. `finetune` loads
+them, or computes them itself. Either way they have the same bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,17 +19,15 @@ import xxhash
 
 from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
+from darkroom.models.base import Backbone, Network, Normalize
 from darkroom.training import embedding
-from darkroom.training.loop import Group
+from darkroom.training.loop import ParamGroup
 
-if TYPE_CHECKING:
-    from darkroom.models.backbones import Backbone
-    from darkroom.models.base import Network, Normalize
-
-MAPS = Path(".darkroom/maps")
-MOST = 8 * 2**30  # bytes of feature maps, above which the whole network runs in every epoch
-SPARE = 0.9  # of the free space on disk may be taken by them
-CODE = (Path(embedding.__file__), *sorted(Path(embedding.engines.__file__).parent.glob("*.py")))
+CACHE = Path(".darkroom/maps")
+DESCRIPTION = "story.json"
+MAX_BYTES = 8 * 2**30  # of feature maps, above which the whole network runs in every epoch
+MAX_DISK_SHARE = 0.9  # of the free space on disk
+CODE = (Path(embedding.__file__), *sorted(Path(embedding.engines.__file__).parent.rglob("*.py")))  # decides the maps' bytes
 
 
 def first_trained(backbone: Backbone, amount: float) -> int:
@@ -39,47 +36,48 @@ def first_trained(backbone: Backbone, amount: float) -> int:
     return count - min(count, math.ceil(amount * count) if amount < 1 else int(amount))
 
 
-def unfreeze(network: Network, amount: float, decay: float) -> tuple[int, list[Group]]:
+def unfreeze(network: Network, amount: float, decay: float) -> tuple[int, list[ParamGroup]]:
     """Freeze all but the head and the last blocks; return the index of the first trained block and the learning-rate groups.
 
-    The head has the full rate, each block below it `decay` times that of the one above (Howard and Ruder 2018). Fully
-    connected layers of the network's own come with the head.
+    The head has the full rate, each block below it `decay` times that of the one above (Howard and Ruder 2018). The
+    network's own fully connected layers are trained with the head.
     """
-    backbone: Backbone = network.features  # type: ignore[assignment]
+    backbone = network.features
+    assert isinstance(backbone, Backbone)
     count, cut = backbone.block_count, first_trained(backbone, amount)
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
-    groups = [Group([*network.head.parameters(), *backbone.own_head().parameters()])]
+    network.requires_grad_(False)
+    groups = [ParamGroup([*network.head.parameters(), *backbone.own_head().parameters()])]
     for depth in range(1, count - cut + 1):
         parameters = list(backbone.block(count - depth).parameters())
         if parameters:
-            groups.append(Group(parameters, decay**depth))
+            groups.append(ParamGroup(parameters, decay**depth))
     for group in groups:
         for parameter in group.parameters:
             parameter.requires_grad_(True)
     return cut, groups
 
 
-class Maps:
-    """The feature maps of one backbone before block `cut`: of the views (K, N, C, h, w) and of val (1, N, C, h, w) float32.
+class FeatureMapCache:
+    """The feature maps of a backbone before block `cut`: of the views (K, N, C, h, w) and of val (1, N, C, h, w) float32.
 
-    `data` identifies the images by their content.
+    They are stored in `.darkroom/maps`, with a digest of everything that decides them. `data` identifies the images by their
+    content.
     """
 
     def __init__(self, backbone: Backbone, normalize: Normalize, cut: int, data: str) -> None:
         self.backbone, self.normalize, self.cut, self.data = backbone, normalize, cut, data
-        self.folder = MAPS / backbone.spec.name
+        self.folder = CACHE / backbone.spec.name
 
-    def refused(self, images: int) -> str:
-        """Return why `finetune` does without the maps of so many images (all views, and val), or nothing.
+    def refusal(self, images: int) -> str:
+        """Return why `finetune` does not use the maps of so many images (all views, and val), or an empty string.
 
         It does not depend on the disk: that would change the trained weights in their last digits.
         """
         if not self.backbone.sequential or self.cut == 0:
             return "it cannot be cut there"
-        if self.size(images) <= MOST:
+        if self.size(images) <= MAX_BYTES:
             return ""
-        return f"its feature maps would take {self.size(images) / 2**30:.3g} GiB, and {MOST / 2**30:.3g} are allowed"
+        return f"its feature maps would take {_gib(self.size(images))}, and {_gib(MAX_BYTES)} are allowed"
 
     def size(self, images: int) -> int:
         """Return how many bytes the maps of so many images take."""
@@ -88,28 +86,27 @@ class Maps:
             one = self.backbone.lower(self.normalize(torch.zeros(1, side, side, 3, dtype=torch.uint8)), self.cut)
         return 4 * one.numel() * images
 
-    def wanted(self, images: int) -> bool:
-        """Tell whether maps are worth keeping on the way to embeddings: `finetune` will use them, and there is room."""
-        if self.refused(images):
+    def is_worth_saving(self, images: int) -> bool:
+        """Tell whether `finetune` will use the maps and the disk has room for them."""
+        if self.refusal(images):
             return False
         try:
             self.check_room(images)
-        except WorkspaceError:  # finetune says so, should it come to that
+        except WorkspaceError:  # finetune raises it, if it runs
             return False
         return True
 
     def check_room(self, images: int) -> None:
-        """Raise WorkspaceError where the maps would take more than `SPARE` of the free disk."""
+        """Raise WorkspaceError where the maps would take more than `MAX_DISK_SHARE` of the free disk."""
         free = shutil.disk_usage(Path.cwd()).free
-        if self.size(images) > SPARE * free:
-            needed = f"{self.size(images) / 2**30:.3g} GiB, and {free / 2**30:.3g} are free"
+        if self.size(images) > MAX_DISK_SHARE * free:
             raise WorkspaceError(
-                f"the feature maps of {self.backbone.spec.name} take {needed}",
+                f"the feature maps of {self.backbone.spec.name} take {_gib(self.size(images))}, and {_gib(free)} are free",
                 "free some, or lower `augment.views`, or raise `finetune.unfreeze` so that more of the network is trained",
             )
 
     def identity(self) -> str:
-        """Return the digest of all that decides the maps."""
+        """Return the digest of everything that decides the maps."""
         digest = xxhash.xxh3_128(f"{self.backbone.spec} {self.cut} {self.data} {torch.__version__}".encode())
         for index in range(self.cut):
             for value in self.backbone.block(index).state_dict().values():
@@ -120,27 +117,31 @@ class Maps:
             digest.update(file.read_bytes())
         return digest.hexdigest()
 
-    def recall(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return the maps of the views and of val, where they are kept and whole."""
+    def load(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the maps of the views and of val, memory-mapped; None where they are missing, damaged or of something else."""
         try:
-            story = json.loads((self.folder / "story.json").read_text())
-            if story["identity"] != self.identity():
+            description = json.loads((self.folder / DESCRIPTION).read_text())
+            if description["identity"] != self.identity():
                 return None
             train, val = (np.load(self.folder / f"{part}.npy", mmap_mode="c") for part in ("train", "val"))
-            if [_checksum(train), _checksum(val)] != story["checksums"]:
+            if [_checksum(train), _checksum(val)] != description["checksums"]:
                 return None
         except (OSError, ValueError, KeyError):
             return None
         return train, val
 
     @contextmanager
-    def remember(self) -> Iterator[tuple[Path, Path]]:
-        """Yield the files to write the maps of the views and of val to; they are kept if the block ends well."""
+    def save(self) -> Iterator[tuple[Path, Path]]:
+        """Yield the files to write the maps of the views and of val to; they are kept if the block ends without an error."""
         with atomic.new_folder(self.folder) as folder:
             files = folder / "train.npy", folder / "val.npy"
             yield files
             checksums = [_checksum(np.load(file, mmap_mode="r")) for file in files]
-            atomic.write_json(folder / "story.json", {"identity": self.identity(), "checksums": checksums})
+            atomic.write_json(folder / DESCRIPTION, {"identity": self.identity(), "checksums": checksums})
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.3g} GiB"
 
 
 def _checksum(maps: np.ndarray) -> str:

@@ -1,11 +1,11 @@
-"""The only training loop: baseline, heads, fine-tuning and pretraining all run through `fit`."""
+"""The training loop: one function for an epoch of training or validation, and `fit`, which trains a classifier with it."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,41 +19,132 @@ from darkroom.core.errors import ParamsError
 from darkroom.core.progress import Progress
 from darkroom.models import folding
 from darkroom.training import matmul_conv, temperature
-from darkroom.training.batches import Examples, Feed, batches
-from darkroom.training.devices import autocast, device_of, prepare
+from darkroom.training.batches import BatchLoader, Examples, batches
+from darkroom.training.devices import autocast, prepare
 from darkroom.training.optimizers import OPTIMIZERS
 
-Epoch = dict[str, float]
-Logits = list[torch.Tensor]  # of batches, (B, classes)
-LOOKS = 16  # at the norm of the gradient, in an epoch
+EpochMetrics = dict[str, float]
+Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
+LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+BatchHook = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], bool | None]
+NORMS_PER_EPOCH = 16  # steps of an epoch after which the norm of the gradient is computed
+VAL_BATCH = 256
 
 
 @dataclass(frozen=True)
-class Fit:
-    """What training came to: the metrics of every epoch, those of the best one, and the temperature that suits its logits."""
+class FitResult:
+    """The metrics of every epoch and of the best one, and the temperature that calibrates the best epoch's logits."""
 
-    history: list[Epoch]
-    best: Epoch
+    history: list[EpochMetrics]
+    best: EpochMetrics
     temperature: float = 1.0
 
 
 @dataclass(frozen=True)
-class Group:
-    """Parameters that share a learning rate, as a factor of the section's `lr`."""
+class ParamGroup:
+    """Parameters that share a learning rate, given as a factor of the base rate."""
 
     parameters: list[nn.Parameter] = field(repr=False)
     factor: float = 1.0
 
 
-def rate(step: int, steps: int, warmup: int) -> float:
+def lr_factor(step: int, steps: int, warmup: int) -> float:
     """Return the factor of the learning rate at a step: linear warm-up, then a cosine to zero (Loshchilov and Hutter 2017)."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
 
+class Stepper:
+    """An optimizer under a learning-rate schedule; a call makes one step from a loss.
+
+    `schedule` maps the number of a step, counted from 0, to a factor of the learning rate. `count` is the number of steps
+    made. With `norm_interval` n, the norm of the gradient is computed at every n-th step.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[ParamGroup],
+        optimizer: str,
+        lr: float,
+        weight_decay: float = 0.0,
+        schedule: Callable[[int], float] = lambda step: 1.0,
+        *,
+        scaler: torch.amp.GradScaler | None = None,
+        norm_interval: int = 0,
+    ) -> None:
+        options = [{"params": group.parameters, "lr": lr * group.factor} for group in groups]
+        self.optimizer = OPTIMIZERS[optimizer](options, weight_decay=weight_decay)
+        self.groups, self.lr, self.schedule = groups, lr, schedule
+        self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
+        self.norm_interval = norm_interval
+        self.norms: list[torch.Tensor] = []
+        self.count = 0
+
+    def __call__(self, loss: torch.Tensor) -> None:
+        for group, option in zip(self.groups, self.optimizer.param_groups, strict=True):
+            option["lr"] = self.lr * group.factor * self.schedule(self.count)
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        if self.norm_interval and self.count % self.norm_interval == 0:
+            self.scaler.unscale_(self.optimizer)
+            parameters = [parameter for group in self.groups for parameter in group.parameters]
+            self.norms.append(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.count += 1
+
+    def gradient_norm(self) -> float:
+        """Return the mean of the norms since the last call."""
+        norms, self.norms = self.norms, []
+        return float(torch.stack(norms).mean())
+
+
+def run_epoch(
+    model: nn.Module,
+    batches: Batches,
+    loss_function: LossFunction,
+    stepper: Stepper | None = None,
+    on_batch: BatchHook | None = None,
+    *,
+    freeze_statistics: bool = False,
+    precision: AbstractContextManager[Any] | None = None,
+) -> float:
+    """Train on batches of (inputs, targets) or, without a stepper, evaluate them; return the mean loss per example.
+
+    The model is put into training or evaluation mode. `loss_function` takes the model's outputs, float32, and the targets.
+    `on_batch` is called with the loss, the outputs and the targets after each batch; it ends the epoch by returning True.
+    With `freeze_statistics` batch normalisation uses and keeps its running statistics. `precision` is the context of the
+    forward pass. The loss is summed on the device, so that no batch waits for it.
+    """
+    model.train(stepper is not None)
+    if freeze_statistics:
+        freeze_normalization(model)
+    total: Any = 0.0
+    count = 0
+    with nullcontext() if stepper else torch.inference_mode():
+        for inputs, targets in batches:
+            with precision or nullcontext():
+                outputs = model(inputs).float()
+            loss = loss_function(outputs, targets)
+            if stepper:
+                stepper(loss)
+            total = total + loss.detach() * len(targets)
+            count += len(targets)
+            if on_batch and on_batch(loss.detach(), outputs.detach(), targets):
+                break
+    return float(total) / count if count else math.nan
+
+
+def freeze_normalization(model: nn.Module) -> None:
+    """Put batch normalisation into evaluation mode, in which it uses its running statistics and does not change them."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
 def class_weights(labels: np.ndarray, classes: int, kind: str) -> torch.Tensor | None:
-    """Return (classes,) float32 weights that make every class count alike, or None for `kind="none"`."""
+    """Return (classes,) float32 weights that give every class the same total weight, or None for `kind="none"`."""
     if kind == "none":
         return None
     counts = np.bincount(labels, minlength=classes).clip(1)
@@ -68,172 +159,130 @@ def fit(
     compute: Compute,
     classes: int,
     *,
-    what: str = "training",
-    groups: list[Group] | None = None,
+    description: str = "training",
+    groups: list[ParamGroup] | None = None,
     freeze_statistics: bool = False,
-    on_epoch: Callable[[Epoch], None] | None = None,
-) -> Fit:
+    on_epoch: Callable[[EpochMetrics], None] | None = None,
+) -> FitResult:
     """Train `model`, inputs to logits, in place and leave it with the weights of its best epoch.
 
     Epoch e sees view e mod K of every training example. The best epoch is the one with the lowest validation loss, which is
-    steadier than accuracy where validation images are few; of equals the earliest. Training ends after `hyper.epochs`, or
-    after `hyper.patience` epochs without a better one. Last, the temperature is fitted on what the best epoch said of `val`.
-    Only parameters in `groups` (by default all that require a gradient) are trained; with `freeze_statistics` batch
-    normalisation keeps its running statistics. Identical arguments give identical weights on the same machine.
+    steadier than accuracy where validation images are few; ties go to the higher accuracy, then to the earlier epoch.
+    Training ends after `hyper.epochs`, or after `hyper.patience` epochs without a better one. The temperature is fitted to
+    the best epoch's logits of `val`. Only the parameters in `groups` (by default all that require a gradient) are trained;
+    with `freeze_statistics` batch normalisation keeps its running statistics. Identical arguments give identical weights on
+    the same machine. Raises ParamsError where the loss becomes NaN or infinite.
     """
     device = prepare(compute)
     model.to(device)
-    trainer = _Trainer(model, groups or [Group([p for p in model.parameters() if p.requires_grad])], hyper, compute, len(train))
+    groups = groups or [ParamGroup([p for p in model.parameters() if p.requires_grad])]
+    steps = len(batches(len(train), hyper.batch_size))  # of an epoch
+    warmup = round(hyper.warmup_epochs * steps)
+
+    def schedule(step: int) -> float:
+        return lr_factor(step, hyper.epochs * steps, warmup)
+
+    scaler = torch.amp.GradScaler(device.type, enabled=compute.precision == "16-mixed")
+    interval = max(1, steps // NORMS_PER_EPOCH)
+    stepper = Stepper(groups, hyper.optimizer, hyper.lr, hyper.weight_decay, schedule, scaler=scaler, norm_interval=interval)
     weights = class_weights(train.labels, classes, hyper.class_weights)
     weights = None if weights is None else weights.to(device)
-    feed, held_out = Feed(train, device), Feed(val, device)
-    history: list[Epoch] = []
-    best: Epoch = {}
-    best_state: dict[str, torch.Tensor] = {}
-    best_logits: Logits = []
-    with Progress(what, hyper.epochs, "epochs") as progress, _shortcuts(model, feed, hyper, compute, freeze_statistics):
+    train_loader, val_loader = BatchLoader(train, device), BatchLoader(val, device)
+    precision = autocast(compute, device)
+
+    def train_epoch(epoch: int) -> EpochMetrics:
+        order = np.random.default_rng([compute.seed, epoch]).permutation(len(train))
+        examples = train_loader.view(epoch, batches(len(train), hyper.batch_size, order))
+        tally = _Tally()
+        loss = run_epoch(
+            model, examples, _CrossEntropy(weights, hyper.label_smoothing), stepper, tally,
+            freeze_statistics=freeze_statistics, precision=precision,
+        )  # fmt: skip
+        if not math.isfinite(loss):
+            reason = f"{description}: the loss is {loss} in epoch {epoch + 1}"
+            raise ParamsError(reason, "lower `lr` of this stage, or raise `warmup_epochs`")
+        return {"loss": loss, "accuracy": tally.accuracy(), "gradient_norm": stepper.gradient_norm()}
+
+    def validate() -> tuple[EpochMetrics, list[torch.Tensor]]:
+        tally = _Tally(keep_logits=True)
+        examples = val_loader.view(0, batches(len(val), VAL_BATCH, keep_single=True))
+        loss = run_epoch(model, examples, _CrossEntropy(weights), on_batch=tally, precision=precision)
+        return {"loss": loss, "accuracy": tally.accuracy()}, tally.logits
+
+    history: list[EpochMetrics] = []
+    best: EpochMetrics = {}
+    with (
+        Progress(description, hyper.epochs, "epochs") as progress,
+        _shortcuts(model, train_loader, hyper, compute, freeze_statistics),
+    ):
         for epoch in range(hyper.epochs):
             started = time.monotonic()
-            order = np.random.default_rng([compute.seed, epoch]).permutation(len(train))
-            model.train()
-            if freeze_statistics:
-                freeze_normalization(model)
-            cut = batches(len(train), hyper.batch_size, order)
-            trained = trainer.through(feed, epoch, cut, _Loss(weights, hyper.label_smoothing), first=epoch * trainer.steps)
-            model.eval()
-            with torch.inference_mode():
-                logits: Logits = []
-                held = trainer.through(held_out, 0, batches(len(val), 256, whole=True), _Loss(weights, 0.0), kept=logits)
-            row = _row(what, epoch, hyper.lr * trainer.factor((epoch + 1) * trainer.steps - 1), trained, held)
+            trained = train_epoch(epoch)
+            validated, logits = validate()
+            row = {"epoch": epoch + 1, "lr": hyper.lr * schedule((epoch + 1) * steps - 1)}
+            row |= {f"train_{key}": value for key, value in trained.items()} | {
+                f"val_{key}": value for key, value in validated.items()
+            }
             history.append(row)
             if on_epoch:
                 on_epoch({**row, "images_per_second": len(train) / (time.monotonic() - started)})
             if not best or (row["val_loss"], -row["val_accuracy"]) < (best["val_loss"], -best["val_accuracy"]):
-                best, best_state, best_logits = row, _copy(model), logits
-            note = f"loss {row['train_loss']:.3f}  val accuracy {row['val_accuracy']:.4f}"
+                best, best_state, best_logits = row, snapshot(model), logits
             if row["epoch"] - best["epoch"] >= hyper.patience:
                 progress.total = int(row["epoch"])
-            progress.advance(note=f"{note}  kept epoch {best['epoch']}")
+            note = f"loss {row['train_loss']:.3f}  val accuracy {row['val_accuracy']:.4f}  best epoch {best['epoch']}"
+            progress.advance(note=note)
             if progress.done == progress.total:
                 break
     model.load_state_dict(best_state, strict=False)
     model.cpu().eval()
-    return Fit(history, best, temperature.fit(torch.cat(best_logits).cpu().numpy(), val.labels))
-
-
-def _row(what: str, epoch: int, lr: float, trained: dict[str, float], held: dict[str, float]) -> Epoch:
-    """Return the metrics of an epoch; ParamsError where its loss is no number."""
-    if not math.isfinite(trained["loss"]):
-        reason = f"{what}: the loss is {trained['loss']} in epoch {epoch + 1}"
-        raise ParamsError(reason, "lower `lr` of this stage, or raise `warmup_epochs`")
-    metrics = {f"train_{key}": value for key, value in trained.items()} | {f"val_{key}": value for key, value in held.items()}
-    return {"epoch": epoch + 1, "lr": lr, **metrics}
-
-
-class _Trainer:
-    """Goes through batches, with steps of the optimizer or without; `steps` is how many there are in an epoch.
-
-    The norm of the gradient is the mean over a few steps, evenly spread, so that a small model pays nothing for it.
-    """
-
-    def __init__(self, model: nn.Module, groups: list[Group], hyper: Training, compute: Compute, count: int) -> None:
-        self.model, self.groups, self.hyper, self.compute = model, groups, hyper, compute
-        self.steps = len(batches(count, hyper.batch_size))
-        options: list[dict[str, Any]] = [{"params": group.parameters, "lr": hyper.lr * group.factor} for group in groups]
-        self.optimizer = OPTIMIZERS[hyper.optimizer](options, hyper.weight_decay)
-        self.scaler = torch.amp.GradScaler(device_of(compute).type, enabled=compute.precision == "16-mixed")
-        self.norms: list[torch.Tensor] = []
-        self.looks = max(1, self.steps // LOOKS)
-
-    def factor(self, step: int) -> float:
-        """Return the factor of the learning rate at a step, counted over all epochs."""
-        return rate(step, self.hyper.epochs * self.steps, round(self.hyper.warmup_epochs * self.steps))
-
-    def step(self, loss: torch.Tensor, number: int) -> None:
-        for group, option in zip(self.groups, self.optimizer.param_groups, strict=True):
-            option["lr"] = self.hyper.lr * group.factor * self.factor(number)
-        self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
-        if number % self.looks == 0:
-            self.scaler.unscale_(self.optimizer)  # type: ignore[arg-type]
-            parameters = [p for group in self.groups for p in group.parameters]
-            self.norms.append(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
-        self.scaler.step(self.optimizer)  # type: ignore[arg-type]
-        self.scaler.update()
-
-    def through(
-        self, feed: Feed, view: int, wanted: list[np.ndarray], loss: _Loss, first: int | None = None, kept: Logits | None = None
-    ) -> dict[str, float]:  # fmt: skip
-        """Go through batches once, training from step `first` on or only looking; return mean loss and accuracy.
-
-        The logits of each batch are added to `kept`.
-        """
-        totals = _Totals()
-        for number, (x, y) in enumerate(feed.view(view, wanted)):
-            with autocast(self.compute, feed.device):
-                logits = self.model(x).float()
-            value = loss(logits, y)
-            if first is not None:
-                self.step(value, first + number)
-            if kept is not None:
-                kept.append(logits)
-            totals.add(value, logits, y)
-        found = totals.means()
-        if self.norms:
-            found["gradient_norm"] = float(torch.stack(self.norms).mean())
-            self.norms = []
-        return found
+    return FitResult(history, best, temperature.fit(torch.cat(best_logits).cpu().numpy(), val.labels))
 
 
 @contextmanager
-def _shortcuts(model: nn.Module, feed: Feed, hyper: Training, compute: Compute, freeze_statistics: bool) -> Iterator[None]:
+def _shortcuts(model: nn.Module, loader: BatchLoader, hyper: Training, compute: Compute, freeze_statistics: bool) -> Iterator[None]:
     """Make the model compute the same function with the same gradients in less time, for the length of a block."""
     with ExitStack() as stack:
         if any(isinstance(module, nn.Conv2d) for module in model.modules()):
-            example = next(feed.view(0, [np.arange(min(2, len(feed.labels)))]))[0]
+            example = next(loader.view(0, [np.arange(min(2, len(loader.labels)))]))[0]
             if freeze_statistics:
                 stack.enter_context(folding.folded(model, example, hyper.batch_size))
-            if feed.device.type == "cpu" and compute.precision == "32-true":  # not what autocast takes in hand
+            if loader.device.type == "cpu" and compute.precision == "32-true":  # autocast does not reach custom functions
                 stack.enter_context(matmul_conv.as_products(model, example))
         yield
 
 
-def _copy(model: nn.Module) -> dict[str, torch.Tensor]:
+def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return copies of what training can change: parameters that require a gradient, and buffers."""
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    frozen = {name for name, _ in model.named_parameters()} - trained
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     return {key: value.detach().clone() for key, value in model.state_dict().items() if key not in frozen}
 
 
-def freeze_normalization(model: nn.Module) -> None:
-    """Make batch normalisation use its running statistics, and leave them alone."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
-
-
-class _Loss:
+@dataclass(frozen=True)
+class _CrossEntropy:
     """Cross-entropy with class weights and label smoothing (Szegedy et al. 2016)."""
 
-    def __init__(self, weights: torch.Tensor | None, smoothing: float) -> None:
-        self.weights, self.smoothing = weights, smoothing
+    weights: torch.Tensor | None
+    smoothing: float = 0.0
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(logits, labels, self.weights, label_smoothing=self.smoothing)
 
 
-class _Totals:
-    """Sums of losses and hits over batches, kept on the device so that no batch has to wait for them."""
+class _Tally:
+    """Counts correct predictions over batches, on the device, and keeps the logits if asked to."""
 
-    def __init__(self) -> None:
-        self.loss: Any = 0.0
-        self.right: Any = 0
-        self.seen = 0
+    def __init__(self, keep_logits: bool = False) -> None:
+        self.correct: Any = 0
+        self.count = 0
+        self.keep_logits = keep_logits
+        self.logits: list[torch.Tensor] = []
 
-    def add(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        self.loss = self.loss + loss.detach() * len(labels)
-        self.right = self.right + (logits.detach().argmax(1) == labels).sum()
-        self.seen += len(labels)
+    def __call__(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        self.correct = self.correct + (logits.argmax(1) == labels).sum()
+        self.count += len(labels)
+        if self.keep_logits:
+            self.logits.append(logits)
 
-    def means(self) -> dict[str, float]:
-        return {"loss": float(self.loss) / self.seen, "accuracy": int(self.right) / self.seen}
+    def accuracy(self) -> float:
+        return int(self.correct) / self.count

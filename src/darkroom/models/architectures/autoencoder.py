@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from darkroom.models import lean
 from darkroom.models.architectures import registry
 from darkroom.models.architectures.features import draw
 from darkroom.models.architectures.layers import normed
 from darkroom.models.architectures.registry import AUTOENCODER, architecture
+from darkroom.models.init import SkipInit
 
 
 class Autoencoder(nn.Module):
@@ -41,7 +41,7 @@ class Autoencoder(nn.Module):
 
 def build(name: str, size: int, channels: int = 3, seed: int | None = 0, options: Mapping[str, Any] | None = None) -> Autoencoder:
     """Return an autoencoder with weights drawn from `seed` (None: without values); ParamsError for an unknown name or option."""
-    with lean.Undrawn():
+    with SkipInit():
         made: Autoencoder = registry.make(name, size, channels, options or {}, AUTOENCODER)
     draw(made, seed)
     return made

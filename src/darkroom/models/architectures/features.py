@@ -12,16 +12,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from darkroom.models import lean
 from darkroom.models.architectures import registry
-from darkroom.models.base import Chain, grey, new_head
-from darkroom.models.initialization import is_drawn, kaiming
+from darkroom.models.base import Chain, Features, grey, new_head
+from darkroom.models.init import SkipInit, is_drawn, kaiming
+from darkroom.models.specs import ArchitectureSpec
 
 Layers = dict[str, nn.Module]
 
@@ -34,20 +33,7 @@ class Parts(NamedTuple):
     dim: int
 
 
-@dataclass(frozen=True)
-class Spec:
-    """What it takes to build the network again; `options` are the keyword arguments of its function."""
-
-    name: str
-    image_size: int
-    channels: int = 3
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"family": "classic", **asdict(self)}
-
-
-class Classic(nn.Module):
+class Classic(Features):
     """A classic architecture without its last linear layer.
 
     forward: (N, 3, S, S) float32, normalised, to (N, `dim`) float32; with `spec.channels` 1 also (N, 1, S, S). The weights are
@@ -55,10 +41,10 @@ class Classic(nn.Module):
     Raises ParamsError for an unknown name or option.
     """
 
-    def __init__(self, spec: Spec, seed: int | None = 0) -> None:
+    def __init__(self, spec: ArchitectureSpec, seed: int | None = 0) -> None:
         super().__init__()
         self.spec = spec
-        with lean.Undrawn():  # drawn once, below
+        with SkipInit():  # drawn once, below
             parts: Parts = registry.make(spec.name, spec.image_size, spec.channels, spec.options)
         self.body = nn.Sequential(OrderedDict(parts.body))
         self.neck = nn.Sequential(OrderedDict(parts.neck))
@@ -66,13 +52,18 @@ class Classic(nn.Module):
         draw(self, seed)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.neck(self.body(self._given(x)))
+        return self.neck(self.body(self._channels(x)))
 
     def chain(self) -> Chain | None:
-        return ([self._given, *self.body], self.neck) if len(self.body) else None
+        return ([self._channels, *self.body], self.neck) if len(self.body) else None
 
-    def _given(self, x: torch.Tensor) -> torch.Tensor:
+    def _channels(self, x: torch.Tensor) -> torch.Tensor:
         return grey(x) if self.spec.channels == 1 else x
+
+
+def build(spec: ArchitectureSpec, seed: int | None = 0) -> Classic:
+    """Build the network from its description: what `models.factory` calls."""
+    return Classic(spec, seed)
 
 
 def draw(network: nn.Module, seed: int | None) -> None:
@@ -97,9 +88,9 @@ def classifier(
     What is not given is what the architecture was made for: `registry.entry(name)`.
     """
     known = registry.entry(name)
-    features = Classic(Spec(name, size or known.size, channels or known.channels, options or {}), seed)
+    features = Classic(ArchitectureSpec(name, size or known.size, channels or known.channels, options or {}), seed)
     if seed is None:
-        with lean.Undrawn():
+        with SkipInit():
             head = nn.Linear(features.dim, classes or known.classes)
     else:
         head = new_head(features.dim, classes or known.classes, seed)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from darkroom.models.architectures.features import Layers
-from darkroom.models.backbones import SMALL, Pool
+from darkroom.models.base import SMALL_IMAGE, GlobalPool
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
@@ -42,7 +42,7 @@ def normed(
 
 def stem(size: int, stride: int) -> int:
     """Return the stride of a first convolution: 1 for images of at most 64 pixels, which keep their resolution there."""
-    return 1 if size <= SMALL else stride
+    return 1 if size <= SMALL_IMAGE else stride
 
 
 def pooled(body: Layers, name: str, size: int, window: int, stride: int = 2) -> int:
@@ -55,7 +55,7 @@ def pooled(body: Layers, name: str, size: int, window: int, stride: int = 2) -> 
 
 def averaged() -> Layers:
     """Return global average pooling (Lin et al. 2014): (N, C, H, W) to (N, C)."""
-    return {"pool": Pool()}
+    return {"pool": GlobalPool()}
 
 
 class Grid(nn.Module):

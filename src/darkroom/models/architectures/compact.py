@@ -7,28 +7,14 @@ fully connected layers. Inputs above 64 pixels are first brought down by a strid
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
 import torch
 from torch import nn
 
-from darkroom.models.base import Chain, grey
-from darkroom.models.initialization import kaiming
+from darkroom.models.base import Chain, Features, grey
+from darkroom.models.init import kaiming
+from darkroom.models.specs import CompactSpec
 
 STAGES = (1, 2, 4, 8)  # width of each stage, in multiples of `width`
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What it takes to build the network again."""
-
-    image_size: int
-    width: int = 16
-    channels: int = 3  # 1: images as grey
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"family": "compact", **asdict(self)}
 
 
 def _layer(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -36,13 +22,13 @@ def _layer(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Se
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
-class Compact(nn.Module):
+class Compact(Features):
     """The convolutional part of the baseline.
 
     forward: (N, 3, S, S) float32, normalised, to (N, `dim`) float32.
     """
 
-    def __init__(self, spec: Spec, seed: int = 0) -> None:
+    def __init__(self, spec: CompactSpec, seed: int = 0) -> None:
         super().__init__()
         self.spec = spec
         channels = spec.channels
@@ -64,11 +50,16 @@ class Compact(nn.Module):
         kaiming(self, seed)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.stages(self._given(x)).mean((2, 3))
+        return self.stages(self._channels(x)).mean((2, 3))
 
     def chain(self) -> Chain:
         layers = [layer for stage in self.stages for layer in stage.children()]
-        return [self._given, *layers], lambda x: x.mean((2, 3))
+        return [self._channels, *layers], lambda x: x.mean((2, 3))
 
-    def _given(self, x: torch.Tensor) -> torch.Tensor:
+    def _channels(self, x: torch.Tensor) -> torch.Tensor:
         return grey(x) if self.spec.channels == 1 else x
+
+
+def build(spec: CompactSpec, seed: int = 0) -> Compact:
+    """Build the network from its description: what `models.factory` calls."""
+    return Compact(spec, seed)

@@ -1,32 +1,31 @@
-"""Any torchvision classifier as a backbone: images in, embeddings out, blocks that can be frozen one by one.
+"""Any torchvision classifier as a backbone, under torchvision's own parameter names.
 
-A backbone is torchvision's own network, under torchvision's own parameter names, without its last linear layer. Most
-families are a chain of modules: `LAYOUTS` says where each keeps its chain, so that a network can be cut between any two
-blocks. What is not a chain (VisionTransformer) works too, but runs whole.
+Most families are a chain of modules: `LAYOUTS` says where each keeps its chain, so that a network can be cut between any
+two blocks. Vision transformers are not; they run whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from darkroom.core.errors import ParamsError
-from darkroom.models import lean, torchvision_names
-from darkroom.models.base import Chain, Step
-from darkroom.models.initialization import is_drawn, kaiming
-
-SMALL = 64  # inputs of at most this many pixels keep their resolution through the first convolution
-HEADS = ("pooled", "classifier")
+from darkroom.core.errors import ParamsError, WeightsError
+from darkroom.core.os_errors import is_retryable
+from darkroom.models import torchvision_names
+from darkroom.models.backbones.torchvision_import import torchvision
+from darkroom.models.base import SMALL_IMAGE, Backbone, GlobalPool
+from darkroom.models.init import SkipInit, is_drawn, kaiming
+from darkroom.models.specs import BackboneSpec
 
 
 class Layout(NamedTuple):
-    """Where a torchvision class keeps its chain of modules, what comes between chain and head, and the head."""
+    """Where a torchvision class keeps its chain of modules, the parts between chain and head, and the head."""
 
     body: tuple[str, ...]
     neck: tuple[str, ...]
@@ -56,138 +55,103 @@ LAYOUTS: dict[str, Layout] = {
     "SwinTransformer": Layout(("features", "norm", "permute"), ("avgpool", "flatten"), "head"),
     "VGG": Layout(("features",), ("avgpool", "flatten"), "classifier"),
 }
-_WHOLE_HEADS = {"VisionTransformer": "heads"}
+_WHOLE_HEADS = {"VisionTransformer": "heads"}  # of networks that are no chain
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 
-class Pool(nn.Module):
-    """Global average pooling: (N, C, H, W) to (N, C); what has no spatial axes passes unchanged."""
+class TorchvisionBackbone(Backbone):
+    """A torchvision classifier without its last linear layer, with weights drawn from `seed`.
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.mean((2, 3)) if x.ndim == 4 else x
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What it takes to build a backbone again: written beside every file of weights."""
-
-    name: str
-    image_size: int
-    head: str = "pooled"
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"family": "torchvision", **asdict(self)}
-
-
-class Backbone(nn.Module):
-    """A torchvision classifier without its last linear layer.
-
-    With `head="pooled"` the embedding is the global average of the last feature map; the fully connected layers of
-    AlexNet and VGG are neither built nor stored. With `head="classifier"` it is what the network's own last linear
-    layer would have been given. Inputs of up to 64 pixels run with the stride of the first convolution at 1, whose
-    weights are the same. Weights are drawn from `seed`; `load` replaces them.
-
-    forward: (N, 3, S, S) float32, normalised, to (N, `dim`) float32.
+    Images of up to 64 pixels run with the stride of the first convolution at 1; the weights are the same.
+    Raises ParamsError for an unknown name, or an image size that the network cannot take.
     """
 
-    def __init__(self, spec: Spec, seed: int = 0) -> None:
+    def __init__(self, spec: BackboneSpec, seed: int = 0) -> None:
         super().__init__()
         torchvision_names.check(spec.name)
         self.spec = spec
         self.net = _network(spec, seed)
         if type(self.net)._load_from_state_dict is not nn.Module._load_from_state_dict:
-            # MNASNet asks a file for the version of its layout, which safetensors do not keep
+            # MNASNet reads the version of its layout from the file, which safetensors do not keep
             self.net._load_from_state_dict = partial(nn.Module._load_from_state_dict, self.net)  # type: ignore[method-assign]
         layout = LAYOUTS.get(type(self.net).__name__)
         self.sequential = layout is not None
-        head = layout.head if layout else _WHOLE_HEADS[type(self.net).__name__]
-        own = _own_layers(getattr(self.net, head)) if spec.head == "classifier" or not layout else []
-        setattr(self.net, head, nn.Sequential(*own))
+        head = _head_name(self.net)
+        own_layers = _own_layers(getattr(self.net, head)) if spec.head == "classifier" or not layout else []
+        setattr(self.net, head, nn.Sequential(*own_layers))
         if layout:
             self._blocks = _blocks([unit for part in layout.body for unit in _units(getattr(self.net, part))])
             neck = layout.neck if spec.head == "classifier" else ("pool",)
-            self._neck: list[nn.Module] = [*(_neck_part(self.net, part) for part in neck), *own, Pool()]
+            self._neck = [*(_neck_part(self.net, part) for part in neck), *own_layers, GlobalPool()]
         else:
             layers = self.net.get_submodule("encoder.layers").children()
             self._blocks = [[self.net.get_submodule("conv_proj")], *([layer] for layer in layers)]
             self._neck = []
-        _materialize(self, spec, seed)
-        if spec.image_size <= SMALL:
+        _materialize(self, seed)
+        if spec.image_size <= SMALL_IMAGE:
             _widen_stem(self.net)
         self.eval()
         with torch.inference_mode():
             self.dim = int(self(torch.zeros(1, 3, spec.image_size, spec.image_size)).shape[1])
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.upper(self.lower(x, len(self._blocks)), len(self._blocks)) if self.sequential else self.net(x)
-
-    @property
-    def block_count(self) -> int:
-        return len(self._blocks)
-
-    def block(self, index: int) -> nn.ModuleList:
-        """Return the modules of one block, counted from the input."""
-        return nn.ModuleList(self._blocks[index])
-
-    def lower(self, x: torch.Tensor, cut: int) -> torch.Tensor:
-        """Return what the blocks before `cut` make of the images: (N, C, H, W)."""
-        for block in self._blocks[:cut]:
-            for module in block:
-                x = module(x)
-        return x
-
-    def upper(self, x: torch.Tensor, cut: int) -> torch.Tensor:
-        """Return the embeddings, (N, `dim`), from what the blocks before `cut` made."""
-        for block in self._blocks[cut:]:
-            for module in block:
-                x = module(x)
-        for module in self._neck:
-            x = module(x)
-        return x
-
-    def chain(self) -> Chain | None:
-        """Return the steps that make the embedding; None for transformers, whose maps are no maps of channels."""
-        if not self.sequential or type(self.net).__name__ == "SwinTransformer":
-            return None
-
-        def block(modules: list[nn.Module]) -> Step:
-            def step(x: torch.Tensor) -> torch.Tensor:
-                for module in modules:
-                    x = module(x)
-                return x
-
-            return step
-
-        return [block(modules) for modules in self._blocks], lambda x: self.upper(x, self.block_count)
-
-    def own_head(self) -> nn.ModuleList:
-        """Return the fully connected layers that the embedding passes through, if any: the last block of all."""
-        return nn.ModuleList([m for m in self._neck if next(m.parameters(), None) is not None])
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """Return the weights under torchvision's own names."""
-        return self.net.state_dict()
+    def has_feature_maps(self) -> bool:
+        return self.sequential and type(self.net).__name__ != "SwinTransformer"
 
     def is_head(self, key: str) -> bool:
-        """Tell whether a name in a torchvision file belongs to the classifier that a backbone does without."""
-        layout = LAYOUTS.get(type(self.net).__name__)
-        head = layout.head if layout else _WHOLE_HEADS[type(self.net).__name__]
-        return key.split(".")[0] in (head, "aux1", "aux2", "AuxLogits") and key not in self.net.state_dict()
+        return key.split(".")[0] in (_head_name(self.net), "aux1", "aux2", "AuxLogits") and key not in self.net.state_dict()
+
+
+def build(spec: BackboneSpec, seed: int = 0) -> TorchvisionBackbone:
+    """Build a backbone from its description: what `models.factory` calls."""
+    return TorchvisionBackbone(spec, seed)
 
 
 def classifier(name: str, image_size: int, classes: int) -> nn.Module:
-    """Return torchvision's whole classifier to look at: its tensors have shapes and no memory.
+    """Return torchvision's whole classifier on the meta device: its tensors have shapes and no memory.
 
     Up to 64 pixels its first convolution has stride 1, as a backbone's. Raises ParamsError for an unknown name.
     """
     torchvision_names.check(name)
-    net = _network(Spec(name, image_size), 0, num_classes=classes).to("meta")
-    if image_size <= SMALL:
+    net = _network(BackboneSpec(name, image_size), 0, num_classes=classes).to("meta")
+    if image_size <= SMALL_IMAGE:
         _widen_stem(net)
     return net
 
 
-def _network(spec: Spec, seed: int, device: str = "meta", **options: Any) -> nn.Module:
+def download(name: str) -> tuple[Path, dict[str, Any]]:
+    """Return the file of torchvision's default ImageNet weights, from its cache or its server, and where it comes from.
+
+    The file's hash is checked. Raises WeightsError that names the file and the folder to put it in, where the server cannot
+    be reached.
+    """
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    file = weights.url.rsplit("/", 1)[-1]
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    try:
+        weights.get_state_dict(progress=True, check_hash=True)
+    except Exception as error:
+        (cache / f"{file}.partial").unlink(missing_ok=True)
+        raise WeightsError(
+            f"the ImageNet weights of {name} cannot be fetched from {weights.url}: {error}",
+            f"place {file} in {cache}, or in a folder of your own and set `weights.source` to it, "
+            "or set `weights.source` to pretrain",
+            is_retryable(error),
+        ) from error
+    return cache / file, {"torchvision": str(weights), "url": weights.url}
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """Return the names of ImageNet's 1,000 classes, in the order of the weights."""
+    return tuple(torchvision.models.get_weight("MobileNet_V2_Weights.IMAGENET1K_V1").meta["categories"])
+
+
+def _head_name(net: nn.Module) -> str:
+    """Return the attribute in which a torchvision network keeps its classifier."""
+    layout = LAYOUTS.get(type(net).__name__)
+    return layout.head if layout else _WHOLE_HEADS[type(net).__name__]
+
+
+def _network(spec: BackboneSpec, seed: int, device: str = "meta", **options: Any) -> nn.Module:
     """Build torchvision's network; on the meta device its tensors have shapes and no memory."""
     if spec.name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": False, "transform_input": False}
@@ -195,9 +159,9 @@ def _network(spec: Spec, seed: int, device: str = "meta", **options: Any) -> nn.
         options |= {"image_size": spec.image_size}
     elif spec.name.startswith("maxvit_"):
         options |= {"input_size": (spec.image_size, spec.image_size)}
-    get_model = lean.torchvision().models.get_model
-    undrawn = lean.Undrawn() if device == "meta" else nullcontext()
-    with torch.random.fork_rng(devices=[]), torch.device(device), undrawn:
+    get_model = torchvision.models.get_model
+    skip = SkipInit() if device == "meta" else nullcontext()
+    with torch.random.fork_rng(devices=[]), torch.device(device), skip:
         torch.manual_seed(seed)
         try:
             return get_model(spec.name, weights=None, **options)
@@ -211,8 +175,8 @@ def _network(spec: Spec, seed: int, device: str = "meta", **options: Any) -> nn.
             ) from error
 
 
-def _materialize(backbone: Backbone, spec: Spec, seed: int) -> None:
-    """Give the parameters memory and values; only what is left of the network after its head was cut is allocated."""
+def _materialize(backbone: Backbone, seed: int) -> None:
+    """Allocate the parameters that are left without the head, and draw their values."""
     if all(is_drawn(module) for module in backbone.net.modules()):
         state = backbone.net.state_dict()
         for key, value in state.items():  # to_empty would import torch's symbolic algebra, which takes half a second
@@ -223,12 +187,12 @@ def _materialize(backbone: Backbone, spec: Spec, seed: int) -> None:
                 module.reset_running_stats()
         kaiming(backbone.net, seed)
     else:  # parameters with an initialisation of their own: class tokens, position tables, layer scales
-        drawn = _network(spec, seed, device="cpu").state_dict()
+        drawn = _network(backbone.spec, seed, device="cpu")
+        weights, buffers = drawn.state_dict(), dict(drawn.named_buffers())
         backbone.net.to_empty(device="cpu")
-        backbone.net.load_state_dict({key: drawn[key] for key in backbone.net.state_dict()})
-        full = dict(_network(spec, seed, device="cpu").named_buffers())
+        backbone.net.load_state_dict({key: weights[key] for key in backbone.net.state_dict()})
         for name, buffer in backbone.net.named_buffers():
-            buffer.copy_(full[name])
+            buffer.copy_(buffers[name])
 
 
 def _own_layers(head: nn.Module) -> list[nn.Module]:
@@ -262,8 +226,9 @@ def _blocks(units: list[nn.Module]) -> list[list[nn.Module]]:
 
 
 def _neck_part(net: nn.Module, part: str) -> nn.Module:
-    made = {"pool": Pool(), "relu": nn.ReLU(), "flatten": nn.Flatten(1)}
-    return getattr(net, part) if hasattr(net, part) and part != "relu" else made[part]
+    """Return a part between chain and head: the network's own module, or the function that it calls there."""
+    functions = {"pool": GlobalPool(), "relu": nn.ReLU(), "flatten": nn.Flatten(1)}
+    return getattr(net, part) if hasattr(net, part) and part != "relu" else functions[part]
 
 
 def _widen_stem(net: nn.Module) -> None:

@@ -1,0 +1,1 @@
+"""Networks of other libraries as backbones, one module a library; `models.factory` lists them."""
