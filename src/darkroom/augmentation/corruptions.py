@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from darkroom.augmentation.lean import albumentations as A  # noqa: N812
+from darkroom.augmentation.lean import albumentations as A
 from darkroom.augmentation.views import SeededPipeline, pixel_digest
 
 SEVERITIES = 5

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from darkroom.augmentation.lean import albumentations as A  # noqa: N812
+from darkroom.augmentation.lean import albumentations as A
 from darkroom.core.lazy import LazyModule
 
 cv2: Any = LazyModule("cv2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,8 @@ from darkroom.core.command_line import Command
 from darkroom.core.errors import WorkspaceError
 
 DVC_LOCKS = Path(".dvc/tmp/rwlock")  # the paths that running stages read and write, with their processes
-MAPS, SCRATCH = Path(".darkroom/maps"), Path(".darkroom/scratch/sources")
+RAW, MAPS, SCRATCH = Path("data/raw"), Path(".darkroom/maps"), Path(".darkroom/scratch/sources")
+ROOTS = (Path("data"), Path("models"), Path("reports"), Path(".darkroom"))
 
 
 @click.command(cls=Command)
@@ -38,7 +40,7 @@ def command(dry_run: bool) -> None:
                 _remove(path)
     if not paths:
         click.echo("nothing to remove")
-    elif not dry_run:
+    elif not dry_run and any(path.suffix != atomic.PARTIAL for path in paths):
         click.echo("the next `dvc repro` evaluates again; DVC's cache still has these: `dvc gc -w` frees it")
 
 
@@ -54,14 +56,18 @@ def leftovers(backbones: list[str]) -> list[Path]:
 
 
 def _abandoned() -> Iterator[Path]:
-    """Yield the scratch folders of processes that have ended."""
-    for folder in (Path("data"), Path("models"), Path("reports"), MAPS):
-        for path in folder.rglob(f".*{atomic.PARTIAL}"):
-            if "raw" not in path.parts and (path.is_file() or atomic.is_abandoned(path)):
-                yield path
-    for path in SCRATCH.glob("*-*"):
-        pid = path.name.partition("-")[0]
-        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+    """Yield the scratch folders of processes that have ended, and the scratch files of an earlier version."""
+    for top in ROOTS:
+        for folder, folders, files in os.walk(top):
+            scratch = set(filter(atomic.is_scratch, (*folders, *files)))
+            for path in (Path(folder, name) for name in scratch):
+                # data/raw has people's own files, among which a scratch folder is known by its lock
+                theirs = Path(folder) == RAW and not (path / "lock").exists()
+                if not theirs and (path.is_file() or atomic.is_abandoned(path)):
+                    yield path
+            folders[:] = [] if Path(folder) == RAW else [name for name in folders if name not in scratch]
+    for path in SCRATCH.glob("[0-9]*-*"):  # of an earlier version
+        if not psutil.pid_exists(int(path.name.partition("-")[0])):
             yield path
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 PARTIAL = ".partial"
+_NAME = re.compile(r"\.(.+)\.\w+\.partial")
 
 
 @contextmanager
@@ -71,7 +73,11 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 def scratch_folders(folder: Path) -> list[Path]:
     """Return the scratch folders directly inside a folder, of writers alive and dead."""
-    return sorted(path for path in folder.iterdir() if path.name.startswith(".") and path.suffix == PARTIAL and path.is_dir())
+    return sorted(path for path in folder.iterdir() if is_scratch(path.name) and path.is_dir())
+
+
+def is_scratch(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
 
 
 def is_abandoned(scratch: Path) -> bool:
@@ -91,7 +97,7 @@ def recover(scratch: Path) -> None:
 
 def _target(scratch: Path) -> Path:
     """Return the path that a scratch folder belongs to."""
-    return scratch.with_name(scratch.name.removesuffix(PARTIAL)[1:].rpartition(".")[0])
+    return scratch.with_name(_NAME.sub(r"\1", scratch.name))
 
 
 def _finish(scratch: Path) -> None:

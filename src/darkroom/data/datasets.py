@@ -136,8 +136,8 @@ def _unpack_local(name: str, kind: str, source: Path, root: Path) -> Path:
             is_mnist = hashlib.md5(working.read_bytes()).hexdigest() == MNIST_MD5[file]
             if is_mnist != (name == "mnist"):
                 raise SourceError(
-                    f"{plain if plain.is_file() else packed} is {'not the file of MNIST' if name == 'mnist' else 'the file of MNIST'}: "
-                    f"the files of {name} have the same names",
+                    f"{plain if plain.is_file() else packed} is {'not ' if name == 'mnist' else ''}the file of MNIST: the files of "
+                    f"{name} have the same names",
                     f"put the files of {name} into a folder of that name, in the folder that `fetch.source` names",
                 )
     return root

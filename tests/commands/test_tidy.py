@@ -1,0 +1,147 @@
+"""`darkroom tidy` removes what nobody needs, and nothing that a living process writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from darkroom import cli
+from darkroom.core import atomic, locks
+from tests.conftest import ROOT
+
+WRITER = """
+import sys
+from pathlib import Path
+from darkroom.core import atomic
+
+with atomic.new_folder(Path(sys.argv[1])) as folder:
+    (folder / "train.npy").write_bytes(b"x" * 1000)
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DARKROOM_TRACKING", "off")
+    return tmp_path
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def scratch_in(folder: Path) -> list[Path]:
+    return atomic.scratch_folders(folder) if folder.is_dir() else []
+
+
+def test_a_stage_that_is_started_by_hand_keeps_its_scratch_folder(workspace, capsys):
+    """Beside `darkroom fetch` nothing is removed; once it is killed its scratch folder is."""
+    raw = workspace / "data" / "raw"
+    changed = (workspace / "params.yaml").read_text().replace("glyphs: 5000", "glyphs: 500000")
+    (workspace / "params.yaml").write_text(changed)
+    mine = [".mine.partial", ".mine.too.partial"]  # people's own
+    for name in mine:
+        (raw / name).mkdir(parents=True)
+    stage = subprocess.Popen([sys.executable, "-m", "darkroom", "fetch", "glyphs", "--out", "data/raw/glyphs"])
+    try:
+        wait_for(lambda: any(path.name.startswith(".glyphs.") for path in scratch_in(raw)) or stage.poll() is not None)
+        assert cli.main(["tidy"]) == 0
+        assert "nothing to remove" in capsys.readouterr().out
+        assert stage.poll() is None
+        assert len(scratch_in(raw)) == 2
+    finally:
+        stage.kill()
+        stage.wait()
+    assert cli.main(["tidy", "--dry-run"]) == 0
+    assert "would remove data/raw/.glyphs." in capsys.readouterr().out
+    assert len(scratch_in(raw)) == 2
+    assert cli.main(["tidy"]) == 0
+    assert sorted(path.name for path in raw.iterdir()) == mine
+
+
+def test_feature_maps_that_a_process_writes_are_kept(workspace, capsys):
+    """Maps of dropped backbones are removed, those that are being written are not, those of a killed process are."""
+    maps = workspace / ".darkroom" / "maps"
+    (maps / "vgg16").mkdir(parents=True)
+    (maps / "vgg11_bn").mkdir()  # in params.yaml
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(maps / "mobilenet_v2")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert writer.stdout.readline() == "writing\n"
+        assert cli.main(["tidy"]) == 0
+        assert "removed .darkroom/maps/vgg16 " in capsys.readouterr().out
+        assert {path.name for path in maps.iterdir()} == {"vgg11_bn", *(path.name for path in scratch_in(maps))}
+        assert len(scratch_in(maps)) == 1
+    finally:
+        writer.kill()
+        writer.communicate()
+    assert cli.main(["tidy"]) == 0
+    assert [path.name for path in maps.iterdir()] == ["vgg11_bn"]
+
+
+def test_a_swap_that_was_interrupted_is_finished(workspace):
+    """The new output of a writer that was killed between the two renames comes into its place."""
+    scratch = workspace / "models" / ".baseline.a_b1.partial"
+    for name in ("old", "new"):
+        (scratch / name).mkdir(parents=True)
+        (scratch / name / "model.json").write_text(name)
+    assert cli.main(["tidy"]) == 0
+    assert (workspace / "models" / "baseline" / "model.json").read_text() == "new"
+    assert [path.name for path in (workspace / "models").iterdir()] == ["baseline"]
+
+
+def test_it_waits_for_the_run_that_holds_the_workspace(workspace, capfd):
+    """Nothing is removed during `darkroom repro`, which is named; what it left is removed when it ends."""
+    left = workspace / "models" / ".x.y.partial"
+    left.mkdir(parents=True)
+    with locks.workspace("darkroom repro", print):
+        tidy = threading.Thread(target=cli.main, args=(["tidy"],))
+        tidy.start()
+        errors = ""
+        while "darkroom repro" not in errors:
+            errors += capfd.readouterr().err
+        assert f"process {os.getpid()}" in errors
+        assert left.exists()
+    tidy.join(60)
+    assert not left.exists()
+
+
+def test_a_stage_of_dvc_repro_is_named(workspace, capsys):
+    """`dvc repro` by itself does not hold the workspace: DVC's own record of running stages makes tidy refuse."""
+    (workspace / ".dvc" / "tmp").mkdir(parents=True)
+    holder = {"pid": os.getpid(), "cmd": "dvc repro embed@vgg16"}
+    (workspace / ".dvc/tmp/rwlock").write_text(json.dumps({"data/embedded/vgg16": {"write": holder}}))
+    assert cli.main(["tidy"]) == 75
+    error = capsys.readouterr().err
+    assert "dvc repro embed@vgg16" in error
+    assert str(os.getpid()) in error
+    holder["pid"] = 2**30
+    (workspace / ".dvc/tmp/rwlock").write_text(json.dumps({"data/embedded/vgg16": {"write": holder}}))
+    assert cli.main(["tidy"]) == 0
+
+
+def test_leftovers_of_an_earlier_version_are_removed(workspace):
+    """It named scratch files by the process that wrote them."""
+    left = [".darkroom/scratch/sources/1073741824-photos.tar", "reports/.report.html.1073741824.x.partial"]
+    for path in map(Path, left):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    (workspace / "data").mkdir()
+    assert cli.main(["tidy"]) == 0
+    assert not any(Path(path).exists() for path in left)
