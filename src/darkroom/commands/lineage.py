@@ -77,7 +77,7 @@ def _trace_image(graph: Lineage, hashes: list[str], name: str) -> dict[str, Any]
     sightings = graph.sightings(hashes)
     if not name and sightings:
         row = sightings[0].rows[0]
-        name, hashes = row["path"], [row["sha256"], row["pixel_hash"]]
+        name, hashes = row.path, [row.sha256, row.pixel_hash]
     return {"image": name, "hashes": hashes, "sightings": [_sighting(graph, item) for item in sightings]}
 
 
@@ -85,7 +85,7 @@ def _sighting(graph: Lineage, sighting: Sighting) -> dict[str, Any]:
     runs = [(run, graph.parent(run)) for run in sighting.training]
     return {
         "ingest": sighting.ingest.id, "time": sighting.ingest.started, "splits": sighting.splits,
-        "rows": [{key: row[key] for key in ("path", "label", "split", "status", "reason")} for row in sighting.rows],
+        "rows": [{key: getattr(row, key) for key in ("path", "label", "split", "status", "reason")} for row in sighting.rows],
         "pipelines": [run.name for run in sighting.pipelines],
         "runs": [{"id": run.id, "stage": run.stage, "pipeline": parent.name if parent else ""} for run, parent in runs],
         "versions": list(map(_title, sighting.versions)),
@@ -120,7 +120,10 @@ def _trace_run(graph: Lineage, run: Run) -> dict[str, Any]:
         "reused_in": [item.name for item in graph.reusing(run)],
         "inputs": {key.removeprefix("input."): value for key, value in run.tags.items() if key.startswith("input.")},
         "ingest": ingest.id if ingest else "",
-        "images": [{key: row[key] for key in ("path", "label", "split", "sha256")} for row in rows if row["status"] == "accepted"],
+        "images": [
+            {key: getattr(row, key) for key in ("path", "label", "split", "sha256")}
+            for row in rows if row.status == "accepted"
+        ],
         "versions": [_title(version) for version in graph.versions if graph.maker(version) is run],
     }  # fmt: skip
 

@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
+from darkroom.data import manifest
+from darkroom.data.manifest import Row
 from darkroom.tracking.entities import SHA, Run, Version
 
 TRAINING = ("baseline", "transfer", "finetune")  # stages that train on the split train and choose the best epoch on val
-COLUMNS = ("path", "label", "split", "status", "reason", "sha256", "pixel_hash")
 SHORTEST = 8  # hexadecimal digits of a hash or id that identify it
-Row = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Sighting:
     @property
     def splits(self) -> list[str]:
         """train, val or test; the status of images that were not accepted."""
-        return sorted({row["split"] if row["status"] == "accepted" else row["status"] for row in self.rows})
+        return sorted({row.split if row.status == "accepted" else row.status for row in self.rows})
 
 
 class Lineage:
@@ -77,7 +75,7 @@ class Lineage:
     def images(self, ingest: Run) -> list[Row] | None:
         """Return the manifest's row of every source file of an ingest run; None where MLflow does not have the manifest."""
         path = self.manifest(ingest.id)
-        return None if path is None else pq.ParquetFile(path).read(list(COLUMNS)).to_pylist()
+        return None if path is None else manifest.read(path)
 
     def sightings(self, hashes: Iterable[str]) -> list[Sighting]:
         """Return one sighting of an image per ingest run that read it, oldest first.
@@ -109,4 +107,4 @@ def _has_trained(run: Run) -> bool:
 
 
 def _matches(row: Row, prefixes: tuple[str, ...]) -> bool:
-    return any((row[key] or "").startswith(prefixes) for key in ("sha256", "pixel_hash"))
+    return any((digest or "").startswith(prefixes) for digest in (row.sha256, row.pixel_hash))
