@@ -95,8 +95,8 @@ def test_a_record_of_the_version_before_is_uploaded(workspace):
     (folder / "files").mkdir(parents=True)
     (folder / "files" / "t.json").write_text("{}")
     lines = [
-        {"kind": "start", "time": 1.0, "key": "1-a", "stage": "baseline", "pipeline": {}, "params": {"a": 1}, "inputs": {}, "tags": {},
-         "pid": 1, "born": 7.0},
+        {"kind": "start", "time": 1.0, "key": "1-a", "stage": "baseline", "pipeline": {}, "params": {"a": 1}, "inputs": {},
+         "tags": {}, "pid": 1, "born": 7.0},
         {"kind": "table", "time": 1.0, "name": "t.json"},
         {"kind": "model", "time": 1.0, "name": "baseline", "sha256": "f" * 64, "values": {"best_val_accuracy": 0.5}, "step": 2},
         {"kind": "scores", "time": 1.0, "sha256": "f" * 64, "values": {"test_accuracy": 0.4}, "data": "data/test", "step": 0},

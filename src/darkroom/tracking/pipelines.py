@@ -88,32 +88,14 @@ def read(folder: Path) -> Pipeline:
 
 
 def join() -> Pipeline | None:
-    """Return the pipeline that this process belongs to, from now on under way; None for a stage that no DVC runs.
+    """Return the pipeline that this process belongs to, which is under way from now on; None for a stage that no DVC runs.
 
-    It is named by DARKROOM_PIPELINE (set by flows), else it is that of the dvc process above this one. Pipelines that have
-    ended before are closed.
+    A pipeline with the same key, or with the same running process and folder, goes on. Those that have ended are closed.
     """
     close_ended()
-    if name := os.environ.get("DARKROOM_PIPELINE"):
-        return _begin(Pipeline(_plain(name), name.encode("utf-8", "replace").decode()))
-    if not os.environ.get("DVC_STAGE"):
+    pipeline = current()
+    if pipeline is None:
         return None
-    for process in psutil.Process().parents():
-        command = process.as_dict(["cmdline"])["cmdline"] or []
-        if "dvc" in " ".join(command[:3]) and Path(command[0]).name not in SHELLS:
-            experiment = os.environ.get("DVC_EXP_NAME", "")
-            key = f"{_plain(experiment) or 'dvc'}-{process.pid}-{os.urandom(6).hex()}"
-            return _begin(Pipeline(key, experiment or "dvc repro", pid=process.pid, started=process.create_time(), command=command))
-    return None
-
-
-def _plain(name: str) -> str:
-    """Return a name without quotes, which MLflow's queries cannot escape."""
-    return re.sub(r"[\"'`\\]", "_", name.encode("utf-8", "replace").decode())
-
-
-def _begin(pipeline: Pipeline) -> Pipeline:
-    """Note that a pipeline is under way; one with this key, or with its running process in this folder, goes on."""
     with hold(LOCK):
         for other in readable():
             if other.key == pipeline.key or (other.is_running and (other.pid, other.folder) == (pipeline.pid, pipeline.folder)):
@@ -124,6 +106,26 @@ def _begin(pipeline: Pipeline) -> Pipeline:
                 pipeline = replace(pipeline, names=dvc_graph.stage_names())
         _write(pipeline)
     return pipeline
+
+
+def current() -> Pipeline | None:
+    """Return the pipeline that DARKROOM_PIPELINE names (set by flows), else a new one for the dvc process above this one."""
+    if name := os.environ.get("DARKROOM_PIPELINE"):
+        return Pipeline(_plain(name), name.encode("utf-8", "replace").decode())
+    if not os.environ.get("DVC_STAGE"):
+        return None
+    for process in psutil.Process().parents():
+        command = process.as_dict(["cmdline"])["cmdline"] or []
+        if "dvc" in " ".join(command[:3]) and Path(command[0]).name not in SHELLS:
+            experiment = os.environ.get("DVC_EXP_NAME", "")
+            key = f"{_plain(experiment) or 'dvc'}-{process.pid}-{os.urandom(6).hex()}"
+            return Pipeline(key, experiment or "dvc repro", pid=process.pid, started=process.create_time(), command=command)
+    return None
+
+
+def _plain(name: str) -> str:
+    """Return a name without quotes, which MLflow's queries cannot escape."""
+    return re.sub(r"[\"'`\\]", "_", name.encode("utf-8", "replace").decode())
 
 
 def readable() -> list[Pipeline]:
@@ -143,12 +145,6 @@ def close_ended() -> None:
                 _copy_lock(pipeline)  # DVC removes the folder of an experiment before its process ends
             elif not pipeline.ended:
                 close(pipeline)
-
-
-def finish(stages: list[str]) -> None:
-    """Close the pipeline that this process belongs to, which has checked these stages."""
-    if pipeline := join():
-        close(pipeline, stages)
 
 
 def close(pipeline: Pipeline, stages: list[str] | None = None) -> None:
