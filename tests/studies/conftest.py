@@ -1,33 +1,92 @@
-"""Images that a network learns in a few steps, and studies of seconds."""
+"""Images that a network learns in a few steps, and studies that take seconds."""
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from darkroom.studies.run_config import Sample
+from darkroom import cli
+from darkroom.config import study_params
+from darkroom.studies.samples import Sample
 from tests.conftest import ROOT
+
+TINY = ["images=64", "seeds=3", "batch_size=32", "eval_points=1", "image_size=8", "held_out=0.5"]
+TIMED = ["epochs=1", "warmup_epochs=0"]
+SETTINGS = {
+    "initialization": [*TIMED, "hidden=[16]", "schemes=[kaiming,zeros,lsuv]", "networks=[mlp,cnn]"],
+    "architecture": ["budget=0.05", "architectures={mlp: {hidden: [8]}, resnet8: {width: 4}}"],
+    "depth": [*TIMED, "depths=[8,20]", "width=4"],
+    "bottleneck": [*TIMED, "width=0.05"],
+    "separable": [*TIMED, "width=0.1"],
+    "scaling": [*TIMED, "image_size=32", "base_size=16", "width=0.1", "factors=[2]"],
+    "augmentation": [*TIMED, "architecture=mlp", "options={hidden: [8]}", "policies=[none,light]", "policy=light", "views=[1,0]"],
+    "transfer": [
+        "steps=2", "few_images=32", "train_sizes=[16,32]", "blocks=[1]", "options={width: 4}", "pretrain_images=32",
+        "pretrain_steps=2",
+    ],
+    "optimizer": [*TIMED, "architecture=mlp", "options={hidden: [8]}", "optimizers=[sgd,adam]", "batch_sizes=[16,32]"],
+    "practice": [*TIMED, "width=4", "ensemble_size=2", "policy=light"],
+    "tune": [
+        "epochs=2", "architecture=mlp", "options={hidden: [8]}", "budget=2", "batch_size=16",
+        "space={lr: {low: 0.001, high: 0.1, log: true}, optimizer: {choices: [adamw, sgd]}}",
+    ],
+}  # fmt: skip
+
+
+@cache
+def studies_params() -> study_params.Studies:
+    """Return the params of the studies as they are in the repository."""
+    return study_params.read(ROOT / "studies" / "params.yaml")
+
+
+def run_study(name: str, *settings: str) -> Path:
+    """Run a study at a tiny size in the working folder, and return the folder of its results."""
+    assert cli.main(["study", name, "--set", *TINY, *SETTINGS[name], *settings]) == 0
+    return Path("reports/studies") / name
+
+
+@contextmanager
+def project(folder: Path) -> Iterator[None]:
+    """Work in a folder that holds the params of the studies, for one process; nothing is recorded."""
+    (folder / "studies").mkdir()
+    text = (ROOT / "studies" / "params.yaml").read_text(encoding="utf-8")
+    (folder / "studies" / "params.yaml").write_text(text.replace("processes: 2", "processes: 1"), encoding="utf-8")
+    with chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DARKROOM_TRACKING", "off")
+        yield
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Path]:
+    """Yield a folder with the params of the studies, in which the test works."""
+    with project(tmp_path):
+        yield tmp_path
+
+
+@pytest.fixture(scope="session")
+def results_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that returns the results of a study at a tiny size, to be read only; each study runs once."""
+
+    @cache
+    def results(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        with project(folder):
+            return folder / run_study(name)
+
+    return results
 
 
 @pytest.fixture
 def sample() -> Sample:
-    """Return 96 training and 48 held-out images (1, 8, 8) of three classes, each a bright row of its own in noise."""
+    """Return 96 training and 48 held-out images (1, 8, 8) of three classes, each a bright row in noise."""
     rng = np.random.default_rng(0)
     labels = np.arange(144) % 3
     images = rng.integers(0, 60, (144, 1, 8, 8), np.uint8)
     for image, label in zip(images, labels, strict=True):
         image[0, 2 * label + 1] += 150
-    return Sample(images[:96], labels[:96], images[96:], labels[96:], 3, "made")
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty folder with the params of the studies, in which the test works; nothing is recorded."""
-    (tmp_path / "studies").mkdir()
-    shutil.copy(ROOT / "studies" / "params.yaml", tmp_path / "studies" / "params.yaml")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DARKROOM_TRACKING", "off")
-    return tmp_path
+    return Sample(images[:96], labels[:96], images[96:], labels[96:], 3, "synthetic")

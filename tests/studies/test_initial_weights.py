@@ -1,4 +1,4 @@
-"""How a member begins, which parts of it are trained, and at which rate."""
+"""The initial weights of a run, the trained part of its network, and its learning rate."""
 
 from __future__ import annotations
 
@@ -11,107 +11,102 @@ import torch
 
 from darkroom.core.errors import ParamsError
 from darkroom.studies import lr_finder, runner, schedules, trainer
-from darkroom.studies.batches import Feed
-from darkroom.studies.initial_weights import Frozen, blocks, build, keep
-from darkroom.studies.run_config import Member, Outcome
+from darkroom.studies.batches import SampleLoader
+from darkroom.studies.initial_weights import PartlyFrozen, build_network, save_features, split_blocks
+from darkroom.studies.run_config import RunConfig, RunResult
+from darkroom.training.loop import ParamGroup, Stepper, run_epoch
 
-MEMBER = Member("p", "a", 0, "compact", {"width": 4}, steps=4, batch_size=16, lr=0.01, looks=1)
+CONFIG = RunConfig("p", "a", 0, "compact", {"width": 4}, steps=4, batch_size=16, lr=0.01, eval_points=1)
 NETWORKS = {"compact": {"width": 4}, "resnet8": {"width": 4}, "torchvision/squeezenet1_1": {}, "mlp": {"hidden": [8, 8]}}
 
 
+@pytest.fixture
+def loader(sample) -> SampleLoader:
+    return SampleLoader(sample, torch.device("cpu"))
+
+
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_frozen_part_stays_as_it_is(name, sample):
-    """After training weights and statistics of frozen blocks are bit for bit the same; the last block and the head are not."""
+def test_a_frozen_part_does_not_change(name, sample):
+    """Training changes the last block and the head, and no weight or statistic of frozen blocks by a bit."""
     if name.startswith("torchvision"):
-        images = [np.repeat(np.repeat(np.repeat(array, 3, 1), 4, 2), 4, 3) for array in (sample.train_images, sample.held_images)]
-        sample = replace(sample, train_images=images[0][:32], train_labels=sample.train_labels[:32], held_images=images[1])
-    member = replace(MEMBER, architecture=name, options=NETWORKS[name])
-    feed = Feed(sample, torch.device("cpu"))
-    network = Frozen(build(member, sample, feed), 1)
+        images = [np.repeat(np.repeat(np.repeat(array, 3, 1), 4, 2), 4, 3) for array in (sample.train_images, sample.val_images)]
+        sample = replace(sample, train_images=images[0][:32], train_labels=sample.train_labels[:32], val_images=images[1])
+    loader = SampleLoader(sample, torch.device("cpu"))
+    network = PartlyFrozen(build_network(replace(CONFIG, architecture=name, options=NETWORKS[name]), loader), 1)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    optimizer = trainer.OPTIMIZERS["sgd"]([{"params": [p for p in network.parameters() if p.requires_grad], "lr": 0.1}], 0.1)
-    for x, y in feed.batches(0, 16, 3):
-        network.train()
-        torch.nn.functional.cross_entropy(network(x), y).backward()
-        optimizer.step()
+    stepper = Stepper([ParamGroup([p for p in network.parameters() if p.requires_grad])], "sgd", 0.1, 0.1)
+    run_epoch(network, loader.batches(0, 16, 3), torch.nn.functional.cross_entropy, stepper)
     changed = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
     names = {module: key for key, module in network.named_modules()}
-    last = tuple(names[module] for module in blocks(network.features)[-1] if list(module.parameters()))
+    last = tuple(names[module] for module in split_blocks(network.features)[-1] if list(module.parameters()))
     assert "head.weight" in changed
     assert any(key.startswith(last) for key in changed)
     assert all(key.startswith((*last, "head.")) for key in changed)
 
 
-def test_without_blocks_all_is_trained(sample):
-    """`blocks: None` trains every weight, 0 the head alone; as many blocks as there are, or more, are refused."""
-    feed = Feed(sample, torch.device("cpu"))
+def test_the_number_of_trained_blocks(loader):
+    """None trains every weight, 0 only the head; as many blocks as the network has, or more, are refused."""
     counts = []
     for number in (None, 0, 1, 7):
-        network = build(replace(MEMBER, blocks=number), sample, feed)
+        network = build_network(replace(CONFIG, trained_blocks=number), loader)
         counts.append(sum(p.numel() for p in network.parameters() if p.requires_grad))
     with pytest.raises(ParamsError, match="the network has 8"):
-        build(replace(MEMBER, blocks=8), sample, feed)
+        build_network(replace(CONFIG, trained_blocks=8), loader)
     assert counts[0] > counts[3] > counts[2] > counts[1] == sum(p.numel() for p in network.head.parameters())
 
 
-def test_a_member_begins_with_what_another_learned(sample, tmp_path):
-    """The network of `start` is trained once, its weights are those that others begin with, and they are made again where lost."""
-    start = replace(MEMBER, panel="before", label="start", on="other")
-    members = [replace(MEMBER, start=start, seed=seed, blocks=0) for seed in range(2)]
+def test_runs_are_initialised_from_another_run(sample, loader, tmp_path):
+    """A pretraining runs once, its weights are the initial ones of other runs, and it runs again if they are needed and lost."""
+    start = replace(CONFIG, comparison="before", label="start", sample="other")
+    configs = [replace(CONFIG, pretraining=start, seed=seed, trained_blocks=0) for seed in range(2)]
     samples = {"": sample, "other": replace(sample, train_labels=sample.train_labels[::-1].copy(), digest="other")}
-    done: list[Outcome] = []
-    first = runner.run(members, samples, accelerator="cpu", remembered=tmp_path, on_done=done.append)
-    assert [o.member.label for o in done] == ["start", "a", "a"]
+    done: list[RunResult] = []
+    first = runner.run(configs, samples, accelerator="cpu", folder=tmp_path, on_result=done.append)
+    assert [result.config.label for result in done] == ["start", "a", "a"]
     (file,) = tmp_path.glob("*.safetensors")
-    feed = Feed(sample, torch.device("cpu"))
-    begun = build(members[0], sample, feed, file)
-    assert not torch.equal(begun.features.stages[0][0][0].weight, build(MEMBER, sample, feed).features.stages[0][0][0].weight)
+    weights = [build_network(configs[0], loader, initial).features.state_dict() for initial in (file, None)]
+    assert not all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
     file.unlink()
-    (tmp_path / "nothing").mkdir()
-    runner.run(members, samples, accelerator="cpu", remembered=tmp_path, on_done=done.append)
+    runner.run(configs, samples, accelerator="cpu", folder=tmp_path, on_result=done.append)
     assert len(done) == 3
     assert not file.exists()
-    more = [*members, replace(MEMBER, start=start, seed=2, blocks=0)]
-    third = runner.run(more, samples, processes=2, accelerator="cpu", remembered=tmp_path, on_done=done.append)
-    assert [o.member.label for o in done[3:]] == ["start", "a"]
-    assert [o.curve for o in third[:2]] == [o.curve for o in first]
+    more = [*configs, replace(configs[0], seed=2)]
+    third = runner.run(more, samples, accelerator="cpu", folder=tmp_path, on_result=done.append)
+    assert [result.config.label for result in done[3:]] == ["start", "a"]
+    assert [result.curve for result in third[:2]] == [result.curve for result in first]
     assert file.is_file()
 
 
-def test_other_images_before_are_another_member(sample, tmp_path):
-    """What is remembered of a member is not met where the network that it begins with saw other images."""
-    member = replace(MEMBER, start=replace(MEMBER, label="start", on="other"))
+def test_other_images_of_a_pretraining_are_another_run(sample, tmp_path):
+    """A cached result is not used where the pretraining had other images."""
+    config = replace(CONFIG, pretraining=replace(CONFIG, label="start", sample="other"))
     for digest in ("one", "two"):
-        done: list[Outcome] = []
+        done: list[RunResult] = []
         samples = {"": sample, "other": replace(sample, digest=digest)}
-        runner.run([member], samples, accelerator="cpu", remembered=tmp_path, on_done=done.append)
+        runner.run([config], samples, accelerator="cpu", folder=tmp_path, on_result=done.append)
         assert len(done) == 2
 
 
-def test_kept_weights_are_the_features(sample, tmp_path):
-    """What is kept of a network is all but its head, and a network built with it answers the same."""
-    feed = Feed(sample, torch.device("cpu"))
-    network = build(replace(MEMBER, seed=3), sample, feed).eval()
-    keep(network, tmp_path / "kept.safetensors")
-    again = build(MEMBER, sample, feed, tmp_path / "kept.safetensors").eval()
-    x = feed.normalized(feed.x[:4])
+def test_saved_weights_are_the_features(loader, tmp_path):
+    """The file has all weights but the head's, and a network built with it has the same embeddings."""
+    network = build_network(replace(CONFIG, seed=3), loader).eval()
+    save_features(network, tmp_path / "features.safetensors")
+    again = build_network(CONFIG, loader, tmp_path / "features.safetensors").eval()
+    x = loader.normalize(loader.train_x[:4])
     assert torch.equal(network.features(x), again.features(x))
 
 
-def test_the_range_test_finds_a_rate_that_learns(sample):
-    """The rate is that where the loss falls fastest, the network stays as it was, and training with it lowers the loss."""
-    feed = Feed(sample, torch.device("cpu"))
-    network = build(MEMBER, sample, feed)
+def test_the_range_test(sample, loader):
+    """It returns the rate at which the loss falls fastest, does not change the network, and is what `lr: 0` trains with."""
+    network = build_network(CONFIG, loader)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    lr, tested = lr_finder.find(network, feed, MEMBER)
+    lr, test = lr_finder.find(network, loader, CONFIG)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
-    assert tested[0][0] == pytest.approx(lr_finder.LOWEST)
-    assert lr_finder.LOWEST < lr < tested[-1][0]
-    assert lr_finder.steepest([[10.0**i, 1 / (1 + math.exp(i - 7))] for i in range(12)]) == 1e7
-    (outcome,) = trainer.train([replace(MEMBER, lr=0, steps=12)], sample, "cpu")
-    assert outcome.lr == lr
-    assert outcome.tested == tested
-    assert outcome.curve[-1]["train_loss"] < outcome.curve[0]["train_loss"]
+    assert test[0][0] == pytest.approx(lr_finder.LOWEST)
+    assert lr_finder.LOWEST <= lr <= test[-1][0]
+    assert lr_finder.steepest([(10.0**i, 1 / (1 + math.exp(i - 7))) for i in range(12)]) == 1e7
+    (result,) = trainer.train([replace(CONFIG, lr=0)], sample, "cpu")
+    assert (result.lr, result.lr_test) == (lr, test)
 
 
 @pytest.mark.parametrize("name", schedules.SCHEDULES)
@@ -124,26 +119,25 @@ def test_schedules_end_low_and_never_exceed_the_rate(name):
     assert name == "constant" or factors[-1] < 0.02
 
 
-def test_unknown_names_have_a_neighbour():
-    """A schedule that is misspelt is answered with the nearest."""
-    with pytest.raises(ParamsError, match='did you mean "cosine"'):
+def test_an_unknown_schedule_has_a_neighbour():
+    """A misspelt schedule is refused with the nearest name."""
+    with pytest.raises(ParamsError, match='"cosine"'):
         schedules.schedule("cosin")
 
 
-def test_weights_on_file_are_for_torchvision(sample):
-    """ImageNet's weights for another network are refused with the remedy."""
+def test_only_torchvision_networks_have_weight_files(loader):
+    """ImageNet weights of another network are refused with the remedy."""
     with pytest.raises(ParamsError, match="torchvision/NAME"):
-        build(replace(MEMBER, weights="imagenet"), sample, Feed(sample, torch.device("cpu")))
+        build_network(replace(CONFIG, weights="imagenet"), loader)
 
 
-def test_a_frozen_network_drops_nothing(sample):
-    """Dropout and stochastic depth below the trained blocks are off while the rest is trained; normalisation is its layer's."""
-    feed = Feed(sample, torch.device("cpu"))
-    member = replace(MEMBER, architecture="efficientnet", options={"width": 0.1, "dropout": 0.5}, blocks=0)
-    network = build(member, sample, feed).train()
-    x = feed.normalized(feed.x[:4])
+def test_a_frozen_network_drops_nothing(loader):
+    """Dropout and stochastic depth are off in frozen blocks; normalisation belongs to the block of its layer."""
+    config = replace(CONFIG, architecture="efficientnet", options={"width": 0.1, "dropout": 0.5}, trained_blocks=0)
+    network = build_network(config, loader).train()
+    x = loader.normalize(loader.train_x[:4])
     assert torch.equal(network.features(x), network.features(x))
-    whole = build(replace(member, blocks=None), sample, feed).train()
+    whole = build_network(replace(config, trained_blocks=None), loader).train()
     assert not torch.equal(whole.features(x), whole.features(x))
-    units = blocks(build(replace(MEMBER, architecture="vgg11_bn", options={"dense": 8}), sample, feed).features)
-    assert [type(unit[0]).__name__ for unit in units] == ["Conv2d"] * 8 + ["Linear"] * 2
+    blocks = split_blocks(build_network(replace(CONFIG, architecture="vgg11_bn", options={"dense": 8}), loader).features)
+    assert [type(block[0]).__name__ for block in blocks] == ["Conv2d"] * 8 + ["Linear"] * 2

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.conftest import ROOT
-from tests.studies.test_studies import OWN, TINY
+from tests.studies.conftest import SETTINGS, TINY
 
 STAGE = "studies/dvc.yaml:study@initialization"
 
@@ -19,8 +20,6 @@ STAGE = "studies/dvc.yaml:study@initialization"
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """Return a project whose studies are tiny, with a git and a DVC repository."""
-    from ruamel.yaml import YAML
-
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     shutil.copytree(ROOT / "studies", tmp_path / "studies", ignore=shutil.ignore_patterns("dvc.lock"))
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "data/label_fixes.csv"):
@@ -29,7 +28,7 @@ def project(tmp_path: Path) -> Path:
     yaml, file = YAML(), tmp_path / "studies" / "params.yaml"
     content = yaml.load(file.read_text())
     content["machine"]["processes"] = 1
-    for item in TINY + OWN["initialization"]:
+    for item in TINY + SETTINGS["initialization"]:
         key, _, value = item.partition("=")
         content["initialization"]["quick"][key] = YAML(typ="safe").load(value)
     with file.open("w") as out:

@@ -1,123 +1,106 @@
-"""The statistics of a study."""
+"""The statistics and the derived results of a study."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from darkroom.studies import summary
-from darkroom.studies.run_config import Member, Outcome
+from darkroom.evaluation.seed_comparison import Estimate, against
+from darkroom.studies import practice, summary
+from darkroom.studies.architecture import ArchitectureStudy, pareto_front
+from darkroom.studies.base import count_multiply_adds
+from darkroom.studies.practice import PracticeStudy
+from darkroom.studies.run_config import CurvePoint, LayerStats, RunConfig, RunResult
+from darkroom.studies.scaling import METHODS, UNSCALED, ScalingStudy
+from tests.studies.conftest import studies_params
 
 
-def outcome(panel: str, label: str, seed: int, accuracy: float) -> Outcome:
-    row = {"step": 1, "train_loss": 1.0, "train_accuracy": accuracy, "val_loss": None, "val_accuracy": accuracy}
-    return Outcome(Member(panel, label, seed, "mlp"), [row], [{"step": 0, "layer": "a", "std": 1.0}], 10, 20, 0.5)
+def result(comparison: str, label: str, seed: int, accuracy: float) -> RunResult:
+    layer = LayerStats(0, "a", 1.0, None, None, None)
+    return RunResult(
+        RunConfig(comparison, label, seed, "mlp"), [CurvePoint(1, 1.0, accuracy, None, accuracy)], [layer], 10, 20, 0.5
+    )
 
 
-MADE = [
-    outcome("p", label, seed, base + 0.01 * seed + shift)
+RESULTS = [
+    result("p", label, seed, base + 0.01 * seed + shift)
     for label, base, shift in (("a", 0.5, 0.0), ("b", 0.6, 0.001), ("c", 0.5, 0.0)) for seed in range(3)
-] + [outcome("q", "a", seed, 0.3 + 0.01 * seed**2) for seed in range(3)]  # fmt: skip
-MADE[4] = outcome("p", "b", 1, 0.613)
+] + [result("q", "a", seed, 0.3 + 0.01 * seed**2) for seed in range(3)]  # fmt: skip
+RESULTS[4] = result("p", "b", 1, 0.613)
 
 
 def test_differences_are_paired_and_corrected_over_the_study():
-    """Each label is compared with the first of its panel, over the same seeds; Holm counts all comparisons of the study."""
-    a, b, c, q = summary.lines(MADE)
+    """Each label is compared with the first of its comparison, over the same seeds; Holm counts all comparisons."""
+    a, b, c, q = summary.summarize(RESULTS)
     assert a.difference is None
     assert q.difference is None
     assert b.difference.value == pytest.approx(0.1017, abs=1e-4)
     assert b.difference.high - b.difference.low < 0.01 < a.accuracy.high - a.accuracy.low
     assert c.p == 1
-    from darkroom.evaluation.seed_comparison import against
-
-    alone = against({i: o.accuracy for i, o in enumerate(MADE[:3])}, {i: o.accuracy for i, o in enumerate(MADE[3:6])})[1]
-    assert b.p == pytest.approx(2 * alone)
+    values = [{i: r.accuracy for i, r in enumerate(RESULTS[start : start + 3])} for start in (0, 3)]
+    assert b.p == pytest.approx(2 * against(*values)[1])
 
 
-def test_what_is_no_number_is_none():
+def test_nan_is_none():
     """JSON and CSV hold no NaN: a missing number is null there, an empty field here."""
-    rows = summary.as_rows(summary.lines(MADE))
+    rows = [row.as_dict() for row in summary.summarize(RESULTS)]
     assert rows[0]["difference"] is None
     assert not any(isinstance(value, float) and math.isnan(value) for row in rows for value in row.values())
-    assert ",," in summary.results(MADE)
-    assert "nan" not in summary.results(MADE)
+    assert ",," in summary.results_csv(RESULTS)
+    assert "nan" not in summary.results_csv(RESULTS)
 
 
 def test_a_difference_is_printed_in_points():
     """Differences are percentage points with a sign."""
-    _, b, *_ = summary.lines(MADE)
-    assert summary.said(b.difference, "+").startswith("+10.2 points (+")
+    _, b, *_ = summary.summarize(RESULTS)
+    assert summary.format_difference(b.difference).startswith("+10.2 points (+")
 
 
 def test_equal_multiply_adds_are_equal():
     """In the study of architectures steps times the cost of a step is the same for all, within half a step."""
-    from darkroom.config import study_params
-    from darkroom.config.params import read_yaml
-    from darkroom.studies import architecture
-    from tests.conftest import ROOT
-
-    settings = study_params.parse(read_yaml(ROOT / "studies" / "params.yaml")).architecture.quick
-    members = [member for member in architecture.members(settings, 1000) if member.seed == 0]
-    for member in members:
-        step = architecture.multiply_adds(member.architecture, 16, 1, member.options) * 64 * 3
-        assert abs(member.steps * step - 30e9) <= step / 2
-    assert len({member.steps for member in members}) == len(members)
+    runs = [run for run in ArchitectureStudy(studies_params().architecture.quick).runs(1000) if run.seed == 0]
+    for run in runs:
+        step = count_multiply_adds(run.architecture, 16, 1, run.options) * 64 * 3
+        assert abs(run.steps * step - 30e9) <= step / 2
+    assert len({run.steps for run in runs}) == len(runs)
 
 
-def test_the_pareto_front_is_not_beaten():
-    """A label is on the front where no other has a higher accuracy at no higher cost."""
-    from dataclasses import replace
-
-    from darkroom.evaluation.seed_comparison import Estimate
-    from darkroom.studies.architecture import pareto
-
-    line = summary.lines(MADE)[0]
-    made = [("a", 10, 0.5), ("b", 20, 0.4), ("c", 20, 0.6), ("d", 5, 0.2), ("e", 40, 0.6)]
-    lines = [replace(line, label=label, multiply_adds=cost, accuracy=Estimate(value)) for label, cost, value in made]
-    assert pareto(lines) == ["d", "a", "c"]
+def test_the_pareto_front_is_not_dominated():
+    """A label is on the front if no other has a higher accuracy at no higher cost."""
+    row = summary.summarize(RESULTS)[0]
+    points = [("a", 10, 0.5), ("b", 20, 0.4), ("c", 20, 0.6), ("d", 5, 0.2), ("e", 40, 0.6)]
+    rows = [replace(row, label=label, multiply_adds=cost, accuracy=Estimate(value)) for label, cost, value in points]
+    assert pareto_front(rows) == ["d", "a", "c"]
 
 
 def test_scaled_networks_cost_nearly_the_same():
-    """In the study of scaling every way but the base comes within a quarter of the multiply-adds that the panel asks for."""
-    from darkroom.config import study_params
-    from darkroom.config.params import read_yaml
-    from darkroom.studies import scaling
-    from tests.conftest import ROOT
-
-    settings = study_params.parse(read_yaml(ROOT / "studies" / "params.yaml")).scaling.quick
-    base = scaling._cost(settings, (1.0, 1.0, 1.0))
-    for factor in settings.factors:
-        for way in scaling.WAYS:
-            found = scaling._cost(settings, scaling.scale(settings, way, factor)) / base
-            assert abs(math.log(found / factor)) < math.log(1.25), (way, factor, found)
+    """In the study of scaling every method comes within a quarter of the requested multiply-adds."""
+    study = ScalingStudy(studies_params().scaling.quick)
+    for factor in study.settings.factors:
+        for method in METHODS:
+            ratio = study.cost(study.find_scale(method, factor)) / study.cost(UNSCALED)
+            assert abs(math.log(ratio / factor)) < math.log(1.25), (method, factor, ratio)
 
 
 def test_an_ensemble_is_the_mean_of_probabilities(sample):
-    """In the study of practice networks together answer by their mean, cost the sum, and one network answers as it does alone."""
-    from dataclasses import replace
-
-    import numpy as np
-
-    from darkroom.config import study_params
-    from darkroom.config.params import read_yaml
-    from darkroom.studies import practice
-    from tests.conftest import ROOT
-
-    settings = study_params.parse(read_yaml(ROOT / "studies" / "params.yaml")).practice.quick
+    """In the study of practice an ensemble predicts the mean, costs the sum, and one network is what it is alone."""
+    study = PracticeStudy(studies_params().practice.quick)
     rng = np.random.default_rng(0)
-    made = []
-    for member in practice.members(settings, 100):
-        answers = {way: rng.dirichlet(np.ones(3), len(sample.held_labels)).tolist() for way in member.ways}
-        made.append(replace(outcome("", "", 0, 0.5), member=member, answers=answers))
-    found = practice.derived(settings, made, sample)
-    by = {(o.member.label, o.member.seed): o for o in found if o.member.panel == practice.TOGETHER}
-    small = [o for o in made if o.member.label == practice.SMALL][5:10]
-    mean = np.mean([o.answers["plain"] for o in small], 0)
-    five = by["5 together", 1]
-    assert five.accuracy == (mean.argmax(1) == sample.held_labels).mean()
-    assert five.multiply_adds == 5 * small[0].multiply_adds
-    assert by["5 together, five crops", 1].multiply_adds == 25 * small[0].multiply_adds
-    alone = next(o for o in found if (o.member.panel, o.member.label, o.member.seed) == (practice.ASKED, "plain", 5))
-    assert by["one", 1].accuracy == alone.accuracy
+    results = []
+    for run in study.runs(100):
+        probabilities = {mode: rng.dirichlet(np.ones(3), len(sample.val_labels)).tolist() for mode in run.tta_modes}
+        results.append(replace(result("", "", 0, 0.5), config=run, probabilities=probabilities))
+    compared = study.compared(results, sample)
+    ensembles = {(r.config.label, r.config.seed): r for r in compared if r.config.comparison == practice.ENSEMBLES}
+    members = [r for r in results if r.config.label == practice.ONE][5:10]
+    mean = np.mean([r.probabilities["plain"] for r in members], 0)
+    five = ensembles["5 networks", 1]
+    assert five.accuracy == (mean.argmax(1) == sample.val_labels).mean()
+    assert five.multiply_adds == 5 * members[0].multiply_adds
+    assert ensembles["5 networks, five crops", 1].multiply_adds == 25 * members[0].multiply_adds
+    names = (practice.TTA, "plain", 5)
+    alone = next(r for r in compared if (r.config.comparison, r.config.label, r.config.seed) == names)
+    assert ensembles["one", 1].accuracy == alone.accuracy

@@ -1,222 +1,263 @@
-"""studies/params.yaml as frozen models, as `darkroom.params` has params.yaml: a section per study, with a key per size."""
+"""studies/params.yaml as frozen models, as `config.params` has params.yaml: a section per study, with a key per size."""
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from darkroom.config.params import Count, NotNegative, Number, Positive, Section, Seed, Share, read_yaml, validated
+from darkroom.config.params import Count, NonNegative, Number, Positive, Section, Seed, Share, read_yaml, validate
 from darkroom.core.errors import nearest
 
 FILE = Path("studies/params.yaml")
 SIZES = ("quick", "full")
-Size = Annotated[int, Field(ge=8, le=1024, strict=True)]
-Optimizers = Literal["adamw", "sgd", "adam", "heavy_ball", "plain_sgd"]
-Schedules = Literal["cosine", "constant", "step", "linear", "one_cycle"]
-Policy = Literal["none", "light", "standard", "strong", "characters"]
-Options = dict[str, Any]
+RENAMED = {  # keys of earlier versions, which are read as well
+    "looks": "eval_points", "ways": "tta_modes", "together": "ensemble_size", "on": "tuned", "few": "few_images",
+    "learning": "train_sizes", "inner": "inner_val_share", "before": "pretrain_on", "before_images": "pretrain_images",
+    "before_steps": "pretrain_steps", "before_lr": "pretrain_lr",
+}  # fmt: skip
 REPEATING = ("hidden",)  # lists that may hold a value twice
+
+Pixels = Annotated[int, Field(ge=8, le=1024, strict=True)]
+AtLeastTwo = Annotated[int, Field(ge=2, strict=True)]
+NonNegativeInt = Annotated[int, Field(ge=0, strict=True)]
+Width = Annotated[Number, Field(gt=0, le=2)]
+Channels = Annotated[int, Field(ge=4, le=256, strict=True)]
+Text = Annotated[str, Field(min_length=1)]
+OptimizerName = Literal["adamw", "sgd", "adam", "heavy_ball", "plain_sgd"]
+ScheduleName = Literal["cosine", "constant", "step", "linear", "one_cycle"]
+PolicyName = Literal["none", "light", "standard", "strong", "characters"]
+Options = dict[str, Any]
 
 
 class Machine(Section):
-    """What members run on; the number of processes changes how long a study takes, and no figure."""
+    """The machine; changes how long a study takes, and no figure."""
 
     processes: Count
     accelerator: Literal["auto", "cpu", "cuda", "mps"]
 
 
 class Setting(Section):
-    """What every study takes: its data, how often it is repeated, and how members are trained; `Timed`: for how long."""
+    """What every study takes. `Timed` and `Stepped` add the length of a training."""
 
-    data: Annotated[str, Field(min_length=1)]
-    source: Annotated[str, Field(min_length=1)]
-    image_size: Size
-    channels: Literal[1, 3]
-    images: Count | None
-    held_out: Share
-    seeds: Annotated[int, Field(ge=3, strict=True)]
-    batch_size: Annotated[int, Field(ge=2, strict=True)]
-    optimizer: Optimizers
-    lr: Positive
-    weight_decay: NotNegative
-    looks: Count
+    data: Text = Field(description="a named data set, a folder of classes, an archive or an .npz")
+    source: Text = Field(description="where named data sets come from: download, or a folder with the files as distributed")
+    image_size: Pixels = Field(description="pixels a side")
+    channels: Literal[1, 3] = Field(description="1: grey, 3: colour")
+    images: Count | None = Field(description="maximum number of training images; null: all")
+    held_out: Share = Field(description="share that is held out of a source without test images")
+    seeds: Annotated[int, Field(ge=3, strict=True)] = Field(description="runs of each label")
+    batch_size: AtLeastTwo = Field(description="images of a step")
+    optimizer: OptimizerName = Field(description="optimizer; sgd has Nesterov's momentum")
+    lr: Positive = Field(description="highest learning rate")
+    weight_decay: NonNegative = Field(description="weight decay")
+    eval_points: Count = Field(description="evaluations of a run, after the one before the first step")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, content: Any) -> Any:
+        return {RENAMED.get(key, key): value for key, value in content.items()} if isinstance(content, dict) else content
 
     @model_validator(mode="after")
-    def _nothing_twice(self) -> Self:
+    def _no_duplicates(self) -> Self:
         for name, value in self:
             if isinstance(value, list) and name not in REPEATING and len(set(map(str, value))) < len(value):
-                raise ValueError(f"{name} names something twice")
+                raise ValueError(f"{name} has a value twice")
         return self
 
 
 class Timed(Setting):
-    epochs: Count
-    warmup_epochs: NotNegative
+    epochs: Count = Field(description="epochs of a run")
+    warmup_epochs: NonNegative = Field(description="epochs of the warm-up")
+
+    def warmup_steps(self, steps: int) -> int:
+        return round(self.warmup_epochs * steps / self.epochs)
+
+
+class Stepped(Setting):
+    warmup: Share = Field(description="share of the steps that are warm-up")
+
+    def warmup_steps(self, steps: int) -> int:
+        return round(self.warmup * steps)
 
 
 class Initialization(Timed):
-    networks: Annotated[list[Literal["mlp", "cnn"]], Field(min_length=1)]
-    hidden: Annotated[list[Count], Field(min_length=1)]
-    schemes: Annotated[list[str], Field(min_length=2)]
+    networks: Annotated[list[Literal["mlp", "cnn"]], Field(min_length=1)] = Field(description="cnn is LeNet-5 with ReLU")
+    hidden: Annotated[list[Count], Field(min_length=1)] = Field(description="units of the hidden layers of the mlp")
+    schemes: Annotated[list[str], Field(min_length=2)] = Field(description="schemes of models/init.py")
 
 
 class Depth(Timed):
-    depths: Annotated[list[Literal[8, 20, 32, 44, 56]], Field(min_length=2)]
-    width: Annotated[int, Field(ge=4, le=256, strict=True)]
+    depths: Annotated[list[Literal[8, 20, 32, 44, 56]], Field(min_length=2)] = Field(description="layers")
+    width: Channels = Field(description="channels of the first stage")
 
 
 class Bottleneck(Timed):
-    width: Annotated[Number, Field(gt=0, le=2)]  # of table 1's modules
+    width: Width = Field(description="share of the channels of GoogLeNet's modules")
 
 
 class Separable(Timed):
-    width: Annotated[Number, Field(gt=0, le=2)]  # of MobileNet's layers
+    width: Width = Field(description="share of the channels of MobileNet's layers")
 
 
-class Architecture(Setting):
-    budget: Positive  # of each member, in 10⁹ multiply-adds, forward and backward
-    warmup: Share  # of the steps
-    architectures: Annotated[dict[str, dict[str, Any]], Field(min_length=2)]
+class Architecture(Stepped):
+    budget: Positive = Field(description="10⁹ multiply-adds of each run, forward and backward")
+    architectures: Annotated[dict[str, Options], Field(min_length=2)] = Field(description="architectures with options")
 
 
 class Scaling(Timed):
-    base_size: Size  # pixels a side of the base; images are read at `image_size`
-    width: Annotated[Number, Field(gt=0, le=2)]  # of EfficientNet-B0's layers
-    factors: Annotated[list[Annotated[Number, Field(gt=1, le=64)]], Field(min_length=1)]  # of the base's multiply-adds
+    base_size: Pixels = Field(description="pixels a side for the base network; images are read at image_size")
+    width: Width = Field(description="share of the channels of EfficientNet-B0's layers")
+    factors: Annotated[list[Annotated[Number, Field(gt=1, le=64)]], Field(min_length=1)] = Field(
+        description="factors of the base network's multiply-adds"
+    )
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.base_size > self.image_size:
+            raise ValueError("base_size is larger than image_size")
+        return self
 
 
 class Augmentation(Timed):
-    architecture: Annotated[str, Field(min_length=1)]
-    options: Options
-    policies: Annotated[list[Policy], Field(min_length=2)]  # the first is what the others are compared with
-    policy: Policy  # of the numbers of views
-    views: Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=2)]  # 0: new ones in each epoch
+    architecture: Text = Field(description="an architecture of `darkroom models`")
+    options: Options = Field(description="options of the architecture")
+    policies: Annotated[list[PolicyName], Field(min_length=2)] = Field(description="policies; the first is the reference")
+    policy: PolicyName = Field(description="the policy of the comparison of numbers of views")
+    views: Annotated[list[NonNegativeInt], Field(min_length=2)] = Field(description="views of an image; 0: new each epoch")
 
 
-class Transfer(Setting):
-    steps: Count  # of each member
-    warmup: Share  # of the steps
-    architecture: Annotated[str, Field(min_length=1)]
-    options: Options
-    few: Annotated[int, Field(ge=2, strict=True)]  # training images where their number is not what is asked about
-    blocks: Annotated[list[Count], Field(min_length=1)]  # how many of the last blocks are trained
-    learning: Annotated[list[Annotated[int, Field(ge=2, strict=True)]], Field(min_length=2)]  # numbers of training images
-    sources: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
-    weights: Annotated[str, Field(min_length=1)]  # for the source imagenet: imagenet (downloaded), or a folder of files
-    before_images: Count
-    before_steps: Count
-    before_lr: Positive
+class Pretrained(Setting):
+    """A network that is trained on something else first."""
+
+    architecture: Text = Field(description="an architecture of `darkroom models`")
+    options: Options = Field(description="options of the architecture")
+    weights: Text = Field(description="weights of the source imagenet: imagenet (downloaded), or a folder of files")
+    pretrain_images: Count = Field(description="maximum number of images of a pretraining")
+    pretrain_steps: Count = Field(description="steps of a pretraining")
+    pretrain_lr: Positive = Field(description="highest learning rate of a pretraining")
+
+
+class Transfer(Pretrained, Stepped):
+    steps: Count = Field(description="steps of a run")
+    few_images: AtLeastTwo = Field(description="training images of the first two comparisons; a multiple of batch_size")
+    blocks: Annotated[list[Count], Field(min_length=1)] = Field(description="numbers of last blocks that are trained")
+    train_sizes: Annotated[list[AtLeastTwo], Field(min_length=2)] = Field(description="further numbers of training images")
+    sources: Annotated[list[Text], Field(min_length=1)] = Field(
+        description="pretraining: glyphs, rotations, imagenet, a data set or a folder; the first is used in all comparisons"
+    )
 
     @field_validator("sources")
     @classmethod
-    def _apart(cls, sources: list[str]) -> list[str]:
+    def _without_random(cls, sources: list[str]) -> list[str]:
         if "random" in sources:
-            raise ValueError("random is there without being named")
+            raise ValueError("random is always compared; remove it from sources")
         return sources
 
 
 class Optimizer(Timed):
-    lr: NotNegative  # 0: what a range test finds  # type: ignore[assignment]
-    architecture: Annotated[str, Field(min_length=1)]
-    options: Options
-    optimizers: Annotated[list[Optimizers], Field(min_length=2)]
-    schedules: Annotated[list[str], Field(min_length=2)]
-    batch_sizes: Annotated[list[Annotated[int, Field(ge=2, strict=True)]], Field(min_length=2)]
+    lr: NonNegative = Field(description="highest learning rate; 0: found by a range test")  # type: ignore[assignment]
+    architecture: Text = Field(description="an architecture of `darkroom models`")
+    options: Options = Field(description="options of the architecture")
+    optimizers: Annotated[list[OptimizerName], Field(min_length=2)] = Field(description="optimizers to compare")
+    schedules: Annotated[list[str], Field(min_length=2)] = Field(description="schedules to compare")
+    batch_sizes: Annotated[list[AtLeastTwo], Field(min_length=2)] = Field(description="batch sizes to compare")
 
 
 class Practice(Timed):
-    architecture: Annotated[str, Field(min_length=1)]
-    width: Annotated[int, Field(ge=4, le=256, strict=True)]
-    policy: Policy
-    together: Annotated[int, Field(ge=2, le=20, strict=True)]  # networks of an ensemble
-    ways: Annotated[list[str], Field(min_length=2)]
+    architecture: Text = Field(description="an architecture of `darkroom models`")
+    width: Channels = Field(description="width of one network; the wide one has the multiply-adds of ensemble_size of them")
+    policy: PolicyName = Field(description="augmentation policy")
+    ensemble_size: Annotated[int, Field(ge=2, le=20, strict=True)] = Field(description="networks of an ensemble")
+    tta_modes: Annotated[list[str], Field(min_length=2)] = Field(
+        description="plain, mirrored, five_crops, ten_crops; the first is the reference"
+    )
 
 
-class Configured(Section):
-    """What a search may vary, beside the options of the architecture."""
+class Searchable(Section):
+    """What a search may vary, besides the options of the architecture."""
 
-    lr: Positive
-    weight_decay: NotNegative
-    batch_size: Annotated[int, Field(ge=2, strict=True)]
-    optimizer: Optimizers
-    schedule: Schedules
-    warmup: Share  # of the steps
-    policy: Policy
-    views: Annotated[int, Field(ge=0, strict=True)]  # 0: new ones in each epoch
-    scheme: str  # as the architecture draws its weights where there is none
+    lr: Positive = Field(description="highest learning rate")
+    weight_decay: NonNegative = Field(description="weight decay")
+    batch_size: AtLeastTwo = Field(description="images of a step")
+    optimizer: OptimizerName = Field(description="optimizer; sgd has Nesterov's momentum")
+    schedule: ScheduleName = Field(description="learning-rate schedule")
+    warmup: Share = Field(description="share of the steps that are warm-up")
+    policy: PolicyName = Field(description="augmentation policy")
+    views: NonNegativeInt = Field(description="views of an image; 0: new ones in each epoch")
+    scheme: str = Field(description="initialisation; empty: the one of the architecture")
 
 
-class Tune(Setting, Configured):
-    epochs: Count
-    architecture: Annotated[str, Field(min_length=1)]
-    options: Options
-    on: Literal["baseline", "embeddings"]
-    before: Annotated[str, Field(min_length=1)]  # whose embeddings: glyphs, rotations, imagenet, a folder, a data set
-    weights: Annotated[str, Field(min_length=1)]  # for imagenet: imagenet (downloaded), or a folder of files
-    before_images: Count
-    before_steps: Count
-    before_lr: Positive
-    inner: Annotated[Number, Field(gt=0, lt=1)]  # share of the training images by which trials are judged
-    budget: Annotated[int, Field(ge=2, strict=True)]  # of a search, in whole trainings
-    pruner: Literal["median", "hyperband", "none"]
-    space: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+class Tune(Searchable, Pretrained, Stepped):
+    epochs: Count = Field(description="epochs of a run and of a trial")
+    tuned: Literal["baseline", "embeddings"] = Field(description="a whole network, or a head on a pretrained one")
+    pretrain_on: Text = Field(description="pretraining for embeddings: glyphs, rotations, imagenet, a data set or a folder")
+    inner_val_share: Annotated[Number, Field(gt=0, lt=1)] = Field(description="share of the training images that judges trials")
+    budget: AtLeastTwo = Field(description="budget of a search, in whole trainings")
+    pruner: Literal["median", "hyperband", "none"] = Field(description="Optuna's pruner")
+    space: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = Field(
+        description="{SETTING: {low, high, log}} or {SETTING: {choices: […]}}; options of the architecture as options.NAME"
+    )
 
     @field_validator("space")
     @classmethod
-    def _declared(cls, space: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
-        """Check that each key is a setting, its values are such as that takes, and the section's own value is among them."""
-        if {"options", "on", *Configured.model_fields} <= info.data.keys():
-            given = {name: info.data[name] for name in Configured.model_fields}
-            own = given | {f"options.{name}": value for name, value in info.data["options"].items()}
-            if info.data["on"] == "embeddings":  # the network below the head is there before the search
-                own = {name: own[name] for name in Configured.model_fields if name != "scheme"}
-            for name, declared in space.items():
-                if name not in own:
-                    raise ValueError(f'"{name}" cannot be searched{nearest(name, own)}; there are {", ".join(own)}')
-                for value in _values(name, declared, own[name]):
-                    try:
-                        Configured.model_validate(given | ({name: value} if name in given else {}))
-                    except ValidationError as error:
-                        raise ValueError(f"{name} cannot be {value!r}: {error.errors()[0]['msg']}") from None
+    def _check_space(cls, space: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
+        """Check that each key is a setting, that it can have the declared values, and that its default is among them."""
+        settings = info.data
+        if not {"options", "tuned", *Searchable.model_fields} <= settings.keys():
+            return space
+        searchable = {name: settings[name] for name in Searchable.model_fields}
+        if settings["tuned"] == "embeddings":  # the network below the head is fixed
+            defaults = {name: value for name, value in searchable.items() if name != "scheme"}
+        else:
+            defaults = searchable | {f"options.{name}": value for name, value in settings["options"].items()}
+        for name, declared in space.items():
+            if name not in defaults:
+                raise ValueError(f'"{name}" cannot be searched{nearest(name, defaults)}; choose from {", ".join(defaults)}')
+            for value in _declared_values(name, declared, defaults[name]):
+                try:
+                    Searchable.model_validate(searchable | ({name: value} if name in searchable else {}))
+                except ValidationError as error:
+                    raise ValueError(f"{name} cannot be {value!r}: {error.errors()[0]['msg']}") from None
         return space
 
 
-def _values(name: str, declared: dict[str, Any], own: Any) -> list[Any]:
-    """Return the choices or the ends between which a setting may vary; `own`, what it is without a search, has to be there."""
+def _declared_values(name: str, declared: dict[str, Any], default: Any) -> list[Any]:
+    """Return the choices or the ends of a setting's space, which must contain its default."""
     keys, number = set(declared), (int, float)
-    if keys == {"low", "high", "log"} and all(type(value) in number for value in (declared["low"], declared["high"], own)):
+    if keys == {"low", "high", "log"} and all(type(value) in number for value in (declared["low"], declared["high"], default)):
         low, high = values = [declared["low"], declared["high"]]
         is_finite, is_log = math.isfinite(low) and math.isfinite(high), declared["log"]
-        is_sound = is_finite and low < high and type(is_log) is bool and (low > 0 or not is_log)
-        is_within = low <= own <= high
+        is_valid = is_finite and low < high and type(is_log) is bool and (low > 0 or not is_log)
+        is_within = low <= default <= high
     elif keys == {"choices"} and isinstance(declared["choices"], list):
         values = declared["choices"]
-        kind = (str,) if isinstance(own, str) else number
-        is_sound, is_within = len(values) > 1 and all(isinstance(value, kind) for value in values), own in values
+        kind = (str,) if isinstance(default, str) else number
+        is_valid, is_within = len(values) > 1 and all(isinstance(value, kind) for value in values), default in values
     else:
         raise ValueError(f"{name} takes {{choices: […]}}, or {{low, high, log}} if it is a number")
-    if not is_sound:
+    if not is_valid:
         raise ValueError(
-            f"{name} takes two choices or more of the kind of {own!r}; or low < high, finite, above 0 where log is true"
+            f"{name} takes two or more choices of the kind of {default!r}; or low < high, finite, above 0 if log is true"
         )
     if not is_within:
-        raise ValueError(f"{name} is {own!r} without a search, which its space does not have")
+        raise ValueError(f"{name} is {default!r} by default, which its space does not contain")
     return values
 
 
 class Autoencoder(Section):
-    """What the lab's command takes as options."""
+    """The options of `darkroom lab autoencoder`."""
 
-    data: Annotated[str, Field(min_length=1)]
-    source: Annotated[str, Field(min_length=1)]
-    size: Size
+    data: Text
+    source: Text
+    size: Pixels
     images: Count
     codes: Annotated[list[Count], Field(min_length=1)]
     epochs: Count
-    conv_epochs: Annotated[int, Field(ge=0, strict=True)]
+    conv_epochs: NonNegativeInt
     seed: Seed
 
 
@@ -224,7 +265,7 @@ Kind = TypeVar("Kind", bound=Setting)
 
 
 class Sizes(Section, Generic[Kind]):
-    """A study in minutes, and one to be sure of."""
+    """The settings of a study that takes minutes, and of one that takes as long as it needs."""
 
     quick: Kind
     full: Kind
@@ -251,9 +292,45 @@ class Studies(Section):
 
 def parse(content: Any, hint: str = "", origin: str = str(FILE)) -> Studies:
     """Return the params, or raise one ParamsError that lists every mistake; `hint` ends the remedy."""
-    return validated(Studies, content, origin, hint)
+    return validate(Studies, content, origin, hint)
 
 
 def read(path: Path = FILE) -> Studies:
     """Read and validate the params of the studies."""
     return parse(read_yaml(path), origin=str(path))
+
+
+def model_of(name: str) -> type[Setting]:
+    """Return the model of a study's settings."""
+    sizes: Any = Studies.model_fields[name].annotation
+    model: type[Setting] = sizes.model_fields[SIZES[0]].annotation
+    return model
+
+
+def describe(model: type[Setting], values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return KEY=VALUE, type and description of each setting."""
+    schema = model.model_json_schema()["properties"]
+    return [
+        (f"{key}={_yaml(values[key])}" if key in values else key, f"{_type_text(schema[key])}: {field.description}")
+        for key, field in model.model_fields.items()
+    ]
+
+
+def _yaml(value: Any) -> str:
+    """Return a value as YAML in one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_yaml(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_yaml, value))}]"
+    return json.dumps(value) if value in ("", None) or isinstance(value, bool) else str(value)
+
+
+def _type_text(schema: dict[str, Any]) -> str:
+    """Return the type of a JSON schema in words."""
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    if "anyOf" in schema:
+        return " | ".join(map(_type_text, schema["anyOf"]))
+    if schema["type"] == "array":
+        return f"list of {_type_text(schema['items'])}"
+    return {"string": "text", "object": "mapping"}.get(schema["type"], schema["type"])

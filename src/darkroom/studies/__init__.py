@@ -1,1 +1,1 @@
-"""Experiments that vary one thing at equal data order and equal cost: members, their training, and what they come to."""
+"""Experiments that vary one thing and keep the rest equal: the runs of a study, their training and their comparison."""

@@ -1,4 +1,4 @@
-"""Architectures: families from perceptron to residual network, trained with the same number of multiply-adds."""
+"""The study of architectures: families from perceptron to residual network, trained with equal multiply-adds."""
 
 from __future__ import annotations
 
@@ -6,65 +6,54 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from darkroom.config.study_params import Architecture
-from darkroom.models import factory
-from darkroom.models.base import build_features
-from darkroom.models.macs import layers
-from darkroom.studies.outputs import against
-from darkroom.studies.run_config import Member, Outcome, labels
-from darkroom.studies.summary import Line, apart, said
+from darkroom.studies import plots
+from darkroom.studies.base import Study, count_multiply_adds
+from darkroom.studies.run_config import RunConfig, RunResult
+from darkroom.studies.summary import SummaryRow, best, format_estimate, list_significant
 
-TITLE = "Architectures at equal cost"
-QUESTION = "What does each family make of the same number of multiplications?"
-PAPER = "LeCun et al. 1998, Simonyan and Zisserman 2015, He et al. 2016, Sandler et al. 2018"
-EQUAL = "the same images in the same order, and as many steps as the same budget of multiply-adds pays for"
-VARIES = ("architecture", "options", "steps", "warmup", "looks")
-PANEL = "equal multiply-adds"
-STEP = 3  # a step costs three forward passes: the gradients of weights and of inputs are as many products each
+COMPARISON = "equal multiply-adds"
+FORWARD_PASSES = 3  # a training step costs three: the gradients of weights and of inputs take as many products each
 
 
-def members(settings: Architecture, images: int) -> list[Member]:
-    """Return a member per architecture and seed: of two networks the cheaper one gets more steps."""
-    made = []
-    for seed in range(settings.seeds):
+class ArchitectureStudy(Study):
+    title = "Architectures at equal cost"
+    question = "Which accuracy does each family of architectures reach with the same number of multiply-adds?"
+    paper = "LeCun et al. 1998, Simonyan and Zisserman 2015, He et al. 2016, Sandler et al. 2018"
+    held_constant = "the images and their order, and the multiply-adds of the whole training"
+    varies = ("architecture", "options", "steps", "warmup", "eval_points")
+    settings: Architecture
+
+    def runs(self, images: int) -> list[RunConfig]:
+        """Return a run per seed and architecture. A cheaper network makes more steps."""
+        settings = self.settings
+        steps = {}
         for name, options in settings.architectures.items():
-            cost = multiply_adds(name, settings.image_size, settings.channels, options) * settings.batch_size * STEP
-            count = max(1, round(settings.budget * 1e9 / cost))
-            made.append(Member(
-                PANEL, name, seed, name, dict(options), "", count, settings.batch_size, settings.optimizer, settings.lr,
-                settings.weight_decay, round(count * settings.warmup), min(settings.looks, count),
-            ))  # fmt: skip
-    return made
+            forward = count_multiply_adds(name, settings.image_size, settings.channels, options)
+            steps[name] = max(1, round(settings.budget * 1e9 / (forward * settings.batch_size * FORWARD_PASSES)))
+        return [
+            self.run_config(COMPARISON, name, seed, name, steps[name], options)
+            for seed in range(settings.seeds) for name, options in settings.architectures.items()
+        ]  # fmt: skip
+
+    def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
+        """Return the best architecture, the significant differences, and the Pareto front."""
+        top = best(rows)
+        return (
+            f"At equal multiply-adds {top.label} has the highest accuracy, {format_estimate(top.accuracy)}; "
+            f"{list_significant(rows)}. Pareto front of accuracy and multiply-adds of an image: {', '.join(pareto_front(rows))}."
+        )
+
+    def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
+        """Draw accuracy against the multiply-adds of an image and against parameters."""
+        plots.draw_costs(axes, results, colors, [(COMPARISON, "multiply_adds"), (COMPARISON, "parameters")])
 
 
-def multiply_adds(name: str, size: int, channels: int, options: Mapping[str, Any]) -> int:
-    """Return the multiply-adds of an architecture for one image, forward, without its last layer."""
-    features = build_features(factory.description(name, size, channels, options))
-    return sum(layer.multiply_adds for layer in layers(features, (channels, size, size)))
-
-
-def finding(lines: Sequence[Line], outcomes: Sequence[Outcome]) -> str:
-    """Return which architecture comes furthest, which are significantly below the first, and the Pareto front."""
-    best = max(lines, key=lambda line: line.accuracy.value)
-    front = pareto(lines)
-    return (
-        f"For the same multiply-adds {best.label} comes furthest, {said(best.accuracy)}; "
-        f"{apart(lines)}; of {', '.join(front)} none has a better one that costs no more for an image (the Pareto front)."
-    )
-
-
-def pareto(lines: Sequence[Line]) -> list[str]:
-    """Return the labels of which no other has a higher accuracy at no more multiply-adds for an image, cheapest first."""
+def pareto_front(rows: Sequence[SummaryRow]) -> list[str]:
+    """Return the labels, cheapest first, for which no other has a higher accuracy at no more multiply-adds of an image."""
     front: list[str] = []
-    best = -1.0
-    for line in sorted(lines, key=lambda line: (line.multiply_adds, -line.accuracy.value)):
-        if line.accuracy.value > best:
-            front.append(line.label)
-            best = line.accuracy.value
+    highest = -1.0
+    for row in sorted(rows, key=lambda row: (row.multiply_adds, -row.accuracy.value)):
+        if row.accuracy.value > highest:
+            front.append(row.label)
+            highest = row.accuracy.value
     return front
-
-
-def draw(axes: Sequence[Any], outcomes: Sequence[Outcome], colours: dict[str, str]) -> None:
-    """Draw accuracy against what an image costs, and against parameters."""
-    for axis, key, title in zip(axes, ("multiply_adds", "parameters"), ("multiply-adds of an image", "parameters"), strict=True):
-        against(axis, labels(outcomes, PANEL), key, colours)
-        axis.set_title(f"accuracy against {title}", fontsize=9)

@@ -1,56 +1,58 @@
-"""Augmentation: policies against none, and how many views of an image are enough."""
+"""The study of augmentation: policies, and the number of views of an image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from darkroom.config.study_params import Augmentation
-from darkroom.studies.run_config import Member, Outcome, labels, mean_curve, steps
-from darkroom.studies.summary import Line, apart, differs, said
+from darkroom.studies import plots
+from darkroom.studies.base import Study
+from darkroom.studies.run_config import RunConfig, RunResult, by_label
+from darkroom.studies.summary import (
+    SummaryRow,
+    best,
+    describe_difference,
+    format_estimate,
+    list_significant,
+    of_comparison,
+)
 
-TITLE = "Augmentation"
-QUESTION = "What do altered images add to the images that there are, and does it take new ones in every epoch?"
-PAPER = "Simard et al. 2003, Shorten and Khoshgoftaar 2019"
-EQUAL = "the same images in the same order for the same number of steps; what changes is the view of an image that an epoch sees"
-VARIES = ("policy", "views")
 POLICIES, VIEWS = "policy", "views of an image"
 NEW = "new each epoch"
 
 
-def members(settings: Augmentation, images: int) -> list[Member]:
-    """Return a member per policy and seed, with new views in each epoch, and one per number of views of `policy`."""
-    count = steps(images, settings.batch_size, settings.epochs)
-    made = []
-    for seed in range(settings.seeds):
-        base = Member(
-            POLICIES, "", seed, settings.architecture, dict(settings.options), "", count, settings.batch_size, settings.optimizer,
-            settings.lr, settings.weight_decay, round(settings.warmup_epochs * count / settings.epochs), settings.looks,
-        )  # fmt: skip
-        made += [replace(base, label=name, policy="" if name == "none" else name) for name in settings.policies]
-        made += [replace(base, panel=VIEWS, label=str(k) if k else NEW, policy=settings.policy, views=k) for k in settings.views]
-    return made
+class AugmentationStudy(Study):
+    title = "Augmentation"
+    question = "How much do augmented images add, and are new ones needed in every epoch?"
+    paper = "Simard et al. 2003, Shorten and Khoshgoftaar 2019"
+    held_constant = "the images, their order and the number of steps; the view of an image in an epoch differs"
+    varies = ("policy", "views")
+    settings: Augmentation
 
+    def runs(self, images: int) -> list[RunConfig]:
+        """Return a run per seed and policy, with new views in each epoch, and one per number of views of `policy`."""
+        settings, steps = self.settings, self.steps(images)
+        runs = []
+        for seed in range(settings.seeds):
+            base = self.run_config(POLICIES, "", seed, settings.architecture, steps, settings.options)
+            runs += [replace(base, label=name, policy="" if name == "none" else name) for name in settings.policies]
+            base = replace(base, comparison=VIEWS, policy=settings.policy)
+            runs += [replace(base, label=str(count) if count else NEW, views=count) for count in settings.views]
+        return runs
 
-def finding(lines: Sequence[Line], outcomes: Sequence[Outcome]) -> str:
-    """Return the best policy, those that differ from the first, and what more views are worth."""
-    policies = [line for line in lines if line.panel == POLICIES]
-    views = [line for line in lines if line.panel == VIEWS]
-    best = max(policies, key=lambda line: line.accuracy.value)
-    return (
-        f"The highest mean is that of {best.label}, {said(best.accuracy)}; {apart(policies)}; instead of {views[0].label} "
-        f"view of each image {views[-1].label} is worth {differs(views[-1])}."
-    )
+    def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
+        """Return the best policy, the significant differences, and the difference that more views make."""
+        policies, views = of_comparison(rows, POLICIES), of_comparison(rows, VIEWS)
+        top = best(policies)
+        return (
+            f"The policy with the highest mean is {top.label}, {format_estimate(top.accuracy)}; {list_significant(policies)}. "
+            f"Views: {views[-1].label} instead of {views[0].label}: {describe_difference(views[-1])}."
+        )
 
-
-def draw(axes: Sequence[Any], outcomes: Sequence[Outcome], colours: dict[str, str]) -> None:
-    """Draw the loss on held-out images over the steps, by policy and by number of views."""
-    for axis, panel in zip(axes, (POLICIES, VIEWS), strict=True):
-        for label, group in labels(outcomes, panel).items():
-            points = mean_curve(group, "val_loss")
-            if points:
-                axis.plot(*zip(*points, strict=True), color=colours[label], lw=1.5)
-        axis.set_yscale("log")
-        axis.set_xlabel("step", fontsize=8)
-        axis.set_title(f"{panel}: loss on held-out images", fontsize=9)
+    def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
+        """Draw the loss on held-out images over the steps, by policy and by number of views."""
+        for axis, comparison in zip(axes, (POLICIES, VIEWS), strict=True):
+            title = f"{comparison}: loss on held-out images"
+            plots.draw_curves(axis, by_label(results, comparison), "val_loss", colors, title)

@@ -1,4 +1,4 @@
-"""The network of a member before its first step: drawn, taken from files, or trained before on something else."""
+"""The network of a run before its first step: drawn at random, read from a file, or taken from another run."""
 
 from __future__ import annotations
 
@@ -10,95 +10,92 @@ from torch import nn
 
 from darkroom.core import atomic
 from darkroom.core.errors import ParamsError
-from darkroom.models import factory, init
+from darkroom.models import factory, init, weight_files, weights
+from darkroom.models.architectures.compact import Compact
 from darkroom.models.architectures.features import Classic
-from darkroom.models.backbones import Backbone
-from darkroom.models.base import build_features, new_head, width
+from darkroom.models.backbones.torchvision import TorchvisionBackbone, download
+from darkroom.models.base import new_head
 from darkroom.models.checkpoint import save_tensors
-from darkroom.models.compact import Compact
-from darkroom.studies.batches import Feed
-from darkroom.studies.run_config import Member, Sample
+from darkroom.studies.batches import SampleLoader
+from darkroom.studies.run_config import RunConfig
 
-PROBED = 256  # images of a look at the layers
+PROBE_IMAGES = 256  # of a probe, and of a scheme that looks at activations
 
 
-def build(member: Member, sample: Sample, feed: Feed, started: Path | None = None) -> nn.Sequential:
-    """Return a member's network, (N, C, S, S) float32 to logits (N, classes), as it is before the first step.
+def build_network(config: RunConfig, loader: SampleLoader, initial: Path | None = None) -> nn.Sequential:
+    """Return the network of a run, (N, C, S, S) float32 to logits (N, classes), as it is before the first step.
 
-    `started` is the file that the network of `member.start` was kept in.
+    `initial` is the file with the last weights of `config.pretraining`.
     """
-    channels, size = sample.train_images.shape[1:3]
-    described = factory.description(member.architecture, size, channels, member.options)
-    features = build_features(described, member.seed)
-    if member.weights:
-        _filled(features, member.weights)
-    if started:
-        features.load_state_dict(load_file(started))
-    made = nn.Sequential()
-    made.add_module("features", features)
-    made.add_module("head", new_head(width(features), sample.classes, member.seed))
-    if member.scheme:
-        init.initialize(made, member.scheme, member.seed, feed.normalized(feed.x[:PROBED]).cpu())
-    return made if member.blocks is None else Frozen(made, member.blocks)
+    channels, size = loader.train_x.shape[1:3]
+    features = factory.build_features(factory.make_spec(config.architecture, size, channels, config.options), config.seed)
+    if config.weights:
+        _load_backbone_weights(features, config.weights)
+    if initial:
+        features.load_state_dict(load_file(initial))
+    head = new_head(features.dim, loader.classes, config.seed)
+    network = nn.Sequential(OrderedDict(features=features, head=head))
+    if config.scheme:
+        init.initialize(network, config.scheme, config.seed, loader.normalize(loader.train_x[:PROBE_IMAGES]).cpu())
+    return network if config.trained_blocks is None else PartlyFrozen(network, config.trained_blocks)
 
 
-def _filled(features: nn.Module, source: str) -> None:
-    """Give a torchvision network its ImageNet weights, downloaded or from a folder of files."""
-    from darkroom.models import weight_files, weights
-
-    if not isinstance(features, Backbone):
-        raise ParamsError("there are weights on file for torchvision's networks alone", "name one of them, as torchvision/NAME")
+def _load_backbone_weights(features: nn.Module, source: str) -> None:
+    """Load the ImageNet weights of a torchvision network, downloaded (`imagenet`) or from a folder of files."""
+    if not isinstance(features, TorchvisionBackbone):
+        raise ParamsError("only torchvision networks have weight files", "set architecture to torchvision/NAME")
     name = features.spec.name
-    file = weights.download(name)[0] if source == "imagenet" else weight_files.find(Path(source).expanduser(), name)
+    file = download(name)[0] if source == "imagenet" else weight_files.find(Path(source).expanduser(), name)
     weights.fill(features, weights.read(file), str(file))
 
 
-def blocks(features: nn.Module) -> list[list[nn.Module]]:
-    """Return the parts of a network, from the image on: each layer or block with weights, and what follows it up to the next.
+def split_blocks(features: nn.Module) -> list[list[nn.Module]]:
+    """Return the modules of a network in order, as blocks: each begins with a module that has a weight matrix.
 
-    Normalisation that is a module of its own belongs to the layer before it.
+    Normalisation that is a module of its own belongs to the block before it.
     """
     if isinstance(features, Compact):
-        chain = [layer for stage in features.stages for layer in stage.children()]
+        modules = [layer for stage in features.stages for layer in stage.children()]
     elif isinstance(features, Classic):
-        chain = [*features.body, *features.neck]
+        modules = [*features.body, *features.neck]
     else:
-        assert isinstance(features, Backbone)
-        chain = [module for i in range(features.block_count) for module in features.block(i)] + list(features.own_head())
-    units: list[list[nn.Module]] = []
-    for module in chain:
-        if not units or any(parameter.dim() > 1 for parameter in module.parameters()):
-            units.append([])
-        units[-1].append(module)
-    return units
+        assert isinstance(features, TorchvisionBackbone)
+        modules = [module for i in range(features.block_count) for module in features.block(i)] + list(features.own_head())
+    blocks: list[list[nn.Module]] = []
+    for module in modules:
+        if not blocks or any(parameter.dim() > 1 for parameter in module.parameters()):
+            blocks.append([])
+        blocks[-1].append(module)
+    return blocks
 
 
-class Frozen(nn.Sequential):
-    """A network of which the head and the last `count` blocks are trained; what is below stays as it is, and answers as in use.
+class PartlyFrozen(nn.Sequential):
+    """A network of which only the head and the last `count` blocks are trained. The rest stays in evaluation mode.
 
-    Raises ParamsError where there are not so many blocks.
+    Raises ParamsError if the network does not have more than `count` blocks.
     """
 
-    still: list[nn.Module]
+    frozen: list[nn.Module]
 
     def __init__(self, network: nn.Sequential, count: int) -> None:
         super().__init__(OrderedDict(network.named_children()))
         self.requires_grad_(False)
-        units = blocks(self.features)  # type: ignore[arg-type]
-        if count >= len(units):
-            raise ParamsError(f"{count} blocks are to be trained, and the network has {len(units)}", "lower `blocks`")
-        for module in (self.head, *(module for unit in units[len(units) - count :] for module in unit)):
+        blocks = split_blocks(self.features)  # type: ignore[arg-type]
+        if count >= len(blocks):
+            raise ParamsError(f"{count} blocks cannot be trained: the network has {len(blocks)}", "lower `blocks`")
+        cut = len(blocks) - count
+        for module in (self.head, *(module for block in blocks[cut:] for module in block)):
             module.requires_grad_(True)  # type: ignore[operator]
-        self.still = [module for unit in units[: len(units) - count] for module in unit] if count else [self.features]  # type: ignore[list-item]
+        self.frozen = [module for block in blocks[:cut] for module in block] if count else [self.features]  # type: ignore[list-item]
 
-    def train(self, mode: bool = True) -> Frozen:
+    def train(self, mode: bool = True) -> PartlyFrozen:
         super().train(mode)
-        for module in self.still:
+        for module in self.frozen:
             module.eval()
         return self
 
 
-def keep(network: nn.Module, file: Path) -> None:
+def save_features(network: nn.Module, file: Path) -> None:
     """Write the weights of a network without its head."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic.new_file(file) as working:

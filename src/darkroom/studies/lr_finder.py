@@ -1,57 +1,58 @@
-"""The learning-rate range test (Smith 2017): the rate grows exponentially, and the loss says where it is too high."""
+"""The learning-rate range test (Smith 2017)."""
 
 from __future__ import annotations
 
 import copy
 import math
-from typing import Any
 
+import torch
 from torch import nn
 from torch.nn import functional as F
 
-from darkroom.studies.batches import Feed
-from darkroom.studies.run_config import Member
-from darkroom.training.optimizers import OPTIMIZERS
+from darkroom.studies.batches import SampleLoader
+from darkroom.studies.run_config import RunConfig
+from darkroom.training.loop import ParamGroup, Stepper, run_epoch
 
 LOWEST, HIGHEST, STEPS = 1e-5, 10.0, 100
-SMOOTH = 0.9  # of the loss, exponentially
-ENOUGH = 4.0  # times the least loss: the test ends
-EDGES = 0.1  # share of the test, at its beginning, in which the smoothed loss says little
+SMOOTHING = 0.9  # of the loss, exponentially
+DIVERGED = 4.0  # times the lowest loss: the test ends
+SKIPPED = 0.1  # share of the test, at its beginning, in which the smoothed loss is not reliable
 
 
-def find(network: nn.Module, feed: Feed, member: Member, steps: int = STEPS) -> tuple[float, list[list[float]]]:
-    """Return the learning rate to train with, and the test as pairs of rate and smoothed loss; the network stays as it is.
+def find(network: nn.Module, loader: SampleLoader, config: RunConfig) -> tuple[float, list[tuple[float, float]]]:
+    """Return the learning rate to train with, and the test as (rate, smoothed loss). The network is not changed.
 
-    `network`: (N, C, S, S) to logits (N, classes). The rate is that at which the smoothed loss falls fastest, by the logarithm of
-    the rate: a tenth of the rate with the least loss, which is also in use, was too small for SGD (docs/lab-notes.md).
+    `network`: (N, C, S, S) to logits (N, classes). The rate grows exponentially over `STEPS` steps; the result is the rate
+    at which the smoothed loss falls fastest, over the logarithm of the rate. Another common choice, a tenth of the rate with
+    the lowest loss, was too small for SGD (docs/lab-notes.md).
     """
+    test: list[tuple[float, float]] = []
+    average, lowest = 0.0, math.inf
+
+    def record(loss: torch.Tensor, *_: torch.Tensor) -> bool:
+        """Return whether the test ends."""
+        nonlocal average, lowest
+        if not math.isfinite(loss):
+            return True
+        step = len(test)
+        average = SMOOTHING * average + (1 - SMOOTHING) * float(loss)
+        smoothed = average / (1 - SMOOTHING ** (step + 1))
+        test.append((LOWEST * factor(step), smoothed))
+        lowest, diverged = min(lowest, smoothed), smoothed > DIVERGED * lowest
+        return diverged
+
+    def factor(step: int) -> float:
+        return (HIGHEST / LOWEST) ** (step / (STEPS - 1))
+
     trained = copy.deepcopy(network)
-    trained.train()
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
-    options: list[dict[str, Any]] = [{"params": parameters, "lr": LOWEST}]
-    optimizer = OPTIMIZERS[member.optimizer](options, member.weight_decay)
-    average, least, tested = 0.0, math.inf, []
-    for step, (x, y) in enumerate(feed.batches(member.seed, member.batch_size, steps)):
-        lr = LOWEST * (HIGHEST / LOWEST) ** (step / max(steps - 1, 1))
-        optimizer.param_groups[0]["lr"] = lr
-        optimizer.zero_grad()
-        loss = F.cross_entropy(trained(x), y)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            break
-        average = SMOOTH * average + (1 - SMOOTH) * value
-        smoothed = average / (1 - SMOOTH ** (step + 1))
-        tested.append([lr, smoothed])
-        if smoothed > ENOUGH * least:
-            break
-        least = min(least, smoothed)
-        loss.backward()
-        optimizer.step()
-    return steepest(tested), tested
+    stepper = Stepper([ParamGroup(parameters)], config.optimizer, LOWEST, config.weight_decay, factor)
+    run_epoch(trained, loader.batches(config.seed, config.batch_size, STEPS), F.cross_entropy, stepper, record)
+    return steepest(test), test
 
 
-def steepest(tested: list[list[float]]) -> float:
-    """Return the rate of a range test at which the loss falls fastest; `LOWEST` where there is no test to speak of."""
-    first = max(1, round(EDGES * len(tested)))
-    falls = [(tested[i + 1][1] - tested[i - 1][1], tested[i][0]) for i in range(first, len(tested) - 1)]
-    return float(f"{min(falls)[1] if falls else LOWEST:.3g}")
+def steepest(test: list[tuple[float, float]]) -> float:
+    """Return the rate of a range test at which the loss falls fastest; `LOWEST` if the test is too short."""
+    first = max(1, round(SKIPPED * len(test)))
+    slopes = [(test[i + 1][1] - test[i - 1][1], test[i][0]) for i in range(first, len(test) - 1)]
+    return float(f"{min(slopes)[1] if slopes else LOWEST:.3g}")

@@ -1,153 +1,144 @@
-"""What a study is made of: members that differ in one thing, the images that all of them see, and what each came to."""
+"""The configuration of a run, its result, and means of results over seeds."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
-import numpy as np
-
-from darkroom.core import atomic, locks
 from darkroom.training.batches import batches
-
-Row = dict[str, Any]
-ARRAYS = ("train_images", "train_labels", "held_images", "held_labels")
 
 
 @dataclass(frozen=True)
-class Member:
-    """One network to train. Members are compared within a panel; those with the same label differ in their seed alone.
+class RunConfig:
+    """One network to train. Runs of one comparison are compared; those with the same label differ only in their seed.
 
-    The seed draws the weights, the order of the images and their views: the same seed is the same order for every label.
+    The seed draws the weights, the order of the images and their views. For one seed, all labels have the same order.
     """
 
-    panel: str
+    comparison: str
     label: str
     seed: int
     architecture: str
     options: dict[str, Any] = field(default_factory=dict, hash=False)
-    scheme: str = ""  # of models/init.py; as the architecture draws itself where there is none
+    scheme: str = ""  # of models/init.py; empty: the initialisation of the architecture
     steps: int = 1
     batch_size: int = 128
     optimizer: str = "sgd"
-    lr: float = 0.05  # 0: as the range test finds it (finder.py)
+    lr: float = 0.05  # 0: found by a range test (lr_finder.py)
     weight_decay: float = 0.0
     warmup: int = 0  # steps
-    looks: int = 4  # at the held-out images, evenly spread over the steps, beside that before the first
+    eval_points: int = 4  # evaluations, evenly spread over the steps, after the one before the first step
     schedule: str = "cosine"  # of schedules.py
-    images: int = 0  # of the training images, which are in a random order, the first so many; 0: all
-    image_size: int = 0  # pixels a side that images are brought down to; 0: as they are
+    images: int = 0  # the first N training images, which are in random order; 0: all
+    image_size: int = 0  # pixels a side to which images are resized; 0: unchanged
     policy: str = ""  # of augmentation/policies.py
-    views: int = 0  # of each image, epoch e sees view e mod `views`; 0: new ones in each epoch
-    on: str = ""  # what it is trained on: the study's images, or others by the name that the study gave them
-    weights: str = ""  # of a torchvision network before the first step: imagenet, or a folder of files
-    start: Member | None = None  # whose weights it begins with, but for the head
-    blocks: int | None = None  # the last so many are trained, and the head; None: all
-    embedded: bool = False  # where the head alone is trained: what lies below answers once for each image, before the first step
-    ways: tuple[str, ...] = ()  # to answer for the held-out images after the last step (answering.py)
+    views: int = 0  # per image: epoch e trains on view e mod `views`; 0: new views in each epoch
+    sample: str = ""  # the name of the images to train on; empty: the study's own
+    weights: str = ""  # initial weights of a torchvision network: imagenet, or a folder of files
+    pretraining: RunConfig | None = None  # the run whose last weights, without the head, are the initial ones
+    trained_blocks: int | None = None  # train the head and the last N blocks; None: the whole network
+    cache_embeddings: bool = False  # if only the head is trained: embed every image once, before the first step
+    tta_modes: tuple[str, ...] = ()  # of inference/tta.py, for predictions after the last step
 
-    def alike(self) -> str:
-        """Return what members share that can be trained in one step: all but their names and how they begin."""
-        return json.dumps({key: value for key, value in asdict(self).items() if key not in ("label", "scheme")}, sort_keys=True)
+    def key(self) -> str:
+        """Return all fields as JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
 
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Member:
-        start = content.get("start")
-        return cls(**content | {"start": start and cls.from_dict(start), "ways": tuple(content.get("ways", ()))})
+    def training_key(self) -> str:
+        """Return all that decides the result of the run: everything but its names."""
+        return replace(self, comparison="", label="").key()
+
+    def stack_key(self) -> str:
+        """Return what runs must share to be trained in one step: everything but their labels and initial weights."""
+        return replace(self, label="", scheme="").key()
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a member came to.
+class CurvePoint:
+    """Loss and accuracy after a number of steps; a loss that is not finite is None."""
 
-    `curve` has a row for each look (step, loss and accuracy on training and held-out images), `layers` a row for each look and
-    layer. `lr` is the learning rate that it was trained with, `tested` the range test behind it, if any, as pairs of rate and loss.
-    `answers` holds probabilities (N, classes) for the held-out images by each of the member's ways. Only `seconds` and
-    `latency` (milliseconds of one image) differ from run to run; of members that were trained in one step each has its share.
+    step: int
+    train_loss: float | None
+    train_accuracy: float
+    val_loss: float | None
+    val_accuracy: float
+
+
+@dataclass(frozen=True)
+class LayerStats:
+    """Activations and gradients of a layer after a number of steps (`probes.probe`)."""
+
+    step: int
+    layer: str
+    std: float | None
+    gradient: float | None
+    dead: float | None
+    saturated: float | None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The result of a run.
+
+    `lr` is the learning rate of the training, `lr_test` the range test that found it, as (rate, loss). `probabilities`
+    (N, classes) are predictions for the held-out images by TTA mode. Only `seconds` and `latency` (milliseconds for one
+    image) change from run to run; `seconds` is divided equally among runs that were trained in one step.
     """
 
-    member: Member
-    curve: list[Row] = field(repr=False)
-    layers: list[Row] = field(repr=False)
+    config: RunConfig
+    curve: list[CurvePoint] = field(repr=False)
+    layers: list[LayerStats] = field(repr=False)
     parameters: int
     multiply_adds: int  # of one image, forward
     seconds: float
     latency: float = 0.0
     lr: float = 0.0
-    tested: list[list[float]] = field(default_factory=list, repr=False)
-    answers: dict[str, list[list[float]]] = field(default_factory=dict, repr=False)
+    lr_test: list[tuple[float, float]] = field(default_factory=list, repr=False)
+    probabilities: dict[str, list[list[float]]] = field(default_factory=dict, repr=False)
 
     @property
     def accuracy(self) -> float:
-        return float(self.curve[-1]["val_accuracy"])
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Outcome:
-        return cls(**{**content, "member": Member.from_dict(content["member"])})
+        return self.curve[-1].val_accuracy
 
 
-@dataclass(frozen=True)
-class Sample:
-    """The images of a study: (N, C, S, S) uint8 and labels (N,) int64, to train on and held out."""
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    held_images: np.ndarray
-    held_labels: np.ndarray
-    classes: int
-    digest: str
-
-    def save(self, folder: Path) -> None:
-        """Write the arrays where other processes can map them, unless they are there."""
-        with locks.hold(folder.with_suffix(".lock")):
-            if not folder.is_dir():
-                with atomic.new_folder(folder) as working:
-                    for name in ARRAYS:
-                        np.save(working / f"{name}.npy", getattr(self, name))
-
-    @classmethod
-    def load(cls, folder: Path, classes: int, digest: str) -> Sample:
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in ARRAYS}
-        return cls(**arrays, classes=classes, digest=digest)
-
-
-def steps(images: int, batch_size: int, epochs: int) -> int:
-    """Return how many steps that many epochs have."""
+def count_steps(images: int, batch_size: int, epochs: int) -> int:
+    """Return the number of steps in a number of epochs."""
     return epochs * len(batches(images, batch_size))
 
 
-def labels(outcomes: Iterable[Outcome], panel: str) -> dict[str, list[Outcome]]:
-    """Return the outcomes of a panel by their labels, in the order of the study."""
-    found: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        if outcome.member.panel == panel:
-            found.setdefault(outcome.member.label, []).append(outcome)
-    return found
+def comparisons(results: Iterable[RunResult]) -> list[str]:
+    """Return the names of the comparisons, in the order of the study."""
+    return list(dict.fromkeys(result.config.comparison for result in results))
 
 
-def panels(outcomes: Iterable[Outcome]) -> list[str]:
-    return list(dict.fromkeys(outcome.member.panel for outcome in outcomes))
+def by_label(results: Iterable[RunResult], comparison: str) -> dict[str, list[RunResult]]:
+    """Return the results of a comparison by their labels, in the order of the study."""
+    groups: dict[str, list[RunResult]] = {}
+    for result in results:
+        if result.config.comparison == comparison:
+            groups.setdefault(result.config.label, []).append(result)
+    return groups
 
 
-def mean_curve(outcomes: Sequence[Outcome], key: str) -> list[tuple[float, float]]:
-    """Return the mean of a figure over seeds, look by look, with the mean of their steps; where one has no number there is none."""
-    made = []
-    for rows in zip(*(outcome.curve for outcome in outcomes), strict=True):
-        values = [row[key] for row in rows]
+def mean_curve(results: Sequence[RunResult], key: str) -> list[tuple[float, float]]:
+    """Return (step, value) means over seeds, without points at which the value of one seed is not finite."""
+    points = []
+    for rows in zip(*(result.curve for result in results), strict=True):
+        values = [getattr(row, key) for row in rows]
         if None not in values:
-            made.append((sum(row["step"] for row in rows) / len(rows), sum(values) / len(values)))
-    return made
+            points.append((fmean(row.step for row in rows), fmean(values)))
+    return points
 
 
-def layer_values(outcomes: Sequence[Outcome], key: str, last: bool = False) -> dict[str, float | None]:
-    """Return the mean over seeds of a figure of each layer before the first step, or after the last one."""
-    found: dict[str, list[float | None]] = {}
-    for outcome in outcomes:
-        step = outcome.layers[-1]["step"] if last else 0
-        for row in outcome.layers:
-            if row["step"] == step:
-                found.setdefault(row["layer"], []).append(row[key])
-    return {name: None if None in values else float(np.mean(values)) for name, values in found.items()}  # type: ignore[arg-type]
+def layer_means(results: Sequence[RunResult], key: str, last: bool = False) -> dict[str, float | None]:
+    """Return the mean of a statistic over seeds, by layer, before the first step or after the last one."""
+    values: dict[str, list[float | None]] = {}
+    for result in results:
+        step = result.layers[-1].step if last else 0
+        for row in result.layers:
+            if row.step == step:
+                values.setdefault(row.layer, []).append(getattr(row, key))
+    return {layer: None if None in numbers else fmean(numbers) for layer, numbers in values.items()}  # type: ignore[type-var]

@@ -1,229 +1,181 @@
-"""Run the members of a study: what is remembered is not trained again, the rest side by side."""
+"""Run a study: results that are cached are read, the other runs are trained, side by side on a CPU."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
-from functools import cache
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from darkroom.core import atomic
+import torch
+
 from darkroom.core.errors import ParamsError
 from darkroom.core.progress import Progress
-from darkroom.studies.run_config import Member, Outcome, Sample
+from darkroom.studies import cache, trainer
+from darkroom.studies.batches import SampleLoader
+from darkroom.studies.cache import ResultCache, Samples
+from darkroom.studies.initial_weights import build_network
+from darkroom.studies.run_config import RunConfig, RunResult
+from darkroom.studies.samples import Sample
+from darkroom.studies.vectorized import is_faster
+from darkroom.training.devices import device_of
 
-Samples = Mapping[str, Sample]  # by what `Member.on` calls them
-REMEMBERED = Path(".darkroom/studies")
-MOST = 5  # members of a stack: more would gain little, and leave less to do side by side
-DECIDING = (
-    "answering.py", "beginning.py", "feeding.py", "finder.py", "members.py", "probing.py", "rotations.py",
-    "schedules.py", "searching.py", "training.py", "vectorized.py",
-)  # fmt: skip # of this room: what a figure depends on
+MAX_STACK = 5  # runs: larger stacks gain little, and leave less to do side by side
+CPU = torch.device("cpu")
 
-LIBRARIES = ("torch", "torchvision", "albumentations", "opencv-python-headless", "numpy")
-
-
-@cache
-def code() -> str:
-    """Return what identifies the code that trains: a change of it makes a study train again, one of a page does not."""
-    here = Path(__file__).parent
-    sources = [here / name for name in DECIDING]
-    sources += sorted(path for room in ("augmentation", "models", "training") for path in (here.parent / room).rglob("*.py"))
-    sha = hashlib.sha256("".join(f"{name} {version(name)}\n" for name in LIBRARIES).encode())
-    for file in sources:
-        sha.update(f"{file.relative_to(here.parent)}\n".encode() + file.read_bytes())
-    return sha.hexdigest()
-
-
-def units(members: Sequence[Member], samples: Samples, accelerator: str) -> list[list[Member]]:
-    """Return the members that are trained together: those that are alike, where that is faster; the others alone."""
-    import torch
-
-    from darkroom.config.params import Compute
-    from darkroom.studies.batches import Feed, part
-    from darkroom.studies.initial_weights import build
-    from darkroom.studies.vectorized import is_worth_it
-    from darkroom.training.devices import device_of
-
-    device = device_of(Compute(seed=0, threads=1, accelerator=accelerator, precision="32-true"))  # type: ignore[arg-type]
-    alike: dict[str, list[Member]] = {}
-    for member in members:
-        alike.setdefault(member.alike(), []).append(member)
-    known: dict[str, bool] = {}
-    made = []
-    for group in alike.values():
-        first = group[0]
-        what = json.dumps([first.architecture, first.options, first.image_size], sort_keys=True)
-        alone = len(group) == 1 or first.weights or first.start or first.blocks is not None or not first.lr or first.ways
-        if not alone and what not in known:
-            sample = part(replace(samples[first.on], held_images=samples[first.on].held_images[:2]), replace(first, images=2))
-            feed = Feed(sample, torch.device("cpu"))
-            known[what] = is_worth_it(build(first, sample, feed), feed.normalized(feed.x[:2]), device)
-        size = MOST if not alone and known[what] else 1
-        made += [group[i : i + size] for i in range(0, len(group), size)]
-    return made
+Unit = list[RunConfig]
+OnResult = Callable[[RunResult], None]
 
 
 def run(
-    members: Sequence[Member],
+    configs: Sequence[RunConfig],
     samples: Samples,
     *,
     processes: int = 1,
     accelerator: str = "auto",
-    remembered: Path = REMEMBERED,
-    what: str = "study",
-    on_done: Callable[[Outcome], None] | None = None,
-) -> list[Outcome]:
-    """Return what each member came to, in their order; `samples` has the study's images under "", others by their names.
+    folder: Path = cache.FOLDER,
+    description: str = "study",
+    on_result: OnResult = lambda result: None,
+) -> list[RunResult]:
+    """Return the result of each run, in order. `samples` has the study's images under "", others by name.
 
-    Networks that members begin with are trained first, once each, and their weights kept. Each unit of members is remembered as
-    soon as it is trained, in a file that is named by their settings, the images and the code and holds a checksum: a study
-    that was stopped goes on where it was. `on_done` is called for each member trained now, also for those that others begin with.
-    Members that differ in nothing but their panels and labels are trained once. On a GPU one process trains all.
+    Runs that others are initialised from are trained first, once each. Results are cached as soon as a unit is trained, so a
+    study that was stopped continues where it was. Runs that differ only in comparison and label are trained once.
+    `on_result` is called for each run that is trained now. On a GPU one process trains all.
     """
-    place = Place(samples, accelerator, remembered)
-    first = {_training(member): member for member in reversed(members)}
-    found: dict[str, Outcome] = {}
+    results_cache = ResultCache(samples, accelerator, folder)
+    first = {config.training_key(): config for config in reversed(configs)}
+    results: dict[str, RunResult] = {}
     todo = []
-    for unit in units([member for member in members if first[_training(member)] is member], samples, accelerator):
-        kept = recall(place.file(unit), unit)
-        if kept is None:
+    for unit in group_units([config for config in configs if first[config.training_key()] is config], samples, accelerator):
+        cached = cache.read(results_cache.file(unit), unit)
+        if cached is None:
             todo.append(unit)
         else:
-            found.update({_training(outcome.member): outcome for outcome in kept})
-    check([unit[0] for unit in todo], samples)
-    starts = {_key(unit[0].start): [unit[0].start] for unit in todo if unit[0].start}
-    before = [unit for unit in starts.values() if not place.weights(unit[0]).is_file()]
-    if not todo:
-        return [replace(found[_training(member)], member=member) for member in members]
-    with Progress(what, sum(member.steps for unit in before + todo for member in unit), "steps") as progress:
-        progress.note = f"{len(found)} of {len(first)} members remembered" if found else ""
-        for group in (before, todo):
-            for unit, outcomes in _trained(group, place, processes, progress, keep=group is before):
-                remember(place.file(unit), outcomes)
-                found.update({_training(outcome.member): outcome for outcome in outcomes})
-                for outcome in outcomes if on_done else []:
-                    on_done(outcome)  # type: ignore[misc]
-    return [replace(found[_training(member)], member=member) for member in members]
+            results |= {result.config.training_key(): result for result in cached}
+    check_networks([unit[0] for unit in todo], samples)
+    pretrain([unit[0] for unit in todo], results_cache, processes, on_result)
+    if todo:
+        with Progress(description, sum(config.steps for unit in todo for config in unit), "steps") as progress:
+            progress.note = f"{len(results)} of {len(first)} results cached" if results else ""
+            for result in _train_units(todo, results_cache, processes, progress, on_result):
+                results[result.config.training_key()] = result
+    return [replace(results[config.training_key()], config=config) for config in configs]
 
 
-def check(members: Sequence[Member], samples: Samples) -> None:
-    """Build each network once, before any is trained. Raises ParamsError where that cannot be done."""
-    import torch
+def pretrain(configs: Sequence[RunConfig], results_cache: ResultCache, processes: int, on_result: OnResult) -> None:
+    """Train the runs that these are initialised from, unless their weights are there."""
+    starts = {config.pretraining.key(): [config.pretraining] for config in configs if config.pretraining}
+    todo = [unit for unit in starts.values() if not results_cache.weights_file(unit[0]).is_file()]
+    if todo:
+        with Progress("pretraining", sum(unit[0].steps for unit in todo), "steps") as progress:
+            for _ in _train_units(todo, results_cache, processes, progress, on_result, save_weights=True):
+                pass
 
-    from darkroom.studies.batches import Feed, part
-    from darkroom.studies.initial_weights import build
 
-    different = {json.dumps([m.architecture, m.options, m.weights, m.image_size, m.blocks, m.scheme]): m for m in members}
-    for member in different.values():
-        sample = samples[member.on]
-        few = part(replace(sample, held_images=sample.held_images[:2]), replace(member, images=2))
+def group_units(configs: Sequence[RunConfig], samples: Samples, accelerator: str) -> list[Unit]:
+    """Return the runs in units that are trained together: stacks where that is faster, else one by one."""
+    device = device_of(trainer.compute(accelerator))
+    groups: dict[str, Unit] = {}
+    for config in configs:
+        groups.setdefault(config.stack_key(), []).append(config)
+    stackable: dict[str, bool] = {}
+    units = []
+    for group in groups.values():
+        config = group[0]
+        key = json.dumps([config.architecture, config.options, config.image_size], sort_keys=True)
+        alone = len(group) == 1 or config.weights or config.pretraining or config.tta_modes or not config.lr
+        alone = alone or config.trained_blocks is not None
+        if not alone and key not in stackable:
+            loader = _example_loader(config, samples)
+            stackable[key] = is_faster(build_network(config, loader), loader.normalize(loader.train_x[:2]), device)
+        size = 1 if alone or not stackable[key] else MAX_STACK
+        units += [group[i : i + size] for i in range(0, len(group), size)]
+    return units
+
+
+def check_networks(configs: Sequence[RunConfig], samples: Samples) -> None:
+    """Build each network once, before any is trained. Raises ParamsError if that fails."""
+    different = {json.dumps([c.architecture, c.options, c.weights, c.image_size, c.trained_blocks, c.scheme]): c for c in configs}
+    for config in different.values():
+        loader = _example_loader(config, samples)
         try:
-            build(member, few, Feed(few, torch.device("cpu")))
+            build_network(config, loader)
         except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
-            what = f"{member.architecture} with {member.options} for images of {few.train_images.shape[2]} pixels"
-            raise ParamsError(f"{what} cannot be built: {error}", "`darkroom models describe NAME` shows what it takes") from error
+            network = f"{config.architecture} with {config.options} for images of {loader.train_x.shape[2]} pixels"
+            raise ParamsError(
+                f"{network} cannot be built: {error}", "`darkroom models describe NAME` lists the options of an architecture"
+            ) from error
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where members are remembered, under what decides them."""
-
-    samples: Samples
-    accelerator: str
-    folder: Path
-
-    def file(self, unit: Sequence[Member], *after: str) -> Path:
-        """Return the file of a unit's outcomes; `after` is what else decides them."""
-        first = unit[0]
-        digests = [self.samples[member.on].digest for member in (first, first.start) if member]
-        keys = [_key(member) for member in unit]
-        content = [code(), digests, _on_file(first), self.accelerator, _is_gpu(self.accelerator), keys, *after]
-        return self.folder / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.json"
-
-    def weights(self, start: Member) -> Path:
-        """Return the file of the weights that others begin with."""
-        return self.file([start]).with_suffix(".safetensors")
-
-    def images(self, name: str) -> Path:
-        """Return the folder in which processes find a sample's images."""
-        return self.folder / "data" / self.samples[name].digest[:24]
+def _example_loader(config: RunConfig, samples: Samples) -> SampleLoader:
+    """Return a loader with two images, to build a network with."""
+    return SampleLoader(samples[config.sample].head(2), CPU, config)
 
 
-def begun(member: Member, place: Place, on_done: Callable[[Outcome], None]) -> Path | None:
-    """Return the file of the weights that a member begins with, which are trained where they are not there; None for none."""
-    if not member.start:
-        return None
-    file = place.weights(member.start)
-    if not file.is_file():
-        with Progress(f"training on {member.start.on}", member.start.steps, "steps") as progress:
-            for unit, outcomes in _trained([[member.start]], place, 1, progress, keep=True):
-                remember(place.file(unit), outcomes)
-                on_done(outcomes[0])
-    return file
+def _train_units(
+    todo: list[Unit], results_cache: ResultCache, processes: int, progress: Progress, on_result: OnResult,
+    save_weights: bool = False,
+) -> Iterator[RunResult]:  # fmt: skip
+    """Train units, in this process or in several on a CPU; cache and yield their results as soon as they are there."""
 
+    def files(unit: Unit) -> dict[str, Path | None]:
+        start = unit[0].pretraining
+        return {
+            "initial": results_cache.weights_file(start) if start else None,
+            "save_to": results_cache.weights_file(unit[0]) if save_weights else None,
+        }
 
-def _on_file(member: Member) -> str:
-    """Return what identifies the file that a member's weights come from."""
-    if member.weights in ("", "imagenet"):
-        return ""
-    from darkroom.models import weight_files
+    def store(unit: Unit, results: list[RunResult], steps: int) -> list[RunResult]:
+        last = results[-1]
+        progress.advance(steps, f"{last.config.comparison} {last.config.label} {last.accuracy:.4f}")
+        cache.write(results_cache.file(unit), results)
+        for result in results:
+            on_result(result)
+        return results
 
-    return weight_files.sha256(weight_files.find(Path(member.weights).expanduser(), member.architecture.rpartition("/")[2]))
-
-
-def _trained(
-    todo: list[list[Member]], place: Place, processes: int, progress: Progress, keep: bool
-) -> Iterator[tuple[list[Member], list[Outcome]]]:
-    """Yield each unit as soon as it is trained, by this process, or by several on a CPU; `keep` their weights too."""
-    from darkroom.studies.trainer import train
-
-    def begins(unit: list[Member]) -> dict[str, Any]:
-        start = unit[0].start
-        return {"started": place.weights(start) if start else None, "kept": place.weights(unit[0]) if keep else None}
-
-    if min(processes, len(todo)) < 2 or _is_gpu(place.accelerator):
+    accelerator, samples = results_cache.accelerator, results_cache.samples
+    if min(processes, len(todo)) < 2 or results_cache.is_gpu:
         for unit in todo:
             before = progress.done
-            outcomes = train(unit, place.samples[unit[0].on], place.accelerator, progress.advance, **begins(unit))
-            progress.advance(before + sum(m.steps for m in unit) - progress.done, _note(outcomes))
-            yield unit, outcomes
+            results = trainer.train(unit, samples[unit[0].sample], accelerator, progress.advance, **files(unit))
+            yield from store(unit, results, before + _steps(unit) - progress.done)
         return
-    for name in {unit[0].on for unit in todo}:
-        place.samples[name].save(place.images(name))
-    # new processes, not forked ones: those would inherit torch's threads in a state in which they cannot go on
+    for name in {unit[0].sample for unit in todo}:
+        samples[name].save(results_cache.images_folder(name))
+    # new processes, not forked ones: a fork would inherit torch's threads in a state in which they cannot continue
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(todo)), context, initializer=_end_with_parent) as pool:
-        waiting = {}
-        for unit in sorted(todo, key=lambda unit: -sum(m.steps for m in unit)):
-            sample = place.samples[unit[0].on]
-            known = {"folder": place.images(unit[0].on), "classes": sample.classes, "digest": sample.digest}
-            waiting[pool.submit(_work, unit, known, place.accelerator, begins(unit))] = unit
+        futures = {}
+        for unit in sorted(todo, key=lambda unit: -_steps(unit)):
+            sample = samples[unit[0].sample]
+            stored = results_cache.images_folder(unit[0].sample), sample.classes, sample.digest
+            futures[pool.submit(_train_in_process, unit, stored, accelerator, files(unit))] = unit
         try:
-            for future in as_completed(waiting):
-                outcomes = future.result()
-                progress.advance(sum(m.steps for m in waiting[future]), _note(outcomes))
-                yield waiting[future], outcomes
+            for future in as_completed(futures):
+                unit = futures[future]
+                yield from store(unit, future.result(), _steps(unit))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _work(unit: list[Member], known: dict[str, Any], accelerator: str, begins: dict[str, Any]) -> list[Outcome]:
-    from darkroom.studies.trainer import train
+def _steps(unit: Unit) -> int:
+    return sum(config.steps for config in unit)
 
-    return train(unit, Sample.load(**known), accelerator, **begins)
+
+def _train_in_process(
+    unit: Unit, stored: tuple[Path, int, str], accelerator: str, files: dict[str, Path | None]
+) -> list[RunResult]:
+    return trainer.train(unit, Sample.load(*stored), accelerator, **files)
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, however that ended."""
+    """End this process when its parent has ended, however that happened."""
     parent: Any = multiprocessing.parent_process()
 
     def wait() -> None:
@@ -231,46 +183,3 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-def _is_gpu(accelerator: str) -> bool:
-    from darkroom.config.params import Compute
-    from darkroom.training.devices import device_of
-
-    return device_of(Compute(seed=0, threads=1, accelerator=accelerator, precision="32-true")).type != "cpu"  # type: ignore[arg-type]
-
-
-def _note(outcomes: Sequence[Outcome]) -> str:
-    last = outcomes[-1]
-    return f"{last.member.panel} {last.member.label} {last.accuracy:.4f}"
-
-
-def _training(member: Member) -> str:
-    """Return all that decides what a member comes to."""
-    return _key(replace(member, panel="", label=""))
-
-
-def _key(member: Member) -> str:
-    return json.dumps(asdict(member), sort_keys=True)
-
-
-def remember(file: Path, outcomes: Sequence[Outcome]) -> None:
-    """Write what members came to, with a checksum."""
-    content = [asdict(outcome) for outcome in outcomes]
-    atomic.write_json(file, {"outcomes": content, "sha256": _checksum(content)})
-
-
-def recall(file: Path, unit: Sequence[Member]) -> list[Outcome] | None:
-    """Return what was remembered of these members; None where there is nothing, or it is damaged."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if content["sha256"] != _checksum(content["outcomes"]):
-            return None
-        outcomes = [Outcome.from_dict(item) for item in content["outcomes"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return outcomes if [_key(o.member) for o in outcomes] == [_key(m) for m in unit] else None
-
-
-def _checksum(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,19 +1,19 @@
-"""How the learning rate changes over the steps: a factor of the rate, after a linear warm-up."""
+"""Learning-rate schedules: a factor of the learning rate for each step, with a linear warm-up."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from darkroom.core.errors import ParamsError, nearest
-from darkroom.training.loop import rate
+from darkroom.training.loop import lr_factor
 
-Schedule = Callable[[int, int, int], float]
-DROPS = ((0.5, 0.1), (0.75, 0.01))  # from which share of the steps on, and to what (He et al. 2016)
+Schedule = Callable[[int, int, int], float]  # (step, steps, warm-up steps) to a factor
+DROPS = ((0.5, 0.1), (0.75, 0.01))  # (share of the steps, factor from there on), as in He et al. 2016
 RISE = 0.3  # share of the steps in which `one_cycle` rises
 
 
 def constant(step: int, steps: int, warmup: int) -> float:
-    """The same rate from the warm-up to the end."""
+    """A constant rate after the warm-up."""
     return min(1.0, (step + 1) / warmup) if warmup else 1.0
 
 
@@ -28,17 +28,17 @@ def linear(step: int, steps: int, warmup: int) -> float:
 
 
 def one_cycle(step: int, steps: int, warmup: int) -> float:
-    """Up for three tenths of the steps, then a cosine to zero (Smith and Topin 2019), without their change of momentum."""
-    return rate(step, steps, max(warmup, round(RISE * steps)))
+    """A linear rise for three tenths of the steps, then a cosine to zero (Smith and Topin 2019), at constant momentum."""
+    return lr_factor(step, steps, max(warmup, round(RISE * steps)))
 
 
 SCHEDULES: dict[str, Schedule] = {
-    "cosine": rate, "constant": constant, "step": stepwise, "linear": linear, "one_cycle": one_cycle,
+    "cosine": lr_factor, "constant": constant, "step": stepwise, "linear": linear, "one_cycle": one_cycle,
 }  # fmt: skip
 
 
 def schedule(name: str) -> Schedule:
-    """Return a schedule; ParamsError with the nearest name where there is none."""
+    """Return a schedule. Raises ParamsError, with the nearest name, if there is no such schedule."""
     if name not in SCHEDULES:
-        raise ParamsError(f'there is no schedule "{name}"{nearest(name, SCHEDULES)}', f"there are {', '.join(SCHEDULES)}")
+        raise ParamsError(f'there is no schedule "{name}"{nearest(name, SCHEDULES)}', f"choose from {', '.join(SCHEDULES)}")
     return SCHEDULES[name]

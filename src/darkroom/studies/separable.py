@@ -1,65 +1,55 @@
-"""Depthwise-separable convolutions: MobileNet against the same network with standard convolutions, as wide, or no dearer."""
+"""The study of depthwise-separable convolutions: MobileNet against standard convolutions, at equal width and at equal cost."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Any
 
 from darkroom.config.study_params import Separable
-from darkroom.studies.architecture import multiply_adds
-from darkroom.studies.outputs import against
-from darkroom.studies.run_config import Member, Outcome, labels, panels, steps
-from darkroom.studies.summary import Line, differs
+from darkroom.studies.base import Study, count_multiply_adds
+from darkroom.studies.run_config import RunConfig, RunResult
+from darkroom.studies.summary import SummaryRow, by_name, describe_difference
 
-TITLE = "Depthwise-separable convolutions"
-QUESTION = "Is a convolution per channel and a 1×1 across channels as good as a whole one, and what is it worth for its cost?"
-PAPER = "Howard et al. 2017"
-EQUAL = "the same images in the same order for the same number of steps; as many channels, or no more multiply-adds of an image"
-VARIES = ("architecture", "options")
-WIDTH, COST = "equal width", "no more multiply-adds"
-NAMES = {"separable": "mobilenet_v1", "standard": "mobilenet_v1_standard"}
-FINE = 0.005  # steps of width in which one of equal cost is looked for
+EQUAL_WIDTH, EQUAL_COST = "equal width", "no more multiply-adds"
+SEPARABLE, STANDARD = "separable", "standard"
+ARCHITECTURES = {SEPARABLE: "mobilenet_v1", STANDARD: "mobilenet_v1_standard"}
+WIDTH_STEP = 0.005  # of the search for a width of equal cost
 
 
-def members(settings: Separable, images: int) -> list[Member]:
-    """Return a member per panel, seed and kind."""
-    count = steps(images, settings.batch_size, settings.epochs)
-    widths = {WIDTH: settings.width, COST: narrow(settings)}
-    return [
-        Member(
-            panel, label, seed, name, {"width": width if label == "standard" else settings.width}, "", count, settings.batch_size,
-            settings.optimizer, settings.lr, settings.weight_decay, round(settings.warmup_epochs * count / settings.epochs),
-            settings.looks,
+class SeparableStudy(Study):
+    title = "Depthwise-separable convolutions"
+    question = "Is a convolution per channel followed by a 1×1 convolution as good as a standard one, at its lower cost?"
+    paper = "Howard et al. 2017"
+    held_constant = "the images, their order and the number of steps; the number of channels, or the multiply-adds of an image"
+    varies = ("architecture", "options")
+    settings: Separable
+
+    def runs(self, images: int) -> list[RunConfig]:
+        """Return a run per comparison, seed and kind."""
+        settings, steps = self.settings, self.steps(images)
+        widths = {EQUAL_WIDTH: settings.width, EQUAL_COST: self.equal_cost_width()}
+        return [
+            self.run_config(comparison, label, seed, name, steps, {"width": width if label == STANDARD else settings.width})
+            for comparison, width in widths.items() for seed in range(settings.seeds) for label, name in ARCHITECTURES.items()
+        ]  # fmt: skip
+
+    def equal_cost_width(self) -> float:
+        """Return the width at which standard convolutions cost as much as the separable ones, or a little less."""
+        settings = self.settings
+
+        def cost(kind: str, width: float) -> int:
+            return count_multiply_adds(ARCHITECTURES[kind], settings.image_size, settings.channels, {"width": width})
+
+        widths = [round(WIDTH_STEP * i, 6) for i in range(1, max(2, round(settings.width / WIDTH_STEP) + 1))]
+        index = bisect_right(widths, cost(SEPARABLE, settings.width), key=lambda width: cost(STANDARD, width))
+        return widths[max(0, index - 1)]
+
+    def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
+        """Return the cost of standard convolutions, and their difference in accuracy at equal width and at equal cost."""
+        names = by_name(rows)
+        cheap, dear = names[EQUAL_WIDTH, SEPARABLE], names[EQUAL_WIDTH, STANDARD]
+        differences = "; ".join(describe_difference(names[comparison, STANDARD]) for comparison in (EQUAL_WIDTH, EQUAL_COST))
+        return (
+            f"Standard convolutions of the same width cost {dear.multiply_adds / cheap.multiply_adds:.1f} times the multiply-adds "
+            f"and {dear.parameters / cheap.parameters:.1f} times the parameters. Their accuracy: {differences}."
         )
-        for panel, width in widths.items() for seed in range(settings.seeds) for label, name in NAMES.items()
-    ]  # fmt: skip
-
-
-def narrow(settings: Separable) -> float:
-    """Return the width at which standard convolutions cost as much as the separable ones, or a little less."""
-
-    def cost(kind: str, width: float) -> int:
-        return multiply_adds(NAMES[kind], settings.image_size, settings.channels, {"width": width})
-
-    aim = cost("separable", settings.width)
-    widths = [round(FINE * i, 6) for i in range(1, max(2, round(settings.width / FINE) + 1))]
-    return widths[max(0, bisect_right(widths, aim, key=lambda width: cost("standard", width)) - 1)]
-
-
-def finding(lines: Sequence[Line], outcomes: Sequence[Outcome]) -> str:
-    """Return what a whole convolution costs, and what it is worth at equal width and at equal cost."""
-    by = {(line.panel, line.label): line for line in lines}
-    cheap, dear = (by[WIDTH, label] for label in NAMES)
-    worth = "; ".join(differs(by[panel, "standard"]) for panel in (WIDTH, COST))
-    return (
-        f"Standard convolutions of the same width cost {dear.multiply_adds / cheap.multiply_adds:.1f} times the multiply-adds and "
-        f"{dear.parameters / cheap.parameters:.1f} times the parameters; they are worth {worth}."
-    )
-
-
-def draw(axes: Sequence[Any], outcomes: Sequence[Outcome], colours: dict[str, str]) -> None:
-    """Draw accuracy against what an image costs, at equal width and at equal cost."""
-    for axis, panel in zip(axes, panels(outcomes), strict=True):
-        against(axis, labels(outcomes, panel), "multiply_adds", colours)
-        axis.set_title(f"{panel}: accuracy, by what an image costs", fontsize=9)

@@ -1,4 +1,4 @@
-"""What a study came to in numbers: means with intervals, differences from the reference, costs; tables and JSON of them."""
+"""The results of a study in numbers and sentences: means with intervals, differences from the reference, costs."""
 
 from __future__ import annotations
 
@@ -6,29 +6,28 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 from statistics import fmean
 from typing import Any
 
 from darkroom.evaluation.seed_comparison import Estimate, against, holm, mean
-from darkroom.studies.run_config import Outcome, Row, labels, panels
+from darkroom.studies.run_config import CurvePoint, LayerStats, RunResult, by_label, comparisons
 
-CURVE = ("step", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
-LAYER = ("step", "layer", "std", "gradient", "dead", "saturated")
-FIGURES = (
-    "panel", "label", "seed", "accuracy", "val_loss", "train_accuracy", "train_loss", "steps", "parameters", "multiply_adds", "lr",
-)  # fmt: skip
+ALPHA = 0.05
+RUN = ("comparison", "label", "seed")
+RESULT = (*RUN, "accuracy", "val_loss", "train_accuracy", "train_loss", "steps", "parameters", "multiply_adds", "lr")
+HEADINGS = ["", "", "accuracy (95%)", "difference (95%)", "p (Holm)", "in training", "parameters", "multiply-adds", "steps"]
 
 
 @dataclass(frozen=True)
-class Line:
-    """A label of a panel over its seeds; the first one of a panel is what the others are compared with.
+class SummaryRow:
+    """A label of a comparison over its seeds. The first label of a comparison is the reference of the others.
 
-    `difference` and the corrected `p` are None for the first; where the seeds say nothing of the spread, p is NaN.
-    Costs are means too: a search may find something else with each seed.
+    `difference` and the corrected `p` are None for the reference; p is NaN where the difference is the same for every seed.
+    Costs are means too: a search may find other settings with each seed.
     """
 
-    panel: str
+    comparison: str
     label: str
     accuracy: Estimate
     train_accuracy: float
@@ -39,137 +38,153 @@ class Line:
     difference: Estimate | None = None
     p: float | None = None
 
+    @property
+    def is_significant(self) -> bool:
+        return self.p is not None and self.p < ALPHA
 
-def lines(outcomes: Sequence[Outcome]) -> list[Line]:
-    """Return a line per panel and label. p-values are corrected for all comparisons of the study (Holm 1979)."""
-    made: list[Line] = []
-    ps: dict[int, float] = {}
-    for panel in panels(outcomes):
-        first: dict[int, float] = {}
-        for label, group in labels(outcomes, panel).items():
-            values = {outcome.member.seed: outcome.accuracy for outcome in group}
-            seen = [float(outcome.curve[-1]["train_accuracy"]) for outcome in group]
-            costs = ((o.parameters, o.multiply_adds, o.member.steps) for o in group)
-            parameters, multiply_adds, steps = (round(fmean(each)) for each in zip(*costs, strict=True))
-            line = Line(
-                panel, label, mean(list(values.values())), sum(seen) / len(seen), parameters, multiply_adds, steps, len(values)
-            )
-            if first:
-                difference, ps[len(made)], _ = against(first, values)
-                line = replace(line, difference=difference)
-            else:
-                first = values
-            made.append(line)
-    for place, p in zip(ps, holm(list(ps.values())), strict=True):
-        made[place] = replace(made[place], p=p)
-    return made
+    @property
+    def is_worse(self) -> bool:
+        return self.is_significant and self.difference is not None and self.difference.value < 0
 
-
-def as_rows(found: Sequence[Line]) -> list[Row]:
-    """Return the lines as plain values; what is not a number is None."""
-    rows = []
-    for line in found:
-        apart = line.difference or Estimate(math.nan)
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row as plain values; a number that is NaN is None."""
+        difference = self.difference or Estimate(math.nan)
         numbers = {
-            "accuracy": line.accuracy.value, "low": line.accuracy.low, "high": line.accuracy.high, "difference": apart.value,
-            "difference_low": apart.low, "difference_high": apart.high, "p_holm": math.nan if line.p is None else line.p,
-            "train_accuracy": line.train_accuracy,
+            "accuracy": self.accuracy.value, "low": self.accuracy.low, "high": self.accuracy.high,
+            "difference": difference.value, "difference_low": difference.low, "difference_high": difference.high,
+            "p_holm": math.nan if self.p is None else self.p, "train_accuracy": self.train_accuracy,
         }  # fmt: skip
-        rows.append({
-            "panel": line.panel, "label": line.label, "seeds": line.seeds, "steps": line.steps, "parameters": line.parameters,
-            "multiply_adds": line.multiply_adds, **{key: None if math.isnan(value) else value for key, value in numbers.items()},
-        })  # fmt: skip
+        return {
+            "comparison": self.comparison, "label": self.label, "seeds": self.seeds, "steps": self.steps,
+            "parameters": self.parameters, "multiply_adds": self.multiply_adds,
+            **{key: None if math.isnan(value) else value for key, value in numbers.items()},
+        }  # fmt: skip
+
+    def cells(self) -> list[str]:
+        """Return the row as text, under `HEADINGS`."""
+        return [
+            self.comparison, self.label, format_estimate(self.accuracy), format_difference(self.difference), format_p(self.p),
+            f"{self.train_accuracy:.4f}", f"{self.parameters:,}", f"{self.multiply_adds:,}", f"{self.steps:,}",
+        ]  # fmt: skip
+
+
+def summarize(results: Sequence[RunResult]) -> list[SummaryRow]:
+    """Return a row per comparison and label. p-values are corrected for all comparisons of the study (Holm 1979)."""
+    rows: list[SummaryRow] = []
+    ps: dict[int, float] = {}
+    for comparison in comparisons(results):
+        reference: dict[int, float] = {}
+        for label, group in by_label(results, comparison).items():
+            values = {result.config.seed: result.accuracy for result in group}
+            train_accuracy = sum(result.curve[-1].train_accuracy for result in group) / len(group)
+            costs = ((result.parameters, result.multiply_adds, result.config.steps) for result in group)
+            row = SummaryRow(
+                comparison, label, mean(list(values.values())), train_accuracy,
+                *(round(fmean(cost)) for cost in zip(*costs, strict=True)), len(values),
+            )  # fmt: skip
+            if reference:
+                difference, ps[len(rows)], _ = against(reference, values)
+                row = replace(row, difference=difference)
+            else:
+                reference = values
+            rows.append(row)
+    for index, p in zip(ps, holm(list(ps.values())), strict=True):
+        rows[index] = replace(rows[index], p=p)
     return rows
 
 
-def said(found: Estimate, sign: str = "") -> str:
-    """Return an estimate as it is printed: `0.9712 (0.9689 … 0.9735)`, in percentage points where it is a difference."""
-    if sign:
-        value, *edges = (f"{100 * number:{sign}.1f}".replace("-", "−") for number in (found.value, found.low, found.high))
-        return f"{value} points" + ("" if math.isnan(found.low) else f" ({edges[0]} … {edges[1]})")
-    return f"{found.value:.4f}" + ("" if math.isnan(found.low) else f" ({found.low:.4f} … {found.high:.4f})".replace("-", "−"))
+def best(rows: Sequence[SummaryRow]) -> SummaryRow:
+    """Return the row with the highest mean accuracy; of equals the first."""
+    return max(rows, key=lambda row: row.accuracy.value)
 
 
-def chance(p: float | None) -> str:
-    """Return a corrected p-value as it is printed."""
+def of_comparison(rows: Sequence[SummaryRow], comparison: str) -> list[SummaryRow]:
+    """Return the rows of a comparison."""
+    return [row for row in rows if row.comparison == comparison]
+
+
+def by_name(rows: Sequence[SummaryRow]) -> dict[tuple[str, str], SummaryRow]:
+    """Return the rows by comparison and label."""
+    return {(row.comparison, row.label): row for row in rows}
+
+
+def format_estimate(estimate: Estimate) -> str:
+    """Return an estimate as text: `0.9712 (0.9689 … 0.9735)`."""
+    interval = "" if math.isnan(estimate.low) else f" ({estimate.low:.4f} … {estimate.high:.4f})"
+    return f"{estimate.value:.4f}{interval}".replace("-", "−")
+
+
+def format_difference(difference: Estimate | None) -> str:
+    """Return a difference in percentage points: `+1.2 points (+0.4 … +2.0)`; an empty text for none."""
+    if difference is None:
+        return ""
+    value, low, high = (f"{100 * number:+.1f}" for number in (difference.value, difference.low, difference.high))
+    return f"{value} points{'' if math.isnan(difference.low) else f' ({low} … {high})'}".replace("-", "−")
+
+
+def format_p(p: float | None) -> str:
+    """Return a corrected p-value as text."""
     return "" if p is None or math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
-def sure(p: float | None) -> str:
-    """Say whether a difference is more than chance."""
+def significance(p: float | None) -> str:
+    """Return whether a difference is significant, in words."""
     if p is None or math.isnan(p):
         return "the same for every seed"
-    return f"{'significant' if p < 0.05 else 'not significant'} after Holm's correction"
+    return f"{'significant' if p < ALPHA else 'not significant'} after Holm's correction"
 
 
-def differs(line: Line) -> str:
-    """Say by how much a line differs from the first of its panel, and whether that is more than chance."""
-    return f"{said(line.difference or Estimate(math.nan), '+')} at {line.panel}, {sure(line.p)}"
+def describe_difference(row: SummaryRow, comparison: str | None = None) -> str:
+    """Return the difference of a row from its reference, and whether it is significant."""
+    place = row.comparison if comparison is None else comparison
+    return f"{format_difference(row.difference)}{place and f' at {place}'}, {significance(row.p)}"
 
 
-def apart(found: Sequence[Line]) -> str:
-    """Say which lines of a panel differ from its first by more than chance, and by how much."""
-    far = [
-        f"{line.label} {said(line.difference, '+')}" for line in found if line.difference and line.p is not None and line.p < 0.05
-    ]
-    first = found[0].label
-    return f"from {first} differ {', '.join(far)}" if far else f"no difference from {first} is significant"
+def list_significant(rows: Sequence[SummaryRow]) -> str:
+    """Return which rows of a comparison differ significantly from the reference, and by how much."""
+    different = [f"{row.label} {format_difference(row.difference)}" for row in rows if row.is_significant]
+    if not different:
+        return f"no difference from {rows[0].label} is significant"
+    return f"significantly different from {rows[0].label}: {', '.join(different)}"
 
 
-def cells(found: Sequence[Line]) -> list[list[str]]:
-    """Return the lines as texts, under `HEADINGS`."""
-    return [
-        [line.panel, line.label, said(line.accuracy), said(line.difference, "+") if line.difference else "", chance(line.p),
-         f"{line.train_accuracy:.4f}", f"{line.parameters:,}", f"{line.multiply_adds:,}", f"{line.steps:,}"]
-        for line in found
-    ]  # fmt: skip
-
-
-HEADINGS = [
-    "", "", "accuracy (95%)", "from the first (95%)", "p (Holm)", "in training", "parameters", "multiply-adds", "steps",
-]  # fmt: skip
-
-
-def text(found: Sequence[Line]) -> str:
-    """Return the lines for a terminal."""
-    table = [HEADINGS, *cells(found)]
-    widths = [max(len(line[i]) for line in table) for i in range(len(HEADINGS))]
-    made = ["  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))) for r in table]
-    return "\n".join([made[0].rstrip(), "─" * max(map(len, made)), *(line.rstrip() for line in made[1:])])
-
-
-def results(outcomes: Sequence[Outcome]) -> str:
-    """Return results.csv: a row for each member, as it was after its last step."""
-    rows: list[list[Any]] = []
-    for o in outcomes:
-        last = o.curve[-1]
+def results_csv(results: Sequence[RunResult]) -> str:
+    """Return results.csv: a row for each run, after its last step."""
+    rows = []
+    for result in results:
+        last = result.curve[-1]
         rows.append([
-            o.member.panel, o.member.label, o.member.seed, last["val_accuracy"], last["val_loss"], last["train_accuracy"],
-            last["train_loss"], o.member.steps, o.parameters, o.multiply_adds, o.lr,
+            *_run(result), last.val_accuracy, last.val_loss, last.train_accuracy, last.train_loss, result.config.steps,
+            result.parameters, result.multiply_adds, result.lr,
         ])  # fmt: skip
-    return table(FIGURES, rows)
+    return to_csv(RESULT, rows)
 
 
-def flat(outcomes: Sequence[Outcome], kind: str) -> str:
-    """Return curves.csv or layers.csv (`kind`: curve, layers): a row for each look of each member, and each layer of it."""
-    columns = CURVE if kind == "curve" else LAYER
-    rows: list[list[Any]] = []
-    for o in outcomes:
-        own = [o.member.panel, o.member.label, o.member.seed]
-        rows += [[*own, *(row[column] for column in columns)] for row in (o.curve if kind == "curve" else o.layers)]
-    return table(("panel", "label", "seed", *columns), rows)
+def curves_csv(results: Sequence[RunResult]) -> str:
+    """Return curves.csv: a row for each evaluation of each run."""
+    rows = [[*_run(result), *astuple(point)] for result in results for point in result.curve]
+    return to_csv((*RUN, *(field.name for field in fields(CurvePoint))), rows)
 
 
-def costs(outcomes: Sequence[Outcome]) -> str:
-    """Return cost.csv: what differs from run to run, seconds of training and milliseconds of an answer for one image."""
-    rows = [[o.member.panel, o.member.label, o.member.seed, o.seconds, o.latency] for o in outcomes]
-    return table(("panel", "label", "seed", "seconds", "ms_per_image"), rows)
+def layers_csv(results: Sequence[RunResult]) -> str:
+    """Return layers.csv: a row for each layer at each evaluation of each run."""
+    rows = [[*_run(result), *astuple(layer)] for result in results for layer in result.layers]
+    return to_csv((*RUN, *(field.name for field in fields(LayerStats))), rows)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def costs_csv(results: Sequence[RunResult]) -> str:
+    """Return cost.csv, which differs from run to run: seconds of training and milliseconds of a prediction for one image."""
+    return to_csv((*RUN, "seconds", "ms_per_image"), [[*_run(result), result.seconds, result.latency] for result in results])
+
+
+def _run(result: RunResult) -> list[Any]:
+    return [result.config.comparison, result.config.label, result.config.seed]
+
+
+def to_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return CSV; None is an empty field."""
-    made = io.StringIO()
-    writer = csv.writer(made, lineterminator="\n")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([[f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows])
-    return made.getvalue()
+    return text.getvalue()

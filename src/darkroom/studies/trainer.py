@@ -1,10 +1,10 @@
-"""Train members of a study: as `training.loop` does, for several networks at once, and with looks on the way."""
+"""Train the runs of a study with the loop of the pipeline, several networks at once where that is faster."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,109 +16,110 @@ from torch.nn import functional as F
 from darkroom.config.params import Compute
 from darkroom.inference import tta
 from darkroom.models.macs import layers
-from darkroom.studies import vectorized
-from darkroom.studies.batches import Feed, part
-from darkroom.studies.initial_weights import PROBED, build, keep
-from darkroom.studies.lr_finder import find
+from darkroom.studies import lr_finder, vectorized
+from darkroom.studies.batches import SampleLoader
+from darkroom.studies.initial_weights import PROBE_IMAGES, build_network, save_features
 from darkroom.studies.probes import probe
-from darkroom.studies.run_config import Member, Outcome, Row, Sample
+from darkroom.studies.run_config import CurvePoint, LayerStats, RunConfig, RunResult
+from darkroom.studies.samples import Sample
 from darkroom.studies.schedules import schedule
 from darkroom.training import matmul_conv
 from darkroom.training.devices import prepare
-from darkroom.training.optimizers import OPTIMIZERS
+from darkroom.training.loop import ParamGroup, Stepper, run_epoch
 
-TTA_BATCH = 250  # images of which views are in memory
-SEEN, HELD = 1000, 500  # training images of a look; images of a batch then
-TIMED = 30  # answers for one image, of which the fastest counts
+EVALUATED, EVAL_BATCH, TTA_BATCH = 1000, 500, 250  # training images of an evaluation; images of a batch
+LATENCY_RUNS = 30
+
+
+def compute(accelerator: str) -> Compute:
+    """Return one thread and full precision, so that no figure depends on the number of processes."""
+    return Compute(seed=0, threads=1, accelerator=accelerator, precision="32-true")  # type: ignore[arg-type]
 
 
 def train(
-    unit: Sequence[Member],
+    unit: Sequence[RunConfig],
     sample: Sample,
     accelerator: str,
-    on_look: Callable[[int], None] | None = None,
-    started: Path | None = None,
-    kept: Path | None = None,
-    stop: Callable[[Row], bool] | None = None,
-) -> list[Outcome]:
-    """Train members that are alike (`Member.alike`) and return what they came to, in their order.
+    on_steps: Callable[[int], None] | None = None,
+    initial: Path | None = None,
+    save_to: Path | None = None,
+    stop: Callable[[CurvePoint], bool] | None = None,
+) -> list[RunResult]:
+    """Train runs with the same `RunConfig.stack_key` and return their results, in order.
 
-    They are computed with one thread, so that several processes work side by side and no figure depends on their number.
-    `on_look` gets the steps that were made, of all members, since it was called before. `started` holds the weights of the
-    network that a member begins with (`Member.start`); `kept` is where the last weights of a single member are to be kept.
-    `stop` is asked after each look of a single member, given its row of the curve, and ends the training where it says so.
+    `on_steps` is called after each evaluation with the number of steps since the last one, of all runs. `initial` is the file
+    with the weights of `RunConfig.pretraining`; `save_to` is where the last weights of a single run are written. If `stop`
+    returns True for the latest point of the curve of a single run, training ends there.
     """
-    device = prepare(Compute(seed=0, threads=1, accelerator=accelerator, precision="32-true"))  # type: ignore[arg-type]
+    device = prepare(compute(accelerator))
     began = time.monotonic()
-    first, sample = unit[0], part(sample, unit[0])
-    feed = Feed(sample, device, first)
-    example = feed.normalized(feed.x[:2])
-    networks = [build(member, sample, feed, started).to(device) for member in unit]
-    account = layers(networks[0], tuple(sample.train_images.shape[1:]))  # type: ignore[arg-type]
-    whole, image = networks, example[:1]
-    if first.embedded:
-        feed.embed(whole[0].features)  # type: ignore[arg-type]
-        example, networks = feed.x[:2], [whole[0].head]  # type: ignore[list-item]
-    lr, tested = (first.lr, []) if first.lr else find(networks[0], feed, first)
-    group = vectorized.ensemble(networks, example)
-    curves, flows = ([[] for _ in unit] for _ in range(2))  # type: ignore[var-annotated]
+    config = unit[0]
+    loader = SampleLoader(sample, device, config)
+    example = loader.normalize(loader.train_x[:2])
+    networks = [build_network(c, loader, initial).to(device) for c in unit]
+    account = layers(networks[0], tuple(loader.train_x.shape[1:]))  # type: ignore[arg-type]
+    trained: list[nn.Module] = [*networks]
+    image = example[:1]
+    if config.cache_embeddings:
+        loader.embed(networks[0].features)  # type: ignore[arg-type]
+        example, trained = loader.train_x[:2], [networks[0].head]  # type: ignore[list-item]
+    lr, lr_test = (config.lr, []) if config.lr else lr_finder.find(trained[0], loader, config)
+    group = vectorized.ensemble(trained, example)
+    curves: list[list[CurvePoint]] = [[] for _ in unit]
+    stats: list[list[LayerStats]] = [[] for _ in unit]
 
-    def look(step: int) -> None:
-        seen, held = _figures(group, feed, feed.x[:SEEN], feed.y[:SEEN]), _figures(group, feed, feed.held_x, feed.held_y)
-        for i, (curve, flow) in enumerate(zip(curves, flows, strict=True)):
-            curve.append({"step": step, **_named("train", seen[i]), **_named("val", held[i])})
-            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # a look changes no training
-                flow.extend(probe(group.member(i), feed.normalized(feed.x[:PROBED]), feed.y[:PROBED], step))
+    def evaluate(step: int) -> None:
+        train_figures = _evaluate(group, loader, loader.train_x[:EVALUATED], loader.train_y[:EVALUATED])
+        val_figures = _evaluate(group, loader, loader.val_x, loader.val_y)
+        for i, (train_figure, val_figure) in enumerate(zip(train_figures, val_figures, strict=True)):
+            curves[i].append(CurvePoint(step, *train_figure, *val_figure))
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # dropout of training is not affected
+                images = loader.normalize(loader.train_x[:PROBE_IMAGES])
+                stats[i] += probe(group.network(i), images, loader.train_y[:PROBE_IMAGES], step)
 
-    look(0)
-    looked = 0
+    eval_steps = {round(config.steps * i / config.eval_points) for i in range(1, config.eval_points + 1)}
+
+    def on_batch(*_: torch.Tensor) -> bool:
+        """Evaluate where due; return whether training ends."""
+        if stepper.count not in eval_steps:
+            return False
+        evaluate(stepper.count)
+        group.train()
+        if on_steps:
+            on_steps((stepper.count - curves[0][-2].step) * len(unit))
+        return bool(stop and stop(curves[0][-1]))
+
+    evaluate(0)
+    factor = schedule(config.schedule)
+    stepper = Stepper(
+        [ParamGroup([parameter for parameter in group.parameters() if parameter.requires_grad])], config.optimizer, lr,
+        config.weight_decay, lambda step: factor(step, config.steps, config.warmup),
+    )  # fmt: skip
+    torch.manual_seed(config.seed)  # of dropout
     with ExitStack() as stack:
         if device.type == "cpu" and len(unit) == 1 and any(isinstance(m, nn.Conv2d) for m in group.modules()):
             stack.enter_context(matmul_conv.as_products(group, example))
-        for step in _trained(group, feed, first, lr):
-            look(step)
-            if on_look:
-                on_look((step - looked) * len(unit))
-                looked = step
-            if stop and stop(curves[0][-1]):
-                break
-    seconds = (time.monotonic() - began) / len(unit)
-    asked = whole if first.embedded else [group.member(i) for i in range(len(unit))]
+        steps = loader.batches(config.seed, config.batch_size, config.steps)
+        run_epoch(group, steps, lambda logits, y: losses(logits, y).sum(), stepper, on_batch)
+    seconds = round((time.monotonic() - began) / len(unit), 3)
+    if save_to:
+        save_features(group.network(0), save_to)
     costs = sum(layer.parameters for layer in account), sum(layer.multiply_adds for layer in account)
-    if kept:
-        keep(group.member(0), kept)
-    return [
-        Outcome(
-            member, curves[i], flows[i], *costs, round(seconds, 3), milliseconds(asked[i], image), lr, tested,
-            tta.predict_modes(asked[i], map(feed.normalized, feed.held_x.split(TTA_BATCH)), member.ways),
-        )
-        for i, member in enumerate(unit)
-    ]  # fmt: skip
+    results = []
+    for i, c in enumerate(unit):
+        network = networks[0] if config.cache_embeddings else group.network(i)
+        latency = measure_latency(network, image)
+        probabilities = tta.predict_modes(network, map(loader.normalize, loader.val_x.split(TTA_BATCH)), c.tta_modes)
+        results.append(RunResult(c, curves[i], stats[i], *costs, seconds, latency, lr, lr_test, probabilities))
+    return results
 
 
-def _trained(group: nn.Module, feed: Feed, member: Member, lr: float) -> Iterator[int]:
-    """Train a group by a member's settings, in place; yield the number of steps made whenever it is to be looked at."""
-    trained = [parameter for parameter in group.parameters() if parameter.requires_grad]
-    optimizer = OPTIMIZERS[member.optimizer]([{"params": trained, "lr": lr}], weight_decay=member.weight_decay)
-    factor = schedule(member.schedule)
-    at = {round(member.steps * i / member.looks) for i in range(1, member.looks + 1)}
-    torch.manual_seed(member.seed)  # of what is dropped at random
-    for step, (x, y) in enumerate(feed.batches(member.seed, member.batch_size, member.steps)):
-        group.train()
-        optimizer.param_groups[0]["lr"] = lr * factor(step, member.steps, member.warmup)
-        optimizer.zero_grad()
-        losses(group(x), y).sum().backward()
-        optimizer.step()
-        if step + 1 in at:
-            yield step + 1
-
-
-def milliseconds(network: nn.Module, image: torch.Tensor) -> float:
-    """Return how long the answer for one image, (1, C, S, S), takes: the fastest of some, which other work disturbs least."""
+def measure_latency(network: nn.Module, image: torch.Tensor) -> float:
+    """Return the milliseconds of a prediction for one image (1, C, S, S): the fastest of `LATENCY_RUNS`."""
     network.eval()
     times = []
     with torch.inference_mode():
-        for _ in range(TIMED):
+        for _ in range(LATENCY_RUNS):
             started = time.perf_counter()
             network(image).argmax().item()
             times.append((time.perf_counter() - started) * 1000)
@@ -126,24 +127,22 @@ def milliseconds(network: nn.Module, image: torch.Tensor) -> float:
 
 
 def losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy of each member, (K,), of logits (K, N, classes): their sum has the gradients of each."""
+    """Return the cross-entropy of each network, (K,), from logits (K, N, classes). Their sum has the gradients of each."""
     count = logits.shape[0]
     return F.cross_entropy(logits.flatten(0, 1), labels.repeat(count), reduction="none").view(count, -1).mean(1)
 
 
-def _figures(group: nn.Module, feed: Feed, images: torch.Tensor, labels: torch.Tensor) -> list[tuple[float, float]]:
-    """Return loss and accuracy of each member on images."""
+def _evaluate(
+    group: nn.Module, loader: SampleLoader, images: torch.Tensor, labels: torch.Tensor
+) -> list[tuple[float | None, float]]:
+    """Return loss and accuracy of each network; a loss that is not finite is None."""
     group.eval()
-    loss: Any = 0.0
-    right: Any = 0.0
+    total_loss: Any = 0.0
+    correct: Any = 0.0
     with torch.inference_mode():
-        for x, y in zip(images.split(HELD), labels.split(HELD), strict=True):
-            logits = group(feed.normalized(x))
-            loss = loss + losses(logits, y) * len(y)
-            right = right + (logits.argmax(2) == y).sum(1)
-    return [(float(a) / len(labels), float(b) / len(labels)) for a, b in zip(loss, right, strict=True)]
-
-
-def _named(kind: str, figures: tuple[float, float]) -> Row:
-    loss, accuracy = figures
-    return {f"{kind}_loss": loss if math.isfinite(loss) else None, f"{kind}_accuracy": accuracy}
+        for x, y in zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True):
+            logits = group(loader.normalize(x))
+            total_loss = total_loss + losses(logits, y) * len(y)
+            correct = correct + (logits.argmax(2) == y).sum(1)
+    means = [(float(a) / len(labels), float(b) / len(labels)) for a, b in zip(total_loss, correct, strict=True)]
+    return [(loss if math.isfinite(loss) else None, accuracy) for loss, accuracy in means]

@@ -1,245 +1,214 @@
-"""Tuning: settings that a search found, by Optuna's TPE or at random, against those that were there before."""
+"""The study of tuning: settings that Optuna's TPE or random search finds, against the default ones."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
-from darkroom.config.study_params import Configured, Tune
+from darkroom.config.study_params import Searchable, Setting, Tune
 from darkroom.core.errors import ParamsError
 from darkroom.core.progress import Progress
 from darkroom.models import init
-from darkroom.studies import summary
-from darkroom.studies.run_config import Member, Outcome, Sample, steps
-from darkroom.studies.runner import REMEMBERED, Place, begun, check
-from darkroom.studies.search import INNER, RANDOM, TPE, Search, Trial, Values, best, importances
-from darkroom.studies.summary import Line, said, sure
+from darkroom.studies import runner, summary
+from darkroom.studies.base import ReadSample, Study, pretraining_sample
+from darkroom.studies.cache import ResultCache
+from darkroom.studies.run_config import RunConfig, RunResult, count_steps
+from darkroom.studies.samples import INNER, Sample, split_inner
+from darkroom.studies.search import RANDOM, TPE, Search, Trial, Values, best_trial, importances
+from darkroom.studies.summary import SummaryRow, by_name, describe_difference
 
-TITLE = "Tuning hyper-parameters"
-QUESTION = "What is a search for better settings worth, and does it matter whether it learns from the trials that it has made?"
-PAPER = "Bergstra et al. 2011, Bergstra and Bengio 2012, Akiba et al. 2019"
-EQUAL = (
-    "the same images, as often; both searches try the settings without a search first, and may cost the same number of trainings. "
-    "They never see the held-out images: trials are judged by a part of the training images"
-)
-VARIES = ("options", "steps", "looks", *Configured.model_fields)
 SETTINGS, SEARCHES = "settings", "searches"
-DEFAULT = "default"
-IMAGENET = "imagenet"
-EMBEDDINGS = "embeddings"
+DEFAULT, IMAGENET, EMBEDDINGS = "default", "imagenet", "embeddings"
 TRIALS = ("sampler", "seed", "trial", "state", "inner_loss", "inner_accuracy", "steps", "epochs")
 
 
-def samples(settings: Tune) -> dict[str, str]:
-    """Return the images of the trials, and those that the network below a head was trained on."""
-    before = {settings.before: settings.before} if settings.on == EMBEDDINGS and settings.before != IMAGENET else {}
-    return {INNER: INNER} | before
-
-
-def members(settings: Tune, images: int, found: Sequence[Trial] = ()) -> list[Member]:
-    """Return a member per seed with the settings as they are, and one with those that each search found with that seed."""
-    made = []
-    for seed in range(settings.seeds):
-        made.append(configured(settings, {}, images, SETTINGS, DEFAULT, seed))
-        for sampler, trials in _searches(found, seed):
-            made.append(configured(settings, best(trials).values, images, SETTINGS, sampler, seed))
-    return made
-
-
-def configured(settings: Tune, values: Values, images: int, panel: str, label: str, seed: int) -> Member:
-    """Return a member whose settings are those of the section, but for the values of a trial."""
-    own = {name: values.get(name, getattr(settings, name)) for name in Configured.model_fields}
-    if own["scheme"]:
-        init.scheme(own["scheme"])
-    options = {name: values.get(f"options.{name}", value) for name, value in settings.options.items()}
-    count = steps(images, own["batch_size"], settings.epochs)
-    policy = "" if own["policy"] == "none" else own["policy"]
-    made = Member(
-        panel, label, seed, settings.architecture, options, own["scheme"], count, own["batch_size"], own["optimizer"], own["lr"],
-        own["weight_decay"], round(own["warmup"] * count), settings.looks, own["schedule"], policy=policy,
-        views=own["views"],
-    )  # fmt: skip
-    return _headed(made, settings) if settings.on == EMBEDDINGS else made
-
-
-def _headed(made: Member, settings: Tune) -> Member:
-    """Return a member of which the head alone is trained, on embeddings that are computed once where no policy alters images."""
-    made = replace(made, scheme="", blocks=0, embedded=not made.policy)
-    if settings.before == IMAGENET:
-        return replace(made, weights=settings.weights)
-    count = settings.before_steps
-    start = Member(
-        "before", settings.before, 0, settings.architecture, dict(settings.options), "", count, settings.batch_size,
-        settings.optimizer, settings.before_lr, settings.weight_decay, round(settings.warmup * count), 1, on=settings.before,
-    )  # fmt: skip
-    return replace(made, start=start)
-
-
-def searched(
-    settings: Tune, samples: Mapping[str, Sample], accelerator: str, on_done: Callable[[Outcome, dict[str, str]], None]
-) -> Searched:
-    """Make both searches with each seed, one trial after another, and return the study with what they found."""
-    place = Place(samples, accelerator, REMEMBERED)
-    images = len(samples[INNER].train_labels)
-    _check(settings, images)
-    check([configured(settings, values, images, "", "", 0) for values in _ends(settings)], samples)
-    started = begun(configured(settings, {}, images, "", "", 0), place, lambda outcome: on_done(outcome, {}))
-    made: list[Trial] = []
-    with Progress("trials", 2 * settings.seeds * settings.budget * settings.epochs, "epochs") as progress:
-
-        def on_trial(trial: Trial, is_new: bool) -> None:
-            made.append(trial)
-            progress.advance(
-                min(progress.total, round(settings.epochs * sum(t.share for t in made))) - progress.done,
-                f"{trial.sampler} {trial.seed}, trial {trial.number}: {trial.loss:.4f}" + (", pruned" if trial.pruned else ""),
-            )
-            if is_new:
-                tags = {"sampler": trial.sampler, "trial": str(trial.number), "state": _state(trial)}
-                on_done(trial.outcome, {f"darkroom.{key}": value for key, value in tags.items()})
-
-        for seed in range(settings.seeds):
-
-            def member(values: Values, seed: int = seed) -> Member:
-                return replace(configured(settings, values, images, "search", "trial", seed), on=INNER)
-
-            for sampler in (RANDOM, TPE):
-                search = Search(settings.space, _own(settings), sampler, seed, settings.pruner, settings.budget, settings.looks)
-                search.trials(member, place, started, on_trial)
-    return Searched(settings, made)
-
-
-def _own(settings: Tune) -> Values:
-    """Return what the settings of the space are without a search."""
-    given = settings.model_dump()
-    return {name: given["options"][name[8:]] if name.startswith("options.") else given[name] for name in settings.space}
-
-
-def _check(settings: Tune, images: int) -> None:
-    """Raise ParamsError for a scheme that there is not, and for batches too large to look as often, before a trial comes to it."""
-    sizes = settings.space.get("batch_size", {})
-    largest = max([settings.batch_size, sizes.get("high", 0), *sizes.get("choices", [])])
-    if steps(images, largest, settings.epochs) < settings.looks:
-        raise ParamsError(
-            f"with batches of {largest} {settings.epochs} epochs of {images} images have fewer steps than looks ({settings.looks})",
-            "set looks lower or epochs higher, or leave out the largest batches",
-        )
-    for name in settings.space.get("scheme", {}).get("choices", []):
-        if name:
-            init.scheme(name)
-
-
-def _ends(settings: Tune) -> Iterator[Values]:
-    """Yield the settings as they are, and with each choice, or each end, of each setting of the space."""
-    yield {}
-    for name, declared in settings.space.items():
-        for value in declared.get("choices", [declared.get("low"), declared.get("high")]):
-            yield {name: value}
-
-
-def _searches(trials: Sequence[Trial], seed: int) -> Iterator[tuple[str, list[Trial]]]:
-    """Yield the searches of a seed, each with its trials."""
-    for sampler in (RANDOM, TPE):
-        mine = [trial for trial in trials if (trial.sampler, trial.seed) == (sampler, seed)]
-        if mine:
-            yield sampler, mine
-
-
-def _differs(line: Line) -> str:
-    return f"{said(line.difference, '+')}, {sure(line.p)}" if line.difference else ""
-
-
-def _state(trial: Trial) -> str:
-    return "pruned" if trial.pruned else "complete"
-
-
-@dataclass(frozen=True)
-class Searched:
-    """The study after its searches."""
-
+class TuneStudy(Study):
+    title = "Tuning hyper-parameters"
+    question = "How much does a search for better settings gain, and is a search that learns from its trials better?"
+    paper = "Bergstra et al. 2011, Bergstra and Bengio 2012, Akiba et al. 2019"
+    held_constant = (
+        "the images and the number of epochs. Both searches try the default settings first and have the same budget. They do not "
+        "use the held-out images: a part of the training images judges the trials"
+    )
+    varies = ("options", "steps", "eval_points", *Searchable.model_fields)
     settings: Tune
-    trials: Sequence[Trial]
-    TITLE: ClassVar[str] = TITLE
-    QUESTION: ClassVar[str] = QUESTION
-    PAPER: ClassVar[str] = PAPER
-    EQUAL: ClassVar[str] = EQUAL
-    VARIES: ClassVar[tuple[str, ...]] = VARIES
 
-    def members(self, settings: Tune, images: int) -> list[Member]:
-        return members(settings, images, self.trials)
+    def __init__(self, settings: Setting, trials: Sequence[Trial] = ()) -> None:
+        super().__init__(settings)
+        self.trials = list(trials)
 
-    def derived(self, settings: Tune, outcomes: Sequence[Outcome], sample: Sample) -> list[Outcome]:
-        """Return the outcomes, and those of the searches once more to be compared with each other."""
-        again = [replace(o, member=replace(o.member, panel=SEARCHES)) for o in outcomes if o.member.label != DEFAULT]
-        return [*outcomes, *again]
+    @property
+    def defaults(self) -> Values:
+        """The values of the space without a search."""
+        values = self.settings.model_dump()
+        options = {f"options.{name}": value for name, value in values["options"].items()}
+        return {name: (values | options)[name] for name in self.settings.space}
 
-    def finding(self, lines: Sequence[Line], outcomes: Sequence[Outcome]) -> str:
-        """Return what each search is worth, TPE against random, and what became of the trials."""
-        by = {(line.panel, line.label): line for line in lines}
-        gains = [by[SETTINGS, sampler] for sampler in (RANDOM, TPE)]
-        gained = any(line.difference and line.difference.value > 0 and line.p is not None and line.p < 0.05 for line in gains)
-        worth = "; ".join(f"{line.label} is worth {_differs(line)}" for line in gains)
-        pruned = sum(trial.pruned for trial in self.trials)
+    def extra_samples(self, own: Sample, read: ReadSample) -> dict[str, Sample]:
+        """Return the images of the trials, and those of the pretraining below a head."""
+        settings = self.settings
+        samples = {INNER: split_inner(own, settings.inner_val_share)}
+        if settings.tuned == EMBEDDINGS and settings.pretrain_on != IMAGENET:
+            source = settings.pretrain_on
+            samples[source] = pretraining_sample(source, own, read, settings.pretrain_images)
+        return samples
+
+    def runs(self, images: int) -> list[RunConfig]:
+        """Return a run per seed with the default settings, and one with the best settings of each search."""
+        runs = []
+        for seed in range(self.settings.seeds):
+            runs.append(self.configure({}, images, SETTINGS, DEFAULT, seed))
+            for sampler, trials in self._searches(seed):
+                runs.append(self.configure(best_trial(trials).values, images, SETTINGS, sampler, seed))
+        return runs
+
+    def configure(self, values: Values, images: int, comparison: str, label: str, seed: int) -> RunConfig:
+        """Return a run with the default settings, except for the values of a trial."""
+        settings = self.settings
+        fields = {name: values.get(name, getattr(settings, name)) for name in Searchable.model_fields}
+        if fields["scheme"]:
+            init.scheme(fields["scheme"])
+        options = {name: values.get(f"options.{name}", value) for name, value in settings.options.items()}
+        steps = count_steps(images, fields["batch_size"], settings.epochs)
+        fields |= {"warmup": round(fields["warmup"] * steps), "policy": "" if fields["policy"] == "none" else fields["policy"]}
+        run = RunConfig(
+            comparison, label, seed, settings.architecture, options, steps=steps, eval_points=settings.eval_points, **fields
+        )
+        if settings.tuned != EMBEDDINGS:
+            return run
+        run = replace(run, scheme="", trained_blocks=0, cache_embeddings=not run.policy)
+        if settings.pretrain_on == IMAGENET:
+            return replace(run, weights=settings.weights)
+        start = self.run_config(
+            "pretraining", settings.pretrain_on, 0, settings.architecture, settings.pretrain_steps, settings.options,
+            lr=settings.pretrain_lr, eval_points=1, sample=settings.pretrain_on,
+        )  # fmt: skip
+        return replace(run, pretraining=start)
+
+    def search(self, samples: Mapping[str, Sample], accelerator: str, on_result: Callable[..., None]) -> None:
+        """Run both searches with each seed, one trial after another."""
+        settings = self.settings
+        images = len(samples[INNER].train_labels)
+        self._check_space(images)
+        runner.check_networks([self.configure(values, images, "", "", 0) for values in self._space_ends()], samples)
+        results = ResultCache(samples, accelerator)
+        default = self.configure({}, images, "", "", 0)
+        runner.pretrain([default], results, 1, on_result)
+        initial = results.weights_file(default.pretraining) if default.pretraining else None
+        with Progress("trials", 2 * settings.seeds * settings.budget * settings.epochs, "epochs") as progress:
+
+            def on_trial(trial: Trial, is_new: bool) -> None:
+                self.trials.append(trial)
+                done = min(progress.total, round(settings.epochs * sum(t.cost for t in self.trials)))
+                note = f"{trial.sampler} {trial.seed}, trial {trial.number}: {trial.loss:.4f}, {trial.state}"
+                progress.advance(done - progress.done, note)
+                if is_new:
+                    tags = {"sampler": trial.sampler, "trial": str(trial.number), "state": trial.state}
+                    on_result(trial.result, {f"darkroom.{key}": value for key, value in tags.items()})
+
+            for seed in range(settings.seeds):
+
+                def configure(values: Values, seed: int = seed) -> RunConfig:
+                    return replace(self.configure(values, images, "search", "trial", seed), sample=INNER)
+
+                for sampler in (RANDOM, TPE):
+                    budget = settings.pruner, settings.budget, settings.eval_points
+                    Search(settings.space, self.defaults, sampler, seed, *budget).run(configure, results, initial, on_trial)
+
+    def _check_space(self, images: int) -> None:
+        """Raise ParamsError, before the first trial, for an unknown scheme and for batches with too few steps."""
+        settings = self.settings
+        sizes = settings.space.get("batch_size", {})
+        largest = max([settings.batch_size, sizes.get("high", 0), *sizes.get("choices", [])])
+        steps = count_steps(images, largest, settings.epochs)
+        if steps < settings.eval_points:
+            raise ParamsError(
+                f"{settings.epochs} epochs of {images} images in batches of {largest} have {steps} steps, fewer than eval_points "
+                f"({settings.eval_points})",
+                "lower eval_points, raise epochs, or leave out the largest batches",
+            )
+        for name in settings.space.get("scheme", {}).get("choices", []):
+            if name:
+                init.scheme(name)
+
+    def _space_ends(self) -> Iterator[Values]:
+        """Yield the default settings, and each choice or end of each setting of the space."""
+        yield {}
+        for name, declared in self.settings.space.items():
+            for value in declared.get("choices", [declared.get("low"), declared.get("high")]):
+                yield {name: value}
+
+    def _searches(self, seed: int) -> Iterator[tuple[str, list[Trial]]]:
+        """Yield the searches of a seed, each with its trials."""
+        for sampler in (RANDOM, TPE):
+            trials = [trial for trial in self.trials if (trial.sampler, trial.seed) == (sampler, seed)]
+            if trials:
+                yield sampler, trials
+
+    def compared(self, results: Sequence[RunResult], sample: Sample) -> list[RunResult]:
+        """Return the results, and again those of the searches, to compare them with each other."""
+        found = [result for result in results if result.config.label != DEFAULT]
+        return [*results, *(replace(result, config=replace(result.config, comparison=SEARCHES)) for result in found)]
+
+    def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
+        """Return the gain of each search, the difference between them, and how the trials ended."""
+        names = by_name(rows)
+        gains = [names[SETTINGS, sampler] for sampler in (RANDOM, TPE)]
+        gained = any(row.is_significant and not row.is_worse for row in gains)
+        differences = "; ".join(f"{row.label} {describe_difference(row, '')}" for row in gains)
+        pruned = sum(trial.is_pruned for trial in self.trials)
         return (
-            f"Against the settings as they were {worth}. TPE instead of random search is worth {_differs(by[SEARCHES, TPE])}. "
-            f"{'' if gained else 'So tuning gained nothing that can be told from chance. '}"
-            f"Of {len(self.trials)} trials {pruned} were pruned; what decides most is {self._foremost()[0]}."
+            f"Against the default settings: {differences}. TPE against random search: "
+            f"{describe_difference(names[SEARCHES, TPE], '')}. {'' if gained else 'Tuning has no significant gain. '}"
+            f"Of {len(self.trials)} trials {pruned} were pruned; the most important setting is {self._most_important()[0]}."
         )
 
-    def draw(self, axes: Sequence[Any], outcomes: Sequence[Outcome], colours: dict[str, str]) -> None:
-        """Draw the best loss so far against what was spent, and the loss by the setting that decides most."""
+    def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
+        """Draw the best loss so far against the epochs spent, and the loss by the most important setting."""
         left, right = axes
         for seed in range(self.settings.seeds):
-            for sampler, trials in _searches(self.trials, seed):
-                spent, least, x, y = 0.0, math.inf, [], []
+            for sampler, trials in self._searches(seed):
+                spent, lowest, points = 0.0, math.inf, []
                 for trial in trials:
-                    spent += trial.share * self.settings.epochs
-                    least = least if trial.pruned else min(least, trial.loss)
-                    x.append(spent)
-                    y.append(least)
-                left.step(
-                    x, y, where="post", color=colours[sampler], lw=1 if sampler == TPE else 3, label=sampler if seed == 0 else None
-                )
+                    spent += trial.cost * self.settings.epochs
+                    lowest = lowest if trial.is_pruned else min(lowest, trial.loss)
+                    points.append((spent, lowest))
+                style = {"color": colors[sampler], "lw": 1 if sampler == TPE else 3, "label": sampler if seed == 0 else None}
+                left.step(*zip(*points, strict=True), where="post", **style)
         left.set_yscale("log")
         left.legend(fontsize=7)
         left.set_xlabel("epochs of all trials; a line for each seed", fontsize=8)
-        left.set_title("the best loss on inner images so far", fontsize=9)
-        self._scatter(right, colours)
-
-    def _scatter(self, axis: Any, colours: dict[str, str]) -> None:
-        name, share = self._foremost()
+        left.set_title("lowest inner loss so far", fontsize=9)
+        name, share = self._most_important()
+        declared = self.settings.space[name]
         for sampler in (RANDOM, TPE):
-            for pruned in (False, True):
-                points = [
-                    (trial.values[name], trial.loss) for trial in self.trials
-                    if (trial.sampler, trial.pruned) == (sampler, pruned) and math.isfinite(trial.loss)
-                ]  # fmt: skip
-                x, y = zip(*points, strict=True) if points else ((), ())
-                is_name = "choices" in self.settings.space[name]
-                fill = {"facecolors": "none", "alpha": 0.4} if pruned else {}
-                axis.scatter(
-                    [str(v) for v in x] if is_name else x, y, 12, edgecolors=colours[sampler], color=colours[sampler], **fill
-                )
-        if self.settings.space[name].get("log"):
-            axis.set_xscale("log")
-        axis.set_yscale("log")
-        axis.set_xlabel(f"{name}: {share:.0%} of what decides; rings: pruned", fontsize=8)
-        axis.set_title("loss on inner images by trial", fontsize=9)
+            for is_pruned in (False, True):
+                trials = [trial for trial in self.trials if (trial.sampler, trial.is_pruned) == (sampler, is_pruned)]
+                trials = [trial for trial in trials if math.isfinite(trial.loss)]
+                x = [str(trial.values[name]) if "choices" in declared else trial.values[name] for trial in trials]
+                fill = {"facecolors": "none", "alpha": 0.4} if is_pruned else {}
+                color = colors[sampler]
+                right.scatter(x, [trial.loss for trial in trials], 12, edgecolors=color, color=color, **fill)
+        if declared.get("log"):
+            right.set_xscale("log")
+        right.set_yscale("log")
+        right.set_xlabel(f"{name}, importance {share:.0%}; rings: pruned", fontsize=8)
+        right.set_title("inner loss by trial", fontsize=9)
 
-    def _foremost(self) -> tuple[str, float]:
-        """Return the setting that decides most among the trials drawn at random, and its share."""
-        drawn = [trial for trial in self.trials if trial.sampler == RANDOM]
-        return next(iter(importances(drawn, self.settings.space, _own(self.settings)).items()))
+    def _most_important(self) -> tuple[str, float]:
+        """Return the most important setting among the trials of random search, and its share."""
+        trials = [trial for trial in self.trials if trial.sampler == RANDOM]
+        return next(iter(importances(trials, self.settings.space, self.defaults).items()))
 
     def tables(self) -> dict[str, str]:
-        """Return trials.csv: a row for each trial, with its values and what it came to."""
-        rows = [
-            [
-                trial.sampler, trial.seed, trial.number, _state(trial), trial.outcome.curve[-1]["val_loss"],
-                trial.outcome.curve[-1]["val_accuracy"], trial.steps, trial.share * self.settings.epochs,
-                *(trial.values[name] for name in self.settings.space),
-            ]
-            for trial in self.trials
-        ]  # fmt: skip
-        return {"trials.csv": summary.table((*TRIALS, *self.settings.space), rows)}
+        """Return trials.csv: a row for each trial, with its values and its result."""
+        rows = []
+        for trial in self.trials:
+            last = trial.result.curve[-1]
+            rows.append([
+                trial.sampler, trial.seed, trial.number, trial.state, last.val_loss, last.val_accuracy, trial.steps,
+                trial.cost * self.settings.epochs, *(trial.values[name] for name in self.settings.space),
+            ])  # fmt: skip
+        return {"trials.csv": summary.to_csv((*TRIALS, *self.settings.space), rows)}
