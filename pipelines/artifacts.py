@@ -1,4 +1,4 @@
-"""What flows show in Prefect's pages: progress, the leaderboard, the promotion decision, drift, links to reports."""
+"""Artifacts in Prefect's pages: progress, leaderboard, promotion decision, drift, links to reports."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ProgressArtifact:
 
 
 def show_outputs(folder: Path, outs: Iterable[str]) -> None:
-    """Show the leaderboard, the promotion decision, the report and the summaries of studies among the outputs."""
+    """Show those of the outputs that are a leaderboard, a promotion decision, a report or a study."""
     paths = {Path(out).name: folder / out for out in outs}
     for path in paths.values():
         if (summary := path / "summary.json").exists():
@@ -86,7 +86,11 @@ def show_mlflow_run(location: str) -> None:
 def show_drift(check: dict[str, Any], page: Path = Path("reports/monitoring/index.html")) -> None:
     """Show the result of a drift check and a link to its page."""
     title = "Drift" if check["drifted"] else "No drift" if check["tests"] else "Too few images"
-    lines = [f"# {title}", f"{check['words'][0].upper()}{check['words'][1:]}.", f"{check['said']}: {check['new']} new images."]
+    lines = [
+        f"# {title}",
+        f"{check['summary'][0].upper()}{check['summary'][1:]}.",
+        f"{check['description']}: {check['new']} new images.",
+    ]
     if check["tests"]:
         rows = [(test["name"], f"{test['size']:.3f}", f"{test['limit']:g}", f"{test['corrected']:.4f}",
                  "**drift**" if test["drifted"] else "same") for test in check["tests"]]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The flows' command lines, made from the flows' signatures and docstrings: `python -m pipelines.repro --help`."""
+"""The flows' command lines, made from the flows' signatures and docstrings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main(flow: Flow[..., Any], arguments: Sequence[str] | None = None) -> int:
 
 
 def command(flow: Flow[..., Any]) -> click.Command:
-    """Return the command of a flow: a parameter that is a list becomes an argument, every other one an option."""
+    """Return the command of a flow: lists become arguments, all other parameters options."""
     text = inspect.getdoc(flow.fn) or ""
     types, descriptions = get_type_hints(flow.fn), parameter_docstrings(text)
     help_text = text.partition("\n\nArgs:")[0]

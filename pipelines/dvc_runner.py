@@ -1,4 +1,4 @@
-"""DVC and the `darkroom` command in one folder, as flows call them: each command is a process that ends with the flow run."""
+"""Run DVC and the `darkroom` command in a folder, each as a process that ends with the flow run."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ class DvcRunner:
     ) -> CommandResult:
         """Run a command of DVC for at most `limit` seconds.
 
-        The exit code is 75 where a retry may succeed: a lock of another process, or a stage that ends with this code.
+        The exit code is 75 where a retry may succeed: a lock of another process, or a stage that ends with
+        this code.
         """
 
         def is_advice(line: str) -> bool:
@@ -91,7 +92,8 @@ class DvcRunner:
     def stages(self, targets: list[str], force: bool = False, retries: int = 0) -> dict[str, Stage]:
         """Return the stages that the targets need, in topological order.
 
-        While another process of DVC holds a lock it is retried. WorkspaceError where DVC cannot read the graph.
+        While another process of DVC holds a lock it is retried. WorkspaceError where DVC cannot read the
+        graph.
         """
         for attempt in range(retries + 1):
             result = self._run([str(SCRIPT), json.dumps(targets), json.dumps(force)], capture_stdout=True)

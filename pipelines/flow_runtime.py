@@ -1,4 +1,4 @@
-"""What all flows share: one run at a time per workspace, cancellation, notifications, and the exit code of the command line."""
+"""What all flows share: the workspace's lock, cancellation, notifications, and exit codes."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def skipped(reason: str) -> State[Any]:
 
 
 def run_exclusively(work: Callable[[ProcessGroups], State[Any]], wait: bool, exclusive: bool = True) -> State[Any]:
-    """Do the work of a flow while no other run holds the workspace; return its final state, also for mistakes.
+    """Do the work of a flow while no other run holds the workspace; return the final state.
 
-    With `exclusive=False` it does not take the workspace's lock. The processes of `work` are ended where the run is
-    cancelled in Prefect's pages or where its worker dies.
+    With `exclusive=False` it does not take the workspace's lock. The processes of `work` are ended where the
+    run is cancelled in Prefect's pages or where its worker dies.
     """
     if later := later_slot():
         return skipped(f"replaced by the run for {later.expected_start_time:%F %T %Z}")
@@ -99,7 +99,10 @@ def run_name() -> str:
 
 
 def later_slot() -> FlowRun | None:
-    """Return the run of a later slot of the same schedule that is due as well: of several missed slots only the last one runs."""
+    """Return the run of a later slot of the same schedule that is due as well, if there is one.
+
+    Of several missed slots only the last one runs.
+    """
     flow_run_id = runtime.flow_run.id
     if not flow_run_id:
         return None
@@ -125,7 +128,8 @@ def notify(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
 def run_flow(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
     """Run a flow from the command line; return the exit code.
 
-    It is 0, 1 where the flow failed, 2 for a mistake with a remedy, 130 where the run was interrupted or cancelled.
+    It is 0, 1 where the flow failed, 2 for a mistake with a remedy, 130 where the run was interrupted or
+    cancelled.
     """
     try:
         if not Path("dvc.yaml").exists():

@@ -1,7 +1,7 @@
 """Check arriving images for drift on a schedule.
 
-Where a drift begins, the flow emits the event `darkroom.drift`, which starts `retrain` (prefect.yaml). Without new images it is
-*Skipped*.
+Where a drift begins, the flow emits the event `darkroom.drift`, which starts `retrain` (prefect.yaml).
+Without new images it is *Skipped*.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def monitor(
     """
     requested = folders or ["data/inbox"]
     existing = [folder for folder in requested if Path(folder).expanduser().exists()]
-    arguments = [*existing, "--json", "--model", model, "--window", str(window), "--least", str(least), "--alpha", str(alpha)]
+    arguments = [*existing, "--json", "--model", model, "--window", str(window), "--min-images", str(least), "--alpha", str(alpha)]
     if limits:
         arguments += ["--limit", *(f"{test}={size}" for test, size in limits.items())]
 
@@ -70,12 +70,12 @@ def monitor(
             name = flow_runtime.REFUSED if result.returncode == MISTAKE else None
             return Failed(name=name, message=result.error.removeprefix("error: "))
         check = json.loads(result.stdout)
-        print(check["words"])
+        print(check["summary"])
         _report_drift(check)
         if not check["new"]:
-            return flow_runtime.skipped(f"no new images; {check['words']}")
+            return flow_runtime.skipped(f"no new images; {check['summary']}")
         artifacts.show_drift(check)
-        return Completed(name="Drifted" if check["drifted"] else None, message=f"{check['new']} new images; {check['words']}")
+        return Completed(name="Drifted" if check["drifted"] else None, message=f"{check['new']} new images; {check['summary']}")
 
     return flow_runtime.run_exclusively(work, wait=True, exclusive=False)
 
@@ -87,7 +87,7 @@ def _report_drift(check: dict[str, Any]) -> None:
     reported = REPORTED.read_text(encoding="utf-8") if REPORTED.exists() else ""
     if check["drifted"] and reported != check["checkpoint_sha256"]:
         emit_event(DRIFT_EVENT, {"prefect.resource.id": f"darkroom.{server.project()}"}, payload={
-            "reason": f"drift: {check['words']}", "model": check["said"], "checkpoint_sha256": check["checkpoint_sha256"],
+            "reason": f"drift: {check['summary']}", "model": check["description"], "checkpoint_sha256": check["checkpoint_sha256"],
         })  # fmt: skip
         REPORTED.write_text(check["checkpoint_sha256"], encoding="utf-8")
     elif check["tests"] and not check["drifted"]:

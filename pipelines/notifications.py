@@ -1,4 +1,4 @@
-"""Failure notifications, sent to a command and to a webhook that the environment names. Prefect is not imported here."""
+"""Failure notifications, sent to a command and to a webhook that the environment names."""
 
 from __future__ import annotations
 

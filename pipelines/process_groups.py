@@ -48,7 +48,7 @@ class CommandResult:
 
 
 class ProcessGroups:
-    """Runs commands, each in a process group of its own, from any thread; the groups end with the block at the latest.
+    """Runs commands, each in a process group of its own, from any thread. All groups end with the block.
 
     A watcher ends them where this process is killed.
     """

@@ -1,7 +1,8 @@
 """End the process groups of an owner that has died: `python process_watcher.py`, started by `process_groups`.
 
-The owner writes `+GROUP` to this process's standard input when it has started a process group and `-GROUP` when the group
-has ended, a line each. The pipe closes when the owner dies, however it dies, and the groups that are left are ended.
+The owner writes `+GROUP` to this process's standard input when it has started a process group and `-GROUP`
+when the group has ended, a line each. The pipe closes when the owner dies, however it dies, and the groups
+that are left are ended.
 """
 
 from __future__ import annotations

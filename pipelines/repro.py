@@ -1,7 +1,8 @@
 """Run the DVC graph as a Prefect flow with a task per stage.
 
-Stages that DVC reports as unchanged become *Cached* tasks without a process. Each other stage waits for the stages above it
-and runs as `dvc repro --single-item`, so that DVC still decides and a plain `dvc repro` gives the same bytes.
+Stages that DVC reports as unchanged become *Cached* tasks without a process. Each other stage waits for the
+stages above it and runs as `dvc repro --single-item`, so that DVC still decides and a plain `dvc repro` gives
+the same bytes.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Options:
     retries: int = 10
 
     def time_limit(self, stage: str) -> float | None:
-        """Return the time limit of a stage in seconds: that of its name, of its group before the `@`, or of `*`."""
+        """Return the limit of a stage in seconds: that of its name, of the part before the `@`, or of `*`."""
         keys = (stage, stage.partition("@")[0], "*")
         minutes = next((self.time_limits[key] for key in keys if key in self.time_limits), None)
         return None if minutes is None else 60 * minutes
@@ -100,7 +101,7 @@ def _is_retryable(task: Any, run: Any, state: State[Any]) -> bool:
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_is_retryable)
 def run_stage(name: str, stage: Stage, run: GraphRun) -> State[Any]:
-    """Run one stage by DVC; the state is Completed, Cached, Failed with the end of the output, or TimedOut."""
+    """Run one stage by DVC; return Completed, Cached, TimedOut, or Failed with the end of the output."""
     if not stage.changed:
         return Completed(name="Cached", message="DVC reports no change")
     options = ["--single-item", *(["--force"] if run.options.force else [])]
@@ -119,7 +120,8 @@ def transfer_files(command: str, run: GraphRun) -> State[Any]:
 def run_graph(runner: DvcRunner, options: Options) -> State[Any]:
     """Run a graph, print the state of each stage, and return the final state.
 
-    Raises DarkroomError for a mistake that is found before any stage runs, StoppedError where the run was cancelled.
+    Raises DarkroomError for a mistake that is found before any stage runs, StoppedError where the run was
+    cancelled.
     """
     with ThreadPoolExecutor(1) as background:
         checked = background.submit(runner.darkroom, "check")
@@ -156,7 +158,7 @@ def run_graph(runner: DvcRunner, options: Options) -> State[Any]:
 
 
 def _run_stages(graph: dict[str, Stage], run: GraphRun) -> dict[str, State[Any]]:
-    """Submit each stage with the stages above it as what it waits for; return the states when all have ended."""
+    """Submit all stages, each to wait for those above it; return the states when all have ended."""
     futures: dict[str, PrefectFuture[Any]] = {}
     task_runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=run.options.concurrency)
     with task_runner:
@@ -196,13 +198,16 @@ def repro(
     """Run the stages of the DVC graph that are out of date.
 
     Args:
-        targets: stages to bring up to date, with all stages that they need; without any, every stage of dvc.yaml.
+        targets: stages to bring up to date, with all stages that they need; without any, every stage of
+            dvc.yaml.
         force: run every stage, changed or not.
-        set_params: values to write to params.yaml first, such as `transfer.lr=0.01`; an invalid one changes nothing.
+        set_params: values to write to params.yaml first, such as `transfer.lr=0.01`; an invalid one changes
+            nothing.
         concurrency: number of independent stages that run side by side.
         pull: fetch outputs from DVC's remote first.
         push: send the outputs to DVC's remote at the end.
-        time_limits: minutes that a stage may take, by its name, `finetune` for all its items, `*` for all other stages.
+        time_limits: minutes that a stage may take, by its name, `finetune` for all its items, `*` for all
+            other stages.
         retries: number of retries of a stage after a temporary failure, such as a lock, at growing distances.
         wait: wait while another run holds the workspace; otherwise this run is skipped.
     """

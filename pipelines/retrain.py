@@ -1,6 +1,7 @@
 """Retrain on a schedule: if there is a reason, run a committed state of the graph up to the promotion gate.
 
-It runs in a git worktree, so that uncommitted changes are neither touched nor used. Without a reason it is *Skipped*.
+It runs in a git worktree, so that uncommitted changes are neither touched nor used. Without a reason it is
+*Skipped*.
 """
 
 from __future__ import annotations
@@ -43,13 +44,15 @@ def retrain(
     Args:
         ref: the commit to run; params.yaml and dvc.yaml of this folder must be those of the commit.
         reason: a reason from outside, such as drift; DVC still decides which stages run.
-        max_age_days: run every stage again after so many days, since DVC does not track libraries and drivers.
+        max_age_days: run every stage again after so many days, since DVC does not track libraries and
+            drivers.
         force: run every stage, whatever the reason.
         concurrency: number of independent stages that run side by side.
         pull: fetch outputs from DVC's remote first.
         push: send the outputs to DVC's remote at the end.
         branch: a branch to which dvc.lock and the reports are committed at the end, such as `retrained`.
-        time_limits: minutes that a stage may take, by its name, `finetune` for all its items, `*` for all other stages.
+        time_limits: minutes that a stage may take, by its name, `finetune` for all its items, `*` for all
+            other stages.
         retries: number of retries of a stage after a temporary failure, such as a lock, at growing distances.
         wait: wait while another run holds the workspace; otherwise this run is skipped.
     """
@@ -95,7 +98,7 @@ def list_changes(graph: dict[str, Stage]) -> list[str]:
 
 
 def _days_since_full_run() -> float | None:
-    """Return the days since all stages were run, or since the first run of this flow; None where it never ran."""
+    """Return the days since the last full run, or since the first run of this flow; None before it."""
     try:
         return (time.time() - json.loads(LAST_RUN.read_text(encoding="utf-8"))["time"]) / DAY
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,8 +1,8 @@
 """Start a Prefect server and a worker for this folder, on this machine alone, and deploy prefect.yaml.
 
-`start` can be repeated: it starts what does not run, and updates the deployments. Server and worker outlive the terminal; after
-a reboot `start` brings them back (docs/scheduling.md has units of systemd that do so). With PREFECT_API_URL set, only a worker is
-started, for that server.
+`start` can be repeated: it starts what does not run, and updates the deployments. Server and worker outlive
+the terminal; after a reboot `start` brings them back (docs/scheduling.md has units of systemd that do so).
+With PREFECT_API_URL set, only a worker is started, for that server.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ def _worker_arguments(project: str) -> list[str]:
 
 
 def _resume_runs(api: str, project: str) -> None:
-    """Reschedule the runs whose worker died, as when the machine went off; cancel those that were being cancelled.
+    """Reschedule the runs whose worker died; cancel those that were being cancelled.
 
-    Without a worker no run of the pool has a process. A run that was started `MAX_ATTEMPTS` times may be the cause of its
-    worker's death: it becomes *Crashed*, with a notification.
+    Without a worker no run of the pool has a process. A run that was started `MAX_ATTEMPTS` times may be the
+    cause of its worker's death: it becomes *Crashed*, with a notification.
     """
     unfinished = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
     for run in _request(api, "flow_runs/filter", {"deployments": {"name": {"any_": [project]}}, "flow_runs": unfinished}):
@@ -252,7 +252,10 @@ def _worker_name(project: str) -> str:
 
 
 def _online_workers(api: str, pool: str, state: dict[str, Any]) -> list[str]:
-    """Return the workers of a pool that are online; the server lists this folder's own for a while after it has ended."""
+    """Return the workers of a pool that are online.
+
+    The server lists the worker of this folder for a while after it has ended.
+    """
     try:
         workers = _request(api, f"work_pools/{pool}/workers/filter", {})
     except WorkspaceError:
@@ -279,7 +282,10 @@ def _local_time(timestamp: str) -> str:
 @click.argument("action", type=Choice(["start", "status", "stop", "worker"]))
 @click.option("--port", type=int, help=f"port of the server; default: {PORT}, or the next free one")
 def command(action: str, port: int | None) -> int:
-    """Start or stop the Prefect server and worker of this folder, print their status, or become the worker."""
+    """Start or stop the Prefect server and the worker of this folder, or print their status.
+
+    `worker` becomes the worker, for a unit of systemd.
+    """
     if action == "worker":
         run_worker()
     elif action != "status":
@@ -292,7 +298,7 @@ def command(action: str, port: int | None) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return 0, 1 where `status` reports that something does not run, 2 for a mistake with a remedy."""
+    """Run the command; return 0, 1 where server or worker do not run, or 2 for a mistake."""
     try:
         code: int = command.main(arguments, "python -m pipelines.schedule", standalone_mode=False)
         return code

@@ -1,4 +1,7 @@
-"""The Prefect server of a flow: that of PREFECT_API_URL, else that of `make schedule`, else a temporary one for this run."""
+"""The Prefect server that flows use.
+
+It is that of PREFECT_API_URL, else that of `make schedule`, else a temporary one for the run.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def project() -> str:
 
 
 def scheduled_address() -> str:
-    """Return the address of the server that `make schedule` started for this folder, or nothing where it does not respond."""
+    """Return the address of the server that `make schedule` started here, or "" if it does not respond."""
     try:
         address = json.loads(STATE.read_text(encoding="utf-8"))["api"]
         return address if is_healthy(address) else ""

@@ -1,7 +1,7 @@
-"""Print DVC's stages as JSON: `python stage_graph.py TARGETS FORCE`, a short-lived process so that no flow imports DVC.
+"""Print DVC's stages as JSON, a script so that no flow imports DVC: `python stage_graph.py TARGETS FORCE`.
 
-Both arguments are JSON: a list of targets and a boolean. The output has one key: `stages`, the stages that the targets
-need, or `error`. The exit code is 75 where another process of DVC holds a lock.
+Both arguments are JSON: a list of targets and a boolean. The output has one key: `stages`, the stages that
+the targets need, or `error`. The exit code is 75 where another process of DVC holds a lock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ MAX_REASONS = 4  # changes that are listed per stage
 def read_stages(targets: list[str], force: bool) -> dict[str, Any]:
     """Return the stages that the targets need, in topological order; without targets, those of dvc.yaml.
 
-    A stage is `changed`, so that it may have to run, where DVC reports a change of it or where a stage above it is changed.
+    A stage is `changed`, so that it may have to run, where DVC reports a change of it or where a stage above
+    it is changed.
     """
     with Repo() as repo:
         edges = repo.index.graph
@@ -69,8 +70,8 @@ def change_reasons(stage: Any, status: list[Any]) -> list[str]:
 def remove_stale_rwlock(path: Path = RWLOCK) -> None:
     """Remove DVC's file of path locks where all processes in it have ended, or where its writer was killed.
 
-    DVC ignores the entry of a process id that does not exist. It refuses to run for ever where another process has the id
-    now, as after a restart of the machine or container, and where the file is truncated.
+    DVC ignores the entry of a process id that does not exist. It refuses to run for ever where another
+    process has the id now, as after a restart of the machine or container, and where the file is truncated.
     """
     if not path.exists():
         return

@@ -1,4 +1,4 @@
-"""Run the studies as a Prefect flow with a task per study, as `dvc repro studies/dvc.yaml` does, side by side."""
+"""Run the studies of studies/dvc.yaml as a Prefect flow with a task per study."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def study(
     Args:
         names: studies, such as `depth`; without any, all of studies/dvc.yaml.
         force: run the studies, changed or not.
-        concurrency: number of studies that run side by side; studies/params.yaml has the number of runs within a study.
+        concurrency: number of studies that run side by side; studies/params.yaml has the number of runs
+            within a study.
         time_limits: minutes that a study may take, by the name of its stage, or `*`.
         retries: number of retries of a study after a temporary failure, at growing distances.
         wait: wait while another run holds the workspace; otherwise this run is skipped.

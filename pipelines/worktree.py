@@ -1,7 +1,7 @@
 """A commit of the project in a folder of its own, so that uncommitted changes are never touched.
 
-The folder is a git worktree under `.darkroom/worktrees`. It is kept, so that DVC knows there which stages it ran. It shares DVC's
-cache, the raw data, MLflow's records and `.darkroom` with the main checkout.
+The folder is a git worktree under `.darkroom/worktrees`. It is kept, so that DVC knows there which stages it
+ran. It shares DVC's cache, the raw data, MLflow's records and `.darkroom` with the main checkout.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ def git(*arguments: str, folder: Path = Path(), environment: dict[str, str] | No
 
 
 def resolve_commit(ref: str) -> str:
-    """Return the commit of a ref; WorkspaceError where params.yaml or dvc.yaml of this checkout differ from it."""
+    """Return the commit of a ref.
+
+    Raises WorkspaceError where params.yaml or dvc.yaml of this checkout differ from it.
+    """
     try:
         commit = git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
     except WorkspaceError:
@@ -121,7 +124,7 @@ def _is_output(root: Path, value: str) -> bool:
 
 
 def commit_files(folder: Path, files: list[str], branch: str, message: str) -> str:
-    """Commit files of a worktree to a branch without touching a working tree; return the commit, or "" if nothing changed.
+    """Commit files of a worktree to a branch; return the commit, or "" if nothing changed.
 
     The commit's parents are the tip of the branch, if there is one, and the commit that was run.
     """

@@ -63,7 +63,10 @@ def hold_rwlock(repository: Path, pid: int) -> Path:
 
 
 def test_a_stage_runs_and_is_then_skipped(runner):
-    """The output of a stage is passed on without DVC's advice; the second time DVC tells why it did not run the stage."""
+    """The output of a stage is passed on without DVC's advice.
+
+    The second time DVC tells why it did not run the stage.
+    """
     lines: list[str] = []
     result = runner.dvc("repro", "--single-item", "first", on_line=lines.append)
     assert (result.returncode, skip_reason(result)) == (0, "")
@@ -74,7 +77,10 @@ def test_a_stage_runs_and_is_then_skipped(runner):
 
 @pytest.mark.parametrize("code", [75, 2])
 def test_a_stage_that_exits_with_75_is_retryable(runner, code):
-    """DVC's message gives the stage's exit code; a mistake is not retryable, and its message and remedy are kept."""
+    """DVC's message gives the stage's exit code.
+
+    A mistake is not retryable, and its message and remedy are kept.
+    """
     (runner.folder / "first.sh").write_text(FAILURES[code])
     result = runner.dvc("repro", "--single-item", "first")
     assert result.returncode != 0
@@ -92,7 +98,10 @@ def test_locks_of_other_processes_are_retryable(runner):
 
 
 def test_the_graph_has_the_stages_in_order(runner):
-    """Stages follow those whose outputs they read; a stage below a changed one is changed; targets limit the graph."""
+    """Stages follow those whose outputs they read.
+
+    A stage below a changed one is changed; targets limit the graph.
+    """
     graph = runner.stages([])
     assert list(graph) == ["first", "second"]
     assert (graph["first"].upstream, graph["second"].upstream) == ([], ["first"])
@@ -118,7 +127,10 @@ def test_a_command_of_the_package_returns_its_output_or_raises(runner):
 
 
 def test_stale_path_locks_do_not_block(runner):
-    """DVC's file of path locks is removed where its processes ended, or began after it was written; a live one's stays."""
+    """DVC's file of path locks is removed where its processes ended, or began after it was written.
+
+    A live one's stays.
+    """
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
         file = hold_rwlock(runner.folder, child.pid)
@@ -151,7 +163,8 @@ def test_retry_delays_grow():
 
 
 def test_the_graph_is_retried_while_dvc_is_locked(runner, monkeypatch, capsys):
-    """While another process holds DVC's lock, reading the graph is retried, and fails with DVC's message in the end."""
+    """While another process holds DVC's lock, reading the graph is retried, and fails with DVC's message in
+    the end."""
     monkeypatch.setattr(dvc_runner, "RETRY_DELAYS", (0.0, 0.0))
     with FileLock(runner.folder / ".dvc" / "tmp" / "lock"), pytest.raises(WorkspaceError, match="lock"):
         runner.stages([], retries=1)

@@ -34,7 +34,10 @@ def read_ids() -> list[int]:
 
 
 def test_output_is_passed_on_line_by_line():
-    """Lines end with a newline or a carriage return; the result has the exit code and the end of the output."""
+    """Lines end with a newline or a carriage return.
+
+    The result has the exit code and the end of the output.
+    """
     lines: list[str] = []
     with ProcessGroups() as processes:
         result = processes.run(["sh", "-c", "printf '1\\r2\\n\\n'; echo error: 3 >&2; exit 7"], lines.append)

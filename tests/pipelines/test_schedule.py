@@ -32,7 +32,8 @@ def test_the_time_zone_is_the_machines(monkeypatch):
 
 
 def test_a_run_whose_worker_died_runs_again_but_not_for_ever(monkeypatch):
-    """It is rescheduled, crashes with a notification after the last attempt, and is cancelled if it was being cancelled."""
+    """It is rescheduled, crashes with a notification after the last attempt, and is cancelled if it was being
+    cancelled."""
     unfinished = [("RUNNING", 1), ("PENDING", 0), ("RUNNING", schedule.MAX_ATTEMPTS), ("CANCELLING", 1)]
     runs = [
         {"id": str(i), "name": f"run {i}", "flow_id": "f", "state_type": state, "run_count": count}

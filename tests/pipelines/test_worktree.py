@@ -15,7 +15,10 @@ from pipelines import worktree
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch) -> Path:
-    """Return a project with a commit, DVC, and raw images that are not committed; it is the working directory."""
+    """Return a project with a commit, DVC, and raw images that are not committed.
+
+    It is the working directory.
+    """
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -36,7 +39,10 @@ def commit(message: str) -> None:
 
 
 def test_a_worktree_shares_files_that_are_not_committed(clone):
-    """It has the commit's files and links to this folder's raw images, `.darkroom` and DVC's cache; it follows later commits."""
+    """It has the commit's files and links to this folder's raw images, `.darkroom` and DVC's cache.
+
+    It follows later commits.
+    """
     (clone / ".dvc" / "config.local").write_text("['remote \"store\"']\n    url = /somewhere\n")
     folder = worktree.check_out(worktree.resolve_commit("HEAD"), "name")
     assert (folder / "photos").resolve() == clone / "photos"
@@ -63,7 +69,10 @@ def test_a_worktree_shares_files_that_are_not_committed(clone):
 
 
 def test_results_are_committed_beside_the_working_tree(clone):
-    """Results go to a branch, whose commits have the commit that was run as a parent; the same results make no second commit."""
+    """Results go to a branch, whose commits have the commit that was run as a parent.
+
+    The same results make no second commit.
+    """
     folder = worktree.check_out(worktree.resolve_commit("HEAD"), "name")
     head = worktree.git("rev-parse", "HEAD")
     (folder / "dvc.lock").write_text("one")

@@ -1,4 +1,4 @@
-"""Run a Prefect flow: `darkroom flow repro --concurrency 2` is `python -m pipelines.repro --concurrency 2`."""
+"""Run a Prefect flow: `darkroom flow repro` is `python -m pipelines.repro`."""
 
 from __future__ import annotations
 

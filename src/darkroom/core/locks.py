@@ -22,7 +22,8 @@ class BusyError(WorkspaceError):
 
 @contextmanager
 def hold(path: Path, wait: float = -1) -> Iterator[bool]:
-    """Hold a lock file during a block; yield False where another process holds it for `wait` seconds (-1: without limit)."""
+    """Hold a lock file during a block; yield False where another process holds it for `wait` seconds (-1:
+    without limit)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
@@ -46,8 +47,8 @@ def is_taken(path: Path) -> bool:
 def workspace(description: str, report: Callable[[str], object], wait: bool = True) -> Iterator[None]:
     """Hold the workspace during a block, so that one run of the graph at a time uses it.
 
-    Runs that wait report `description`, and this run reports through `report` what it waits for. Raises BusyError where
-    another run holds the workspace and `wait` is false.
+    Runs that wait report `description`, and this run reports through `report` what it waits for. Raises
+    BusyError where another run holds the workspace and `wait` is false.
     """
     WORKSPACE.parent.mkdir(parents=True, exist_ok=True)
     holder = WORKSPACE.with_suffix(".json")

@@ -1,0 +1,249 @@
+"""A small project whose stages are shell commands, its Prefect server, and the requests of tests to it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+from pipelines import command_line
+from pipelines.monitor import monitor
+from pipelines.repro import repro
+from pipelines.retrain import retrain
+from pipelines.study import study
+from tests.conftest import ROOT
+from tests.pipelines.processes import wait_until
+from tests.postgresql import free_port
+
+FLOWS = {"repro": repro, "retrain": retrain, "monitor": monitor, "study": study}
+FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+GRAPH = """\
+stages:
+  left:
+    cmd: python step.py left
+    deps: [step.py, input.txt]
+    outs: [left.txt]
+  right:
+    cmd: python step.py right
+    deps: [step.py, input.txt]
+    outs: [right.txt]
+  both:
+    cmd: cat left.txt right.txt > both.txt
+    deps: [left.txt, right.txt]
+    outs:
+      - both.txt: {cache: false}
+"""
+# actions/NAME holds `hang` (until gates/NAME exists), `meet OTHER` (wait until OTHER has started), or one exit
+# code per attempt
+STEP = """\
+import os, pathlib, subprocess, sys, time
+name = sys.argv[1]
+action = pathlib.Path("actions") / name
+words = action.read_text().split() if action.exists() else []
+log = pathlib.Path("log"); log.mkdir(exist_ok=True)
+
+def wait_for(path):
+    deadline = time.monotonic() + 150
+    while not path.exists():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.05)
+
+(log / f"{name}.started").touch()
+print(f"{name}: 1 of 4 steps, 3 s left", flush=True)
+if words[:1] == ["hang"]:
+    child = subprocess.Popen(["sleep", "600"])
+    pids = log / f"{name}.pids.new"
+    pids.write_text(f"{os.getpid()} {child.pid}"); pids.rename(log / f"{name}.pids")
+    wait_for(pathlib.Path("gates") / name)
+    child.kill()
+elif words[:1] == ["meet"]:
+    wait_for(log / f"{words[1]}.started")
+elif words:
+    action.write_text(" ".join(words[1:]))
+    if words[0] != "0":
+        print(f"error: {name} refuses\\n  remedy: wait", flush=True)
+        sys.exit(int(words[0]))
+with (log / f"{name}.ends").open("a") as file:
+    print("end", file=file)
+pathlib.Path(f"{name}.txt").write_text(pathlib.Path("input.txt").read_text())
+"""
+
+
+class Project:
+    """A project in a folder, and a server at a port that was free."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.api = f"http://127.0.0.1:{self.port}/api"
+        unset = ("PREFECT_", "DARKROOM_", "MLFLOW_", "DVC_", "GIT_")
+        self.environment = {key: value for key, value in os.environ.items() if not key.startswith(unset)} | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(folder / "src"),
+            "DARKROOM_TRACKING": "off", "DARKROOM_PROJECT": "small", "DO_NOT_TRACK": "1",
+            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2", "PREFECT_WORKER_QUERY_SECONDS": "1",
+        }  # fmt: skip
+
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+        """Start `python -m command`.
+
+        Ctrl-C ends it also where this process ignores SIGINT, as a background job does.
+        """
+        return subprocess.Popen(
+            [sys.executable, "-m", *command], cwd=self.folder, env=self.environment | environment, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
+
+    def run(self, *command: str, code: int = 0, **environment: str) -> str:
+        """Return the output of `python -m command`, which must have this exit code."""
+        process = self.start(*command, **environment)
+        output = process.communicate(timeout=300)[0]
+        assert process.returncode == code, output[-4000:]
+        return output
+
+    def flow(self, name: str, *arguments: str, code: int = 0, **environment: str) -> str:
+        """Run a flow in this process, as `darkroom flow` does in one of its own.
+
+        Return its output and its logs.
+        """
+        output = io.StringIO()
+        handler = logging.StreamHandler(output)
+        loggers = [logging.getLogger(f"prefect.{runs}") for runs in ("flow_runs", "task_runs")]
+        settings = {PREFECT_API_URL: self.api, PREFECT_HOME: self.folder / ".prefect"}
+        with (
+            contextlib.chdir(self.folder),
+            mock.patch.dict(os.environ, self.environment | environment, clear=True),
+            temporary_settings(settings),
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(output),
+        ):
+            for logger in loggers:
+                logger.addHandler(handler)
+            try:
+                result = command_line.main(FLOWS[name], arguments)
+            finally:
+                for logger in loggers:
+                    logger.removeHandler(handler)
+        assert result == code, output.getvalue()[-4000:]
+        return output.getvalue()
+
+    def prepare(self, **actions: str) -> None:
+        """Set what the steps do, and change their input, so that they run."""
+        for name in ("actions", "gates", "log"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in ("actions", "gates"):
+            (self.folder / name).mkdir()
+        for name, action in actions.items():
+            (self.folder / "actions" / name).write_text(action)
+        (self.folder / "input.txt").write_text(str(time.time_ns()))
+
+    def open_gate(self, name: str) -> None:
+        """Let a step end that hangs."""
+        (self.folder / "gates" / name).touch()
+
+    def pids(self, name: str) -> list[int]:
+        """Return the processes of a step that hangs, once it does."""
+        file = self.folder / "log" / f"{name}.pids"
+        wait_until(file.exists)
+        return [int(word) for word in file.read_text().split()]
+
+    def ends(self, name: str) -> int:
+        """Return how often a step has come to its end."""
+        file = self.folder / "log" / f"{name}.ends"
+        return len(file.read_text().splitlines()) if file.exists() else 0
+
+    def request(self, path: str, content: Any = None, method: str = "POST", **fields: Any) -> Any:
+        """Return the response of the server; a busy one is asked again, as Prefect's own clients do."""
+        data = None if method in ("GET", "DELETE") else json.dumps(fields if content is None else content).encode()
+        request = urllib.request.Request(f"{self.api}/{path}", data, {"Content-Type": "application/json"}, method=method)
+        for _ in range(30):
+            try:
+                with urllib.request.urlopen(request, timeout=60) as response:
+                    return json.loads(response.read() or b"null")
+            except urllib.error.HTTPError as error:
+                if error.code != 503:
+                    raise
+                time.sleep(1)
+        raise TimeoutError(f"{path}: the server is busy")
+
+    def newest_run(self) -> dict[str, Any]:
+        """Return the flow run that began last."""
+        begun = {"state": {"type": {"not_any_": ["SCHEDULED", "PENDING"]}}}
+        return self.request("flow_runs/filter", flow_runs=begun, sort="START_TIME_DESC", limit=1)[0]
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """Return the tasks of the newest flow run by name, once the server knows how they ended."""
+        run_id = self.newest_run()["id"]
+
+        def ended() -> list[dict[str, Any]]:
+            tasks = self.request("task_runs/filter", flow_runs={"id": {"any_": [run_id]}})
+            is_final = all(task["state_type"] in FINAL or task["state_name"] == "NotReady" for task in tasks)
+            return tasks if is_final else []
+
+        return {task["name"]: task for task in wait_until(ended)}
+
+    def task_states(self) -> dict[str, str]:
+        return {name: task["state_name"] for name, task in self.tasks().items()}
+
+    def deployment(self, flow: str) -> str:
+        return str(self.request(f"deployments/name/{flow}/small", method="GET")["id"])
+
+    def deploy_run(self, flow: str, **parameters: Any) -> str:
+        """Create a run of a deployment and return its id."""
+        return str(self.request(f"deployments/{self.deployment(flow)}/create_flow_run", parameters=parameters)["id"])
+
+    def state(self, run_id: str) -> tuple[str, str]:
+        """Return the name and the message of the state of a flow run."""
+        state = self.request(f"flow_runs/{run_id}", method="GET")["state"]
+        return state["name"], state["message"] or ""
+
+    def set_state(self, run_id: str, state: str, force: bool = False) -> None:
+        self.request(f"flow_runs/{run_id}/set_state", state={"type": state}, force=force)
+
+    @contextlib.contextmanager
+    def paused_pool(self):
+        """Let the worker start nothing during a block."""
+        self.request("work_pools/small", method="PATCH", is_paused=True)
+        try:
+            yield
+        finally:
+            self.request("work_pools/small", method="PATCH", is_paused=False)
+
+    def schedule_state(self) -> dict[str, Any]:
+        """Return what `python -m pipelines.schedule` has started."""
+        return json.loads((self.folder / ".darkroom" / "schedule.json").read_text())
+
+    def git(self, *arguments: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+        return subprocess.run(command, cwd=self.folder, check=True, capture_output=True, text=True).stdout
+
+
+def create_project(folder: Path) -> Project:
+    """Create a project of three stages in a folder of its own, with one commit."""
+    for name in ("src", "pipelines"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("params.yaml", ".dvcignore", ".gitignore", "prefect.yaml"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "dvc.yaml").write_text(GRAPH)
+    (folder / "step.py").write_text(STEP)
+    project = Project(folder)
+    project.prepare()
+    project.git("init", "-q", "-b", "main")
+    project.run("dvc", "init", "-q")
+    project.run("dvc", "config", "core.analytics", "false")
+    project.git("add", "dvc.yaml", "params.yaml", "step.py", "input.txt", ".dvc", ".dvcignore", ".gitignore")
+    project.git("commit", "-qm", "as it is")
+    return project
