@@ -1,4 +1,4 @@
-"""Heat maps: they are where the evidence is, for chains of feature maps and for transformers."""
+"""Heat maps show where the evidence is, for chains of feature maps and for transformers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from darkroom.models.architectures.compact import Compact
 from darkroom.models.backbones.torchvision import TorchvisionBackbone
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.factory import build_features
-from darkroom.models.feature_maps import Maps, maps_of
+from darkroom.models.feature_maps import FeatureMaps, maps_of
 from darkroom.models.specs import CompactSpec
 from darkroom.training.batches import Examples
 from darkroom.training.loop import fit
@@ -30,7 +30,7 @@ PLAIN = Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)
 
 
 def corners(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return noise with a bright square, left for class 0 and right for class 1, in the upper or lower half by chance."""
+    """Return noise with a bright square, left for class 0 and right for class 1, in the upper or lower half at random."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 60, (count, 32, 32, 3), np.uint8)
     labels = rng.integers(0, 2, count)
@@ -81,7 +81,7 @@ def ranks(heats: np.ndarray) -> np.ndarray:
 
 
 @cache
-def learned(name: str) -> Network:
+def trained_network(name: str) -> Network:
     """Return a network that tells the squares apart, trained in seconds."""
     images, labels = corners(256)
     network = Network(build_features(factory.make_spec(name, 32)), PLAIN, 2).train()
@@ -105,8 +105,8 @@ def test_randomised_weights_give_another_map(name, method):
     and the ranks of their pixels have little in common with the trained one's.
     """
     images, labels = (part[:20] for part in corners(256))
-    heats, said = explanation.heat_maps(learned(name), images, labels.tolist(), method)
-    assert said == method
+    heats, used = explanation.heat_maps(trained_network(name), images, labels.tolist(), method)
+    assert used == method
     assert at_the_square(images, heats) > 0.6
     shares, alike = [], []
     for seed in (1, 2, 3):
@@ -121,70 +121,72 @@ def test_randomised_weights_give_another_map(name, method):
 
 @pytest.mark.parametrize("method", ["LayerCAM", "Grad-CAM"])
 def test_another_class_has_another_map(method):
-    """What speaks for a class is not what speaks for the other."""
+    """The map of a class is not the map of the other class."""
     images, labels = (part[:20] for part in corners(256))
-    heats = [explanation.heat_maps(learned("resnet8"), images, wanted.tolist(), method)[0] for wanted in (labels, 1 - labels)]
+    heats = [
+        explanation.heat_maps(trained_network("resnet8"), images, targets.tolist(), method)[0] for targets in (labels, 1 - labels)
+    ]
     assert np.abs(heats[0] - heats[1]).mean() > 0.05
 
 
 @pytest.mark.parametrize("family", SMALLEST)
 def test_every_family_has_heat_maps(family):
-    """Every family, transformers too, has finite maps of the image's size that are no plain area.
+    """Every family, transformers too, has finite maps of the image's size that are not constant.
 
-    The steps to them make what the network itself makes, bit for bit, and its weights stay as they were.
+    The steps to them compute the network's own features, bit for bit, and its weights do not change.
     """
-    made = spec(family, "pooled")
-    network = Network(TorchvisionBackbone(made), Preprocessing(made.image_size, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3), 2).eval()
+    architecture = spec(family, "pooled")
+    network = Network(
+        TorchvisionBackbone(architecture), Preprocessing(architecture.image_size, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3), 2
+    ).eval()
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    images = np.random.default_rng(0).integers(0, 256, (1, made.image_size, made.image_size, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (1, architecture.image_size, architecture.image_size, 3), np.uint8)
     network.head.weight.data = torch.randn(network.head.weight.shape, generator=torch.Generator().manual_seed(0))
     default = explanation.heat_maps(network, images, [0])[1]
     assert default == ("occlusion" if family in ("VisionTransformer", "SwinTransformer") else "LayerCAM")
     for method in ("LayerCAM", "Grad-CAM"):
-        found = [explanation.heat_maps(network, images, [target], method) for target in (0, 1)]
-        assert {name for _, name in found} == {method}
-        heats = np.concatenate([heat for heat, _ in found])
-        assert heats.shape == (2, made.image_size, made.image_size)
+        results = [explanation.heat_maps(network, images, [target], method) for target in (0, 1)]
+        assert {name for _, name in results} == {method}
+        heats = np.concatenate([heat for heat, _ in results])
+        assert heats.shape == (2, architecture.image_size, architecture.image_size)
         assert np.isfinite(heats).all()
         assert 0 <= heats.min() <= heats.max() <= 1
         assert np.ptp(heats, axis=(1, 2)).max() > 0.1
     steps, tail, grid = maps_of(network.features)
     with torch.inference_mode():
-        x = given = network.normalize(torch.from_numpy(images))
+        x = normalized = network.normalize(torch.from_numpy(images))
         for step in steps:
             x = step(x.clone())
             assert grid(x).ndim == 4
-        assert torch.equal(tail(x), network.features(given))
+        assert torch.equal(tail(x), network.features(normalized))
     assert all(torch.equal(value, before[key]) for key, value in network.features.state_dict(prefix="features.").items())
 
 
 def test_overlays_are_small_pictures(trained):
-    """A WebP for each image, of the side that is asked for, the same bytes twice, warm at the square and dark far from it."""
+    """A WebP of the requested side for each image, the same bytes twice, bright at the square and dark far from it."""
     network, images, labels = trained
-    made, method = explanation.overlays(network, images[:3], labels[:3].tolist(), side=64)
+    overlays, method = explanation.overlays(network, images[:3], labels[:3].tolist(), side=64)
     assert method == "LayerCAM"
-    assert made == explanation.overlays(network, images[:3], labels[:3].tolist(), side=64)[0]
-    shown = [np.asarray(Image.open(io.BytesIO(data))) for data in made]
-    assert {picture.shape for picture in shown} == {(64, 64, 3)}
-    assert all(len(data) < 4096 for data in made)
+    assert overlays == explanation.overlays(network, images[:3], labels[:3].tolist(), side=64)[0]
+    pictures = [np.asarray(Image.open(io.BytesIO(data))) for data in overlays]
+    assert {picture.shape for picture in pictures} == {(64, 64, 3)}
+    assert all(len(data) < 4096 for data in overlays)
     heat = explanation.heat_maps(network, images[:1], labels[:1].tolist())[0][0]
     warm, cold = (np.kron(where, np.ones((2, 2), bool)) for where in (heat > 0.8, heat < 0.1))
-    assert shown[0][warm].mean() > shown[0][cold].mean() + 30
+    assert pictures[0][warm].mean() > pictures[0][cold].mean() + 30
 
 
 def test_the_page_shows_every_picture(tmp_path, trained):
-    """A picture per image and a page with all of them, whatever the files are called; an earlier page is replaced."""
+    """A picture per image and a page with all of them, for any file names; an earlier page is replaced."""
     network, images, labels = trained
     heats, method = explanation.heat_maps(network, images[:2], labels[:2].tolist())
     for paths in (["a/b.png", "old.png"], ["a/b.png", "<i>ü $&'\udcff.jpg"]):
-        rows = [{"path": path, "label": "left", "confidence": 0.9} for path in paths]
-        with explanation.HeatMapPage(tmp_path / "out", 2, "version 1 of x") as page:
-            for i in range(2):
-                page.add(rows[i : i + 1], images[i : i + 1], heats[i : i + 1], method)
+        with explanation.HeatMapPage(tmp_path / "out", 2, "version 1 of x", method) as page:
+            pictures = [page.add(path, "left", 0.9, image, heat) for path, image, heat in zip(paths, images, heats, strict=False)]
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["1-b.png", "2--i-.png", "index.html"]
     assert Image.open(tmp_path / "out" / "1-b.png").size == (448, 224)
-    assert rows[0]["explanation"] == str(tmp_path / "out" / "1-b.png")
+    assert pictures[0] == str(tmp_path / "out" / "1-b.png")
     page = (tmp_path / "out" / "index.html").read_text()
     assert "&lt;i&gt;ü" in page
     for name in ("photo.jpg", "1-photo.jpg", "deep"):
@@ -199,19 +201,19 @@ def test_the_page_shows_every_picture(tmp_path, trained):
         with pytest.raises(ParamsError, match="not an earlier page"):
             explanation.check_folder(other)
     if CHROMIUM:
-        picture, said = screenshot(tmp_path / "out" / "index.html")
-        assert "Uncaught" not in said
+        picture, console = screenshot(tmp_path / "out" / "index.html")
+        assert "Uncaught" not in console
         assert len(set(np.asarray(picture.convert("L")).ravel().tolist())) > 50
 
 
-def test_what_speaks_against_a_class_is_no_heat():
-    """LayerCAM (Jiang 2021): a map counts only where more of it would raise the class, whatever its other maps say there."""
+def test_evidence_against_a_class_is_no_heat():
+    """LayerCAM (Jiang et al. 2021): a place of a map counts only if its own gradient is positive, whatever the other maps have."""
 
     class Channels(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return images
 
-    class Given(torch.nn.Module):
+    class LinearOnMaps(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.head = torch.nn.Linear(2, 1, bias=False)
@@ -220,9 +222,9 @@ def test_what_speaks_against_a_class_is_no_heat():
         def normalize(self, images: torch.Tensor) -> torch.Tensor:
             return torch.stack([torch.ones(1, 8, 8), torch.ones(1, 8, 8)], dim=1)
 
-    maps = Maps([Channels()], lambda x: x.mean((2, 3)), lambda x: x)
+    maps = FeatureMaps([Channels()], lambda x: x.mean((2, 3)), lambda x: x)
     images = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
-    heat = explanation._activation(Given(), maps, images, torch.tensor([0]), "LayerCAM")
+    heat = explanation._activation(LinearOnMaps(), maps, images, torch.tensor([0]), "LayerCAM")
     assert torch.allclose(heat, torch.full((1, 8, 8), 1 / 64))
-    heat = explanation._activation(Given(), maps, images, torch.tensor([0]), "Grad-CAM")
+    heat = explanation._activation(LinearOnMaps(), maps, images, torch.tensor([0]), "Grad-CAM")
     assert torch.equal(heat, torch.zeros(1, 8, 8))  # more of both together would lower it

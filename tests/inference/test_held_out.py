@@ -15,12 +15,13 @@ from darkroom.inference.classifier import Classifier
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint
 from darkroom.models.factory import build_features
+from darkroom.models.specs import CompactSpec
 
 PATHS = {"val": ["a/0.png", "b/1.png"], "test": ["b/0.png", "a/1.png", "a/0.png"]}
 
 
 def classifier(size: int) -> Classifier:
-    architecture = {"family": "compact", "image_size": size, "width": 4}
+    architecture = CompactSpec(size, 4)
     preprocessing = Preprocessing(size, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3)
     network = Network(build_features(architecture), preprocessing, 2)
     return Classifier(network, Checkpoint("baseline", architecture, preprocessing, ("a", "b"), {}, {}))

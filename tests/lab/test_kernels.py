@@ -1,4 +1,4 @@
-"""Kernels: what they compute is what SciPy and OpenCV compute, and what a user writes is read or refused."""
+"""Kernels: responses equal those of SciPy and OpenCV; a user's kernel is parsed or refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_single_pixel_responds_with_the_kernels_sum():
 
 @pytest.mark.parametrize("name", ["sobel", "scharr"])
 def test_edge_kernels_are_opencvs(name):
-    """Sobel and Scharr give, across and down, what OpenCV's own functions give."""
+    """Sobel and Scharr equal OpenCV's own functions, across and down."""
     image = noise(24, 31)
     filters = {"sobel": cv2.Sobel, "scharr": cv2.Scharr}[name]
     for kernel, (dx, dy) in zip(kernels.banks()[name].kernels.values(), ((1, 0), (0, 1)), strict=True):
@@ -38,7 +38,7 @@ def test_edge_kernels_are_opencvs(name):
 
 
 def test_prewitt_and_the_laplacian_are_scipys():
-    """Prewitt and the Laplacian of four neighbours give what SciPy's functions give."""
+    """Prewitt and the Laplacian of four neighbours equal SciPy's functions."""
     image, banks = noise(24, 31), kernels.banks()
     across = banks["prewitt"].kernels["across (x)"]
     assert kernels.respond(image, across) == pytest.approx(ndimage.prewitt(image, 1, mode="mirror"), abs=1e-5)
@@ -46,8 +46,8 @@ def test_prewitt_and_the_laplacian_are_scipys():
     assert kernels.respond(image, four) == pytest.approx(ndimage.laplace(image, mode="mirror"), abs=1e-5)
 
 
-def test_named_kernels_say_nothing_of_brightness():
-    """Every named kernel sums to zero: a plain image gives no response."""
+def test_named_kernels_do_not_respond_to_brightness():
+    """Every named kernel sums to zero: a constant image has no response."""
     for bank in kernels.banks().values():
         for kernel in bank.kernels.values():
             assert abs(kernel.sum()) < 1e-6 * abs(kernel).sum() + 1e-7
@@ -55,15 +55,15 @@ def test_named_kernels_say_nothing_of_brightness():
 
 @pytest.mark.parametrize("number", range(kernels.ORIENTATIONS))
 def test_gabor_finds_the_direction_of_a_wave(number):
-    """A wave in the direction of one of the kernels answers most to that kernel."""
+    """The kernel in the direction of a wave has the strongest response to it."""
     angle = np.deg2rad(180 * number / kernels.ORIENTATIONS)
     y, x = np.mgrid[:64, :64]
     wave = (0.5 + 0.5 * np.cos(2 * np.pi / 8 * (x * np.cos(angle) + y * np.sin(angle)))).astype(np.float32)
     responses = [kernels.respond(wave, kernel) for kernel in kernels.banks()["gabor"].kernels.values()]
     assert np.argmax([abs(item[16:48, 16:48]).mean() for item in responses]) == number
-    sizes, which = kernels.strongest(responses)
+    sizes, index = kernels.strongest(responses)
     assert (sizes == np.abs(responses).max(0)).all()
-    assert np.bincount(which[16:48, 16:48].ravel()).argmax() == number
+    assert np.bincount(index[16:48, 16:48].ravel()).argmax() == number
 
 
 @pytest.mark.parametrize(
@@ -76,15 +76,15 @@ def test_gabor_finds_the_direction_of_a_wave(number):
         ("-1e-2", (1, 1)),
     ],
 )
-def test_kernels_are_read_as_people_write_them(text, shape):
-    """Spaces, commas, tabs, semicolons, lines, fractions and remarks are understood."""
-    made = kernels.parse(text)
-    assert made.shape == shape
-    assert made.dtype == np.float32
+def test_a_kernel_may_be_written_in_several_ways(text, shape):
+    """Spaces, commas, tabs, semicolons, lines, fractions and comments are parsed."""
+    kernel = kernels.parse(text)
+    assert kernel.shape == shape
+    assert kernel.dtype == np.float32
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "fact"),
     [
         ("", "is empty"),
         (" ; \n", "is empty"),
@@ -96,7 +96,7 @@ def test_kernels_are_read_as_people_write_them(text, shape):
         (";".join(["1"] * 64), "64×1"),
     ],
 )
-def test_what_is_no_kernel_is_named(text, said):
-    """Malformed text is one error that says where."""
-    with pytest.raises(ParamsError, match=said.replace("(", r"\(")):
+def test_an_error_names_the_row_of_a_malformed_kernel(text, fact):
+    """Malformed text is one error with the row and the word."""
+    with pytest.raises(ParamsError, match=fact.replace("(", r"\(")):
         kernels.parse(text)

@@ -22,7 +22,7 @@ class Chain(nn.Module):
 
 
 class Branches(nn.Module):
-    """A wide and a narrow way that meet."""
+    """A wide and a narrow branch that are added."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,8 +57,8 @@ def test_resnet_50_depends_on_where_its_strides_are():
     network = torchvision("resnet50", 96)
     assert sizes(network, 96)["layer4.2"] == (427, 32)
     for stage in ("layer2", "layer3", "layer4"):
-        layers.find(network, f"{stage}.0.conv1").stride = (2, 2)
-        layers.find(network, f"{stage}.0.conv2").stride = (1, 1)
+        layers.find_layer(network, f"{stage}.0.conv1").stride = (2, 2)
+        layers.find_layer(network, f"{stage}.0.conv2").stride = (1, 1)
     assert sizes(network, 96)["layer4.2"] == (483, 32)
 
 
@@ -81,14 +81,14 @@ def test_pixels_outside_the_field_have_no_gradient(name):
     images = torch.rand(8, 33, 33, 3).mul(255).requires_grad_()
     y, x = shape[1] // 2, shape[2] // 2
     (gradient,) = torch.autograd.grad(network(images)[:, :, y, x].square().sum(), images)
-    seen = gradient.abs().sum((0, 3)) > 0
+    has_gradient = gradient.abs().sum((0, 3)) > 0
     for side, index, axis in ((down, y, 1), (across, x, 0)):
-        touched = seen.any(axis).nonzero().flatten()
+        touched = has_gradient.any(axis).nonzero().flatten()
         assert touched.min() == side.first + index * side.step
         assert touched.max() == side.last + index * side.step
 
 
-def test_what_is_pooled_globally_sees_everything():
+def test_global_operations_see_the_whole_image():
     """After a global average, squeeze and excitation, flattening or attention, the field is the whole image."""
     assert receptive_field.fields(compact(), 32)["head"][0] == (receptive_field.WHOLE, receptive_field.WHOLE)
     assert receptive_field.fields(torchvision("mobilenet_v3_small"), 64)["features.4"][0][0] == receptive_field.WHOLE
@@ -101,9 +101,9 @@ def test_the_measured_field_lies_within_the_theoretical():
     network = compact()
     (down, _), shape = receptive_field.fields(network, 32)["stages.1.1.0"]
     noise = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    seen = receptive_field.effective(network, "stages.1.1.0", noise)
+    influence = receptive_field.effective(network, "stages.1.1.0", noise)
     first, last = (int(edge + shape[1] // 2 * down.step) for edge in (down.first, down.last))
-    assert seen.max() == 1
-    seen[first : last + 1, first : last + 1] = 0
-    assert seen.max() == 0
-    assert 0 < receptive_field.across(receptive_field.effective(network, "stages.1.1.0", noise)) <= down.size
+    assert influence.max() == 1
+    influence[first : last + 1, first : last + 1] = 0
+    assert influence.max() == 0
+    assert 0 < receptive_field.effective_size(receptive_field.effective(network, "stages.1.1.0", noise)) <= down.size

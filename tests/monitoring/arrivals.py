@@ -1,4 +1,4 @@
-"""Make, in the folder where it runs, a checkpoint with its held-out images (`model`), or images that arrive (`bright`, `dark`)."""
+"""Write, in the working directory, a checkpoint with its held-out images (`model`), or arriving images (`bright`, `dark`)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from darkroom.models.base import Network, Preprocessing, build_features
+from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save
+from darkroom.models.factory import build_features
+from darkroom.models.specs import CompactSpec
 
 CLASSES = ("cat", "dög")
-SIZE, HELD = 16, 40
+SIZE, HELD_OUT = 16, 40
 
 
 def picture(rng: np.random.Generator, dark: bool = False) -> Image.Image:
@@ -25,7 +27,7 @@ def picture(rng: np.random.Generator, dark: bool = False) -> Image.Image:
 
 
 def arrive(start: int, count: int, dark: bool = False, place: Path = Path()) -> None:
-    """Put numbered pictures into the inbox, as if they had come a minute ago."""
+    """Write numbered pictures to the inbox, with the time of a minute ago."""
     inbox = place / "data/inbox"
     inbox.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(start + 1)
@@ -34,23 +36,23 @@ def arrive(start: int, count: int, dark: bool = False, place: Path = Path()) -> 
         os.utime(inbox / f"{number}.png", (time.time() - 60,) * 2)
 
 
-def model(place: Path = Path()) -> None:
+def write_model(place: Path = Path()) -> None:
     """Write the checkpoint of an untrained network, `model`, and bright held-out images."""
-    architecture = {"family": "compact", "image_size": SIZE, "width": 4}
+    architecture = CompactSpec(SIZE, 4)
     preprocessing = Preprocessing(SIZE, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3)
     network = Network(build_features(architecture), preprocessing, len(CLASSES))
-    about = Checkpoint("baseline", architecture, preprocessing, CLASSES, {}, {})
+    checkpoint = Checkpoint("baseline", architecture, preprocessing, CLASSES, {}, {})
     (place / "model").mkdir()
-    save(place / "model", about, network.state_dict(), 1, [{"epoch": 1.0}])
+    save(place / "model", checkpoint, network.state_dict(), 1, [{"epoch": 1.0}])
     rng = np.random.default_rng(0)
     (place / "data/ingested").mkdir(parents=True)
     (place / "data/ingested/classes.json").write_text(json.dumps(CLASSES), encoding="utf-8")
     for split in ("val", "test"):
         folder = place / "data/ingested" / split
         folder.mkdir(parents=True)
-        np.save(folder / "images.npy", np.stack([np.asarray(picture(rng).resize((SIZE, SIZE))) for _ in range(HELD)]))
-        np.save(folder / "labels.npy", np.zeros(HELD, np.int64))
+        np.save(folder / "images.npy", np.stack([np.asarray(picture(rng).resize((SIZE, SIZE))) for _ in range(HELD_OUT)]))
+        np.save(folder / "labels.npy", np.zeros(HELD_OUT, np.int64))
 
 
 if __name__ == "__main__":
-    model() if sys.argv[1] == "model" else arrive(int(sys.argv[2]), int(sys.argv[3]), dark=sys.argv[1] == "dark")
+    write_model() if sys.argv[1] == "model" else arrive(int(sys.argv[2]), int(sys.argv[3]), dark=sys.argv[1] == "dark")

@@ -1,4 +1,4 @@
-"""Whether images have changed: every test is exact under no change, finds a change, and says how large it is."""
+"""Drift tests: exact without a change, sensitive to a change, and with the size of textbook definitions."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 
 from darkroom.monitoring import drift
-from darkroom.monitoring.drift import Limits, class_shift, compare, confidence_loss, discrepancy
-from darkroom.monitoring.reference import Images
+from darkroom.monitoring.drift import Limits, compare, compare_classes, compare_confidence, compare_embeddings
+from darkroom.monitoring.reference import Outputs
 
 
-def draw(seed: int = 0) -> np.random.Generator:
+def generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
 def sparse(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Return embeddings as a ReLU leaves them: most numbers are 0."""
+    """Return embeddings as after a ReLU: most numbers are 0."""
     return np.maximum(rng.normal(-2, 1, (count, 256)), 0)
 
 
-def images(rng: np.random.Generator, count: int, shift: float = 0.0, sure: float = 0.9, shares=(0.5, 0.5)) -> Images:
-    return Images(
+def outputs(rng: np.random.Generator, count: int, shift: float = 0.0, sure: float = 0.9, shares=(0.5, 0.5)) -> Outputs:
+    return Outputs(
         rng.normal(shift, 1, (count, 8)), rng.choice(len(shares), count, p=shares), np.clip(rng.normal(sure, 0.05, count), 0, 1)
     )
 
@@ -28,86 +28,86 @@ def images(rng: np.random.Generator, count: int, shift: float = 0.0, sure: float
 @pytest.mark.parametrize(
     "p_value",
     [
-        lambda rng, seed: discrepancy(rng.normal(size=(40, 5)), rng.normal(size=(15, 5)), draw(seed))[1],
-        lambda rng, seed: discrepancy(sparse(rng, 40), sparse(rng, 15), draw(seed))[1],
-        lambda rng, seed: discrepancy(rng.standard_t(3, (40, 256)), rng.standard_t(3, (15, 256)), draw(seed))[1],
-        lambda rng, seed: class_shift(rng.integers(0, 4, 40), rng.integers(0, 4, 15), 4, draw(seed))[1],
-        lambda rng, seed: confidence_loss(rng.random(40), rng.random(15), draw(seed))[1],
+        lambda rng, seed: compare_embeddings(rng.normal(size=(40, 5)), rng.normal(size=(15, 5)), generator(seed))[1],
+        lambda rng, seed: compare_embeddings(sparse(rng, 40), sparse(rng, 15), generator(seed))[1],
+        lambda rng, seed: compare_embeddings(rng.standard_t(3, (40, 256)), rng.standard_t(3, (15, 256)), generator(seed))[1],
+        lambda rng, seed: compare_classes(rng.integers(0, 4, 40), rng.integers(0, 4, 15), 4, generator(seed))[1],
+        lambda rng, seed: compare_confidence(rng.random(40), rng.random(15), generator(seed))[1],
     ],
     ids=["embeddings", "sparse embeddings", "heavy tails", "classes", "confidence"],
 )
-def test_without_a_change_a_small_p_is_as_rare_as_it_says(p_value, monkeypatch):
+def test_without_a_change_p_values_are_uniform(p_value, monkeypatch):
     """Of 300 comparisons of like with like, about 5% have a p-value of at most 0.05 (binomial: 99.9% within 2% to 10%)."""
     monkeypatch.setattr(drift, "PERMUTATIONS", 199)
-    rng = draw(1)
-    small = np.mean([p_value(rng, seed) <= 0.05 for seed in range(300)])
-    assert 0.02 <= small <= 0.10
+    rng = generator(1)
+    share = np.mean([p_value(rng, seed) <= 0.05 for seed in range(300)])
+    assert 0.02 <= share <= 0.10
 
 
-def test_without_a_change_nothing_is_told_apart():
-    """The size of no difference is chance, also of sparse embeddings: 0.5 on average."""
-    rng = draw(7)
-    sizes = [discrepancy(sparse(rng, 60), sparse(rng, 30), draw())[0] for _ in range(10)]
+def test_without_a_change_the_area_is_one_half():
+    """The area under the curve is 0.5 on average, also of sparse embeddings."""
+    rng = generator(7)
+    sizes = [compare_embeddings(sparse(rng, 60), sparse(rng, 30), generator())[0] for _ in range(10)]
     assert 0.45 < np.mean(sizes) < 0.55
 
 
 def test_the_discrepancy_is_that_of_the_definition():
     """The vectorised statistic equals the unbiased estimate of Gretton et al. (2012), equation 3, by its sums over pairs."""
-    rng = draw(2)
+    rng = generator(2)
     rows, first = rng.normal(size=(11, 3)), 6
     kernel = drift._kernel(rows)
     pairs = [(i, j) for i in range(11) for j in range(11) if i != j]
     within = [np.mean([kernel[i, j] for i, j in pairs if (i < first) == side == (j < first)]) for side in (True, False)]
     across = np.mean([kernel[i, j] for i, j in pairs if i < first <= j])
     np.fill_diagonal(kernel, 0)
-    got = drift._unbiased(kernel, (np.arange(11) < first)[:, None])[0]
-    assert got == pytest.approx(sum(within) - 2 * across)
+    statistic = drift._unbiased(kernel, (np.arange(11) < first)[:, None])[0]
+    assert statistic == pytest.approx(sum(within) - 2 * across)
 
 
-def test_what_moves_is_found_and_named():
-    """Other embeddings, other classes and less confidence are each found alone, with its size, and nothing else is."""
+def test_each_kind_of_drift_is_found_alone():
+    """Other embeddings, other classes and less confidence are each found by their test, and by no other."""
     limits = Limits()
     for name, changed in (
         ("embeddings", {"shift": 1.0}), ("classes", {"shares": (0.1, 0.9)}), ("confidence", {"sure": 0.7}),
     ):  # fmt: skip
-        rng = draw(3)
-        tests, _ = compare(images(rng, 150), images(rng, 60, **changed), 2, limits)
+        rng = generator(3)
+        tests, _ = compare(outputs(rng, 150), outputs(rng, 60, **changed), 2, limits)
         assert [test.name for test in tests if test.drifted] == [name]
-    rng = draw(4)
-    tests, _ = compare(images(rng, 150), images(rng, 60), 2, limits)
+    rng = generator(4)
+    tests, _ = compare(outputs(rng, 150), outputs(rng, 60), 2, limits)
     assert not any(test.drifted for test in tests)
 
 
 def test_a_significant_trifle_does_not_count():
     """With many images a tiny shift is significant; below the limit of its size it is no drift."""
-    rng = draw(5)
-    tests, _ = compare(images(rng, 1500), images(rng, 1500, shift=0.15), 2, Limits())
+    rng = generator(5)
+    tests, _ = compare(outputs(rng, 1500), outputs(rng, 1500, shift=0.15), 2, Limits())
     assert tests[0].corrected < 0.01
     assert tests[0].size < 0.65
     assert not tests[0].drifted
 
 
 def test_the_odd_ones_stand_out():
-    """Of new images of which a few are unlike all known ones, those are the most unlike."""
-    rng = draw(6)
+    """The new images that are far from the whole reference have the largest dissimilarity."""
+    rng = generator(6)
     new = rng.normal(size=(40, 8))
     new[[3, 17]] += 4
-    _, _, unlike = discrepancy(rng.normal(size=(100, 8)), new, rng)
-    assert set(np.argsort(-unlike)[:2]) == {3, 17}
+    _, _, dissimilarity = compare_embeddings(rng.normal(size=(100, 8)), new, rng)
+    assert set(np.argsort(-dissimilarity)[:2]) == {3, 17}
 
 
-def test_sizes_are_what_they_say():
-    """Total variation, loss of confidence and the area under the curve have their textbook values."""
-    assert class_shift(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), 3, draw())[0] == 0.25
-    assert confidence_loss(np.array([0.9, 0.7]), np.array([0.5, 0.5, 0.5]), draw())[0] == pytest.approx(0.3)
+def test_sizes_have_their_textbook_values():
+    """Total variation, drop of confidence and area under the curve equal values computed on paper."""
+    assert compare_classes(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), 3, generator())[0] == 0.25
+    assert compare_confidence(np.array([0.9, 0.7]), np.array([0.5, 0.5, 0.5]), generator())[0] == pytest.approx(0.3)
     assert drift._area(np.array([0.0, 1.0]), np.array([1.0, 2.0])) == pytest.approx(7 / 8)
-    assert discrepancy(draw().normal(size=(30, 2)), draw().normal(size=(30, 2)) + 50, draw())[0] == 1.0
+    assert compare_embeddings(generator().normal(size=(30, 2)), generator().normal(size=(30, 2)) + 50, generator())[0] == 1.0
 
 
-def test_odd_arrays_are_compared_too():
+def test_degenerate_arrays():
     """Embeddings that are all equal, of one number, or of two images a side, give finite figures."""
-    for known, new in ((np.ones((5, 3)), np.ones((4, 3))), (np.ones((2, 1)), np.zeros((2, 1))), (np.eye(3), np.eye(3)[:2])):
-        size, p, unlike = discrepancy(known, new, draw())
+    for reference, new in ((np.ones((5, 3)), np.ones((4, 3))), (np.ones((2, 1)), np.zeros((2, 1))), (np.eye(3), np.eye(3)[:2])):
+        size, p, dissimilarity = compare_embeddings(reference, new, generator())
         assert 0 <= size <= 1
         assert 0 < p <= 1
-        assert np.isfinite(unlike).all()
+        assert np.isfinite(dissimilarity).all()

@@ -13,8 +13,8 @@ import pytest
 
 from darkroom.core.errors import WorkspaceError
 from darkroom.evaluation import leaderboard, predictions
-from darkroom.stages import register
-from darkroom.tracking import model_package, records, registry
+from darkroom.stages import register, version_files
+from darkroom.tracking import records, registry
 from tests.conftest import ROOT
 
 CLASSES = ("cat", "dog")
@@ -33,13 +33,13 @@ class Registry:
         if not version:
             self.found[made.version] = made
             shutil.copytree(checkpoint, self.folder / made.version / "checkpoint")
-            shutil.copytree(beside / model_package.EVALUATION, self.folder / made.version / model_package.EVALUATION)
+            shutil.copytree(beside / registry.EVALUATION, self.folder / made.version / registry.EVALUATION)
         return made
 
     def champion(self, name):
         return self.found.get(self.champion_is)
 
-    def crown(self, name, version, why, by="register"):
+    def promote(self, name, version, why, by="register"):
         self.champion_is = version
 
     def describe(self, name, version, tags, description):
@@ -55,12 +55,17 @@ class Registry:
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(records, "start_delivery", lambda: None)
+    monkeypatch.setattr(records, "start_uploader", lambda: None)
     shutil.copy(ROOT / "params.yaml", tmp_path)
     fake = Registry(tmp_path / "registry")
-    for name in ("register", "champion", "crown", "describe", "versions", "fetch"):
+    for name in ("register", "champion", "promote", "describe", "versions", "fetch"):
         monkeypatch.setattr(registry, name, getattr(fake, name))
-    monkeypatch.setattr(register, "_package", lambda checkpoint, ingested, beside: (beside / "packaged").touch())
+
+    def write_package(checkpoint, ingested, folder):
+        (folder / "packaged").touch()
+        return {}
+
+    monkeypatch.setattr(version_files, "write_package", write_package)
     return fake
 
 
@@ -163,13 +168,13 @@ def test_limits_of_params_are_checked(place):
 
 def test_a_champion_is_asked_about_images_that_it_has_not_seen(place, monkeypatch, capsys):
     """Where the split has other images, the champion answers anew; images that it was trained or chosen on do not count."""
-    from darkroom.inference import classifier, rescoring
+    from darkroom.inference import classifier, held_out
 
     evaluated(0.9)
     run()
-    kept = place.folder / "1" / model_package.EVALUATION
+    kept = place.folder / "1" / registry.EVALUATION
     assert (kept / register.TRAINED).read_text().split() == [f"p{i}" for i in range(1000, 1010)]
-    assert len((kept / register.CHOSEN).read_text().split()) == 100
+    assert len((kept / register.SELECTED).read_text().split()) == 100
     evaluated(0.9, seed=1, images=range(2, 202))
     asked = []
 
@@ -177,11 +182,11 @@ def test_a_champion_is_asked_about_images_that_it_has_not_seen(place, monkeypatc
         asked.append(paths)
         return {split: np.tile([0.6, 0.4], (len(names), 1)) for split, names in paths.items()}
 
-    monkeypatch.setattr(rescoring, "score", score)
+    monkeypatch.setattr(held_out, "predict_splits", score)
     monkeypatch.setattr(classifier.Classifier, "load", lambda folder: None)
     decision = run()
     assert [len(paths) for paths in asked[0].values()] == [100, 100]
-    assert "it is asked again" in capsys.readouterr().out
+    assert "predicts again" in capsys.readouterr().out
     assert decision["promoted"]  # the champion says cat to everything
     compared = next(c for c in decision["verdict"]["checks"] if c["name"] == "accuracy against the champion")
     assert compared["figures"]["images"] == 2  # the others are the champion's validation images
@@ -190,7 +195,7 @@ def test_a_champion_is_asked_about_images_that_it_has_not_seen(place, monkeypatc
 def test_classes_that_came_or_went(place, monkeypatch):
     """A champion is right only where it names the class; what it says of a class that is gone is wrong."""
     said = np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]])
-    aligned = register._aligned(said, ("cow", "cat", "dog"), ("cat", "dog", "owl"))
+    aligned = register._align(said, ("cow", "cat", "dog"), ("cat", "dog", "owl"))
     assert aligned.tolist() == [[0.2, 0.1, 0, 0.7], [0.2, 0.7, 0, 0.1]]
     evaluated(0.9, classes=("cat", "cow"))
     run()

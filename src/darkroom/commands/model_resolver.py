@@ -1,55 +1,53 @@
-"""The model that a command is about: a checkpoint folder, or a version that MLflow has, by alias, number or address."""
+"""Find the model that a command names: a checkpoint folder, or a version in MLflow by alias, number or address."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from darkroom.core.errors import WorkspaceError
+from darkroom.core.lazy import LazyModule
 
 if TYPE_CHECKING:
-    from darkroom.inference.classifier import Classifier
+    from darkroom.config import params
+    from darkroom.inference import classifier as classifiers
+    from darkroom.inference.classifier import Classifier, ModelInfo
+    from darkroom.models import digests
+    from darkroom.tracking import registry
+else:
+    params, registry = LazyModule("darkroom.config.params"), LazyModule("darkroom.tracking.registry")
+    classifiers, digests = LazyModule("darkroom.inference.classifier"), LazyModule("darkroom.models.digests")
 
 
 class NoChampionError(WorkspaceError):
     """There is no champion yet: the first registration that passes the gate makes one."""
 
 
-def load(wanted: str) -> tuple[Classifier, dict[str, Any]]:
-    """Return a classifier and what identifies it: `name`, `version` (empty for a folder), `checkpoint_sha256`, `said` in words."""
-    from darkroom.inference.classifier import Classifier
-    from darkroom.models import digests
-
-    folder, name, version = Path(wanted).expanduser(), "", ""
+def load(model: str) -> tuple[Classifier, ModelInfo]:
+    """Return a classifier and its identity; raises WorkspaceError if there is no such model."""
+    folder, name, version = Path(model).expanduser(), "", ""
     if not folder.joinpath("model.json").is_file():
         if folder.is_dir():
-            raise WorkspaceError(f"{wanted} is not a checkpoint: it has no model.json", "name one like models/baseline")
-        name, version, folder = _registered(wanted)
-    classifier = Classifier.load(folder)
-    said = f"version {version} of {name} ({classifier.checkpoint.name})" if version else f"{wanted} ({classifier.checkpoint.name})"
-    return classifier, {
-        "name": name or str(folder), "version": version, "model": classifier.checkpoint.name,
-        "checkpoint_sha256": digests.checkpoint(folder), "said": said,
-    }  # fmt: skip
+            raise WorkspaceError(f"{model} is not a checkpoint: it has no model.json", "name one like models/baseline")
+        name, version, folder = _fetch(model)
+    classifier = classifiers.Classifier.load(folder)
+    title = classifier.checkpoint.name
+    description = f"version {version} of {name} ({title})" if version else f"{model} ({title})"
+    return classifier, classifiers.ModelInfo(name or str(folder), version, title, digests.checkpoint(folder), description)
 
 
-def _registered(wanted: str) -> tuple[str, str, Path]:
-    """Return name, version and checkpoint of a registered model."""
-    from darkroom.config import params
-    from darkroom.tracking import registry
-
-    named = registry.address(wanted)
-    name, which = named or ("", wanted)
-    if not named and ("/" in wanted or wanted.startswith(".")):
-        raise WorkspaceError(
-            f"there is no folder {wanted}", "`ls models` shows what was trained, `darkroom models` what was registered"
-        )
+def _fetch(model: str) -> tuple[str, str, Path]:
+    """Return name, version and checkpoint folder of a registered model."""
+    address = registry.address(model)
+    name, version = address or ("", model)
+    if not address and ("/" in model or model.startswith(".")):
+        raise WorkspaceError(f"there is no folder {model}", "`ls models` lists trained models, `darkroom models` registered ones")
     name = name or params.read().register_.name
-    listed = registry.versions(name)
-    if which == registry.CHAMPION and not any(registry.CHAMPION in item.aliases for item in listed):
+    versions = registry.versions(name)
+    if version == registry.CHAMPION and not any(registry.CHAMPION in item.aliases for item in versions):
         raise NoChampionError(
-            f"{name} has no champion yet" + (f" among its {len(listed)} versions" if listed else ""),
+            f"{name} has no champion yet" + (f" among its {len(versions)} versions" if versions else ""),
             "`dvc repro` trains and registers one; or name another model: --model models/baseline, --model challenger",
         )
-    version = registry.pick(listed, which, name).version
+    version = registry.pick(versions, version, name).version
     return name, version, registry.fetch(name, version) / "checkpoint"

@@ -1,225 +1,122 @@
-"""Say what is on images: files, folders and globs, by the champion or any other trained model."""
+"""Classify images: files, folders and globs, by the champion or any other trained model."""
 
 from __future__ import annotations
 
-import argparse
 import csv
-import glob
-import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from darkroom.commands import model_resolver
-from darkroom.core.errors import ParamsError, WorkspaceError, printable
+from darkroom.commands.param_types import MODEL
+from darkroom.core.command_line import Choice, Command, json_option
+from darkroom.core.errors import WorkspaceError, printable
+from darkroom.core.lazy import LazyModule
 
 if TYPE_CHECKING:
-    from darkroom.inference.classifier import Classifier
+    from darkroom.core import tables
+    from darkroom.inference import explanation, image_files
+    from darkroom.inference.classifier import ModelInfo
+    from darkroom.inference.image_files import Row
+else:
+    explanation, image_files = LazyModule("darkroom.inference.explanation"), LazyModule("darkroom.inference.image_files")
+    tables = LazyModule("darkroom.core.tables")
 
-AT_ONCE = 64
 EXPLAINED = Path("reports/explained")
-METHODS = ("LayerCAM", "Grad-CAM", "occlusion")  # of inference/explanation.py, which takes torch to ask
-# what a folder is searched for; a file that is named is tried whatever it is called
-SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".pbm", ".pgm", ".ppm",
-    ".pnm", ".sgi", ".rgb", ".avif", ".heic", ".heif",
+METHODS = ("LayerCAM", "Grad-CAM", "occlusion")  # those of inference.explanation, which imports torch
+
+
+@click.command(cls=Command)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE…")
+@click.option(
+    "--model", default="champion", type=MODEL,
+    help="champion, challenger, a version number, a checkpoint folder like models/baseline, or models:/name/version",
 )  # fmt: skip
+@click.option("--top", type=click.IntRange(min=1), default=1, metavar="K", help="show the K most probable classes in the table")
+@json_option
+@click.option("--csv", "as_csv", is_flag=True, help="print a line per image, with the probability of every class")
+@click.option("--explain", is_flag=True, help=f"write a page of heat maps to {EXPLAINED}")
+@click.option("--explain-to", type=click.Path(path_type=Path), metavar="FOLDER", help="write that page to another folder")
+@click.option(
+    "--explain-by", type=Choice(METHODS), metavar="METHOD", show_default="what suits the network",
+    help="method of the heat maps: LayerCAM, Grad-CAM or occlusion (a perceptron is always explained by occlusion)",
+)  # fmt: skip
+def command(
+    images: tuple[str, ...], model: str, top: int, as_json: bool, as_csv: bool, explain: bool, explain_to: Path | None,
+    explain_by: str | None,
+) -> int:  # fmt: skip
+    """Classify images, by the champion or any other trained model.
 
+    IMAGE is a file, a folder, which is searched with its subfolders, or a glob; - reads names from standard input.
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "darkroom predict",
-        description=__doc__,
-        epilog="exit code: 0 all images were answered, 1 some could not be read, 2 a mistake",
-    )
-    parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="a file, a folder (searched whole) or a glob; - reads names from stdin"
-    )
-    parser.add_argument(
-        "--model", default="champion",
-        help="champion (default), challenger, a version number, a checkpoint folder like models/baseline, or models:/name/version",
-    )  # fmt: skip
-    parser.add_argument("--top", type=int, default=1, metavar="K", help="show the K most probable classes in the table")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="one JSON object: the model, and a prediction per image")
-    form.add_argument("--csv", action="store_true", help="a line per image, with the probability of every class")
-    shown = parser.add_mutually_exclusive_group()
-    shown.add_argument(
-        "--explain", dest="explain_to", action="store_const", const=EXPLAINED,
-        help=f"heat maps of what it looks at, as a page in {EXPLAINED}",
-    )  # fmt: skip
-    shown.add_argument("--explain-to", type=Path, metavar="FOLDER", help="the same in a new folder, or in that of an earlier page")
-    parser.add_argument(
-        "--explain-by", choices=METHODS, metavar="METHOD",
-        help="LayerCAM, Grad-CAM or occlusion, in place of what suits the network (a perceptron: always occlusion)",
-    )  # fmt: skip
-    given = parser.parse_args(arguments)
-    if given.explain_by and not given.explain_to:
-        raise ParamsError("--explain-by has nothing to explain", "give --explain or --explain-to FOLDER with it")
-    if given.explain_to:
-        from darkroom.inference import explanation  # torch, which the answers need anyhow
-
-        explanation.check(given.explain_to)
-    if given.top < 1:
-        raise ParamsError(f"--top {given.top} shows nothing", "give 1 or more")
-    paths = list(expand(given.images))
+    Exit code: 0 all images are classified, 1 some cannot be read, 2 a mistake.
+    """
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other")
+    if explain and explain_to:
+        raise click.UsageError("--explain and --explain-to exclude each other")
+    folder = EXPLAINED if explain else explain_to
+    if explain_by and not folder:
+        raise click.UsageError("--explain-by needs --explain or --explain-to FOLDER")
+    if folder:
+        explanation.check_folder(folder)
+    paths = list(image_files.expand(images))
     if not paths:
         raise WorkspaceError(
-            f"there are no images in {', '.join(given.images)}",
-            "name image files; a folder is searched for names like *.jpg, *.png",
+            f"there are no images in {', '.join(images)}", "name image files; folders are searched for *.jpg, *.png, …"
         )
-    classifier, model = model_resolver.load(given.model)
-    explained: list[dict[str, Any]] = []
-    write = (_Json if given.json else _Csv if given.csv else _Table)(classifier.classes, model, given.top, paths)
-    failed = 0
-    for row in answers(classifier, paths):
-        failed += bool(row["error"])
-        if given.explain_to and not row["error"]:
-            explained.append(row)
-        write.row(row)
-    if explained:
-        explain(classifier, explained, given.explain_to, model["said"], given.explain_by or "")
-    write.end()
-    if explained:
-        print(f"heat maps: {given.explain_to}/index.html", file=sys.stderr)
-    if failed:
-        print(f"{failed} of {len(paths)} could not be read", file=sys.stderr)
-    return int(failed > 0)
+    classifier, info = model_resolver.load(model)
+    rows: list[Row] = []
+    print_row = _csv_printer(classifier.classes, info) if as_csv else _line_printer(classifier.classes, top, paths)
+    for row in image_files.predict_paths(classifier, paths):
+        rows.append(row)
+        if not as_json:
+            print_row(row)
+    pictures: dict[str, str] = {}
+    readable = [row for row in rows if not row.error]
+    if folder and readable:
+        pictures = image_files.explain(classifier, readable, folder, info.description, explain_by or "")
+    if as_json:
+        predictions = [asdict(row) | ({"explanation": pictures[row.path]} if row.path in pictures else {}) for row in rows]
+        identity = {key: value for key, value in asdict(info).items() if key != "description"}
+        tables.print_json({"model": identity | {"classes": list(classifier.classes)}, "predictions": predictions})
+    elif not as_csv:
+        click.echo(f"by {info.description}", err=True)
+    if pictures:
+        click.echo(f"heat maps: {folder}/index.html", err=True)
+    if len(readable) < len(rows):
+        click.echo(f"{len(rows) - len(readable)} of {len(rows)} could not be read", err=True)
+    return int(len(readable) < len(rows))
 
 
-def expand(given: list[str]) -> Iterator[Path]:
-    """Yield the files that are meant, each once: folders are searched in the order of names, a glob may match nothing."""
-    seen = set()
-    for name in given:
-        for path in _meant(name):
-            if path not in seen:
-                seen.add(path)
-                yield path
+def _line_printer(classes: tuple[str, ...], top: int, paths: list[Path]) -> Callable[[Row], None]:
+    """Return a function that prints the line of a row; the lines appear while images are classified."""
+    width = min(max(len(printable(str(path))) for path in paths), 80)
+    label_width = max(len(printable(name)) for name in classes)
 
-
-def _meant(name: str) -> Iterator[Path]:
-    path = Path(name).expanduser()
-    if name == "-":
-        yield from (Path(os.fsdecode(line.rstrip(b"\r\n"))) for line in sys.stdin.buffer if line.strip())
-    elif path.is_dir():
-        for folder, folders, files in os.walk(path):
-            folders[:] = sorted(inner for inner in folders if not inner.startswith("."))
-            yield from (
-                Path(folder, file) for file in sorted(files) if not file.startswith(".") and Path(file).suffix.lower() in SUFFIXES
-            )
-    elif not path.exists() and glob.has_magic(name):
-        for found in sorted(glob.glob(str(path), recursive=True)):
-            yield from _meant(found)
-    else:
-        yield path
-
-
-def answers(classifier: Classifier, paths: list[Path]) -> Iterator[dict[str, Any]]:
-    """Yield a row for each file: `path`, `label`, `confidence`, `probabilities` by class, and `error` and `remedy` instead."""
-    from darkroom.core.progress import Progress
-    from darkroom.data.quarantine_reasons import REASONS, REMEDIES
-
-    with ExitStack() as stack:
-        progress = stack.enter_context(Progress("predict", len(paths), "images")) if len(paths) > AT_ONCE else None
-        for start in range(0, len(paths), AT_ONCE):
-            some = paths[start : start + AT_ONCE]
-            contents = [_read(path) for path in some]
-            given = iter(classifier.files([content for content in contents if isinstance(content, bytes)]))
-            for path, content in zip(some, contents, strict=True):
-                row: dict[str, Any] = {"path": str(path), "label": None, "confidence": None, "probabilities": None}
-                answer = next(given) if isinstance(content, bytes) else None
-                if answer is None:
-                    yield {**row, "error": content, "remedy": "correct the name, or give yourself the right to read it"}
-                elif answer.probabilities is None:
-                    yield {**row, "error": REASONS[answer.error], "remedy": REMEDIES[answer.error]}
-                else:
-                    shares = dict(zip(classifier.classes, map(float, answer.probabilities), strict=True))
-                    label = max(shares, key=lambda name: shares[name])
-                    yield {
-                        **row,
-                        "label": label,
-                        "confidence": shares[label],
-                        "probabilities": shares,
-                        "error": None,
-                        "remedy": None,
-                    }
-            if progress:
-                progress.advance(len(some))
-
-
-def explain(classifier: Classifier, rows: list[dict[str, Any]], folder: Path, model: str, method: str = "") -> None:
-    """Write heat maps of the images of these rows, and note in each row where its picture is."""
-    import numpy as np
-
-    from darkroom.core.progress import Progress
-    from darkroom.data.decoding import decode
-    from darkroom.inference import explanation
-
-    wanted = classifier.checkpoint.preprocessing
-    with explanation.Page(folder, len(rows), model) as page, Progress("explain", len(rows), "images") as progress:
-        for start in range(0, len(rows), AT_ONCE):
-            some = rows[start : start + AT_ONCE]
-            contents = [Path(row["path"]).read_bytes() for row in some]
-            seen = [decode(content, wanted.image_size, wanted.resize, wanted.background).pixels for content in contents]
-            pixels = np.stack([item for item in seen if item is not None])
-            targets = [classifier.classes.index(row["label"]) for row in some]
-            page.add(some, pixels, *explanation.heat(classifier.network, pixels, targets, method))
-            progress.advance(len(some))
-
-
-def _read(path: Path) -> bytes | str:
-    """Return a file's bytes, or why it cannot be read."""
-    try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        return (getattr(error, "strerror", None) or str(error)).lower()
-
-
-class _Table:
-    def __init__(self, classes: tuple[str, ...], model: dict[str, Any], top: int, paths: list[Path]) -> None:
-        self.top, self.model = min(top, len(classes)), model
-        self.width = min(max(len(printable(str(path))) for path in paths), 80)
-        self.label = max(len(printable(name)) for name in classes)
-
-    def row(self, row: dict[str, Any]) -> None:
-        path = printable(row["path"]).ljust(self.width)
-        if row["error"]:
-            print(f"{path}  error: {row['error']}; {row['remedy']}")
+    def print_row(row: Row) -> None:
+        path = printable(row.path).ljust(width)
+        if row.probabilities is None:
+            print(f"{path}  error: {row.error}; {row.remedy}")
         else:
-            best = sorted(row["probabilities"].items(), key=lambda item: -item[1])[: self.top]
-            print(path, *(f"{printable(name).ljust(self.label)} {share:6.1%}" for name, share in best), sep="  ")
+            best = sorted(row.probabilities.items(), key=lambda item: -item[1])[:top]
+            print(path, *(f"{printable(name).ljust(label_width)} {share:6.1%}" for name, share in best), sep="  ")
 
-    def end(self) -> None:
-        print(f"by {self.model['said']}", file=sys.stderr)
-
-
-class _Json:
-    def __init__(self, classes: tuple[str, ...], model: dict[str, Any], top: int, paths: list[Path]) -> None:
-        self.model = {key: value for key, value in model.items() if key != "said"} | {"classes": list(classes)}
-        self.rows: list[dict[str, Any]] = []
-
-    def row(self, row: dict[str, Any]) -> None:
-        self.rows.append(row)
-
-    def end(self) -> None:
-        print(json.dumps({"model": self.model, "predictions": self.rows}, indent=2))
+    return print_row
 
 
-class _Csv:
-    def __init__(self, classes: tuple[str, ...], model: dict[str, Any], top: int, paths: list[Path]) -> None:
-        self.classes, self.by = classes, model["version"] or model["name"]
-        self.writer = csv.writer(sys.stdout, lineterminator="\n")
-        self.writer.writerow(["path", "label", "confidence", "error", "model", "checkpoint_sha256", *classes])
-        self.sha256 = model["checkpoint_sha256"]
+def _csv_printer(classes: tuple[str, ...], info: ModelInfo) -> Callable[[Row], None]:
+    """Print the header of a CSV table; return a function that prints the line of a row."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", "label", "confidence", "error", "model", "checkpoint_sha256", *classes])
 
-    def row(self, row: dict[str, Any]) -> None:
-        shares = [row["probabilities"][name] for name in self.classes] if row["probabilities"] else [""] * len(self.classes)
-        path = row["path"].encode("utf-8", "backslashreplace").decode()  # a name need not be text
-        known = [path, row["label"] or "", "" if row["confidence"] is None else row["confidence"], row["error"] or ""]
-        self.writer.writerow([*known, self.by, self.sha256, *shares])
+    def print_row(row: Row) -> None:
+        path = row.path.encode("utf-8", "backslashreplace").decode()  # a name need not be text
+        cells: list[Any] = [path, row.label, row.confidence, row.error, info.version or info.name, info.checkpoint_sha256]
+        writer.writerow([*cells, *(row.probabilities.values() if row.probabilities else [""] * len(classes))])
 
-    def end(self) -> None:
-        pass
+    return print_row

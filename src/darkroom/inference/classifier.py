@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,19 @@ from darkroom.inference.predict import Prediction, predict_files, softmax
 from darkroom.models import checkpoint as checkpoints
 from darkroom.models.base import Network
 from darkroom.models.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The identity of a classifier: `name` of its folder or registered model, `version`, which is empty for a folder, `model`,
+    the name in its checkpoint, the checkpoint's sha256, and a description for people.
+    """
+
+    name: str
+    version: str
+    model: str
+    checkpoint_sha256: str
+    description: str
 
 
 class Classifier:

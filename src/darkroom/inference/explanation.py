@@ -22,7 +22,7 @@ from darkroom.core import atomic, pages
 from darkroom.core.errors import ParamsError, printable
 from darkroom.inference.classifier import batches
 from darkroom.models.base import Network
-from darkroom.models.feature_maps import Maps, maps_of
+from darkroom.models.feature_maps import FeatureMaps, maps_of
 
 MIN_MAP = 7  # pixels a side of the map that LayerCAM uses, if the network has one of that size
 GRID = 8  # places a side that are covered one after the other
@@ -53,7 +53,7 @@ def heat_maps(network: Network, images: np.ndarray, targets: Sequence[int], meth
     return (heats / torch.where(largest > 0, largest, 1)).numpy(), method
 
 
-def _activation(network: Network, maps: Maps, images: torch.Tensor, targets: torch.Tensor, method: str) -> torch.Tensor:
+def _activation(network: Network, maps: FeatureMaps, images: torch.Tensor, targets: torch.Tensor, method: str) -> torch.Tensor:
     """Return class activation maps (N, S, S): feature maps, weighted by the gradient of the class's logit."""
     with torch.no_grad():
         x, outputs = network.normalize(images), []
@@ -130,13 +130,12 @@ def _is_ours(path: Path) -> bool:
 class HeatMapPage:
     """Write a folder with a picture per image, the image beside its heat map, and an index page.
 
-    Use as a context manager. The folder is complete at the end, or as it was before.
+    Use as a context manager, and set `method` before it ends. The folder is complete at the end, or as it was before.
     """
 
-    def __init__(self, folder: Path, count: int, model: str) -> None:
-        self.folder, self.model, self.digits = folder, model, len(str(count))
+    def __init__(self, folder: Path, count: int, model: str, method: str = "") -> None:
+        self.folder, self.model, self.method, self.digits = folder, model, method, len(str(count))
         self.entries: list[dict[str, Any]] = []
-        self.method = ""
 
     def __enter__(self) -> HeatMapPage:
         check_folder(self.folder)
@@ -153,19 +152,13 @@ class HeatMapPage:
             (self.working / "index.html").write_text(page, encoding="utf-8")
         self.stack.__exit__(*error)
 
-    def add(self, rows: list[dict[str, Any]], images: np.ndarray, heats: np.ndarray, method: str) -> None:
-        """Add images with their heat maps.
-
-        `rows` have `path`, `label` and `confidence`; `explanation`, the path of the picture, is added to each.
-        """
-        self.method = method
-        for row, image, heat in zip(rows, images, heats, strict=True):
-            scale = max(1, -(-MIN_PICTURE // image.shape[0]))
-            size = (image.shape[1] * scale, image.shape[0] * scale)
-            resized = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if scale > 2 else cv2.INTER_CUBIC)
-            stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(row["path"]).stem)[:60] or "image"
-            name = f"{len(self.entries) + 1:0{self.digits}}-{stem}.png"
-            picture = np.concatenate([resized, _overlay(resized, heat)], axis=1)
-            cv2.imwrite(str(self.working / name), picture[..., ::-1])
-            row["explanation"] = str(self.folder / name)
-            self.entries.append({**row, "path": printable(row["path"]), "picture": name})
+    def add(self, path: str, label: str, confidence: float, image: np.ndarray, heat: np.ndarray) -> str:
+        """Write the picture of an image (S, S, 3) uint8 with its heat map (S, S); return its path when the page is complete."""
+        scale = max(1, -(-MIN_PICTURE // image.shape[0]))
+        size = (image.shape[1] * scale, image.shape[0] * scale)
+        resized = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if scale > 2 else cv2.INTER_CUBIC)
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path).stem)[:60] or "image"
+        name = f"{len(self.entries) + 1:0{self.digits}}-{stem}.png"
+        cv2.imwrite(str(self.working / name), np.concatenate([resized, _overlay(resized, heat)], axis=1)[..., ::-1])
+        self.entries.append({"path": printable(path), "label": label, "confidence": confidence, "picture": name})
+        return str(self.folder / name)

@@ -1,1 +1,1 @@
-"""Looking inside: kernels, filters, feature maps, receptive fields, augmentations, embeddings. Arrays in, arrays out."""
+"""Looking inside networks: kernels, filters, feature maps, receptive fields, augmentations, embeddings."""

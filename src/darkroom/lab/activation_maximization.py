@@ -1,8 +1,8 @@
-"""Images that a part of a network answers most to (Erhan et al. 2009), kept from being noise.
+"""Images that maximise a channel or a class (Erhan et al. 2009), with priors against noise.
 
-The image is its Fourier spectrum with decorrelated colours (Olah et al. 2017), or its pixels with total variation held down
-(Mahendran and Vedaldi 2015); either is shifted, scaled and turned a little in each step (Mordvintsev et al. 2015), so that no
-single pixel counts.
+The image is its Fourier spectrum with decorrelated colours (Olah et al. 2017), or its pixels with a penalty on total variation
+(Mahendran and Vedaldi 2015). Either is shifted, scaled and rotated a little in each step (Mordvintsev et al. 2015), so that no
+single pixel matters.
 """
 
 from __future__ import annotations
@@ -20,42 +20,31 @@ from darkroom.core.progress import Progress
 from darkroom.lab import layers
 
 PARAMETRIZATIONS = ("fourier", "pixels")
-Objective = Callable[[torch.Tensor], torch.Tensor]
-# how the channels of natural images vary together: columns of the square root of their covariance in ImageNet (Olah et al. 2017)
-_COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
+Objective = Callable[[torch.Tensor], torch.Tensor]  # images (N, S, S, 3), 0 to 255 → what is maximised, (N,)
+# columns of the square root of the covariance of the channels in ImageNet (Olah et al. 2017)
+COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
 
 
-def channels(network: nn.Module, layer: str, wanted: Sequence[int]) -> Objective:
-    """Return what gives for images (N, S, S, 3), 0 to 255, the mean of channel `wanted[i]` of a layer for the i-th one, (N,)."""
-    module = layers.find(network, layer)
+def channel_objective(network: nn.Module, layer: str, channels: Sequence[int]) -> Objective:
+    """Return an objective: for the i-th image the mean of channel `channels[i]` of a layer."""
+    module = layers.find_layer(network, layer)
 
     def objective(images: torch.Tensor) -> torch.Tensor:
-        with layers.watched(network, [layer]) as found:
+        with layers.recording(network, [layer]) as outputs:
             network(images)
-        output = layers.output(network, found, layer)
-        shaped = output if output.ndim == 2 else layers.maps(output, module)
-        if shaped is None:
-            raise ParamsError(f"the output of {layer} has no channels", "name a convolution, an activation or the head")
-        _within(layer, wanted, shaped.shape[1])
-        picked = shaped[torch.arange(len(images)), list(wanted)]
-        return picked.flatten(1).mean(1) if picked.ndim > 1 else picked
+        output = layers.to_channels(layers.output_of(network, outputs, layer), module, layer)
+        for channel in channels:
+            if not 0 <= channel < output.shape[1]:
+                raise ParamsError(f"{layer} has no channel {channel}", f"--channel may be 0 to {output.shape[1] - 1}")
+        chosen = output[torch.arange(len(images)), list(channels)]
+        return chosen.flatten(1).mean(1) if chosen.ndim > 1 else chosen
 
     return objective
 
 
-def classes(network: nn.Module, wanted: Sequence[int]) -> Objective:
-    """Return what gives for the i-th image the logit of class `wanted[i]`: the probability could rise by lowering the others."""
-
-    def objective(images: torch.Tensor) -> torch.Tensor:
-        return network(images)[torch.arange(len(images)), list(wanted)]
-
-    return objective
-
-
-def _within(layer: str, wanted: Sequence[int], count: int) -> None:
-    for channel in wanted:
-        if not 0 <= channel < count:
-            raise ParamsError(f"{layer} has no channel {channel}", f"it has {count}: --channel may be 0 to {count - 1}")
+def class_objective(network: nn.Module, classes: Sequence[int]) -> Objective:
+    """Return an objective: for the i-th image the logit of class `classes[i]`. Its probability could rise with lower others."""
+    return lambda images: network(images)[torch.arange(len(images)), list(classes)]
 
 
 def maximize(
@@ -64,61 +53,60 @@ def maximize(
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Return images (count, size, size, 3) uint8 and the objective at the start and the end, (2, count) float32.
 
-    `grey`: one value for all channels, for networks that saw grey images alone. `variation` weighs the total variation, pixels
-    have 1 where it is 0. Raises ParamsError where the objective has no gradient anywhere.
+    `grey`: one value for all channels, for networks that were trained on grey images. `variation` is the weight of the total
+    variation; 0 means 1 for pixels. Raises ParamsError if the objective has no gradient anywhere.
     """
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        make, drawn = _fourier(count, size, grey) if parametrization == "fourier" else _pixels(count, size, grey)
+        build, parameters = (_fourier if parametrization == "fourier" else _pixels)(count, size, grey)
         weight = variation or (1.0 if parametrization == "pixels" else 0.0)
-        optimizer = torch.optim.Adam([drawn], lr if parametrization == "fourier" else lr * 0.6)
+        optimizer = torch.optim.Adam([parameters], lr if parametrization == "fourier" else lr * 0.6)
         history: list[torch.Tensor] = []
-        moved = False
+        has_gradient = False
         with Progress("maximize", steps, "steps") as progress:
             for _ in range(steps):
-                images = make()
+                images = build()
                 if not history:
                     with torch.no_grad():
-                        history.append(objective(_given(images)).float())
-                value = objective(_given(_moved(images) if jitter else images)).sum()
+                        history.append(objective(_to_input(images)).float())
+                value = objective(_to_input(_jitter(images) if jitter else images)).sum()
                 optimizer.zero_grad()
                 (-value).backward(retain_graph=weight > 0)
-                moved = moved or (drawn.grad is not None and bool((drawn.grad != 0).any()))
-                if not moved:
+                has_gradient = has_gradient or (parameters.grad is not None and bool((parameters.grad != 0).any()))
+                if not has_gradient:
                     raise ParamsError(
-                        "what is to be maximised does not depend on the image near the start: the channel is silent",
+                        "the objective has no gradient near the start: the channel is inactive",
                         "name another channel, or the layer before the activation",
                     )
                 if weight:
-                    (weight * _variation(images)).backward()
+                    (weight * _total_variation(images)).backward()
                 optimizer.step()
                 progress.advance()
         with torch.no_grad():
-            images = make()
-            history.append(objective(_given(images)).float())
-    shown = _given(images).round().clamp(0, 255).to(torch.uint8).numpy()
-    return shown, torch.stack(history).numpy()
+            images = build()
+            history.append(objective(_to_input(images)).float())
+    return _to_input(images).round().clamp(0, 255).to(torch.uint8).numpy(), torch.stack(history).numpy()
 
 
-def _given(images: torch.Tensor) -> torch.Tensor:
-    """Return (N, 3, S, S) from 0 to 1 as a network takes them: (N, S, S, 3) from 0 to 255."""
+def _to_input(images: torch.Tensor) -> torch.Tensor:
+    """Return (N, 3, S, S) from 0 to 1 as a network's input: (N, S, S, 3) from 0 to 255."""
     return images.permute(0, 2, 3, 1) * 255
 
 
 def _fourier(count: int, size: int, grey: bool) -> tuple[Callable[[], torch.Tensor], torch.Tensor]:
-    """Return what makes images (N, 3, S, S) from 0 to 1, and spectra that it makes them of, each frequency of equal weight."""
+    """Return a function that builds images (N, 3, S, S) from 0 to 1, and their spectra, each frequency of equal weight."""
     across, down = torch.fft.rfftfreq(size), torch.fft.fftfreq(size)[:, None]
     scale = size / (across**2 + down**2).sqrt().clamp(min=1 / size)
     spectrum = (0.01 * torch.randn(count, 1 if grey else 3, *scale.shape, 2)).requires_grad_()
-    colours = torch.tensor(_COLOURS)
+    colours = torch.tensor(COLOURS)
     colours = colours / colours.norm(dim=0).max()
 
-    def make() -> torch.Tensor:
+    def build() -> torch.Tensor:
         plain = torch.fft.irfft2(torch.view_as_complex(spectrum) * scale, (size, size)) / 4
         mixed = plain.expand(-1, 3, -1, -1) if grey else torch.einsum("nchw,dc->ndhw", plain, colours)
         return mixed.sigmoid()
 
-    return make, spectrum
+    return build, spectrum
 
 
 def _pixels(count: int, size: int, grey: bool) -> tuple[Callable[[], torch.Tensor], torch.Tensor]:
@@ -126,16 +114,24 @@ def _pixels(count: int, size: int, grey: bool) -> tuple[Callable[[], torch.Tenso
     return lambda: values.expand(-1, 3, -1, -1).sigmoid(), values
 
 
-def _variation(images: torch.Tensor) -> torch.Tensor:
-    """Return the total variation, as the sum over images of the mean difference between neighbours."""
+def _total_variation(images: torch.Tensor) -> torch.Tensor:
+    """Return the sum over images of the mean difference between neighbours."""
     return sum(images.diff(dim=axis).abs().mean((1, 2, 3)).sum() for axis in (2, 3) if images.shape[axis] > 1) + images.sum() * 0
 
 
-def _moved(images: torch.Tensor) -> torch.Tensor:
-    """Return images turned by up to 5°, scaled by up to 5% and shifted by up to a sixteenth, drawn anew for all of them."""
+def _jitter(images: torch.Tensor) -> torch.Tensor:
+    """Return images rotated by up to 5°, scaled by up to 5% and shifted by up to a sixteenth, the same draw for all of them."""
     angle, scale = (torch.rand(2) * 2 - 1) * torch.tensor([math.radians(5), 0.05])
     shift = (torch.rand(2) * 2 - 1) / 8
     cos, sin = angle.cos() * (1 + scale), angle.sin() * (1 + scale)
     matrix = torch.stack([torch.stack([cos, -sin, shift[0]]), torch.stack([sin, cos, shift[1]])])
     grid = F.affine_grid(matrix.expand(len(images), 2, 3), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def first_channels(network: nn.Module, layer: str, size: int, most: int) -> list[int]:
+    """Return the numbers of the first channels of a layer; raises ParamsError if it has none."""
+    module = layers.find_layer(network, layer)
+    outputs = layers.record(network, torch.zeros(1, size, size, 3, dtype=torch.uint8), [layer])
+    channels = layers.to_channels(layers.output_of(network, outputs, layer), module, layer)
+    return list(range(min(most, channels.shape[1])))

@@ -6,42 +6,49 @@ import numpy as np
 from torch import nn
 
 from darkroom.core.errors import ParamsError
-from darkroom.lab import layers
+from darkroom.lab import drawing, layers
+
+MOSAIC_WIDTH = 520  # pixels, about
 
 
-def convolution(network: nn.Module, wanted: str | None) -> tuple[str, nn.Conv2d]:
-    """Return a convolution and its name, by default the first one; raises ParamsError where the layer is something else."""
-    found = {name: module for name, module in layers.layers(network).items() if isinstance(module, nn.Conv2d)}
-    if not found:
+def find_convolution(network: nn.Module, name: str | None) -> tuple[str, nn.Conv2d]:
+    """Return a convolution and its name, by default the first one; raises ParamsError if the layer is no convolution."""
+    convolutions = {name: module for name, module in layers.named_layers(network).items() if isinstance(module, nn.Conv2d)}
+    if not convolutions:
         raise ParamsError("this model has no convolution", "name a convolutional network")
-    if wanted is None:
-        return next(iter(found.items()))
-    module = layers.find(network, wanted)
+    if name is None:
+        return next(iter(convolutions.items()))
+    module = layers.find_layer(network, name)
     if not isinstance(module, nn.Conv2d):
-        inside = [name for name in found if name.startswith(f"{wanted}.")]
-        near = inside or list(found)
-        named = ", ".join(near[:8]) + (", …" if len(near) > 8 else "")
-        raise ParamsError(f'the layer "{wanted}" is a {type(module).__name__}, not a convolution', f"name one of {named}")
-    return wanted, module
+        near = [other for other in convolutions if other.startswith(f"{name}.")] or list(convolutions)
+        some = ", ".join(near[:8]) + (", …" if len(near) > 8 else "")
+        raise ParamsError(f'the layer "{name}" is a {type(module).__name__}, not a convolution', f"name one of {some}")
+    return name, module
 
 
-def weights(module: nn.Conv2d) -> np.ndarray:
+def weights_of(module: nn.Conv2d) -> np.ndarray:
     """Return the weights of a convolution (outputs, inputs of a group, h, w) float32."""
     return module.weight.detach().float().cpu().numpy()
 
 
 def largest(weights: np.ndarray, axis: int, count: int) -> np.ndarray:
-    """Return which outputs (axis 0) or inputs (axis 1) have the largest norm, in their own order, (count,) int64."""
+    """Return the outputs (axis 0) or inputs (axis 1) with the largest norm, in their own order, (count,) int64."""
     others = tuple(i for i in range(4) if i != axis)
     norms = np.sqrt((weights.astype(np.float64) ** 2).sum(others))
     return np.sort(np.argsort(-norms, kind="stable")[:count])
 
 
 def colours(weights: np.ndarray) -> np.ndarray:
-    """Return filters of RGB (outputs, 3, h, w) as (outputs, h, w, 3) uint8: zero is mid-grey, each by its own largest weight."""
+    """Return RGB filters (outputs, 3, h, w) as (outputs, h, w, 3) uint8: zero is mid-grey, each scaled by its largest weight."""
     most = np.abs(weights).max((1, 2, 3), keepdims=True)
     scaled = 127.5 + 127.5 * weights / np.where(most > 0, most, 1)
     return scaled.transpose(0, 2, 3, 1).round().clip(0, 255).astype(np.uint8)
+
+
+def shades(weights: np.ndarray) -> np.ndarray:
+    """Return weights as grey uint8 of the same shape: zero is mid-grey, scaled by the largest weight of all."""
+    most = float(np.abs(weights).max()) or 1.0
+    return (127.5 + 127.5 * weights / most).round().clip(0, 255).astype(np.uint8)
 
 
 def mosaic(filters: np.ndarray, cell: int, gap: int = 2) -> np.ndarray:
@@ -57,7 +64,28 @@ def mosaic(filters: np.ndarray, cell: int, gap: int = 2) -> np.ndarray:
     return np.repeat(canvas[..., None], 3, 2)
 
 
-def shades(weights: np.ndarray) -> np.ndarray:
-    """Return weights as grey uint8 of the same shape: zero is mid-grey, by the largest weight of all."""
-    most = float(np.abs(weights).max()) or 1.0
-    return (127.5 + 127.5 * weights / most).round().clip(0, 255).astype(np.uint8)
+def draw_row(module: nn.Conv2d, most: int, heading: str, chosen_by: nn.Conv2d | None = None) -> drawing.Row:
+    """Return the filters of a convolution as tiles, or as a mosaic of filters by channels.
+
+    They are those with the largest weights in `chosen_by`, by default the convolution itself.
+    """
+    weights, criterion = weights_of(module), weights_of(chosen_by or module)
+    outputs, inputs, height, width = weights.shape
+    if inputs in (1, 3):
+        chosen = largest(criterion, 0, max(most, 64))
+        side = 60 if len(chosen) <= 64 else 40
+        pictures = colours(weights[chosen] if inputs == 3 else np.repeat(weights[chosen], 3, 1))
+        tiles = [drawing.Tile(drawing.fit(item, side), str(i)) for i, item in zip(chosen, pictures, strict=True)]
+        return drawing.Row(tiles, heading)
+    if height == width == 1:
+        most = max(most, 128)
+    rows, columns = largest(criterion, 0, most), largest(criterion, 1, most)
+    gap = 0 if height == 1 else 2
+    cell = min(max(1, (MOSAIC_WIDTH // len(columns) - gap) // width), 12)
+    picture = mosaic(shades(weights[rows][:, columns]), cell, gap)
+    remark = f"rows: filters {_range(len(rows), outputs)}; columns: their channels {_range(len(columns), inputs)}"
+    return drawing.Row([drawing.Tile(picture)], heading, remark)
+
+
+def _range(count: int, total: int) -> str:
+    return f"0 to {total - 1}" if count == total else f"({count} of {total}, of the largest norm)"

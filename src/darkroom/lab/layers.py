@@ -1,13 +1,13 @@
-"""The layers of any network by name, and what each of them makes of images.
+"""The layers of any network by name, and their outputs for images.
 
-A layer is a module, under its own name without the `features.` or `features.net.` that Darkroom puts before it: for torchvision's
+A layer is a module under its own name, without the `features.` or `features.net.` of Darkroom's classifiers: for torchvision's
 networks that is torchvision's name (`layer4.2.conv3`).
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,8 +16,8 @@ from torch import nn
 
 from darkroom.core.errors import ParamsError
 
-_BEFORE = ("features.net.", "features.")
-_KINDS = {
+PREFIXES = ("features.net.", "features.")
+KINDS = {
     "convolution": (nn.Conv2d,),
     "pooling": (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
     "normalisation": (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm),
@@ -26,109 +26,119 @@ _KINDS = {
 }
 
 
-def layers(network: nn.Module) -> dict[str, nn.Module]:
-    """Return every module that has a name, single layers and blocks of them, but for the containers at the top."""
-    found = {}
+def named_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Return every module with a name, single layers and blocks, except the containers at the top."""
+    layers = {}
     for name, module in network.named_modules():
-        short = next((name.removeprefix(before) for before in _BEFORE if name.startswith(before)), name)
+        short = next((name.removeprefix(prefix) for prefix in PREFIXES if name.startswith(prefix)), name)
         if short and short not in ("normalize", "features", "net"):
-            found[short] = module
-    return found
+            layers[short] = module
+    return layers
 
 
 def kind(module: nn.Module) -> str:
-    """Return what a module is in one word: convolution, activation, pooling, normalisation, linear, block, or other."""
-    for name, kinds in _KINDS.items():
+    """Return convolution, activation, pooling, normalisation, linear, block or other."""
+    for name, kinds in KINDS.items():
         if isinstance(module, kinds):
             return name
     return "block" if next(module.children(), None) is not None else "other"
 
 
-def find(network: nn.Module, wanted: str) -> nn.Module:
-    """Return a layer by its name; raises ParamsError that names the nearest ones and some of all."""
-    known = layers(network)
-    if wanted in known:
-        return known[wanted]
-    close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.4)
-    meant = f" (did you mean {' or '.join(close)}?)" if close else ""
-    single = [name for name, module in known.items() if kind(module) not in ("block", "other")]
+def find_layer(network: nn.Module, name: str) -> nn.Module:
+    """Return a layer by its name; raises ParamsError with the nearest names and some of all."""
+    layers = named_layers(network)
+    if name in layers:
+        return layers[name]
+    close = difflib.get_close_matches(name, layers, n=3, cutoff=0.4)
+    hint = f" (did you mean {' or '.join(close)}?)" if close else ""
+    single = [name for name, module in layers.items() if kind(module) not in ("block", "other")]
     some = ", ".join(single if len(single) <= 12 else [*single[:6], "…", *single[-5:]])
     raise ParamsError(
-        f'there is no layer "{wanted}"{meant}', f"name one of {some}; `darkroom lab layers MODEL` lists all {len(known)}"
+        f'there is no layer "{name}"{hint}', f"name one of {some}; `darkroom lab layers MODEL` lists all {len(layers)}"
     )
 
 
-def record(network: nn.Module, images: torch.Tensor, wanted: Iterable[str] | None = None) -> dict[str, torch.Tensor]:
-    """Return what layers make of images (N, S, S, 3) uint8, in the order of their use, without gradients.
-
-    By default all of them. A layer that is used again is there again, as `name#2`. The network is left as it was, and each output
-    as it was when the layer gave it, whatever works in place on it later. Layers that give anything but one tensor are left out.
-    """
-    with torch.inference_mode(), watched(network, wanted) as found:
-        network(images)
-    return found
-
-
-def output(network: nn.Module, found: dict[str, torch.Tensor], name: str) -> torch.Tensor:
-    """Return what a layer gave; raises ParamsError that names what is in it where it is a container that is opened, never run."""
-    if name in found:
-        return found[name]
-    inside = [other for other in layers(network) if other.startswith(f"{name}.") and other.count(".") == name.count(".") + 1]
-    remedy = f"name one of {', '.join(inside[-6:])}" if inside else "name another layer"
-    raise ParamsError(f'the layer "{name}" gives no output of its own', remedy)
-
-
 @contextmanager
-def watched(network: nn.Module, wanted: Iterable[str] | None = None) -> Any:
-    """Yield a dictionary that fills with what layers give while the network runs in evaluation mode; gradients flow through it."""
-    found: dict[str, torch.Tensor] = {}
-    chosen = layers(network) if wanted is None else {name: find(network, name) for name in wanted}
+def hooked(modules: Mapping[str, nn.Module], network: nn.Module, hook: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
+    """Call `hook(name, output)` whenever one of the modules outputs a tensor while the network runs, in evaluation mode.
 
-    def look(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            if isinstance(output, torch.Tensor):
-                times = 1 + sum(known.rpartition("#")[0] == name or known == name for known in found)
-                found[name if times == 1 else f"{name}#{times}"] = output.clone()
+    Afterwards the network is as it was before.
+    """
 
-        return hook
+    def forward_hook(name: str) -> Any:
+        return lambda module, inputs, output: hook(name, output) if isinstance(output, torch.Tensor) else None
 
-    hooks = [module.register_forward_hook(look(name)) for name, module in chosen.items()]
+    handles = [module.register_forward_hook(forward_hook(name)) for name, module in modules.items()]
     modes = [(module, module.training) for module in network.modules()]
     try:
         network.eval()
-        yield found
+        yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        for handle in handles:
+            handle.remove()
         for module, mode in modes:
             module.training = mode
 
 
-def maps(output: torch.Tensor, module: nn.Module) -> torch.Tensor | None:
-    """Return a layer's output as maps (N, C, H, W), or None where it has no places.
+@contextmanager
+def recording(network: nn.Module, names: Iterable[str] | None = None) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield a dictionary that receives the outputs of layers, all by default, when the network runs; gradients flow through them.
 
-    Linear layers and layer normalisations keep channels last; of a transformer's tokens (N, T, C) those of the image become a
-    square, a class token in front of them is left out.
+    A layer that is used again is there again, as `name#2`. Outputs are copies, since later layers may work in place.
+    """
+    outputs: dict[str, torch.Tensor] = {}
+
+    def record_output(name: str, output: torch.Tensor) -> None:
+        uses = 1 + sum(other.rpartition("#")[0] == name or other == name for other in outputs)
+        outputs[name if uses == 1 else f"{name}#{uses}"] = output.clone()
+
+    chosen = named_layers(network) if names is None else {name: find_layer(network, name) for name in names}
+    with hooked(chosen, network, record_output):
+        yield outputs
+
+
+def record(network: nn.Module, images: torch.Tensor, names: Iterable[str] | None = None) -> dict[str, torch.Tensor]:
+    """Return the outputs of layers for images (N, S, S, 3) uint8, in the order of their use, without gradients."""
+    with torch.inference_mode(), recording(network, names) as outputs:
+        network(images)
+    return outputs
+
+
+def output_of(network: nn.Module, outputs: dict[str, torch.Tensor], name: str) -> torch.Tensor:
+    """Return the recorded output of a layer; raises ParamsError, with the layers in it, for a container that is never run."""
+    if name in outputs:
+        return outputs[name]
+    inside = [other for other in named_layers(network) if other.startswith(f"{name}.") and other.count(".") == name.count(".") + 1]
+    remedy = f"name one of {', '.join(inside[-6:])}" if inside else "name another layer"
+    raise ParamsError(f'the layer "{name}" has no output of its own', remedy)
+
+
+def to_maps(output: torch.Tensor, module: nn.Module) -> torch.Tensor | None:
+    """Return a layer's output as maps (N, C, H, W), or None if it has no spatial positions.
+
+    Linear layers and layer normalisations have channels last, except ConvNeXt's LayerNorm2d. The tokens (N, T, C) of a
+    transformer become a square, without a class token in front of them.
     """
     if output.ndim == 4:
-        last = isinstance(module, (nn.Linear, nn.LayerNorm)) and type(module) is not _norm2d()
-        return output.permute(0, 3, 1, 2) if last else output
+        is_channels_last = isinstance(module, (nn.Linear, nn.LayerNorm)) and type(module).__name__ != "LayerNorm2d"
+        return output.permute(0, 3, 1, 2) if is_channels_last else output
     if output.ndim == 3:
-        for classes in (0, 1):
-            side = round((output.shape[1] - classes) ** 0.5)
-            if side > 1 and side * side == output.shape[1] - classes:
-                return output[:, classes:].transpose(1, 2).reshape(len(output), -1, side, side)
+        for class_tokens in (0, 1):
+            side = round((output.shape[1] - class_tokens) ** 0.5)
+            if side > 1 and side * side == output.shape[1] - class_tokens:
+                return output[:, class_tokens:].transpose(1, 2).reshape(len(output), -1, side, side)
     return None
 
 
-def _norm2d() -> type:
-    """Return torchvision's layer normalisation that keeps channels first."""
-    from darkroom.models import lean
+def to_channels(output: torch.Tensor, module: nn.Module, name: str) -> torch.Tensor:
+    """Return an output as (N, C) or (N, C, H, W); raises ParamsError if it has no channels."""
+    channels = output if output.ndim == 2 else to_maps(output, module)
+    if channels is None:
+        raise ParamsError(f"the output of {name} has no channels", "name a convolution, an activation or the head")
+    return channels
 
-    return lean.torchvision().models.convnext.LayerNorm2d
 
-
-def strongest(values: torch.Tensor, count: int) -> list[int]:
-    """Return the channels of maps (C, H, W) that vary most over the image, the strongest first."""
-    spread = values.flatten(1).std(1, correction=0)
-    return spread.argsort(descending=True, stable=True)[:count].tolist()
+def most_varied(maps: torch.Tensor, count: int) -> list[int]:
+    """Return the channels of maps (C, H, W) that vary most over the image, the most varied first."""
+    deviation = maps.flatten(1).std(1, correction=0)
+    return deviation.argsort(descending=True, stable=True)[:count].tolist()

@@ -1,1 +1,1 @@
-"""Images that arrive in use: what a model says of them, and whether they are like those that it was made for."""
+"""Monitoring: the log of a model's predictions for arriving images, and drift of these images."""

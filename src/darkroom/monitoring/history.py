@@ -1,54 +1,102 @@
-"""What every check came to, a line of JSON each: `history.jsonl` beside the log."""
+"""The results of drift checks, one line of JSON each: `history.jsonl` beside the log."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from darkroom.monitoring.drift import DriftTest
+from darkroom.monitoring.prediction_log import LogRow
+
 FILE = "history.jsonl"
-SAID = {
-    "embeddings": "they look different ({size:.0%} are told apart from the known ones, half is chance)",
-    "classes": "other classes are seen ({size:.0%} of the shares have moved)",
-    "confidence": "it is less sure (by {size:.1%} on average)",
+OLD_KEYS = {"said": "description", "words": "summary", "asked": "settings", "least": "min_images"}  # of earlier versions
+REASONS = {
+    "embeddings": "their embeddings differ ({size:.0%} are told apart from the reference, 50% is chance)",
+    "classes": "other classes are predicted ({size:.0%} of the shares have moved)",
+    "confidence": "the confidence is lower (by {size:.1%} on average)",
 }
 
 
-def read(folder: Path) -> list[dict[str, Any]]:
-    """Return the checks, oldest first; a line that is damaged is left out."""
-    found = []
-    if (folder / FILE).exists():
-        for line in (folder / FILE).read_bytes().splitlines():
-            try:
-                found.append(json.loads(line.decode()))
-            except ValueError:  # the machine went off while it was written
-                continue
-    return found
+@dataclass(frozen=True)
+class CheckSettings:
+    """The options of a check, and the file of the log that was the newest one."""
+
+    folders: list[str]
+    window: int
+    min_images: int
+    alpha: float
+    embeddings: float
+    classes: float
+    confidence: float
+    log: str
 
 
-def append(folder: Path, check: dict[str, Any]) -> None:
+@dataclass(frozen=True)
+class DriftCheck:
+    """The result of a check.
+
+    `new` and `unreadable` count files since the last check, `images` those that were compared with the reference. `flags` counts
+    the images with each fault. Without enough images, `tests` is empty.
+    """
+
+    time: str  # ISO 8601, UTC
+    model: str
+    version: str
+    description: str
+    checkpoint_sha256: str
+    new: int
+    unreadable: int
+    images: int
+    min_images: int
+    flags: dict[str, int]
+    drifted: bool
+    tests: list[DriftTest]
+    summary: str
+    settings: CheckSettings
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> DriftCheck:
+        """Read a line of the history, also one with the keys of earlier versions; raises TypeError if it is none."""
+        values, settings = ({OLD_KEYS.get(key, key): value for key, value in part.items()}
+                            for part in (content, content.get("settings") or content["asked"]))  # fmt: skip
+        tests = [DriftTest(**test) for test in values["tests"]]
+        return cls(**values | {"tests": tests, "settings": CheckSettings(**settings)})
+
+
+def read(folder: Path) -> list[DriftCheck]:
+    """Return the checks, oldest first; a damaged line is left out."""
+    checks = []
+    for line in (folder / FILE).read_bytes().splitlines() if (folder / FILE).exists() else ():
+        try:
+            checks.append(DriftCheck.from_dict(json.loads(line.decode())))
+        except (ValueError, TypeError, KeyError, AttributeError):  # the machine went off during the write
+            continue
+    return checks
+
+
+def append(folder: Path, check: DriftCheck) -> None:
     """Add a check."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / FILE).open("ab+") as file:
         if file.tell():
             file.seek(-1, 2)
             cut = file.read(1) != b"\n"
-            file.write(b"\n" * cut)  # what was cut off must not take this line with it
-        file.write(json.dumps(check, ensure_ascii=False).encode() + b"\n")
+            file.write(b"\n" * cut)  # a half line must not make this one unreadable
+        file.write(json.dumps(asdict(check), ensure_ascii=False).encode() + b"\n")
 
 
-def flags(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """Return how many pictures have each fault, the most frequent first."""
-    return dict(Counter(flag for row in rows for flag in row["flags"] or []).most_common())
+def count_flags(rows: Iterable[LogRow]) -> dict[str, int]:
+    """Return the number of images with each fault, the most frequent first."""
+    return dict(Counter(flag for row in rows for flag in row.flags or []).most_common())
 
 
-def words(check: dict[str, Any]) -> str:
-    """Say in a sentence what a check came to."""
-    if not check["tests"]:
-        return f"{check['images']} images are too few to compare: {check['least']} are needed"
-    reasons = [SAID[test["name"]].format(size=test["size"]) for test in check["tests"] if test["drifted"]]
-    if not reasons:
-        return f"the last {check['images']} images are like those that the model was made for"
-    return f"the last {check['images']} images are not like those that the model was made for: " + "; ".join(reasons)
+def summarize(images: int, min_images: int, tests: list[DriftTest]) -> str:
+    """Return the result of a check in one sentence."""
+    if not tests:
+        return f"{images} images are too few to test for drift: at least {min_images} are needed"
+    reasons = [REASONS[test.name].format(size=test.size) for test in tests if test.drifted]
+    return f"drift in the last {images} images: {'; '.join(reasons)}" if reasons else f"no drift in the last {images} images"

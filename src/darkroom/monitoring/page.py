@@ -1,105 +1,108 @@
-"""The page of the last check: the verdict, what it rests on, how it went before, and which images to look at first."""
+"""The page of the last check: its result, the tests, the earlier checks, and the images to look at first."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from darkroom.core import pages
 from darkroom.core.errors import printable
-from darkroom.monitoring.reference import Images
+from darkroom.monitoring.history import DriftCheck
+from darkroom.monitoring.prediction_log import LogRow
+from darkroom.monitoring.reference import Outputs
 
-SHOWN = 24  # images in each part
-PAST = 60  # checks
+MAX_IMAGES = 24  # in each section
+MAX_CHECKS = 60
 BINS = 10  # of confidence
-WIDE, HIGH, EDGE = 640, 300, 14  # of a drawing
-NAMES = {"embeddings": "what the network sees", "classes": "classes that it names", "confidence": "how sure it is"}
-MEANING = {
-    "embeddings": "how often a new image is told from a known one; 50% is chance",
+WIDTH, HEIGHT, MARGIN = 640, 300, 14  # of a chart
+TITLES = {"embeddings": "embeddings", "classes": "predicted classes", "confidence": "confidence"}
+MEANINGS = {
+    "embeddings": "how often a new image is told from a reference image; 50% is chance",
     "classes": "the share of the images that would need another class for both to have the same shares",
-    "confidence": "by how much the mean confidence is lower",
+    "confidence": "drop of the mean confidence",
 }
 
 
-def page(
-    check: dict[str, Any], past: list[dict[str, Any]], window: list[dict[str, Any]], known: Images, unlike: np.ndarray | None,
-    classes: Sequence[str], picture: Callable[[str], str], faults: dict[str, str],
+def render(
+    check: DriftCheck, past: list[DriftCheck], rows: list[LogRow], reference: Outputs, dissimilarity: np.ndarray | None,
+    classes: Sequence[str], picture: Callable[[str], str], faults: Mapping[str, str],
 ) -> str:  # fmt: skip
-    """Return the page: one file, no network request.
+    """Return a single self-contained HTML file.
 
-    `window` are the rows of the log that were compared with `known`, `unlike` (N,) how unlike known ones each of them is,
-    `picture` gives a data URI for the path of an image or nothing, `faults` what each flag means.
+    `rows` are the logged predictions that were compared with `reference`, `dissimilarity` (N,) their distance from it, 0 to 1.
+    `picture` returns a data URI for the path of an image, or nothing. `faults` are the meanings of flags.
     """
 
-    def show(row: dict[str, Any]) -> dict[str, Any]:
+    def show(row: LogRow) -> dict[str, Any]:
         return {
-            "path": printable(row["path"]), "label": printable(row["label"]), "confidence": row["confidence"],
-            "picture": picture(row["path"]), "flags": [faults.get(flag, flag) for flag in row["flags"] or []],
+            "path": printable(row.path), "label": printable(str(row.label)), "confidence": row.confidence,
+            "picture": picture(row.path), "flags": [faults.get(flag, flag) for flag in row.flags or []],
         }  # fmt: skip
 
-    odd: list[dict[str, Any]] = []
-    if unlike is not None:
-        odd = [window[i] for i in np.argsort(-unlike, kind="stable")[:SHOWN]]
-    unsure = sorted(window, key=lambda row: row["confidence"])[:SHOWN]
-    flagged = [row for row in reversed(window) if row["flags"]][:SHOWN]
+    order = [] if dissimilarity is None else np.argsort(-dissimilarity, kind="stable")[:MAX_IMAGES]
+    unsure = sorted(rows, key=lambda row: row.confidence or 0)[:MAX_IMAGES]
+    flagged = [row for row in reversed(rows) if row.flags][:MAX_IMAGES]
+    sections = (
+        ("Farthest from the reference", "Label these first and add them to the data set.", [rows[i] for i in order]),
+        ("Lowest confidence", "Images whose class is uncertain.", unsure),
+        ("Faults of the pictures", "Retraining does not repair a lens or a cable.", flagged),
+    )
     return pages.render(
-        "monitoring", "monitoring.html.j2", source="images that arrived", check=check, names=NAMES, meaning=MEANING,
-        parts=[(title, why, [show(row) for row in rows]) for title, why, rows in (
-            ("Least like the known ones", "Label these first, and add them to the data set: they tell a new model most.", odd),
-            ("Least sure", "What the model hesitates about.", unsure),
-            ("Pictures with faults", "Retraining does not mend a lens or a cable.", flagged),
-        ) if rows],
-        shares=_shares(window, known, classes), bins=_bins(window, known), points=_map(window, known),
-        past=_past(past, check["checkpoint_sha256"]), wide=WIDE, high=HIGH, known_count=len(known), window_count=len(window),
+        "monitoring", "monitoring.html.j2", source="drift check", check=check, titles=TITLES, meanings=MEANINGS,
+        sections=[(title, note, [show(row) for row in shown]) for title, note, shown in sections if shown],
+        shares=_class_shares(rows, reference, classes), bins=_confidence_bins(rows, reference), points=_map(rows, reference),
+        past=_chart_past(past, check.checkpoint_sha256), width=WIDTH, height=HEIGHT, reference_count=len(reference),
+        count=len(rows),
     )  # fmt: skip
 
 
-def _shares(window: list[dict[str, Any]], known: Images, classes: Sequence[str]) -> list[tuple[str, float, float]]:
-    """Return name, share among the known and share among the new of each class, those that moved most first."""
-    where = {name: number for number, name in enumerate(classes)}
-    before = np.bincount(known.predicted, minlength=len(classes)) / len(known)
-    now = np.bincount([where[row["label"]] for row in window], minlength=len(classes)) / max(len(window), 1)
-    order = np.argsort(-np.abs(now - before), kind="stable")[:SHOWN]
-    return [(printable(classes[i]), float(before[i]), float(now[i])) for i in order]
+def _class_shares(rows: list[LogRow], reference: Outputs, classes: Sequence[str]) -> list[tuple[str, float, float]]:
+    """Return the name of each class, its share in the reference and in the new images, the largest change first."""
+    index = {name: number for number, name in enumerate(classes)}
+    before = np.bincount(reference.predicted, minlength=len(classes)) / len(reference)
+    after = np.bincount([index[str(row.label)] for row in rows], minlength=len(classes)) / max(len(rows), 1)
+    order = np.argsort(-np.abs(after - before), kind="stable")[:MAX_IMAGES]
+    return [(printable(classes[i]), float(before[i]), float(after[i])) for i in order]
 
 
-def _bins(window: list[dict[str, Any]], known: Images) -> list[tuple[str, float, float]]:
-    """Return the shares of images in each range of confidence."""
+def _confidence_bins(rows: list[LogRow], reference: Outputs) -> list[tuple[str, float, float]]:
+    """Return the range of each bin of confidence, and the shares of reference and new images in it."""
     edges = np.linspace(0, 1, BINS + 1)
-    before = np.histogram(known.confidence, edges)[0] / len(known)
-    now = np.histogram([row["confidence"] for row in window], edges)[0] / max(len(window), 1)
-    return [(f"{edges[i]:.0%} to {edges[i + 1]:.0%}", float(before[i]), float(now[i])) for i in range(BINS) if before[i] or now[i]]
+    before = np.histogram(reference.confidence, edges)[0] / len(reference)
+    after = np.histogram([row.confidence for row in rows], edges)[0] / max(len(rows), 1)
+    used = (i for i in range(BINS) if before[i] or after[i])
+    return [(f"{edges[i]:.0%} to {edges[i + 1]:.0%}", float(before[i]), float(after[i])) for i in used]
 
 
-def _map(window: list[dict[str, Any]], known: Images) -> list[tuple[float, float, bool]]:
-    """Return x, y and whether it is new for every image, on the two directions in which the embeddings vary most."""
-    if not window:
+def _map(rows: list[LogRow], reference: Outputs) -> list[tuple[float, float, bool]]:
+    """Return x, y and whether it is new for each image, on the first two principal components of the embeddings."""
+    if not rows:
         return []
-    both = np.concatenate([known.embeddings, np.array([row["embedding"] for row in window], np.float32)]).astype(np.float64)
-    both -= both.mean(0)
-    _, _, axes = np.linalg.svd(both, full_matrices=False)
-    flat = np.zeros((len(both), 2))
-    flat[:, : len(axes[:2])] = both @ axes[:2].T
-    low, span = flat.min(0), np.maximum(np.ptp(flat, axis=0), 1e-12)
-    placed = EDGE + (flat - low) / span * (np.array([WIDE, HIGH]) - 2 * EDGE)
-    return [(round(float(x), 1), round(float(y), 1), i >= len(known)) for i, (x, y) in enumerate(placed)]
+    embeddings = np.concatenate([reference.embeddings, np.array([row.embedding for row in rows], np.float32)]).astype(np.float64)
+    embeddings -= embeddings.mean(0)
+    _, _, axes = np.linalg.svd(embeddings, full_matrices=False)
+    plane = np.zeros((len(embeddings), 2))
+    plane[:, : len(axes[:2])] = embeddings @ axes[:2].T
+    low, span = plane.min(0), np.maximum(np.ptp(plane, axis=0), 1e-12)
+    points = MARGIN + (plane - low) / span * (np.array([WIDTH, HEIGHT]) - 2 * MARGIN)
+    return [(round(float(x), 1), round(float(y), 1), i >= len(reference)) for i, (x, y) in enumerate(points)]
 
 
-def _past(past: list[dict[str, Any]], checkpoint: str) -> list[dict[str, Any]]:
-    """Return the last checks of this model that compared something, each with its place in the drawing."""
-    checks = [item for item in past if item["checkpoint_sha256"] == checkpoint and item["tests"]][-PAST:]
-    step = (WIDE - 2 * EDGE) / max(len(checks) - 1, 1)
-    drawn = []
+def _chart_past(past: list[DriftCheck], checkpoint: str) -> list[dict[str, Any]]:
+    """Return the last checks of this model that compared something, each with its place in the chart."""
+    checks = [item for item in past if item.checkpoint_sha256 == checkpoint and item.tests][-MAX_CHECKS:]
+    step = (WIDTH - 2 * MARGIN) / max(len(checks) - 1, 1)
+    points = []
     for number, item in enumerate(checks):
-        test = next(test for test in item["tests"] if test["name"] == "embeddings")
-        drawn.append({
-            "x": round(EDGE + number * step, 1), "y": round(_height(test["size"]), 1), "limit": round(_height(test["limit"]), 1),
-            "drifted": item["drifted"], "words": f"{item['time'][:16].replace('T', ' ')}: {test['size']:.0%}, {item['words']}",
+        test = next(test for test in item.tests if test.name == "embeddings")
+        points.append({
+            "x": round(MARGIN + number * step, 1), "y": round(_height(test.size), 1), "limit": round(_height(test.limit), 1),
+            "drifted": item.drifted, "label": f"{item.time[:16].replace('T', ' ')}: {test.size:.0%}, {item.summary}",
         })  # fmt: skip
-    return drawn
+    return points
 
 
 def _height(share: float) -> float:
-    return 120 - EDGE - (min(max(share, 0.4), 1) - 0.4) / 0.6 * (120 - 2 * EDGE)
+    return 120 - MARGIN - (min(max(share, 0.4), 1) - 0.4) / 0.6 * (120 - 2 * MARGIN)

@@ -1,7 +1,7 @@
-"""What a model makes of images that it has not learnt: the reference that new images are compared with.
+"""The reference for drift: a model's outputs on a sample of images that it has not learnt.
 
-A network remembers the images that it was trained on: it is surer of them, and they lie further apart, than any image that it sees
-for the first time. So the reference is a sample of the images that were held out.
+A network is more confident of its training images, and their embeddings lie further apart, than those of any image that is new
+to it. So the sample is drawn from the held-out images.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import numpy as np
 
 from darkroom.core import atomic
 
-MOST = 300  # images
-Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+MAX_IMAGES = 300
 
 
 @dataclass(frozen=True)
-class Images:
-    """What a model makes of images: embeddings (N, D), predicted classes (N,) int, confidences (N,)."""
+class Outputs:
+    """A model's outputs on images: embeddings (N, D), predicted classes (N,) int, confidences (N,)."""
 
     embeddings: np.ndarray
     predicted: np.ndarray
@@ -30,28 +29,29 @@ class Images:
         return len(self.predicted)
 
 
-def make(answer: Answer, held_out: Sequence[np.ndarray], seed: int = 0) -> Images:
-    """Return what a model makes of a sample of held-out images, MOST at most.
+def compute(embed: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], held_out: Sequence[np.ndarray], seed: int = 0) -> Outputs:
+    """Return the outputs on a random sample of held-out images, MAX_IMAGES at most.
 
-    `answer` takes images (N, S, S, 3) uint8 and gives embeddings (N, D) and probabilities (N, C); `held_out` are arrays of such
-    images, from which the same share is drawn.
+    `embed` takes images (N, S, S, 3) uint8 and returns embeddings (N, D) and probabilities (N, C). `held_out` are arrays of such
+    images; the sample has the same share of each.
     """
-    total = sum(map(len, held_out))
-    drawn = np.sort(np.random.default_rng(seed).permutation(total)[:MOST])
+    drawn = np.sort(np.random.default_rng(seed).permutation(sum(map(len, held_out)))[:MAX_IMAGES])
     starts = np.cumsum([0, *map(len, held_out)])
-    chosen = [part[drawn[(drawn >= start) & (drawn < start + len(part))] - start]
-              for part, start in zip(held_out, starts, strict=False)]  # fmt: skip
-    embeddings, probabilities = answer(np.concatenate(chosen))
-    return Images(embeddings, probabilities.argmax(1), probabilities.max(1))
+    sample = [
+        part[drawn[(drawn >= start) & (drawn < start + len(part))] - start] for part, start in zip(held_out, starts, strict=False)
+    ]
+    embeddings, probabilities = embed(np.concatenate(sample))
+    return Outputs(embeddings, probabilities.argmax(1), probabilities.max(1))
 
 
-def write(path: Path, known: Images) -> None:
+def write(path: Path, outputs: Outputs) -> None:
     """Write a reference as an .npz file."""
+    arrays = {"embeddings": outputs.embeddings.astype(np.float32), "predicted": outputs.predicted, "confidence": outputs.confidence}
     with atomic.new_file(path) as working, working.open("wb") as file:
-        np.savez(file, embeddings=known.embeddings.astype(np.float32), predicted=known.predicted, confidence=known.confidence)
+        np.savez(file, **arrays)
 
 
-def read(path: Path) -> Images:
+def read(path: Path) -> Outputs:
     """Read a reference."""
     with np.load(path, allow_pickle=False) as content:
-        return Images(content["embeddings"], content["predicted"], content["confidence"])
+        return Outputs(content["embeddings"], content["predicted"], content["confidence"])

@@ -1,23 +1,21 @@
-"""Look inside: what kernels, layers and augmentation make of an image, what a network sees and how it arranges images."""
+"""Look inside networks, kernels and augmentation."""
 
 from __future__ import annotations
 
 from darkroom.core.command_line import LazyGroup
 
 COMMANDS = {
-    "kernels": "what Sobel, Prewitt, Scharr, Laplacian, Gabor or your own kernel make of an image",
+    "kernels": "responses of Sobel, Prewitt, Scharr, Laplacian, Gabor or your own kernel",
     "layers": "list the layers of a model, with their output for one image",
     "filters": "the learned filters of a convolution, as a picture",
-    "feature-maps": "what each layer makes of an image, also before training",
-    "occlusion": "what a model says of an image while a patch of it is covered",
-    "maximize": "images that a channel or a class answers most to",
-    "receptive-field": "how much of the image each layer sees, in theory and measured",
+    "feature-maps": "the outputs of each layer for an image, also before training",
+    "occlusion": "predictions for an image while a patch of it is covered",
+    "maximize": "images that maximise a channel or a class",
+    "receptive-field": "how much of the image each layer sees, theoretical and effective",
     "augmentations": "a policy's transforms one by one, weak to strong, and whole views",
     "embedding": "a map of images by their embeddings, coloured by class",
-    "autoencoder": "what a short code keeps of images: autoencoders against PCA; outliers of a folder",
+    "autoencoder": "autoencoders against PCA, and outliers of a folder",
 }
-WITHOUT_TORCH = ("kernels", "augmentations")
-
 
 command = LazyGroup(
     "lab",

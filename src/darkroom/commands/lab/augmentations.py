@@ -1,96 +1,65 @@
-"""What an augmentation policy makes of an image: its transforms one by one, from weak to strong, and whole views."""
+"""Show the transforms of an augmentation policy on an image."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import click
 
 from darkroom.commands.lab import image_io
+from darkroom.commands.lab.options import image_argument, picture_command
+from darkroom.commands.param_types import POLICY
 from darkroom.core.errors import ParamsError, nearest
+from darkroom.core.lazy import LazyModule
 
 if TYPE_CHECKING:
-    import numpy as np
-
-STEPS, SIDE = 7, 128  # pictures of each transform, pixels a side of each, about
-
-
-def main(arguments: list[str]) -> None:
-    parser = image_io.parser("augmentations", __doc__)
-    parser.add_argument("image", type=Path, metavar="IMAGE")
-    parser.add_argument("--policy", metavar="NAME", help="none, light, standard, strong, characters; default: that of params.yaml")
-    parser.add_argument("--size", type=int, help="pixels a side that the policy sees; default: ingest.image_size of params.yaml")
-    parser.add_argument("--views", type=int, default=14, help="whole views (14)")
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
-    image_io.check(given)
-    from darkroom.augmentation.policies import POLICIES
-    from darkroom.augmentation.views import ViewGenerator
+    from darkroom.augmentation import policies, views
+    from darkroom.config import params
     from darkroom.lab import augmentation_strength, drawing
+else:
+    policies, views = LazyModule("darkroom.augmentation.policies"), LazyModule("darkroom.augmentation.views")
+    params, drawing = LazyModule("darkroom.config.params"), LazyModule("darkroom.lab.drawing")
+    augmentation_strength = LazyModule("darkroom.lab.augmentation_strength")
 
-    policy, size, resize, background = _standard(given)
-    if policy not in POLICIES:
-        raise ParamsError(f'there is no policy "{policy}"{nearest(policy, POLICIES)}', f"name one of {', '.join(POLICIES)}")
-    if not 8 <= size <= 1024:
-        raise ParamsError(f"--size {size} is no size that a policy works at", "give 8 to 1024")
-    image = image_io.decoded(given.image, size, resize, background).pixels
-    about = (POLICIES[policy].__doc__ or "").split("\n")[0]
-    rows = [drawing.Row([drawing.Tile(drawing.fitted(image, SIDE), f"{given.image.name}, {size}×{size}")])]
-    for transform in POLICIES[policy](size):
-        ranges = said(transform)  # before its probability becomes one
-        steps = augmentation_strength.ladder(image, drawer(transform, image, given.seed), STEPS)
+STEPS, SIDE = 7, 128  # pictures of each transform, and pixels a side of each, about
+
+
+@picture_command("augmentations")
+@image_argument
+@click.option(
+    "--policy", "policy_name", type=POLICY, metavar="NAME", show_default="that of params.yaml", help="an augmentation policy"
+)
+@click.option(
+    "--size", "requested_size", type=click.IntRange(8, 1024), metavar="N", show_default="ingest.image_size of params.yaml",
+    help="pixels a side of the image",
+)  # fmt: skip
+@click.option("--views", "count", type=click.IntRange(min=0), default=14, metavar="N", help="number of whole views")
+@click.option("--seed", type=int, default=0, metavar="N", help="seed of the draws")
+def command(image: Path, policy_name: str | None, requested_size: int | None, count: int, seed: int) -> drawing.Sheet:
+    """Show the transforms of an augmentation policy on an image, one by one from weak to strong, and whole views."""
+    policy, size, resize, background = "standard", 160, "crop", (0, 0, 0)
+    if Path("params.yaml").is_file():
+        settings = params.read()
+        policy, size = settings.augment.policy, settings.ingest.image_size
+        resize, background = settings.ingest.resize, settings.ingest.background
+    policy, size = policy_name or policy, requested_size or size
+    if policy not in policies.POLICIES:
+        problem = f'there is no policy "{policy}"{nearest(policy, policies.POLICIES)}'
+        raise ParamsError(problem, f"name one of {', '.join(policies.POLICIES)}")
+    pixels = image_io.decode_file(image, size, resize, background).pixels
+    rows = [drawing.Row([drawing.Tile(drawing.fit(pixels, SIDE), f"{image.name}, {size}×{size}")])]
+    for transform in policies.POLICIES[policy](size):
+        ranges = augmentation_strength.describe(transform)  # before its probability becomes 1
+        steps = augmentation_strength.ladder(pixels, augmentation_strength.drawer(transform, pixels, seed), STEPS)
         if steps[0][1] == steps[-1][1]:  # a transform without strength, such as a mirror
             steps = steps[:1]
-        tiles = [drawing.Tile(drawing.fitted(item, SIDE), f"changes by {far:.0f}") for item, far in steps]
+        tiles = [drawing.Tile(drawing.fit(item, SIDE), f"changes by {change:.0f}") for item, change in steps]
         rows.append(drawing.Row(tiles, type(transform).__name__, ranges))
-    views = ViewGenerator(policy, size, given.seed).views(image, range(max(0, given.views)))
-    tiles = [drawing.Tile(drawing.fitted(view, SIDE), f"view {i}") for i, view in enumerate(views)]
-    rows.append(drawing.Row(tiles, "Whole views", "all of it in a row, as training sees it"))
-    note = f"{about} Each transform alone, from the weakest to the strongest of 64 draws of its ranges, always applied. "
+    whole = views.ViewGenerator(policy, size, seed).views(pixels, range(count))
+    tiles = [drawing.Tile(drawing.fit(view, SIDE), f"view {i}") for i, view in enumerate(whole)]
+    rows.append(drawing.Row(tiles, "Whole views", "all transforms in a row, as in training"))
+    summary = (policies.POLICIES[policy].__doc__ or "").split("\n")[0]
+    note = f"{summary} Each transform alone, always applied, from the weakest to the strongest of 64 draws of its ranges. "
     note += "The number is the root mean square of the difference from the image, of 255."
-    image_io.write(given, drawing.sheet(f"What the policy {policy} makes of {given.image.name}", rows, note))
-
-
-def _standard(given: Any) -> tuple[str, int, str, tuple[int, int, int]]:
-    """Return policy, size, resize and background, from params.yaml where it is there and they are not given."""
-    if not Path("params.yaml").is_file():
-        return given.policy or "standard", given.size or 160, "crop", (0, 0, 0)
-    from darkroom.config import params
-
-    values = params.read()
-    ingest = values.ingest
-    return given.policy or values.augment.policy, given.size or ingest.image_size, ingest.resize, ingest.background
-
-
-def drawer(transform: Any, image: np.ndarray, seed: int) -> Any:
-    """Return what gives the n-th draw of a transform alone, with certainty."""
-    from darkroom.augmentation.lean import albumentations
-
-    compose = albumentations.Compose
-    transform.p = 1.0
-
-    def draw(number: int) -> np.ndarray:
-        pipeline = compose([transform], seed=seed * 1000 + number)
-        return pipeline(image=image)["image"]
-
-    return draw
-
-
-def said(transform: Any) -> str:
-    """Return a transform's ranges in words, and its probability; of a choice, what there is to choose from."""
-    inner = None if hasattr(transform, "get_transform_init_args") else getattr(transform, "transforms", None)
-    shown = f"probability {transform.p:g}"
-    if inner:
-        return f"{shown}, one of {', '.join(f'{type(item).__name__} ({_ranges(item)})' for item in inner)}"
-    ranges = _ranges(transform)
-    return f"{shown}, {ranges}" if ranges else shown
-
-
-def _ranges(transform: Any) -> str:
-    """Return the arguments that are ranges with two ends."""
-    found = []
-    for name, value in transform.get_transform_init_args().items():
-        for key, ends in value.items() if isinstance(value, dict) else [("", value)]:
-            numbers = isinstance(ends, (tuple, list)) and len(ends) == 2 and all(isinstance(end, (int, float)) for end in ends)
-            if numbers and ends[0] != ends[1]:
-                found.append(f"{f'{name} {key}'.strip()} {ends[0]:g} to {ends[1]:g}".replace("-", "−"))
-    return ", ".join(found)
+    return drawing.Sheet(f"The policy {policy} on {image.name}", rows, note)

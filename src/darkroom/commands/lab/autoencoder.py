@@ -1,128 +1,96 @@
-"""Autoencoders, linear and convolutional, against PCA: what a short code keeps of images, and which images it keeps badly."""
+"""Compare autoencoders with PCA, and score the images of a folder by their reconstruction error."""
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import click
 
 from darkroom.commands.lab import image_io
-from darkroom.core.errors import ParamsError
+from darkroom.commands.lab.options import picture_command
+from darkroom.commands.param_types import DATASET
+from darkroom.core.command_line import Many
+from darkroom.core.lazy import LazyModule
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from darkroom.data.subsets import Subset
-    from darkroom.lab.autoencoder import Pixels
-    from darkroom.models.architectures.autoencoder import Autoencoder
-
-SHOWN, TILE = 10, 84
-KINDS = {"linear": "autoencoder_linear", "convolutional": "autoencoder_conv"}
-SCORES = ".scores.csv"
-
-
-def main(arguments: list[str]) -> None:
-    parser = image_io.parser("autoencoder", __doc__)
-    parser.add_argument("--data", default="glyphs", help="a named data set (glyphs), a folder of classes, an archive, an .npz")
-    parser.add_argument(
-        "--source", default="download", help="where named data sets are had from: download, or a folder with their files"
-    )
-    parser.add_argument("--size", type=int, default=28, help="pixels a side (28); images are grey")
-    parser.add_argument("--images", type=int, default=2000, help="to train on, at most (2000)")
-    parser.add_argument("--codes", type=int, nargs="+", default=[8, 32, 64], help="numbers in a code (8 32 64)")
-    parser.add_argument("--epochs", type=int, default=150, help="of the linear ones (150)")
-    parser.add_argument("--conv_epochs", "--conv-epochs", type=int, default=30, help="of the convolutional ones (30); 0: none")
-    parser.add_argument("--seed", type=int, default=0, help="draws the weights and the order of images (0)")
-    parser.add_argument("--outliers", type=Path, metavar="FOLDER", help="score the images of this folder by their error")
-    given = parser.parse_args(arguments)
-    if min([given.size - 7, given.images, *given.codes, given.epochs, given.conv_epochs + 1, given.seed + 1]) < 1:
-        raise ParamsError("sizes, images, codes and epochs are positive numbers", "the defaults are 28, 2000, 8 32 64, 150 and 30")
-    image_io.check(given, ".csv", *([SCORES] if given.outliers else []))
     import torch
 
-    from darkroom.data.subsets import Wanted, subset
+    from darkroom.data import subsets
     from darkroom.lab import autoencoder, drawing
+    from darkroom.lab.autoencoder import StandardizedImages
+    from darkroom.models.architectures.autoencoder import Autoencoder
+else:
+    torch, subsets = LazyModule("torch"), LazyModule("darkroom.data.subsets")
+    autoencoder, drawing = LazyModule("darkroom.lab.autoencoder"), LazyModule("darkroom.lab.drawing")
 
-    torch.set_num_threads(1)  # products this small lose by being shared, and one thread repeats bit by bit
-    data = subset(Wanted(given.data, given.size, 1, given.images, 0.2, given.source))
-    pixels = autoencoder.pixels(data.train[0], data.held[0])
-    best = autoencoder.principal(pixels.train, pixels.held, given.codes)
-    lengths = {"linear": given.epochs, "convolutional": given.conv_epochs}
+ARCHITECTURES = {"linear": "autoencoder_linear", "convolutional": "autoencoder_conv"}
+CODES = (8, 32, 64)
+SCORES = ".scores.csv"
+HEADER = ("kind", "code", "train_error", "held_error", "train_ratio", "held_ratio")
+AT_LEAST_1 = click.IntRange(min=1)
+
+
+@picture_command("autoencoder", ".csv", outliers=SCORES)
+@click.option("--data", default="glyphs", type=DATASET, help="a named data set, a folder of classes, an archive, an .npz")
+@click.option("--source", default="download", help="source of named data sets: download, or a folder with their files")
+@click.option("--size", type=click.IntRange(min=8), default=28, metavar="N", help="pixels a side; images are grey")
+@click.option("--images", type=AT_LEAST_1, default=2000, metavar="N", help="maximum number of training images")
+@click.option("--codes", cls=Many, type=AT_LEAST_1, default=CODES, metavar="N …", help="numbers in a code")
+@click.option("--epochs", type=AT_LEAST_1, default=150, metavar="N", help="epochs of linear autoencoders")
+@click.option(
+    "--conv-epochs", "--conv_epochs", type=click.IntRange(min=0), default=30, metavar="N",
+    help="epochs of convolutional autoencoders; 0 trains none",
+)  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="seed of the weights and of the order of images")
+@click.option(
+    "--outliers", type=click.Path(path_type=Path), metavar="FOLDER", help="score the images of this folder by their error"
+)
+def command(
+    data: str, source: str, size: int, images: int, codes: tuple[int, ...], epochs: int, conv_epochs: int, seed: int,
+    outliers: Path | None,
+) -> drawing.Sheet:  # fmt: skip
+    """Compare linear and convolutional autoencoders with PCA: how much of images a short code preserves.
+
+    A table (.csv) is written beside the picture; with --outliers another one (.scores.csv), the largest errors first.
+    """
+    torch.set_num_threads(1)  # matrix products of this size are slower on several threads; one repeats bit by bit
+    subset = subsets.load_subset(subsets.SubsetOptions(data, size, 1, images, 0.2, source))
+    standardized = autoencoder.standardize(subset.train[0], subset.held_out[0])
+    pca = autoencoder.pca_errors(standardized.train, standardized.held_out, codes)
     models = {
-        (kind, code): autoencoder.train(KINDS[kind], pixels.train, code, epochs, given.seed)
-        for kind, epochs in lengths.items() if epochs for code in given.codes
+        (kind, code): autoencoder.train(ARCHITECTURES[kind], standardized.train, code, count, seed)
+        for kind, count in {"linear": epochs, "convolutional": conv_epochs}.items() if count for code in codes
     }  # fmt: skip
-    rows = [("pca", code, *found, 1.0, 1.0) for code, found in best.items()]
+    rows = [("pca", code, *errors, 1.0, 1.0) for code, errors in pca.items()]
     for (kind, code), model in models.items():
-        made = [float(autoencoder.errors(model, images).mean()) for images in (pixels.train, pixels.held)]
-        rows.append((kind, code, *made, *(one / other for one, other in zip(made, best[code], strict=True))))
-    header = ("kind", "code", "train_error", "held_error", "train_ratio", "held_ratio")
-    for kind, code, _, error, ratio, held_ratio in rows:
-        print(f"{kind:<14} code {code:>4}  error {error:.4f} of the variance  {ratio:.3f} × PCA's, held out {held_ratio:.3f} ×")
-    beside = {".csv": image_io.as_csv(header, [(*row[:2], *(f"{value:.6g}" for value in row[2:])) for row in rows])}
-    if given.outliers:
-        beside[SCORES] = scored(given, models, pixels)
-    linear = [row for row in rows if row[0] == "linear"]
-    worst = max(linear, key=lambda row: row[4])
-    note = (
-        f"{len(pixels.train)} images to train on, {len(pixels.held)} held out, of {given.data}. From random weights the linear "
-        f"autoencoder comes within {max(worst[4] - 1, 0):.1%} of PCA's error at every code (worst at {worst[1]})."
-    )
-    print(note)
-    image_io.write(
-        given, drawing.sheet("Autoencoders against principal components", sheet(data, models, pixels, best), note), beside
-    )
-
-
-def sheet(data: Subset, models: dict[Any, Autoencoder], pixels: Pixels, best: dict[int, tuple[float, float]]) -> list[Any]:
-    """Return rows of held-out images as they come out of each code, and the codes of two models as scatters."""
-    import numpy as np
-    import torch
-
-    from darkroom.commands.lab.embedding import charted
-    from darkroom.lab import autoencoder, drawing, embedding
-
-    def tiles(images: np.ndarray) -> list[drawing.Tile]:
-        return [drawing.Tile(drawing.fitted(np.repeat(image[0][..., None], 3, 2), TILE)) for image in images]
-
-    chosen = np.linspace(0, len(data.held[0]) - 1, min(SHOWN, len(data.held[0]))).round().astype(int)  # of all classes
-    made = [drawing.Row(tiles(data.held[0][chosen]), "held-out images")]
-    for (kind, code), model in models.items():
-        with torch.inference_mode():
-            shown = pixels.shown(model(pixels.held[torch.from_numpy(chosen)]))
-        error = float(autoencoder.errors(model, pixels.held).mean())
-        made.append(
-            drawing.Row(tiles(shown), f"{kind}, code of {code}", f"{error:.1%} of the variance is lost; PCA {best[code][1]:.1%}")
+        errors = [float(autoencoder.errors(model, part).mean()) for part in (standardized.train, standardized.held_out)]
+        rows.append((kind, code, *errors, *(error / best for error, best in zip(errors, pca[code], strict=True))))
+    for kind, code, _, error, ratio, held_out_ratio in rows:
+        click.echo(
+            f"{kind:<14} code {code:>4}  error {error:.4f} of the variance  {ratio:.3f} × PCA's, held out {held_out_ratio:.3f} ×"
         )
-    largest = max(best)
-    names = [data.classes[i] for i in data.held[1]]
-    few = sorted(set(names))[:10]
-    kept = np.array([name in few for name in names])
-    maps = {}
-    for kind in ("linear", "convolutional"):
-        if (kind, largest) in models:
-            points, _ = embedding.pca(autoencoder.codes(models[kind, largest], pixels.held))
-            maps[f"{kind}: codes of {largest}, two widest axes"] = points[kept]
-    if len(maps) == 2:
-        labels = [name for name, there in zip(names, kept, strict=True) if there]
-        made.append(drawing.Row([drawing.Tile(charted(maps, labels, np.zeros(len(labels), bool)))], "codes"))
-    return made
+    texts = {".csv": image_io.to_csv(HEADER, [(*row[:2], *(f"{value:.6g}" for value in row[2:])) for row in rows])}
+    if outliers:
+        largest = {kind: model for (kind, code), model in models.items() if code == max(codes)}
+        texts[SCORES] = _score(outliers, size, largest, standardized)
+    worst = max((row for row in rows if row[0] == "linear"), key=lambda row: row[4])
+    note = (
+        f"{len(standardized.train)} training images and {len(standardized.held_out)} held-out images of {data}. From "
+        f"random weights the linear autoencoder comes within {max(worst[4] - 1, 0):.1%} of PCA's error at every code (worst at {worst[1]})."
+    )
+    click.echo(note)
+    rows_of_images = autoencoder.draw_rows(subset, models, standardized, pca)
+    return drawing.Sheet("Autoencoders against principal components", rows_of_images, note, texts)
 
 
-def scored(given: Any, models: dict[Any, Autoencoder], pixels: Pixels) -> str:
-    """Return the images of a folder with their errors as CSV, the worst by the last model first, and print ten of them."""
-    from darkroom.commands.lab.embedding import read
-    from darkroom.lab import autoencoder
-
-    asked = Namespace(folder=given.outliers, split=None, most=100_000)
-    wanted = Namespace(preprocessing=Namespace(image_size=given.size, resize="crop", background=(0, 0, 0)))
-    images, names, paths = read(asked, wanted)  # type: ignore[arg-type]
-    grey = pixels.given(images.mean(3).round().astype("uint8")[:, None])
-    largest = max(given.codes)
-    chosen = {kind: model for (kind, code), model in models.items() if code == largest}
-    found = {kind: autoencoder.errors(model, grey) for kind, model in chosen.items()}
-    order = list(found.values())[-1].argsort()[::-1]
-    rows = [(paths[i], names[i], *(f"{values[i]:.6g}" for values in found.values())) for i in order]
+def _score(folder: Path, size: int, models: dict[str, Autoencoder], standardized: StandardizedImages) -> str:
+    """Return the images of a folder with their errors as CSV, the largest by the last model first, and print ten of them."""
+    images = image_io.read_folder(folder, 100_000, size)
+    grey = standardized.standardize(images.pixels.mean(3).round().astype("uint8")[:, None])
+    errors = {kind: autoencoder.errors(model, grey) for kind, model in models.items()}
+    order = list(errors.values())[-1].argsort()[::-1]
+    rows = [(images.paths[i], images.names[i], *(f"{values[i]:.6g}" for values in errors.values())) for i in order]
     for row in rows[:10]:
-        print(f"outlier  {float(row[-1]):.3f}  {row[0]}")
-    return image_io.as_csv(("path", "class", *found), rows)
+        click.echo(f"outlier  {float(row[-1]):.3f}  {row[0]}")
+    return image_io.to_csv(("path", "class", *errors), rows)

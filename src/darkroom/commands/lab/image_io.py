@@ -1,77 +1,115 @@
-"""What the lab's commands share on their way in and out: an image from a file, and the place of a picture."""
+"""Images for commands of the lab, from a file, a folder of classes or a split of `ingest`, and tables as CSV."""
 
 from __future__ import annotations
 
-import argparse
+import csv
+import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from darkroom.core.errors import ParamsError, SourceError
+import click
+
+from darkroom.core.errors import SourceError
+from darkroom.core.lazy import LazyModule
 
 if TYPE_CHECKING:
     import numpy as np
 
-FOLDER = Path("reports/lab")
-
-
-def parser(command: str, about: str | None) -> argparse.ArgumentParser:
-    """Return a parser that knows where the picture goes."""
-    made = argparse.ArgumentParser(f"darkroom lab {command}", description=about)
-    standard = FOLDER / f"{command}.png"
-    made.add_argument("--out", type=Path, metavar="FILE.png", default=standard, help=f"the picture; default: {standard}")
-    made.add_argument("--overwrite", action="store_true", help="also what is not an earlier picture of the lab")
-    return made
-
-
-def check(given: argparse.Namespace, *beside: str) -> None:
-    """Refuse a place for the picture, or for the files beside it, that holds something else; before the work is done."""
+    from darkroom.data import arrays, decoding, quarantine_reasons, sources
+    from darkroom.data.decoding import Decoded
     from darkroom.lab import drawing
+else:
+    np, arrays, decoding = LazyModule("numpy"), LazyModule("darkroom.data.arrays"), LazyModule("darkroom.data.decoding")
+    quarantine_reasons, sources = LazyModule("darkroom.data.quarantine_reasons"), LazyModule("darkroom.data.sources")
+    drawing = LazyModule("darkroom.lab.drawing")
 
-    drawing.check(given.out, beside, given.overwrite)
-
-
-def write(given: argparse.Namespace, picture: np.ndarray, beside: dict[str, str] | None = None) -> None:
-    """Write the picture and the texts beside it, by suffix, and say where."""
-    from darkroom.lab import drawing
-
-    drawing.save(given.out, picture, beside)
-    for suffix, said in ((".png", "picture"), (".csv", "numbers"), (".html", "page")):
-        if suffix == ".png" or suffix in (beside or {}):
-            print(f"{said:<8} {given.out.with_suffix(suffix)}")
+Colour = tuple[int, int, int]
 
 
-def decoded(path: Path, size: int, resize: str, background: tuple[int, int, int]) -> Any:
-    """Return an image file as `data.decoding` decodes it; raises SourceError where it cannot be read."""
-    from darkroom.data.decoding import decode
-    from darkroom.data.quarantine_reasons import REASONS, REMEDIES
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images (N, S, S, 3) uint8, with their class names and their paths."""
 
+    pixels: np.ndarray
+    names: list[str]
+    paths: list[str]
+
+
+def decode_file(path: Path, size: int, resize: str, background: Colour) -> Decoded:
+    """Return a decoded image file; raises SourceError if it cannot be read."""
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as error:
-        why = (getattr(error, "strerror", None) or str(error)).lower()
-        raise SourceError(f"{path}: {why}", "name an image file that you may read") from error
-    made = decode(content, size, resize, background)
-    if made.whole is None:
-        raise SourceError(f"{path}: {REASONS[made.reason]}", REMEDIES[made.reason])
-    return made
+        problem = (getattr(error, "strerror", None) or str(error)).lower()
+        raise SourceError(f"{path}: {problem}", "name an image file that this user may read") from error
+    image = decoding.decode(content, size, resize, background)
+    if image.upright is None:
+        reason = quarantine_reasons.REASONS[image.reason]
+        raise SourceError(f"{path}: {reason.meaning}", reason.remedy)
+    return image
 
 
-def whole(path: Path, most: int) -> np.ndarray:
-    """Return an image file as it is, (H, W, 3) uint8, at most `most` pixels a side."""
-    from darkroom.lab import drawing
-
-    if most < 1:
-        raise ParamsError(f"--size {most} shows nothing", "give 1 or more")
-    pixels = decoded(path, most, "crop", (255, 255, 255)).whole
-    return drawing.fitted(pixels, most) if max(pixels.shape[:2]) > most else pixels
+def read_input(path: Path, preprocessing: Any) -> np.ndarray:
+    """Return an image file as a network's input, (S, S, 3) uint8."""
+    return decode_file(path, preprocessing.image_size, preprocessing.resize, preprocessing.background).pixels
 
 
-def as_csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def read_whole(path: Path, max_side: int) -> np.ndarray:
+    """Return an image file uncropped, (H, W, 3) uint8, at most `max_side` pixels a side."""
+    pixels = decode_file(path, max_side, "crop", (255, 255, 255)).upright
+    return drawing.fit(pixels, max_side) if max(pixels.shape[:2]) > max_side else pixels
+
+
+def read_split(folder: Path, split: str, size: int, max_images: int, description: str) -> LabelledImages:
+    """Return images of a split that `ingest` wrote; raises SourceError if they are not of the network's size."""
+    classes = arrays.load_classes(folder / "classes.json")
+    images, labels = arrays.load_split(folder / split)
+    if images.shape[1] != size:
+        raise SourceError(
+            f"{folder} has images of {images.shape[1]} pixels, {description} takes {size}",
+            f"name a folder of image files, or an architecture with --size {images.shape[1]}",
+        )
+    chosen = spaced(len(images), max_images)
+    return LabelledImages(images[chosen], [classes[i] for i in labels[chosen]], [f"{split}/{i}" for i in chosen])
+
+
+def read_folder(
+    folder: Path, max_images: int, size: int, resize: str = "crop", background: Colour = (0, 0, 0), split: str | None = None
+) -> LabelledImages:
+    """Return the images of a folder of classes; unreadable files are counted on stdout."""
+    if not folder.exists():
+        raise SourceError(f"there is no folder {folder}", "name one of classes, or run `dvc repro`")
+    images, names, paths = [], [], []
+    with sources.open_source(folder) as source:
+        files = [file for file in source.files if not file.ignored and not file.refused and split in (None, file.split)]
+        chosen = [files[i] for i in spaced(len(files), max_images)]
+        for file in chosen:
+            try:
+                content = source.read(file)
+            except (OSError, ValueError):
+                continue
+            decode = decoding.decode if isinstance(content, bytes) else decoding.from_array
+            pixels = decode(content, size, resize, background).pixels
+            if pixels is not None:
+                images.append(pixels)
+                names.append(file.label)
+                paths.append(file.path)
+    if len(images) < len(chosen):
+        click.echo(f"{len(chosen) - len(images)} of {len(chosen)} could not be read")
+    if not images:
+        raise SourceError(f"there are no images in {folder}", "name a folder with a folder of images for each class")
+    return LabelledImages(np.stack(images), names, paths)
+
+
+def spaced(count: int, most: int) -> list[int]:
+    """Return at most `most` indices, evenly from the first to the last."""
+    return list(range(count)) if count <= most else sorted({round(i * (count - 1) / max(1, most - 1)) for i in range(most)})
+
+
+def to_csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return a table as CSV."""
-    import csv
-    import io
-
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

@@ -1,35 +1,44 @@
-"""List the layers of a model by name, with their output for one image, in the order of their use."""
+"""List the layers of a model."""
 
 from __future__ import annotations
 
-import argparse
+from typing import TYPE_CHECKING
 
-from darkroom.commands.lab import network_resolver
+import click
 
+from darkroom.commands.lab.options import model_argument, network_options
+from darkroom.core.command_line import Command, json_option
+from darkroom.core.lazy import LazyModule
 
-def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser("darkroom lab layers", description=__doc__)
-    network_resolver.arguments(parser)
-    parser.add_argument("--all", action="store_true", help="blocks of layers too")
-    given = parser.parse_args(arguments)
+if TYPE_CHECKING:
     import torch
 
-    from darkroom.lab import layers
+    from darkroom.core import tables
+    from darkroom.lab import layers, networks
+else:
+    torch, tables, layers = LazyModule("torch"), LazyModule("darkroom.core.tables"), LazyModule("darkroom.lab.layers")
 
-    subject = network_resolver.find(given)
-    known = layers.layers(subject.network)
-    blank = torch.zeros(1, subject.size, subject.size, 3, dtype=torch.uint8)
-    found = layers.record(subject.network, blank)
+HEADER = ("layer", "kind", "output", "parameters")
+
+
+@click.command(cls=Command)
+@model_argument
+@click.option("--all", "show_blocks", is_flag=True, help="list blocks of layers too")
+@json_option
+@network_options
+def command(inspected: networks.InspectedNetwork, show_blocks: bool, as_json: bool) -> None:
+    """List the layers of a model by name, with their output for one image, in the order of their use."""
+    modules = layers.named_layers(inspected.network)
+    outputs = layers.record(inspected.network, torch.zeros(1, inspected.size, inspected.size, 3, dtype=torch.uint8))
     rows = []
-    for name, output in found.items():
-        module = known[name.partition("#")[0]]
-        if given.all or next(module.children(), None) is None:
-            parameters = sum(item.numel() for item in module.parameters())
-            rows.append(
-                (name, type(module).__name__, "×".join(map(str, output.shape[1:])), f"{parameters:,}" if parameters else "")
-            )
-    header = ("layer", "kind", "output", "parameters")
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(4)]
-    for row in [header, *rows]:
-        print(f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}".rstrip())
-    print(f"{len(rows)} layers of {subject.said}, images of {subject.size} pixels a side")
+    for name, output in outputs.items():
+        module = modules[name.partition("#")[0]]
+        if show_blocks or next(module.children(), None) is None:
+            count = sum(item.numel() for item in module.parameters())
+            rows.append((name, type(module).__name__, tuple(output.shape[1:]), count))
+    if as_json:
+        tables.print_json([dict(zip(HEADER, row, strict=True)) for row in rows])
+        return
+    cells = [(name, kind, "×".join(map(str, shape)), f"{count:,}" if count else "") for name, kind, shape, count in rows]
+    tables.show(HEADER, cells, right=HEADER[2:])
+    click.echo(f"{len(rows)} layers of {inspected.description}, images of {inspected.size} pixels a side")

@@ -1,0 +1,102 @@
+"""What the commands of the lab share: the options of a picture and of the inspected network, and the writing of the picture."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from darkroom.commands import model_resolver
+from darkroom.commands.param_types import MODEL_OR_ARCHITECTURE
+from darkroom.core.command_line import Command
+from darkroom.core.errors import DarkroomError, ParamsError, nearest
+from darkroom.core.lazy import LazyModule
+
+if TYPE_CHECKING:
+    from darkroom.config import params
+    from darkroom.lab import drawing, networks
+    from darkroom.models import factory
+else:
+    drawing, networks = LazyModule("darkroom.lab.drawing"), LazyModule("darkroom.lab.networks")
+    factory, params = LazyModule("darkroom.models.factory"), LazyModule("darkroom.config.params")
+
+FOLDER = Path("reports/lab")
+KINDS = {".png": "picture", ".csv": "table", ".html": "page", ".scores.csv": "scores"}
+ALIASES = ("champion", "challenger")
+Decorator = Callable[[Callable[..., Any]], Any]
+
+
+def picture_command(name: str, *suffixes: str, **optional_suffixes: str) -> Decorator:
+    """Return a decorator: a command with --out and --overwrite from a function that returns a `drawing.Sheet`.
+
+    The sheet is written, with the files of these suffixes beside it. Before the work is done, ParamsError is raised if another
+    file would be replaced. `optional_suffixes` are by the option that asks for the file.
+    """
+
+    def decorate(function: Callable[..., drawing.Sheet]) -> click.Command:
+        @click.command(cls=Command)
+        @functools.wraps(function)
+        def wrapper(out: Path, overwrite: bool, **options: Any) -> None:
+            requested = [suffix for option, suffix in optional_suffixes.items() if options[option]]
+            drawing.check_writable(out, [*suffixes, *requested], overwrite)
+            sheet = function(**options)
+            drawing.save(out, drawing.draw(sheet), sheet.texts)
+            for suffix in (".png", *sheet.texts):
+                click.echo(f"{KINDS[suffix]:<8} {out.with_suffix(suffix)}")
+
+        click.option("--overwrite", is_flag=True, help="replace a file that is not an earlier picture of the lab")(wrapper)
+        out = click.option(
+            "--out", type=click.Path(path_type=Path), metavar="FILE.png", help="the picture", default=FOLDER / f"{name}.png"
+        )
+        return out(wrapper)
+
+    return decorate
+
+
+def network_command(name: str, *suffixes: str) -> Decorator:
+    """Return a decorator: a picture command that inspects MODEL; the function receives it as `inspected`."""
+    return lambda function: picture_command(name, *suffixes)(model_argument(network_options(function)))
+
+
+def network_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --weights, --size and --seed; the function receives the network that they and `model` name as `inspected`."""
+
+    @click.option(
+        "--weights", type=click.Path(path_type=Path), metavar="FILE",
+        help="for an architecture by name: torchvision's state_dict, .safetensors or .pth",
+    )  # fmt: skip
+    @click.option("--size", type=int, metavar="N", help="for an architecture by name: pixels a side", show_default="its own size")
+    @click.option("--seed", type=int, metavar="N", help="seed of random weights", show_default="compute.seed of params.yaml, or 0")
+    @functools.wraps(function)
+    def wrapper(model: str, weights: Path | None, size: int | None, seed: int | None, **options: Any) -> Any:
+        if seed is None:
+            seed = params.read().compute.seed if Path("params.yaml").is_file() else 0
+        return function(inspected=load_network(model, weights, size, seed), **options)
+
+    return wrapper
+
+
+model_argument = click.argument("model", type=MODEL_OR_ARCHITECTURE, metavar="MODEL")
+image_argument = click.argument("image", type=click.Path(path_type=Path), metavar="IMAGE")
+before_option = click.option("--before", is_flag=True, help="also show the initial weights of its seed, before training")
+
+
+def load_network(model: str, weights: Path | None, size: int | None, seed: int) -> networks.InspectedNetwork:
+    """Return a trained model, or an architecture with random or loaded weights; raises a DarkroomError if there is none."""
+    architectures = factory.names()
+    if model in architectures and not Path(model, "model.json").is_file():
+        return networks.build_with_weights(model, weights, size, seed) if weights else networks.build(model, size, seed)
+    if weights or size is not None:
+        option = "--weights" if weights else "--size"
+        raise ParamsError(f"{option} is for an architecture by name; {model} has its own", f"leave {option} out")
+    try:
+        classifier, info = model_resolver.load(model)
+    except DarkroomError as error:
+        hint = "" if model in ALIASES else nearest(model, architectures)
+        if hint:
+            raise type(error)(f"{error.problem}{hint}", f"{error.remedy}; or name an architecture", error.retryable) from error
+        raise
+    return networks.from_classifier(classifier, info.description, seed)

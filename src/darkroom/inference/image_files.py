@@ -1,0 +1,124 @@
+"""Predictions for files, folders and globs of images, as rows; it does not import torch."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from darkroom.core.lazy import LazyModule
+from darkroom.core.progress import Progress
+from darkroom.data.decoding import decode
+from darkroom.data.quarantine_reasons import REASONS
+
+if TYPE_CHECKING:
+    from darkroom.inference import explanation
+    from darkroom.inference.classifier import Classifier
+else:
+    explanation = LazyModule("darkroom.inference.explanation")
+
+BATCH = 64
+# names that a folder is searched for; a file that is named is read whatever its name is
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".pbm", ".pgm", ".ppm",
+    ".pnm", ".sgi", ".rgb", ".avif", ".heic", ".heif",
+)  # fmt: skip
+
+
+@dataclass
+class Row:
+    """The prediction for one file: a label with its confidence and the probabilities by class, or an error with its remedy."""
+
+    path: str
+    label: str | None = None
+    confidence: float | None = None
+    probabilities: dict[str, float] | None = None
+    error: str | None = None
+    remedy: str | None = None
+
+
+def expand(names: Iterable[str]) -> Iterator[Path]:
+    """Yield the files that are named, each once: folders are searched in the order of names, a glob may match nothing.
+
+    The name `-` reads names from standard input.
+    """
+    yielded = set()
+    for name in names:
+        for path in _expand(name):
+            if path not in yielded:
+                yielded.add(path)
+                yield path
+
+
+def _expand(name: str) -> Iterator[Path]:
+    path = Path(name).expanduser()
+    if name == "-":
+        yield from (Path(os.fsdecode(line.rstrip(b"\r\n"))) for line in sys.stdin.buffer if line.strip())
+    elif path.is_dir():
+        for folder, folders, files in os.walk(path):
+            folders[:] = sorted(inner for inner in folders if not inner.startswith("."))
+            images = (file for file in sorted(files) if not file.startswith(".") and Path(file).suffix.lower() in SUFFIXES)
+            yield from (Path(folder, file) for file in images)
+    elif not path.exists() and glob.has_magic(name):
+        for match in sorted(glob.glob(str(path), recursive=True)):
+            yield from _expand(match)
+    else:
+        yield path
+
+
+def predict_paths(classifier: Classifier, paths: list[Path]) -> Iterator[Row]:
+    """Yield a row for each file, in their order."""
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress("predict", len(paths), "images")) if len(paths) > BATCH else None
+        for start in range(0, len(paths), BATCH):
+            batch = paths[start : start + BATCH]
+            contents = [_read(path) for path in batch]
+            predictions = iter(classifier.predict_files([content for content in contents if isinstance(content, bytes)]))
+            for path, content in zip(batch, contents, strict=True):
+                if isinstance(content, str):
+                    yield Row(str(path), error=content, remedy="correct the name, or make the file readable for this user")
+                    continue
+                prediction = next(predictions)
+                if prediction.probabilities is None:
+                    yield Row(str(path), error=REASONS[prediction.error].meaning, remedy=REASONS[prediction.error].remedy)
+                    continue
+                probabilities = dict(zip(classifier.classes, map(float, prediction.probabilities), strict=True))
+                label = max(probabilities, key=lambda name: probabilities[name])
+                yield Row(str(path), label, probabilities[label], probabilities)
+            if progress:
+                progress.advance(len(batch))
+
+
+def _read(path: Path) -> bytes | str:
+    """Return a file's bytes, or the reason why it cannot be read."""
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def explain(classifier: Classifier, rows: list[Row], folder: Path, model: str, method: str = "") -> dict[str, str]:
+    """Write a page of heat maps for rows without an error; return the path of each file's picture."""
+    preprocessing = classifier.checkpoint.preprocessing
+    pictures: dict[str, str] = {}
+    with explanation.HeatMapPage(folder, len(rows), model) as page, Progress("explain", len(rows), "images") as progress:
+        for start in range(0, len(rows), BATCH):
+            batch = rows[start : start + BATCH]
+            decoded = [
+                decode(Path(row.path).read_bytes(), preprocessing.image_size, preprocessing.resize, preprocessing.background).pixels
+                for row in batch
+            ]
+            images = np.stack([pixels for pixels in decoded if pixels is not None])
+            targets = [classifier.classes.index(str(row.label)) for row in batch]
+            heats, page.method = explanation.heat_maps(classifier.network, images, targets, method)
+            for row, image, heat in zip(batch, images, heats, strict=True):
+                pictures[row.path] = page.add(row.path, str(row.label), float(row.confidence or 0), image, heat)
+            progress.advance(len(batch))
+    return pictures

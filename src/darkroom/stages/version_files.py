@@ -1,0 +1,34 @@
+"""The files of a registered version: exported programs, the reference for drift, evaluation results, and a check of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from darkroom.data import arrays
+from darkroom.inference.classifier import Classifier
+from darkroom.inference.export import export
+from darkroom.inference.held_out import as_file
+from darkroom.monitoring import reference
+from darkroom.tracking import registry
+
+CHECKED = 8  # validation images on which the package is compared with the checkpoint
+
+
+def write_package(checkpoint: Path, ingested: Path, folder: Path) -> Mapping[str, float]:
+    """Write the exported programs, the reference, and image files with their predictions; return the programs' errors."""
+    held_out = [arrays.load_split(ingested / split)[0] for split in ("val", "test")]
+    images = np.ascontiguousarray(held_out[0][:CHECKED])
+    classifier = Classifier.load(checkpoint)
+    reference.write(folder / registry.EVALUATION / registry.REFERENCE, reference.compute(classifier.embed, held_out))
+    errors = export(classifier, np.concatenate([images, images])[:CHECKED], folder / registry.EXPORTED)
+    check = folder / registry.CHECK
+    check.mkdir()
+    files = [as_file(pixels) for pixels in images]
+    for number, content in enumerate(files):
+        (check / f"{number}.png").write_bytes(content)
+    probabilities = [prediction.probabilities for prediction in classifier.predict_files(files)]
+    np.save(check / "expected.npy", np.array(probabilities))
+    return errors

@@ -1,0 +1,156 @@
+"""`darkroom monitor` classifies arriving images once, logs the predictions and tests for drift."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from darkroom.cli import main
+from darkroom.core import locks
+from darkroom.monitoring import history
+from tests.conftest import ROOT, screenshot
+from tests.monitoring import arrivals
+from tests.monitoring.arrivals import CLASSES, arrive
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Return a workspace with a checkpoint, bright held-out images, and an empty inbox."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    arrivals.write_model()
+    (tmp_path / "data/inbox").mkdir(parents=True)
+    return tmp_path
+
+
+def monitor(capsys, *arguments: str) -> dict:
+    capsys.readouterr()
+    assert main(["monitor", "--model", "model", "--json", *arguments]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_images_are_classified_once(place, capsys):
+    """A file is classified once, again when it has changed, and not while it may still be written."""
+    arrive(0, 25)
+    assert monitor(capsys)["new"] == 25
+    assert monitor(capsys)["new"] == 0
+    arrive(25, 2)
+    os.utime(place / "data/inbox/25.png", (time.time() + 600,) * 2)  # in the future: not fresh
+    os.utime(place / "data/inbox/0.png", (time.time() - 30,) * 2)
+    assert monitor(capsys)["new"] == 3
+    arrive(27, 1)
+    os.utime(place / "data/inbox/27.png")
+    fresh = monitor(capsys)["new"]
+    assert fresh == 0 or time.time() - (place / "data/inbox/27.png").stat().st_mtime > 2  # a slow machine
+    rows = pq.ParquetDataset(place / "reports/monitoring/log").read().to_pylist()
+    assert len(rows) == 28 + fresh
+    assert {row["label"] for row in rows} <= set(CLASSES)
+    assert all(sum(share for _, share in row["probabilities"]) == pytest.approx(1, abs=1e-5) for row in rows)
+
+
+def test_other_images_are_drift(place, capsys):
+    """Images like those held out are no drift, other ones are; the history has each check; other options test anew.
+
+    The page shows the result, needs no network, has no script error, and follows the dark scheme.
+    """
+    arrive(0, 40)
+    assert not monitor(capsys, "--window", "40")["drifted"]
+    arrive(40, 40, dark=True)
+    drifted = monitor(capsys, "--window", "40")
+    assert drifted["drifted"]
+    assert drifted["flags"]["dark"] == 40
+    arrive(80, 10, dark=True)
+    assert monitor(capsys, "--window", "40")["drifted"]
+    assert monitor(capsys, "--window", "40")["drifted"]
+    assert [check.drifted for check in history.read(place / "reports/monitoring")] == [False, True, True]
+    assert not monitor(capsys, "--window", "100", "--min-images", "91")["drifted"]
+    assert main(["monitor", "--model", "model", "--least", "20"]) == 0
+    assert "DRIFT" in capsys.readouterr().out
+    page = place / "reports/monitoring/index.html"
+    assert 'src="http' not in page.read_text()
+    assert "url(" not in page.read_text()
+    for dark in (False, True):
+        picture, console = screenshot(page, dark)
+        assert "CONSOLE" not in console
+        corner = np.asarray(picture.convert("L"))[5, 5]
+        assert (corner < 60) if dark else (corner > 200)
+
+
+def test_few_and_broken_images(place, capsys):
+    """Too few images are not tested; an unreadable one has a row with the reason and is not compared."""
+    arrive(0, 3)
+    (place / "data/inbox/broken.png").write_bytes(b"broken")
+    os.utime(place / "data/inbox/broken.png", (1, 1))
+    check = monitor(capsys)
+    assert (check["new"], check["unreadable"], check["images"], check["tests"]) == (4, 1, 3, [])
+    errors = [row["error"] for row in pq.ParquetDataset(place / "reports/monitoring/log").read().to_pylist()]
+    assert sorted(filter(None, errors)) == ["not_an_image"]
+
+
+def test_mistakes_have_a_remedy(place, capsys):
+    """A missing folder, a wrong limit, window or level, and a model without a reference end with exit code 2."""
+    limits = [["--limit", limit] for limit in ("class=1", "classes=x", "classes=nan", "classes=2")]
+    wrong = (["nowhere"], *limits, ["--window", "1"], ["--window", "5"], ["--alpha", "2"], ["--alpha", "0.001"])
+    for arguments in wrong:
+        assert main(["monitor", "--model", "model", *arguments]) == 2
+        assert "remedy" in capsys.readouterr().err
+    classes = place / "data/ingested/classes.json"
+    classes.write_text('["cat", "dog"]')
+    assert main(["monitor", "--model", "model"]) == 2
+    assert "without a reference" in capsys.readouterr().err
+
+
+def test_one_check_at_a_time(place, capsys, monkeypatch):
+    """While another check runs, the exit code is 75 (retry later)."""
+    monkeypatch.setattr("darkroom.commands.monitor.WAIT", 0.0)
+    with locks.hold(place / "reports/monitoring/.lock"):
+        assert main(["monitor", "--model", "model"]) == 75
+    assert "reports/monitoring" in capsys.readouterr().err
+
+
+def test_damage_to_the_log_and_the_history_costs_itself_alone(place, capsys):
+    """After a power cut a half line of the history takes no other with it, and a broken file of the log is set aside."""
+    arrive(0, 20)
+    monitor(capsys)
+    with (place / "reports/monitoring/history.jsonl").open("ab") as file:
+        file.write('{"summary": "ö'.encode()[:-1])
+    (place / "reports/monitoring/log/00000000.parquet").write_bytes(b"")
+    arrive(20, 1)
+    assert monitor(capsys)["new"] == 1
+    assert len(history.read(place / "reports/monitoring")) == 2
+    assert (place / "reports/monitoring/log/00000000.damaged").exists()
+
+
+def test_a_file_that_cannot_be_opened_is_tried_again(place, capsys, monkeypatch):
+    """A file that the system does not open counts as unreadable, and is classified by the next check."""
+    arrive(0, 3)
+    read = Path.read_bytes
+
+    def failing(self: Path) -> bytes:
+        if self.name == "1.png":
+            raise OSError(5, "Input/output error")
+        return read(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", failing)
+        check = monitor(capsys)
+    assert (check["new"], check["unreadable"]) == (3, 1)
+    assert monitor(capsys)["new"] == 1
+
+
+def test_only_images_of_the_named_folder_are_compared(place, capsys):
+    """Images of another folder are in the log, and are not compared."""
+    arrive(0, 25)
+    monitor(capsys)
+    (place / "elsewhere").mkdir()
+    for file in (place / "data/inbox").iterdir():
+        shutil.copy2(file, place / "elsewhere" / f"other-{file.name}")
+    assert monitor(capsys, "elsewhere")["images"] == 25
+    assert monitor(capsys)["images"] == 25
