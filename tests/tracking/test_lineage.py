@@ -15,9 +15,11 @@ from PIL import Image
 
 from darkroom.cli import main
 from darkroom.data.decoding import decode
-from darkroom.tracking import provenance, queries, records, registry, uploader
+from darkroom.tracking import pipelines, queries, records, registry, uploader
+from darkroom.tracking.pipelines import Pipeline
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.xdist_group("lineage")
 DVC_YAML = "stages:\n  ingest: {}\n  baseline: {}\n"
 
 
@@ -33,9 +35,9 @@ def image(name: str, seed: int) -> dict:
 
 
 def pipeline(monkeypatch, key: str, ingest: list[dict] | None, baseline: str) -> None:
-    """Act as a pipeline in which `baseline` ran, and `ingest` too where it is given its rows."""
-    about = {"key": key, "name": f"pipeline {key}", "pid": 2**22 + 1, "born": 1.0, "command": ["dvc", "repro"]}
-    monkeypatch.setattr(provenance, "pipeline", lambda: about)
+    """Act as a pipeline in which `baseline` ran, and `ingest` too where its rows are passed."""
+    own = Pipeline(key, f"pipeline {key}", pid=2**22 + 1, started=1.0, command=["dvc", "repro"])
+    monkeypatch.setattr(pipelines, "current", lambda: own)
     if ingest is not None:
         with records.start_run("ingest", {}, []) as run:
             pq.write_table(pa.Table.from_pylist(ingest), "manifest.parquet")
@@ -85,36 +87,38 @@ def test_an_image_leads_to_its_runs_and_models(place, capsys, by):
     content = Path("0.png").read_bytes()
     sha256, pixels = hashlib.sha256(content).hexdigest(), decode(content, 8, "stretch", (0, 0, 0)).pixel_hash
     Image.open("0.png").save("copy.webp", lossless=True)
-    wanted = {"file": "0.png", "copy": "copy.webp", "sha256": sha256, "pixels": pixels, "beginning": sha256[:9].upper()}[by]
-    found = lineage(capsys, wanted)["sightings"]
-    assert [item["splits"] for item in found] == [["train"], ["quarantined"]]
-    assert [run["pipeline"].partition(" 20")[0] for run in found[0]["runs"]] == ["pipeline one", "pipeline two"]
-    assert found[0]["versions"] == ["1 (baseline)", "2 (baseline, champion)"]
-    assert found[1]["rows"][0]["reason"] == "conflict"
-    assert found[1]["versions"] == []
+    query = {"file": "0.png", "copy": "copy.webp", "sha256": sha256, "pixels": pixels, "beginning": sha256[:9].upper()}[by]
+    sightings = lineage(capsys, query)["sightings"]
+    assert [item["splits"] for item in sightings] == [["train"], ["quarantined"]]
+    assert [run["pipeline"].partition(" 20")[0] for run in sightings[0]["runs"]] == ["pipeline one", "pipeline two"]
+    assert sightings[0]["versions"] == ["1 (baseline)", "2 (baseline, champion)"]
+    assert sightings[1]["rows"][0]["reason"] == "conflict"
+    assert sightings[1]["versions"] == []
 
 
-def test_it_is_said_in_words(place, capsys):
-    """People read what each model did with the image: trained on it, chosen on it, tested on it, or nothing."""
-    for name, said in (("1.png", "trained on it: baseline"), ("2.png", "chosen on it"), ("3.png", "tested on it")):
+def test_the_text_tells_how_models_used_an_image(place, capsys):
+    """The text names the use of an image: trained on it, chosen on it, tested on it, or none."""
+    for name, use in (("1.png", "trained on it: baseline"), ("2.png", "chosen on it"), ("3.png", "tested on it")):
         assert main(["lineage", name]) == 0
         out = capsys.readouterr().out
-        assert said in out
+        assert use in out
         assert "among them: version 1 (baseline), 2 (baseline, champion)" in out
     main(["lineage", "0.png"])
-    assert "quarantined: conflict, cat, as 0.png\n  no model saw it" in capsys.readouterr().out
+    assert "quarantined: conflict, cat, as 0.png" in capsys.readouterr().out
     image("new.png", 77)
     main(["lineage", "new.png"])
-    assert "no run that MLflow knows has met this image" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "new.png" in out
+    assert "ingest" not in out
 
 
 def test_a_version_leads_to_its_images(place, capsys):
     """A version, by number, alias or address, names its run, its pipeline with what that reused, and every image."""
-    for wanted in ("2", "champion", "models:/darkroom/2", "models:/darkroom@champion"):
-        found = lineage(capsys, wanted)
-        assert found["title"] == "version 2 of darkroom, baseline, champion"
-        assert {stage["stage"]: stage["reused"] for stage in found["stages"]} == {"ingest": True, "baseline": False}
-        assert [(row["path"], row["split"]) for row in found["images"]] == [
+    for query in ("2", "champion", "models:/darkroom/2", "models:/darkroom@champion"):
+        result = lineage(capsys, query)
+        assert result["title"] == "version 2 of darkroom, baseline, champion"
+        assert {stage["stage"]: stage["reused"] for stage in result["stages"]} == {"ingest": True, "baseline": False}
+        assert [(row["path"], row["split"]) for row in result["images"]] == [
             ("0.png", "train"), ("1.png", "train"), ("2.png", "val"), ("3.png", "test"),
         ]  # fmt: skip
     main(["lineage", "2", "--images"])
@@ -129,9 +133,9 @@ def test_a_run_leads_to_its_versions(place, capsys):
     """A run, by the beginning of its id, names the versions that it made and the pipelines that reused it."""
     runs = queries.runs()
     ingest = next(run for run in runs if run.stage == "ingest" and not run.reused)
-    found = lineage(capsys, ingest.id[:10])
-    assert found["run"] == ingest.id
-    assert [name.partition(" 20")[0] for name in found["reused_in"]] == ["pipeline two"]
+    result = lineage(capsys, ingest.id[:10])
+    assert result["run"] == ingest.id
+    assert [name.partition(" 20")[0] for name in result["reused_in"]] == ["pipeline two"]
     reused = next(run for run in runs if run.reused)
     assert lineage(capsys, reused.id)["run"] == ingest.id
     trained = next(run for run in runs if run.tags.get(registry.SHA) == "a" * 64)

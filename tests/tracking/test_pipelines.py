@@ -65,8 +65,8 @@ def children(key):
 def parent(key):
     client = mlflow_client.client()
     query = f"tags.`{PIPELINE}` = '{key}' and tags.`darkroom.stage` = 'pipeline'"
-    (found,) = client.search_runs([mlflow_client.experiment(client)], query)
-    return client, found
+    (parent_run,) = client.search_runs([mlflow_client.experiment(client)], query)
+    return client, parent_run
 
 
 def test_a_stage_that_was_up_to_date_leads_to_the_run_that_made_it(monkeypatch):

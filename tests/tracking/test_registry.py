@@ -12,23 +12,27 @@ import numpy as np
 import pytest
 
 from darkroom.core.errors import WeightsError, WorkspaceError
-from darkroom.inference import packaging, rescoring
+from darkroom.inference import export, held_out
 from darkroom.inference.classifier import Classifier
 from darkroom.models import digests
-from darkroom.models.base import Network, Preprocessing, build_features
+from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save, save_tensors
-from darkroom.tracking import model_package, registry
+from darkroom.models.factory import build_features
+from darkroom.models.specs import CompactSpec
+from darkroom.tracking import home, model_check, registry
 
+pytestmark = pytest.mark.xdist_group("registry")  # the tests go on with the versions of those before
 NAME = "shown"
 
 
 def checkpoint(folder: Path, seed: int) -> Path:
     """Write a small network as a checkpoint."""
-    architecture = {"family": "compact", "image_size": 16, "width": 4}
-    made = Checkpoint("baseline", architecture, Preprocessing(16, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3), ("a", "b"), {}, {})
-    network = Network(build_features(architecture, seed), made.preprocessing, 2, seed)
+    architecture = CompactSpec(16, 4)
+    preprocessing = Preprocessing(16, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3)
+    description = Checkpoint("baseline", architecture, preprocessing, ("a", "b"), {}, {})
+    network = Network(build_features(architecture, seed), preprocessing, 2, seed)
     folder.mkdir(parents=True)
-    save(folder, made, network.state_dict(), 1, [{"epoch": 1.0}])
+    save(folder, description, network.state_dict(), 1, [{"epoch": 1.0}])
     return folder
 
 
@@ -46,26 +50,26 @@ def register(place: Path, seed: int) -> registry.Version:
     folder = place / f"model-{seed}"
     if not folder.exists():
         checkpoint(folder, seed)
-    beside = place / f"beside-{seed}"
-    if not beside.exists():
-        (beside / model_package.EVALUATION).mkdir(parents=True)
-        (beside / model_package.EVALUATION / "trained-on.txt").write_text(f"{seed}\n")
-        pack(folder, beside)
+    package = place / f"package-{seed}"
+    if not package.exists():
+        (package / registry.EVALUATION).mkdir(parents=True)
+        (package / registry.EVALUATION / "trained-on.txt").write_text(f"{seed}\n")
+        pack(folder, package)
     tags = {registry.MODEL: "baseline", "test_accuracy": "0.9"}
-    return registry.register(NAME, folder, beside, digests.checkpoint(folder), tags, "words")
+    return registry.register(NAME, folder, package, digests.checkpoint(folder), tags, "words")
 
 
-def pack(folder: Path, beside: Path) -> None:
+def pack(folder: Path, package: Path) -> None:
     """Make the programs of a checkpoint, and files with its answers."""
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
     classifier = Classifier.load(folder)
-    packaging.package(classifier, images, beside / model_package.EXPORTED)
-    (beside / model_package.CHECK).mkdir()
-    files = [rescoring.png(pixels) for pixels in images]
+    export.export(classifier, images, package / registry.EXPORTED)
+    (package / registry.CHECK).mkdir()
+    files = [held_out.as_file(pixels) for pixels in images]
     for number, content in enumerate(files):
-        (beside / model_package.CHECK / f"{number}.png").write_bytes(content)
-    expected = [answer.probabilities for answer in classifier.files(files)]
-    np.save(beside / model_package.CHECK / "expected.npy", np.array(expected))
+        (package / registry.CHECK / f"{number}.png").write_bytes(content)
+    expected = [answer.probabilities for answer in classifier.predict_files(files)]
+    np.save(package / registry.CHECK / "expected.npy", np.array(expected))
 
 
 def test_addresses_of_versions():
@@ -96,25 +100,25 @@ def test_a_checkpoint_is_a_version_once(place):
 
 
 def test_what_was_registered_comes_back(place):
-    """The checkpoint and what is kept beside it are downloaded, byte for byte, and answer."""
+    """The checkpoint and what is packaged with it are downloaded, byte for byte, and answer."""
     folder = registry.fetch(NAME, "1")
     for file in ("model.safetensors", "model.json", "history.csv"):
         assert (folder / "checkpoint" / file).read_bytes() == (place / "model-1" / file).read_bytes()
     assert (folder / "evaluation" / "trained-on.txt").read_text() == "1\n"
-    registry.check(NAME, "1")
+    model_check.check(NAME, "1")
 
 
-def test_what_says_something_else_is_not_registered(place):
+def test_a_package_that_predicts_something_else_is_not_registered(place):
     """A package whose answers are not the checkpoint's is refused, and there is no version of it."""
     folder = checkpoint(place / "model-5", 5)
-    beside = place / "beside-5"
-    (beside / model_package.EVALUATION).mkdir(parents=True)
-    pack(place / "model-1", beside)
-    expected = beside / model_package.CHECK / "expected.npy"
+    package = place / "package-5"
+    (package / registry.EVALUATION).mkdir(parents=True)
+    pack(place / "model-1", package)
+    expected = package / registry.CHECK / "expected.npy"
     np.save(expected, np.load(expected) + 0.01)
     before = {item.version for item in registry.versions(NAME)}
-    with pytest.raises(WeightsError, match="says something else"):
-        registry.register(NAME, folder, beside, digests.checkpoint(folder), {registry.MODEL: "baseline"}, "")
+    with pytest.raises(WeightsError, match="differs by"):
+        registry.register(NAME, folder, package, digests.checkpoint(folder), {registry.MODEL: "baseline"}, "")
     assert {item.version for item in registry.versions(NAME)} == before
 
 
@@ -127,12 +131,12 @@ def test_it_answers_with_its_serving_dependencies_alone(place):
         f"mlflow.artifacts.download_artifacts('models:/{NAME}/1', dst_path=sys.argv[2])"
     )
     subprocess.run([sys.executable, "-c", fetch, store_uri, str(folder)], check=True, capture_output=True)
-    wanted = [line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()]
-    assert "torch" not in wanted
+    required = [line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()]
+    assert "torch" not in required
     code = f"""
 import re, sys
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
-seen, todo = set(), {wanted!r}
+seen, todo = set(), {required!r}
 while todo:
     name = re.sub(r"[-_.]+", "-", todo.pop()).lower()
     if name in seen: continue
@@ -153,7 +157,7 @@ import mlflow, pandas
 model = mlflow.pyfunc.load_model({str(folder)!r})
 import darkroom
 assert {str(folder)!r} in darkroom.__file__, darkroom.__file__
-image = open({str(place / "beside-1" / "check" / "0.png")!r}, "rb").read()
+image = open({str(place / "package-1" / "check" / "0.png")!r}, "rb").read()
 answer = model.predict(pandas.DataFrame({{"image": [image, b"no image"]}}))
 print(answer.label[0], sum(answer.probabilities[0].values()), answer.error[1], answer.label[1])
 print({{"torch", "torchvision", "safetensors", "dvc", "prefect"}} & set(sys.modules))
@@ -171,27 +175,27 @@ print({{"torch", "torchvision", "safetensors", "dvc", "prefect"}} & set(sys.modu
 def test_the_ledger_says_who_was_champion(place):
     """Every change is a line, the champion follows, and crowning the champion changes nothing."""
     for version in ("1", "1", "2"):
-        registry.crown(NAME, version, "because")
+        registry.promote(NAME, version, "because")
         assert registry.champion(NAME).version == version
     lines = registry.ledger(NAME)
     assert [(line.version, line.previous, line.why, line.by) for line in lines] == [
         ("1", "", "because", "register"), ("2", "1", "because", "register"),
     ]  # fmt: skip
-    assert registry.reigns(lines) == ["1", "2"]
-    registry.crown(NAME, "1", "worse", by=registry.ROLLBACK)
-    assert registry.reigns(registry.ledger(NAME)) == ["1"]
+    assert registry.champion_history(lines) == ["1", "2"]
+    registry.promote(NAME, "1", "worse", by=registry.ROLLBACK)
+    assert registry.champion_history(registry.ledger(NAME)) == ["1"]
 
 
 def test_a_rollback_goes_further_back_each_time():
     """What was rolled back from is not gone back to."""
 
     def line(version, by="register"):
-        return registry.Crowning(0.0, version, "", "", by)
+        return registry.Promotion(0.0, version, "", "", by)
 
-    assert registry.reigns([line("1"), line("2"), line("3"), line("2", "rollback")]) == ["1", "2"]
-    assert registry.reigns([line("1"), line("2"), line("3"), line("2", "rollback"), line("1", "rollback")]) == ["1"]
-    assert registry.reigns([line("1"), line("2"), line("1"), line("3"), line("1", "rollback")]) == ["1", "2", "1"]
-    assert registry.reigns([line("2", "rollback")]) == ["2"]  # an older ledger was lost
+    assert registry.champion_history([line("1"), line("2"), line("3"), line("2", "rollback")]) == ["1", "2"]
+    assert registry.champion_history([line("1"), line("2"), line("3"), line("2", "rollback"), line("1", "rollback")]) == ["1"]
+    assert registry.champion_history([line("1"), line("2"), line("1"), line("3"), line("1", "rollback")]) == ["1", "2", "1"]
+    assert registry.champion_history([line("2", "rollback")]) == ["2"]  # an older ledger was lost
 
 
 def test_a_model_of_somebody_else_is_named():
@@ -206,26 +210,26 @@ def test_a_model_of_somebody_else_is_named():
             return model_input
 
     client = mlflow_client.client()
-    mlflow.set_tracking_uri(mlflow_client.uri())
-    mlflow.set_registry_uri(mlflow_client.uri())
+    mlflow.set_tracking_uri(home.uri())
+    mlflow.set_registry_uri(home.uri())
     mlflow.pyfunc.log_model(name="other", python_model=Other(), registered_model_name="other", pip_requirements=[])
     assert client.get_model_version("other", "1")
-    before = set(registry.VERSIONS.iterdir())
+    before = set(home.VERSIONS.iterdir())
     with pytest.raises(WorkspaceError, match="no model of Darkroom's"):
         registry.fetch("other", "1")
-    assert set(registry.VERSIONS.iterdir()) == before
+    assert set(home.VERSIONS.iterdir()) == before
 
 
 def test_a_version_that_cannot_answer_is_refused(place):
-    """A version whose weights are no numbers is never made champion by hand."""
+    """A version whose weights are no numbers is never made champion by `promote`."""
     folder = checkpoint(place / "model-3", 3)
     from safetensors.torch import load_file
 
-    (place / "beside-3" / model_package.EVALUATION).mkdir(parents=True)
-    pack(folder, place / "beside-3")  # as it was before its weights were damaged
+    (place / "package-3" / registry.EVALUATION).mkdir(parents=True)
+    pack(folder, place / "package-3")  # as it was before its weights were damaged
     tensors = load_file(folder / "model.safetensors")
     save_tensors(folder / "model.safetensors", {key: value / 0 for key, value in tensors.items()})
     version = register(place, 3).version
-    with pytest.raises(WeightsError, match="no number"):
-        registry.check(NAME, version)
-    shutil.rmtree(registry.VERSIONS)
+    with pytest.raises(WeightsError, match="NaN"):
+        model_check.check(NAME, version)
+    shutil.rmtree(home.VERSIONS)

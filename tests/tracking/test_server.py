@@ -23,7 +23,7 @@ from tests import postgresql
 from tests.conftest import ROOT
 from tests.postgresql import free_port
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("mlflow server")]
 PLAIN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DARKROOM_TRACKING", "DARKROOM_PIPELINE", "DVC_STAGE", "DVC_EXP_NAME")
 
 
@@ -52,7 +52,7 @@ class Server:
         ]  # fmt: skip
         log = (self.place / "server.log").open("ab")
         self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, cwd=self.place, env=environment())
-        _until(lambda: _answers(f"{self.uri}/health"), self.place / "server.log")
+        _until(lambda: _responds(f"{self.uri}/health"), self.place / "server.log")
 
     def kill(self) -> None:
         if self.process:
@@ -67,10 +67,10 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(ROOT / "src"), **more}
 
 
-def _answers(url: str) -> bool:
+def _responds(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
     except OSError:
         return False
 
@@ -84,15 +84,15 @@ def _until(happened, log: Path, seconds: float = 120) -> None:
 
 @pytest.fixture(scope="module")
 def server(database, tmp_path_factory) -> Iterator[Server]:
-    made = Server(database, tmp_path_factory.mktemp("server"))
-    made.start()
-    yield made
-    made.kill()
+    server = Server(database, tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.kill()
 
 
 def ask(code: str, uri: str, cwd: Path) -> list:
     """Return what a program prints as JSON that has `c`, MLflow's client, and `e`, the experiment."""
-    code = f"import json; from darkroom.tracking import store; c = store.client(); e = [store.experiment(c)]\n{code}"
+    code = f"import json; from darkroom.tracking import mlflow_client as m; c = m.client(); e = [m.experiment(c)]\n{code}"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=cwd, env=environment(MLFLOW_TRACKING_URI=uri), capture_output=True, text=True
     )
@@ -139,8 +139,8 @@ def test_two_clones_at_once_neither_lose_nor_mix_runs(server, tmp_path):
         ) for place in places.values()
     ]  # fmt: skip
     for process in at_work:
-        said, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, said
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 0, output
     for place in places.values():
         subprocess.run(
             [sys.executable, "-m", "darkroom", "sync"], cwd=place, check=True, capture_output=True,
@@ -174,15 +174,15 @@ def test_two_clones_at_once_neither_lose_nor_mix_runs(server, tmp_path):
 TRAINING = """
 import os, sys, time
 from pathlib import Path
-from darkroom.tracking import journal
-with journal.run("baseline", {"baseline.lr": 0.1}, []) as run:
+from darkroom.tracking import records
+with records.start_run("baseline", {"baseline.lr": 0.1}, []) as run:
     for epoch in range(1, 41):
-        run.epoch({"epoch": epoch, "val_accuracy": epoch / 40})
+        run.log_epoch({"epoch": epoch, "val_accuracy": epoch / 40})
         Path("epoch").write_text(str(epoch))
         while epoch == 10 and not Path("go on").exists(): time.sleep(0.05)
         time.sleep(0.02)
     Path("plot.txt").write_text("plot")
-    run.file(Path("plot.txt"))
+    run.log_artifact(Path("plot.txt"))
 """
 
 
@@ -197,40 +197,40 @@ def test_a_server_that_goes_away_costs_nothing(server, tmp_path):
     (tmp_path / "go on").touch()
     assert training.wait(60) == 0  # it did not wait for anybody
     assert (tmp_path / "epoch").read_text() == "40"
-    refused = tmp_path / ".darkroom" / "journal" / "refused"
-    _until(refused.exists, tmp_path / "epoch")
-    later = "from darkroom.tracking import journal\nwith journal.run('evaluate', {}, []): pass"
-    said = subprocess.run([sys.executable, "-c", later], cwd=tmp_path, env=own, capture_output=True, text=True)
-    assert "evaluate: this run is not in MLflow yet" in said.stderr
+    unreachable = tmp_path / ".darkroom" / "journal" / "unreachable"
+    _until(unreachable.exists, tmp_path / "epoch")
+    later = "from darkroom.tracking import records\nwith records.start_run('evaluate', {}, []): pass"
+    stage = subprocess.run([sys.executable, "-c", later], cwd=tmp_path, env=own, capture_output=True, text=True)
+    assert "evaluate: MLflow cannot be reached" in stage.stderr
     failing = subprocess.run([sys.executable, "-m", "darkroom", "sync"], cwd=tmp_path, env=own, capture_output=True, text=True)
     assert failing.returncode == 75
     assert "nothing is lost" in failing.stderr
     server.start()
     done = subprocess.run([sys.executable, "-m", "darkroom", "sync"], cwd=tmp_path, env=own, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found = ask(
+    listed = ask(
         "print(json.dumps([[r.info.run_name, r.info.status, [m.step for m in c.get_metric_history(r.info.run_id, 'val_accuracy')], "
         "[a.path for a in c.list_artifacts(r.info.run_id)]] for r in c.search_runs(e, \"tags.`darkroom.pipeline` = 'outage'\")]))",
         server.uri, tmp_path,
     )  # fmt: skip
-    runs = {name.split(" 20")[0]: rest for name, *rest in found}
+    runs = {name.split(" 20")[0]: rest for name, *rest in listed}
     assert sorted(runs) == ["baseline", "evaluate", "outage"]
-    assert len(found) == 3
+    assert len(listed) == 3
     assert runs["baseline"] == ["FINISHED", list(range(1, 41)), ["plot.txt"]]
     assert not list((tmp_path / ".darkroom" / "journal").glob("*/record.jsonl"))
 
 
 def test_the_champion_answers_over_http(server, tmp_path):
     """`mlflow models serve -m models:/NAME@champion` says of a JPEG what the checkpoint says, in JSON that any client reads."""
-    made = subprocess.run(
+    registered = subprocess.run(
         [sys.executable, "-c", REGISTER],
         cwd=tmp_path,
         env=environment(MLFLOW_TRACKING_URI=server.uri, PYTHONPATH=f"{ROOT / 'src'}{os.pathsep}{ROOT}"),
         capture_output=True,
         text=True,
     )
-    assert made.returncode == 0, made.stderr[-3000:]
-    expected = json.loads(made.stdout.splitlines()[-1])
+    assert registered.returncode == 0, registered.stderr[-3000:]
+    expected = json.loads(registered.stdout.splitlines()[-1])
     port = free_port()
     command = [
         sys.executable,
@@ -256,7 +256,7 @@ def test_the_champion_answers_over_http(server, tmp_path):
             start_new_session=True,
         )
     try:
-        _until(lambda: _answers(f"http://127.0.0.1:{port}/ping"), log)
+        _until(lambda: _responds(f"http://127.0.0.1:{port}/ping"), log)
         images = [base64.b64encode(content).decode() for content in ((tmp_path / "photo.jpg").read_bytes(), b"no image")]
         body = json.dumps({"dataframe_split": {"columns": ["image"], "data": [[image] for image in images]}}).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"})
@@ -277,18 +277,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from darkroom.models import digests
-from darkroom.prediction.classifier import Classifier
-from darkroom.tracking import registry, stored
+from darkroom.inference.classifier import Classifier
+from darkroom.tracking import registry
 from tests.tracking.test_registry import checkpoint, pack
 place = Path.cwd()
 folder = checkpoint(place / "model", 1)
-(place / "beside" / stored.EVALUATION).mkdir(parents=True)
-(place / "beside" / stored.EVALUATION / "trained-on.txt").write_text("1")
-pack(folder, place / "beside")
-made = registry.register("served", folder, place / "beside", digests.checkpoint(folder), {registry.MODEL: "baseline"}, "")
-registry.crown("served", made.version, "the first")
+(place / "package" / registry.EVALUATION).mkdir(parents=True)
+(place / "package" / registry.EVALUATION / "trained-on.txt").write_text("1")
+pack(folder, place / "package")
+version = registry.register("served", folder, place / "package", digests.checkpoint(folder), {registry.MODEL: "baseline"}, "")
+registry.promote("served", version.version, "the first")
 Image.fromarray(np.random.default_rng(5).integers(0, 256, (90, 120, 3), np.uint8)).save("photo.jpg")
 classifier = Classifier.load(folder)
-(answer,) = classifier.files([Path("photo.jpg").read_bytes()])
+(answer,) = classifier.predict_files([Path("photo.jpg").read_bytes()])
 print(json.dumps(dict(zip(classifier.classes, map(float, answer.probabilities)))))
 """
