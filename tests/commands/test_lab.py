@@ -77,7 +77,8 @@ def test_every_command_writes_a_picture(workspace, capsys, command):
 
 
 def test_every_command_has_a_call_and_help():
-    """Each command except `layers`, which draws nothing, has a call above; each option has help; the shell completes the names."""
+    """Each command except `layers`, which draws nothing, has a call above; each option has help; the shell
+    completes the names."""
     assert set(CALLS) | {"layers"} == set(lab.COMMANDS)
     assert completions("lab", "") == list(lab.COMMANDS)
     assert completions("lab", "rec") == ["receptive-field"]
@@ -148,7 +149,8 @@ def test_images_of_any_shape_have_responses(workspace, size):
 
 @pytest.mark.parametrize("name", ["vgg11", "swin_t"])
 def test_layers_that_a_backbone_does_without_are_left_out(workspace, name):
-    """Layers that Darkroom never runs, such as the pooling before torchvision's head, are left out; the others are shown."""
+    """Layers that Darkroom never runs, such as the pooling before torchvision's head, are left out; the
+    others are shown."""
     assert cli.main(["lab", "feature-maps", name, "image.png", "--size", "64", "--most", "3", "--channels", "2"]) == 0
 
 
@@ -161,7 +163,8 @@ def test_a_large_photograph_is_scaled_down(workspace, capsys):
 
 
 def test_only_earlier_pictures_are_replaced(tmp_path):
-    """A file of another origin stays, also beside a picture of the lab; files written with a picture are replaced with it."""
+    """A file of another origin stays, also beside a picture of the lab; files written with a picture are
+    replaced with it."""
     picture, target = np.zeros((4, 4, 3), np.uint8), tmp_path / "a.png"
     (tmp_path / "a.csv").write_text("mine")
     with pytest.raises(ParamsError, match=r"a\.csv"):
@@ -179,7 +182,8 @@ def test_only_earlier_pictures_are_replaced(tmp_path):
 
 
 def test_the_table_of_an_embedding(workspace):
-    """Each image has a row with its class, the predicted class and whether that is wrong; the page has a thumbnail of each."""
+    """Each image has a row with its class, the predicted class and whether that is wrong; the page has a
+    thumbnail of each."""
     assert cli.main(["lab", "embedding", *CALLS["embedding"]]) == 0
     rows = list(csv.DictReader(Path("reports/lab/embedding.csv").read_text().splitlines()))
     assert [row["path"] for row in rows] == [f"{name}/{i}.png" for name in ("ant", "bee") for i in range(6)]

@@ -56,7 +56,8 @@ def test_images_are_classified_once(place, capsys):
 
 
 def test_other_images_are_drift(place, capsys):
-    """Images like those held out are no drift, other ones are; the history has each check; other options test anew.
+    """Images like those held out are no drift, other ones are; the history has each check; other options test
+    anew.
 
     The page shows the result, needs no network, has no script error, and follows the dark scheme.
     """
@@ -95,7 +96,8 @@ def test_few_and_broken_images(place, capsys):
 
 
 def test_mistakes_have_a_remedy(place, capsys):
-    """A missing folder, a wrong limit, window or level, and a model without a reference end with exit code 2."""
+    """A missing folder, a wrong limit, window or level, and a model without a reference end with exit code 2.
+    """
     limits = [["--limit", limit] for limit in ("class=1", "classes=x", "classes=nan", "classes=2")]
     wrong = (["nowhere"], *limits, ["--window", "1"], ["--window", "5"], ["--alpha", "2"], ["--alpha", "0.001"])
     for arguments in wrong:
@@ -116,7 +118,8 @@ def test_one_check_at_a_time(place, capsys, monkeypatch):
 
 
 def test_damage_to_the_log_and_the_history_costs_itself_alone(place, capsys):
-    """After a power cut a half line of the history takes no other with it, and a broken file of the log is set aside."""
+    """After a power cut a half line of the history takes no other with it, and a broken file of the log is
+    set aside."""
     arrive(0, 20)
     monitor(capsys)
     with (place / "reports/monitoring/history.jsonl").open("ab") as file:

@@ -63,7 +63,8 @@ def predict(capsys, *arguments, code=0):
 
 
 def test_a_table_of_files(model, photos, capsys):
-    """Each file has a line with its label and confidence, in the order of the arguments, and the model is named."""
+    """Each file has a line with its label and confidence, in the order of the arguments, and the model is
+    named."""
     out = predict(capsys, photos / "b.png", photos / "a.JPG", photos / "b.png", "--model", model)
     lines = out.out.splitlines()
     assert [line.split()[0] for line in lines] == [str(photos / "b.png"), str(photos / "a.JPG")]
@@ -104,7 +105,8 @@ def test_an_unreadable_file_has_a_row_and_the_others_are_classified(model, photo
 
 
 def test_predictions_are_those_of_the_classifier_and_name_the_model(model, photos, capsys):
-    """JSON and CSV hold the classifier's own probabilities, every class, and the checkpoint that they are of."""
+    """JSON and CSV hold the classifier's own probabilities, every class, and the checkpoint that they are of.
+    """
     expected = Classifier.load(model).predict_files([(photos / "a.JPG").read_bytes()])[0].probabilities
     output = json.loads(predict(capsys, photos / "a.JPG", "--json", "--model", model).out)
     assert output["model"] == {
@@ -120,7 +122,8 @@ def test_predictions_are_those_of_the_classifier_and_name_the_model(model, photo
 
 
 def test_registered_models_by_alias_number_and_uri(model, photos, capsys, monkeypatch):
-    """The champion predicts unless another model is named, by alias, number or MLflow's URI; its version is printed."""
+    """The champion predicts unless another model is named, by alias, number or MLflow's URI; its version is
+    printed."""
     listed = [registry.Version("1", "baseline"), registry.Version("2", "baseline", aliases=["champion"])]
     fetched = []
 
@@ -171,7 +174,8 @@ def test_names_that_are_not_utf_8(model, photos, capsys):
 
 
 def test_heat_maps_are_shown(model, photos, capsys):
-    """`--explain-to` writes a picture for each readable image and names it in the JSON; a folder of other files is refused."""
+    """`--explain-to` writes a picture for each readable image and names it in the JSON; a folder of other
+    files is refused."""
     out = predict(capsys, photos, "--model", model, "--json", "--explain-to", "out", code=1)
     rows = json.loads(out.out)["predictions"]
     assert [row.get("explanation") for row in rows] == ["out/1-a.png", "out/2-b.png", None, "out/3-c.png"]

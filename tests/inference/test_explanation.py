@@ -30,7 +30,8 @@ PLAIN = Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)
 
 
 def corners(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return noise with a bright square, left for class 0 and right for class 1, in the upper or lower half at random."""
+    """Return noise with a bright square, left for class 0 and right for class 1, in the upper or lower half
+    at random."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 60, (count, 32, 32, 3), np.uint8)
     labels = rng.integers(0, 2, count)
@@ -101,8 +102,8 @@ def trained_network(name: str) -> Network:
 def test_randomised_weights_give_another_map(name, method):
     """Adebayo et al. (2018): a map depends on what was learned.
 
-    Most of a trained network's heat is in the quarter that holds the square. Of networks whose weights are drawn anew it is not,
-    and the ranks of their pixels have little in common with the trained one's.
+    Most of a trained network's heat is in the quarter that holds the square. Of networks whose weights are
+    drawn anew it is not, and the ranks of their pixels have little in common with the trained one's.
     """
     images, labels = (part[:20] for part in corners(256))
     heats, used = explanation.heat_maps(trained_network(name), images, labels.tolist(), method)
@@ -163,7 +164,8 @@ def test_every_family_has_heat_maps(family):
 
 
 def test_overlays_are_small_pictures(trained):
-    """A WebP of the requested side for each image, the same bytes twice, bright at the square and dark far from it."""
+    """A WebP of the requested side for each image, the same bytes twice, bright at the square and dark far
+    from it."""
     network, images, labels = trained
     overlays, method = explanation.overlays(network, images[:3], labels[:3].tolist(), side=64)
     assert method == "LayerCAM"
@@ -181,12 +183,12 @@ def test_the_page_shows_every_picture(tmp_path, trained):
     network, images, labels = trained
     heats, method = explanation.heat_maps(network, images[:2], labels[:2].tolist())
     for paths in (["a/b.png", "old.png"], ["a/b.png", "<i>ü $&'\udcff.jpg"]):
-        with explanation.HeatMapPage(tmp_path / "out", 2, "version 1 of x", method) as page:
-            pictures = [page.add(path, "left", 0.9, image, heat) for path, image, heat in zip(paths, images, heats, strict=False)]
+        items = [(path, "left", 0.9, image, heat) for path, image, heat in zip(paths, images, heats, strict=False)]
+        pictures = explanation.write_page(tmp_path / "out", "version 1 of x", method, 2, items)
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["1-b.png", "2--i-.png", "index.html"]
     assert Image.open(tmp_path / "out" / "1-b.png").size == (448, 224)
-    assert pictures[0] == str(tmp_path / "out" / "1-b.png")
+    assert pictures["a/b.png"] == str(tmp_path / "out" / "1-b.png")
     page = (tmp_path / "out" / "index.html").read_text()
     assert "&lt;i&gt;ü" in page
     for name in ("photo.jpg", "1-photo.jpg", "deep"):
@@ -207,7 +209,8 @@ def test_the_page_shows_every_picture(tmp_path, trained):
 
 
 def test_evidence_against_a_class_is_no_heat():
-    """LayerCAM (Jiang et al. 2021): a place of a map counts only if its own gradient is positive, whatever the other maps have."""
+    """LayerCAM (Jiang et al. 2021): a place of a map counts only if its own gradient is positive, whatever
+    the other maps have."""
 
     class Channels(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -62,7 +62,8 @@ def exported(tmp_path_factory) -> tuple[Classifier, Path]:
 
 @pytest.mark.parametrize("family", ["compact", "classic", "averaged", "MobileNetV3", "VGG"])
 def test_both_programs_compute_the_checkpoints_logits(tmp_path, family):
-    """ONNX and torch.export program give the checkpoint's logits within 1e-4 of the largest, for any number of images."""
+    """ONNX and torch.export program give the checkpoint's logits within 1e-4 of the largest, for any number
+    of images."""
     classifier = Classifier.load(write_checkpoint(tmp_path / "model", architecture(family)))
     assert set(export(classifier, IMAGES, tmp_path / "out")) == {ONNX, TORCH}
     images = np.concatenate([IMAGES] * 12)
@@ -85,7 +86,8 @@ def test_no_program_holds_a_pickle(exported):
 
 
 def test_programs_and_checkpoint_have_one_temperature(exported, tmp_path):
-    """Programs and checkpoint give the same probabilities, those at the temperature, for arrays, files and embeddings alike."""
+    """Programs and checkpoint give the same probabilities, those at the temperature, for arrays, files and
+    embeddings alike."""
     classifier, folder = exported
     logits = classifier.logits(IMAGES)
     expected = softmax(logits, TEMPERATURE)
@@ -105,7 +107,8 @@ def test_programs_and_checkpoint_have_one_temperature(exported, tmp_path):
 
 @given(st.integers(0, 10**6), st.floats(0.05, 20))
 def test_no_temperature_changes_the_most_probable_class(seed, temperature):
-    """The class with the largest logit stays the one with the largest probability, however close another one is."""
+    """The class with the largest logit stays the one with the largest probability, however close another one
+    is."""
     rng = np.random.default_rng(seed)
     logits = (rng.normal(size=(20, 4)) * 10.0 ** rng.integers(-2, 3)).astype(np.float32)
     logits[:, 3] = np.nextafter(logits[:, 1], np.float32(np.inf))
@@ -123,12 +126,13 @@ def test_the_onnx_program_needs_no_torch(exported):
 
 
 def test_a_program_with_other_predictions_is_left_out(exported, tmp_path, monkeypatch, capsys):
-    """A program with other logits, or that cannot be made, is left out and named; without any there is an error with a remedy."""
+    """A program with other logits, or that cannot be made, is left out and named; without any there is an
+    error with a remedy."""
     classifier, _ = exported
     other = write_checkpoint(tmp_path / "other", architecture("compact"))
     tensors = load_file(other / "model.safetensors")
     save_tensors(other / "model.safetensors", {key: value * 1.5 for key, value in tensors.items()})
-    wrong = engine.export(Classifier.load(other).network, IMAGES[:2])
+    wrong = engine.export_onnx(Classifier.load(other).network, IMAGES[:2])
     monkeypatch.setattr(engine, "export", lambda network, example: wrong)
     assert set(export(classifier, IMAGES, tmp_path / "out")) == {TORCH}
     assert not (tmp_path / "out" / ONNX).exists()

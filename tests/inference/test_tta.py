@@ -13,7 +13,8 @@ rng = np.random.default_rng(0)
 
 
 def test_views_are_crops_and_mirror_images():
-    """Unchanged, then five crops that show less of the image, each also mirrored if that is allowed; the mean is over all."""
+    """Unchanged, then five crops that show less of the image, each also mirrored if that is allowed; the mean
+    is over all."""
     images = rng.integers(0, 256, (2, 32, 32, 3), np.uint8)
     counts = {(crops, mirror): len(list(tta.views(images, crops, mirror))) for crops in (False, True) for mirror in (False, True)}
     assert counts == {(False, False): 1, (False, True): 2, (True, False): 6, (True, True): 12}
@@ -28,7 +29,8 @@ def test_views_are_crops_and_mirror_images():
 
 
 def test_views_are_made_in_batches():
-    """Of any number of images, views of `BATCH` are in memory, progress is reported, and each image has its own mean."""
+    """Of any number of images, views of `BATCH` are in memory, progress is reported, and each image has its
+    own mean."""
     images, sizes, done = rng.integers(0, 256, (600, 8, 8, 3), np.uint8), [], []
 
     def predict(view):
@@ -43,7 +45,8 @@ def test_views_are_made_in_batches():
 
 
 def test_modes_of_tensors():
-    """Crops have the size of the image; mirroring the input does not change `mirrored`; probabilities have the sum 1."""
+    """Crops have the size of the image; mirroring the input does not change `mirrored`; probabilities have
+    the sum 1."""
     images = torch.rand(3, 1, 8, 8)
     assert {name: len(mode(images)) for name, mode in tta.TTA_MODES.items()} == tta.VIEW_COUNTS
     assert all(view.shape == images.shape for mode in tta.TTA_MODES.values() for view in mode(images))

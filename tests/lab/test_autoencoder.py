@@ -13,7 +13,8 @@ from darkroom.lab import autoencoder
 
 @pytest.fixture(scope="module")
 def images() -> autoencoder.StandardizedImages:
-    """Return 300 images of 8 pixels a side that vary in few directions, and a little in all, 100 of them held out."""
+    """Return 300 images of 8 pixels a side that vary in few directions, and a little in all, 100 of them held
+    out."""
     rng = np.random.default_rng(0)
     directions = rng.normal(size=(12, 64)) * np.linspace(30, 6, 12)[:, None]
     pixels = 128 + rng.normal(size=(300, 12)) @ directions / 4 + rng.normal(size=(300, 64)) * 3

@@ -18,7 +18,8 @@ def noise(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 2), (3, 3), (4, 3), (2, 5), (7, 7), (21, 21)])
 @pytest.mark.parametrize("size", [(40, 30), (9, 1), (5, 5)])
 def test_a_response_is_scipys_correlation(shape, size):
-    """For kernels of odd and even shapes, also larger than the image, the response is SciPy's with a mirrored border."""
+    """For kernels of odd and even shapes, also larger than the image, the response is SciPy's with a mirrored
+    border."""
     image, kernel = noise(*size), noise(*shape) - 0.5
     assert kernels.respond(image, kernel) == pytest.approx(ndimage.correlate(image, kernel, mode="mirror"), abs=1e-4)
 

@@ -29,7 +29,8 @@ def images(count: int = 2, size: int = 32) -> torch.Tensor:
 
 
 def test_recorded_outputs_are_those_of_forward_hooks():
-    """Each recorded output is the layer's own, although later layers work in place; the network does not change."""
+    """Each recorded output is the layer's own, although later layers work in place; the network does not
+    change."""
     network = compact().train()
     hooked = {}
     names = ["stages.0.0.1", "stages.0.0.2", "stages.1.2", "head"]
@@ -69,7 +70,8 @@ def test_an_unknown_layer_names_its_neighbours(wrong):
 
 
 def test_maps_of_transformers_and_channels_last():
-    """Tokens become a square without the class token, last channels become first, and vectors have no spatial positions."""
+    """Tokens become a square without the class token, last channels become first, and vectors have no spatial
+    positions."""
     tokens = torch.arange(2 * 10 * 4.0).reshape(2, 10, 4)
     square = layers.to_maps(tokens, nn.Identity())
     assert square.shape == (2, 4, 3, 3)
@@ -80,7 +82,8 @@ def test_maps_of_transformers_and_channels_last():
 
 
 def test_channels_are_ordered_by_deviation():
-    """Channels come in the order of their standard deviation over the image; a bright but constant one is last."""
+    """Channels come in the order of their standard deviation over the image; a bright but constant one is
+    last."""
     values = torch.stack([torch.full((4, 4), 9.0), torch.randn(4, 4), 5 * torch.randn(4, 4)])
     assert layers.most_varied(values, 5) == [2, 1, 0]
 

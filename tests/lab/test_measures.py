@@ -12,7 +12,8 @@ from tests.lab.test_layers import compact
 
 
 def test_covering_the_evidence_lowers_the_class():
-    """The probability of a class that depends on one corner falls if that corner is covered, and nowhere else."""
+    """The probability of a class that depends on one corner falls if that corner is covered, and nowhere
+    else."""
     image = np.zeros((20, 20, 3), np.uint8)
     image[:4, :4] = 200
 

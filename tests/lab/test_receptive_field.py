@@ -53,7 +53,8 @@ def test_fields_of_known_networks(name, layer, size, step):
 
 
 def test_resnet_50_depends_on_where_its_strides_are():
-    """With its strides in the 1×1 convolutions, as published, the field is 483; in the 3×3, as torchvision has them, 427."""
+    """With its strides in the 1×1 convolutions, as published, the field is 483; in the 3×3, as torchvision
+    has them, 427."""
     network = torchvision("resnet50", 96)
     assert sizes(network, 96)["layer4.2"] == (427, 32)
     for stage in ("layer2", "layer3", "layer4"):
@@ -75,7 +76,8 @@ def chains() -> dict[str, nn.Module]:
 
 @pytest.mark.parametrize("name", ["odd", "even", "dilated", "oblong", "branches"])
 def test_pixels_outside_the_field_have_no_gradient(name):
-    """The gradient of a unit is exactly zero outside its field, and reaches the field's first and last rows and columns."""
+    """The gradient of a unit is exactly zero outside its field, and reaches the field's first and last rows
+    and columns."""
     network = chains()[name].eval()
     (down, across), shape = receptive_field.fields(network, 33)["parts"]
     images = torch.rand(8, 33, 33, 3).mul(255).requires_grad_()
@@ -89,7 +91,8 @@ def test_pixels_outside_the_field_have_no_gradient(name):
 
 
 def test_global_operations_see_the_whole_image():
-    """After a global average, squeeze and excitation, flattening or attention, the field is the whole image."""
+    """After a global average, squeeze and excitation, flattening or attention, the field is the whole image.
+    """
     assert receptive_field.fields(compact(), 32)["head"][0] == (receptive_field.WHOLE, receptive_field.WHOLE)
     assert receptive_field.fields(torchvision("mobilenet_v3_small"), 64)["features.4"][0][0] == receptive_field.WHOLE
     assert receptive_field.fields(torchvision("vit_b_16"), 64)["conv_proj"][0][0].size == 16
@@ -97,7 +100,8 @@ def test_global_operations_see_the_whole_image():
 
 
 def test_the_measured_field_lies_within_the_theoretical():
-    """The gradient of a trained or random network is zero outside the frame, and its effective size is no larger."""
+    """The gradient of a trained or random network is zero outside the frame, and its effective size is no
+    larger."""
     network = compact()
     (down, _), shape = receptive_field.fields(network, 32)["stages.1.1.0"]
     noise = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,5 @@
-"""Write, in the working directory, a checkpoint with its held-out images (`model`), or arriving images (`bright`, `dark`)."""
+"""Write, in the working directory, a checkpoint with its held-out images (`model`), or arriving images
+(`bright`, `dark`)."""
 
 from __future__ import annotations
 

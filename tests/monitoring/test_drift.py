@@ -37,7 +37,8 @@ def outputs(rng: np.random.Generator, count: int, shift: float = 0.0, sure: floa
     ids=["embeddings", "sparse embeddings", "heavy tails", "classes", "confidence"],
 )
 def test_without_a_change_p_values_are_uniform(p_value, monkeypatch):
-    """Of 300 comparisons of like with like, about 5% have a p-value of at most 0.05 (binomial: 99.9% within 2% to 10%)."""
+    """Of 300 comparisons of like with like, about 5% have a p-value of at most 0.05 (binomial: 99.9% within
+    2% to 10%)."""
     monkeypatch.setattr(drift, "PERMUTATIONS", 199)
     rng = generator(1)
     share = np.mean([p_value(rng, seed) <= 0.05 for seed in range(300)])
@@ -52,7 +53,8 @@ def test_without_a_change_the_area_is_one_half():
 
 
 def test_the_discrepancy_is_that_of_the_definition():
-    """The vectorised statistic equals the unbiased estimate of Gretton et al. (2012), equation 3, by its sums over pairs."""
+    """The vectorised statistic equals the unbiased estimate of Gretton et al. (2012), equation 3, by its sums
+    over pairs."""
     rng = generator(2)
     rows, first = rng.normal(size=(11, 3)), 6
     kernel = drift._kernel(rows)
@@ -78,8 +80,9 @@ def test_each_kind_of_drift_is_found_alone():
     assert not any(test.drifted for test in tests)
 
 
-def test_a_significant_trifle_does_not_count():
+def test_a_significant_trifle_does_not_count(monkeypatch):
     """With many images a tiny shift is significant; below the limit of its size it is no drift."""
+    monkeypatch.setattr(drift, "PERMUTATIONS", 399)
     rng = generator(5)
     tests, _ = compare(outputs(rng, 1500), outputs(rng, 1500, shift=0.15), 2, Limits())
     assert tests[0].corrected < 0.01

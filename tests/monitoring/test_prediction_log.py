@@ -37,7 +37,8 @@ def merged(tmp_path_factory) -> PredictionLog:
 
 
 def test_merging_files_loses_no_row(merged, tmp_path):
-    """Small files are merged into one; a row that is there twice, after a crash during the merge, counts once."""
+    """Small files are merged into one; a row that is there twice, after a crash during the merge, counts
+    once."""
     assert len(merged.files()) == 70 - 64 + 1
     folder = shutil.copytree(merged.folder, tmp_path / "log")
     log = PredictionLog(folder)
@@ -64,7 +65,8 @@ def test_a_row_is_read_as_it_was_written(tmp_path):
 
 
 def test_a_log_of_an_earlier_version_is_read(tmp_path):
-    """A file with the columns of SCHEMA in which flags and predictions are null, as earlier versions wrote, is read."""
+    """A file with the columns of SCHEMA in which flags and predictions are null, as earlier versions wrote,
+    is read."""
     values = dict.fromkeys(SCHEMA.names) | {"path": "/in/0.png", "bytes": 1, "changed": 2, "checkpoint_sha256": "a"}
     pq.write_table(pa.Table.from_pylist([values], SCHEMA), tmp_path / "0.parquet")
     (read,) = PredictionLog(tmp_path).latest("a", 1, [Path("/in")])

@@ -1,4 +1,5 @@
-"""Find the model that a command names: a checkpoint folder, or a version in MLflow by alias, number or address."""
+"""Find the model that a command names: a checkpoint folder, or a version in MLflow by alias, number or
+address."""
 
 from __future__ import annotations
 

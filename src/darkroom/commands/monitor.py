@@ -1,4 +1,5 @@
-"""Detect drift in new photographs: classify the images that have arrived, and compare them with the model's reference images."""
+"""Detect drift in new photographs: classify the images that have arrived, and compare them with the model's
+reference images."""
 
 from __future__ import annotations
 
@@ -62,11 +63,11 @@ def command(
 ) -> None:
     """Detect drift in new photographs.
 
-    FOLDER is where images arrive, data/inbox by default. Each file is classified once; the latest ones are compared with
-    images that the model has not learnt.
+    FOLDER is where images arrive, data/inbox by default. Each file is classified once; the latest ones are
+    compared with images that the model has not learnt.
 
-    The predictions are kept in reports/monitoring/log (Parquet), the result of each check in history.jsonl beside it;
-    reports/monitoring/index.html shows the last one.
+    The predictions are kept in reports/monitoring/log (Parquet), the result of each check in history.jsonl
+    beside it; reports/monitoring/index.html shows the last one.
     """
     if window < min_images:
         raise ParamsError(f"--window {window} is smaller than --min-images {min_images}", "give a larger --window")
@@ -109,7 +110,8 @@ def _parse_limits(alpha: float, limits: tuple[str, ...]) -> drift.Limits:
 
 
 def _load_reference(classifier: Classifier, model: ModelInfo) -> reference.Outputs:
-    """Return the reference that is stored with the version, or compute it from the held-out images of the workspace."""
+    """Return the reference that is stored with the version, or compute it from the held-out images of the
+    workspace."""
     if model.version:
         path = registry.fetch(model.name, model.version) / registry.EVALUATION / registry.REFERENCE
         if path.exists():

@@ -51,7 +51,8 @@ def command(
 ) -> int:  # fmt: skip
     """Classify images, by the champion or any other trained model.
 
-    IMAGE is a file, a folder, which is searched with its subfolders, or a glob; - reads names from standard input.
+    IMAGE is a file, a folder, which is searched with its subfolders, or a glob; - reads names from standard
+    input.
 
     Exit code: 0 all images are classified, 1 some cannot be read, 2 a mistake.
     """

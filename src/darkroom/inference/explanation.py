@@ -1,15 +1,15 @@
 """Heat maps of the pixels that a prediction depends on, and a page that shows them.
 
-LayerCAM (Jiang et al. 2021) for networks that are a chain of feature maps, on the deepest map that is large enough to locate
-anything; occlusion (Zeiler and Fergus 2014) for transformers and perceptrons: the drop of the probability when a place is
-covered. Grad-CAM (Selvaraju et al. 2017), on the last map, is there for comparison; perceptrons have no maps for it.
+LayerCAM (Jiang et al. 2021) for networks that are a chain of feature maps, on the deepest map that is large
+enough to locate anything; occlusion (Zeiler and Fergus 2014) for transformers and perceptrons: the drop of
+the probability when a place is covered. Grad-CAM (Selvaraju et al. 2017), on the last map, is there for
+comparison; perceptrons have no maps for it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +29,24 @@ GRID = 8  # places a side that are covered one after the other
 MIN_PICTURE = 224  # pixels a side of a picture
 BATCH = 16
 MARK = "darkroom: heat maps"  # in every page, so that it is recognised as one
+Item = tuple[str, str, float, np.ndarray, np.ndarray]  # path, label, confidence, image (S, S, 3) uint8, heat map (S, S)
 METHODS = {"LayerCAM": "Jiang et al. 2021", "Grad-CAM": "Selvaraju et al. 2017", "occlusion": "Zeiler and Fergus 2014"}
 
 
-def heat_maps(network: Network, images: np.ndarray, targets: Sequence[int], method: str = "") -> tuple[np.ndarray, str]:
-    """Return how much each pixel speaks for the target class of its image, (N, S, S) float32 from 0 to 1, and the method.
+def choose_method(network: Network, method: str = "") -> str:
+    """Return the method: the requested one, else LayerCAM for chains of feature maps. Perceptrons allow occlusion only."""
+    if maps_of(network.features) is None:
+        return "occlusion"
+    return method or ("occlusion" if network.features.chain() is None else "LayerCAM")
 
-    `images` (N, S, S, 3) uint8. A map is zero everywhere if nothing speaks for the class. `method` is one of `METHODS`; by
-    default the architecture decides. A perceptron is always explained by occlusion.
+
+def heat_maps(network: Network, images: np.ndarray, targets: Sequence[int], method: str = "") -> tuple[np.ndarray, str]:
+    """Return the influence of each pixel on the target class of its image, (N, S, S) float32 from 0 to 1, and the
+    method.
+
+    `images` (N, S, S, 3) uint8. A map is zero everywhere if nothing speaks for the class.
     """
-    maps = maps_of(network.features)
-    method = method or ("occlusion" if network.features.chain() is None else "LayerCAM")
-    method = "occlusion" if maps is None else method
+    maps, method = maps_of(network.features), choose_method(network, method)
     parts = []
     for start, batch in zip(range(0, len(images), BATCH), batches(images, BATCH), strict=True):
         classes = torch.tensor(list(targets[start : start + BATCH]))
@@ -78,7 +84,8 @@ def _activation(network: Network, maps: FeatureMaps, images: torch.Tensor, targe
 
 @torch.inference_mode()
 def _occlusion(network: Network, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the drop of the target's probability (N, S, S) when each of GRID × GRID places has the image's mean colour."""
+    """Return the drop of the target's probability (N, S, S) when each of GRID × GRID places has the image's
+    mean colour."""
     size = images.shape[1]
     rows = torch.arange(len(images))
     before = network(images).softmax(1)[rows, targets]
@@ -97,7 +104,8 @@ def _occlusion(network: Network, images: torch.Tensor, targets: torch.Tensor) ->
 def overlays(
     network: Network, images: np.ndarray, targets: Sequence[int], side: int = 112, quality: int = 70
 ) -> tuple[list[bytes], str]:
-    """Return for each image (N, S, S, 3) uint8 a WebP of `side` pixels with the heat map over it, and the method."""
+    """Return for each image (N, S, S, 3) uint8 a WebP of `side` pixels with the heat map over it, and the
+    method."""
     heats, method = heat_maps(network, images, targets)
     files = []
     for image, heat in zip(images, heats, strict=True):
@@ -127,38 +135,27 @@ def _is_ours(path: Path) -> bool:
     return re.fullmatch(r"\d+-[A-Za-z0-9._-]+\.png", path.name) is not None and (path.parent / "index.html").exists()
 
 
-class HeatMapPage:
-    """Write a folder with a picture per image, the image beside its heat map, and an index page.
+def write_page(folder: Path, model: str, method: str, count: int, items: Iterable[Item]) -> dict[str, str]:
+    """Write a folder with a picture for each of `count` items, the image beside its heat map, and an index page.
 
-    Use as a context manager, and set `method` before it ends. The folder is complete at the end, or as it was before.
+    Returns the paths of the pictures by the items' paths. The folder is complete at the end, or as it was before.
     """
-
-    def __init__(self, folder: Path, count: int, model: str, method: str = "") -> None:
-        self.folder, self.model, self.method, self.digits = folder, model, method, len(str(count))
-        self.entries: list[dict[str, Any]] = []
-
-    def __enter__(self) -> HeatMapPage:
-        check_folder(self.folder)
-        self.stack = ExitStack()
-        self.working = self.stack.enter_context(atomic.new_folder(self.folder))
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if error[0] is None:
-            page = pages.render(
-                "inference", "explained.html.j2", entries=self.entries, method=self.method, paper=METHODS[self.method],
-                model=self.model, source=self.model, mark=MARK,
-            )  # fmt: skip
-            (self.working / "index.html").write_text(page, encoding="utf-8")
-        self.stack.__exit__(*error)
-
-    def add(self, path: str, label: str, confidence: float, image: np.ndarray, heat: np.ndarray) -> str:
-        """Write the picture of an image (S, S, 3) uint8 with its heat map (S, S); return its path when the page is complete."""
-        scale = max(1, -(-MIN_PICTURE // image.shape[0]))
-        size = (image.shape[1] * scale, image.shape[0] * scale)
-        resized = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if scale > 2 else cv2.INTER_CUBIC)
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path).stem)[:60] or "image"
-        name = f"{len(self.entries) + 1:0{self.digits}}-{stem}.png"
-        cv2.imwrite(str(self.working / name), np.concatenate([resized, _overlay(resized, heat)], axis=1)[..., ::-1])
-        self.entries.append({"path": printable(path), "label": label, "confidence": confidence, "picture": name})
-        return str(self.folder / name)
+    check_folder(folder)
+    entries: list[dict[str, Any]] = []
+    pictures: dict[str, str] = {}
+    with atomic.new_folder(folder) as working:
+        for path, label, confidence, image, heat in items:
+            scale = max(1, -(-MIN_PICTURE // image.shape[0]))
+            size = (image.shape[1] * scale, image.shape[0] * scale)
+            resized = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if scale > 2 else cv2.INTER_CUBIC)
+            stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path).stem)[:60] or "image"
+            name = f"{len(entries) + 1:0{len(str(count))}}-{stem}.png"
+            cv2.imwrite(str(working / name), np.concatenate([resized, _overlay(resized, heat)], axis=1)[..., ::-1])
+            entries.append({"path": printable(path), "label": label, "confidence": confidence, "picture": name})
+            pictures[path] = str(folder / name)
+        page = pages.render(
+            "inference", "explained.html.j2", entries=entries, method=method, paper=METHODS[method], model=model,
+            source=model, mark=MARK,
+        )  # fmt: skip
+        (working / "index.html").write_text(page, encoding="utf-8")
+    return pictures

@@ -19,10 +19,12 @@ from darkroom.models import engine
 
 
 def export(classifier: Classifier, images: np.ndarray, folder: Path) -> dict[str, float]:
-    """Write the programs of a classifier into a new folder and load them again; return the largest error of each.
+    """Write the programs of a classifier into a new folder and load them again; return the largest error of
+    each.
 
-    `images` (N ≥ 2, S, S, 3) uint8 are what they are compared on. The error is a share of the largest logit. A program that
-    cannot be made, or whose error is too large, is left out and named on stdout. Raises WeightsError if none is left.
+    `images` (N ≥ 2, S, S, 3) uint8 are what they are compared on. The error is a share of the largest logit.
+    A program that cannot be made, or whose error is too large, is left out and named on stdout. Raises
+    WeightsError if none is left.
     """
     checkpoint = classifier.checkpoint
     expected = classifier.logits(images) / checkpoint.temperature
@@ -62,7 +64,7 @@ class CalibratedNetwork(nn.Module):
 
 
 def _write_onnx(network: nn.Module, example: np.ndarray, file: Path) -> None:
-    file.write_bytes(engine.export(network, example))
+    file.write_bytes(engine.export_onnx(network, example))
 
 
 def _write_torch(network: nn.Module, example: np.ndarray, file: Path) -> None:
@@ -75,6 +77,7 @@ def _write_torch(network: nn.Module, example: np.ndarray, file: Path) -> None:
 
 
 def _largest_error(program: Callable[[np.ndarray], np.ndarray], images: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest difference of a program's logits, in a batch of one and of several, as a share of the largest logit."""
+    """Return the largest difference of a program's logits, in a batch of one and of several, as a share of
+    the largest logit."""
     logits = np.concatenate([program(images[:1]), program(images[1:])])
     return float(np.abs(logits - expected).max() / max(float(np.abs(expected).max()), 1e-30))

@@ -1,8 +1,8 @@
 """An exported classifier: an ONNX or `torch.export` program that predicts without the code that trained it.
 
-A folder holds `model.onnx` and `model.pt2`, of which one may be missing, and `model.json`. Both programs take (N, S, S, 3)
-uint8, prepared as `ingest` does, and return logits (N, classes) that are divided by the checkpoint's temperature: their
-softmax is the probabilities. Neither is a pickle.
+A folder holds `model.onnx` and `model.pt2`, of which one may be missing, and `model.json`. Both programs take
+(N, S, S, 3) uint8, prepared as `ingest` does, and return logits (N, classes) that are divided by the
+checkpoint's temperature: their softmax is the probabilities. Neither is a pickle.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class ExportedClassifier:
         return np.concatenate(logits)
 
     def predict_files(self, contents: list[bytes]) -> list[Prediction]:
-        """Return a prediction for the bytes of each image file; a file that cannot be read has an error instead."""
+        """Return a prediction for the bytes of each image file; a file that cannot be read has an error
+        instead."""
         return predict_files(contents, self.preprocessing, lambda images: softmax(self.logits(images)))
 
 

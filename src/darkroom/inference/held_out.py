@@ -1,4 +1,5 @@
-"""Predictions of any checkpoint for the images that `ingest` holds out now, whatever data set it was trained on."""
+"""Predictions of any checkpoint for the images that `ingest` holds out now, whatever data set it was trained
+on."""
 
 from __future__ import annotations
 
@@ -18,11 +19,12 @@ BATCH = 32
 
 
 def predict_splits(classifier: Classifier, ingested: Path, ingest: Ingest, paths: dict[str, list[str]]) -> dict[str, np.ndarray]:
-    """Return probabilities (N, C) for the images of each split, C in the order of the classifier's own classes.
+    """Return probabilities (N, C) for the images of each split, C in the order of the classifier's own
+    classes.
 
-    `paths` has the source paths of each split's images, in the order of the arrays in `ingested`. If the classifier needs
-    another size, resizing or background than `ingest` used, the images are read from the source again. Raises SourceError
-    if one of them can no longer be read.
+    `paths` has the source paths of each split's images, in the order of the arrays in `ingested`. If the
+    classifier needs another size, resizing or background than `ingest` used, the images are read from the
+    source again. Raises SourceError if one of them can no longer be read.
     """
     preprocessing = classifier.checkpoint.preprocessing
     if all(getattr(preprocessing, key) == getattr(ingest, key) for key in ("image_size", "resize", "background")):

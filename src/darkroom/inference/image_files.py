@@ -34,7 +34,8 @@ SUFFIXES = (
 
 @dataclass
 class Row:
-    """The prediction for one file: a label with its confidence and the probabilities by class, or an error with its remedy."""
+    """The prediction for one file: a label with its confidence and the probabilities by class, or an error
+    with its remedy."""
 
     path: str
     label: str | None = None
@@ -45,7 +46,8 @@ class Row:
 
 
 def expand(names: Iterable[str]) -> Iterator[Path]:
-    """Yield the files that are named, each once: folders are searched in the order of names, a glob may match nothing.
+    """Yield the files that are named, each once: folders are searched in the order of names, a glob may match
+    nothing.
 
     The name `-` reads names from standard input.
     """
@@ -106,19 +108,19 @@ def _read(path: Path) -> bytes | str:
 
 def explain(classifier: Classifier, rows: list[Row], folder: Path, model: str, method: str = "") -> dict[str, str]:
     """Write a page of heat maps for rows without an error; return the path of each file's picture."""
-    preprocessing = classifier.checkpoint.preprocessing
-    pictures: dict[str, str] = {}
-    with explanation.HeatMapPage(folder, len(rows), model) as page, Progress("explain", len(rows), "images") as progress:
-        for start in range(0, len(rows), BATCH):
-            batch = rows[start : start + BATCH]
-            decoded = [
-                decode(Path(row.path).read_bytes(), preprocessing.image_size, preprocessing.resize, preprocessing.background).pixels
-                for row in batch
-            ]
-            images = np.stack([pixels for pixels in decoded if pixels is not None])
-            targets = [classifier.classes.index(str(row.label)) for row in batch]
-            heats, page.method = explanation.heat_maps(classifier.network, images, targets, method)
-            for row, image, heat in zip(batch, images, heats, strict=True):
-                pictures[row.path] = page.add(row.path, str(row.label), float(row.confidence or 0), image, heat)
-            progress.advance(len(batch))
-    return pictures
+    size, preprocessing = classifier.checkpoint.preprocessing.image_size, classifier.checkpoint.preprocessing
+
+    def items() -> Iterator[explanation.Item]:
+        with Progress("explain", len(rows), "images") as progress:
+            for start in range(0, len(rows), BATCH):
+                batch = rows[start : start + BATCH]
+                contents = [Path(row.path).read_bytes() for row in batch]
+                decoded = [decode(content, size, preprocessing.resize, preprocessing.background) for content in contents]
+                images = np.stack([image.pixels for image in decoded if image.pixels is not None])
+                targets = [classifier.classes.index(str(row.label)) for row in batch]
+                heats, _ = explanation.heat_maps(classifier.network, images, targets, method)
+                for row, image, heat in zip(batch, images, heats, strict=True):
+                    yield row.path, str(row.label), float(row.confidence or 0), image, heat
+                progress.advance(len(batch))
+
+    return explanation.write_page(folder, model, explanation.choose_method(classifier.network, method), len(rows), items())

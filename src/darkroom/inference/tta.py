@@ -1,7 +1,7 @@
 """Test-time augmentation: predictions averaged over several views of an image (Krizhevsky et al. 2012).
 
-`average_views` makes the views from pixels and works with any function that returns probabilities. `TTA_MODES` make them from
-normalised tensors, as the studies train on.
+`average_views` makes the views from pixels and works with any function that returns probabilities.
+`TTA_MODES` make them from normalised tensors, as the studies train on.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ BATCH = 256  # images of which views are in memory
 
 
 def crop_corners(size: int) -> tuple[int, list[tuple[int, int]]]:
-    """Return the side of a crop of an image of `size` pixels, and top and left of five: the corners and the middle."""
+    """Return the side of a crop of an image of `size` pixels, and top and left of five: the corners and the
+    middle."""
     side = max(1, round(CROP * size))
     end, middle = size - side, (size - side) // 2
     return side, [(0, 0), (0, end), (end, 0), (end, end), (middle, middle)]
 
 
 def views(images: np.ndarray, crops: bool, mirror: bool) -> Iterator[np.ndarray]:
-    """Yield views of images (N, S, S, 3) uint8: unchanged, then five crops resized to S, each followed by its mirror image."""
+    """Yield views of images (N, S, S, 3) uint8: unchanged, then five crops resized to S, each followed by its
+    mirror image."""
     size = images.shape[1]
     side, corners = crop_corners(size)
     for corner in [None, *(corners if crops and side < size else [])]:
@@ -46,7 +48,8 @@ def average_views(
     predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, crops: bool, mirror: bool,
     progress: Callable[[int], None] = lambda count: None,
 ) -> tuple[np.ndarray, int]:  # fmt: skip
-    """Return the mean of `predict` over the views of each image, probabilities (N, C), and the number of views.
+    """Return the mean of `predict` over the views of each image, probabilities (N, C), and the number of
+    views.
 
     `predict` takes (N, S, S, 3) uint8. After each `BATCH` images, `progress` is called with their number.
     """
@@ -99,7 +102,8 @@ def check_mode(name: str) -> None:
 
 @torch.inference_mode()
 def predict_modes(network: nn.Module, batches: Iterable[torch.Tensor], modes: Sequence[str]) -> dict[str, list[list[float]]]:
-    """Return for each mode the mean probabilities over its views of all images, (N, classes), rounded to six digits.
+    """Return for each mode the mean probabilities over its views of all images, (N, classes), rounded to six
+    digits.
 
     `batches` are normalised images (n, C, S, S).
     """

@@ -1,8 +1,8 @@
 """Images that maximise a channel or a class (Erhan et al. 2009), with priors against noise.
 
-The image is its Fourier spectrum with decorrelated colours (Olah et al. 2017), or its pixels with a penalty on total variation
-(Mahendran and Vedaldi 2015). Either is shifted, scaled and rotated a little in each step (Mordvintsev et al. 2015), so that no
-single pixel matters.
+The image is its Fourier spectrum with decorrelated colours (Olah et al. 2017), or its pixels with a penalty
+on total variation (Mahendran and Vedaldi 2015). Either is shifted, scaled and rotated a little in each step
+(Mordvintsev et al. 2015), so that no single pixel matters.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def channel_objective(network: nn.Module, layer: str, channels: Sequence[int]) -
 
 
 def class_objective(network: nn.Module, classes: Sequence[int]) -> Objective:
-    """Return an objective: for the i-th image the logit of class `classes[i]`. Its probability could rise with lower others."""
+    """Return an objective: for the i-th image the logit of class `classes[i]`. Its probability could rise
+    with lower others."""
     return lambda images: network(images)[torch.arange(len(images)), list(classes)]
 
 
@@ -51,10 +52,12 @@ def maximize(
     objective: Objective, count: int, size: int, steps: int = 192, lr: float = 0.05, parametrization: str = "fourier",
     grey: bool = False, jitter: bool = True, variation: float = 0.0, seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Return images (count, size, size, 3) uint8 and the objective at the start and the end, (2, count) float32.
+    """Return images (count, size, size, 3) uint8 and the objective at the start and the end, (2, count)
+    float32.
 
-    `grey`: one value for all channels, for networks that were trained on grey images. `variation` is the weight of the total
-    variation; 0 means 1 for pixels. Raises ParamsError if the objective has no gradient anywhere.
+    `grey`: one value for all channels, for networks that were trained on grey images. `variation` is the
+    weight of the total variation; 0 means 1 for pixels. Raises ParamsError if the objective has no gradient
+    anywhere.
     """
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
@@ -94,7 +97,8 @@ def _to_input(images: torch.Tensor) -> torch.Tensor:
 
 
 def _fourier(count: int, size: int, grey: bool) -> tuple[Callable[[], torch.Tensor], torch.Tensor]:
-    """Return a function that builds images (N, 3, S, S) from 0 to 1, and their spectra, each frequency of equal weight."""
+    """Return a function that builds images (N, 3, S, S) from 0 to 1, and their spectra, each frequency of
+    equal weight."""
     across, down = torch.fft.rfftfreq(size), torch.fft.fftfreq(size)[:, None]
     scale = size / (across**2 + down**2).sqrt().clamp(min=1 / size)
     spectrum = (0.01 * torch.randn(count, 1 if grey else 3, *scale.shape, 2)).requires_grad_()
@@ -120,7 +124,8 @@ def _total_variation(images: torch.Tensor) -> torch.Tensor:
 
 
 def _jitter(images: torch.Tensor) -> torch.Tensor:
-    """Return images rotated by up to 5°, scaled by up to 5% and shifted by up to a sixteenth, the same draw for all of them."""
+    """Return images rotated by up to 5°, scaled by up to 5% and shifted by up to a sixteenth, the same draw
+    for all of them."""
     angle, scale = (torch.rand(2) * 2 - 1) * torch.tensor([math.radians(5), 0.05])
     shift = (torch.rand(2) * 2 - 1) / 8
     cos, sin = angle.cos() * (1 + scale), angle.sin() * (1 + scale)

@@ -1,4 +1,5 @@
-"""The strength of augmentations: draws from a transform's ranges, ordered from the weakest to the strongest."""
+"""The strength of augmentations: draws from a transform's ranges, ordered from the weakest to the strongest.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ def change(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def ladder(image: np.ndarray, draw: Draw, steps: int, draws: int = 64) -> list[tuple[np.ndarray, float]]:
-    """Return `steps` of `draws` transformed images with their change, evenly from the smallest change to the largest.
+    """Return `steps` of `draws` transformed images with their change, evenly from the smallest change to the
+    largest.
 
     The draws show the ranges of any transform, without knowledge of its parameters.
     """

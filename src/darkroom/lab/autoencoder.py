@@ -1,7 +1,9 @@
-"""Autoencoders against principal components: the reconstruction error of a code of k numbers, and the images with the largest.
+"""Autoencoders against principal components: the reconstruction error of a code of k numbers, and the images
+with the largest.
 
-The best linear code is the projection on the first k principal components (Eckart and Young 1936). A linear autoencoder that is
-trained on squared error has it as its only minimum, from any initial weights (Baldi and Hornik 1989).
+The best linear code is the projection on the first k principal components (Eckart and Young 1936). A linear
+autoencoder that is trained on squared error has it as its only minimum, from any initial weights (Baldi and
+Hornik 1989).
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ LR = {"autoencoder_linear": 0.01, "autoencoder_conv": 0.003}
 
 @dataclass(frozen=True)
 class StandardizedImages:
-    """Images (N, C, S, S) float32, minus the mean training image, divided by the deviation of all training pixels."""
+    """Images (N, C, S, S) float32, minus the mean training image, divided by the deviation of all training
+    pixels."""
 
     train: torch.Tensor
     held_out: torch.Tensor
@@ -93,7 +96,8 @@ def train(name: str, images: torch.Tensor, code: int, epochs: int, seed: int) ->
 
 
 def errors(model: Autoencoder, images: torch.Tensor) -> np.ndarray:
-    """Return the mean squared error of each image, (N,): large for images that are unlike the training images."""
+    """Return the mean squared error of each image, (N,): large for images that are unlike the training
+    images."""
     with torch.inference_mode():
         return torch.cat([(model(x) - x).square().flatten(1).mean(1) for x in images.split(EVAL_BATCH)]).numpy()
 
@@ -107,7 +111,8 @@ def codes(model: Autoencoder, images: torch.Tensor) -> np.ndarray:
 def draw_rows(
     subset: Any, models: Mapping[tuple[str, int], Autoencoder], images: StandardizedImages, pca: Mapping[int, tuple[float, float]]
 ) -> list[drawing.Row]:
-    """Return the rows of a sheet. `subset` has the held-out images and labels, `models` are by kind and code."""
+    """Return the rows of a sheet. `subset` has the held-out images and labels, `models` are by kind and code.
+    """
     pixels, labels = subset.held_out
     chosen = np.linspace(0, len(pixels) - 1, min(MAX_IMAGES, len(pixels))).round().astype(int)  # of all classes
     rows = [drawing.Row(_tiles(pixels[chosen]), "held-out images")]

@@ -164,7 +164,8 @@ def _break_lines(tiles: Sequence[Tile], width: int) -> list[list[Tile]]:
 
 
 def fit(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Return an image whose longer side has about `side` pixels: shrunk by area averaging, or each pixel repeated."""
+    """Return an image whose longer side has about `side` pixels: shrunk by area averaging, or each pixel
+    repeated."""
     height, width = pixels.shape[:2]
     longest = max(height, width)
     if longest > side:
@@ -199,7 +200,8 @@ def format_number(value: float, digits: int = 2) -> str:
 
 
 def draw_numbers(kernel: np.ndarray, cell: int = 46) -> np.ndarray:
-    """Return a kernel (h, w) as a grid of grey cells (H, W, 3) uint8, with its numbers if they fit (up to nine columns)."""
+    """Return a kernel (h, w) as a grid of grey cells (H, W, 3) uint8, with its numbers if they fit (up to
+    nine columns)."""
     longest = max(kernel.shape)
     cell = cell if longest <= 9 else max(2, 230 // longest)
     picture = np.repeat(np.repeat(signed(kernel), cell, 0), cell, 1)
@@ -219,7 +221,8 @@ def draw_numbers(kernel: np.ndarray, cell: int = 46) -> np.ndarray:
 
 
 def check_writable(path: Path, suffixes: Sequence[str] = (), overwrite: bool = False) -> None:
-    """Raise ParamsError if anything but an earlier picture, and the files written with it, would be replaced."""
+    """Raise ParamsError if anything but an earlier picture, and the files written with it, would be replaced.
+    """
     if path.suffix.lower() != ".png":
         raise ParamsError(f"{path} is not the name of a PNG file", f"name it {path.with_suffix('.png').name}")
     for file in (path, *(path.with_suffix(suffix) for suffix in suffixes)):
@@ -230,7 +233,8 @@ def check_writable(path: Path, suffixes: Sequence[str] = (), overwrite: bool = F
 
 
 def _written_suffixes(path: Path) -> tuple[str, ...]:
-    """Return the suffixes of the files that were written with an earlier picture; nothing for another file."""
+    """Return the suffixes of the files that were written with an earlier picture; nothing for another file.
+    """
     try:
         with Image.open(path, formats=("PNG",)) as image:
             software = str(image.info.get("Software", ""))
@@ -240,7 +244,8 @@ def _written_suffixes(path: Path) -> tuple[str, ...]:
 
 
 def save(path: Path, picture: np.ndarray, texts: dict[str, str] | None = None) -> None:
-    """Write a picture (H, W, 3) uint8 as PNG, and `texts` beside it by suffix (.csv); no file is ever half written."""
+    """Write a picture (H, W, 3) uint8 as PNG, and `texts` beside it by suffix (.csv); no file is ever half
+    written."""
     metadata = PngImagePlugin.PngInfo()
     metadata.add_text("Software", " ".join([MARK, *(texts or {})]))
     with ExitStack() as stack:

@@ -1,4 +1,5 @@
-"""Maps of images by their embeddings: PCA, which keeps distances, and t-SNE (van der Maaten and Hinton 2008)."""
+"""Maps of images by their embeddings: PCA, which keeps distances, and t-SNE (van der Maaten and Hinton 2008).
+"""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ def tsne(embeddings: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.
 
 
 def render_page(title: str, note: str, maps: Mapping[str, np.ndarray], images: np.ndarray, rows: Sequence[tuple[Any, ...]]) -> str:
-    """Return the page of points (N, 2) by the map's title; a row begins with path, class, predicted class and error."""
+    """Return the page of points (N, 2) by the map's title; a row begins with path, class, predicted class and
+    error."""
     classes = sorted({row[1] for row in rows})
     colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(classes)}
     captions = [printable(f"{row[0]}: {row[1]}" + (f", predicted {row[2]}" if row[3] else "")) for row in rows]

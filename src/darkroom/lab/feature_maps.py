@@ -20,7 +20,8 @@ def default_layers(network: nn.Module) -> list[str]:
 
 
 def compute(network: nn.Module, images: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
-    """Return the maps (C, H, W) of layers for the first of images (N, S, S, 3); layers without spatial positions are left out."""
+    """Return the maps (C, H, W) of layers for the first of images (N, S, S, 3); layers without spatial
+    positions are left out."""
     modules = layers.named_layers(network)
     outputs = layers.record(network, images, names)
     maps = {name: layers.to_maps(output, modules[name.partition("#")[0]]) for name, output in outputs.items()}
@@ -28,7 +29,8 @@ def compute(network: nn.Module, images: torch.Tensor, names: Sequence[str]) -> d
 
 
 def draw_row(maps: torch.Tensor, module: nn.Module, heading: str, channels: int | None) -> drawing.Row:
-    """Return the `channels` maps (C, H, W) that vary most, or all of them, on one scale: around mid-grey if any is negative."""
+    """Return the `channels` maps (C, H, W) that vary most, or all of them, on one scale: around mid-grey if
+    any is negative."""
     chosen = list(range(min(MAX_MAPS, len(maps)))) if channels is None else layers.most_varied(maps, channels)
     values = maps[chosen].float().numpy()
     most = float(abs(values).max()) or 1.0

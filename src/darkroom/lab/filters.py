@@ -1,4 +1,5 @@
-"""Learned filters of a convolution as pictures: the first layer's in colour (Krizhevsky et al. 2012), others by channel."""
+"""Learned filters of a convolution as pictures: the first layer's in colour (Krizhevsky et al. 2012), others
+by channel."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ MOSAIC_WIDTH = 520  # pixels, about
 
 
 def find_convolution(network: nn.Module, name: str | None) -> tuple[str, nn.Conv2d]:
-    """Return a convolution and its name, by default the first one; raises ParamsError if the layer is no convolution."""
+    """Return a convolution and its name, by default the first one; raises ParamsError if the layer is no
+    convolution."""
     convolutions = {name: module for name, module in layers.named_layers(network).items() if isinstance(module, nn.Conv2d)}
     if not convolutions:
         raise ParamsError("this model has no convolution", "name a convolutional network")
@@ -32,21 +34,24 @@ def weights_of(module: nn.Conv2d) -> np.ndarray:
 
 
 def largest(weights: np.ndarray, axis: int, count: int) -> np.ndarray:
-    """Return the outputs (axis 0) or inputs (axis 1) with the largest norm, in their own order, (count,) int64."""
+    """Return the outputs (axis 0) or inputs (axis 1) with the largest norm, in their own order, (count,)
+    int64."""
     others = tuple(i for i in range(4) if i != axis)
     norms = np.sqrt((weights.astype(np.float64) ** 2).sum(others))
     return np.sort(np.argsort(-norms, kind="stable")[:count])
 
 
 def colours(weights: np.ndarray) -> np.ndarray:
-    """Return RGB filters (outputs, 3, h, w) as (outputs, h, w, 3) uint8: zero is mid-grey, each scaled by its largest weight."""
+    """Return RGB filters (outputs, 3, h, w) as (outputs, h, w, 3) uint8: zero is mid-grey, each scaled by its
+    largest weight."""
     most = np.abs(weights).max((1, 2, 3), keepdims=True)
     scaled = 127.5 + 127.5 * weights / np.where(most > 0, most, 1)
     return scaled.transpose(0, 2, 3, 1).round().clip(0, 255).astype(np.uint8)
 
 
 def shades(weights: np.ndarray) -> np.ndarray:
-    """Return weights as grey uint8 of the same shape: zero is mid-grey, scaled by the largest weight of all."""
+    """Return weights as grey uint8 of the same shape: zero is mid-grey, scaled by the largest weight of all.
+    """
     most = float(np.abs(weights).max()) or 1.0
     return (127.5 + 127.5 * weights / most).round().clip(0, 255).astype(np.uint8)
 

@@ -1,7 +1,7 @@
 """The layers of any network by name, and their outputs for images.
 
-A layer is a module under its own name, without the `features.` or `features.net.` of Darkroom's classifiers: for torchvision's
-networks that is torchvision's name (`layer4.2.conv3`).
+A layer is a module under its own name, without the `features.` or `features.net.` of Darkroom's classifiers:
+for torchvision's networks that is torchvision's name (`layer4.2.conv3`).
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
 
 @contextmanager
 def hooked(modules: Mapping[str, nn.Module], network: nn.Module, hook: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
-    """Call `hook(name, output)` whenever one of the modules outputs a tensor while the network runs, in evaluation mode.
+    """Call `hook(name, output)` whenever one of the modules outputs a tensor while the network runs, in
+    evaluation mode.
 
     Afterwards the network is as it was before.
     """
@@ -82,9 +83,11 @@ def hooked(modules: Mapping[str, nn.Module], network: nn.Module, hook: Callable[
 
 @contextmanager
 def recording(network: nn.Module, names: Iterable[str] | None = None) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield a dictionary that receives the outputs of layers, all by default, when the network runs; gradients flow through them.
+    """Yield a dictionary that receives the outputs of layers, all by default, when the network runs;
+    gradients flow through them.
 
-    A layer that is used again is there again, as `name#2`. Outputs are copies, since later layers may work in place.
+    A layer that is used again is there again, as `name#2`. Outputs are copies, since later layers may work in
+    place.
     """
     outputs: dict[str, torch.Tensor] = {}
 
@@ -98,14 +101,16 @@ def recording(network: nn.Module, names: Iterable[str] | None = None) -> Iterato
 
 
 def record(network: nn.Module, images: torch.Tensor, names: Iterable[str] | None = None) -> dict[str, torch.Tensor]:
-    """Return the outputs of layers for images (N, S, S, 3) uint8, in the order of their use, without gradients."""
+    """Return the outputs of layers for images (N, S, S, 3) uint8, in the order of their use, without
+    gradients."""
     with torch.inference_mode(), recording(network, names) as outputs:
         network(images)
     return outputs
 
 
 def output_of(network: nn.Module, outputs: dict[str, torch.Tensor], name: str) -> torch.Tensor:
-    """Return the recorded output of a layer; raises ParamsError, with the layers in it, for a container that is never run."""
+    """Return the recorded output of a layer; raises ParamsError, with the layers in it, for a container that
+    is never run."""
     if name in outputs:
         return outputs[name]
     inside = [other for other in named_layers(network) if other.startswith(f"{name}.") and other.count(".") == name.count(".") + 1]
@@ -116,8 +121,8 @@ def output_of(network: nn.Module, outputs: dict[str, torch.Tensor], name: str) -
 def to_maps(output: torch.Tensor, module: nn.Module) -> torch.Tensor | None:
     """Return a layer's output as maps (N, C, H, W), or None if it has no spatial positions.
 
-    Linear layers and layer normalisations have channels last, except ConvNeXt's LayerNorm2d. The tokens (N, T, C) of a
-    transformer become a square, without a class token in front of them.
+    Linear layers and layer normalisations have channels last, except ConvNeXt's LayerNorm2d. The tokens (N,
+    T, C) of a transformer become a square, without a class token in front of them.
     """
     if output.ndim == 4:
         is_channels_last = isinstance(module, (nn.Linear, nn.LayerNorm)) and type(module).__name__ != "LayerNorm2d"

@@ -1,4 +1,5 @@
-"""The networks that the lab looks into: trained models, and architectures by name with random or torchvision's weights."""
+"""The networks that the lab looks into: trained models, and architectures by name with random or
+torchvision's weights."""
 
 from __future__ import annotations
 
@@ -19,9 +20,8 @@ from darkroom.models.weights import CENTRED, fill, read
 
 @dataclass(frozen=True)
 class InspectedNetwork:
-    """A network in evaluation mode, its architecture, its class names (none if its head is untrained), a description,
-    and the seed of its initial weights.
-    """
+    """A network in evaluation mode, its architecture, its class names (none if its head is untrained), a
+    description, and the seed of its initial weights."""
 
     network: Network
     spec: NetworkSpec
@@ -49,7 +49,8 @@ class InspectedNetwork:
         return self.classes
 
     def class_index(self, name: str) -> int:
-        """Return the number of a class; raises ParamsError with the nearest name if there is no such class."""
+        """Return the number of a class; raises ParamsError with the nearest name if there is no such class.
+        """
         classes = self.class_names()
         if name not in classes:
             some = ", ".join(printable(item) for item in classes[:12]) + (", …" if len(classes) > 12 else "")
@@ -80,7 +81,8 @@ def build(name: str, size: int | None, seed: int) -> InspectedNetwork:
 
 
 def build_with_weights(name: str, file: Path, size: int | None, seed: int) -> InspectedNetwork:
-    """Return a torchvision network with a file of weights; a 1000-class head has the names of ImageNet's classes."""
+    """Return a torchvision network with a file of weights; a 1000-class head has the names of ImageNet's
+    classes."""
     name_there = name.removeprefix(factory.TORCHVISION)
     if name_there not in torchvision_names.names():
         raise ParamsError("--weights is for torchvision's networks", f"name the folder of a trained {name} as MODEL")

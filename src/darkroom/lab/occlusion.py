@@ -1,4 +1,5 @@
-"""A classifier's probabilities while a grey patch covers part of the image (Zeiler and Fergus 2014, figure 7)."""
+"""A classifier's probabilities while a grey patch covers part of the image (Zeiler and Fergus 2014, figure
+7)."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def patch_starts(size: int, patch: int, stride: int) -> list[int]:
 
 
 def cover(image: np.ndarray, corners: list[tuple[int, int]], patch: int) -> np.ndarray:
-    """Return copies of an image (S, S, 3) uint8, each with a patch of its mean colour at one of the corners, (N, S, S, 3)."""
+    """Return copies of an image (S, S, 3) uint8, each with a patch of its mean colour at one of the corners,
+    (N, S, S, 3)."""
     covered = np.repeat(image[None], len(corners), 0)
     for copy, (top, left) in zip(covered, corners, strict=True):
         copy[top : top + patch, left : left + patch] = image.reshape(-1, 3).mean(0).round()
@@ -51,7 +53,8 @@ def occlude(predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray, patc
 
 
 def spread(values: np.ndarray, size: int, patch: int, stride: int) -> np.ndarray:
-    """Return values of places (P, P) as a map (size, size) float32: the mean over the patches that cover each pixel."""
+    """Return values of places (P, P) as a map (size, size) float32: the mean over the patches that cover each
+    pixel."""
     starts = patch_starts(size, patch, stride)
     total, count = np.zeros((size, size), np.float32), np.zeros((size, size), np.float32)
     for row, top in enumerate(starts):
@@ -68,7 +71,8 @@ def overlay(image: np.ndarray, drops: np.ndarray, most: float) -> np.ndarray:
 
 
 def draw_predictions(probabilities: np.ndarray, classes: Sequence[str], size: int) -> drawing.Tile:
-    """Return the most probable class for each place of the patch (P, P, classes) as a picture with a legend."""
+    """Return the most probable class for each place of the patch (P, P, classes) as a picture with a legend.
+    """
     best = probabilities.argmax(2)
     shown = sorted(set(best.ravel().tolist()), key=lambda number: -int((best == number).sum()))[: len(drawing.COLOURS)]
     canvas = np.full((*best.shape, 3), 128, np.uint8)

@@ -25,7 +25,8 @@ def render(figure: Figure) -> np.ndarray:
 
 
 def scatter(maps: Mapping[str, np.ndarray], names: Sequence[str], wrong: np.ndarray) -> np.ndarray:
-    """Return two scatter plots side by side of points (N, 2), a colour for each class, wrong predictions (N,) ringed."""
+    """Return two scatter plots side by side of points (N, 2), a colour for each class, wrong predictions (N,)
+    ringed."""
     figure = Figure((10.6, 5.6), dpi=100, layout="constrained")
     classes = sorted(set(names))
     for axes, (title, points) in zip(figure.subplots(1, 2), maps.items(), strict=True):
@@ -44,7 +45,8 @@ def scatter(maps: Mapping[str, np.ndarray], names: Sequence[str], wrong: np.ndar
 
 
 def receptive_fields(sizes: Mapping[str, float], influences: Mapping[str, np.ndarray], image_size: int) -> np.ndarray:
-    """Return a plot of the theoretical and effective fields of layers by depth, with the size of the image."""
+    """Return a plot of the theoretical and effective fields of layers by depth, with the size of the image.
+    """
     figure = Figure((10.4, 3.4), dpi=100, layout="constrained")
     axes = figure.subplots()
     theory = [image_size if isinf(size) else size for size in sizes.values()]

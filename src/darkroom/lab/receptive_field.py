@@ -1,8 +1,10 @@
-"""Receptive fields of layers: theoretical, from kernels and strides, and effective, from gradients (Luo et al. 2016).
+"""Receptive fields of layers: theoretical, from kernels and strides, and effective, from gradients (Luo et
+al. 2016).
 
-The theory follows each tensor through the network as it runs. A convolution or pooling of kernel k, stride s and dilation d
-widens the field by (k − 1)·d steps of the layer below and multiplies the step by s; where branches meet, their union counts
-(Araujo et al. 2019). Operations on all positions at once (global pooling, attention, flattening) see the whole image.
+The theory follows each tensor through the network as it runs. A convolution or pooling of kernel k, stride s
+and dilation d widens the field by (k − 1)·d steps of the layer below and multiplies the step by s; where
+branches meet, their union counts (Araujo et al. 2019). Operations on all positions at once (global pooling,
+attention, flattening) see the whole image.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ FRAME = (90, 220, 255)
 
 @dataclass(frozen=True)
 class Side:
-    """The field along one side: the unit with index i sees the pixels from `first + i·step` to `last + i·step`, inclusive."""
+    """The field along one side: the unit with index i sees the pixels from `first + i·step` to `last +
+    i·step`, inclusive."""
 
     first: float = 0
     last: float = 0
@@ -56,9 +59,11 @@ PER_POSITION = ("native_layer_norm", "gelu", "relu", "dropout", "add", "mul", "s
 
 
 def fields(network: nn.Module, size: int) -> dict[str, tuple[Field, tuple[int, ...]]]:
-    """Return for each layer, in the order of use, the field of a unit and the shape of the output without the batch.
+    """Return for each layer, in the order of use, the field of a unit and the shape of the output without the
+    batch.
 
-    `network` takes (1, size, size, 3) uint8; it is run once, on black. Windows of attention count as the whole image.
+    `network` takes (1, size, size, 3) uint8; it is run once, on black. Windows of attention count as the
+    whole image.
     """
     result: dict[str, tuple[Field, tuple[int, ...]]] = {}
     tracker = FieldTracker()
@@ -75,7 +80,8 @@ def fields(network: nn.Module, size: int) -> dict[str, tuple[Field, tuple[int, .
 
 
 class FieldTracker(TorchDispatchMode):
-    """Track the field of each tensor through every operation. The tensors are kept, so that no id is used twice."""
+    """Track the field of each tensor through every operation. The tensors are kept, so that no id is used
+    twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -153,8 +159,8 @@ def _union_of_sides(sides: list[Side]) -> Side:
 def effective(network: nn.Module, layer: str, images: torch.Tensor) -> np.ndarray:
     """Return the influence of each pixel on the middle unit of a layer, (S, S) float32, at most 1.
 
-    It is the absolute gradient of the unit's channels, each with a random sign, averaged over images (N, S, S, 3) and summed over
-    colours (Luo et al. 2016). Raises ParamsError if the layer has no spatial positions.
+    It is the absolute gradient of the unit's channels, each with a random sign, averaged over images (N, S,
+    S, 3) and summed over colours (Luo et al. 2016). Raises ParamsError if the layer has no spatial positions.
     """
     module = layers.find_layer(network, layer)
     inputs = images.float().requires_grad_()
@@ -171,12 +177,14 @@ def effective(network: nn.Module, layer: str, images: torch.Tensor) -> np.ndarra
 
 
 def effective_size(influence: np.ndarray) -> float:
-    """Return the side of a square with as many pixels as have more than THRESHOLD of the largest influence."""
+    """Return the side of a square with as many pixels as have more than THRESHOLD of the largest influence.
+    """
     return float(np.sqrt((influence > THRESHOLD * influence.max()).sum())) if influence.max() > 0 else 0.0
 
 
 def draw(influence: np.ndarray, side: Side, middle: int) -> np.ndarray:
-    """Return the influence (S, S) as a picture, with a frame around the theoretical field of the unit `middle`."""
+    """Return the influence (S, S) as a picture, with a frame around the theoretical field of the unit
+    `middle`."""
     size = len(influence)
     scale = SIDE / size
     picture = cv2.resize(drawing.heat(np.sqrt(influence), 1.0), (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)

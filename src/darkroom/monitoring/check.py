@@ -1,4 +1,5 @@
-"""A drift check: classify the images that have arrived, compare the last ones with the reference, write the page."""
+"""A drift check: classify the images that have arrived, compare the last ones with the reference, write the
+page."""
 
 from __future__ import annotations
 
@@ -42,10 +43,11 @@ def check(
     classifier: Classifier, model: ModelInfo, load_reference: Callable[[], Outputs], folders: Sequence[Path], limits: Limits,
     window: int, min_images: int, out: Path,
 ) -> DriftCheck:  # fmt: skip
-    """Classify new images in `folders`, and compare the last `window` images with the reference; return the result.
+    """Classify new images in `folders`, and compare the last `window` images with the reference; return the
+    result.
 
-    The log, the history and the page are in `out`. With less than `min_images` nothing is compared. If no image has arrived
-    since a check with the same settings, its result is returned.
+    The log, the history and the page are in `out`. With less than `min_images` nothing is compared. If no
+    image has arrived since a check with the same settings, its result is returned.
     """
     log, sha256 = PredictionLog(out / "log"), model.checkpoint_sha256
     new, unreadable = classify_new(classifier, model, list(find_new(folders, log.logged_files(sha256))), log)
@@ -88,7 +90,8 @@ def find_new(folders: Sequence[Path], logged: set[tuple[str, int, int]]) -> Iter
 
 
 def classify_new(classifier: Classifier, model: ModelInfo, files: list[ArrivedFile], log: PredictionLog) -> tuple[int, int]:
-    """Classify files and log the predictions in chunks; return how many files there are, and how many cannot be read."""
+    """Classify files and log the predictions in chunks; return how many files there are, and how many cannot
+    be read."""
     unreadable = 0
     rows: list[LogRow] = []
     with Progress("monitor", len(files)) if files else nullcontext() as progress:

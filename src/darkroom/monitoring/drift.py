@@ -1,8 +1,9 @@
 """Drift tests: compare a model's outputs on new images with those on its reference images.
 
-Each p-value is that of a permutation test: how often a random division of all images into two groups of these sizes differs as
-much as this one. It is exact for any distribution, and never 0. A difference is drift if it is significant, corrected for
-several tests (Holm 1979), and large enough to matter: with many images a tiny one is significant too.
+Each p-value is that of a permutation test: how often a random division of all images into two groups of these
+sizes differs as much as this one. It is exact for any distribution, and never 0. A difference is drift if it
+is significant, corrected for several tests (Holm 1979), and large enough to matter: with many images a tiny
+one is significant too.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ BATCH = 256  # permutations
 
 @dataclass(frozen=True)
 class Limits:
-    """A difference is drift if its corrected p-value is below `alpha` and its size at least that of its kind."""
+    """A difference is drift if its corrected p-value is below `alpha` and its size at least that of its kind.
+    """
 
     alpha: float = 0.01
     embeddings: float = 0.65  # how often a new image is told from a reference image; 0.5 is chance
@@ -33,7 +35,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class DriftTest:
-    """One test: the size of the difference, its limit, the p-value, that corrected for several tests, and the result."""
+    """One test: the size of the difference, its limit, the p-value, that corrected for several tests, and the
+    result."""
 
     name: str
     size: float
@@ -44,7 +47,8 @@ class DriftTest:
 
 
 def compare(reference: Outputs, new: Outputs, classes: int, limits: Limits, seed: int = 0) -> tuple[list[DriftTest], np.ndarray]:
-    """Return the tests of new images against the reference, and the dissimilarity of each new image, (N,) from 0 to 1."""
+    """Return the tests of new images against the reference, and the dissimilarity of each new image, (N,)
+    from 0 to 1."""
     rng = np.random.default_rng(seed)
     separation, p_embeddings, dissimilarity = compare_embeddings(reference.embeddings, new.embeddings, rng)
     shift, p_classes = compare_classes(reference.predicted, new.predicted, classes, rng)
@@ -63,10 +67,11 @@ def compare(reference: Outputs, new: Outputs, classes: int, limits: Limits, seed
 def compare_embeddings(reference: np.ndarray, new: np.ndarray, rng: np.random.Generator) -> tuple[float, float, np.ndarray]:
     """Compare embeddings (M, D) and (N, D) by the maximum mean discrepancy (Gretton et al. 2012).
 
-    Returns how well the two are told apart (the area under the curve of the witness function, each image judged by the others
-    alone: 0.5 is chance, 1 perfect), the p-value, and the dissimilarity of each new image: 1 minus its mean kernel with the
-    reference. The kernel is Gaussian, its width the median distance, on features scaled by their deviation in all images.
-    Nothing may depend on which images are new, else a random division would not be exchangeable with this one.
+    Returns how well the two are told apart (the area under the curve of the witness function, each image
+    judged by the others alone: 0.5 is chance, 1 perfect), the p-value, and the dissimilarity of each new
+    image: 1 minus its mean kernel with the reference. The kernel is Gaussian, its width the median distance,
+    on features scaled by their deviation in all images. Nothing may depend on which images are new, else a
+    random division would not be exchangeable with this one.
     """
     features = np.concatenate([reference, new]).astype(np.float64)
     features -= features.mean(0)
@@ -99,7 +104,8 @@ def _kernel(rows: np.ndarray) -> np.ndarray:
 
 
 def _unbiased(kernel: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Return the unbiased squared discrepancy (P,) for divisions (count, P) bool; the kernel's diagonal is 0."""
+    """Return the unbiased squared discrepancy (P,) for divisions (count, P) bool; the kernel's diagonal is 0.
+    """
     one = first.astype(np.float64)
     m, n = one.sum(0), len(one) - one.sum(0)
     towards = kernel @ one
@@ -117,7 +123,8 @@ def _area(low: np.ndarray, high: np.ndarray) -> float:
 
 
 def compare_classes(reference: np.ndarray, new: np.ndarray, classes: int, rng: np.random.Generator) -> tuple[float, float]:
-    """Compare predicted classes (M,) and (N,) int; return the total variation of their shares, and the p-value of chi-squared."""
+    """Compare predicted classes (M,) and (N,) int; return the total variation of their shares, and the
+    p-value of chi-squared."""
     observed = np.bincount(new, minlength=classes)
     total = np.bincount(np.concatenate([reference, new]), minlength=classes)
     permuted = rng.multivariate_hypergeometric(total, len(new), PERMUTATIONS, method="marginals")

@@ -39,8 +39,8 @@ class CheckSettings:
 class DriftCheck:
     """The result of a check.
 
-    `new` and `unreadable` count files since the last check, `images` those that were compared with the reference. `flags` counts
-    the images with each fault. Without enough images, `tests` is empty.
+    `new` and `unreadable` count files since the last check, `images` those that were compared with the
+    reference. `flags` counts the images with each fault. Without enough images, `tests` is empty.
     """
 
     time: str  # ISO 8601, UTC
@@ -60,7 +60,8 @@ class DriftCheck:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> DriftCheck:
-        """Read a line of the history, also one with the keys of earlier versions; raises TypeError if it is none."""
+        """Read a line of the history, also one with the keys of earlier versions; raises TypeError if it is
+        none."""
         values, settings = ({OLD_KEYS.get(key, key): value for key, value in part.items()}
                             for part in (content, content.get("settings") or content["asked"]))  # fmt: skip
         tests = [DriftTest(**test) for test in values["tests"]]

@@ -31,8 +31,9 @@ def render(
 ) -> str:  # fmt: skip
     """Return a single self-contained HTML file.
 
-    `rows` are the logged predictions that were compared with `reference`, `dissimilarity` (N,) their distance from it, 0 to 1.
-    `picture` returns a data URI for the path of an image, or nothing. `faults` are the meanings of flags.
+    `rows` are the logged predictions that were compared with `reference`, `dissimilarity` (N,) their distance
+    from it, 0 to 1. `picture` returns a data URI for the path of an image, or nothing. `faults` are the
+    meanings of flags.
     """
 
     def show(row: LogRow) -> dict[str, Any]:
@@ -59,7 +60,8 @@ def render(
 
 
 def _class_shares(rows: list[LogRow], reference: Outputs, classes: Sequence[str]) -> list[tuple[str, float, float]]:
-    """Return the name of each class, its share in the reference and in the new images, the largest change first."""
+    """Return the name of each class, its share in the reference and in the new images, the largest change
+    first."""
     index = {name: number for number, name in enumerate(classes)}
     before = np.bincount(reference.predicted, minlength=len(classes)) / len(reference)
     after = np.bincount([index[str(row.label)] for row in rows], minlength=len(classes)) / max(len(rows), 1)
@@ -77,7 +79,8 @@ def _confidence_bins(rows: list[LogRow], reference: Outputs) -> list[tuple[str, 
 
 
 def _map(rows: list[LogRow], reference: Outputs) -> list[tuple[float, float, bool]]:
-    """Return x, y and whether it is new for each image, on the first two principal components of the embeddings."""
+    """Return x, y and whether it is new for each image, on the first two principal components of the
+    embeddings."""
     if not rows:
         return []
     embeddings = np.concatenate([reference.embeddings, np.array([row.embedding for row in rows], np.float32)]).astype(np.float64)

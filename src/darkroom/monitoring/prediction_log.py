@@ -1,7 +1,8 @@
 """The log of predictions for arriving images: a folder of Parquet files that is read as one table.
 
-Each check adds a file; many small files are merged into one. A row is identified by the image's path, size and modification
-time, and by the checkpoint. So a row that is there twice, after a crash during a merge, counts once.
+Each check adds a file; many small files are merged into one. A row is identified by the image's path, size
+and modification time, and by the checkpoint. So a row that is there twice, after a crash during a merge,
+counts once.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class LogRow:
 
 
 class PredictionLog:
-    """A folder of Parquet files with the columns of SCHEMA; their names sort in the order in which they were written."""
+    """A folder of Parquet files with the columns of SCHEMA; their names sort in the order in which they were
+    written."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -72,7 +74,8 @@ class PredictionLog:
         return files[-1].stem.removesuffix(MERGED) if files else ""
 
     def latest(self, checkpoint: str, count: int, folders: Sequence[Path]) -> list[LogRow]:
-        """Return the last `count` predictions of this checkpoint for images below these folders, oldest first."""
+        """Return the last `count` predictions of this checkpoint for images below these folders, oldest
+        first."""
         chosen: set[Key] = set()
         tables: list[pa.Table] = []
         for file, keys in reversed(list(self._keys())):
@@ -90,7 +93,8 @@ class PredictionLog:
         return [LogRow(**row) for table in reversed(tables) for row in table.to_pylist()]
 
     def _keys(self) -> Iterator[tuple[Path, list[tuple[Key, bool]]]]:
-        """Yield every file, with the key of each row and whether it has a prediction; a damaged file is set aside."""
+        """Yield every file, with the key of each row and whether it has a prediction; a damaged file is set
+        aside."""
         for file in self.files():
             try:
                 columns = pq.ParquetFile(file).read([*KEY, "error"]).to_pydict()

@@ -1,7 +1,7 @@
 """The reference for drift: a model's outputs on a sample of images that it has not learnt.
 
-A network is more confident of its training images, and their embeddings lie further apart, than those of any image that is new
-to it. So the sample is drawn from the held-out images.
+A network is more confident of its training images, and their embeddings lie further apart, than those of any
+image that is new to it. So the sample is drawn from the held-out images.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Outputs:
 def compute(embed: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], held_out: Sequence[np.ndarray], seed: int = 0) -> Outputs:
     """Return the outputs on a random sample of held-out images, MAX_IMAGES at most.
 
-    `embed` takes images (N, S, S, 3) uint8 and returns embeddings (N, D) and probabilities (N, C). `held_out` are arrays of such
-    images; the sample has the same share of each.
+    `embed` takes images (N, S, S, 3) uint8 and returns embeddings (N, D) and probabilities (N, C). `held_out`
+    are arrays of such images; the sample has the same share of each.
     """
     drawn = np.sort(np.random.default_rng(seed).permutation(sum(map(len, held_out)))[:MAX_IMAGES])
     starts = np.cumsum([0, *map(len, held_out)])

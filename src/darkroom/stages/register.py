@@ -1,4 +1,5 @@
-"""Register the model that validation selected as a version, and promote it to champion if every check passes."""
+"""Register the model that validation selected as a version, and promote it to champion if every check passes.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ SCRATCH = Path(".darkroom/scratch")
 
 @dataclass
 class Decision:
-    """The content of promotion.json: the selected model, the version that it is, and the result of the checks."""
+    """The content of promotion.json: the selected model, the version that it is, and the result of the
+    checks."""
 
     model: str
     checkpoint_sha256: str
@@ -69,7 +71,8 @@ def _register(
     decision: Decision, macro_f1: float, settings: Params, images: dict[str, list[Row]], ingested: Path, reports: Path,
     models: Path, record: records.Run,
 ) -> None:  # fmt: skip
-    """Register the model, compare it with the champion, promote it if all checks pass; complete the decision."""
+    """Register the model, compare it with the champion, promote it if all checks pass; complete the decision.
+    """
     name, best, sha256 = settings.register_.name, decision.model, decision.checkpoint_sha256
     tags = {
         registry.MODEL: best,
@@ -130,7 +133,8 @@ def _describe_data(settings: Params, ingested: Path, count: int) -> str:
 
 
 def _write_evaluation(folder: Path, model: str, images: dict[str, list[Row]], reports: Path) -> None:
-    """Write what later challengers are compared with: the predictions, and the images of training and selection."""
+    """Write what later challengers are compared with: the predictions, and the images of training and
+    selection."""
     folder.mkdir()
     predictions.extract(reports / "predictions.parquet", model, folder / "predictions.parquet")
     for file, split in ((TRAINED, "train"), (SELECTED, "val")):
@@ -164,7 +168,8 @@ def _judge(
 def _champion_candidate(
     champion: Version, folder: Path, settings: Params, classes: tuple[str, ...], images: dict[str, list[Row]], ingested: Path
 ) -> Candidate:
-    """Return the champion with its predictions for both splits: the stored ones if they cover all images, else new ones."""
+    """Return the champion with its predictions for both splits: the stored ones if they cover all images,
+    else new ones."""
     own_classes = tuple(json.loads((folder / "checkpoint" / "model.json").read_text(encoding="utf-8"))["classes"])
     probabilities: dict[str, np.ndarray] = {}
     table = folder / registry.EVALUATION / "predictions.parquet"
@@ -182,7 +187,8 @@ def _champion_candidate(
 
 
 def _align(probabilities: np.ndarray, own_classes: tuple[str, ...], classes: tuple[str, ...]) -> np.ndarray:
-    """Return (N, C + 1) probabilities of `classes`; the last column has the largest one of a class that is not among them."""
+    """Return (N, C + 1) probabilities of `classes`; the last column has the largest one of a class that is
+    not among them."""
     aligned = np.zeros((len(probabilities), len(classes) + 1))
     for column, name in enumerate(own_classes):
         if name in classes:

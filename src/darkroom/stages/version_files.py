@@ -1,4 +1,5 @@
-"""The files of a registered version: exported programs, the reference for drift, evaluation results, and a check of the package."""
+"""The files of a registered version: exported programs, the reference for drift, evaluation results, and a
+check of the package."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ CHECKED = 8  # validation images on which the package is compared with the check
 
 
 def write_package(checkpoint: Path, ingested: Path, folder: Path) -> Mapping[str, float]:
-    """Write the exported programs, the reference, and image files with their predictions; return the programs' errors."""
+    """Write the exported programs, the reference, and image files with their predictions; return the
+    programs' errors."""
     held_out = [arrays.load_split(ingested / split)[0] for split in ("val", "test")]
     images = np.ascontiguousarray(held_out[0][:CHECKED])
     classifier = Classifier.load(checkpoint)

@@ -37,7 +37,8 @@ STEPS, SIDE = 7, 128  # pictures of each transform, and pixels a side of each, a
 @click.option("--views", "count", type=click.IntRange(min=0), default=14, metavar="N", help="number of whole views")
 @click.option("--seed", type=int, default=0, metavar="N", help="seed of the draws")
 def command(image: Path, policy_name: str | None, requested_size: int | None, count: int, seed: int) -> drawing.Sheet:
-    """Show the transforms of an augmentation policy on an image, one by one from weak to strong, and whole views."""
+    """Show the transforms of an augmentation policy on an image, one by one from weak to strong, and whole
+    views."""
     policy, size, resize, background = "standard", 160, "crop", (0, 0, 0)
     if Path("params.yaml").is_file():
         settings = params.read()
@@ -56,8 +57,8 @@ def command(image: Path, policy_name: str | None, requested_size: int | None, co
             steps = steps[:1]
         tiles = [drawing.Tile(drawing.fit(item, SIDE), f"changes by {change:.0f}") for item, change in steps]
         rows.append(drawing.Row(tiles, type(transform).__name__, ranges))
-    whole = views.ViewGenerator(policy, size, seed).views(pixels, range(count))
-    tiles = [drawing.Tile(drawing.fit(view, SIDE), f"view {i}") for i, view in enumerate(whole)]
+    generated = views.ViewGenerator(policy, size, seed).views(pixels, range(count))
+    tiles = [drawing.Tile(drawing.fit(view, SIDE), f"view {i}") for i, view in enumerate(generated)]
     rows.append(drawing.Row(tiles, "Whole views", "all transforms in a row, as in training"))
     summary = (policies.POLICIES[policy].__doc__ or "").split("\n")[0]
     note = f"{summary} Each transform alone, always applied, from the weakest to the strongest of 64 draws of its ranges. "

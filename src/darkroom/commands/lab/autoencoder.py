@@ -52,7 +52,8 @@ def command(
 ) -> drawing.Sheet:  # fmt: skip
     """Compare linear and convolutional autoencoders with PCA: how much of images a short code preserves.
 
-    A table (.csv) is written beside the picture; with --outliers another one (.scores.csv), the largest errors first.
+    A table (.csv) is written beside the picture; with --outliers another one (.scores.csv), the largest
+    errors first.
     """
     torch.set_num_threads(1)  # matrix products of this size are slower on several threads; one repeats bit by bit
     subset = subsets.load_subset(subsets.SubsetOptions(data, size, 1, images, 0.2, source))
@@ -76,8 +77,9 @@ def command(
         texts[SCORES] = _score(outliers, size, largest, standardized)
     worst = max((row for row in rows if row[0] == "linear"), key=lambda row: row[4])
     note = (
-        f"{len(standardized.train)} training images and {len(standardized.held_out)} held-out images of {data}. From "
-        f"random weights the linear autoencoder comes within {max(worst[4] - 1, 0):.1%} of PCA's error at every code (worst at {worst[1]})."
+        f"{len(standardized.train)} training images and {len(standardized.held_out)} held-out images of {data}. From random "
+        f"weights the linear autoencoder comes within {max(worst[4] - 1, 0):.1%} of PCA's error at every code "
+        f"(worst at {worst[1]})."
     )
     click.echo(note)
     rows_of_images = autoencoder.draw_rows(subset, models, standardized, pca)
@@ -85,7 +87,8 @@ def command(
 
 
 def _score(folder: Path, size: int, models: dict[str, Autoencoder], standardized: StandardizedImages) -> str:
-    """Return the images of a folder with their errors as CSV, the largest by the last model first, and print ten of them."""
+    """Return the images of a folder with their errors as CSV, the largest by the last model first, and print
+    ten of them."""
     images = image_io.read_folder(folder, 100_000, size)
     grey = standardized.standardize(images.pixels.mean(3).round().astype("uint8")[:, None])
     errors = {kind: autoencoder.errors(model, grey) for kind, model in models.items()}

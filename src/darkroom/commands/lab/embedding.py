@@ -39,7 +39,8 @@ HEADER = ("path", "class", "predicted", "error", "pca_x", "pca_y", "tsne_x", "ts
 def command(folder: Path, inspected: networks.InspectedNetwork, split: str | None, most: int, perplexity: float) -> drawing.Sheet:
     """Draw a map of images by a model's embeddings, by PCA and t-SNE, coloured by class, with errors ringed.
 
-    FOLDER is a folder of classes, or data/ingested, the default. A table (.csv) and a page (.html) are written beside the picture.
+    FOLDER is a folder of classes, or data/ingested, the default. A table (.csv) and a page (.html) are
+    written beside the picture.
     """
     if (folder / "classes.json").is_file():
         images = image_io.read_split(folder, split or "val", inspected.size, most, inspected.description)
@@ -51,7 +52,8 @@ def command(folder: Path, inspected: networks.InspectedNetwork, split: str | Non
     neighbours = embedding.tsne(embeddings, perplexity)
     predicted = [inspected.classes[i] for i in logits.argmax(1)] if inspected.classes else [""] * len(images.names)
     in_model = [name in inspected.classes for name in images.names]  # no prediction is right for other classes
-    wrong = np.array([known and name != other for known, name, other in zip(in_model, images.names, predicted, strict=True)])
+    triples = zip(in_model, images.names, predicted, strict=True)
+    wrong = np.array([has_class and name != label for has_class, name, label in triples])
     note = f"{len(images.names)} images, {embeddings.shape[1]} numbers each. "
     if any(in_model):
         note += f"Of {sum(in_model)} images of the model's classes, {int(wrong.sum())} are predicted wrongly (ringed). "

@@ -30,7 +30,8 @@ else:
 def command(
     inspected: networks.InspectedNetwork, image: Path, names: tuple[str, ...], channels: int, most: int, before: bool
 ) -> drawing.Sheet:
-    """Show the output of each convolution, activation and pooling for an image; all channels of one with --layer."""
+    """Show the output of each convolution, activation and pooling for an image; all channels of one with
+    --layer."""
     pixels = image_io.read_input(image, inspected.preprocessing)
     modules = layers.named_layers(inspected.network)
     chosen = list(names) or feature_maps.default_layers(inspected.network)

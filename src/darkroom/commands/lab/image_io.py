@@ -1,4 +1,5 @@
-"""Images for commands of the lab, from a file, a folder of classes or a split of `ingest`, and tables as CSV."""
+"""Images for commands of the lab, from a file, a folder of classes or a split of `ingest`, and tables as CSV.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +64,8 @@ def read_whole(path: Path, max_side: int) -> np.ndarray:
 
 
 def read_split(folder: Path, split: str, size: int, max_images: int, description: str) -> LabelledImages:
-    """Return images of a split that `ingest` wrote; raises SourceError if they are not of the network's size."""
+    """Return images of a split that `ingest` wrote; raises SourceError if they are not of the network's size.
+    """
     classes = arrays.load_classes(folder / "classes.json")
     images, labels = arrays.load_split(folder / split)
     if images.shape[1] != size:

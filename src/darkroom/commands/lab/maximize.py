@@ -33,8 +33,8 @@ SIDE = 200
 @click.option("--grey", is_flag=True, help="red, green and blue alike, for networks that were trained on grey images")
 @click.option("--no-jitter", is_flag=True, help="do not shift, scale and rotate the image, to see what that prevents")
 def command(
-    inspected: networks.InspectedNetwork, layer: str | None, labels: tuple[str, ...], channels: tuple[int, ...], parametrization: str,
-    steps: int, lr: float, grey: bool, no_jitter: bool,
+    inspected: networks.InspectedNetwork, layer: str | None, labels: tuple[str, ...], channels: tuple[int, ...],
+    parametrization: str, steps: int, lr: float, grey: bool, no_jitter: bool,
 ) -> drawing.Sheet:  # fmt: skip
     """Show images that maximise channels of a layer, or classes, drawn by gradient ascent from noise."""
     if layer and labels:

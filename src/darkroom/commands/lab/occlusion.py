@@ -26,7 +26,8 @@ else:
 def command(
     inspected: networks.InspectedNetwork, image: Path, label: str | None, patch: int | None, stride: int | None
 ) -> drawing.Sheet:
-    """Show how predictions change while a grey patch covers a part of the image: which places the class depends on."""
+    """Show how predictions change while a grey patch covers a part of the image: which places the class
+    depends on."""
     classes = inspected.class_names()
     pixels = image_io.read_input(image, inspected.preprocessing)
     patch = max(1, inspected.size // 5) if patch is None else patch

@@ -30,7 +30,8 @@ HEADER = ("layer", "kind", "output", "stride", "receptive field", "effective")
     "--images", type=click.IntRange(min=1), default=4, metavar="N", help="random images that the gradient is averaged over"
 )
 def command(inspected: networks.InspectedNetwork, names: tuple[str, ...], images: int) -> drawing.Sheet:
-    """Show how much of the image each layer sees: in theory, from kernels and strides, and measured, from gradients."""
+    """Show how much of the image each layer sees: in theory, from kernels and strides, and measured, from
+    gradients."""
     inspected.network.requires_grad_(False)
     modules = layers.named_layers(inspected.network)
     for name in names:
