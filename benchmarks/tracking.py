@@ -1,9 +1,9 @@
-"""What records cost: the baseline's network trained with and without them, alternating, the delivering process at work beside it.
+"""The cost of records: the baseline is trained with and without one, in turns, while the uploader runs.
 
     python benchmarks/tracking.py [--rounds 60]
 
-A pair is the same 4 epochs on 1,243 images of 32 pixels (some 5 s), once with a journal and once without; the first of a pair
-changes from round to round. The first pair, in which the delivering process starts, is left out: that happens once in a pipeline.
+A pair is the same 4 epochs on 1,243 images of 32 pixels (some 5 s), once with a record and once without; the order alternates.
+The first pair, in which the uploader starts, is left out: that happens once in a pipeline.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from measuring import median, report
 
 from darkroom.config.params import Compute, Training
-from darkroom.models.base import Network, Preprocessing
 from darkroom.models.architectures.compact import Compact
+from darkroom.models.base import Network, Preprocessing
 from darkroom.models.specs import CompactSpec
 from darkroom.tracking import records, uploader
 from darkroom.training.batches import Examples
@@ -37,36 +37,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", help="not used")
     parser.add_argument("--rounds", type=int, default=60)
-    given = parser.parse_args()
-    draw = np.random.default_rng(0)
-    images, labels = draw.integers(0, 256, (1, 1243, 32, 32, 3), np.uint8), draw.integers(0, 10, 1243)
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (1, 1243, 32, 32, 3), np.uint8), rng.integers(0, 10, 1243)
     train, val = Examples(images, labels), Examples(images[:, :200], labels[:200])
 
-    def trained(on_epoch: Callable[[dict[str, float]], None] | None) -> float:
+    def run_training(on_epoch: Callable[[dict[str, float]], None] | None) -> float:
         network = Network(Compact(CompactSpec(32, 16)), PREPROCESSING, 10)
         started = time.monotonic()
         fit(network, train, val, HYPER, COMPUTE, 10, on_epoch=on_epoch)
         return time.monotonic() - started
 
-    def recorded() -> float:
-        with records.run("baseline", {f"some.param{i}": i for i in range(60)}, []) as run:
-            return trained(run.epoch)
+    def train_recorded() -> float:
+        with records.start_run("baseline", {f"some.param{i}": i for i in range(60)}, []) as run:
+            return run_training(run.log_epoch)
 
     pairs = []
     here = os.getcwd()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         os.chdir(scratch)
-        for number in range(given.rounds + 1):
+        for number in range(options.rounds + 1):
             if number % 2:
-                plain, kept = trained(None), recorded()
+                plain, with_record = run_training(None), train_recorded()
             else:
-                kept, plain = recorded(), trained(None)
-            pairs.append((plain, kept))
+                with_record, plain = train_recorded(), run_training(None)
+            pairs.append((plain, with_record))
         uploader.sync()
         os.chdir(here)
-    ratios = sorted(kept / plain for plain, kept in pairs[1:])
+    ratios = sorted(with_record / plain for plain, with_record in pairs[1:])
     rows = [{
-        "pairs": given.rounds, "seconds without": round(median([pair[0] for pair in pairs[1:]]), 2),
+        "pairs": options.rounds, "seconds without": round(median([pair[0] for pair in pairs[1:]]), 2),
         "with": round(median([pair[1] for pair in pairs[1:]]), 2), "median ratio": round(median(ratios), 4),
         "least": round(ratios[0], 3), "most": round(ratios[-1], 3),
     }]  # fmt: skip
