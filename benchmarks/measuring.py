@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from darkroom.core import tables
+
 ROOT = Path(__file__).parents[1]
 REPORTS = Path("reports/bench")
 
@@ -92,14 +94,7 @@ def machine() -> dict[str, Any]:
 def report(name: str, rows: list[Mapping[str, Any]], details: Mapping[str, Any] | None = None) -> None:
     """Print rows as a table and write them, with the machine and the details, to `reports/bench/<name>.json`."""
     columns = list(rows[0])
-    cells = [columns, *([_cell(row[column]) for column in columns] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    for line in cells:
-        print(
-            "  ".join(
-                text.ljust(width) if i == 0 else text.rjust(width) for i, (text, width) in enumerate(zip(line, widths, strict=True))
-            )
-        )
+    tables.show(columns, [[_cell(row[column]) for column in columns] for row in rows], right=columns[1:])
     REPORTS.mkdir(parents=True, exist_ok=True)
     content = {"rows": rows, "machine": machine(), **(details or {})}
     (REPORTS / f"{name}.json").write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")

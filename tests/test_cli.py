@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import ast
 import errno
-import importlib
-import inspect
 import os
 import pty
 import subprocess
@@ -196,7 +195,7 @@ def test_a_closed_pipe_is_silent():
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", ""])
-@pytest.mark.parametrize("arguments", [["models", "describe", "lenet5"], ["recipe", "--list"], ["--help"], ["recipe", "photös"]])
+@pytest.mark.parametrize("arguments", [["models", "describe", "--list"], ["recipe", "--list"], ["--help"], ["recipe", "photös"]])
 def test_a_terminal_that_is_not_utf_8(arguments, encoding):
     """Tables, help and errors are printed where the encoding lacks their characters."""
     environment = NOT_UTF8 | {"PYTHONIOENCODING": encoding}
@@ -232,7 +231,9 @@ def test_a_stage_by_hand_takes_its_paths_from_the_graph(monkeypatch):
 def test_stages_are_declared_as_they_are(stage, monkeypatch):
     """A stage's command, its function and its command in dvc.yaml have the same options."""
     monkeypatch.chdir(ROOT)
-    parameters = set(inspect.signature(importlib.import_module(f"darkroom.stages.{stage}").run).parameters)
+    tree = ast.parse((ROOT / f"src/darkroom/stages/{stage}.py").read_text(encoding="utf-8"))  # importing it may import torch
+    (run,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run")
+    parameters = {argument.arg for argument in run.args.args}
     assert set(dvc_graph.command_options(stage, "x")) == parameters - {"name"} == set(STAGES[stage].options)
     assert bool(STAGES[stage].argument) == ("name" in parameters)
 

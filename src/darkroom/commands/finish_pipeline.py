@@ -23,5 +23,5 @@ def command(stages: tuple[str, ...], name: str | None, where: bool) -> None:
         request = requests.Request("place", {"key": pipeline.key, "name": pipeline.name}, home.uri())
         if where and (response := requests.send(request)):
             click.echo(response["result"])
-        pipelines.close(pipeline, stages)
+        pipelines.close(pipeline, list(stages))
         records.start_uploader()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -16,14 +15,15 @@ from darkroom.core.errors import MISTAKE, DarkroomError, nearest
 from darkroom.core.lazy import LazyModule
 
 if TYPE_CHECKING:
+    import traceback
+
     from darkroom.core import os_errors
 else:
-    os_errors = LazyModule("darkroom.core.os_errors")
+    os_errors, traceback = LazyModule("darkroom.core.os_errors"), LazyModule("traceback")
 
 DEBUG = "DARKROOM_DEBUG"
 COMPLETE = "_DARKROOM_COMPLETE"  # set by the scripts of `darkroom completion`
 SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def _set_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
@@ -42,7 +42,7 @@ class Many(click.Option):
     """An option that takes one value or more after its name, and may be repeated: `--set a=1 b=2 --set c=3`."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, multiple=True, **settings)
+        super().__init__(*args, **settings | {"multiple": True})
 
 
 class Choice(click.Choice[str]):
@@ -97,8 +97,7 @@ class LazyGroup(click.Group):
     def __init__(
         self, *args: Any, package: str, sections: Mapping[str, Mapping[str, str]], hidden: Iterable[str] = (), **settings: Any
     ) -> None:
-        settings = {"callback": _show_overview} | settings
-        super().__init__(*args, invoke_without_command=True, **settings)
+        super().__init__(*args, **{"callback": _show_overview, "invoke_without_command": True} | settings)
         self.package, self.sections, self.hidden_names = package, sections, tuple(hidden)
 
     @property
@@ -136,12 +135,16 @@ class LazyGroup(click.Group):
         return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
-def passthrough(run: Callable[[tuple[str, ...]], int | None], help: str = "", **settings: Any) -> click.Command:
+def passthrough(run: Callable[[tuple[str, ...]], int | None], help: str = "") -> click.Command:
     """Return a command that hands its words on to a program with options of its own, `--help` included."""
-    words = click.Argument(["words"], nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS]")
-    context = {"ignore_unknown_options": True, "allow_interspersed_args": False}
-    settings = {"add_help_option": False, "context_settings": context} | settings
-    return click.Command(None, callback=lambda words: run(words), params=[words], help=help, **settings)
+    return click.Command(
+        None,
+        callback=lambda words: run(words),
+        params=[click.Argument(["words"], nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS]")],
+        help=help,
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    )
 
 
 def report(error: BaseException) -> int:
