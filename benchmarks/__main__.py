@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "tracking": ("tracking.py",),
     "orchestration": ("orchestration.py",),
     "ingest": ("ingest.py",),
+    "augmentation": ("augmentation.py",),
     "initialization": ("initialization.py", "MNIST"),
 }
 

@@ -25,14 +25,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
+import simplejpeg
 from PIL import Image, ImageOps
 
 from darkroom.config.params import Ingest
+from darkroom.core.lazy import LazyModule
 from darkroom.data import duplicates, manifest, quality
 from darkroom.data.decoding import decode
 from darkroom.data.ingest import cores, ingest
 
+# the part `memory` measures a process without torch
+torch_data, torchvision = LazyModule("torch.utils.data"), LazyModule("torchvision")
 SIZE = 160
 
 
@@ -55,7 +60,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def cold(source: Path, scratch: Path, **changes: object) -> float:
-    """Return the seconds of an ingest that remembers nothing, arrays written."""
+    """Return the seconds of an ingest without a cache, arrays written."""
 
     def work() -> None:
         with ingest(source, options(source, **changes), cache_folder=scratch / "cache") as dataset:
@@ -71,18 +76,14 @@ def cold(source: Path, scratch: Path, **changes: object) -> float:
 
 def image_folder(source: Path) -> float:
     """Return the seconds of torchvision's ImageFolder through a DataLoader with a worker a core, Pillow resizing, once over."""
-    from torch.utils.data import DataLoader
-    from torchvision import datasets, transforms
-
+    datasets, transforms = torchvision.datasets, torchvision.transforms
     steps = [transforms.Resize(SIZE), transforms.CenterCrop(SIZE), transforms.PILToTensor()]
-    loader = DataLoader(datasets.ImageFolder(str(source), transforms.Compose(steps)), batch_size=32, num_workers=cores())
+    loader = torch_data.DataLoader(datasets.ImageFolder(str(source), transforms.Compose(steps)), batch_size=32, num_workers=cores())
     return seconds(lambda: [None for _ in loader])
 
 
 def limit(files: list[Path]) -> float:
     """Return the seconds that decoding alone takes on all cores, at the decoder's own scale, from memory."""
-    import simplejpeg
-
     contents = [path.read_bytes() for path in files if path.suffix.lower() in (".jpg", ".jpeg")]
 
     def bare(content: bytes) -> None:
@@ -108,12 +109,12 @@ def enlarged(files: list[Path], count: int, folder: Path) -> Path:
 def speed(folder: Path, scratch: Path, big: int) -> None:
     files = photographs(folder)
     for name, source in (("own", folder), ("12 megapixels", enlarged(files, big, scratch / "big"))):
-        found = photographs(source)
-        rounds = [(cold(source, scratch), image_folder(source), limit(found)) for _ in range(3)]
+        images = photographs(source)
+        rounds = [(cold(source, scratch), image_folder(source), limit(images)) for _ in range(3)]
         ours, theirs, bare = (statistics.median(item[i] for item in rounds) for i in range(3))
         print(
-            f"speed {name}: {len(found)} images, {len(found) / ours:.0f} a second with {cores()} cores; ImageFolder "
-            f"{len(found) / theirs:.0f} a second; ratio {theirs / ours:.2f}; {bare / ours:.0%} of the decoder's limit",
+            f"speed {name}: {len(images)} images, {len(images) / ours:.0f} a second with {cores()} cores; ImageFolder "
+            f"{len(images) / theirs:.0f} a second; ratio {theirs / ours:.2f}; {bare / ours:.0%} of the decoder's limit",
             flush=True,
         )
 
@@ -210,7 +211,7 @@ def variants(image: Image.Image, draw: random.Random) -> dict[str, Image.Image]:
 
 def copies(folder: Path, scratch: Path, big: int) -> None:
     originals: list[np.ndarray] = []
-    made: dict[str, list[np.ndarray]] = {}
+    changed: dict[str, list[np.ndarray]] = {}
     names = []
     for path in photographs(folder):
         examined = thumbnail(path.read_bytes())
@@ -221,15 +222,15 @@ def copies(folder: Path, scratch: Path, big: int) -> None:
         for name, variant in variants(Image.open(path).convert("RGB"), random.Random(path.name)).items():
             stream = io.BytesIO()
             variant.save(stream, "JPEG", quality={"quality 30": 30, "a third, quality 40": 40}.get(name, 85))
-            found = thumbnail(stream.getvalue())
-            made.setdefault(name, []).append(examined if found is None else found)
+            small = thumbnail(stream.getvalue())
+            changed.setdefault(name, []).append(examined if small is None else small)
     count = len(originals)
-    for name, thumbnails in made.items():
+    for name, thumbnails in changed.items():
         everything = np.stack(originals + thumbnails)
-        together = duplicates.Clusters(2 * count)
+        clusters = duplicates.Clusters(2 * count)
         for i, j in duplicates.find_pairs([""] * 2 * count, lambda numbers, all_=everything: all_[numbers])[0]:
-            together.join(i, j)
-        share = sum(together.root(i) == together.root(i + count) for i in range(count)) / count
+            clusters.join(i, j)
+        share = sum(clusters.root(i) == clusters.root(i + count) for i in range(count)) / count
         print(f"copies {name}: {share:.4f} of {count} found", flush=True)
     everything = np.stack(originals)
     merged, _ = duplicates.find_pairs([""] * count, lambda numbers: everything[numbers])
@@ -250,16 +251,16 @@ def search(folder: Path, scratch: Path, big: int) -> None:
     noise = np.random.default_rng(0)
     for kind in ("noise with the spectrum of photographs", "pieces of the photographs"):
         for count in (25_000, 100_000):
-            made = textures(count, noise) if kind.startswith("noise") else pieces(files, count, draw)
+            thumbnails = textures(count, noise) if kind.startswith("noise") else pieces(files, count, draw)
             planted = 1_000
-            made[-planted:] = np.clip(made[:planted, :, ::-1] + noise.integers(-3, 4, (planted, 64, 64)), 0, 255)
-            found: set[tuple[int, int]] = set()
+            thumbnails[-planted:] = np.clip(thumbnails[:planted, :, ::-1] + noise.integers(-3, 4, (planted, 64, 64)), 0, 255)
+            pairs: set[tuple[int, int]] = set()
             taken = seconds(
-                lambda all_=made, into=found: into.update(duplicates.find_pairs([""] * len(all_), lambda n: all_[n])[0])
+                lambda all_=thumbnails, into=pairs: into.update(duplicates.find_pairs([""] * len(all_), lambda n: all_[n])[0])
             )
-            hit = sum((i, count - planted + i) in found for i in range(planted))
+            hit = sum((i, count - planted + i) in pairs for i in range(planted))
             print(
-                f"search {kind}: {count:,} in {taken:.1f} s, {hit} of {planted} planted mirrored copies, {len(found)} pairs",
+                f"search {kind}: {count:,} in {taken:.1f} s, {hit} of {planted} planted mirrored copies, {len(pairs)} pairs",
                 flush=True,
             )
 
@@ -268,20 +269,18 @@ def textures(count: int, noise: np.random.Generator) -> np.ndarray:
     """Return (count, 64, 64) uint8 noise whose amplitude falls with frequency as that of photographs does (1/f^1.2)."""
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(64), np.fft.rfftfreq(64), indexing="ij"))
     frequency[0, 0] = 1
-    made = np.empty((count, 64, 64), np.uint8)
+    images = np.empty((count, 64, 64), np.uint8)
     for start in range(0, count, 2_000):
         shape = (min(2_000, count - start), 64, 33)
         waves = np.fft.irfft2((noise.standard_normal(shape) + 1j * noise.standard_normal(shape)) / frequency**1.2, s=(64, 64))
         waves -= waves.mean((1, 2), keepdims=True)
-        made[start : start + len(waves)] = np.clip(waves / waves.std((1, 2), keepdims=True) * 50 + 128, 0, 255)
-    return made
+        images[start : start + len(waves)] = np.clip(waves / waves.std((1, 2), keepdims=True) * 50 + 128, 0, 255)
+    return images
 
 
 def pieces(files: list[Path], count: int, draw: random.Random) -> np.ndarray:
     """Return (count, 64, 64) uint8 pieces of a fifth to a half of the side of each photograph: many of them overlap."""
-    import cv2
-
-    made = []
+    cut = []
     each = -(-count // len(files))
     for path in files:
         grey = np.asarray(Image.open(path).convert("L"))
@@ -289,8 +288,8 @@ def pieces(files: list[Path], count: int, draw: random.Random) -> np.ndarray:
             share = draw.uniform(0.2, 0.5)
             top, left = (round(draw.uniform(0, 1 - share) * side) for side in grey.shape)
             piece = grey[top : top + round(share * grey.shape[0]), left : left + round(share * grey.shape[1])]
-            made.append(cv2.resize(piece, (64, 64), interpolation=cv2.INTER_AREA))
-    return np.stack(made[:count])
+            cut.append(cv2.resize(piece, (64, 64), interpolation=cv2.INTER_AREA))
+    return np.stack(cut[:count])
 
 
 def main() -> None:
@@ -299,12 +298,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="a folder of photographs, one subfolder per class")
     parser.add_argument("--only", nargs="+", choices=list(parts), default=[name for name in parts if name != "peak"])
     parser.add_argument("--big", type=int, default=100, help="how many 12-megapixel photographs to make")
-    given = parser.parse_args()
-    if given.only != ["peak"] and not photographs(given.folder):
-        parser.error(f"{given.folder} holds no photographs (.jpg, .jpeg, .png)")
-    for name in given.only:
+    arguments = parser.parse_args()
+    if arguments.only != ["peak"] and not photographs(arguments.folder):
+        parser.error(f"{arguments.folder} holds no photographs (.jpg, .jpeg, .png)")
+    for name in arguments.only:
         with tempfile.TemporaryDirectory() as scratch:
-            parts[name](given.folder.resolve(), Path(scratch), given.big)
+            parts[name](arguments.folder.resolve(), Path(scratch), arguments.big)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def main() -> None:
     known = pq.ParquetFile(ingested / "manifest.parquet").read().to_pylist()
     rows = [row for name in SPLITS for row in known if row["status"] == "accepted" and row["split"] == name]
     model = Classifier.load(given.workspace / "models" / given.model) if given.model else None
-    inputs = model.embed(images)[0] if model else pixel_baseline.thumbnails(images)
+    inputs = model.answers(images)[0] if model else pixel_baseline.thumbnails(images)
     classes = arrays.load_classes(ingested / "classes.json")
 
     def candidates(wrong: np.ndarray) -> list[dict]:

@@ -13,13 +13,13 @@ def photographs(size: int, count: int = 4) -> np.ndarray:
     """Return images with edges, shades and colours (N, S, S, 3) uint8."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[0:size, 0:size] / size
-    made = []
+    pictures = []
     for _ in range(count):
         a, b, c = rng.random(3)
         waves = np.stack([np.sin(6 * (a * rows + b * columns) + shift) for shift in (0, 1, 2)], -1)
         disc = ((rows - a) ** 2 + (columns - b) ** 2 < 0.04 + 0.06 * c)[..., None]
-        made.append(np.where(disc, 200 * rng.random(3) + 30, 110 + 70 * waves))
-    return np.stack(made).astype(np.uint8)
+        pictures.append(np.where(disc, 200 * rng.random(3) + 30, 110 + 70 * waves))
+    return np.stack(pictures).astype(np.uint8)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
@@ -27,11 +27,11 @@ def test_a_corruption_is_decided_by_the_image_and_the_seed(name):
     """An image comes out the same whatever is corrupted before it and however often; shape and type stay."""
     images = photographs(32)
     for severity in (1, 5):
-        made = corrupt(images, name, severity, 0)
-        assert made.shape == images.shape
-        assert made.dtype == np.uint8
-        assert not np.array_equal(made, images)
-        assert np.array_equal(corrupt(images[::-1], name, severity, 0)[::-1], made)
+        corrupted = corrupt(images, name, severity, 0)
+        assert corrupted.shape == images.shape
+        assert corrupted.dtype == np.uint8
+        assert not np.array_equal(corrupted, images)
+        assert np.array_equal(corrupt(images[::-1], name, severity, 0)[::-1], corrupted)
     if name.endswith("noise"):
         assert not np.array_equal(corrupt(images, name, 5, 1), corrupt(images, name, 5, 0))
 

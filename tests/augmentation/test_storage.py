@@ -1,4 +1,4 @@
-"""Stored and online views: the same pixels, whoever makes them."""
+"""Stored and online views have the same pixels."""
 
 from __future__ import annotations
 
@@ -25,54 +25,54 @@ def images(tmp_path):
     return tmp_path / "images.npy"
 
 
-def folder(tmp_path, images, stored):
-    made = tmp_path / ("stored" if stored else "online")
-    made.mkdir()
-    viewer = ViewGenerator("strong", 24, 7)
+def write_folder(tmp_path, images, stored):
+    target = tmp_path / ("stored" if stored else "online")
+    target.mkdir()
+    generator = ViewGenerator("strong", 24, 7)
     if stored:
-        storage.write_views(images, viewer, COUNT, made / "views.npy", 2)
+        storage.write_views(images, generator, COUNT, target / "views.npy", 2)
     else:
-        (made / "images.npy").write_bytes(images.read_bytes())
-    np.save(made / "labels.npy", np.arange(200) % 4)
-    (made / "policy.json").write_text(json.dumps(viewer.as_dict() | {"views": COUNT}))
-    return made
+        (target / "images.npy").write_bytes(images.read_bytes())
+    np.save(target / "labels.npy", np.arange(200) % 4)
+    (target / "policy.json").write_text(json.dumps(generator.as_dict() | {"views": COUNT}))
+    return target
 
 
 def test_the_number_of_workers_changes_no_pixel(images, tmp_path):
     """One process writes the views that two and three write."""
-    made = []
+    contents = []
     for workers in (1, 2, 3):
         storage.write_views(images, ViewGenerator("strong", 24, 7), COUNT, tmp_path / f"{workers}.npy", workers)
-        made.append((tmp_path / f"{workers}.npy").read_bytes())
-    assert made[0] == made[1] == made[2]
+        contents.append((tmp_path / f"{workers}.npy").read_bytes())
+    assert contents[0] == contents[1] == contents[2]
 
 
 def test_online_views_are_the_stored_ones(images, tmp_path):
-    """Asked for by slices, by indices or as a stream of batches, online views are those that would be stored."""
-    stored, labels = storage.load_views(folder(tmp_path, images, stored=True), 2)
-    online, same = storage.load_views(folder(tmp_path, images, stored=False), 2)
+    """By slices, by indices or as a stream of batches, online views equal stored ones."""
+    stored, labels = storage.load_views(write_folder(tmp_path, images, stored=True), 2)
+    online, same = storage.load_views(write_folder(tmp_path, images, stored=False), 2)
     assert (labels == same).all()
     assert online.shape == stored.shape
     assert len(online) == COUNT
     assert (online[1][10:20] == stored[1][10:20]).all()
     order = np.random.default_rng(1).permutation(200)
-    wanted = [order[i : i + 48] for i in range(0, 200, 48)]
+    batches = [order[i : i + 48] for i in range(0, 200, 48)]
     for number in range(COUNT):
-        for batch, made in zip(wanted, online[number].stream(wanted), strict=True):
-            assert (made == stored[number][batch]).all()
+        for batch, views in zip(batches, online[number].stream(batches), strict=True):
+            assert (views == stored[number][batch]).all()
     online.pool.shutdown()
 
 
-def test_views_are_known_by_their_content(images, tmp_path):
-    """The identity of views follows their pixels, their number and what they are stored with."""
-    stored, _ = storage.load_views(folder(tmp_path, images, stored=True), 2)
+def test_the_digest_of_views_follows_their_content(images, tmp_path):
+    """It depends on their pixels, their number and the other images."""
+    stored, _ = storage.load_views(write_folder(tmp_path, images, stored=True), 2)
     one = storage.views_digest(stored, stored[0])
     changed = np.array(stored)
     assert storage.views_digest(changed, stored[0]) == one
     changed[2, 100, 3, 3, 0] ^= 1
     assert storage.views_digest(changed, stored[0]) != one
     assert storage.views_digest(stored, changed[2]) != one
-    online, _ = storage.load_views(folder(tmp_path, images, stored=False), 2)
+    online, _ = storage.load_views(write_folder(tmp_path, images, stored=False), 2)
     assert storage.views_digest(online) == storage.views_digest(online) != one
 
 

@@ -13,8 +13,8 @@ IMAGES = RNG.integers(0, 256, (6, 32, 32, 3), np.uint8)
 
 
 def views(policy, images, count=2, seed=0):
-    viewer = ViewGenerator(policy, images.shape[1], seed)
-    return np.stack([viewer.views(image, range(count)) for image in images], axis=1)
+    generator = ViewGenerator(policy, images.shape[1], seed)
+    return np.stack([generator.views(image, range(count)) for image in images], axis=1)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -51,8 +51,8 @@ def test_characters_are_never_mirrored():
     """A bar on the left stays on the left in every view."""
     image = np.zeros((1, 32, 32, 3), np.uint8)
     image[:, 6:26, 6:11] = 255
-    made = views("characters", image, count=50)[:, 0, ..., 0].astype(float)
-    assert (made[:, :, :16].sum((1, 2)) > made[:, :, 16:].sum((1, 2))).all()
+    bars = views("characters", image, count=50)[:, 0, ..., 0].astype(float)
+    assert (bars[:, :, :16].sum((1, 2)) > bars[:, :, 16:].sum((1, 2))).all()
 
 
 def test_preview_shows_originals_beside_their_views():

@@ -1,4 +1,4 @@
-"""Ten thousand damaged files: no crash, no hang, no missing row."""
+"""Thousands of damaged files: no crash, no hang, no missing row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.conftest import SHARED
 from tests.data.test_decoding import detailed, encoded
 from tests.data.test_ingest import options
 
-COUNT = 10_000
+COUNT = 3_000
 
 
 def originals() -> list[bytes]:
@@ -20,42 +20,42 @@ def originals() -> list[bytes]:
     exif = Image.Exif()
     exif[0x0112] = 6
     picture = detailed(96, 72)
-    made = [encoded(picture, kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "SGI", "AVIF")]
-    made += [
+    contents = [encoded(picture, kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "SGI", "AVIF")]
+    contents += [
         encoded(picture, "JPEG", exif=exif),
         encoded(picture, "JPEG", progressive=True),
         encoded(picture.convert("CMYK"), "JPEG"),
     ]
-    made += [encoded(picture, "TIFF", compression=kind) for kind in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")]
-    made += [encoded(picture, "GIF", save_all=True, append_images=[picture.rotate(9)]), encoded(picture.convert("RGBA"), "PNG")]
+    contents += [encoded(picture, "TIFF", compression=kind) for kind in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")]
+    contents += [encoded(picture, "GIF", save_all=True, append_images=[picture.rotate(9)]), encoded(picture.convert("RGBA"), "PNG")]
     odd = sorted((SHARED / "odd-images").iterdir()) if SHARED.is_dir() else []
-    return made + [path.read_bytes() for path in odd if path.stat().st_size < 40_000]
+    return contents + [path.read_bytes() for path in odd if path.stat().st_size < 40_000]
 
 
 def mutate(content: bytes, other: bytes, draw: np.random.Generator) -> bytes:
     """Flip bits, cut, insert, repeat, or put another format's header in front."""
-    held = bytearray(content)
+    damaged = bytearray(content)
     kind = draw.integers(5)
     if kind == 0:
-        for at in draw.integers(0, len(held), draw.integers(1, 30)):
-            held[at] ^= 1 << int(draw.integers(8))
+        for at in draw.integers(0, len(damaged), draw.integers(1, 30)):
+            damaged[at] ^= 1 << int(draw.integers(8))
     elif kind == 1:
-        del held[int(draw.integers(len(held))) :]
+        del damaged[int(draw.integers(len(damaged))) :]
     elif kind == 2:
         length = int(draw.integers(4, 64))
-        held[:length] = other[:length]
+        damaged[:length] = other[:length]
     elif kind == 3:
-        at, length = int(draw.integers(len(held))), int(draw.integers(1, 400))
-        held[at : at + length] = draw.integers(0, 256, int(draw.integers(0, 400)), np.uint8).tobytes()
+        at, length = int(draw.integers(len(damaged))), int(draw.integers(1, 400))
+        damaged[at : at + length] = draw.integers(0, 256, int(draw.integers(0, 400)), np.uint8).tobytes()
     else:
-        head = min(64, len(held))
+        head = min(64, len(damaged))
         for at in draw.integers(0, head, 4):
-            held[at] = int(draw.integers(256))
-    return bytes(held)
+            damaged[at] = int(draw.integers(256))
+    return bytes(damaged)
 
 
 @pytest.mark.pipeline
-def test_ten_thousand_damaged_files_are_all_accounted_for(tmp_path):
+def test_thousands_of_damaged_files_are_all_accounted_for(tmp_path):
     """Each has its row, accepted or quarantined with a known reason, and both kinds are there in numbers."""
     draw = np.random.default_rng(0)
     sound = originals()

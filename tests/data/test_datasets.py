@@ -11,10 +11,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.datasets import MNIST
 
 from darkroom.config.params import parse
 from darkroom.core.errors import DarkroomError, SourceError
 from darkroom.data import datasets, glyphs
+from darkroom.stages.weights import _pretraining_images
 
 
 def test_digits_are_the_real_ones(tmp_path):
@@ -38,18 +40,18 @@ def test_glyph_i_depends_on_the_seed_and_i_alone():
 
 
 def test_glyphs_are_drawn_once(tmp_path, monkeypatch):
-    """What is remembered is what is drawn; other glyphs, other code and a damaged file are drawn anew."""
+    """Cached glyphs equal rendered ones; other glyphs, other code and a damaged file are rendered anew."""
     expected = glyphs.render(50, 16, 3)
-    drawn = []
-    monkeypatch.setattr(glyphs, "render", lambda *given: drawn.append(given) or expected)
+    calls = []
+    monkeypatch.setattr(glyphs, "render", lambda *arguments: calls.append(arguments) or expected)
 
     def same() -> bool:
-        found = glyphs.render_cached(50, 16, 3, tmp_path)
-        return all(np.array_equal(one, two) for one, two in zip(found[:2], expected[:2], strict=True)) and found[2] == expected[2]
+        images, labels, classes = glyphs.render_cached(50, 16, 3, tmp_path)
+        return np.array_equal(images, expected[0]) and np.array_equal(labels, expected[1]) and classes == expected[2]
 
     assert same()
     assert same()
-    assert len(drawn) == 1
+    assert len(calls) == 1
     (file,) = tmp_path.iterdir()
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -57,11 +59,11 @@ def test_glyphs_are_drawn_once(tmp_path, monkeypatch):
     assert same()
     file.write_bytes(content[:100])
     assert same()
-    assert len(drawn) == 3
+    assert len(calls) == 3
     glyphs.render_cached(50, 16, 4, tmp_path)
     monkeypatch.setattr(glyphs, "version", lambda name: "0")
     assert same()
-    assert len(drawn) == 5
+    assert len(calls) == 5
 
 
 @pytest.mark.parametrize("font", glyphs.FONTS)
@@ -80,8 +82,6 @@ def test_glyphs_become_a_folder_of_classes(tmp_path):
 
 
 def pretraining(values, **changes):
-    from darkroom.stages.weights import _pretraining_images
-
     values["weights"] |= {"pretrain_images": 100} | changes
     return _pretraining_images(parse(values))
 
@@ -138,43 +138,43 @@ def recognise(monkeypatch, folder):
 def test_files_as_they_are_distributed_are_read(tmp_path, place, packed, monkeypatch):
     """Packed or not, in the folder or in one of the set's name: train and test images come out as they are."""
     recognise(monkeypatch, distributed(tmp_path / "files" / place, packed))
-    wanted = datasets.DatasetOptions(source=str(tmp_path / "files"), downloads=tmp_path / "downloads")
+    options = datasets.DatasetOptions(source=str(tmp_path / "files"), downloads=tmp_path / "downloads")
     (tmp_path / "out").mkdir()
-    assert datasets.DATASETS["mnist"](tmp_path / "out", wanted) == 50
-    with np.load(tmp_path / "out" / "mnist.npz") as made:
-        assert made["train_images"].shape == (30, 28, 28)
-        assert made["test_labels"].tolist() == [i % 10 for i in range(20)]
-        assert len(made["class_names"]) == 10
+    assert datasets.DATASETS["mnist"](tmp_path / "out", options) == 50
+    with np.load(tmp_path / "out" / "mnist.npz") as arrays:
+        assert arrays["train_images"].shape == (30, 28, 28)
+        assert arrays["test_labels"].tolist() == [i % 10 for i in range(20)]
+        assert len(arrays["class_names"]) == 10
 
 
 def test_absent_or_damaged_files_are_named(tmp_path):
     """A folder without the files says what was looked for and what is there; a damaged file is refused."""
-    wanted = datasets.DatasetOptions(source=str(tmp_path), downloads=tmp_path / "downloads")
+    options = datasets.DatasetOptions(source=str(tmp_path), downloads=tmp_path / "downloads")
     for name in ("mnist", "fashion_mnist", "cifar10"):
         with pytest.raises(SourceError, match="looked for"):
-            datasets.DATASETS[name](tmp_path, wanted)
+            datasets.DATASETS[name](tmp_path, options)
     distributed(tmp_path / "mnist", packed=False)
     (tmp_path / "mnist" / "train-images-idx3-ubyte").write_bytes(b"nothing")
     with pytest.raises(SourceError) as error:
-        datasets.DATASETS["mnist"](tmp_path, wanted)
+        datasets.DATASETS["mnist"](tmp_path, options)
     assert "fetch.source" in error.value.remedy
 
 
 def test_one_set_is_not_taken_for_another(tmp_path, monkeypatch):
     """MNIST and Fashion-MNIST have the same file names: the bytes decide, and a damaged packed file says so."""
     distributed(tmp_path / "files")
-    wanted = datasets.DatasetOptions(source=str(tmp_path / "files"), downloads=tmp_path / "downloads")
+    options = datasets.DatasetOptions(source=str(tmp_path / "files"), downloads=tmp_path / "downloads")
     with pytest.raises(SourceError, match=r"train-images-idx3-ubyte.* is not the file of MNIST"):
-        datasets.DATASETS["mnist"](tmp_path, wanted)
-    assert datasets.DATASETS["fashion_mnist"](tmp_path, wanted) == 50
+        datasets.DATASETS["mnist"](tmp_path, options)
+    assert datasets.DATASETS["fashion_mnist"](tmp_path, options) == 50
     recognise(monkeypatch, tmp_path / "files")
     with pytest.raises(SourceError, match="is the file of MNIST"):
-        datasets.DATASETS["fashion_mnist"](tmp_path, wanted)
+        datasets.DATASETS["fashion_mnist"](tmp_path, options)
     packed = tmp_path / "files" / "t10k-images-idx3-ubyte.gz"
     for content in (packed.read_bytes()[:500], b"<html>", packed.read_bytes()[:600] + b"x" * 99 + packed.read_bytes()[700:]):
         packed.write_bytes(content)
         with pytest.raises(SourceError):
-            datasets.DATASETS["mnist"](tmp_path, wanted)
+            datasets.DATASETS["mnist"](tmp_path, options)
 
 
 @pytest.fixture
@@ -190,33 +190,31 @@ def server(tmp_path):
 
 def test_a_data_set_is_downloaded_once_and_its_checksums_hold(tmp_path, server, monkeypatch):
     """MNIST comes from a server, once; a file whose checksum is wrong, and a server that is down, are refused with a remedy."""
-    from torchvision.datasets import MNIST
-
     folder, address = server
     distributed(folder / "files")
     files = sorted((folder / "files").iterdir())
     monkeypatch.setattr(MNIST, "mirrors", [address + "files/"])
     digests = [(path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in files]
-    wanted = datasets.DatasetOptions(downloads=tmp_path / "downloads")
+    options = datasets.DatasetOptions(downloads=tmp_path / "downloads")
     for resources, good in (([(name, "0" * 32) for name, _ in digests], False), (digests, True)):
         monkeypatch.setattr(MNIST, "resources", resources)
         if good:
-            assert datasets.DATASETS["mnist"](tmp_path, wanted) == 50
+            assert datasets.DATASETS["mnist"](tmp_path, options) == 50
         else:
             with pytest.raises(SourceError) as error:
-                datasets.DATASETS["mnist"](tmp_path, wanted)
+                datasets.DATASETS["mnist"](tmp_path, options)
             assert "fetch.source" in error.value.remedy
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
-    assert datasets.DATASETS["mnist"](tmp_path, wanted) == 50
+    assert datasets.DATASETS["mnist"](tmp_path, options) == 50
     with pytest.raises(SourceError, match="cannot be downloaded"):
         datasets.DATASETS["mnist"](tmp_path, datasets.DatasetOptions(downloads=tmp_path / "elsewhere"))
 
 
 def test_the_real_mnist(tmp_path, shared):
     """The files of MNIST give 60,000 training and 10,000 test images, and ingest keeps the test images apart."""
-    wanted = datasets.DatasetOptions(source=str(shared / "mnist"), downloads=tmp_path / "downloads")
+    options = datasets.DatasetOptions(source=str(shared / "mnist"), downloads=tmp_path / "downloads")
     (tmp_path / "mnist").mkdir()
-    assert datasets.DATASETS["mnist"](tmp_path / "mnist", wanted) == 70_000
-    with np.load(tmp_path / "mnist" / "mnist.npz") as made:
-        assert made["train_images"].shape == (60_000, 28, 28)
-        assert np.bincount(made["test_labels"]).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert datasets.DATASETS["mnist"](tmp_path / "mnist", options) == 70_000
+    with np.load(tmp_path / "mnist" / "mnist.npz") as arrays:
+        assert arrays["train_images"].shape == (60_000, 28, 28)
+        assert np.bincount(arrays["test_labels"]).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

@@ -197,10 +197,15 @@ def test_a_jpeg_decodes_to_what_pillow_makes_of_it():
             assert (decode(content, 64, "crop", BLACK).upright == expected).all()
 
 
-@pytest.mark.parametrize("size", [32, 160, 224, 384, 700])
-def test_a_large_jpeg_is_scaled_while_it_is_decoded(size):
+@pytest.fixture(scope="module")
+def large_jpeg() -> bytes:
+    return encoded(detailed(2400, 1600), "JPEG", quality=92)
+
+
+@pytest.mark.parametrize("size", [32, 224, 384, 700])
+def test_a_large_jpeg_is_scaled_while_it_is_decoded(size, large_jpeg):
     """Whatever size is asked for, the picture is that of the whole decoded, within rounding, and its hash is one and the same."""
-    content = encoded(detailed(2400, 1600), "JPEG", quality=92)
+    content = large_jpeg
     decoded = decode(content, size, "stretch", BLACK)
     assert decoded.upright.shape == (400, 600, 3)  # a quarter: an eighth would have less than 256
     assert decoded.pixel_hash == decode(content, 16, "pad", (1, 2, 3)).pixel_hash

@@ -1,4 +1,4 @@
-"""Near duplicates: found where a picture is resized, recompressed, mirrored or cropped, and not where pictures only look alike."""
+"""Near duplicates: resized, recompressed, mirrored and cropped copies, and no pictures that only look alike."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tarfile
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -19,13 +19,13 @@ from darkroom.data.duplicates import WINDOWS, Clusters, find_pairs, hashes, is_p
 def textures(count: int, seed: int = 0) -> np.ndarray:
     """Return (count, 64, 64) uint8 pictures with detail at every scale, each different."""
     rng = np.random.default_rng(seed)
-    made = []
+    pictures = []
     for _ in range(count):
         layers = [
             cv2.resize(rng.standard_normal((n, n)) * 40 / n**0.5, (64, 64), interpolation=cv2.INTER_CUBIC) for n in (4, 8, 16, 32)
         ]
-        made.append(np.clip(128 + 2 * sum(layers), 0, 255))
-    return np.stack(made).astype(np.uint8)
+        pictures.append(np.clip(128 + 2 * sum(layers), 0, 255))
+    return np.stack(pictures).astype(np.uint8)
 
 
 def near_duplicates(thumbnails: np.ndarray, labels=None) -> list[tuple[int, int]]:
@@ -68,16 +68,16 @@ def test_nothing_and_one_are_no_pair():
     assert near_duplicates(textures(1)) == []
 
 
-@given(st.lists(st.integers(0, 59), min_size=2, max_size=30, unique=True))
-@settings(max_examples=25, deadline=None)
-def test_a_pair_does_not_depend_on_what_else_is_there(chosen):
-    """Whether two pictures are near duplicates is decided by these two: any selection finds the pairs that are in it."""
+def test_a_pair_does_not_depend_on_the_other_pictures():
+    """Whether two pictures are near duplicates is decided by these two: any selection has the pairs that lie in it."""
     pictures = np.concatenate([textures(30), np.clip(textures(30)[:, :, ::-1].astype(int) + 3, 0, 255).astype(np.uint8)])
-    whole = set(near_duplicates(pictures, list(range(60))))
-    part = near_duplicates(pictures[chosen], list(range(len(chosen))))
-    assert {tuple(sorted((chosen[i], chosen[j]))) for i, j in part} == {
-        pair for pair in whole if pair[0] in chosen and pair[1] in chosen
-    }
+    pairs = set(near_duplicates(pictures, list(range(60))))
+    assert len(pairs) >= 25
+    for seed in range(12):
+        selected = np.random.default_rng(seed).permutation(60)[: 2 + 2 * seed].tolist()
+        part = near_duplicates(pictures[selected], list(range(len(selected))))
+        inside = {pair for pair in pairs if pair[0] in selected and pair[1] in selected}
+        assert {tuple(sorted((selected[i], selected[j]))) for i, j in part} == inside
 
 
 def test_every_picture_that_has_a_copy_with_another_label_is_in_such_a_pair():
@@ -102,13 +102,13 @@ def test_clusters_are_connected_components(edges):
 
 
 def test_copies_of_photographs_are_found(shared):
-    """On 205 real daisies: at least 95% of resized and recompressed copies, 80% of mirrored and cropped ones, no wrong pair."""
+    """On 100 real daisies: at least 95% of resized and recompressed copies, 80% of mirrored and cropped ones, no wrong pair."""
     with tarfile.open(shared / "flowers.tar") as archive:
-        contents = [archive.extractfile(m).read() for m in archive if m.isfile() and "daisy" in m.name]  # type: ignore[union-attr]
-    photos = [Image.open(io.BytesIO(content)).convert("RGB") for content in contents]
+        members = [member for member in archive if member.isfile() and "daisy" in member.name][:100]
+        photos = [Image.open(archive.extractfile(member)).convert("RGB") for member in members]
     original = [thumbnail(photo, 95) for photo in photos]
     count = len(photos)
-    assert count == 205
+    assert count == 100
 
     def share(change, quality_=85) -> float:
         copies = np.stack(original + [thumbnail(change(photo), quality_) for photo in photos])

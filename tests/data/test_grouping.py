@@ -16,6 +16,7 @@ from darkroom.data import label_fixes
 from darkroom.data.grouping import assign_splits
 from darkroom.data.source_row import SourceRow
 from darkroom.data.splits import SplitGroup, stratified
+from tests.conftest import ROOT
 from tests.data.test_duplicates import textures
 from tests.data.test_ingest import elsewhere, options, read  # noqa: F401
 
@@ -58,9 +59,9 @@ def test_near_copies_with_two_labels_are_a_conflict(textured):
     rows = {row.path: row for row in data.rows}
     assert rows["cat/0.png"].reason == rows["dog/wrong.jpg"].reason == "label_conflict"
     assert [[row.path for row in members] for members in data.groups.conflicts] == [["cat/0.png", "dog/wrong.jpg"]]
-    kept = {row.path: row for row in read(textured, on_conflict="keep").rows}
-    assert kept["cat/0.png"].status == kept["dog/wrong.jpg"].status == "accepted"
-    assert kept["cat/0.png"].split == kept["dog/wrong.jpg"].split
+    unmoved = {row.path: row for row in read(textured, on_conflict="keep").rows}
+    assert unmoved["cat/0.png"].status == unmoved["dog/wrong.jpg"].status == "accepted"
+    assert unmoved["cat/0.png"].split == unmoved["dog/wrong.jpg"].split
     corrected = read(textured, fixes={"dog/wrong.jpg": "cat"})
     assert corrected.groups.conflicts == []
     row = next(row for row in corrected.rows if row.path == "dog/wrong.jpg")
@@ -100,7 +101,7 @@ def test_leaks_can_be_kept(textured, tmp_path):
 pictures = st.lists(st.tuples(st.integers(0, 25), st.sampled_from(["", "", "", "g1", "g2"])), min_size=1, max_size=30)
 
 
-def made(items: list[tuple[int, str]]) -> list[SourceRow]:
+def new_rows(items: list[tuple[int, str]]) -> list[SourceRow]:
     return [
         SourceRow(
             path=f"{i}.png", label="cat", source_label="cat", pixel_hash=f"{number:032x}", given_group=group, width=20, height=20
@@ -110,63 +111,63 @@ def made(items: list[tuple[int, str]]) -> list[SourceRow]:
 
 
 @given(pictures, pictures, st.integers(0, 9), st.sampled_from([0.1, 0.2, 0.4]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_adding_moves_no_image_outside_the_groups_that_are_joined(before, added, seed, share):
     """Groups that no added image joins keep their name and their split, and no group straddles splits."""
     params = options(seed=seed, test_share=share)
-    first, second = made(before), made(before + added)
+    first, second = new_rows(before), new_rows(before + added)
     assign_splits(first, lambda slots: np.empty((0, 64, 64), np.uint8), params, frozenset())
     assign_splits(second, lambda slots: np.empty((0, 64, 64), np.uint8), params, frozenset())
     touched = {row.group for row in second[len(before) :]}
     for old, new in zip(first, second, strict=False):
         if new.group not in touched:
             assert (old.group, old.split) == (new.group, new.split)
-    held: dict[str, set[str]] = {}
+    splits: dict[str, set[str]] = {}
     for row in second:
-        held.setdefault(row.group, set()).add(row.split)
-    assert all(len(splits) == 1 for splits in held.values())
+        splits.setdefault(row.group, set()).add(row.split)
+    assert all(len(names) == 1 for names in splits.values())
 
 
 @given(
     st.lists(st.integers(3, 60), min_size=1, max_size=6), st.sampled_from([0.1, 0.15, 0.3]), st.sampled_from([0.1, 0.2]),
     st.integers(0, 100),
 )  # fmt: skip
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_stratified_shares_are_exact(counts, val, test, seed):
     """With groups of one, each class has its shares to the image, and at least one in every split."""
     groups = [SplitGroup(f"{label}-{i}", 1, str(label)) for label, count in enumerate(counts) for i in range(count)]
-    chosen = stratified(groups, test, val, seed)
-    assert chosen.keys() == {group.key for group in groups}
+    splits = stratified(groups, test, val, seed)
+    assert splits.keys() == {group.key for group in groups}
     for label, count in enumerate(counts):
-        held = [chosen[f"{label}-{i}"] for i in range(count)]
+        names = [splits[f"{label}-{i}"] for i in range(count)]
         for name, share in (("test", test), ("val", val)):
-            assert held.count(name) == max(1, round(count * share))
-        assert "train" in held
+            assert names.count(name) == max(1, round(count * share))
+        assert "train" in names
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=40), st.integers(0, 100))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_stratified_groups_are_never_split(sizes, seed):
     """Groups stay whole; shares are within half of the largest group."""
     groups = [SplitGroup(str(i), size, "cat") for i, size in enumerate(sizes)]
-    chosen = stratified(groups, 0.2, 0.1, seed)
-    assert len(chosen) == len(sizes)
+    splits = stratified(groups, 0.2, 0.1, seed)
+    assert len(splits) == len(sizes)
     if len(sizes) >= 10:
-        held = sum(group.size for group in groups if chosen[group.key] == "test")
-        assert abs(held - 0.2 * sum(sizes)) <= max(sizes)
+        count = sum(group.size for group in groups if splits[group.key] == "test")
+        assert abs(count - 0.2 * sum(sizes)) <= max(sizes)
 
 
 def test_a_stratified_folder_has_every_class_in_every_split(folder):
-    """A class with few images has its share too, and the splits hold what is asked for, to the image."""
+    """A class with few images has its share too, to the image."""
     for path in sorted((folder / "cat").glob("*.png"))[6:]:
         path.unlink()
     data = read(folder, split_by="stratified")
-    held = {
+    counts = {
         (name, label): sum(row.label == label for row in data.split(name))
         for name in ("train", "val", "test")
         for label in data.classes
     }
-    assert held == {
+    assert counts == {
         ("train", "cat"): 4, ("val", "cat"): 1, ("test", "cat"): 1, ("train", "dog"): 21, ("val", "dog"): 3, ("test", "dog"): 6,
     }  # fmt: skip
 
@@ -176,8 +177,6 @@ def test_label_fixes_are_read(tmp_path):
     (tmp_path / "fixes.csv").write_text("image,label\ncat/1.png,dog\n,\nabc,cat\n")
     assert label_fixes.read(tmp_path / "fixes.csv") == {"cat/1.png": "dog", "abc": "cat"}
     assert label_fixes.read(tmp_path / "none.csv") == {}
-    from tests.conftest import ROOT
-
     assert (ROOT / "data" / "label_fixes.csv").read_text() == "image,label\n"
 
 

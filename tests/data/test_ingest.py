@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -102,8 +103,8 @@ def test_a_ready_layout_is_respected(folder, tmp_path):
             for i in numbers:
                 shutil.copy(folder / label / f"{i}.png", tmp_path / "ready" / name / label)
     data = read(tmp_path / "ready")
-    found = {(row.path.split("/")[0], row.split) for row in data.rows}
-    assert found == {("train", "train"), ("train", "test"), ("valid", "val")}
+    splits_of = {(row.path.split("/")[0], row.split) for row in data.rows}
+    assert splits_of == {("train", "train"), ("train", "test"), ("valid", "val")}
     assert data.classes == ("cat", "dog")
 
 
@@ -222,8 +223,6 @@ def test_shares_hold(seed, val, test):
 
 def test_real_photos(shared, tmp_path):
     """The ants and bees set: every file accounted for, the placeholder GIF included, train and val kept."""
-    import tarfile
-
     with tarfile.open(shared / "hymenoptera.tar") as archive:
         archive.extractall(tmp_path, filter="data")
     data = read(tmp_path / "hymenoptera_data", image_size=32)

@@ -1,4 +1,4 @@
-"""The page that shows the data: whole, self-contained, the same for the same data, and sensible whatever the data are."""
+"""The page of the data: complete, self-contained, and the same for the same data."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.data.test_grouping import textured  # noqa: F401
 from tests.data.test_ingest import elsewhere, options  # noqa: F401
 
 
-def made(folder, cache, **changes) -> str:
-    chosen = options(**changes)
-    with room.ingest(folder, chosen, cache_folder=cache) as data:
-        return page(data, folder, chosen)
+def render(folder, cache, **changes) -> str:
+    params = options(**changes)
+    with room.ingest(folder, params, cache_folder=cache) as data:
+        return page(data, folder, params)
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ def messy(textured):  # noqa: F811
     return textured
 
 
-def test_the_page_tells_all(messy, tmp_path):
-    """Every section names what is there and what to do; names are escaped; nothing is loaded from elsewhere."""
-    text = made(messy, tmp_path / "cache")
+def test_the_page_has_every_section(messy, tmp_path):
+    """Reasons, faults and remedies are named; names are escaped; nothing is loaded from elsewhere."""
+    text = render(messy, tmp_path / "cache")
     for expected in (
         "label_conflict",
         "truncated",
@@ -60,10 +60,10 @@ def test_the_page_tells_all(messy, tmp_path):
 
 
 def test_the_page_is_the_same_for_the_same_data(messy, tmp_path):
-    """Decoded or remembered, the bytes of the page are the same."""
-    first = made(messy, tmp_path / "cache")
-    assert made(messy, tmp_path / "cache") == first
-    assert made(messy, tmp_path / "again") == first
+    """With and without a cache the bytes of the page are the same."""
+    first = render(messy, tmp_path / "cache")
+    assert render(messy, tmp_path / "cache") == first
+    assert render(messy, tmp_path / "again") == first
 
 
 def test_the_page_stays_small(tmp_path):
@@ -71,17 +71,17 @@ def test_the_page_stays_small(tmp_path):
     rng = np.random.default_rng(0)
     for label in range(100):
         (tmp_path / "photos" / f"class {label}").mkdir(parents=True)
-        for i in range(4):
+        for i in range(3):
             Image.fromarray(rng.integers(0, 256, (112, 112, 3), np.uint8)).save(tmp_path / "photos" / f"class {label}" / f"{i}.png")
-    text = made(tmp_path / "photos", tmp_path / "cache", image_size=112)
+    text = render(tmp_path / "photos", tmp_path / "cache", image_size=112)
     assert len(text) < 5 * 2**20
-    assert "stratified" in text  # with four images a class, some split is empty
+    assert "stratified" in text  # with three images a class, some split is empty
 
 
 @pytest.mark.parametrize(("dark", "width"), [(False, 1100), (True, 1100), (False, 360)])
 def test_the_page_can_be_read_by_everyone(messy, tmp_path, dark, width):
     """Nothing is loaded or complained of, axe-core finds no serious fault, and a phone does not scroll sideways."""
-    (tmp_path / "data.html").write_text(made(messy, tmp_path / "cache"), encoding="utf-8")
+    (tmp_path / "data.html").write_text(render(messy, tmp_path / "cache"), encoding="utf-8")
     with opened(tmp_path / "data.html", dark, width) as page:
         assert faults(page) == []
         assert not scrolls_sideways(page)

@@ -1,8 +1,7 @@
-"""What can be wrong with a picture although it decodes."""
+"""Faults of pictures that decode."""
 
 from __future__ import annotations
 
-import io
 import tarfile
 
 import cv2
@@ -52,8 +51,8 @@ def test_odd_shapes(size, odd):
 def test_few_good_photographs_are_flagged_and_blurred_ones_are(shared):
     """Of the daisies at most 2 in 100 are called dark, bright, blurry or empty; blurred over a hundredth of their width, most."""
     with tarfile.open(shared / "flowers.tar") as archive:
-        contents = [archive.extractfile(m).read() for m in archive if m.isfile() and "daisy" in m.name]  # type: ignore[union-attr]
-    photos = [np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) for content in contents]
+        members = [member for member in archive if member.isfile() and "daisy" in member.name][:100]
+        photos = [np.asarray(Image.open(archive.extractfile(member)).convert("RGB")) for member in members]
     flagged = [photo for photo in photos if examine(photo)[0].issues()]
     assert len(flagged) <= 0.02 * len(photos)
     blurred = [examine(cv2.GaussianBlur(photo, (0, 0), photo.shape[1] / 100))[0].issues() for photo in photos]

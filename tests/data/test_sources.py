@@ -1,4 +1,4 @@
-"""Folders, archives, tables and arrays as sources: every file is listed, nothing leads out, and a wrong source says what it is."""
+"""Folders, archives, tables and arrays as sources: every file is listed, nothing leads out, a wrong source has a remedy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from PIL import Image
 
 from darkroom.core.errors import SourceError
 from darkroom.data import file_sources
-from tests.data.test_ingest import elsewhere, read  # noqa: F401
+from darkroom.data import ingest as room
+from tests.data.test_ingest import elsewhere, options, read  # noqa: F401
 
 
 def rows_of(source, **changes):
@@ -189,24 +190,24 @@ def test_a_table_gives_splits_and_groups(flat):
     data = read(flat)
     for row in data.rows:
         if row.status == "accepted":
-            given = table["split"][table["path"].index(row.path)]
-            assert row.split == "val" if given == "val" else row.split in ("train", "test")
+            own = table["split"][table["path"].index(row.path)]
+            assert row.split == "val" if own == "val" else row.split in ("train", "test")
     rows = {row.path: row for row in data.rows}
     assert "group animal 0" in {members[0].group for members in data.groups.torn}
     assert [rows[table["path"][i]].reason for i in range(4)] == ["", *["group_across_splits"] * 3]
-    kept = {row.path: row.split for row in read(flat, on_leak="keep").rows if row.status == "accepted"}
-    assert [kept[table["path"][i]] for i in range(4)] == ["val", "train", "train", "train"]
+    splits = {row.path: row.split for row in read(flat, on_leak="keep").rows if row.status == "accepted"}
+    assert [splits[table["path"][i]] for i in range(4)] == ["val", "train", "train", "train"]
     del table["split"]
     pq.write_table(pa.table(table), flat / "labels.parquet")
-    held: dict[str, set[str]] = {}
+    groups: dict[str, set[str]] = {}
     for row in read(flat).rows:
         if row.status == "accepted":
-            held.setdefault(row.group, set()).add(row.split)
-    assert len(held) == 15
-    assert all(len(splits) == 1 for splits in held.values())
+            groups.setdefault(row.group, set()).add(row.split)
+    assert len(groups) == 15
+    assert all(len(names) == 1 for names in groups.values())
 
 
-def test_what_a_table_cannot_say(flat):
+def test_tables_that_contradict_themselves_are_refused(flat):
     """Contradictions, unknown splits and two tables are refused; a line without a label, and one that leads out, are listed."""
     table = lines(flat)
     first = table["path"][0]
@@ -243,7 +244,7 @@ def test_tables_are_read_as_people_write_them(flat):
 
 
 def test_a_table_that_names_nothing_and_one_that_cannot_be_read(flat, folder):
-    """No file of the table is there: said so. A stray table beside class folders, not readable, is no matter; alone it is named."""
+    """A table whose files do not exist, or that cannot be read, is named; beside class folders an unreadable one is ignored."""
     (flat / "labels.csv").write_text("path,label\nelsewhere/a.png,cat\nelsewhere/b.png,dog\n")
     with pytest.raises(SourceError, match=r"labels.csv names 2 files.*elsewhere/a.png"):
         read(flat)
@@ -294,7 +295,7 @@ def test_arrays_are_a_source(tmp_path, style):
     ],
 )
 def test_arrays_that_are_no_images_are_refused(tmp_path, arrays):
-    """No images, floats, too few labels, objects, labels without a name: an error that says what was found."""
+    """No images, floats, too few labels, objects, labels without a name: an error with a remedy."""
     np.savez(tmp_path / "set.npz", **arrays)
     with pytest.raises(SourceError) as error:
         read(tmp_path / "set.npz")
@@ -315,12 +316,12 @@ def test_real_arrays(shared):
 )
 def test_ambiguous_layouts_are_refused(folder, tmp_path, names):
     """Splits without training images, split folders beside others, two folders for one split, one class: none is guessed."""
-    for name in names:
+    for i, name in enumerate(names):
         for label in ("cat", "dog"):
             if name == "only" and label == "dog":
                 continue
             (tmp_path / "source" / name / label).mkdir(parents=True)
-            (tmp_path / "source" / name / label / "0.png").write_bytes(picture(hash((name, label)) % 1000))
+            (tmp_path / "source" / name / label / "0.png").write_bytes(picture(2 * i + (label == "cat")))
     with pytest.raises(SourceError) as error:
         read(tmp_path / "source")
     assert error.value.remedy
@@ -360,19 +361,16 @@ def test_damaged_archives_never_end_in_a_traceback(folder, tmp_path, kind):
         write_tar(source, folder, kind)
     sound, draw = source.read_bytes(), np.random.default_rng(1)
     for _ in range(40):
-        held = bytearray(sound)
-        for at in draw.integers(0, len(held), 6):
-            held[at] = int(draw.integers(256))
-        source.write_bytes(held)
+        damaged = bytearray(sound)
+        for at in draw.integers(0, len(damaged), 6):
+            damaged[at] = int(draw.integers(256))
+        source.write_bytes(damaged)
         with suppress(SourceError):
             read(source, max_quarantined=1)
 
 
 def test_what_fails_after_opening_is_not_blamed_on_the_source(folder, tmp_path):
     """An error in the block that uses a data set comes out as it is."""
-    from darkroom.data import ingest as room
-    from tests.data.test_ingest import options
-
     np.savez(
         tmp_path / "a.npz",
         images=np.zeros((40, 9, 9), np.uint8) + np.arange(40, dtype=np.uint8)[:, None, None],

@@ -22,13 +22,13 @@ def arrays(tmp_path, monkeypatch):
 def test_an_npz_is_taken_as_it_is(arrays):
     """Of an .npz without a split the same share of each class is held out; no image is lost, changed or on both sides."""
     path, images, _ = arrays
-    made = load_subset(SubsetOptions(str(path), 12, 1, None, 0.2))
-    assert np.bincount(made.held_out[1]).tolist() == [6, 6, 6]
-    both = np.concatenate([made.train[0], made.held_out[0]])[:, 0]
+    subset = load_subset(SubsetOptions(str(path), 12, 1, None, 0.2))
+    assert np.bincount(subset.held_out[1]).tolist() == [6, 6, 6]
+    both = np.concatenate([subset.train[0], subset.held_out[0]])[:, 0]
     assert sorted(map(bytes, both)) == sorted(map(bytes, images))
     again = load_subset(SubsetOptions(str(path), 12, 1, None, 0.2))
-    assert again.digest == made.digest
-    assert load_subset(SubsetOptions(str(path), 12, 1, 30, 0.2)).digest != made.digest
+    assert again.digest == subset.digest
+    assert load_subset(SubsetOptions(str(path), 12, 1, 30, 0.2)).digest != subset.digest
 
 
 def test_a_split_of_its_own_is_kept(arrays, tmp_path):
@@ -37,18 +37,18 @@ def test_a_split_of_its_own_is_kept(arrays, tmp_path):
     np.savez(
         tmp_path / "split.npz", train_images=images[:60], train_labels=labels[:60], test_images=images[60:], test_labels=labels[60:]
     )
-    made = load_subset(SubsetOptions(str(tmp_path / "split.npz"), 16, 3, 20, 0.5))
-    assert made.train[0].shape == (20, 3, 16, 16)
-    assert made.held_out[0].shape == (30, 3, 16, 16)
-    assert made.held_out[1].tolist() == labels[60:].tolist()
+    subset = load_subset(SubsetOptions(str(tmp_path / "split.npz"), 16, 3, 20, 0.5))
+    assert subset.train[0].shape == (20, 3, 16, 16)
+    assert subset.held_out[0].shape == (30, 3, 16, 16)
+    assert subset.held_out[1].tolist() == labels[60:].tolist()
 
 
 def test_a_folder_is_ingested(folder, tmp_path, monkeypatch):
     """A folder of classes is read as `ingest` reads it; too few images are a mistake with a remedy."""
     monkeypatch.chdir(tmp_path)
-    made = load_subset(SubsetOptions(str(folder), 8, 1, 10, 0.5))
-    assert made.classes == ("cat", "dog")
-    assert made.train[0].shape == (10, 1, 8, 8)
+    subset = load_subset(SubsetOptions(str(folder), 8, 1, 10, 0.5))
+    assert subset.classes == ("cat", "dog")
+    assert subset.train[0].shape == (10, 1, 8, 8)
     with pytest.raises(SourceError, match="held out"):
         load_subset(SubsetOptions(str(folder), 8, 1, 10, 0.0))
 
@@ -56,6 +56,6 @@ def test_a_folder_is_ingested(folder, tmp_path, monkeypatch):
 def test_a_real_subset_is_read(shared, tmp_path, monkeypatch):
     """The subset of CIFAR-10 keeps its own test images."""
     monkeypatch.chdir(tmp_path)
-    made = load_subset(SubsetOptions(str(shared / "cifar10-subset.npz"), 32, 3))
-    assert made.train[0].shape == (3000, 3, 32, 32)
-    assert made.held_out[0].shape == (660, 3, 32, 32)
+    subset = load_subset(SubsetOptions(str(shared / "cifar10-subset.npz"), 32, 3))
+    assert subset.train[0].shape == (3000, 3, 32, 32)
+    assert subset.held_out[0].shape == (660, 3, 32, 32)

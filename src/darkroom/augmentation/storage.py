@@ -12,6 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,20 @@ class OnlineView:
             yield np.concatenate([part.result() for part in pending.popleft()])
 
 
+@dataclass(frozen=True)
+class Policy:
+    """The content of `policy.json`: `pipeline` is as Albumentations serialises it, `views` their number."""
+
+    policy: str
+    seed: int
+    albumentations: str
+    pipeline: dict[str, Any]
+    views: int
+    storage: str = "online"
+
+
 def write_policy(folder: Path, generator: ViewGenerator, count: int, storage: str) -> None:
-    atomic.write_json(folder / "policy.json", generator.as_dict() | {"views": count, "storage": storage})
+    atomic.write_json(folder / "policy.json", asdict(Policy(**generator.as_dict(), views=count, storage=storage)))
 
 
 def load_views(folder: Path, workers: int) -> tuple[np.ndarray | OnlineViews, np.ndarray]:
@@ -138,10 +151,10 @@ def load_views(folder: Path, workers: int) -> tuple[np.ndarray | OnlineViews, np
         labels = np.load(folder / "labels.npy")
         if (folder / "views.npy").exists():
             return np.load(folder / "views.npy", mmap_mode="c"), labels
-        policy = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
+        policy = Policy(**json.loads((folder / "policy.json").read_text(encoding="utf-8")))
         size = np.load(folder / "images.npy", mmap_mode="r").shape[1]
-        generator = ViewGenerator(policy["policy"], size, policy["seed"])
-        return OnlineViews(generator, policy["views"], folder / "images.npy", workers), labels
+        generator = ViewGenerator(policy.policy, size, policy.seed)
+        return OnlineViews(generator, policy.views, folder / "images.npy", workers), labels
     except FileNotFoundError as error:
         raise WorkspaceError(f"{error.filename} does not exist", "run `dvc repro`, which runs the stages that write it") from error
 

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 
 from darkroom.config.params import SPLITS
-from darkroom.core import atomic
+from darkroom.core import atomic, tables
 from darkroom.core.errors import printable
 from darkroom.data import ingest, label_fixes, manifest, page
 from darkroom.data.ingest import Dataset
@@ -106,13 +106,12 @@ def _print_warnings(dataset: Dataset, summary: Summary, out: Path, split_by: str
 
 def _print_table(summary: Summary) -> None:
     """Print the number of images of each class and split."""
-    width = max(len("class"), *(len(label) for label in summary.classes))
-    print(f"\n{'class':<{width}}" + "".join(f"{name:>9}" for name in SPLITS))
-    for label, counts in list(summary.classes.items())[:MAX_CLASSES]:
-        print(f"{label:<{width}}" + "".join(f"{counts[name]:>9,}" for name in SPLITS))
-    if len(summary.classes) > MAX_CLASSES:
-        print(f"… and {len(summary.classes) - MAX_CLASSES} more classes")
-    print(f"{'all':<{width}}" + "".join(f"{summary.splits[name]:>9,}" for name in SPLITS) + "\n")
+    rows = [[label, *(f"{counts[name]:,}" for name in SPLITS)] for label, counts in summary.classes.items()]
+    more = [[f"… and {len(rows) - MAX_CLASSES} more classes"]] if len(rows) > MAX_CLASSES else []
+    total = ["all", *(f"{summary.splits[name]:,}" for name in SPLITS)]
+    print()
+    tables.show(["class", *SPLITS], [*rows[:MAX_CLASSES], *more, total], right=SPLITS)
+    print()
 
 
 def _print_totals(dataset: Dataset, summary: Summary) -> None:
