@@ -70,7 +70,7 @@ def workspace(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def results_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a function that returns the results of a study at a tiny size, to be read only; each study runs once."""
+    """Return a function that returns the results of a tiny study, to be read only; each runs once."""
 
     @cache
     def results(name: str) -> Path:

@@ -38,7 +38,7 @@ from tests.studies.conftest import SETTINGS, TINY, run_study
     ],
 )
 def test_a_mistake_names_its_remedy(arguments, facts, workspace, capsys):
-    """Unknown studies, keys, values and schemes are one message with the nearest name; the command exits with 2."""
+    """A mistake is one message with the nearest name and a remedy; the command exits with 2."""
     assert cli.main(["study", *arguments]) == 2
     message = capsys.readouterr().err
     assert all(fact in message for fact in facts), message
@@ -56,7 +56,7 @@ def test_the_list_names_every_study(capsys):
 
 @pytest.mark.parametrize("name", registry.NAMES)
 def test_help_lists_the_settings(name, workspace, capsys):
-    """`darkroom study NAME --help` has each setting with its value in studies/params.yaml, and the shell completes them."""
+    """The help of a study has each setting with its value, and the shell completes the settings."""
     assert cli.main(["study", name, "--help"]) == 0
     text = capsys.readouterr().out
     keys = completions("study", name, "--set", "")
@@ -90,7 +90,7 @@ def test_a_missing_file_says_where_to_go(workspace, capsys):
 
 
 def test_a_folder_that_is_no_study_is_not_replaced(workspace, capsys):
-    """Before anything is trained, a study refuses to replace a folder that holds other files; its own it replaces."""
+    """A study refuses to replace a folder that holds other files; its own results it replaces."""
     (workspace / "thesis").mkdir()
     (workspace / "thesis" / "thesis.txt").write_text("years")
     assert cli.main(["study", "separable", "--out", "thesis", "--set", *TINY, *SETTINGS["separable"]]) == 2

@@ -56,7 +56,7 @@ def test_the_number_of_trained_blocks(loader):
 
 
 def test_runs_are_initialised_from_another_run(sample, loader, tmp_path):
-    """A pretraining runs once, its weights are the initial ones of other runs, and it runs again if they are needed and lost."""
+    """A pretraining runs once for all runs that start from it, and again if its weights are lost."""
     start = replace(CONFIG, comparison="before", label="start", sample="other")
     configs = [replace(CONFIG, pretraining=start, seed=seed, trained_blocks=0) for seed in range(2)]
     samples = {"": sample, "other": replace(sample, train_labels=sample.train_labels[::-1].copy(), digest="other")}
@@ -97,7 +97,7 @@ def test_saved_weights_are_the_features(loader, tmp_path):
 
 
 def test_the_range_test(sample, loader):
-    """It returns the rate at which the loss falls fastest, does not change the network, and is what `lr: 0` trains with."""
+    """It finds where the loss falls fastest and changes no network; `lr: 0` trains with its result."""
     network = build_network(CONFIG, loader)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     lr, test = lr_finder.find(network, loader, CONFIG)
@@ -111,7 +111,7 @@ def test_the_range_test(sample, loader):
 
 @pytest.mark.parametrize("name", schedules.SCHEDULES)
 def test_schedules_end_low_and_never_exceed_the_rate(name):
-    """A factor lies between 0 and 1, rises in the warm-up, reaches 1, and all but `constant` end below a fiftieth."""
+    """A factor lies in [0, 1], rises in the warm-up, reaches 1, and ends low except for `constant`."""
     factors = [schedules.schedule(name)(step, 100, 10) for step in range(100)]
     assert all(0 <= factor <= 1 for factor in factors)
     assert factors[0] < factors[5] < factors[9]

@@ -12,7 +12,7 @@ from tests.studies.test_trainer import CNN, MLP, SCHEMES
 
 
 def test_a_stopped_study_continues_where_it_was(sample, tmp_path):
-    """What was finished before a stop is not trained again, and the results are those of a study that ran through."""
+    """After a stop finished runs are not trained again, and the results are those without a stop."""
     configs = [replace(CNN, seed=seed) for seed in range(3)]
     whole = runner.run(configs, {"": sample}, accelerator="cpu", folder=tmp_path / "whole")
     done: list[RunResult] = []
@@ -56,7 +56,7 @@ def test_processes_change_nothing(sample, tmp_path):
 
 
 def test_only_perceptrons_are_stacked_on_a_cpu(sample):
-    """On a CPU runs of one seed are stacked where that is faster; networks with batch normalisation never are."""
+    """On a CPU perceptrons of one seed are stacked; networks with batch normalisation never are."""
     configs = [replace(base, label=name, scheme=name) for base in (MLP, CNN) for name in SCHEMES]
     residual = replace(CNN, comparison="r", architecture="resnet8", options={"width": 4}, scheme="")
     configs += [replace(residual, label=str(i)) for i in range(2)]
@@ -64,7 +64,7 @@ def test_only_perceptrons_are_stacked_on_a_cpu(sample):
 
 
 def test_the_same_training_runs_once(sample, tmp_path):
-    """Runs that differ only in comparison and label are trained once, and each has the result under its own name."""
+    """Runs that differ only in their names are trained once, and each has the result."""
     configs = [replace(CNN, comparison=name, label=label, scheme="") for name, label in (("a", "x"), ("a", "y"), ("b", "z"))]
     configs.append(replace(configs[0], seed=1))
     done: list[RunResult] = []

@@ -39,7 +39,7 @@ def test_a_smaller_image_has_the_means_of_areas(sample):
 
 
 def test_views_come_round(sample):
-    """With K views epoch e has view e mod K, with 0 new ones; another seed has others; without a policy images stay."""
+    """With K views epoch e has view e mod K, with 0 new ones; another seed has others."""
     two = epochs(sample, replace(CONFIG, policy="light", views=2), 4)
     assert torch.equal(two[0], two[2])
     assert torch.equal(two[1], two[3])
@@ -61,7 +61,7 @@ def test_the_same_seed_is_the_same_order(sample):
 
 
 def test_rotations_do_not_use_labels(sample):
-    """Every image appears in four positions, with the position as its label; the sample's own labels are not used."""
+    """Every image appears in four positions with the position as label; other labels are not used."""
     rotated = rotate(sample)
     assert np.array_equal(np.bincount(rotated.train_labels), [len(sample.train_labels)] * 4)
     upright = {image.tobytes() for image in sample.train_images}

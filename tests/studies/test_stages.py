@@ -52,7 +52,7 @@ def dvc(place: Path, *words: str, code: int | None = 0) -> str:
 
 @pytest.mark.pipeline
 def test_a_study_is_a_stage_of_its_own(project):
-    """A study runs by its name, not again when nothing changed, again for one changed param, and never by a bare `dvc repro`."""
+    """A study runs by its name and where a param changed, and never by a bare `dvc repro`."""
     assert "Running stage 'studies/dvc.yaml:study@initialization'" in dvc(project, "repro", STAGE)
     written = project / "reports" / "studies" / "initialization" / "results.csv"
     first = written.read_bytes()

@@ -23,7 +23,7 @@ FURTHER = {"tune": {"trials.csv"}}
 
 @pytest.mark.parametrize("name", registry.NAMES)
 def test_every_study_writes_its_results(name, results_of):
-    """A row per run, a summary per label with its interval, pictures below a size, and costs in a folder of their own."""
+    """There are a row per run, a summary per label, pictures, and costs in a folder of their own."""
     folder = results_of(name)
     assert {path.name for path in folder.iterdir()} == WRITTEN | FURTHER.get(name, set()) | {f"{name}.png"}
     rows = list(csv.DictReader((folder / "results.csv").open()))
@@ -51,7 +51,7 @@ def test_a_page_needs_nothing_else(name, results_of):
 @pytest.mark.parametrize("size", study_params.SIZES)
 @pytest.mark.parametrize("name", registry.NAMES)
 def test_runs_differ_in_one_thing(name, size):
-    """For one comparison and seed, runs have the same steps, batches, rates and images, except for what the study varies."""
+    """Runs of one comparison and seed differ in nothing but what the study varies."""
     study = registry.load(name)(getattr(getattr(studies_params(), name), size))
     runs = study.runs(100)
     assert len({run.seed for run in runs}) >= 3
@@ -93,7 +93,7 @@ def test_each_run_is_recorded_once(workspace, monkeypatch, own_mlflow):
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_page_is_accessible(dark, results_of):
-    """In a browser a page logs nothing, requests nothing but itself, and has no serious violation by axe-core."""
+    """In a browser a page logs nothing, requests nothing, and has no serious violation by axe-core."""
     with opened((results_of("separable") / "index.html").resolve(), dark) as page:
         assert faults(page) == []
 

@@ -33,7 +33,7 @@ RESULTS[4] = result("p", "b", 1, 0.613)
 
 
 def test_differences_are_paired_and_corrected_over_the_study():
-    """Each label is compared with the first of its comparison, over the same seeds; Holm counts all comparisons."""
+    """Labels are compared with the first of their comparison, by seed; Holm counts all comparisons."""
     a, b, c, q = summary.summarize(RESULTS)
     assert a.difference is None
     assert q.difference is None
@@ -86,7 +86,7 @@ def test_scaled_networks_cost_nearly_the_same():
 
 
 def test_an_ensemble_is_the_mean_of_probabilities(sample):
-    """In the study of practice an ensemble predicts the mean, costs the sum, and one network is what it is alone."""
+    """An ensemble predicts the mean and costs the sum; one network is what it is alone."""
     study = PracticeStudy(studies_params().practice.quick)
     rng = np.random.default_rng(0)
     results = []

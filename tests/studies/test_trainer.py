@@ -1,4 +1,4 @@
-"""The training of a run: alone or in a stack, evaluated on the way, and equal to the training of the pipeline."""
+"""The training of a run: alone, in a stack, and as the pipeline trains."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def train_weights(configs, sample, monkeypatch) -> list[dict[str, torch.Tensor]]
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("base", [MLP, CNN], ids=["mlp", "cnn"])
 def test_a_stack_trains_each_network_as_alone(base, optimizer, sample, monkeypatch):
-    """A step of a stack is the step of each network: the same weights within rounding, which Adam's division enlarges."""
+    """A step of a stack is the step of each network within rounding, which Adam's division enlarges."""
     rounding = 2e-5 if optimizer == "sgd" else 2e-4
     steps = 9 if optimizer == "sgd" else 3
     unit = [replace(base, label=name, scheme=name, optimizer=optimizer, lr=0.02, steps=steps) for name in SCHEMES]
@@ -88,7 +88,7 @@ def test_a_study_trains_as_the_stages_do(sample, monkeypatch):
 
 
 def test_evaluations_are_spread_over_the_steps(sample):
-    """There is an evaluation before the first step, one after the last, and `eval_points` in all; each has all layers."""
+    """There are an evaluation before the first step and `eval_points` later ones, with all layers."""
     (result,) = trainer.train([MLP], sample, "cpu")
     assert [point.step for point in result.curve] == [0, 3, 6, 9]
     assert [row.layer for row in result.layers] == ["fc1", "fc2", "head"] * 4
@@ -105,7 +105,7 @@ def test_a_training_that_is_stopped_is_the_beginning_of_the_whole(sample):
 
 
 def test_a_head_on_embeddings_is_the_head_on_the_network(sample):
-    """Where only the head is trained, embeddings computed once give the curve of the network that is run in every step."""
+    """Embeddings computed once give the curve of a frozen network that is run in every step."""
     config = replace(MLP, architecture="compact", options={"width": 4}, scheme="", trained_blocks=0, lr=1.0)
     (slow,) = trainer.train([config], sample, "cpu")
     (fast,) = trainer.train([replace(config, cache_embeddings=True)], sample, "cpu")
@@ -116,7 +116,7 @@ def test_a_head_on_embeddings_is_the_head_on_the_network(sample):
 
 
 def test_a_probe_measures_dead_units_and_gradients():
-    """A unit that is 0 for all images is dead; below zero weights a layer has no gradient; tanh far out is saturated."""
+    """A unit that is 0 for all images is dead; zero weights pass no gradient; tanh far out is saturated."""
     network = nn.Sequential(OrderedDict(a=nn.Linear(4, 10), r=nn.ReLU(), b=nn.Linear(10, 6), t=nn.Tanh(), head=nn.Linear(6, 2)))
     with torch.no_grad():
         network.a.bias[:5] = -100

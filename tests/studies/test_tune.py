@@ -43,7 +43,7 @@ def end(seed: int, number: int, values, loss: float, sampler: str = RANDOM) -> T
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband", "none"])
 def test_a_stopped_search_continues_where_it_was(pruner, sample, tmp_path):
-    """After a stop the same trials are proposed, finished ones are not trained again, and all end as in one go."""
+    """After a stop the same trials are proposed, and finished ones are not trained again."""
     search = replace(SEARCH, pruner=pruner)
     whole = run_search(search, sample, tmp_path / "whole")
     new: list[bool] = []
@@ -77,7 +77,7 @@ def test_what_pruning_saves_is_spent_on_further_trials(sample, tmp_path):
 
 
 def test_searches_begin_alike_and_part(sample, tmp_path):
-    """Every search tries the defaults first; random and TPE share nine further trials, and differ from then on."""
+    """Every search tries the defaults first; random and TPE share nine further trials, then differ."""
     first, second = (run_search(replace(SEARCH, sampler=name), sample, tmp_path) for name in (TPE, RANDOM))
     assert first[0].values == second[0].values == DEFAULTS
     assert trial_facts(first)[:10] == trial_facts(second)[:10]
@@ -130,7 +130,7 @@ def test_a_space_is_checked_before_a_trial(declared, facts, workspace, capsys):
 
 
 def test_batches_with_too_few_steps_are_refused(workspace, capsys):
-    """A space with batches so large that there are fewer steps than evaluations is refused before the first trial."""
+    """A space with batches that have fewer steps than evaluations is refused before a trial."""
     settings = ["eval_points=20", "space={batch_size: {choices: [64, 1000]}}"]
     assert cli.main(["study", "tune", "--set", *settings]) == 2
     assert "eval_points" in capsys.readouterr().err
@@ -153,7 +153,7 @@ def test_heads_on_embeddings_are_tuned(workspace):
 
 
 def test_a_tuning_repeats_itself_and_is_recorded(monkeypatch, workspace, own_mlflow):
-    """Each trial has a record with its number, state and values; run again, from scratch or not, files are the same bytes."""
+    """Each trial has a record with its values; run again, from scratch or not, files are the same bytes."""
     monkeypatch.setattr(records, "RECORDS", workspace / "records")
     folder = run_study("tune", "budget=3")
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -173,7 +173,7 @@ def test_a_tuning_repeats_itself_and_is_recorded(monkeypatch, workspace, own_mlf
 
 
 def test_runs_differ_in_what_was_searched():
-    """The best settings are trained on all training images for the epochs of the defaults, and differ in nothing else."""
+    """The best settings are trained for the epochs of the defaults, and differ in nothing else."""
     settings = studies_params().tune.quick
     trials = [end(seed, 0, {"batch_size": 16, "lr": 0.05}, 1.0, name) for name in (RANDOM, TPE) for seed in range(settings.seeds)]
     runs = TuneStudy(settings, trials).runs(320)

@@ -17,10 +17,11 @@ from darkroom.studies import registry
 
 if TYPE_CHECKING:
     from darkroom.commands import study_run
-    from darkroom.config import params, study_params
+    from darkroom.config import params, settings_help, study_params
 else:
     study_run = LazyModule("darkroom.commands.study_run")
     params, study_params = LazyModule("darkroom.config.params"), LazyModule("darkroom.config.study_params")
+    settings_help = LazyModule("darkroom.config.settings_help")
 
 OUT = Path("reports/studies")
 SIZES = ("quick", "full")
@@ -54,7 +55,7 @@ class StudyCommand(Command):
         size = size or content.get("size", SIZES[0])
         values = content.get(name, {}).get(size, {})
         with formatter.section(f"Settings of {name}, size {size} (--set KEY=VALUE)"):
-            formatter.write_dl(study_params.describe(study_params.model_of(name), values))
+            formatter.write_dl(settings_help.describe(study_params.model_of(name), values))
 
 
 @click.command(cls=StudyCommand)
@@ -70,8 +71,8 @@ def command(
 ) -> None:  # fmt: skip
     """Run a study: networks that differ in one thing, over several seeds, at equal cost.
 
-    studies/params.yaml has the data, the size and all other settings. A study that was stopped continues where it was.
-    `dvc repro studies/dvc.yaml:study@NAME` runs it as a stage.
+    studies/params.yaml has the data, the size and all other settings. A study that was stopped continues
+    where it was. `dvc repro studies/dvc.yaml:study@NAME` runs it as a stage.
     """
     if is_list:
         if as_json:

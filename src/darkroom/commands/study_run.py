@@ -30,8 +30,8 @@ def run_study(
 ) -> tuple[str, list[SummaryRow]]:  # fmt: skip
     """Run a study and write its results; return the finding and a row per label.
 
-    `items` are values (KEY=VALUE) in place of those of studies/params.yaml. Raises ParamsError for a mistake in them, and
-    for output folders that hold anything but the results of a study.
+    `items` are values (KEY=VALUE) in place of those of studies/params.yaml. Raises ParamsError for a mistake
+    in them, and for output folders that hold anything but the results of a study.
     """
     kind = registry.load(name)
     content = params.read_yaml(study_params.FILE)
@@ -51,7 +51,7 @@ def run_study(
         description=f"study {name}", on_result=record,
     )  # fmt: skip
     compared = study.compared(results, sample)
-    written = outputs.write_results(out, name, study, size, outputs.DataFacts.of(settings, sample), compared)
+    written = outputs.write_results(out, name, study, size, sample, compared)
     outputs.write_costs(cost, compared)
     return written
 
@@ -67,7 +67,7 @@ def check_folders(out: Path, cost: Path) -> None:
 
 
 def read_sample(settings: Setting, source: str = "", images: int | None = None) -> Sample:
-    """Return the images of a study, or those of another source for a pretraining, at the same size and channels."""
+    """Return the images of a study or of a pretraining, at the same size and channels."""
     data, limit = source or settings.data, images if source else settings.images
     if data not in datasets.DATASETS and not Path(data).expanduser().exists():
         names = [*datasets.DATASETS, *([ROTATIONS] if source else [])]

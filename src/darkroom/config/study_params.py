@@ -1,15 +1,14 @@
-"""studies/params.yaml as frozen models, as `config.params` has params.yaml: a section per study, with a key per size."""
+"""studies/params.yaml as frozen models: a section per study, with a key per size."""
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from darkroom.config.params import Count, NonNegative, Number, Positive, Section, Seed, Share, read_yaml, validate
+from darkroom.config.params import Count, NonNegative, Number, Policy, Positive, Section, Seed, Share, read_yaml, validate
 from darkroom.core.errors import nearest
 
 FILE = Path("studies/params.yaml")
@@ -29,7 +28,6 @@ Channels = Annotated[int, Field(ge=4, le=256, strict=True)]
 Text = Annotated[str, Field(min_length=1)]
 OptimizerName = Literal["adamw", "sgd", "adam", "heavy_ball", "plain_sgd"]
 ScheduleName = Literal["cosine", "constant", "step", "linear", "one_cycle"]
-PolicyName = Literal["none", "light", "standard", "strong", "characters"]
 Options = dict[str, Any]
 
 
@@ -122,19 +120,20 @@ class Scaling(Timed):
         return self
 
 
-class Augmentation(Timed):
+class OneArchitecture(Setting):
     architecture: Text = Field(description="an architecture of `darkroom models`")
     options: Options = Field(description="options of the architecture")
-    policies: Annotated[list[PolicyName], Field(min_length=2)] = Field(description="policies; the first is the reference")
-    policy: PolicyName = Field(description="the policy of the comparison of numbers of views")
+
+
+class Augmentation(OneArchitecture, Timed):
+    policies: Annotated[list[Policy], Field(min_length=2)] = Field(description="policies; the first is the reference")
+    policy: Policy = Field(description="the policy of the comparison of numbers of views")
     views: Annotated[list[NonNegativeInt], Field(min_length=2)] = Field(description="views of an image; 0: new each epoch")
 
 
-class Pretrained(Setting):
+class Pretrained(OneArchitecture):
     """A network that is trained on something else first."""
 
-    architecture: Text = Field(description="an architecture of `darkroom models`")
-    options: Options = Field(description="options of the architecture")
     weights: Text = Field(description="weights of the source imagenet: imagenet (downloaded), or a folder of files")
     pretrain_images: Count = Field(description="maximum number of images of a pretraining")
     pretrain_steps: Count = Field(description="steps of a pretraining")
@@ -170,7 +169,7 @@ class Optimizer(Timed):
 class Practice(Timed):
     architecture: Text = Field(description="an architecture of `darkroom models`")
     width: Channels = Field(description="width of one network; the wide one has the multiply-adds of ensemble_size of them")
-    policy: PolicyName = Field(description="augmentation policy")
+    policy: Policy = Field(description="augmentation policy")
     ensemble_size: Annotated[int, Field(ge=2, le=20, strict=True)] = Field(description="networks of an ensemble")
     tta_modes: Annotated[list[str], Field(min_length=2)] = Field(
         description="plain, mirrored, five_crops, ten_crops; the first is the reference"
@@ -186,7 +185,7 @@ class Searchable(Section):
     optimizer: OptimizerName = Field(description="optimizer; sgd has Nesterov's momentum")
     schedule: ScheduleName = Field(description="learning-rate schedule")
     warmup: Share = Field(description="share of the steps that are warm-up")
-    policy: PolicyName = Field(description="augmentation policy")
+    policy: Policy = Field(description="augmentation policy")
     views: NonNegativeInt = Field(description="views of an image; 0: new ones in each epoch")
     scheme: str = Field(description="initialisation; empty: the one of the architecture")
 
@@ -205,7 +204,7 @@ class Tune(Searchable, Pretrained, Stepped):
     @field_validator("space")
     @classmethod
     def _check_space(cls, space: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
-        """Check that each key is a setting, that it can have the declared values, and that its default is among them."""
+        """Check that each key is a setting, its values are allowed, and its default is among them."""
         settings = info.data
         if not {"options", "tuned", *Searchable.model_fields} <= settings.keys():
             return space
@@ -305,32 +304,3 @@ def model_of(name: str) -> type[Setting]:
     sizes: Any = Studies.model_fields[name].annotation
     model: type[Setting] = sizes.model_fields[SIZES[0]].annotation
     return model
-
-
-def describe(model: type[Setting], values: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return KEY=VALUE, type and description of each setting."""
-    schema = model.model_json_schema()["properties"]
-    return [
-        (f"{key}={_yaml(values[key])}" if key in values else key, f"{_type_text(schema[key])}: {field.description}")
-        for key, field in model.model_fields.items()
-    ]
-
-
-def _yaml(value: Any) -> str:
-    """Return a value as YAML in one line."""
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{key}: {_yaml(item)}' for key, item in value.items())}}}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_yaml, value))}]"
-    return json.dumps(value) if value in ("", None) or isinstance(value, bool) else str(value)
-
-
-def _type_text(schema: dict[str, Any]) -> str:
-    """Return the type of a JSON schema in words."""
-    if "enum" in schema:
-        return " | ".join(map(str, schema["enum"]))
-    if "anyOf" in schema:
-        return " | ".join(map(_type_text, schema["anyOf"]))
-    if schema["type"] == "array":
-        return f"list of {_type_text(schema['items'])}"
-    return {"string": "text", "object": "mapping"}.get(schema["type"], schema["type"])

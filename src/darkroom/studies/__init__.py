@@ -1,1 +1,1 @@
-"""Experiments that vary one thing and keep the rest equal: the runs of a study, their training and their comparison."""
+"""Experiments that vary one thing and keep the rest equal: runs, their training, their comparison."""

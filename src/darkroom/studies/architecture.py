@@ -49,7 +49,7 @@ class ArchitectureStudy(Study):
 
 
 def pareto_front(rows: Sequence[SummaryRow]) -> list[str]:
-    """Return the labels, cheapest first, for which no other has a higher accuracy at no more multiply-adds of an image."""
+    """Return the labels that no other dominates in accuracy and multiply-adds of an image, cheapest first."""
     front: list[str] = []
     highest = -1.0
     for row in sorted(rows, key=lambda row: (row.multiply_adds, -row.accuracy.value)):

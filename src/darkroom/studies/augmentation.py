@@ -32,7 +32,7 @@ class AugmentationStudy(Study):
     settings: Augmentation
 
     def runs(self, images: int) -> list[RunConfig]:
-        """Return a run per seed and policy, with new views in each epoch, and one per number of views of `policy`."""
+        """Return a run per seed and policy, and one per seed and number of views."""
         settings, steps = self.settings, self.steps(images)
         runs = []
         for seed in range(settings.seeds):

@@ -20,8 +20,9 @@ ReadSample = Callable[[str, int], Sample]  # (source, number of training images 
 class Study(ABC):
     """A question, the runs that answer it, and the finding.
 
-    `held_constant` says what the runs share, `varies` names the fields of `RunConfig` in which runs of a comparison differ.
-    A subclass sets the class attributes and defines `runs` and `finding`; the other methods have defaults.
+    `held_constant` says what the runs share, `varies` names the fields of `RunConfig` in which runs of a
+    comparison differ. A subclass sets the class attributes and defines `runs` and `finding`; the other
+    methods have defaults.
     """
 
     title: ClassVar[str]
@@ -56,7 +57,7 @@ class Study(ABC):
         return list(results)
 
     def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
-        """Draw on the last two axes of the picture: by default accuracy against multiply-adds, for two comparisons."""
+        """Draw on the last two axes of the picture; by default accuracy against multiply-adds."""
         plots.draw_costs(axes, results, colors, [(name, "multiply_adds") for name in comparisons(results)[:2]])
 
     def tables(self) -> dict[str, str]:

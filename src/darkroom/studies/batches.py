@@ -20,9 +20,10 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class SampleLoader:
-    """The images of a run on a device, as bytes. Batches are normalised with the mean and deviation of each channel.
+    """The images of a run on a device, as bytes.
 
-    With a policy, each epoch has its own views (`augmentation.views`), drawn from the run's seed.
+    Batches are normalised with the mean and deviation of each channel. With a policy, each epoch has its own
+    views (`augmentation.views`), drawn from the run's seed.
     """
 
     def __init__(self, sample: Sample, device: torch.device, config: RunConfig | None = None) -> None:
@@ -52,7 +53,7 @@ class SampleLoader:
         self.mean, self.std = torch.zeros(1, device=self.train_x.device), torch.ones(1, device=self.train_x.device)
 
     def batches(self, seed: int, size: int, steps: int) -> Iterator[Batch]:
-        """Yield `steps` batches, epoch after epoch, each epoch in the order in which `training.loop` has it for this seed."""
+        """Yield `steps` batches, epoch after epoch, in the order that `training.loop` has for this seed."""
         yield from islice((batch for epoch in count() for batch in self._epoch(seed, epoch, size)), steps)
 
     def _epoch(self, seed: int, epoch: int, size: int) -> Iterator[Batch]:

@@ -23,7 +23,10 @@ class BottleneckStudy(Study):
     settings: Bottleneck
 
     def runs(self, images: int) -> list[RunConfig]:
-        """Return a run per comparison, seed and kind. At equal multiply-adds the dearer network makes fewer steps."""
+        """Return a run per comparison, seed and kind.
+
+        At equal multiply-adds the dearer network makes fewer steps.
+        """
         settings, steps = self.settings, self.steps(images)
         options = {"width": settings.width}
         costs = {
@@ -39,7 +42,7 @@ class BottleneckStudy(Study):
         return runs
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
-        """Return the cost with 1×1 convolutions as a share of that without, and the difference in accuracy without them."""
+        """Return the savings by 1×1 convolutions, and the difference in accuracy without them."""
         names = by_name(rows)
         small, large = names[EQUAL_STEPS, WITH], names[EQUAL_STEPS, WITHOUT]
         multiply_adds, parameters = small.multiply_adds / large.multiply_adds, small.parameters / large.parameters

@@ -1,4 +1,4 @@
-"""Results of runs on disk, under a digest of all that decides them: settings, images, code, libraries and device."""
+"""Results of runs on disk, by the digest of their settings, images, code, libraries and device."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Samples = Mapping[str, Sample]  # by `RunConfig.sample`; "" is the study's own
 
 @cache
 def code_digest() -> str:
-    """Return the digest of the code that decides a result: a change of it trains again, a change of a page does not."""
+    """Return the digest of the code that decides a result, which is not all of this room."""
     room = Path(__file__).parent
     files = [room / name for name in MODULES]
     for name in ROOMS:
@@ -69,10 +69,6 @@ class ResultCache:
         """Return the file of the last weights of a run that others are initialised from."""
         return self.file([config]).with_suffix(".safetensors")
 
-    def images_folder(self, name: str) -> Path:
-        """Return the folder of a sample's images, for other processes."""
-        return self.folder / "data" / self.samples[name].digest[:24]
-
 
 def write(file: Path, results: Sequence[RunResult]) -> None:
     """Write results as a line of JSON, after a line with its SHA-256."""
@@ -95,7 +91,7 @@ def read(file: Path, unit: Sequence[RunConfig]) -> list[RunResult] | None:
 
 
 def _weights_digest(config: RunConfig) -> str:
-    """Return the SHA-256 of the file that a run's weights are read from; empty for downloaded or random weights."""
+    """Return the SHA-256 of the file of initial weights; empty for downloaded or random ones."""
     if config.weights in ("", "imagenet"):
         return ""
     return weight_files.sha256(weight_files.find(Path(config.weights).expanduser(), config.architecture.rpartition("/")[2]))

@@ -32,7 +32,7 @@ class DepthStudy(Study):
         ]  # fmt: skip
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
-        """Return the change from the least to the greatest depth by kind, and the difference at the greatest depth."""
+        """Return the change with depth by kind, and the difference at the greatest depth."""
         names = by_name(rows)
         shallow, *_, deep = comparisons(results)
         changes = []

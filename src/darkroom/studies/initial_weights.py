@@ -23,7 +23,8 @@ PROBE_IMAGES = 256  # of a probe, and of a scheme that looks at activations
 
 
 def build_network(config: RunConfig, loader: SampleLoader, initial: Path | None = None) -> nn.Sequential:
-    """Return the network of a run, (N, C, S, S) float32 to logits (N, classes), as it is before the first step.
+    """Return the network of a run, (N, C, S, S) float32 to logits (N, classes), as it is before the first
+    step.
 
     `initial` is the file with the last weights of `config.pretraining`.
     """
@@ -50,7 +51,7 @@ def _load_backbone_weights(features: nn.Module, source: str) -> None:
 
 
 def split_blocks(features: nn.Module) -> list[list[nn.Module]]:
-    """Return the modules of a network in order, as blocks: each begins with a module that has a weight matrix.
+    """Return the modules of a network as blocks, each from a module with a weight matrix to the next.
 
     Normalisation that is a module of its own belongs to the block before it.
     """
@@ -70,9 +71,10 @@ def split_blocks(features: nn.Module) -> list[list[nn.Module]]:
 
 
 class PartlyFrozen(nn.Sequential):
-    """A network of which only the head and the last `count` blocks are trained. The rest stays in evaluation mode.
+    """A network of which only the head and the last `count` blocks are trained.
 
-    Raises ParamsError if the network does not have more than `count` blocks.
+    The rest stays in evaluation mode. Raises ParamsError if the network does not have more than `count`
+    blocks.
     """
 
     frozen: list[nn.Module]

@@ -37,7 +37,7 @@ class InitializationStudy(Study):
         ]  # fmt: skip
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
-        """Return, for each network, the best scheme and those that are significantly worse than the reference."""
+        """Return, for each network, the best scheme and those significantly worse than the reference."""
         sentences = []
         for network in comparisons(results):
             schemes = of_comparison(rows, network)

@@ -20,11 +20,12 @@ SKIPPED = 0.1  # share of the test, at its beginning, in which the smoothed loss
 
 
 def find(network: nn.Module, loader: SampleLoader, config: RunConfig) -> tuple[float, list[tuple[float, float]]]:
-    """Return the learning rate to train with, and the test as (rate, smoothed loss). The network is not changed.
+    """Return the learning rate to train with, and the test as (rate, smoothed loss).
 
-    `network`: (N, C, S, S) to logits (N, classes). The rate grows exponentially over `STEPS` steps; the result is the rate
-    at which the smoothed loss falls fastest, over the logarithm of the rate. Another common choice, a tenth of the rate with
-    the lowest loss, was too small for SGD (docs/lab-notes.md).
+    The network is not changed. `network`: (N, C, S, S) to logits (N, classes). The rate grows exponentially
+    over `STEPS` steps; the result is the rate at which the smoothed loss falls fastest, over the logarithm of
+    the rate. Another common choice, a tenth of the rate with the lowest loss, was too small for SGD
+    (docs/lab-notes.md).
     """
     test: list[tuple[float, float]] = []
     average, lowest = 0.0, math.inf

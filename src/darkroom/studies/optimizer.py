@@ -1,4 +1,4 @@
-"""The study of optimizers, schedules and batch sizes, each with the learning rate that a range test finds for it."""
+"""The study of optimizers, schedules and batch sizes, each with its own learning rate."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class OptimizerStudy(Study):
     settings: Optimizer
 
     def runs(self, images: int) -> list[RunConfig]:
-        """Return a run per seed and optimizer, schedule and batch size. With `lr: 0` a range test finds the rate."""
+        """Return a run per seed and optimizer, schedule and batch size.
+
+        With `lr: 0` a range test finds the rate.
+        """
         settings = self.settings
         for name in settings.schedules:
             schedule(name)
@@ -44,7 +47,7 @@ class OptimizerStudy(Study):
         return runs
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
-        """Return the best label of each comparison with its mean learning rate, and the significant differences."""
+        """Return the best label of each comparison, its learning rate, and the significant differences."""
         sentences = []
         for comparison in (OPTIMIZERS, SCHEDULES, BATCHES):
             labels = of_comparison(rows, comparison)

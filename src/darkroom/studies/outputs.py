@@ -1,14 +1,15 @@
-"""The files of a study: tables, JSON, pictures and a page. Only those of `write_costs` differ from run to run."""
+"""The files of a study: tables, JSON, pictures and a page.
+
+Only those of `write_costs` differ from run to run.
+"""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from darkroom.config.study_params import Setting
 from darkroom.core import atomic, pages
 from darkroom.studies import plots, summary
 from darkroom.studies.base import Study
@@ -17,28 +18,10 @@ from darkroom.studies.samples import Sample
 from darkroom.studies.summary import SummaryRow
 
 
-@dataclass(frozen=True)
-class DataFacts:
-    """The images of a study, as summary.json has them."""
-
-    name: str
-    images: int
-    held_out: int
-    classes: int
-    image_size: int
-    channels: int
-    sha256: str
-
-    @classmethod
-    def of(cls, settings: Setting, sample: Sample) -> DataFacts:
-        counts = len(sample.train_labels), len(sample.val_labels), sample.classes
-        return cls(settings.data, *counts, settings.image_size, settings.channels, sample.digest)
-
-
 def write_results(
-    folder: Path, name: str, study: Study, size: str, data: DataFacts, results: Sequence[RunResult]
+    folder: Path, name: str, study: Study, size: str, sample: Sample, results: Sequence[RunResult]
 ) -> tuple[str, list[SummaryRow]]:
-    """Write results.csv, curves.csv, layers.csv, summary.json, `name`.png and index.html; return the finding and the rows.
+    """Write the tables, summary.json, a picture and a page; return the finding and the rows.
 
     The folder appears whole or not at all.
     """
@@ -46,7 +29,12 @@ def write_results(
     finding = study.finding(rows, results)
     picture = plots.draw_study(study, results, rows)
     encoded = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-    facts: dict[str, Any] = {"size": size, "data": asdict(data), "settings": study.settings.model_dump()}
+    settings = study.settings
+    data = {
+        "name": settings.data, "images": len(sample.train_labels), "held_out": len(sample.val_labels),
+        "classes": sample.classes, "image_size": settings.image_size, "channels": settings.channels, "sha256": sample.digest,
+    }  # fmt: skip
+    facts: dict[str, Any] = {"size": size, "data": data, "settings": settings.model_dump()}
     tables = {
         "results.csv": summary.results_csv(results), "curves.csv": summary.curves_csv(results),
         "layers.csv": summary.layers_csv(results), **study.tables(),

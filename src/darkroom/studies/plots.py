@@ -27,7 +27,7 @@ Results = Sequence[RunResult]
 
 
 def draw_study(study: Study, results: Results, rows: Sequence[SummaryRow]) -> bytes:
-    """Return a PNG: for each comparison means with intervals and learning curves, then what the study draws itself."""
+    """Return a PNG: means and learning curves of each comparison, and the study's own charts."""
     names, colors = comparisons(results), label_colors(results)
     columns = min(MAX_COLUMNS, len(names))
     lines = -(-len(names) // columns)

@@ -78,7 +78,7 @@ class PracticeStudy(Study):
 def ensemble(
     members: Sequence[RunResult], mode: str, comparison: str, label: str, seed: int, labels: np.ndarray
 ) -> RunResult:  # fmt: skip
-    """Return the result of averaged probabilities (N, classes) of a TTA mode; its costs are those of all networks and views."""
+    """Return the result of averaged probabilities (N, classes), with the costs of all networks and views."""
     first, count, views = members[0], len(members), VIEW_COUNTS[mode]
     probabilities = np.mean([member.probabilities[mode] for member in members], 0)
     of_label = np.clip(probabilities[np.arange(len(labels)), labels], 1e-7, 1)

@@ -17,11 +17,12 @@ SATURATED = {nn.Tanh: (-0.97, 0.97), nn.Sigmoid: (0.015, 0.985)}
 
 
 def probe(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, step: int) -> list[LayerStats]:
-    """Return statistics of each convolution and linear layer, in their order. Changes the network's mode and gradients.
+    """Return statistics of each convolution and linear layer, in their order.
 
-    `std` is the standard deviation of the layer's outputs, `gradient` the root mean square of the gradient of its weight.
-    Of the activation that follows, `dead` is the share of units that are 0 for all images, and `saturated` the share of
-    outputs on a flat part of the curve. Values that are not finite are None.
+    Changes the network's mode and gradients. `std` is the standard deviation of the layer's outputs,
+    `gradient` the root mean square of the gradient of its weight. Of the activation that follows, `dead` is
+    the share of units that are 0 for all images, and `saturated` the share of outputs on a flat part of the
+    curve. Values that are not finite are None.
     """
     network.train()
     network.requires_grad_(True)  # frozen layers have gradients here too

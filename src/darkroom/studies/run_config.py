@@ -13,9 +13,10 @@ from darkroom.training.batches import batches
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One network to train. Runs of one comparison are compared; those with the same label differ only in their seed.
+    """One network to train.
 
-    The seed draws the weights, the order of the images and their views. For one seed, all labels have the same order.
+    Runs of one comparison are compared; those with the same label differ only in their seed. The seed draws
+    the weights, the order of the images and their views. For one seed, all labels have the same order.
     """
 
     comparison: str
@@ -52,7 +53,7 @@ class RunConfig:
         return replace(self, comparison="", label="").key()
 
     def stack_key(self) -> str:
-        """Return what runs must share to be trained in one step: everything but their labels and initial weights."""
+        """Return what the runs of a stack share: everything but labels and initial weights."""
         return replace(self, label="", scheme="").key()
 
 
@@ -83,9 +84,10 @@ class LayerStats:
 class RunResult:
     """The result of a run.
 
-    `lr` is the learning rate of the training, `lr_test` the range test that found it, as (rate, loss). `probabilities`
-    (N, classes) are predictions for the held-out images by TTA mode. Only `seconds` and `latency` (milliseconds for one
-    image) change from run to run; `seconds` is divided equally among runs that were trained in one step.
+    `lr` is the learning rate of the training, `lr_test` the range test that found it, as (rate, loss).
+    `probabilities` (N, classes) are predictions for the held-out images by TTA mode. Only `seconds` and
+    `latency` (milliseconds for one image) change from run to run; `seconds` is divided equally among runs
+    that were trained in one step.
     """
 
     config: RunConfig

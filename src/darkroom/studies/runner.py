@@ -28,6 +28,8 @@ from darkroom.training.devices import device_of
 MAX_STACK = 5  # runs: larger stacks gain little, and leave less to do side by side
 CPU = torch.device("cpu")
 
+_worker_samples: dict[str, Sample] = {}  # the images of a worker process
+
 Unit = list[RunConfig]
 OnResult = Callable[[RunResult], None]
 
@@ -44,9 +46,10 @@ def run(
 ) -> list[RunResult]:
     """Return the result of each run, in order. `samples` has the study's images under "", others by name.
 
-    Runs that others are initialised from are trained first, once each. Results are cached as soon as a unit is trained, so a
-    study that was stopped continues where it was. Runs that differ only in comparison and label are trained once.
-    `on_result` is called for each run that is trained now. On a GPU one process trains all.
+    Runs that others are initialised from are trained first, once each. Results are cached as soon as a unit
+    is trained, so a study that was stopped continues where it was. Runs that differ only in comparison and
+    label are trained once. `on_result` is called for each run that is trained now. On a GPU one process
+    trains all.
     """
     results_cache = ResultCache(samples, accelerator, folder)
     first = {config.training_key(): config for config in reversed(configs)}
@@ -122,7 +125,7 @@ def _train_units(
     todo: list[Unit], results_cache: ResultCache, processes: int, progress: Progress, on_result: OnResult,
     save_weights: bool = False,
 ) -> Iterator[RunResult]:  # fmt: skip
-    """Train units, in this process or in several on a CPU; cache and yield their results as soon as they are there."""
+    """Train units, in this process or side by side on a CPU; cache and yield each result."""
 
     def files(unit: Unit) -> dict[str, Path | None]:
         start = unit[0].pretraining
@@ -146,16 +149,13 @@ def _train_units(
             results = trainer.train(unit, samples[unit[0].sample], accelerator, progress.advance, **files(unit))
             yield from store(unit, results, before + _steps(unit) - progress.done)
         return
-    for name in {unit[0].sample for unit in todo}:
-        samples[name].save(results_cache.images_folder(name))
     # new processes, not forked ones: a fork would inherit torch's threads in a state in which they cannot continue
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(todo)), context, initializer=_end_with_parent) as pool:
+    needed = {unit[0].sample: samples[unit[0].sample] for unit in todo}
+    with ProcessPoolExecutor(min(processes, len(todo)), context, _start_worker, (needed,)) as pool:
         futures = {}
         for unit in sorted(todo, key=lambda unit: -_steps(unit)):
-            sample = samples[unit[0].sample]
-            stored = results_cache.images_folder(unit[0].sample), sample.classes, sample.digest
-            futures[pool.submit(_train_in_process, unit, stored, accelerator, files(unit))] = unit
+            futures[pool.submit(_train_in_worker, unit, accelerator, files(unit))] = unit
         try:
             for future in as_completed(futures):
                 unit = futures[future]
@@ -168,18 +168,17 @@ def _steps(unit: Unit) -> int:
     return sum(config.steps for config in unit)
 
 
-def _train_in_process(
-    unit: Unit, stored: tuple[Path, int, str], accelerator: str, files: dict[str, Path | None]
-) -> list[RunResult]:
-    return trainer.train(unit, Sample.load(*stored), accelerator, **files)
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent has ended, however that happened."""
+def _start_worker(samples: Samples) -> None:
+    """Keep the images of this process, and end it when its parent has ended, however that happened."""
     parent: Any = multiprocessing.parent_process()
 
     def wait() -> None:
         parent.join()
         os._exit(1)
 
+    _worker_samples.update(samples)
     threading.Thread(target=wait, daemon=True).start()
+
+
+def _train_in_worker(unit: Unit, accelerator: str, files: dict[str, Path | None]) -> list[RunResult]:
+    return trainer.train(unit, _worker_samples[unit[0].sample], accelerator, **files)

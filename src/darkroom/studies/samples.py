@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import cv2
 import numpy as np
-
-from darkroom.core import atomic, locks
 
 ARRAYS = ("train_images", "train_labels", "val_images", "val_labels")
 ROTATIONS, INNER = "rotations", "inner"  # names of samples that are made from a study's own
@@ -27,21 +24,8 @@ class Sample:
     classes: int
     digest: str
 
-    def save(self, folder: Path) -> None:
-        """Write the arrays to a folder that other processes can map, unless it exists."""
-        with locks.hold(folder.with_suffix(".lock")):
-            if not folder.is_dir():
-                with atomic.new_folder(folder) as working:
-                    for name in ARRAYS:
-                        np.save(working / f"{name}.npy", getattr(self, name))
-
-    @classmethod
-    def load(cls, folder: Path, classes: int, digest: str) -> Sample:
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in ARRAYS}
-        return cls(**arrays, classes=classes, digest=digest)
-
     def subset(self, images: int, image_size: int) -> Sample:
-        """Return the first `images` training images and all held-out images, at `image_size` pixels; 0 changes nothing."""
+        """Return the first `images` training images and all held-out ones at `image_size`; 0: unchanged."""
         count = images or len(self.train_labels)
         train, val = (resize(array, image_size) for array in (self.train_images[:count], self.val_images))
         return replace(self, train_images=train, train_labels=self.train_labels[:count], val_images=val)
@@ -52,7 +36,7 @@ class Sample:
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:
-    """Return images (N, C, S, S) uint8 at `size` pixels a side; a smaller image has means of areas. 0 changes nothing."""
+    """Return images (N, C, S, S) uint8 at `size` pixels a side, by means of areas; 0 changes nothing."""
     if size in (0, images.shape[2]):
         return images
     interpolation = cv2.INTER_AREA if size < images.shape[2] else cv2.INTER_LINEAR
@@ -64,7 +48,8 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
 def rotate(sample: Sample) -> Sample:
     """Return a sample whose classes are rotations by 0, 90, 180 and 270 degrees (Gidaris et al. 2018).
 
-    Every image appears in all four positions; the training images are shuffled. The labels of `sample` are not used.
+    Every image appears in all four positions; the training images are shuffled. The labels of `sample` are
+    not used.
     """
     order = np.random.default_rng(0).permutation(TURNS * len(sample.train_images))
     (images, labels), val = (_rotations(images) for images in (sample.train_images, sample.val_images))

@@ -1,4 +1,4 @@
-"""The study of scaling: a network with more depth, more width, larger images or all three, at equal multiply-adds."""
+"""The study of scaling: more depth, more width, larger images or all three, at equal multiply-adds."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ class ScalingStudy(Study):
     settings: Scaling
 
     def runs(self, images: int) -> list[RunConfig]:
-        """Return the base and a run per factor, seed and method. Raises ParamsError if no network has the requested cost."""
+        """Return the base and a run per factor, seed and method.
+
+        Raises ParamsError if no network has the requested cost.
+        """
         settings, steps = self.settings, self.steps(images)
         runs = []
         for factor in sorted(settings.factors):

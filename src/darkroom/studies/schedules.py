@@ -28,7 +28,7 @@ def linear(step: int, steps: int, warmup: int) -> float:
 
 
 def one_cycle(step: int, steps: int, warmup: int) -> float:
-    """A linear rise for three tenths of the steps, then a cosine to zero (Smith and Topin 2019), at constant momentum."""
+    """A linear rise for three tenths, then a cosine to zero (Smith and Topin 2019), at constant momentum."""
     return lr_factor(step, steps, max(warmup, round(RISE * steps)))
 
 

@@ -1,7 +1,8 @@
-"""A search of a declared space: Optuna proposes, each proposal is trained, a pruner ends what is not promising.
+"""A search of a declared space: Optuna proposes, runs are trained, a pruner ends unpromising ones.
 
-A search is a function of its settings, its seed and the images. Its state is not stored: each trial is cached under all
-trials before it, so a search that was stopped repeats its proposals and continues with the first one that is not cached.
+A search is a function of its settings, its seed and the images. Its state is not stored: each trial is cached
+under all trials before it, so a search that was stopped repeats its proposals and continues with the first
+one that is not cached.
 """
 
 from __future__ import annotations
@@ -77,9 +78,10 @@ class Search:
         self, configure: Callable[[Values], RunConfig], results: ResultCache, initial: Path | None,
         on_trial: Callable[[Trial, bool], None],
     ) -> list[Trial]:  # fmt: skip
-        """Return all trials, in order. `configure` makes a run of a proposal, `initial` is the file of its initial weights.
+        """Return all trials, in order.
 
-        `on_trial` is called after each trial, with whether it was trained now.
+        `configure` makes a run of a proposal, `initial` is the file of its initial weights. `on_trial` is
+        called after each trial, with whether it was trained now.
         """
         study = self._create_study()
         space = optuna_space(self.space, self.defaults)

@@ -1,4 +1,4 @@
-"""The study of depthwise-separable convolutions: MobileNet against standard convolutions, at equal width and at equal cost."""
+"""The study of depthwise-separable convolutions: MobileNet against standard convolutions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SeparableStudy(Study):
         ]  # fmt: skip
 
     def equal_cost_width(self) -> float:
-        """Return the width at which standard convolutions cost as much as the separable ones, or a little less."""
+        """Return the largest width at which standard convolutions cost no more than the separable ones."""
         settings = self.settings
 
         def cost(kind: str, width: float) -> int:
@@ -45,7 +45,7 @@ class SeparableStudy(Study):
         return widths[max(0, index - 1)]
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
-        """Return the cost of standard convolutions, and their difference in accuracy at equal width and at equal cost."""
+        """Return the cost of standard convolutions, and their difference in accuracy."""
         names = by_name(rows)
         cheap, dear = names[EQUAL_WIDTH, SEPARABLE], names[EQUAL_WIDTH, STANDARD]
         differences = "; ".join(describe_difference(names[comparison, STANDARD]) for comparison in (EQUAL_WIDTH, EQUAL_COST))

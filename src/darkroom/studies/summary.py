@@ -1,4 +1,4 @@
-"""The results of a study in numbers and sentences: means with intervals, differences from the reference, costs."""
+"""The results of a study in numbers and sentences: means, differences from the reference, costs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import astuple, dataclass, fields, replace
 from statistics import fmean
 from typing import Any
 
-from darkroom.evaluation.seed_comparison import Estimate, against, holm, mean
+from darkroom.evaluation.seed_comparison import Estimate, against, mean
+from darkroom.evaluation.significance import holm
 from darkroom.studies.run_config import CurvePoint, LayerStats, RunResult, by_label, comparisons
 
 ALPHA = 0.05
@@ -23,8 +24,8 @@ HEADINGS = ["", "", "accuracy (95%)", "difference (95%)", "p (Holm)", "in traini
 class SummaryRow:
     """A label of a comparison over its seeds. The first label of a comparison is the reference of the others.
 
-    `difference` and the corrected `p` are None for the reference; p is NaN where the difference is the same for every seed.
-    Costs are means too: a search may find other settings with each seed.
+    `difference` and the corrected `p` are None for the reference; p is NaN where the difference is the same
+    for every seed. Costs are means too: a search may find other settings with each seed.
     """
 
     comparison: str
@@ -69,7 +70,7 @@ class SummaryRow:
 
 
 def summarize(results: Sequence[RunResult]) -> list[SummaryRow]:
-    """Return a row per comparison and label. p-values are corrected for all comparisons of the study (Holm 1979)."""
+    """Return a row per comparison and label, with p-values corrected over the study (Holm 1979)."""
     rows: list[SummaryRow] = []
     ps: dict[int, float] = {}
     for comparison in comparisons(results):
@@ -173,7 +174,7 @@ def layers_csv(results: Sequence[RunResult]) -> str:
 
 
 def costs_csv(results: Sequence[RunResult]) -> str:
-    """Return cost.csv, which differs from run to run: seconds of training and milliseconds of a prediction for one image."""
+    """Return cost.csv, which differs from run to run: seconds of training, milliseconds of a prediction."""
     return to_csv((*RUN, "seconds", "ms_per_image"), [[*_run(result), result.seconds, result.latency] for result in results])
 
 

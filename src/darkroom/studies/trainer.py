@@ -47,9 +47,10 @@ def train(
 ) -> list[RunResult]:
     """Train runs with the same `RunConfig.stack_key` and return their results, in order.
 
-    `on_steps` is called after each evaluation with the number of steps since the last one, of all runs. `initial` is the file
-    with the weights of `RunConfig.pretraining`; `save_to` is where the last weights of a single run are written. If `stop`
-    returns True for the latest point of the curve of a single run, training ends there.
+    `on_steps` is called after each evaluation with the number of steps since the last one, of all runs.
+    `initial` is the file with the weights of `RunConfig.pretraining`; `save_to` is where the last weights of
+    a single run are written. If `stop` returns True for the latest point of the curve of a single run,
+    training ends there.
     """
     device = prepare(compute(accelerator))
     began = time.monotonic()
@@ -73,7 +74,7 @@ def train(
         val_figures = _evaluate(group, loader, loader.val_x, loader.val_y)
         for i, (train_figure, val_figure) in enumerate(zip(train_figures, val_figures, strict=True)):
             curves[i].append(CurvePoint(step, *train_figure, *val_figure))
-            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # dropout of training is not affected
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # keeps training's dropout
                 images = loader.normalize(loader.train_x[:PROBE_IMAGES])
                 stats[i] += probe(group.network(i), images, loader.train_y[:PROBE_IMAGES], step)
 
@@ -127,7 +128,10 @@ def measure_latency(network: nn.Module, image: torch.Tensor) -> float:
 
 
 def losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy of each network, (K,), from logits (K, N, classes). Their sum has the gradients of each."""
+    """Return the cross-entropy of each network, (K,), from logits (K, N, classes).
+
+    Their sum has the gradients of each.
+    """
     count = logits.shape[0]
     return F.cross_entropy(logits.flatten(0, 1), labels.repeat(count), reduction="none").view(count, -1).mean(1)
 

@@ -1,4 +1,4 @@
-"""The study of transfer learning: the trained part of a network, the number of images, the source of its weights."""
+"""The study of transfer learning: trained part, number of images, source of the weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TransferStudy(Study):
         return {source: pretraining_sample(source, own, read, self.settings.pretrain_images) for source in sources}
 
     def runs(self, images: int) -> list[RunConfig]:
-        """Return the runs of all comparisons: trained parts, sources of weights, and numbers of training images."""
+        """Return the runs by trained part, source of weights, and number of training images."""
         settings = self.settings
         few = min(settings.few_images, images)
         parts: dict[str, int | None] = {FROZEN: 0}
@@ -68,7 +68,7 @@ class TransferStudy(Study):
         return replace(base, pretraining=start)
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
-        """Return the differences from random weights by number of images, the best trained part, and the best source."""
+        """Return the differences from random weights, the best trained part, and the best source."""
         names = by_name(rows)
         sizes = {result.config.images: result.config.comparison for result in results if result.config.comparison != SOURCES}
         few = next(result.config.images for result in results if result.config.comparison == PARTS)

@@ -118,7 +118,7 @@ class TuneStudy(Study):
                     Search(settings.space, self.defaults, sampler, seed, *budget).run(configure, results, initial, on_trial)
 
     def _check_space(self, images: int) -> None:
-        """Raise ParamsError, before the first trial, for an unknown scheme and for batches with too few steps."""
+        """Raise ParamsError for an unknown scheme, and for batches with too few steps."""
         settings = self.settings
         sizes = settings.space.get("batch_size", {})
         largest = max([settings.batch_size, sizes.get("high", 0), *sizes.get("choices", [])])

@@ -1,9 +1,9 @@
 """Several networks of one architecture as one module whose training step is the step of each of them.
 
-Their weights are stacked (`torch.func.stack_module_state`). A perceptron has a forward pass of its own: all networks see the
-same images, so their first layers are one wide matrix product, the others batched products. Other networks go through
-`torch.vmap`, which turns their convolutions into grouped ones. That is slower than one network after another on a CPU, so it
-is done on GPUs only.
+Their weights are stacked (`torch.func.stack_module_state`). A perceptron has a forward pass of its own: all
+networks see the same images, so their first layers are one wide matrix product, the others batched products.
+Other networks go through `torch.vmap`, which turns their convolutions into grouped ones. That is slower than
+one network after another on a CPU, so it is done on GPUs only.
 """
 
 from __future__ import annotations
