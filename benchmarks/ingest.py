@@ -75,7 +75,9 @@ def cold(source: Path, scratch: Path, **changes: object) -> float:
 
 
 def image_folder(source: Path) -> float:
-    """Return the seconds of torchvision's ImageFolder through a DataLoader with a worker a core, Pillow resizing, once over."""
+    """Return the seconds of torchvision's ImageFolder through a DataLoader with a worker a core, Pillow
+    resizing, once over.
+    """
     datasets, transforms = torchvision.datasets, torchvision.transforms
     steps = [transforms.Resize(SIZE), transforms.CenterCrop(SIZE), transforms.PILToTensor()]
     loader = torch_data.DataLoader(datasets.ImageFolder(str(source), transforms.Compose(steps)), batch_size=32, num_workers=cores())
@@ -266,7 +268,9 @@ def search(folder: Path, scratch: Path, big: int) -> None:
 
 
 def textures(count: int, noise: np.random.Generator) -> np.ndarray:
-    """Return (count, 64, 64) uint8 noise whose amplitude falls with frequency as that of photographs does (1/f^1.2)."""
+    """Return (count, 64, 64) uint8 noise whose amplitude falls with frequency as that of photographs does
+    (1/f^1.2).
+    """
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(64), np.fft.rfftfreq(64), indexing="ij"))
     frequency[0, 0] = 1
     images = np.empty((count, 64, 64), np.uint8)
@@ -279,7 +283,9 @@ def textures(count: int, noise: np.random.Generator) -> np.ndarray:
 
 
 def pieces(files: list[Path], count: int, draw: random.Random) -> np.ndarray:
-    """Return (count, 64, 64) uint8 pieces of a fifth to a half of the side of each photograph: many of them overlap."""
+    """Return (count, 64, 64) uint8 pieces of a fifth to a half of the side of each photograph: many of them
+    overlap.
+    """
     cut = []
     each = -(-count // len(files))
     for path in files:

@@ -75,7 +75,9 @@ def test_a_stage_that_is_started_by_hand_keeps_its_scratch_folder(workspace, cap
 
 
 def test_feature_maps_that_a_process_writes_are_kept(workspace, capsys):
-    """Maps of dropped backbones are removed, those that are being written are not, those of a killed process are."""
+    """Maps of dropped backbones are removed, those that are being written are not, those of a killed process
+    are.
+    """
     maps = workspace / ".darkroom" / "maps"
     (maps / "vgg16").mkdir(parents=True)
     (maps / "vgg11_bn").mkdir()  # in params.yaml
@@ -123,7 +125,9 @@ def test_it_waits_for_the_run_that_holds_the_workspace(workspace, capfd):
 
 
 def test_a_stage_of_dvc_repro_is_named(workspace, capsys):
-    """`dvc repro` by itself does not hold the workspace: DVC's own record of running stages makes tidy refuse."""
+    """`dvc repro` by itself does not hold the workspace: DVC's own record of running stages makes tidy
+    refuse.
+    """
     (workspace / ".dvc" / "tmp").mkdir(parents=True)
     holder = {"pid": os.getpid(), "cmd": "dvc repro embed@vgg16"}
     (workspace / ".dvc/tmp/rwlock").write_text(json.dumps({"data/embedded/vgg16": {"write": holder}}))

@@ -12,7 +12,7 @@ import pytest
 
 from darkroom.core import atomic
 
-# Writes PLACE/<number>/out once for each number, in a child process that SIGKILL ends before that file operation.
+# Writes PLACE/<number>/out once for each number, in a child process that is killed before that file operation.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -59,7 +59,10 @@ def write(path: Path, content: str) -> None:
 
 
 def content(path: Path) -> str | None:
-    """Return the content of a file, or of a folder's two files, which must be one; None where there is nothing."""
+    """Return the content of a file, or of a folder's two files, which must be one.
+
+    None where there is nothing.
+    """
     if not path.exists():
         return None
     (text,) = {file.read_text() for file in ([path / "a", path / "b"] if path.is_dir() else [path])}
@@ -68,7 +71,9 @@ def content(path: Path) -> str | None:
 
 @pytest.mark.parametrize(("kind", "before"), [("folder", "old"), ("nothing", None), ("file", "old")])
 def test_a_kill_before_any_step_loses_nothing(tmp_path, kind, before):
-    """Whatever file operation it is killed before, a writer leaves the old or the new output, or `recover` puts it there."""
+    """Whatever file operation it is killed before, a writer leaves the old or the new output, or `recover`
+    puts it there.
+    """
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "killed"), kind], check=True)
     outcomes = []
     for number in range(len(list((tmp_path / "killed").iterdir()))):
@@ -165,7 +170,10 @@ def test_a_scratch_folder_may_be_removed_before_it_is_locked(tmp_path, monkeypat
 
 
 def test_a_link_is_replaced_and_not_followed(tmp_path):
-    """An output that is a link to a folder elsewhere is replaced by a folder; the folder elsewhere keeps its files."""
+    """An output that is a link to a folder elsewhere is replaced by a folder.
+
+    The folder elsewhere keeps its files.
+    """
     write(tmp_path / "elsewhere", "old")
     (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
     write(tmp_path / "out", "new")

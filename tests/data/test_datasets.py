@@ -29,7 +29,10 @@ def test_digits_are_the_real_ones(tmp_path):
 
 
 def test_glyph_i_depends_on_the_seed_and_i_alone():
-    """More glyphs only add to those that there were; another seed draws others; every class is there and none is blank."""
+    """More glyphs only add to those that there were; another seed draws others.
+
+    Every class is there and none is blank.
+    """
     images, labels, classes = glyphs.render(141, 32, seed=1)
     fewer = glyphs.render(50, 32, seed=1)[0]
     assert (images[:50] == fewer).all()
@@ -189,7 +192,10 @@ def server(tmp_path):
 
 
 def test_a_data_set_is_downloaded_once_and_its_checksums_hold(tmp_path, server, monkeypatch):
-    """MNIST comes from a server, once; a file whose checksum is wrong, and a server that is down, are refused with a remedy."""
+    """MNIST comes from a server, once.
+
+    A file whose checksum is wrong, and a server that is down, are refused with a remedy.
+    """
     folder, address = server
     distributed(folder / "files")
     files = sorted((folder / "files").iterdir())

@@ -49,7 +49,9 @@ def test_an_image_is_decoded_once(folder, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["pixels", "thumbnails", "index", "rows", "half"])
 def test_damage_to_the_cache_changes_nothing(folder, damage):
-    """Flipped bytes in any of its files, an index that is no database, a file cut short: the result is that of a cold run."""
+    """Flipped bytes in any of its files, an index that is no database, a file cut short: the result is that
+    of a cold run.
+    """
     for i in range(6):
         Image.fromarray(picture(i, 90)).save(folder / "cat" / f"large{i}.png")
     cold = content(read(folder))

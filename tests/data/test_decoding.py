@@ -49,7 +49,9 @@ def test_orientation_is_applied():
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "1", "I;16"])
 def test_every_mode_becomes_rgb(mode):
-    """Grey, palette, print colours, bilevel and 16-bit images decode to something neither black nor white all over."""
+    """Grey, palette, print colours, bilevel and 16-bit images decode to something neither black nor white all
+    over.
+    """
     image = Image.fromarray(np.arange(900, dtype=np.uint16).reshape(30, 30) * 72) if mode == "I;16" else photo().convert(mode)
     decoded = decode(encoded(image, "TIFF"), 16, "stretch", BLACK)
     assert decoded.pixels.std() > 20
@@ -142,7 +144,10 @@ ODD = [  # file, reason, format, mode, frames, flags: what Pillow says of them s
 
 @pytest.mark.parametrize(("name", "reason", "kind", "mode", "frames", "flags"), ODD)
 def test_odd_images_have_the_outcome_a_careful_person_expects(shared, name, reason, kind, mode, frames, flags):
-    """Thirty odd files: five cannot be used, each for its own reason; all others become pictures that show something."""
+    """Thirty odd files: five cannot be used, each for its own reason.
+
+    All others become pictures that show something.
+    """
     decoded = decode((shared / "odd-images" / name).read_bytes(), 64, "crop", (255, 255, 255))
     assert (decoded.reason, decoded.format, decoded.mode, decoded.frames, " ".join(decoded.flags)) == (
         reason,
@@ -204,7 +209,9 @@ def large_jpeg() -> bytes:
 
 @pytest.mark.parametrize("size", [32, 224, 384, 700])
 def test_a_large_jpeg_is_scaled_while_it_is_decoded(size, large_jpeg):
-    """Whatever size is asked for, the picture is that of the whole decoded, within rounding, and its hash is one and the same."""
+    """Whatever size is asked for, the picture is that of the whole decoded, within rounding, and its hash is
+    one and the same.
+    """
     content = large_jpeg
     decoded = decode(content, size, "stretch", BLACK)
     assert decoded.upright.shape == (400, 600, 3)  # a quarter: an eighth would have less than 256

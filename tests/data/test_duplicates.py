@@ -41,7 +41,10 @@ def test_a_mirrored_picture_has_the_hash_with_its_odd_bits_flipped():
 
 @pytest.mark.parametrize("window", range(len(WINDOWS)))
 def test_a_crop_is_found_through_its_window(window):
-    """What is cut out at a window, and made as large as the whole, is found; so is the whole through the cut."""
+    """What is cut out at a window, and made as large as the whole, is found.
+
+    So is the whole through the cut.
+    """
     pictures = textures(20, window)
     left, right, top, bottom = (round(64 * share) for share in WINDOWS[window])
     cut = np.stack([cv2.resize(picture[top:bottom, left:right], (64, 64)) for picture in pictures])
@@ -69,7 +72,9 @@ def test_nothing_and_one_are_no_pair():
 
 
 def test_a_pair_does_not_depend_on_the_other_pictures():
-    """Whether two pictures are near duplicates is decided by these two: any selection has the pairs that lie in it."""
+    """Whether two pictures are near duplicates is decided by these two: any selection has the pairs that lie
+    in it.
+    """
     pictures = np.concatenate([textures(30), np.clip(textures(30)[:, :, ::-1].astype(int) + 3, 0, 255).astype(np.uint8)])
     pairs = set(near_duplicates(pictures, list(range(60))))
     assert len(pairs) >= 25
@@ -81,7 +86,10 @@ def test_a_pair_does_not_depend_on_the_other_pictures():
 
 
 def test_every_picture_that_has_a_copy_with_another_label_is_in_such_a_pair():
-    """Within a label enough pairs connect a cluster; of those with several labels each member has a pair across."""
+    """Within a label enough pairs connect a cluster.
+
+    Of those with several labels each member has a pair across.
+    """
     same = np.repeat(textures(1), 9, axis=0) + np.arange(9, dtype=np.uint8)[:, None, None]
     assert len(near_duplicates(same)) == 8
     labels = ["a", "a", "b", "b", "b", "a", "a", "a", "a"]
@@ -102,7 +110,9 @@ def test_clusters_are_connected_components(edges):
 
 
 def test_copies_of_photographs_are_found(shared):
-    """On 100 real daisies: at least 95% of resized and recompressed copies, 80% of mirrored and cropped ones, no wrong pair."""
+    """On 100 real daisies: at least 95% of resized and recompressed copies, 80% of mirrored and cropped ones,
+    no wrong pair.
+    """
     with tarfile.open(shared / "flowers.tar") as archive:
         members = [member for member in archive if member.isfile() and "daisy" in member.name][:100]
         photos = [Image.open(archive.extractfile(member)).convert("RGB") for member in members]

@@ -36,7 +36,9 @@ def textured(tmp_path):
 
 
 def test_near_copies_share_a_group_and_a_split(textured):
-    """Resized, recompressed and mirrored copies are in the group and the split of their original, whatever their format."""
+    """Resized, recompressed and mirrored copies are in the group and the split of their original, whatever
+    their format.
+    """
     for i in range(0, 40, 2):
         original = np.asarray(Image.open(textured / "cat" / f"{i}.png").convert("L"))
         save(textured / "cat" / f"smaller{i}.jpg", cv2.resize(original, (80, 80), interpolation=cv2.INTER_AREA), quality=70)
@@ -182,7 +184,9 @@ def test_label_fixes_are_read(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "path\n", "image,label\na\n", "image,label\na,\n", "image,label\na,b\na,c\n", "a,b\n"])
 def test_wrong_label_fixes_are_refused(tmp_path, text):
-    """A file without its first line, a line without a label, two labels for one image: an error with a remedy."""
+    """A file without its first line, a line without a label, two labels for one image: an error with a
+    remedy.
+    """
     (tmp_path / "fixes.csv").write_text(text)
     with pytest.raises(SourceError) as error:
         label_fixes.read(tmp_path / "fixes.csv")

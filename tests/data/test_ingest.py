@@ -109,7 +109,9 @@ def test_a_ready_layout_is_respected(folder, tmp_path):
 
 
 def test_a_picture_in_two_ready_splits_is_reported(folder, tmp_path):
-    """Where the folder itself leaks, the test copy is kept, the training copy quarantined, and the pair named."""
+    """Where the folder itself leaks, the test copy is kept, the training copy quarantined, and the pair
+    named.
+    """
     rng = np.random.default_rng(5)
     for name in ("train", "val", "test"):
         for label in ("cat", "dog"):
@@ -132,7 +134,10 @@ def test_the_split_does_not_depend_on_the_size_of_the_arrays(folder):
 
 
 def test_what_is_no_file_is_listed_and_not_read(folder):
-    """Links to folders, to themselves and to nowhere, and pipes, have a row with a reason; none is waited for."""
+    """Links to folders, to themselves and to nowhere, and pipes, have a row with a reason.
+
+    None is waited for.
+    """
     (folder / "cat" / "loop.png").symlink_to(folder / "cat" / "loop.png")
     (folder / "cat" / "gone.png").symlink_to(folder / "cat" / "never.png")
     (folder / "bird").symlink_to(folder / "dog")
@@ -146,7 +151,8 @@ def test_a_name_that_is_no_utf8_is_kept(folder):
     """A file name of arbitrary bytes is read, and written in the manifest with escapes."""
     source = os.fsencode(folder / "cat" / "0.png")
     shutil.copy(source, os.fsencode(folder / "cat") + b"/\xff\xfe.png")
-    shutil.copy(folder / "cat" / "1.png", folder / "cat" / "\\xff\\xfe.png")  # a name that looks like the other's escapes
+    # a name that looks like the escapes of the other
+    shutil.copy(folder / "cat" / "1.png", folder / "cat" / "\\xff\\xfe.png")
     assert "cat/\\\\xff\\\\xfe.png" in {row.path for row in read(folder).rows if row.status == "accepted"}
     assert "cat/\\xff\\xfe.png" in {row.path for row in read(folder).rows if row.status == "accepted"}
 
@@ -160,7 +166,10 @@ def test_one_picture_under_two_labels_is_quarantined(folder):
 
 
 def test_a_link_out_of_the_source_is_quarantined(folder, tmp_path):
-    """A link to a file elsewhere is listed and not followed; a link inside the source is an image like another."""
+    """A link to a file elsewhere is listed and not followed.
+
+    A link inside the source is an image like another.
+    """
     shutil.copy(folder / "cat" / "0.png", tmp_path / "secret.png")
     (folder / "cat" / "out.png").symlink_to(tmp_path / "secret.png")
     (folder / "cat" / "in.png").symlink_to(folder / "cat" / "1.png")
@@ -198,7 +207,9 @@ def case(folder):
 
 @pytest.mark.parametrize("damage", [one_class, no_image, no_readable_image, no_folder, flat, case])
 def test_a_folder_that_cannot_train_is_refused(folder, damage):
-    """One class, no image, no readable image, no folder, no class folders, classes that differ by case: an error with a remedy."""
+    """One class, no image, no readable image, no folder, no class folders, classes that differ by case: an
+    error with a remedy.
+    """
     damage(folder)
     with pytest.raises(SourceError) as error:
         read(folder)

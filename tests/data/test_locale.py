@@ -12,12 +12,15 @@ from PIL import Image
 
 from tests.conftest import ROOT
 
-C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # Python then reads and writes text as ASCII
+# Python then reads and writes text as ASCII
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 @pytest.fixture
 def workspace(tmp_path):
-    """Return a workspace whose classes, files and label fixes have names that are not ASCII, one of them not UTF-8."""
+    """Return a workspace whose classes, files and label fixes have names that are not ASCII, one of them not
+    UTF-8.
+    """
     rng = np.random.default_rng(0)
     for label in ("ärger", "日本"):
         (tmp_path / "photos" / label).mkdir(parents=True)

@@ -25,7 +25,9 @@ def render(folder, cache, **changes) -> str:
 
 @pytest.fixture
 def messy(textured):  # noqa: F811
-    """Return a folder with a copy, a conflict, damaged, small, dark and long pictures, litter, and a name that is HTML."""
+    """Return a folder with a copy, a conflict, damaged, small, dark and long pictures, litter, and a name
+    that is HTML.
+    """
     shutil.copy(textured / "cat" / "0.png", textured / "cat" / "copy.png")
     shutil.copy(textured / "cat" / "2.png", textured / "dog" / "conflict.png")
     (textured / "dog" / "cut.jpg").write_bytes(encoded(detailed(300, 300), "JPEG")[:9000])
@@ -80,7 +82,9 @@ def test_the_page_stays_small(tmp_path):
 
 @pytest.mark.parametrize(("dark", "width"), [(False, 1100), (True, 1100), (False, 360)])
 def test_the_page_can_be_read_by_everyone(messy, tmp_path, dark, width):
-    """Nothing is loaded or complained of, axe-core finds no serious fault, and a phone does not scroll sideways."""
+    """Nothing is loaded or complained of, axe-core finds no serious fault, and a phone does not scroll
+    sideways.
+    """
     (tmp_path / "data.html").write_text(render(messy, tmp_path / "cache"), encoding="utf-8")
     with opened(tmp_path / "data.html", dark, width) as page:
         assert faults(page) == []

@@ -49,7 +49,10 @@ def test_odd_shapes(size, odd):
 
 
 def test_few_good_photographs_are_flagged_and_blurred_ones_are(shared):
-    """Of the daisies at most 2 in 100 are called dark, bright, blurry or empty; blurred over a hundredth of their width, most."""
+    """Of the daisies at most 2 in 100 are called dark, bright, blurry or empty.
+
+    Blurred over a hundredth of their width, most.
+    """
     with tarfile.open(shared / "flowers.tar") as archive:
         members = [member for member in archive if member.isfile() and "daisy" in member.name][:100]
         photos = [np.asarray(Image.open(archive.extractfile(member)).convert("RGB")) for member in members]

@@ -1,4 +1,6 @@
-"""Folders, archives, tables and arrays as sources: every file is listed, nothing leads out, a wrong source has a remedy."""
+"""Folders, archives, tables and arrays as sources: every file is listed, nothing leads out, a wrong source
+has a remedy.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def write_zip(path: Path, folder: Path, top: str = "") -> Path:
 
 @pytest.mark.parametrize("kind", ["tar", "tar wrapped", "tar.gz", "tar.xz", "tar.bz2", "zip", "zip wrapped"])
 def test_an_archive_is_the_folder_that_it_packs(folder, tmp_path, kind):
-    """The same pictures, labels and splits as from the folder, also where the archive wraps it in a folder of its own."""
+    """The same pictures, labels and splits as from the folder, also where the archive wraps it in a folder of
+    its own.
+    """
     top = "photos" if "wrapped" in kind else ""
     if kind.startswith("zip"):
         source = write_zip(tmp_path / "a.zip", folder, top)
@@ -86,7 +90,9 @@ def test_nothing_leads_out_of_a_tar(folder, tmp_path):
 
 
 def test_nothing_leads_out_of_a_zip(folder, tmp_path):
-    """The same of a zip; an encrypted member and one whose checksum is wrong are quarantined, litter is ignored."""
+    """The same of a zip; an encrypted member and one whose checksum is wrong are quarantined, litter is
+    ignored.
+    """
     source = write_zip(tmp_path / "hostile.zip", folder)
     with zipfile.ZipFile(source, "a") as archive:
         archive.writestr("../evil.png", picture(1))
@@ -181,7 +187,9 @@ def test_a_table_labels_a_flat_folder(flat, tmp_path, kind):
 
 
 def test_a_table_gives_splits_and_groups(flat):
-    """Given splits are kept, images of a group share a split, and a group that the table tears apart is named."""
+    """Given splits are kept, images of a group share a split, and a group that the table tears apart is
+    named.
+    """
     table = lines(flat)
     count = len(table["path"])
     table["split"] = ["val" if i % 10 == 0 else "train" for i in range(count)]
@@ -208,7 +216,10 @@ def test_a_table_gives_splits_and_groups(flat):
 
 
 def test_tables_that_contradict_themselves_are_refused(flat):
-    """Contradictions, unknown splits and two tables are refused; a line without a label, and one that leads out, are listed."""
+    """Contradictions, unknown splits and two tables are refused.
+
+    A line without a label, and one that leads out, are listed.
+    """
     table = lines(flat)
     first = table["path"][0]
     rest = "".join(f"{path},{label}\n" for path, label in zip(table["path"][1:], table["label"][1:], strict=True))
@@ -227,7 +238,9 @@ def test_tables_that_contradict_themselves_are_refused(flat):
 
 
 def test_tables_are_read_as_people_write_them(flat):
-    """Semicolons, blanks, accents composed in another way, labels that are no text: files have the labels that are meant."""
+    """Semicolons, blanks, accents composed in another way, labels that are no text: files have the labels
+    that are meant.
+    """
     names = sorted(path.name for path in flat.glob("*.png"))
     (flat / names[0]).rename(flat / "caf\u00e9.png")
     names[0] = "cafe\u0301.png"
@@ -244,7 +257,10 @@ def test_tables_are_read_as_people_write_them(flat):
 
 
 def test_a_table_that_names_nothing_and_one_that_cannot_be_read(flat, folder):
-    """A table whose files do not exist, or that cannot be read, is named; beside class folders an unreadable one is ignored."""
+    """A table whose files do not exist, or that cannot be read, is named.
+
+    Beside class folders an unreadable one is ignored.
+    """
     (flat / "labels.csv").write_text("path,label\nelsewhere/a.png,cat\nelsewhere/b.png,dog\n")
     with pytest.raises(SourceError, match=r"labels.csv names 2 files.*elsewhere/a.png"):
         read(flat)
@@ -260,7 +276,10 @@ def test_a_table_that_names_nothing_and_one_that_cannot_be_read(flat, folder):
 
 @pytest.mark.parametrize("style", ["parts", "whole", "keras", "channels first", "folder"])
 def test_arrays_are_a_source(tmp_path, style):
-    """An .npz, or a folder with one, gives its images; its own test split is kept, and names replace numbers."""
+    """An .npz, or a folder with one, gives its images.
+
+    Its own test split is kept, and names replace numbers.
+    """
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (80, 12, 12, 3), np.uint8), np.arange(80) % 2
     names = np.array(["cat", "dog"])
@@ -315,7 +334,9 @@ def test_real_arrays(shared):
     [("val", "test"), ("train", "val", "docs"), ("train", "training"), ("only",)],
 )
 def test_ambiguous_layouts_are_refused(folder, tmp_path, names):
-    """Splits without training images, split folders beside others, two folders for one split, one class: none is guessed."""
+    """Splits without training images, split folders beside others, two folders for one split, one class: none
+    is guessed.
+    """
     for i, name in enumerate(names):
         for label in ("cat", "dog"):
             if name == "only" and label == "dog":
@@ -328,7 +349,10 @@ def test_ambiguous_layouts_are_refused(folder, tmp_path, names):
 
 
 def test_a_wrapped_archive_may_hold_a_licence(folder, tmp_path):
-    """A file beside the classes inside the wrapping folder is ignored; a folder in a folder names the one below."""
+    """A file beside the classes inside the wrapping folder is ignored.
+
+    A folder in a folder names the one below.
+    """
     (folder / "LICENSE.txt").write_text("x")
     data = read(write_tar(tmp_path / "photos.tgz", folder, "w:gz", "flower_photos"))
     assert data.classes == ("cat", "dog")
@@ -402,7 +426,9 @@ def test_a_class_may_be_called_train(folder, tmp_path):
 
 
 def test_a_wrong_source_says_what_was_looked_for_and_found(folder, tmp_path):
-    """A missing path names its nearest neighbour, a file of another kind the kinds that are read, a flat folder its layout."""
+    """A missing path names its nearest neighbour, a file of another kind the kinds that are read, a flat
+    folder its layout.
+    """
     with pytest.raises(SourceError, match='did you mean "photos"'):
         read(tmp_path / "fotos")
     (tmp_path / "notes.txt").write_text("x")

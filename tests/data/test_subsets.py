@@ -20,7 +20,10 @@ def arrays(tmp_path, monkeypatch):
 
 
 def test_an_npz_is_taken_as_it_is(arrays):
-    """Of an .npz without a split the same share of each class is held out; no image is lost, changed or on both sides."""
+    """Of an .npz without a split the same share of each class is held out.
+
+    No image is lost, changed or on both sides.
+    """
     path, images, _ = arrays
     subset = load_subset(SubsetOptions(str(path), 12, 1, None, 0.2))
     assert np.bincount(subset.held_out[1]).tolist() == [6, 6, 6]

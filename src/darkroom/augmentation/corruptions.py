@@ -1,7 +1,8 @@
 """Common corruptions of photographs in five severities (Hendrycks and Dietterich 2019).
 
-Strengths for 32 and for 224 pixels are the authors' for CIFAR-10-C and ImageNet-C, except those of motion blur and snow, which
-Albumentations makes in another way. Between these sizes they are interpolated geometrically, beyond them they are constant.
+Strengths for 32 and for 224 pixels are the authors' for CIFAR-10-C and ImageNet-C, except those of motion
+blur and snow, which Albumentations makes in another way. Between these sizes they are interpolated
+geometrically, beyond them they are constant.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ CORRUPTIONS: dict[str, Corruption] = {
     "zoom_blur": Corruption("blur", (0.06, 0.11, 0.16, 0.21, 0.26), (0.11, 0.16, 0.21, 0.26, 0.31),
         lambda more: A.ZoomBlur(max_factor=(1 + more, 1 + more), step_factor=(0.02, 0.02), p=1)),
     "fog": Corruption("weather", (0.2, 0.5, 0.75, 1, 1.5), (1.5, 2, 2.5, 2.5, 3),
-        lambda density: A.Sequential([  # light of a plasma fractal over the image, and both scaled back into the range
+        lambda density: A.Sequential([  # the light of a plasma fractal over the image, scaled back into the range
             A.RandomBrightnessContrast(brightness_limit=(0, 0), contrast_limit=(-density / (1 + density),) * 2, p=1),
             A.PlasmaBrightnessContrast(brightness_range=(density / (1 + density),) * 2, contrast_range=(0, 0), roughness=0.4, p=1),
         ], p=1)),
@@ -76,8 +77,8 @@ CORRUPTIONS: dict[str, Corruption] = {
 def corrupt(images: np.ndarray, name: str, severity: int, seed: int) -> np.ndarray:
     """Return images (N, S, S, 3) uint8 with a corruption of a severity from 1 to 5.
 
-    The random draws for an image depend on its pixels, the corruption and the seed alone. They are the same at every
-    severity, so that severities differ in strength alone.
+    The random draws for an image depend on its pixels, the corruption and the seed alone. They are the same
+    at every severity, so that severities differ in strength alone.
     """
     corruption = CORRUPTIONS[name]
     pipeline = SeededPipeline([corruption.make(corruption.strength(severity, images.shape[1]))])

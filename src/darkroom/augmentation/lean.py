@@ -1,7 +1,7 @@
 """Albumentations, imported when it is first used and without torch.
 
-Albumentations imports torch, for tensors that are not made here, which takes longer than making the views of a small data
-set: `python benchmarks/augmentation.py`.
+Albumentations imports torch, for tensors that are not made here, which takes longer than making the views of
+a small data set: `python benchmarks/augmentation.py`.
 """
 
 from __future__ import annotations

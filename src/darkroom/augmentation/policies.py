@@ -1,7 +1,7 @@
 """Named augmentation policies: changes of a training image that keep its class.
 
-A policy is a list of Albumentations transforms for images of `size` pixels. Images of at most 64 pixels are cropped less,
-since they have less to lose.
+A policy is a list of Albumentations transforms for images of `size` pixels. Images of at most 64 pixels are
+cropped less, since they have less to lose.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Storage of views: written once to `views.npy`, or made by worker processes while training, if they would be too many.
+"""Storage of views: written once to `views.npy`, or made by worker processes while training, if they would be
+too many.
 
-Both are (K, N, H, W, 3) uint8 with the same pixels. A folder of views has `policy.json`, `labels.npy`, and either
-`views.npy` (stored) or `images.npy` (online).
+Both are (K, N, H, W, 3) uint8 with the same pixels. A folder of views has `policy.json`, `labels.npy`, and
+either `views.npy` (stored) or `images.npy` (online).
 """
 
 from __future__ import annotations
@@ -146,7 +147,9 @@ def write_policy(folder: Path, generator: ViewGenerator, count: int, storage: st
 
 
 def load_views(folder: Path, workers: int) -> tuple[np.ndarray | OnlineViews, np.ndarray]:
-    """Return the views (K, N, H, W, 3) uint8 of a folder, memory-mapped or made by `workers` processes, and labels (N,) int64."""
+    """Return the views (K, N, H, W, 3) uint8 of a folder, memory-mapped or made by `workers` processes, and
+    labels (N,) int64.
+    """
     try:
         labels = np.load(folder / "labels.npy")
         if (folder / "views.npy").exists():

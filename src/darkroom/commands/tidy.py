@@ -1,4 +1,6 @@
-"""Remove outputs of backbones that params.yaml no longer lists, and scratch files of processes that were killed."""
+"""Remove outputs of backbones that params.yaml no longer lists, and scratch files of processes that were
+killed.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ ROOTS = (Path("data"), Path("models"), Path("reports"), Path(".darkroom"))
 @click.command(cls=Command)
 @click.option("--dry-run", is_flag=True, help="only list what would be removed")
 def command(dry_run: bool) -> None:
-    """Remove outputs of backbones that params.yaml no longer lists, and scratch files of processes that were killed.
+    """Remove outputs of backbones that params.yaml no longer lists, and scratch files of processes that were
+    killed.
 
     Waits for a run of the workspace to end; refuses to work beside a stage that `dvc repro` runs.
     """
@@ -81,7 +84,9 @@ def _remove(path: Path) -> None:
 
 
 def _check_no_stage_runs() -> None:
-    """Raise WorkspaceError where a stage of this workspace runs that does not hold its lock: one of `dvc repro`."""
+    """Raise WorkspaceError where a stage of this workspace runs that does not hold its lock: one of `dvc
+    repro`.
+    """
     try:
         content = json.loads(DVC_LOCKS.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

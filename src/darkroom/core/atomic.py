@@ -1,9 +1,9 @@
 """Files and folders that appear whole or not at all, even when the process is killed.
 
-An output is written into a scratch folder beside it, `.NAME.RANDOM.partial`, and then renamed into place. The scratch folder
-holds `lock`, which the writer holds while it lives; `new`, the output being written; and `old`, the folder that it replaces.
-A scratch folder whose lock is free was left by a killed writer: `recover` finishes the swap if it had begun, and deletes
-the rest. DVC ignores these names, see .dvcignore.
+An output is written into a scratch folder beside it, `.NAME.RANDOM.partial`, and then renamed into place. The
+scratch folder holds `lock`, which the writer holds while it lives; `new`, the output being written; and
+`old`, the folder that it replaces. A scratch folder whose lock is free was left by a killed writer: `recover`
+finishes the swap if it had begun, and deletes the rest. DVC ignores these names, see .dvcignore.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _NAME = re.compile(r"\.(.+)\.\w+\.partial")
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of `path` when the block succeeds and vanishes when it fails.
+    """Yield an empty folder that takes the place of `path` when the block succeeds and vanishes when it
+    fails.
 
     At every instant the old or the new folder is whole at `path`, or `recover` puts the new one there.
     """
@@ -45,7 +46,9 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; the file takes the place of `path` when the block succeeds and vanishes when it fails."""
+    """Yield a path to write to; the file takes the place of `path` when the block succeeds and vanishes when
+    it fails.
+    """
     with scratch_folder(path) as scratch:
         yield scratch / "new"
         (scratch / "new").replace(path)
@@ -59,7 +62,10 @@ def write_json(path: Path, content: Any) -> None:
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """Yield a locked folder beside `path`, for what is needed to write `path`; it vanishes when the block ends."""
+    """Yield a locked folder beside `path`, for what is needed to write `path`.
+
+    It vanishes when the block ends.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent))
     lock = FileLock(scratch / "lock")
@@ -90,7 +96,10 @@ def is_abandoned(scratch: Path) -> bool:
 
 
 def recover(scratch: Path) -> None:
-    """Finish the swap that a killed writer began, and delete its scratch folder; leave that of a living writer alone."""
+    """Finish the swap that a killed writer began, and delete its scratch folder.
+
+    Leave that of a living writer alone.
+    """
     with suppress(Timeout), FileLock(scratch / "lock").acquire(timeout=0):
         _finish(scratch)
 

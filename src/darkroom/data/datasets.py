@@ -63,7 +63,10 @@ def _load_digits() -> np.ndarray:
 
 
 def write_glyphs(folder: Path, options: DatasetOptions) -> int:
-    """Write rendered characters as PNG files in one folder per class; small letters go to folders like `a_small`."""
+    """Write rendered characters as PNG files in one folder per class.
+
+    Small letters go to folders like `a_small`.
+    """
     images, labels, classes = glyphs.render(options.count, options.size, options.seed)
     names = [name if not name.islower() else f"{name}_small" for name in classes]
     return _write_folder(folder, images[..., 0], [names[label] for label in labels])
@@ -80,8 +83,8 @@ def _write_folder(folder: Path, images: np.ndarray, labels: list[str]) -> int:
 def write_benchmark(name: str, folder: Path, options: DatasetOptions) -> int:
     """Write MNIST, Fashion-MNIST or CIFAR-10 as one .npz with its own train and test images.
 
-    They are downloaded with torchvision's checksums, or read from a folder that holds the files as they are distributed.
-    Raises SourceError where neither works.
+    They are downloaded with torchvision's checksums, or read from a folder that holds the files as they are
+    distributed. Raises SourceError where neither works.
     """
     kind: Any = getattr(torchvision_datasets, {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}[name])
     download = options.source == "download"
@@ -100,7 +103,8 @@ def write_benchmark(name: str, folder: Path, options: DatasetOptions) -> int:
             "check the network, or set `fetch.source` to a folder with its files as they are distributed"
             if download
             else "copy the files again from where they came, or set `fetch.source` to download",
-            download and (is_retryable(error) or str(error).startswith("Error downloading")),  # torchvision's, of every mirror
+            # "Error downloading" is torchvision's, when every mirror failed
+            download and (is_retryable(error) or str(error).startswith("Error downloading")),
         ) from error
     arrays: dict[str, Any] = {"class_names": np.array([str(name).partition(" - ")[0] for name in parts["train"].classes])}
     for split, part in parts.items():
@@ -111,7 +115,9 @@ def write_benchmark(name: str, folder: Path, options: DatasetOptions) -> int:
 
 
 def _unpack_local(name: str, kind: str, source: Path, root: Path) -> Path:
-    """Return a folder where torchvision finds the files of a data set that lie in `source`, or in its subfolder `name`."""
+    """Return a folder where torchvision finds the files of a data set that lie in `source`, or in its
+    subfolder `name`.
+    """
     inside = source / name if (source / name).is_dir() else source
     if name == "cifar10":
         if (inside / "cifar-10-batches-py").is_dir():

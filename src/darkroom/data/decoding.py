@@ -1,8 +1,11 @@
-"""Decodes one image to RGB pixels, or gives the reason why it cannot. The content decides the format, never the file's name.
+"""Decodes one image to RGB pixels, or gives the reason why it cannot.
 
-Every mode becomes 8-bit RGB: EXIF orientation is applied, 16-bit values are scaled by the bits that they use, transparency
-is laid on a background, and of an animation the first frame is used. A large JPEG is decoded at the smallest of its own
-scales (1/2, 1/4, 1/8) that has the requested size, by libjpeg-turbo, which also reports damaged data.
+The content decides the format, never the file's name.
+
+Every mode becomes 8-bit RGB: EXIF orientation is applied, 16-bit values are scaled by the bits that they use,
+transparency is laid on a background, and of an animation the first frame is used. A large JPEG is decoded at
+the smallest of its own scales (1/2, 1/4, 1/8) that has the requested size, by libjpeg-turbo, which also
+reports damaged data.
 """
 
 from __future__ import annotations
@@ -32,8 +35,8 @@ CANONICAL = 256  # pixels a side below which no JPEG is scaled while it is decod
 class Decoded:
     """The header of an image as far as it could be read, and either pixels or the reason for its quarantine.
 
-    `upright` is the upright picture, (H, W, 3) uint8 RGB; a large JPEG is scaled down to no less than CANONICAL pixels a side.
-    `pixel_hash` identifies it and does not depend on the requested size.
+    `upright` is the upright picture, (H, W, 3) uint8 RGB; a large JPEG is scaled down to no less than
+    CANONICAL pixels a side. `pixel_hash` identifies it and does not depend on the requested size.
     """
 
     format: str = ""
@@ -52,7 +55,8 @@ class Decoded:
 def decode(content: bytes, size: int, resize: str, background: tuple[int, int, int], min_size: int = 1) -> Decoded:
     """Return the image as (size, size, 3) uint8 RGB, or the reason for its quarantine; no content raises.
 
-    `resize` is crop (shortest side to `size`, centre kept), pad (longest side to `size`, rest `background`) or stretch.
+    `resize` is crop (shortest side to `size`, centre kept), pad (longest side to `size`, rest `background`)
+    or stretch.
     """
     if not content:
         return Decoded(reason="empty")
@@ -91,10 +95,11 @@ def decode(content: bytes, size: int, resize: str, background: tuple[int, int, i
 
 
 def _plain_jpeg(content: bytes, size: int, min_size: int) -> tuple[Decoded, np.ndarray, np.ndarray] | None:
-    """Return the header of an ordinary JPEG, the picture, and the picture at a scale that has `size` pixels a side.
+    """Return the header of an ordinary JPEG, the picture, and the picture at a scale that has `size` pixels a
+    side.
 
-    An ordinary JPEG is grey or YCbCr, undamaged, within the limits, without EXIF and without further pictures. Others give
-    None: Pillow decodes them.
+    An ordinary JPEG is grey or YCbCr, undamaged, within the limits, without EXIF and without further
+    pictures. Others give None: Pillow decodes them.
     """
     if not content.startswith(b"\xff\xd8\xff") or b"Exif\0" in content or b"MPF\0" in content:
         return None
@@ -110,7 +115,8 @@ def _plain_jpeg(content: bytes, size: int, min_size: int) -> tuple[Decoded, np.n
 
 
 def _scaled_jpeg(content: bytes, width: int, height: int, needed: int) -> np.ndarray:
-    """Return the pixels of a JPEG at the smallest of its scales that has `needed` pixels a side, or at its own size.
+    """Return the pixels of a JPEG at the smallest of its scales that has `needed` pixels a side, or at its
+    own size.
 
     Raises ValueError where libjpeg warns.
     """
@@ -151,8 +157,8 @@ def decode_leniently(content: bytes) -> np.ndarray | None:
 def pixel_hash(whole: np.ndarray) -> str:
     """Return the digest of the pixels of an RGB image, in hexadecimal digits.
 
-    Below 64 pixels a side it is SHA-256, since groups and splits rest on it alone; above it is 128 bits of XXH3, since
-    SHA-256 would take almost as long as decoding.
+    Below 64 pixels a side it is SHA-256, since groups and splits rest on it alone; above it is 128 bits of
+    XXH3, since SHA-256 would take almost as long as decoding.
     """
     height, width = whole.shape[:2]
     pixels = np.ascontiguousarray(whole).data
@@ -165,7 +171,9 @@ def pixel_hash(whole: np.ndarray) -> str:
 def _decode_upright(
     content: bytes, image: Image.Image, needed: int, background: tuple[int, int, int]
 ) -> tuple[np.ndarray, tuple[str, ...], str]:
-    """Return the upright RGB picture, at least `needed` pixels a side where a JPEG has them, its flags and a warning."""
+    """Return the upright RGB picture, at least `needed` pixels a side where a JPEG has them, its flags and a
+    warning.
+    """
     orientation = image.getexif().get(ORIENTATION, 1)
     flags = ["rotated"] if orientation in _TURNS else []
     warning = ""
@@ -265,10 +273,11 @@ def _scaled(whole: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def shrink(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Return a smaller image: blocks are averaged down to at most twice the size, the rest is bilinear and skips no pixel.
+    """Return a smaller image: blocks are averaged down to at most twice the size, the rest is bilinear and
+    skips no pixel.
 
-    With one to two source pixels per target pixel, bilinear interpolation weighs all of them. This takes a third of the
-    time of averaging areas with fractional borders.
+    With one to two source pixels per target pixel, bilinear interpolation weighs all of them. This takes a
+    third of the time of averaging areas with fractional borders.
     """
     across, down = -(-image.shape[1] // (2 * width)), -(-image.shape[0] // (2 * height))
     if across > 1 or down > 1:

@@ -1,10 +1,11 @@
 """Near duplicates: one picture resized, recompressed, mirrored or slightly cropped.
 
-A perceptual hash proposes pairs, and a comparison of pixels confirms them. The hash is the sign of the 63 lowest
-coefficients of a thumbnail's discrete cosine transform (pHash, Zauner 2010, Implementation and Benchmarking of Perceptual
-Image Hash Functions). Mirroring changes the sign of the odd horizontal frequencies alone, so the mirrored picture's hash
-costs one XOR. For crops, each picture is also hashed through WINDOWS of itself. Locality-sensitive hashing over TABLES of
-16 bits (Indyk and Motwani 1998) finds hashes within DISTANCE without comparing all pairs.
+A perceptual hash proposes pairs, and a comparison of pixels confirms them. The hash is the sign of the 63
+lowest coefficients of a thumbnail's discrete cosine transform (pHash, Zauner 2010, Implementation and
+Benchmarking of Perceptual Image Hash Functions). Mirroring changes the sign of the odd horizontal frequencies
+alone, so the mirrored picture's hash costs one XOR. For crops, each picture is also hashed through WINDOWS of
+itself. Locality-sensitive hashing over TABLES of 16 bits (Indyk and Motwani 1998) finds hashes within
+DISTANCE without comparing all pairs.
 
 Whether two pictures are near duplicates depends on these two alone, never on the other pictures.
 """
@@ -24,7 +25,8 @@ ReadThumbnails = Callable[[np.ndarray], np.ndarray]  # numbers (M,) → (M, 64, 
 DISTANCE = 10  # bits of 63
 TABLES, KEY_BITS = 16, 16
 PLAIN = 3.0  # standard deviation of grey below which a thumbnail has no hash
-GREY, DETAIL = 0.85, 0.7  # correlation of grey values, and of what is finer than a blur of 2.5 pixels, that confirms
+# correlations that confirm a pair: of grey values, and of details finer than a blur of 2.5 pixels
+GREY, DETAIL = 0.85, 0.7
 _ROUGH = 0.8  # correlation at 16 or 32 pixels below which a pair is dropped
 _LOW = 8  # frequencies in each direction
 _ODD = np.uint64(0xAAAA_AAAA_AAAA_AAAA)  # bits of odd horizontal frequencies
@@ -33,7 +35,9 @@ _BLOCK = 1_000_000  # candidate pairs compared together
 
 
 def _windows() -> list[tuple[float, float, float, float]]:
-    """Return (left, right, top, bottom) in shares of the side: the whole, nine windows of 90%, four with one side cut."""
+    """Return (left, right, top, bottom) in shares of the side: the whole, nine windows of 90%, four with one
+    side cut.
+    """
     ninths = [(x, round(x + 0.9, 2), y, round(y + 0.9, 2)) for y in (0.0, 0.05, 0.1) for x in (0.0, 0.05, 0.1)]
     sides = [(0.0, 0.9, 0.0, 1.0), (0.1, 1.0, 0.0, 1.0), (0.0, 1.0, 0.0, 0.9), (0.0, 1.0, 0.1, 1.0)]
     return [(0.0, 1.0, 0.0, 1.0), *ninths, *sides]
@@ -44,7 +48,9 @@ _RANGES = sorted({ends for left, right, top, bottom in WINDOWS for ends in ((lef
 
 
 def hashes(thumbnails: np.ndarray) -> np.ndarray:
-    """Return the perceptual hashes (windows, N) uint64 of thumbnails (N, 64, 64) uint8, seen through each of WINDOWS."""
+    """Return the perceptual hashes (windows, N) uint64 of thumbnails (N, 64, 64) uint8, seen through each of
+    WINDOWS.
+    """
     transform = _transform()  # a window is one of few ranges of rows by one of few ranges of columns
     signs = (transform @ thumbnails.astype(np.float32) @ transform.T) > 0
     signs = signs.reshape(len(thumbnails), len(_RANGES), _LOW, len(_RANGES), _LOW).transpose(1, 3, 0, 2, 4)
@@ -84,14 +90,17 @@ def find_pairs(
     read: ReadThumbnails,
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[tuple[int, int]], list[str]]:
-    """Return near duplicates among pictures as sorted pairs (i, j), i < j, enough of them to connect every cluster.
+    """Return near duplicates among pictures as sorted pairs (i, j), i < j, enough of them to connect every
+    cluster.
 
-    The second result is each picture's hash as 16 hexadecimal digits, empty for a picture with too little contrast.
+    The second result is each picture's hash as 16 hexadecimal digits, empty for a picture with too little
+    contrast.
 
-    Two pictures that other pairs connect already are not compared if they have the same label, or if both are already in a
-    pair with another label. So every picture that is a near duplicate of one with another label is in such a pair.
-    `read` returns the thumbnails (M, 64, 64) uint8 of the pictures with some numbers (M,). `on_step` receives the number of
-    finished steps and of all. Time grows with the number of pictures and of pairs that look alike.
+    Two pictures that other pairs connect already are not compared if they have the same label, or if both are
+    already in a pair with another label. So every picture that is a near duplicate of one with another label
+    is in such a pair. `read` returns the thumbnails (M, 64, 64) uint8 of the pictures with some numbers (M,).
+    `on_step` receives the number of finished steps and of all. Time grows with the number of pictures and of
+    pairs that look alike.
     """
     clusters = Clusters(len(labels))
     numbers, hashed, tiny = _describe(len(labels), read)
@@ -140,7 +149,9 @@ class Clusters:
 
 
 def _describe(count: int, read: ReadThumbnails) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the numbers (N,) of the pictures that are not plain, their hashes (windows, N) and tiny versions (N, 256)."""
+    """Return the numbers (N,) of the pictures that are not plain, their hashes (windows, N) and tiny versions
+    (N, 256).
+    """
     numbers, hashed, tiny = [np.empty(0, np.int64)], [np.empty((len(WINDOWS), 0), np.uint64)], [np.empty((0, 256), np.float32)]
     for start in range(0, count, 2048):
         block = np.arange(start, min(start + 2048, count))
@@ -183,7 +194,10 @@ def _similar(
 
 @cache
 def _key_weights() -> np.ndarray:
-    """Return (64, TABLES) float32: the contribution of each bit of a hash to each table's key; always the same."""
+    """Return (64, TABLES) float32: the contribution of each bit of a hash to each table's key.
+
+    It is the same in every process.
+    """
     draw = np.random.default_rng(0)
     weights = np.zeros((64, TABLES), np.float32)
     for table in range(TABLES):
@@ -205,7 +219,9 @@ class _Table:
         self.starts = np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=2**KEY_BITS))])
 
     def near(self, keys: np.ndarray, queries: np.ndarray, hashed: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield numbers (one, other) of queries and hashes with the same key and no more than DISTANCE bits between them."""
+        """Yield numbers (one, other) of queries and hashes with the same key and no more than DISTANCE bits
+        between them.
+        """
         first, counts = self.starts[keys], self.starts[keys + 1] - self.starts[keys]
         ends = np.cumsum(counts)
         begin = 0
@@ -221,7 +237,10 @@ class _Table:
 
 
 def _proposals(queries: np.ndarray, hashed: np.ndarray, tables: list[_Table], both: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs of numbers, (M,) and (M,), that are close, each once; `both` if (i, j) and (j, i) are different questions."""
+    """Return pairs of numbers, (M,) and (M,), that are close, each once.
+
+    With `both`, (i, j) and (j, i) are different pairs: one is seen through a window.
+    """
     blocks, count = [np.empty(0, np.int64)], 0
     for table, keys in zip(tables, _keys(queries).T, strict=True):
         for one, other in table.near(keys, queries, hashed):
@@ -235,7 +254,9 @@ def _proposals(queries: np.ndarray, hashed: np.ndarray, tables: list[_Table], bo
 
 
 def confirm(whole: np.ndarray, part: np.ndarray, window: int) -> bool:
-    """Return whether `part` matches about this window of `whole`, both (64, 64) uint8, in greys and in details."""
+    """Return whether `part` matches about this window of `whole`, both (64, 64) uint8, in greys and in
+    details.
+    """
     left, right, top, bottom = WINDOWS[window]
     small_whole, small_part = (cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA) for image in (whole, part))
     rough = []

@@ -1,7 +1,7 @@
 """The files of a folder, a tar or a zip archive. Archives are read in place.
 
-Nothing is unpacked under the name of a member, so no name can lead anywhere. Of a compressed tar the inner tar, one file,
-is written to a scratch folder.
+Nothing is unpacked under the name of a member, so no name can lead anywhere. Of a compressed tar the inner
+tar, one file, is written to a scratch folder.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ _COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xf
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file by its name in the source; `refused` is a quarantine reason if it must not be read, `key` is what `read` takes."""
+    """A file by its name in the source.
+
+    `refused` is a quarantine reason if it must not be read, `key` is what `read` takes.
+    """
 
     name: str
     key: Any
@@ -52,7 +55,10 @@ class FileSource(Protocol):
     def entries(self) -> list[Entry]: ...
 
     def read(self, key: Any) -> bytes:
-        """Return the bytes of a file. Raises OSError where it cannot be read, ValueError where the archive is damaged."""
+        """Return the bytes of a file.
+
+        Raises OSError where it cannot be read, ValueError where the archive is damaged.
+        """
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Printed characters rendered from matplotlib's fonts: labelled images without a network.
 
-The classes are those of EMNIST's balanced split (Cohen et al. 2017): ten digits, 26 capitals and the 11 small letters
-whose shape differs from that of their capital. Each image is white on black, distorted by a random affine map and an
-elastic displacement (Simard et al. 2003), thickened or thinned, and reduced to a random lower resolution.
+The classes are those of EMNIST's balanced split (Cohen et al. 2017): ten digits, 26 capitals and the 11 small
+letters whose shape differs from that of their capital. Each image is white on black, distorted by a random
+affine map and an elastic displacement (Simard et al. 2003), thickened or thinned, and reduced to a random
+lower resolution.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ def _distort(glyph: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarr
 
 
 def render(count: int, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Return `count` glyphs of all classes in turn: images (count, size, size, 3) uint8, labels (count,) int64, classes.
+    """Return `count` glyphs of all classes in turn: images (count, size, size, 3) uint8, labels (count,)
+    int64, classes.
 
     Image i depends on `seed` and i alone, so a larger count only adds images.
     """
@@ -102,9 +104,11 @@ def render(count: int, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray
 
 
 def render_cached(count: int, size: int, seed: int, folder: Path = CACHE) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Return the result of `render` from a file in `folder`: several backbones are pretrained on the same glyphs.
+    """Return the result of `render` from a file in `folder`: several backbones are pretrained on the same
+    glyphs.
 
-    The file is named by the digest of this code, the libraries and the arguments. A missing or damaged one is written again.
+    The file is named by the digest of this code, the libraries and the arguments. A missing or damaged one is
+    written again.
     """
     libraries = [version(name) for name in ("numpy", "opencv-python-headless", "pillow", "matplotlib")]
     identity = [hashlib.sha256(Path(__file__).read_bytes()).hexdigest(), *libraries, count, size, seed]

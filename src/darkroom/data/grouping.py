@@ -1,4 +1,6 @@
-"""Which images belong together, and what follows: conflicts of labels, leaks across splits, and the split of each image."""
+"""Which images belong together, and what follows: conflicts of labels, leaks across splits, and the split of
+each image.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +33,12 @@ class Groups:
 
 
 def assign_splits(rows: Rows, thumbnails: ReadThumbnails, params: Ingest, ready: frozenset[str]) -> Groups:
-    """Give each accepted row its group and its split; quarantine conflicts and leaks unless `params` keep them.
+    """Give each accepted row its group and its split.
 
-    `thumbnails` reads the thumbnails (N, 64, 64) uint8 of slots, `ready` names the splits that the source has itself.
+    Quarantine conflicts and leaks unless `params` keep them.
+
+    `thumbnails` reads the thumbnails (N, 64, 64) uint8 of slots, `ready` names the splits that the source has
+    itself.
     """
     accepted = [row for row in rows if row.status == "accepted"]
     clusters, near = _find_duplicates(accepted, thumbnails)
@@ -95,7 +100,9 @@ def _members(accepted: Rows, clusters: Clusters) -> list[Rows]:
 
 
 def _find_conflicts(accepted: Rows, copies: list[Rows], near: list[tuple[int, int]]) -> list[Rows]:
-    """Return sets of rows that show the same picture under several labels: exact copies, and pairs of near ones."""
+    """Return sets of rows that show the same picture under several labels: exact copies, and pairs of near
+    ones.
+    """
     conflicts = []
     for members in copies:
         exact: dict[str, Rows] = defaultdict(list)
@@ -161,7 +168,10 @@ def _name_groups(groups: list[Rows]) -> None:
 
 
 def _draw_splits(accepted: Rows, params: Ingest, ready: frozenset[str]) -> None:
-    """Give each row its split: the source's own where it has one. Splits that the source lacks come out of its train."""
+    """Give each row its split: the source's own where it has one.
+
+    Splits that the source lacks come out of its train.
+    """
     test = 0.0 if "test" in ready else params.test_share
     val = 0.0 if "val" in ready else params.val_share
     free = [row for row in accepted if row.split in ("", "train")]

@@ -33,7 +33,10 @@ CHUNK = 8  # files that a thread takes at a time
 
 @dataclass
 class Dataset:
-    """An ingested source. Pixels stay on disk; `missing` are rows of files that a table names and that do not exist."""
+    """An ingested source. Pixels stay on disk.
+
+    `missing` are rows of files that a table names and that do not exist.
+    """
 
     rows: list[SourceRow]
     missing: list[SourceRow]
@@ -50,7 +53,10 @@ class Dataset:
         return [row for row in self.rows if row.status == "quarantined"] + self.missing
 
     def preview(self, row: SourceRow) -> np.ndarray | None:
-        """Return a picture (H, W, 3) uint8 of a file, also of many a damaged one; None where nothing can be decoded."""
+        """Return a picture (H, W, 3) uint8 of a file, also of many a damaged one.
+
+        None where nothing can be decoded.
+        """
         if row.slot >= 0:
             return self.cache.pixels(row.slot)
         if row.status != "quarantined" or not row.width or row.width * row.height > decoding.MAX_PIXELS:
@@ -95,8 +101,9 @@ def ingest(
 ) -> Iterator[Dataset]:
     """Read a source; the data set can be used while the block lasts.
 
-    `fixes` maps a path or a pixel hash to the right label. Decoding uses `threads`, or all cores of the process. The
-    result depends on the files, `params` and `fixes` alone. Raises SourceError where the source has no classes.
+    `fixes` maps a path or a pixel hash to the right label. Decoding uses `threads`, or all cores of the
+    process. The result depends on the files, `params` and `fixes` alone. Raises SourceError where the source
+    has no classes.
     """
     with open_source(path) as source, open_cache(cache_folder, params) as cache:
         rows, keys = [], set()
@@ -162,7 +169,10 @@ class _ReadFile(NamedTuple):
 
 
 def _read_all(source: Source, params: Ingest, cache: DecodeCache, threads: int) -> Iterator[tuple[SourceRow, str]]:
-    """Yield the row of each file and the key of its content, in order; the number of files in work is bounded."""
+    """Yield the row of each file and the key of its content, in order.
+
+    The number of files in work is bounded.
+    """
 
     def read_chunk(files: list[SourceFile]) -> list[_ReadFile]:
         return [_read(source, file, params, cache) for file in files]
@@ -184,7 +194,8 @@ def _read_all(source: Source, params: Ingest, cache: DecodeCache, threads: int) 
 def _store(future: Future, cache: DecodeCache) -> Iterator[tuple[SourceRow, str]]:
     """Store the images that were decoded, and yield the rows."""
     for row, key, decoded, thumbnail in future.result():
-        if decoded is not None and not (decoded.reason == "too_large" and decoded.detail):  # memory may suffice next time
+        # an image for which memory did not suffice is not stored: it may suffice next time
+        if decoded is not None and not (decoded.reason == "too_large" and decoded.detail):
             row.slot = cache.put(key, decoded.pixels, thumbnail, row.facts)
         yield row, key
 
@@ -221,7 +232,10 @@ def _read(source: Source, file: SourceFile, params: Ingest, cache: DecodeCache) 
 
 
 def _describe(row: SourceRow, decoded: Decoded) -> np.ndarray | None:
-    """Write the facts of an image into its row; return the thumbnail of an image that is large enough to have one."""
+    """Write the facts of an image into its row.
+
+    Return the thumbnail of an image that is large enough to have one.
+    """
     row.format, row.mode, row.frames = decoded.format, decoded.mode, decoded.frames
     row.width, row.height, row.pixel_hash = decoded.width, decoded.height, decoded.pixel_hash
     if decoded.pixels is None:

@@ -1,4 +1,6 @@
-"""Accepted corrections of labels: `data/label_fixes.csv`, with the columns image (a path or a pixel hash) and label."""
+"""Accepted corrections of labels: `data/label_fixes.csv`, with the columns image (a path or a pixel hash) and
+label.
+"""
 
 from __future__ import annotations
 

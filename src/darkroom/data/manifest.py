@@ -21,7 +21,8 @@ COLUMNS = (
 class ImageFacts:
     """The columns that depend on the content of a file and on the params of ingest alone.
 
-    `darkest`, `brightest`, `entropy` and `sharpness` are those of `quality.Figures`, NaN below 64 pixels a side.
+    `darkest`, `brightest`, `entropy` and `sharpness` are those of `quality.Figures`, NaN below 64 pixels a
+    side.
     """
 
     format: str = ""
@@ -42,7 +43,9 @@ class ImageFacts:
 
 @dataclass(slots=True)
 class Row(ImageFacts):
-    """One source file. `group` names the images that share a split, `copies` counts the duplicates, this file included."""
+    """One source file. `group` names the images that share a split, `copies` counts the duplicates, this file
+    included.
+    """
 
     path: str = ""
     label: str = ""

@@ -21,13 +21,17 @@ from darkroom.data.splits import position
 if TYPE_CHECKING:
     from darkroom.data.ingest import Dataset
 
-SAMPLES, SHOWN, MEMBERS, BARS = 240, 60, 8, 100  # pictures of classes in all; clusters, files; copies in a cluster; classes
+SAMPLES = 240  # pictures of classes in all
+SHOWN, MEMBERS = 60, 8  # clusters or files, copies in a cluster
+BARS = 100  # classes
 SAMPLE_SEED = 2**31  # no seed of a split: samples come from all splits
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of a data set: files by status, images by split, by class and split, by flag, quarantined files by reason."""
+    """Counts of a data set: files by status, images by split, by class and split, by flag, quarantined files
+    by reason.
+    """
 
     statuses: Counter[str]
     splits: dict[str, int]

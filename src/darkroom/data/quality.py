@@ -1,7 +1,7 @@
 """Faults of pictures that decode: too dark, too bright, blurry, almost empty, extreme aspect ratio.
 
-The kinds are those of CleanVision (https://github.com/cleanlab/cleanvision). The figures are measured on a grey version
-of about 256 pixels while the picture is in memory. Pictures below 64 pixels a side have none.
+The kinds are those of CleanVision (https://github.com/cleanlab/cleanvision). The figures are measured on a
+grey version of about 256 pixels while the picture is in memory. Pictures below 64 pixels a side have none.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ def odd_aspect(width: int, height: int) -> bool:
 
 
 def examine(image: np.ndarray) -> tuple[Figures, np.ndarray] | None:
-    """Return the figures of an RGB image (H, W, 3) uint8 and its grey thumbnail (64, 64) uint8; None below 64 pixels a side."""
+    """Return the figures of an RGB image (H, W, 3) uint8 and its grey thumbnail (64, 64) uint8.
+
+    None below 64 pixels a side.
+    """
     if min(image.shape[:2]) < THUMBNAIL:
         return None
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -68,7 +71,8 @@ def examine(image: np.ndarray) -> tuple[Figures, np.ndarray] | None:
     counts = np.bincount(thumbnail.ravel(), minlength=256)
     cumulative = counts.cumsum()
     shares = counts[counts > 0] / thumbnail.size
-    edges = cv2.Laplacian(grey, cv2.CV_8U)  # cuts off negative values; twice the mean of the rest is the mean magnitude
+    # unsigned, so negative values are cut off: twice the mean of the rest is the mean magnitude
+    edges = cv2.Laplacian(grey, cv2.CV_8U)
     return Figures(
         darkest=int(cumulative.searchsorted(0.05 * thumbnail.size)) / 255,
         brightest=int(cumulative.searchsorted(0.99 * thumbnail.size)) / 255,

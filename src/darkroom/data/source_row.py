@@ -13,7 +13,9 @@ _FACTS = tuple(field.name for field in fields(ImageFacts))
 
 @dataclass(slots=True)
 class SourceRow(Row):
-    """A row of the manifest, the group that the source's table gives it, and the slot of its pixels in the decode cache."""
+    """A row of the manifest, the group that the source's table gives it, and the slot of its pixels in the
+    decode cache.
+    """
 
     given_group: str = ""
     slot: int = -1

@@ -1,6 +1,7 @@
 """A source of labelled images: its files, their labels, and how to read them.
 
-A source is a folder or an archive of classes, with or without ready splits; a flat one with a table; or an .npz of arrays.
+A source is a folder or an archive of classes, with or without ready splits; a flat one with a table; or an
+.npz of arrays.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _LITTER = {"thumbs.db", "desktop.ini", ".ds_store", "__macosx"}
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file of a source: its path there, its label, and the split and group that the source gives it, if any.
+    """One file of a source: its path there, its label, and the split and group that the source gives it, if
+    any.
 
     `ignored` and `refused` are reasons; `key` is what `Source.read` takes.
     """
@@ -46,7 +48,9 @@ class SourceFile:
 
 @dataclass
 class Source:
-    """An open source: its files in the order of their paths, and the files that its table names and that do not exist."""
+    """An open source: its files in the order of their paths, and the files that its table names and that do
+    not exist.
+    """
 
     path: Path
     files: list[SourceFile]
@@ -60,7 +64,10 @@ class Source:
         return frozenset(file.split for file in self.files if file.split)
 
     def read(self, file: SourceFile) -> bytes | np.ndarray:
-        """Return the bytes of a file, or an image that is an array. Raises OSError or ValueError where it cannot be read."""
+        """Return the bytes of a file, or an image that is an array.
+
+        Raises OSError or ValueError where it cannot be read.
+        """
         if isinstance(file.key, tuple):
             number, i = file.key
             return np.asarray(self.arrays[number][i])
@@ -145,7 +152,10 @@ def _ignore_reason(entry: Entry) -> str:
 
 
 def _label_by_folder(path: Path, entries: list[Entry]) -> list[SourceFile]:
-    """A class is the first folder below the source or its split; what lies deeper belongs to it, what lies outside is ignored."""
+    """A class is the first folder below the source or its split.
+
+    What lies deeper belongs to it, what lies outside is ignored.
+    """
     candidates = [entry for entry in entries if not _ignore_reason(entry) and entry.refused != "leaves_source"]
     depth = _wrapping_depth(candidates) if not path.is_dir() else 0
     parts_of = {entry.name: entry.name.split("/")[depth:] for entry in entries}
@@ -198,7 +208,8 @@ def _wrapping_depth(candidates: list[Entry]) -> int:
 
 
 def _find_table(entries: list[Entry], file_source: FileSource) -> tuple[tuple[Entry, list[tables.Line]] | None, str]:
-    """Return the only table of paths and labels that lies beside the files, with its lines, or None without one.
+    """Return the only table of paths and labels that lies beside the files, with its lines, or None without
+    one.
 
     The second result names a table that cannot be read, and why.
     """
@@ -263,7 +274,9 @@ def _composed(path: str) -> str:
 
 
 def escaped(path: str) -> str:
-    """Return a path as text that every file format takes: bytes that are no UTF-8, and backslashes, are escaped."""
+    """Return a path as text that every file format takes: bytes that are no UTF-8, and backslashes, are
+    escaped.
+    """
     return os.fsencode(path.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
 
 

@@ -31,10 +31,11 @@ def by_hash(group: str, test_share: float, val_share: float, seed: int) -> str:
 
 
 def stratified(groups: Iterable[SplitGroup], test_share: float, val_share: float, seed: int) -> dict[str, str]:
-    """Return the split of each group by its key, so that every class has its shares as exactly as its groups allow.
+    """Return the split of each group by its key, so that every class has its shares as exactly as its groups
+    allow.
 
-    A class with three groups or more has at least one in each split that has a share. Groups are taken in the order of
-    their `position`, so that an image more or less moves few others.
+    A class with three groups or more has at least one in each split that has a share. Groups are taken in the
+    order of their `position`, so that an image more or less moves few others.
     """
     classes: dict[str, list[SplitGroup]] = defaultdict(list)
     for group in groups:

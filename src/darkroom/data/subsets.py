@@ -1,7 +1,8 @@
 """A fixed part of a source as arrays: training images of an experiment, and images held out from it.
 
-An .npz, such as MNIST, Fashion-MNIST and CIFAR-10, is used as it was published. Other sources are read by `ingest`, so
-that copies of a picture are never on both sides. A source's own test images are held out, else a share of its images.
+An .npz, such as MNIST, Fashion-MNIST and CIFAR-10, is used as it was published. Other sources are read by
+`ingest`, so that copies of a picture are never on both sides. A source's own test images are held out, else a
+share of its images.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ Labelled = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class SubsetOptions:
-    """A named data set or a path, pixels a side, 1 (grey) or 3 channels, the maximum of training images (None: all).
+    """A named data set or a path, pixels a side, 1 (grey) or 3 channels, the maximum of training images
+    (None: all).
 
-    `held_out` is the share that is held out of a source without test images; `source` is `fetch.source` for named data sets.
+    `held_out` is the share that is held out of a source without test images; `source` is `fetch.source` for
+    named data sets.
     """
 
     data: str
@@ -42,7 +45,9 @@ class SubsetOptions:
 
 @dataclass(frozen=True)
 class Subset:
-    """Images (N, channels, size, size) uint8 and labels (N,) int64, for training and held out, and the sha256 of all."""
+    """Images (N, channels, size, size) uint8 and labels (N,) int64, for training and held out, and the sha256
+    of all.
+    """
 
     train: Labelled
     held_out: Labelled
@@ -51,7 +56,10 @@ class Subset:
 
 
 def load_subset(options: SubsetOptions) -> Subset:
-    """Return a part of a source, always the same one. Raises SourceError where there are too few images or classes."""
+    """Return a part of a source, always the same one.
+
+    Raises SourceError where there are too few images or classes.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(options.data).expanduser()
         if options.data in datasets.DATASETS:

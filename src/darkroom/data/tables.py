@@ -1,4 +1,6 @@
-"""The table of a flat folder: CSV or Parquet with the path and label of each file, and perhaps its split and group."""
+"""The table of a flat folder: CSV or Parquet with the path and label of each file, and perhaps its split and
+group.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ class Line:
 def read(name: str, content: bytes) -> list[Line] | None:
     """Return the lines of a table, or None where it has no column for the path or none for the label.
 
-    Raises ValueError or OSError where it cannot be read at all, SourceError where two lines contradict each other.
+    Raises ValueError or OSError where it cannot be read at all, SourceError where two lines contradict each
+    other.
     """
     try:
         columns = _parquet(content) if name.lower().endswith(".parquet") else _csv(content)

@@ -1,4 +1,6 @@
-"""Turn a source of images into a manifest, a quarantine list, one array per split, and a page that shows the data."""
+"""Turn a source of images into a manifest, a quarantine list, one array per split, and a page that shows the
+data.
+"""
 
 from __future__ import annotations
 
