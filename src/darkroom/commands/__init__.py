@@ -1,1 +1,1 @@
-"""The everyday commands of `darkroom`, one module each with a `main(arguments)`."""
+"""The commands of `darkroom`, a module each: options, a call, and the output. docs/architecture.md has the pattern."""

@@ -107,10 +107,7 @@ class LazyGroup(click.Group):
 
     def load(self, name: str) -> click.Command:
         """Import a command."""
-        module = importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
-        if not hasattr(module, "command"):  # a module that parses its own arguments, until it is converted
-            return passthrough(lambda words: module.main(list(words)))
-        command: click.Command = module.command
+        command: click.Command = importlib.import_module(f"{self.package}.{name.replace('-', '_')}").command
         return command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
