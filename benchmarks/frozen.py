@@ -47,7 +47,7 @@ def frozen(images: np.ndarray, network: str, weights: Path | None) -> list[dict[
         stored.fill(backbone, stored.read(weight_files.find(weights, network)), str(weights))
     normalize = Normalize(*stored.normalization(network, "imagenet"))
     eager = nn.Sequential(normalize, backbone).eval()
-    chosen = engine.fastest(eager, images, torch.device("cpu"), THREADS)
+    chosen = engine.select_engine(eager, images, torch.device("cpu"), THREADS)
     square = torch.randn(3072, 3072)
 
     def ours() -> float:
@@ -73,7 +73,7 @@ def frozen(images: np.ndarray, network: str, weights: Path | None) -> list[dict[
         {"what": f"frozen {network}, {images.shape[1]} px", "darkroom /s": median(rates[0]), "bare /s": median(rates[1]),
          "ratio": median([a / b for a, b in zip(*rates, strict=True)]),
          "of peak": median([rate * flops / p for rate, p in zip(rates[0], times[2], strict=True)]),
-         "difference": engine.difference(chosen, eager, images[:32])},
+         "difference": engine.relative_difference(chosen, eager, images[:32])},
     ]  # fmt: skip
 
 

@@ -1,14 +1,15 @@
-"""Backbones: torchvision's own networks, cut where we say they are cut."""
+"""Backbones: torchvision's own networks, cut between their blocks."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from darkroom.core.errors import ParamsError
-from darkroom.models import backbones, torchvision_names
-from darkroom.models.backbones.torchvision import LAYOUTS, TorchvisionBackbone
+from darkroom.models import torchvision_names
+from darkroom.models.backbones.torchvision import _WHOLE_HEADS, LAYOUTS, TorchvisionBackbone, _head_name, _network
 from darkroom.models.specs import BackboneSpec
 
 SMALLEST = {
@@ -18,56 +19,56 @@ SMALLEST = {
     "ShuffleNetV2": "shufflenet_v2_x0_5", "SqueezeNet": "squeezenet1_1", "SwinTransformer": "swin_t", "VGG": "vgg11",
     "VisionTransformer": "vit_b_32",
 }  # fmt: skip
-SIZE = {"VisionTransformer": 64, "MaxVit": 224}
+SIZE = {"VisionTransformer": 96, "MaxVit": 224, "Inception3": 80}
 
 
-def spec(family: str, head: str) -> BackboneSpec:
-    return BackboneSpec(SMALLEST[family], SIZE.get(family, 96), head)
+def spec(family: str, head: str = "pooled") -> BackboneSpec:
+    """Return the smallest network of a family, for images that are larger than `SMALL_IMAGE`, and hardly."""
+    return BackboneSpec(SMALLEST[family], SIZE.get(family, 72), head)
+
+
+@pytest.fixture(scope="module", params=SMALLEST)
+def with_own_head(request) -> TorchvisionBackbone:
+    """A backbone of each family that ends before the network's last linear layer."""
+    return TorchvisionBackbone(spec(request.param, "classifier"))
 
 
 def test_every_family_is_tested():
-    """A family that torchvision adds, or that we add to the table, must have its smallest member here."""
-    assert set(SMALLEST) == set(LAYOUTS) | set(backbones._WHOLE_HEADS)
+    """A family that torchvision adds, or that is added to the table, must have its smallest member here."""
+    assert set(SMALLEST) == set(LAYOUTS) | set(_WHOLE_HEADS)
 
 
-@pytest.mark.parametrize("family", SMALLEST)
-def test_the_cut_network_is_torchvisions(family, monkeypatch):
+class _ReachedError(Exception):
+    """The input of the last layer is known."""
+
+
+def test_the_cut_network_is_torchvisions(with_own_head):
     """With its own head, the embedding is bit for bit what torchvision's network hands to its last linear layer."""
-    monkeypatch.setattr(backbones, "SMALL", 0)  # torchvision's own strides at any size
-    chosen = spec(family, "classifier")
-    ours = TorchvisionBackbone(chosen)
-    theirs = backbones._network(chosen, 0, "cpu").eval()
-    assert not theirs.load_state_dict(ours.weights(), strict=False).unexpected_keys
-    layout = LAYOUTS.get(family)
-    head = getattr(theirs, layout.head if layout else backbones._WHOLE_HEADS[family])
-    last = [m for m in head.modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]
-    given: list[torch.Tensor] = []
-    last.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
-    x = torch.randn(2, 3, chosen.image_size, chosen.image_size, generator=torch.Generator().manual_seed(0))
+    theirs = _network(with_own_head.spec, 0).eval()  # on the meta device: it gets the same tensors
+    assert not theirs.load_state_dict(with_own_head.weights(), strict=False, assign=True).unexpected_keys
+    head = getattr(theirs, _head_name(theirs))
+    last = [module for module in head.modules() if isinstance(module, (nn.Linear, nn.Conv2d))][-1]
+    inputs: list[torch.Tensor] = []
+
+    def stop(_, tensors):
+        inputs.append(tensors[0])
+        raise _ReachedError
+
+    last.register_forward_pre_hook(stop)
+    size = with_own_head.spec.image_size
+    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        theirs(x)
-        embedding = ours(x)
-    expected = given[0].mean((2, 3)) if given[0].ndim == 4 else given[0]
+        with pytest.raises(_ReachedError):
+            theirs(x)
+        embedding = with_own_head(x)
+    expected = inputs[0].mean((2, 3)) if inputs[0].ndim == 4 else inputs[0]
     assert embedding.std() > 0
     assert torch.equal(embedding, expected)
 
 
-@pytest.mark.parametrize("family", [name for name in SMALLEST if name in LAYOUTS])
-def test_every_cut_gives_the_same_embedding(family):
-    """Running the lower blocks and then the upper ones equals running all, wherever the cut is."""
-    network = TorchvisionBackbone(spec(family, "pooled"))
-    x = torch.randn(1, 3, network.spec.image_size, network.spec.image_size, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        whole = network(x)
-        for cut in {0, 1, network.block_count // 2, network.block_count}:
-            assert torch.equal(network.upper(network.lower(x, cut), cut), whole)
-    assert whole.shape == (1, network.dim)
-
-
-@pytest.mark.parametrize("family", SMALLEST)
-def test_blocks_hold_every_weight_once(family):
+def test_blocks_hold_every_weight_once(with_own_head):
     """Blocks and own head together are the network's weights, none twice; only tokens of transformers lie outside."""
-    network = TorchvisionBackbone(spec(family, "classifier"))
+    network = with_own_head
     blocks = [p for i in range(network.block_count) for p in network.block(i).parameters()]
     counted = {id(p) for p in blocks} | {id(p) for p in network.own_head().parameters()}
     assert len({id(p) for p in blocks}) == len(blocks)
@@ -75,24 +76,34 @@ def test_blocks_hold_every_weight_once(family):
     assert all("class_token" in name or "pos_embedding" in name or "encoder.ln" in name for name in outside), outside
 
 
+@pytest.mark.parametrize("family", LAYOUTS)
+def test_every_cut_gives_the_same_embedding(family):
+    """Running the lower blocks and then the upper ones equals running all, wherever the cut is."""
+    network = TorchvisionBackbone(spec(family))
+    size = network.spec.image_size
+    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = network(x)
+        for cut in {0, 1, network.block_count // 2, network.block_count}:
+            assert torch.equal(network.upper(network.lower(x, cut), cut), expected)
+    assert expected.shape == (1, network.dim)
+
+
 def test_vgg_has_no_fully_connected_layers_with_the_pooled_head():
-    """VGG-11's 124 million fully connected weights are neither built nor stored unless asked for."""
+    """VGG-11's 124 million fully connected weights are neither built nor stored unless they are asked for."""
     assert sum(p.numel() for p in TorchvisionBackbone(BackboneSpec("vgg11_bn", 32)).parameters()) < 10e6
-    own = TorchvisionBackbone(BackboneSpec("vgg11_bn", 32, "classifier"))
-    assert own.dim == 4096
-    assert sum(p.numel() for p in own.own_head().parameters()) > 100e6
 
 
 def test_small_inputs_keep_their_resolution():
     """Up to 64 pixels the first convolution has stride 1, above its own; the weights are the same."""
-    small, large = TorchvisionBackbone(BackboneSpec("mobilenet_v2", 64)), TorchvisionBackbone(BackboneSpec("mobilenet_v2", 65))
+    small, large = (TorchvisionBackbone(BackboneSpec("mobilenet_v2", size)) for size in (64, 65))
     assert small.net.features[0][0].stride == (1, 1)
     assert large.net.features[0][0].stride == (2, 2)
     assert {k: v.shape for k, v in small.weights().items()} == {k: v.shape for k, v in large.weights().items()}
 
 
 def test_the_seed_decides_the_weights():
-    """The same seed gives the same weights, another one others; the global random state is left alone."""
+    """The same seed gives the same weights, another one others; the global random state does not change."""
     state = torch.get_rng_state()
     one, again, other = (TorchvisionBackbone(BackboneSpec("resnet18", 32), seed).weights()["conv1.weight"] for seed in (0, 0, 1))
     assert torch.equal(one, again)
@@ -101,13 +112,11 @@ def test_the_seed_decides_the_weights():
 
 
 def test_an_unknown_backbone_names_its_neighbour():
-    """A misspelt backbone is answered with the nearest name."""
+    """A misspelt backbone is refused with the nearest name."""
     with pytest.raises(ParamsError, match="mobilenet_v2"):
         TorchvisionBackbone(BackboneSpec("mobilnet_v2", 32))
 
 
 def test_the_names_are_torchvisions():
     """The names that are read from torchvision's source are those of its registry."""
-    import torchvision
-
     assert list(torchvision_names.names()) == sorted(torchvision.models.list_models(module=torchvision.models))

@@ -1,4 +1,4 @@
-"""The account of a network: every parameter once, and the multiply-adds that are published."""
+"""The layers of a network: every parameter once, and the published multiply-adds."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tests.models.test_backbones import SMALLEST
 
 
 @pytest.mark.parametrize("family", SMALLEST)
-def test_the_account_is_torchvisions(family):
+def test_parameters_and_multiply_adds_are_torchvisions(family):
     """Parameters add up to the network's, and multiply-adds are torchvision's figure for its network (1% apart at most)."""
     name = SMALLEST[family]
     meta = torchvision.models.get_model_weights(name).DEFAULT
     size = meta.transforms.keywords["crop_size"]
     network = classifier(name, size, 1000)
-    found = layers(network, (3, size, size))
+    rows = layers(network, (3, size, size))
     own = sum(p.numel() for p in network.parameters())
-    assert sum(layer.parameters for layer in found) == own
+    assert sum(layer.parameters for layer in rows) == own
     assert own == meta.meta["num_params"] or family == "Inception3"  # whose figure has the auxiliary classifier in it
-    assert sum(layer.multiply_adds for layer in found) / 1e9 == pytest.approx(meta.meta["_ops"], rel=0.01, abs=0.001)
+    assert sum(layer.multiply_adds for layer in rows) / 1e9 == pytest.approx(meta.meta["_ops"], rel=0.01, abs=0.001)
 
 
 def test_a_layer_used_twice_costs_twice():
@@ -43,3 +43,8 @@ def test_a_transposed_convolution_counts_by_its_inputs():
     assert layer.multiply_adds == 4 * 4 * 3 * 5 * 4
     assert layer.output == (5, 8, 8)
     assert torch.Size(layer.output).numel() == 320
+
+
+def test_multiply_adds_are_those_of_the_paper():
+    """MobileNetV2 has 300 million multiply-adds at 224 pixels (Sandler et al. 2018, table 3, the classifier included)."""
+    assert multiply_adds(classifier("mobilenet_v2", 224, 1000), 224) == pytest.approx(300e6, rel=0.01)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
 
 from darkroom.core.errors import WeightsError
+from darkroom.data.decoding import decode
 from darkroom.models import weight_files, weights
-from darkroom.models.backbones.torchvision import TorchvisionBackbone
+from darkroom.models.backbones.torchvision import TorchvisionBackbone, download
+from darkroom.models.base import Normalize
 from darkroom.models.specs import BackboneSpec
 
 
@@ -35,8 +39,8 @@ def test_a_file_is_found_and_loaded(tmp_path, name):
         save_file({key: value.half() for key, value in state.items()}, tmp_path / name)
     backbone = network(1)
     path = weight_files.find(tmp_path, "squeezenet1_1")
-    left = weights.fill(backbone, weights.read(path), str(path))
-    assert left == ["classifier.1.bias", "classifier.1.weight"]
+    unused = weights.fill(backbone, weights.read(path), str(path))
+    assert unused == ["classifier.1.bias", "classifier.1.weight"]
     for key, value in backbone.weights().items():
         assert torch.allclose(value, state[key], atol=1e-3)
         assert value.dtype == torch.float32
@@ -47,7 +51,7 @@ def test_a_missing_file_lists_what_is_there(tmp_path):
     (tmp_path / "resnet18.pth").write_bytes(b"")
     with pytest.raises(WeightsError, match=r"resnet18\.pth"):
         weight_files.find(tmp_path, "vgg16")
-    with pytest.raises(WeightsError, match="no such folder"):
+    with pytest.raises(WeightsError, match="does not exist"):
         weight_files.find(tmp_path / "nowhere", "vgg16")
 
 
@@ -60,12 +64,12 @@ def test_a_mismatch_lists_both_sides():
     del state["features.3.squeeze.bias"]
     with pytest.raises(WeightsError) as error:
         weights.fill(backbone, state, "the file")
-    for said in (
+    for difference in (
         "features.0.weight: (1, 2, 3) in the file, (64, 3, 3, 3)",
         "extra.weight (7,)",
         "features.3.squeeze.bias (16,)",
     ):
-        assert said in str(error.value)
+        assert difference in str(error.value)
     assert all(torch.equal(before[key], value) for key, value in backbone.weights().items())
 
 
@@ -87,11 +91,11 @@ def server(monkeypatch, tmp_path):
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            sent = content if self.path.startswith("/squeezenet1_1-") else b""
-            self.send_response(200 if sent else 404)
-            self.send_header("Content-Length", str(len(sent)))
+            body = content if self.path.startswith("/squeezenet1_1-") else b""
+            self.send_response(200 if body else 404)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(sent)
+            self.wfile.write(body)
 
         def log_message(self, *_):
             pass
@@ -114,9 +118,9 @@ def server(monkeypatch, tmp_path):
 def test_imagenet_weights_are_downloaded_and_checked(server):
     """The weights come from torchvision's address, are checked by the hash in their name, and are cached."""
     server("squeezenet1_1-HASH.pth")
-    path, known = weights.download("squeezenet1_1")
+    path, details = download("squeezenet1_1")
     assert path.exists()
-    assert known["torchvision"] == "SqueezeNet1_1_Weights.IMAGENET1K_V1"
+    assert details["torchvision"] == "SqueezeNet1_1_Weights.IMAGENET1K_V1"
     weights.fill(network(), weights.read(path), str(path))
 
 
@@ -125,21 +129,14 @@ def test_what_cannot_be_downloaded_says_what_to_place_where(server, name):
     """A wrong hash or an unreachable server names the file and the folder to put it in, and leaves no file behind."""
     server(name)
     with pytest.raises(WeightsError) as error:
-        weights.download("squeezenet1_1")
+        download("squeezenet1_1")
     assert "place " in error.value.remedy
     assert "checkpoints" in error.value.remedy
     assert "weights.source" in error.value.remedy
 
 
-def test_real_weights_know_bees_from_ants(shared, tmp_path):
+def test_real_weights_separate_bees_from_ants(shared, tmp_path):
     """MobileNetV2 with the real weights, cut and pooled, separates ants from bees by a nearest class mean."""
-    import tarfile
-
-    import numpy as np
-
-    from darkroom.data.decoding import decode
-    from darkroom.models.base import Normalize
-
     backbone = TorchvisionBackbone(BackboneSpec("mobilenet_v2", 128))
     path = weight_files.find(shared / "weights", "mobilenet_v2")
     weights.fill(backbone, weights.read(path), str(path))

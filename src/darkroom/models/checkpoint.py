@@ -25,7 +25,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint folder says of its model, apart from the weights."""
+    """The description of a trained model, `model.json`."""
 
     name: str
     architecture: NetworkSpec
@@ -33,7 +33,7 @@ class Checkpoint:
     classes: tuple[str, ...]
     params: dict[str, Any]
     best: dict[str, float]
-    temperature: float = 1.0  # by which logits are divided before they become probabilities
+    temperature: float = 1.0  # divides the logits before the softmax
 
 
 def save(
@@ -74,10 +74,10 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
             f"{folder} is not a checkpoint: it has no model.json", "run `dvc repro` to train the models"
         ) from error
     except json.JSONDecodeError as error:
-        raise WorkspaceError(f"{folder}/model.json is damaged: {error}", "`dvc checkout -f` brings it back") from error
+        raise WorkspaceError(f"{folder}/model.json is damaged: {error}", "restore it: `dvc checkout -f`") from error
     if content.get("schema") != SCHEMA:
         raise WorkspaceError(
-            f"{folder} has schema {content.get('schema')}, this Darkroom reads {SCHEMA}",
+            f"{folder} has schema {content.get('schema')}; this version of Darkroom reads {SCHEMA}",
             "train it again: `dvc repro -f`",
         )
     checkpoint = Checkpoint(
@@ -87,7 +87,7 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
         classes=tuple(content["classes"]),
         params=content["params"],
         best=content["best"],
-        temperature=content.get("temperature", 1.0),  # which checkpoints of earlier Darkrooms do not have
+        temperature=content.get("temperature", 1.0),  # missing in checkpoints of early versions
     )
     network = Network(build_features(checkpoint.architecture), checkpoint.preprocessing, len(checkpoint.classes))
     try:

@@ -1,4 +1,4 @@
-"""What identifies a checkpoint, computed without torch."""
+"""The digest that identifies a checkpoint. Importing this costs no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from darkroom.core.errors import WorkspaceError
 
 
 def checkpoint(folder: Path) -> str:
-    """Return the sha256 of what decides a model's answers: its description and its weights."""
+    """Return the sha256 of a model's description and weights, which decide its predictions."""
     sha = hashlib.sha256()
     for name in ("model.json", "model.safetensors"):
         try:

@@ -1,9 +1,9 @@
-"""A network that is not being trained, run by the fastest engine at hand, with the answers that torch gives in float32.
+"""Run a frozen network with the fastest engine available; the outputs are torch's in float32, within a tolerance.
 
 On a CPU that is ONNX Runtime, or torch with Winograd's algorithm where wide 3 × 3 convolutions are most of the work (VGG).
-As many threads as `compute.threads` says take a few images at a time, each on its own, so that no layer waits for the other
-cores and an answer does not depend on the number of threads. On a GPU it is torch itself, with channels-last memory and the
-precision of `compute`. An engine is compared with torch before it is used.
+`compute.threads` threads compute a few images at a time, each on its own, so that no layer waits for the other cores and the
+outputs do not depend on the number of threads. On a GPU it is torch itself, with channels-last memory and the precision of
+`compute`. An engine is compared with torch before it is used.
 """
 
 from __future__ import annotations
@@ -15,55 +15,59 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stdout
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import nn
 
+from darkroom.core.lazy import LazyModule
 from darkroom.models import winograd
 
-TOLERANCE = 1e-4  # largest difference from torch's float32, as a share of the largest number in the answer
-CHECKED = 4  # images on which an engine is compared with torch
-PIXELS = 2**17  # at a time in Winograd's algorithm: for the tiles of the deepest maps to make large matrix products
-GAIN = 1.5  # estimated, in torch's convolutions, from which Winograd's algorithm in torch is faster than ONNX Runtime
+if TYPE_CHECKING:
+    import onnxruntime
+else:
+    onnxruntime = LazyModule("onnxruntime")
 
+TOLERANCE = 1e-4  # largest difference from torch's float32, relative to the largest output
+CHECKED_IMAGES = 4
+WINOGRAD_PIXELS = 2**17  # in a batch of Winograd's algorithm, so that the deepest maps make large matrix products
+WINOGRAD_GAIN = 1.5  # estimated speed-up of torch's convolutions from which Winograd's algorithm is faster than ONNX Runtime
 
-Answers = Sequence[np.ndarray]
+Outputs = Sequence[np.ndarray]
 
 
 class Engine(Protocol):
-    """A frozen network, (B, …) uint8 or float32 to one or more answers (B, …) float32."""
+    """A frozen network: (B, …) uint8 or float32 to one or more outputs (B, …) float32."""
 
     name: str
     batch: int  # the number of inputs at a time at which it is fastest
 
-    def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[Answers]:
-        """Yield the answers to batches of inputs, in their order, working ahead by a few batches."""
+    def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[Outputs]:
+        """Yield the outputs of batches of inputs, in their order, working ahead by a few batches."""
         ...
 
 
 class Onnx:
-    """ONNX Runtime on the CPU. Raises what torch's exporter or ONNX Runtime raise where they do not know an operator."""
+    """ONNX Runtime on the CPU. Raises the errors of torch's exporter and ONNX Runtime for operators that they do not have."""
 
     name = "ONNX Runtime"
     batch = 4
 
     def __init__(self, network: nn.Module, example: np.ndarray, threads: int) -> None:
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
-        import onnxruntime
-
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self.threads = threads
-        self.session = onnxruntime.InferenceSession(export(network, example), options, providers=["CPUExecutionProvider"])
+        program = export_onnx(network, example)
+        self.session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
 
-    def answer(self, inputs: np.ndarray) -> Answers:
+    def run(self, inputs: np.ndarray) -> Outputs:
         return self.session.run(None, {"inputs": inputs})
 
-    def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[Answers]:
-        return _by_threads(self.answer, inputs, self.threads)
+    def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[Outputs]:
+        return _stream(self.run, inputs, self.threads)
 
 
 class Winograd:
@@ -73,30 +77,30 @@ class Winograd:
 
     def __init__(self, network: nn.Module, example: np.ndarray, threads: int) -> None:
         self.network, self.threads = network.cpu().eval(), threads
-        self.faster = winograd.faster(self.network, torch.from_numpy(example))
-        self.batch = min(max(PIXELS // example[0, ..., 0].size, 4), 128)
+        self.replacements = winograd.replacements(self.network, torch.from_numpy(example))
+        self.batch = min(max(WINOGRAD_PIXELS // example[0, ..., 0].size, 4), 128)
 
-    def answer(self, inputs: np.ndarray) -> Answers:
+    def run(self, inputs: np.ndarray) -> Outputs:
         with torch.inference_mode():
-            return [answer.numpy() for answer in _several(self.network(torch.from_numpy(inputs)))]
+            return [output.numpy() for output in _as_list(self.network(torch.from_numpy(inputs)))]
 
-    def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[Answers]:
+    def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[Outputs]:
         threads = torch.get_num_threads()
         try:
-            with self.faster.applied():
-                yield from _by_threads(self.answer, inputs, self.threads, lambda: torch.set_num_threads(1))
+            with self.replacements.applied():
+                yield from _stream(self.run, inputs, self.threads, lambda: torch.set_num_threads(1))
         finally:
             torch.set_num_threads(threads)
 
 
-def _by_threads(
-    answer: Callable[[np.ndarray], Answers], inputs: Iterable[np.ndarray], threads: int, prepare: Callable[[], None] | None = None
-) -> Iterator[Answers]:
-    """Yield the answers to batches in their order; the threads work ahead by two batches each."""
-    pending: deque[Future[Answers]] = deque()
+def _stream(
+    run: Callable[[np.ndarray], Outputs], inputs: Iterable[np.ndarray], threads: int, prepare: Callable[[], None] | None = None
+) -> Iterator[Outputs]:
+    """Yield the outputs of batches in their order; the threads work ahead by two batches each."""
+    pending: deque[Future[Outputs]] = deque()
     with ThreadPoolExecutor(threads, initializer=prepare) as pool:
         for batch in inputs:
-            pending.append(pool.submit(answer, batch))
+            pending.append(pool.submit(run, batch))
             if len(pending) > 2 * threads:
                 yield pending.popleft().result()
         while pending:
@@ -112,37 +116,37 @@ class Eager:
         self.network, self.device, self.half = network.to(device).eval(), device, half
         self.batch = 32 if device.type == "cpu" else 256
 
-    def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[Answers]:
-        waiting: list[torch.Tensor] = []
+    def stream(self, inputs: Iterable[np.ndarray]) -> Iterator[Outputs]:
+        pending: list[torch.Tensor] = []
         for batch in inputs:
             with torch.inference_mode(), torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
-                made = [answer.float() for answer in _several(self.network(torch.from_numpy(batch).to(self.device)))]
-            if waiting:  # fetched only now, so that the device has its next batch already
-                yield [answer.cpu().numpy() for answer in waiting]
-            waiting = made
-        if waiting:
-            yield [answer.cpu().numpy() for answer in waiting]
+                outputs = [output.float() for output in _as_list(self.network(torch.from_numpy(batch).to(self.device)))]
+            if pending:  # fetched one batch late, so that the device already has its next one
+                yield [output.cpu().numpy() for output in pending]
+            pending = outputs
+        if pending:
+            yield [output.cpu().numpy() for output in pending]
 
 
-def _several(answers: torch.Tensor | Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-    return [answers] if isinstance(answers, torch.Tensor) else answers
+def _as_list(outputs: torch.Tensor | Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+    return [outputs] if isinstance(outputs, torch.Tensor) else outputs
 
 
-def export(network: nn.Module, example: np.ndarray) -> bytes:
+def export_onnx(network: nn.Module, example: np.ndarray) -> bytes:
     """Return the ONNX program of a network in evaluation mode, from `inputs` (B, …) to `output0` and so on; B is free.
 
-    By tracing: torch's newer exporter gives the same program and takes ten times as long.
+    The network is traced: torch's newer exporter gives the same program and takes ten times as long.
     """
     buffer = io.BytesIO()
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # an operator of torch's own, which ONNX does not have
-    given = torch.from_numpy(example)
+    inputs = torch.from_numpy(example)
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
-            names = [f"output{i}" for i in range(len(_several(network.cpu().eval()(given))))]
+            names = [f"output{i}" for i in range(len(_as_list(network.cpu().eval()(inputs))))]
             torch.onnx.export(
-                network, (given,), cast(Any, buffer), dynamo=False, input_names=["inputs"], output_names=names,
+                network, (inputs,), cast(Any, buffer), dynamo=False, input_names=["inputs"], output_names=names,
                 dynamic_axes={name: {0: "batch"} for name in ("inputs", *names)},
             )  # fmt: skip
     finally:
@@ -150,52 +154,52 @@ def export(network: nn.Module, example: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def difference(engine: Engine, network: nn.Module, inputs: np.ndarray) -> float:
-    """Return the largest difference of an engine's answers from torch's in float32, as a share of the largest number in these."""
+def relative_difference(engine: Engine, network: nn.Module, inputs: np.ndarray) -> float:
+    """Return the largest difference between an engine's outputs and torch's in float32, relative to the largest output."""
     with torch.inference_mode():
-        expected = [answer.numpy() for answer in _several(network.cpu().eval()(torch.from_numpy(inputs)))]
-    got = next(iter(engine.stream([inputs])))
-    return max(float(np.abs(a - b).max() / max(float(np.abs(b).max()), 1e-30)) for a, b in zip(got, expected, strict=True))
+        expected = [output.numpy() for output in _as_list(network.cpu().eval()(torch.from_numpy(inputs)))]
+    outputs = next(iter(engine.stream([inputs])))
+    return max(float(np.abs(a - b).max() / max(float(np.abs(b).max()), 1e-30)) for a, b in zip(outputs, expected, strict=True))
 
 
-def fastest(
+def select_engine(
     network: nn.Module,
     inputs: Any,
     device: torch.device,
     threads: int,
     half: torch.dtype | None = None,
-    whole: nn.Module | None = None,
+    reference: nn.Module | None = None,
 ) -> Engine:
-    """Return the fastest engine for a frozen network whose answers to some of the `inputs` (N, …) are those of torch.
+    """Return the fastest engine for a frozen network whose outputs for some of the `inputs` (N, …) agree with torch's.
 
-    `half` is the precision on a GPU below float32, if any is allowed. Where the network is a part of another, `whole`, the
-    engine is chosen for that one, so that both give the same bytes.
+    `half` is the precision on a GPU below float32, if any is allowed. Where the network is a part of another one, the
+    `reference`, the engine is chosen for that one, so that both give the same bytes.
     """
     if device.type != "cpu":
         return Eager(network, device, half)
-    some = np.ascontiguousarray(inputs[:CHECKED])
-    if len(some) == 1:  # a batch axis of one would be taken for a fixed size
-        some = np.concatenate([some, some])
+    examples = np.ascontiguousarray(inputs[:CHECKED_IMAGES])
+    if len(examples) == 1:  # a batch axis of one would be taken for a fixed size
+        examples = np.concatenate([examples, examples])
     reasons = []
-    for kind in _candidates(network if whole is None else whole, some):
+    for kind in _candidates(network if reference is None else reference, examples):
         try:
-            engine = kind(network, some, threads)
-            apart = difference(engine, network, some)
+            engine = kind(network, examples, threads)
+            difference = relative_difference(engine, network, examples)
         except Exception as error:
             reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
         else:
-            if apart <= TOLERANCE:
+            if difference <= TOLERANCE:
                 return engine
-            reason = f"its answers differ by {apart:.1e} of the largest"
+            reason = f"its outputs differ by {difference:.1e} of the largest"
         reasons.append(f"{kind.name} cannot be used for this network ({reason})")
     print("; ".join(reasons) + ": it runs in torch")
     return Eager(network, device)
 
 
-def _candidates(network: nn.Module, some: np.ndarray) -> list[type[Winograd | Onnx]]:
+def _candidates(network: nn.Module, examples: np.ndarray) -> list[type[Winograd | Onnx]]:
     """Return the engines to try. The choice is by shapes, not by the clock: another engine gives other last bits."""
     try:
-        gain = winograd.gain(network.cpu(), torch.from_numpy(some))
-    except Exception:  # a network that cannot be looked at in this way
+        gain = winograd.estimate_gain(network.cpu(), torch.from_numpy(examples))
+    except Exception:  # a network that does not run on these examples
         gain = 1.0
-    return [Winograd, Onnx] if gain >= GAIN else [Onnx]
+    return [Winograd, Onnx] if gain >= WINOGRAD_GAIN else [Onnx]

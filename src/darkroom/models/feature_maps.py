@@ -1,4 +1,4 @@
-"""The feature maps on the way through any architecture, so that one can look at them: convolutions' and transformers' alike."""
+"""The feature maps inside any architecture, convolutional networks and transformers alike."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from darkroom.models.base import Backbone, Features, Step
 
 
-class Maps(NamedTuple):
-    """The steps of a network from one intermediate result to the next, and what makes the embedding of the last.
+class FeatureMaps(NamedTuple):
+    """The steps of a network from one intermediate result to the next, and the tail from the last one to the embedding.
 
-    `grid` shows an intermediate result as maps (N, C, H, W): it is the identity where the result is one already.
+    `grid` converts an intermediate result to maps (N, C, H, W); it is the identity where the result is one already.
     """
 
     steps: list[Step]
@@ -20,16 +20,16 @@ class Maps(NamedTuple):
     grid: Step
 
 
-def maps_of(features: Features) -> Maps | None:
-    """Return the feature maps of an architecture's `Features`; None for a perceptron, which has no places.
+def maps_of(features: Features) -> FeatureMaps | None:
+    """Return the feature maps of a network; None for a perceptron, which has no spatial axes.
 
-    A Swin transformer (Liu et al. 2021) has maps with the channels last. A vision transformer (Dosovitskiy et al. 2021) has tokens,
-    a patch of the image each, behind the one that becomes the embedding. Its last block is part of the tail: nothing
-    reads the patches' tokens after it.
+    A Swin transformer (Liu et al. 2021) has maps with the channels last. A vision transformer (Dosovitskiy et al. 2021) has a
+    class token, which becomes the embedding, and a token for each patch of the image. Its last block is part of the tail: the
+    patches' tokens are not used after it.
     """
     chain = features.chain()
     if chain is not None:
-        return Maps(*chain, grid=_same)
+        return FeatureMaps(*chain, grid=_same)
     if not isinstance(features, Backbone):
         return None
     return _tokens(features) if type(features.net).__name__ == "VisionTransformer" else _channels_last(features)
@@ -39,7 +39,7 @@ def _same(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def _channels_last(backbone: Backbone) -> Maps:
+def _channels_last(backbone: Backbone) -> FeatureMaps:
     """The blocks of a Swin transformer between maps (N, C, H, W); its last one gives such a map by itself."""
 
     def step(index: int) -> Step:
@@ -51,10 +51,10 @@ def _channels_last(backbone: Backbone) -> Maps:
 
         return run
 
-    return Maps([step(i) for i in range(backbone.block_count)], lambda x: backbone.upper(x, backbone.block_count), _same)
+    return FeatureMaps([step(i) for i in range(backbone.block_count)], lambda x: backbone.upper(x, backbone.block_count), _same)
 
 
-def _tokens(backbone: Backbone) -> Maps:
+def _tokens(backbone: Backbone) -> FeatureMaps:
     """The blocks of a vision transformer between tokens (N, 1 + H * W, C)."""
     net = cast(Any, backbone.net)
     *before, last = net.encoder.layers.children()
@@ -71,4 +71,4 @@ def _tokens(backbone: Backbone) -> Maps:
         side = round((x.shape[1] - 1) ** 0.5)
         return x[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
 
-    return Maps([first, *before], tail, grid)
+    return FeatureMaps([first, *before], tail, grid)

@@ -1,4 +1,4 @@
-"""Look at what the modules of a network take and give, by running it once."""
+"""Observe the inputs and outputs of a network's modules by running it once."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
-Look = Callable[[Any, tuple[torch.Tensor, ...], torch.Tensor], None]
+Observer = Callable[[Any, tuple[torch.Tensor, ...], torch.Tensor], None]
 
 
-def watch(network: nn.Module, example: torch.Tensor, kinds: tuple[type[nn.Module], ...], look: Look) -> None:
-    """Call `look(module, inputs, output)` for every use of a module of these kinds, in order; the network is left as it was."""
-    hooks = [module.register_forward_hook(look) for module in network.modules() if isinstance(module, kinds)]
+def observe(network: nn.Module, example: torch.Tensor, kinds: tuple[type[nn.Module], ...], observer: Observer) -> None:
+    """Call `observer(module, inputs, output)` at every use of a module of these kinds, in order.
+
+    The network runs in evaluation mode; afterwards its modes and hooks are those of before.
+    """
+    hooks = [module.register_forward_hook(observer) for module in network.modules() if isinstance(module, kinds)]
     modes = [(module, module.training) for module in network.modules()]
     try:
         with torch.inference_mode():

@@ -1,8 +1,8 @@
-"""The ways to draw the weights of a new network that papers compare, by name: what the study of initialisation varies.
+"""Weight initialisation: the schemes of papers by name, and the one that Darkroom's own networks use (`kaiming`).
 
-A scheme draws the weight of each convolution and linear layer, the last one too; biases begin at zero, normalisations as the
-identity. n is the number of inputs of a unit, m that of the units that it feeds (kernel included). Kernels count as matrices
-(units, n). `initialization.py` has what Darkroom itself uses.
+A scheme draws the weight of each convolution and linear layer, the last one too; biases start at zero, normalisations as the
+identity. n is the number of inputs of a unit, m the number of units that it feeds (kernel included). A kernel counts as a
+matrix (units, n).
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from darkroom.core.errors import ParamsError, nearest
+from darkroom.models.hooks import observe
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 WEIGHTED = (nn.Conv2d, nn.Linear)
 _FILLERS = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.fill_, torch.Tensor.zero_, torch.Tensor.erfinv_}
-TOLERANCE, ROUNDS = 0.01, 10  # of LSUV: how near to unit variance, after how many corrections at most
-LEAST = 1e-12  # variance below which a layer answers alike to all images, and no factor helps
+TOLERANCE, MAX_ROUNDS = 0.01, 10  # of LSUV: distance from unit variance, corrections
+MIN_VARIANCE = 1e-12  # below it the outputs of a layer are the same for all images, and no factor helps
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How one weight is drawn in place, in a sentence, and by whom; `by_data` scales layers by what they answer to images."""
+    """How one weight is drawn in place, with a summary and the paper; `by_data` scales layers by their outputs for images."""
 
     draw: Callable[[torch.Tensor], object]
     summary: str
@@ -62,10 +63,10 @@ def scheme(name: str) -> Scheme:
 
 @torch.no_grad()
 def initialize(network: nn.Module, name: str, seed: int, example: torch.Tensor | None = None) -> None:
-    """Draw all weights of a network anew by a scheme. The global random state is left as it was.
+    """Draw all weights of a network anew by a scheme, without changing the global random state.
 
-    `example` is a batch of the network's inputs, which `lsuv` needs. The same seed gives all schemes the same random numbers as
-    far as they draw the same kind.
+    `example` is a batch of the network's inputs, which `lsuv` needs. With the same seed, schemes that draw from the same
+    distribution draw the same numbers.
     """
     chosen = scheme(name)
     with torch.random.fork_rng(devices=[]):
@@ -85,28 +86,22 @@ def initialize(network: nn.Module, name: str, seed: int, example: torch.Tensor |
 
 @torch.no_grad()
 def unit_variance(network: nn.Module, example: torch.Tensor) -> None:
-    """Scale each weight, in the order of the network's layers, until its layer answers with variance 1 (Mishkin and Matas 2016).
+    """Scale each weight, in the order of the layers, until the outputs of its layer have variance 1 (Mishkin and Matas 2016).
 
-    Layers whose answers do not vary are left alone. The network is run in evaluation mode and left in its own.
+    Layers with constant outputs are left alone. The network runs in evaluation mode; its mode is restored.
     """
     mode = network.training
     network.eval()
-    order: list[nn.Module] = []
-    hooks = [
-        module.register_forward_hook(lambda module, *_: order.append(module))
-        for module in network.modules() if isinstance(module, WEIGHTED)
-    ]  # fmt: skip
-    network(example)
-    for hook in hooks:
-        hook.remove()
-    for module in dict.fromkeys(order):
-        found: list[torch.Tensor] = []
-        hook = module.register_forward_hook(lambda _module, _inputs, output, found=found: found.append(output.var()))
-        for _ in range(ROUNDS):
-            found.clear()
+    order: dict[nn.Module, None] = {}
+    observe(network, example, WEIGHTED, lambda module, *_: order.setdefault(module))
+    for module in order:
+        variances: list[torch.Tensor] = []
+        hook = module.register_forward_hook(lambda _module, _inputs, output, out=variances: out.append(output.var()))
+        for _ in range(MAX_ROUNDS):
+            variances.clear()
             network(example)
-            variance = float(found[0])
-            if abs(variance - 1) < TOLERANCE or variance < LEAST:
+            variance = float(variances[0])
+            if abs(variance - 1) < TOLERANCE or variance < MIN_VARIANCE:
                 break
             assert isinstance(module, WEIGHTED)
             module.weight /= math.sqrt(variance)
@@ -119,7 +114,7 @@ def kaiming(network: nn.Module, seed: int, dense: float | None = 0.01) -> None:
     """Draw every weight anew, as torchvision does: He et al. (2015) for convolutions, N(0, `dense`²) for linear layers.
 
     With `dense=None` linear layers are drawn after He et al. as well, by the number of their inputs, which networks without
-    normalisation need. Normalisations become the identity. The global random state is left as it was.
+    normalisation need. Normalisations become the identity. The global random state does not change.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

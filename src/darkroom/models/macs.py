@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from darkroom.models.hooks import watch
+from darkroom.models.hooks import observe
 
 
 @dataclass
 class Layer:
-    """One line of a network's account: a module that owns parameters, changes the shape or multiplies."""
+    """A module that owns parameters, changes the shape or multiplies: one line of a network's summary."""
 
     name: str
     kind: str
@@ -29,59 +29,59 @@ def multiply_adds(network: nn.Module, image_size: int) -> int:
 
 
 def layers(network: nn.Module, image: tuple[int, int, int]) -> list[Layer]:
-    """Return the layers of a network, in the order in which they answer to one image (C, H, W), by running it once.
+    """Return the layers of a network, in the order in which they run on one image (C, H, W), by running it once.
 
-    The parameters add up to the network's own. The network may be on the meta device, where nothing is computed.
+    Their parameters add up to the network's. The network may be on the meta device, where nothing is computed.
     """
     names = {module: name for name, module in network.named_modules()}
-    found: dict[nn.Module, Layer] = {}
+    rows: dict[nn.Module, Layer] = {}
 
-    def look(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
-        made = output[0] if isinstance(output, tuple) else output  # attention answers with its weights as well
+    def observer(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+        result = output[0] if isinstance(output, tuple) else output  # attention also returns its weights
         products = _PRODUCTS.get(type(module).__name__)
         owned = sum(parameter.numel() for parameter in module.parameters(recurse=False))
         is_leaf = next(module.children(), None) is None
-        if not (products or owned or (is_leaf and inputs and inputs[0].shape != made.shape)):
+        if not (products or owned or (is_leaf and inputs and inputs[0].shape != result.shape)):
             return
-        if module not in found:
-            found[module] = Layer(names[module], type(module).__name__, tuple(made.shape[1:]), owned, 0)
+        if module not in rows:
+            rows[module] = Layer(names[module], type(module).__name__, tuple(result.shape[1:]), owned, 0)
         if products:
-            found[module].multiply_adds += products(module, inputs[0], made)
+            rows[module].multiply_adds += products(module, inputs[0], result)
 
     device = next((parameter.device for parameter in network.parameters()), None)
-    watch(network, torch.zeros(1, *image, device=device), (nn.Module,), look)
-    for name, module in network.named_modules():  # attention reads the weights of some layers without asking them
-        if module not in found:
+    observe(network, torch.zeros(1, *image, device=device), (nn.Module,), observer)
+    for name, module in network.named_modules():  # attention uses the weights of some layers without running them
+        if module not in rows:
             owned = sum(parameter.numel() for parameter in module.parameters(recurse=False))
             if owned:
-                found[module] = Layer(name, type(module).__name__, (), owned, 0)
-    return list(found.values())
+                rows[module] = Layer(name, type(module).__name__, (), owned, 0)
+    return list(rows.values())
 
 
-def _weighted(module: Any, x: torch.Tensor, made: torch.Tensor) -> int:
-    return made.numel() * int(module.weight[0].numel())
+def _weighted(module: Any, x: torch.Tensor, output: torch.Tensor) -> int:
+    return output.numel() * int(module.weight[0].numel())
 
 
-def _transposed(module: Any, x: torch.Tensor, made: torch.Tensor) -> int:
+def _transposed(module: Any, x: torch.Tensor, output: torch.Tensor) -> int:
     return x.numel() * int(module.weight[0].numel())
 
 
-def _attention(module: Any, x: torch.Tensor, made: torch.Tensor) -> int:
-    """Queries, keys and values, what is alike, the mean of what is alike, and the last projection (Vaswani et al. 2017)."""
+def _attention(module: Any, x: torch.Tensor, output: torch.Tensor) -> int:
+    """Queries, keys and values, their products, the weighted mean, and the last projection (Vaswani et al. 2017)."""
     tokens, width = x.shape[1:]
     return 4 * tokens * width * width + 2 * tokens * tokens * width
 
 
-def _windows(module: Any, x: torch.Tensor, made: torch.Tensor) -> int:
-    """The same within windows (Liu et al. 2021), to whole numbers of which the map is filled up."""
+def _windows(module: Any, x: torch.Tensor, output: torch.Tensor) -> int:
+    """Attention within windows (Liu et al. 2021); the map is padded to a whole number of them."""
     height, width, channels = x.shape[1:]
     rows, columns = module.window_size
     tokens = -(-height // rows) * rows * -(-width // columns) * columns
     return 4 * tokens * channels * channels + 2 * tokens * rows * columns * channels
 
 
-def _grids(module: Any, x: torch.Tensor, made: torch.Tensor) -> int:
-    """MaxViT's (Tu et al. 2022), whose projections are layers that count for themselves."""
+def _grids(module: Any, x: torch.Tensor, output: torch.Tensor) -> int:
+    """Attention of MaxViT (Tu et al. 2022), whose projections are layers of their own."""
     return 2 * x.numel() * x.shape[2]
 
 

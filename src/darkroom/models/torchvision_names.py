@@ -1,4 +1,4 @@
-"""The names of torchvision's classifiers, read from its source: importing torchvision takes seconds."""
+"""The names of torchvision's classifiers, read from its source. Importing this costs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of weights in a folder, found without torch."""
+"""Find the weight files of a folder. Importing this costs no torch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def sha256(path: Path) -> str:
 
 
 def find(folder: Path, name: str) -> Path:
-    """Return the file of weights for a backbone in a folder: `<name>.safetensors`, `<name>.pth`, or with torchvision's hash.
+    """Return the weight file of a backbone: `<name>.safetensors`, `.pth` or `.pt`, also with torchvision's hash in the name.
 
-    Raises WeightsError that lists what the folder holds.
+    Raises WeightsError that lists the folder's weight files where there is none.
     """
     if not folder.is_dir():
         raise WeightsError(
-            f"`weights.source` is {folder}, and there is no such folder",
+            f"`weights.source` is {folder}, which does not exist",
             "set it to a folder of <backbone>.safetensors or .pth files, or to imagenet, pretrain or random",
         )
     files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
@@ -32,8 +32,8 @@ def find(folder: Path, name: str) -> Path:
             stem, _, tail = path.stem.rpartition("-")
             if path.suffix == suffix and (path.stem == name or (stem == name and len(tail) == 8)):
                 return path
-    held = ", ".join(path.name for path in files) or "no .safetensors or .pth file"
+    present = ", ".join(path.name for path in files) or "no .safetensors or .pth file"
     raise WeightsError(
-        f"{folder} has no weights for {name}: it holds {held}",
+        f"{folder} has no weights for {name}: it contains {present}",
         f"place {name}.safetensors or {name}.pth there, or take {name} out of `backbones` in params.yaml",
     )

@@ -1,4 +1,4 @@
-"""Where the weights of a backbone come from: torchvision's ImageNet weights, a folder of files, or nowhere yet."""
+"""Read weight files into a backbone, and the normalisation that weights were trained with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from darkroom.models.base import IMAGENET, Backbone
 
 CENTRED = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))  # for networks that Darkroom trains itself
 
-
 Channels = tuple[float, float, float]
 
 
@@ -21,7 +20,7 @@ def normalization(name: str, source: str) -> tuple[Channels, Channels]:
     """Return the mean and standard deviation per channel that the weights were trained with."""
     if source in ("pretrain", "random"):
         return CENTRED
-    if name in ("googlenet", "inception_v3"):  # these undo the usual normalisation themselves; built without that
+    if name in ("googlenet", "inception_v3"):  # their own input transform, which backbones are built without
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     return IMAGENET
 
@@ -41,33 +40,32 @@ def read(path: Path) -> dict[str, torch.Tensor]:
 
 
 def fill(backbone: Backbone, state: dict[str, torch.Tensor], origin: str) -> list[str]:
-    """Load weights into a backbone in place; return the names left aside, which are the classifier's.
+    """Load a state_dict into a backbone in place; return the names that were not used, which are the classifier's.
 
-    Raises WeightsError that lists both sides where anything but the classifier differs.
+    Raises WeightsError that lists the differences where anything but the classifier differs.
     """
-    wanted = backbone.weights()
-    left = sorted(key for key in state if key not in wanted and backbone.is_head(key))
-    given = {key: value for key, value in state.items() if key not in left}
-    for key in wanted:
-        if key.endswith("num_batches_tracked") and key not in given:
-            given[key] = wanted[key]
-    missing = [f"  {key} {tuple(wanted[key].shape)}" for key in wanted if key not in given]
-    extra = [f"  {key} {tuple(given[key].shape)}" for key in given if key not in wanted]
-    shapes = [
-        f"  {key}: {tuple(given[key].shape)} in the file, {tuple(wanted[key].shape)} in the network"
-        for key in wanted
-        if key in given and given[key].shape != wanted[key].shape
-    ]
-    if missing or extra or shapes:
-        sides = (("only in the network", missing), ("only in the file", extra), ("of another shape", shapes))
-        listing = "\n".join(f"{title} ({len(rows)}):\n" + "\n".join(_some(rows)) for title, rows in sides if rows)
+    own = backbone.weights()
+    unused = sorted(key for key in state if key not in own and backbone.is_head(key))
+    counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}  # absent from old files
+    weights = counters | {key: value for key, value in state.items() if key not in unused}
+    differences = {
+        "only in the network": [f"  {key} {tuple(own[key].shape)}" for key in own if key not in weights],
+        "only in the file": [f"  {key} {tuple(weights[key].shape)}" for key in weights if key not in own],
+        "of another shape": [
+            f"  {key}: {tuple(weights[key].shape)} in the file, {tuple(own[key].shape)} in the network"
+            for key in own
+            if key in weights and weights[key].shape != own[key].shape
+        ],
+    }
+    if any(differences.values()):
+        listing = "\n".join(f"{title} ({len(rows)}):\n{_shorten(rows)}" for title, rows in differences.items() if rows)
         raise WeightsError(
             f"{origin} does not fit {backbone.spec.name}; only the classifier may differ\n{listing}",
             f"use a state_dict of torchvision's {backbone.spec.name}",
         )
-    backbone.net.load_state_dict(given)
-    return left
+    backbone.net.load_state_dict(weights)
+    return unused
 
 
-def _some(rows: list[str], most: int = 12) -> list[str]:
-    return rows if len(rows) <= most else [*rows[:most], f"  … and {len(rows) - most} more"]
+def _shorten(rows: list[str], limit: int = 12) -> str:
+    return "\n".join(rows if len(rows) <= limit else [*rows[:limit], f"  … and {len(rows) - limit} more"])

@@ -1,4 +1,4 @@
-"""What the arithmetic runs on: device, threads, precision, and the same bits every time."""
+"""The device, threads and precision of computations, and their determinism."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def device_of(compute: Compute) -> torch.device:
-    """Return the device that `compute.accelerator` names; `auto` is the best one there is."""
+    """Return the device of `compute.accelerator`; `auto` means CUDA, MPS or the CPU, whichever is available first."""
     if compute.accelerator != "auto":
         return torch.device(compute.accelerator)
     if torch.cuda.is_available():
@@ -23,13 +23,13 @@ def device_of(compute: Compute) -> torch.device:
 
 
 def prepare(compute: Compute) -> torch.device:
-    """Set the number of threads, ask torch for algorithms that repeat bit by bit, and return the device.
+    """Set the number of threads, the seed and deterministic algorithms, and return the device.
 
-    Raises ParamsError where the device, or the precision on it, is not to be had.
+    Raises ParamsError where the device, or the precision on it, is not available.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(compute.accelerator, True):
-        raise ParamsError(f"torch finds no {compute.accelerator} device here", "set `compute.accelerator` to auto or cpu")
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(compute.accelerator, True):
+        raise ParamsError(f"torch finds no {compute.accelerator} device", "set `compute.accelerator` to auto or cpu")
     device = device_of(compute)
     if compute.precision == "16-mixed" and device.type != "cuda":
         raise ParamsError(

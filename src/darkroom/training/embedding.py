@@ -24,7 +24,7 @@ def engine_for(network: nn.Module, views: Views, compute: Compute) -> Engine:
     """Return the fastest engine for a frozen network, checked against torch on some of the views (K, N, …)."""
     device = prepare(compute)
     reference = FeaturesAndMaps(network.normalize, network.backbone, network.cut) if isinstance(network, LowerPart) else None
-    return engines.fastest(network.eval(), views[0], device, compute.threads, AUTOCAST.get(compute.precision), reference)
+    return engines.select_engine(network.eval(), views[0], device, compute.threads, AUTOCAST.get(compute.precision), reference)
 
 
 def run_network(engine: Engine, views: Views, description: str, files: Sequence[Path | None] = (None,)) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from darkroom.core.progress import Progress
 from darkroom.models import folding
 from darkroom.training import matmul_conv, temperature
 from darkroom.training.batches import BatchLoader, Examples, batches
-from darkroom.training.devices import autocast, prepare
+from darkroom.training.devices import autocast, device_of, prepare
 from darkroom.training.optimizers import OPTIMIZERS
 
 EpochMetrics = dict[str, float]
@@ -175,40 +176,16 @@ def fit(
     """
     device = prepare(compute)
     model.to(device)
-    groups = groups or [ParamGroup([p for p in model.parameters() if p.requires_grad])]
-    steps = len(batches(len(train), hyper.batch_size))  # of an epoch
-    warmup = round(hyper.warmup_epochs * steps)
-
-    def schedule(step: int) -> float:
-        return lr_factor(step, hyper.epochs * steps, warmup)
-
-    scaler = torch.amp.GradScaler(device.type, enabled=compute.precision == "16-mixed")
-    interval = max(1, steps // NORMS_PER_EPOCH)
-    stepper = Stepper(groups, hyper.optimizer, hyper.lr, hyper.weight_decay, schedule, scaler=scaler, norm_interval=interval)
+    train_loader, val_loader = BatchLoader(train, device), BatchLoader(val, device)
     weights = class_weights(train.labels, classes, hyper.class_weights)
     weights = None if weights is None else weights.to(device)
-    train_loader, val_loader = BatchLoader(train, device), BatchLoader(val, device)
+    losses = (
+        partial(F.cross_entropy, weight=weights, label_smoothing=hyper.label_smoothing),  # Szegedy et al. 2016
+        partial(F.cross_entropy, weight=weights),
+    )
+    steps = len(batches(len(train), hyper.batch_size))  # of an epoch
+    stepper = _make_stepper(groups or [ParamGroup([p for p in model.parameters() if p.requires_grad])], hyper, compute, steps)
     precision = autocast(compute, device)
-
-    def train_epoch(epoch: int) -> EpochMetrics:
-        order = np.random.default_rng([compute.seed, epoch]).permutation(len(train))
-        examples = train_loader.view(epoch, batches(len(train), hyper.batch_size, order))
-        tally = _Tally()
-        loss = run_epoch(
-            model, examples, _CrossEntropy(weights, hyper.label_smoothing), stepper, tally,
-            freeze_statistics=freeze_statistics, precision=precision,
-        )  # fmt: skip
-        if not math.isfinite(loss):
-            reason = f"{description}: the loss is {loss} in epoch {epoch + 1}"
-            raise ParamsError(reason, "lower `lr` of this stage, or raise `warmup_epochs`")
-        return {"loss": loss, "accuracy": tally.accuracy(), "gradient_norm": stepper.gradient_norm()}
-
-    def validate() -> tuple[EpochMetrics, list[torch.Tensor]]:
-        tally = _Tally(keep_logits=True)
-        examples = val_loader.view(0, batches(len(val), VAL_BATCH, keep_single=True))
-        loss = run_epoch(model, examples, _CrossEntropy(weights), on_batch=tally, precision=precision)
-        return {"loss": loss, "accuracy": tally.accuracy()}, tally.logits
-
     history: list[EpochMetrics] = []
     best: EpochMetrics = {}
     with (
@@ -217,12 +194,18 @@ def fit(
     ):
         for epoch in range(hyper.epochs):
             started = time.monotonic()
-            trained = train_epoch(epoch)
-            validated, logits = validate()
-            row = {"epoch": epoch + 1, "lr": hyper.lr * schedule((epoch + 1) * steps - 1)}
-            row |= {f"train_{key}": value for key, value in trained.items()} | {
-                f"val_{key}": value for key, value in validated.items()
-            }
+            order = np.random.default_rng([compute.seed, epoch]).permutation(len(train))
+            examples = train_loader.view(epoch, batches(len(train), hyper.batch_size, order))
+            trained, _ = _classify(model, examples, losses[0], precision, stepper, freeze_statistics)
+            if not math.isfinite(trained["loss"]):
+                reason = f"{description}: the loss is {trained['loss']} in epoch {epoch + 1}"
+                raise ParamsError(reason, "lower `lr` of this stage, or raise `warmup_epochs`")
+            trained["gradient_norm"] = stepper.gradient_norm()
+            examples = val_loader.view(0, batches(len(val), VAL_BATCH, keep_single=True))
+            validated, logits = _classify(model, examples, losses[1], precision)
+            row = {"epoch": epoch + 1, "lr": hyper.lr * stepper.schedule(stepper.count - 1)}
+            row |= {f"train_{key}": value for key, value in trained.items()}
+            row |= {f"val_{key}": value for key, value in validated.items()}
             history.append(row)
             if on_epoch:
                 on_epoch({**row, "images_per_second": len(train) / (time.monotonic() - started)})
@@ -237,6 +220,42 @@ def fit(
     model.load_state_dict(best_state, strict=False)
     model.cpu().eval()
     return FitResult(history, best, temperature.fit(torch.cat(best_logits).cpu().numpy(), val.labels))
+
+
+def _make_stepper(groups: list[ParamGroup], hyper: Training, compute: Compute, steps: int) -> Stepper:
+    """Return the stepper of `fit`; `steps` is the number of steps of an epoch."""
+    warmup = round(hyper.warmup_epochs * steps)
+    scaler = torch.amp.GradScaler(device_of(compute).type, enabled=compute.precision == "16-mixed")
+    return Stepper(
+        groups, hyper.optimizer, hyper.lr, hyper.weight_decay, lambda step: lr_factor(step, hyper.epochs * steps, warmup),
+        scaler=scaler, norm_interval=max(1, steps // NORMS_PER_EPOCH),
+    )  # fmt: skip
+
+
+def _classify(
+    model: nn.Module,
+    examples: Batches,
+    loss_function: LossFunction,
+    precision: AbstractContextManager[Any],
+    stepper: Stepper | None = None,
+    freeze_statistics: bool = False,
+) -> tuple[EpochMetrics, list[torch.Tensor]]:
+    """Run an epoch of a classifier; return mean loss and accuracy and, where nothing is trained, the logits of each batch."""
+    correct: Any = 0  # counted on the device
+    count = 0
+    outputs: list[torch.Tensor] = []
+
+    def count_correct(loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        nonlocal correct, count
+        correct = correct + (logits.argmax(1) == labels).sum()
+        count += len(labels)
+        if stepper is None:
+            outputs.append(logits)
+
+    loss = run_epoch(
+        model, examples, loss_function, stepper, count_correct, freeze_statistics=freeze_statistics, precision=precision
+    )
+    return {"loss": loss, "accuracy": int(correct) / count}, outputs
 
 
 @contextmanager
@@ -256,33 +275,3 @@ def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return copies of what training can change: parameters that require a gradient, and buffers."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     return {key: value.detach().clone() for key, value in model.state_dict().items() if key not in frozen}
-
-
-@dataclass(frozen=True)
-class _CrossEntropy:
-    """Cross-entropy with class weights and label smoothing (Szegedy et al. 2016)."""
-
-    weights: torch.Tensor | None
-    smoothing: float = 0.0
-
-    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(logits, labels, self.weights, label_smoothing=self.smoothing)
-
-
-class _Tally:
-    """Counts correct predictions over batches, on the device, and keeps the logits if asked to."""
-
-    def __init__(self, keep_logits: bool = False) -> None:
-        self.correct: Any = 0
-        self.count = 0
-        self.keep_logits = keep_logits
-        self.logits: list[torch.Tensor] = []
-
-    def __call__(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        self.correct = self.correct + (logits.argmax(1) == labels).sum()
-        self.count += len(labels)
-        if self.keep_logits:
-            self.logits.append(logits)
-
-    def accuracy(self) -> float:
-        return int(self.correct) / self.count

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from darkroom.models.hooks import watch
+from darkroom.models.hooks import observe
 from darkroom.models.patching import replaced
 
 POINTWISE = 25  # pixels of a map, up to which a 1 × 1 convolution is faster as a plain matrix product
@@ -188,7 +188,7 @@ def small(model: nn.Module, example: torch.Tensor) -> dict[nn.Conv2d, Forward]:
             elif math.prod(before) * math.prod(after) <= (DEPTHWISE if max(module.kernel_size) > 3 else DEPTHWISE_3):
                 found[module] = _depthwise(module, before, after)
 
-    watch(model, example, (nn.Conv2d,), look)
+    observe(model, example, (nn.Conv2d,), look)
     return {convolution: forward for convolution, forward in found.items() if convolution not in several}
 
 

@@ -1,4 +1,4 @@
-"""Autoencoders (Hinton and Salakhutdinov 2006): images through a narrow code and back. Nothing here takes a label.
+"""Autoencoders (Hinton and Salakhutdinov 2006): images through a narrow code and back, without labels.
 
 The linear one, trained on squared error, spans the space of the first principal components (Baldi and Hornik 1989). The
 convolutional one enlarges maps by repeating pixels before it convolves them, which leaves no checkerboard (Odena et al. 2016).
@@ -40,11 +40,14 @@ class Autoencoder(nn.Module):
 
 
 def build(name: str, size: int, channels: int = 3, seed: int | None = 0, options: Mapping[str, Any] | None = None) -> Autoencoder:
-    """Return an autoencoder with weights drawn from `seed` (None: without values); ParamsError for an unknown name or option."""
+    """Return an autoencoder with weights drawn from `seed` (None: without values).
+
+    Raises ParamsError for an unknown name or option.
+    """
     with SkipInit():
-        made: Autoencoder = registry.make(name, size, channels, options or {}, AUTOENCODER)
-    draw(made, seed)
-    return made
+        model: Autoencoder = registry.make(name, size, channels, options or {}, AUTOENCODER)
+    draw(model, seed)
+    return model
 
 
 @architecture("Baldi and Hornik 1989", size=28, channels=1, kind="autoencoder")

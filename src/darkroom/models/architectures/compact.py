@@ -1,4 +1,4 @@
-"""The baseline: a compact convolutional network of Darkroom's own, small enough to train from scratch on a laptop.
+"""The default baseline: a compact convolutional network, small enough to train from scratch on a laptop.
 
 Four stages of two 3×3 convolutions, each followed by batch normalisation (Ioffe and Szegedy 2015) and ReLU, the plain
 VGG pattern (Simonyan and Zisserman 2015) at a fraction of its width; global average pooling (Lin et al. 2014) instead of

@@ -1,9 +1,9 @@
-"""A classic architecture as features: images in, embeddings out, and with its last linear layer as the paper's classifier.
+"""A classic architecture as features (images to embeddings) or, with its last linear layer, as the paper's classifier.
 
-**Small images.** Networks made for ImageNet's 224 pixels would throw away most of an image of 28 or 32. So up to 64 pixels the
-first convolution has stride 1 (`layers.stem`), as a backbone's; pooling is left out where its window is larger than the map
-(`layers.pooled`); and fully connected layers take a map of the paper's size or of the image's, whichever is smaller
-(`layers.Grid`). Above 64 pixels networks are the paper's own. Networks made for 32 pixels keep their strides at any size.
+**Small images.** Networks for ImageNet's 224 pixels would throw away most of an image of 28 or 32. Up to 64 pixels the first
+convolution has stride 1 (`layers.stem`), as a backbone's; pooling is left out where its window is larger than the map
+(`layers.pooled`); fully connected layers take a map of the paper's size or of the image's, whichever is smaller
+(`layers.Grid`). Above 64 pixels networks are the paper's own. Networks for 32 pixels keep their strides at any size.
 
 **Grey.** With one channel an RGB image becomes the mean of its three channels, with equal weights, after normalisation.
 """
@@ -26,7 +26,7 @@ Layers = dict[str, nn.Module]
 
 
 class Parts(NamedTuple):
-    """What a family's function makes: a chain of feature maps, what makes an embedding of the last one, and its width."""
+    """The result of a family's function: a chain of feature maps, the layers from the last one to the embedding, its width."""
 
     body: Layers
     neck: Layers
@@ -37,7 +37,7 @@ class Classic(Features):
     """A classic architecture without its last linear layer.
 
     forward: (N, 3, S, S) float32, normalised, to (N, `dim`) float32; with `spec.channels` 1 also (N, 1, S, S). The weights are
-    drawn from `seed`; with None they have shapes and no values, which is enough to look at.
+    drawn from `seed`; with None they have shapes and no values.
     Raises ParamsError for an unknown name or option.
     """
 
@@ -67,7 +67,10 @@ def build(spec: ArchitectureSpec, seed: int | None = 0) -> Classic:
 
 
 def draw(network: nn.Module, seed: int | None) -> None:
-    """Draw all weights of a new network after He et al. (2015), linear layers too; None leaves them without values."""
+    """Draw all weights of a new network after He et al. (2015), linear layers too; None leaves them without values.
+
+    Raises TypeError for a module whose weights would stay without values.
+    """
     undrawn = [type(module).__name__ for module in network.modules() if not is_drawn(module)]
     if undrawn:
         raise TypeError(f"the weights of {', '.join(sorted(set(undrawn)))} would stay undrawn: use Conv2d, Linear and BatchNorm2d")
@@ -85,13 +88,14 @@ def classifier(
 ) -> nn.Sequential:
     """Return the paper's whole classifier, `features` and `head`: (N, channels, S, S) float32 to logits (N, classes).
 
-    What is not given is what the architecture was made for: `registry.entry(name)`.
+    By default the classes, channels and size are those of its paper.
     """
-    known = registry.entry(name)
-    features = Classic(ArchitectureSpec(name, size or known.size, channels or known.channels, options or {}), seed)
+    entry = registry.entry(name)
+    classes = classes or entry.classes
+    features = Classic(ArchitectureSpec(name, size or entry.size, channels or entry.channels, options or {}), seed)
     if seed is None:
         with SkipInit():
-            head = nn.Linear(features.dim, classes or known.classes)
+            head = nn.Linear(features.dim, classes)
     else:
-        head = new_head(features.dim, classes or known.classes, seed)
+        head = new_head(features.dim, classes, seed)
     return nn.Sequential(OrderedDict(features=features, head=head))

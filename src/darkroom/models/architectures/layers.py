@@ -1,4 +1,4 @@
-"""What several families are made of: a normalised convolution, pooling that fits, fully connected layers."""
+"""Layers that several families share: a normalised convolution, pooling, maps of a fixed size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "si
 
 
 def activation_of(name: str) -> nn.Module:
-    """Return an activation by name; ValueError that lists them where there is none of that name."""
+    """Return an activation by name. Raises ValueError that lists them for an unknown name."""
     if name not in ACTIVATIONS:
         raise ValueError(f"activation is one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()
@@ -30,7 +30,7 @@ def normed(
     activation: nn.Module | None = None,
     eps: float = 1e-5,
 ) -> nn.Sequential:
-    """Return a convolution that keeps the map's size but for its stride, batch normalisation, and an activation if any."""
+    """Return a padded convolution, batch normalisation, and an activation if there is one."""
     layers: Layers = {
         "conv": nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
         "norm": nn.BatchNorm2d(outputs, eps),
@@ -41,7 +41,7 @@ def normed(
 
 
 def stem(size: int, stride: int) -> int:
-    """Return the stride of a first convolution: 1 for images of at most 64 pixels, which keep their resolution there."""
+    """Return the stride of a first convolution: 1 for images of at most 64 pixels, to keep their resolution."""
     return 1 if size <= SMALL_IMAGE else stride
 
 
@@ -59,9 +59,9 @@ def averaged() -> Layers:
 
 
 class Grid(nn.Module):
-    """A map of one size for fully connected layers, averaged where it has another: (N, C, H, W) to (N, C, side, side).
+    """Adaptive average pooling to a map for fully connected layers: (N, C, H, W) to (N, C, side, side).
 
-    As torch's adaptive average pooling, but as matrix products, which repeat bit by bit on a GPU and can be exported to ONNX.
+    Unlike torch's, it is computed as matrix products, which are deterministic on a GPU and can be exported to ONNX.
     """
 
     def __init__(self, side: int) -> None:
@@ -75,7 +75,7 @@ class Grid(nn.Module):
         return rows @ x @ columns.t()
 
     def _means(self, size: int) -> torch.Tensor:
-        """Return (side, size): in row i the weights of the pixels whose mean is the i-th pixel of the answer."""
+        """Return (side, size): in row i the weights of the pixels whose mean is the i-th output pixel."""
         cuts = [(i * size // self.side, -(-(i + 1) * size // self.side)) for i in range(self.side)]
         return torch.tensor([[(first <= pixel < last) / (last - first) for pixel in range(size)] for first, last in cuts])
 

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from darkroom.core.errors import ParamsError, nearest
 
-Made = TypeVar("Made", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
 CLASSIFIER, AUTOENCODER = "classifier", "autoencoder"
 
 
 class Entry(NamedTuple):
-    """What is known of an architecture before its code is imported."""
+    """An architecture as its source describes it, without importing its code."""
 
     name: str
     family: str  # the module in this package
@@ -31,11 +31,11 @@ class Entry(NamedTuple):
 
 def architecture(
     paper: str, *, size: int = 224, channels: int = 3, classes: int = 1000, kind: str = CLASSIFIER
-) -> Callable[[Made], Made]:
+) -> Callable[[Function], Function]:
     """Register a function under its own name: (size, channels, *, options) to `features.Parts`.
 
-    `paper` and the images that it is made for (by default ImageNet's) are literals or constants of the module, since they are
-    read from its source. Keyword arguments of the function are the options of the architecture, with literal defaults.
+    `paper` and the native images (by default ImageNet's) are read from the source, so they are literals or constants of the
+    module. Keyword arguments of the function are the options of the architecture, with literal defaults.
     """
     return lambda function: function
 
@@ -43,7 +43,7 @@ def architecture(
 @cache
 def entries() -> dict[str, Entry]:
     """Return every architecture by name, in the order of the families' files."""
-    found: dict[str, Entry] = {}
+    result: dict[str, Entry] = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         constants: dict[str, Any] = {}
@@ -53,8 +53,8 @@ def entries() -> dict[str, Entry]:
             elif isinstance(node, ast.FunctionDef):
                 for mark in node.decorator_list:
                     if isinstance(mark, ast.Call) and getattr(mark.func, "id", "") == "architecture":
-                        found[node.name] = _entry(path.stem, node, mark, constants)
-    return found
+                        result[node.name] = _entry(path.stem, node, mark, constants)
+    return result
 
 
 def _entry(family: str, function: ast.FunctionDef, mark: ast.Call, constants: Mapping[str, Any]) -> Entry:
@@ -63,10 +63,10 @@ def _entry(family: str, function: ast.FunctionDef, mark: ast.Call, constants: Ma
 
     keywords = {item.arg: default for item, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)}
     options = {name: value(default) for name, default in keywords.items() if default is not None}
-    made_for: dict[str, Any] = {"size": 224, "channels": 3, "classes": 1000, "kind": CLASSIFIER}
-    made_for |= {str(keyword.arg): value(keyword.value) for keyword in mark.keywords}
+    native: dict[str, Any] = {"size": 224, "channels": 3, "classes": 1000, "kind": CLASSIFIER}
+    native |= {str(keyword.arg): value(keyword.value) for keyword in mark.keywords}
     summary = (ast.get_docstring(function) or "").split("\n")[0]
-    return Entry(function.name, family, summary, options, value(mark.args[0]), **made_for)
+    return Entry(function.name, family, summary, options, value(mark.args[0]), **native)
 
 
 def names(kind: str = CLASSIFIER) -> tuple[str, ...]:
@@ -75,40 +75,41 @@ def names(kind: str = CLASSIFIER) -> tuple[str, ...]:
 
 
 def entry(name: str, kind: str = CLASSIFIER) -> Entry:
-    """Return what is known of an architecture; ParamsError with the nearest name where there is none of this kind."""
-    found = entries().get(name)
-    if found is None or found.kind != kind:
+    """Return an architecture by name. Raises ParamsError with the nearest name where there is none of this kind."""
+    match = entries().get(name)
+    if match is None or match.kind != kind:
         raise ParamsError(
             f'there is no {kind} "{name}"{nearest(name, names(kind))}', "`darkroom models describe --list` shows the names"
         )
-    return found
+    return match
 
 
 def make(name: str, size: int, channels: int, options: Mapping[str, Any], kind: str = CLASSIFIER) -> Any:
     """Call the function of an architecture.
 
-    Raises ParamsError that names the options it takes where one is not among them or of another type, and where it cannot be built.
+    Raises ParamsError that lists the options for an unknown option, a value of the wrong type, or a network that cannot be
+    built.
     """
-    known = entry(name, kind)
-    takes = "its options are: " + (", ".join(f"{key}={value!r}" for key, value in known.options.items()) or "none")
+    architecture = entry(name, kind)
+    remedy = "its options are: " + (", ".join(f"{key}={value!r}" for key, value in architecture.options.items()) or "none")
     for option, value in options.items():
-        if option not in known.options:
-            raise ParamsError(f'{name} has no option "{option}"{nearest(option, known.options)}', takes)
-        if not _fits(value, known.options[option]):
-            raise ParamsError(f"{name} cannot take {option}={value!r}", takes)
+        if option not in architecture.options:
+            raise ParamsError(f'{name} has no option "{option}"{nearest(option, architecture.options)}', remedy)
+        if not _has_type(value, architecture.options[option]):
+            raise ParamsError(f"{name} cannot take {option}={value!r}", remedy)
     if channels not in (1, 3):
         raise ParamsError(f"{name} takes images of 1 or 3 channels, not of {channels}", "set channels to 1 or 3")
-    function = getattr(importlib.import_module(f"darkroom.models.architectures.{known.family}"), name)
+    function = getattr(importlib.import_module(f"darkroom.models.architectures.{architecture.family}"), name)
     try:
         return function(size, channels, **options)
     except (ValueError, RuntimeError, ArithmeticError) as error:
-        raise ParamsError(f"{name} cannot be built for images of {size} pixels with {dict(options)}: {error}", takes) from error
+        raise ParamsError(f"{name} cannot be built for images of {size} pixels with {dict(options)}: {error}", remedy) from error
 
 
-def _fits(value: Any, default: Any) -> bool:
-    """Tell whether a value of an option is of its default's type; whole numbers are numbers, and lists are tuples."""
+def _has_type(value: Any, default: Any) -> bool:
+    """Tell whether an option's value has the type of its default; integers count as floats, lists as tuples."""
     if isinstance(default, tuple):
-        return isinstance(value, (list, tuple)) and all(_fits(item, default[0]) for item in value)
+        return isinstance(value, (list, tuple)) and all(_has_type(item, default[0]) for item in value)
     if isinstance(value, bool) or isinstance(default, bool):
         return isinstance(value, bool) and isinstance(default, bool)
     return isinstance(value, (int, float) if isinstance(default, float) else type(default))
