@@ -39,7 +39,7 @@ COMMANDS = {
     "rollback": "make the previous champion the champion again",
     "compare": "compare runs over their seeds, as a table and a page",
     "lineage": "trace an image to models, or a model to images",
-    "sync": "deliver recorded runs to MLflow",
+    "sync": "upload recorded runs to MLflow",
     "upgrade": "upgrade an older MLflow database",
     "ui": "open the MLflow UI",
     "completion": "print the completion script of a shell",

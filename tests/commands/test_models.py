@@ -1,4 +1,4 @@
-"""`darkroom models describe`: the layers of any architecture by name."""
+"""`darkroom models`: the registered versions, and the layers of any architecture by name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 from darkroom import cli
 from darkroom.models import network_summary
 from darkroom.models.architectures import registry
+from darkroom.tracking import registry as versions
+from darkroom.tracking.entities import Promotion, Version
 from tests.completion import completions
 from tests.conftest import ROOT
 
@@ -103,3 +105,38 @@ def test_names_are_completed():
     assert completions("models", "d") == ["describe"]
     assert completions("models", "describe", "resnet2") == ["resnet20"]
     assert "torchvision/vgg16" in completions("models", "describe", "torchvision/v")
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Let MLflow have two versions, of which the second replaced the first as the champion."""
+    monkeypatch.chdir(ROOT)
+    tags = {"val_accuracy": "0.9800", "test_accuracy": "0.9700", "darkroom.verdict": "passed"}
+    listed = [Version("1", "baseline", "a", tags=tags), Version("10", "transfer/vgg16", "b", aliases=["champion"], tags=tags)]
+    monkeypatch.setattr(versions, "versions", lambda name: listed)
+    monkeypatch.setattr(versions, "ledger", lambda name: [Promotion(0.0, "1", "", "first"), Promotion(9.0, "10", "1", "better")])
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["models", "list"]])
+def test_versions_are_listed_newest_first(registered, arguments, capsys):
+    """`darkroom models` and `darkroom models list` show a line for each version, with aliases and accuracy."""
+    assert cli.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["10", "1"]
+    assert "champion" in lines[2]
+    assert "0.9800" in lines[3]
+
+
+def test_versions_and_champions_as_json(registered, capsys):
+    """`--json` has every field of a version, with `--history` of a change of champion."""
+    assert cli.main(["models", "--json"]) == 0
+    assert [(item["version"], item["sha256"]) for item in json.loads(capsys.readouterr().out)] == [("10", "b"), ("1", "a")]
+    assert cli.main(["models", "--history", "--json"]) == 0
+    assert [item["why"] for item in json.loads(capsys.readouterr().out)] == ["first", "better"]
+
+
+def test_the_history_says_who_replaced_whom(registered, capsys):
+    """`--history` has a line for each change of champion, with its reason."""
+    assert cli.main(["models", "--history"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert all(word in last for word in ("version 10", "transfer/vgg16", "version 1", "better"))

@@ -82,22 +82,6 @@ def test_a_mistake_leaves_the_file_alone(workspace, arguments, capsys):
     assert (workspace / "params.yaml").read_bytes() == before
 
 
-def test_every_recipe_states_its_claim(monkeypatch):
-    """A recipe's header says what it runs, how long it takes on two cores and the accuracy to expect."""
-    monkeypatch.chdir(ROOT)
-    for name in recipes.names():
-        header = recipes.header(name).lower()
-        assert "two cores" in header, name
-        assert "accuracy" in header, name
-
-
-def test_recipes_decide_the_same_keys(monkeypatch):
-    """Every recipe sets the same keys, so that one fully replaces another."""
-    monkeypatch.chdir(ROOT)
-    keys = {frozenset(recipes.values(name)) - {"ingest.source", "fetch.datasets"} for name in recipes.names()}
-    assert len(keys) == 1
-
-
 def test_make_passes_several_settings_as_one_text(workspace):
     """`SET="backbones=[a, b] transfer.lr=0.02"` reaches the params as two assignments, lists with spaces in them included."""
     cli.main(["recipe", "--set", "backbones=[vgg16, resnet18] transfer.lr=0.02", "weights.source=random"])

@@ -1,4 +1,4 @@
-"""What all commands share: groups that import a command when it is called, options with several values, and error messages."""
+"""The parts of all commands: groups that import a command when it is called, options with several values, messages."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ class LazyGroup(click.Group):
     def __init__(
         self, *args: Any, package: str, sections: Mapping[str, Mapping[str, str]], hidden: Iterable[str] = (), **settings: Any
     ) -> None:
-        super().__init__(*args, **{"callback": _show_overview, "invoke_without_command": True} | settings)
+        defaults: dict[str, Any] = {"callback": _show_overview, "invoke_without_command": True}
+        super().__init__(*args, **defaults | settings)
         self.package, self.sections, self.hidden_names = package, sections, tuple(hidden)
 
     @property
@@ -167,7 +168,7 @@ def _is_coloured() -> bool:
 def _sentence(error: click.ClickException) -> str:
     """Return click's message without its full stop, with the nearest word where an option is unknown."""
     if isinstance(error, click.NoSuchOption):
-        known = [name for item in error.ctx.command.params for name in item.opts] if error.ctx else []
-        return f"there is no option {error.option_name}{nearest(error.option_name, known)}"
+        options = [name for parameter in error.ctx.command.params for name in parameter.opts] if error.ctx else []
+        return f"there is no option {error.option_name}{nearest(error.option_name, options)}"
     message = error.format_message().rstrip(".")
     return message[:1].lower() + message[1:]

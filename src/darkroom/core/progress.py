@@ -57,6 +57,7 @@ class Progress:
             words = [rich_progress.TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[state]")]
             bar = rich_progress.BarColumn()
             self.bar = rich_progress.Progress(words[0], bar, words[1], console=_console(), transient=True)
+            self.every = 0.1
             self.task = self.bar.add_task(self.description, total=self.total, state="")
             self.bar.start()
         return self
@@ -71,12 +72,14 @@ class Progress:
         """Count `by` more as done; `note` is shown at the end of the line."""
         self.done += by
         self.note = note or self.note
+        if time.monotonic() - self.last < self.every or self.done >= self.total:
+            return
+        self.last = time.monotonic()
         if self.bar:
             state = self._line().removeprefix(f"{self.description}: ")
             self.bar.update(self.task, completed=self.done, total=self.total, state=state)
-        elif time.monotonic() - self.last >= self.every and self.done < self.total:
+        else:
             print(self._line(), file=sys.stderr, flush=True)
-            self.last = time.monotonic()
 
     def _line(self, final: bool = False) -> str:
         elapsed = max(time.monotonic() - self.start, 1e-9)
