@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_core_python.sync_playwright import Axe
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.conftest import CHROMIUM
 
 SERIOUS = ("serious", "critical")
+SHARED: list[Browser] = []  # the browser of the module, if it uses the fixture
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[None]:
+    """Start one Chromium for all pages that a module opens: `pytestmark = pytest.mark.usefixtures("chromium")`."""
+    with _launched() as browser:
+        SHARED.append(browser)
+        yield
+        SHARED.pop()
+
+
+@contextmanager
+def _launched() -> Iterator[Browser]:
+    if not CHROMIUM:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @contextmanager
 def opened(file: Path, dark: bool = False, width: int = 1100) -> Iterator[Any]:
     """Yield the page; on exit assert that it logged nothing, raised nothing and requested nothing but itself."""
-    if not CHROMIUM:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
     messages, requests = [], []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with nullcontext(SHARED[0]) if SHARED else _launched() as browser:
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light")
         page.on("console", lambda message: messages.append(message.text))
         page.on("pageerror", lambda error: messages.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(file.as_uri())
         yield page
-        browser.close()
+        page.close()
     assert messages == []
     assert [url for url in requests if not url.startswith("data:")] == [file.as_uri()]
 

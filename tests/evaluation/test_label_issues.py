@@ -1,14 +1,16 @@
-"""Labels that may be wrong: flipped ones are found, by models that have not seen them."""
+"""Labels that may be wrong: flipped ones are found by models that were not trained on them."""
 
 from __future__ import annotations
 
 import csv
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from darkroom.data import label_fixes
 from darkroom.evaluation import label_issues
+from darkroom.evaluation.label_issues import LabelIssue
 
 pytestmark = pytest.mark.filterwarnings("error")  # a user's terminal shows none
 rng = np.random.default_rng(0)
@@ -24,33 +26,34 @@ def rows(count: int) -> list[dict]:
     return [{"path": f"{i}.png", "sha256": str(i), "split": "train", "group": str(i)} for i in range(count)]
 
 
-def found(inputs: np.ndarray, labels: np.ndarray, classes: int, groups: list[str] | None = None) -> list[dict]:
+def find(inputs: np.ndarray, labels: np.ndarray, classes: int, groups: list[str] | None = None) -> list[LabelIssue]:
     groups = groups or [str(i) for i in range(len(labels))]
-    said = label_issues.out_of_fold(inputs, labels, groups, classes, 0)[1]
-    return label_issues.issues(said, labels, rows(len(labels)), tuple(map(str, range(classes))))
+    probabilities = label_issues.out_of_fold(inputs, labels, groups, classes, 0)[1]
+    return label_issues.find(probabilities, labels, rows(len(labels)), tuple(map(str, range(classes))))
 
 
 def test_flipped_labels_are_found():
-    """Most of 5% flipped labels are found, nine tenths of what is found was flipped, and the true label is suggested."""
+    """Most of 5% flipped labels are found, nine tenths of the issues are flipped labels, and the true label
+    is suggested."""
     inputs, labels = clouds(600, 4)
     flipped = rng.permutation(600)[:30]
     wrong = labels.copy()
     wrong[flipped] = (labels[flipped] + 1) % 4
-    issues = found(inputs, wrong, 4)
-    named = {int(row["sha256"]) for row in issues}
+    issues = find(inputs, wrong, 4)
+    named = {int(row.sha256) for row in issues}
     hits = named & set(flipped.tolist())
     assert len(hits) >= 20
     assert len(hits) >= 0.9 * len(named)
-    assert all(row["suggested"] == str(labels[int(row["sha256"])]) for row in issues if int(row["sha256"]) in hits)
-    assert [row["quality"] for row in issues] == sorted(row["quality"] for row in issues)
+    assert all(row.suggested == str(labels[int(row.sha256)]) for row in issues if int(row.sha256) in hits)
+    assert [row.quality for row in issues] == sorted(row.quality for row in issues)
 
 
-def test_the_surest_mistake_is_found():
-    """A label to which a model gives less than a float32 can hold is a candidate, with the quality 0."""
+def test_the_most_confident_mistake_is_found():
+    """A label whose probability is too small for a float32 is an issue, with quality 0."""
     inputs, labels = clouds(200, 2)
     inputs[0] += 1000 * (inputs[labels == 0].mean(0) - inputs[labels == 1].mean(0))
     labels[0] = 1
-    assert ("0.png", "0", 0.0) in {(row["path"], row["suggested"], row["quality"]) for row in found(inputs, labels, 2)}
+    assert ("0.png", "0", 0.0) in {(row.path, row.suggested, row.quality) for row in find(inputs, labels, 2)}
 
 
 def test_folds_keep_groups_together_and_classes_apart():
@@ -64,8 +67,8 @@ def test_folds_keep_groups_together_and_classes_apart():
         assert np.ptp(np.bincount(where[labels == label], minlength=label_issues.FOLDS)) <= 2
 
 
-def test_an_image_does_not_answer_for_itself():
-    """What is said of an image does not depend on its own label, nor on those of its copies."""
+def test_out_of_fold_predictions_ignore_the_own_label():
+    """The prediction for an image does not depend on its own label, nor on those of its copies."""
     inputs, labels = clouds(100, 2, 0.5)
     groups = [f"g{i // 4:02}" for i in range(100)]
     labels = np.repeat(np.arange(25) % 2, 4)
@@ -80,41 +83,43 @@ def test_an_image_does_not_answer_for_itself():
 
 
 @pytest.mark.parametrize(("count", "group"), [(100, 1), (9, 3), (20, 20)])
-def test_progress_ends_where_it_should(count, group):
-    """As many fits are reported as are announced, also where there are fewer groups than folds, or one."""
+def test_progress_reaches_its_total(count, group):
+    """`FITS` fits are reported, also where there are fewer groups than folds, or one."""
     inputs, labels = clouds(count, 2)
-    done: list[int] = []
-    label_issues.out_of_fold(inputs, labels, [str(i // group) for i in range(count)], 2, 0, done.append)
-    assert sum(done) == label_issues.FITS
+    fits: list[int] = []
+    label_issues.out_of_fold(inputs, labels, [str(i // group) for i in range(count)], 2, 0, fits.append)
+    assert sum(fits) == label_issues.FITS
 
 
 @pytest.mark.parametrize("classes", [2, 100])
 def test_one_image_of_each_class_is_no_issue(classes):
-    """Where no other image of a class is there, nothing can be said: no candidate, no warning, no division by zero."""
+    """Without another image of its class no label is an issue: no warning, no division by zero."""
     inputs, labels = clouds(classes, classes)
-    assert found(inputs, labels, classes) == []
+    assert find(inputs, labels, classes) == []
 
 
-def test_a_class_of_one_group_is_not_accused():
-    """Copies of one picture, alone in their class, are in one fold: no model of the others knows the class."""
+def test_a_class_of_one_group_has_no_issues():
+    """Copies of one picture, alone in their class, are in one fold: no model of the others is trained on the
+    class."""
     inputs, labels = clouds(100, 2)
     inputs, labels = np.concatenate([inputs, inputs[:5]]), np.concatenate([labels, np.full(5, 2)])
-    issues = found(inputs, labels, 3, [str(i) for i in range(100)] + ["same"] * 5)
-    assert not [row for row in issues if row["label"] == "2"]
+    issues = find(inputs, labels, 3, [str(i) for i in range(100)] + ["same"] * 5)
+    assert not [row for row in issues if row.label == "2"]
 
 
 def test_everything_in_one_group():
     """A single group leaves nothing to learn from."""
     inputs, labels = clouds(20, 2)
-    assert found(inputs, labels, 2, ["one"] * 20) == []
+    assert find(inputs, labels, 2, ["one"] * 20) == []
 
 
 def test_an_accepted_suggestion_is_a_line_of_the_fixes(tmp_path):
-    """`path` and `suggested` of a candidate are what `data/label_fixes.csv` takes, whatever the path is like."""
-    made = [dict.fromkeys(label_issues.COLUMNS, "x") | {"path": 'a/b, "c".png', "suggested": "dog"}]
-    label_issues.write(tmp_path / "issues.csv", made)
+    """`path` and `suggested` of an issue can be copied into `data/label_fixes.csv`, whatever characters the
+    path has."""
+    label_issues.write(tmp_path / "issues.csv", [LabelIssue('a/b, "c".png', "0", "train", "cat", "dog", 0.9, 0.1)])
     with (tmp_path / "issues.csv").open(newline="") as file:
         accepted = list(csv.DictReader(file))
+    assert list(accepted[0]) == [field.name for field in fields(LabelIssue)]
     with (tmp_path / "fixes.csv").open("w", newline="") as file:
         csv.writer(file).writerows([label_fixes.COLUMNS, *((row["path"], row["suggested"]) for row in accepted)])
     assert label_fixes.read(tmp_path / "fixes.csv") == {'a/b, "c".png': "dog"}

@@ -1,4 +1,5 @@
-"""Groups of runs over their seeds: intervals that hold, differences that are real, p-values that are corrected."""
+"""Groups of runs over their seeds: intervals that hold, differences that are real, p-values that are
+corrected."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from scipy import stats
 
 from darkroom.evaluation import seed_comparison
 from darkroom.evaluation.seed_comparison import Trial
-from tests.conftest import CHROMIUM, screenshot
+from tests.browser import chromium, opened  # noqa: F401
 
 
 def trial(value, seed, started=0.0, **params):
@@ -21,8 +22,9 @@ def trial(value, seed, started=0.0, **params):
     return Trial(f"run {value} {seed}", named, metrics, started)
 
 
-def test_runs_that_differ_in_their_seeds_alone_are_a_group():
-    """Seeds do not make a group, other params do, the name says which; of runs with the same seeds the newest counts."""
+def test_runs_that_differ_only_in_their_seeds_are_a_group():
+    """Other params make a group of its own, which is named by them; of runs with the same seeds the newest
+    counts."""
     trials = [
         trial(0.5, 0, 1, transfer_lr="0.1"), trial(0.7, 1, 2, transfer_lr="0.1", augment_seed="4"),
         trial(0.1, 0, 3, transfer_lr="0.2"), trial(0.2, 0, 4, transfer_lr="0.2"),
@@ -40,15 +42,15 @@ def test_runs_that_differ_in_their_seeds_alone_are_a_group():
 
 
 def test_a_mean_has_students_interval():
-    """The interval is that of scipy's t distribution; one value has none."""
+    """The interval is that of SciPy's t distribution."""
     values = [0.9, 0.92, 0.95, 0.91]
-    found = seed_comparison.mean(values)
+    estimate = seed_comparison.mean(values)
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
-    assert (found.low, found.high) == pytest.approx((low, high))
+    assert (estimate.low, estimate.high) == pytest.approx((low, high))
 
 
-def test_three_groups_share_their_chance_of_a_false_alarm():
-    """With two comparisons the smaller p-value is doubled, as Holm's procedure has it."""
+def test_p_values_of_several_groups_are_corrected():
+    """With two comparisons the smaller p-value is doubled, as in Holm's procedure."""
     draw = np.random.default_rng(1)
     values = [draw.normal(centre, 0.02, 6) for centre in (0.90, 0.91, 0.94)]
     trials = [trial(float(v), seed, i, transfer_lr=str(i)) for i, group in enumerate(values) for seed, v in enumerate(group)]
@@ -61,7 +63,7 @@ def test_three_groups_share_their_chance_of_a_false_alarm():
 
 @pytest.mark.parametrize("same", [True, False])
 def test_differences_are_students_or_welchs(same):
-    """With the same seeds the difference is paired, with other seeds it is Welch's; both as scipy has them."""
+    """With the same seeds the difference is paired, with other seeds it is Welch's; both agree with SciPy."""
     draw = np.random.default_rng(0)
     one, two = draw.normal(0.9, 0.01, 5), draw.normal(0.92, 0.03, 5)
     trials = [trial(float(v), seed, 0, transfer_lr="1") for seed, v in enumerate(one)]
@@ -74,18 +76,9 @@ def test_differences_are_students_or_welchs(same):
     assert (second.difference.low, second.difference.high) == pytest.approx((interval.low, interval.high))
 
 
-def test_p_values_are_corrected_for_their_number():
-    """Holm's correction: the smallest times the number of tests, never falling, never above one; what has no p does not count."""
-    assert seed_comparison.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert seed_comparison.holm([0.9, 0.8]) == [1.0, 1.0]
-    found = seed_comparison.holm([0.01, math.nan, 0.02])
-    assert found[0] == 0.02
-    assert math.isnan(found[1])
-    assert seed_comparison.holm([]) == []
-
-
-def test_values_that_never_vary_prove_nothing():
-    """Groups that never vary have p 1 where they are equal; a difference that every seed repeats has neither p nor interval."""
+def test_constant_values_are_not_significant():
+    """Equal constant groups have p 1; a difference that is the same for every seed has neither p nor
+    interval."""
     for other, p in ((0.5, 1.0), (0.6, math.nan)):
         trials = [trial(0.5, seed, 0, a_b="1") for seed in (0, 1)] + [trial(other, seed, 1, a_b="2") for seed in (0, 1)]
         second = seed_comparison.groups(trials, "accuracy")[1]
@@ -93,8 +86,9 @@ def test_values_that_never_vary_prove_nothing():
         assert math.isnan(second.difference.low) == math.isnan(p)
 
 
-def test_names_tell_groups_apart():
-    """Many differing params are cut short, runs of an older Darkroom are named as such, and no two names are the same."""
+def test_group_names_are_unique():
+    """Many differing params are abbreviated, runs of an earlier version are named as such, and no two names
+    are equal."""
     many = [{f"x.k{i}": str(i + group) for i in range(8)} for group in range(2)]
     trials = [Trial(str(i), {"stage": "baseline", **params}, {"accuracy": 0.5}, i) for i, params in enumerate([*many, {}])]
     labels = [group.label for group in seed_comparison.groups(trials, "accuracy")]
@@ -116,22 +110,23 @@ def test_names_tell_groups_apart():
 
 
 def test_the_page_shows_means_and_curves(tmp_path):
-    """The page has every group, an interval for those with several runs, and the curves; the browser finds no fault in it."""
+    """The page has every group, an interval for those with several runs, and the curves; the browser reports
+    no error."""
     trials = [trial(0.5 + seed / 100, seed, 0, transfer_lr="<1>") for seed in range(3)] + [trial(0.6, 0, 1, transfer_lr="2")]
-    found = seed_comparison.groups(trials, "accuracy")
-    curves = {"validation loss": {group.label: [(1.0, 0.5), (2.0, 0.25)] for group in found}}
-    page = seed_comparison.page(found, "accuracy", curves, 3)
-    assert page.count('class="bar"') == 1
-    assert page.count("<circle") >= 2
+    groups = seed_comparison.groups(trials, "accuracy")
+    curves = {"validation loss": {group.label: [(1.0, 0.5), (2.0, 0.25)] for group in groups}}
+    page = seed_comparison.page(groups, "accuracy", curves, 3)
+    assert page.count('class="dot"') == 2
     assert "transfer.lr=&lt;1&gt;" in page
     assert "<1>" not in page
     assert "+0.0900" in page
-    (tmp_path / "page.html").write_text(page)
-    if CHROMIUM:
-        assert "Uncaught" not in screenshot(tmp_path / "page.html")[1]
-    names, rows = seed_comparison.columns(found, "accuracy")
+    assert page.count("<polyline") == 2
+    names, rows = seed_comparison.columns(groups, "accuracy")
     assert len(names) == len(rows[0]) == len(rows[1])
     assert rows[1][names.index("low")] is None
-    text = seed_comparison.table(found, "accuracy").splitlines()
-    assert text[0].split()[:2] == ["runs", "accuracy"]
-    assert "none" in text[3]
+    header, cells = seed_comparison.table(groups, "accuracy")
+    assert header[:3] == ["", "runs", "accuracy"]
+    assert cells[1][1:4] == ["1", "0.6000", "none"]
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    with opened(tmp_path / "page.html"):
+        pass

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from darkroom.evaluation import metrics, significance
+from darkroom.evaluation import significance
+from darkroom.evaluation.metrics import Figures
 
 
-def test_mcnemar_is_the_binomial_test_of_what_only_one_has_right():
-    """The p-value is that of a binomial test on the images that one model alone has right; the others do not matter."""
-    from scipy.stats import binomtest
-
+def test_mcnemar_is_a_binomial_test():
+    """The p-value is that of a binomial test on the images that exactly one model classifies correctly."""
     for won in range(12):
         for lost in range(12):
             first = np.array([False] * won + [True] * lost + [True] * 5 + [False] * 3)
@@ -21,41 +23,66 @@ def test_mcnemar_is_the_binomial_test_of_what_only_one_has_right():
 
 
 def test_differences_are_those_of_the_figures():
-    """The differences are those of `metrics.score`, and lie in their intervals; a model does not differ from itself."""
+    """The differences are those of `metrics.Figures`, and lie in their intervals; a model does not differ
+    from itself."""
     draw = np.random.default_rng(0)
     labels, first, second = (draw.integers(0, 4, 90) for _ in range(3))
     second[:60] = labels[:60]
-    labels[labels == 3] = 0  # a class that is predicted and not there
-    scored = [metrics.score(np.eye(4)[predicted], labels, ("a", "b", "c", "d"), 1) for predicted in (first, second)]
-    for name, found in significance.bootstrap(labels, first, second, 4).items():
-        assert found.difference == pytest.approx(scored[1][name] - scored[0][name], abs=1e-6)
-        assert 0 < found.low < found.difference < found.high
-    for found in significance.bootstrap(labels, first, first, 4).values():
-        assert (found.low, found.difference, found.high) == (0, 0, 0)
+    labels[labels == 3] = 0  # a class that is predicted but has no images
+    scores = [Figures(np.eye(4)[predicted], labels, 1).headlines() for predicted in (first, second)]
+    groups = np.arange(90)
+    for name, interval in significance.bootstrap(labels, first, second, 4, groups).items():
+        assert interval.difference == pytest.approx(scores[1][name] - scores[0][name], abs=1e-6)
+        assert 0 < interval.low < interval.difference < interval.high
+    for interval in significance.bootstrap(labels, first, first, 4, groups).values():
+        assert (interval.low, interval.difference, interval.high) == (0, 0, 0)
 
 
 def test_resamples_do_not_depend_on_memory(monkeypatch):
-    """The same intervals come out however many resamples are kept at a time."""
+    """The intervals are the same however many resamples are in memory at a time."""
     draw = np.random.default_rng(1)
     labels, first, second = (draw.integers(0, 3, 40) for _ in range(3))
-    whole = significance.bootstrap(labels, first, second, 3, resamples=101)
+    expected = significance.bootstrap(labels, first, second, 3, np.arange(40), resamples=101)
     monkeypatch.setattr(significance, "CELLS", 400)
-    assert significance.bootstrap(labels, first, second, 3, resamples=101) == whole
+    assert significance.bootstrap(labels, first, second, 3, np.arange(40), resamples=101) == expected
 
 
 def test_intervals_hold_the_true_difference():
-    """Over many sets of images, the interval of the accuracy holds the true difference about as often as it says."""
-    draw, held, sets = np.random.default_rng(2), 0, 300
+    """Over many sets of images, the interval of the accuracy holds the true difference in about 95% of
+    cases."""
+    draw, covered, sets = np.random.default_rng(2), 0, 200
     for number in range(sets):
         labels = np.zeros(200, int)
-        first, second = (np.where(draw.random(200) < right, 0, 1) for right in (0.8, 0.9))
-        found = significance.bootstrap(labels, first, second, 2, seed=number, resamples=300)["accuracy"]
-        held += found.low <= 0.1 <= found.high
-    assert 0.91 < held / sets < 0.98
+        first, second = (np.where(draw.random(200) < accuracy, 0, 1) for accuracy in (0.8, 0.9))
+        interval = significance.bootstrap(labels, first, second, 2, np.arange(200), seed=number, resamples=300)["accuracy"]
+        covered += interval.low <= 0.1 <= interval.high
+    assert 0.9 < covered / sets < 0.98
 
 
 def test_drops_of_classes():
-    """A class loses what its recall falls by; one without examples loses nothing."""
+    """The drop of a class is that of its recall; without examples it is 0."""
     labels = np.array([0, 0, 0, 0, 1, 1])
     first, second = np.array([0, 0, 0, 2, 1, 1]), np.array([0, 0, 1, 2, 1, 1])
     assert significance.class_drops(labels, first, second, 3).tolist() == [0.25, 0, 0]
+
+
+def test_p_values_are_corrected_for_their_number():
+    """Holm's correction: the smallest times the number of tests, never falling, never above one; NaN does not
+    count."""
+    assert significance.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert significance.holm([0.9, 0.8]) == [1.0, 1.0]
+    corrected = significance.holm([0.01, math.nan, 0.02])
+    assert corrected[0] == 0.02
+    assert math.isnan(corrected[1])
+    assert significance.holm([]) == []
+
+
+def test_copies_do_not_narrow_the_interval():
+    """The interval of images that are repeated ten times, each with its copies in one group, is that of the
+    images once."""
+    draw = np.random.default_rng(0)
+    labels, first, second = (draw.integers(0, 3, 60) for _ in range(3))
+    once = significance.bootstrap(labels, first, second, 3, np.arange(60))
+    copies = significance.bootstrap(labels.repeat(10), first.repeat(10), second.repeat(10), 3, np.arange(60).repeat(10))
+    for name, interval in once.items():
+        assert (copies[name].low, copies[name].high) == pytest.approx((interval.low, interval.high))

@@ -11,8 +11,8 @@ from pipelines import artifacts
 def test_the_promotion_decision_is_a_table(registered):
     """Every check is a row, a veto stands out, and no text breaks the table."""
     checks = [
-        {"name": "accuracy", "passed": True, "words": "fine"},
-        {"name": "size", "passed": False, "words": "too | large\nby far"},
+        {"name": "accuracy", "passed": True, "message": "fine"},
+        {"name": "size", "passed": False, "message": "too | large\nby far"},
     ]
     version = {"name": "darkroom", "version": "3", "aliases": ["challenger"]} if registered else None
     decision = {"model": "baseline", "accuracy": 0.9, "promoted": False, "registered": version, "verdict": {"checks": checks}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from darkroom.core.errors import WorkspaceError
-from darkroom.evaluation import leaderboard, predictions
+from darkroom.data.manifest import read_images
+from darkroom.evaluation import leaderboard, metrics_io, predictions
 from darkroom.stages import register, version_files
 from darkroom.tracking import records, registry
 from tests.conftest import ROOT
+from tests.evaluation import example_report
 
 CLASSES = ("cat", "dog")
 
@@ -82,7 +85,7 @@ def evaluated(
     Path("data/ingested").mkdir(parents=True, exist_ok=True)
     manifest = {
         "path": [f"{i}.png" for i in rows], "sha256": [f"s{i}" for i in rows], "pixel_hash": [f"p{i}" for i in rows],
-        "split": [*split, *["train"] * 10], "status": ["accepted"] * len(rows),
+        "split": [*split, *["train"] * 10], "status": ["accepted"] * len(rows), "group": [f"g{i}" for i in rows],
     }  # fmt: skip
     pq.write_table(pa.table(manifest), "data/ingested/manifest.parquet")
     Path("data/ingested/classes.json").write_text(json.dumps(classes))
@@ -94,15 +97,15 @@ def evaluated(
         probabilities[name][np.arange(len(truth)), predicted] = 0.95
     Path("reports").mkdir(exist_ok=True)
     held = {name: labels[split == name] for name in ("val", "test")}
-    predictions.write(
-        Path("reports/predictions.parquet"), Path("data/ingested/manifest.parquet"), {"baseline": probabilities}, held, classes
-    )
-    row = {"model": "baseline", "accuracy": right, "macro_f1": right, "parameters": 1, "ms_per_image": 2.0, "train_seconds": 1}
+    ingested = read_images(Path("data/ingested/manifest.parquet"))
+    images = {split: list(map(asdict, rows)) for split, rows in ingested.items()}
+    predictions.write(Path("reports/predictions.parquet"), images, {"baseline": probabilities}, held, classes)
+    costs = {"parameters": 1, "ms_per_image": 2.0, "train_seconds": 1}
+    row = leaderboard.Row(model="baseline", kind="model", accuracy=right, macro_f1=right, **costs)
     leaderboard.write(Path("reports/leaderboard.csv"), [row])
-    figures = {"accuracy": right, "val_accuracy": val_right, "macro_f1": right}
-    figures |= {"calibration": {}, "intervals": {}, "parameters": 1}
-    metrics = {"schema": 2, "best": "baseline", "images": 1, "models": {"baseline": figures}}
-    Path("reports/metrics.json").write_text(json.dumps(metrics))
+    metrics, _ = example_report.results(classes, held["test"], {"baseline": probabilities["test"]})
+    figures = metrics.best_figures.model_copy(update={"accuracy": right, "val_accuracy": val_right, "macro_f1": right})
+    metrics_io.write(Path("reports/metrics.json"), metrics.model_copy(update={"models": {"baseline": figures}}))
     Path("models/baseline").mkdir(parents=True, exist_ok=True)
     Path("models/baseline/model.json").write_text(json.dumps({"classes": classes, "seed": seed}))
     Path("models/baseline/model.safetensors").write_bytes(b"0" * 3_000_000)

@@ -74,7 +74,9 @@ def command(
     if as_json:
         tables.print_json({"page": str(out), "groups": [dict(zip(columns, row, strict=True)) for row in rows]})
     else:
-        click.echo(f"{seed_comparison.table(groups, metric)}\n\npage: {out}")
+        header, cells = seed_comparison.table(groups, metric)
+        tables.show(header, cells, right=header[1:])
+        click.echo(f"\npage: {out}")
     options = {"metric": metric, "stage": " ".join(stages), "tag": " ".join(tags), "first": first or ""}
     with records.start_run("compare", {f"compare.{key}": value for key, value in options.items() if value}, []) as record:
         record.log_artifact(out)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from darkroom.core.command_line import Command, json_option
-from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import LazyModule
 from darkroom.evaluation import leaderboard, metrics_io
 
@@ -25,22 +24,18 @@ REPORTS = Path("reports")
 @json_option
 def command(as_json: bool) -> None:
     """Show the last evaluation, best test accuracy first; an arrow marks the model that validation selected."""
-    best = metrics_io.read(REPORTS / metrics_io.METRICS)["best"]
-    try:
-        rows = leaderboard.read(REPORTS / "leaderboard.csv")
-    except FileNotFoundError as error:
-        raise WorkspaceError(
-            f"{error.filename} is missing: nothing has been evaluated yet", "run `make repro` or `dvc repro`"
-        ) from error
+    best = metrics_io.read(REPORTS / metrics_io.METRICS, metrics_io.Metrics).best
+    rows = leaderboard.read(REPORTS / "leaderboard.csv")
     promotion = REPORTS / "promotion.json"
     registered = json.loads(promotion.read_text(encoding="utf-8")).get("registered") if promotion.exists() else None
     if as_json:
-        tables.print_json({"best": best, "registered": registered, "models": rows})
+        models = [row.model_dump(include=set(leaderboard.COLUMNS)) for row in rows]
+        tables.print_json({"best": best, "registered": registered, "models": models})
         return
-    click.echo(leaderboard.table(rows, best))
+    tables.show(leaderboard.HEADER, leaderboard.cells(rows, best), right=leaderboard.HEADER[1:])
     version = ""
     if registered:
         aliases = ", ".join(registered["aliases"])
         version = f" and is version {registered['version']} of the registered model {registered['name']} ({aliases})"
-    click.echo(f"\n→ {best} was chosen on validation{version}")
+    click.echo(f"\n→ {best} was selected on validation{version}")
     click.echo("report     reports/report.html\nruns       make ui\ntry this   change transfer.lr in params.yaml, then `dvc repro`")

@@ -45,7 +45,7 @@ def command(sides: tuple[str, str] | None, out: Path | None, as_json: bool) -> N
         raise click.UsageError("--out is for the page of --compare")
     else:
         page = REPORTS / "report.html"
-        headline, sentences = verdict.sentences(*metrics_io.both(*(REPORTS / name for name in REQUIRED)))
+        headline, sentences = verdict.sentences(*metrics_io.read_both(*(REPORTS / name for name in REQUIRED)))
     if as_json:
         tables.print_json({"headline": headline, "sentences": sentences, "page": str(page)})
     else:
@@ -78,13 +78,13 @@ def _side(name: str) -> report_diff.Side:
     else:
         files, settings = _of_revision(name)
     try:
-        metrics, details = metrics_io.both(*(files[file] for file in REQUIRED))
+        metrics, details = metrics_io.read_both(*(files[file] for file in REQUIRED))
     except DarkroomError as error:
         raise WorkspaceError(
             f"{name} cannot be compared: {error.problem}", "evaluate it with this Darkroom: check it out, `dvc repro evaluate`"
         ) from error
     file = files.get(OPTIONAL)
-    rows = predictions.lines(file, metrics["best"]) if file and file.exists() else None
+    rows = predictions.of_test(file, metrics.best) if file and file.exists() else None
     return report_diff.Side(Path(name).resolve().name if name in (".", "..") else name, metrics, details, rows, settings)
 
 

@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import base64
+from importlib.resources import files
 from typing import Any
 
+import cv2
 import numpy as np
+from jinja2 import ChoiceLoader, Environment, PackageLoader
+
+from darkroom.core.charts import PALETTE, PALETTE_DARK
 
 
 def render(room: str, template: str, **values: Any) -> str:
-    """Return a room's template (`evaluation`, `report.html.j2`), which extends `core/layout.html.j2`, filled in."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader
+    """Return a template of a room (`data`, `data.html.j2`) filled in; it extends `core/layout.html.j2`.
 
+    Templates can import the macros of `core/parts.html.j2` and include `core/charts.css.j2`.
+    """
     loaders = [PackageLoader("darkroom", room), PackageLoader("darkroom", "core")]
     environment = Environment(loader=ChoiceLoader(loaders), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.globals.update(palette=PALETTE, palette_dark=PALETTE_DARK)
     return environment.get_template(template).render(**values)
 
 
 def text(room: str, name: str) -> str:
-    """Return a file of a room's templates as it is."""
-    from importlib.resources import files
-
+    """Return a file of a room unchanged."""
     return files("darkroom").joinpath(room, name).read_text(encoding="utf-8")
 
 
-def picture(pixels: np.ndarray, most: int = 112) -> str:
-    """Return an RGB image (H, W, 3) uint8 as a data URI, at most `most` pixels a side: JPEG, or PNG below 64 pixels."""
-    import cv2
+def data_uri(kind: str, content: bytes) -> str:
+    """Return a file as a data URI; `kind` is its media type, such as `image/png`."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
+
+def picture(pixels: np.ndarray, side: int = 112) -> str:
+    """Return an RGB image (H, W, 3) uint8 as a data URI, at most `side` pixels a side: JPEG, or PNG below 64
+    pixels."""
     longest = max(pixels.shape[:2])
-    if longest > most:
-        shape = (max(1, pixels.shape[1] * most // longest), max(1, pixels.shape[0] * most // longest))
+    if longest > side:
+        shape = (max(1, pixels.shape[1] * side // longest), max(1, pixels.shape[0] * side // longest))
         pixels = cv2.resize(pixels, shape, interpolation=cv2.INTER_AREA)
     kind, options = ("png", []) if longest < 64 else ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, 80])
     _, encoded = cv2.imencode(f".{kind}", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
-    return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode()}"
+    return data_uri(f"image/{kind}", encoded.tobytes())

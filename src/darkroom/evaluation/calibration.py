@@ -1,42 +1,44 @@
-"""Whether a model is right as often as it says (Guo et al. 2017): images put into equal intervals of confidence."""
+"""Calibration error and reliability curves (Guo et al. 2017)."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-BINS = 15
+from darkroom.evaluation.metrics_io import Bin
+
+BINS = 15  # intervals of confidence of equal width
 
 
 def error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
-    """Return the expected calibration error of probabilities (N, C): the mean gap between confidence and accuracy.
+    """Return the expected calibration error of probabilities (N, C): the mean gap between confidence and
+    accuracy.
 
-    Gaps are weighted by how many images are in each of `bins` equal intervals of confidence.
+    Gaps are weighted by the number of images in each of `bins` equal intervals of confidence.
     """
-    where, apart = gaps(probabilities, labels, bins)
-    return float(np.abs(np.bincount(where, apart, minlength=bins)).sum() / len(labels))
+    places, differences = gaps(probabilities, labels, bins)
+    return float(np.abs(np.bincount(places, differences, minlength=bins)).sum() / len(labels))
 
 
-def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> list[dict[str, Any]]:
-    """Return for each interval of confidence its bounds, images, mean confidence and accuracy: None where it has no images."""
-    where, confidence, right = _binned(probabilities, labels, bins)
-    counts = np.bincount(where, minlength=bins)
-    sums = [np.bincount(where, values, minlength=bins) for values in (confidence, right)]
-    made = []
+def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> list[Bin]:
+    """Return the bounds, images, mean confidence and accuracy of each interval of confidence."""
+    places, confidence, correct = _binned(probabilities, labels, bins)
+    counts = np.bincount(places, minlength=bins)
+    sums = [np.bincount(places, values, minlength=bins) for values in (confidence, correct)]
+    curve = []
     for i, count in enumerate(counts.tolist()):
-        confident, correct = (float(values[i] / count) if count else None for values in sums)
-        made.append({"low": i / bins, "high": (i + 1) / bins, "count": count, "confidence": confident, "accuracy": correct})
-    return made
+        mean, accuracy = (float(values[i] / count) if count else None for values in sums)
+        curve.append(Bin(low=i / bins, high=(i + 1) / bins, count=count, confidence=mean, accuracy=accuracy))
+    return curve
 
 
 def gaps(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> tuple[np.ndarray, np.ndarray]:
-    """Return each image's interval (N,) int, and its being right, 0 or 1, minus its confidence (N,)."""
-    where, confidence, right = _binned(probabilities, labels, bins)
-    return where, right - confidence
+    """Return the interval (N,) int of each image, and 1 or 0, correct or not, minus its confidence (N,)."""
+    places, confidence, correct = _binned(probabilities, labels, bins)
+    return places, correct - confidence
 
 
 def _binned(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each image's interval (N,) int, open below, its confidence and whether it is right, as numbers (N,)."""
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1), confidence, right.astype(np.float64)
+    """Return the interval (N,) int of each image, open below, its confidence, and 1.0 or 0.0, correct or not
+    (N,)."""
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
+    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1), confidence, correct.astype(np.float64)

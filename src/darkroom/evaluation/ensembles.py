@@ -8,32 +8,33 @@ import numpy as np
 
 from darkroom.evaluation.metrics import losses
 
-ROUNDS = 20  # models put into the bag, one after the other
-LESS = 1e-9  # of log loss, below which a change is rounding
+ROUNDS = 20  # of greedy selection
+LESS = 1e-9  # changes of the log loss below this are rounding
 
 
-def mean(answers: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
+def mean(probabilities: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
     """Return the weighted mean of probabilities (N, C); a model without a weight does not count."""
     total = sum(weights.values())
-    return np.sum([answers[name] * (weight / total) for name, weight in weights.items()], axis=0)
+    return np.sum([probabilities[name] * (weight / total) for name, weight in weights.items()], axis=0)
 
 
-def greedy(answers: Mapping[str, np.ndarray], labels: np.ndarray, rounds: int = ROUNDS) -> dict[str, int]:
-    """Return how often each model is in the bag that greedy selection with replacement makes (Caruana et al. 2004).
+def greedy(probabilities: Mapping[str, np.ndarray], labels: np.ndarray, rounds: int = ROUNDS) -> dict[str, int]:
+    """Return how often greedy selection with replacement takes each model (Caruana et al. 2004).
 
-    Each round adds the model with which the mean has the lowest log loss on (N, C) for `labels` (N,), of equals the first by
-    name; the answer is the bag after the round that was best. Accuracy, in steps of one image, would choose by chance.
+    `probabilities` are (N, C) of each model, `labels` (N,). Each round adds the model with which the mean has
+    the lowest log loss, of equals the first by name; the selection of the best round is returned. Accuracy,
+    in steps of one image, would select by chance.
     """
     rows = np.arange(len(labels))
-    given = {name: answers[name][rows, labels].astype(np.float64) for name in sorted(answers)}
-    total, best = np.zeros(len(labels)), (np.inf, 0)
-    bag: list[str] = []
+    true = {name: probabilities[name][rows, labels].astype(np.float64) for name in sorted(probabilities)}
+    total, best_loss, best_size = np.zeros(len(labels)), np.inf, 0
+    selected: list[str] = []
     for size in range(1, rounds + 1):
-        lost = {name: float(losses((total + said) / size).mean()) for name, said in given.items()}
-        chosen = min(lost, key=lambda name: lost[name])
-        bag.append(chosen)
-        total = total + given[chosen]
-        if lost[chosen] < best[0] - LESS:
-            best = lost[chosen], size
-    kept = bag[: best[1]]
-    return {name: kept.count(name) for name in sorted(set(kept))}
+        log_losses = {name: float(losses((total + values) / size).mean()) for name, values in true.items()}
+        name = min(log_losses, key=lambda name: log_losses[name])
+        selected.append(name)
+        total = total + true[name]
+        if log_losses[name] < best_loss - LESS:
+            best_loss, best_size = log_losses[name], size
+    best = selected[:best_size]
+    return {name: best.count(name) for name in sorted(set(best))}

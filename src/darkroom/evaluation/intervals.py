@@ -1,86 +1,63 @@
-"""How sure figures are: the bootstrap over test images (Efron 1979), the same resamples for all models, and their pairs."""
+"""Bootstrap confidence intervals for metrics, and pairwise comparison of models on the same resamples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from darkroom.evaluation.metrics import Figures, number
-from darkroom.evaluation.seed_comparison import holm
-from darkroom.evaluation.significance import LEVEL, mcnemar
+from darkroom.evaluation.metrics import Figures
+from darkroom.evaluation.metrics_io import Pair, Range
+from darkroom.evaluation.significance import RESAMPLES, draws, holm, mcnemar, percentiles
 
-RESAMPLES = 1000
-CELLS = 2**20  # of the table of resamples that is worked on at a time: it stays in a core's cache
 Resampled = dict[str, np.ndarray]  # each headline figure, (R,)
 
 
-def draws(groups: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Iterator[np.ndarray]:
-    """Yield tables (N, r) float32 of how often each image counts in each of r resamples, `resamples` of them in all.
-
-    `groups` (N,) says which images belong together, as copies do: a resample draws as many groups as there are, with replacement.
-    """
-    draw = np.random.default_rng(seed)
-    _, member = np.unique(groups, return_inverse=True)
-    count = int(member.max()) + 1
-    at_once = max(1, CELLS // len(member))
-    for start in range(0, resamples, at_once):
-        rows = min(at_once, resamples - start)
-        drawn = draw.integers(0, count, (rows, count)) + count * np.arange(rows)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
-        yield np.ascontiguousarray(times.T.astype(np.float32)[member])
-
-
 def resample(figures: Figures, groups: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Resampled:
-    """Return a model's headline figures in each resample of the images; the same seed gives every model the same resamples."""
-    parts = [figures.of(sizes) for sizes in draws(groups, seed, resamples)]
+    """Return a model's headline figures in each resample of the images; the same seed gives every model the
+    same resamples."""
+    parts = [figures.of(times) for times in draws(groups, seed, resamples)]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def interval(values: np.ndarray) -> tuple[float, float] | None:
-    """Return the percentiles between which `LEVEL` of resampled figures (R,) lie; None where none of them is defined."""
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return None
-    low, high = np.percentile(known, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-    return float(low), float(high)
-
-
-def around(figures: Mapping[str, Any], resampled: Resampled, groups: np.ndarray) -> dict[str, tuple[float, float] | None]:
+def around(figures: Mapping[str, Any], resampled: Resampled, groups: np.ndarray) -> dict[str, Range]:
     """Return the interval of each headline figure.
 
-    Where a model has all images right, or none, resamples cannot say what is not in the sample: the interval of the accuracy is
-    then what 3 / N leaves (Hanley and Lippman-Hand 1983), of N groups. Resampling adds gaps of chance to a calibration error which
-    has such gaps itself, so that its percentiles are too high: they are mirrored at the figure (the basic interval; Davison and
-    Hinkley 1997), and cut at 0.
+    Where a model classifies all images correctly, or none, resamples cannot show errors that the sample does
+    not have: the interval of the accuracy is then by the rule of three, 3 / N for N groups (Hanley and
+    Lippman-Hand 1983). Resampling adds chance gaps to a calibration error which has such gaps itself, so its
+    percentiles are too high: they are mirrored at the figure (the basic interval; Davison and Hinkley 1997)
+    and cut at 0.
     """
-    found = {key: interval(values) for key, values in resampled.items()}
-    if edges := found.get("ece"):
-        found["ece"] = max(0.0, 2 * figures["ece"] - edges[1]), max(0.0, 2 * figures["ece"] - edges[0])
+    intervals = {key: percentiles(values) for key, values in resampled.items()}
+    if edges := intervals.get("ece"):
+        intervals["ece"] = max(0.0, 2 * figures["ece"] - edges[1]), max(0.0, 2 * figures["ece"] - edges[0])
     if figures["accuracy"] in (0, 1):
         rare = min(1.0, 3 / len(np.unique(groups)))
-        found["accuracy"] = (1 - rare, 1.0) if figures["accuracy"] else (0.0, rare)
-    return found
+        intervals["accuracy"] = (1 - rare, 1.0) if figures["accuracy"] else (0.0, rare)
+    return intervals
 
 
 def pairs(
-    said: Mapping[str, np.ndarray], labels: np.ndarray, resampled: Mapping[str, Resampled], groups: np.ndarray, against: str = ""
-) -> list[dict[str, Any]]:
-    """Return the difference in accuracy of each pair of models, its interval, and McNemar's exact p, also corrected (Holm 1979).
+    probabilities: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    resampled: Mapping[str, Resampled],
+    groups: np.ndarray,
+    against: str = "",
+) -> list[Pair]:
+    """Return the comparison of each pair of models; with `against`, of each other model and this one.
 
-    With `against` the pairs are those of each other model and this one.
-    `said` are probabilities (N, C) of each model; `groups` (N,) are those of `draws`.
+    `probabilities` are (N, C) of each model, `groups` (N,) those of `draws`. p-values are of McNemar's exact
+    test, corrected for the number of pairs (Holm 1979).
     """
-    right = {name: given.argmax(1) == labels for name, given in said.items()}
-    made: list[dict[str, Any]] = []
-    for a, b in [(name, against) for name in said if name != against] if against else combinations(said, 2):
-        low, high = interval(resampled[a]["accuracy"] - resampled[b]["accuracy"]) or (None, None)
-        made.append({
-            "a": a, "b": b, "difference": number(right[a].mean() - right[b].mean()), "low": low, "high": high,
-            "mcnemar_p": mcnemar(right[a], right[b], groups),
-        })  # fmt: skip
-    for pair, p in zip(made, holm([pair["mcnemar_p"] for pair in made]), strict=True):
-        pair["p_holm"] = p
-    return made
+    correct = {name: values.argmax(1) == labels for name, values in probabilities.items()}
+    names = [(name, against) for name in probabilities if name != against] if against else list(combinations(probabilities, 2))
+    ps = [mcnemar(correct[a], correct[b], groups) for a, b in names]
+    compared = []
+    for (a, b), p, corrected in zip(names, ps, holm(ps), strict=True):
+        difference = float(correct[a].mean() - correct[b].mean())
+        low, high = percentiles(resampled[a]["accuracy"] - resampled[b]["accuracy"]) or (None, None)
+        compared.append(Pair(a=a, b=b, difference=difference, low=low, high=high, mcnemar_p=p, p_holm=corrected))
+    return compared

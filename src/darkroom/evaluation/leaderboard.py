@@ -1,52 +1,80 @@
-"""The table that a run ends with."""
+"""The leaderboard: accuracy, size and costs of every model, as leaderboard.csv, cost.csv and a table for the
+terminal."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+
+from pydantic import ValidationError, field_validator
+
+from darkroom.core import atomic
+from darkroom.core.errors import WorkspaceError
+from darkroom.evaluation.metrics_io import OLD_NAMES, REMEDY, Content
 
 COLUMNS = ("model", "kind", "accuracy", "macro_f1", "parameters", "ms_per_image", "train_seconds")
+COSTS = ("model", "ms_p50", "ms_p95", "images_per_second", "train_seconds")
+HEADER = ("model", "test accuracy", "macro F1", "parameters", "ms/image", "training")  # in the terminal
+ROUNDED = {"ms_per_image", "ms_p50", "ms_p95", "images_per_second", "train_seconds"}  # to four digits
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the leaderboard, best test accuracy first."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(ranked(rows))
+class Row(Content):
+    """One model; `kind` is model, ensemble, views or pixel_baseline. Times are milliseconds per image and
+    seconds of training.
+
+    `ms_p50`, `ms_p95` and `images_per_second` are in cost.csv alone: 0 in rows of leaderboard.csv.
+    """
+
+    model: str
+    kind: str
+    accuracy: float
+    macro_f1: float
+    parameters: int
+    ms_per_image: float
+    train_seconds: float
+    ms_p50: float = 0.0
+    ms_p95: float = 0.0
+    images_per_second: float = 0.0
+
+    @field_validator("model", "kind")
+    @classmethod
+    def _today(cls, name: str) -> str:
+        return OLD_NAMES.get(name, name)
 
 
-def ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(rows, key=lambda row: (-float(row["accuracy"]), -float(row["macro_f1"]), row["model"]))
+def ranked(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows, highest test accuracy first."""
+    return sorted(rows, key=lambda row: (-row.accuracy, -row.macro_f1, row.model))
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Read a leaderboard as it was written."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+def write(path: Path, rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> None:
+    """Write these columns of the rows, highest test accuracy first."""
+    with atomic.new_file(path) as working, working.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for row in ranked(rows):
+            values = row.model_dump()
+            writer.writerow([round(values[name], 4) if name in ROUNDED else values[name] for name in columns])
 
 
-def table(rows: list[dict[str, Any]], best: str) -> str:
-    """Return the leaderboard for a terminal; the model that validation chose is marked."""
-    head = ("model", "test accuracy", "macro F1", "parameters", "ms/image", "training")
-    lines = [head]
-    for row in rows:
-        lines.append((
-            ("→ " if row["model"] == best else "  ") + row["model"],
-            f"{float(row['accuracy']):.4f}",
-            f"{float(row['macro_f1']):.4f}",
-            f"{int(row['parameters']):,}",
-            f"{float(row['ms_per_image']):.2f}",
-            f"{float(row['train_seconds']):.1f} s",
-        ))  # fmt: skip
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    text = []
-    for line in lines:
-        cells = [
-            line[0].ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
-        ]
-        text.append("  ".join(cells).rstrip())
-    text.insert(1, "─" * max(len(line) for line in text))
-    return "\n".join(text)
+def read(path: Path) -> list[Row]:
+    """Return the rows of leaderboard.csv; WorkspaceError where it is missing or damaged."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [Row.model_validate(row) for row in csv.DictReader(file)]
+    except FileNotFoundError as error:
+        raise WorkspaceError(f"{path} does not exist: nothing has been evaluated yet", REMEDY) from error
+    except ValidationError as error:
+        raise WorkspaceError(f"{path} is damaged: {error.errors()[0]['msg']}", REMEDY) from error
+
+
+def cells(rows: Iterable[Row], best: str) -> list[tuple[str, ...]]:
+    """Return the rows as texts, under `HEADER`; an arrow marks the model that validation selected."""
+    return [
+        (
+            f"{'→' if row.model == best else ' '} {row.model}", f"{row.accuracy:.4f}", f"{row.macro_f1:.4f}", f"{row.parameters:,}",
+            f"{row.ms_per_image:.2f}", f"{row.train_seconds:.1f} s",
+        )
+        for row in rows
+    ]  # fmt: skip

@@ -1,51 +1,313 @@
-"""`reports/metrics.json` and `reports/details.json` as they are read; docs/evaluation.md has every field."""
+"""Contents of metrics.json, details.json and diagnostics.json, with one reader and one writer for each.
+
+docs/evaluation.md describes every field.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
 
-SCHEMA = 2
-METRICS, DETAILS = "metrics.json", "details.json"
-BULKY = ("per_class", "confusion_matrix", "bins", "bins_uncalibrated")  # what of a model's figures is in details.json
-PROMISED = {  # at the top, and of each model
-    METRICS: ({"best", "images", "models"}, {"accuracy", "calibration", "intervals", "parameters", "val_accuracy"}),
-    DETAILS: ({"classes", "models", "pairs"}, {"confusion_matrix", "per_class"}),
-}
+METRICS, DETAILS, DIAGNOSTICS = "metrics.json", "details.json", "diagnostics.json"
+PIXEL_BASELINE = "pixel_baseline"  # name of the logistic regression on pixels: it has no checkpoint and is never selected
+OLD_NAMES = {"reference": PIXEL_BASELINE}  # names of models in files of earlier versions
 REMEDY = "run `dvc repro evaluate`"
+Range = tuple[float, float] | None
 
 
-def split(models: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what of the figures of models goes into metrics.json, and what into details.json."""
-    headlines = {name: {key: value for key, value in found.items() if key not in BULKY} for name, found in models.items()}
-    return headlines, {name: {key: found[key] for key in BULKY} for name, found in models.items()}
+class Content(BaseModel):
+    """Base of everything that the files hold; instances are immutable."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
 
-def both(metrics: Path, details: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what `evaluate` wrote into the two files, which must be of one evaluation; errors as of `read`."""
-    headlines, found = read(metrics), read(details, DETAILS)
-    if headlines["models"].keys() != found["models"].keys():
-        raise WorkspaceError(f"{metrics} and {details} are of two evaluations: they have other models", REMEDY)
-    return headlines, found
+class Calibration(Content):
+    """The temperature of a model, and its expected calibration error with and without it."""
+
+    temperature: float
+    ece: float
+    ece_uncalibrated: float
 
 
-def read(path: Path, kind: str = METRICS) -> dict[str, Any]:
-    """Return what `evaluate` wrote into one of the two; WorkspaceError where it is not there, damaged or of another Darkroom."""
+class ModelMetrics(Content):
+    """Headline figures of one model; `top_<k>_accuracy` is an extra field, since k is a param."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    weighted_f1: float
+    log_loss: float
+    brier: float
+    roc_auc: float | None
+    average_precision: float | None
+    intervals: dict[str, Range]
+    calibration: Calibration
+    val_accuracy: float
+    val_macro_f1: float
+    val_log_loss: float
+    parameters: int
+    multiply_adds: int
+    checkpoint_bytes: int | None
+
+
+class ClassMetrics(Content):
+    """Figures of one class; the areas are None where they are not defined."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    roc_auc: float | None
+    average_precision: float | None
+
+
+class Bin(Content):
+    """One interval of confidence of a reliability curve; `confidence` and `accuracy` are means, None without
+    images."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None
+    accuracy: float | None
+
+
+class ModelDetails(Content):
+    """Figures of each class, the confusion matrix (a row per true class), and reliability with and without
+    temperature."""
+
+    per_class: dict[str, ClassMetrics]
+    confusion_matrix: list[list[int]]
+    bins: list[Bin]
+    bins_uncalibrated: list[Bin]
+
+
+class Pair(Content):
+    """The difference in accuracy of two models, a minus b, with its interval and the p-values of McNemar's
+    exact test."""
+
+    a: str
+    b: str
+    difference: float
+    low: float | None
+    high: float | None
+    mcnemar_p: float
+    p_holm: float
+
+
+class Metrics(Content):
+    """Content of metrics.json."""
+
+    SCHEMA: ClassVar[int] = 2
+
+    best: str
+    confidence: float
+    resamples: int
+    images: int
+    groups: int
+    models: dict[str, ModelMetrics]
+
+    @model_validator(mode="after")
+    def _has_best(self) -> Metrics:
+        if self.best not in self.models:
+            raise ValueError(f"the best model, {self.best}, is not among its models")
+        return self
+
+    @property
+    def best_figures(self) -> ModelMetrics:
+        """Return the figures of the selected model."""
+        return self.models[self.best]
+
+
+class Details(Content):
+    """Content of details.json."""
+
+    SCHEMA: ClassVar[int] = 2
+
+    classes: list[str]
+    models: dict[str, ModelDetails]
+    pairs: list[Pair]
+
+
+class Corruption(Content):
+    """Accuracy of the model and of the pixel baseline in each severity of a corruption, mildest first."""
+
+    kind: str
+    accuracy: list[float]
+    pixel_baseline: list[float]
+
+
+class Robustness(Content):
+    """Accuracy and mean corruption errors on `images` test images of `of`."""
+
+    of: int
+    images: int
+    accuracy: float
+    corruption_error: float
+    pixel_baseline_accuracy: float
+    pixel_baseline_corruption_error: float
+    relative_corruption_error: float | None
+    corruptions: dict[str, Corruption]
+
+
+class Slice(Content):
+    """Accuracy on the images with one value of a column, and on the `rest`."""
+
+    column: str
+    value: str
+    images: int
+    accuracy: float
+    low: float
+    high: float
+    rest: float
+    p: float
+    p_holm: float
+
+
+class EnsembleMetrics(Content):
+    """Figures of an ensemble or of averaged views; the headline figures of `ModelMetrics` are extra
+    fields."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    members: dict[str, int]
+    views: int
+    accuracy: float
+    log_loss: float
+    val_accuracy: float
+    val_log_loss: float
+    parameters: int
+    multiply_adds: int
+    intervals: dict[str, Range]
+
+
+class Mistake(Content):
+    """A misclassified test image, the confidence of the prediction, and the probability of the true class."""
+
+    path: str
+    sha256: str
+    label: str
+    predicted: str
+    confidence: float
+    label_probability: float
+
+
+class ConfusedPair(Content):
+    """Two classes, and how many images of either are classified as the other."""
+
+    classes: tuple[str, str]
+    count: int
+    first_as_second: int
+    second_as_first: int
+    share: float
+
+
+class AlwaysWrong(Content):
+    """A test image that every model misclassifies; `models` has the prediction and the confidence of each."""
+
+    path: str
+    sha256: str
+    label: str
+    predicted: str
+    agree: int
+    confidence: float
+    models: dict[str, tuple[str, float]]
+
+
+class Counts(Content):
+    """Numbers of test images: all, those that the best model misclassifies, those that every model
+    misclassifies."""
+
+    images: int
+    mistakes: int
+    always_wrong: int
+
+
+class LabelCheck(Content):
+    """How label issues were found: the inputs and `c` of the regression, its accuracy out of fold, the number
+    of issues."""
+
+    inputs: str
+    folds: int
+    c: float
+    images: int
+    accuracy: float
+    candidates: int
+
+
+class Diagnostics(Content):
+    """Content of diagnostics.json."""
+
+    SCHEMA: ClassVar[int] = 2
+
+    model: str
+    robustness: Robustness
+    slices: list[Slice]
+    ensembles: dict[str, EnsembleMetrics]
+    pairs: list[Pair]
+    counts: Counts
+    mistakes: list[Mistake]
+    confused: list[ConfusedPair]
+    always_wrong: list[AlwaysWrong]
+    labels: LabelCheck
+
+
+File = TypeVar("File", Metrics, Details, Diagnostics)
+
+
+def write(path: Path, content: Metrics | Details | Diagnostics) -> None:
+    """Write a file; equal contents give equal bytes."""
+    atomic.write_json(path, {"schema": content.SCHEMA, **content.model_dump(mode="json")})
+
+
+def read(path: Path, kind: type[File]) -> File:
+    """Return the content of a file that `evaluate` wrote.
+
+    Raises WorkspaceError where the file is missing, damaged or has another schema. Names of models of earlier
+    versions become today's.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise WorkspaceError(f"{path} is not there: nothing has been evaluated yet", REMEDY) from error
+        raise WorkspaceError(f"{path} does not exist: nothing has been evaluated yet", REMEDY) from error
     except ValueError as error:
         raise WorkspaceError(f"{path} is damaged: {error}", REMEDY) from error
     schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != SCHEMA:
-        raise WorkspaceError(f"{path} has schema {schema}, this Darkroom reads {SCHEMA}", REMEDY)
-    top, figures = PROMISED[kind]
-    models = content.get("models")
-    whole = top <= content.keys() and isinstance(models, dict) and (kind == DETAILS or content["best"] in list(models))
-    if not whole or not all(isinstance(model, dict) and figures <= model.keys() for model in models.values()):
-        raise WorkspaceError(f"{path} is damaged: it does not hold what docs/evaluation.md says of {kind}", REMEDY)
+    if schema != kind.SCHEMA:
+        raise WorkspaceError(f"{path} has schema {schema}, this Darkroom reads {kind.SCHEMA}", REMEDY)
+    try:
+        return kind.model_validate(_renamed(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise WorkspaceError(f"{path} is damaged: {field + ': ' if field else ''}{first['msg']}", REMEDY) from error
+
+
+def read_both(metrics: Path, details: Path) -> tuple[Metrics, Details]:
+    """Return the contents of metrics.json and details.json, which must be of one evaluation; errors as of
+    `read`."""
+    headlines, figures = read(metrics, Metrics), read(details, Details)
+    if headlines.models.keys() != figures.models.keys():
+        raise WorkspaceError(f"{metrics} and {details} are of two evaluations: they have different models", REMEDY)
+    return headlines, figures
+
+
+def _renamed(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content with today's names of models."""
+    if isinstance(models := content.get("models"), Mapping):
+        content = {**content, "models": {OLD_NAMES.get(name, name): figures for name, figures in models.items()}}
+    if isinstance(pairs := content.get("pairs"), list) and all(isinstance(pair, Mapping) for pair in pairs):
+        renamed = [
+            {key: OLD_NAMES.get(value, value) if key in ("a", "b") else value for key, value in pair.items()} for pair in pairs
+        ]
+        content = {**content, "pairs": renamed}
     return content

@@ -1,36 +1,39 @@
-"""Logistic regression on the pixels: what no network should be beaten by."""
+"""The pixel baseline: logistic regression on thumbnails, which every network should outperform."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import minimize
 
 SIDE = 32  # images are averaged down to at most this many pixels a side
-SUBSET = 5_000
+SUBSET = 5_000  # training images at most
 C = 0.01
 
 
 class Regression:
-    """Multinomial logistic regression on standardised inputs (N, D) float32; a class without an example is never answered.
+    """Multinomial logistic regression on standardised inputs (N, D) float32; a class without an example has
+    probability 0.
 
-    The weights are penalised by half their squares and the log-likelihood counts `c`-fold, as in scikit-learn, whose solution
-    this is; its import and its float64 take longer than the fit.
+    The weights are penalised by half their squares and the log-likelihood counts `c`-fold, as in
+    scikit-learn, whose solution this is; its import and its float64 take longer than the fit.
     """
 
     def __init__(self, inputs: np.ndarray, labels: np.ndarray, classes: int, c: float = C) -> None:
         self.mean, self.std = inputs.mean(0), inputs.std(0).clip(1e-3)
         self.classes = classes
-        self.seen, numbers = np.unique(labels, return_inverse=True)
-        self.weights = fit((inputs - self.mean) / self.std, numbers, len(self.seen), c)
+        self.present, numbers = np.unique(labels, return_inverse=True)
+        self.weights = fit((inputs - self.mean) / self.std, numbers, len(self.present), c)
 
     def probabilities(self, inputs: np.ndarray) -> np.ndarray:
         """Return probabilities (N, classes) for inputs (N, D)."""
-        made = np.zeros((len(inputs), self.classes))
-        made[:, self.seen] = _softmax(((inputs - self.mean) / self.std) @ self.weights[:-1] + self.weights[-1])[0]
-        return made
+        probabilities = np.zeros((len(inputs), self.classes))
+        logits = ((inputs - self.mean) / self.std) @ self.weights[:-1] + self.weights[-1]
+        probabilities[:, self.present] = _softmax(logits)[0]
+        return probabilities
 
 
 class PixelRegression(Regression):
-    """Logistic regression on the pixels of thumbnails, fitted on at most 5,000 training images."""
+    """Logistic regression on the pixels of thumbnails, fitted on at most `SUBSET` training images."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, classes: int, seed: int) -> None:
         chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:SUBSET])
@@ -40,25 +43,20 @@ class PixelRegression(Regression):
         """Return probabilities (N, classes) for images (N, H, W, 3) uint8."""
         return super().probabilities(thumbnails(images))
 
-    @property
-    def parameter_count(self) -> int:
-        return self.weights.size
-
 
 def fit(inputs: np.ndarray, labels: np.ndarray, classes: int, c: float = C, steps: int = 200) -> np.ndarray:
-    """Return the weights (D + 1, classes) of logistic regression on inputs (N, D) float32, the last row the bias."""
-    from scipy.optimize import minimize
-
-    wanted = np.eye(classes, dtype=np.float32)[labels]
+    """Return the weights (D + 1, classes) of logistic regression on inputs (N, D) float32, the last row the
+    bias."""
+    targets = np.eye(classes, dtype=np.float32)[labels]
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(-1, classes).astype(np.float32)
-        likely, log_sum = _softmax(inputs @ weights[:-1] + weights[-1], wanted)
-        apart = likely - wanted
+        probabilities, log_loss = _softmax(inputs @ weights[:-1] + weights[-1], targets)
+        errors = probabilities - targets
         penalty = weights.copy()
         penalty[-1] = 0
-        gradient = c * np.concatenate([inputs.T @ apart, apart.sum(0, keepdims=True)]) + penalty
-        return c * log_sum + 0.5 * float((penalty * penalty).sum()), gradient.ravel().astype(np.float64)
+        gradient = c * np.concatenate([inputs.T @ errors, errors.sum(0, keepdims=True)]) + penalty
+        return c * log_loss + 0.5 * float((penalty * penalty).sum()), gradient.ravel().astype(np.float64)
 
     # the scale of the gradient at which scikit-learn stops
     options = {"maxiter": steps, "gtol": 1e-4 * c * len(inputs), "ftol": 64 * np.finfo(float).eps}
@@ -66,13 +64,14 @@ def fit(inputs: np.ndarray, labels: np.ndarray, classes: int, c: float = C, step
     return minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x.reshape(-1, classes).astype(np.float32)
 
 
-def _softmax(logits: np.ndarray, wanted: np.ndarray | None = None) -> tuple[np.ndarray, float]:
-    """Return probabilities (N, classes), and the sum of the negative log-likelihoods of what is wanted, one-hot (N, classes)."""
+def _softmax(logits: np.ndarray, targets: np.ndarray | None = None) -> tuple[np.ndarray, float]:
+    """Return probabilities (N, classes), and the sum of the negative log-likelihoods of one-hot targets (N,
+    classes)."""
     shifted = logits - logits.max(1, keepdims=True)
-    raised = np.exp(shifted)
-    sums = raised.sum(1, keepdims=True)
-    lost = 0.0 if wanted is None else float(np.log(sums, dtype=np.float64).sum() - (shifted * wanted).sum(dtype=np.float64))
-    return raised / sums, lost
+    exponentials = np.exp(shifted)
+    sums = exponentials.sum(1, keepdims=True)
+    loss = 0.0 if targets is None else float(np.log(sums, dtype=np.float64).sum() - (shifted * targets).sum(dtype=np.float64))
+    return exponentials / sums, loss
 
 
 def thumbnails(images: np.ndarray) -> np.ndarray:

@@ -1,21 +1,23 @@
-"""Two models on the same images: is the difference more than chance?
-
-Every test is paired: both models answered the same images, so that what they have in common cancels out.
-"""
+"""Paired comparison of two models on the same images, the bootstrap over groups of images, and Holm's
+correction."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-LEVEL = 0.95
-CELLS = 2**24  # of the tables of resamples that are kept in memory at a time
+LEVEL = 0.95  # of confidence intervals
+SIGNIFICANT = 0.05  # below which a corrected p-value is called significant
+RESAMPLES = 1000
+CELLS = 2**20  # of the table of resamples that is computed at a time, which stays in a core's cache
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference, the second minus the first, and the interval that holds it with `LEVEL` certainty."""
+    """A difference, second minus first, and its interval at confidence `LEVEL`."""
 
     difference: float
     low: float
@@ -23,60 +25,99 @@ class Interval:
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = None) -> float:
-    """Return the exact two-sided p-value that two models, right (N,) bool, are right equally often (McNemar 1947).
+    """Return the exact two-sided p-value that two models, correct (N,) bool, are correct equally often
+    (McNemar 1947).
 
-    Only images that one of them has right count: of these each should win half, which is a binomial test. Images of one of the
-    `groups` (N,) are not independent, so a group counts once, for the model that has more of it right: an exact sign test.
+    Only images that exactly one model classifies correctly count: each should be won by either with
+    probability one half, which is a binomial test. Images of one of the `groups` (N,) are not independent. A
+    group counts once, for the model that has more of it correct: an exact sign test.
     """
     better = second.astype(int) - first.astype(int)
     if groups is not None:
         better = np.bincount(np.unique(groups, return_inverse=True)[1], better)
     won, lost = int((better > 0).sum()), int((better < 0).sum())
     unequal = won + lost
-    ways = tail = 1
+    coefficient = tail = 1
     for k in range(1, min(won, lost) + 1):
-        ways = ways * (unequal - k + 1) // k  # of k among them: whole numbers of any size
-        tail += ways
+        coefficient = coefficient * (unequal - k + 1) // k  # integers of any size: nothing is rounded
+        tail += coefficient
     return min(1.0, 2 * tail / 2**unequal)
 
 
-def bootstrap(
-    labels: np.ndarray, first: np.ndarray, second: np.ndarray, classes: int, seed: int = 0, resamples: int = 2000
-) -> dict[str, Interval]:
-    """Return the differences of `accuracy` and `macro_f1`, with intervals over resampled images (Efron 1979, percentiles).
+def holm(ps: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number (Holm 1979); NaN stays NaN and does not count."""
+    ordered = sorted((p, i) for i, p in enumerate(ps) if not math.isnan(p))
+    corrected, least = list(ps), 0.0
+    for rank, (p, i) in enumerate(ordered):
+        least = max(least, min(1.0, p * (len(ordered) - rank)))
+        corrected[i] = least
+    return corrected
 
-    `labels` and what the models predicted are (N,) int. Both models see the same resamples. The macro average is over the classes
-    that a resample holds.
+
+def draws(groups: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Iterator[np.ndarray]:
+    """Yield tables (N, r) float32 of how often each image counts in each of r resamples (Efron 1979),
+    `resamples` in all.
+
+    `groups` (N,) are images that belong together, such as copies. A resample draws as many groups as there
+    are, with replacement.
     """
-    draw = np.random.default_rng(seed)
-    count = len(labels)
-    sizes = np.ones((1, count), np.float32)
-    observed = [_figures(labels, predicted, classes, sizes) for predicted in (first, second)]
-    found: list[np.ndarray] = []
-    at_once = max(1, CELLS // max(count, 3 * classes))
+    rng = np.random.default_rng(seed)
+    _, member = np.unique(groups, return_inverse=True)
+    count = int(member.max()) + 1
+    at_once = max(1, CELLS // len(member))
     for start in range(0, resamples, at_once):
-        drawn = draw.multinomial(count, np.full(count, 1 / count), min(at_once, resamples - start)).astype(np.float32)
-        one, two = (_figures(labels, predicted, classes, drawn) for predicted in (first, second))
-        found.append(two - one)
-    edges = np.percentile(np.concatenate(found), [50 * (1 - LEVEL), 50 * (1 + LEVEL)], axis=0)
-    difference = (observed[1] - observed[0])[0]
-    return {
-        name: Interval(float(difference[i]), float(edges[0, i]), float(edges[1, i]))
-        for i, name in enumerate(("accuracy", "macro_f1"))
-    }
+        rows = min(at_once, resamples - start)
+        drawn = rng.integers(0, count, (rows, count)) + count * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
+        yield np.ascontiguousarray(times.T.astype(np.float32)[member])
 
 
-def _figures(labels: np.ndarray, predicted: np.ndarray, classes: int, sizes: np.ndarray) -> np.ndarray:
-    """Return accuracy and macro-F1, (R, 2), where image i counts `sizes[r, i]` times."""
-    known, said = (np.eye(classes, dtype=np.float32)[numbers] for numbers in (labels, predicted))
-    right, support, given = ((sizes @ counted).astype(np.float64) for counted in (known * said, known, said))
-    f1 = np.divide(2 * right, support + given, out=np.zeros_like(right), where=support + given > 0)
-    held = support > 0
-    return np.stack([right.sum(1) / sizes.sum(1), (f1 * held).sum(1) / held.sum(1)], 1)
+def percentiles(values: np.ndarray) -> tuple[float, float] | None:
+    """Return the percentiles that hold the share `LEVEL` of values (R,) that are not NaN; None where all
+    are."""
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return None
+    low, high = np.percentile(defined, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return float(low), float(high)
+
+
+def bootstrap(
+    labels: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    classes: int,
+    groups: np.ndarray,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, Interval]:
+    """Return the differences of `accuracy` and `macro_f1`, with percentile intervals over the resamples of
+    `draws`.
+
+    `labels`, `groups` and the predictions of both models are (N,) int. The macro average is over the classes
+    in a resample.
+    """
+    once = np.ones((len(labels), 1), np.float32)
+    drawn = [once, *draws(groups, seed, resamples)]
+    scores = [np.concatenate([_scores(labels, predicted, classes, times) for times in drawn], 1) for predicted in (first, second)]
+    intervals = {}
+    for name, (observed, *resampled) in zip(("accuracy", "macro_f1"), scores[1] - scores[0], strict=True):
+        low, high = percentiles(np.array(resampled)) or (math.nan, math.nan)
+        intervals[name] = Interval(float(observed), low, high)
+    return intervals
+
+
+def _scores(labels: np.ndarray, predicted: np.ndarray, classes: int, times: np.ndarray) -> np.ndarray:
+    """Return accuracy and macro F1, (2, R), where image i counts `times[i, r]` times."""
+    true, positive = (np.eye(classes, dtype=np.float32)[numbers].T for numbers in (labels, predicted))
+    correct, support, positives = ((rows @ times).astype(np.float64) for rows in (true * positive, true, positive))
+    f1 = np.divide(2 * correct, support + positives, out=np.zeros_like(correct), where=support + positives > 0)
+    present = support > 0
+    return np.stack([correct.sum(0) / times.sum(0), (f1 * present).sum(0) / present.sum(0)])
 
 
 def class_drops(labels: np.ndarray, first: np.ndarray, second: np.ndarray, classes: int) -> np.ndarray:
-    """Return for each class (C,) how much of its recall the second model loses against the first; 0 without examples."""
+    """Return for each class (C,) by how much its recall is lower for the second model; 0 without examples."""
     support = np.bincount(labels, minlength=classes)
-    right = [np.bincount(labels[predicted == labels], minlength=classes) for predicted in (first, second)]
-    return np.divide(right[0] - right[1], support, out=np.zeros(classes), where=support > 0)
+    correct = [np.bincount(labels[predicted == labels], minlength=classes) for predicted in (first, second)]
+    return np.divide(correct[0] - correct[1], support, out=np.zeros(classes), where=support > 0)

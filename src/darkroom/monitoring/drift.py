@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from darkroom.evaluation.seed_comparison import holm
+from darkroom.evaluation.significance import holm
 from darkroom.monitoring.reference import Outputs
 
 PERMUTATIONS = 1999

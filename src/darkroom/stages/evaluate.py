@@ -2,209 +2,279 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import platform
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import torch
+
+from darkroom import __version__
+from darkroom.augmentation import policies
+from darkroom.augmentation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from darkroom.config import params
-from darkroom.config.params import Params
-from darkroom.core import atomic
+from darkroom.config.params import SPLITS, Params
+from darkroom.core import atomic, git, tables
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.progress import Progress
+from darkroom.data import arrays, manifest
+from darkroom.evaluation import cost as costs
+from darkroom.evaluation import diagnostics, intervals, label_issues, leaderboard, metrics_io, predictions, significance
+from darkroom.evaluation.diagnostics import Corruptions, Diagnosed, Evaluated, Split
+from darkroom.evaluation.leaderboard import Row
+from darkroom.evaluation.metrics import best_model
+from darkroom.evaluation.metrics_io import PIXEL_BASELINE, Details, Metrics
+from darkroom.evaluation.pixel_baseline import PixelRegression
+from darkroom.evaluation.report import heatmaps, plots
+from darkroom.evaluation.report.page import ISSUES, Evaluation, page
+from darkroom.evaluation.scoring import Outputs, Score, Size, Truth, score
+from darkroom.inference.classifier import Classifier
+from darkroom.inference.predict import softmax
+from darkroom.models import digests
+from darkroom.models.macs import multiply_adds
 from darkroom.stages.context import session
+from darkroom.tracking.records import Run
 
-if TYPE_CHECKING:
-    import numpy as np
+DECISIVE = ("params.yaml", "dvc.yaml", "src", "data/label_fixes.csv")  # paths of the project on which results depend
+Histories = dict[str, list[dict[str, str]]]
 
-    from darkroom.evaluation.pixel_baseline import PixelRegression
-    from darkroom.inference.classifier import Classifier
-    from darkroom.tracking.records import Run
+
+@dataclass(frozen=True)
+class Data:
+    """The ingested data: the arrays and manifest rows of each split, the classes, and all rows of the
+    manifest."""
+
+    splits: dict[str, Split]
+    classes: tuple[str, ...]
+    rows: list[manifest.Row]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Results by model: scores, probabilities by split, learning curves, rows of the leaderboard; and the
+    pixel baseline."""
+
+    scores: dict[str, Score]
+    probabilities: dict[str, dict[str, np.ndarray]]
+    histories: Histories
+    rows: list[Row]
+    baseline: PixelRegression
 
 
 def model_names(settings: Params) -> list[str]:
-    """Return the names of the models that the params ask for."""
+    """Return the names of the models that the params name."""
     return ["baseline", *(f"{stage}/{name}" for stage in ("transfer", "finetune") for name in settings.backbones)]
 
 
 def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
-    held = [ingested / name for name in ("manifest.parquet", "val", "test")]
-    inputs = [*held, *(models / name for name in model_names(params.read()))]
+    """Write metrics.json, details.json, diagnostics.json, tables, plots and the report into `reports`."""
+    inputs = [ingested / name for name in ("manifest.parquet", "val", "test")]
+    inputs += [models / name for name in model_names(params.read())]
     with session("evaluate", ["ingest", "evaluate", "compute"], inputs) as (settings, record):
-        import torch
-
-        from darkroom.data import arrays
-        from darkroom.evaluation import cost as costs
-        from darkroom.evaluation import diagnostics, leaderboard, metrics, metrics_io, predictions
-        from darkroom.evaluation.report import outputs
-        from darkroom.inference.classifier import Classifier
-        from darkroom.inference.predict import softmax
-
-        options = settings.evaluate
         torch.set_num_threads(settings.compute.threads)
-        classes = arrays.load_classes(ingested / "classes.json")
-        test_images, test_labels = arrays.load_split(ingested / "test")
-        val_images, val_labels = arrays.load_split(ingested / "val")
-        names = model_names(settings)
-        groups = predictions.groups(ingested / "manifest.parquet", "test")
-        made = _Made({"val": val_labels, "test": test_labels}, groups, classes, options.top_k)
-        histories: dict[str, list[dict[str, str]]] = {}
-
-        with Progress("evaluate", len(names) + 1, "models") as progress:
-            for name in names:
-                classifier = Classifier.load(models / name)
-                if classifier.classes != classes:
-                    raise WorkspaceError(f"models/{name} was trained on other classes", "run `dvc repro`, which trains it again")
-                val, test = (classifier.logits(x, options.batch_size) for x in (val_images, test_images))
-                temperature = classifier.checkpoint.temperature
-                said = Answers(softmax(val, temperature), softmax(test, temperature), softmax(test), temperature)
-                speed = costs.measure(classifier.logits, test_images) | {"train_seconds": costs.training_seconds([name], cost)}
-                made.add(name, said, sizes(classifier, models / name), speed)
-                histories[name] = outputs.lines(models / name / "history.csv")
-                progress.advance(note=f"{name} {made.figures[name]['accuracy']:.4f}")
-            train = arrays.load_split(ingested / "train")
-            reference, told = _reference(train, test_images, val_images, len(classes), settings.compute.seed)
-            made.add(metrics.REFERENCE, *told)
-            progress.advance()
-
-        figures = made.figures
-        best = metrics.best_model(figures)
-        scored = diagnostics.Evaluated(best, reference, made.labels, classes, made.answers, figures, made.rows, cost)
-        together = diagnostics.examine(settings, ingested, models, reports, scored)
-        headlines, details = made.written(best)
-        atomic.write_json(reports / metrics_io.METRICS, headlines)
-        atomic.write_json(reports / metrics_io.DETAILS, details)
-        rows = leaderboard.ranked(made.rows + together)
-        with atomic.new_file(reports / "cost.csv") as working:
-            costs.write(working, rows)
-        with atomic.new_file(reports / "leaderboard.csv") as working:
-            leaderboard.write(working, rows)
-        with atomic.new_file(reports / "predictions.parquet") as working:
-            predictions.write(working, ingested / "manifest.parquet", made.answers, made.labels, classes)
-        answers = {name: said["test"] for name, said in made.answers.items()}
-        outputs.plots(reports, histories, answers[best].argmax(1), test_labels)
-        outputs.report(settings, ingested, models, reports, rows, histories, answers)
-
-        _recorded(record, figures, best, models, ingested, reports)
-        print(leaderboard.table(rows, best))
+        data = _read(ingested)
+        test = data.splits["test"]
+        groups = np.array([row["group"] for row in test.rows])
+        truth = Truth({name: data.splits[name].labels for name in ("val", "test")}, groups, data.classes, settings.evaluate.top_k)
+        scored = _score_models(settings, data, truth, models, cost)
+        metrics, details = _contents(scored, truth)
+        evaluated = Evaluated(metrics.best, scored.baseline, truth, data.splits, scored.probabilities, metrics.models, scored.rows)
+        diagnosed = diagnostics.diagnose(
+            settings, evaluated, lambda name: Classifier.load(models / name),
+            Corruptions({name: corruption.kind for name, corruption in CORRUPTIONS.items()}, SEVERITIES, _severities),
+            policies.mirrors(settings.augment.policy), lambda names: costs.training_seconds(names, cost),
+        )  # fmt: skip
+        rows = leaderboard.ranked(scored.rows + diagnosed.rows)
+        _write(reports, data, truth, scored, metrics, details, diagnosed, rows)
+        _write_report(settings, ingested, models, reports, data, scored, metrics, details, diagnosed, rows)
+        _log(record, metrics, details, models, ingested, reports)
+        tables.show(leaderboard.HEADER, leaderboard.cells(rows, metrics.best), leaderboard.HEADER[1:])
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What a model said: probabilities (N, C) of both splits, those of test before temperature scaling, and the temperature."""
-
-    val: np.ndarray
-    test: np.ndarray
-    uncalibrated: np.ndarray
-    temperature: float = 1.0
-
-
-class _Made:
-    """What was found of every model: its figures, its line of the leaderboard, and what it said of both splits.
-
-    `groups` (N,) says which test images belong together, as copies do.
-    """
-
-    def __init__(self, labels: dict[str, np.ndarray], groups: np.ndarray, classes: tuple[str, ...], top_k: int) -> None:
-        self.labels, self.groups, self.classes, self.top_k = labels, groups, classes, top_k
-        self.figures: dict[str, dict[str, Any]] = {}
-        self.rows: list[dict[str, Any]] = []
-        self.answers: dict[str, dict[str, np.ndarray]] = {}
-        self.resampled: dict[str, dict[str, np.ndarray]] = {}
-
-    def add(self, name: str, said: Answers, size: dict[str, int | None], speed: dict[str, float]) -> None:
-        """Add a model by what it said, what it is (`sizes`) and how fast (`cost.measure`, and `train_seconds`)."""
-        from darkroom.evaluation import calibration, intervals, metrics
-
-        held = metrics.score(said.val, self.labels["val"], self.classes, self.top_k)
-        labels = self.labels["test"]
-        figures = metrics.Figures(said.test, labels, self.top_k)
-        found = figures.score(self.classes)
-        self.resampled[name] = intervals.resample(figures, self.groups)
-        edges, ece = intervals.around(found, self.resampled[name], self.groups), found.pop("ece")
-        self.figures[name] = {
-            **found,
-            "intervals": edges,
-            "calibration": {
-                "temperature": said.temperature, "ece": ece, "ece_uncalibrated": calibration.error(said.uncalibrated, labels),
-            },
-            "bins": calibration.reliability(said.test, labels),
-            "bins_uncalibrated": calibration.reliability(said.uncalibrated, labels),
-            "val_accuracy": held["accuracy"], "val_macro_f1": held["macro_f1"], "val_log_loss": held["log_loss"],
-            **size,
-        }  # fmt: skip
-        self.answers[name] = {"val": said.val, "test": said.test}
-        self.rows.append({
-            "model": name, "kind": "reference" if name == metrics.REFERENCE else "model",
-            "accuracy": found["accuracy"], "macro_f1": found["macro_f1"], "parameters": size["parameters"],
-            **speed, "ms_per_image": round(1000 / speed["images_per_second"], 4), "train_seconds": round(speed["train_seconds"], 2),
-        })  # fmt: skip
-
-    def written(self, best: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what goes into metrics.json, and what into details.json."""
-        from darkroom.evaluation import intervals, metrics_io, significance
-
-        headlines, details = metrics_io.split(self.figures)
-        test = {name: answers["test"] for name, answers in self.answers.items()}
-        return {
-            "schema": metrics_io.SCHEMA, "best": best, "confidence": significance.LEVEL, "resamples": intervals.RESAMPLES,
-            "images": len(self.groups), "groups": len(set(self.groups)), "models": headlines,
-        }, {
-            "schema": metrics_io.SCHEMA, "classes": self.classes, "models": details,
-            "pairs": intervals.pairs(test, self.labels["test"], self.resampled, self.groups),
-        }  # fmt: skip
+def _read(ingested: Path) -> Data:
+    rows = manifest.read(ingested / "manifest.parquet")
+    splits = {}
+    for name in SPLITS:
+        images = [asdict(row) for row in rows if row.status == "accepted" and row.split == name]
+        splits[name] = Split(*arrays.load_split(ingested / name), images)
+    return Data(splits, arrays.load_classes(ingested / "classes.json"), rows)
 
 
-def sizes(classifier: Classifier, folder: Path) -> dict[str, int | None]:
-    """Return what does not depend on the machine: `parameters`, `multiply_adds` of one image, and `checkpoint_bytes` of weights."""
-    from darkroom.models.macs import multiply_adds
+def _score_models(settings: Params, data: Data, truth: Truth, models: Path, cost: Path) -> Scored:
+    """Return the results of all models and of the pixel baseline."""
+    names, (train, val, test) = model_names(settings), (data.splits[name] for name in SPLITS)
+    scores: dict[str, Score] = {}
+    probabilities: dict[str, dict[str, np.ndarray]] = {}
+    histories: Histories = {}
+    rows: list[Row] = []
 
-    network, size = classifier.network, classifier.checkpoint.preprocessing.image_size
-    return {
-        "parameters": network.parameter_count(),
-        "multiply_adds": multiply_adds(network.features, size) + network.head.weight.numel(),
-        "checkpoint_bytes": (folder / "model.safetensors").stat().st_size,
-    }
+    def add(name: str, kind: str, outputs: Outputs, size: Size, speed: costs.Speed, seconds: float) -> None:
+        scores[name] = score(outputs, truth, size)
+        probabilities[name] = {"val": outputs.val, "test": outputs.test}
+        figures = scores[name].metrics
+        rows.append(Row(
+            model=name, kind=kind, accuracy=figures.accuracy, macro_f1=figures.macro_f1, parameters=size.parameters,
+            train_seconds=seconds, ms_per_image=1000 / speed.images_per_second, **vars(speed),
+        ))  # fmt: skip
+
+    with Progress("evaluate", len(names) + 1, "models") as progress:
+        for name in names:
+            classifier = Classifier.load(models / name)
+            if classifier.classes != data.classes:
+                raise WorkspaceError(f"models/{name} was trained on other classes", "run `dvc repro`, which trains it again")
+            val_logits, test_logits = (classifier.logits(split.images, settings.evaluate.batch_size) for split in (val, test))
+            temperature = classifier.checkpoint.temperature
+            outputs = Outputs(
+                softmax(val_logits, temperature), softmax(test_logits, temperature), softmax(test_logits), temperature
+            )
+            speed, seconds = costs.measure(classifier.logits, test.images), costs.training_seconds([name], cost)
+            add(name, "model", outputs, _size(classifier, models / name), speed, seconds)
+            with (models / name / "history.csv").open(newline="", encoding="utf-8") as file:
+                histories[name] = list(csv.DictReader(file))
+            progress.advance(note=f"{name} {scores[name].metrics.accuracy:.4f}")
+        started = time.monotonic()
+        baseline = PixelRegression(train.images, train.labels, len(data.classes), settings.compute.seed)
+        seconds = time.monotonic() - started
+        on_test = baseline.probabilities(test.images)
+        outputs = Outputs(baseline.probabilities(val.images), on_test, on_test)
+        size = Size(baseline.weights.size, baseline.weights[:-1].size)
+        add(PIXEL_BASELINE, PIXEL_BASELINE, outputs, size, costs.measure(baseline.probabilities, test.images), seconds)
+        progress.advance()
+    return Scored(scores, probabilities, histories, rows, baseline)
 
 
-def _recorded(record: Run, figures: dict[str, dict[str, Any]], best: str, models: Path, ingested: Path, reports: Path) -> None:
-    """Record every model's figures, also with the run that trained it, which one is best, and the pages."""
-    from darkroom.evaluation import metrics
-    from darkroom.models import digests
+def _size(classifier: Classifier, folder: Path) -> Size:
+    network, side = classifier.network, classifier.checkpoint.preprocessing.image_size
+    return Size(
+        network.parameter_count(),
+        multiply_adds(network.features, side) + network.head.weight.numel(),
+        (folder / "model.safetensors").stat().st_size,
+    )
 
-    for name, figure in figures.items():
-        key = name.replace("/", ".")
-        ece = figure["calibration"]["ece"]
-        record.log_metrics({f"{key}.{item}": figure[item] for item in ("accuracy", "macro_f1", "log_loss", "brier", "val_accuracy")})
-        record.log_metrics({f"{key}.ece": ece})
-        if name != metrics.REFERENCE:
-            shown = {f"test_{item}": figure[item] for item in ("accuracy", "macro_f1", "log_loss")} | {"test_ece": ece}
-            record.log_scores(digests.checkpoint(models / name), shown, str(ingested / "test"))
-    columns = ["precision", "recall", "f1", "support", "roc_auc", "average_precision"]
-    record.log_table(
-        "per_class", ["model", "class", *columns],
-        [[name, label, *(row[key] for key in columns)] for name, f in figures.items() for label, row in f["per_class"].items()],
+
+def _contents(scored: Scored, truth: Truth) -> tuple[Metrics, Details]:
+    """Return the contents of metrics.json and details.json."""
+    models = {name: item.metrics for name, item in scored.scores.items()}
+    test = {name: by_split["test"] for name, by_split in scored.probabilities.items()}
+    resampled = {name: item.resampled for name, item in scored.scores.items()}
+    metrics = Metrics(
+        best=best_model(models), confidence=significance.LEVEL, resamples=significance.RESAMPLES, images=len(truth.groups),
+        groups=len(set(truth.groups)), models=models,
     )  # fmt: skip
-    record.set_tags({"darkroom.best": best})
+    details = Details(
+        classes=list(truth.classes), models={name: item.details for name, item in scored.scores.items()},
+        pairs=intervals.pairs(test, truth.labels["test"], resampled, truth.groups),
+    )  # fmt: skip
+    return metrics, details
+
+
+def _severities(images: np.ndarray, name: str, seed: int) -> Iterator[np.ndarray]:
+    """Yield the images with a corruption, mildest severity first."""
+    for severity in range(1, SEVERITIES + 1):
+        yield corrupt(images, name, severity, seed)
+
+
+def _write(
+    reports: Path, data: Data, truth: Truth, scored: Scored, metrics: Metrics, details: Details, diagnosed: Diagnosed,
+    rows: Sequence[Row],
+) -> None:  # fmt: skip
+    """Write all files but the report."""
+    metrics_io.write(reports / metrics_io.METRICS, metrics)
+    metrics_io.write(reports / metrics_io.DETAILS, details)
+    metrics_io.write(reports / metrics_io.DIAGNOSTICS, diagnosed.diagnostics)
+    (reports / "beyond.json").unlink(missing_ok=True)  # the name of diagnostics.json in earlier versions
+    label_issues.write(reports / "label_issues.csv", diagnosed.issues)
+    leaderboard.write(reports / "leaderboard.csv", rows)
+    leaderboard.write(reports / "cost.csv", rows, leaderboard.COSTS)
+    images = {name: split.rows for name, split in data.splits.items()}
+    with atomic.new_file(reports / "predictions.parquet") as working:
+        predictions.write(working, images, scored.probabilities, truth.labels, truth.classes)
+    best = scored.probabilities[metrics.best]["test"].argmax(1)
+    for name, (header, lines) in plots.tables(details, diagnosed.diagnostics, best, truth.labels["test"]).items():
+        with atomic.new_file(reports / "plots" / name) as working:
+            _write_csv(working, header, lines)
+    with atomic.new_folder(reports / "plots" / "curves") as folder:
+        for name, history in scored.histories.items():
+            _write_csv(folder / f"{name.replace('/', '-')}.csv", list(history[0]), (row.values() for row in history))
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _write_report(
+    settings: Params, ingested: Path, models: Path, reports: Path, data: Data, scored: Scored, metrics: Metrics,
+    details: Details, diagnosed: Diagnosed, rows: Sequence[Row],
+) -> None:  # fmt: skip
+    test, probabilities = data.splits["test"], {name: by_split["test"] for name, by_split in scored.probabilities.items()}
+    network = Classifier.load(models / metrics.best).network
+    drawn, method = heatmaps.draw(network, test.images, test.labels, probabilities[metrics.best])
+    doubtful = {issue.path for issue in diagnosed.issues[:ISSUES]}
+    pictures = {
+        row["path"]: np.array(split.images[i])
+        for split in data.splits.values() for i, row in enumerate(split.rows) if row["path"] in doubtful
+    }  # fmt: skip
+    evaluation = Evaluation(
+        metrics=metrics, details=details, diagnostics=diagnosed.diagnostics, rows=rows, histories=scored.histories,
+        images=test.rows, pixels=test.images, labels=test.labels, probabilities=probabilities, issues=diagnosed.issues,
+        pictures=pictures, heatmaps=drawn, method=method, data=_counts(data.rows), origin=_origin(ingested),
+        params=settings.model_dump(by_alias=True, exclude={"fetch", "register_"}),
+    )  # fmt: skip
+    with atomic.new_file(reports / "report.html") as working:
+        working.write_text(page(evaluation), encoding="utf-8")
+
+
+def _counts(rows: Sequence[manifest.Row]) -> dict[str, Any]:
+    """Return the numbers of files, of quarantined files, and of images by split and by class and split."""
+    images = Counter((row.label, row.split) for row in rows if row.status == "accepted")
+    classes = {label: {split: images[label, split] for split in SPLITS} for label in sorted({label for label, _ in images})}
+    splits = {split: sum(counts[split] for counts in classes.values()) for split in SPLITS}
+    quarantined = sum(row.status == "quarantined" for row in rows)
+    return {"files": len(rows), "quarantined": quarantined, "classes": classes, **splits}
+
+
+def _origin(ingested: Path) -> dict[str, str]:
+    """Return the commit, the data version and the versions of libraries; no time, so that equal inputs give
+    an equal page."""
+    commit, origin = git.commit(DECISIVE), {}
+    if commit:
+        origin["commit"] = commit.sha[:12]
+        if commit.is_dirty:
+            origin["not committed"] = f"changes of {', '.join(DECISIVE)}"
+    path = ingested / "manifest.parquet"
+    digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    origin["data version"] = f"{path} md5 {digest}, as in dvc.lock"
+    origin["versions"] = f"darkroom {__version__}, Python {platform.python_version()}, torch {torch.__version__}"
+    return origin
+
+
+def _log(record: Run, metrics: Metrics, details: Details, models: Path, ingested: Path, reports: Path) -> None:
+    """Record every model's figures, also with the run that trained it, the best model, and the pages."""
+    for name, figures in metrics.models.items():
+        key, ece = name.replace("/", "."), figures.calibration.ece
+        recorded = ("accuracy", "macro_f1", "log_loss", "brier", "val_accuracy")
+        record.log_metrics({f"{key}.{item}": getattr(figures, item) for item in recorded} | {f"{key}.ece": ece})
+        if name != PIXEL_BASELINE:
+            on_test = {f"test_{item}": getattr(figures, item) for item in ("accuracy", "macro_f1", "log_loss")} | {"test_ece": ece}
+            record.log_scores(digests.checkpoint(models / name), on_test, str(ingested / "test"))
+    columns = ["precision", "recall", "f1", "support", "roc_auc", "average_precision"]
+    per_class = [
+        [name, label, *(getattr(row, column) for column in columns)]
+        for name, item in details.models.items() for label, row in item.per_class.items()
+    ]  # fmt: skip
+    record.log_table("per_class", ["model", "class", *columns], per_class)
+    record.set_tags({"darkroom.best": metrics.best})
     for name in ("report.html", "leaderboard.csv"):
         record.log_artifact(reports / name)
-    for path in sorted((reports / "plots").glob("*.csv")):
-        record.log_artifact(path, "plots")
-    for path in sorted((reports / "plots" / "curves").glob("*.csv")):
-        record.log_artifact(path, "plots/curves")
-
-
-def _reference(
-    train: tuple[np.ndarray, np.ndarray], test: np.ndarray, val: np.ndarray, classes: int, seed: int
-) -> tuple[PixelRegression, tuple[Answers, dict[str, int | None], dict[str, float]]]:
-    """Return the regression on pixels, what it tells of both splits, and what that costs."""
-    from darkroom.evaluation import cost
-    from darkroom.evaluation.pixel_baseline import PixelRegression
-
-    started = time.monotonic()
-    reference = PixelRegression(*train, classes, seed)
-    seconds = time.monotonic() - started
-    answers = reference.probabilities(test)
-    size = {"parameters": reference.parameter_count, "multiply_adds": reference.weights[:-1].size, "checkpoint_bytes": None}
-    speed = cost.measure(reference.probabilities, test) | {"train_seconds": seconds}
-    return reference, (Answers(reference.probabilities(val), answers, answers), size, speed)
+    for folder in ("plots", "plots/curves"):
+        for path in sorted((reports / folder).glob("*.csv")):
+            record.log_artifact(path, folder)

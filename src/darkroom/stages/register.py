@@ -19,7 +19,7 @@ from darkroom.core.lazy import LazyModule
 from darkroom.data import manifest
 from darkroom.data.manifest import Row
 from darkroom.evaluation import gate, leaderboard, metrics_io, predictions
-from darkroom.evaluation.gate import Candidate, Verdict
+from darkroom.evaluation.gate import Candidate, GateResult
 from darkroom.models import digests
 from darkroom.stages.context import session
 from darkroom.tracking import records, registry
@@ -32,7 +32,7 @@ else:  # they import torch, which a version that is registered already does not 
     classifier, held_out = LazyModule("darkroom.inference.classifier"), LazyModule("darkroom.inference.held_out")
     version_files = LazyModule("darkroom.stages.version_files")
 
-SCHEMA = 2
+SCHEMA = 3
 OTHER_CLASS = "another class"  # for predictions of a champion whose classes have been removed since
 TRAINED, SELECTED = "trained-on.txt", "chosen-on.txt"  # pixel hashes of a version's train and val
 SCRATCH = Path(".darkroom/scratch")
@@ -55,15 +55,14 @@ class Decision:
 
 def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
     with session("register", ["register"], [reports / "metrics.json"]) as (settings, record):
-        metrics = metrics_io.read(reports / metrics_io.METRICS)
-        best = metrics["best"]
-        figures = metrics["models"][best]
-        decision = Decision(best, digests.checkpoint(models / best), figures["accuracy"], figures["val_accuracy"])
+        metrics = metrics_io.read(reports / metrics_io.METRICS, metrics_io.Metrics)
+        best, figures = metrics.best, metrics.best_figures
+        decision = Decision(best, digests.checkpoint(models / best), figures.accuracy, figures.val_accuracy)
         if records.is_off():
             print(f"register: tracking is off, {best} is not registered")
         else:
             images = manifest.read_images(ingested / "manifest.parquet")
-            _register(decision, figures["macro_f1"], settings, images, ingested, reports, models, record)
+            _register(decision, figures.macro_f1, settings, images, ingested, reports, models, record)
         atomic.write_json(out, asdict(decision))
 
 
@@ -101,12 +100,12 @@ def _register(
         verdict = _judge(best, models / best, champion, settings, images, ingested, reports)
         decision.verdict = verdict.as_dict()
         for check in verdict.checks:
-            print(f"  {'passed' if check.passed else 'VETO  '}  {check.words}")
-        result = {registry.VERDICT: "passed" if verdict.passed else "vetoed", "darkroom.promotion": verdict.words[:4900]}
-        registry.describe(name, version.version, result, f"{description}.\n\n{verdict.words}")
+            print(f"  {'passed' if check.passed else 'VETO  '}  {check.message}")
+        result = {registry.VERDICT: "passed" if verdict.passed else "vetoed", "darkroom.promotion": verdict.message[:4900]}
+        registry.describe(name, version.version, result, f"{description}.\n\n{verdict.message}")
         record.set_tags(result)
         if verdict.passed and settings.register_.promote == "gate":
-            registry.promote(name, version.version, verdict.words)
+            registry.promote(name, version.version, verdict.message)
             decision.promoted = True
             aliases.append(registry.CHAMPION)
         print(f"register: {_describe_outcome(version, champion, verdict, settings.register_.promote)}")
@@ -114,7 +113,7 @@ def _register(
     record.set_tags({"darkroom.model_version": f"{name}/{version.version}", "darkroom.checkpoint_sha256": sha256})
 
 
-def _describe_outcome(version: Version, champion: Version | None, verdict: Verdict, promote: str) -> str:
+def _describe_outcome(version: Version, champion: Version | None, verdict: GateResult, promote: str) -> str:
     previous = f"version {champion.version}, {champion.model}" if champion else ""
     if verdict.passed and promote == "gate":
         return f"version {version.version} is the champion" + (f", in place of {previous}" if previous else ", the first one")
@@ -144,11 +143,11 @@ def _write_evaluation(folder: Path, model: str, images: dict[str, list[Row]], re
 def _judge(
     name: str, checkpoint: Path, champion: Version | None, settings: Params, images: dict[str, list[Row]], ingested: Path,
     reports: Path,
-) -> Verdict:  # fmt: skip
+) -> GateResult:  # fmt: skip
     """Compare a model with the champion on the images that are held out now."""
     classes = tuple(json.loads((ingested / "classes.json").read_text(encoding="utf-8")))
     outputs = predictions.read(reports / "predictions.parquet", name)
-    costs = {row["model"]: float(row["ms_per_image"]) for row in leaderboard.read(reports / "leaderboard.csv")}
+    costs = {row.model: row.ms_per_image for row in leaderboard.read(reports / "leaderboard.csv")}
     megabytes = (checkpoint / "model.safetensors").stat().st_size / 1e6
     val, test = (_align(outputs[split].probabilities, classes, classes) for split in predictions.SPLITS)
     challenger = gate.Candidate(name, val, test, costs[name], megabytes)
@@ -158,8 +157,9 @@ def _judge(
         classes=(*classes, OTHER_CLASS),
         val=_class_indices(outputs["val"].labels, classes),
         test=_class_indices(outputs["test"].labels, classes),
-        fresh_val=_is_fresh(outputs["val"].images, trained),
-        fresh_test=_is_fresh(outputs["test"].images, trained | selected),
+        fresh_val=_is_fresh(outputs["val"].pixel_hashes, trained),
+        fresh_test=_is_fresh(outputs["test"].pixel_hashes, trained | selected),
+        test_groups=np.array([row.group for row in images["test"]]),
     )
     current = _champion_candidate(champion, folder, settings, classes, images, ingested) if champion and folder else None
     return gate.judge(challenger, current, truth, settings.register_)

@@ -1,4 +1,4 @@
-"""The test images and what models said of them, small enough to travel within a page."""
+"""The test images and their predictions as the data of the page's script, small enough to be embedded."""
 
 from __future__ import annotations
 
@@ -13,62 +13,60 @@ from darkroom.core.errors import printable
 from darkroom.evaluation.report import sprites
 
 MOST = 10_000  # images
-ROOM = 900_000  # bytes for what models say, which takes some PER of each image and model
-PER = 12
-NAMES, SHORT = 600_000, 24  # bytes for the names of files, and how much of each is kept where they take more
+BUDGET, BYTES = 900_000, 12  # of all predictions, and about how many of them one prediction takes
+NAMES, SHORT = 600_000, 24  # bytes of all file names, and characters that are left of each where they take more
 
 
 @dataclass(frozen=True)
 class Explorer:
-    """What the page's script gets: `content` as JSON without the pictures, and which images, in which order, may have one."""
+    """The data without the pictures, the indices of its images, and the order in which these get a
+    picture."""
 
     content: dict[str, Any]
-    chosen: np.ndarray
+    images: np.ndarray
     order: list[int]
 
-    def bytes(self) -> int:
-        """Return how many bytes it takes, with the places of pictures."""
-        return len(embedded(self.content)) + 7 * len(self.chosen)
-
-    def with_pictures(self, pixels: np.ndarray, most: int) -> tuple[dict[str, Any], sprites.Sheets]:
-        """Return the content with the places of pictures, and the sheets that hold them, `most` bytes at most."""
-        made = sprites.sheets(pixels, self.order, most)
-        place = {image: at for at, image in enumerate(made.held)}
-        thumbs = [place.get(int(image), -1) for image in self.chosen]
-        return {**self.content, "thumb": thumbs, "columns": sprites.COLUMNS, "rows": sprites.ROWS, "held": len(made.held)}, made
+    def with_pictures(self, pixels: np.ndarray, most: int) -> tuple[dict[str, Any], list[str]]:
+        """Return the data with the places of pictures, and the sheets that hold them as data URIs, `most`
+        bytes at most."""
+        packed = sprites.sheets(pixels, self.order, most)
+        place = {image: number for number, image in enumerate(packed.images)}
+        thumbs = [place.get(int(image), -1) for image in self.images]
+        sizes = {"columns": sprites.COLUMNS, "rows": sprites.ROWS, "pictures": len(packed.images)}
+        return {**self.content, "thumb": thumbs, **sizes}, packed.uris
 
 
 def explore(
     best: str,
-    answers: Mapping[str, np.ndarray],
+    probabilities: Mapping[str, np.ndarray],
     labels: np.ndarray,
     images: Sequence[Mapping[str, str]],
     classes: Sequence[str],
 ) -> Explorer:
-    """Return the images (N) with what models (`answers`, (N, C) each) say of them, the best first.
+    """Return the images (N) with the predictions of all models (`probabilities`, (N, C) each), the best
+    first.
 
-    Of more than `MOST` images its mistakes come first, then as many of each class as there is room for, and no other models.
-    Pictures go to mistakes first too, the surest ahead, then to the mistakes of other models, then to the classes in turn.
+    Of more than `MOST` images its mistakes come first, then as many of each class as there is room for, and
+    no other models. Pictures go to mistakes first too, the most confident ahead, then to the mistakes of
+    other models, then to the classes in turn.
     """
     labels = np.asarray(labels)
-    said = {name: given.argmax(1) for name, given in answers.items()}
-    sure = answers[best].max(1)
-    wrong = said[best] != labels
-    others = np.any([predicted != labels for predicted in said.values()], axis=0)
-    turn = _turns(labels)
-    order = np.lexsort((turn, np.where(wrong, -sure, 0.0), ~others, ~wrong))
+    predictions = {name: values.argmax(1) for name, values in probabilities.items()}
+    wrong = predictions[best] != labels
+    wrong_for_any = np.any([predicted != labels for predicted in predictions.values()], axis=0)
+    confidence = np.where(wrong, -probabilities[best].max(1), 0.0)
+    order = np.lexsort((_turns(labels), confidence, ~wrong_for_any, ~wrong))
     chosen = np.sort(order[:MOST])
-    whole = len(chosen) == len(labels)
-    room = max(1, ROOM // (PER * max(len(chosen), 1))) if whole else 1
-    shown = [best, *(name for name in answers if name != best)][:room]
-    folders, names = _named([printable(images[i]["path"]) for i in chosen.tolist()])
+    models = max(1, BUDGET // (BYTES * max(len(chosen), 1))) if len(chosen) == len(labels) else 1
+    shown = [best, *(name for name in probabilities if name != best)][:models]
     content = {
-        "classes": list(classes), "of": len(labels), "labels": labels[chosen].tolist(), **folders, "names": names,
+        "classes": list(classes), "of": len(labels), "labels": labels[chosen].tolist(),
+        **_file_names([printable(images[i]["path"]) for i in chosen.tolist()]),
         "models": [
             {
-                "name": name, "said": said[name][chosen].tolist(),
-                "sure": np.rint(1000 * answers[name].max(1)[chosen]).astype(int).tolist(),
-                "given": np.rint(1000 * answers[name][chosen, labels[chosen]]).astype(int).tolist(),
+                "name": name, "predicted": predictions[name][chosen].tolist(),
+                "confidence": _thousandths(probabilities[name].max(1)[chosen]),
+                "label": _thousandths(probabilities[name][chosen, labels[chosen]]),
             }
             for name in shown
         ],
@@ -77,9 +75,13 @@ def explore(
 
 
 def embedded(content: Any) -> str:
-    """Return JSON that can stand in a script element whatever its texts are."""
+    """Return JSON that can be the content of a script element, whatever texts it holds."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _thousandths(probabilities: np.ndarray) -> list[int]:
+    return np.rint(1000 * probabilities).astype(int).tolist()
 
 
 def _turns(labels: np.ndarray) -> np.ndarray:
@@ -91,16 +93,15 @@ def _turns(labels: np.ndarray) -> np.ndarray:
     return turn
 
 
-def _named(paths: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the folders and, for each path, the number of its folder; and its name, its end alone where names take too much."""
+def _file_names(paths: list[str]) -> dict[str, Any]:
+    """Return the folders, the number of each path's folder, and the names; shortened where they take too many
+    bytes."""
     parts = [path.rpartition("/") for path in paths]
     folders = list(dict.fromkeys(folder for folder, _, _ in parts))
     names = [name for _, _, name in parts]
     if sum(len(name.encode()) for name in names) > NAMES:
         names = [name if len(name) <= SHORT else "…" + name[-SHORT:] for name in names]
-    if sum(len(folder.encode()) for folder in folders) > NAMES // 2:  # a folder an image
-        folders, where = [""], [0] * len(paths)
-    else:
-        number = {folder: i for i, folder in enumerate(folders)}
-        where = [number[folder] for folder, _, _ in parts]
-    return {"folders": folders, "folder": where}, names
+    if sum(len(folder.encode()) for folder in folders) > NAMES // 2:  # about one folder per image
+        return {"folders": [""], "folder": [0] * len(paths), "names": names}
+    number = {folder: i for i, folder in enumerate(folders)}
+    return {"folders": folders, "folder": [number[folder] for folder, _, _ in parts], "names": names}

@@ -1,78 +1,88 @@
-"""What a person has to know of an evaluation, in a few sentences."""
+"""The result of an evaluation in a few sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable
 
-from darkroom.evaluation.metrics import REFERENCE
-
-SURE = 0.05  # below which a corrected p-value is called significant
+from darkroom.evaluation.metrics_io import PIXEL_BASELINE, Details, Metrics, ModelDetails, Pair
+from darkroom.evaluation.significance import SIGNIFICANT
 
 
 def percent(value: float) -> str:
     return f"{100 * value:.1f}%"
 
 
-def sentences(metrics: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """Return the verdict on the best model as a headline and further sentences, from metrics.json and details.json."""
-    best, models = metrics["best"], metrics["models"]
-    figures = models[best]
-    low, high = figures["intervals"]["accuracy"]
-    count = metrics["images"]
-    right = round(figures["accuracy"] * count)
-    headline = f"{best} is right on {percent(figures['accuracy'])} of {count:,} test images ({percent(low)} to {percent(high)})"
-    told = [f"That is {right:,} of {count:,}; the range is the 95% interval for other test images of this kind."]
-    told.append(f"It was chosen by its {percent(figures['val_accuracy'])} on validation, without a look at the test images.")
+def sentences(metrics: Metrics, details: Details) -> tuple[str, list[str]]:
+    """Return a headline about the best model, and further sentences."""
+    best, models, figures = metrics.best, metrics.models, metrics.best_figures
+    low, high = figures.intervals["accuracy"] or (figures.accuracy, figures.accuracy)
+    count = metrics.images
+    correct = round(figures.accuracy * count)
+    headline = (
+        f"{best} classifies {percent(figures.accuracy)} of {count:,} test images correctly ({percent(low)} to {percent(high)})"
+    )
+    rest = [
+        f"That is {correct:,} of {count:,}; the range is the 95% interval for other test images of this kind.",
+        f"The model was selected by its validation accuracy, {percent(figures.val_accuracy)}; test images had no part in that.",
+    ]
     others = sorted(
-        (name for name in models if name not in (best, REFERENCE)), key=lambda name: (-models[name]["accuracy"], name)
-    )  # fmt: skip
+        (name for name in models if name not in (best, PIXEL_BASELINE)), key=lambda name: (-models[name].accuracy, name)
+    )
     if others:
-        told.append(_against(others[0], best, details["pairs"], "The next model" if len(others) > 1 else "The other model"))
-    if REFERENCE in models and best != REFERENCE:
-        told.append(_against(REFERENCE, best, details["pairs"], "Logistic regression on the pixels"))
-    told.append(_failures(details["models"][best], details["classes"], 1 - low if right == count else None))
-    gap, before = figures["calibration"]["ece"], figures["calibration"]["ece_uncalibrated"]
-    told.append(f"Its confidence is off by {100 * gap:.1f} points on average ({100 * before:.1f} before calibration).")
-    return headline, told
+        subject = f"The {'next' if len(others) > 1 else 'other'} model, {others[0]},"
+        rest.append(f"{subject} {_against(others[0], best, details.pairs)}.")
+    if PIXEL_BASELINE in models and best != PIXEL_BASELINE:
+        rest.append(f"Logistic regression on the pixels {_against(PIXEL_BASELINE, best, details.pairs)}.")
+    if correct == count:
+        rest.append(f"It makes no mistake on them; up to {percent(1 - low)} mistakes on other images would not contradict that.")
+    else:
+        rest.append(_weakest_class(details.models[best], details.classes))
+    gap, before = figures.calibration.ece, figures.calibration.ece_uncalibrated
+    rest.append(
+        f"Its confidence differs from its accuracy by {100 * gap:.1f} points on average ({100 * before:.1f} before calibration)."
+    )
+    return headline, rest
 
 
-def comparison(pair: Mapping[str, Any], other: str) -> tuple[float, float | None, float | None, float]:
-    """Return by how much `other` is better than the second model of a pair, the interval, and the corrected p-value."""
-    sign = 1 if pair["a"] == other else -1
-    low, high = (pair["low"], pair["high"]) if sign > 0 else (pair["high"], pair["low"])
-    return sign * pair["difference"] + 0.0, low and sign * low, high and sign * high, pair["p_holm"]
+def comparison(pair: Pair, model: str) -> tuple[float, float | None, float | None, float]:
+    """Return the difference of `model` from the other model of a pair, its interval, and the corrected
+    p-value."""
+    if pair.a == model:
+        return pair.difference + 0.0, pair.low, pair.high, pair.p_holm
+    return -pair.difference + 0.0, pair.high and -pair.high, pair.low and -pair.low, pair.p_holm
 
 
-def between(pairs: Sequence[Mapping[str, Any]], one: str, other: str) -> Mapping[str, Any] | None:
-    return next((pair for pair in pairs if {pair["a"], pair["b"]} == {one, other}), None)
+def between(pairs: Iterable[Pair], one: str, other: str) -> Pair | None:
+    """Return the pair of these two models, if there is one."""
+    return next((pair for pair in pairs if {pair.a, pair.b} == {one, other}), None)
 
 
-def _against(other: str, best: str, pairs: Sequence[Mapping[str, Any]], called: str) -> str:
-    pair = between(pairs, other, best)
-    name = called if other == REFERENCE else f"{called}, {other},"
-    if pair is None:
-        return f"{name} was not compared with it."
-    difference, _, _, p = comparison(pair, other)
-    if not difference:
-        return f"{name} is right as often."
-    apart = f"{100 * abs(difference):.1f} points {'higher' if difference > 0 else 'lower'}"
-    if p < SURE:
-        return f"{name} is {apart}; that is significant ({spoken(p)})."
-    return f"{name} is {apart}; that may be chance ({spoken(p)})."
-
-
-def spoken(p: float) -> str:
+def p_text(p: float) -> str:
+    """Return a p-value as it is printed."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}"
 
 
-def _failures(found: Mapping[str, Any], classes: Sequence[str], unseen: float | None) -> str:
-    """Say which class it knows worst and what it takes it for; of a model without mistakes how many there may be, `unseen`."""
-    if unseen is not None:
-        return f"It makes no mistake on them; up to {percent(unseen)} mistakes in use would not contradict that."
-    held = [name for name in classes if found["per_class"][name]["support"]]
-    weakest = min(held, key=lambda name: (found["per_class"][name]["recall"], classes.index(name)))
-    row = list(found["confusion_matrix"][classes.index(weakest)])
-    own, row[classes.index(weakest)] = row[classes.index(weakest)], 0
-    taken, support = max(range(len(row)), key=lambda i: (row[i], -i)), found["per_class"][weakest]["support"]
-    return f"It fails most at {weakest}: {own} of {support} found, {row[taken]} taken for {classes[taken]}."
+def _against(other: str, best: str, pairs: Iterable[Pair]) -> str:
+    pair = between(pairs, other, best)
+    if pair is None:
+        return "was not compared with it"
+    difference, _, _, p = comparison(pair, other)
+    if not difference:
+        return "has the same accuracy"
+    points = f"{100 * abs(difference):.1f} points {'higher' if difference > 0 else 'lower'}"
+    return f"is {points}; that {'is significant' if p < SIGNIFICANT else 'may be chance'} ({p_text(p)})"
+
+
+def _weakest_class(details: ModelDetails, classes: list[str]) -> str:
+    """Return a sentence about the class with the lowest recall, and the class it is most often predicted
+    as."""
+    weakest = min(
+        (name for name in classes if details.per_class[name].support),
+        key=lambda name: (details.per_class[name].recall, classes.index(name)),
+    )
+    own = classes.index(weakest)
+    row = list(details.confusion_matrix[own])
+    correct, row[own] = row[own], 0
+    most = max(range(len(row)), key=lambda i: (row[i], -i))
+    support = details.per_class[weakest].support
+    return f"Its weakest class is {weakest}: {correct} of {support} recognised, {row[most]} classified as {classes[most]}."

@@ -1,0 +1,80 @@
+"""All figures of one model, from its probabilities on validation and test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from darkroom.evaluation import calibration, intervals
+from darkroom.evaluation.metrics import Figures
+from darkroom.evaluation.metrics_io import ClassMetrics, ModelDetails, ModelMetrics
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The labels (N,) int of `val` and `test`, the groups (N,) of the test images, and the names of the
+    classes."""
+
+    labels: Mapping[str, np.ndarray] = field(repr=False)
+    groups: np.ndarray = field(repr=False)
+    classes: tuple[str, ...]
+    top_k: int
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Probabilities (N, C) of a model for `val` and `test`, those of test before temperature scaling, and the
+    temperature."""
+
+    val: np.ndarray = field(repr=False)
+    test: np.ndarray = field(repr=False)
+    uncalibrated: np.ndarray = field(repr=False)
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """Sizes of a model: parameters, multiply-adds of one image, and bytes of the weights file, None without
+    one."""
+
+    parameters: int
+    multiply_adds: int
+    checkpoint_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """Figures of a model for metrics.json and details.json, and its headline figures in each resample."""
+
+    metrics: ModelMetrics
+    details: ModelDetails
+    resampled: intervals.Resampled = field(repr=False)
+
+
+def score(outputs: Outputs, truth: Truth, size: Size) -> Score:
+    """Return all figures of a model on the test split, and its headline figures on validation."""
+    labels = truth.labels["test"]
+    figures = Figures(outputs.test, labels, truth.top_k)
+    headlines = figures.headlines()
+    resampled = intervals.resample(figures, truth.groups)
+    edges = intervals.around(headlines, resampled, truth.groups)
+    val = Figures(outputs.val, truth.labels["val"], truth.top_k).headlines()
+    ece = headlines.pop("ece")
+    metrics = ModelMetrics.model_validate({
+        **headlines,
+        "intervals": edges,
+        "calibration": {
+            "temperature": outputs.temperature, "ece": ece, "ece_uncalibrated": calibration.error(outputs.uncalibrated, labels),
+        },
+        **{f"val_{key}": val[key] for key in ("accuracy", "macro_f1", "log_loss")},
+        **vars(size),
+    })  # fmt: skip
+    details = ModelDetails(
+        per_class={name: ClassMetrics(**row) for name, row in figures.per_class(truth.classes).items()},
+        confusion_matrix=figures.confusion_matrix(),
+        bins=calibration.reliability(outputs.test, labels),
+        bins_uncalibrated=calibration.reliability(outputs.uncalibrated, labels),
+    )
+    return Score(metrics, details, resampled)
