@@ -103,8 +103,8 @@ def project(tmp_path, monkeypatch):
 def test_revisions_are_read_from_the_lock_and_the_cache(project, capsys):
     """`--compare HEAD~1 HEAD` needs no checkout; a folder is as good as a revision."""
     assert main(["report", "--compare", "HEAD~1", "HEAD"]) == 0
-    said = capsys.readouterr().out
-    assert "HEAD is 15.0 points worse than HEAD~1" in said
+    text = capsys.readouterr().out
+    assert "HEAD is 15.0 points worse than HEAD~1" in text
     text = (project / "reports/side-by-side.html").read_text()
     assert "transfer.lr" in text
     assert main(["report", "--compare", "HEAD~1", "reports", "--out", "page.html"]) == 0
@@ -130,9 +130,9 @@ def test_mistakes_have_a_remedy(project, capsys):
         (["old", "HEAD"], "schema None"),
     ):
         assert main(["report", "--compare", *words]) == 2
-        said = capsys.readouterr().err
-        assert expected in said
-        assert "remedy" in said
+        text = capsys.readouterr().err
+        assert expected in text
+        assert "remedy" in text
     shutil.rmtree(project / ".dvc")
     assert main(["report", "--compare", "HEAD~1", "HEAD"]) == 2
     assert "dvc fetch" in capsys.readouterr().err
@@ -145,10 +145,10 @@ def test_mistakes_have_a_remedy(project, capsys):
 def refused(capsys, *words) -> str:
     """Return the message with which the command ends: one, with a remedy."""
     assert main(["report", *words]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.count("error:") == said.err.count("remedy:") == 1
-    return said.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("error:") == output.err.count("remedy:") == 1
+    return output.err
 
 
 @pytest.mark.parametrize(
@@ -205,6 +205,6 @@ def test_only_an_earlier_page_is_replaced(project, capsys):
 def test_the_command_alone_says_the_verdict(project, capsys):
     """`darkroom report` prints what the page begins with, and where it is."""
     assert main(["report"]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith("baseline classifies 80.0% of 60 test images")
-    assert "reports/report.html" in said
+    text = capsys.readouterr().out
+    assert text.startswith("baseline classifies 80.0% of 60 test images")
+    assert "reports/report.html" in text

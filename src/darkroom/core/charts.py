@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-# `layout.html.j2` has a CSS variable for each colour, --series-0 and so on; pictures use the colours for light pages
+# `layout.html.j2` has a CSS variable for each colour, --series-0 and so on; pictures use the light ones
 PALETTE = ("#c43b2a", "#1f6fb5", "#2c8a3a", "#8a56b8", "#a06a00", "#0b8f9c", "#b8478c", "#5d6b1f", "#7a4f35", "#77777d")
 PALETTE_DARK = ("#e86854", "#6cb0ee", "#6cc47a", "#c39be8", "#dba63f", "#53c6d2", "#ec8cc6", "#b3bf5e", "#cf9d7b", "#a0a0a6")
 NEUTRAL = len(PALETTE) - 1  # the grey of a series that others are compared with

@@ -85,7 +85,7 @@ def out_of_fold(
     advance(FOLDS - len(used) if used else FITS)
     if not used:
         return STRENGTHS[0], probabilities
-    with threadpool_limits(1):  # products this small are no faster in two threads, and several times slower beside other work
+    with threadpool_limits(1):  # two threads are no faster for such small products, and slower on a busy machine
         tuned, true = {c: predict(used[0], c, MOST_TUNED) for c in STRENGTHS}, labels[fold_of == used[0]]
         c = min(STRENGTHS, key=lambda c: float(losses(tuned[c][np.arange(len(true)), true]).mean()))
         for fold in used:

@@ -16,7 +16,7 @@ from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
 
 METRICS, DETAILS, DIAGNOSTICS = "metrics.json", "details.json", "diagnostics.json"
-PIXEL_BASELINE = "pixel_baseline"  # name of the logistic regression on pixels: it has no checkpoint and is never selected
+PIXEL_BASELINE = "pixel_baseline"  # logistic regression on pixels; has no checkpoint and is never selected
 OLD_NAMES = {"reference": PIXEL_BASELINE}  # names of models in files of earlier versions
 REMEDY = "run `dvc repro evaluate`"
 Range = tuple[float, float] | None

@@ -8,7 +8,7 @@ import numpy as np
 
 from darkroom.evaluation.metrics_io import Corruption, Robustness
 
-Predict = Callable[[np.ndarray], np.ndarray]  # images (N, S, S, 3) uint8 to probabilities or logits (N, classes)
+Predict = Callable[[np.ndarray], np.ndarray]  # images (N, S, S, 3) uint8 to probabilities (N, classes)
 
 
 def sample(count: int, most: int, seed: int) -> np.ndarray:

@@ -146,7 +146,7 @@ def _labels(params: list[dict[str, str]]) -> list[str]:
     """
     names = [_stage(item) for item in params]
     labels: list[str] = []
-    seen: list[str] = []
+    bare: list[str] = []
     for name, own in zip(names, params, strict=True):
         same = [other for other_name, other in zip(names, params, strict=True) if other_name == name]
         keys = sorted({key for other in same for key in other})
@@ -156,8 +156,8 @@ def _labels(params: list[dict[str, str]]) -> list[str]:
         missing = sum(key not in own for key in keys)
         parts += [f"{missing} param{'s' if missing > 1 else ''} not recorded"] * (missing > 0)
         label = ", ".join([name, *parts])
-        seen.append(label)
-        labels.append(label if seen.count(label) == 1 else f"{label} ({seen.count(label)})")
+        bare.append(label)
+        labels.append(label if bare.count(label) == 1 else f"{label} ({bare.count(label)})")
     return labels
 
 

@@ -18,8 +18,8 @@ MINIMUM = 20  # groups of images in a slice, and in the rest
 BINS = 4
 DISTINCT = 8  # distinct values up to which each number is a slice of its own
 Z = 1.959964  # of the normal distribution, 95% between -Z and Z
-NAMES = {"path", "sha256", "pixel_hash", "perceptual_hash", "group"}  # identify one image, or a few that count as one
-LABELS = {"label", "source_label", "split", "status", "reason", "detail"}  # the same for all test images, or for a class
+NAMES = {"path", "sha256", "pixel_hash", "perceptual_hash", "group"}  # identify one image or one group
+LABELS = {"label", "source_label", "split", "status", "reason", "detail"}  # constant, or by class
 
 
 def columns(rows: Sequence[Mapping[str, Any]], brightness: Sequence[float]) -> dict[str, list[Any]]:

@@ -1,1 +1,1 @@
-"""The evaluation report: `reports/report.html` and what it is made of."""
+"""The evaluation report, `reports/report.html`, and its parts."""

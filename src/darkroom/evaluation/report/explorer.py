@@ -14,7 +14,7 @@ from darkroom.evaluation.report import sprites
 
 MOST = 10_000  # images
 BUDGET, BYTES = 900_000, 12  # of all predictions, and about how many of them one prediction takes
-NAMES, SHORT = 600_000, 24  # bytes of all file names, and characters that are left of each where they take more
+NAMES, SHORT = 600_000, 24  # bytes of all file names, and characters left of each where they take more
 
 
 @dataclass(frozen=True)
