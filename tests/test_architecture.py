@@ -155,7 +155,7 @@ def is_harmless(path: Path, stage: str) -> bool:
     if stage == "lab" and name == "commands/lab/options.py":
         return True  # declares options, and finds a model to inspect; an autoencoder is trained
     if name.startswith("tracking/"):  # the record of a run; for register, the model that it makes
-        return stage != "register" or path.name not in ("registry.py", "handlers.py", "pyfunc_model.py", "model_package.py")
+        return stage != "register" or path.name not in ("registry.py", "pyfunc_model.py", "model_package.py")
     return path.name in HARMLESS or name in HARMLESS
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -55,13 +56,17 @@ def test_every_result_is_a_result(monkeypatch, result):
         calls.append(handler)
         return result
 
-    monkeypatch.setattr(requests, "handlers", type("Handlers", (), {"perform": staticmethod(work)}))
+    @requests.in_mlflow
+    def half(client, number: int) -> Any:
+        """Never run: `perform` is replaced."""
+
+    monkeypatch.setattr(requests, "perform", work)
     with uploader(work):
-        assert requests.call("half", number=1) == result
-    assert calls == ["half"]
+        assert half(1) == result
+    assert len(calls) == 1
     monkeypatch.setattr(requests, "START_LIMIT", 0.0)
-    assert requests.call("other") == result
-    assert calls == ["half", "other"]
+    assert half(number=2) == result
+    assert [name.rpartition(":")[2] for name in calls] == ["half"] * 2
 
 
 def test_work_that_fails_gives_no_response(capsys):
@@ -114,7 +119,7 @@ def test_an_uploader_that_cannot_work_responds():
 def test_a_request_that_nobody_waits_for_is_dropped():
     """What a killed command has asked for is not done later."""
     requests.REQUESTS.mkdir(parents=True)
-    (requests.REQUESTS / "1.json").write_text('{"handler": "promote", "arguments": {}, "uri": "here"}')
+    (requests.REQUESTS / "1.json").write_text('{"function": "promote", "arguments": {}, "uri": "here"}')
     done: list[str] = []
     work: Callable[..., None] = lambda handler, arguments: done.append(handler)  # noqa: E731
     assert requests.serve(work, "here")

@@ -1,4 +1,4 @@
-"""The parts of DVC's files that the package reads: a stage's command in dvc.yaml, and the outputs in dvc.lock."""
+"""What the package reads of DVC's files: commands of stages in dvc.yaml, and outputs in dvc.lock."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ from darkroom.core.errors import WorkspaceError
 
 LOCK = Path("dvc.lock")
 CACHE = Path(".dvc/cache/files/md5")
-# Every scalar of dvc.lock that is read here is text, so that no folder name (`on`, `1e3`) is taken for something else. libyaml's
-# parser is ten times as fast as the one in Python.
+# All scalars are read as text, so that no folder name (`on`, `1e3`) is taken for something else.
 Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 @dataclass(frozen=True)
 class LockedStage:
-    """A stage of dvc.lock: the paths that it read and wrote, each with its md5, which is empty where DVC knows none."""
+    """A stage of dvc.lock: the paths that it read and wrote, each with its md5, or an empty text."""
 
     deps: dict[str, str]
     outs: dict[str, str]
 
 
 def command_options(stage: str, item: str | None) -> dict[str, str]:
-    """Return the options of a stage's command in dvc.yaml, for one item of its matrix: `{"out": "models/transfer/vgg16", …}`."""
+    """Return the options of a stage's command, for an item of its matrix: `{"out": "models/baseline", …}`."""
     path = Path("dvc.yaml")
     if not path.exists():
         raise WorkspaceError(
@@ -45,7 +44,7 @@ def command_options(stage: str, item: str | None) -> dict[str, str]:
 
 
 def stage_names() -> list[str]:
-    """Return the names of the stages of dvc.yaml as DVC writes them, `transfer@vgg16` for each item of a `matrix`."""
+    """Return the stages of dvc.yaml as DVC names them: `transfer@vgg16` for an item of a `matrix`."""
     params, names = read_yaml(Path("params.yaml")), []
     for name, stage in read_yaml(Path("dvc.yaml"))["stages"].items():
         lists = [_interpolated(items, params) for items in stage.get("matrix", {}).values()]
@@ -100,7 +99,7 @@ def upstream(stages: dict[str, LockedStage], names: Iterable[str]) -> set[str]:
 
 
 def consistent(stages: dict[str, LockedStage]) -> set[str]:
-    """Return the stages whose inputs, and those of all stages above them, are the latest outputs in the lock."""
+    """Return the stages whose inputs, and those of all upstream stages, are the latest outputs."""
     outs = {path: md5 for stage in stages.values() for path, md5 in stage.outs.items()}
     outdated = {
         name for name, stage in stages.items() if any(md5 and outs.get(path, md5) != md5 for path, md5 in stage.deps.items())
@@ -114,10 +113,11 @@ def cache_path(digest: str, cache: Path = CACHE) -> Path:
 
 
 def restore(stage: str, cache: Path = CACHE) -> list[str]:
-    """Put back the outputs that the stage wrote last, from DVC's cache, where they are missing; return their paths.
+    """Restore missing outputs that the stage wrote last from DVC's cache; return their paths.
 
-    DVC removes a stage's outputs before it runs the stage. A stage that then refuses its input would leave nothing, though
-    dvc.lock still holds its former outputs. With DVC's cache elsewhere nothing is restored; `dvc checkout` does the same.
+    DVC removes a stage's outputs before it runs the stage. A stage that then refuses its input would leave
+    nothing, though dvc.lock still holds its former outputs. With DVC's cache elsewhere nothing is restored;
+    `dvc checkout` does the same.
     """
     restored = []
     locked = read_lock().get(stage)

@@ -34,7 +34,7 @@ def flatten(settings: Params, sections: list[str]) -> dict[str, Any]:
 
 
 class Stopwatch:
-    """Measures the seconds that a model took, which go to a file of their own: they differ from run to run."""
+    """Measures the seconds that a model took; its file is not an input of training, since it varies."""
 
     def __init__(self) -> None:
         self.start = time.monotonic()

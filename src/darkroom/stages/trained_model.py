@@ -17,7 +17,7 @@ from darkroom.training.loop import FitResult
 def write_model(
     out: Path, checkpoint: Checkpoint, weights: dict[str, Tensor], parameters: int, trained: FitResult, run: Run
 ) -> None:
-    """Write a checkpoint folder atomically; record its metrics of the best epoch, its description and its sha256."""
+    """Write a checkpoint folder atomically; record its best metrics, its description and its sha256."""
     with atomic.new_folder(out) as folder:
         checkpoints.save(folder, checkpoint, weights, parameters, trained.history)
         digest = digests.checkpoint(folder)

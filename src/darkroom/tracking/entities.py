@@ -12,8 +12,8 @@ CHALLENGER, CHAMPION = "challenger", "champion"  # aliases of versions
 ROLLBACK = "rollback"  # the command, in the ledger
 # the folders that `register` packages with a checkpoint
 EXPORTED = "exported"  # the programs that predict where the model is served
-EVALUATION = "evaluation"  # predictions on validation and test, and the images that the model was trained and chosen on
-REFERENCE = "reference.npz"  # in EVALUATION: its outputs on images that it has not learnt, as the reference for drift
+EVALUATION = "evaluation"  # predictions, and the images that the model was trained and chosen on
+REFERENCE = "reference.npz"  # in EVALUATION: its outputs on held-out images, for drift tests
 CHECK = "check"  # image files with the checkpoint's predictions, to compare the package with
 
 
@@ -41,12 +41,12 @@ class Run:
 
     @property
     def outputs(self) -> str:
-        """The digest of the stage's outputs, whether it wrote them or found them up to date; empty where it is not known."""
+        """The digest of the stage's outputs, written or up to date; empty where it is not known."""
         return self.tags.get(OUTPUTS) or self.tags.get(REUSED_OUTPUTS, "")
 
     @property
     def reused(self) -> str:
-        """The id of the run that made the outputs, for a stage that was up to date; empty for one that ran."""
+        """The id of the run that made the outputs of a stage that was up to date; else empty."""
         return self.tags.get(REUSED, "")
 
 
@@ -54,7 +54,8 @@ class Run:
 class Version:
     """A version of the registered model.
 
-    `model` is Darkroom's name of it, `created` whether `register` has just created it, `made` is in seconds since 1970.
+    `model` is Darkroom's name of it, `created` whether `register` has just created it, `made` is in seconds
+    since 1970.
     """
 
     version: str
@@ -73,7 +74,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Promotion:
-    """A line of the ledger: when (seconds since 1970) which version replaced which one, why, and by which command."""
+    """A line of the ledger; `time` is in seconds since 1970, `by` is the command."""
 
     time: float
     version: str

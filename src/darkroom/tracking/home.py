@@ -9,8 +9,8 @@ from pathlib import Path
 def _home() -> Path:
     """Return the folder that holds `.darkroom` and `mlflow.db`.
 
-    `dvc exp run --temp` and `--queue` run in `.dvc/tmp/exps/…`, which DVC removes afterwards; DVC_ROOT names the project
-    then. A flow that runs in a worktree names it by DARKROOM_HOME.
+    `dvc exp run --temp` and `--queue` run in `.dvc/tmp/exps/…`, which DVC removes afterwards; DVC_ROOT names
+    the project then. A flow that runs in a worktree names it by DARKROOM_HOME.
     """
     if folder := os.environ.get("DARKROOM_HOME"):
         return Path(folder)

@@ -13,13 +13,13 @@ from darkroom.data import manifest
 from darkroom.data.manifest import Row
 from darkroom.tracking.entities import SHA, Run, Version
 
-TRAINING = ("baseline", "transfer", "finetune")  # stages that train on the split train and choose the best epoch on val
+TRAINING = ("baseline", "transfer", "finetune")  # stages that train on train and validate on val
 SHORTEST = 8  # hexadecimal digits of a hash or id that identify it
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """The rows that one ingest run has for an image, and the pipelines, training runs and versions that used its data."""
+    """An image in one ingest run, with the pipelines, training runs and versions that used its data."""
 
     ingest: Run
     rows: list[Row]
@@ -34,7 +34,7 @@ class Sighting:
 
 
 class Lineage:
-    """All runs and versions that MLflow has; `manifest` returns the path of an ingest run's manifest, or None."""
+    """All runs and versions in MLflow; `manifest` returns the path of an ingest run's manifest, or None."""
 
     def __init__(self, runs: Iterable[Run], versions: Iterable[Version], manifest: Callable[[str], Path | None]) -> None:
         self.runs = {run.id: run for run in runs}
@@ -45,7 +45,7 @@ class Lineage:
         self._ingest: dict[str, Run | None] = {}
 
     def members(self, pipeline: str) -> list[Run]:
-        """Return the runs of a pipeline: its own first, then those of its stages in the order in which they started."""
+        """Return the runs of a pipeline: its own first, then those of its stages by their start."""
         members = self._members.get(pipeline, []) if pipeline else []
         return sorted(members, key=lambda run: (run.stage != "pipeline", run.started))
 
@@ -73,7 +73,7 @@ class Lineage:
         return [item for item in parents if item is not None]
 
     def images(self, ingest: Run) -> list[Row] | None:
-        """Return the manifest's row of every source file of an ingest run; None where MLflow does not have the manifest."""
+        """Return the manifest of an ingest run, a row per source file; None where MLflow does not have it."""
         path = self.manifest(ingest.id)
         return None if path is None else manifest.read(path)
 

@@ -25,7 +25,7 @@ from darkroom.tracking.entities import SHA
 from darkroom.tracking.home import EXPERIMENT, HOME, uri
 
 LOCK = HOME / ".darkroom/mlflow.lock"
-RETRYABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # MLflow's codes for a server that is down, and a locked database
+RETRYABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # server down, database locked
 NOTE = "mlflow.note.content"
 KIND = "mlflow.experimentKind"  # without it MLflow shows the pages of language models
 DESCRIPTION = """\
@@ -45,7 +45,7 @@ Choose by validation; test results are for the end.
 
 
 def client() -> MlflowClient:
-    """Return MLflow's client; the database is created once, under a lock, since two processes that create it collide."""
+    """Return MLflow's client; the database is created under a lock, since two processes would collide."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -92,6 +92,21 @@ def logged_model(client: MlflowClient, experiment: str, sha256: str) -> LoggedMo
     return models[0] if models else None
 
 
+@contextmanager
+def ignored(*codes: str) -> Iterator[None]:
+    """Ignore MLflow's errors with these codes."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in codes:
+            raise
+
+
+def download_model(address: str, folder: Path) -> Path:
+    """Download a model `models:/NAME/VERSION`, and return its folder."""
+    return Path(library().artifacts.download_artifacts(artifact_uri=address, dst_path=str(folder)))
+
+
 def library() -> ModuleType:
     """Return MLflow itself, set to the tracking URI."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -101,9 +116,10 @@ def library() -> ModuleType:
 
 
 def upgrade() -> Path | None:
-    """Upgrade the database to the schema of the installed MLflow; return its backup, or None where it was up to date.
+    """Upgrade the database to the installed MLflow; return its backup, or None where it was up to date.
 
-    Raises WorkspaceError for a database elsewhere, which belongs to its server, and for one of a newer MLflow.
+    Raises WorkspaceError for a database elsewhere, which belongs to its server, and for one of a newer
+    MLflow.
     """
     file = _database()
     if not uri().startswith("sqlite:///"):
@@ -132,7 +148,7 @@ def _database() -> Path:
 
 
 def _is_current(file: Path) -> bool:
-    """Return whether a database is empty or has the schema of the installed MLflow; raise WorkspaceError for a newer one."""
+    """Return whether a database is empty or of the installed MLflow; raise WorkspaceError for a newer one."""
     scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
     try:
         with sqlite3.connect(file) as connection:

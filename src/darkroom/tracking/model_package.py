@@ -24,7 +24,7 @@ CODE = (  # Darkroom's modules that predict: the whole package would be a hundre
     "__init__.py", "core/__init__.py", "core/lazy.py", "data/__init__.py", "data/decoding.py", "data/quarantine_reasons.py",
     "inference/__init__.py", "inference/predict.py", "inference/exported_classifier.py",
 )  # fmt: skip
-REQUIREMENTS = ("numpy", "opencv-python-headless", "pandas", "pillow", "simplejpeg", "xxhash")  # and one of the two below
+REQUIREMENTS = ("numpy", "opencv-python-headless", "pandas", "pillow", "simplejpeg", "xxhash")  # and one of
 ONNX, TORCH = "onnxruntime", "torch"
 TOLERANCE = 1e-3  # of a probability, between the package and its checkpoint
 OUTPUTS = Schema([
@@ -66,7 +66,8 @@ def _example() -> bytes:
 def compare(folder: Path, check: Path) -> None:
     """Load the model of a folder, and compare its predictions on image files with those of its checkpoint.
 
-    `check` has the files `0.png`, `1.png`, … and `expected.npy`: (N, C) probabilities. Raises WeightsError where they differ.
+    `check` has the files `0.png`, `1.png`, … and `expected.npy`: (N, C) probabilities. Raises WeightsError
+    where they differ.
     """
     expected = np.load(check / "expected.npy")
     files = [(check / f"{number}.png").read_bytes() for number in range(len(expected))]
@@ -78,3 +79,9 @@ def compare(folder: Path, check: Path) -> None:
             f"the packaged model predicts something else than its checkpoint (a probability differs by {difference:.2g})",
             "`dvc repro -f register` packages it again; please report it if that does not help",
         )
+
+
+def artifacts(folder: Path) -> dict[str, Path]:
+    """Return the paths in a model's folder of what `save` packaged, by name; nothing for a model of another origin."""
+    parts = Model.load(str(folder)).flavors.get("python_function", {}).get("artifacts", {})
+    return {name: folder / part["path"] for name, part in parts.items()}

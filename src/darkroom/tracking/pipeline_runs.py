@@ -21,12 +21,12 @@ RUNNING = "RUNNING"
 
 
 def child_tags(client: MlflowClient, experiment: str, pipeline: Mapping[str, str], stamp: int) -> dict[str, str]:
-    """Return the tags that make a run a child of the run of its pipeline (`key`, `name`), which is created if needed."""
+    """Return the tags that make a run a child of its pipeline's run, which is created if needed."""
     return {PARENT: parent_run(client, experiment, pipeline["key"], pipeline["name"], stamp), PIPELINE: pipeline["key"]}
 
 
 def parent_run(client: MlflowClient, experiment: str, key: str, name: str, stamp: int) -> str:
-    """Return the id of a pipeline's run, which is RUNNING (again) from now on; `stamp` is in milliseconds since 1970."""
+    """Return the id of a pipeline's run, RUNNING from now on; `stamp` is in milliseconds since 1970."""
     runs = client.search_runs([experiment], f"tags.`{PIPELINE}` = '{key}' and tags.`{STAGE}` = 'pipeline'", max_results=1)
     if not runs:
         title = f"{name} {time.strftime('%Y-%m-%d %H:%M', time.localtime(stamp / 1000))}"
@@ -39,16 +39,16 @@ def parent_run(client: MlflowClient, experiment: str, key: str, name: str, stamp
 def settle(client: MlflowClient, pipeline: Pipeline) -> None:
     """End the run of a pipeline that has ended; doing it again changes nothing.
 
-    Each stage that ran gets the digest of its outputs, and each stage that was up to date a run of its own. A stage was up to
-    date where DVC checked all stages and finished them, else where a stage that ran depends on it; in either case only if its
-    inputs in dvc.lock are the current ones.
+    Each stage that ran gets the digest of its outputs, and each stage that was up to date a run of its own. A
+    stage was up to date where DVC checked all stages and finished them, else where a stage that ran depends
+    on it; in either case only if its inputs in dvc.lock are the current ones.
     """
     experiment, stamp = mlflow_client.experiment(client), int(pipeline.ended * 1000)
     parent = parent_run(client, experiment, pipeline.key, pipeline.name, int(pipeline.since * 1000))
     stages, lock = pipeline.stages, pipeline.path / "dvc.lock"
     query = f"tags.`{PIPELINE}` = '{pipeline.key}' and tags.`{STAGE}` != 'pipeline'"
     children = client.search_runs([experiment], query, order_by=["attributes.start_time ASC"], max_results=5000)
-    ran = {run.data.tags[STAGE]: run for run in children if REUSED not in run.data.tags}  # of several attempts the last one
+    ran = {run.data.tags[STAGE]: run for run in children if REUSED not in run.data.tags}  # the last attempt
     unfinished = {stage for stage, run in ran.items() if not _is_locked(run, stage, stages, lock, stamp)}
     for stage in ran.keys() - unfinished:
         client.set_tag(ran[stage].info.run_id, OUTPUTS, outputs_digest(stages[stage].outs))
@@ -58,7 +58,7 @@ def settle(client: MlflowClient, pipeline: Pipeline) -> None:
     for stage in reused:
         _add_reused(client, experiment, parent, pipeline.key, stage, outputs_digest(stages[stage].outs), stamp)
     statuses = {ran[stage].info.status for stage in unfinished} - {FINISHED}
-    if unfinished and not statuses and pipeline.pid:  # no stage failed, and yet dvc has not locked the outputs of one
+    if unfinished and not statuses and pipeline.pid:  # dvc ended before it locked all outputs
         statuses = {KILLED}
     if lock.exists():
         client.log_artifact(parent, str(lock))
@@ -92,7 +92,7 @@ def _add_reused(client: MlflowClient, experiment: str, parent: str, pipeline: st
         client.set_terminated(runs[0].info.run_id, FINISHED, stamp)
 
 
-def place(client: MlflowClient, key: str, name: str) -> str:
+def address(client: MlflowClient, key: str, name: str) -> str:
     """Return the address of a pipeline's run on a server, or its name and id."""
     experiment = mlflow_client.experiment(client)
     run = parent_run(client, experiment, key, name, int(time.time() * 1000))

@@ -1,9 +1,9 @@
 """Pipelines: what groups the runs of stages that one command started.
 
 DVC announces neither its end nor the stages that it skips. So each pipeline has a folder in
-`.darkroom/journal/pipelines/` with `pipeline.json` and a copy of `dvc.lock`. Whoever first notices that its `dvc`
-process is gone (the uploader, the first stage of a later pipeline, or `darkroom sync`) closes it. The copy tells which
-stages were up to date, whatever happens to the workspace before MLflow can be reached.
+`.darkroom/journal/pipelines/` with `pipeline.json` and a copy of `dvc.lock`. Whoever first notices that its
+`dvc` process is gone (the uploader, the first stage of a later pipeline, or `darkroom sync`) closes it. The
+copy tells which stages were up to date, whatever happens to the workspace before MLflow can be reached.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Pipeline:
     started: float = 0.0  # of that process
     command: list[str] = field(default_factory=list)
     ended: float = 0.0  # 0 until it has ended
-    checked: list[str] = field(default_factory=list)  # once it has ended: the stages that it may have found up to date
+    checked: list[str] = field(default_factory=list)  # set at its end: stages that may have been up to date
 
     @property
     def path(self) -> Path:
@@ -88,9 +88,10 @@ def read(folder: Path) -> Pipeline:
 
 
 def join() -> Pipeline | None:
-    """Return the pipeline that this process belongs to, which is under way from now on; None for a stage that no DVC runs.
+    """Return the pipeline that this process belongs to, under way from now on; None outside DVC.
 
-    A pipeline with the same key, or with the same running process and folder, goes on. Those that have ended are closed.
+    A pipeline with the same key, or with the same running process and folder, goes on. Those that have ended
+    are closed.
     """
     close_ended()
     pipeline = current()
@@ -102,24 +103,24 @@ def join() -> Pipeline | None:
                 pipeline = replace(other, ended=0.0, checked=[])
                 break
         else:
-            with contextlib.suppress(DarkroomError, OSError, KeyError, TypeError):  # somebody is editing dvc.yaml
+            with contextlib.suppress(DarkroomError, OSError, KeyError, TypeError):  # dvc.yaml is being edited
                 pipeline = replace(pipeline, names=dvc_graph.stage_names())
         _write(pipeline)
     return pipeline
 
 
 def current() -> Pipeline | None:
-    """Return the pipeline that DARKROOM_PIPELINE names (set by flows), else a new one for the dvc process above this one."""
+    """Return the pipeline that DARKROOM_PIPELINE names, else a new one for the dvc process above this one."""
     if name := os.environ.get("DARKROOM_PIPELINE"):
-        return Pipeline(_plain(name), name.encode("utf-8", "replace").decode())
+        return Pipeline(_plain(name), _plain(name))
     if not os.environ.get("DVC_STAGE"):
         return None
     for process in psutil.Process().parents():
         command = process.as_dict(["cmdline"])["cmdline"] or []
         if "dvc" in " ".join(command[:3]) and Path(command[0]).name not in SHELLS:
-            experiment = os.environ.get("DVC_EXP_NAME", "")
-            key = f"{_plain(experiment) or 'dvc'}-{process.pid}-{os.urandom(6).hex()}"
-            return Pipeline(key, experiment or "dvc repro", pid=process.pid, started=process.create_time(), command=command)
+            name = _plain(os.environ.get("DVC_EXP_NAME", ""))
+            key = f"{name or 'dvc'}-{process.pid}-{os.urandom(6).hex()}"
+            return Pipeline(key, name or "dvc repro", pid=process.pid, started=process.create_time(), command=command)
     return None
 
 
@@ -177,7 +178,7 @@ def _copy_lock(pipeline: Pipeline) -> None:
 
 
 def _checked(command: list[str], names: list[str]) -> list[str]:
-    """Return all stages where a dvc command names no targets, else none: which ones it checked is not known."""
+    """Return all stages where a dvc command has no targets, else none: they are not known."""
     targets = {*names, *(name.partition("@")[0] for name in names)}
     words = [word for before, word in pairwise(["", *command]) if before not in TAKES_VALUE]
     has_targets = any(word.rpartition(":")[2] in targets or set(word) & set("*?[") for word in words)

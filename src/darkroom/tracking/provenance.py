@@ -17,13 +17,13 @@ def stage_name(fallback: str) -> str:
 
 
 def commit_tags() -> dict[str, str]:
-    """Return MLflow's tags of the git commit, and whether files differ from it; nothing outside a repository."""
+    """Return MLflow's tags of the git commit and of changes to it; nothing outside a repository."""
     commit = git.commit()
     return {"mlflow.source.git.commit": commit.sha, "darkroom.dirty": str(commit.is_dirty).lower()} if commit else {}
 
 
 def digests(paths: list[str], lock: Path = dvc_graph.LOCK) -> dict[str, str]:
-    """Return the md5 that dvc.lock has for each path, or for the output that contains it; nothing for other paths."""
+    """Return the md5 of each path, or of the output that contains it, where dvc.lock has it."""
     outs = {path: md5 for stage in dvc_graph.read_lock(lock).values() for path, md5 in stage.outs.items() if md5}
     nearest = {path: next((str(p) for p in (Path(path), *Path(path).parents) if str(p) in outs), None) for path in paths}
     return {path: outs[out] for path, out in nearest.items() if out}

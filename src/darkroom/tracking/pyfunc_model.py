@@ -15,15 +15,15 @@ from darkroom.inference.exported_classifier import ExportedClassifier
 
 
 class ExportedModel(PythonModel):
-    """An exported program behind MLflow's pyfunc interface; MLflow stores this code and the program, no pickle."""
+    """An exported program behind MLflow's pyfunc interface, stored as code, without pickles."""
 
     def load_context(self, context: Any) -> None:
         self.model = ExportedClassifier(Path(context.artifacts["exported"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return label, confidence, error and `probabilities` (by class) for the column `image`: bytes, or base64 text.
+        """Return label, confidence, error and probabilities by class for the column `image`.
 
-        An image that cannot be read has an error and no label.
+        An image is bytes or base64 text; one that cannot be read has an error and no label.
         """
         contents = [base64.b64decode(item) if isinstance(item, str) else bytes(item) for item in model_input["image"]]
         rows: list[dict[str, Any]] = []

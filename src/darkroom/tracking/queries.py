@@ -2,24 +2,65 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from darkroom.tracking import home, requests
+from darkroom.core.errors import WorkspaceError
+from darkroom.core.lazy import LazyModule
+from darkroom.tracking import home
 from darkroom.tracking.entities import Run
+from darkroom.tracking.requests import Client, in_mlflow
+
+if TYPE_CHECKING:
+    from darkroom.tracking import mlflow_client, pipeline_runs
+else:
+    mlflow_client = LazyModule("darkroom.tracking.mlflow_client")
+    pipeline_runs = LazyModule("darkroom.tracking.pipeline_runs")
+
+MANIFEST = "manifest.parquet"
 
 
-def runs(experiment: str = home.EXPERIMENT) -> list[Run]:
-    """Return every run of an experiment, oldest first; raise WorkspaceError where there is no such experiment."""
-    return [Run(**run) for run in requests.call("runs", experiment=experiment)]
+@in_mlflow
+def runs(client: Client, experiment: str = home.EXPERIMENT) -> list[Run]:
+    """Return every run of an experiment, oldest first; raise WorkspaceError where it does not exist."""
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        names = ", ".join(sorted(item.name for item in client.search_experiments()))
+        raise WorkspaceError(f"MLflow has no experiment {experiment}", f"choose one of {names}")
+    rows, token, order = [], "", ["attributes.start_time ASC"]
+    while token is not None:
+        page = client.search_runs([found.experiment_id], order_by=order, max_results=1000, page_token=token or None)
+        for info, data in ((run.info, run.data) for run in page):
+            rows.append(Run(info.run_id, info.run_name, info.status, info.start_time / 1000, data.params, data.metrics, data.tags))
+        token = page.token or None
+    return rows
 
 
-def histories(run_ids: list[str], keys: list[str]) -> dict[str, dict[str, list[tuple[int, float]]]]:
+@in_mlflow
+def histories(client: Client, run_ids: list[str], keys: list[str]) -> dict[str, dict[str, list[tuple[int, float]]]]:
     """Return the values of metrics over steps: `{run: {key: [(step, value), …]}}`."""
-    response = requests.call("histories", run_ids=run_ids, keys=keys)
-    return {run: {key: [tuple(pair) for pair in pairs] for key, pairs in metrics.items()} for run, metrics in response.items()}
+    return {
+        run: {key: [(item.step, item.value) for item in client.get_metric_history(run, key)] for key in keys} for run in run_ids
+    }
 
 
-def manifest(run_id: str) -> Path | None:
+@in_mlflow
+def manifest(client: Client, run_id: str) -> Path | None:
     """Return the manifest that an ingest run wrote, downloaded once; None where MLflow has none."""
     path = home.MANIFESTS / f"{run_id}.parquet"
-    return path if path.exists() or requests.call("manifest", run_id=run_id) else None
+    if not path.exists():
+        if MANIFEST not in {item.path for item in client.list_artifacts(run_id)}:
+            return None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            mlflow_client.library()
+            shutil.move(client.download_artifacts(run_id, MANIFEST, scratch), path)
+    return path.resolve()
+
+
+@in_mlflow
+def pipeline_address(client: Client, key: str, name: str) -> str:
+    """Return the address of a pipeline's run on a server, or its name and id."""
+    return pipeline_runs.address(client, key, name)

@@ -1,8 +1,8 @@
 """The record of a run: a file of JSON lines that a stage appends to while it works.
 
 A run has a folder `.darkroom/journal/<key>/` with `record.jsonl` and copies of its artifacts. The uploader
-(`tracking/uploader.py`) sends records to MLflow, so that no stage waits for MLflow or imports it. A record that has not
-reached MLflow stays there for `darkroom sync`.
+(`tracking/uploader.py`) sends records to MLflow, so that no stage waits for MLflow or imports it. A record
+that has not reached MLflow stays there for `darkroom sync`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Start(Entry):
-    """The first line: the stage, the `key` and `name` of its pipeline if it has one, and the digests of its inputs."""
+    """The first line; `pipeline` has its `key` and `name`, or nothing; `inputs` are digests by path."""
 
     key: str
     stage: str
@@ -90,7 +90,7 @@ class Table(Artifact):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint(Entry):
-    """Metrics of a checkpoint: of this run's own, with its name, or of another run's, with the input that they are about."""
+    """Metrics of a checkpoint: this run's own (`name`), or another run's (on the input `data`)."""
 
     sha256: str
     values: dict[str, float]
@@ -141,7 +141,7 @@ class Run:
         self._write(Metrics(values=_floats(values), step=step))
 
     def log_epoch(self, row: Mapping[str, float]) -> None:
-        """Record the metrics of an epoch, those on validation first: MLflow's pages begin with the metric that came first."""
+        """Record the metrics of an epoch; MLflow's pages begin with those on validation, which come first."""
         keys = sorted(row.keys() - {"epoch"}, key=lambda key: (not key.startswith("val_"), key))
         self.log_metrics({key: row[key] for key in keys}, int(row["epoch"]))
 
@@ -162,7 +162,7 @@ class Run:
         self._write(Table(name=f"{name}.json"), json.dumps({"columns": columns, "data": rows}).encode())
 
     def log_checkpoint(self, name: str, sha256: str, values: Mapping[str, float], step: int) -> None:
-        """Record the checkpoint that this run made, with its metrics on validation in the best epoch, `step`."""
+        """Record the checkpoint of this run, with its validation metrics in the best epoch, `step`."""
         self._write(Checkpoint(name=name, sha256=sha256, values=_floats(values), step=step))
 
     def log_scores(self, sha256: str, values: Mapping[str, float], data: str) -> None:
@@ -201,7 +201,7 @@ def is_off() -> bool:
 
 @contextmanager
 def start_run(stage: str, params: Mapping[str, Any], inputs: list[str]) -> Iterator[Run]:
-    """Record a run of a stage: its params, flat, and the paths that it reads. It fails where the block raises.
+    """Record a run of a stage, its flat params and its inputs. It fails where the block raises.
 
     `stage` is DVC's name of the stage where DVC runs it (`transfer@vgg16`).
     """
@@ -274,9 +274,5 @@ def is_pending() -> bool:
 
 def damaged() -> dict[str, str]:
     """Return the records that could not be uploaded, by name, each with the reason."""
-    return {folder.name: _reason(folder) for folder in sorted(DAMAGED.glob("*"))}
-
-
-def _reason(folder: Path) -> str:
-    file = folder / REASON
-    return file.read_text(encoding="utf-8") if file.exists() else "its reason is in uploader.log"
+    reasons = {folder.name: folder / REASON for folder in sorted(DAMAGED.glob("*"))}
+    return {name: file.read_text(encoding="utf-8") if file.exists() else "unknown" for name, file in reasons.items()}

@@ -1,17 +1,24 @@
 """The registered model: its versions, their aliases, and the ledger of champions.
 
-A checkpoint is a version once. An alias has no history, so every change of champion is also a tag of the registered model
-that is never rewritten. The functions that need MLflow are in `handlers`.
+A checkpoint is a version once. An alias has no history, so every change of champion is also a tag of the registered
+model that is never rewritten. The uploader runs the functions that take MLflow's client.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from darkroom.core.errors import WorkspaceError
-from darkroom.tracking import requests
-from darkroom.tracking.entities import (
+from darkroom.core.lazy import LazyModule
+from darkroom.tracking import home
+from darkroom.tracking.entities import (  # noqa: F401
     CHALLENGER,
     CHAMPION,
     CHECK,
@@ -26,78 +33,151 @@ from darkroom.tracking.entities import (
     Promotion,
     Version,
 )
+from darkroom.tracking.requests import Client, in_mlflow
 
-__all__ = [
-    "CHALLENGER", "CHAMPION", "CHECK", "DATA", "EVALUATION", "EXPORTED", "MODEL", "REFERENCE", "ROLLBACK", "SHA", "VERDICT",
-    "Promotion", "Version", "address", "champion", "champion_history", "describe", "fetch", "ledger", "pick", "promote",
-    "register", "versions",
-]  # fmt: skip
+if TYPE_CHECKING:
+    from darkroom.tracking import mlflow_client, model_package
+else:
+    mlflow_client = LazyModule("darkroom.tracking.mlflow_client")
+    model_package = LazyModule("darkroom.tracking.model_package")
+
+LEDGER = "darkroom.ledger."  # the tags of the ledger begin with this
 
 
-def register(name: str, checkpoint: Path, package: Path, sha256: str, tags: dict[str, str], description: str) -> Version:
-    """Make the checkpoint a version of the model `name`, unless it is one already, and give it the alias `challenger`.
+@in_mlflow
+def register(
+    client: Client, name: str, checkpoint: Path, package: Path, sha256: str, tags: dict[str, str], description: str
+) -> Version:
+    """Make the checkpoint a version of the model `name`, once, and give it the alias `challenger`.
 
-    A version is identified by the sha256 of its checkpoint. `package` has the folders EXPORTED and EVALUATION, which become part
-    of the version, and CHECK. Raises WeightsError where the packaged model predicts something else than its checkpoint.
+    A version is identified by the sha256 of its checkpoint. `package` has the folders EXPORTED and EVALUATION, which
+    become part of the version, and CHECK. Raises WeightsError where the packaged model predicts something else than
+    its checkpoint.
     """
-    paths = {"checkpoint": str(checkpoint.resolve()), "package": str(package.resolve())}
-    return Version(**_call("register", name, **paths, sha256=sha256, tags=tags, description=description))
+    same = [item for item in client.search_model_versions(f"name='{name}'") if item.tags.get(SHA) == sha256]
+    if same:
+        version = str(max(same, key=lambda item: int(item.version)).version)
+    else:
+        version = _create(client, name, Path(checkpoint), Path(package), {**tags, SHA: sha256}, description)
+    client.set_registered_model_alias(name, CHALLENGER, version)
+    return Version(version, tags[MODEL], sha256, not same)
 
 
-def champion(name: str) -> Version | None:
+def _create(client: Client, name: str, checkpoint: Path, package: Path, tags: dict[str, str], description: str) -> str:
+    """Make the logged model of a checkpoint, that of the run that trained it if there is one, a version."""
+    experiment = mlflow_client.experiment(client)
+    logged = mlflow_client.logged_model(client, experiment, tags[SHA])
+    if logged is None:
+        model, own = tags[MODEL], {key: tags[key] for key in (SHA, MODEL)}
+        logged = client.create_logged_model(experiment, name=model.replace("/", "-"), tags=own)
+        client.finalize_logged_model(logged.model_id, "READY")
+    with tempfile.TemporaryDirectory(dir=package) as scratch:
+        folder = Path(scratch) / "model"
+        model_package.save(folder, checkpoint, package, logged.model_id)
+        model_package.compare(folder, package / CHECK)
+        client.log_model_artifacts(logged.model_id, str(folder))
+    with mlflow_client.ignored("RESOURCE_ALREADY_EXISTS"):
+        client.create_registered_model(name, description="The best model of each Darkroom pipeline, by validation accuracy.")
+    version = client.create_model_version(
+        name, f"models:/{logged.model_id}", run_id=logged.source_run_id, tags=tags, description=description,
+        model_id=logged.model_id,
+    )  # fmt: skip
+    return str(version.version)
+
+
+@in_mlflow
+def champion(client: Client, name: str) -> Version | None:
     """Return the version that is the champion, or None."""
-    version = _call("champion", name)
-    return Version(**version) if version else None
+    return _champion(client, name)
 
 
-def promote(name: str, version: str, why: str, by: str = "register") -> None:
+def _champion(client: Client, name: str) -> Version | None:
+    with mlflow_client.ignored("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        return _version(client.get_model_version_by_alias(name, CHAMPION), [])
+    return None
+
+
+@in_mlflow
+def promote(client: Client, name: str, version: str, why: str, by: str = "register") -> None:
     """Make a version the champion and add a line to the ledger, unless it is the champion already."""
-    _call("promote", name, version=version, why=why, by=by)
+    before = _champion(client, name)
+    if before is None or before.version != version:
+        client.get_model_version(name, version)
+        line = Promotion(time.time(), version, before.version if before else "", why[:2000], by)
+        client.set_registered_model_tag(name, f"{LEDGER}{time.time_ns()}", json.dumps(asdict(line)))
+        client.set_registered_model_alias(name, CHAMPION, version)
 
 
-def describe(name: str, version: str, tags: dict[str, str], description: str) -> None:
+@in_mlflow
+def describe(client: Client, name: str, version: str, tags: dict[str, str], description: str) -> None:
     """Set tags and the description of a version."""
-    _call("describe", name, version=version, tags=tags, description=description)
+    for key, value in tags.items():
+        client.set_model_version_tag(name, version, key, value)
+    client.update_model_version(name, version, description)
 
 
-def fetch(name: str, version: str) -> Path:
-    """Return a folder with `checkpoint` and, if the version has one, `evaluation`; it is downloaded once."""
-    return Path(_call("fetch", name, version=version))
-
-
-def versions(name: str) -> list[Version]:
-    """Return every version, with its aliases and tags."""
-    return [Version(**version) for version in _call("versions", name)]
-
-
-def ledger(name: str) -> list[Promotion]:
+@in_mlflow
+def ledger(client: Client, name: str) -> list[Promotion]:
     """Return the changes of champion, oldest first."""
-    return [Promotion(**line) for line in _call("ledger", name)]
+    tags: dict[str, str] = {}
+    with mlflow_client.ignored("RESOURCE_DOES_NOT_EXIST"):
+        tags = client.get_registered_model(name).tags
+    return [Promotion(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(LEDGER)]
 
 
-def _call(handler: str, name: str, **arguments: Any) -> Any:
-    return requests.call(handler, name=name, **arguments)
+@in_mlflow
+def versions(client: Client, name: str) -> list[Version]:
+    """Return every version, with its aliases and tags."""
+    listed = client.search_model_versions(f"name='{name}'")
+    aliases = client.get_registered_model(name).aliases if listed else {}  # a search returns no aliases
+    return [_version(item, [alias for alias, version in aliases.items() if str(version) == str(item.version)]) for item in listed]
+
+
+def _version(item: Any, aliases: list[str]) -> Version:
+    tags, made = dict(item.tags), item.creation_timestamp / 1000
+    return Version(str(item.version), tags.get(MODEL, ""), tags.get(SHA, ""), made=made, aliases=aliases, tags=tags)
+
+
+@in_mlflow
+def fetch(client: Client, name: str, version: str) -> Path:
+    """Return a folder with `checkpoint` and, if the version has one, `evaluation`; it is downloaded once."""
+    sha256 = client.get_model_version(name, version).tags.get(SHA, "")
+    folder = home.VERSIONS / (sha256[:32] or f"{name}-{version}")
+    if not folder.is_dir():
+        working = folder.with_name(f"{folder.name}.{os.getpid()}")
+        shutil.rmtree(working, ignore_errors=True)
+        whole = mlflow_client.download_model(f"models:/{name}/{version}", working / "whole")
+        parts = model_package.artifacts(whole)
+        if "checkpoint" not in parts:
+            shutil.rmtree(working)
+            raise WorkspaceError(f"version {version} of {name} is no model of Darkroom's", "`darkroom models` lists those that are")
+        for part in ("checkpoint", EVALUATION):
+            if part in parts:
+                parts[part].rename(working / part)
+        shutil.rmtree(working / "whole")
+        working.rename(folder)
+    return folder.resolve()
 
 
 def address(text: str) -> tuple[str, str] | None:
-    """Return name and version or alias of `models:/NAME/VERSION`, `models:/NAME@ALIAS` or `models:/NAME`; else None."""
+    """Return name and version (or alias) of an address `models:/NAME/VERSION` or `models:/NAME@ALIAS`."""
     if not text.startswith("models:/"):
         return None
     name, _, version = text.removeprefix("models:/").replace("@", "/").partition("/")
     return name, version or CHAMPION
 
 
-def pick(listed: list[Version], wanted: str, name: str) -> Version:
+def pick(listed: list[Version], requested: str, name: str) -> Version:
     """Return the version with this number or alias, or raise WorkspaceError."""
     for item in listed:
-        if wanted == item.version or wanted in item.aliases:
+        if requested == item.version or requested in item.aliases:
             return item
     numbers = ", ".join(item.version for item in listed) or "none"
-    raise WorkspaceError(f"{name} has no version {wanted} (there are {numbers})", "`darkroom models` lists them")
+    raise WorkspaceError(f"{name} has no version {requested} (there are {numbers})", "`darkroom models` lists them")
 
 
 def champion_history(promotions: list[Promotion]) -> list[str]:
-    """Return the champions that a rollback can return to, the present one last; those rolled back from are left out."""
+    """Return the champions that a rollback can return to, the present one last."""
     history: list[str] = []
     for line in promotions:
         if line.by == ROLLBACK and line.version in history:

@@ -1,17 +1,24 @@
-"""Requests to MLflow that a stage or command waits for; the uploader serves them, which has MLflow in memory already.
+"""Requests to MLflow that a stage or command waits for. The uploader serves them: it has MLflow in memory.
 
-A request is a file in `.darkroom/journal/requests/`, and so is its response. Where no uploader responds, or its work
-fails, the process that made the request does the work itself, and shows the error.
+A request is a file in `.darkroom/journal/requests/`, and so is its response. Where no uploader responds, or its
+work fails, the process that made the request does the work itself, and shows the error.
 """
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from darkroom.core import atomic
 from darkroom.core.lazy import LazyModule
@@ -19,31 +26,54 @@ from darkroom.core.locks import hold, is_taken
 from darkroom.tracking import home, records
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from mlflow import MlflowClient as Client
 
-    from darkroom.tracking import handlers
+    from darkroom.tracking import mlflow_client
 else:
-    handlers = LazyModule("darkroom.tracking.handlers")  # imports MLflow
+    Client = Any  # so that annotations can be read without MLflow
+    mlflow_client = LazyModule("darkroom.tracking.mlflow_client")
 
 REQUESTS = home.RECORDS / "requests"
+LOCK = home.HOME / ".darkroom/registry.lock"  # held while a function runs
 START_LIMIT = 20.0  # seconds in which an uploader must have started
 CHECK_INTERVAL = 2.0  # seconds between looks at whether the uploader still runs
 Work = Callable[[str, dict[str, Any]], Any]
+P, Result = ParamSpec("P"), TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Request:
-    """A function of `handlers`, its arguments, and the MLflow that it is for."""
+    """A function `MODULE:NAME` made by `in_mlflow`, its arguments, and the MLflow that it is for."""
 
-    handler: str
+    function: str
     arguments: dict[str, Any]
     uri: str
 
 
-def call(handler: str, **arguments: Any) -> Any:
-    """Return the result of a function of `handlers`, as JSON has it."""
-    response = send(Request(handler, arguments, home.uri()))
-    return handlers.perform(handler, arguments) if response is None else response["result"]
+def in_mlflow(function: Callable[Concatenate[Client, P], Result]) -> Callable[P, Result]:
+    """Let the uploader run a function; callers leave out its first argument, MLflow's client.
+
+    Arguments are JSON values or paths. The result comes back through JSON as what the annotation says.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Result:
+        _, *bound = inspect.signature(function).bind(None, *args, **kwargs).arguments.items()
+        arguments = {key: str(value.resolve()) if isinstance(value, Path) else value for key, value in bound}
+        name = f"{function.__module__}:{function.__name__}"
+        response = send(Request(name, arguments, home.uri()))
+        result = perform(name, arguments) if response is None else response["result"]
+        return TypeAdapter(get_type_hints(function)["return"]).validate_python(result)
+
+    return call
+
+
+def perform(name: str, arguments: dict[str, Any]) -> Any:
+    """Run a function in this process and return its result as a JSON value; raise WorkspaceError without MLflow."""
+    module, _, function = name.partition(":")
+    with mlflow_client.reachable(), hold(LOCK):
+        work = getattr(importlib.import_module(module), function).__wrapped__
+        return to_jsonable_python(work(mlflow_client.client(), **arguments))
 
 
 def send(request: Request) -> dict[str, Any] | None:
@@ -84,7 +114,8 @@ def serve(work: Work | None, uri: str) -> bool:
     for file in files:
         try:
             request = Request(**json.loads(file.read_text(encoding="utf-8")))
-        except FileNotFoundError:  # withdrawn
+        except (FileNotFoundError, ValueError, TypeError):  # withdrawn, damaged, or of another version
+            file.unlink(missing_ok=True)
             continue
         if is_taken(file.with_suffix(".lock")):  # whoever made it still waits
             result = _perform(work, request) if work and request.uri == uri else None
@@ -95,7 +126,7 @@ def serve(work: Work | None, uri: str) -> bool:
 
 def _perform(work: Work, request: Request) -> dict[str, Any] | None:
     try:
-        return {"result": work(request.handler, request.arguments)}
+        return {"result": work(request.function, request.arguments)}
     except Exception as error:
-        print(f"{time.strftime('%F %T')} {request.handler} failed: {error!r}", flush=True)
+        print(f"{time.strftime('%F %T')} {request.function} failed: {error!r}", flush=True)
         return None

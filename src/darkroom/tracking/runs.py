@@ -1,4 +1,4 @@
-"""A record as a run of MLflow: params, metrics, data sets, artifacts, and the checkpoint as a logged model."""
+"""A record as a run of MLflow: params, metrics, data sets, artifacts, checkpoint."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ BATCH = 500  # metrics in a request; MLflow takes 1,000
 class Upload:
     """Uploads one record while it is written.
 
-    It begins with the first line. What MLflow has already is found by the record's key, and writing it again changes nothing,
-    so that no other state is needed.
+    It begins with the first line. What MLflow has already is found by the record's key, and writing it again
+    changes nothing, so that no other state is needed.
     """
 
     def __init__(self, folder: Path, client: MlflowClient) -> None:
@@ -34,7 +34,7 @@ class Upload:
         self.error: Exception | None = None  # why it cannot be uploaded
         self.offset, self.sent, self.samples = 0, -math.inf, 0
         self.metrics: list[Metric] = []  # not sent yet
-        self.system_metrics: list[Metric] = []  # these wait for the first of the others: MLflow's pages begin with what came first
+        self.system_metrics: list[Metric] = []  # they come second: MLflow's pages begin with the first metric
 
     @property
     def pipeline(self) -> str:
@@ -47,12 +47,12 @@ class Upload:
         return self.start.inputs if self.start else {}
 
     def advance(self, interval: float = 0.0) -> bool:
-        """Upload new entries and return whether the record has ended; a run whose process was killed is ended, too.
+        """Upload new entries; return whether the record has ended, also because its process was killed.
 
-        Metrics of a stage at work are sent every `interval` seconds: a training loop waits for its slowest thread, so that other
-        processes cost it more than their share of the machine.
+        Metrics of a stage at work are sent every `interval` seconds: a training loop waits for its slowest
+        thread, so that other processes cost it more than their share of the machine.
         """
-        is_alive = records.is_alive(self.folder)  # before the file is read: what a process wrote last is there once it has gone
+        is_alive = records.is_alive(self.folder)  # before the file is read, so that no last line is missed
         end: records.End | None = None
         for entry in self._new_entries():
             self._upload(entry)
@@ -108,7 +108,7 @@ class Upload:
                 self._log_dataset(entry)
             case records.Table(name=name):
                 self.client.log_artifact(self.run_id, str(self.artifacts / name))
-                tables = json.dumps([{"path": name, "type": "table"}])  # MLflow's page of several runs shows it
+                tables = json.dumps([{"path": name, "type": "table"}])  # shown when runs are compared
                 self.client.set_tag(self.run_id, MLFLOW_LOGGED_ARTIFACTS, tables)
             case records.Artifact(name=name, folder=folder):
                 self.client.log_artifact(self.run_id, str(self.artifacts / name), folder or None)
@@ -121,7 +121,7 @@ class Upload:
         self.start, self.experiment = entry, mlflow_client.experiment(self.client)
         self.params = {key: str(value) for key, value in entry.params.items()}
         query = f"tags.`{KEY}` = '{entry.key}'"
-        runs = self.client.search_runs([self.experiment], query, ViewType.ALL, max_results=1)  # one that was deleted stays so
+        runs = self.client.search_runs([self.experiment], query, ViewType.ALL)  # also deleted ones
         if runs:
             self.run_id = runs[0].info.run_id
         else:

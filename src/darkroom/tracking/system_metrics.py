@@ -1,4 +1,4 @@
-"""Samples of the machine while stages run: processor, memory, disk, network and GPU, by MLflow's own monitors."""
+"""Samples of processor, memory, disk, network and GPU while stages run, by MLflow's monitors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INTERVAL = 5.0  # seconds
 
 
 class Sampler:
-    """Samples the machine for all runs that are under way, in the uploader, so that stages do not pay for it."""
+    """Samples the machine for all runs that are under way, in the uploader, at no cost to the stages."""
 
     def __init__(self) -> None:
         self.monitors: list[BaseMetricsMonitor] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]

@@ -1,8 +1,8 @@
-"""The process that sends records to MLflow: the first stage that runs starts it, and it ends when nothing is left to do.
+"""The process that sends records to MLflow. The first stage starts it; it ends when nothing is left to do.
 
-A record is followed while its stage writes it, and removed when MLflow has it to its end; the files of a pipeline once it
-has ended and none of its records is left. A record that cannot be uploaded is set aside; an error of the server, the
-network or the disk stops the upload, which is tried again.
+A record is followed while its stage writes it, and removed when MLflow has it to its end; the files of a
+pipeline once it has ended and none of its records is left. A record that cannot be uploaded is set aside; an
+error of the server, the network or the disk stops the upload, which is tried again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.core.locks import hold
-from darkroom.tracking import handlers, mlflow_client, pipeline_runs, pipelines, requests
+from darkroom.tracking import mlflow_client, pipeline_runs, pipelines, requests
 from darkroom.tracking.home import DAMAGED, RECORDS, uri
 from darkroom.tracking.records import LOCK, REASON, RECORD, UNREACHABLE, is_alive, is_pending, pending, start_uploader
 from darkroom.tracking.runs import Upload
@@ -36,7 +36,7 @@ PERMANENT = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STAT
 
 
 def upload(until_empty: bool = False) -> int:
-    """Upload records until none has come for a while, or until there is no more to upload now (`until_empty`).
+    """Upload records until none has come for a while, or until all is uploaded for now (`until_empty`).
 
     Return how many runs have ended. Errors of the server, the network and the disk are raised.
     """
@@ -47,7 +47,7 @@ def upload(until_empty: bool = False) -> int:
     while True:
         count, is_busy = _advance(client, uploads, 0.0 if until_empty else METRICS_INTERVAL)
         ended += count
-        is_busy = requests.serve(handlers.perform, uri()) or is_busy
+        is_busy = requests.serve(requests.perform, uri()) or is_busy
         active = [item for item in uploads.values() if item.run_id and not item.error]
         sampler.sample(active)
         is_idle = (until_empty and not is_busy) or time.monotonic() - busy_at > IDLE
@@ -62,7 +62,8 @@ def upload(until_empty: bool = False) -> int:
 def _advance(client: MlflowClient, uploads: dict[Path, Upload], interval: float) -> tuple[int, bool]:
     """Upload new entries of all records; return how many have ended, and whether there was anything new.
 
-    A temporary error is raised when the other records have had their turn, or at once where MLflow does not work at all.
+    A temporary error is raised when the other records have had their turn, or at once where MLflow does not
+    work at all.
     """
     count, is_busy = 0, False
     failure: Exception | None = None
@@ -118,7 +119,7 @@ def _settle_pipelines(client: MlflowClient, unfinished: set[str], is_idle: bool)
 
 
 def is_temporary(error: Exception) -> bool:
-    """Return whether an error is one of the server, the network or the disk, and not of the record that is uploaded."""
+    """Return whether an error is one of the server, the network or the disk, and not of the record."""
     if isinstance(error, MlflowException):
         return error.error_code not in PERMANENT
     return isinstance(error, OSError | RequestException | SQLAlchemyError) and not isinstance(error, FileNotFoundError)
@@ -144,9 +145,9 @@ def _restore_damaged() -> None:
 
 
 def sync() -> int:
-    """Upload what there is, including what was set aside, after the background process has let go; return how many runs ended.
+    """Upload all records, also those set aside, in place of the background process.
 
-    Raises WorkspaceError where MLflow cannot be used; what was not uploaded is kept.
+    Return how many runs have ended. Raises WorkspaceError where MLflow cannot be used; what was not uploaded is kept.
     """
     RECORDS.mkdir(parents=True, exist_ok=True)
     STOP.touch()
@@ -162,7 +163,7 @@ def sync() -> int:
 
 
 def main() -> int:
-    """Upload in the background, as the only process of a project; while stages work MLflow is tried again and again."""
+    """Upload in the background, as the only process of a project; retry while stages work."""
     os.nice(5)
     with hold(LOCK, wait=2) as acquired:  # others hold it for an instant, to see whether it is taken
         pause = 2.0
