@@ -1,25 +1,24 @@
-"""How many wrong labels `evaluate` finds: labels of a workspace's images are flipped, and its candidates are counted.
+"""Measure how many wrong labels `evaluate` finds: labels of a workspace's images are flipped, and its issues are counted.
 
     python benchmarks/labels.py WORKSPACE [--model transfer/vgg11_bn] [--share 0.05] [--seeds 3]
 
-The workspace has run `dvc repro`. Without a model candidates are found by pixels. Labels that are wrong in the data themselves
-count against the precision.
+`dvc repro` has run in the workspace. Without a model the inputs are pixels. Labels that are wrong in the data themselves count
+against the precision.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from darkroom.data import arrays
+from darkroom.data import arrays, manifest
 from darkroom.evaluation import label_issues, pixel_baseline
+from darkroom.evaluation.label_issues import LabelIssue
 from darkroom.inference.classifier import Classifier
-
-SPLITS = ("train", "val", "test")
 
 
 def main() -> None:
@@ -28,39 +27,41 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--share", type=float, default=0.05)
     parser.add_argument("--seeds", type=int, default=3)
-    given = parser.parse_args()
-    ingested = given.workspace / "data" / "ingested"
-    splits = [arrays.load_split(ingested / name) for name in SPLITS]
-    images, labels = (np.concatenate(parts) for parts in zip(*splits, strict=True))
-    known = pq.ParquetFile(ingested / "manifest.parquet").read().to_pylist()
-    rows = [row for name in SPLITS for row in known if row["status"] == "accepted" and row["split"] == name]
-    model = Classifier.load(given.workspace / "models" / given.model) if given.model else None
-    inputs = model.answers(images)[0] if model else pixel_baseline.thumbnails(images)
+    options = parser.parse_args()
+    ingested = options.workspace / "data" / "ingested"
+    rows_of = manifest.read_images(ingested / "manifest.parquet")
+    images, labels = (
+        np.concatenate(parts) for parts in zip(*(arrays.load_split(ingested / split) for split in rows_of), strict=True)
+    )
+    rows = [asdict(row) for split_rows in rows_of.values() for row in split_rows]
+    model = Classifier.load(options.workspace / "models" / options.model) if options.model else None
+    inputs = model.embed(images)[0] if model else pixel_baseline.thumbnails(images)
     classes = arrays.load_classes(ingested / "classes.json")
 
-    def candidates(wrong: np.ndarray) -> list[dict]:
-        c, said = label_issues.out_of_fold(inputs, wrong, [row["group"] for row in rows], len(classes), 0)
-        print(f"c {c}, accuracy out of fold {(said.argmax(1) == labels).mean():.3f}", flush=True)
-        return label_issues.issues(said, wrong, rows, classes)
+    def issues_of(judged: np.ndarray) -> list[LabelIssue]:
+        c, probabilities = label_issues.out_of_fold(inputs, judged, [row["group"] for row in rows], len(classes), 0)
+        print(f"c {c}, accuracy out of fold {(probabilities.argmax(1) == labels).mean():.3f}", flush=True)
+        return label_issues.find(probabilities, judged, rows, classes)
 
-    print(f"{len(candidates(labels))} candidates among {len(labels)} images as they are")
-    found = []
-    for seed in range(1, given.seeds + 1):
+    print(f"{len(issues_of(labels))} issues among {len(labels)} images with their own labels")
+    results = []
+    for seed in range(1, options.seeds + 1):
         rng = np.random.default_rng(seed)
-        flipped = rng.permutation(len(labels))[: round(given.share * len(labels))]
+        flipped = rng.permutation(len(labels))[: round(options.share * len(labels))]
         wrong = labels.copy()
         wrong[flipped] = (labels[flipped] + rng.integers(1, len(classes), len(flipped))) % len(classes)
         truth = {rows[i]["path"]: classes[labels[i]] for i in flipped.tolist()}
-        made = candidates(wrong)
-        hits = [row for row in made if row["path"] in truth]
-        first = [row for row in made[: len(flipped)] if row["path"] in truth]
-        found.append({
-            "seed": seed, "flipped": len(flipped), "candidates": len(made), "recall": len(hits) / len(flipped),
-            "precision": len(hits) / max(len(made), 1), "precision_of_first": len(first) / max(min(len(made), len(flipped)), 1),
-            "suggested_right": sum(row["suggested"] == truth[row["path"]] for row in hits) / max(len(hits), 1),
+        issues = issues_of(wrong)
+        hits = [issue for issue in issues if issue.path in truth]
+        first = [issue for issue in issues[: len(flipped)] if issue.path in truth]
+        results.append({
+            "seed": seed, "flipped": len(flipped), "issues": len(issues), "recall": len(hits) / len(flipped),
+            "precision": len(hits) / max(len(issues), 1),
+            "precision_of_first": len(first) / max(min(len(issues), len(flipped)), 1),
+            "suggestion_correct": sum(issue.suggested == truth[issue.path] for issue in hits) / max(len(hits), 1),
         })  # fmt: skip
-        print(json.dumps(found[-1]), flush=True)
-    print({key: round(float(np.mean([row[key] for row in found])), 3) for key in found[0]})
+        print(json.dumps(results[-1]), flush=True)
+    print({key: round(float(np.mean([row[key] for row in results])), 3) for key in results[0]})
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from darkroom.core.charts import PALETTE
 from darkroom.studies.run_config import RunResult, by_label, comparisons, layer_means, mean_curve
 from darkroom.studies.summary import SummaryRow
 
 if TYPE_CHECKING:
     from darkroom.studies.base import Study
 
-PALETTE = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf")
 DPI = 100
 MAX_COLUMNS = 3
 KEYS = {"multiply_adds": "multiply-adds of an image", "parameters": "parameters", "latency": "milliseconds of an image"}
