@@ -15,7 +15,7 @@ from darkroom.config import study_params
 from darkroom.studies.samples import Sample
 from tests.conftest import ROOT
 
-TINY = ["images=64", "seeds=3", "batch_size=32", "eval_points=1", "image_size=8", "held_out=0.5"]
+TINY = ["data=images.npz", "images=64", "seeds=3", "batch_size=32", "eval_points=1", "image_size=8", "held_out=0.5"]
 TIMED = ["epochs=1", "warmup_epochs=0"]
 SETTINGS = {
     "initialization": [*TIMED, "hidden=[16]", "schemes=[kaiming,zeros,lsuv]", "networks=[mlp,cnn]"],
@@ -27,7 +27,7 @@ SETTINGS = {
     "augmentation": [*TIMED, "architecture=mlp", "options={hidden: [8]}", "policies=[none,light]", "policy=light", "views=[1,0]"],
     "transfer": [
         "steps=2", "few_images=32", "train_sizes=[16,32]", "blocks=[1]", "options={width: 4}", "pretrain_images=32",
-        "pretrain_steps=2",
+        "pretrain_steps=2", "sources=[rotations]",
     ],
     "optimizer": [*TIMED, "architecture=mlp", "options={hidden: [8]}", "optimizers=[sgd,adam]", "batch_sizes=[16,32]"],
     "practice": [*TIMED, "width=4", "ensemble_size=2", "policy=light"],
@@ -50,12 +50,27 @@ def run_study(name: str, *settings: str) -> Path:
     return Path("reports/studies") / name
 
 
+def bright_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (N, 8, 8) of three classes, each a bright row in noise, and their labels."""
+    labels = np.arange(count) % 3
+    images = np.random.default_rng(0).integers(0, 60, (count, 8, 8), np.uint8)
+    images[np.arange(count), 2 * labels + 1] += 150
+    return images, labels
+
+
+def write_images(folder: Path) -> None:
+    """Write the images of tiny studies: `images.npz` takes no time to read."""
+    images, labels = bright_rows(128)
+    np.savez(folder / "images.npz", images=images, labels=labels)
+
+
 @contextmanager
 def project(folder: Path) -> Iterator[None]:
     """Work in a folder that holds the params of the studies, for one process; nothing is recorded."""
     (folder / "studies").mkdir()
     text = (ROOT / "studies" / "params.yaml").read_text(encoding="utf-8")
     (folder / "studies" / "params.yaml").write_text(text.replace("processes: 2", "processes: 1"), encoding="utf-8")
+    write_images(folder)
     with chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setenv("DARKROOM_TRACKING", "off")
         yield
@@ -84,9 +99,6 @@ def results_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 @pytest.fixture
 def sample() -> Sample:
     """Return 96 training and 48 held-out images (1, 8, 8) of three classes, each a bright row in noise."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(144) % 3
-    images = rng.integers(0, 60, (144, 1, 8, 8), np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        image[0, 2 * label + 1] += 150
+    images, labels = bright_rows(144)
+    images = images[:, None]
     return Sample(images[:96], labels[:96], images[96:], labels[96:], 3, "synthetic")

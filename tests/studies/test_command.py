@@ -18,7 +18,7 @@ from tests.studies.conftest import SETTINGS, TINY, run_study
         (["intialization"], ['"initialization"']),
         (["depth", "--set", "epochz=1"], ["depth.quick.epochz", '"epochs"']),
         (["depth", "--set", "seeds=2"], ["depth.quick.seeds"]),
-        (["initialization", "--set", "schemes=[kaiming,xavir]"], ["xavir", '"xavier"']),
+        (["initialization", "--set", *TINY, "schemes=[kaiming,xavir]"], ["xavir", '"xavier"']),
         (["depth", "--set", "seeds"], ["KEY=VALUE"]),
         (["depth", "--set", "depths=[8,"], ["depths", "YAML"]),
         ([], ["--list"]),

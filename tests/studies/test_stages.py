@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.conftest import ROOT
-from tests.studies.conftest import SETTINGS, TINY
+from tests.studies.conftest import SETTINGS, TINY, write_images
 
 STAGE = "studies/dvc.yaml:study@initialization"
 
@@ -33,6 +33,7 @@ def project(tmp_path: Path) -> Path:
         content["initialization"]["quick"][key] = YAML(typ="safe").load(value)
     with file.open("w") as out:
         yaml.dump(content, out)
+    write_images(tmp_path)
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     dvc(tmp_path, "init", "-q")
     return tmp_path

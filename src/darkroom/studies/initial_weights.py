@@ -23,8 +23,7 @@ PROBE_IMAGES = 256  # of a probe, and of a scheme that looks at activations
 
 
 def build_network(config: RunConfig, loader: SampleLoader, initial: Path | None = None) -> nn.Sequential:
-    """Return the network of a run, (N, C, S, S) float32 to logits (N, classes), as it is before the first
-    step.
+    """Return the network of a run before its first step: (N, C, S, S) float32 to logits (N, classes).
 
     `initial` is the file with the last weights of `config.pretraining`.
     """
