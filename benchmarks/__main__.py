@@ -1,4 +1,6 @@
-"""Benchmarks: `python benchmarks FOLDER [--weights FOLDER] [--mnist FOLDER] [--only startup transfer …]`; all take two hours."""
+"""Benchmarks: `python benchmarks FOLDER [--weights FOLDER] [--mnist FOLDER] [--only startup transfer …]`; all
+take two hours.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from pathlib import Path
 VGG = ("--network", "vgg16", "--size", "128")
 BENCHMARKS: dict[str, tuple[str, ...]] = {
     "startup": ("startup.py",),
+    "shortcuts": ("shortcuts.py",),
     "frozen": ("frozen.py", "WEIGHTS"),
     "transfer": ("transfer.py", "WEIGHTS"),
     "vgg": ("transfer.py", *VGG, "--finetune-epochs", "0", "--name", "transfer-vgg16"),  # the time does not depend on the weights
@@ -30,21 +33,21 @@ def main() -> int:
     parser.add_argument("--weights", type=Path, help="a folder of weights; without one they are random")
     parser.add_argument("--mnist", type=Path, help="a folder with MNIST's files; without one its benchmark is left out")
     parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS))
-    given = parser.parse_args()
-    weights = ["--weights", str(given.weights)] if given.weights else []
+    options = parser.parse_args()
+    weights = ["--weights", str(options.weights)] if options.weights else []
     failed = []
-    for name in given.only:
-        script, *options = BENCHMARKS[name]
-        folder = given.folder
-        if "MNIST" in options:
-            if not given.mnist:
+    for name in options.only:
+        script, *arguments = BENCHMARKS[name]
+        folder = options.folder
+        if "MNIST" in arguments:
+            if not options.mnist:
                 print(f"── {name}: left out, it needs --mnist", flush=True)
                 continue
-            options.remove("MNIST")
-            folder = given.mnist
-        words = [word for option in options for word in (weights if option == "WEIGHTS" else [option])]
+            arguments.remove("MNIST")
+            folder = options.mnist
+        command = [word for argument in arguments for word in (weights if argument == "WEIGHTS" else [argument])]
         print(f"── {name}", flush=True)
-        if subprocess.run([sys.executable, str(Path(__file__).with_name(script)), str(folder), *words]).returncode:
+        if subprocess.run([sys.executable, str(Path(__file__).with_name(script)), str(folder), *command]).returncode:
             failed.append(name)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

@@ -2,8 +2,8 @@
 
     python benchmarks/digits.py [--before 42ff00f] [--rounds 3]
 
-Each round runs `dvc repro` in an empty workspace of the working tree and in one of the other commit, with this environment;
-42ff00f also needs lightning-fabric: `.venv/bin/uv pip install lightning-fabric`.
+Each round runs `dvc repro` in an empty workspace of the working tree and in one of the other commit, with
+this environment; 42ff00f also needs lightning-fabric: `.venv/bin/uv pip install lightning-fabric`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from measuring import ROOT, Workspace, alternating, median, report
 BEFORE = "42ff00f"  # the last commit before frozen networks ran in ONNX Runtime
 
 
-def run(root: Path, found: dict[str, Any]) -> float:
+def run(root: Path, accuracies: dict[str, Any]) -> float:
+    """Run the recipe with the sources of `root`; return its seconds and fill in the test accuracies."""
     with tempfile.TemporaryDirectory() as scratch:
         place = Workspace(Path(scratch) / "place", root)
         taken = place.run("dvc", "repro")
         place.run("darkroom", "sync")
         figures = json.loads((place.place / "reports/metrics.json").read_text())["models"]
-        found.update({name: round(figure["accuracy"], 4) for name, figure in figures.items()})
-    print(f"{root.name}: {taken:.1f} s {found}", flush=True)
+        accuracies.update({name: round(figure["accuracy"], 4) for name, figure in figures.items()})
+    print(f"{root.name}: {taken:.1f} s {accuracies}", flush=True)
     return taken
 
 
@@ -36,20 +37,24 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", help="not used")
     parser.add_argument("--before", default=BEFORE)
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         other = Path(scratch) / "before"
-        subprocess.run(["git", "worktree", "add", "-q", "--detach", str(other), given.before], cwd=ROOT, check=True)
+        subprocess.run(["git", "worktree", "add", "-q", "--detach", str(other), options.before], cwd=ROOT, check=True)
         try:
-            figures: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-            times = alternating(given.rounds, lambda: run(other, figures[0]), lambda: run(ROOT, figures[1]))
+            accuracies: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+            times = alternating(options.rounds, lambda: run(other, accuracies[0]), lambda: run(ROOT, accuracies[1]))
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", str(other)], cwd=ROOT, check=True)
     rows = [
-        {"what": what, "seconds": median(taken), "share of before": median([b / a for a, b in zip(times[0], taken, strict=True)])}
-        for what, taken in zip((f"before ({given.before})", "now"), times, strict=True)
+        {
+            "version": version,
+            "seconds": median(taken),
+            "share of before": median([b / a for a, b in zip(times[0], taken, strict=True)]),
+        }
+        for version, taken in zip((f"before ({options.before})", "now"), times, strict=True)
     ]
-    report("digits", rows, {"times": times, "accuracy": figures})
+    report("digits", rows, {"times": times, "accuracy": accuracies})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""The frozen pass and the views, alone: `embed`'s engine against eager PyTorch, `augment` against a bare Albumentations loop.
+"""The frozen pass and the views, alone: `embed`'s engine against eager PyTorch, `augment` against a bare
+Albumentations loop.
 
     python benchmarks/frozen.py FOLDER [--weights FOLDER] [--network mobilenet_v2] [--size 160] [--images 256]
 
-frozen   images a second; the share of the machine's peak in a matrix product; the largest difference from torch's float32
-augment  views a second of recipe `photos`' policy, written to disk, against the same transforms in as many bare processes
+frozen   images a second; the share of the machine's peak in a matrix product; the largest difference from
+torch's float32 augment  views a second of recipe `photos`' policy, written to disk, against the same
+transforms in as many bare processes
 """
 
 from __future__ import annotations
@@ -14,16 +16,29 @@ import multiprocessing
 import tempfile
 from pathlib import Path
 
+import cv2
 import numpy as np
+import torch
 from measuring import alternating, median, report, seconds
+from torch import nn
+
+from darkroom.augmentation import storage
+from darkroom.augmentation.lean import albumentations
+from darkroom.augmentation.policies import POLICIES
+from darkroom.augmentation.views import ViewGenerator
+from darkroom.data.decoding import decode
+from darkroom.models import engine, weight_files
+from darkroom.models import weights as stored
+from darkroom.models.backbones.torchvision import TorchvisionBackbone
+from darkroom.models.base import Normalize
+from darkroom.models.macs import multiply_adds
+from darkroom.models.specs import BackboneSpec
 
 THREADS = 2
 
 
 def pictures(folder: Path, size: int, count: int) -> np.ndarray:
     """Return `count` photographs of the folder as ingest crops them: (N, size, size, 3) uint8."""
-    from darkroom.data.decoding import decode
-
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))[:count]
     decoded = [decode(file.read_bytes(), size, "crop", (0, 0, 0)).pixels for file in paths]
     images = np.stack([pixels for pixels in decoded if pixels is not None])
@@ -31,16 +46,6 @@ def pictures(folder: Path, size: int, count: int) -> np.ndarray:
 
 
 def frozen(images: np.ndarray, network: str, weights: Path | None) -> list[dict[str, object]]:
-    import torch
-    from torch import nn
-
-    from darkroom.models import engine, weight_files
-    from darkroom.models import weights as stored
-    from darkroom.models.backbones.torchvision import TorchvisionBackbone
-    from darkroom.models.specs import BackboneSpec
-    from darkroom.models.base import Normalize
-    from darkroom.models.macs import multiply_adds
-
     torch.set_num_threads(THREADS)
     backbone = TorchvisionBackbone(BackboneSpec(network, images.shape[1]))
     if weights:
@@ -78,13 +83,8 @@ def frozen(images: np.ndarray, network: str, weights: Path | None) -> list[dict[
 
 
 def _loop(arguments: tuple[str, int, int, int, int]) -> None:
-    """What somebody would write: the transforms over some of the images, views into a memory map."""
+    """A plain loop: the transforms over some of the images, views into a memory map."""
     folder, size, start, stop, count = arguments
-    import cv2
-
-    from darkroom.augmentation.lean import albumentations
-    from darkroom.augmentation.policies import POLICIES
-
     cv2.setNumThreads(1)
     transform = albumentations.Compose(POLICIES["standard"](size), seed=int(start))
     images = np.load(f"{folder}/images.npy", mmap_mode="r")
@@ -95,9 +95,6 @@ def _loop(arguments: tuple[str, int, int, int, int]) -> None:
 
 
 def augment(images: np.ndarray, count: int = 4) -> list[dict[str, object]]:
-    from darkroom.augmentation import storage
-    from darkroom.augmentation.views import ViewGenerator
-
     size = images.shape[1]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -130,11 +127,11 @@ def main() -> None:
     parser.add_argument("--network", default="mobilenet_v2")
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--images", type=int, default=256)
-    given = parser.parse_args()
-    images = pictures(given.folder, given.size, given.images)
+    options = parser.parse_args()
+    images = pictures(options.folder, options.size, options.images)
     rows = augment(np.concatenate([images] * 2))
-    rows += frozen(images, given.network, given.weights)
-    report(f"frozen-{given.network}", rows)
+    rows += frozen(images, options.network, options.weights)
+    report(f"frozen-{options.network}", rows)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""How time and memory grow with the number of images: ingest, augment, embed, transfer on 1,000, 10,000 and 50,000.
+"""How time and memory grow with the number of images: ingest, augment, embed, transfer on 1,000, 10,000 and
+50,000.
 
     python benchmarks/growth.py FOLDER [--mnist FOLDER] [--counts 1000 10000 50000]
 
-The images are rendered glyphs, pieces of the folder's photographs and, with --mnist, handwritten digits (a folder with
-`train-images-idx3-ubyte.gz` and its labels), all of 32 pixels. Memory is the largest resident size of the process without the
-files that it maps, which the system takes back when it needs the room.
+The images are rendered glyphs, pieces of the folder's photographs and, with --mnist, handwritten digits (a
+folder with `train-images-idx3-ubyte.gz` and its labels), all of 32 pixels. Memory is the largest resident
+size of the process without the files that it maps, which the system takes back when it needs the room.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
+import psutil
 from measuring import Workspace, report
+
+from darkroom.data import glyphs
 
 SIDE = 32
 STAGES = (
@@ -31,12 +36,8 @@ STAGES = (
 )
 
 
-def made(folder: Path, mnist: Path | None, count: int) -> tuple[np.ndarray, np.ndarray]:
+def make_images(folder: Path, mnist: Path | None, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return `count` images (N, 32, 32, 3) uint8 of ten classes and their labels, in a random order."""
-    import cv2
-
-    from darkroom.data import glyphs
-
     draw = np.random.default_rng(0)
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     share = count // (3 if mnist else 2)
@@ -50,39 +51,39 @@ def made(folder: Path, mnist: Path | None, count: int) -> tuple[np.ndarray, np.n
         parts.append((np.repeat(np.pad(raw[:share], ((0, 0), (2, 2), (2, 2)))[..., None], 3, 3), digits.astype(np.int64)))
     files = sorted(path for path in folder.rglob("*.jpg"))
     names = sorted({path.parent.name for path in files})
-    pieces, wanted = [], count - sum(len(part[1]) for part in parts)
-    each = -(-wanted // len(files))
+    pieces, missing = [], count - sum(len(part[1]) for part in parts)
+    each = -(-missing // len(files))
     for file in files:
         picture = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
         for _ in range(each):
             top, left = (int(draw.integers(0, side - 64)) for side in picture.shape[:2])
             pieces.append((cv2.resize(picture[top : top + 64, left : left + 64], (SIDE, SIDE)), names.index(file.parent.name) % 10))
-    pieces = [pieces[i] for i in draw.permutation(len(pieces))[:wanted]]
+    pieces = [pieces[i] for i in draw.permutation(len(pieces))[:missing]]
     parts.append((np.stack([piece for piece, _ in pieces]), np.array([label for _, label in pieces])))
     order = draw.permutation(count)
     return np.concatenate([part[0] for part in parts])[order], np.concatenate([part[1] for part in parts])[order]
 
 
-def measured(place: Workspace, *command: str) -> tuple[float, float]:
-    """Run a stage; return its seconds and its largest anonymous resident memory in MiB, its worker processes included."""
-    import psutil
-
+def measure(place: Workspace, *command: str) -> tuple[float, float]:
+    """Run a stage; return its seconds and its largest anonymous resident memory in MiB, its worker processes
+    included.
+    """
     alone = {"DARKROOM_TRACKING": "off"}
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "darkroom", *command], cwd=place.place, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL, env=place.environment | alone)  # fmt: skip
     peak = [0]
 
-    def watch() -> None:
+    def record_peak() -> None:
         while process.poll() is None:
             try:
-                family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-                peak[0] = max(peak[0], sum(one.memory_info().rss - one.memory_info().shared for one in family))
+                processes = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+                peak[0] = max(peak[0], sum(p.memory_info().rss - p.memory_info().shared for p in processes))
             except psutil.Error:
                 pass
             time.sleep(0.05)
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=record_peak)
     watcher.start()
     if process.wait():
         raise SystemExit(f"darkroom {' '.join(command)} failed in {place.place}")
@@ -96,11 +97,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--mnist", type=Path)
     parser.add_argument("--counts", type=int, nargs="+", default=[1_000, 10_000, 50_000])
-    given = parser.parse_args()
+    options = parser.parse_args()
     rows = []
-    for count in given.counts:
+    for count in options.counts:
         with tempfile.TemporaryDirectory() as scratch:
-            images, labels = made(given.folder, given.mnist, count)
+            images, labels = make_images(options.folder, options.mnist, count)
             np.savez(Path(scratch) / "source.npz", images=images, labels=labels)
             del images
             place = Workspace(Path(scratch) / "place")
@@ -109,7 +110,7 @@ def main() -> None:
                          "ingest.max_quarantined=1.0", "ingest.on_conflict=keep")  # fmt: skip
             row: dict[str, object] = {"images": count}
             for stage, name in STAGES:
-                taken, peak = measured(place, stage, *([name] if name else []))
+                taken, peak = measure(place, stage, *([name] if name else []))
                 if stage != "weights":
                     row |= {f"{stage} s": round(taken, 1), "MiB" + " " * STAGES.index((stage, name)): round(peak)}
             rows.append(row)

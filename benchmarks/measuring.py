@@ -1,4 +1,6 @@
-"""What the benchmarks share: a workspace of their own, wall time, medians of alternating rounds, a table and its JSON."""
+"""Shared by the benchmarks: a workspace of their own, wall time, medians of alternating rounds, a table and
+its JSON.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ REPORTS = Path("reports/bench")
 
 
 class Workspace:
-    """A project in an empty folder: the sources and the graph of `root`, a git and a DVC repository, nothing that ran."""
+    """A project in an empty folder: the sources and the graph of `root`, a git and a DVC repository, no
+    outputs.
+    """
 
     def __init__(self, place: Path, root: Path = ROOT) -> None:
         self.place = place
@@ -45,7 +49,7 @@ class Workspace:
         self.run("compileall", "-q", "src")
 
     def run(self, *command: str, **environment: str) -> float:
-        """Run `python -m command` and return its wall time in seconds; a failure shows what it wrote."""
+        """Run `python -m command` and return its wall time in seconds; a failure shows its output."""
         started = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", *command], cwd=self.place, env=self.environment | environment, capture_output=True, text=True
@@ -66,13 +70,15 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def alternating(rounds: int, *works: Callable[[], float]) -> list[list[float]]:
-    """Call each in turn, `rounds` times over, and return what each returned: the machine's speed drifts, the turns share it."""
-    made: list[list[float]] = [[] for _ in works]
+def alternating(rounds: int, *works: Callable[[], Any]) -> list[list[Any]]:
+    """Call each in turn, `rounds` times over, and return their results: a drift of the machine affects all
+    alike.
+    """
+    results: list[list[Any]] = [[] for _ in works]
     for _ in range(rounds):
-        for work, into in zip(works, made, strict=True):
+        for work, into in zip(works, results, strict=True):
             into.append(work())
-    return made
+    return results
 
 
 def median(values: list[float]) -> float:

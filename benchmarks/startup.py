@@ -2,7 +2,8 @@
 
     python benchmarks/startup.py [--rounds 3]
 
-The time that a stage takes on almost no data is its start-up: interpreter, imports, params, the network, its export.
+The time that a stage takes on almost no data is its start-up: interpreter, imports, params, the network, its
+export.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Classic architectures: all of them are built, trained, kept and looked into; their sizes are those of their papers."""
+"""Classic architectures: all of them are built, trained, kept and looked into; their sizes are those of their
+papers.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ def pixels(count: int, size: int = 32) -> torch.Tensor:
 
 
 def test_every_family_is_tested():
-    """A family that is added must have a member that is trained here; every option of a member is one that it has."""
+    """A family that is added must have a member that is trained here; every option of a member is one that it
+    has.
+    """
     families = {entry.family for entry in registry.entries().values() if entry.kind == registry.CLASSIFIER}
     assert families == set(SMALL)
     for family, members in SMALL.items():
@@ -79,7 +83,9 @@ def test_every_architecture_takes_every_size(name):
 
 @pytest.mark.parametrize(("name", "options"), NETWORKS)
 def test_embeddings_are_finite_and_tell_images_apart(name, options):
-    """At 28, 32 and 96 pixels, grey and in colour, the embeddings of two images are finite, differ, and have the width `dim`."""
+    """At 28, 32 and 96 pixels, grey and in colour, the embeddings of two images are finite, differ, and have
+    the width `dim`.
+    """
     for size, channels in ((28, 1), (32, 3), (96, 1)):
         built = network(name, options, size, channels)
         with torch.inference_mode():
@@ -112,7 +118,9 @@ def test_every_family_learns(name, options):
 
 @pytest.mark.parametrize(("name", "options"), NETWORKS)
 def test_the_seed_decides_the_weights(name, options):
-    """The same spec and seed give the same weights bit for bit, another seed others; the global random state is left alone."""
+    """The same spec and seed give the same weights bit for bit, another seed others; the global random state
+    is left alone.
+    """
     state = torch.get_rng_state()
     one, again, other = (Classic(ArchitectureSpec(name, 32, 3, options), seed).state_dict() for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
@@ -137,7 +145,9 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, name, options):
 
 @pytest.mark.parametrize(("name", "options"), NETWORKS)
 def test_every_family_has_a_heat_map(name, options):
-    """Chains of feature maps are explained by LayerCAM, and their steps make the embedding; a perceptron by occlusion."""
+    """Chains of feature maps are explained by LayerCAM, and their steps make the embedding; a perceptron by
+    occlusion.
+    """
     built = network(name, options, channels=1).eval()
     heats, method = explanation.heat_maps(built, pixels(2).numpy(), [0, 1])
     assert method == ("occlusion" if name == "mlp" else "LayerCAM")
@@ -158,7 +168,9 @@ def test_every_family_has_a_heat_map(name, options):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_sizes_are_those_of_the_paper(name):
-    """Parameters, the classifier included, are those that are published, to their last digit; multiply-adds within 6%."""
+    """Parameters, the classifier included, are those that are published, to their last digit; multiply-adds
+    within 6%.
+    """
     entry = registry.entry(name)
     with torch.device("meta"):
         rows = layers(classifier(name, seed=None), (entry.channels, entry.size, entry.size))
@@ -170,7 +182,9 @@ def test_sizes_are_those_of_the_paper(name):
 
 
 def test_skips_cost_nothing_on_cifar():
-    """Plain networks have the parameters and multiply-adds of residual ones, and give other answers for the same weights."""
+    """Plain networks have the parameters and multiply-adds of residual ones, and give other answers for the
+    same weights.
+    """
     for depth in (8, 20, 32, 44, 56):
         with torch.device("meta"):
             plain, residual = (layers(classifier(f"{kind}{depth}", seed=None), (3, 32, 32)) for kind in ("plain", "resnet"))
@@ -183,7 +197,9 @@ def test_skips_cost_nothing_on_cifar():
 
 
 def test_a_block_whose_branch_is_silent_passes_its_input_on():
-    """With the last normalisation of its branch at zero a residual block is the identity on what ReLU left (He et al. 2016)."""
+    """With the last normalisation of its branch at zero a residual block is the identity on what ReLU left
+    (He et al. 2016).
+    """
     for name in ("resnet8", "resnet50"):
         built = Classic(ArchitectureSpec(name, 32, 3, {"width": 8})).eval()
         block = built.body.conv2_1 if name == "resnet8" else built.body.conv2_2
@@ -193,7 +209,9 @@ def test_a_block_whose_branch_is_silent_passes_its_input_on():
 
 
 def test_small_images_keep_their_resolution_with_the_same_weights():
-    """Up to 64 pixels the stem of an ImageNet network has stride 1, above its own; convolutions and their shapes are the same."""
+    """Up to 64 pixels the stem of an ImageNet network has stride 1, above its own; convolutions and their
+    shapes are the same.
+    """
     for name in ("alexnet", "resnet18", "googlenet", "mobilenet_v1", "mobilenet_v2", "efficientnet_b0"):
         with torch.device("meta"):
             small, large = (Classic(ArchitectureSpec(name, size), None) for size in (64, 65))
@@ -229,7 +247,9 @@ def test_compound_scaling_doubles_the_cost():
 
 
 def test_a_pair_costs_what_the_formula_says():
-    """A depthwise-separable convolution costs 1 / C' + 1 / 9 of the standard one in its place (Howard et al. 2017, section 3.1)."""
+    """A depthwise-separable convolution costs 1 / C' + 1 / 9 of the standard one in its place (Howard et al.
+    2017, section 3.1).
+    """
     costs = []
     for name in ("mobilenet_v1", "mobilenet_v1_standard"):
         with torch.device("meta"):
@@ -240,7 +260,9 @@ def test_a_pair_costs_what_the_formula_says():
 
 @pytest.mark.parametrize("name", registry.names(registry.AUTOENCODER))
 def test_autoencoders_give_images_back(name):
-    """Any size and number of channels comes back in its own shape, by way of `code` numbers; the seed decides; the error falls."""
+    """Any size and number of channels comes back in its own shape, by way of `code` numbers; the seed
+    decides; the error falls.
+    """
     for size, channels in ((28, 1), (32, 3), (33, 3)):
         x = torch.randn(4, channels, size, size, generator=torch.Generator().manual_seed(0))
         built = build(name, size, channels, 0, {"code": 5})

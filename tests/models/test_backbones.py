@@ -43,7 +43,9 @@ class _ReachedError(Exception):
 
 
 def test_the_cut_network_is_torchvisions(with_own_head):
-    """With its own head, the embedding is bit for bit what torchvision's network hands to its last linear layer."""
+    """With its own head, the embedding is bit for bit what torchvision's network hands to its last linear
+    layer.
+    """
     theirs = _network(with_own_head.spec, 0).eval()  # on the meta device: it gets the same tensors
     assert not theirs.load_state_dict(with_own_head.weights(), strict=False, assign=True).unexpected_keys
     head = getattr(theirs, _head_name(theirs))
@@ -67,7 +69,9 @@ def test_the_cut_network_is_torchvisions(with_own_head):
 
 
 def test_blocks_hold_every_weight_once(with_own_head):
-    """Blocks and own head together are the network's weights, none twice; only tokens of transformers lie outside."""
+    """Blocks and own head together are the network's weights, none twice; only tokens of transformers lie
+    outside.
+    """
     network = with_own_head
     blocks = [p for i in range(network.block_count) for p in network.block(i).parameters()]
     counted = {id(p) for p in blocks} | {id(p) for p in network.own_head().parameters()}

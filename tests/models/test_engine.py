@@ -26,9 +26,11 @@ def network(family: str) -> tuple[nn.Sequential, np.ndarray]:
 
 @pytest.mark.parametrize("family", SMALLEST)
 def test_embeddings_are_those_of_torch(family):
-    """For every family a fast engine gives torch's embeddings of uint8 images, within `TOLERANCE` of the largest number.
+    """For every family a fast engine gives torch's embeddings of uint8 images, within `TOLERANCE` of the
+    largest number.
 
-    The embeddings and the feature map at a cut have the same bytes whether they are computed alone or together.
+    The embeddings and the feature map at a cut have the same bytes whether they are computed alone or
+    together.
     """
     frozen, images = network(family)
     normalize, backbone = frozen
@@ -85,7 +87,9 @@ class _Drifting(nn.Module):
 
 @pytest.mark.parametrize(("module", "reason"), [(_Unknown, "UnsupportedOperatorError"), (_Drifting, "differ")])
 def test_where_onnx_cannot_be_used_torch_runs(module, reason, capsys):
-    """A network that cannot be exported, or whose export computes something else, runs in torch; the reason is printed."""
+    """A network that cannot be exported, or whose export computes something else, runs in torch; the reason
+    is printed.
+    """
     images = np.random.default_rng(0).integers(1, 256, (4, 8, 8, 3), np.uint8)
     chosen = engine.select_engine(module(), images, CPU, 2)
     assert chosen.name == "torch"

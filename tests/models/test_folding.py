@@ -50,7 +50,9 @@ def test_gradients_are_those_of_the_unfolded_network(family):
 
 
 def test_only_what_goes_to_the_normalisation_alone_is_folded():
-    """A convolution is not folded where a module stands between it and the normalisation, or reads its output too."""
+    """A convolution is not folded where a module stands between it and the normalisation, or reads its output
+    too.
+    """
 
     class Shared(nn.Module):
         def __init__(self):
@@ -69,7 +71,9 @@ def test_only_what_goes_to_the_normalisation_alone_is_folded():
 
 
 def test_what_has_more_weights_than_outputs_is_not_folded():
-    """A convolution is folded only where it makes at least as many numbers as it has weights, and never if it is used twice."""
+    """A convolution is folded only where it makes at least as many numbers as it has weights, and never if it
+    is used twice.
+    """
     model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8))
     x = torch.zeros(1, 4, 5, 5)
     weights, outputs = 4 * 8 * 9, 8 * 9

@@ -45,7 +45,9 @@ assert torchvision.ops.roi_align(torch.ones(1, 1, 8, 8), [boxes], 2).shape == (1
     ids=lambda options: options["backbone"],
 )
 def test_training_and_export_import_no_compiler(options):
-    """Neither torch's compiler nor libraries of other stages are imported; the compiler and detectors still work afterwards."""
+    """Neither torch's compiler nor libraries of other stages are imported; the compiler and detectors still
+    work afterwards.
+    """
     subprocess.run([sys.executable, "-W", "ignore", "-c", CODE.format(**options)], check=True)
 
 

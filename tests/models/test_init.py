@@ -25,7 +25,9 @@ EXPECTED = {  # of the convolution: 72 inputs, feeds 9 · 64 = 576
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_mean_and_variance_are_the_papers(name):
-    """Each scheme draws weights of the mean and variance that its paper derives from the layer's inputs and outputs."""
+    """Each scheme draws weights of the mean and variance that its paper derives from the layer's inputs and
+    outputs.
+    """
     drawn = network()
     initialize(drawn, name, 0, torch.randn(64, 8, 6, 6))
     mean, variance = EXPECTED[name]
@@ -37,7 +39,9 @@ def test_mean_and_variance_are_the_papers(name):
 
 
 def test_orthogonal_matrices_keep_lengths():
-    """The rows of a kernel as a matrix are of length 1 and at right angles, or its columns where there are fewer."""
+    """The rows of a kernel as a matrix are of length 1 and at right angles, or its columns where there are
+    fewer.
+    """
     drawn = network()
     initialize(drawn, "orthogonal", 0)
     rows = drawn[0].weight.flatten(1)

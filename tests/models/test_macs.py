@@ -14,7 +14,9 @@ from tests.models.test_backbones import SMALLEST
 
 @pytest.mark.parametrize("family", SMALLEST)
 def test_parameters_and_multiply_adds_are_torchvisions(family):
-    """Parameters add up to the network's, and multiply-adds are torchvision's figure for its network (1% apart at most)."""
+    """Parameters add up to the network's, and multiply-adds are torchvision's figure for its network (1%
+    apart at most).
+    """
     name = SMALLEST[family]
     meta = torchvision.models.get_model_weights(name).DEFAULT
     size = meta.transforms.keywords["crop_size"]
@@ -27,7 +29,9 @@ def test_parameters_and_multiply_adds_are_torchvisions(family):
 
 
 def test_a_layer_used_twice_costs_twice():
-    """Multiply-adds are counted at every use of a module, its parameters once; the network is left in its mode."""
+    """Multiply-adds are counted at every use of a module, its parameters once; the network is left in its
+    mode.
+    """
     shared = nn.Conv2d(3, 3, 3, padding=1)
     network = nn.Sequential(shared, nn.ReLU(), shared, nn.MaxPool2d(2)).train()
     first, last = layers(network, (3, 8, 8))
@@ -46,5 +50,7 @@ def test_a_transposed_convolution_counts_by_its_inputs():
 
 
 def test_multiply_adds_are_those_of_the_paper():
-    """MobileNetV2 has 300 million multiply-adds at 224 pixels (Sandler et al. 2018, table 3, the classifier included)."""
+    """MobileNetV2 has 300 million multiply-adds at 224 pixels (Sandler et al. 2018, table 3, the classifier
+    included).
+    """
     assert multiply_adds(classifier("mobilenet_v2", 224, 1000), 224) == pytest.approx(300e6, rel=0.01)

@@ -20,7 +20,9 @@ PERIOD = 10_007  # a prime, so that no two rows of a matrix are alike
 
 
 def filled(network: nn.Module) -> list[torch.Tensor]:
-    """Return weights for a network without memory, in its order, cheap to make; outputs neither vanish nor explode."""
+    """Return weights for a network without memory, in its order, cheap to make; outputs neither vanish nor
+    explode.
+    """
     numbers = torch.randn(PERIOD, generator=torch.Generator().manual_seed(0))
     tensors = []
     for name, value in network.state_dict().items():
@@ -36,14 +38,18 @@ def filled(network: nn.Module) -> list[torch.Tensor]:
 
 
 def test_all_of_theirs_are_compared():
-    """The names that both have are those that the papers' tables share; a new one is compared the moment it is registered."""
+    """The names that both have are those that the papers' tables share; a new one is compared the moment it
+    is registered.
+    """
     assert {"alexnet", "googlenet", "mobilenet_v2", "resnet18", "resnet152", "vgg11", "vgg19_bn", "efficientnet_b7"} <= set(BOTH)
     assert len(BOTH) == 24
 
 
 @pytest.mark.parametrize("name", BOTH)
 def test_weights_fit_and_outputs_agree(name):
-    """With the same parameters, in the same order, and with torchvision's weights copied over, the logits are torchvision's."""
+    """With the same parameters, in the same order, and with torchvision's weights copied over, the logits are
+    torchvision's.
+    """
     options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
     with torch.device("meta"), SkipInit():
         theirs = torchvision.models.get_model(name, weights=None, **options).eval()

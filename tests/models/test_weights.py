@@ -126,7 +126,9 @@ def test_imagenet_weights_are_downloaded_and_checked(server):
 
 @pytest.mark.parametrize("name", ["squeezenet1_1-00000000.pth", "gone-HASH.pth"])
 def test_what_cannot_be_downloaded_says_what_to_place_where(server, name):
-    """A wrong hash or an unreachable server names the file and the folder to put it in, and leaves no file behind."""
+    """A wrong hash or an unreachable server names the file and the folder to put it in, and leaves no file
+    behind.
+    """
     server(name)
     with pytest.raises(WeightsError) as error:
         download("squeezenet1_1")

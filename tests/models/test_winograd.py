@@ -30,7 +30,9 @@ def network(name: str, size: int, count: int) -> tuple[nn.Sequential, np.ndarray
 @pytest.mark.parametrize(("height", "width", "count"), [(4, 4, 3), (8, 12, 2), (13, 6, 5), (1, 1, 2), (3, 9, 130)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_convolution_is_the_direct_one(height, width, count, bias):
-    """On maps of any size, whole tiles or not, many chunks or one, the outputs are those of float64 within 2e-5 of the largest."""
+    """On maps of any size, whole tiles or not, many chunks or one, the outputs are those of float64 within
+    2e-5 of the largest.
+    """
     torch.manual_seed(0)
     layer = nn.Conv2d(24, 40, 3, padding=1, bias=bias).requires_grad_(False)
     x = torch.randn(count, 24, height, width).contiguous(memory_format=torch.channels_last)
@@ -53,7 +55,9 @@ def test_large_images_are_cut_into_rows_of_tiles(monkeypatch):
 
 
 def test_two_streams_at_once_are_refused():
-    """A network that is being run cannot be run by the same engine again before its stream has ended; then it can."""
+    """A network that is being run cannot be run by the same engine again before its stream has ended; then it
+    can.
+    """
     frozen, images = network("vgg11", 32, 8)
     chosen = engine.Winograd(frozen, images[:4], 2)
     one = chosen.stream(iter([images] * 8))
@@ -86,7 +90,9 @@ def test_other_convolutions_are_left_alone(layer):
 
 @pytest.mark.parametrize(("name", "size", "count"), [("vgg11_bn", 32, 20), ("vgg16", 64, 7)])
 def test_vgg_takes_it_and_gives_torchs_embeddings(name, size, count):
-    """VGG runs by Winograd's algorithm: torch's embeddings, the same bytes on one to three threads; the network is restored."""
+    """VGG runs by Winograd's algorithm: torch's embeddings, the same bytes on one to three threads; the
+    network is restored.
+    """
     frozen, images = network(name, size, count)
     assert engine.select_engine(frozen, images, CPU, 2).name == "torch, Winograd"
     threads = torch.get_num_threads()
@@ -110,7 +116,9 @@ def test_networks_of_narrow_layers_do_not(name):
 
 
 def test_a_part_gives_the_bytes_of_the_network():
-    """The map at a cut has the same bytes whether the blocks above it run or not, also where a part alone would run otherwise."""
+    """The map at a cut has the same bytes whether the blocks above it run or not, also where a part alone
+    would run otherwise.
+    """
     frozen, images = network("vgg11_bn", 32, 8)
     normalize, backbone = frozen
     compute = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")

@@ -18,7 +18,9 @@ from darkroom.stages import baseline
 
 @pytest.mark.parametrize(("architecture", "channels"), [("lenet5", 1), ("resnet8", 3), ("compact", 1), ("squeezenet1_1", 3)])
 def test_the_baseline_is_the_network_that_params_name(tmp_path, monkeypatch, values, architecture, channels):
-    """The stage trains the named architecture, and its checkpoint tells it when it is read again; twice, the same bytes."""
+    """The stage trains the named architecture, and its checkpoint tells it when it is read again; twice, the
+    same bytes.
+    """
     monkeypatch.setenv("DARKROOM_TRACKING", "off")
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -52,7 +54,9 @@ def test_the_baseline_is_the_network_that_params_name(tmp_path, monkeypatch, val
     [("resnet21", 3, "no architecture"), ("autoencoder_conv", 3, "no architecture"), ("squeezenet1_1", 1, "3 channels")],
 )
 def test_a_wrong_architecture_is_refused_before_anything_runs(values, architecture, channels, said):
-    """`darkroom check`, and so every recipe, refuses an architecture that does not exist or cannot be had in one channel."""
+    """`darkroom check`, and so every recipe, refuses an architecture that does not exist or cannot be had in
+    one channel.
+    """
     values["baseline"] |= {"architecture": architecture, "channels": channels}
     with pytest.raises(DarkroomError, match=said):
         check.check_params(parse(values))

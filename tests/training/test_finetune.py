@@ -28,10 +28,12 @@ HYPER = Training(
 @pytest.mark.parametrize("name", ["vgg11_bn", "mobilenet_v3_small", "resnet18"])
 @pytest.mark.parametrize("fast", [False, True])
 def test_it_equals_training_through_the_whole_network(name, fast, tmp_path):
-    """With the same views and seeds, training above stored feature maps gives the weights of training end to end.
+    """With the same views and seeds, training above stored feature maps gives the weights of training end to
+    end.
 
-    Within float tolerance on maps made by torch, and on those of the engine in use, but for Winograd's algorithm: its maps differ
-    by 1e-5, which turns a maximum or a ReLU now and then (so does noise of 1e-6), and the losses agree within 1%.
+    Within float tolerance on maps made by torch, and on those of the engine in use, but for Winograd's
+    algorithm: its maps differ by 1e-5, which turns a maximum or a ReLU now and then (so does noise of 1e-6),
+    and the losses agree within 1%.
     """
     rng = np.random.default_rng(0)
     views = rng.integers(0, 256, (2, 24, 32, 32, 3), np.uint8)
@@ -65,7 +67,9 @@ def test_it_equals_training_through_the_whole_network(name, fast, tmp_path):
 
 @pytest.mark.parametrize(("amount", "trained"), [(1, 1), (3, 3), (0.2, 3), (0.999, 13), (99, 13)])
 def test_the_amount_is_a_number_or_a_share(amount, trained):
-    """A whole number unfreezes that many blocks, a share below 1 that part of them rounded up, never more than there are."""
+    """A whole number unfreezes that many blocks, a share below 1 that part of them rounded up, never more
+    than there are.
+    """
     network = Network(
         TorchvisionBackbone(BackboneSpec("mobilenet_v3_small", 32)), Preprocessing(32, "crop", (0,) * 3, (0.5,) * 3, (0.5,) * 3), 2
     )

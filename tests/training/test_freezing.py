@@ -58,7 +58,9 @@ def test_maps_made_on_the_way_to_embeddings_are_those_made_for_themselves(maps):
 
 
 def test_other_maps_are_not_taken_for_these(maps):
-    """Another cut, other images, another normalisation or a changed weight below the cut is not answered with what is kept."""
+    """Another cut, other images, another normalisation or a changed weight below the cut is not answered with
+    what is kept.
+    """
     write(maps)
     for changed in (
         FeatureMapCache(maps.backbone, maps.normalize, 9, "images"),
@@ -99,7 +101,9 @@ def test_an_interrupted_pass_keeps_nothing_half_written(maps):
 
 
 def test_maps_that_are_too_large_are_refused_with_the_figures(maps, monkeypatch):
-    """Above the limit the reason names what they would take and what is allowed; a network that is no chain is refused too."""
+    """Above the limit the reason names what they would take and what is allowed; a network that is no chain
+    is refused too.
+    """
     assert maps.refusal(1000) == ""
     monkeypatch.setattr(freezing, "MAX_BYTES", 2**20)
     assert "are allowed" in maps.refusal(1000)
@@ -109,7 +113,9 @@ def test_maps_that_are_too_large_are_refused_with_the_figures(maps, monkeypatch)
 
 
 def test_a_full_disk_is_named_before_anything_is_written(maps, monkeypatch):
-    """Where the maps do not fit, fine-tuning is refused with both figures and a remedy, and embedding goes without keeping them."""
+    """Where the maps do not fit, fine-tuning is refused with both figures and a remedy, and embedding goes
+    without keeping them.
+    """
     monkeypatch.setattr(freezing.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
     assert not maps.is_worth_saving(1000)
     assert maps.refusal(1000) == ""

@@ -53,7 +53,9 @@ def test_it_learns(optimizer):
 
 
 def test_the_temperature_is_that_of_the_weights_that_are_kept():
-    """What `fit` returns is the temperature of the best epoch's logits on validation, which the model is left with."""
+    """What `fit` returns is the temperature of the best epoch's logits on validation, which the model is left
+    with.
+    """
     model, val = network(), examples(seed=1)
     trained = fit(model, examples(), val, hyper(lr=0.02), COMPUTE, 2)
     with torch.no_grad():
@@ -181,7 +183,9 @@ def test_a_standardised_head_folds_into_a_plain_one():
 
 
 def test_the_norm_of_the_gradient_is_recorded(monkeypatch):
-    """Every epoch has the norm of the gradient over all trained parameters: here of one step, as computed by hand."""
+    """Every epoch has the norm of the gradient over all trained parameters: here of one step, as computed by
+    hand.
+    """
     train = examples(16)
     model = network()
     twin = network()

@@ -21,7 +21,9 @@ SHAPES = [
 
 @pytest.mark.parametrize("groups", [1, 6])
 def test_answers_and_gradients_are_those_of_torch(groups, monkeypatch):
-    """For every kernel, stride, padding and size, with and without bias, dense and depthwise, nothing differs from torch."""
+    """For every kernel, stride, padding and size, with and without bias, dense and depthwise, nothing differs
+    from torch.
+    """
     monkeypatch.setattr(matmul_conv, "DENSE", 2.0)
     monkeypatch.setattr(matmul_conv, "DEPTHWISE", 10**9)
     monkeypatch.setattr(matmul_conv, "DEPTHWISE_3", 10**9)
@@ -90,7 +92,9 @@ def test_maps_of_several_sizes_are_left_to_the_library():
 
 
 def test_a_single_channel_and_what_changes_in_place_after_it():
-    """A dense convolution of one channel, and one that is followed by an in-place ReLU, have torch's gradients."""
+    """A dense convolution of one channel, and one that is followed by an in-place ReLU, have torch's
+    gradients.
+    """
     torch.manual_seed(0)
     for model in (
         nn.Sequential(nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.ReLU(inplace=True)),

@@ -26,7 +26,9 @@ def steps(make, model):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_steps_are_those_of_torch(name):
-    """Five steps with changing rates give bit for bit the weights of torch.optim's class, also where a gradient is missing."""
+    """Five steps with changing rates give bit for bit the weights of torch.optim's class, also where a
+    gradient is missing.
+    """
     theirs = {
         "adamw": lambda groups: torch.optim.AdamW(groups, weight_decay=0.1, fused=True),
         "sgd": lambda groups: torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=0.1, fused=True),
@@ -47,7 +49,9 @@ def test_steps_are_those_of_torch(name):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_gradient_scaler_can_drive_them(name):
-    """The loss scaling of 16-bit training works: scaled gradients are unscaled, and a step with infinite ones is left out."""
+    """The loss scaling of 16-bit training works: scaled gradients are unscaled, and a step with infinite ones
+    is left out.
+    """
     layer = nn.Linear(2, 1, bias=False)
     optimizer = OPTIMIZERS[name]([{"params": [layer.weight], "lr": 0.1}], weight_decay=0.0)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)

@@ -59,7 +59,9 @@ def test_it_undoes_a_scale():
 
 
 def test_extremes_stay_finite(recwarn):
-    """All right, all wrong, one image, equal logits, huge ones, and such as are no numbers give a temperature, and no warning."""
+    """All right, all wrong, one image, equal logits, huge ones, and such as are no numbers give a
+    temperature, and no warning.
+    """
     labels = np.arange(20) % 4
     right = np.eye(4)[labels] * 8
     certain = temperature.fit(right, labels)

@@ -1,4 +1,6 @@
-"""The base classes of networks: features with a linear head, and backbones that can be cut between their blocks."""
+"""The base classes of networks: features with a linear head, and backbones that can be cut between their
+blocks.
+"""
 
 from __future__ import annotations
 
@@ -60,16 +62,19 @@ class Features(nn.Module):
     dim: int
 
     def chain(self) -> Chain | None:
-        """Return the steps that compute the embedding, one after the other; None where there are no feature maps between them."""
+        """Return the steps that compute the embedding, one after the other; None where there are no feature
+        maps between them.
+        """
         raise NotImplementedError
 
 
 class Backbone(Features):
     """A network of a library, `net`, as a chain of blocks that can be frozen one by one.
 
-    With `spec.head` `pooled` the embedding is the global average of the last feature map; the network's own fully
-    connected layers are neither built nor stored. With `classifier` it is the input of the network's last linear layer.
-    A network that is no chain, such as a vision transformer, is not `sequential`: it cannot be cut, and runs whole.
+    With `spec.head` `pooled` the embedding is the global average of the last feature map; the network's own
+    fully connected layers are neither built nor stored. With `classifier` it is the input of the network's
+    last linear layer. A network that is no chain, such as a vision transformer, is not `sequential`: it
+    cannot be cut, and runs whole.
 
     forward: (N, 3, S, S) float32, normalised, to (N, `dim`) float32.
     """
@@ -104,7 +109,9 @@ class Backbone(Features):
         return x
 
     def chain(self) -> Chain | None:
-        """Return the blocks as steps; None for networks whose blocks do not pass maps with the channels first."""
+        """Return the blocks as steps; None for networks whose blocks do not pass maps with the channels
+        first.
+        """
         if not self.has_feature_maps():
             return None
         steps: list[Step] = [lambda x, block=block: run_block(block, x) for block in self._blocks]  # type: ignore[misc]
@@ -123,7 +130,9 @@ class Backbone(Features):
         return self.net.state_dict()
 
     def is_head(self, key: str) -> bool:
-        """Tell whether a name in the library's weight files belongs to the classifier that a backbone does without."""
+        """Tell whether a name in the library's weight files belongs to the classifier that a backbone does
+        without.
+        """
         raise NotImplementedError
 
 
@@ -135,7 +144,9 @@ def run_block(modules: list[nn.Module], x: torch.Tensor) -> torch.Tensor:
 
 
 class GlobalPool(nn.Module):
-    """Global average pooling (Lin et al. 2014): (N, C, H, W) to (N, C); a tensor without spatial axes passes unchanged."""
+    """Global average pooling (Lin et al. 2014): (N, C, H, W) to (N, C); a tensor without spatial axes passes
+    unchanged.
+    """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.mean((2, 3)) if x.ndim == 4 else x

@@ -39,7 +39,8 @@ class Checkpoint:
 def save(
     folder: Path, checkpoint: Checkpoint, weights: dict[str, torch.Tensor], parameters: int, history: list[dict[str, float]]
 ) -> None:
-    """Write a checkpoint into an existing folder: `weights` under the names of `Network`, `parameters` of them trainable.
+    """Write a checkpoint into an existing folder: `weights` under the names of `Network`, `parameters` of
+    them trainable.
 
     The same model gives the same bytes.
     """

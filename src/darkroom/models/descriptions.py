@@ -19,7 +19,8 @@ Channels = tuple[float, float, float]
 class Provenance:
     """Where a backbone's weights come from, and the normalisation that they were trained with.
 
-    `details` depend on the source: the seed of random weights, the figures of pretraining, or the file and its sha256.
+    `details` depend on the source: the seed of random weights, the figures of pretraining, or the file and
+    its sha256.
     """
 
     architecture: NetworkSpec
@@ -45,7 +46,9 @@ class Provenance:
 
 @dataclass(frozen=True)
 class EmbeddedBackbone:
-    """The backbone as `embed` used it; `calibrated` tells whether its batch-normalisation statistics were recomputed."""
+    """The backbone as `embed` used it; `calibrated` tells whether its batch-normalisation statistics were
+    recomputed.
+    """
 
     architecture: NetworkSpec
     preprocessing: Preprocessing

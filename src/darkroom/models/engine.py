@@ -1,9 +1,10 @@
-"""Run a frozen network with the fastest engine available; the outputs are torch's in float32, within a tolerance.
+"""Run a frozen network with the fastest engine available; the outputs are torch's in float32, within a
+tolerance.
 
-On a CPU that is ONNX Runtime, or torch with Winograd's algorithm where wide 3 × 3 convolutions are most of the work (VGG).
-`compute.threads` threads compute a few images at a time, each on its own, so that no layer waits for the other cores and the
-outputs do not depend on the number of threads. On a GPU it is torch itself, with channels-last memory and the precision of
-`compute`. An engine is compared with torch before it is used.
+On a CPU that is ONNX Runtime, or torch with Winograd's algorithm where wide 3 × 3 convolutions are most of
+the work (VGG). `compute.threads` threads compute a few images at a time, each on its own, so that no layer
+waits for the other cores and the outputs do not depend on the number of threads. On a GPU it is torch itself,
+with channels-last memory and the precision of `compute`. An engine is compared with torch before it is used.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ class Engine(Protocol):
 
 
 class Onnx:
-    """ONNX Runtime on the CPU. Raises the errors of torch's exporter and ONNX Runtime for operators that they do not have."""
+    """ONNX Runtime on the CPU.
+
+    Raises the errors of torch's exporter and ONNX Runtime for operators that they do not have.
+    """
 
     name = "ONNX Runtime"
     batch = 4
@@ -71,7 +75,9 @@ class Onnx:
 
 
 class Winograd:
-    """torch on the CPU, wide 3 × 3 convolutions by Winograd's algorithm and batch normalisation folded into convolutions."""
+    """torch on the CPU, wide 3 × 3 convolutions by Winograd's algorithm and batch normalisation folded into
+    convolutions.
+    """
 
     name = "torch, Winograd"
 
@@ -133,7 +139,8 @@ def _as_list(outputs: torch.Tensor | Sequence[torch.Tensor]) -> Sequence[torch.T
 
 
 def export_onnx(network: nn.Module, example: np.ndarray) -> bytes:
-    """Return the ONNX program of a network in evaluation mode, from `inputs` (B, …) to `output0` and so on; B is free.
+    """Return the ONNX program of a network in evaluation mode, from `inputs` (B, …) to `output0` and so on; B
+    is free.
 
     The network is traced: torch's newer exporter gives the same program and takes ten times as long.
     """
@@ -155,7 +162,9 @@ def export_onnx(network: nn.Module, example: np.ndarray) -> bytes:
 
 
 def relative_difference(engine: Engine, network: nn.Module, inputs: np.ndarray) -> float:
-    """Return the largest difference between an engine's outputs and torch's in float32, relative to the largest output."""
+    """Return the largest difference between an engine's outputs and torch's in float32, relative to the
+    largest output.
+    """
     with torch.inference_mode():
         expected = [output.numpy() for output in _as_list(network.cpu().eval()(torch.from_numpy(inputs)))]
     outputs = next(iter(engine.stream([inputs])))
@@ -170,10 +179,11 @@ def select_engine(
     half: torch.dtype | None = None,
     reference: nn.Module | None = None,
 ) -> Engine:
-    """Return the fastest engine for a frozen network whose outputs for some of the `inputs` (N, …) agree with torch's.
+    """Return the fastest engine for a frozen network whose outputs for some of the `inputs` (N, …) agree with
+    torch's.
 
-    `half` is the precision on a GPU below float32, if any is allowed. Where the network is a part of another one, the
-    `reference`, the engine is chosen for that one, so that both give the same bytes.
+    `half` is the precision on a GPU below float32, if any is allowed. Where the network is a part of another
+    one, the `reference`, the engine is chosen for that one, so that both give the same bytes.
     """
     if device.type != "cpu":
         return Eager(network, device, half)
@@ -197,7 +207,10 @@ def select_engine(
 
 
 def _candidates(network: nn.Module, examples: np.ndarray) -> list[type[Winograd | Onnx]]:
-    """Return the engines to try. The choice is by shapes, not by the clock: another engine gives other last bits."""
+    """Return the engines to try.
+
+    The choice is by shapes, not by the clock: another engine gives other last bits.
+    """
     try:
         gain = winograd.estimate_gain(network.cpu(), torch.from_numpy(examples))
     except Exception:  # a network that does not run on these examples

@@ -1,4 +1,7 @@
-"""Networks by name: the names, the description of a network, and the network itself. Names cost no import of torch."""
+"""Networks by name: the names, the description of a network, and the network itself.
+
+Names cost no import of torch.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +41,10 @@ def native_input(name: str) -> tuple[int, int]:
 def make_spec(name: str, image_size: int, channels: int = 3, options: Mapping[str, Any] | None = None) -> NetworkSpec:
     """Return the description of a network, which `build_features` builds and checkpoints keep.
 
-    A name that is also torchvision's means ours. Networks of torchvision get the pooled head. `options` are the keyword
-    arguments of a classic architecture, or `width` of `compact`. Raises ParamsError for an unknown name, for options that
-    the network does not have, and for one channel where torchvision's networks need three.
+    A name that is also torchvision's means ours. Networks of torchvision get the pooled head. `options` are
+    the keyword arguments of a classic architecture, or `width` of `compact`. Raises ParamsError for an
+    unknown name, for options that the network does not have, and for one channel where torchvision's networks
+    need three.
     """
     if name not in names():
         raise ParamsError(

@@ -10,9 +10,11 @@ from darkroom.models.base import Backbone, Features, Step
 
 
 class FeatureMaps(NamedTuple):
-    """The steps of a network from one intermediate result to the next, and the tail from the last one to the embedding.
+    """The steps of a network from one intermediate result to the next, and the tail from the last one to the
+    embedding.
 
-    `grid` converts an intermediate result to maps (N, C, H, W); it is the identity where the result is one already.
+    `grid` converts an intermediate result to maps (N, C, H, W); it is the identity where the result is one
+    already.
     """
 
     steps: list[Step]
@@ -23,9 +25,9 @@ class FeatureMaps(NamedTuple):
 def maps_of(features: Features) -> FeatureMaps | None:
     """Return the feature maps of a network; None for a perceptron, which has no spatial axes.
 
-    A Swin transformer (Liu et al. 2021) has maps with the channels last. A vision transformer (Dosovitskiy et al. 2021) has a
-    class token, which becomes the embedding, and a token for each patch of the image. Its last block is part of the tail: the
-    patches' tokens are not used after it.
+    A Swin transformer (Liu et al. 2021) has maps with the channels last. A vision transformer (Dosovitskiy et
+    al. 2021) has a class token, which becomes the embedding, and a token for each patch of the image. Its
+    last block is part of the tail: the patches' tokens are not used after it.
     """
     chain = features.chain()
     if chain is not None:

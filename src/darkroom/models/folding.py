@@ -1,8 +1,9 @@
 """Fold batch normalisation with frozen statistics into the convolution before it.
 
-With frozen statistics, batch normalisation is a scale and a shift per channel (Ioffe and Szegedy 2015), which the
-convolution's own weights and bias can carry. Computed anew in every step from the parameters of both, this is the same
-function with the same gradients, without a pass over the feature maps forth and back for each normalisation.
+With frozen statistics, batch normalisation is a scale and a shift per channel (Ioffe and Szegedy 2015), which
+the convolution's own weights and bias can carry. Computed anew in every step from the parameters of both,
+this is the same function with the same gradients, without a pass over the feature maps forth and back for
+each normalisation.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from darkroom.models.patching import replaced
 
 @contextmanager
 def folded(model: nn.Module, example: torch.Tensor, batch: int) -> Iterator[int]:
-    """Fold, for the length of a block, every batch normalisation that a convolution feeds; yield their number.
+    """Fold, for the length of a block, every batch normalisation that a convolution feeds; yield their
+    number.
 
-    `example` is an input of the model, `batch` the number of inputs at a time: where a convolution has more weights than it
-    computes numbers, scaling the weights would cost more than it saves. Running statistics do not change inside the block.
+    `example` is an input of the model, `batch` the number of inputs at a time: where a convolution has more
+    weights than it computes numbers, scaling the weights would cost more than it saves. Running statistics do
+    not change inside the block.
     """
     found = pairs(model, example, batch)
     functions: dict[nn.Module, Callable[[torch.Tensor], torch.Tensor]] = dict.fromkeys((norm for _, norm in found), identity)
@@ -33,7 +36,9 @@ def folded(model: nn.Module, example: torch.Tensor, batch: int) -> Iterator[int]
 
 
 def pairs(model: nn.Module, example: torch.Tensor, batch: int) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Return the convolutions worth folding whose only consumer is a batch normalisation, by running the model once."""
+    """Return the convolutions worth folding whose only consumer is a batch normalisation, by running the
+    model once.
+    """
     sources: dict[int, tuple[nn.Conv2d, torch.Tensor]] = {}  # by the id of the output, which is kept alive
     uses: Counter[nn.Module] = Counter()
     consumers: Counter[nn.Module] = Counter()
@@ -59,7 +64,9 @@ def pairs(model: nn.Module, example: torch.Tensor, batch: int) -> list[tuple[nn.
 
 
 def fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weights (C', C / groups, k, k) and the bias (C',) of the convolution and its normalisation in one."""
+    """Return the weights (C', C / groups, k, k) and the bias (C',) of the convolution and its normalisation
+    in one.
+    """
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = torch.rsqrt(norm.running_var + norm.eps)

@@ -1,8 +1,9 @@
-"""Weight initialisation: the schemes of papers by name, and the one that Darkroom's own networks use (`kaiming`).
+"""Weight initialisation: the schemes of papers by name, and the one that Darkroom's own networks use
+(`kaiming`).
 
-A scheme draws the weight of each convolution and linear layer, the last one too; biases start at zero, normalisations as the
-identity. n is the number of inputs of a unit, m the number of units that it feeds (kernel included). A kernel counts as a
-matrix (units, n).
+A scheme draws the weight of each convolution and linear layer, the last one too; biases start at zero,
+normalisations as the identity. n is the number of inputs of a unit, m the number of units that it feeds
+(kernel included). A kernel counts as a matrix (units, n).
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ MIN_VARIANCE = 1e-12  # below it the outputs of a layer are the same for all ima
 
 @dataclass(frozen=True)
 class Scheme:
-    """How one weight is drawn in place, with a summary and the paper; `by_data` scales layers by their outputs for images."""
+    """How one weight is drawn in place, with a summary and the paper; `by_data` scales layers by their
+    outputs for images.
+    """
 
     draw: Callable[[torch.Tensor], object]
     summary: str
@@ -65,8 +68,8 @@ def scheme(name: str) -> Scheme:
 def initialize(network: nn.Module, name: str, seed: int, example: torch.Tensor | None = None) -> None:
     """Draw all weights of a network anew by a scheme, without changing the global random state.
 
-    `example` is a batch of the network's inputs, which `lsuv` needs. With the same seed, schemes that draw from the same
-    distribution draw the same numbers.
+    `example` is a batch of the network's inputs, which `lsuv` needs. With the same seed, schemes that draw
+    from the same distribution draw the same numbers.
     """
     chosen = scheme(name)
     with torch.random.fork_rng(devices=[]):
@@ -86,7 +89,8 @@ def initialize(network: nn.Module, name: str, seed: int, example: torch.Tensor |
 
 @torch.no_grad()
 def unit_variance(network: nn.Module, example: torch.Tensor) -> None:
-    """Scale each weight, in the order of the layers, until the outputs of its layer have variance 1 (Mishkin and Matas 2016).
+    """Scale each weight, in the order of the layers, until the outputs of its layer have variance 1 (Mishkin
+    and Matas 2016).
 
     Layers with constant outputs are left alone. The network runs in evaluation mode; its mode is restored.
     """
@@ -111,10 +115,12 @@ def unit_variance(network: nn.Module, example: torch.Tensor) -> None:
 
 @torch.no_grad()
 def kaiming(network: nn.Module, seed: int, dense: float | None = 0.01) -> None:
-    """Draw every weight anew, as torchvision does: He et al. (2015) for convolutions, N(0, `dense`²) for linear layers.
+    """Draw every weight anew, as torchvision does: He et al. (2015) for convolutions, N(0, `dense`²) for
+    linear layers.
 
-    With `dense=None` linear layers are drawn after He et al. as well, by the number of their inputs, which networks without
-    normalisation need. Normalisations become the identity. The global random state does not change.
+    With `dense=None` linear layers are drawn after He et al. as well, by the number of their inputs, which
+    networks without normalisation need. Normalisations become the identity. The global random state does not
+    change.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -141,7 +147,8 @@ def is_drawn(module: nn.Module) -> bool:
 
 
 class SkipInit(TorchFunctionMode):
-    """A context in which initialisers leave tensors as they are, for networks whose weights are drawn or loaded later.
+    """A context in which initialisers leave tensors as they are, for networks whose weights are drawn or
+    loaded later.
 
     On the meta device, where tensors have shapes and no values, drawing them would import torch's compiler.
     """

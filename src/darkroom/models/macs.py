@@ -24,14 +24,18 @@ class Layer:
 
 
 def multiply_adds(network: nn.Module, image_size: int) -> int:
-    """Return the multiply-adds of convolutions, linear layers and attention for one image (3, `image_size`, `image_size`)."""
+    """Return the multiply-adds of convolutions, linear layers and attention for one image (3, `image_size`,
+    `image_size`).
+    """
     return sum(layer.multiply_adds for layer in layers(network, (3, image_size, image_size)))
 
 
 def layers(network: nn.Module, image: tuple[int, int, int]) -> list[Layer]:
-    """Return the layers of a network, in the order in which they run on one image (C, H, W), by running it once.
+    """Return the layers of a network, in the order in which they run on one image (C, H, W), by running it
+    once.
 
-    Their parameters add up to the network's. The network may be on the meta device, where nothing is computed.
+    Their parameters add up to the network's. The network may be on the meta device, where nothing is
+    computed.
     """
     names = {module: name for name, module in network.named_modules()}
     rows: dict[nn.Module, Layer] = {}
@@ -67,7 +71,9 @@ def _transposed(module: Any, x: torch.Tensor, output: torch.Tensor) -> int:
 
 
 def _attention(module: Any, x: torch.Tensor, output: torch.Tensor) -> int:
-    """Queries, keys and values, their products, the weighted mean, and the last projection (Vaswani et al. 2017)."""
+    """Queries, keys and values, their products, the weighted mean, and the last projection (Vaswani et al.
+    2017).
+    """
     tokens, width = x.shape[1:]
     return 4 * tokens * width * width + 2 * tokens * tokens * width
 

@@ -1,4 +1,7 @@
-"""Descriptions of networks, as checkpoints keep them: enough to build a network again. Importing this costs no torch."""
+"""Descriptions of networks, as checkpoints keep them: enough to build a network again.
+
+Importing this costs no torch.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from darkroom.core.errors import WeightsError
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network without its last linear layer, for square images of `image_size` pixels; `family` selects the builder."""
+    """A network without its last linear layer, for square images of `image_size` pixels; `family` selects the
+    builder.
+    """
 
     family: ClassVar[str]
 
@@ -51,7 +56,10 @@ class BackboneSpec(NetworkSpec):
 
 
 def spec_from_dict(content: Mapping[str, Any]) -> NetworkSpec:
-    """Return the description that `as_dict` wrote. Raises WeightsError for an unknown family or unknown fields."""
+    """Return the description that `as_dict` wrote.
+
+    Raises WeightsError for an unknown family or unknown fields.
+    """
     values = dict(content)
     family = values.pop("family", None)
     kinds = {kind.family: kind for kind in (CompactSpec, ArchitectureSpec, BackboneSpec)}

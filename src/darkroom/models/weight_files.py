@@ -17,7 +17,8 @@ def sha256(path: Path) -> str:
 
 
 def find(folder: Path, name: str) -> Path:
-    """Return the weight file of a backbone: `<name>.safetensors`, `.pth` or `.pt`, also with torchvision's hash in the name.
+    """Return the weight file of a backbone: `<name>.safetensors`, `.pth` or `.pt`, also with torchvision's
+    hash in the name.
 
     Raises WeightsError that lists the folder's weight files where there is none.
     """

@@ -40,7 +40,8 @@ def read(path: Path) -> dict[str, torch.Tensor]:
 
 
 def fill(backbone: Backbone, state: dict[str, torch.Tensor], origin: str) -> list[str]:
-    """Load a state_dict into a backbone in place; return the names that were not used, which are the classifier's.
+    """Load a state_dict into a backbone in place; return the names that were not used, which are the
+    classifier's.
 
     Raises WeightsError that lists the differences where anything but the classifier differs.
     """

@@ -1,9 +1,10 @@
-"""3 × 3 convolutions of a frozen network with a quarter of the multiplications (Lavin and Gray 2016, F(4 × 4, 3 × 3)).
+"""3 × 3 convolutions of a frozen network with a quarter of the multiplications (Lavin and Gray 2016, F(4 × 4,
+3 × 3)).
 
-A tile of 4 × 4 outputs takes 6 × 6 inputs. Transformed by Winograd's matrices, tile and kernel are multiplied element by
-element, 36 products in place of 144 for each pair of channels: one matrix product over the channels for each of the 36. The
-transforms cost as much for few channels as for many, so that only wide layers gain. In float32 the outputs differ from the
-direct ones by 1e-5 of the largest.
+A tile of 4 × 4 outputs takes 6 × 6 inputs. Transformed by Winograd's matrices, tile and kernel are multiplied
+element by element, 36 products in place of 144 for each pair of channels: one matrix product over the
+channels for each of the 36. The transforms cost as much for few channels as for many, so that only wide
+layers gain. In float32 the outputs differ from the direct ones by 1e-5 of the largest.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def transform_kernels(weight: torch.Tensor) -> torch.Tensor:
 
 
 def convolve(x: torch.Tensor, kernels: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Return a 3 × 3 convolution with stride 1 and padding 1: (N, C, H, W) float32 to (N, C', H, W), channels-last.
+    """Return a 3 × 3 convolution with stride 1 and padding 1: (N, C, H, W) float32 to (N, C', H, W),
+    channels-last.
 
     `kernels` come from `transform_kernels`, `bias` is (C',).
     """
@@ -64,7 +66,9 @@ def convolve(x: torch.Tensor, kernels: torch.Tensor, bias: torch.Tensor) -> torc
 
 
 def _convolve(x: torch.Tensor, kernels: torch.Tensor, bias: torch.Tensor, output: torch.Tensor) -> None:
-    """Write the convolution of a few images (n, H, W, C) to `output` (n, rows of tiles, 4, columns of tiles, 4, C')."""
+    """Write the convolution of a few images (n, H, W, C) to `output` (n, rows of tiles, 4, columns of tiles,
+    4, C').
+    """
     count, height, width, channels = x.shape
     down, across, outputs = output.shape[1], output.shape[3], output.shape[5]
     padded = _scratch("padded", count, down * TILE + 2, across * TILE + 2, channels).zero_()
@@ -88,7 +92,9 @@ _buffers = threading.local()
 
 
 def _scratch(name: str, *shape: int) -> torch.Tensor:
-    """Return memory of this thread that is used again: allocating it anew costs more than the transforms themselves."""
+    """Return memory of this thread that is used again: allocating it anew costs more than the transforms
+    themselves.
+    """
     size = torch.Size(shape).numel()
     buffer: torch.Tensor | None = getattr(_buffers, name, None)
     if buffer is None or buffer.numel() < size:
@@ -105,7 +111,8 @@ def _tiles(size: int) -> int:
 def cost(convolution: nn.Conv2d, height: int, width: int) -> float:
     """Return the estimated cost of a convolution relative to the direct one; infinite where it is impossible.
 
-    It has a quarter of the products, on whole tiles, and transforms whose share falls with the number of channels.
+    It has a quarter of the products, on whole tiles, and transforms whose share falls with the number of
+    channels.
     """
     possible = (
         convolution.kernel_size == (3, 3)
@@ -137,7 +144,9 @@ class Replacements:
 
 @torch.no_grad()
 def replacements(network: nn.Module, example: torch.Tensor) -> Replacements:
-    """Return the replacements for a network on the CPU in evaluation mode; all inputs have the size of `example`."""
+    """Return the replacements for a network on the CPU in evaluation mode; all inputs have the size of
+    `example`.
+    """
     normed = dict(pairs(network, example, len(example)))
     wide = {convolution for convolution, (_, share) in _costs(network, example).items() if share < MAX_COST}
     folded = {convolution: fold(convolution, norm) for convolution, norm in normed.items()}

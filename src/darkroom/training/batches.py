@@ -1,4 +1,6 @@
-"""How examples reach the network: indexed from memory maps, resident on a GPU, or made ahead of time by workers."""
+"""How examples reach the network: indexed from memory maps, resident on a GPU, or made ahead of time by
+workers.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ class Examples:
 def batches(count: int, size: int, order: np.ndarray | None = None, keep_single: bool = False) -> list[np.ndarray]:
     """Cut an order of examples, by default their own, into batches of indices.
 
-    A last batch of one is dropped unless `keep_single`: batch normalisation cannot compute the variance of one example.
+    A last batch of one is dropped unless `keep_single`: batch normalisation cannot compute the variance of
+    one example.
     """
     order = np.arange(count) if order is None else order
     cut = [order[i : i + size] for i in range(0, count, size)]
@@ -53,7 +56,9 @@ def batches(count: int, size: int, order: np.ndarray | None = None, keep_single:
 
 
 def load_batches(view: View, indices: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the batches of a view; a view with a `stream` gets all indices at once, so that it can work ahead."""
+    """Yield the batches of a view; a view with a `stream` gets all indices at once, so that it can work
+    ahead.
+    """
     stream = getattr(view, "stream", None)
     if stream is not None:
         yield from stream(indices)
@@ -65,8 +70,8 @@ def load_batches(view: View, indices: list[np.ndarray]) -> Iterator[np.ndarray]:
 class BatchLoader:
     """Batches of examples on a device.
 
-    On a GPU the examples are copied there once, if they take at most `MAX_RESIDENT_SHARE` of its free memory; otherwise each
-    batch is copied while the one before it is computed.
+    On a GPU the examples are copied there once, if they take at most `MAX_RESIDENT_SHARE` of its free memory;
+    otherwise each batch is copied while the one before it is computed.
     """
 
     def __init__(self, examples: Examples, device: torch.device, free: int | None = None) -> None:

@@ -1,4 +1,6 @@
-"""The outputs of a frozen network for many images: computed once, in batches, memory-mapped where they are large."""
+"""The outputs of a frozen network for many images: computed once, in batches, memory-mapped where they are
+large.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ def engine_for(network: nn.Module, views: Views, compute: Compute) -> Engine:
 
 
 def run_network(engine: Engine, views: Views, description: str, files: Sequence[Path | None] = (None,)) -> list[np.ndarray]:
-    """Return the outputs of a frozen network for views (K, N, …): an array (K, N, …) float32 for each of its outputs.
+    """Return the outputs of a frozen network for views (K, N, …): an array (K, N, …) float32 for each of its
+    outputs.
 
     An array with a file is memory-mapped there, for outputs that are larger than memory.
     """
@@ -51,10 +54,11 @@ def _allocate(shape: tuple[int, ...], file: Path | None) -> np.ndarray:
 
 
 def calibrate(network: nn.Module, images: View, compute: Compute) -> bool:
-    """Set the running statistics of batch normalisation to those of the images; return whether there are any to set.
+    """Set the running statistics of batch normalisation to those of the images; return whether there are any
+    to set.
 
-    `network` takes (B, H, W, 3) uint8. A deep network with random weights needs this: with the initial statistics its
-    activations vanish. The statistics are cumulative averages over batches.
+    `network` takes (B, H, W, 3) uint8. A deep network with random weights needs this: with the initial
+    statistics its activations vanish. The statistics are cumulative averages over batches.
     """
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not norms:
@@ -91,7 +95,9 @@ class LowerPart(nn.Module):
 
 
 class FeaturesAndMaps(LowerPart):
-    """A whole backbone: (N, H, W, 3) uint8 to embeddings (N, D), and to the feature map (N, C, h, w) before block `cut`."""
+    """A whole backbone: (N, H, W, 3) uint8 to embeddings (N, D), and to the feature map (N, C, h, w) before
+    block `cut`.
+    """
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
         maps = super().forward(images)
@@ -112,9 +118,11 @@ class UpperPart(nn.Module):
 
 
 class StandardizedHead(nn.Module):
-    """A linear head on standardised embeddings: each number with mean 0 and standard deviation 1, which is easier to train.
+    """A linear head on standardised embeddings: each number with mean 0 and standard deviation 1, which is
+    easier to train.
 
-    forward: (N, D) float32 to logits (N, classes). `fold` turns `head` into a head for the embeddings as they are.
+    forward: (N, D) float32 to logits (N, classes). `fold` turns `head` into a head for the embeddings as they
+    are.
     """
 
     mean: torch.Tensor

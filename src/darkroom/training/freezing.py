@@ -1,7 +1,7 @@
 """Fine-tuning of a part: which blocks are trained, and a cache of the feature maps below them.
 
-`embed` passes every image through the whole frozen network and keeps the maps where fine-tuning will cut it. `finetune` loads
-them, or computes them itself. Either way they have the same bytes.
+`embed` passes every image through the whole frozen network and keeps the maps where fine-tuning will cut it.
+`finetune` loads them, or computes them itself. Either way they have the same bytes.
 """
 
 from __future__ import annotations
@@ -31,16 +31,19 @@ CODE = (Path(embedding.__file__), *sorted(Path(embedding.engines.__file__).paren
 
 
 def first_trained(backbone: Backbone, amount: float) -> int:
-    """Return the index of the first block that is trained; `amount` is a number of blocks, or a share of them below 1."""
+    """Return the index of the first block that is trained; `amount` is a number of blocks, or a share of them
+    below 1.
+    """
     count = backbone.block_count
     return count - min(count, math.ceil(amount * count) if amount < 1 else int(amount))
 
 
 def unfreeze(network: Network, amount: float, decay: float) -> tuple[int, list[ParamGroup]]:
-    """Freeze all but the head and the last blocks; return the index of the first trained block and the learning-rate groups.
+    """Freeze all but the head and the last blocks; return the index of the first trained block and the
+    learning-rate groups.
 
-    The head has the full rate, each block below it `decay` times that of the one above (Howard and Ruder 2018). The
-    network's own fully connected layers are trained with the head.
+    The head has the full rate, each block below it `decay` times that of the one above (Howard and Ruder
+    2018). The network's own fully connected layers are trained with the head.
     """
     backbone = network.features
     assert isinstance(backbone, Backbone)
@@ -58,10 +61,11 @@ def unfreeze(network: Network, amount: float, decay: float) -> tuple[int, list[P
 
 
 class FeatureMapCache:
-    """The feature maps of a backbone before block `cut`: of the views (K, N, C, h, w) and of val (1, N, C, h, w) float32.
+    """The feature maps of a backbone before block `cut`: of the views (K, N, C, h, w) and of val (1, N, C, h,
+    w) float32.
 
-    They are stored in `.darkroom/maps`, with a digest of everything that decides them. `data` identifies the images by their
-    content.
+    They are stored in `.darkroom/maps`, with a digest of everything that decides them. `data` identifies the
+    images by their content.
     """
 
     def __init__(self, backbone: Backbone, normalize: Normalize, cut: int, data: str) -> None:
@@ -69,7 +73,8 @@ class FeatureMapCache:
         self.folder = CACHE / backbone.spec.name
 
     def refusal(self, images: int) -> str:
-        """Return why `finetune` does not use the maps of so many images (all views, and val), or an empty string.
+        """Return why `finetune` does not use the maps of so many images (all views, and val), or an empty
+        string.
 
         It does not depend on the disk: that would change the trained weights in their last digits.
         """
@@ -118,7 +123,9 @@ class FeatureMapCache:
         return digest.hexdigest()
 
     def load(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return the maps of the views and of val, memory-mapped; None where they are missing, damaged or of something else."""
+        """Return the maps of the views and of val, memory-mapped; None where they are missing, damaged or of
+        something else.
+        """
         try:
             description = json.loads((self.folder / DESCRIPTION).read_text())
             if description["identity"] != self.identity():
@@ -132,7 +139,9 @@ class FeatureMapCache:
 
     @contextmanager
     def save(self) -> Iterator[tuple[Path, Path]]:
-        """Yield the files to write the maps of the views and of val to; they are kept if the block ends without an error."""
+        """Yield the files to write the maps of the views and of val to; they are kept if the block ends
+        without an error.
+        """
         with atomic.new_folder(self.folder) as folder:
             files = folder / "train.npy", folder / "val.npy"
             yield files

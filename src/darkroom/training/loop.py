@@ -1,4 +1,6 @@
-"""The training loop: one function for an epoch of training or validation, and `fit`, which trains a classifier with it."""
+"""The training loop: one function for an epoch of training or validation, and `fit`, which trains a
+classifier with it.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ VAL_BATCH = 256
 
 @dataclass(frozen=True)
 class FitResult:
-    """The metrics of every epoch and of the best one, and the temperature that calibrates the best epoch's logits."""
+    """The metrics of every epoch and of the best one, and the temperature that calibrates the best epoch's
+    logits.
+    """
 
     history: list[EpochMetrics]
     best: EpochMetrics
@@ -50,7 +54,9 @@ class ParamGroup:
 
 
 def lr_factor(step: int, steps: int, warmup: int) -> float:
-    """Return the factor of the learning rate at a step: linear warm-up, then a cosine to zero (Loshchilov and Hutter 2017)."""
+    """Return the factor of the learning rate at a step: linear warm-up, then a cosine to zero (Loshchilov and
+    Hutter 2017).
+    """
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
@@ -59,8 +65,8 @@ def lr_factor(step: int, steps: int, warmup: int) -> float:
 class Stepper:
     """An optimizer under a learning-rate schedule; a call makes one step from a loss.
 
-    `schedule` maps the number of a step, counted from 0, to a factor of the learning rate. `count` is the number of steps
-    made. With `norm_interval` n, the norm of the gradient is computed at every n-th step.
+    `schedule` maps the number of a step, counted from 0, to a factor of the learning rate. `count` is the
+    number of steps made. With `norm_interval` n, the norm of the gradient is computed at every n-th step.
     """
 
     def __init__(
@@ -111,12 +117,14 @@ def run_epoch(
     freeze_statistics: bool = False,
     precision: AbstractContextManager[Any] | None = None,
 ) -> float:
-    """Train on batches of (inputs, targets) or, without a stepper, evaluate them; return the mean loss per example.
+    """Train on batches of (inputs, targets) or, without a stepper, evaluate them; return the mean loss per
+    example.
 
-    The model is put into training or evaluation mode. `loss_function` takes the model's outputs, float32, and the targets.
-    `on_batch` is called with the loss, the outputs and the targets after each batch; it ends the epoch by returning True.
-    With `freeze_statistics` batch normalisation uses and keeps its running statistics. `precision` is the context of the
-    forward pass. The loss is summed on the device, so that no batch waits for it.
+    The model is put into training or evaluation mode. `loss_function` takes the model's outputs, float32, and
+    the targets. `on_batch` is called with the loss, the outputs and the targets after each batch; it ends the
+    epoch by returning True. With `freeze_statistics` batch normalisation uses and keeps its running
+    statistics. `precision` is the context of the forward pass. The loss is summed on the device, so that no
+    batch waits for it.
     """
     model.train(stepper is not None)
     if freeze_statistics:
@@ -138,14 +146,18 @@ def run_epoch(
 
 
 def freeze_normalization(model: nn.Module) -> None:
-    """Put batch normalisation into evaluation mode, in which it uses its running statistics and does not change them."""
+    """Put batch normalisation into evaluation mode, in which it uses its running statistics and does not
+    change them.
+    """
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
 
 
 def class_weights(labels: np.ndarray, classes: int, kind: str) -> torch.Tensor | None:
-    """Return (classes,) float32 weights that give every class the same total weight, or None for `kind="none"`."""
+    """Return (classes,) float32 weights that give every class the same total weight, or None for
+    `kind="none"`.
+    """
     if kind == "none":
         return None
     counts = np.bincount(labels, minlength=classes).clip(1)
@@ -167,12 +179,13 @@ def fit(
 ) -> FitResult:
     """Train `model`, inputs to logits, in place and leave it with the weights of its best epoch.
 
-    Epoch e sees view e mod K of every training example. The best epoch is the one with the lowest validation loss, which is
-    steadier than accuracy where validation images are few; ties go to the higher accuracy, then to the earlier epoch.
-    Training ends after `hyper.epochs`, or after `hyper.patience` epochs without a better one. The temperature is fitted to
-    the best epoch's logits of `val`. Only the parameters in `groups` (by default all that require a gradient) are trained;
-    with `freeze_statistics` batch normalisation keeps its running statistics. Identical arguments give identical weights on
-    the same machine. Raises ParamsError where the loss becomes NaN or infinite.
+    Epoch e sees view e mod K of every training example. The best epoch is the one with the lowest validation
+    loss, which is steadier than accuracy where validation images are few; ties go to the higher accuracy,
+    then to the earlier epoch. Training ends after `hyper.epochs`, or after `hyper.patience` epochs without a
+    better one. The temperature is fitted to the best epoch's logits of `val`. Only the parameters in `groups`
+    (by default all that require a gradient) are trained; with `freeze_statistics` batch normalisation keeps
+    its running statistics. Identical arguments give identical weights on the same machine. Raises ParamsError
+    where the loss becomes NaN or infinite.
     """
     device = prepare(compute)
     model.to(device)
@@ -240,7 +253,9 @@ def _classify(
     stepper: Stepper | None = None,
     freeze_statistics: bool = False,
 ) -> tuple[EpochMetrics, list[torch.Tensor]]:
-    """Run an epoch of a classifier; return mean loss and accuracy and, where nothing is trained, the logits of each batch."""
+    """Run an epoch of a classifier; return mean loss and accuracy and, where nothing is trained, the logits
+    of each batch.
+    """
     correct: Any = 0  # counted on the device
     count = 0
     outputs: list[torch.Tensor] = []
@@ -260,7 +275,9 @@ def _classify(
 
 @contextmanager
 def _shortcuts(model: nn.Module, loader: BatchLoader, hyper: Training, compute: Compute, freeze_statistics: bool) -> Iterator[None]:
-    """Make the model compute the same function with the same gradients in less time, for the length of a block."""
+    """Make the model compute the same function with the same gradients in less time, for the length of a
+    block.
+    """
     with ExitStack() as stack:
         if any(isinstance(module, nn.Conv2d) for module in model.modules()):
             example = next(loader.view(0, [np.arange(min(2, len(loader.labels)))]))[0]

@@ -1,10 +1,11 @@
 """Convolutions on small maps as matrix products: the same functions with the same gradients.
 
-Small images leave maps of 4 × 4 or 2 × 2 pixels in the deep layers, where most of a kernel's taps fall on padding: of the 36
-products of a 3 × 3 kernel on a 2 × 2 map 16 count. General libraries compute or lay out all of them; here each tap is one
-matrix product over the pixels that it meets (`TapByTap`). A pointwise convolution is one product anyway; what a library does to
-prepare for it costs more than the product. A depthwise convolution is fast in the library but for the gradient of its kernels,
-which takes ten times as long as the rest: here it is the product of every pixel before with every pixel after (`Depthwise`).
+Small images leave maps of 4 × 4 or 2 × 2 pixels in the deep layers, where most of a kernel's taps fall on
+padding: of the 36 products of a 3 × 3 kernel on a 2 × 2 map 16 count. General libraries compute or lay out
+all of them; here each tap is one matrix product over the pixels that it meets (`TapByTap`). A pointwise
+convolution is one product anyway; what a library does to prepare for it costs more than the product. A
+depthwise convolution is fast in the library but for the gradient of its kernels, which takes ten times as
+long as the rest: here it is the product of every pixel before with every pixel after (`Depthwise`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ Tap = tuple[int, int, slice, slice, slice, slice]  # row and column in the kerne
 
 
 def axis(size: int, kernel: int, stride: int, padding: int) -> list[tuple[slice, slice]]:
-    """Return for each tap along one axis the output pixels that it reaches, and the input pixels that it takes for them."""
+    """Return for each tap along one axis the output pixels that it reaches, and the input pixels that it
+    takes for them.
+    """
     outputs = (size + 2 * padding - kernel) // stride + 1
     made = []
     for tap in range(kernel):
@@ -99,7 +102,8 @@ class TapByTap(torch.autograd.Function):
 
 
 class Depthwise(torch.autograd.Function):
-    """(N, C, h, w) channels-last and weights (C, 1, k, k) to (N, C, h', w'), by the library but for the gradient of the weights.
+    """(N, C, h, w) channels-last and weights (C, 1, k, k) to (N, C, h', w'), by the library but for the
+    gradient of the weights.
 
     `pairs`, (h * w * h' * w', k * k), is 1 where a tap of the kernel leads from a pixel to a pixel.
     """
@@ -143,7 +147,9 @@ def _pairs(met: list[Tap], convolution: nn.Conv2d, before: tuple[int, int], afte
 
 
 def pointwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """(N, C, h, w) channels-last and weights (C', C, 1, 1) to (N, C', h, w) channels-last: one matrix product."""
+    """(N, C, h, w) channels-last and weights (C', C, 1, 1) to (N, C', h, w) channels-last: one matrix
+    product.
+    """
     count, channels, height, width = x.shape
     made = F.linear(x.permute(0, 2, 3, 1).reshape(-1, channels), weight.view(len(weight), channels), bias)
     return made.view(count, height, width, -1).permute(0, 3, 1, 2)
@@ -151,7 +157,8 @@ def pointwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) 
 
 @contextmanager
 def as_products(model: nn.Module, example: torch.Tensor) -> Iterator[int]:
-    """Compute, for the length of a block, the convolutions of a model on small maps as products; yield how many there are.
+    """Compute, for the length of a block, the convolutions of a model on small maps as products; yield how
+    many there are.
 
     `example` is an input of the model on the CPU, of the size that every input will have.
     """
@@ -164,7 +171,9 @@ Forward = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tens
 
 
 def small(model: nn.Module, example: torch.Tensor) -> dict[nn.Conv2d, Forward]:
-    """Return the convolutions worth computing as products, with their functions; never one that meets maps of several sizes."""
+    """Return the convolutions worth computing as products, with their functions; never one that meets maps of
+    several sizes.
+    """
     found: dict[nn.Conv2d, Forward] = {}
     sizes: dict[nn.Conv2d, torch.Size] = {}
     several: set[nn.Conv2d] = set()

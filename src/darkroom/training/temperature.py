@@ -1,4 +1,6 @@
-"""Temperature scaling (Guo et al. 2017): logits are divided by one number, so that confidence matches accuracy."""
+"""Temperature scaling (Guo et al. 2017): logits are divided by one number, so that confidence matches
+accuracy.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,13 @@ TOLERANCE = 1e-10  # relative change below which the search ends
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the temperature within `BOUNDS` with the lowest log loss of logits (N, C) for labels (N,) int, to six digits.
+    """Return the temperature within `BOUNDS` with the lowest log loss of logits (N, C) for labels (N,) int,
+    to six digits.
 
-    The target of each of N images has probability (N + ½) / (N + 1) for the true class, and the rest for the likeliest other
-    one, as if half an image more had been a mistake (Jeffreys' prior; compare the targets of Platt 1999). Otherwise, where
-    every prediction is right, the log loss would fall until the temperature is 0 and every confidence 1. Constant, infinite
-    or NaN logits and logits of one class have temperature 1.
+    The target of each of N images has probability (N + ½) / (N + 1) for the true class, and the rest for the
+    likeliest other one, as if half an image more had been a mistake (Jeffreys' prior; compare the targets of
+    Platt 1999). Otherwise, where every prediction is right, the log loss would fall until the temperature is
+    0 and every confidence 1. Constant, infinite or NaN logits and logits of one class have temperature 1.
     """
     z = logits.astype(np.float64)
     if z.shape[1] < 2 or not np.isfinite(z).all():

@@ -1,7 +1,8 @@
 """Autoencoders (Hinton and Salakhutdinov 2006): images through a narrow code and back, without labels.
 
-The linear one, trained on squared error, spans the space of the first principal components (Baldi and Hornik 1989). The
-convolutional one enlarges maps by repeating pixels before it convolves them, which leaves no checkerboard (Odena et al. 2016).
+The linear one, trained on squared error, spans the space of the first principal components (Baldi and Hornik
+1989). The convolutional one enlarges maps by repeating pixels before it convolves them, which leaves no
+checkerboard (Odena et al. 2016).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from darkroom.models.init import SkipInit
 class Autoencoder(nn.Module):
     """An encoder and a decoder.
 
-    encode: (N, C, S, S) float32, normalised, to codes (N, k); decode: back; forward: both, (N, C, S, S) to the same shape.
+    encode: (N, C, S, S) float32, normalised, to codes (N, k); decode: back; forward: both, (N, C, S, S) to
+    the same shape.
     """
 
     def __init__(self, encoder: nn.Sequential, decoder: nn.Sequential) -> None:

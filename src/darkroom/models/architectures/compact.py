@@ -1,8 +1,8 @@
 """The default baseline: a compact convolutional network, small enough to train from scratch on a laptop.
 
-Four stages of two 3×3 convolutions, each followed by batch normalisation (Ioffe and Szegedy 2015) and ReLU, the plain
-VGG pattern (Simonyan and Zisserman 2015) at a fraction of its width; global average pooling (Lin et al. 2014) instead of
-fully connected layers. Inputs above 64 pixels are first brought down by a strided stem.
+Four stages of two 3×3 convolutions, each followed by batch normalisation (Ioffe and Szegedy 2015) and ReLU,
+the plain VGG pattern (Simonyan and Zisserman 2015) at a fraction of its width; global average pooling (Lin et
+al. 2014) instead of fully connected layers. Inputs above 64 pixels are first brought down by a strided stem.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """EfficientNet (Tan and Le 2019): depth, width and resolution grow together, by one number.
 
-Equation 3: depth 1.2^φ, width 1.1^φ, resolution 1.15^φ, so that multiply-adds grow by about 2^φ. `efficientnet` follows the
-formula; `efficientnet_b0` … `b7` have the rounded factors that the authors published with their code.
+Equation 3: depth 1.2^φ, width 1.1^φ, resolution 1.15^φ, so that multiply-adds grow by about 2^φ.
+`efficientnet` follows the formula; `efficientnet_b0` … `b7` have the rounded factors that the authors
+published with their code.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class SqueezeExcitation(nn.Module):
 
 
 class Block(nn.Module):
-    """MBConv: an inverted residual with squeeze-and-excitation, left out at random in training (Huang et al. 2016)."""
+    """MBConv: an inverted residual with squeeze-and-excitation, left out at random in training (Huang et al.
+    2016).
+    """
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int, survival: float) -> None:
         super().__init__()
@@ -89,7 +92,9 @@ def _scaled(size: int, channels: int, depth: float, width: float, dropout: float
 def efficientnet(
     size: int, channels: int, *, phi: float = 0.0, depth: float = 1.0, width: float = 1.0, dropout: float = 0.2
 ) -> Parts:
-    """Scaled by φ, for images of `resolution(phi)`; `depth` and `width` are further factors, to scale one of them alone."""
+    """Scaled by φ, for images of `resolution(phi)`; `depth` and `width` are further factors, to scale one of
+    them alone.
+    """
     return _scaled(size, channels, depth * ALPHA**phi, width * BETA**phi, dropout)
 
 

@@ -1,11 +1,14 @@
-"""A classic architecture as features (images to embeddings) or, with its last linear layer, as the paper's classifier.
+"""A classic architecture as features (images to embeddings) or, with its last linear layer, as the paper's
+classifier.
 
-**Small images.** Networks for ImageNet's 224 pixels would throw away most of an image of 28 or 32. Up to 64 pixels the first
-convolution has stride 1 (`layers.stem`), as a backbone's; pooling is left out where its window is larger than the map
-(`layers.pooled`); fully connected layers take a map of the paper's size or of the image's, whichever is smaller
-(`layers.Grid`). Above 64 pixels networks are the paper's own. Networks for 32 pixels keep their strides at any size.
+**Small images.** Networks for ImageNet's 224 pixels would throw away most of an image of 28 or 32. Up to 64
+pixels the first convolution has stride 1 (`layers.stem`), as a backbone's; pooling is left out where its
+window is larger than the map (`layers.pooled`); fully connected layers take a map of the paper's size or of
+the image's, whichever is smaller (`layers.Grid`). Above 64 pixels networks are the paper's own. Networks for
+32 pixels keep their strides at any size.
 
-**Grey.** With one channel an RGB image becomes the mean of its three channels, with equal weights, after normalisation.
+**Grey.** With one channel an RGB image becomes the mean of its three channels, with equal weights, after
+normalisation.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ Layers = dict[str, nn.Module]
 
 
 class Parts(NamedTuple):
-    """The result of a family's function: a chain of feature maps, the layers from the last one to the embedding, its width."""
+    """The result of a family's function: a chain of feature maps, the layers from the last one to the
+    embedding, its width.
+    """
 
     body: Layers
     neck: Layers
@@ -36,9 +41,9 @@ class Parts(NamedTuple):
 class Classic(Features):
     """A classic architecture without its last linear layer.
 
-    forward: (N, 3, S, S) float32, normalised, to (N, `dim`) float32; with `spec.channels` 1 also (N, 1, S, S). The weights are
-    drawn from `seed`; with None they have shapes and no values.
-    Raises ParamsError for an unknown name or option.
+    forward: (N, 3, S, S) float32, normalised, to (N, `dim`) float32; with `spec.channels` 1 also (N, 1, S,
+    S). The weights are drawn from `seed`; with None they have shapes and no values. Raises ParamsError for an
+    unknown name or option.
     """
 
     def __init__(self, spec: ArchitectureSpec, seed: int | None = 0) -> None:
@@ -67,7 +72,8 @@ def build(spec: ArchitectureSpec, seed: int | None = 0) -> Classic:
 
 
 def draw(network: nn.Module, seed: int | None) -> None:
-    """Draw all weights of a new network after He et al. (2015), linear layers too; None leaves them without values.
+    """Draw all weights of a new network after He et al. (2015), linear layers too; None leaves them without
+    values.
 
     Raises TypeError for a module whose weights would stay without values.
     """
@@ -86,7 +92,8 @@ def classifier(
     seed: int | None = 0,
     options: Mapping[str, Any] | None = None,
 ) -> nn.Sequential:
-    """Return the paper's whole classifier, `features` and `head`: (N, channels, S, S) float32 to logits (N, classes).
+    """Return the paper's whole classifier, `features` and `head`: (N, channels, S, S) float32 to logits (N,
+    classes).
 
     By default the classes, channels and size are those of its paper.
     """

@@ -1,7 +1,8 @@
 """Inception (Szegedy et al. 2015): kernels of several sizes side by side, their maps one after the other.
 
-With batch normalisation and without auxiliary classifiers, as torchvision has it. Torchvision's 5×5 branch has a 3×3 kernel by
-mistake (pytorch/vision#906), and so has `googlenet` by default, so that the same weights fit; `large=5` is the paper's.
+With batch normalisation and without auxiliary classifiers, as torchvision has it. Torchvision's 5×5 branch
+has a 3×3 kernel by mistake (pytorch/vision#906), and so has `googlenet` by default, so that the same weights
+fit; `large=5` is the paper's.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequent
 
 
 class Inception(nn.Module):
-    """A module of four branches: with 1×1 convolutions that reduce the channels (figure 2b), or naive (figure 2a).
+    """A module of four branches: with 1×1 convolutions that reduce the channels (figure 2b), or naive (figure
+    2a).
 
-    The naive one passes all its inputs through the pooling branch, so that modules grow wider and wider; `outputs` says how wide.
+    The naive one passes all its inputs through the pooling branch, so that modules grow wider and wider;
+    `outputs` says how wide.
     """
 
     def __init__(self, inputs: int, row: Row, large: int = 5, is_naive: bool = False) -> None:

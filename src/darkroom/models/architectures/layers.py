@@ -46,7 +46,9 @@ def stem(size: int, stride: int) -> int:
 
 
 def pooled(body: Layers, name: str, size: int, window: int, stride: int = 2) -> int:
-    """Add maximum pooling to a chain and return the size of the map after it; left out where the window is larger than the map."""
+    """Add maximum pooling to a chain and return the size of the map after it; left out where the window is
+    larger than the map.
+    """
     if size < window:
         return size
     body[name] = nn.MaxPool2d(window, stride)
@@ -61,7 +63,8 @@ def averaged() -> Layers:
 class Grid(nn.Module):
     """Adaptive average pooling to a map for fully connected layers: (N, C, H, W) to (N, C, side, side).
 
-    Unlike torch's, it is computed as matrix products, which are deterministic on a GPU and can be exported to ONNX.
+    Unlike torch's, it is computed as matrix products, which are deterministic on a GPU and can be exported to
+    ONNX.
     """
 
     def __init__(self, side: int) -> None:
@@ -81,6 +84,8 @@ class Grid(nn.Module):
 
 
 def divisible(channels: float, by: int = 8) -> int:
-    """Return channels rounded to a multiple of `by`, down by a tenth at most, as the code of Sandler et al. (2018) does."""
+    """Return channels rounded to a multiple of `by`, down by a tenth at most, as the code of Sandler et al.
+    (2018) does.
+    """
     rounded = max(by, int(channels + by / 2) // by * by)
     return rounded if rounded >= 0.9 * channels else rounded + by

@@ -1,7 +1,8 @@
 """LeNet-5 (LeCun et al. 1998, figure 2): convolutions and subsampling, then three layers as in a perceptron.
 
-As it is built today: subsampling is an average without weights of its own, each map of C3 sees all six of S2, and the output is
-linear, not a distance from drawn digits. The paper has 28-pixel digits in the middle of 32; smaller images get that margin here.
+As it is built today: subsampling is an average without weights of its own, each map of C3 sees all six of S2,
+and the output is linear, not a distance from drawn digits. The paper has 28-pixel digits in the middle of 32;
+smaller images get that margin here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Network in Network (Lin et al. 2014): after each convolution two of 1×1, a small perceptron at every pixel.
 
-In the paper the last 1×1 convolution has a map per class, of which the global average is taken. Average and 1×1 convolution may
-change places, so here the average comes first and the classifier's linear layer is that convolution, without the ReLU after it.
+In the paper the last 1×1 convolution has a map per class, of which the global average is taken. Average and
+1×1 convolution may change places, so here the average comes first and the classifier's linear layer is that
+convolution, without the ReLU after it.
 """
 
 from __future__ import annotations

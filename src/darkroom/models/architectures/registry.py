@@ -1,4 +1,6 @@
-"""The classic architectures by name, read from the source of their families: a list of names costs no import of torch."""
+"""The classic architectures by name, read from the source of their families: a list of names costs no import
+of torch.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,9 @@ def architecture(
 ) -> Callable[[Function], Function]:
     """Register a function under its own name: (size, channels, *, options) to `features.Parts`.
 
-    `paper` and the native images (by default ImageNet's) are read from the source, so they are literals or constants of the
-    module. Keyword arguments of the function are the options of the architecture, with literal defaults.
+    `paper` and the native images (by default ImageNet's) are read from the source, so they are literals or
+    constants of the module. Keyword arguments of the function are the options of the architecture, with
+    literal defaults.
     """
     return lambda function: function
 
@@ -65,7 +68,7 @@ def _entry(family: str, function: ast.FunctionDef, mark: ast.Call, constants: Ma
     options = {name: value(default) for name, default in keywords.items() if default is not None}
     native: dict[str, Any] = {"size": 224, "channels": 3, "classes": 1000, "kind": CLASSIFIER}
     native |= {str(keyword.arg): value(keyword.value) for keyword in mark.keywords}
-    summary = (ast.get_docstring(function) or "").split("\n")[0]
+    summary = " ".join((ast.get_docstring(function) or "").split("\n\n")[0].split())
     return Entry(function.name, family, summary, options, value(mark.args[0]), **native)
 
 
@@ -75,7 +78,10 @@ def names(kind: str = CLASSIFIER) -> tuple[str, ...]:
 
 
 def entry(name: str, kind: str = CLASSIFIER) -> Entry:
-    """Return an architecture by name. Raises ParamsError with the nearest name where there is none of this kind."""
+    """Return an architecture by name.
+
+    Raises ParamsError with the nearest name where there is none of this kind.
+    """
     match = entries().get(name)
     if match is None or match.kind != kind:
         raise ParamsError(
@@ -87,8 +93,8 @@ def entry(name: str, kind: str = CLASSIFIER) -> Entry:
 def make(name: str, size: int, channels: int, options: Mapping[str, Any], kind: str = CLASSIFIER) -> Any:
     """Call the function of an architecture.
 
-    Raises ParamsError that lists the options for an unknown option, a value of the wrong type, or a network that cannot be
-    built.
+    Raises ParamsError that lists the options for an unknown option, a value of the wrong type, or a network
+    that cannot be built.
     """
     architecture = entry(name, kind)
     remedy = "its options are: " + (", ".join(f"{key}={value!r}" for key, value in architecture.options.items()) or "none")

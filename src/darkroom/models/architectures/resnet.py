@@ -1,8 +1,10 @@
-"""Residual networks (He et al. 2016): a block learns what to add to its input, which a skip connection carries past it.
+"""Residual networks (He et al. 2016): a block learns what to add to its input, which a skip connection
+carries past it.
 
-`plain…` is the same depth and width without skips, the paper's own comparison. Networks for CIFAR (section 4.2) have 6n + 2 layers
-and skips without parameters where the width changes (option A: every other pixel, new channels zero). Networks for ImageNet
-(table 1) have a 1×1 convolution there (option B), and bottlenecks stride in their 3×3 convolution, as torchvision's do.
+`plain…` is the same depth and width without skips, the paper's own comparison. Networks for CIFAR (section
+4.2) have 6n + 2 layers and skips without parameters where the width changes (option A: every other pixel, new
+channels zero). Networks for ImageNet (table 1) have a 1×1 convolution there (option B), and bottlenecks
+stride in their 3×3 convolution, as torchvision's do.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ PAPER = "He et al. 2016"
 
 
 class Shortcut(nn.Module):
-    """Option A: every other pixel, the new channels zero: (N, C, H, W) to (N, `outputs`, H / stride, W / stride)."""
+    """Option A: every other pixel, the new channels zero: (N, C, H, W) to (N, `outputs`, H / stride, W /
+    stride).
+    """
 
     def __init__(self, outputs: int, stride: int) -> None:
         super().__init__()
@@ -61,7 +65,9 @@ class Basic(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1 down to a quarter of the width, 3×3, 1×1 up again (figure 5, right); `shortcut` is None in a plain network."""
+    """1×1 down to a quarter of the width, 3×3, 1×1 up again (figure 5, right); `shortcut` is None in a plain
+    network.
+    """
 
     EXPANSION = 4
 
@@ -89,7 +95,9 @@ Block = type[Basic] | type[Bottleneck]
 
 
 def _stages(body: Layers, block: Block, depths: Sequence[int], width: int, has_skips: bool, has_parameters: bool) -> int:
-    """Add stages `conv2_x` and on, each of half the resolution and twice the width; return the number of channels at the end."""
+    """Add stages `conv2_x` and on, each of half the resolution and twice the width; return the number of
+    channels at the end.
+    """
     inputs = width
     for stage, depth in enumerate(depths):
         for i in range(depth):

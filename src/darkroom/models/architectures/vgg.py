@@ -1,4 +1,6 @@
-"""VGG (Simonyan and Zisserman 2015): nothing but 3×3 convolutions, deeper and deeper; optionally with batch normalisation."""
+"""VGG (Simonyan and Zisserman 2015): nothing but 3×3 convolutions, deeper and deeper; optionally with batch
+normalisation.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ def vgg19_bn(size: int, channels: int, *, dense: int = 4096) -> Parts:
 
 
 def _vgg(column: str, size: int, channels: int, dense: int, is_normed: bool = False) -> Parts:
-    """Build a column of table 1; with `dense=0` global average pooling takes the place of the fully connected layers."""
+    """Build a column of table 1; with `dense=0` global average pooling takes the place of the fully connected
+    layers.
+    """
     body: Layers = {}
     inputs = channels
     for stage, widths in enumerate(COLUMNS[column], 1):

@@ -1,7 +1,7 @@
 """Any torchvision classifier as a backbone, under torchvision's own parameter names.
 
-Most families are a chain of modules: `LAYOUTS` says where each keeps its chain, so that a network can be cut between any
-two blocks. Vision transformers are not; they run whole.
+Most families are a chain of modules: `LAYOUTS` says where each keeps its chain, so that a network can be cut
+between any two blocks. Vision transformers are not; they run whole.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ def build(spec: BackboneSpec, seed: int = 0) -> TorchvisionBackbone:
 def classifier(name: str, image_size: int, classes: int) -> nn.Module:
     """Return torchvision's whole classifier on the meta device: its tensors have shapes and no memory.
 
-    Up to 64 pixels its first convolution has stride 1, as a backbone's. Raises ParamsError for an unknown name.
+    Up to 64 pixels its first convolution has stride 1, as a backbone's. Raises ParamsError for an unknown
+    name.
     """
     torchvision_names.check(name)
     net = _network(BackboneSpec(name, image_size), 0, num_classes=classes).to("meta")
@@ -119,10 +120,11 @@ def classifier(name: str, image_size: int, classes: int) -> nn.Module:
 
 
 def download(name: str) -> tuple[Path, dict[str, Any]]:
-    """Return the file of torchvision's default ImageNet weights, from its cache or its server, and where it comes from.
+    """Return the file of torchvision's default ImageNet weights, from its cache or its server, and where it
+    comes from.
 
-    The file's hash is checked. Raises WeightsError that names the file and the folder to put it in, where the server cannot
-    be reached.
+    The file's hash is checked. Raises WeightsError that names the file and the folder to put it in, where the
+    server cannot be reached.
     """
     weights = torchvision.models.get_model_weights(name).DEFAULT
     file = weights.url.rsplit("/", 1)[-1]

@@ -1,7 +1,8 @@
 """torchvision, imported without torch's compiler: `from … import torchvision`.
 
-torchvision imports `torch._dynamo` for one function that no classifier calls, which takes as long as importing torch
-(`benchmarks/startup.py`). Stand-ins take the compiler's place in `sys.modules` while torchvision is imported.
+torchvision imports `torch._dynamo` for one function that no classifier calls, which takes as long as
+importing torch (`benchmarks/startup.py`). Stand-ins take the compiler's place in `sys.modules` while
+torchvision is imported.
 """
 
 from __future__ import annotations
