@@ -69,7 +69,7 @@ def show_outputs(folder: Path, outs: Iterable[str]) -> None:
 
 def _show_study(summary: dict[str, Any], page: Path) -> None:
     name = str(summary["study"])
-    text = f"# {name}\n\n{summary['question']}\n\n**{summary['finding']}**\n\n{summary['equal']}"
+    text = f"# {name}\n\n{summary['question']}\n\n**{summary['finding']}**\n\n{summary['held_constant']}"
     create_markdown_artifact(text, key=_key("study", name))
     if page.exists():
         create_link_artifact(page.resolve().as_uri(), str(page), key=_key("study", name, "page"), description=f"`{page}`")

@@ -32,7 +32,7 @@ def monitor(
     folders: list[str] | None = None,
     model: str = "champion",
     window: ImageCount = 500,
-    least: ImageCount = 20,
+    min_images: ImageCount = 20,
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.01,
     limits: dict[str, Positive] | None = None,
     time_limit: Positive = 60,
@@ -43,14 +43,15 @@ def monitor(
         folders: the folders in which images arrive; without any, data/inbox.
         model: the model that classifies them: champion, another alias, a version, or a checkpoint folder.
         window: number of latest images that are compared with held-out images of the data set.
-        least: minimum number of images before drift is tested.
+        min_images: minimum number of images before drift is tested.
         alpha: significance level, corrected for three tests.
         limits: the smallest size of a difference that is drift, for `embeddings`, `classes` or `confidence`.
         time_limit: minutes that the check may take.
     """
     requested = folders or ["data/inbox"]
     existing = [folder for folder in requested if Path(folder).expanduser().exists()]
-    arguments = [*existing, "--json", "--model", model, "--window", str(window), "--min-images", str(least), "--alpha", str(alpha)]
+    arguments = [*existing, "--json", "--model", model, "--window", str(window), "--min-images", str(min_images)]
+    arguments += ["--alpha", str(alpha)]
     if limits:
         arguments += ["--limit", *(f"{test}={size}" for test, size in limits.items())]
 

@@ -71,7 +71,8 @@ class ProcessGroups:
         """End all process groups, and start no other one."""
         with self._lock:
             self.stopped.set()
-        process_watcher.terminate(list(self._groups))
+            groups = list(self._groups)
+        process_watcher.terminate(groups)
 
     def run(
         self,
@@ -86,14 +87,11 @@ class ProcessGroups:
 
         With `capture_stdout` these are the lines on stderr. Raises StoppedError where `stop` was called.
         """
-        with contextlib.ExitStack() as files:
-            captured = files.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8")) if capture_stdout else None
-            process = self._start(command, folder, environment, captured)
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as captured:
+            process = self._start(command, folder, environment, captured if capture_stdout else None)
             result = self._follow(process, on_line, limit)
-            if captured:
-                captured.seek(0)
-                result = replace(result, stdout=captured.read())
-        return result
+            captured.seek(0)
+            return replace(result, stdout=captured.read())
 
     def _start(
         self, command: Sequence[str], folder: Path, environment: Mapping[str, str] | None, stdout: IO[str] | None
@@ -137,7 +135,8 @@ class ProcessGroups:
         finally:
             timer.cancel()
             reaper.join()
-            self._note("-", process.pid)
+            with self._lock:
+                self._note("-", process.pid)
         if self.stopped.is_set():
             raise StoppedError(STOPPED)
         return CommandResult(process.returncode, list(lines), timed_out=timed_out.is_set())

@@ -14,11 +14,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.context import refresh_global_settings_context
 
 from pipelines import command_line
 from pipelines.monitor import monitor
@@ -122,11 +123,9 @@ class Project:
         output = io.StringIO()
         handler = logging.StreamHandler(output)
         loggers = [logging.getLogger(f"prefect.{runs}") for runs in ("flow_runs", "task_runs")]
-        settings = {PREFECT_API_URL: self.api, PREFECT_HOME: self.folder / ".prefect"}
         with (
             contextlib.chdir(self.folder),
             mock.patch.dict(os.environ, self.environment | environment, clear=True),
-            temporary_settings(settings),
             contextlib.redirect_stdout(output),
             contextlib.redirect_stderr(output),
         ):
@@ -139,6 +138,15 @@ class Project:
                     logger.removeHandler(handler)
         assert result == code, output.getvalue()[-4000:]
         return output.getvalue()
+
+    @contextlib.contextmanager
+    def default_server(self) -> Iterator[None]:
+        """Let Prefect use this project's server in this process, also in its background threads."""
+        environment = {"PREFECT_API_URL": self.api, "PREFECT_HOME": str(self.folder / ".prefect")}
+        with mock.patch.dict(os.environ, environment):
+            refresh_global_settings_context()
+            yield
+        refresh_global_settings_context()
 
     def prepare(self, **actions: str) -> None:
         """Set what the steps do, and change their input, so that they run."""
@@ -214,7 +222,7 @@ class Project:
         self.request(f"flow_runs/{run_id}/set_state", state={"type": state}, force=force)
 
     @contextlib.contextmanager
-    def paused_pool(self):
+    def paused_pool(self) -> Iterator[None]:
         """Let the worker start nothing during a block."""
         self.request("work_pools/small", method="PATCH", is_paused=True)
         try:

@@ -12,13 +12,14 @@ import psutil
 import pytest
 
 from tests import postgresql
-from tests.pipelines.test_flows import Project, small, until
+from tests.pipelines.processes import wait_until
+from tests.pipelines.projects import Project, create_project
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("shared server")]
 
 
 def serve(project: Project, database: str, log: Path) -> subprocess.Popen[bytes]:
-    """Start a server as docs/scheduling.md says, and wait until it answers."""
+    """Start a server as docs/scheduling.md describes, and wait until it responds."""
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(project.port)]
     environment = project.environment | {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{database}", "PREFECT_HOME": str(log.parent / "server"),
@@ -26,47 +27,45 @@ def serve(project: Project, database: str, log: Path) -> subprocess.Popen[bytes]
     with log.open("ab") as file:
         process = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
 
-    def answers() -> bool:
+    def is_healthy() -> bool:
         assert process.poll() is None, log.read_text()[-3000:]
         try:
-            return project.asked("health", method="GET") is True
+            return project.request("health", method="GET") is True
         except OSError:
             return False
 
-    until(answers, 120)
+    wait_until(is_healthy)
     return process
 
 
-def test_after_a_reboot_everything_goes_on(tmp_path):
-    """Server and worker, killed in the middle of a run, come back, and the run that was cut off runs again to its end."""
+def test_runs_continue_after_a_reboot(tmp_path):
+    """Server and worker, killed during a run, come back, and the run is repeated and completes."""
     if postgresql.PROGRAMS is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    project = small(tmp_path / "small")
-    shared = {"PREFECT_API_URL": project.api}
+    project = create_project(tmp_path / "small")
+    environment = {"PREFECT_API_URL": project.api}
     with postgresql.database("prefect") as database:
         server = serve(project, database, tmp_path / "server.log")
         try:
-            assert "worker     runs" in project.run("pipelines.schedule", "start", **shared)
-            first = project.deployed("repro")
-            until(lambda: project.state(first)[0] == "Completed", 120)
-            project.how(left="sleep 300")
-            cut = project.deployed("repro")
-            until(lambda: (project.place / "log" / "left.pid").exists(), 120)
-            worker = psutil.Process(int(project.known()["worker"]["pid"]))
-            gone = [worker, *worker.children(recursive=True)]
-            for process in gone:  # the machine goes off
+            project.run("pipelines.schedule", "start", **environment)
+            project.prepare(left="hang")
+            run_id = project.deploy_run("repro", targets=["left"])
+            project.pids("left")
+            worker = psutil.Process(project.schedule_state()["worker"]["pid"])
+            processes = [worker, *worker.children(recursive=True)]
+            for process in processes:  # the machine goes off
                 process.kill()
             os.killpg(server.pid, signal.SIGKILL)
-            psutil.wait_procs(gone, timeout=20)
+            psutil.wait_procs(processes, timeout=120)
             server.wait()
-            project.how()
+            project.prepare()
             server = serve(project, database, tmp_path / "server.log")
-            assert project.state(cut)[0] == "Running"
-            back = project.start("pipelines.schedule", "worker", **shared)  # as its unit does
-            until(lambda: project.state(cut)[0] == "Completed", 120)
-            assert "stages ran" in project.state(cut)[1]
-            back.terminate()
-            assert "its worker ended, it runs again" in back.communicate(timeout=60)[0]
+            assert project.state(run_id)[0] == "Running"
+            unit = project.start("pipelines.schedule", "worker", **environment)  # as its unit of systemd does
+            wait_until(lambda: project.state(run_id)[0] == "Completed")
+            unit.terminate()
+            assert "runs again" in unit.communicate(timeout=180)[0]
+            assert project.ends("left") == 1
         finally:
             os.killpg(server.pid, signal.SIGTERM)
             server.wait()
