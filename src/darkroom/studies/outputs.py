@@ -5,7 +5,6 @@ Only those of `write_costs` differ from run to run.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ def write_results(
     rows = summary.summarize(results)
     finding = study.finding(rows, results)
     picture = plots.draw_study(study, results, rows)
-    encoded = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
     settings = study.settings
     data = {
         "name": settings.data, "images": len(sample.train_labels), "held_out": len(sample.val_labels),
@@ -40,7 +38,8 @@ def write_results(
         "layers.csv": summary.layers_csv(results), **study.tables(),
     }  # fmt: skip
     page = pages.render(
-        "studies", "study.html.j2", source=study.title, study=study, finding=finding, picture=encoded,
+        "studies", "study.html.j2", source=study.title, study=study, finding=finding,
+        picture=pages.data_uri("image/png", picture),
         headings=summary.HEADINGS, rows=[row.cells() for row in rows], **facts,
     )  # fmt: skip
     with atomic.new_folder(folder) as working:
