@@ -15,16 +15,15 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from darkroom.core import atomic
+from darkroom.core.charts import PALETTE
 from darkroom.core.errors import ParamsError, printable
 
 MARK = "darkroom lab"  # in every picture, so that it is recognised as one
 MAX_WIDTH = 1120  # pixels of a sheet, unless one tile is wider
 MARGIN, GAP = 22, 8
 INK, FAINT, PAPER = (28, 28, 30), (101, 101, 106), (255, 255, 255)
-COLOURS = {
-    "blue": (31, 119, 180), "orange": (255, 127, 14), "green": (44, 160, 44), "red": (214, 39, 40), "purple": (148, 103, 189),
-    "brown": (140, 86, 75), "pink": (227, 119, 194), "grey": (127, 127, 127), "olive": (188, 189, 34), "cyan": (23, 190, 207),
-}  # fmt: skip
+COLOUR_NAMES = ("red", "blue", "green", "purple", "ochre", "teal", "pink", "olive", "brown", "grey")  # of PALETTE
+COLOURS = {name: tuple(bytes.fromhex(colour[1:])) for name, colour in zip(COLOUR_NAMES, PALETTE, strict=True)}
 SIZES = {"title": 21, "heading": 15, "text": 13}
 
 

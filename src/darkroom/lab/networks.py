@@ -74,8 +74,9 @@ def from_classifier(classifier: Classifier, description: str, seed: int) -> Insp
 def build(name: str, size: int | None, seed: int) -> InspectedNetwork:
     """Return an architecture with random weights; `size` is by default that which it was made for."""
     native_size, channels = factory.native_input(name)
-    spec = factory.make_spec(name, _check_size(native_size if size is None else size), channels)
-    preprocessing = Preprocessing(spec.image_size, "crop", (0, 0, 0), *CENTRED)  # type: ignore[attr-defined]
+    size = _check_size(native_size if size is None else size)
+    spec = factory.make_spec(name, size, channels)
+    preprocessing = Preprocessing(size, "crop", (0, 0, 0), *CENTRED)
     network = Network(factory.build_features(spec, seed), preprocessing, 1, seed).eval()
     return InspectedNetwork(network, spec, preprocessing, (), f"{name} with random weights (seed {seed})", seed)
 
