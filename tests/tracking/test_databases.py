@@ -37,7 +37,8 @@ def older(back: int) -> str:
 
 
 def test_an_older_database_is_brought_up_to_date(capsys):
-    """A run waits with a message that names the command; `darkroom upgrade` keeps a copy, loses nothing, and delivers the run."""
+    """A run waits with a message that names the command; `darkroom upgrade` keeps a copy, loses nothing, and
+    delivers the run."""
     revision = older(2)
     with records.start_run("baseline", {}, []):
         pass
@@ -69,7 +70,8 @@ def test_a_newer_database_is_left_alone(capsys):
 
 
 def test_other_databases_are_refused(capsys, monkeypatch):
-    """A server's database is its own, a file that is none is named, and before the first run there is nothing to do."""
+    """A server's database is its own, a file that is none is named, and before the first run there is nothing
+    to do."""
     assert main(["upgrade"]) == 2
     assert "dvc repro" in capsys.readouterr().err
     Path("mlflow.db").write_text("none")

@@ -83,7 +83,8 @@ def lineage(capsys, *arguments: str, code: int = 0) -> dict:
 
 @pytest.mark.parametrize("by", ["file", "copy", "sha256", "pixels", "beginning"])
 def test_an_image_leads_to_its_runs_and_models(place, capsys, by):
-    """By its file, a copy in another format, or a hash: each ingest run that met it, its split, and who learned from that."""
+    """By its file, a copy in another format, or a hash: each ingest run that met it, its split, and who
+    learned from that."""
     content = Path("0.png").read_bytes()
     sha256, pixels = hashlib.sha256(content).hexdigest(), decode(content, 8, "stretch", (0, 0, 0)).pixel_hash
     Image.open("0.png").save("copy.webp", lossless=True)
@@ -113,7 +114,8 @@ def test_the_text_tells_how_models_used_an_image(place, capsys):
 
 
 def test_a_version_leads_to_its_images(place, capsys):
-    """A version, by number, alias or address, names its run, its pipeline with what that reused, and every image."""
+    """A version, by number, alias or address, names its run, its pipeline with what that reused, and every
+    image."""
     for query in ("2", "champion", "models:/darkroom/2", "models:/darkroom@champion"):
         result = lineage(capsys, query)
         assert result["title"] == "version 2 of darkroom, baseline, champion"
@@ -143,14 +145,16 @@ def test_a_run_leads_to_its_versions(place, capsys):
 
 
 def test_what_is_nothing_is_named(place, capsys):
-    """What is neither file, hash, run nor version is a mistake with a remedy; a hash that nobody knows is no mistake."""
+    """What is neither file, hash, run nor version is a mistake with a remedy; a hash that nobody knows is no
+    mistake."""
     assert main(["lineage", "no-such.png"]) == 2
     assert "remedy: name an image file" in capsys.readouterr().err
     assert lineage(capsys, "0123456789")["sightings"] == []
 
 
 def test_compare_finds_what_is_asked_for(place, capsys):
-    """Stages, tags and metrics choose the runs; the page and a run of its own hold the table; what is not there is named."""
+    """Stages, tags and metrics choose the runs; the page and a run of its own hold the table; what is not
+    there is named."""
     assert main(["compare", "--stage", "baseline", "--tag", "baseline.lr=0.1"]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[2].split()[:3] == ["baseline", "1", "0.5000"]  # three runs with the same seeds are copies

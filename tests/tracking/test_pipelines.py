@@ -49,7 +49,7 @@ def run(monkeypatch, key, *stages, failed="", command=("dvc", "repro")):
                     raise ValueError("it broke")
         except ValueError:
             pass
-    os.utime("dvc.lock", (time.time(), time.time()))  # by `touch` it could be a few milliseconds older than the run's end
+    os.utime("dvc.lock", (time.time(), time.time()))  # `touch` may give an older time
 
 
 def noted() -> list[Pipeline]:
@@ -70,7 +70,8 @@ def parent(key):
 
 
 def test_a_stage_that_was_up_to_date_leads_to_the_run_that_made_it(monkeypatch):
-    """What DVC skipped is a child called reused, with a link to the run whose outputs are there; the parent has dvc.lock."""
+    """What DVC skipped is a child called reused, with a link to the run whose outputs are there; the parent
+    has dvc.lock."""
     run(monkeypatch, "one", *CHAIN)
     uploader.upload(until_empty=True)
     lock({"ingest": "1", "transfer": "2", "evaluate": "4"})
@@ -92,7 +93,8 @@ def test_a_stage_that_was_up_to_date_leads_to_the_run_that_made_it(monkeypatch):
 
 
 def test_dvc_lock_is_that_of_the_end(monkeypatch):
-    """What happens to dvc.lock before MLflow can be reached changes nothing of what an earlier pipeline reused."""
+    """What happens to dvc.lock before MLflow can be reached changes nothing of what an earlier pipeline
+    reused."""
     run(monkeypatch, "one", *CHAIN)
     before = {name: provenance.outputs_digest(stage.outs) for name, stage in dvc_graph.read_lock().items()}
     pipelines.close_ended()
@@ -104,7 +106,8 @@ def test_dvc_lock_is_that_of_the_end(monkeypatch):
 
 
 def test_a_later_pipeline_closes_an_earlier_one(monkeypatch):
-    """The first stage of the next pipeline notes that the one before has ended, with dvc.lock as it was left."""
+    """The first stage of the next pipeline notes that the one before has ended, with dvc.lock as it was
+    left."""
     run(monkeypatch, "one", "ingest")
     run(monkeypatch, "two", "transfer")
     assert {pipeline.key: bool(pipeline.ended) for pipeline in noted()} == {"one": True, "two": False}
@@ -122,7 +125,8 @@ def test_a_later_pipeline_closes_an_earlier_one(monkeypatch):
     ],
 )  # fmt: skip
 def test_only_stages_that_dvc_checked_were_reused(monkeypatch, stages, failed, command, reused):
-    """After a failure, or with targets, only the stages above those that ran are known to have been up to date."""
+    """After a failure, or with targets, only the stages above those that ran are known to have been up to
+    date."""
     run(monkeypatch, "one", *stages, failed=failed, command=command)
     uploader.upload(until_empty=True)
     assert sorted(name for name, run in children("one").items() if REUSED in run.data.tags) == reused
@@ -130,7 +134,8 @@ def test_only_stages_that_dvc_checked_were_reused(monkeypatch, stages, failed, c
 
 
 def test_a_stage_with_older_inputs_was_not_up_to_date(monkeypatch):
-    """A stage whose entry in dvc.lock has older inputs was not checked, whatever the command of dvc; nor were those below."""
+    """A stage whose entry in dvc.lock has older inputs was not checked, whatever the command of dvc; nor were
+    those below."""
     run(monkeypatch, "one", "ingest")
     text = Path("dvc.lock").read_text()
     Path("dvc.lock").write_text(text.replace("deps: [{path: out/ingest, md5: '1'}]", "deps: [{path: out/ingest, md5: '0'}]"))
@@ -139,7 +144,8 @@ def test_a_stage_with_older_inputs_was_not_up_to_date(monkeypatch):
 
 
 def test_dvc_that_ended_early_is_not_finished(monkeypatch):
-    """Where dvc ended before it noted what a stage wrote, nothing below counts as up to date, and the pipeline was killed."""
+    """Where dvc ended before it noted what a stage wrote, nothing below counts as up to date, and the
+    pipeline was killed."""
     run(monkeypatch, "one", "transfer")
     os.utime("dvc.lock", (1, 1))
     uploader.upload(until_empty=True)
@@ -158,7 +164,8 @@ def test_a_damaged_note_costs_no_stage(monkeypatch):
 
 
 def test_a_failed_run_has_no_outputs(monkeypatch):
-    """A failed run, and one whose outputs never reached dvc.lock, is not tagged with outputs of an earlier run."""
+    """A failed run, and one whose outputs never reached dvc.lock, is not tagged with outputs of an earlier
+    run."""
     run(monkeypatch, "one", "ingest", "transfer", failed="transfer")
     os.utime("dvc.lock", (1, 1))
     uploader.upload(until_empty=True)
@@ -166,7 +173,8 @@ def test_a_failed_run_has_no_outputs(monkeypatch):
 
 
 def test_a_flow_in_which_nothing_ran_has_a_parent(monkeypatch):
-    """`darkroom finished` makes a pipeline of stages that were all up to date; run twice, it doubles nothing."""
+    """`darkroom finished` makes a pipeline of stages that were all up to date; run twice, it doubles
+    nothing."""
     monkeypatch.setenv("DARKROOM_PIPELINE", "flow")
     for _ in range(2):
         assert main(["finished", "--pipeline", "flow", *CHAIN]) == 0
@@ -196,7 +204,8 @@ def test_a_running_pipeline_is_left_alone(monkeypatch):
 
 
 def test_a_pipeline_whose_end_is_not_announced_ends(monkeypatch):
-    """Where DARKROOM_PIPELINE is set and `darkroom finished` is not run, the uploader ends the pipeline when nothing happens."""
+    """Where DARKROOM_PIPELINE is set and `darkroom finished` is not run, the uploader ends the pipeline when
+    nothing happens."""
     monkeypatch.setenv("DARKROOM_PIPELINE", 'it\'s "mine"')
     monkeypatch.setattr(uploader, "IDLE", 0.6)
     with records.start_run("ingest", {}, []):
@@ -235,7 +244,8 @@ def test_stages_are_named_as_dvc_names_them():
 
 
 def test_a_pipeline_that_begins_again_is_not_forgotten(monkeypatch):
-    """Where a stage runs once more under the name of a pipeline that is being settled, it is kept for the next upload."""
+    """Where a stage runs once more under the name of a pipeline that is being settled, it is kept for the
+    next upload."""
     run(monkeypatch, "one", "ingest")
     (pipeline,) = noted()
     pipelines.close(pipeline)
@@ -251,7 +261,8 @@ ODD = ("on", "off", "yes", "no", "null", "true", "1e3", "12:30", "017", "2026-11
 
 
 def test_every_folder_name_is_text(monkeypatch):
-    """DVC writes YAML 1.2, where `on` and `12:30` are text: data folders of any such name have digests, and stop no upload."""
+    """DVC writes YAML 1.2, where `on` and `12:30` are text: data folders of any such name have digests, and
+    stop no upload."""
     names = [Path("data", name) for name in ODD] + [Path(name) for name in ODD]
     for name in names:
         name.mkdir(parents=True)

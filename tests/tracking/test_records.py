@@ -56,7 +56,8 @@ def history(client, run, key="val_accuracy"):
 
 
 def test_a_record_becomes_a_run(workspace):
-    """Params, metrics of every epoch, tags, data set, files, duration and parent are in MLflow; nothing is left to upload."""
+    """Params, metrics of every epoch, tags, data set, files, duration and parent are in MLflow; nothing is
+    left to upload."""
     Path("dvc.lock").write_text("stages:\n  ingest:\n    outs:\n    - path: data\n      md5: abc.dir\n")
     record()
     assert uploader.upload(until_empty=True) == 1
@@ -109,7 +110,8 @@ def test_a_record_of_the_version_before_is_uploaded(workspace):
 
 
 def test_a_checkpoint_is_a_logged_model_with_its_metrics(workspace):
-    """The checkpoint of a run is a logged model once, with validation metrics; `evaluate` adds its own to model and run."""
+    """The checkpoint of a run is a logged model once, with validation metrics; `evaluate` adds its own to
+    model and run."""
     Path("dvc.lock").write_text("stages:\n  ingest:\n    outs:\n    - {path: data, md5: abc.dir}\n")
     record()
     with records.start_run("evaluate", {}, ["data/test"]) as run:
@@ -140,7 +142,8 @@ def test_runs_of_one_pipeline_have_one_parent(workspace):
 
 
 def test_uploading_twice_doubles_nothing(workspace, monkeypatch):
-    """An upload that is repeated from the beginning, since its process was killed at the end, changes nothing in MLflow."""
+    """An upload that is repeated from the beginning, since its process was killed at the end, changes nothing
+    in MLflow."""
     record()
     with records.start_run("evaluate", {}, []) as run:
         run.log_scores("f" * 64, {"test_accuracy": 0.4}, "data/test")
@@ -194,7 +197,8 @@ with records.start_run("baseline", {}, []) as run:
 
 
 def test_the_run_of_a_killed_stage_ends(workspace):
-    """A run is RUNNING while its stage's process lives, and KILLED when that has been killed; its metrics are there."""
+    """A run is RUNNING while its stage's process lives, and KILLED when that has been killed; its metrics are
+    there."""
     stage = subprocess.Popen([sys.executable, "-c", KILLED])
     while not Path("recorded").exists():
         assert stage.poll() is None
@@ -251,7 +255,8 @@ def test_tracking_can_be_off(workspace, monkeypatch):
 
 
 def test_the_record_costs_no_heavy_import(workspace):
-    """A stage that records a run imports neither MLflow, pandas nor torch for it, nor does a command that makes requests."""
+    """A stage that records a run imports neither MLflow, pandas nor torch for it, nor does a command that
+    makes requests."""
     code = (
         "import sys; from darkroom.tracking import lineage, records, registry; records.start_uploader = lambda: None\n"
         "with records.start_run('x', {}, []) as run: run.log_metrics({'a': 1})\n"
@@ -283,7 +288,8 @@ def test_a_damaged_record_does_not_hold_up_the_others(workspace, capsys):
 
 @pytest.mark.parametrize("error", [RuntimeError("never seen"), AttributeError("x"), AssertionError(), ZeroDivisionError("y")])
 def test_an_unforeseen_error_of_one_record_stops_no_other(workspace, monkeypatch, capsys, error):
-    """It is set aside and named; `darkroom sync` tries it again, says why it fails, and uploads it once it works."""
+    """It is set aside and named; `darkroom sync` tries it again, says why it fails, and uploads it once it
+    works."""
     record("first")
     record("second")
     name = records.pending()[0].name
@@ -310,7 +316,8 @@ def test_an_unforeseen_error_of_one_record_stops_no_other(workspace, monkeypatch
 
 
 def test_an_error_of_a_running_stage_sets_it_aside_at_its_end(workspace, monkeypatch):
-    """The record of a stage at work stays in its place until the stage has ended, so that it is whole when it is tried again."""
+    """The record of a stage at work stays in its place until the stage has ended, so that it is whole when it
+    is tried again."""
     monkeypatch.setattr(uploads.Upload, "_log_dataset", lambda *_: 1 / 0)
     with records.start_run("ingest", {}, []) as run:
         run.log_dataset("digits", "data/raw/digits", "a" * 64, {})
@@ -324,7 +331,8 @@ def test_an_error_of_a_running_stage_sets_it_aside_at_its_end(workspace, monkeyp
 
 
 def test_a_run_that_was_deleted_does_not_hold_up_the_others(workspace, capsys):
-    """A run that somebody deleted in MLflow is set aside; metrics of its checkpoint are left out; others arrive."""
+    """A run that somebody deleted in MLflow is set aside; metrics of its checkpoint are left out; others
+    arrive."""
     record("first")
     uploader.upload(until_empty=True)
     client, by_name, _ = runs()
@@ -348,7 +356,8 @@ def test_a_run_that_was_deleted_does_not_hold_up_the_others(workspace, capsys):
     JSONDecodeError("a page of some proxy's", "<html>", 0), PermissionError("mlruns"),
 ])  # fmt: skip
 def test_a_temporary_error_sets_nothing_aside(workspace, monkeypatch, error):
-    """After an error of server, network or disk a record is kept and uploaded later; meanwhile the others are uploaded."""
+    """After an error of server, network or disk a record is kept and uploaded later; meanwhile the others are
+    uploaded."""
     record("first")
     with records.start_run("second", {}, []):
         pass
@@ -363,7 +372,8 @@ def test_a_temporary_error_sets_nothing_aside(workspace, monkeypatch, error):
 
 
 def test_stages_at_work_are_followed_after_a_sync(workspace, monkeypatch):
-    """`darkroom sync` takes over from the uploader, and starts it again where something is still under way."""
+    """`darkroom sync` takes over from the uploader, and starts it again where something is still under
+    way."""
     started = []
     monkeypatch.setattr(uploader, "start_uploader", lambda: started.append(1))
     with records.start_run("at work", {}, []):
@@ -374,7 +384,8 @@ def test_stages_at_work_are_followed_after_a_sync(workspace, monkeypatch):
 
 
 def test_an_uploaded_run_stays_finished(workspace, monkeypatch):
-    """Where the uploader is killed between the last entry and the removal of the record, the run stays finished."""
+    """Where the uploader is killed between the last entry and the removal of the record, the run stays
+    finished."""
     record()
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -415,7 +426,8 @@ def test_a_stage_tells_that_mlflow_cannot_be_reached(workspace, monkeypatch, cap
 
 
 def test_metrics_of_a_run_at_work_are_sent_together(workspace):
-    """Metrics wait for METRICS_INTERVAL after the last ones, and nothing else does; at the end all are there, once."""
+    """Metrics wait for METRICS_INTERVAL after the last ones, and nothing else does; at the end all are there,
+    once."""
     client = mlflow_client.client()
     with records.start_run("baseline", {}, []) as run:
         upload = uploads.Upload(run.folder, client)
@@ -440,7 +452,8 @@ def test_metrics_of_a_run_at_work_are_sent_together(workspace):
 
 
 def test_the_machine_is_sampled_after_a_runs_own_metrics(workspace, monkeypatch):
-    """Samples of processor and memory wait until a run has metrics of its own or has ended, and none is lost."""
+    """Samples of processor and memory wait until a run has metrics of its own or has ended, and none is
+    lost."""
     monkeypatch.setattr(system_metrics, "INTERVAL", 0.0)
     client, sampler, key = mlflow_client.client(), system_metrics.Sampler(), "system/cpu_utilization_percentage"
     with records.start_run("early", {}, []) as early, records.start_run("other", {}, []) as other:
@@ -460,7 +473,8 @@ def test_the_machine_is_sampled_after_a_runs_own_metrics(workspace, monkeypatch)
 
 
 def test_the_uploader_is_one_process_that_ends(workspace):
-    """The real process uploads what it finds; a second one leaves at once; the first ends when it is asked to."""
+    """The real process uploads what it finds; a second one leaves at once; the first ends when it is asked
+    to."""
     record()
     process = subprocess.Popen([sys.executable, "-m", "darkroom.tracking.uploader"])
     while records.pending():

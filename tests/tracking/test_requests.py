@@ -49,7 +49,8 @@ def test_a_request_is_served_and_forgotten():
 
 @pytest.mark.parametrize("result", [{}, [], None, False, 0, ""])
 def test_every_result_is_a_result(monkeypatch, result):
-    """The work is done once, also where its result is empty; only where nobody responds the caller does it."""
+    """The work is done once, also where its result is empty; only where nobody responds the caller does
+    it."""
     calls = []
 
     def work(handler, arguments):
@@ -70,7 +71,8 @@ def test_every_result_is_a_result(monkeypatch, result):
 
 
 def test_work_that_fails_gives_no_response(capsys):
-    """Where the work fails there is no response, so that the caller does it and shows the error; the log has it, too."""
+    """Where the work fails there is no response, so that the caller does it and shows the error; the log has
+    it, too."""
     with uploader(lambda handler, arguments: 1 / 0):
         assert requests.send(HALF) is None
     assert "ZeroDivisionError" in capsys.readouterr().out

@@ -85,9 +85,11 @@ def _until(happened, log: Path, seconds: float = 400) -> None:
 @pytest.fixture(scope="module")
 def server(database, tmp_path_factory) -> Iterator[Server]:
     server = Server(database, tmp_path_factory.mktemp("server"))
-    server.start()
-    yield server
-    server.kill()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 def ask(code: str, uri: str, cwd: Path) -> list:
@@ -130,7 +132,8 @@ def clone(place: Path, lr: float) -> Path:
 
 
 def test_two_clones_at_once_neither_lose_nor_mix_runs(server, tmp_path):
-    """Two pipelines in two clones against one server: each has a parent of its own with its own stages and all their epochs."""
+    """Two pipelines in two clones against one server: each has a parent of its own with its own stages and
+    all their epochs."""
     places = {lr: clone(tmp_path / f"clone {lr}", lr) for lr in (0.001, 0.002)}
     at_work = [
         subprocess.Popen(
@@ -187,7 +190,8 @@ with records.start_run("baseline", {"baseline.lr": 0.1}, []) as run:
 
 
 def test_a_server_that_goes_away_costs_nothing(server, tmp_path):
-    """A server killed in the middle of a run: the run goes on, the next stage says so, and later everything is there once."""
+    """A server killed in the middle of a run: the run goes on, the next stage says so, and later everything
+    is there once."""
     own = environment(MLFLOW_TRACKING_URI=server.uri, DARKROOM_PIPELINE="outage", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
     training = subprocess.Popen([sys.executable, "-c", TRAINING], cwd=tmp_path, env=own)
     mine = "tags.`darkroom.pipeline` = 'outage' and params.stage = 'baseline'"
@@ -221,7 +225,8 @@ def test_a_server_that_goes_away_costs_nothing(server, tmp_path):
 
 
 def test_the_champion_answers_over_http(server, tmp_path):
-    """`mlflow models serve -m models:/NAME@champion` says of a JPEG what the checkpoint says, in JSON that any client reads."""
+    """`mlflow models serve -m models:/NAME@champion` says of a JPEG what the checkpoint says, in JSON that
+    any client reads."""
     registered = subprocess.run(
         [sys.executable, "-c", REGISTER],
         cwd=tmp_path,

@@ -82,6 +82,7 @@ def compare(folder: Path, check: Path) -> None:
 
 
 def artifacts(folder: Path) -> dict[str, Path]:
-    """Return the paths in a model's folder of what `save` packaged, by name; nothing for a model of another origin."""
+    """Return the paths in a model's folder of what `save` packaged, by name; nothing for a model of another
+    origin."""
     parts = Model.load(str(folder)).flavors.get("python_function", {}).get("artifacts", {})
     return {name: folder / part["path"] for name, part in parts.items()}

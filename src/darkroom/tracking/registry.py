@@ -1,7 +1,7 @@
 """The registered model: its versions, their aliases, and the ledger of champions.
 
-A checkpoint is a version once. An alias has no history, so every change of champion is also a tag of the registered
-model that is never rewritten. The uploader runs the functions that take MLflow's client.
+A checkpoint is a version once. An alias has no history, so every change of champion is also a tag of the
+registered model that is never rewritten. The uploader runs the functions that take MLflow's client.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def register(
 ) -> Version:
     """Make the checkpoint a version of the model `name`, once, and give it the alias `challenger`.
 
-    A version is identified by the sha256 of its checkpoint. `package` has the folders EXPORTED and EVALUATION, which
-    become part of the version, and CHECK. Raises WeightsError where the packaged model predicts something else than
-    its checkpoint.
+    A version is identified by the sha256 of its checkpoint. `package` has the folders EXPORTED and
+    EVALUATION, which become part of the version, and CHECK. Raises WeightsError where the packaged model
+    predicts something else than its checkpoint.
     """
     same = [item for item in client.search_model_versions(f"name='{name}'") if item.tags.get(SHA) == sha256]
     if same:

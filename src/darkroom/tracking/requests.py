@@ -1,7 +1,7 @@
 """Requests to MLflow that a stage or command waits for. The uploader serves them: it has MLflow in memory.
 
-A request is a file in `.darkroom/journal/requests/`, and so is its response. Where no uploader responds, or its
-work fails, the process that made the request does the work itself, and shows the error.
+A request is a file in `.darkroom/journal/requests/`, and so is its response. Where no uploader responds, or
+its work fails, the process that made the request does the work itself, and shows the error.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def in_mlflow(function: Callable[Concatenate[Client, P], Result]) -> Callable[P,
 
 
 def perform(name: str, arguments: dict[str, Any]) -> Any:
-    """Run a function in this process and return its result as a JSON value; raise WorkspaceError without MLflow."""
+    """Run a function in this process and return its result as a JSON value; raise WorkspaceError without
+    MLflow."""
     module, _, function = name.partition(":")
     with mlflow_client.reachable(), hold(LOCK):
         work = getattr(importlib.import_module(module), function).__wrapped__

@@ -147,7 +147,8 @@ def _restore_damaged() -> None:
 def sync() -> int:
     """Upload all records, also those set aside, in place of the background process.
 
-    Return how many runs have ended. Raises WorkspaceError where MLflow cannot be used; what was not uploaded is kept.
+    Return how many runs have ended. Raises WorkspaceError where MLflow cannot be used; what was not uploaded
+    is kept.
     """
     RECORDS.mkdir(parents=True, exist_ok=True)
     STOP.touch()
