@@ -60,7 +60,7 @@ def _report(chromium: str, folder: Path) -> int:
 
 
 def _mlflow(chromium: str, folder: Path) -> int:
-    from darkroom.tracking import mlflow_client, queries, registry
+    from darkroom.tracking import home, mlflow_client, queries, registry
 
     trained = [run for run in queries.runs() if run.metrics.get("test_accuracy") and run.status == "FINISHED" and not run.reused]
     newest = {run.stage: run for run in trained}
@@ -86,7 +86,7 @@ def _mlflow(chromium: str, folder: Path) -> int:
         "mlflow",
         "ui",
         "--backend-store-uri",
-        mlflow_client.uri(),
+        home.uri(),
         "--port",
         str(port),
         "--workers",
@@ -96,7 +96,7 @@ def _mlflow(chromium: str, folder: Path) -> int:
     try:
         _wait(f"http://127.0.0.1:{port}/health")
         for name, page in pages.items():
-            _take(chromium, f"http://127.0.0.1:{port}/#/{page}&{mlflow_client.PAGES}", folder / f"{name}.png")
+            _take(chromium, f"http://127.0.0.1:{port}/#/{page}&{home.PAGES}", folder / f"{name}.png")
     finally:
         server.terminate()
         server.wait()
