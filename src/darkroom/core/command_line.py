@@ -68,14 +68,12 @@ class Command(click.Command):
 def _repeat(args: Sequence[str], many: Iterable[str]) -> list[str]:
     """Return `--set a --set b` for `--set a b`."""
     repeated: list[str] = []
-    option, first = "", False
-    for word in args:
+    option = ""
+    for before, word in zip(["", *args], args, strict=False):
         if word.startswith("-"):
-            option, first = (word if word in many else ""), True
-        elif option and not first:
+            option = word if word in many else ""
+        elif option and before != option:
             repeated.append(option)
-        else:
-            first = False
         repeated.append(word)
     return repeated
 
