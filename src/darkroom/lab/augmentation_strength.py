@@ -1,5 +1,4 @@
-"""The strength of augmentations: draws from a transform's ranges, ordered from the weakest to the strongest.
-"""
+"""The strength of augmentations: draws from a transform's ranges, ordered from the weakest to the strongest."""
 
 from __future__ import annotations
 

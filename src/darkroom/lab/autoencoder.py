@@ -111,8 +111,7 @@ def codes(model: Autoencoder, images: torch.Tensor) -> np.ndarray:
 def draw_rows(
     subset: Any, models: Mapping[tuple[str, int], Autoencoder], images: StandardizedImages, pca: Mapping[int, tuple[float, float]]
 ) -> list[drawing.Row]:
-    """Return the rows of a sheet. `subset` has the held-out images and labels, `models` are by kind and code.
-    """
+    """Return the rows of a sheet. `subset` has the held-out images and labels, `models` are by kind and code."""
     pixels, labels = subset.held_out
     chosen = np.linspace(0, len(pixels) - 1, min(MAX_IMAGES, len(pixels))).round().astype(int)  # of all classes
     rows = [drawing.Row(_tiles(pixels[chosen]), "held-out images")]

@@ -220,8 +220,7 @@ def draw_numbers(kernel: np.ndarray, cell: int = 46) -> np.ndarray:
 
 
 def check_writable(path: Path, suffixes: Sequence[str] = (), overwrite: bool = False) -> None:
-    """Raise ParamsError if anything but an earlier picture, and the files written with it, would be replaced.
-    """
+    """Raise ParamsError if anything but an earlier picture, and the files written with it, would be replaced."""
     if path.suffix.lower() != ".png":
         raise ParamsError(f"{path} is not the name of a PNG file", f"name it {path.with_suffix('.png').name}")
     for file in (path, *(path.with_suffix(suffix) for suffix in suffixes)):
@@ -232,8 +231,7 @@ def check_writable(path: Path, suffixes: Sequence[str] = (), overwrite: bool = F
 
 
 def _written_suffixes(path: Path) -> tuple[str, ...]:
-    """Return the suffixes of the files that were written with an earlier picture; nothing for another file.
-    """
+    """Return the suffixes of the files that were written with an earlier picture; nothing for another file."""
     try:
         with Image.open(path, formats=("PNG",)) as image:
             software = str(image.info.get("Software", ""))

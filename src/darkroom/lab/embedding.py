@@ -1,5 +1,4 @@
-"""Maps of images by their embeddings: PCA, which keeps distances, and t-SNE (van der Maaten and Hinton 2008).
-"""
+"""Maps of images by their embeddings: PCA, which keeps distances, and t-SNE (van der Maaten and Hinton 2008)."""
 
 from __future__ import annotations
 

@@ -50,8 +50,7 @@ def colours(weights: np.ndarray) -> np.ndarray:
 
 
 def shades(weights: np.ndarray) -> np.ndarray:
-    """Return weights as grey uint8 of the same shape: zero is mid-grey, scaled by the largest weight of all.
-    """
+    """Return weights as grey uint8 of the same shape: zero is mid-grey, scaled by the largest weight of all."""
     most = float(np.abs(weights).max()) or 1.0
     return (127.5 + 127.5 * weights / most).round().clip(0, 255).astype(np.uint8)
 

@@ -142,8 +142,8 @@ def draw_row(bank: Bank, grey: np.ndarray) -> drawing.Row:
         marked = [np.concatenate([grid, np.broadcast_to(hues[:, [i]], (7, grid.shape[1], 3))]) for i, grid in enumerate(grids)]
         tiles = [drawing.Tile(grid, label) for grid, label in zip(marked, bank.kernels, strict=True)] + pictures
     else:
-        grids = [drawing.Tile(drawing.draw_numbers(kernel), label) for label, kernel in bank.kernels.items()]
-        tiles = [tile for pair in zip(grids, pictures, strict=True) for tile in pair]
+        numbers = [drawing.Tile(drawing.draw_numbers(kernel), label) for label, kernel in bank.kernels.items()]
+        tiles = [tile for pair in zip(numbers, pictures, strict=True) for tile in pair]
     if bank.combination == "length":
         combined = length(responses)
         caption = f"length of both: 0 (dark) … {drawing.format_number(combined.max())}"

@@ -49,8 +49,7 @@ class InspectedNetwork:
         return self.classes
 
     def class_index(self, name: str) -> int:
-        """Return the number of a class; raises ParamsError with the nearest name if there is no such class.
-        """
+        """Return the number of a class; raises ParamsError with the nearest name if there is no such class."""
         classes = self.class_names()
         if name not in classes:
             some = ", ".join(printable(item) for item in classes[:12]) + (", …" if len(classes) > 12 else "")

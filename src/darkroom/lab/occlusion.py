@@ -71,8 +71,7 @@ def overlay(image: np.ndarray, drops: np.ndarray, most: float) -> np.ndarray:
 
 
 def draw_predictions(probabilities: np.ndarray, classes: Sequence[str], size: int) -> drawing.Tile:
-    """Return the most probable class for each place of the patch (P, P, classes) as a picture with a legend.
-    """
+    """Return the most probable class for each place of the patch (P, P, classes) as a picture with a legend."""
     best = probabilities.argmax(2)
     shown = sorted(set(best.ravel().tolist()), key=lambda number: -int((best == number).sum()))[: len(drawing.COLOURS)]
     canvas = np.full((*best.shape, 3), 128, np.uint8)

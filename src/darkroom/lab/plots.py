@@ -45,8 +45,7 @@ def scatter(maps: Mapping[str, np.ndarray], names: Sequence[str], wrong: np.ndar
 
 
 def receptive_fields(sizes: Mapping[str, float], influences: Mapping[str, np.ndarray], image_size: int) -> np.ndarray:
-    """Return a plot of the theoretical and effective fields of layers by depth, with the size of the image.
-    """
+    """Return a plot of the theoretical and effective fields of layers by depth, with the size of the image."""
     figure = Figure((10.4, 3.4), dpi=100, layout="constrained")
     axes = figure.subplots()
     theory = [image_size if isinf(size) else size for size in sizes.values()]

@@ -177,8 +177,7 @@ def effective(network: nn.Module, layer: str, images: torch.Tensor) -> np.ndarra
 
 
 def effective_size(influence: np.ndarray) -> float:
-    """Return the side of a square with as many pixels as have more than THRESHOLD of the largest influence.
-    """
+    """Return the side of a square with as many pixels as have more than THRESHOLD of the largest influence."""
     return float(np.sqrt((influence > THRESHOLD * influence.max()).sum())) if influence.max() > 0 else 0.0
 
 

@@ -24,7 +24,7 @@ from darkroom.data.decoding import decode
 from darkroom.inference import image_files
 from darkroom.inference.classifier import Classifier, ModelInfo
 from darkroom.monitoring import drift, history, page
-from darkroom.monitoring.drift import Limits
+from darkroom.monitoring.drift import DriftTest, Limits
 from darkroom.monitoring.history import CheckSettings, DriftCheck
 from darkroom.monitoring.prediction_log import LogRow, PredictionLog
 from darkroom.monitoring.reference import Outputs
@@ -61,7 +61,8 @@ def check(
         )
     rows = log.latest(sha256, window, folders)
     reference = load_reference()
-    tests, dissimilarity = [], None
+    tests: list[DriftTest] = []
+    dissimilarity = None
     if len(rows) >= min_images:
         tests, dissimilarity = drift.compare(reference, outputs(rows, classifier.classes), len(classifier.classes), limits)
     result = DriftCheck(

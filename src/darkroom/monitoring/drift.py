@@ -24,8 +24,7 @@ BATCH = 256  # permutations
 
 @dataclass(frozen=True)
 class Limits:
-    """A difference is drift if its corrected p-value is below `alpha` and its size at least that of its kind.
-    """
+    """A difference is drift if its corrected p-value is below `alpha` and its size at least that of its kind."""
 
     alpha: float = 0.01
     embeddings: float = 0.65  # how often a new image is told from a reference image; 0.5 is chance
@@ -104,8 +103,7 @@ def _kernel(rows: np.ndarray) -> np.ndarray:
 
 
 def _unbiased(kernel: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Return the unbiased squared discrepancy (P,) for divisions (count, P) bool; the kernel's diagonal is 0.
-    """
+    """Return the unbiased squared discrepancy (P,) for divisions (count, P) bool; the kernel's diagonal is 0."""
     one = first.astype(np.float64)
     m, n = one.sum(0), len(one) - one.sum(0)
     towards = kernel @ one

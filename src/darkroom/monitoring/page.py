@@ -42,7 +42,7 @@ def render(
             "picture": picture(row.path), "flags": [faults.get(flag, flag) for flag in row.flags or []],
         }  # fmt: skip
 
-    order = [] if dissimilarity is None else np.argsort(-dissimilarity, kind="stable")[:MAX_IMAGES]
+    order: Sequence[int] = [] if dissimilarity is None else np.argsort(-dissimilarity, kind="stable")[:MAX_IMAGES].tolist()
     unsure = sorted(rows, key=lambda row: row.confidence or 0)[:MAX_IMAGES]
     flagged = [row for row in reversed(rows) if row.flags][:MAX_IMAGES]
     sections = (
@@ -73,7 +73,7 @@ def _confidence_bins(rows: list[LogRow], reference: Outputs) -> list[tuple[str, 
     """Return the range of each bin of confidence, and the shares of reference and new images in it."""
     edges = np.linspace(0, 1, BINS + 1)
     before = np.histogram(reference.confidence, edges)[0] / len(reference)
-    after = np.histogram([row.confidence for row in rows], edges)[0] / max(len(rows), 1)
+    after = np.histogram([row.confidence or 0.0 for row in rows], edges)[0] / max(len(rows), 1)
     used = (i for i in range(BINS) if before[i] or after[i])
     return [(f"{edges[i]:.0%} to {edges[i + 1]:.0%}", float(before[i]), float(after[i])) for i in used]
 

@@ -46,9 +46,9 @@ def compute(embed: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], held_o
 
 def write(path: Path, outputs: Outputs) -> None:
     """Write a reference as an .npz file."""
-    arrays = {"embeddings": outputs.embeddings.astype(np.float32), "predicted": outputs.predicted, "confidence": outputs.confidence}
+    embeddings = outputs.embeddings.astype(np.float32)
     with atomic.new_file(path) as working, working.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, embeddings=embeddings, predicted=outputs.predicted, confidence=outputs.confidence)
 
 
 def read(path: Path) -> Outputs:

@@ -48,7 +48,7 @@ def command(image: Path, policy_name: str | None, requested_size: int | None, co
     if policy not in policies.POLICIES:
         problem = f'there is no policy "{policy}"{nearest(policy, policies.POLICIES)}'
         raise ParamsError(problem, f"name one of {', '.join(policies.POLICIES)}")
-    pixels = image_io.decode_file(image, size, resize, background).pixels
+    pixels = image_io.decode_file(image, size, resize, background)[0]
     rows = [drawing.Row([drawing.Tile(drawing.fit(pixels, SIDE), f"{image.name}, {size}×{size}")])]
     for transform in policies.POLICIES[policy](size):
         ranges = augmentation_strength.describe(transform)  # before its probability becomes 1

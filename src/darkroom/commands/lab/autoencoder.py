@@ -65,8 +65,8 @@ def command(
     }  # fmt: skip
     rows = [("pca", code, *errors, 1.0, 1.0) for code, errors in pca.items()]
     for (kind, code), model in models.items():
-        errors = [float(autoencoder.errors(model, part).mean()) for part in (standardized.train, standardized.held_out)]
-        rows.append((kind, code, *errors, *(error / best for error, best in zip(errors, pca[code], strict=True))))
+        train, held_out = (float(autoencoder.errors(model, x).mean()) for x in (standardized.train, standardized.held_out))
+        rows.append((kind, code, train, held_out, train / pca[code][0], held_out / pca[code][1]))
     for kind, code, _, error, ratio, held_out_ratio in rows:
         click.echo(
             f"{kind:<14} code {code:>4}  error {error:.4f} of the variance  {ratio:.3f} × PCA's, held out {held_out_ratio:.3f} ×"

@@ -1,5 +1,4 @@
-"""Images for commands of the lab, from a file, a folder of classes or a split of `ingest`, and tables as CSV.
-"""
+"""Images for commands of the lab, from a file, a folder of classes or a split of `ingest`, and tables as CSV."""
 
 from __future__ import annotations
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from darkroom.data import arrays, decoding, quarantine_reasons, sources
-    from darkroom.data.decoding import Decoded
     from darkroom.lab import drawing
 else:
     np, arrays, decoding = LazyModule("numpy"), LazyModule("darkroom.data.arrays"), LazyModule("darkroom.data.decoding")
@@ -38,34 +36,33 @@ class LabelledImages:
     paths: list[str]
 
 
-def decode_file(path: Path, size: int, resize: str, background: Colour) -> Decoded:
-    """Return a decoded image file; raises SourceError if it cannot be read."""
+def decode_file(path: Path, size: int, resize: str, background: Colour) -> tuple[np.ndarray, np.ndarray]:
+    """Return an image file resized to (size, size, 3), and uncropped (H, W, 3), uint8; raises SourceError."""
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as error:
         problem = (getattr(error, "strerror", None) or str(error)).lower()
         raise SourceError(f"{path}: {problem}", "name an image file that this user may read") from error
     image = decoding.decode(content, size, resize, background)
-    if image.upright is None:
+    if image.pixels is None or image.upright is None:
         reason = quarantine_reasons.REASONS[image.reason]
         raise SourceError(f"{path}: {reason.meaning}", reason.remedy)
-    return image
+    return image.pixels, image.upright
 
 
 def read_input(path: Path, preprocessing: Any) -> np.ndarray:
     """Return an image file as a network's input, (S, S, 3) uint8."""
-    return decode_file(path, preprocessing.image_size, preprocessing.resize, preprocessing.background).pixels
+    return decode_file(path, preprocessing.image_size, preprocessing.resize, preprocessing.background)[0]
 
 
 def read_whole(path: Path, max_side: int) -> np.ndarray:
     """Return an image file uncropped, (H, W, 3) uint8, at most `max_side` pixels a side."""
-    pixels = decode_file(path, max_side, "crop", (255, 255, 255)).upright
+    pixels = decode_file(path, max_side, "crop", (255, 255, 255))[1]
     return drawing.fit(pixels, max_side) if max(pixels.shape[:2]) > max_side else pixels
 
 
 def read_split(folder: Path, split: str, size: int, max_images: int, description: str) -> LabelledImages:
-    """Return images of a split that `ingest` wrote; raises SourceError if they are not of the network's size.
-    """
+    """Return images of a split that `ingest` wrote; raises SourceError if they are not of the network's size."""
     classes = arrays.load_classes(folder / "classes.json")
     images, labels = arrays.load_split(folder / split)
     if images.shape[1] != size:
@@ -92,8 +89,10 @@ def read_folder(
                 content = source.read(file)
             except (OSError, ValueError):
                 continue
-            decode = decoding.decode if isinstance(content, bytes) else decoding.from_array
-            pixels = decode(content, size, resize, background).pixels
+            if isinstance(content, bytes):
+                pixels = decoding.decode(content, size, resize, background).pixels
+            else:
+                pixels = decoding.from_array(content, size, resize, background).pixels
             if pixels is not None:
                 images.append(pixels)
                 names.append(file.label)
