@@ -75,7 +75,7 @@ def frozen(images: np.ndarray, network: str, weights: Path | None) -> list[dict[
     flops = 2 * multiply_adds(backbone, images.shape[1])
     rates = [[len(images) / t for t in values] for values in times[:2]]
     return [
-        {"what": f"frozen {network}, {images.shape[1]} px", "darkroom /s": median(rates[0]), "bare /s": median(rates[1]),
+        {"task": f"frozen {network}, {images.shape[1]} px", "darkroom /s": median(rates[0]), "bare /s": median(rates[1]),
          "ratio": median([a / b for a, b in zip(*rates, strict=True)]),
          "of peak": median([rate * flops / p for rate, p in zip(rates[0], times[2], strict=True)]),
          "difference": engine.relative_difference(chosen, eager, images[:32])},
@@ -115,7 +115,7 @@ def augment(images: np.ndarray, count: int = 4) -> list[dict[str, object]]:
 
         rates = [[count * len(images) / t for t in values] for values in alternating(5, ours, bare)]
     return [{
-        "what": f"augment standard, {size} px", "darkroom /s": median(rates[0]), "bare /s": median(rates[1]),
+        "task": f"augment standard, {size} px", "darkroom /s": median(rates[0]), "bare /s": median(rates[1]),
         "ratio": median([a / b for a, b in zip(*rates, strict=True)]), "of peak": "", "difference": "",
     }]  # fmt: skip
 

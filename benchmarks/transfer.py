@@ -145,18 +145,18 @@ def main() -> None:
     tested = sum(recipe["tested"] for _, recipe in rounds)
     pooled = [sum(part[i]["accuracy"] * part[1]["tested"] for part in rounds) / tested for i in (0, 1)]
     rows = []
-    for what, mine, recipe in (
+    for task, mine, recipe in (
         ("whole", "whole", "whole"),
         ("computing", "computing", "seconds"),
         ("changed head", "head", "head_seconds"),
     ):
         pair = [(part[0][mine], part[1][recipe]) for part in rounds]
         rows.append({
-            "what": what, "darkroom s": median([a for a, _ in pair]), "recipe s": median([b for _, b in pair]),
+            "task": task, "darkroom s": median([a for a, _ in pair]), "recipe s": median([b for _, b in pair]),
             "ratio": median([b / a for a, b in pair]), "ratios": " ".join(f"{b / a:.1f}" for a, b in pair),
         })  # fmt: skip
     rows.append(
-        {"what": f"accuracy on {tested} test images", "darkroom s": pooled[0], "recipe s": pooled[1], "ratio": "", "ratios": ""}
+        {"task": f"accuracy on {tested} test images", "darkroom s": pooled[0], "recipe s": pooled[1], "ratio": "", "ratios": ""}
     )
     report(options.name, rows, {"options": vars(options), "rounds": rounds})
 

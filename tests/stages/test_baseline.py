@@ -1,4 +1,4 @@
-"""The baseline: any architecture by name, trained and kept."""
+"""The baseline: any architecture by name is trained and saved."""
 
 from __future__ import annotations
 
@@ -41,22 +41,23 @@ def test_the_baseline_is_the_network_that_params_name(tmp_path, monkeypatch, val
     assert all(
         (tmp_path / "one" / n).read_bytes() == (tmp_path / "two" / n).read_bytes() for n in ("model.safetensors", "model.json")
     )
-    network, told = checkpoint.load(tmp_path / "one")
-    assert told.architecture.get("name", "compact") == architecture
-    assert told.architecture.get("channels", 3) == channels
+    network, description = checkpoint.load(tmp_path / "one")
+    spec = description.architecture.as_dict()
+    assert spec.get("name", "compact") == architecture
+    assert spec.get("channels", 3) == channels
     assert next(m for m in network.features.parameters()).shape[1] == channels
     logits = Classifier.load(tmp_path / "one").logits(images)
     assert (logits.argmax(1) == labels).mean() > 0.9
 
 
 @pytest.mark.parametrize(
-    ("architecture", "channels", "said"),
+    ("architecture", "channels", "message"),
     [("resnet21", 3, "no architecture"), ("autoencoder_conv", 3, "no architecture"), ("squeezenet1_1", 1, "3 channels")],
 )
-def test_a_wrong_architecture_is_refused_before_anything_runs(values, architecture, channels, said):
+def test_a_wrong_architecture_is_refused_before_anything_runs(values, architecture, channels, message):
     """`darkroom check`, and so every recipe, refuses an architecture that does not exist or cannot be had in
     one channel.
     """
     values["baseline"] |= {"architecture": architecture, "channels": channels}
-    with pytest.raises(DarkroomError, match=said):
+    with pytest.raises(DarkroomError, match=message):
         check.check_params(parse(values))

@@ -1,4 +1,4 @@
-"""Feeding: the same batches, whether they are indexed, resident or made ahead of time."""
+"""Batches: the same batches, whether they are indexed, resident or made ahead of time."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def test_resident_batches_are_the_indexed_ones():
     """Examples that were copied to the device give the batches that indexing the array gives."""
     rng = np.random.default_rng(0)
     examples = Examples(rng.integers(0, 256, (2, 50, 4, 4, 3), np.uint8), rng.integers(0, 3, 50))
-    wanted = batches(50, 16, rng.permutation(50))
+    indices = batches(50, 16, rng.permutation(50))
     indexed, resident = BatchLoader(examples, CPU), BatchLoader(examples, CPU, free=10**6)
     assert resident.resident
     assert not indexed.resident
     for number in range(3):
-        for one, two, batch in zip(indexed.view(number, wanted), resident.view(number, wanted), wanted, strict=True):
+        for one, two, batch in zip(indexed.view(number, indices), resident.view(number, indices), indices, strict=True):
             assert torch.equal(one[0], two[0])
             assert torch.equal(one[1], two[1])
             assert (one[0].numpy() == examples.inputs[number % 2][batch]).all()
 
 
-def test_what_does_not_fit_is_not_resident():
+def test_examples_that_do_not_fit_are_not_resident():
     """Examples larger than their share of the device's memory are copied batch by batch."""
     examples = Examples(np.zeros((1, 50, 4, 4, 3), np.uint8), np.zeros(50, np.int64))
     assert not BatchLoader(examples, CPU, free=examples.inputs.nbytes).resident
@@ -51,20 +51,20 @@ def test_training_on_online_views_is_training_on_stored_ones(tmp_path):
     online, labels = storage.load_views(tmp_path, 2)
     storage.write_views(tmp_path / "images.npy", viewer, 2, tmp_path / "views.npy", 1)
     stored, _ = storage.load_views(tmp_path, 2)
-    made = []
+    states = []
     for views in (stored, online):
         network = Network(Compact(CompactSpec(16, 4)), Preprocessing(16, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3), 2)
         val = Examples(images[None], labels)
         fit(network, Examples(views, labels), val, hyper(epochs=3), COMPUTE, 2)
-        made.append(network.state_dict())
+        states.append(network.state_dict())
     online.pool.shutdown()
-    for key, value in made[0].items():
-        assert torch.equal(value, made[1][key]), key
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key]), key
 
 
 @pytest.mark.parametrize(
     ("count", "size", "keep_single", "sizes"), [(5, 2, False, [2, 2]), (5, 2, True, [2, 2, 1]), (1, 2, False, [1])]
 )
-def test_a_last_batch_of_one_is_left_out_in_training(count, size, keep_single, sizes):
+def test_a_last_batch_of_one_is_dropped_in_training(count, size, keep_single, sizes):
     """A single example has no statistics; where it is the only one it stays."""
     assert [len(batch) for batch in batches(count, size, keep_single=keep_single)] == sizes

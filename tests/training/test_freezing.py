@@ -1,4 +1,4 @@
-"""Kept feature maps: found again only where everything that decides them is the same."""
+"""The cache of feature maps: maps are loaded only where everything that decides them is the same."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def write(maps: FeatureMapCache) -> None:
         embedding.run_network(engine, VIEWS[:1], "val", [files[1]])
 
 
-def test_maps_are_found_again(maps):
-    """What was kept comes back as it was written; before, nothing does."""
+def test_saved_maps_are_loaded(maps):
+    """Saved maps are loaded as they were written; before, there are none."""
     assert maps.load() is None
     write(maps)
-    kept = maps.load()
-    assert kept is not None
-    assert kept[0].shape[:2] == (2, 6)
-    assert (kept[0][0] == kept[1][0]).all()
+    loaded = maps.load()
+    assert loaded is not None
+    assert loaded[0].shape[:2] == (2, 6)
+    assert (loaded[0][0] == loaded[1][0]).all()
 
 
-def test_maps_made_on_the_way_to_embeddings_are_those_made_for_themselves(maps):
-    """`embed` and `finetune` keep the same bytes."""
+def test_maps_computed_with_embeddings_are_those_computed_alone(maps):
+    """`embed` and `finetune` save the same bytes."""
     write(maps)
     expected = [part.tobytes() for part in maps.load()]
     with maps.save() as files:

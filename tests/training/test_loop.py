@@ -1,7 +1,8 @@
-"""The training loop: it learns, it repeats itself, it keeps the best epoch."""
+"""The training loop: it learns, repeats itself and returns the best epoch."""
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import numpy as np
@@ -16,7 +17,7 @@ from darkroom.models.base import Network, Preprocessing
 from darkroom.models.specs import CompactSpec
 from darkroom.training import embedding, temperature
 from darkroom.training.batches import Examples
-from darkroom.training.loop import ParamGroup, class_weights, fit, lr_factor
+from darkroom.training.loop import ParamGroup, Stepper, class_weights, fit, lr_factor, run_epoch
 
 COMPUTE = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")
 PREPROCESSING = Preprocessing(16, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)
@@ -52,7 +53,7 @@ def test_it_learns(optimizer):
     assert trained.best["val_accuracy"] > 0.9
 
 
-def test_the_temperature_is_that_of_the_weights_that_are_kept():
+def test_the_temperature_is_that_of_the_best_epoch():
     """What `fit` returns is the temperature of the best epoch's logits on validation, which the model is left
     with.
     """
@@ -76,7 +77,7 @@ def test_identical_runs_give_identical_weights():
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-def test_a_loss_that_is_no_number_is_a_mistake_with_a_remedy():
+def test_a_loss_that_is_not_finite_is_an_error_with_a_remedy():
     """A learning rate that is far too high ends in an error that says what to change."""
     with pytest.raises(ParamsError, match="the loss is"):
         fit(network(), examples(), examples(seed=1), hyper(optimizer="sgd", lr=1e30), COMPUTE, 2)
@@ -86,19 +87,19 @@ def test_half_precision_trains_on_a_cpu():
     """With `bf16-mixed` a network on small images trains on a CPU too, to losses near those of float32."""
     losses = []
     for precision in ("32-true", "bf16-mixed"):
-        made = fit(network(), examples(), examples(seed=1), hyper(), COMPUTE.model_copy(update={"precision": precision}), 2)
-        losses.append([row["train_loss"] for row in made.history])
+        result = fit(network(), examples(), examples(seed=1), hyper(), COMPUTE.model_copy(update={"precision": precision}), 2)
+        losses.append([row["train_loss"] for row in result.history])
     assert losses[1] == pytest.approx(losses[0], rel=0.1)
 
 
-def test_an_accelerator_that_is_not_there_is_named():
+def test_a_missing_accelerator_is_named():
     """Asking for a device that torch does not have is refused."""
     missing = "mps" if not torch.backends.mps.is_available() else "cuda"
     with pytest.raises(ParamsError, match=missing):
         fit(network(), examples(), examples(), hyper(), COMPUTE.model_copy(update={"accelerator": missing}), 2)
 
 
-def test_the_best_epoch_is_kept():
+def test_the_best_epoch_is_returned():
     """The model ends with the weights of the epoch with the lowest validation loss, not of the last."""
     model, train, val = network(), examples(), examples(seed=1)
     wrong = Examples(train.inputs, 1 - train.labels)  # the more it learns, the higher the loss on the right labels
@@ -194,3 +195,36 @@ def test_the_norm_of_the_gradient_is_recorded(monkeypatch):
     expected = float(torch.cat([p.grad.flatten() for p in twin.parameters()]).norm())
     trained = fit(model, train, examples(seed=1), hyper(epochs=1), COMPUTE, 2)
     assert trained.history[0]["train_gradient_norm"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_an_epoch_ends_where_a_hook_says_so():
+    """`on_batch` sees the loss of each step and ends the epoch by returning True; without a stepper nothing is trained."""
+    model = nn.Linear(2, 2)
+    batches = [(torch.randn(4, 2), torch.arange(4) % 2) for _ in range(5)]
+    stepper = Stepper([ParamGroup(list(model.parameters()))], "sgd", 0.1)
+    losses = []
+    run_epoch(
+        model, batches, nn.functional.cross_entropy, stepper, lambda loss, *_: losses.append(float(loss)) or stepper.count == 3
+    )
+    assert (len(losses), stepper.count, model.training) == (3, 3, True)
+    before = [parameter.clone() for parameter in model.parameters()]
+    mean = run_epoch(model, batches, nn.functional.cross_entropy)
+    expected = np.mean([nn.functional.cross_entropy(model(x), y).item() for x, y in batches])
+    assert mean == pytest.approx(expected, rel=1e-5)
+    assert not model.training
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_a_stepper_resumes_from_its_state():
+    """An optimizer whose state was saved and loaded makes the steps that it would have made."""
+    torch.manual_seed(0)
+    batches = [(torch.randn(4, 2), torch.arange(4) % 2) for _ in range(4)]
+    model = nn.Linear(2, 2)
+    stepper = Stepper([ParamGroup(list(model.parameters()))], "adamw", 0.1)
+    run_epoch(model, batches[:2], nn.functional.cross_entropy, stepper)
+    twin = copy.deepcopy(model)
+    resumed = Stepper([ParamGroup(list(twin.parameters()))], "adamw", 0.1)
+    resumed.optimizer.load_state_dict(copy.deepcopy(stepper.optimizer.state_dict()))
+    for trained, steps in ((model, stepper), (twin, resumed)):
+        run_epoch(trained, batches[2:], nn.functional.cross_entropy, steps)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from darkroom.models.backbones.torchvision import TorchvisionBackbone
+from darkroom.models.folding import folded
 from darkroom.models.specs import BackboneSpec
 from darkroom.training import matmul_conv
 
@@ -20,7 +21,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("groups", [1, 6])
-def test_answers_and_gradients_are_those_of_torch(groups, monkeypatch):
+def test_outputs_and_gradients_are_those_of_torch(groups, monkeypatch):
     """For every kernel, stride, padding and size, with and without bias, dense and depthwise, nothing differs
     from torch.
     """
@@ -33,16 +34,16 @@ def test_answers_and_gradients_are_those_of_torch(groups, monkeypatch):
         x = torch.randn(3, 6, size, size + number % 2, dtype=torch.float64, requires_grad=True)
 
         def gradients(layer=layer, x=x):
-            made = layer(x)
+            output = layer(x)
             torch.manual_seed(1)
             tensors = [x, *layer.parameters()]
-            return [made, *torch.autograd.grad((made * torch.randn(made.shape, dtype=made.dtype)).sum(), tensors)]
+            return [output, *torch.autograd.grad((output * torch.randn(output.shape, dtype=output.dtype)).sum(), tensors)]
 
         expected = gradients()
         with matmul_conv.as_products(layer, x[:1].detach()) as count:
-            found = gradients()
+            computed = gradients()
         assert count == 1
-        for one, two in zip(found, expected, strict=True):
+        for one, two in zip(computed, expected, strict=True):
             assert torch.allclose(one, two, rtol=1e-9, atol=1e-12), (kernel, stride, padding, size)
         assert "_conv_forward" not in vars(layer)
 
@@ -53,19 +54,19 @@ def test_answers_and_gradients_are_those_of_torch(groups, monkeypatch):
 )
 def test_the_share_of_products_that_count(kernel, stride, padding, size, share):
     """The share is the number of products with pixels of the map among all of the kernel's."""
-    assert matmul_conv.counting(nn.Conv2d(1, 1, kernel, stride, padding), size, size) == pytest.approx(share)
+    assert matmul_conv.useful_share(nn.Conv2d(1, 1, kernel, stride, padding), size, size) == pytest.approx(share)
 
 
 def test_only_what_is_worth_it_is_changed():
     """Large maps, dilated and grouped convolutions and padding by mirroring are left to the library."""
     network = TorchvisionBackbone(BackboneSpec("vgg11_bn", 32))
-    assert len(matmul_conv.small(network, torch.zeros(1, 3, 32, 32))) == 4
-    assert not matmul_conv.small(network, torch.zeros(1, 3, 160, 160))
+    assert len(matmul_conv.replacements(network, torch.zeros(1, 3, 32, 32))) == 4
+    assert not matmul_conv.replacements(network, torch.zeros(1, 3, 160, 160))
     for layer in (
         nn.Conv2d(4, 4, 3, padding=2, dilation=2), nn.Conv2d(4, 4, 3, padding=1, groups=2),
         nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), nn.Conv2d(4, 4, 3, padding="same"),
     ):  # fmt: skip
-        assert not matmul_conv.small(layer, torch.zeros(1, 4, 3, 3))
+        assert not matmul_conv.replacements(layer, torch.zeros(1, 4, 3, 3))
 
 
 def test_maps_of_several_sizes_are_left_to_the_library():
@@ -103,15 +104,13 @@ def test_a_single_channel_and_what_changes_in_place_after_it():
         x = torch.randn(4, model[0].in_channels, 2, 2)
         expected = torch.autograd.grad(model(x).square().sum(), list(model.parameters()))
         with matmul_conv.as_products(model, x[:1]) as count:
-            found = torch.autograd.grad(model(x).square().sum(), list(model.parameters()))
+            computed = torch.autograd.grad(model(x).square().sum(), list(model.parameters()))
         assert count == 1
-        assert torch.allclose(found[0], expected[0], rtol=1e-5)
+        assert torch.allclose(computed[0], expected[0], rtol=1e-5)
 
 
 def test_folding_and_taps_go_together():
     """A convolution with a folded normalisation on a tiny map gives the answers and gradients of both alone."""
-    from darkroom.models.folding import folded
-
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)).double().eval()
     model[1].running_mean.uniform_()
@@ -119,6 +118,6 @@ def test_folding_and_taps_go_together():
     x = torch.randn(5, 4, 2, 2, dtype=torch.float64)
     expected = [model(x), *torch.autograd.grad(model(x).square().sum(), list(model.parameters()))]
     with folded(model, x[:1], 100) as one, matmul_conv.as_products(model, x[:1]) as two:
-        found = [model(x), *torch.autograd.grad(model(x).square().sum(), list(model.parameters()))]
+        computed = [model(x), *torch.autograd.grad(model(x).square().sum(), list(model.parameters()))]
     assert one == two == 1
-    assert all(torch.allclose(a, b, rtol=1e-9) for a, b in zip(found, expected, strict=True))
+    assert all(torch.allclose(a, b, rtol=1e-9) for a, b in zip(computed, expected, strict=True))

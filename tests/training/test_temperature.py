@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
 
 from darkroom.training import temperature
 
@@ -35,16 +36,14 @@ def test_no_other_temperature_has_a_lower_loss(seed, count, classes, scale):
     """Over a grid of temperatures within the bounds none beats the fitted one, however many images are right."""
     draw = np.random.default_rng(seed)
     logits, labels = draw.normal(size=(count, classes)) * scale, draw.integers(0, classes, count)
-    found = temperature.fit(logits, labels)
+    fitted = temperature.fit(logits, labels)
     low, high = temperature.BOUNDS
-    assert low <= found <= high
-    assert loss(logits, labels, found) <= min(loss(logits, labels, by) for by in np.geomspace(low, high, 200)) + 1e-9
+    assert low <= fitted <= high
+    assert loss(logits, labels, fitted) <= min(loss(logits, labels, by) for by in np.geomspace(low, high, 200)) + 1e-9
 
 
 def test_it_is_the_minimum_that_scipy_finds():
-    """The same minimum comes out of a search that knows no derivatives."""
-    from scipy.optimize import minimize_scalar
-
+    """The same minimum comes out of a search without derivatives."""
     logits, labels = examples(3)
     expected = minimize_scalar(lambda t: loss(logits, labels, np.exp(t)), bounds=(-3, 3), method="bounded", options={"xatol": 1e-9})
     assert temperature.fit(logits, labels) == pytest.approx(np.exp(expected.x), rel=1e-5)

@@ -1,6 +1,4 @@
-"""The base classes of networks: features with a linear head, and backbones that can be cut between their
-blocks.
-"""
+"""The base classes of networks: features with a linear head, and backbones that are cut between blocks."""
 
 from __future__ import annotations
 
@@ -62,9 +60,7 @@ class Features(nn.Module):
     dim: int
 
     def chain(self) -> Chain | None:
-        """Return the steps that compute the embedding, one after the other; None where there are no feature
-        maps between them.
-        """
+        """Return the steps to the embedding; None where there are no feature maps between them."""
         raise NotImplementedError
 
 
@@ -109,9 +105,7 @@ class Backbone(Features):
         return x
 
     def chain(self) -> Chain | None:
-        """Return the blocks as steps; None for networks whose blocks do not pass maps with the channels
-        first.
-        """
+        """Return the blocks as steps; None where they do not pass maps with the channels first."""
         if not self.has_feature_maps():
             return None
         steps: list[Step] = [lambda x, block=block: run_block(block, x) for block in self._blocks]  # type: ignore[misc]
@@ -130,9 +124,7 @@ class Backbone(Features):
         return self.net.state_dict()
 
     def is_head(self, key: str) -> bool:
-        """Tell whether a name in the library's weight files belongs to the classifier that a backbone does
-        without.
-        """
+        """Tell whether a name in a weight file belongs to the classifier that a backbone omits."""
         raise NotImplementedError
 
 
@@ -144,9 +136,7 @@ def run_block(modules: list[nn.Module], x: torch.Tensor) -> torch.Tensor:
 
 
 class GlobalPool(nn.Module):
-    """Global average pooling (Lin et al. 2014): (N, C, H, W) to (N, C); a tensor without spatial axes passes
-    unchanged.
-    """
+    """Global average pooling (Lin et al. 2014): (N, C, H, W) to (N, C); (N, C) passes unchanged."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.mean((2, 3)) if x.ndim == 4 else x

@@ -46,9 +46,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class EmbeddedBackbone:
-    """The backbone as `embed` used it; `calibrated` tells whether its batch-normalisation statistics were
-    recomputed.
-    """
+    """The backbone as `embed` used it; `calibrated`: its batch-normalisation statistics were recomputed."""
 
     architecture: NetworkSpec
     preprocessing: Preprocessing

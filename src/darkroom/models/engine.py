@@ -75,9 +75,7 @@ class Onnx:
 
 
 class Winograd:
-    """torch on the CPU, wide 3 × 3 convolutions by Winograd's algorithm and batch normalisation folded into
-    convolutions.
-    """
+    """torch on the CPU: wide 3 × 3 convolutions by Winograd's algorithm, batch normalisation folded."""
 
     name = "torch, Winograd"
 
@@ -162,9 +160,7 @@ def export_onnx(network: nn.Module, example: np.ndarray) -> bytes:
 
 
 def relative_difference(engine: Engine, network: nn.Module, inputs: np.ndarray) -> float:
-    """Return the largest difference between an engine's outputs and torch's in float32, relative to the
-    largest output.
-    """
+    """Return the largest difference of an engine's outputs from torch's, relative to the largest output."""
     with torch.inference_mode():
         expected = [output.numpy() for output in _as_list(network.cpu().eval()(torch.from_numpy(inputs)))]
     outputs = next(iter(engine.stream([inputs])))

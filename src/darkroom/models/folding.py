@@ -28,17 +28,15 @@ def folded(model: nn.Module, example: torch.Tensor, batch: int) -> Iterator[int]
     weights than it computes numbers, scaling the weights would cost more than it saves. Running statistics do
     not change inside the block.
     """
-    found = pairs(model, example, batch)
-    functions: dict[nn.Module, Callable[[torch.Tensor], torch.Tensor]] = dict.fromkeys((norm for _, norm in found), identity)
-    functions |= {convolution: _folded_forward(convolution, norm) for convolution, norm in found}
+    folds = pairs(model, example, batch)
+    functions: dict[nn.Module, Callable[[torch.Tensor], torch.Tensor]] = dict.fromkeys((norm for _, norm in folds), identity)
+    functions |= {convolution: _folded_forward(convolution, norm) for convolution, norm in folds}
     with replaced(functions):
-        yield len(found)
+        yield len(folds)
 
 
 def pairs(model: nn.Module, example: torch.Tensor, batch: int) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Return the convolutions worth folding whose only consumer is a batch normalisation, by running the
-    model once.
-    """
+    """Return the convolutions worth folding, whose only consumer is a batch normalisation; runs the model."""
     sources: dict[int, tuple[nn.Conv2d, torch.Tensor]] = {}  # by the id of the output, which is kept alive
     uses: Counter[nn.Module] = Counter()
     consumers: Counter[nn.Module] = Counter()
@@ -64,9 +62,7 @@ def pairs(model: nn.Module, example: torch.Tensor, batch: int) -> list[tuple[nn.
 
 
 def fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weights (C', C / groups, k, k) and the bias (C',) of the convolution and its normalisation
-    in one.
-    """
+    """Return weights (C', C / groups, k, k) and bias (C',) of a convolution with its normalisation."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = torch.rsqrt(norm.running_var + norm.eps)

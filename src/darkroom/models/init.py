@@ -30,9 +30,7 @@ MIN_VARIANCE = 1e-12  # below it the outputs of a layer are the same for all ima
 
 @dataclass(frozen=True)
 class Scheme:
-    """How one weight is drawn in place, with a summary and the paper; `by_data` scales layers by their
-    outputs for images.
-    """
+    """How a weight is drawn in place, and the paper; `by_data` then scales layers by their outputs."""
 
     draw: Callable[[torch.Tensor], object]
     summary: str

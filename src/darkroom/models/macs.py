@@ -24,9 +24,7 @@ class Layer:
 
 
 def multiply_adds(network: nn.Module, image_size: int) -> int:
-    """Return the multiply-adds of convolutions, linear layers and attention for one image (3, `image_size`,
-    `image_size`).
-    """
+    """Return the multiply-adds of convolutions, linear layers and attention for one square RGB image."""
     return sum(layer.multiply_adds for layer in layers(network, (3, image_size, image_size)))
 
 
@@ -71,9 +69,7 @@ def _transposed(module: Any, x: torch.Tensor, output: torch.Tensor) -> int:
 
 
 def _attention(module: Any, x: torch.Tensor, output: torch.Tensor) -> int:
-    """Queries, keys and values, their products, the weighted mean, and the last projection (Vaswani et al.
-    2017).
-    """
+    """Queries, keys, values, their products, the weighted mean, the last projection (Vaswani et al. 2017)."""
     tokens, width = x.shape[1:]
     return 4 * tokens * width * width + 2 * tokens * tokens * width
 

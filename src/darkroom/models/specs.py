@@ -14,9 +14,7 @@ from darkroom.core.errors import WeightsError
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network without its last linear layer, for square images of `image_size` pixels; `family` selects the
-    builder.
-    """
+    """A network without its last linear layer, for square images; `family` selects its builder."""
 
     family: ClassVar[str]
 

@@ -66,9 +66,7 @@ def convolve(x: torch.Tensor, kernels: torch.Tensor, bias: torch.Tensor) -> torc
 
 
 def _convolve(x: torch.Tensor, kernels: torch.Tensor, bias: torch.Tensor, output: torch.Tensor) -> None:
-    """Write the convolution of a few images (n, H, W, C) to `output` (n, rows of tiles, 4, columns of tiles,
-    4, C').
-    """
+    """Convolve a few images (n, H, W, C) into `output` (n, rows of tiles, 4, columns of tiles, 4, C')."""
     count, height, width, channels = x.shape
     down, across, outputs = output.shape[1], output.shape[3], output.shape[5]
     padded = _scratch("padded", count, down * TILE + 2, across * TILE + 2, channels).zero_()
@@ -92,9 +90,7 @@ _buffers = threading.local()
 
 
 def _scratch(name: str, *shape: int) -> torch.Tensor:
-    """Return memory of this thread that is used again: allocating it anew costs more than the transforms
-    themselves.
-    """
+    """Return memory of this thread that is used again: allocating it costs more than the transforms."""
     size = torch.Size(shape).numel()
     buffer: torch.Tensor | None = getattr(_buffers, name, None)
     if buffer is None or buffer.numel() < size:
@@ -144,9 +140,7 @@ class Replacements:
 
 @torch.no_grad()
 def replacements(network: nn.Module, example: torch.Tensor) -> Replacements:
-    """Return the replacements for a network on the CPU in evaluation mode; all inputs have the size of
-    `example`.
-    """
+    """Return the replacements for a network in evaluation mode; all inputs have the size of `example`."""
     normed = dict(pairs(network, example, len(example)))
     wide = {convolution for convolution, (_, share) in _costs(network, example).items() if share < MAX_COST}
     folded = {convolution: fold(convolution, norm) for convolution, norm in normed.items()}

@@ -41,9 +41,7 @@ def run(augmented: Path, val: Path, classes: Path, out: Path, cost: Path) -> Non
 
 
 def _statistics(images: View) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Return mean and standard deviation per channel of (N, H, W, 3) uint8, on the scale 0 to 1, of `SAMPLE`
-    images.
-    """
+    """Return mean and deviation per channel of `SAMPLE` images (N, H, W, 3) uint8, divided by 255."""
     sample = images[np.arange(0, len(images), max(1, len(images) // SAMPLE))].reshape(-1, 3) / 255.0
     mean, std = sample.mean(0), sample.std(0).clip(0.01)
     return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())

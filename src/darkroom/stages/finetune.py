@@ -56,9 +56,7 @@ def run(name: str, augmented: Path, val: Path, transfer: Path, out: Path, cost: 
 
 
 def _compute_maps(cache: FeatureMapCache, views: Views, val: np.ndarray, compute: Compute) -> tuple[np.ndarray, np.ndarray]:
-    """Run the blocks below the cut; save and return the feature maps of the views and of the validation
-    images.
-    """
+    """Run the blocks below the cut; save and return the feature maps of views and validation images."""
     cache.check_room(views.shape[0] * views.shape[1] + len(val))
     description = f"{cache.backbone.spec.name} up to block {cache.cut} of {cache.backbone.block_count}"
     with cache.save() as (train_file, val_file):

@@ -80,9 +80,7 @@ def _pretrain(backbone: Backbone, settings: Params, record: Run) -> dict[str, An
 
 
 def _pretraining_images(settings: Params) -> Images:
-    """Return images (N, S, S, 3) uint8 in a fixed random order, labels (N,) and class names of
-    `weights.pretrain_on`.
-    """
+    """Return images (N, S, S, 3) uint8, shuffled, labels (N,) and class names of `weights.pretrain_on`."""
     params, seed = settings.weights, settings.compute.seed
     if params.pretrain_on == "glyphs":
         images, labels, classes = glyphs.render_cached(params.pretrain_images, settings.ingest.image_size, seed)
@@ -99,9 +97,7 @@ def _pretraining_images(settings: Params) -> Images:
 
 
 def _read_source(settings: Params) -> Images:
-    """Read the images of a folder or of a named data set; a ready layout keeps its test images out of
-    pretraining too.
-    """
+    """Read a folder or a named data set; a ready layout keeps its test images out of pretraining."""
     params = settings.weights
     unsplit = settings.ingest.model_copy(update={"val_share": 0.0, "test_share": 0.0, "split_by": "hash"})
     with tempfile.TemporaryDirectory() as scratch:

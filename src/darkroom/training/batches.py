@@ -1,6 +1,4 @@
-"""How examples reach the network: indexed from memory maps, resident on a GPU, or made ahead of time by
-workers.
-"""
+"""Batches of examples: indexed from memory maps, resident on a GPU, or made ahead of time by workers."""
 
 from __future__ import annotations
 
@@ -56,9 +54,7 @@ def batches(count: int, size: int, order: np.ndarray | None = None, keep_single:
 
 
 def load_batches(view: View, indices: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the batches of a view; a view with a `stream` gets all indices at once, so that it can work
-    ahead.
-    """
+    """Yield the batches of a view; one with a `stream` gets all indices at once, to work ahead."""
     stream = getattr(view, "stream", None)
     if stream is not None:
         yield from stream(indices)

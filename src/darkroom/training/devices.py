@@ -14,9 +14,7 @@ AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def device_of(compute: Compute) -> torch.device:
-    """Return the device of `compute.accelerator`; `auto` means CUDA, MPS or the CPU, whichever is available
-    first.
-    """
+    """Return the device of `compute.accelerator`; `auto` is CUDA, MPS or CPU, the first available."""
     if compute.accelerator != "auto":
         return torch.device(compute.accelerator)
     if torch.cuda.is_available():

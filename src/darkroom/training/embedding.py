@@ -1,6 +1,4 @@
-"""The outputs of a frozen network for many images: computed once, in batches, memory-mapped where they are
-large.
-"""
+"""The outputs of a frozen network for many images, computed in batches, memory-mapped where large."""
 
 from __future__ import annotations
 
@@ -95,9 +93,7 @@ class LowerPart(nn.Module):
 
 
 class FeaturesAndMaps(LowerPart):
-    """A whole backbone: (N, H, W, 3) uint8 to embeddings (N, D), and to the feature map (N, C, h, w) before
-    block `cut`.
-    """
+    """(N, H, W, 3) uint8 to embeddings (N, D), and to the feature map (N, C, h, w) before block `cut`."""
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
         maps = super().forward(images)

@@ -31,9 +31,7 @@ CODE = (Path(embedding.__file__), *sorted(Path(embedding.engines.__file__).paren
 
 
 def first_trained(backbone: Backbone, amount: float) -> int:
-    """Return the index of the first block that is trained; `amount` is a number of blocks, or a share of them
-    below 1.
-    """
+    """Return the index of the first trained block; `amount` is a number of blocks, or a share below 1."""
     count = backbone.block_count
     return count - min(count, math.ceil(amount * count) if amount < 1 else int(amount))
 
@@ -123,9 +121,7 @@ class FeatureMapCache:
         return digest.hexdigest()
 
     def load(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return the maps of the views and of val, memory-mapped; None where they are missing, damaged or of
-        something else.
-        """
+        """Return the maps of the views and of val, memory-mapped; None where they are missing or invalid."""
         try:
             description = json.loads((self.folder / DESCRIPTION).read_text())
             if description["identity"] != self.identity():
@@ -139,9 +135,7 @@ class FeatureMapCache:
 
     @contextmanager
     def save(self) -> Iterator[tuple[Path, Path]]:
-        """Yield the files to write the maps of the views and of val to; they are kept if the block ends
-        without an error.
-        """
+        """Yield the files for the maps of the views and of val; they are kept if no error is raised."""
         with atomic.new_folder(self.folder) as folder:
             files = folder / "train.npy", folder / "val.npy"
             yield files

@@ -1,6 +1,4 @@
-"""The training loop: one function for an epoch of training or validation, and `fit`, which trains a
-classifier with it.
-"""
+"""The training loop: an epoch of training or validation, and `fit`, which trains a classifier."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ VAL_BATCH = 256
 
 @dataclass(frozen=True)
 class FitResult:
-    """The metrics of every epoch and of the best one, and the temperature that calibrates the best epoch's
-    logits.
-    """
+    """The metrics of every epoch and of the best one, and the temperature fitted to its logits."""
 
     history: list[EpochMetrics]
     best: EpochMetrics
@@ -54,9 +50,7 @@ class ParamGroup:
 
 
 def lr_factor(step: int, steps: int, warmup: int) -> float:
-    """Return the factor of the learning rate at a step: linear warm-up, then a cosine to zero (Loshchilov and
-    Hutter 2017).
-    """
+    """Return the factor of the learning rate: linear warm-up, then a cosine (Loshchilov and Hutter 2017)."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
@@ -146,18 +140,14 @@ def run_epoch(
 
 
 def freeze_normalization(model: nn.Module) -> None:
-    """Put batch normalisation into evaluation mode, in which it uses its running statistics and does not
-    change them.
-    """
+    """Put batch normalisation into evaluation mode, where its running statistics do not change."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
 
 
 def class_weights(labels: np.ndarray, classes: int, kind: str) -> torch.Tensor | None:
-    """Return (classes,) float32 weights that give every class the same total weight, or None for
-    `kind="none"`.
-    """
+    """Return (classes,) float32 weights that give classes the same total, or None for `kind="none"`."""
     if kind == "none":
         return None
     counts = np.bincount(labels, minlength=classes).clip(1)
@@ -253,9 +243,7 @@ def _classify(
     stepper: Stepper | None = None,
     freeze_statistics: bool = False,
 ) -> tuple[EpochMetrics, list[torch.Tensor]]:
-    """Run an epoch of a classifier; return mean loss and accuracy and, where nothing is trained, the logits
-    of each batch.
-    """
+    """Run an epoch of a classifier; return loss and accuracy, and the logits where nothing is trained."""
     correct: Any = 0  # counted on the device
     count = 0
     outputs: list[torch.Tensor] = []
@@ -275,9 +263,7 @@ def _classify(
 
 @contextmanager
 def _shortcuts(model: nn.Module, loader: BatchLoader, hyper: Training, compute: Compute, freeze_statistics: bool) -> Iterator[None]:
-    """Make the model compute the same function with the same gradients in less time, for the length of a
-    block.
-    """
+    """Compute the same function and gradients in less time, for the length of a block."""
     with ExitStack() as stack:
         if any(isinstance(module, nn.Conv2d) for module in model.modules()):
             example = next(loader.view(0, [np.arange(min(2, len(loader.labels)))]))[0]

@@ -23,7 +23,7 @@ from darkroom.models.hooks import observe
 from darkroom.models.patching import replaced
 
 POINTWISE = 25  # pixels of a map, up to which a 1 × 1 convolution is faster as a plain matrix product
-DENSE = 0.72  # of a kernel's products that count, above which the library's convolution is the faster one
+DENSE = 0.72  # of a kernel's products are with pixels, above which the library's convolution is the faster one
 DEPTHWISE = 32 * 32  # pixels before times pixels after, above which the library's gradient of a kernel is the faster one
 DEPTHWISE_3 = 4 * 4  # the same for kernels of up to 3 × 3, for which libraries have code of their own
 
@@ -31,16 +31,14 @@ Tap = tuple[int, int, slice, slice, slice, slice]  # row and column in the kerne
 
 
 def axis(size: int, kernel: int, stride: int, padding: int) -> list[tuple[slice, slice]]:
-    """Return for each tap along one axis the output pixels that it reaches, and the input pixels that it
-    takes for them.
-    """
+    """Return, for each tap along an axis, the output pixels that it reaches and the input pixels for them."""
     outputs = (size + 2 * padding - kernel) // stride + 1
-    made = []
+    spans = []
     for tap in range(kernel):
         met = [(o, o * stride - padding + tap) for o in range(outputs) if 0 <= o * stride - padding + tap < size]
         first, last = (met[0], met[-1]) if met else ((0, 0), (-1, -1))
-        made.append((slice(first[0], last[0] + 1), slice(first[1], last[1] + 1, stride) if met else slice(0, 0)))
-    return made
+        spans.append((slice(first[0], last[0] + 1), slice(first[1], last[1] + 1, stride) if met else slice(0, 0)))
+    return spans
 
 
 def taps(convolution: nn.Conv2d, height: int, width: int) -> list[Tap]:
@@ -55,7 +53,7 @@ def taps(convolution: nn.Conv2d, height: int, width: int) -> list[Tap]:
     ]
 
 
-def counting(convolution: nn.Conv2d, height: int, width: int) -> float:
+def useful_share(convolution: nn.Conv2d, height: int, width: int) -> float:
     """Return the share of a convolution's products on a map that are with pixels of it and not with padding."""
 
     def share(size: int, kernel: int, stride: int, padding: int) -> float:
@@ -78,26 +76,26 @@ class TapByTap(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, met: list[Tap], shape: tuple[int, int]) -> torch.Tensor:
         x = x.contiguous()
-        made = x.new_zeros(len(x), *shape, len(weight))
+        output = x.new_zeros(len(x), *shape, len(weight))
         for i, j, rows, columns, from_rows, from_columns in met:
-            made[:, rows, columns] += x[:, from_rows, from_columns] @ weight[:, :, i, j].t()
+            output[:, rows, columns] += x[:, from_rows, from_columns] @ weight[:, :, i, j].t()
         ctx.save_for_backward(x, weight)
         ctx.met = met
-        return made
+        return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        given = gradients[0].contiguous()
+        gradient = gradients[0].contiguous()
         by_input = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         by_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         for i, j, rows, columns, from_rows, from_columns in ctx.met:
-            seen, reached = x[:, from_rows, from_columns], given[:, rows, columns]
+            pixels, reached = x[:, from_rows, from_columns], gradient[:, rows, columns]
             reached = reached.reshape(-1, reached.shape[-1])
             if by_input is not None:
-                by_input[:, from_rows, from_columns] += (reached @ weight[:, :, i, j]).view(*seen.shape)
+                by_input[:, from_rows, from_columns] += (reached @ weight[:, :, i, j]).view(*pixels.shape)
             if by_weight is not None:
-                by_weight[:, :, i, j] = reached.t() @ seen.reshape(-1, seen.shape[-1])
+                by_weight[:, :, i, j] = reached.t() @ pixels.reshape(-1, pixels.shape[-1])
         return by_input, by_weight, None, None
 
 
@@ -147,12 +145,10 @@ def _pairs(met: list[Tap], convolution: nn.Conv2d, before: tuple[int, int], afte
 
 
 def pointwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """(N, C, h, w) channels-last and weights (C', C, 1, 1) to (N, C', h, w) channels-last: one matrix
-    product.
-    """
+    """One matrix product: (N, C, h, w) and weights (C', C, 1, 1) to (N, C', h, w), channels-last."""
     count, channels, height, width = x.shape
-    made = F.linear(x.permute(0, 2, 3, 1).reshape(-1, channels), weight.view(len(weight), channels), bias)
-    return made.view(count, height, width, -1).permute(0, 3, 1, 2)
+    output = F.linear(x.permute(0, 2, 3, 1).reshape(-1, channels), weight.view(len(weight), channels), bias)
+    return output.view(count, height, width, -1).permute(0, 3, 1, 2)
 
 
 @contextmanager
@@ -162,23 +158,21 @@ def as_products(model: nn.Module, example: torch.Tensor) -> Iterator[int]:
 
     `example` is an input of the model on the CPU, of the size that every input will have.
     """
-    found = small(model, example)
-    with replaced(found, "_conv_forward"):
-        yield len(found)
+    functions = replacements(model, example)
+    with replaced(functions, "_conv_forward"):
+        yield len(functions)
 
 
 Forward = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
-def small(model: nn.Module, example: torch.Tensor) -> dict[nn.Conv2d, Forward]:
-    """Return the convolutions worth computing as products, with their functions; never one that meets maps of
-    several sizes.
-    """
-    found: dict[nn.Conv2d, Forward] = {}
+def replacements(model: nn.Module, example: torch.Tensor) -> dict[nn.Conv2d, Forward]:
+    """Return the functions of convolutions worth computing as products; each meets maps of one size."""
+    functions: dict[nn.Conv2d, Forward] = {}
     sizes: dict[nn.Conv2d, torch.Size] = {}
     several: set[nn.Conv2d] = set()
 
-    def look(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def observer(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         assert isinstance(module, nn.Conv2d)
         if module.dilation != (1, 1) or module.padding_mode != "zeros" or isinstance(module.padding, str):
             return
@@ -187,34 +181,34 @@ def small(model: nn.Module, example: torch.Tensor) -> dict[nn.Conv2d, Forward]:
         before, after = (inputs[0].shape[2], inputs[0].shape[3]), (output.shape[2], output.shape[3])
         if module.groups == 1 and module.kernel_size == module.stride == (1, 1) and module.padding == (0, 0):
             if math.prod(before) <= POINTWISE:
-                found[module] = pointwise
+                functions[module] = pointwise
         elif module.groups == 1:
-            if counting(module, *before) <= DENSE:
-                found[module] = _by_taps(taps(module, *before), after)
+            if useful_share(module, *before) <= DENSE:
+                functions[module] = _by_taps(taps(module, *before), after)
         elif module.groups == module.in_channels == module.out_channels:
             if before == after == (1, 1):
-                found[module] = _scaling(*taps(module, 1, 1)[0][:2])
+                functions[module] = _scaling(*taps(module, 1, 1)[0][:2])
             elif math.prod(before) * math.prod(after) <= (DEPTHWISE if max(module.kernel_size) > 3 else DEPTHWISE_3):
-                found[module] = _depthwise(module, before, after)
+                functions[module] = _depthwise(module, before, after)
 
-    observe(model, example, (nn.Conv2d,), look)
-    return {convolution: forward for convolution, forward in found.items() if convolution not in several}
+    observe(model, example, (nn.Conv2d,), observer)
+    return {convolution: forward for convolution, forward in functions.items() if convolution not in several}
 
 
 def _scaling(row: int, column: int) -> Forward:
     """A depthwise convolution of single pixels by the one tap that meets them."""
 
     def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        made = x * weight[:, :, row, column].view(1, -1, 1, 1)
-        return made if bias is None else made + bias.view(-1, 1, 1)
+        output = x * weight[:, :, row, column].view(1, -1, 1, 1)
+        return output if bias is None else output + bias.view(-1, 1, 1)
 
     return forward
 
 
 def _by_taps(met: list[Tap], shape: tuple[int, int]) -> Forward:
     def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        made = TapByTap.apply(x.permute(0, 2, 3, 1), weight, met, shape).permute(0, 3, 1, 2)  # type: ignore[no-untyped-call]
-        return made if bias is None else made + bias.view(-1, 1, 1)
+        output = TapByTap.apply(x.permute(0, 2, 3, 1), weight, met, shape).permute(0, 3, 1, 2)  # type: ignore[no-untyped-call]
+        return output if bias is None else output + bias.view(-1, 1, 1)
 
     return forward
 
@@ -224,7 +218,7 @@ def _depthwise(convolution: nn.Conv2d, before: tuple[int, int], after: tuple[int
     pairs = _pairs(taps(convolution, *before), convolution, before, after)
 
     def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        made: torch.Tensor = Depthwise.apply(x, weight, stride, padding, pairs)  # type: ignore[no-untyped-call]
-        return made if bias is None else made + bias.view(-1, 1, 1)
+        output: torch.Tensor = Depthwise.apply(x, weight, stride, padding, pairs)  # type: ignore[no-untyped-call]
+        return output if bias is None else output + bias.view(-1, 1, 1)
 
     return forward

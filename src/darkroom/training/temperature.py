@@ -1,6 +1,4 @@
-"""Temperature scaling (Guo et al. 2017): logits are divided by one number, so that confidence matches
-accuracy.
-"""
+"""Temperature scaling (Guo et al. 2017): divide logits by a number so that confidence matches accuracy."""
 
 from __future__ import annotations
 

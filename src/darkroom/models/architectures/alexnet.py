@@ -1,6 +1,4 @@
-"""AlexNet (Krizhevsky et al. 2012), in the one-column form of Krizhevsky (2014), figure 4, which is
-torchvision's.
-"""
+"""AlexNet (Krizhevsky et al. 2012), in the one-column form of Krizhevsky (2014), as torchvision's."""
 
 from __future__ import annotations
 

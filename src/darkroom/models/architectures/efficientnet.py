@@ -45,9 +45,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class Block(nn.Module):
-    """MBConv: an inverted residual with squeeze-and-excitation, left out at random in training (Huang et al.
-    2016).
-    """
+    """MBConv: an inverted residual with squeeze-and-excitation and stochastic depth (Huang et al. 2016)."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int, survival: float) -> None:
         super().__init__()
@@ -92,9 +90,7 @@ def _scaled(size: int, channels: int, depth: float, width: float, dropout: float
 def efficientnet(
     size: int, channels: int, *, phi: float = 0.0, depth: float = 1.0, width: float = 1.0, dropout: float = 0.2
 ) -> Parts:
-    """Scaled by φ, for images of `resolution(phi)`; `depth` and `width` are further factors, to scale one of
-    them alone.
-    """
+    """Scaled by φ, for images of `resolution(phi)`; `depth` and `width` are further factors."""
     return _scaled(size, channels, depth * ALPHA**phi, width * BETA**phi, dropout)
 
 

@@ -29,9 +29,7 @@ Layers = dict[str, nn.Module]
 
 
 class Parts(NamedTuple):
-    """The result of a family's function: a chain of feature maps, the layers from the last one to the
-    embedding, its width.
-    """
+    """A family's result: a chain of feature maps, the layers from the last one to the embedding, its width."""
 
     body: Layers
     neck: Layers

@@ -46,9 +46,7 @@ def stem(size: int, stride: int) -> int:
 
 
 def pooled(body: Layers, name: str, size: int, window: int, stride: int = 2) -> int:
-    """Add maximum pooling to a chain and return the size of the map after it; left out where the window is
-    larger than the map.
-    """
+    """Add maximum pooling, unless its window is larger than the map; return the size of the map after it."""
     if size < window:
         return size
     body[name] = nn.MaxPool2d(window, stride)
@@ -84,8 +82,6 @@ class Grid(nn.Module):
 
 
 def divisible(channels: float, by: int = 8) -> int:
-    """Return channels rounded to a multiple of `by`, down by a tenth at most, as the code of Sandler et al.
-    (2018) does.
-    """
+    """Round channels to a multiple of `by`, down by a tenth at most, as the code of Sandler et al. (2018)."""
     rounded = max(by, int(channels + by / 2) // by * by)
     return rounded if rounded >= 0.9 * channels else rounded + by

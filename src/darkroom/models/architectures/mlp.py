@@ -1,6 +1,4 @@
-"""Multi-layer perceptrons (Rumelhart et al. 1986): every pixel is an input of its own, without regard to its
-neighbours.
-"""
+"""Multi-layer perceptrons (Rumelhart et al. 1986): every pixel is an input without neighbours."""
 
 from __future__ import annotations
 

@@ -26,9 +26,7 @@ RESIDUALS = (  # v2, table 2: expansion, outputs, repeats, stride of the first
 
 
 def _separable(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    """Return v1's pair (figure 3, right): one kernel per channel, then 1×1 across channels, each normalised,
-    with ReLU.
-    """
+    """Return v1's pair (figure 3, right): depthwise, then 1×1 across channels, each normalised."""
     depthwise = normed(inputs, inputs, 3, stride, groups=inputs, activation=nn.ReLU(inplace=True))
     return nn.Sequential(depthwise, normed(inputs, outputs, 1, activation=nn.ReLU(inplace=True)))
 
@@ -59,9 +57,7 @@ def mobilenet_v1_standard(size: int, channels: int, *, width: float = 1.0) -> Pa
 
 
 class InvertedResidual(nn.Module):
-    """1×1 to `expansion` times the channels, one kernel per channel, 1×1 down without activation (v2, figure
-    3b and table 1).
-    """
+    """1×1 to `expansion` times the channels, depthwise, linear 1×1 down (v2, figure 3b and table 1)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()

@@ -1,6 +1,4 @@
-"""The classic architectures by name, read from the source of their families: a list of names costs no import
-of torch.
-"""
+"""The classic architectures by name, read from their source. Importing this costs no torch."""
 
 from __future__ import annotations
 

@@ -23,9 +23,7 @@ PAPER = "He et al. 2016"
 
 
 class Shortcut(nn.Module):
-    """Option A: every other pixel, the new channels zero: (N, C, H, W) to (N, `outputs`, H / stride, W /
-    stride).
-    """
+    """Option A: every other pixel, new channels 0: (N, C, H, W) to (N, `outputs`, H / stride, W / stride)."""
 
     def __init__(self, outputs: int, stride: int) -> None:
         super().__init__()
@@ -65,9 +63,7 @@ class Basic(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1 down to a quarter of the width, 3×3, 1×1 up again (figure 5, right); `shortcut` is None in a plain
-    network.
-    """
+    """1×1 down to a quarter of the width, 3×3, 1×1 up (figure 5, right); plain networks have no `shortcut`."""
 
     EXPANSION = 4
 
@@ -95,9 +91,7 @@ Block = type[Basic] | type[Bottleneck]
 
 
 def _stages(body: Layers, block: Block, depths: Sequence[int], width: int, has_skips: bool, has_parameters: bool) -> int:
-    """Add stages `conv2_x` and on, each of half the resolution and twice the width; return the number of
-    channels at the end.
-    """
+    """Add stages `conv2_x` and on, each of half the resolution and twice the width; return the last width."""
     inputs = width
     for stage, depth in enumerate(depths):
         for i in range(depth):

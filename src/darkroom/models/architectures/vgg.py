@@ -1,6 +1,4 @@
-"""VGG (Simonyan and Zisserman 2015): nothing but 3×3 convolutions, deeper and deeper; optionally with batch
-normalisation.
-"""
+"""VGG (Simonyan and Zisserman 2015): 3×3 convolutions, deeper and deeper, optionally batch-normalised."""
 
 from __future__ import annotations
 
@@ -68,9 +66,7 @@ def vgg19_bn(size: int, channels: int, *, dense: int = 4096) -> Parts:
 
 
 def _vgg(column: str, size: int, channels: int, dense: int, is_normed: bool = False) -> Parts:
-    """Build a column of table 1; with `dense=0` global average pooling takes the place of the fully connected
-    layers.
-    """
+    """Build a column of table 1; with `dense=0` average pooling replaces the fully connected layers."""
     body: Layers = {}
     inputs = channels
     for stage, widths in enumerate(COLUMNS[column], 1):
