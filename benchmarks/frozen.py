@@ -3,9 +3,10 @@ Albumentations loop.
 
     python benchmarks/frozen.py FOLDER [--weights FOLDER] [--network mobilenet_v2] [--size 160] [--images 256]
 
-frozen   images a second; the share of the machine's peak in a matrix product; the largest difference from
-torch's float32 augment  views a second of recipe `photos`' policy, written to disk, against the same
-transforms in as many bare processes
+frozen   images a second; the share of the machine's peak in a matrix product; the largest difference
+         from torch's float32
+augment  views a second of recipe `photos`' policy, written to disk, against the same transforms in as many
+         bare processes
 """
 
 from __future__ import annotations

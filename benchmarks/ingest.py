@@ -30,7 +30,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-from darkroom.config.params import Ingest
+from darkroom.config.params import SPLITS, Ingest
 from darkroom.core.lazy import LazyModule
 from darkroom.data import duplicates, manifest, quality
 from darkroom.data.decoding import decode
@@ -64,7 +64,7 @@ def cold(source: Path, scratch: Path, **changes: object) -> float:
 
     def work() -> None:
         with ingest(source, options(source, **changes), cache_folder=scratch / "cache") as dataset:
-            for name in ("train", "val", "test"):
+            for name in SPLITS:
                 (scratch / "out" / name).mkdir(parents=True)
                 dataset.write(name, scratch / "out" / name)
 
@@ -179,7 +179,7 @@ def run(source: Path, cache: Path, out: Path) -> float:
 
     def work() -> None:
         with ingest(source, options(source), cache_folder=cache) as dataset:
-            for name in ("train", "val", "test"):
+            for name in SPLITS:
                 (out / name).mkdir(parents=True)
                 dataset.write(name, out / name)
             manifest.write(out / "manifest.parquet", dataset.rows)

@@ -1,13 +1,14 @@
 """Transfer learning against the usual recipe: the same folder, splits, weights, epochs and unfrozen blocks.
 
-python benchmarks/transfer.py FOLDER --weights FOLDER [--seeds 0 1 2] [--network mobilenet_v2] [--size 160]
-[--head-epochs 10] [--finetune-epochs 10] [--views 4] [--name transfer]
+    python benchmarks/transfer.py FOLDER --weights FOLDER [--seeds 0 1 2] [--network mobilenet_v2] [--size 160]
+        [--head-epochs 10] [--finetune-epochs 10] [--views 4] [--name transfer]
 
 whole      from Enter to a fine-tuned network: `dvc repro finetune@NETWORK` in an empty workspace, against
-`python tutorial.py` computing  the same without start-up: the stages' own work in one process, against the
-recipe from its first batch on head       `transfer.lr` changed, then `dvc repro transfer@NETWORK`, against
-the recipe's head epochs accuracy   of the fine-tuned networks (or of the heads, without fine-tuning) on the
-test images of all seeds
+           `python tutorial.py`
+computing  the same without start-up: the stages' own work in one process, against the recipe from its first
+           batch on
+head       `transfer.lr` changed, then `dvc repro transfer@NETWORK`, against the recipe's head epochs
+accuracy   of the fine-tuned networks (or of the heads, without fine-tuning) on the test images of all seeds
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from measuring import ROOT, Workspace, median, report, seconds
 
 from darkroom.config.params import read
+from darkroom.data import manifest
 from darkroom.models.backbones.torchvision import TorchvisionBackbone
 from darkroom.models.specs import BackboneSpec
 from darkroom.training.freezing import first_trained
@@ -91,11 +92,11 @@ def accuracy(place: Workspace, model: str) -> float:
 
 def link_splits(place: Path, source: Path, into: Path) -> None:
     """Lay out the images as our splits have them, for ImageFolder."""
-    for row in pq.read_table(place / "data/ingested/manifest.parquet").to_pylist():
-        if row["status"] == "accepted":
-            file = into / row["split"] / row["label"] / row["path"].replace("/", "-")
+    for split, rows in manifest.read_images(place / "data/ingested/manifest.parquet").items():
+        for row in rows:
+            file = into / split / row.label / row.path.replace("/", "-")
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.symlink_to(source.resolve() / row["path"])
+            file.symlink_to(source.resolve() / row.path)
 
 
 def run_recipe(scratch: Path, options: argparse.Namespace, seed: int) -> dict[str, Any]:

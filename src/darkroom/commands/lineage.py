@@ -167,7 +167,7 @@ def _show_run(trace: dict[str, Any], list_images: bool) -> None:
     lines += [("version", version) for version in trace["versions"]]
     lines += [("sha256", trace["checkpoint_sha256"])] if trace.get("checkpoint_sha256") else []
     splits = [row["split"] for row in trace["images"]]
-    counts = ", ".join(f"{splits.count(split):,} {split}" for split in ("train", "val", "test"))
+    counts = ", ".join(f"{splits.count(split):,} {split}" for split in params.SPLITS)
     hint = "" if list_images else "; --images lists them"
     unknown = "not known: no ingest run with a manifest belongs to its pipeline"
     lines.append(("images", f"{counts}, from ingest run {trace['ingest']}{hint}" if splits else unknown))

@@ -22,7 +22,7 @@ from darkroom.core.lazy import LazyModule
 from darkroom.core.os_errors import is_retryable
 from darkroom.data import glyphs
 
-sklearn_datasets, torchvision_datasets = LazyModule("sklearn.datasets"), LazyModule("torchvision.datasets")
+torchvision_datasets = LazyModule("torchvision.datasets")
 
 DOWNLOADS = Path(".darkroom/downloads")
 MNIST_MD5 = {  # of the uncompressed files
@@ -53,13 +53,11 @@ def write_digits(folder: Path, options: DatasetOptions) -> int:
 
 def _load_digits() -> np.ndarray:
     """Return the digits as (1797, 65) float64: pixels 0 to 16 and the label."""
-    # reading scikit-learn's file takes a tenth of a second, importing scikit-learn several
+    # reading scikit-learn's file takes a tenth of a second, importing scikit-learn several seconds
     package = importlib.util.find_spec("sklearn")
-    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz" if package and package.origin else None
-    if file and file.exists():
-        return np.loadtxt(file, delimiter=",")
-    digits = sklearn_datasets.load_digits()
-    return np.column_stack([digits.data, digits.target])
+    assert package is not None
+    assert package.origin is not None
+    return np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
 
 
 def write_glyphs(folder: Path, options: DatasetOptions) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
 from darkroom.config.params import SPLITS
@@ -58,12 +61,24 @@ class Row(ImageFacts):
     bytes: int = 0
 
 
+_TYPES = {field.name: {"int": pa.int64(), "float": pa.float64()}.get(str(field.type), pa.string()) for field in fields(Row)}
+
+
 def write(path: Path, rows: Iterable[Row]) -> None:
-    columns: dict[str, list] = {name: [] for name in COLUMNS}
+    # through CSV, since pyarrow.table imports pandas: a tenth of the time of ingesting a small data set
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
     for row in rows:
-        for name, values in columns.items():
-            values.append(" ".join(row.flags) if name == "flags" else getattr(row, name))
-    pq.write_table(pa.table(columns), path)
+        writer.writerow(" ".join(row.flags) if name == "flags" else getattr(row, name) for name in COLUMNS)
+    content = text.getvalue().encode()
+    table = arrow_csv.read_csv(
+        pa.BufferReader(content),
+        arrow_csv.ReadOptions(use_threads=False, block_size=len(content)),
+        arrow_csv.ParseOptions(newlines_in_values=True),
+        arrow_csv.ConvertOptions(column_types=_TYPES, null_values=[]),
+    )
+    pq.write_table(table, path)
 
 
 def read(path: Path) -> list[Row]:

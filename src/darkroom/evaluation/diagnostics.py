@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from darkroom.config.params import Params
+from darkroom.config.params import SPLITS, Params
 from darkroom.core.progress import Progress
 from darkroom.evaluation import ensembles, intervals, label_issues, mistakes, pixel_baseline, robustness, slices
 from darkroom.evaluation.label_issues import LabelIssue
@@ -33,7 +33,6 @@ from darkroom.inference.classifier import Classifier
 from darkroom.inference.predict import softmax
 from darkroom.models import engine as engines
 
-SPLITS = ("train", "val", "test")
 BATCH = 1024  # images that are embedded between two steps of the progress
 Predict = Callable[[np.ndarray], np.ndarray]  # images (N, S, S, 3) uint8 to (N, D)
 

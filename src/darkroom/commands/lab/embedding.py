@@ -10,6 +10,7 @@ import click
 from darkroom.commands.lab import image_io
 from darkroom.commands.lab.options import network_options, picture_command
 from darkroom.commands.param_types import MODEL_OR_ARCHITECTURE
+from darkroom.config.params import SPLITS
 from darkroom.core.command_line import Choice
 from darkroom.core.lazy import LazyModule
 
@@ -30,9 +31,7 @@ HEADER = ("path", "class", "predicted", "error", "pca_x", "pca_y", "tsne_x", "ts
 @click.option(
     "--model", default="champion", type=MODEL_OR_ARCHITECTURE, help="champion, a version, a folder, or an architecture by name"
 )
-@click.option(
-    "--split", type=Choice(("train", "val", "test")), show_default="val of ingested data, all of a folder", help="a split"
-)
+@click.option("--split", type=Choice(SPLITS), show_default="val of ingested data, all of a folder", help="a split")
 @click.option("--most", type=click.IntRange(min=1), default=2000, metavar="N", help="number of images, drawn evenly from all")
 @click.option("--perplexity", type=click.FloatRange(0, min_open=True), default=30.0, help="number of neighbours for t-SNE")
 @network_options
