@@ -67,6 +67,18 @@ class Scored:
     baseline: PixelRegression
 
 
+@dataclass(frozen=True)
+class Results:
+    """Everything that is written: the contents of the JSON files, and all rows of the leaderboard."""
+
+    data: Data
+    scored: Scored
+    metrics: Metrics
+    details: Details
+    diagnosed: Diagnosed
+    rows: list[Row]
+
+
 def model_names(settings: Params) -> list[str]:
     """Return the names of the models that the params name."""
     return ["baseline", *(f"{stage}/{name}" for stage in ("transfer", "finetune") for name in settings.backbones)]
@@ -91,8 +103,9 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
             policies.mirrors(settings.augment.policy), lambda names: costs.training_seconds(names, cost),
         )  # fmt: skip
         rows = leaderboard.ranked(scored.rows + diagnosed.rows)
-        _write(reports, data, truth, scored, metrics, details, diagnosed, rows)
-        _write_report(settings, ingested, models, reports, data, scored, metrics, details, diagnosed, rows)
+        results = Results(data, scored, metrics, details, diagnosed, rows)
+        _write(reports, results)
+        _write_report(settings, ingested, models, reports, results)
         _log(record, metrics, details, models, ingested, reports)
         tables.show(leaderboard.HEADER, leaderboard.cells(rows, metrics.best), leaderboard.HEADER[1:])
 
@@ -180,23 +193,22 @@ def _severities(images: np.ndarray, name: str, seed: int) -> Iterator[np.ndarray
         yield corrupt(images, name, severity, seed)
 
 
-def _write(
-    reports: Path, data: Data, truth: Truth, scored: Scored, metrics: Metrics, details: Details, diagnosed: Diagnosed,
-    rows: Sequence[Row],
-) -> None:  # fmt: skip
+def _write(reports: Path, results: Results) -> None:
     """Write all files but the report."""
-    metrics_io.write(reports / metrics_io.METRICS, metrics)
-    metrics_io.write(reports / metrics_io.DETAILS, details)
+    data, scored, diagnosed = results.data, results.scored, results.diagnosed
+    metrics_io.write(reports / metrics_io.METRICS, results.metrics)
+    metrics_io.write(reports / metrics_io.DETAILS, results.details)
     metrics_io.write(reports / metrics_io.DIAGNOSTICS, diagnosed.diagnostics)
     (reports / "beyond.json").unlink(missing_ok=True)  # the name of diagnostics.json in earlier versions
     label_issues.write(reports / "label_issues.csv", diagnosed.issues)
-    leaderboard.write(reports / "leaderboard.csv", rows)
-    leaderboard.write(reports / "cost.csv", rows, leaderboard.COSTS)
+    leaderboard.write(reports / "leaderboard.csv", results.rows)
+    leaderboard.write(reports / "cost.csv", results.rows, leaderboard.COSTS)
     images = {name: split.rows for name, split in data.splits.items()}
+    labels = {name: split.labels for name, split in data.splits.items()}
     with atomic.new_file(reports / "predictions.parquet") as working:
-        predictions.write(working, images, scored.probabilities, truth.labels, truth.classes)
-    best = scored.probabilities[metrics.best]["test"].argmax(1)
-    for name, (header, lines) in plots.tables(details, diagnosed.diagnostics, best, truth.labels["test"]).items():
+        predictions.write(working, images, scored.probabilities, labels, data.classes)
+    best = scored.probabilities[results.metrics.best]["test"].argmax(1)
+    for name, (header, lines) in plots.tables(results.details, diagnosed.diagnostics, best, labels["test"]).items():
         with atomic.new_file(reports / "plots" / name) as working:
             _write_csv(working, header, lines)
     with atomic.new_folder(reports / "plots" / "curves") as folder:
@@ -211,22 +223,21 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]])
         writer.writerows(rows)
 
 
-def _write_report(
-    settings: Params, ingested: Path, models: Path, reports: Path, data: Data, scored: Scored, metrics: Metrics,
-    details: Details, diagnosed: Diagnosed, rows: Sequence[Row],
-) -> None:  # fmt: skip
-    test, probabilities = data.splits["test"], {name: by_split["test"] for name, by_split in scored.probabilities.items()}
+def _write_report(settings: Params, ingested: Path, models: Path, reports: Path, results: Results) -> None:
+    splits, metrics, issues = results.data.splits, results.metrics, results.diagnosed.issues
+    test, probabilities = splits["test"], {name: item["test"] for name, item in results.scored.probabilities.items()}
     network = Classifier.load(models / metrics.best).network
     drawn, method = heatmaps.draw(network, test.images, test.labels, probabilities[metrics.best])
-    doubtful = {issue.path for issue in diagnosed.issues[:ISSUES]}
+    doubtful = {issue.path for issue in issues[:ISSUES]}
     pictures = {
         row["path"]: np.array(split.images[i])
-        for split in data.splits.values() for i, row in enumerate(split.rows) if row["path"] in doubtful
+        for split in splits.values() for i, row in enumerate(split.rows) if row["path"] in doubtful
     }  # fmt: skip
     evaluation = Evaluation(
-        metrics=metrics, details=details, diagnostics=diagnosed.diagnostics, rows=rows, histories=scored.histories,
-        images=test.rows, pixels=test.images, labels=test.labels, probabilities=probabilities, issues=diagnosed.issues,
-        pictures=pictures, heatmaps=drawn, method=method, data=_counts(data.rows), origin=_origin(ingested),
+        metrics=metrics, details=results.details, diagnostics=results.diagnosed.diagnostics, rows=results.rows,
+        histories=results.scored.histories, images=test.rows, pixels=test.images, labels=test.labels,
+        probabilities=probabilities, issues=issues, pictures=pictures, heatmaps=drawn, method=method,
+        data=_counts(results.data.rows), origin=_origin(ingested),
         params=settings.model_dump(by_alias=True, exclude={"fetch", "register_"}),
     )  # fmt: skip
     with atomic.new_file(reports / "report.html") as working:
