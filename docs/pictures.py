@@ -142,7 +142,7 @@ def _monitoring(chromium: str, folder: Path) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch) / "characters"
         place.mkdir()
-        for number, pixels in enumerate(glyphs.remembered(200, 32, 0)[0]):
+        for number, pixels in enumerate(glyphs.render_cached(200, 32, 0)[0]):
             Image.fromarray(pixels).save(place / f"{number}.png")
             os.utime(place / f"{number}.png", (1e9, 1e9))
         command = [sys.executable, "-m", "darkroom", "monitor", str(place), "--out", scratch]
