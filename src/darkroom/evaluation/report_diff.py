@@ -181,10 +181,9 @@ def page(a: Side, b: Side) -> str:
     pair = paired(a, b)
     result, test = headline(a, b, pair)
     dots = [
-        charts.Dot(
-            f"{side.name}: {side.best}", side.figures.accuracy, *(side.figures.intervals["accuracy"] or ()), chosen=side is b
-        )
+        charts.Dot(f"{side.name}: {side.best}", side.figures.accuracy, low, high, chosen=side is b)
         for side in (a, b)
+        for low, high in [side.figures.intervals["accuracy"] or (None, None)]
     ]
     changed = {} if pair is None else {
         f"{a.name} was correct, {b.name} is wrong": pair.lost, f"{b.name} is correct, {a.name} was wrong": pair.won,

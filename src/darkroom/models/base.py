@@ -36,7 +36,8 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Preprocessing:
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
+        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+        return cls(**values)
 
 
 class Normalize(nn.Module):

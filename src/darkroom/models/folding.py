@@ -51,8 +51,8 @@ def pairs(model: nn.Module, example: torch.Tensor, batch: int) -> list[tuple[nn.
                 continue
             convolution, convolved = sources[id(tensor)]
             consumers[convolution] += 1
-            normalizes = isinstance(module, nn.BatchNorm2d) and module.track_running_stats
-            if normalizes and convolved[0].numel() * batch >= convolution.weight.numel():
+            is_large = convolved[0].numel() * batch >= convolution.weight.numel()
+            if isinstance(module, nn.BatchNorm2d) and module.track_running_stats and is_large:
                 norms[convolution] = module
         if isinstance(module, nn.Conv2d):
             sources[id(output)] = module, output

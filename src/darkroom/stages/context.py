@@ -26,7 +26,7 @@ def session(stage: str, sections: list[str], inputs: list[Path]) -> Iterator[tup
 def flatten(settings: Params, sections: list[str]) -> dict[str, Any]:
     """Return the named sections (`transfer`) or keys (`transfer.lr`) as `{"transfer.lr": 0.01, …}`."""
     content = settings.model_dump(by_alias=True)
-    values = {}
+    values: dict[str, Any] = {}
     for name in sections:
         section, _, key = name.partition(".")
         values |= {f"{section}.{inner}": value for inner, value in content[section].items() if key in ("", inner)}

@@ -112,4 +112,4 @@ def _read_source(settings: Params) -> Images:
         cache = DECODED.with_name("decoded-for-pretraining")
         with ingest(source, unsplit, description=f"reading {params.pretrain_on}", cache_folder=cache) as data:
             parts = [data.arrays(split) for split in ("train", "val")]
-            return *(np.concatenate([part[i] for part in parts]) for i in (0, 1)), data.classes
+            return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]), data.classes

@@ -143,4 +143,4 @@ def layer_means(results: Sequence[RunResult], key: str, last: bool = False) -> d
         for row in result.layers:
             if row.step == step:
                 values.setdefault(row.layer, []).append(getattr(row, key))
-    return {layer: None if None in numbers else fmean(numbers) for layer, numbers in values.items()}  # type: ignore[type-var]
+    return {layer: None if None in numbers else fmean(numbers) for layer, numbers in values.items()}  # type: ignore[arg-type]

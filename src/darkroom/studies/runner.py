@@ -127,7 +127,7 @@ def _train_units(
 ) -> Iterator[RunResult]:  # fmt: skip
     """Train units, in this process or side by side on a CPU; cache and yield each result."""
 
-    def files(unit: Unit) -> dict[str, Path | None]:
+    def files(unit: Unit) -> dict[str, Any]:
         start = unit[0].pretraining
         return {
             "initial": results_cache.weights_file(start) if start else None,
@@ -180,5 +180,5 @@ def _start_worker(samples: Samples) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _train_in_worker(unit: Unit, accelerator: str, files: dict[str, Path | None]) -> list[RunResult]:
+def _train_in_worker(unit: Unit, accelerator: str, files: dict[str, Any]) -> list[RunResult]:
     return trainer.train(unit, _worker_samples[unit[0].sample], accelerator, **files)

@@ -76,7 +76,7 @@ def _is_locked(run: Run, stage: str, stages: dict[str, dvc_graph.LockedStage], l
 def _add_reused(client: MlflowClient, experiment: str, parent: str, pipeline: str, stage: str, outputs: str, stamp: int) -> None:
     """Add a run for a stage that was up to date, with a link to the run that made its outputs."""
     key = f"{pipeline} {stage}"
-    runs = client.search_runs([experiment], f"tags.`{KEY}` = '{key}'", max_results=1)
+    runs: list[Run] = list(client.search_runs([experiment], f"tags.`{KEY}` = '{key}'", max_results=1))
     if not runs:
         query = f"tags.`{STAGE}` = '{stage}' and tags.`{OUTPUTS}` = '{outputs}'"
         makers = client.search_runs([experiment], query, order_by=["attributes.start_time DESC"], max_results=1)

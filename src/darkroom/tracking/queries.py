@@ -29,7 +29,9 @@ def runs(client: Client, experiment: str = home.EXPERIMENT) -> list[Run]:
     if found is None:
         names = ", ".join(sorted(item.name for item in client.search_experiments()))
         raise WorkspaceError(f"MLflow has no experiment {experiment}", f"choose one of {names}")
-    rows, token, order = [], "", ["attributes.start_time ASC"]
+    rows: list[Run] = []
+    token: str | None = ""
+    order = ["attributes.start_time ASC"]
     while token is not None:
         page = client.search_runs([found.experiment_id], order_by=order, max_results=1000, page_token=token or None)
         for info, data in ((run.info, run.data) for run in page):

@@ -38,7 +38,8 @@ LOCK = home.HOME / ".darkroom/registry.lock"  # held while a function runs
 START_LIMIT = 20.0  # seconds in which an uploader must have started
 CHECK_INTERVAL = 2.0  # seconds between looks at whether the uploader still runs
 Work = Callable[[str, dict[str, Any]], Any]
-P, Result = ParamSpec("P"), TypeVar("Result")
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
