@@ -20,7 +20,8 @@ def command(stages: tuple[str, ...], name: str | None, where: bool) -> None:
         os.environ["DARKROOM_PIPELINE"] = name
     pipeline = None if records.is_off() else pipelines.join()
     if pipeline:
-        request = requests.Request("darkroom.tracking.queries:pipeline_address", {"key": pipeline.key, "name": pipeline.name}, home.uri())
+        arguments = {"key": pipeline.key, "name": pipeline.name}
+        request = requests.Request("darkroom.tracking.queries:pipeline_address", arguments, home.uri())
         if where and (response := requests.send(request)):
             click.echo(response["result"])
         pipelines.close(pipeline, list(stages))

@@ -10,12 +10,13 @@ import click
 
 from darkroom.core.command_line import Command, json_option
 from darkroom.core.lazy import LazyModule
-from darkroom.evaluation import leaderboard, metrics_io
 
 if TYPE_CHECKING:
     from darkroom.core import tables
+    from darkroom.evaluation import leaderboard, metrics_io
 else:
-    tables = LazyModule("darkroom.core.tables")
+    tables, leaderboard = LazyModule("darkroom.core.tables"), LazyModule("darkroom.evaluation.leaderboard")
+    metrics_io = LazyModule("darkroom.evaluation.metrics_io")
 
 REPORTS = Path("reports")
 

@@ -16,12 +16,13 @@ from darkroom.core.errors import DarkroomError
 from darkroom.core.lazy import LazyModule
 
 if TYPE_CHECKING:
-    from darkroom.config import dvc_graph, params
+    from darkroom.config import dvc_graph, params, yaml_files
     from darkroom.models import factory
     from darkroom.studies import registry as studies
 else:
     dvc_graph, params = LazyModule("darkroom.config.dvc_graph"), LazyModule("darkroom.config.params")
     factory, studies = LazyModule("darkroom.models.factory"), LazyModule("darkroom.studies.registry")
+    yaml_files = LazyModule("darkroom.config.yaml_files")
 
 
 ALIASES = ("champion", "challenger")
@@ -42,7 +43,7 @@ class Completed(click.ParamType):
 
 def _setting(section: str, key: str = "") -> list[str]:
     """Return a list in params.yaml."""
-    content = params.read_yaml(Path("params.yaml"))[section]
+    content = yaml_files.read_yaml(Path("params.yaml"))[section]
     return list(content[key] if key else content)
 
 
@@ -73,4 +74,4 @@ STAGE = Completed("stage", lambda: dvc_graph.stage_names())
 VERSION = Completed("version", lambda: ALIASES)
 WEIGHTS = Completed("source", lambda: params.SOURCES)
 RECIPE = Completed("recipe", lambda: sorted(path.stem for path in Path("recipes").glob("*.yaml")))
-SETTING = Completed("KEY=VALUE", lambda: _keys(params.read_yaml(Path("params.yaml"))))
+SETTING = Completed("KEY=VALUE", lambda: _keys(yaml_files.read_yaml(Path("params.yaml"))))

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from darkroom.config.params import read_yaml
+from darkroom.config.yaml_files import read_yaml
 from darkroom.core.errors import WorkspaceError
 
 LOCK = Path("dvc.lock")

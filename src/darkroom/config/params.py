@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from darkroom.config.yaml_files import parse_assignment, parse_yaml, read_yaml
 from darkroom.core.errors import ParamsError, nearest
+
+__all__ = ["Params", "parse", "parse_assignment", "parse_yaml", "read", "read_yaml", "validate"]
 
 Dataset = Literal["digits", "glyphs", "mnist", "fashion_mnist", "cifar10"]
 Policy = Literal["none", "light", "standard", "strong", "characters"]
@@ -220,40 +221,3 @@ def _explain(item: Any, content: Any, model: Any) -> str:
 def read(path: Path = Path("params.yaml")) -> Params:
     """Read and validate a params file."""
     return parse(read_yaml(path), str(path))
-
-
-def read_yaml(path: Path) -> Any:
-    """Return the content of a YAML file as plain Python. Raises ParamsError where it is missing, or no valid YAML."""
-    try:
-        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except FileNotFoundError:
-        raise ParamsError(
-            f"there is no {path} here ({Path.cwd()})",
-            "run the command in the folder that holds params.yaml and dvc.yaml",
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ParamsError(f"{path} is not valid YAML: {error}", _restoring(str(path))) from None
-
-
-def parse_yaml(text: str, name: str) -> Any:
-    """Return YAML 1.2 as plain Python. Raises ParamsError, with the file's `name`, where it is not valid."""
-    try:
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise ParamsError(f"{name} is not valid YAML: {error}", _restoring(name)) from None
-
-
-def _restoring(name: str) -> str:
-    return f"correct {name}, or restore it: `git checkout {name}`"
-
-
-def parse_assignment(text: str) -> tuple[str, Any]:
-    """Return key and value of `KEY=VALUE`, the value read as YAML. Raises ParamsError where it does not have this form."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        example = "--set transfer.lr=0.01 backbones='[mobilenet_v2]'"
-        raise ParamsError(f'"{text}" must have the form KEY=VALUE', f"write for example {example}")
-    try:
-        return key.strip(), YAML(typ="safe", pure=True).load(value)
-    except (YAMLError, ValueError) as error:
-        raise ParamsError(f'"{value}" is not a YAML value for {key}', "quote it for the shell, lists as '[a, b]'") from error
