@@ -133,7 +133,7 @@ def test_a_program_with_other_predictions_is_left_out(exported, tmp_path, monkey
     tensors = load_file(other / "model.safetensors")
     save_tensors(other / "model.safetensors", {key: value * 1.5 for key, value in tensors.items()})
     wrong = engine.export_onnx(Classifier.load(other).network, IMAGES[:2])
-    monkeypatch.setattr(engine, "export", lambda network, example: wrong)
+    monkeypatch.setattr(engine, "export_onnx", lambda network, example: wrong)
     assert set(export(classifier, IMAGES, tmp_path / "out")) == {TORCH}
     assert not (tmp_path / "out" / ONNX).exists()
     assert ONNX in capsys.readouterr().out
