@@ -96,8 +96,7 @@ def test_few_and_broken_images(place, capsys):
 
 
 def test_mistakes_have_a_remedy(place, capsys):
-    """A missing folder, a wrong limit, window or level, and a model without a reference end with exit code 2.
-    """
+    """A missing folder, a wrong limit, window or level, and a model without a reference end with exit code 2."""
     limits = [["--limit", limit] for limit in ("class=1", "classes=x", "classes=nan", "classes=2")]
     wrong = (["nowhere"], *limits, ["--window", "1"], ["--window", "5"], ["--alpha", "2"], ["--alpha", "0.001"])
     for arguments in wrong:

@@ -105,8 +105,7 @@ def test_an_unreadable_file_has_a_row_and_the_others_are_classified(model, photo
 
 
 def test_predictions_are_those_of_the_classifier_and_name_the_model(model, photos, capsys):
-    """JSON and CSV hold the classifier's own probabilities, every class, and the checkpoint that they are of.
-    """
+    """JSON and CSV hold the classifier's own probabilities, every class, and the checkpoint that they are of."""
     expected = Classifier.load(model).predict_files([(photos / "a.JPG").read_bytes()])[0].probabilities
     output = json.loads(predict(capsys, photos / "a.JPG", "--json", "--model", model).out)
     assert output["model"] == {

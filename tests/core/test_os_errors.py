@@ -19,7 +19,8 @@ from darkroom.core.os_errors import is_retryable
     (urllib.error.HTTPError("", 404, "", Message(), None), False), (ValueError("hash"), False), (None, False),
 ])  # fmt: skip
 def test_which_errors_are_retryable(error, retryable):
-    """Failures of the network and of a server are retryable, missing files and mistakes are not; causes count."""
+    """Failures of the network and of a server are retryable, missing files and mistakes are not; causes
+    count."""
     assert is_retryable(error) == retryable
     wrapper = RuntimeError("cannot be fetched")
     wrapper.__cause__ = error

@@ -91,8 +91,7 @@ def test_pixels_outside_the_field_have_no_gradient(name):
 
 
 def test_global_operations_see_the_whole_image():
-    """After a global average, squeeze and excitation, flattening or attention, the field is the whole image.
-    """
+    """After a global average, squeeze and excitation, flattening or attention, the field is the whole image."""
     assert receptive_field.fields(compact(), 32)["head"][0] == (receptive_field.WHOLE, receptive_field.WHOLE)
     assert receptive_field.fields(torchvision("mobilenet_v3_small"), 64)["features.4"][0][0] == receptive_field.WHOLE
     assert receptive_field.fields(torchvision("vit_b_16"), 64)["conv_proj"][0][0].size == 16

@@ -1,5 +1,4 @@
-"""Register the model that validation selected as a version, and promote it to champion if every check passes.
-"""
+"""Register the model that validation selected as a version, and promote it to champion if every check passes."""
 
 from __future__ import annotations
 
@@ -70,8 +69,7 @@ def _register(
     decision: Decision, macro_f1: float, settings: Params, images: dict[str, list[Row]], ingested: Path, reports: Path,
     models: Path, record: records.Run,
 ) -> None:  # fmt: skip
-    """Register the model, compare it with the champion, promote it if all checks pass; complete the decision.
-    """
+    """Register the model, compare it with the champion, promote it if all checks pass; complete the decision."""
     name, best, sha256 = settings.register_.name, decision.model, decision.checkpoint_sha256
     tags = {
         registry.MODEL: best,

@@ -51,7 +51,12 @@ class TransferStudy(Study):
                 comparison = f"{count} images"
                 runs.append(replace(base, comparison=comparison, images=count))
                 for label in (FROZEN, WHOLE):
-                    changes: dict[str, Any] = {"comparison": comparison, "images": count, "label": label, "trained_blocks": parts[label]}
+                    changes: dict[str, Any] = {
+                        "comparison": comparison,
+                        "images": count,
+                        "label": label,
+                        "trained_blocks": parts[label],
+                    }
                     runs.append(replace(pretrained, **changes))
         return runs
 
