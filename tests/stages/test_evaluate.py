@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from pathlib import Path
 
+import numpy as np
+import yaml
+
+from darkroom.config.params import read_yaml
+from darkroom.data import manifest
 from darkroom.data.manifest import Row
+from darkroom.evaluation import leaderboard, metrics_io
+from darkroom.models import checkpoint
+from darkroom.models.architectures.compact import Compact
+from darkroom.models.base import Network, Preprocessing
+from darkroom.models.checkpoint import Checkpoint
+from darkroom.models.specs import CompactSpec
 from darkroom.stages import evaluate
+from tests.conftest import ROOT
 
 
 def test_files_are_counted_by_class_and_split():
@@ -33,3 +46,44 @@ def test_the_origin_tells_whether_changes_are_committed(tmp_path, monkeypatch):
     assert hashlib.md5(b"manifest").hexdigest() in origin["data version"]
     (tmp_path / "params.yaml").write_text("a: 2")
     assert "params.yaml" in evaluate._origin(tmp_path)["not committed"]
+
+
+def test_the_stage_writes_every_output_of_the_graph(tmp_path, values, monkeypatch, capsys):
+    """From ingested arrays and one checkpoint it writes all outputs of dvc.yaml, and removes the old beyond.json."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DARKROOM_TRACKING", "off")
+    values["backbones"] = []
+    values["evaluate"] |= {"robustness_images": 1, "views": "none"}
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    ingested, rng, rows = Path("data/ingested"), np.random.default_rng(0), []
+    for split, count in (("train", 20), ("val", 6), ("test", 8)):
+        labels = np.arange(count) % 2
+        images = rng.integers(0, 256, (count, 16, 16, 3), np.uint8)
+        (ingested / split).mkdir(parents=True)
+        np.save(ingested / split / "images.npy", images)
+        np.save(ingested / split / "labels.npy", labels)
+        for i, label in enumerate(labels.tolist()):
+            name = f"{split}{i}"
+            rows.append(
+                Row(path=name, label="ab"[label], split=split, sha256=name, pixel_hash=name, group=name, width=16, height=16)
+            )
+    manifest.write(ingested / "manifest.parquet", rows)
+    (ingested / "classes.json").write_text('["a", "b"]')
+    shown, spec = Preprocessing(16, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3), CompactSpec(16, 4)
+    network = Network(Compact(spec, 0), shown, 2, 0)
+    Path("models/baseline").mkdir(parents=True)
+    history = [{"epoch": 1, "train_loss": 0.7, "val_loss": 0.7, "val_accuracy": 0.5}]
+    described = Checkpoint("baseline", spec, shown, ("a", "b"), {}, {})
+    checkpoint.save(Path("models/baseline"), described, network.state_dict(), network.parameter_count(), history)
+    Path("reports").mkdir()
+    Path("reports/beyond.json").touch()
+    evaluate.run(ingested, Path("models"), Path("models/cost"), Path("reports"))
+    stage = read_yaml(ROOT / "dvc.yaml")["stages"]["evaluate"]
+    outputs = [*stage["outs"], *stage["metrics"], *(path for plot in stage["plots"] for path in plot)]
+    assert [path for path in outputs if not Path(path).exists()] == []
+    assert not Path("reports/beyond.json").exists()
+    metrics, _ = metrics_io.read_both(Path("reports/metrics.json"), Path("reports/details.json"))
+    assert set(metrics.models) == {"baseline", metrics_io.PIXEL_BASELINE}
+    assert metrics_io.read(Path("reports/diagnostics.json"), metrics_io.Diagnostics).model == "baseline"
+    assert {row.model for row in leaderboard.read(Path("reports/leaderboard.csv"))} == set(metrics.models)
+    assert "→ baseline" in capsys.readouterr().out
