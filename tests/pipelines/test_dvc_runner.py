@@ -20,6 +20,7 @@ from pipelines.dvc_runner import DvcRunner, retry_delay, skip_reason
 from pipelines.process_groups import ProcessGroups
 from tests.pipelines.processes import is_alive, wait_until
 
+pytestmark = pytest.mark.pipeline
 GRAPH = """\
 stages:
   first:
