@@ -49,8 +49,8 @@ repro: install
 	@echo
 	@$(BIN)/darkroom leaderboard
 
-# one worker a core; tests that share a server or a workspace form a group, which one worker runs
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
+# one worker a core; a file of tests, which may share a server or a workspace, runs in one worker
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test: install
 	@$(PYTEST)

@@ -17,10 +17,10 @@ CPU = torch.device("cpu")
 
 
 def network(family: str) -> tuple[nn.Sequential, np.ndarray]:
-    """Return a frozen network and three images for it."""
+    """Return a frozen network and five images for it."""
     backbone = TorchvisionBackbone(spec(family))
     size = backbone.spec.image_size
-    images = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (5, size, size, 3), np.uint8)
     return nn.Sequential(Normalize(*IMAGENET), backbone.to(memory_format=torch.channels_last)).eval(), images
 
 

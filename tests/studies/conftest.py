@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -64,23 +63,26 @@ def write_images(folder: Path) -> None:
     np.savez(folder / "images.npz", images=images, labels=labels)
 
 
-@contextmanager
-def project(folder: Path) -> Iterator[None]:
-    """Work in a folder that holds the params of the studies, for one process; nothing is recorded."""
+def write_project(folder: Path) -> None:
+    """Write the images and the params of the studies, for one process."""
     (folder / "studies").mkdir()
     text = (ROOT / "studies" / "params.yaml").read_text(encoding="utf-8")
     (folder / "studies" / "params.yaml").write_text(text.replace("processes: 2", "processes: 1"), encoding="utf-8")
     write_images(folder)
-    with chdir(folder), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DARKROOM_TRACKING", "off")
-        yield
+
+
+def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Work in a folder, and record nothing."""
+    patch.chdir(folder)
+    patch.setenv("DARKROOM_TRACKING", "off")
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Path]:
-    """Yield a folder with the params of the studies, in which the test works."""
-    with project(tmp_path):
-        yield tmp_path
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with the params of the studies, in which the test works."""
+    write_project(tmp_path)
+    enter(tmp_path, monkeypatch)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +92,9 @@ def results_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     @cache
     def results(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name)
-        with project(folder):
+        write_project(folder)
+        with pytest.MonkeyPatch.context() as patch:
+            enter(folder, patch)
             return folder / run_study(name)
 
     return results
