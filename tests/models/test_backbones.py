@@ -19,7 +19,7 @@ SMALLEST = {
     "ShuffleNetV2": "shufflenet_v2_x0_5", "SqueezeNet": "squeezenet1_1", "SwinTransformer": "swin_t", "VGG": "vgg11",
     "VisionTransformer": "vit_b_32",
 }  # fmt: skip
-SIZE = {"VisionTransformer": 96, "MaxVit": 224, "Inception3": 80}
+SIZE = {"VisionTransformer": 96, "MaxVit": 224, "Inception3": 80, "VGG": 96}
 
 
 def spec(family: str, head: str = "pooled") -> BackboneSpec:

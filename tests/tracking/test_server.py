@@ -51,7 +51,14 @@ class Server:
             str(self.place / "artifacts"), "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
         ]  # fmt: skip
         log = (self.place / "server.log").open("ab")
-        self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, cwd=self.place, env=environment())
+        self.process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=self.place,
+            env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
+        )
         _until(lambda: _responds(f"{self.uri}/health"), self.place / "server.log")
 
     def kill(self) -> None:

@@ -165,7 +165,6 @@ def sync() -> int:
 
 def main() -> int:
     """Upload in the background, as the only process of a project; retry while stages work."""
-    os.nice(5)
     with hold(LOCK, wait=2) as acquired:  # others hold it for an instant, to see whether it is taken
         pause = 2.0
         while acquired:
@@ -195,4 +194,5 @@ def _wait(seconds: float) -> bool:
 
 
 if __name__ == "__main__":
+    os.nice(5)  # stages come first
     raise SystemExit(main())
