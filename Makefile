@@ -55,9 +55,9 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loads
 test: install
 	@$(PYTEST)
 
-# unit tests alone: neither the real DVC, MLflow and Prefect, nor long training, nor a browser
+# all tests but those that run the real DVC, MLflow and Prefect
 test-fast: install
-	@$(PYTEST) -m "not pipeline and not slow"
+	@$(PYTEST) -m "not pipeline"
 
 lint: install
 	@$(BIN)/ruff check src pipelines tests benchmarks docs
