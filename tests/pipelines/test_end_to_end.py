@@ -22,7 +22,7 @@ from PIL import Image
 
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("end to end")]
+pytestmark = pytest.mark.pipeline
 BACKBONE = "mobilenet_v3_small"
 OWN = [f"{stage}@{BACKBONE}" for stage in ("weights", "embed", "transfer", "finetune")]
 STAGES = sorted(["ingest", "augment", "baseline", *OWN, "evaluate", "register"])

@@ -23,7 +23,7 @@ from tests.pipelines.processes import is_alive, wait_until
 from tests.pipelines.projects import Project, create_project
 from tests.postgresql import free_port
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("prefect")]
+pytestmark = pytest.mark.pipeline
 STUDIES = """\
 stages:
   study:

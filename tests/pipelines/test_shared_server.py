@@ -15,7 +15,7 @@ from tests import postgresql
 from tests.pipelines.processes import wait_until
 from tests.pipelines.projects import Project, create_project
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("shared server")]
+pytestmark = pytest.mark.pipeline
 
 
 def serve(project: Project, database: str, log: Path) -> subprocess.Popen[bytes]:

@@ -19,7 +19,6 @@ from darkroom.tracking import pipelines, queries, records, registry, uploader
 from darkroom.tracking.pipelines import Pipeline
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.xdist_group("lineage")
 DVC_YAML = "stages:\n  ingest: {}\n  baseline: {}\n"
 
 

@@ -21,7 +21,6 @@ from darkroom.models.factory import build_features
 from darkroom.models.specs import CompactSpec
 from darkroom.tracking import home, model_check, registry
 
-pytestmark = pytest.mark.xdist_group("registry")  # the tests go on with the versions of those before
 NAME = "shown"
 
 

@@ -23,7 +23,7 @@ from tests import postgresql
 from tests.conftest import ROOT
 from tests.postgresql import free_port
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("mlflow server")]
+pytestmark = pytest.mark.pipeline
 PLAIN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DARKROOM_TRACKING", "DARKROOM_PIPELINE", "DVC_STAGE", "DVC_EXP_NAME")
 
 

@@ -149,8 +149,8 @@ class TuneStudy(Study):
 
     def compared(self, results: Sequence[RunResult], sample: Sample) -> list[RunResult]:
         """Return the results, and again those of the searches, to compare them with each other."""
-        found = [result for result in results if result.config.label != DEFAULT]
-        return [*results, *(replace(result, config=replace(result.config, comparison=SEARCHES)) for result in found)]
+        searched = [result for result in results if result.config.label != DEFAULT]
+        return [*results, *(replace(result, config=replace(result.config, comparison=SEARCHES)) for result in searched)]
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
         """Return the gain of each search, the difference between them, and how the trials ended."""

@@ -56,9 +56,9 @@ def client() -> MlflowClient:
             raise WorkspaceError(
                 f"{file} was made by an older MLflow", "`darkroom upgrade` keeps a copy and upgrades it: nothing is lost"
             )
-        made = MlflowClient(uri(), uri())
-        experiment(made)
-    return made
+        created = MlflowClient(uri(), uri())
+        experiment(created)
+    return created
 
 
 @contextmanager

@@ -83,8 +83,8 @@ def _add_reused(client: MlflowClient, experiment: str, parent: str, pipeline: st
         maker, note = "unknown", "The run that made its outputs is not in this MLflow."
         if makers:
             maker = makers[0].info.run_id
-            made = time.strftime("%Y-%m-%d %H:%M", time.localtime(makers[0].info.start_time / 1000))
-            note = f"[The run of {made}](#/experiments/{experiment}/runs/{maker}) made its outputs."
+            started = time.strftime("%Y-%m-%d %H:%M", time.localtime(makers[0].info.start_time / 1000))
+            note = f"[The run of {started}](#/experiments/{experiment}/runs/{maker}) made its outputs."
         tags = {KEY: key, STAGE: stage, PIPELINE: pipeline, PARENT: parent, REUSED: maker, REUSED_OUTPUTS: outputs}
         tags[NOTE] = f"This stage was up to date, so it did not run. {note}"
         runs = [client.create_run(experiment, stamp, tags, f"{stage} (reused)")]
