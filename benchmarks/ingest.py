@@ -31,13 +31,15 @@ import simplejpeg
 from PIL import Image, ImageOps
 
 from darkroom.config.params import SPLITS, Ingest
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.data import duplicates, manifest, quality
 from darkroom.data.decoding import decode
 from darkroom.data.ingest import cores, ingest
 
 # the part `memory` measures a process without torch
-torch_data, torchvision = LazyModule("torch.utils.data"), LazyModule("torchvision")
+with lazy_imports():
+    import torchvision
+    from torch.utils import data as torch_data
 SIZE = 160
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -59,8 +60,6 @@ def imports(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "LazyModule":
-            names |= {ast.literal_eval(node.args[0])}
     return names
 
 
@@ -112,6 +111,19 @@ def test_pipelines_know_config_and_core_alone():
             assert not name.startswith("darkroom.") or name.split(".")[1] in ("config", "core"), f"{path} imports {name}"
     for path in SOURCE.rglob("*.py"):
         assert not any(name.split(".")[0] == "pipelines" for name in imports(path))
+
+
+def test_lazy_imports_are_of_modules():
+    """A block of `lazy_imports` names modules alone: a class cannot stand for itself before it is imported."""
+    for path in [*SOURCE.rglob("*.py"), *(ROOT / "pipelines").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]:
+        for block in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(block, ast.With) and ast.unparse(block.items[0].context_expr) == "lazy_imports()":
+                for node in block.body:
+                    assert isinstance(node, (ast.Import, ast.ImportFrom)), f"{path.relative_to(ROOT)}:{node.lineno}"
+                    for alias in node.names:
+                        name = f"{node.module}.{alias.name}" if isinstance(node, ast.ImportFrom) else alias.name
+                        assert importlib.util.find_spec(name), f"{path.relative_to(ROOT)} imports {name}, which is no module"
+                        assert isinstance(node, ast.ImportFrom) or "." not in name, f"write `from … import …` for {name}"
 
 
 def test_imports_stand_at_the_top():

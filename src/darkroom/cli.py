@@ -6,21 +6,20 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from click.shell_completion import shell_complete
 
 from darkroom import __version__
 from darkroom.commands import stages
 from darkroom.core.command_line import COMPLETE, DEBUG, SETTINGS, LazyGroup, debug_option, report
 from darkroom.core.errors import DarkroomError
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
+    from click import shell_completion
+
     from darkroom.config import dvc_graph
-else:
-    dvc_graph = LazyModule("darkroom.config.dvc_graph")
 
 COMMANDS = {
     "recipe": "write a recipe's values into params.yaml",
@@ -72,7 +71,7 @@ class Darkroom(LazyGroup):
 
     def _run(self, args: list[str], name: str) -> int:
         if COMPLETE in os.environ:
-            return shell_complete(self, {}, name, COMPLETE, os.environ[COMPLETE])
+            return shell_completion.shell_complete(self, {}, name, COMPLETE, os.environ[COMPLETE])
         try:
             with self.make_context(name, args) as context:
                 return int(self.invoke(context) or 0)

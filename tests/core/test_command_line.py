@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import threading
 
 import click
 import pytest
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 from darkroom.core.command_line import Choice, Command, LazyGroup, Many, report
 from darkroom.core.errors import ParamsError
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import LazyModule, lazy_imports
 
 
 @click.command(cls=Command)
@@ -53,6 +54,28 @@ def test_a_lazy_module_is_imported_on_first_use():
     assert "colorsys" not in sys.modules
     assert module.rgb_to_hsv(0, 0, 0) == (0, 0, 0)
     assert "colorsys" in sys.modules
+
+
+def test_lazy_imports_are_of_their_block_and_thread_alone(tmp_path, monkeypatch):
+    """Modules named in the block are imported on first use; another thread's imports, and later ones, take place at once."""
+    for name in ("one", "two", "other", "later"):
+        (tmp_path / f"lazy_{name}.py").write_text(f"VALUE = {name!r}")
+    monkeypatch.syspath_prepend(tmp_path)
+    with lazy_imports():
+        import lazy_one
+        import lazy_two as two
+
+        thread = threading.Thread(target=lambda: __import__("lazy_other"))
+        thread.start()
+        thread.join()
+    import lazy_later
+
+    assert {"lazy_other", "lazy_later"} <= set(sys.modules)
+    assert not {"lazy_one", "lazy_two"} & set(sys.modules)
+    assert (lazy_one.VALUE, two.VALUE, lazy_later.VALUE) == ("one", "two", "later")
+    with lazy_imports():
+        from json import tool
+    assert tool.main
 
 
 def test_a_group_loads_the_command_that_is_called(tmp_path, monkeypatch):

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from darkroom.augmentation.lean import albumentations as A
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-cv2: Any = LazyModule("cv2")
+with lazy_imports():
+    import cv2
 
 Transforms = list[Any]
 

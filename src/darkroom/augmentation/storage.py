@@ -23,10 +23,11 @@ import xxhash
 from darkroom.augmentation.views import ViewGenerator
 from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.core.progress import Progress
 
-cv2: Any = LazyModule("cv2")
+with lazy_imports():
+    import cv2
 
 CHUNK = 32  # images of one task, so that progress shows and no worker ends long before the others
 FEW = 500  # views that one process makes sooner than worker processes start

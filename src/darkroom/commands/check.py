@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from darkroom.config import params
 from darkroom.config.params import Params
 from darkroom.core.command_line import Command
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.models import factory, torchvision_names, weight_files
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.data import sources
-else:
-    sources = LazyModule("darkroom.data.sources")
 
 
 @click.command(cls=Command)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -13,16 +12,13 @@ from darkroom.commands.param_types import STAGE
 from darkroom.core import atomic
 from darkroom.core.command_line import Command, json_option
 from darkroom.core.errors import ParamsError, WorkspaceError, nearest
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import home, queries, records
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.core import tables
     from darkroom.evaluation import seed_comparison
-    from darkroom.evaluation.seed_comparison import Curve, Group
-    from darkroom.tracking.entities import Run
-else:
-    tables, seed_comparison = LazyModule("darkroom.core.tables"), LazyModule("darkroom.evaluation.seed_comparison")
+    from darkroom.tracking import entities
 
 PAGE = Path("reports/compare.html")
 METRIC = "best_val_accuracy"  # validation: test results never select
@@ -83,10 +79,10 @@ def command(
         record.log_table("comparison", columns, rows)
 
 
-def _image_digests(finished: list[Run], runs: list[Run]) -> dict[str, dict[str, str]]:
+def _image_digests(finished: list[entities.Run], runs: list[entities.Run]) -> dict[str, dict[str, str]]:
     """Return a param `images` for runs whose `ingest` params are the same as another's, but not its images."""
     ingested = {run.pipeline: run.outputs for run in finished if run.stage == "ingest"}
-    by_settings: dict[tuple[tuple[str, str], ...], list[Run]] = defaultdict(list)
+    by_settings: dict[tuple[tuple[str, str], ...], list[entities.Run]] = defaultdict(list)
     for run in runs:
         by_settings[tuple(sorted(item for item in run.params.items() if item[0].startswith("ingest.")))].append(run)
     return {
@@ -97,7 +93,9 @@ def _image_digests(finished: list[Run], runs: list[Run]) -> dict[str, dict[str, 
     }
 
 
-def _raise_nothing_to_compare(finished: list[Run], selected: list[Run], metric: str, stages: tuple[str, ...]) -> None:
+def _raise_nothing_to_compare(
+    finished: list[entities.Run], selected: list[entities.Run], metric: str, stages: tuple[str, ...]
+) -> None:
     """Raise the error that says why there is nothing to compare."""
     if not finished:
         raise WorkspaceError("MLflow has no finished run yet", "`dvc repro` makes some, `darkroom sync` uploads recorded ones")
@@ -111,13 +109,13 @@ def _raise_nothing_to_compare(finished: list[Run], selected: list[Run], metric: 
     )
 
 
-def _curves(groups: list[Group]) -> dict[str, dict[str, Curve]]:
+def _curves(groups: list[seed_comparison.Group]) -> dict[str, dict[str, seed_comparison.Curve]]:
     """Return the mean learning curve of each group, up to the epoch that all its runs have; none for more than MAX_CURVES runs."""
     runs = [run for group in groups for run in group.runs]
     if len(runs) > MAX_CURVES:
         return {}
     histories = queries.histories(runs, list(CURVES.values()))
-    curves: dict[str, dict[str, Curve]] = {}
+    curves: dict[str, dict[str, seed_comparison.Curve]] = {}
     for title, key in CURVES.items():
         for group in groups:
             values = [dict(histories[run][key]) for run in group.runs]

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from darkroom.core.command_line import Command, json_option
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.core import tables
     from darkroom.evaluation import leaderboard, metrics_io
-else:
-    tables, leaderboard = LazyModule("darkroom.core.tables"), LazyModule("darkroom.evaluation.leaderboard")
-    metrics_io = LazyModule("darkroom.evaluation.metrics_io")
 
 REPORTS = Path("reports")
 

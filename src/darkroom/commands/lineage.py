@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,18 +14,13 @@ from darkroom.commands.param_types import VERSION
 from darkroom.config import params
 from darkroom.core.command_line import Command, json_option
 from darkroom.core.errors import WorkspaceError, printable
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import queries, registry
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.core import tables
     from darkroom.data import decoding
-    from darkroom.tracking import lineage
-    from darkroom.tracking.entities import Run, Version
-    from darkroom.tracking.lineage import Lineage, Sighting
-else:
-    tables, decoding = LazyModule("darkroom.core.tables"), LazyModule("darkroom.data.decoding")
-    lineage = LazyModule("darkroom.tracking.lineage")
+    from darkroom.tracking import entities, lineage
 
 USES = {"train": "trained on it", "val": "chosen on it", "test": "tested on it"}
 SHOWN = 12  # rows of an image that are printed
@@ -73,7 +68,7 @@ def _hashes(file: Path) -> list[str]:
     return [hashlib.sha256(content).hexdigest(), *([image.pixel_hash] if image.pixel_hash else [])]
 
 
-def _trace_image(graph: Lineage, hashes: list[str], name: str) -> dict[str, Any]:
+def _trace_image(graph: lineage.Lineage, hashes: list[str], name: str) -> dict[str, Any]:
     sightings = graph.sightings(hashes)
     if not name and sightings:
         row = sightings[0].rows[0]
@@ -81,7 +76,7 @@ def _trace_image(graph: Lineage, hashes: list[str], name: str) -> dict[str, Any]
     return {"image": name, "hashes": hashes, "sightings": [_sighting(graph, item) for item in sightings]}
 
 
-def _sighting(graph: Lineage, sighting: Sighting) -> dict[str, Any]:
+def _sighting(graph: lineage.Lineage, sighting: lineage.Sighting) -> dict[str, Any]:
     runs = [(run, graph.parent(run)) for run in sighting.training]
     return {
         "ingest": sighting.ingest.id, "time": sighting.ingest.started, "splits": sighting.splits,
@@ -92,7 +87,7 @@ def _sighting(graph: Lineage, sighting: Sighting) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _trace_version(graph: Lineage, version: Version, name: str) -> dict[str, Any]:
+def _trace_version(graph: lineage.Lineage, version: entities.Version, name: str) -> dict[str, Any]:
     maker = graph.maker(version)
     title = f"version {version.version} of {name}, {version.model}" + "".join(f", {alias}" for alias in sorted(version.aliases))
     if maker is None:
@@ -105,7 +100,7 @@ def _trace_version(graph: Lineage, version: Version, name: str) -> dict[str, Any
     return trace | {"checkpoint_sha256": version.sha256, "checks": version.verdict}
 
 
-def _trace_run(graph: Lineage, run: Run) -> dict[str, Any]:
+def _trace_run(graph: lineage.Lineage, run: entities.Run) -> dict[str, Any]:
     run = graph.runs.get(run.reused, run)
     ingest, parent = graph.ingest(run), graph.parent(run)
     rows = (graph.images(ingest) if ingest else None) or []
@@ -128,7 +123,7 @@ def _trace_run(graph: Lineage, run: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _title(version: Version) -> str:
+def _title(version: entities.Version) -> str:
     return f"{version.version} ({', '.join([version.model, *sorted(version.aliases)])})"
 
 

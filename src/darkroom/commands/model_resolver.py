@@ -4,27 +4,22 @@ address."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from darkroom.core.errors import WorkspaceError
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.config import params
     from darkroom.inference import classifier as classifiers
-    from darkroom.inference.classifier import Classifier, ModelInfo
     from darkroom.models import digests
     from darkroom.tracking import registry
-else:
-    params, registry = LazyModule("darkroom.config.params"), LazyModule("darkroom.tracking.registry")
-    classifiers, digests = LazyModule("darkroom.inference.classifier"), LazyModule("darkroom.models.digests")
 
 
 class NoChampionError(WorkspaceError):
     """There is no champion yet: the first registration that passes the gate makes one."""
 
 
-def load(model: str) -> tuple[Classifier, ModelInfo]:
+def load(model: str) -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
     """Return a classifier and its identity; raises WorkspaceError if there is no such model."""
     folder, name, version = Path(model).expanduser(), "", ""
     if not folder.joinpath("model.json").is_file():

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,20 +13,15 @@ from darkroom.commands.param_types import MODEL
 from darkroom.core import locks
 from darkroom.core.command_line import Command, Many, json_option
 from darkroom.core.errors import ParamsError, WorkspaceError, nearest, printable
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.core import tables
     from darkroom.data import arrays
-    from darkroom.inference.classifier import Classifier, ModelInfo
+    from darkroom.inference import classifier as classifiers
     from darkroom.monitoring import check as checks
-    from darkroom.monitoring import drift, reference
-    from darkroom.monitoring.history import DriftCheck
+    from darkroom.monitoring import drift, history, reference
     from darkroom.tracking import registry
-else:
-    arrays, registry = LazyModule("darkroom.data.arrays"), LazyModule("darkroom.tracking.registry")
-    checks, drift = LazyModule("darkroom.monitoring.check"), LazyModule("darkroom.monitoring.drift")
-    reference, tables = LazyModule("darkroom.monitoring.reference"), LazyModule("darkroom.core.tables")
 
 OUT = Path("reports/monitoring")
 INBOX = "data/inbox"
@@ -109,7 +103,7 @@ def _parse_limits(alpha: float, limits: tuple[str, ...]) -> drift.Limits:
     return drift.Limits(alpha, **sizes)
 
 
-def _load_reference(classifier: Classifier, model: ModelInfo) -> reference.Outputs:
+def _load_reference(classifier: classifiers.Classifier, model: classifiers.ModelInfo) -> reference.Outputs:
     """Return the reference that is stored with the version, or compute it from the held-out images of the
     workspace."""
     if model.version:
@@ -126,7 +120,7 @@ def _load_reference(classifier: Classifier, model: ModelInfo) -> reference.Outpu
     return reference.compute(classifier.embed, held_out)
 
 
-def _print(check: DriftCheck, out: Path) -> None:
+def _print(check: history.DriftCheck, out: Path) -> None:
     unreadable = f", {check.unreadable} of them unreadable" if check.unreadable else ""
     lines = [f"{check.new} new images{unreadable}"]
     for test in check.tests:

@@ -7,22 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from darkroom.core.errors import DarkroomError
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.config import dvc_graph, params, yaml_files
     from darkroom.models import factory
     from darkroom.studies import registry as studies
-else:
-    dvc_graph, params = LazyModule("darkroom.config.dvc_graph"), LazyModule("darkroom.config.params")
-    factory, studies = LazyModule("darkroom.models.factory"), LazyModule("darkroom.studies.registry")
-    yaml_files = LazyModule("darkroom.config.yaml_files")
 
 
 ALIASES = ("champion", "challenger")

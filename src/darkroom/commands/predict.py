@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,16 +15,12 @@ from darkroom.commands import model_resolver
 from darkroom.commands.param_types import MODEL
 from darkroom.core.command_line import Choice, Command, json_option
 from darkroom.core.errors import WorkspaceError, printable
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.core import tables
+    from darkroom.inference import classifier as classifiers
     from darkroom.inference import explanation, image_files
-    from darkroom.inference.classifier import ModelInfo
-    from darkroom.inference.image_files import Row
-else:
-    explanation, image_files = LazyModule("darkroom.inference.explanation"), LazyModule("darkroom.inference.image_files")
-    tables = LazyModule("darkroom.core.tables")
 
 EXPLAINED = Path("reports/explained")
 METHODS = ("LayerCAM", "Grad-CAM", "occlusion")  # those of inference.explanation, which imports torch
@@ -71,7 +67,7 @@ def command(
             f"there are no images in {', '.join(images)}", "name image files; folders are searched for *.jpg, *.png, …"
         )
     classifier, info = model_resolver.load(model)
-    rows: list[Row] = []
+    rows: list[image_files.Row] = []
     print_row = _csv_printer(classifier.classes, info) if as_csv else _line_printer(classifier.classes, top, paths)
     for row in image_files.predict_paths(classifier, paths):
         rows.append(row)
@@ -94,12 +90,12 @@ def command(
     return int(len(readable) < len(rows))
 
 
-def _line_printer(classes: tuple[str, ...], top: int, paths: list[Path]) -> Callable[[Row], None]:
+def _line_printer(classes: tuple[str, ...], top: int, paths: list[Path]) -> Callable[[image_files.Row], None]:
     """Return a function that prints the line of a row; the lines appear while images are classified."""
     width = min(max(len(printable(str(path))) for path in paths), 80)
     label_width = max(len(printable(name)) for name in classes)
 
-    def print_row(row: Row) -> None:
+    def print_row(row: image_files.Row) -> None:
         path = printable(row.path).ljust(width)
         if row.probabilities is None:
             print(f"{path}  error: {row.error}; {row.remedy}")
@@ -110,12 +106,12 @@ def _line_printer(classes: tuple[str, ...], top: int, paths: list[Path]) -> Call
     return print_row
 
 
-def _csv_printer(classes: tuple[str, ...], info: ModelInfo) -> Callable[[Row], None]:
+def _csv_printer(classes: tuple[str, ...], info: classifiers.ModelInfo) -> Callable[[image_files.Row], None]:
     """Print the header of a CSV table; return a function that prints the line of a row."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["path", "label", "confidence", "error", "model", "checkpoint_sha256", *classes])
 
-    def print_row(row: Row) -> None:
+    def print_row(row: image_files.Row) -> None:
         path = row.path.encode("utf-8", "backslashreplace").decode()  # a name need not be text
         cells: list[Any] = [path, row.label, row.confidence, row.error, info.version or info.name, info.checkpoint_sha256]
         writer.writerow([*cells, *(row.probabilities.values() if row.probabilities else [""] * len(classes))])

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from darkroom.commands.param_types import RECIPE, SETTING, WEIGHTS
 from darkroom.core.command_line import Command, Many, json_option
 from darkroom.core.errors import ParamsError
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.commands import check
     from darkroom.config import recipes
     from darkroom.core import tables
-else:
-    check, recipes = LazyModule("darkroom.commands.check"), LazyModule("darkroom.config.recipes")
-    tables = LazyModule("darkroom.core.tables")
 
 
 @click.command(cls=Command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,16 +13,13 @@ from darkroom.config import dvc_graph, params
 from darkroom.core import atomic
 from darkroom.core.command_line import Command, json_option
 from darkroom.core.errors import DarkroomError, ParamsError, WorkspaceError
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.evaluation import metrics_io
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.core import tables
     from darkroom.evaluation import predictions, report_diff
     from darkroom.evaluation.report import verdict
-else:
-    tables, predictions = LazyModule("darkroom.core.tables"), LazyModule("darkroom.evaluation.predictions")
-    report_diff, verdict = LazyModule("darkroom.evaluation.report_diff"), LazyModule("darkroom.evaluation.report.verdict")
 
 REPORTS = Path("reports")
 PAGE = REPORTS / "side-by-side.html"

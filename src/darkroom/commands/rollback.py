@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from darkroom.config import params
 from darkroom.core.command_line import Command
 from darkroom.core.errors import WorkspaceError
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import registry
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.tracking import model_check
-else:
-    model_check = LazyModule("darkroom.tracking.model_check")
 
 
 @click.command(cls=Command)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import click
 
 from darkroom.core.command_line import Command
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
+    import pathlib
+
     from darkroom.commands import param_types
     from darkroom.config import dvc_graph
-else:
-    param_types, dvc_graph = LazyModule("darkroom.commands.param_types"), LazyModule("darkroom.config.dvc_graph")
 
 PATHS = {
     "augmented": "the views of the training images, by stage augment",
@@ -67,18 +66,20 @@ def command(name: str) -> click.Command:
     """Return the command that runs a stage."""
     stage = STAGES[name]
     parameters: list[click.Parameter] = [
-        click.Option([f"--{option}"], type=click.Path(path_type=Path), help=f"{PATHS[option]}; default: the path in dvc.yaml")
+        click.Option(
+            [f"--{option}"], type=click.Path(path_type=pathlib.Path), help=f"{PATHS[option]}; default: the path in dvc.yaml"
+        )
         for option in stage.options
     ]
     if stage.argument:
         kind = param_types.DATASET if stage.argument == "dataset" else param_types.BACKBONE
         parameters.insert(0, click.Argument(["name"], type=kind, metavar=stage.argument.upper()))
 
-    def run(**arguments: str | Path | None) -> None:
+    def run(**arguments: str | pathlib.Path | None) -> None:
         missing = [option for option in stage.options if arguments[option] is None]
         if missing:
             paths = dvc_graph.command_options(name, arguments.get("name"))  # type: ignore[arg-type]
-            arguments.update({option: Path(paths[option]) for option in missing if option in paths})
+            arguments.update({option: pathlib.Path(paths[option]) for option in missing if option in paths})
         for option in stage.options:
             if arguments[option] is None:
                 raise click.UsageError(f"--{option} is needed: dvc.yaml does not give it")

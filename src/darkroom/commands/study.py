@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -11,17 +11,13 @@ from click.shell_completion import CompletionItem
 from darkroom.commands import param_types
 from darkroom.core.command_line import Command, Many, json_option
 from darkroom.core.errors import ParamsError
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.studies import registry
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.commands import study_run
     from darkroom.config import params, settings_help, study_params
     from darkroom.core import tables
-else:
-    study_run = LazyModule("darkroom.commands.study_run")
-    params, study_params = LazyModule("darkroom.config.params"), LazyModule("darkroom.config.study_params")
-    settings_help, tables = LazyModule("darkroom.config.settings_help"), LazyModule("darkroom.core.tables")
 
 OUT = Path("reports/studies")
 SIZES = ("quick", "full")

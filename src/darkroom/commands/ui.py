@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
 from darkroom.core.command_line import Command
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import home, records
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.tracking import uploader
-else:
-    uploader = LazyModule("darkroom.tracking.uploader")
 
 
 @click.command(cls=Command)

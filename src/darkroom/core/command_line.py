@@ -6,20 +6,19 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from darkroom.core.errors import MISTAKE, DarkroomError, nearest
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     import traceback
 
+    from click import shell_completion
+
     from darkroom.core import os_errors
-else:
-    os_errors, traceback = LazyModule("darkroom.core.os_errors"), LazyModule("traceback")
 
 DEBUG = "DARKROOM_DEBUG"
 COMPLETE = "_DARKROOM_COMPLETE"  # set by the scripts of `darkroom completion`
@@ -126,8 +125,10 @@ class LazyGroup(click.Group):
             with formatter.section(title):
                 formatter.write_dl(list(summaries.items()))
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        names = [CompletionItem(name, help=text) for name, text in self.summaries.items() if name.startswith(incomplete)]
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[shell_completion.CompletionItem]:
+        names = [
+            shell_completion.CompletionItem(name, help=text) for name, text in self.summaries.items() if name.startswith(incomplete)
+        ]
         return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
 

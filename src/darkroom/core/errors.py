@@ -6,8 +6,12 @@ command may work later.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
+
+from darkroom.core.lazy import lazy_imports
+
+with lazy_imports():
+    import difflib
 
 MISTAKE = 2
 EX_TEMPFAIL = 75  # of sysexits.h: retry later

@@ -5,15 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     from rich import console as rich_console
     from rich import progress as rich_progress
-else:
-    rich_console, rich_progress = LazyModule("rich.console"), LazyModule("rich.progress")
 
 
 def duration(seconds: float) -> str:

@@ -18,11 +18,12 @@ from PIL import Image
 
 from darkroom.core import atomic
 from darkroom.core.errors import SourceError
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.core.os_errors import is_retryable
 from darkroom.data import glyphs
 
-torchvision_datasets = LazyModule("torchvision.datasets")
+with lazy_imports():
+    from torchvision import datasets as torchvision_datasets
 
 DOWNLOADS = Path(".darkroom/downloads")
 MNIST_MD5 = {  # of the uncompressed files

@@ -9,9 +9,11 @@ import io
 from dataclasses import dataclass
 
 from darkroom.core.errors import SourceError
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-pa, pq = LazyModule("pyarrow"), LazyModule("pyarrow.parquet")
+with lazy_imports():
+    import pyarrow as pa
+    from pyarrow import parquet as pq
 
 SUFFIXES = (".csv", ".parquet")
 _COLUMNS = {

@@ -11,18 +11,15 @@ import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.inference.predict import Prediction, predict_files, softmax
 
-if TYPE_CHECKING:
+with lazy_imports():  # a served model is installed with one of them
     import onnxruntime
     import torch
-else:  # a served model is installed with one of them
-    onnxruntime, torch = LazyModule("onnxruntime"), LazyModule("torch")
 
 ONNX, TORCH, DESCRIPTION = "model.onnx", "model.pt2", "model.json"
 BATCH = 32

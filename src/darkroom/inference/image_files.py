@@ -9,20 +9,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.core.progress import Progress
 from darkroom.data.decoding import decode
 from darkroom.data.quarantine_reasons import REASONS
 
-if TYPE_CHECKING:
+with lazy_imports():
+    from darkroom.inference import classifier as classifiers
     from darkroom.inference import explanation
-    from darkroom.inference.classifier import Classifier
-else:
-    explanation = LazyModule("darkroom.inference.explanation")
 
 BATCH = 64
 # names that a folder is searched for; a file that is named is read whatever its name is
@@ -75,7 +72,7 @@ def _expand(name: str) -> Iterator[Path]:
         yield path
 
 
-def predict_paths(classifier: Classifier, paths: list[Path]) -> Iterator[Row]:
+def predict_paths(classifier: classifiers.Classifier, paths: list[Path]) -> Iterator[Row]:
     """Yield a row for each file, in their order."""
     with ExitStack() as stack:
         progress = stack.enter_context(Progress("predict", len(paths), "images")) if len(paths) > BATCH else None
@@ -106,7 +103,7 @@ def _read(path: Path) -> bytes | str:
         return (getattr(error, "strerror", None) or str(error)).lower()
 
 
-def explain(classifier: Classifier, rows: list[Row], folder: Path, model: str, method: str = "") -> dict[str, str]:
+def explain(classifier: classifiers.Classifier, rows: list[Row], folder: Path, model: str, method: str = "") -> dict[str, str]:
     """Write a page of heat maps for rows without an error; return the path of each file's picture."""
     size, preprocessing = classifier.checkpoint.preprocessing.image_size, classifier.checkpoint.preprocessing
 

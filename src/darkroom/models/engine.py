@@ -16,19 +16,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import nn
 
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.models import winograd
 
-if TYPE_CHECKING:
+with lazy_imports():
     import onnxruntime
-else:
-    onnxruntime = LazyModule("onnxruntime")
 
 TOLERANCE = 1e-4  # largest difference from torch's float32, relative to the largest output
 CHECKED_IMAGES = 4

@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from darkroom.config.params import Params
 from darkroom.core import atomic
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.data import manifest
 from darkroom.data.manifest import Row
 from darkroom.evaluation import gate, leaderboard, metrics_io, predictions
@@ -24,12 +24,9 @@ from darkroom.stages.context import session
 from darkroom.tracking import records, registry
 from darkroom.tracking.entities import Version
 
-if TYPE_CHECKING:
+with lazy_imports():  # they import torch, which a version that is registered already does not need
     from darkroom.inference import classifier, held_out
     from darkroom.stages import version_files
-else:  # they import torch, which a version that is registered already does not need
-    classifier, held_out = LazyModule("darkroom.inference.classifier"), LazyModule("darkroom.inference.held_out")
-    version_files = LazyModule("darkroom.stages.version_files")
 
 SCHEMA = 3
 OTHER_CLASS = "another class"  # for predictions of a champion whose classes have been removed since

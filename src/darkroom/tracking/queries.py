@@ -5,19 +5,15 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from darkroom.core.errors import WorkspaceError
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import home
 from darkroom.tracking.entities import Run
 from darkroom.tracking.requests import Client, in_mlflow
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.tracking import mlflow_client, pipeline_runs
-else:
-    mlflow_client = LazyModule("darkroom.tracking.mlflow_client")
-    pipeline_runs = LazyModule("darkroom.tracking.pipeline_runs")
 
 MANIFEST = "manifest.parquet"
 

@@ -13,10 +13,10 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from darkroom.core.errors import WorkspaceError
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import home
 from darkroom.tracking.entities import (  # noqa: F401
     CHALLENGER,
@@ -35,11 +35,8 @@ from darkroom.tracking.entities import (  # noqa: F401
 )
 from darkroom.tracking.requests import Client, in_mlflow
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.tracking import mlflow_client, model_package
-else:
-    mlflow_client = LazyModule("darkroom.tracking.mlflow_client")
-    model_package = LazyModule("darkroom.tracking.model_package")
 
 LEDGER = "darkroom.ledger."  # the tags of the ledger begin with this
 

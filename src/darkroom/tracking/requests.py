@@ -21,17 +21,16 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from darkroom.core import atomic
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.core.locks import hold, is_taken
 from darkroom.tracking import home, records
 
+with lazy_imports():
+    from darkroom.tracking import mlflow_client
 if TYPE_CHECKING:
     from mlflow import MlflowClient as Client
-
-    from darkroom.tracking import mlflow_client
 else:
     Client = Any  # so that annotations can be read without MLflow
-    mlflow_client = LazyModule("darkroom.tracking.mlflow_client")
 
 REQUESTS = home.RECORDS / "requests"
 LOCK = home.HOME / ".darkroom/registry.lock"  # held while a function runs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -11,16 +10,12 @@ from darkroom.commands.lab import image_io
 from darkroom.commands.lab.options import image_argument, picture_command
 from darkroom.commands.param_types import POLICY
 from darkroom.core.errors import ParamsError, nearest
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.augmentation import policies, views
     from darkroom.config import params
     from darkroom.lab import augmentation_strength, drawing
-else:
-    policies, views = LazyModule("darkroom.augmentation.policies"), LazyModule("darkroom.augmentation.views")
-    params, drawing = LazyModule("darkroom.config.params"), LazyModule("darkroom.lab.drawing")
-    augmentation_strength = LazyModule("darkroom.lab.augmentation_strength")
 
 STEPS, SIDE = 7, 128  # pictures of each transform, and pixels a side of each, about
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -11,18 +10,14 @@ from darkroom.commands.lab import image_io
 from darkroom.commands.lab.options import picture_command
 from darkroom.commands.param_types import DATASET
 from darkroom.core.command_line import Many
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     import torch
 
     from darkroom.data import subsets
     from darkroom.lab import autoencoder, drawing
-    from darkroom.lab.autoencoder import StandardizedImages
-    from darkroom.models.architectures.autoencoder import Autoencoder
-else:
-    torch, subsets = LazyModule("torch"), LazyModule("darkroom.data.subsets")
-    autoencoder, drawing = LazyModule("darkroom.lab.autoencoder"), LazyModule("darkroom.lab.drawing")
+    from darkroom.models.architectures import autoencoder as architecture
 
 ARCHITECTURES = {"linear": "autoencoder_linear", "convolutional": "autoencoder_conv"}
 CODES = (8, 32, 64)
@@ -86,7 +81,9 @@ def command(
     return drawing.Sheet("Autoencoders against principal components", rows_of_images, note, texts)
 
 
-def _score(folder: Path, size: int, models: dict[str, Autoencoder], standardized: StandardizedImages) -> str:
+def _score(
+    folder: Path, size: int, models: dict[str, architecture.Autoencoder], standardized: autoencoder.StandardizedImages
+) -> str:
     """Return the images of a folder with their errors as CSV, the largest by the last model first, and print
     ten of them."""
     images = image_io.read_folder(folder, 100_000, size)

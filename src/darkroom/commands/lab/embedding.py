@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,15 +11,12 @@ from darkroom.commands.lab.options import network_options, picture_command
 from darkroom.commands.param_types import MODEL_OR_ARCHITECTURE
 from darkroom.config.params import SPLITS
 from darkroom.core.command_line import Choice
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     import numpy as np
 
     from darkroom.lab import drawing, embedding, networks, plots
-else:
-    np, drawing = LazyModule("numpy"), LazyModule("darkroom.lab.drawing")
-    embedding, plots = LazyModule("darkroom.lab.embedding"), LazyModule("darkroom.lab.plots")
 
 INGESTED = Path("data/ingested")
 HEADER = ("path", "class", "predicted", "error", "pca_x", "pca_y", "tsne_x", "tsne_y")

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from darkroom.commands.lab import image_io
 from darkroom.commands.lab.options import before_option, image_argument, network_command
 from darkroom.core.errors import ParamsError
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.lab import drawing, feature_maps, layers, networks
-else:
-    drawing, feature_maps = LazyModule("darkroom.lab.drawing"), LazyModule("darkroom.lab.feature_maps")
-    layers, networks = LazyModule("darkroom.lab.layers"), LazyModule("darkroom.lab.networks")
 
 
 @network_command("feature-maps")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from darkroom.commands.lab.options import before_option, network_command
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.lab import drawing, filters, networks
-else:
-    drawing, filters = LazyModule("darkroom.lab.drawing"), LazyModule("darkroom.lab.filters")
 
 
 @network_command("filters")

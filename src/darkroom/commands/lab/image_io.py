@@ -7,22 +7,18 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from darkroom.core.errors import SourceError
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     import numpy as np
 
     from darkroom.data import arrays, decoding, quarantine_reasons, sources
     from darkroom.lab import drawing
-else:
-    np, arrays, decoding = LazyModule("numpy"), LazyModule("darkroom.data.arrays"), LazyModule("darkroom.data.decoding")
-    quarantine_reasons, sources = LazyModule("darkroom.data.quarantine_reasons"), LazyModule("darkroom.data.sources")
-    drawing = LazyModule("darkroom.lab.drawing")
 
 Colour = tuple[int, int, int]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -11,12 +10,10 @@ from darkroom.commands.lab import image_io
 from darkroom.commands.lab.options import image_argument, picture_command
 from darkroom.commands.param_types import Completed
 from darkroom.core.errors import ParamsError, nearest
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.lab import drawing, kernels
-else:
-    drawing, kernels = LazyModule("darkroom.lab.drawing"), LazyModule("darkroom.lab.kernels")
 
 
 @picture_command("kernels")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from darkroom.commands.lab.options import model_argument, network_options
 from darkroom.core.command_line import Command, json_option
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     import torch
 
     from darkroom.core import tables
     from darkroom.lab import layers, networks
-else:
-    torch, tables, layers = LazyModule("torch"), LazyModule("darkroom.core.tables"), LazyModule("darkroom.lab.layers")
 
 HEADER = ("layer", "kind", "output", "parameters")
 

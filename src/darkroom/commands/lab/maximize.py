@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from darkroom.commands.lab.options import network_command
 from darkroom.core.command_line import Choice
 from darkroom.core.errors import ParamsError, printable
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.lab import activation_maximization, drawing, networks
-else:
-    activation_maximization = LazyModule("darkroom.lab.activation_maximization")
-    drawing = LazyModule("darkroom.lab.drawing")
 
 MAX_TARGETS = 10  # classes or channels, if none are named
 SIDE = 200

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from darkroom.commands.lab import image_io
 from darkroom.commands.lab.options import image_argument, network_command
 from darkroom.core.errors import printable
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.lab import drawing, networks, occlusion
-else:
-    drawing, occlusion = LazyModule("darkroom.lab.drawing"), LazyModule("darkroom.lab.occlusion")
 
 
 @network_command("occlusion")

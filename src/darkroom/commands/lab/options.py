@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,15 +14,12 @@ from darkroom.commands import model_resolver
 from darkroom.commands.param_types import MODEL_OR_ARCHITECTURE
 from darkroom.core.command_line import Command
 from darkroom.core.errors import DarkroomError, ParamsError, nearest
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.config import params
     from darkroom.lab import drawing, networks
     from darkroom.models import factory
-else:
-    drawing, networks = LazyModule("darkroom.lab.drawing"), LazyModule("darkroom.lab.networks")
-    factory, params = LazyModule("darkroom.models.factory"), LazyModule("darkroom.config.params")
 
 FOLDER = Path("reports/lab")
 KINDS = {".png": "picture", ".csv": "table", ".html": "page", ".scores.csv": "scores"}

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from math import isinf
-from typing import TYPE_CHECKING
 
 import click
 
 from darkroom.commands.lab import image_io
 from darkroom.commands.lab.options import network_command
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.core import tables
     from darkroom.lab import drawing, layers, networks, plots, receptive_field
-else:
-    tables, drawing = LazyModule("darkroom.core.tables"), LazyModule("darkroom.lab.drawing")
-    layers, plots = LazyModule("darkroom.lab.layers"), LazyModule("darkroom.lab.plots")
-    receptive_field = LazyModule("darkroom.lab.receptive_field")
 
 MAX_MEASURED = 10  # layers whose gradient is measured, if none are named
 KINDS = ("convolution", "pooling")  # of the layers that are listed

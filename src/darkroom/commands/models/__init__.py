@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from darkroom.core.command_line import LazyGroup, json_option
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.commands.models import list as listing
-else:
-    listing = LazyModule("darkroom.commands.models.list")
 
 COMMANDS = {
     "list": "list the versions of the registered model; the default",

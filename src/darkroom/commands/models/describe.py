@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import ast
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from darkroom.commands.param_types import ARCHITECTURE
 from darkroom.core.command_line import Choice, Command, Many, json_option
 from darkroom.core.errors import ParamsError
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.models import factory, torchvision_names
 from darkroom.models.architectures import registry
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.core import tables
-    from darkroom.models import network_summary
-    from darkroom.models.macs import Layer
-else:
-    tables, network_summary = LazyModule("darkroom.core.tables"), LazyModule("darkroom.models.network_summary")
+    from darkroom.models import macs, network_summary
 
 NUMBERS = ("parameters", "multiply-adds", "share")
 
@@ -77,7 +74,7 @@ def _option(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _show(subject: dict[str, Any], entry: registry.Entry | None, layers: list[Layer]) -> None:
+def _show(subject: dict[str, Any], entry: registry.Entry | None, layers: list[macs.Layer]) -> None:
     title = f"{subject['name']} ({entry.paper}): {entry.summary}" if entry else subject["name"]
     classes = [] if entry and entry.kind == registry.AUTOENCODER else [f"{subject['classes']} classes"]
     inputs = [f"{subject['size']} pixels", f"{subject['channels']} channel{'s' * (subject['channels'] > 1)}"]

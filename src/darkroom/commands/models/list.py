@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import click
 
 from darkroom.config import params
 from darkroom.core.command_line import Command, json_option
-from darkroom.core.lazy import LazyModule
+from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import registry
 
-if TYPE_CHECKING:
+with lazy_imports():
     from darkroom.core import tables
-else:
-    tables = LazyModule("darkroom.core.tables")
 
 
 @click.command(cls=Command)
