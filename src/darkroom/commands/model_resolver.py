@@ -1,5 +1,4 @@
-"""Find the model that a command names: a checkpoint folder, or a version in MLflow by alias, number or
-address."""
+"""Find the model that a command names: a checkpoint folder, or an alias, number or address in MLflow."""
 
 from __future__ import annotations
 

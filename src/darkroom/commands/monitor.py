@@ -1,5 +1,4 @@
-"""Detect drift in new photographs: classify the images that have arrived, and compare them with the model's
-reference images."""
+"""Detect drift in new photographs: classify them, and compare them with the model's reference images."""
 
 from __future__ import annotations
 
@@ -104,8 +103,7 @@ def _parse_limits(alpha: float, limits: tuple[str, ...]) -> drift.Limits:
 
 
 def _load_reference(classifier: classifiers.Classifier, model: classifiers.ModelInfo) -> reference.Outputs:
-    """Return the reference that is stored with the version, or compute it from the held-out images of the
-    workspace."""
+    """Return the reference stored with the version, or compute it from the workspace's held-out images."""
     if model.version:
         path = registry.fetch(model.name, model.version) / registry.EVALUATION / registry.REFERENCE
         if path.exists():

@@ -1,6 +1,4 @@
-"""Remove outputs of backbones that params.yaml no longer lists, and scratch files of processes that were
-killed.
-"""
+"""Remove outputs of backbones that params.yaml no longer lists, and scratch files of killed processes."""
 
 from __future__ import annotations
 
@@ -27,8 +25,8 @@ ROOTS = (Path("data"), Path("models"), Path("reports"), Path(".darkroom"))
 @click.command(cls=Command)
 @click.option("--dry-run", is_flag=True, help="only list what would be removed")
 def command(dry_run: bool) -> None:
-    """Remove outputs of backbones that params.yaml no longer lists, and scratch files of processes that were
-    killed.
+    """Remove outputs of backbones that params.yaml no longer lists, and scratch files of killed
+    processes.
 
     Waits for a run of the workspace to end; refuses to work beside a stage that `dvc repro` runs.
     """
@@ -84,9 +82,7 @@ def _remove(path: Path) -> None:
 
 
 def _check_no_stage_runs() -> None:
-    """Raise WorkspaceError where a stage of this workspace runs that does not hold its lock: one of `dvc
-    repro`.
-    """
+    """Raise WorkspaceError where `dvc repro` runs a stage of this workspace, which holds no lock of ours."""
     try:
         content = json.loads(DVC_LOCKS.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

@@ -1,5 +1,4 @@
-"""Charts as SVG and HTML that take their colours from the page, and the one palette of all pages and
-pictures."""
+"""Charts as SVG and HTML in the colours of the page, and the palette of all pages and pictures."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Dot:
-    """A row of a dot plot: a value, its interval (None where there is none), and whether it is
-    highlighted."""
+    """A row of a dot plot: a value, its interval (None without one), and whether it is highlighted."""
 
     name: str
     value: float
@@ -71,8 +69,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 times powers of ten from low to high; linear ticks where there would be fewer than
-    two."""
+    """Return 1, 2 and 5 times powers of ten from low to high; linear ticks if there are fewer than two."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     values = [factor * 10.0**power for power in powers for factor in (1, 2, 5) if low <= factor * 10.0**power <= high]
     return values if len(values) > 1 else ticks(low, high, 4)
@@ -215,8 +212,7 @@ def reliability(title: str, bins: Sequence[Any]) -> str:
 
 
 def scatter(title: str, x_label: str, points: Sequence[Point]) -> str:
-    """Return shares (y) over a cost (x) on a logarithmic axis; points without a positive cost are left
-    out."""
+    """Return shares (y) over a cost (x > 0, others are left out) on a logarithmic axis."""
     drawn = [point for point in points if point.x > 0]
     if not drawn:
         return ""

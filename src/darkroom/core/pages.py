@@ -35,8 +35,7 @@ def data_uri(kind: str, content: bytes) -> str:
 
 
 def picture(pixels: np.ndarray, side: int = 112) -> str:
-    """Return an RGB image (H, W, 3) uint8 as a data URI, at most `side` pixels a side: JPEG, or PNG below 64
-    pixels."""
+    """Return an RGB image (H, W, 3) uint8, scaled to `side`, as a data URI: JPEG, or PNG below 64 pixels."""
     longest = max(pixels.shape[:2])
     if longest > side:
         shape = (max(1, pixels.shape[1] * side // longest), max(1, pixels.shape[0] * side // longest))

@@ -38,7 +38,6 @@ def gaps(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> tup
 
 
 def _binned(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the interval (N,) int of each image, open below, its confidence, and 1.0 or 0.0, correct or not
-    (N,)."""
+    """Return each image's interval (N,) int, open below, its confidence, and 1.0 if correct, else 0.0."""
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
     return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1), confidence, correct.astype(np.float64)

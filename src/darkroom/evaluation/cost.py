@@ -1,5 +1,4 @@
-"""Latency, throughput and training time of models; they differ from run to run, so no stage depends on
-them."""
+"""Latency, throughput and training time of models, which differ from run to run: no stage depends on them."""
 
 from __future__ import annotations
 
@@ -30,8 +29,7 @@ class Speed:
 
 
 def measure(predict: Predict, images: np.ndarray) -> Speed:
-    """Return the speed of a function of images (N, S, S, 3) uint8, after a warm-up; of `BATCHES` batches the
-    median counts."""
+    """Return the speed of a function of images (N, S, S, 3) uint8, warm; of `BATCHES` batches the median."""
     batch = np.ascontiguousarray(images[np.arange(BATCH) % len(images)])
     predict(batch)
     batches = [_seconds(predict, batch) for _ in range(BATCHES)]

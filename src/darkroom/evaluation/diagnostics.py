@@ -1,5 +1,4 @@
-"""Diagnostics beyond the average: corrupted images, slices, ensembles, mistakes, and labels that may be
-wrong."""
+"""Diagnostics beyond the average: corruptions, slices, ensembles, mistakes, and labels that may be wrong."""
 
 from __future__ import annotations
 
@@ -48,8 +47,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Corruptions:
-    """The kind of each corruption, and a function of images, the name of one and the seed that yields its
-    severities."""
+    """The kind of each corruption; `apply` yields the severities of images, a corruption and a seed."""
 
     kinds: Mapping[str, str]
     severities: int
@@ -58,8 +56,7 @@ class Corruptions:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Results of scoring all models: their probabilities (N, C) by split, their figures, and their rows of
-    the leaderboard."""
+    """Scores of all models: probabilities (N, C) by split, figures, and rows of the leaderboard."""
 
     best: str
     baseline: pixel_baseline.PixelRegression
@@ -151,8 +148,7 @@ def _robustness(settings: Params, evaluated: Evaluated, predict: Predict, corrup
 
 
 class _Combined:
-    """Ensembles and averaged views: their figures, their rows of the leaderboard, and pairs with the best
-    model."""
+    """Ensembles and averaged views: figures, rows of the leaderboard, and pairs with the best model."""
 
     def __init__(self, evaluated: Evaluated, training_seconds: Callable[[Mapping[str, int]], float]) -> None:
         self.evaluated, self.training_seconds = evaluated, training_seconds
@@ -203,8 +199,7 @@ def _ensembles(
     can_mirror: bool,
     training_seconds: Callable[[Mapping[str, int]], float],
 ) -> _Combined:
-    """Return ensembles of all trained models, and the best model averaged over views where the params ask for
-    views."""
+    """Return ensembles of all trained models, and the best model averaged over the views of the params."""
     combined, trained = _Combined(evaluated, training_seconds), evaluated.trained
     if len(trained) > 1:
         val = {name: evaluated.probabilities[name]["val"] for name in trained}

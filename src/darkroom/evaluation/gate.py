@@ -93,8 +93,7 @@ def judge(challenger: Candidate, champion: Candidate | None, truth: Truth, limit
 
 
 def absolute(model: Candidate, truth: Truth, limits: Register) -> list[Check]:
-    """Return the checks that need no champion: better than a constant prediction, calibrated, fast and small
-    enough."""
+    """Return the checks without a champion: better than a constant, calibrated, fast and small enough."""
     accuracy = float((model.test.argmax(1) == truth.test).mean())
     common = float(np.bincount(truth.test).max() / len(truth.test))
     error = calibration.error(model.test, truth.test)
@@ -123,8 +122,7 @@ def absolute(model: Candidate, truth: Truth, limits: Register) -> list[Check]:
 
 
 def against(challenger: Candidate, champion: Candidate, truth: Truth, limits: Register) -> list[Check]:
-    """Return the checks against the champion: no worse on validation, nor significantly on test or in any
-    class."""
+    """Return the checks against the champion: no worse on validation, nor clearly on test or in a class."""
     checks = []
     val_labels, labels, groups = truth.val[truth.fresh_val], truth.test[truth.fresh_test], truth.test_groups[truth.fresh_test]
     if len(val_labels):

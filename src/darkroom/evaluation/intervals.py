@@ -16,8 +16,7 @@ Resampled = dict[str, np.ndarray]  # each headline figure, (R,)
 
 
 def resample(figures: Figures, groups: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Resampled:
-    """Return a model's headline figures in each resample of the images; the same seed gives every model the
-    same resamples."""
+    """Return a model's headline figures in each resample; a seed gives all models the same resamples."""
     parts = [figures.of(times) for times in draws(groups, seed, resamples)]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 

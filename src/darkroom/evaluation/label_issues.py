@@ -27,8 +27,7 @@ TINY = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True)
 class LabelIssue:
-    """An image whose label may be wrong: the suggested class, its probability, and the probability of the
-    label."""
+    """An image whose label may be wrong, the suggested class, its probability, and that of the label."""
 
     path: str
     sha256: str

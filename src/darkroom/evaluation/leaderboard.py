@@ -1,5 +1,4 @@
-"""The leaderboard: accuracy, size and costs of every model, as leaderboard.csv, cost.csv and a table for the
-terminal."""
+"""The leaderboard: accuracy, size and costs of every model, as leaderboard.csv, cost.csv and a table."""
 
 from __future__ import annotations
 
@@ -7,11 +6,11 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError, field_validator
+from pydantic import ValidationError
 
 from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
-from darkroom.evaluation.metrics_io import OLD_NAMES, REMEDY, Content
+from darkroom.evaluation.metrics_io import REMEDY, Content, ModelName
 
 COLUMNS = ("model", "kind", "accuracy", "macro_f1", "parameters", "ms_per_image", "train_seconds")
 COSTS = ("model", "ms_p50", "ms_p95", "images_per_second", "train_seconds")
@@ -26,8 +25,8 @@ class Row(Content):
     `ms_p50`, `ms_p95` and `images_per_second` are in cost.csv alone: 0 in rows of leaderboard.csv.
     """
 
-    model: str
-    kind: str
+    model: ModelName
+    kind: ModelName
     accuracy: float
     macro_f1: float
     parameters: int
@@ -36,11 +35,6 @@ class Row(Content):
     ms_p50: float = 0.0
     ms_p95: float = 0.0
     images_per_second: float = 0.0
-
-    @field_validator("model", "kind")
-    @classmethod
-    def _today(cls, name: str) -> str:
-        return OLD_NAMES.get(name, name)
 
 
 def ranked(rows: Iterable[Row]) -> list[Row]:

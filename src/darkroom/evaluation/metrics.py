@@ -48,8 +48,7 @@ class Figures:
         return csr_array((np.concatenate(values), places), shape=(3 * c + 3 + calibration.BINS, len(labels)))
 
     def counts(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return for each class how many images are correct, of it, and predicted as it, (C, R) float64, and
-        the other sums."""
+        """Return each class's correct, true and predicted images, (C, R) float64, and the other sums."""
         summed = (self.sums.astype(times.dtype) @ times).astype(np.float64)
         c = self.classes
         return summed[:c], summed[c : 2 * c], summed[2 * c : 3 * c], summed[3 * c :]
@@ -100,8 +99,7 @@ class Figures:
 
 
 def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return how many classes come before the true one (N,), of equal probabilities the earlier class
-    first."""
+    """Return how many classes come before the true one (N,); of equal probabilities the first class leads."""
     true = probabilities[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
     return (probabilities > true).sum(1) + ((probabilities == true) & earlier).sum(1)
@@ -118,8 +116,7 @@ def number(value: float) -> float | None:
 
 
 def best_model(models: Mapping[str, ModelMetrics]) -> str:
-    """Return the model with the highest validation accuracy; of equals the lowest validation loss decides,
-    then the name."""
+    """Return the model with the highest validation accuracy; then the loss decides, then the name."""
     candidates = [name for name in models if name != PIXEL_BASELINE]
     return min(candidates, key=lambda name: (-models[name].val_accuracy, models[name].val_log_loss, name))
 

@@ -6,11 +6,10 @@ docs/evaluation.md describes every field.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
@@ -18,6 +17,7 @@ from darkroom.core.errors import WorkspaceError
 METRICS, DETAILS, DIAGNOSTICS = "metrics.json", "details.json", "diagnostics.json"
 PIXEL_BASELINE = "pixel_baseline"  # logistic regression on pixels; has no checkpoint and is never selected
 OLD_NAMES = {"reference": PIXEL_BASELINE}  # names of models in files of earlier versions
+ModelName = Annotated[str, AfterValidator(lambda name: OLD_NAMES.get(name, name))]
 REMEDY = "run `dvc repro evaluate`"
 Range = tuple[float, float] | None
 
@@ -39,7 +39,7 @@ class Calibration(Content):
 class ModelMetrics(Content):
     """Headline figures of one model; `top_<k>_accuracy` is an extra field, since k is a param."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(extra="allow")
 
     accuracy: float
     balanced_accuracy: float
@@ -71,8 +71,7 @@ class ClassMetrics(Content):
 
 
 class Bin(Content):
-    """One interval of confidence of a reliability curve; `confidence` and `accuracy` are means, None without
-    images."""
+    """An interval of confidence of a reliability curve; without images both means are None."""
 
     low: float
     high: float
@@ -82,8 +81,7 @@ class Bin(Content):
 
 
 class ModelDetails(Content):
-    """Figures of each class, the confusion matrix (a row per true class), and reliability with and without
-    temperature."""
+    """Figures by class, confusions (a row per true class), and reliability with and without temperature."""
 
     per_class: dict[str, ClassMetrics]
     confusion_matrix: list[list[int]]
@@ -92,11 +90,10 @@ class ModelDetails(Content):
 
 
 class Pair(Content):
-    """The difference in accuracy of two models, a minus b, with its interval and the p-values of McNemar's
-    exact test."""
+    """The accuracy of a minus that of b, its interval, and p-values of McNemar's exact test."""
 
-    a: str
-    b: str
+    a: ModelName
+    b: ModelName
     difference: float
     low: float | None
     high: float | None
@@ -114,7 +111,7 @@ class Metrics(Content):
     resamples: int
     images: int
     groups: int
-    models: dict[str, ModelMetrics]
+    models: dict[ModelName, ModelMetrics]
 
     @model_validator(mode="after")
     def _has_best(self) -> Metrics:
@@ -134,7 +131,7 @@ class Details(Content):
     SCHEMA: ClassVar[int] = 2
 
     classes: list[str]
-    models: dict[str, ModelDetails]
+    models: dict[ModelName, ModelDetails]
     pairs: list[Pair]
 
 
@@ -174,10 +171,9 @@ class Slice(Content):
 
 
 class EnsembleMetrics(Content):
-    """Figures of an ensemble or of averaged views; the headline figures of `ModelMetrics` are extra
-    fields."""
+    """Figures of an ensemble or of averaged views; `ModelMetrics`' headline figures are extra fields."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(extra="allow")
 
     members: dict[str, int]
     views: int
@@ -224,8 +220,7 @@ class AlwaysWrong(Content):
 
 
 class Counts(Content):
-    """Numbers of test images: all, those that the best model misclassifies, those that every model
-    misclassifies."""
+    """Numbers of test images: all, and those that the best model, or every model, misclassifies."""
 
     images: int
     mistakes: int
@@ -233,8 +228,7 @@ class Counts(Content):
 
 
 class LabelCheck(Content):
-    """How label issues were found: the inputs and `c` of the regression, its accuracy out of fold, the number
-    of issues."""
+    """How label issues were found: inputs and `c` of the regression, accuracy out of fold, their number."""
 
     inputs: str
     folds: int
@@ -285,7 +279,7 @@ def read(path: Path, kind: type[File]) -> File:
     if schema != kind.SCHEMA:
         raise WorkspaceError(f"{path} has schema {schema}, this Darkroom reads {kind.SCHEMA}", REMEDY)
     try:
-        return kind.model_validate(_renamed(content))
+        return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
@@ -293,21 +287,8 @@ def read(path: Path, kind: type[File]) -> File:
 
 
 def read_both(metrics: Path, details: Path) -> tuple[Metrics, Details]:
-    """Return the contents of metrics.json and details.json, which must be of one evaluation; errors as of
-    `read`."""
+    """Return metrics.json and details.json, which must be of one evaluation; errors as of `read`."""
     headlines, figures = read(metrics, Metrics), read(details, Details)
     if headlines.models.keys() != figures.models.keys():
         raise WorkspaceError(f"{metrics} and {details} are of two evaluations: they have different models", REMEDY)
     return headlines, figures
-
-
-def _renamed(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content with today's names of models."""
-    if isinstance(models := content.get("models"), Mapping):
-        content = {**content, "models": {OLD_NAMES.get(name, name): figures for name, figures in models.items()}}
-    if isinstance(pairs := content.get("pairs"), list) and all(isinstance(pair, Mapping) for pair in pairs):
-        renamed = [
-            {key: OLD_NAMES.get(value, value) if key in ("a", "b") else value for key, value in pair.items()} for pair in pairs
-        ]
-        content = {**content, "pairs": renamed}
-    return content

@@ -14,8 +14,7 @@ MOST = 50  # of each kind
 def surest(
     probabilities: np.ndarray, labels: np.ndarray, images: Sequence[Mapping[str, str]], classes: tuple[str, ...], most: int = MOST
 ) -> list[Mistake]:
-    """Return the mistakes of a model, the most confident first: `probabilities` (N, C), `labels` (N,), N
-    `images`."""
+    """Return a model's mistakes, most confident first: `probabilities` (N, C), `labels` (N,), N `images`."""
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != labels).tolist()
     wrong.sort(key=lambda i: (-float(confidence[i]), images[i]["path"]))

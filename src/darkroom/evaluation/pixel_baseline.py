@@ -45,8 +45,7 @@ class PixelRegression(Regression):
 
 
 def fit(inputs: np.ndarray, labels: np.ndarray, classes: int, c: float = C, steps: int = 200) -> np.ndarray:
-    """Return the weights (D + 1, classes) of logistic regression on inputs (N, D) float32, the last row the
-    bias."""
+    """Return the weights (D + 1, classes) of logistic regression on inputs (N, D) float32; last row: bias."""
     targets = np.eye(classes, dtype=np.float32)[labels]
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -65,8 +64,7 @@ def fit(inputs: np.ndarray, labels: np.ndarray, classes: int, c: float = C, step
 
 
 def _softmax(logits: np.ndarray, targets: np.ndarray | None = None) -> tuple[np.ndarray, float]:
-    """Return probabilities (N, classes), and the sum of the negative log-likelihoods of one-hot targets (N,
-    classes)."""
+    """Return probabilities (N, classes), and the summed log loss against one-hot targets (N, classes)."""
     shifted = logits - logits.max(1, keepdims=True)
     exponentials = np.exp(shifted)
     sums = exponentials.sum(1, keepdims=True)

@@ -1,5 +1,4 @@
-"""predictions.parquet: the predictions of every model for every validation and test image, a row group per
-model."""
+"""predictions.parquet: predictions of every model for validation and test images, a row group per model."""
 
 from __future__ import annotations
 
@@ -82,8 +81,7 @@ def write(
 
 
 def read(path: Path, model: str) -> dict[str, SplitPredictions]:
-    """Return the predictions of a model for both splits; WorkspaceError where the table is missing, damaged
-    or without it."""
+    """Return a model's predictions by split; WorkspaceError where the table or the model is missing."""
     rows = _rows(path, model, ["split", "pixel_hash", "label", "probabilities"])
     splits = {}
     for split in SPLITS:

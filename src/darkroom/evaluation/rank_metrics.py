@@ -1,5 +1,4 @@
-"""Area under the ROC curve and average precision, one class against the rest, for many resamples of the
-images at once."""
+"""Area under the ROC curve and average precision, class against rest, for many resamples at once."""
 
 from __future__ import annotations
 

@@ -81,8 +81,7 @@ class Paired:
 
 
 def paired(a: Side, b: Side) -> Paired | None:
-    """Compare both models on the images (by pixels) that both sides have under the same label; None where
-    there are none."""
+    """Compare both models on images (by pixels) that both sides have under one label; None without any."""
     if a.predictions is None or b.predictions is None:
         return None
     first = {row.pixel_hash: row for row in a.predictions}
@@ -103,8 +102,7 @@ def paired(a: Side, b: Side) -> Paired | None:
 
 
 def unpaired(a: Side, b: Side) -> float:
-    """Return the p-value that both best models have equal accuracy, each on its own test images (Fisher
-    1922)."""
+    """Return the p-value of equal accuracy of both best models on their own images (Fisher 1922)."""
     counts = [(round(side.figures.accuracy * side.metrics.images), side.metrics.images) for side in (a, b)]
     return float(fisher_exact([[correct, total - correct] for correct, total in counts]).pvalue)
 
@@ -133,8 +131,7 @@ def headline(a: Side, b: Side, pair: Paired | None) -> tuple[str, str]:
 
 
 def figures(a: Side, b: Side) -> list[dict[str, Any]]:
-    """Return the headline figures of both best models with their intervals, and by how much the second is
-    better."""
+    """Return both best models' headline figures with intervals, and by how much the second is better."""
     rows = []
     for key, name in FIGURES.items():
         one, two = ((side.figures.calibration if key == "ece" else side.figures) for side in (a, b))

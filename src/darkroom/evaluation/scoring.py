@@ -14,8 +14,7 @@ from darkroom.evaluation.metrics_io import ClassMetrics, ModelDetails, ModelMetr
 
 @dataclass(frozen=True)
 class Truth:
-    """The labels (N,) int of `val` and `test`, the groups (N,) of the test images, and the names of the
-    classes."""
+    """Labels (N,) int of `val` and `test`, groups (N,) of the test images, and names of classes."""
 
     labels: Mapping[str, np.ndarray] = field(repr=False)
     groups: np.ndarray = field(repr=False)
@@ -25,8 +24,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Probabilities (N, C) of a model for `val` and `test`, those of test before temperature scaling, and the
-    temperature."""
+    """Probabilities (N, C) of a model, the temperature, and test probabilities before temperature scaling."""
 
     val: np.ndarray = field(repr=False)
     test: np.ndarray = field(repr=False)
@@ -36,8 +34,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Size:
-    """Sizes of a model: parameters, multiply-adds of one image, and bytes of the weights file, None without
-    one."""
+    """Parameters, multiply-adds of one image, and bytes of the weights file (None without one)."""
 
     parameters: int
     multiply_adds: int

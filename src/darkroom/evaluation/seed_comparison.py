@@ -98,8 +98,7 @@ def mean(values: Sequence[float]) -> Estimate:
 
 
 def against(first: Mapping[Any, float], other: Mapping[Any, float]) -> tuple[Estimate, float, bool]:
-    """Return the difference of the second group from the first, its p-value, and whether it is paired over
-    seeds."""
+    """Return the difference of the second group from the first, its p-value, and whether seeds are paired."""
     if first.keys() == other.keys() and len(first) > 1:
         differences = np.array([other[seeds] - first[seeds] for seeds in first])
         centre, error = float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(len(differences))
@@ -210,8 +209,7 @@ def _number(value: float, form: str) -> str:
 
 
 def page(compared: Sequence[Group], metric: str, curves: Mapping[str, Mapping[str, Curve]], seeds: int) -> str:
-    """Return a page with the means and their intervals, the table, and the learning curves (`{metric: {label:
-    curve}}`)."""
+    """Return a page with the means, the table, and the learning curves (`{metric: {label: curve}}`)."""
     dots = [charts.Dot(group.label, group.mean.value, *_edges(group.mean)) for group in compared]
     headings, rows = table(compared, metric)
     colours = {group.label: number for number, group in enumerate(compared)}

@@ -1,5 +1,4 @@
-"""Paired comparison of two models on the same images, the bootstrap over groups of images, and Holm's
-correction."""
+"""Paired comparison of two models on the same images, the bootstrap over groups, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -73,8 +72,7 @@ def draws(groups: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Iter
 
 
 def percentiles(values: np.ndarray) -> tuple[float, float] | None:
-    """Return the percentiles that hold the share `LEVEL` of values (R,) that are not NaN; None where all
-    are."""
+    """Return the percentiles that hold the share `LEVEL` of values (R,) but NaN; None where all are NaN."""
     defined = values[~np.isnan(values)]
     if not len(defined):
         return None

@@ -1,5 +1,4 @@
-"""Accuracy on slices of the test split: images with the same value of a manifest column or of an image
-property."""
+"""Accuracy on slices of the test split: images with one value of a manifest column or image property."""
 
 from __future__ import annotations
 
@@ -75,14 +74,12 @@ def measure(correct: np.ndarray, values: Mapping[str, Sequence[Any]], labels: np
 
 
 def independent(sizes: np.ndarray) -> float:
-    """Return the effective number of independent images of groups of these sizes whose images are all alike
-    (Kish 1965)."""
+    """Return the effective number of images where those of a group (`sizes`) are all alike (Kish 1965)."""
     return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 def wilson(share: float, count: float) -> tuple[float, float]:
-    """Return the 95% interval of a share of `count`, which need not be an integer (Wilson 1927); 0 to 1 for a
-    count of 0."""
+    """Return the 95% interval of a share of `count`, any number (Wilson 1927); 0 to 1 for a count of 0."""
     if not count:
         return 0.0, 1.0
     square = Z * Z / count

@@ -50,14 +50,12 @@ class Classifier:
         return np.concatenate(logits)
 
     def probabilities(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
-        """Return probabilities (N, classes) float64, at the checkpoint's temperature, for images (N, S, S, 3)
-        uint8."""
+        """Return calibrated probabilities (N, classes) float64 for images (N, S, S, 3) uint8."""
         return softmax(self.logits(images, batch_size), self.checkpoint.temperature)
 
     @torch.inference_mode()
     def embed(self, images: np.ndarray, batch_size: int = 64) -> tuple[np.ndarray, np.ndarray]:
-        """Return embeddings (N, D) float32 and probabilities (N, classes) float64 for images (N, S, S, 3)
-        uint8."""
+        """Return embeddings (N, D) float32 and probabilities (N, classes) for images (N, S, S, 3) uint8."""
         embeddings = [np.empty((0, self.network.features.dim), np.float32)]
         logits = [np.empty((0, len(self.classes)), np.float32)]
         for batch in batches(images, batch_size):
@@ -67,8 +65,7 @@ class Classifier:
         return np.concatenate(embeddings), softmax(np.concatenate(logits), self.checkpoint.temperature)
 
     def predict_files(self, contents: list[bytes]) -> list[Prediction]:
-        """Return a prediction for the bytes of each image file; a file that cannot be read has an error
-        instead."""
+        """Return a prediction for the bytes of each image file; an unreadable one has an error instead."""
         return predict_files(contents, self.checkpoint.preprocessing, self.probabilities)
 
 

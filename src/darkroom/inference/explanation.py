@@ -84,8 +84,7 @@ def _activation(network: Network, maps: FeatureMaps, images: torch.Tensor, targe
 
 @torch.inference_mode()
 def _occlusion(network: Network, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the drop of the target's probability (N, S, S) when each of GRID × GRID places has the image's
-    mean colour."""
+    """Return the drop of the target's probability (N, S, S) where a place has the image's mean colour."""
     size = images.shape[1]
     rows = torch.arange(len(images))
     before = network(images).softmax(1)[rows, targets]
@@ -104,8 +103,7 @@ def _occlusion(network: Network, images: torch.Tensor, targets: torch.Tensor) ->
 def overlays(
     network: Network, images: np.ndarray, targets: Sequence[int], side: int = 112, quality: int = 70
 ) -> tuple[list[bytes], str]:
-    """Return for each image (N, S, S, 3) uint8 a WebP of `side` pixels with the heat map over it, and the
-    method."""
+    """Return images (N, S, S, 3) uint8 under their heat maps, WebP of `side` pixels, and the method."""
     heats, method = heat_maps(network, images, targets)
     files = []
     for image, heat in zip(images, heats, strict=True):

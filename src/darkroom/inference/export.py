@@ -77,7 +77,6 @@ def _write_torch(network: nn.Module, example: np.ndarray, file: Path) -> None:
 
 
 def _largest_error(program: Callable[[np.ndarray], np.ndarray], images: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest difference of a program's logits, in a batch of one and of several, as a share of
-    the largest logit."""
+    """Return a program's largest error, in batches of one and several, as a share of the largest logit."""
     logits = np.concatenate([program(images[:1]), program(images[1:])])
     return float(np.abs(logits - expected).max() / max(float(np.abs(expected).max()), 1e-30))

@@ -1,5 +1,4 @@
-"""Predictions of any checkpoint for the images that `ingest` holds out now, whatever data set it was trained
-on."""
+"""Predictions of any checkpoint, of whatever data set, for the images that `ingest` holds out now."""
 
 from __future__ import annotations
 

@@ -31,8 +31,7 @@ SUFFIXES = (
 
 @dataclass
 class Row:
-    """The prediction for one file: a label with its confidence and the probabilities by class, or an error
-    with its remedy."""
+    """The prediction for one file, with probabilities by class, or an error with its remedy."""
 
     path: str
     label: str | None = None

@@ -21,16 +21,14 @@ BATCH = 256  # images of which views are in memory
 
 
 def crop_corners(size: int) -> tuple[int, list[tuple[int, int]]]:
-    """Return the side of a crop of an image of `size` pixels, and top and left of five: the corners and the
-    middle."""
+    """Return the side of crops of an image of `size` pixels, and top and left of five: corners, middle."""
     side = max(1, round(CROP * size))
     end, middle = size - side, (size - side) // 2
     return side, [(0, 0), (0, end), (end, 0), (end, end), (middle, middle)]
 
 
 def views(images: np.ndarray, crops: bool, mirror: bool) -> Iterator[np.ndarray]:
-    """Yield views of images (N, S, S, 3) uint8: unchanged, then five crops resized to S, each followed by its
-    mirror image."""
+    """Yield views of images (N, S, S, 3) uint8: unchanged, five crops resized to S, each then mirrored."""
     size = images.shape[1]
     side, corners = crop_corners(size)
     for corner in [None, *(corners if crops and side < size else [])]:

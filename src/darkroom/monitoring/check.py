@@ -1,5 +1,4 @@
-"""A drift check: classify the images that have arrived, compare the last ones with the reference, write the
-page."""
+"""A drift check: classify images that have arrived, compare the last with the reference, write the page."""
 
 from __future__ import annotations
 
@@ -91,8 +90,7 @@ def find_new(folders: Sequence[Path], logged: set[tuple[str, int, int]]) -> Iter
 
 
 def classify_new(classifier: Classifier, model: ModelInfo, files: list[ArrivedFile], log: PredictionLog) -> tuple[int, int]:
-    """Classify files and log the predictions in chunks; return how many files there are, and how many cannot
-    be read."""
+    """Classify files and log predictions in chunks; return the numbers of files and of unreadable ones."""
     unreadable = 0
     rows: list[LogRow] = []
     with Progress("monitor", len(files)) if files else nullcontext() as progress:

@@ -34,8 +34,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class DriftTest:
-    """One test: the size of the difference, its limit, the p-value, that corrected for several tests, and the
-    result."""
+    """One test: size of the difference, its limit, the p-value, the corrected one, and the result."""
 
     name: str
     size: float
@@ -46,8 +45,7 @@ class DriftTest:
 
 
 def compare(reference: Outputs, new: Outputs, classes: int, limits: Limits, seed: int = 0) -> tuple[list[DriftTest], np.ndarray]:
-    """Return the tests of new images against the reference, and the dissimilarity of each new image, (N,)
-    from 0 to 1."""
+    """Return the tests of new images against the reference, and their dissimilarities, (N,) from 0 to 1."""
     rng = np.random.default_rng(seed)
     separation, p_embeddings, dissimilarity = compare_embeddings(reference.embeddings, new.embeddings, rng)
     shift, p_classes = compare_classes(reference.predicted, new.predicted, classes, rng)
@@ -121,8 +119,7 @@ def _area(low: np.ndarray, high: np.ndarray) -> float:
 
 
 def compare_classes(reference: np.ndarray, new: np.ndarray, classes: int, rng: np.random.Generator) -> tuple[float, float]:
-    """Compare predicted classes (M,) and (N,) int; return the total variation of their shares, and the
-    p-value of chi-squared."""
+    """Compare predicted classes (M,) and (N,) int: total variation of shares, and p-value of chi-squared."""
     observed = np.bincount(new, minlength=classes)
     total = np.bincount(np.concatenate([reference, new]), minlength=classes)
     permuted = rng.multivariate_hypergeometric(total, len(new), PERMUTATIONS, method="marginals")

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from darkroom.monitoring.drift import DriftTest
 from darkroom.monitoring.prediction_log import LogRow
 
@@ -58,14 +60,12 @@ class DriftCheck:
     summary: str
     settings: CheckSettings
 
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> DriftCheck:
-        """Read a line of the history, also one with the keys of earlier versions; raises TypeError if it is
-        none."""
-        values, settings = ({OLD_KEYS.get(key, key): value for key, value in part.items()}
-                            for part in (content, content.get("settings") or content["asked"]))  # fmt: skip
-        tests = [DriftTest(**test) for test in values["tests"]]
-        return cls(**values | {"tests": tests, "settings": CheckSettings(**settings)})
+
+_CHECK = TypeAdapter(DriftCheck)
+
+
+def _with_new_keys(content: dict[str, Any]) -> dict[str, Any]:
+    return {OLD_KEYS.get(key, key): value for key, value in content.items()}
 
 
 def read(folder: Path) -> list[DriftCheck]:
@@ -73,8 +73,8 @@ def read(folder: Path) -> list[DriftCheck]:
     checks = []
     for line in (folder / FILE).read_bytes().splitlines() if (folder / FILE).exists() else ():
         try:
-            checks.append(DriftCheck.from_dict(json.loads(line.decode())))
-        except (ValueError, TypeError, KeyError, AttributeError):  # the machine went off during the write
+            checks.append(_CHECK.validate_python(json.loads(line.decode(), object_hook=_with_new_keys)))
+        except ValueError:  # the machine went off during the write
             continue
     return checks
 

@@ -60,8 +60,7 @@ def render(
 
 
 def _class_shares(rows: list[LogRow], reference: Outputs, classes: Sequence[str]) -> list[tuple[str, float, float]]:
-    """Return the name of each class, its share in the reference and in the new images, the largest change
-    first."""
+    """Return each class, its shares in the reference and in the new images, the largest change first."""
     index = {name: number for number, name in enumerate(classes)}
     before = np.bincount(reference.predicted, minlength=len(classes)) / len(reference)
     after = np.bincount([index[str(row.label)] for row in rows], minlength=len(classes)) / max(len(rows), 1)
@@ -79,8 +78,7 @@ def _confidence_bins(rows: list[LogRow], reference: Outputs) -> list[tuple[str, 
 
 
 def _map(rows: list[LogRow], reference: Outputs) -> list[tuple[float, float, bool]]:
-    """Return x, y and whether it is new for each image, on the first two principal components of the
-    embeddings."""
+    """Return x, y and whether it is new for each image: the first two principal components of embeddings."""
     if not rows:
         return []
     embeddings = np.concatenate([reference.embeddings, np.array([row.embedding for row in rows], np.float32)]).astype(np.float64)

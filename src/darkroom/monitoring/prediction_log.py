@@ -55,8 +55,7 @@ class LogRow:
 
 
 class PredictionLog:
-    """A folder of Parquet files with the columns of SCHEMA; their names sort in the order in which they were
-    written."""
+    """A folder of Parquet files with the columns of SCHEMA; their names sort by when they were written."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -74,8 +73,7 @@ class PredictionLog:
         return files[-1].stem.removesuffix(MERGED) if files else ""
 
     def latest(self, checkpoint: str, count: int, folders: Sequence[Path]) -> list[LogRow]:
-        """Return the last `count` predictions of this checkpoint for images below these folders, oldest
-        first."""
+        """Return this checkpoint's last `count` predictions for images below these folders, oldest first."""
         chosen: set[Key] = set()
         tables: list[pa.Table] = []
         for file, keys in reversed(list(self._keys())):
@@ -93,8 +91,7 @@ class PredictionLog:
         return [LogRow(**row) for table in reversed(tables) for row in table.to_pylist()]
 
     def _keys(self) -> Iterator[tuple[Path, list[tuple[Key, bool]]]]:
-        """Yield every file, with the key of each row and whether it has a prediction; a damaged file is set
-        aside."""
+        """Yield each file, its rows' keys and whether they have a prediction; a damaged file is set aside."""
         for file in self.files():
             try:
                 columns = pq.ParquetFile(file).read([*KEY, "error"]).to_pydict()

@@ -19,16 +19,14 @@ NAMES, SHORT = 600_000, 24  # bytes of all file names, and characters left of ea
 
 @dataclass(frozen=True)
 class Explorer:
-    """The data without the pictures, the indices of its images, and the order in which these get a
-    picture."""
+    """The data without pictures, the indices of its images, and the order in which they get pictures."""
 
     content: dict[str, Any]
     images: np.ndarray
     order: list[int]
 
     def with_pictures(self, pixels: np.ndarray, most: int) -> tuple[dict[str, Any], list[str]]:
-        """Return the data with the places of pictures, and the sheets that hold them as data URIs, `most`
-        bytes at most."""
+        """Return the data with places of pictures, and their sheets as data URIs, `most` bytes at most."""
         packed = sprites.sheets(pixels, self.order, most)
         place = {image: number for number, image in enumerate(packed.images)}
         thumbs = [place.get(int(image), -1) for image in self.images]
@@ -94,8 +92,7 @@ def _turns(labels: np.ndarray) -> np.ndarray:
 
 
 def _file_names(paths: list[str]) -> dict[str, Any]:
-    """Return the folders, the number of each path's folder, and the names; shortened where they take too many
-    bytes."""
+    """Return folders, each path's folder number, and names; shortened where they take too many bytes."""
     parts = [path.rpartition("/") for path in paths]
     folders = list(dict.fromkeys(folder for folder, _, _ in parts))
     names = [name for _, _, name in parts]

@@ -141,8 +141,7 @@ def _weakest_first(per_class: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _shaded(matrix: np.ndarray, shown: Sequence[int]) -> list[list[tuple[int, str]]]:
-    """Return the counts between these classes, each with its share of the class's images, by which the cell
-    is shaded."""
+    """Return the counts between these classes, each with its share of the class's images, for shading."""
     total = matrix.sum(1)
     return [[(int(matrix[i, j]), f"{matrix[i, j] / max(total[i], 1):.2f}") for j in shown] for i in shown]
 

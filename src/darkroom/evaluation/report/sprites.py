@@ -27,8 +27,7 @@ class Sheets:
 
 
 def sheets(images: np.ndarray, order: Sequence[int], most: int) -> Sheets:
-    """Return sheets of images (N, S, S, 3) uint8 in this order, as many of them as fit into `most` bytes of
-    text."""
+    """Return sheets of images (N, S, S, 3) uint8 in this order, as many as fit into `most` bytes of text."""
     size = images.shape[1]
     side = size if size <= SMALL else min(size, next((side for count, side in SIDES if len(order) <= count), SMALL))
     packed = Sheets([], [])

@@ -45,8 +45,7 @@ def sentences(metrics: Metrics, details: Details) -> tuple[str, list[str]]:
 
 
 def comparison(pair: Pair, model: str) -> tuple[float, float | None, float | None, float]:
-    """Return the difference of `model` from the other model of a pair, its interval, and the corrected
-    p-value."""
+    """Return the lead of `model` over the other model of a pair, its interval, and the corrected p-value."""
     if pair.a == model:
         return pair.difference + 0.0, pair.low, pair.high, pair.p_holm
     return -pair.difference + 0.0, pair.high and -pair.high, pair.low and -pair.low, pair.p_holm
@@ -74,8 +73,7 @@ def _against(other: str, best: str, pairs: Iterable[Pair]) -> str:
 
 
 def _weakest_class(details: ModelDetails, classes: list[str]) -> str:
-    """Return a sentence about the class with the lowest recall, and the class it is most often predicted
-    as."""
+    """Return a sentence about the class with the lowest recall, and what it is most often predicted as."""
     weakest = min(
         (name for name in classes if details.per_class[name].support),
         key=lambda name: (details.per_class[name].recall, classes.index(name)),
