@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from darkroom.evaluation.metrics_io import Pair
-from darkroom.evaluation.report import explorer, sprites, verdict
+from darkroom.evaluation.report import explorer, verdict
 from darkroom.evaluation.report.page import page
 from tests.evaluation.example_report import MODELS, evaluation
 
@@ -140,13 +140,13 @@ def test_sheets_keep_to_their_bytes(most):
     """Pictures are at their places, 16 a row, in the requested order, and the text is never longer than
     allowed."""
     images = np.repeat(np.arange(0, 250, 5, np.uint8), 32 * 32 * 3).reshape(50, 32, 32, 3)
-    packed = sprites.sheets(images, list(range(49, -1, -1)), most)
-    assert sum(map(len, packed.uris)) <= most
-    assert packed.images == list(range(49, 49 - len(packed.images), -1))
+    uris, shown = explorer.sheets(images, list(range(49, -1, -1)), most)
+    assert sum(map(len, uris)) <= most
+    assert shown == list(range(49, 49 - len(shown), -1))
     if most == 10**6:
-        assert len(packed.images) == 50
-        sheet = cv2.imdecode(np.frombuffer(base64.b64decode(packed.uris[0].split(",")[1]), np.uint8), cv2.IMREAD_COLOR)
-        for place, image in enumerate(packed.images):
+        assert len(shown) == 50
+        sheet = cv2.imdecode(np.frombuffer(base64.b64decode(uris[0].split(",")[1]), np.uint8), cv2.IMREAD_COLOR)
+        for place, image in enumerate(shown):
             y, x = 32 * (place // 16) + 16, 32 * (place % 16) + 16
             assert abs(int(sheet[y, x, 0]) - 5 * image) <= 4
 

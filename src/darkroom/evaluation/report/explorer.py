@@ -7,14 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 
+from darkroom.core import pages
 from darkroom.core.errors import printable
-from darkroom.evaluation.report import sprites
 
 MOST = 10_000  # images
 BUDGET, BYTES = 900_000, 12  # of all predictions, and about how many of them one prediction takes
 NAMES, SHORT = 600_000, 24  # bytes of all file names, and characters left of each where they take more
+COLUMNS, ROWS = 16, 16  # of a sheet
+SMALL = 64  # pixels a side up to which a picture keeps its size
+SIDES = ((600, 112), (1500, 80))  # numbers of pictures up to which they have that side; more have `SMALL`
+QUALITY = {True: 90, False: 72}  # of WebP, by whether pictures are small: these have no detail to spare
+TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -27,11 +33,11 @@ class Explorer:
 
     def with_pictures(self, pixels: np.ndarray, most: int) -> tuple[dict[str, Any], list[str]]:
         """Return the data with places of pictures, and their sheets as data URIs, `most` bytes at most."""
-        packed = sprites.sheets(pixels, self.order, most)
-        place = {image: number for number, image in enumerate(packed.images)}
+        uris, shown = sheets(pixels, self.order, most)
+        place = {image: number for number, image in enumerate(shown)}
         thumbs = [place.get(int(image), -1) for image in self.images]
-        sizes = {"columns": sprites.COLUMNS, "rows": sprites.ROWS, "pictures": len(packed.images)}
-        return {**self.content, "thumb": thumbs, **sizes}, packed.uris
+        sizes = {"columns": COLUMNS, "rows": ROWS, "pictures": len(shown)}
+        return {**self.content, "thumb": thumbs, **sizes}, uris
 
 
 def explore(
@@ -102,3 +108,44 @@ def _file_names(paths: list[str]) -> dict[str, Any]:
         return {"folders": [""], "folder": [0] * len(paths), "names": names}
     number = {folder: i for i, folder in enumerate(folders)}
     return {"folders": folders, "folder": [number[folder] for folder, _, _ in parts], "names": names}
+
+
+def sheets(images: np.ndarray, order: Sequence[int], most: int) -> tuple[list[str], list[int]]:
+    """Return sheets of images (N, S, S, 3) uint8 in this order, `most` bytes of text at most, as data URIs.
+
+    Also returns the indices of the images on them, in their order.
+    """
+    size = images.shape[1]
+    side = size if size <= SMALL else min(size, next((side for count, side in SIDES if len(order) <= count), SMALL))
+    uris: list[str] = []
+    shown: list[int] = []
+    for start in range(0, len(order), COLUMNS * ROWS):
+        batch = whole = list(order[start : start + COLUMNS * ROWS])
+        uri = _sheet(images, batch, side)
+        for _ in range(TRIES):  # a smaller last sheet for the bytes that are left
+            if len(uri) <= most or not batch:
+                break
+            batch = batch[: int(len(batch) * most / len(uri) * 0.95)]
+            uri = _sheet(images, batch, side) if batch else ""
+        if not batch or len(uri) > most:
+            break
+        uris.append(uri)
+        shown += batch
+        most -= len(uri)
+        if len(batch) < len(whole):
+            break
+    return uris, shown
+
+
+def _sheet(images: np.ndarray, batch: Sequence[int], side: int) -> str:
+    rows = -(-len(batch) // COLUMNS)
+    sheet = np.zeros((rows * side, COLUMNS * side, 3), np.uint8)
+    for place, i in enumerate(batch):
+        y, x = side * (place // COLUMNS), side * (place % COLUMNS)
+        pixels: Any = images[i]
+        if pixels.shape[0] != side:
+            pixels = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
+        sheet[y : y + side, x : x + side] = pixels
+    quality = QUALITY[images.shape[1] <= SMALL]
+    _, encoded = cv2.imencode(".webp", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, quality])
+    return pages.data_uri("image/webp", encoded.tobytes())

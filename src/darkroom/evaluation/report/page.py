@@ -16,7 +16,7 @@ from darkroom.evaluation import cost
 from darkroom.evaluation.label_issues import LabelIssue
 from darkroom.evaluation.leaderboard import Row
 from darkroom.evaluation.metrics_io import PIXEL_BASELINE, Details, Diagnostics, EnsembleMetrics, Metrics, ModelMetrics
-from darkroom.evaluation.report import explorer, sprites, verdict
+from darkroom.evaluation.report import explorer, verdict
 from darkroom.evaluation.report.heatmaps import HeatMap
 from darkroom.evaluation.significance import SIGNIFICANT
 
@@ -84,7 +84,7 @@ def page(evaluation: Evaluation) -> str:
         "issues": _issues(evaluation), "issues_total": len(evaluation.issues),
         "curves": _curves(evaluation.histories, colours), "costs": _costs(evaluation), "data": evaluation.data,
         "params": evaluation.params, "origin": evaluation.origin, "spread": len(shown) > 24,
-        "source": printable(str(evaluation.params["ingest"]["source"])), "pixelated": evaluation.pixels.shape[1] < sprites.SMALL,
+        "source": printable(str(evaluation.params["ingest"]["source"])), "pixelated": evaluation.pixels.shape[1] < explorer.SMALL,
         "script": script, "digest": _script_digest(script),
     }  # fmt: skip
     explored.content["shown"] = shown

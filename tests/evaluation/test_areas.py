@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from darkroom.evaluation import rank_metrics
+from darkroom.evaluation.metrics import Areas, mean_area
 
 SETTINGS = settings(deadline=None, max_examples=30, derandomize=True)
 CASES = st.tuples(st.integers(0, 10**6), st.integers(1, 40), st.integers(2, 5), st.sampled_from([1, 3, 50]))
@@ -27,7 +27,7 @@ def case(seed: int, count: int, classes: int, steps: int) -> tuple[np.ndarray, n
 def test_areas_agree_with_scikit_learn(drawn):
     """Both areas are scikit-learn's, with weights, ties, and classes without images, which have none."""
     scores, labels, times = case(*drawn)
-    areas = rank_metrics.Areas(scores, labels).of(times)
+    areas = Areas(scores, labels).of(times)
     for c in range(scores.shape[1]):
         for r in range(times.shape[1]):
             drawn_images = times[:, r] > 0
@@ -44,18 +44,18 @@ def test_areas_agree_with_scikit_learn(drawn):
 def test_a_resample_equals_repeated_images(drawn):
     """Counting an image twice equals repeating it, in float32 as in float64."""
     scores, labels, times = case(*drawn)
-    areas = rank_metrics.Areas(scores, labels).of(times.astype(np.float32))
+    areas = Areas(scores, labels).of(times.astype(np.float32))
     for r in range(times.shape[1]):
         rows = np.repeat(np.arange(len(labels)), times[:, r].astype(int))
         if len(rows):
-            repeated = rank_metrics.Areas(scores[rows], labels[rows]).of(np.ones((len(rows), 1)))
+            repeated = Areas(scores[rows], labels[rows]).of(np.ones((len(rows), 1)))
             for one, other in zip(areas, repeated, strict=True):
                 np.testing.assert_allclose(one[:, r], other[:, 0], atol=1e-5)
 
 
 def test_the_mean_leaves_out_what_is_not_defined(recwarn):
     """The macro average is over classes that have an area, and NaN where none has."""
-    means = rank_metrics.mean(np.array([[0.5, np.nan], [1.0, np.nan], [np.nan, np.nan]]))
+    means = mean_area(np.array([[0.5, np.nan], [1.0, np.nan], [np.nan, np.nan]]))
     assert means[0] == 0.75
     assert np.isnan(means[1])
     assert not recwarn
