@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ ERRORS = ("log_loss", "brier", "ece")  # lower is better
 SCORES = ("log_loss", "brier")  # not in percent
 MARK = "Darkroom · two evaluations"  # in every page, by which an earlier one is recognised
 SHOWN = 200  # images whose prediction changed, of each kind
+Change = tuple[Prediction, Prediction]  # of an image, by the first and by the second model
 
 
 @dataclass(frozen=True)
@@ -53,18 +54,6 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Changed:
-    """A test image whose prediction changed."""
-
-    path: str
-    label: str
-    a: str
-    b: str
-    confidence_a: float
-    confidence_b: float
-
-
-@dataclass(frozen=True)
 class Paired:
     """Comparison on the test images of both sides: their number, the difference in accuracy and its p-value.
 
@@ -75,9 +64,9 @@ class Paired:
     images: int
     difference: float
     p: float
-    lost: list[Changed]
-    won: list[Changed]
-    other: list[Changed]
+    lost: list[Change]
+    won: list[Change]
+    other: list[Change]
 
 
 def paired(a: Side, b: Side) -> Paired | None:
@@ -90,13 +79,13 @@ def paired(a: Side, b: Side) -> Paired | None:
     if not both:
         return None
     correct = np.array([[row.predicted == row.label for row in rows] for rows in both])
-    changed: dict[str, list[Changed]] = {"lost": [], "won": [], "other": []}
+    changed: dict[str, list[Change]] = {"lost": [], "won": [], "other": []}
     for (one, two), (before, after) in zip(both, correct, strict=True):
         if one.predicted != two.predicted:
-            row = Changed(printable(two.path), two.label, one.predicted, two.predicted, one.confidence, two.confidence)
-            changed["lost" if before else "won" if after else "other"].append(row)
-    for rows in changed.values():
-        rows.sort(key=lambda row: (-row.confidence_b, row.path))
+            change = one, replace(two, path=printable(two.path))
+            changed["lost" if before else "won" if after else "other"].append(change)
+    for changes in changed.values():
+        changes.sort(key=lambda change: (-change[1].confidence, change[1].path))
     difference = float(correct[:, 1].mean() - correct[:, 0].mean())
     return Paired(len(both), difference, significance.mcnemar(correct[:, 0], correct[:, 1]), **changed)
 
