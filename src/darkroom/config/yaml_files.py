@@ -17,8 +17,7 @@ def read_yaml(path: Path) -> Any:
         return parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         raise ParamsError(
-            f"there is no {path} here ({Path.cwd()})",
-            "run the command in the folder that holds params.yaml and dvc.yaml",
+            f"there is no {path} here ({Path.cwd()})", "run the command in the folder that holds params.yaml and dvc.yaml"
         ) from None
     except UnicodeDecodeError as error:
         raise ParamsError(f"{path} is not valid YAML: {error}", _restoring(str(path))) from None

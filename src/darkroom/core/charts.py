@@ -84,8 +84,7 @@ def short(value: float) -> str:
 
 
 def dots(rows: Sequence[Dot], title: str, shares: bool = True) -> dict[str, Any]:
-    """Return the values of the template's macro `dots`: rows with places in percent of a common axis, and its
-    ticks.
+    """Return the values of the template's macro `dots`: rows with places in percent of an axis, and ticks.
 
     `shares` are written in percent. An interval is cut off where it would be four times as wide as all values
     together.
@@ -188,8 +187,7 @@ def lines(
 
 
 def reliability(title: str, bins: Sequence[Any]) -> str:
-    """Return accuracy over confidence: a bar for each bin that has images, more solid the more it has, and
-    the diagonal.
+    """Return accuracy over confidence, and the diagonal: a bar per bin with images, as solid as it has many.
 
     A bin has the attributes `low`, `high`, `count`, `confidence` and `accuracy`.
     """

@@ -19,16 +19,9 @@ UNLIMITED = 10_000  # columns, where nothing has to fit a terminal
 
 
 def text(header: Sequence[str], rows: Iterable[Sequence[object]], right: Collection[str] = ()) -> str:
-    """Return a table as aligned lines below a ruled header.
+    """Return a table as aligned lines below a ruled header; a cell of None is empty.
 
-    Parameters
-    ----------
-    header : sequence of str
-        The titles of the columns.
-    rows : iterable of sequences
-        A cell for each column; None is left empty.
-    right : collection of str
-        The titles of the columns that are aligned to the right, as numbers are.
+    `right` are the titles of the columns that are aligned to the right, as numbers are.
     """
     return _render(header, rows, right, Console(file=io.StringIO(), width=UNLIMITED, force_terminal=False))
 

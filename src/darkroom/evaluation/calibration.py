@@ -9,35 +9,34 @@ from darkroom.evaluation.metrics_io import Bin
 BINS = 15  # intervals of confidence of equal width
 
 
-def error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
-    """Return the expected calibration error of probabilities (N, C): the mean gap between confidence and
-    accuracy.
+def error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the expected calibration error of probabilities (N, C): the mean gap of confidence to accuracy.
 
-    Gaps are weighted by the number of images in each of `bins` equal intervals of confidence.
+    Gaps are weighted by the number of images in each of `BINS` equal intervals of confidence.
     """
-    places, differences = gaps(probabilities, labels, bins)
-    return float(np.abs(np.bincount(places, differences, minlength=bins)).sum() / len(labels))
+    places, differences = gaps(probabilities, labels)
+    return float(np.abs(np.bincount(places, differences, minlength=BINS)).sum() / len(labels))
 
 
-def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> list[Bin]:
+def reliability(probabilities: np.ndarray, labels: np.ndarray) -> list[Bin]:
     """Return the bounds, images, mean confidence and accuracy of each interval of confidence."""
-    places, confidence, correct = _binned(probabilities, labels, bins)
-    counts = np.bincount(places, minlength=bins)
-    sums = [np.bincount(places, values, minlength=bins) for values in (confidence, correct)]
+    places, confidence, correct = _binned(probabilities, labels)
+    counts = np.bincount(places, minlength=BINS)
+    sums = [np.bincount(places, values, minlength=BINS) for values in (confidence, correct)]
     curve = []
     for i, count in enumerate(counts.tolist()):
         mean, accuracy = (float(values[i] / count) if count else None for values in sums)
-        curve.append(Bin(low=i / bins, high=(i + 1) / bins, count=count, confidence=mean, accuracy=accuracy))
+        curve.append(Bin(low=i / BINS, high=(i + 1) / BINS, count=count, confidence=mean, accuracy=accuracy))
     return curve
 
 
-def gaps(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> tuple[np.ndarray, np.ndarray]:
+def gaps(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the interval (N,) int of each image, and 1 or 0, correct or not, minus its confidence (N,)."""
-    places, confidence, correct = _binned(probabilities, labels, bins)
+    places, confidence, correct = _binned(probabilities, labels)
     return places, correct - confidence
 
 
-def _binned(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _binned(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return each image's interval (N,) int, open below, its confidence, and 1.0 if correct, else 0.0."""
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
-    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1), confidence, correct.astype(np.float64)
+    return np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1), confidence, correct.astype(np.float64)

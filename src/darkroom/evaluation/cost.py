@@ -49,8 +49,7 @@ def _seconds(predict: Predict, images: np.ndarray) -> float:
 
 
 def training_seconds(names: Iterable[str], folder: Path) -> float:
-    """Return how long models took to train together: embedding and head count into fine-tuning, each stage
-    once.
+    """Return how long models took to train together, with embedding and head, each stage once.
 
     `folder` holds the seconds of each stage.
     """

@@ -18,7 +18,7 @@ def mean(probabilities: Mapping[str, np.ndarray], weights: Mapping[str, float]) 
     return np.sum([probabilities[name] * (weight / total) for name, weight in weights.items()], axis=0)
 
 
-def greedy(probabilities: Mapping[str, np.ndarray], labels: np.ndarray, rounds: int = ROUNDS) -> dict[str, int]:
+def greedy(probabilities: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, int]:
     """Return how often greedy selection with replacement takes each model (Caruana et al. 2004).
 
     `probabilities` are (N, C) of each model, `labels` (N,). Each round adds the model with which the mean has
@@ -29,7 +29,7 @@ def greedy(probabilities: Mapping[str, np.ndarray], labels: np.ndarray, rounds: 
     true = {name: probabilities[name][rows, labels].astype(np.float64) for name in sorted(probabilities)}
     total, best_loss, best_size = np.zeros(len(labels)), np.inf, 0
     selected: list[str] = []
-    for size in range(1, rounds + 1):
+    for size in range(1, ROUNDS + 1):
         log_losses = {name: float(losses((total + values) / size).mean()) for name, values in true.items()}
         name = min(log_losses, key=lambda name: log_losses[name])
         selected.append(name)

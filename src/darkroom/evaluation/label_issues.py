@@ -38,9 +38,8 @@ class LabelIssue:
     quality: float
 
 
-def folds(labels: np.ndarray, groups: Sequence[str], count: int = FOLDS) -> np.ndarray:
-    """Return the fold (N,) of each image: groups stay together, and those of each class are dealt to the
-    folds in turn.
+def folds(labels: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+    """Return each image's fold (N,): groups stay together, those of a class are dealt to the folds in turn.
 
     A group has the class of most of its images.
     """
@@ -49,7 +48,7 @@ def folds(labels: np.ndarray, groups: Sequence[str], count: int = FOLDS) -> np.n
         members.setdefault(group, []).append(label)
     classes = {group: min(set(own), key=lambda label: (-own.count(label), label)) for group, own in members.items()}
     ordered = sorted(classes, key=lambda group: (classes[group], group))
-    place = {group: i % count for i, group in enumerate(ordered)}
+    place = {group: i % FOLDS for i, group in enumerate(ordered)}
     return np.array([place[group] for group in groups], int)
 
 
@@ -61,8 +60,7 @@ def out_of_fold(
     seed: int,
     advance: Callable[[int], None] = lambda fits: None,
 ) -> tuple[float, np.ndarray]:
-    """Return `c`, and probabilities (N, classes) by logistic regression on inputs (N, D) of the other folds
-    alone.
+    """Return `c`, and probabilities (N, classes) by regression on inputs (N, D) of the other folds alone.
 
     `c` is the one of `STRENGTHS` which, fitted on `MOST_TUNED` images, has the lowest log loss on the first
     fold, whose labels are as doubtful as any. `advance` is called after each of `FITS` fits. A class that the
@@ -95,8 +93,7 @@ def out_of_fold(
 def find(
     probabilities: np.ndarray, labels: np.ndarray, images: Sequence[Mapping[str, Any]], classes: tuple[str, ...]
 ) -> list[LabelIssue]:
-    """Return the images whose label may be wrong, the most doubtful first: `probabilities` (N, C) are out of
-    fold.
+    """Return images with a doubtful label, the worst first: `probabilities` (N, C) are out of fold.
 
     Images whose label has probability 0, since no other fold holds its class, are left out.
     """

@@ -19,8 +19,7 @@ ROUNDED = {"ms_per_image", "ms_p50", "ms_p95", "images_per_second", "train_secon
 
 
 class Row(Content):
-    """One model; `kind` is model, ensemble, views or pixel_baseline. Times are milliseconds per image and
-    seconds of training.
+    """One model; `kind` is model, ensemble, views or pixel_baseline. Times: ms per image, s of training.
 
     `ms_p50`, `ms_p95` and `images_per_second` are in cost.csv alone: 0 in rows of leaderboard.csv.
     """

@@ -126,8 +126,7 @@ def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 class Areas:
-    """The areas of one model's probabilities (N, C) for labels (N,) int, as a function of how often each
-    image counts.
+    """The areas of a model's probabilities (N, C) for labels (N,) int, by how often each image counts.
 
     The area under the ROC curve is the probability that an image of the class has a higher probability of it
     than another image, ties counting half (Hanley and McNeil 1982). Average precision is the mean of the
@@ -155,8 +154,7 @@ def mean_area(areas: np.ndarray) -> np.ndarray:
 
 
 def _steps(scores: np.ndarray, positive: np.ndarray) -> tuple[int, Any]:
-    """Return K, the number of distinct scores of positive images, and a matrix (3 K + 1, N) that sums over
-    images.
+    """Return K, the number of distinct scores of positive images, and a matrix (3 K + 1, N) of sums.
 
     Its first K rows are the positive images of each of these scores, highest first. Then come the other
     images: above the highest, tied with it, between it and the next, and so on.

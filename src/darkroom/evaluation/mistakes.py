@@ -12,7 +12,7 @@ MOST = 50  # of each kind
 
 
 def surest(
-    probabilities: np.ndarray, labels: np.ndarray, images: Sequence[Mapping[str, str]], classes: tuple[str, ...], most: int = MOST
+    probabilities: np.ndarray, labels: np.ndarray, images: Sequence[Mapping[str, str]], classes: tuple[str, ...]
 ) -> list[Mistake]:
     """Return a model's mistakes, most confident first: `probabilities` (N, C), `labels` (N,), N `images`."""
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
@@ -23,11 +23,11 @@ def surest(
             path=images[i]["path"], sha256=images[i]["sha256"], label=classes[labels[i]], predicted=classes[predicted[i]],
             confidence=float(confidence[i]), label_probability=float(probabilities[i, labels[i]]),
         )
-        for i in wrong[:most]
+        for i in wrong[:MOST]
     ]  # fmt: skip
 
 
-def confused(predictions: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], most: int = MOST) -> list[ConfusedPair]:
+def confused(predictions: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> list[ConfusedPair]:
     """Return the pairs of classes that are predicted for each other, the most frequent first."""
     pairs: dict[tuple[int, int], list[int]] = {}
     for label, predicted in zip(labels.tolist(), predictions.tolist(), strict=True):
@@ -40,19 +40,14 @@ def confused(predictions: np.ndarray, labels: np.ndarray, classes: tuple[str, ..
             classes=(classes[one], classes[other]), count=sum(counts), first_as_second=counts[0], second_as_first=counts[1],
             share=sum(counts) / int(support[one] + support[other]),
         )
-        for (one, other), counts in ordered[:most]
+        for (one, other), counts in ordered[:MOST]
     ]  # fmt: skip
 
 
 def always_wrong(
-    probabilities: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-    images: Sequence[Mapping[str, str]],
-    classes: tuple[str, ...],
-    most: int = MOST,
+    probabilities: Mapping[str, np.ndarray], labels: np.ndarray, images: Sequence[Mapping[str, str]], classes: tuple[str, ...]
 ) -> tuple[int, list[AlwaysWrong]]:
-    """Return how many images every model (`probabilities`, (N, C) each) misclassifies, and the first `most`
-    of them.
+    """Return how many images all models (`probabilities`, (N, C) each) misclassify, and the first `MOST`.
 
     Those come first on whose class most models agree.
     """
@@ -71,4 +66,4 @@ def always_wrong(
             )
         )  # fmt: skip
     rows.sort(key=lambda row: (-row.agree, -row.confidence, row.path))
-    return len(rows), rows[:most]
+    return len(rows), rows[:MOST]

@@ -11,8 +11,7 @@ C = 0.01
 
 
 class Regression:
-    """Multinomial logistic regression on standardised inputs (N, D) float32; a class without an example has
-    probability 0.
+    """Multinomial logistic regression on standardised inputs (N, D) float32; unseen classes get 0.
 
     The weights are penalised by half their squares and the log-likelihood counts `c`-fold, as in
     scikit-learn, whose solution this is; its import and its float64 take longer than the fit.

@@ -30,10 +30,9 @@ Change = tuple[Prediction, Prediction]  # of an image, by the first and by the s
 
 @dataclass(frozen=True)
 class Side:
-    """One evaluation: its name, metrics.json, details.json, its params where they are available, and its best
-    model's predictions.
+    """One evaluation: its name, metrics.json, details.json, and the params where they are available.
 
-    `predictions` are those of the test images, None where predictions.parquet is missing.
+    `predictions` are the best model's of the test images, None where predictions.parquet is missing.
     """
 
     name: str

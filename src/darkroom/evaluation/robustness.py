@@ -25,8 +25,7 @@ def measure(
     corrupted: Callable[[np.ndarray, str], Iterable[np.ndarray]],
     advance: Callable[[int], None] = lambda count: None,
 ) -> Robustness:
-    """Return the accuracy of a model on images (N, S, S, 3), unchanged and with every corruption in each
-    severity.
+    """Return a model's accuracy on images (N, S, S, 3), unchanged and in each severity of corruptions.
 
     `corruptions` has the kind of each, `corrupted` yields the images of its severities, mildest first. The
     corruption error is the mean error over corruptions and severities. For the relative one, each

@@ -1,5 +1,4 @@
-"""Comparison of runs that differ in their params, over seeds: means with intervals, differences from the
-first, p-values.
+"""Comparison of runs of different params over seeds: means, differences from the first, p-values.
 
 A difference is paired over seeds where both groups have the same ones (Student 1908), otherwise Welch's
 (1947). p-values are corrected for the number of comparisons (Holm 1979).
@@ -137,8 +136,7 @@ def _is_seed(key: str) -> bool:
 
 
 def _labels(params: list[dict[str, str]]) -> list[str]:
-    """Name each group by its stage and backbone, and by those of its params in which groups of that name
-    differ.
+    """Name each group by stage, backbone, and the params in which groups of that name differ.
 
     No two groups have the same name. A run of an earlier version, which recorded fewer params, is named as
     such.

@@ -24,8 +24,7 @@ class Interval:
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = None) -> float:
-    """Return the exact two-sided p-value that two models, correct (N,) bool, are correct equally often
-    (McNemar 1947).
+    """Return the exact two-sided p-value of two models, correct (N,) bool, equally often (McNemar 1947).
 
     Only images that exactly one model classifies correctly count: each should be won by either with
     probability one half, which is a binomial test. Images of one of the `groups` (N,) are not independent. A
@@ -54,8 +53,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def draws(groups: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Iterator[np.ndarray]:
-    """Yield tables (N, r) float32 of how often each image counts in each of r resamples (Efron 1979),
-    `resamples` in all.
+    """Yield tables (N, r) float32 of how often each image counts in r of all `resamples` (Efron 1979).
 
     `groups` (N,) are images that belong together, such as copies. A resample draws as many groups as there
     are, with replacement.
@@ -89,8 +87,7 @@ def bootstrap(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, Interval]:
-    """Return the differences of `accuracy` and `macro_f1`, with percentile intervals over the resamples of
-    `draws`.
+    """Return the differences of `accuracy` and `macro_f1`, with percentile intervals over `draws`.
 
     `labels`, `groups` and the predictions of both models are (N,) int. The macro average is over the classes
     in a resample.

@@ -22,8 +22,7 @@ LABELS = {"label", "source_label", "split", "status", "reason", "detail"}  # con
 
 
 def columns(rows: Sequence[Mapping[str, Any]], brightness: Sequence[float]) -> dict[str, list[Any]]:
-    """Return the values by which test images can be sliced: columns of the manifest, and properties of the
-    pixels.
+    """Return the values by which test images are sliced: manifest columns, and properties of pixels.
 
     `rows` are of the manifest, `brightness` is the mean of each image's pixels. Unknown columns are used
     unchanged.
@@ -44,8 +43,7 @@ def columns(rows: Sequence[Mapping[str, Any]], brightness: Sequence[float]) -> d
 
 
 def measure(correct: np.ndarray, values: Mapping[str, Sequence[Any]], labels: np.ndarray, groups: np.ndarray) -> list[Slice]:
-    """Return the accuracy of every slice, the worst first: `correct`, `labels`, `groups` are (N,), `values` N
-    of each column.
+    """Return every slice's accuracy, worst first: `correct`, `labels`, `groups` (N,), `values` N a column.
 
     Numbers are cut at their quartiles (a value that is several of these is a slice), other columns by value.
     Slices of fewer than `MINIMUM` groups, and those that are all images of some classes, are left out. The

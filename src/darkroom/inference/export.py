@@ -19,8 +19,7 @@ from darkroom.models import engine
 
 
 def export(classifier: Classifier, images: np.ndarray, folder: Path) -> dict[str, float]:
-    """Write the programs of a classifier into a new folder and load them again; return the largest error of
-    each.
+    """Write the programs of a classifier into a new folder and load them again; return each one's error.
 
     `images` (N ≥ 2, S, S, 3) uint8 are what they are compared on. The error is a share of the largest logit.
     A program that cannot be made, or whose error is too large, is left out and named on stdout. Raises

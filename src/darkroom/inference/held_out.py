@@ -18,8 +18,7 @@ BATCH = 32
 
 
 def predict_splits(classifier: Classifier, ingested: Path, ingest: Ingest, paths: dict[str, list[str]]) -> dict[str, np.ndarray]:
-    """Return probabilities (N, C) for the images of each split, C in the order of the classifier's own
-    classes.
+    """Return probabilities (N, C) for the images of each split, C in the classifier's own order.
 
     `paths` has the source paths of each split's images, in the order of the arrays in `ingested`. If the
     classifier needs another size, resizing or background than `ingest` used, the images are read from the

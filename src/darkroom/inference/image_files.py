@@ -42,8 +42,7 @@ class Row:
 
 
 def expand(names: Iterable[str]) -> Iterator[Path]:
-    """Yield the files that are named, each once: folders are searched in the order of names, a glob may match
-    nothing.
+    """Yield the files that are named, each once: folders in the order of names; a glob may match nothing.
 
     The name `-` reads names from standard input.
     """

@@ -46,8 +46,7 @@ def average_views(
     predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, crops: bool, mirror: bool,
     progress: Callable[[int], None] = lambda count: None,
 ) -> tuple[np.ndarray, int]:  # fmt: skip
-    """Return the mean of `predict` over the views of each image, probabilities (N, C), and the number of
-    views.
+    """Return the mean of `predict` over an image's views, probabilities (N, C), and the number of views.
 
     `predict` takes (N, S, S, 3) uint8. After each `BATCH` images, `progress` is called with their number.
     """
@@ -100,8 +99,7 @@ def check_mode(name: str) -> None:
 
 @torch.inference_mode()
 def predict_modes(network: nn.Module, batches: Iterable[torch.Tensor], modes: Sequence[str]) -> dict[str, list[list[float]]]:
-    """Return for each mode the mean probabilities over its views of all images, (N, classes), rounded to six
-    digits.
+    """Return by mode the mean probabilities over views, (N, classes), rounded to six digits.
 
     `batches` are normalised images (n, C, S, S).
     """

@@ -42,8 +42,7 @@ def check(
     classifier: Classifier, model: ModelInfo, load_reference: Callable[[], Outputs], folders: Sequence[Path], limits: Limits,
     window: int, min_images: int, out: Path,
 ) -> DriftCheck:  # fmt: skip
-    """Classify new images in `folders`, and compare the last `window` images with the reference; return the
-    result.
+    """Classify new images in `folders`, and compare the last `window` images with the reference.
 
     The log, the history and the page are in `out`. With less than `min_images` nothing is compared. If no
     image has arrived since a check with the same settings, its result is returned.

@@ -47,8 +47,7 @@ def explore(
     images: Sequence[Mapping[str, str]],
     classes: Sequence[str],
 ) -> Explorer:
-    """Return the images (N) with the predictions of all models (`probabilities`, (N, C) each), the best
-    first.
+    """Return images (N) with the predictions of all models (`probabilities`, (N, C) each), the best first.
 
     Of more than `MOST` images its mistakes come first, then as many of each class as there is room for, and
     no other models. Pictures go to mistakes first too, the most confident ahead, then to the mistakes of

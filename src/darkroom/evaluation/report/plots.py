@@ -13,8 +13,7 @@ Table = tuple[Sequence[str], Iterable[Sequence[Any]]]  # header and rows
 
 
 def tables(details: Details, diagnostics: Diagnostics, predictions: np.ndarray, labels: np.ndarray) -> dict[str, Table]:
-    """Return a table for each plot, by file name; `predictions` (N,) are those of the best model for the test
-    images.
+    """Return a table for each plot, by file name; `predictions` (N,) are the best model's on test.
 
     `dvc plots diff` draws one line per revision, so a plot has one line: of robustness the mean over
     corruptions, which have columns of their own.
