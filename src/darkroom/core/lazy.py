@@ -33,10 +33,10 @@ def lazy_imports() -> Iterator[None]:
     """
     eager_import, thread = builtins.__import__, threading.get_ident()
 
-    def lazy_import(name: str, *arguments: Any) -> ModuleType:
+    def lazy_import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> ModuleType:
         if threading.get_ident() != thread:
-            return eager_import(name, *arguments)
-        return _Package(name) if arguments[2] else LazyModule(name)
+            return eager_import(name, globals, locals, fromlist, level)
+        return _Package(name) if fromlist else LazyModule(name)
 
     builtins.__import__ = lazy_import
     try:
