@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+_LOCK = threading.Lock()  # of builtins.__import__
+
 
 class LazyModule(ModuleType):
     """A module that is imported when one of its attributes is first used."""
@@ -31,15 +33,16 @@ def lazy_imports() -> Iterator[None]:
 
     Type checkers and linters see ordinary imports. What is imported must be a module: a class or a function is not.
     """
-    eager_import, thread = builtins.__import__, threading.get_ident()
+    with _LOCK:
+        eager_import, thread = builtins.__import__, threading.get_ident()
 
-    def lazy_import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> ModuleType:
-        if threading.get_ident() != thread:
-            return eager_import(name, globals, locals, fromlist, level)
-        return _Package(name) if fromlist else LazyModule(name)
+        def lazy_import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> ModuleType:
+            if threading.get_ident() != thread:
+                return eager_import(name, globals, locals, fromlist, level)
+            return _Package(name) if fromlist else LazyModule(name)
 
-    builtins.__import__ = lazy_import
-    try:
-        yield
-    finally:
-        builtins.__import__ = eager_import
+        builtins.__import__ = lazy_import
+        try:
+            yield
+        finally:
+            builtins.__import__ = eager_import
