@@ -1,9 +1,8 @@
 """Stages with and without the code that only makes them faster: hand-written convolutions, imports without torch's compiler.
 
-    python benchmarks/shortcuts.py [FOLDER] [--rounds 3] [--threads 2] [--only winograd matmul_conv compiler]
+    python benchmarks/shortcuts.py [--rounds 3] [--threads 2] [--only matmul_conv compiler]
 
-Each stage of the digits recipe runs as a process of its own, in turn with and without one of them. With FOLDER, photographs
-in one folder per class, `embed` also runs for VGG-16 with random weights at 160 pixels. A hand-written convolution stays
+Each stage of the digits recipe runs as a process of its own, in turn with and without one of them. A hand-written convolution stays
 where it makes a stage 1.25 times faster, an import trick where it saves 5% of a stage. CPU seconds are given beside wall
 time: other processes change them less.
 """
@@ -22,7 +21,6 @@ from measuring import Workspace, alternating, median, report
 
 WITHOUT = {
     "": "",
-    "winograd": "from darkroom.models import engine; engine.WINOGRAD_GAIN = float('inf')",
     "matmul_conv": (
         "from contextlib import nullcontext; from darkroom.training import matmul_conv; "
         "matmul_conv.as_products = lambda model, example: nullcontext()"
@@ -30,7 +28,6 @@ WITHOUT = {
     "compiler": "import torch._dynamo, torchvision",
 }
 STAGES = {
-    "winograd": (("embed", "vgg11_bn"),),
     "matmul_conv": (
         ("weights", "vgg11_bn"), ("weights", "mobilenet_v3_small"), ("finetune", "vgg11_bn"), ("finetune", "mobilenet_v3_small"),
     ),
@@ -62,7 +59,7 @@ def compare(place: Workspace, shortcut: str, stage: str, backbone: str, rounds: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("folder", nargs="?", help="not used")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=list(STAGES), default=list(STAGES))
@@ -74,12 +71,6 @@ def main() -> None:
         place.run("dvc", "repro", "transfer")
         for shortcut in options.only:
             rows += [compare(place, shortcut, stage, backbone, options.rounds) for stage, backbone in STAGES[shortcut]]
-        if options.folder and "winograd" in options.only:
-            place = Workspace(Path(scratch) / "photos")
-            place.recipe("photos", "--data", str(options.folder.resolve()), "--weights", "random", "--set", "backbones=[vgg16]",
-                         f"compute.threads={options.threads}", "augment.views=1", "ingest.max_quarantined=1.0")  # fmt: skip
-            place.run("dvc", "repro", "weights@vgg16", "augment")
-            rows.append(compare(place, "winograd", "embed", "vgg16", options.rounds))
     report("shortcuts", rows)
 
 

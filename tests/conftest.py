@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of OpenMP that wait leave the core to the other worker's tests
+# one worker a core: more threads than one only wait for each other, and should not do so in a loop
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("DARKROOM_TEST_DATA", ROOT.parent / "shared" / "data"))
 

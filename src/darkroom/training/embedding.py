@@ -23,8 +23,7 @@ BATCH = 128  # images at a time where batch normalisation is calibrated
 def engine_for(network: nn.Module, views: Views, compute: Compute) -> Engine:
     """Return the fastest engine for a frozen network, checked against torch on some of the views (K, N, …)."""
     device = prepare(compute)
-    reference = FeaturesAndMaps(network.normalize, network.backbone, network.cut) if isinstance(network, LowerPart) else None
-    return engines.select_engine(network.eval(), views[0], device, compute.threads, AUTOCAST.get(compute.precision), reference)
+    return engines.select_engine(network.eval(), views[0], device, compute.threads, AUTOCAST.get(compute.precision))
 
 
 def run_network(engine: Engine, views: Views, description: str, files: Sequence[Path | None] = (None,)) -> list[np.ndarray]:
