@@ -15,6 +15,7 @@ from darkroom.core import locks
 from darkroom.core.command_line import Command, Many, json_option
 from darkroom.core.errors import ParamsError, WorkspaceError, nearest, printable
 from darkroom.core.lazy import LazyModule
+from darkroom.tracking.entities import EVALUATION, REFERENCE
 
 if TYPE_CHECKING:
     from darkroom.core import tables
@@ -113,7 +114,7 @@ def _load_reference(classifier: Classifier, model: ModelInfo) -> reference.Outpu
     """Return the reference that is stored with the version, or compute it from the held-out images of the
     workspace."""
     if model.version:
-        path = registry.fetch(model.name, model.version) / registry.EVALUATION / registry.REFERENCE
+        path = registry.fetch(model.name, model.version) / EVALUATION / REFERENCE
         if path.exists():
             return reference.read(path)
     held_out = [arrays.load_split(INGESTED / split)[0] for split in ("val", "test")]

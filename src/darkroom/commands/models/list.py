@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import click
 from darkroom.config import params
 from darkroom.core.command_line import Command, json_option
 from darkroom.core.lazy import LazyModule
-from darkroom.tracking import registry
+from darkroom.tracking import entities, registry
 
 if TYPE_CHECKING:
     from darkroom.core import tables
@@ -36,7 +35,7 @@ def command(history: bool, as_json: bool) -> None:
         for line in promotions:
             previous = f" in place of version {line.previous}" if line.previous else ""
             model = models.get(line.version, "deleted")
-            click.echo(f"{_local(line.time)}  version {line.version}, {model},{previous} by {line.by}: {line.why}")
+            click.echo(f"{entities.local_time(line.time)}  version {line.version}, {model},{previous} by {line.by}: {line.why}")
         if not promotions:
             click.echo(f"{name} has had no champion yet: `darkroom promote VERSION` makes one")
     else:
@@ -45,14 +44,10 @@ def command(history: bool, as_json: bool) -> None:
             [
                 (
                     " ".join([item.version, *sorted(item.aliases)]), item.model, item.tags.get("val_accuracy"),
-                    item.tags.get("test_accuracy"), item.tags.get("test_macro_f1"), item.verdict, _local(item.made),
-                    item.tags.get(registry.DATA),
+                    item.tags.get("test_accuracy"), item.tags.get("test_macro_f1"), item.verdict, entities.local_time(item.made),
+                    item.tags.get(entities.DATA),
                 )
                 for item in versions
             ],
             right=("validation", "test", "macro F1"),
         )  # fmt: skip
-
-
-def _local(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
