@@ -101,7 +101,9 @@ def test_a_killed_owner_leaves_no_process(number):
     code = "import sys; from pipelines.process_groups import ProcessGroups\n"
     code += "with ProcessGroups() as processes: processes.run(['sh', '-c', sys.argv[1]], print)"
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
-    owner = subprocess.Popen([sys.executable, "-c", code, STUBBORN], env=environment)
+    command = [sys.executable, "-u", "-c", code, STUBBORN]
+    owner = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert owner.stdout.readline() == "started\n"  # the watcher knows the process group by now
     ids = read_ids()
     owner.send_signal(number)
     owner.wait(120)
