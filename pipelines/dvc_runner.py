@@ -17,13 +17,7 @@ RETRY_DELAYS = (5.0, 600.0)  # seconds before the first retry, doubled each time
 # DVC's exit code does not tell a stage's exit code or the lock of another process; its message does
 RETRYABLE = (f"exited with {EX_TEMPFAIL}", "it is being blocked by:", "Unable to acquire lock.")
 UNCHANGED = ("didn't change, skipping", "is cached - skipping run, checking out outputs")
-ADVICE = (
-    "To track the changes with git",
-    "git add ",
-    "To enable auto staging",
-    "dvc config core.autostage",
-    "Use `dvc push` to send",
-)
+ADVICE = ("To track the changes with git", "git add ", "To enable auto staging", "dvc config core.autostage", "Use `dvc push` to")
 
 
 @dataclass(frozen=True)
@@ -45,6 +39,10 @@ def retry_delay(attempt: int) -> float:
 def skip_reason(result: CommandResult) -> str:
     """Return DVC's line that says why it did not run the stage, or nothing where it ran."""
     return next((line for line in result.output if line.endswith(UNCHANGED)), "")
+
+
+def _is_advice(line: str) -> bool:
+    return line.lstrip().startswith(ADVICE)
 
 
 class DvcRunner:
@@ -71,15 +69,10 @@ class DvcRunner:
         The exit code is 75 where a retry may succeed: a lock of another process, or a stage that ends with
         this code.
         """
-
-        def is_advice(line: str) -> bool:
-            return line.lstrip().startswith(ADVICE)
-
-        result = self._run(["-m", "dvc", *arguments], lambda line: is_advice(line) or on_line(line), limit, environment)
-        output = [line for line in result.output if not is_advice(line)]
-        if result.returncode and any(message in line for message in RETRYABLE for line in output):
-            return replace(result, output=output, returncode=EX_TEMPFAIL)
-        return replace(result, output=output)
+        result = self._run(["-m", "dvc", *arguments], lambda line: _is_advice(line) or on_line(line), limit, environment)
+        output = [line for line in result.output if not _is_advice(line)]
+        is_retryable = result.returncode and any(message in line for message in RETRYABLE for line in output)
+        return replace(result, output=output, returncode=EX_TEMPFAIL if is_retryable else result.returncode)
 
     def darkroom(self, *arguments: str) -> str:
         """Return the output of a command of the package; a ParamsError where it fails."""

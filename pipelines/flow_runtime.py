@@ -14,7 +14,7 @@ from typing import Any
 from prefect import get_client, get_run_logger, runtime
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.exceptions import MissingContextError, ParameterTypeError, TerminationSignal
+from prefect.exceptions import ParameterTypeError, TerminationSignal
 from prefect.flows import Flow
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import Cancelled, Completed, Failed, State
@@ -92,10 +92,7 @@ def _is_cancelled(flow_run_id: str) -> bool:
 
 def run_name() -> str:
     """Return the name that groups the runs of this flow run in MLflow."""
-    try:
-        return f"{runtime.flow_run.name} {str(runtime.flow_run.id)[:8]}"
-    except (MissingContextError, AttributeError):
-        return f"{Path(sys.argv[0]).stem} {os.getpid()}"
+    return f"{runtime.flow_run.name} {str(runtime.flow_run.id)[:8]}"
 
 
 def later_slot() -> FlowRun | None:

@@ -39,7 +39,7 @@ STOP_TIMEOUT = 40.0  # seconds until it has ended: a worker first ends its runs
 
 def start(port: int | None) -> None:
     """Start the server and the worker unless they run, and deploy prefect.yaml."""
-    state = _read_state()
+    state = server.read_state()
     api = os.environ.get("PREFECT_API_URL", "")
     if not api or ("server" in state and api == state["api"]):
         api = state["api"] if _is_running(state.get("server")) else _start_server(port or state.get("port"), state)
@@ -50,7 +50,7 @@ def start(port: int | None) -> None:
     if project not in [pool["name"] for pool in _request(api, "work_pools/filter", {})]:
         _prefect(environment, "work-pool", "create", project, "--type", "process")
     _prefect(environment, "--no-prompt", "deploy", "--all")
-    state = _read_state() | {"api": api}
+    state = server.read_state() | {"api": api}
     if not _is_running(state.get("worker")) and not _online_workers(api, project, {}):
         _resume_runs(api, project)
         state["worker"] = _launch("worker", _worker_arguments(project), environment)
@@ -60,7 +60,7 @@ def start(port: int | None) -> None:
 
 def run_worker() -> None:
     """Become the worker of this folder when the server responds: for a unit of systemd, which restarts it."""
-    api = os.environ.get("PREFECT_API_URL", "") or _read_state().get("api", "")
+    api = os.environ.get("PREFECT_API_URL", "") or server.read_state().get("api", "")
     deadline = time.monotonic() + START_TIMEOUT
     while not (api and server.is_healthy(api)):
         if not api or time.monotonic() > deadline:
@@ -126,7 +126,7 @@ def _wait_for(name: str, process: dict[str, Any] | None, is_ready: Callable[[], 
 
 def status() -> int:
     """Print the server, the worker and the deployments; return 0 where server and worker run, 1 otherwise."""
-    state = _read_state()
+    state = server.read_state()
     api = state.get("api", "")
     healthy = bool(api) and server.is_healthy(api)
     project = server.project()
@@ -160,10 +160,11 @@ def _describe_deployment(api: str, deployment: dict[str, Any]) -> str:
 
 def stop() -> None:
     """Stop worker and server, and with the worker its runs, which continue at the next start."""
-    state = _read_state()
+    state = server.read_state()
     if not state:
         print("nothing runs")
-    for name in ("worker", "server") if state else ():
+        return
+    for name in ("worker", "server"):
         if not _is_running(state.get(name)):
             print(f"{name:<10} did not run")
             continue
@@ -175,15 +176,7 @@ def stop() -> None:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
         print(f"{name:<10} stopped")
-    if state:
-        _write_state({key: value for key, value in state.items() if key == "port"})
-
-
-def _read_state() -> dict[str, Any]:
-    try:
-        return dict(json.loads(server.STATE.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
+    _write_state({key: value for key, value in state.items() if key == "port"})
 
 
 def _write_state(state: dict[str, Any]) -> None:

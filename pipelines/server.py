@@ -9,6 +9,7 @@ import json
 import os
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 STATE = Path(".darkroom/schedule.json")  # what `make schedule` started
 SETTINGS = {
@@ -35,11 +36,16 @@ def project() -> str:
 
 def scheduled_address() -> str:
     """Return the address of the server that `make schedule` started here, or "" if it does not respond."""
+    address = read_state().get("api", "")
+    return address if address and is_healthy(address) else ""
+
+
+def read_state() -> dict[str, Any]:
+    """Return what `make schedule` started: `server` and `worker`, the address `api`, the `port`."""
     try:
-        address = json.loads(STATE.read_text(encoding="utf-8"))["api"]
-        return address if is_healthy(address) else ""
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        return dict(json.loads(STATE.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def is_healthy(address: str) -> bool:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from darkroom.config import params
+from darkroom.config import dvc_graph, params
 from darkroom.core.errors import WorkspaceError
 
 WORKTREES = Path(".darkroom/worktrees")
@@ -22,14 +22,16 @@ IDENTITY = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER")
             for key, value in (("NAME", "Darkroom"), ("EMAIL", "darkroom@localhost"))}  # fmt: skip
 
 
-def git(*arguments: str, folder: Path = Path(), environment: dict[str, str] | None = None, stdin: str | None = None) -> str:
-    """Return the output of git; WorkspaceError with its message where it fails."""
+def git(
+    *arguments: str, folder: Path = Path(), environment: dict[str, str] | None = None, stdin: str | None = None, check: bool = True
+) -> str:
+    """Return the output of git; where it fails, WorkspaceError with its message, or nothing without `check`."""
     environment = os.environ | (environment or {})
     try:
         result = subprocess.run(["git", *arguments], cwd=folder, env=environment, input=stdin, capture_output=True, text=True)
     except FileNotFoundError:
         raise WorkspaceError("git is not installed", "install it, or run the flow `repro`, which does not use git") from None
-    if result.returncode:
+    if result.returncode and check:
         message = (result.stderr.strip() or result.stdout.strip()).replace("\n", "; ")
         raise WorkspaceError(f"git {arguments[0]}: {message}", "see `git status`; the project must be a clone with commits")
     return result.stdout.strip()
@@ -40,15 +42,13 @@ def resolve_commit(ref: str) -> str:
 
     Raises WorkspaceError where params.yaml or dvc.yaml of this checkout differ from it.
     """
-    try:
-        commit = git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
-    except WorkspaceError:
-        raise WorkspaceError(f"there is no commit {ref} here ({Path.cwd()})", "see `git log --all`") from None
+    commit = git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", check=False)
+    if not commit:
+        raise WorkspaceError(f"there is no commit {ref} here ({Path.cwd()})", "see `git log --all`")
     for name in SAME_FILES:
-        try:
-            committed = git("rev-parse", "--verify", "--quiet", f"{commit}:./{name}")
-        except WorkspaceError:
-            raise WorkspaceError(f"{name} is not in commit {ref}", f"`git add {name}` and commit it") from None
+        committed = git("rev-parse", "--verify", "--quiet", f"{commit}:./{name}", check=False)
+        if not committed:
+            raise WorkspaceError(f"{name} is not in commit {ref}", f"`git add {name}` and commit it")
         if committed != git("hash-object", f"--path={name}", name):
             raise WorkspaceError(
                 f"{name} of this folder differs from that of commit {ref}, which would be run",
@@ -111,16 +111,10 @@ def _share_raw(root: Path, folder: Path, value: object) -> None:
     link = folder / value
     if ".." in Path(value).parts:
         raise WorkspaceError(f"{value} lies outside the project, and the commit is run in another folder", "write an absolute path")
-    if os.path.lexists(link) or _is_output(root, value):
-        return
+    if os.path.lexists(link) or any(value in stage.outs for stage in dvc_graph.read_lock(root / "dvc.lock").values()):
+        return  # a stage writes it, so that DVC provides it
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to((root / value).resolve())
-
-
-def _is_output(root: Path, value: str) -> bool:
-    """Tell whether a stage writes it, so that DVC provides it."""
-    stages = params.read_yaml(root / "dvc.lock").get("stages", {}) if (root / "dvc.lock").exists() else {}
-    return any(out["path"] == value for stage in stages.values() for out in stage.get("outs", []))
 
 
 def commit_files(folder: Path, files: list[str], branch: str, message: str) -> str:
@@ -140,17 +134,9 @@ def commit_files(folder: Path, files: list[str], branch: str, message: str) -> s
         return ""
     contains_head = bool(tip) and git("merge-base", tip, head, folder=folder) == head
     parents = [tip] if contains_head else [parent for parent in (tip, head) if parent]
-    identity = {} if _has_identity(folder) else IDENTITY
+    has_identity = git("config", "user.email", folder=folder, check=False) or "GIT_COMMITTER_EMAIL" in os.environ
+    identity = {} if has_identity else IDENTITY
     options = [word for parent in parents for word in ("-p", parent)]
     commit = git("commit-tree", tree, *options, folder=folder, environment=identity, stdin=message)
     git("update-ref", f"refs/heads/{branch}", commit, tip or "0" * len(commit), folder=folder)
     return commit
-
-
-def _has_identity(folder: Path) -> bool:
-    """Tell whether git knows a name and address for commits."""
-    try:
-        git("config", "user.email", folder=folder)
-        return True
-    except WorkspaceError:
-        return "GIT_COMMITTER_EMAIL" in os.environ

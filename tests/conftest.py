@@ -82,7 +82,7 @@ def own_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setattr(records, "start_uploader", lambda: None)
-    monkeypatch.setattr(requests, "send", lambda request: None)  # this process does the work
+    monkeypatch.setattr(requests, "send", lambda name, arguments: None)  # this process does the work
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

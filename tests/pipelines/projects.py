@@ -58,7 +58,7 @@ words = action.read_text().split() if action.exists() else []
 log = pathlib.Path("log"); log.mkdir(exist_ok=True)
 
 def wait_for(path):
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 500  # longer than a test waits
     while not path.exists():
         assert time.monotonic() < deadline, path
         time.sleep(0.05)
@@ -217,6 +217,11 @@ class Project:
         """Return the name and the message of the state of a flow run."""
         state = self.request(f"flow_runs/{run_id}", method="GET")["state"]
         return state["name"], state["message"] or ""
+
+    def final_state(self, run_id: str) -> tuple[str, str] | None:
+        """Return the name and the message of the state of a flow run that has ended; None before."""
+        state = self.request(f"flow_runs/{run_id}", method="GET")["state"]
+        return (state["name"], state["message"] or "") if state["type"] in FINAL else None
 
     def set_state(self, run_id: str, state: str, force: bool = False) -> None:
         self.request(f"flow_runs/{run_id}/set_state", state={"type": state}, force=force)

@@ -11,12 +11,12 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import pytest
 
-from pipelines import dvc_runner, flow_runtime
+from pipelines import dvc_runner, flow_runtime, process_watcher
 from pipelines import monitor as monitor_module
 from tests.conftest import ROOT
 from tests.pipelines.processes import is_alive, wait_until
@@ -224,20 +224,24 @@ def test_flows_take_turns(project):
     assert project.ends("left") == 1
 
 
+def test_what_notices_an_end_is_fast_enough():
+    """The intervals at which an end is noticed, and the time that processes get, add up to less than 10 s."""
+    assert flow_runtime.POLL * flow_runtime.SERVER_POLLS + process_watcher.GRACE < 10
+
+
 @pytest.mark.parametrize("end", ["cancelled", "worker killed"])
 def test_a_deployed_run_leaves_no_process(project, end):
-    """Where a run is cancelled or its worker killed, no process of its stage is left after 10 s, and the next
-    run completes."""
+    """Where a run is cancelled or its worker killed, the processes of its stage end, and the next run
+    completes."""
     project.prepare(left="hang")
     run_id = project.deploy_run("repro", targets=["left"])
     pids = project.pids("left")
-    started = time.monotonic()
     if end == "cancelled":
         project.set_state(run_id, "CANCELLING")
     else:
         os.kill(project.schedule_state()["worker"]["pid"], signal.SIGKILL)
     wait_until(lambda: not any(map(is_alive, pids)))
-    assert time.monotonic() - started < 30  # 10 s on a machine that is not busy
+    assert project.ends("left") == 0
     wait_until(lambda: project.state(run_id)[0] in ("Cancelled", "Crashed"))
     project.prepare()
     if end == "worker killed":
@@ -248,18 +252,17 @@ def test_a_deployed_run_leaves_no_process(project, end):
 
 @pytest.mark.parametrize("end", ["cancelled", "Ctrl-C", "killed"])
 def test_a_run_in_a_terminal_leaves_no_process(project, end):
-    """Cancelled in Prefect's pages, interrupted or killed, it leaves no process of the stage, and the next
+    """Cancelled in Prefect's pages, interrupted or killed, it ends the processes of the stage, and the next
     run completes."""
     project.prepare(left="hang")
     process = project.start("pipelines.repro", "left")
     pids, run_id = project.pids("left"), project.newest_run()["id"]
-    started = time.monotonic()
     if end == "cancelled":
         project.set_state(run_id, "CANCELLING")
     else:
         process.send_signal(signal.SIGINT if end == "Ctrl-C" else signal.SIGKILL)
     wait_until(lambda: not any(map(is_alive, pids)))
-    assert time.monotonic() - started < 30  # 10 s on a machine that is not busy
+    assert project.ends("left") == 0
     assert process.wait(180) == (-signal.SIGKILL if end == "killed" else 130)
     assert project.state(run_id)[0] == {"cancelled": "Cancelled", "Ctrl-C": "Crashed", "killed": "Running"}[end]
     project.prepare()
@@ -267,35 +270,29 @@ def test_a_run_in_a_terminal_leaves_no_process(project, end):
     assert project.ends("left") == 1
 
 
-def test_of_missed_slots_the_last_one_runs(project, monkeypatch):
-    """Of the scheduled runs whose slots passed without a worker, each but the last is replaced by a later one
-    and skipped."""
-    deployment = project.deployment("retrain")
+def test_of_missed_slots_the_last_one_runs(project):
+    """Of the scheduled runs whose slots passed while no worker ran, the worker runs all, but each is skipped
+    except the last."""
+    project.prepare()
+    deployment, now = project.deployment("repro"), datetime.now(UTC)
+    hourly = {"interval": 3600, "anchor_date": (now - timedelta(minutes=10)).isoformat()}
     with project.paused_pool():
-        (schedule,) = project.request(f"deployments/{deployment}/schedules", [{"schedule": {"interval": 2}, "active": True}])
-
-        def missed() -> list[str]:
-            now = datetime.now(UTC)
-            scheduled = {"deployments": {"id": {"any_": [deployment]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
-            runs = project.request("flow_runs/filter", scheduled | {"sort": "EXPECTED_START_TIME_ASC"})
-            ids = [run["id"] for run in runs if datetime.fromisoformat(run["expected_start_time"]) < now]
-            return ids if len(ids) >= 3 else []
-
-        ids = wait_until(missed)
-        for run_id in ids:
-            project.set_state(run_id, "RUNNING", force=True)
+        (schedule,) = project.request(f"deployments/{deployment}/schedules", [{"schedule": hourly, "active": True}])
+        past = {"start_time": (now - timedelta(hours=3)).isoformat(), "end_time": now.isoformat()}
+        project.request(f"deployments/{deployment}/schedule", past)
+        runs = project.request("flow_runs/filter", {
+            "deployments": {"id": {"any_": [deployment]}}, "sort": "EXPECTED_START_TIME_ASC",
+            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}, "expected_start_time": {"before_": now.isoformat()}},
+        })  # fmt: skip
+    ids = [run["id"] for run in runs]
+    try:
+        assert len(ids) == 3
+        states = [wait_until(lambda run_id=run_id: project.final_state(run_id)) for run_id in ids]
+    finally:
         project.request(f"deployments/{deployment}/schedules/{schedule['id']}", method="DELETE")
-    replaced_by = []
-    for run_id in ids:
-        monkeypatch.setenv("PREFECT__FLOW_RUN_ID", run_id)
-        replaced_by.append(flow_runtime.later_slot())
-    monkeypatch.delenv("PREFECT__FLOW_RUN_ID")
-    for run_id in ids:
-        project.set_state(run_id, "COMPLETED", force=True)
-    assert replaced_by[-1] is None
-    assert all(str(later.id) in ids[i + 1 :] for i, later in enumerate(replaced_by[:-1]))
-    monkeypatch.setattr(flow_runtime, "later_slot", lambda: replaced_by[0])
-    assert "Skipped" in project.flow("repro")
+    assert [name for name, _ in states] == ["Skipped", "Skipped", "Completed"]
+    assert all("replaced by the run for" in message for _, message in states[:2])
+    assert project.ends("left") == 1
 
 
 def test_a_commit_is_run_where_there_is_a_reason(project):

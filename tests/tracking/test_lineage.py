@@ -15,7 +15,7 @@ from PIL import Image
 
 from darkroom.cli import main
 from darkroom.data.decoding import decode
-from darkroom.tracking import pipelines, queries, records, registry, uploader
+from darkroom.tracking import entities, pipelines, queries, records, registry, uploader
 from darkroom.tracking.pipelines import Pipeline
 from tests.conftest import ROOT
 
@@ -59,7 +59,7 @@ def place(tmp_path_factory):
 def here(place, monkeypatch, own_mlflow):
     monkeypatch.chdir(place)
     versions = [registry.Version("1", "baseline", "a" * 64), registry.Version("2", "baseline", "b" * 64, aliases=["champion"])]
-    versions += [registry.Version("3", "baseline", "c" * 64, tags={registry.DATA: "7 images of elsewhere"})]
+    versions += [registry.Version("3", "baseline", "c" * 64, tags={entities.DATA: "7 images of elsewhere"})]
     monkeypatch.setattr(registry, "versions", lambda name: versions)
     if not (place / "params.yaml").exists():
         shutil.copy(ROOT / "params.yaml", place)

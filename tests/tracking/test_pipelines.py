@@ -14,7 +14,7 @@ import pytest
 
 from darkroom.cli import main
 from darkroom.config import dvc_graph
-from darkroom.tracking import mlflow_client, pipelines, provenance, records, uploader
+from darkroom.tracking import mlflow_client, pipelines, records, uploader
 from darkroom.tracking.entities import OUTPUTS, PIPELINE, REUSED
 from darkroom.tracking.pipelines import Pipeline
 
@@ -96,7 +96,7 @@ def test_dvc_lock_is_that_of_the_end(monkeypatch):
     """What happens to dvc.lock before MLflow can be reached changes nothing of what an earlier pipeline
     reused."""
     run(monkeypatch, "one", *CHAIN)
-    before = {name: provenance.outputs_digest(stage.outs) for name, stage in dvc_graph.read_lock().items()}
+    before = {name: stage.outputs_sha256 for name, stage in dvc_graph.read_lock().items()}
     pipelines.close_ended()
     lock({"ingest": "7", "transfer": "8", "evaluate": "9"})
     run(monkeypatch, "two", *CHAIN)
@@ -278,7 +278,7 @@ def test_every_folder_name_is_text(monkeypatch):
     stage = dvc_graph.read_lock()["ingest"]
     assert set(stage.outs) == {str(name) for name in names}
     assert all(len(md5) == 36 for md5 in stage.outs.values())
-    assert set(provenance.digests([str(name) for name in names])) == {str(name) for name in names}
+    assert set(dvc_graph.digests([str(name) for name in names])) == {str(name) for name in names}
     run(monkeypatch, "one", "ingest")
     assert uploader.upload(until_empty=True) == 1
     assert noted() == []

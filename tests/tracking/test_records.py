@@ -16,8 +16,9 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from requests import JSONDecodeError
 
 from darkroom.cli import main
+from darkroom.config import dvc_graph
 from darkroom.core.errors import WorkspaceError
-from darkroom.tracking import home, mlflow_client, pipelines, provenance, records, system_metrics, uploader
+from darkroom.tracking import home, mlflow_client, pipelines, records, uploader
 from darkroom.tracking import runs as uploads
 
 
@@ -80,14 +81,17 @@ def test_a_record_becomes_a_run(workspace):
     assert records.pending() == []
 
 
-def test_every_kind_of_entry_survives_its_file(workspace):
-    """An entry that is written and read again is the same; keys of a later version are ignored."""
+def test_keys_of_a_later_version_are_ignored(workspace):
+    """A record has lines of every kind, and keys of a later version are ignored."""
     record()
-    lines = (records.pending()[0] / records.RECORD).read_bytes().splitlines()
-    entries = [records.parse(line) for line in lines]
-    assert {type(entry) for entry in entries} == set(records.KINDS.values())
-    assert [records.serialize(entry).encode().strip() for entry in entries] == lines
-    assert records.parse(b'{"kind": "tags", "time": 1.0, "values": {"a": "b"}, "colour": "red"}').values == {"a": "b"}
+    file = records.pending()[0] / records.RECORD
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert {line["kind"] for line in lines} == {"start", "metrics", "tags", "model", "data", "file", "table", "end"}
+    file.write_text("".join(json.dumps(line | {"colour": "red"}) + "\n" for line in lines))
+    assert uploader.upload(until_empty=True) == 1
+    client, by_name, _ = runs()
+    assert history(client, by_name["transfer@vgg16"]) == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert records.damaged() == {}
 
 
 def test_a_record_of_the_version_before_is_uploaded(workspace):
@@ -269,14 +273,14 @@ def test_digests_come_from_the_nearest_output(tmp_path):
     """A path inside an output has the digest of that output; one that no stage wrote has none."""
     lock = tmp_path / "dvc.lock"
     lock.write_text("stages:\n  a:\n    outs:\n    - {path: data/x, md5: 1.dir}\n    - {path: data/x2, md5: '2'}\n")
-    assert provenance.digests(["data/x/train", "data/x2", "elsewhere"], lock) == {"data/x/train": "1.dir", "data/x2": "2"}
+    assert dvc_graph.digests(["data/x/train", "data/x2", "elsewhere"], lock) == {"data/x/train": "1.dir", "data/x2": "2"}
 
 
 def test_a_damaged_record_does_not_hold_up_the_others(workspace, capsys):
     """A record that cannot be read is set aside by name, with the reason, and the next one is uploaded."""
     record("damaged")
     folder = records.pending()[0]
-    (folder / records.RECORD).write_text('{"kind": "start"}\n')
+    (folder / records.RECORD).write_text('{"kind": "start", "time": 1.0}\n')
     record("whole")
     assert uploader.upload(until_empty=True) == 1
     assert "whole" in runs()[1]
@@ -293,14 +297,14 @@ def test_an_unforeseen_error_of_one_record_stops_no_other(workspace, monkeypatch
     record("first")
     record("second")
     name = records.pending()[0].name
-    original = uploads.Upload._log_checkpoint
+    original = uploads.Upload._upload_model
 
-    def fail(self, entry):
-        if self.start.stage == "first":
+    def fail(self, sha256, values, step, name, data):
+        if self.params["stage"] == "first":
             raise error
-        original(self, entry)
+        original(self, sha256, values, step, name, data)
 
-    monkeypatch.setattr(uploads.Upload, "_log_checkpoint", fail)
+    monkeypatch.setattr(uploads.Upload, "_upload_model", fail)
     assert uploader.upload(until_empty=True) == 1
     assert runs()[1]["second"].info.status == "FINISHED"
     capsys.readouterr()
@@ -309,7 +313,7 @@ def test_an_unforeseen_error_of_one_record_stops_no_other(workspace, monkeypatch
     assert name in out
     assert type(error).__name__ in out
     assert "darkroom sync" in out
-    monkeypatch.setattr(uploads.Upload, "_log_checkpoint", original)
+    monkeypatch.setattr(uploads.Upload, "_upload_model", original)
     assert main(["sync"]) == 0
     assert runs()[1]["first"].info.status == "FINISHED"
     assert records.damaged() == {}
@@ -318,7 +322,7 @@ def test_an_unforeseen_error_of_one_record_stops_no_other(workspace, monkeypatch
 def test_an_error_of_a_running_stage_sets_it_aside_at_its_end(workspace, monkeypatch):
     """The record of a stage at work stays in its place until the stage has ended, so that it is whole when it
     is tried again."""
-    monkeypatch.setattr(uploads.Upload, "_log_dataset", lambda *_: 1 / 0)
+    monkeypatch.setattr(uploads.Upload, "_upload_data", lambda *_: 1 / 0)
     with records.start_run("ingest", {}, []) as run:
         run.log_dataset("digits", "data/raw/digits", "a" * 64, {})
         assert uploader.upload(until_empty=True) == 0
@@ -362,7 +366,7 @@ def test_a_temporary_error_sets_nothing_aside(workspace, monkeypatch, error):
     with records.start_run("second", {}, []):
         pass
     with monkeypatch.context() as patch:
-        patch.setattr(uploads.Upload, "_log_checkpoint", lambda *_: (_ for _ in ()).throw(error))
+        patch.setattr(uploads.Upload, "_upload_model", lambda *_: (_ for _ in ()).throw(error))
         with pytest.raises(type(error)):
             uploader.upload(until_empty=True)
     assert len(records.pending()) == 1
@@ -454,8 +458,8 @@ def test_metrics_of_a_run_at_work_are_sent_together(workspace):
 def test_the_machine_is_sampled_after_a_runs_own_metrics(workspace, monkeypatch):
     """Samples of processor and memory wait until a run has metrics of its own or has ended, and none is
     lost."""
-    monkeypatch.setattr(system_metrics, "INTERVAL", 0.0)
-    client, sampler, key = mlflow_client.client(), system_metrics.Sampler(), "system/cpu_utilization_percentage"
+    monkeypatch.setattr(uploader, "SAMPLE_INTERVAL", 0.0)
+    client, sampler, key = mlflow_client.client(), uploader.Sampler(), "system/cpu_utilization_percentage"
     with records.start_run("early", {}, []) as early, records.start_run("other", {}, []) as other:
         pair = [uploads.Upload(run.folder, client) for run in (early, other)]
         for _ in range(2):

@@ -16,7 +16,7 @@ from darkroom.core.errors import WorkspaceError
 from darkroom.data.manifest import read_images
 from darkroom.evaluation import leaderboard, metrics_io, predictions
 from darkroom.stages import register, version_files
-from darkroom.tracking import records, registry
+from darkroom.tracking import entities, records, registry
 from tests.conftest import ROOT
 from tests.evaluation import example_report
 
@@ -46,7 +46,7 @@ class Registry:
         self.champion_is = version
 
     def describe(self, name, version, tags, description):
-        self.verdicts.append(tags[registry.VERDICT])
+        self.verdicts.append(tags[entities.VERDICT])
 
     def versions(self, name):
         return list(self.versions_.values())

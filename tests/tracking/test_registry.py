@@ -19,7 +19,7 @@ from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save, save_tensors
 from darkroom.models.factory import build_features
 from darkroom.models.specs import CompactSpec
-from darkroom.tracking import home, model_check, registry
+from darkroom.tracking import entities, home, model_check, registry
 
 NAME = "shown"
 
@@ -62,7 +62,7 @@ def pack(folder: Path, package: Path) -> None:
     """Make the programs of a checkpoint, and files with its answers."""
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
     classifier = Classifier.load(folder)
-    export.export(classifier, images, package / registry.EXPORTED)
+    export.export(classifier, images, package / entities.EXPORTED)
     (package / registry.CHECK).mkdir()
     files = [held_out.as_file(pixels) for pixels in images]
     for number, content in enumerate(files):

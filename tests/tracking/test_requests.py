@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from darkroom.core import locks
 from darkroom.tracking import home, records, requests
-from darkroom.tracking.requests import Request
 
-HALF = Request("half", {"number": 20}, "here")
+HALF = ("half", {"number": 20})
 
 
 @pytest.fixture(autouse=True)
@@ -25,12 +26,20 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "here")
 
 
+def write_request(uri: str) -> Path:
+    """Write a request, as a command does that is at once killed, and return its file."""
+    requests.REQUESTS.mkdir(parents=True)
+    file = requests.REQUESTS / "1.json"
+    file.write_text(json.dumps({"function": "promote", "arguments": {}, "uri": uri}))
+    return file
+
+
 @contextmanager
-def uploader(work, uri: str = "here") -> Iterator[None]:
+def uploader(is_connected: bool = True) -> Iterator[None]:
     """Serve one request in another thread."""
 
     def serve() -> None:
-        while not requests.serve(work, uri):
+        while not requests.serve(is_connected):
             time.sleep(0.01)
 
     thread = threading.Thread(target=serve, daemon=True)
@@ -40,10 +49,11 @@ def uploader(work, uri: str = "here") -> Iterator[None]:
     assert not thread.is_alive()
 
 
-def test_a_request_is_served_and_forgotten():
+def test_a_request_is_served_and_forgotten(monkeypatch):
     """The response is the result of the work, and no file is left."""
-    with uploader(lambda handler, arguments: {"half": arguments["number"] / 2}):
-        assert requests.send(HALF) == {"result": {"half": 10}}
+    monkeypatch.setattr(requests, "perform", lambda name, arguments: {"half": arguments["number"] / 2})
+    with uploader():
+        assert requests.send(*HALF) == {"result": {"half": 10}}
     assert not list(requests.REQUESTS.iterdir())
 
 
@@ -53,8 +63,8 @@ def test_every_result_is_a_result(monkeypatch, result):
     it."""
     calls = []
 
-    def work(handler, arguments):
-        calls.append(handler)
+    def work(name, arguments):
+        calls.append(name)
         return result
 
     @requests.in_mlflow
@@ -62,7 +72,7 @@ def test_every_result_is_a_result(monkeypatch, result):
         """Never run: `perform` is replaced."""
 
     monkeypatch.setattr(requests, "perform", work)
-    with uploader(work):
+    with uploader():
         assert half(1) == result
     assert len(calls) == 1
     monkeypatch.setattr(requests, "START_LIMIT", 0.0)
@@ -70,26 +80,30 @@ def test_every_result_is_a_result(monkeypatch, result):
     assert [name.rpartition(":")[2] for name in calls] == ["half"] * 2
 
 
-def test_work_that_fails_gives_no_response(capsys):
+def test_work_that_fails_gives_no_response(monkeypatch, capsys):
     """Where the work fails there is no response, so that the caller does it and shows the error; the log has
     it, too."""
-    with uploader(lambda handler, arguments: 1 / 0):
-        assert requests.send(HALF) is None
+    monkeypatch.setattr(requests, "perform", lambda name, arguments: 1 / 0)
+    with uploader():
+        assert requests.send(*HALF) is None
     assert "ZeroDivisionError" in capsys.readouterr().out
 
 
-def test_an_uploader_for_another_mlflow_does_not_do_the_work():
+def test_an_uploader_for_another_mlflow_does_not_do_the_work(monkeypatch):
     """A request is only for the uploader that works for the same tracking server."""
     done: list[str] = []
-    with uploader(lambda handler, arguments: done.append(handler), uri="elsewhere"):
-        assert requests.send(HALF) is None
+    monkeypatch.setattr(requests, "perform", lambda name, arguments: done.append(name))
+    request = write_request("elsewhere")
+    with locks.hold(request.with_suffix(".lock")):
+        assert requests.serve()
+    assert request.with_suffix(".response").read_text() == "null\n"
     assert not done
 
 
 def test_without_an_uploader_nobody_waits_for_ever(monkeypatch):
     """Where no process takes the lock in START_LIMIT seconds the request is withdrawn."""
     monkeypatch.setattr(requests, "START_LIMIT", 0.2)
-    assert requests.send(HALF) is None
+    assert requests.send(*HALF) is None
     assert not list(requests.REQUESTS.iterdir())
 
 
@@ -97,33 +111,42 @@ def test_a_slow_uploader_is_waited_for(monkeypatch):
     """As long as an uploader runs, a response may take longer than it would be given to start."""
     monkeypatch.setattr(requests, "START_LIMIT", 0.3)
     monkeypatch.setattr(requests, "CHECK_INTERVAL", 0.05)
+    monkeypatch.setattr(requests, "perform", lambda name, arguments: "late")
     holding = threading.Event()
 
     def run() -> None:
         with locks.hold(home.RECORDS / "uploader.lock"):
             holding.set()
             time.sleep(1.5)
-            requests.serve(lambda handler, arguments: "late", "here")
+            requests.serve()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     assert holding.wait(60)
-    assert requests.send(HALF) == {"result": "late"}
+    assert requests.send(*HALF) == {"result": "late"}
     thread.join(60)
 
 
 def test_an_uploader_that_cannot_work_responds():
     """Without a tracking server the uploader responds at once that it cannot do the work."""
-    with uploader(None):
-        assert requests.send(HALF) is None
+    with uploader(is_connected=False):
+        assert requests.send(*HALF) is None
 
 
-def test_a_request_that_nobody_waits_for_is_dropped():
+def test_a_request_that_nobody_waits_for_is_dropped(monkeypatch):
     """What a killed command has asked for is not done later."""
-    requests.REQUESTS.mkdir(parents=True)
-    (requests.REQUESTS / "1.json").write_text('{"function": "promote", "arguments": {}, "uri": "here"}')
     done: list[str] = []
-    work: Callable[..., None] = lambda handler, arguments: done.append(handler)  # noqa: E731
-    assert requests.serve(work, "here")
+    monkeypatch.setattr(requests, "perform", lambda name, arguments: done.append(name))
+    write_request("here")
+    assert requests.serve()
     assert not done
+    assert not list(requests.REQUESTS.glob("*.json"))
+
+
+def test_a_damaged_request_is_dropped():
+    """A file that is no request, or one of another version, does not keep the uploader from the others."""
+    requests.REQUESTS.mkdir(parents=True)
+    for number, text in enumerate(("", "[]", '{"handler": "promote"}')):
+        (requests.REQUESTS / f"{number}.json").write_text(text)
+    assert requests.serve()
     assert not list(requests.REQUESTS.glob("*.json"))

@@ -7,7 +7,7 @@ import os
 import click
 
 from darkroom.core.command_line import Command
-from darkroom.tracking import home, pipelines, records, requests
+from darkroom.tracking import pipelines, records, requests
 
 
 @click.command(cls=Command, hidden=True)
@@ -21,8 +21,7 @@ def command(stages: tuple[str, ...], name: str | None, where: bool) -> None:
     pipeline = None if records.is_off() else pipelines.join()
     if pipeline:
         arguments = {"key": pipeline.key, "name": pipeline.name}
-        request = requests.Request("darkroom.tracking.queries:pipeline_address", arguments, home.uri())
-        if where and (response := requests.send(request)):
+        if where and (response := requests.send("darkroom.tracking.queries:pipeline_address", arguments)):
             click.echo(response["result"])
         pipelines.close(pipeline, list(stages))
         records.start_uploader()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ from darkroom.config import params
 from darkroom.core.command_line import Command, json_option
 from darkroom.core.errors import WorkspaceError, printable
 from darkroom.core.lazy import lazy_imports
-from darkroom.tracking import queries, registry
+from darkroom.tracking import entities, queries, registry
 
 with lazy_imports():
     from darkroom.core import tables
     from darkroom.data import decoding
-    from darkroom.tracking import entities, lineage
+    from darkroom.tracking import lineage
 
 USES = {"train": "trained on it", "val": "chosen on it", "test": "tested on it"}
 SHOWN = 12  # rows of an image that are printed
@@ -91,7 +90,7 @@ def _trace_version(graph: lineage.Lineage, version: entities.Version, name: str)
     maker = graph.maker(version)
     title = f"version {version.version} of {name}, {version.model}" + "".join(f", {alias}" for alias in sorted(version.aliases))
     if maker is None:
-        data = f"; it was trained on {version.tags[registry.DATA]}" if registry.DATA in version.tags else ""
+        data = f"; it was trained on {version.tags[entities.DATA]}" if entities.DATA in version.tags else ""
         raise WorkspaceError(
             f"the run that trained {title} is not in MLflow{data}",
             "`darkroom sync` uploads recorded runs; versions of an older Darkroom have none",
@@ -134,7 +133,7 @@ def _show_image(trace: dict[str, Any]) -> None:
     if not trace["sightings"]:
         click.echo("no run in MLflow has used this image")
     for sighting in trace["sightings"]:
-        click.echo(f"\n{_local(sighting['time'])}  ingest, run {sighting['ingest']}")
+        click.echo(f"\n{entities.local_time(sighting['time'])}  ingest, run {sighting['ingest']}")
         for row in sighting["rows"][:SHOWN]:
             result = row["split"] if row["status"] == "accepted" else f"{row['status']}: {row['reason']}"
             click.echo(f"  {result}, {printable(row['label'])}, as {printable(row['path'])}")
@@ -151,7 +150,7 @@ def _show_image(trace: dict[str, Any]) -> None:
 
 def _show_run(trace: dict[str, Any], list_images: bool) -> None:
     click.echo(trace["title"])
-    lines = [("run", f"{trace['run']}  {trace['stage']}, {trace['status'].lower()}, {_local(trace['time'])}")]
+    lines = [("run", f"{trace['run']}  {trace['stage']}, {trace['status'].lower()}, {entities.local_time(trace['time'])}")]
     if trace["commit"]:
         lines.append(("commit", trace["commit"][:12] + (", with uncommitted changes" if trace["dirty"] else "")))
     if trace["pipeline"]:
@@ -170,7 +169,3 @@ def _show_run(trace: dict[str, Any], list_images: bool) -> None:
         click.echo(f"  {name:<9} {value}")
     for row in trace["images"] if list_images else []:
         click.echo(f"    {row['split']:<5}  {row['sha256'][:16]}  {printable(row['label'])}  {printable(row['path'])}")
-
-
-def _local(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

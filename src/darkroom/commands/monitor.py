@@ -13,6 +13,7 @@ from darkroom.core import locks
 from darkroom.core.command_line import Command, Many, json_option
 from darkroom.core.errors import ParamsError, WorkspaceError, nearest, printable
 from darkroom.core.lazy import lazy_imports
+from darkroom.tracking.entities import EVALUATION, REFERENCE
 
 with lazy_imports():
     from darkroom.core import tables
@@ -105,7 +106,7 @@ def _parse_limits(alpha: float, limits: tuple[str, ...]) -> drift.Limits:
 def _load_reference(classifier: classifiers.Classifier, model: classifiers.ModelInfo) -> reference.Outputs:
     """Return the reference stored with the version, or compute it from the workspace's held-out images."""
     if model.version:
-        path = registry.fetch(model.name, model.version) / registry.EVALUATION / registry.REFERENCE
+        path = registry.fetch(model.name, model.version) / EVALUATION / REFERENCE
         if path.exists():
             return reference.read(path)
     held_out = [arrays.load_split(INGESTED / split)[0] for split in ("val", "test")]

@@ -16,7 +16,7 @@ from darkroom.studies import outputs, registry, runner
 from darkroom.studies.run_config import RunResult
 from darkroom.studies.samples import ROTATIONS, Sample
 from darkroom.studies.summary import HEADINGS, SummaryRow
-from darkroom.tracking import provenance, records
+from darkroom.tracking import records
 
 __all__ = ["HEADINGS", "run_study"]
 RECORDED = (  # fields of a run that its record has, unless they are empty
@@ -81,7 +81,7 @@ def read_sample(settings: Setting, source: str = "", images: int | None = None) 
 
 def recorder(name: str, samples: Mapping[str, Sample], settings: Setting) -> Callable[..., None]:
     """Return a function that writes the record of a run, with further tags."""
-    stage = provenance.stage_name(f"study@{name}")
+    stage = f"study@{name}"
     common = {key: value for key, value in settings.model_dump().items() if not isinstance(value, (list, dict))}
 
     def record(result: RunResult, tags: Mapping[str, str] = MappingProxyType({})) -> None:

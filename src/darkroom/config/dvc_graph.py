@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shlex
@@ -29,6 +30,11 @@ class LockedStage:
 
     deps: dict[str, str]
     outs: dict[str, str]
+
+    @property
+    def outputs_sha256(self) -> str:
+        """A sha256 that identifies its outputs: their paths and md5."""
+        return hashlib.sha256("".join(sorted(f"{md5} {path}\n" for path, md5 in self.outs.items())).encode()).hexdigest()
 
 
 def command_options(stage: str, item: str | None) -> dict[str, str]:
@@ -83,6 +89,13 @@ def _digests(items: list[dict[str, str]]) -> dict[str, str]:
     return {item["path"]: item.get("md5", "") for item in items}
 
 
+def digests(paths: Iterable[str], lock: Path = LOCK) -> dict[str, str]:
+    """Return the md5 of each path, or of the output that contains it, where dvc.lock has it."""
+    outs = {path: md5 for stage in read_lock(lock).values() for path, md5 in stage.outs.items() if md5}
+    nearest = {path: next((str(p) for p in (Path(path), *Path(path).parents) if str(p) in outs), None) for path in paths}
+    return {path: outs[out] for path, out in nearest.items() if out}
+
+
 def upstream(stages: dict[str, LockedStage], names: Iterable[str]) -> set[str]:
     """Return the stages on whose outputs, directly or not, the stages `names` depend, without these."""
     makers = {out: name for name, stage in stages.items() for out in stage.outs}
@@ -107,12 +120,12 @@ def consistent(stages: dict[str, LockedStage]) -> set[str]:
     return {name for name in stages if name not in outdated and not outdated & upstream(stages, [name])}
 
 
-def cache_path(digest: str, cache: Path = CACHE) -> Path:
+def cache_path(digest: str) -> Path:
     """Return the path in DVC's cache of the file, or the listing of the folder, with this md5."""
-    return cache / digest[:2] / digest[2:]
+    return CACHE / digest[:2] / digest[2:]
 
 
-def restore(stage: str, cache: Path = CACHE) -> list[str]:
+def restore(stage: str) -> list[str]:
     """Restore missing outputs that the stage wrote last from DVC's cache; return their paths.
 
     DVC removes a stage's outputs before it runs the stage. A stage that then refuses its input would leave
@@ -122,12 +135,12 @@ def restore(stage: str, cache: Path = CACHE) -> list[str]:
     restored = []
     locked = read_lock().get(stage)
     for out, digest in locked.outs.items() if locked else ():
-        target, source = Path(out), cache_path(digest, cache)
+        target, source = Path(out), cache_path(digest)
         if target.exists() or not digest or not source.exists():
             continue
         files = {target: source}
         if digest.endswith(".dir"):
-            files = {target / item["relpath"]: cache_path(item["md5"], cache) for item in json.loads(source.read_text())}
+            files = {target / item["relpath"]: cache_path(item["md5"]) for item in json.loads(source.read_text())}
         if all(file.exists() for file in files.values()):
             for path, file in files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,11 +14,11 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from darkroom.core.locks import hold, is_taken
 
 PARTIAL = ".partial"
 _NAME = re.compile(r"\.(.+)\.\w+\.partial")
@@ -68,13 +68,11 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent))
-    lock = FileLock(scratch / "lock")
-    lock.acquire()  # makes the folder again if `darkroom tidy` has just removed it
-    try:
-        yield scratch
-    finally:
-        _finish(scratch)
-        lock.release()
+    with hold(scratch / "lock"):  # makes the folder again if `darkroom tidy` has just removed it
+        try:
+            yield scratch
+        finally:
+            _finish(scratch)
 
 
 def scratch_folders(folder: Path) -> list[Path]:
@@ -88,11 +86,7 @@ def is_scratch(name: str) -> bool:
 
 def is_abandoned(scratch: Path) -> bool:
     """Return whether the writer of a scratch folder is dead."""
-    try:
-        with FileLock(scratch / "lock").acquire(timeout=0):
-            return True
-    except Timeout:
-        return False
+    return not is_taken(scratch / "lock")
 
 
 def recover(scratch: Path) -> None:
@@ -100,8 +94,9 @@ def recover(scratch: Path) -> None:
 
     Leave that of a living writer alone.
     """
-    with suppress(Timeout), FileLock(scratch / "lock").acquire(timeout=0):
-        _finish(scratch)
+    with hold(scratch / "lock", wait=0) as acquired:
+        if acquired:
+            _finish(scratch)
 
 
 def _target(scratch: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 from darkroom.config import params
 from darkroom.config.params import Params
 from darkroom.core import atomic
-from darkroom.tracking import provenance, records
+from darkroom.tracking import records
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def session(stage: str, sections: list[str], inputs: list[Path]) -> Iterator[tup
     """Yield the validated params and the record of this run, which has the params of `sections`."""
     settings = params.read()
     recorded = flatten(settings, sections)
-    with records.start_run(provenance.stage_name(stage), recorded, [str(path) for path in inputs]) as run:
+    with records.start_run(stage, recorded, [str(path) for path in inputs]) as run:
         yield settings, run
 
 

@@ -21,7 +21,7 @@ from darkroom.evaluation import gate, leaderboard, metrics_io, predictions
 from darkroom.evaluation.gate import Candidate, GateResult
 from darkroom.models import digests
 from darkroom.stages.context import session
-from darkroom.tracking import records, registry
+from darkroom.tracking import entities, records, registry
 from darkroom.tracking.entities import Version
 
 with lazy_imports():  # they import torch, which a version that is registered already does not need
@@ -70,7 +70,7 @@ def _register(
     name, best, sha256 = settings.register_.name, decision.model, decision.checkpoint_sha256
     tags = {
         registry.MODEL: best,
-        registry.DATA: _describe_data(settings, ingested, len(images["train"])),
+        entities.DATA: _describe_data(settings, ingested, len(images["train"])),
         "val_accuracy": f"{decision.val_accuracy:.4f}",
         "test_accuracy": f"{decision.accuracy:.4f}",
         "test_macro_f1": f"{macro_f1:.4f}",
@@ -96,7 +96,7 @@ def _register(
         decision.verdict = verdict.as_dict()
         for check in verdict.checks:
             print(f"  {'passed' if check.passed else 'VETO  '}  {check.message}")
-        result = {registry.VERDICT: "passed" if verdict.passed else "vetoed", "darkroom.promotion": verdict.message[:4900]}
+        result = {entities.VERDICT: "passed" if verdict.passed else "vetoed", "darkroom.promotion": verdict.message[:4900]}
         registry.describe(name, version.version, result, f"{description}.\n\n{verdict.message}")
         record.set_tags(result)
         if verdict.passed and settings.register_.promote == "gate":

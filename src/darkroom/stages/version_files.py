@@ -13,7 +13,7 @@ from darkroom.inference.classifier import Classifier
 from darkroom.inference.export import export
 from darkroom.inference.held_out import as_file
 from darkroom.monitoring import reference
-from darkroom.tracking import registry
+from darkroom.tracking import entities, registry
 
 CHECKED = 8  # validation images on which the package is compared with the checkpoint
 
@@ -24,8 +24,8 @@ def write_package(checkpoint: Path, ingested: Path, folder: Path) -> Mapping[str
     held_out = [arrays.load_split(ingested / split)[0] for split in ("val", "test")]
     images = np.ascontiguousarray(held_out[0][:CHECKED])
     classifier = Classifier.load(checkpoint)
-    reference.write(folder / registry.EVALUATION / registry.REFERENCE, reference.compute(classifier.embed, held_out))
-    errors = export(classifier, np.concatenate([images, images])[:CHECKED], folder / registry.EXPORTED)
+    reference.write(folder / registry.EVALUATION / entities.REFERENCE, reference.compute(classifier.embed, held_out))
+    errors = export(classifier, np.concatenate([images, images])[:CHECKED], folder / entities.EXPORTED)
     check = folder / registry.CHECK
     check.mkdir()
     files = [as_file(pixels) for pixels in images]

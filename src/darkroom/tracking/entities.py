@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 KEY, STAGE, PIPELINE = "darkroom.key", "darkroom.stage", "darkroom.pipeline"  # tags of runs
 OUTPUTS, REUSED, REUSED_OUTPUTS = "darkroom.outputs_sha256", "darkroom.reused", "darkroom.reused_outputs_sha256"
+PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # MLflow's own tags
 SHA, MODEL = "darkroom.checkpoint_sha256", "darkroom.model"  # tags of runs, logged models and versions
 VERDICT, DATA = "darkroom.verdict", "darkroom.data"  # tags of versions
 CHALLENGER, CHAMPION = "challenger", "champion"  # aliases of versions
@@ -15,6 +18,15 @@ EXPORTED = "exported"  # the programs that predict where the model is served
 EVALUATION = "evaluation"  # predictions, and the images that the model was trained and chosen on
 REFERENCE = "reference.npz"  # in EVALUATION: its outputs on held-out images, for drift tests
 CHECK = "check"  # image files with the checkpoint's predictions, to compare the package with
+
+
+class Status(StrEnum):
+    """The status of a run."""
+
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
 
 
 @dataclass(frozen=True)
@@ -81,3 +93,8 @@ class Promotion:
     previous: str
     why: str
     by: str = "register"
+
+
+def local_time(seconds: float) -> str:
+    """Return a time in seconds since 1970 as `2026-01-31 14:05`, in the machine's time zone."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

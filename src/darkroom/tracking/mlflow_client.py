@@ -21,12 +21,11 @@ from mlflow.exceptions import MlflowException
 
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.locks import hold
-from darkroom.tracking.entities import SHA
+from darkroom.tracking.entities import NOTE, SHA
 from darkroom.tracking.home import EXPERIMENT, HOME, uri
 
 LOCK = HOME / ".darkroom/mlflow.lock"
 RETRYABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # server down, database locked
-NOTE = "mlflow.note.content"
 KIND = "mlflow.experimentKind"  # without it MLflow shows the pages of language models
 DESCRIPTION = """\
 One row per run of `dvc repro` or of a flow; unfold it for its stages, `transfer@vgg16` and so on. A stage that was up to date is
@@ -74,14 +73,14 @@ def reachable() -> Iterator[None]:
         ) from error
 
 
-def experiment(client: MlflowClient, name: str = EXPERIMENT) -> str:
+def experiment(client: MlflowClient) -> str:
     """Return the id of the experiment, which is created if needed."""
-    known = client.get_experiment_by_name(name)
-    if not known:
-        return str(client.create_experiment(name, tags={NOTE: DESCRIPTION, KIND: "custom_model_development"}))
-    if known.tags.get(NOTE) != DESCRIPTION:  # an older Darkroom's
-        client.set_experiment_tag(known.experiment_id, NOTE, DESCRIPTION)
-    return str(known.experiment_id)
+    existing = client.get_experiment_by_name(EXPERIMENT)
+    if not existing:
+        return str(client.create_experiment(EXPERIMENT, tags={NOTE: DESCRIPTION, KIND: "custom_model_development"}))
+    if existing.tags.get(NOTE) != DESCRIPTION:  # an older Darkroom's
+        client.set_experiment_tag(existing.experiment_id, NOTE, DESCRIPTION)
+    return str(existing.experiment_id)
 
 
 def logged_model(client: MlflowClient, experiment: str, sha256: str) -> LoggedModel | None:

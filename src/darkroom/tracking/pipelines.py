@@ -1,4 +1,4 @@
-"""Pipelines: what groups the runs of stages that one command started.
+"""Pipelines: what groups the runs of stages that one command started, and their parent run in MLflow.
 
 DVC announces neither its end nor the stages that it skips. So each pipeline has a folder in
 `.darkroom/journal/pipelines/` with `pipeline.json` and a copy of `dvc.lock`. Whoever first notices that its
@@ -8,16 +8,17 @@ copy tells which stages were up to date, whatever happens to the workspace befor
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -25,11 +26,17 @@ from darkroom.config import dvc_graph
 from darkroom.core import atomic
 from darkroom.core.errors import DarkroomError
 from darkroom.core.locks import hold
+from darkroom.tracking import entities
+from darkroom.tracking.entities import KEY, NOTE, OUTPUTS, PARENT, PIPELINE, REUSED, REUSED_OUTPUTS, STAGE, Status
 from darkroom.tracking.home import RECORDS
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 PIPELINES = RECORDS / "pipelines"
 LOCK = RECORDS / "pipelines.lock"
-PIPELINE = "pipeline.json"
+FILE = "pipeline.json"
 SHELLS = ("sh", "bash", "dash", "zsh")
 TAKES_VALUE = ("-n", "--name", "-S", "--set-param", "-j", "--jobs", "-m", "--message")  # of dvc's options
 CLOCK = 2.0  # seconds by which the start of a process may seem to change, since the system clock is adjusted
@@ -70,21 +77,25 @@ class Pipeline:
         """Whether it is known to have ended; without a process only `darkroom finished` tells."""
         return bool(self.ended) or (bool(self.pid) and not self.is_running)
 
-    @property
-    def stages(self) -> dict[str, dvc_graph.LockedStage]:
-        """The stages of dvc.lock as it was at the end."""
-        return dvc_graph.read_lock(self.path / "dvc.lock")
-
 
 def folders() -> list[Path]:
     """Return the folders of the pipelines that MLflow does not have to their end."""
-    return sorted(path.parent for path in PIPELINES.glob(f"*/{PIPELINE}"))
+    return sorted(path.parent for path in PIPELINES.glob(f"*/{FILE}"))
 
 
 def read(folder: Path) -> Pipeline:
     """Return the pipeline of a folder."""
-    content = json.loads((folder / PIPELINE).read_text(encoding="utf-8"))
+    content = json.loads((folder / FILE).read_text(encoding="utf-8"))
     return Pipeline(**{item.name: content[item.name] for item in fields(Pipeline) if item.name in content})
+
+
+def readable() -> list[Pipeline]:
+    """Return the pipelines whose files are whole; the uploader sets the others aside."""
+    pipelines = []
+    for folder in folders():
+        with suppress(OSError, ValueError, TypeError):
+            pipelines.append(read(folder))
+    return pipelines
 
 
 def join() -> Pipeline | None:
@@ -103,7 +114,7 @@ def join() -> Pipeline | None:
                 pipeline = replace(other, ended=0.0, checked=[])
                 break
         else:
-            with contextlib.suppress(DarkroomError, OSError, KeyError, TypeError):  # dvc.yaml is being edited
+            with suppress(DarkroomError, OSError, KeyError, TypeError):  # dvc.yaml is being edited
                 pipeline = replace(pipeline, names=dvc_graph.stage_names())
         _write(pipeline)
     return pipeline
@@ -129,19 +140,10 @@ def _plain(name: str) -> str:
     return re.sub(r"[\"'`\\]", "_", name.encode("utf-8", "replace").decode())
 
 
-def readable() -> list[Pipeline]:
-    """Return the pipelines whose files are whole; the uploader sets the others aside."""
-    pipelines = []
-    for folder in folders():
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            pipelines.append(read(folder))
-    return pipelines
-
-
 def close_ended() -> None:
     """Close the pipelines whose process has ended, and copy dvc.lock for the others."""
     for pipeline in readable():
-        with contextlib.suppress(OSError):  # uploaded meanwhile
+        with suppress(OSError):  # uploaded meanwhile
             if not pipeline.has_ended:
                 _copy_lock(pipeline)  # DVC removes the folder of an experiment before its process ends
             elif not pipeline.ended:
@@ -164,14 +166,14 @@ def forget(pipeline: Pipeline) -> None:
     """Remove the files of a pipeline that MLflow has to its end, unless it has begun again."""
     with hold(LOCK):
         if read(pipeline.path).ended:
-            (pipeline.path / PIPELINE).unlink()
+            (pipeline.path / FILE).unlink()
             shutil.rmtree(pipeline.path)
 
 
 def _copy_lock(pipeline: Pipeline) -> None:
     """Copy dvc.lock with its modification time, which tells what had ended when DVC wrote it."""
     lock, copy = Path(pipeline.folder, "dvc.lock"), pipeline.path / "dvc.lock"
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         if not copy.exists() or copy.stat().st_mtime != lock.stat().st_mtime:
             with atomic.new_file(copy) as working:
                 shutil.copy2(lock, working)
@@ -186,4 +188,68 @@ def _checked(command: list[str], names: list[str]) -> list[str]:
 
 
 def _write(pipeline: Pipeline) -> None:
-    atomic.write_json(pipeline.path / PIPELINE, asdict(pipeline))
+    atomic.write_json(pipeline.path / FILE, asdict(pipeline))
+
+
+def parent_run(client: MlflowClient, experiment: str, key: str, name: str, stamp: int) -> str:
+    """Return the id of a pipeline's run, RUNNING from now on; `stamp` is in milliseconds since 1970."""
+    runs = client.search_runs([experiment], f"tags.`{PIPELINE}` = '{key}' and tags.`{STAGE}` = 'pipeline'", max_results=1)
+    if not runs:
+        title = f"{name} {entities.local_time(stamp / 1000)}"
+        return str(client.create_run(experiment, stamp, {PIPELINE: key, STAGE: "pipeline"}, title).info.run_id)
+    if runs[0].info.status != Status.RUNNING:
+        client.update_run(runs[0].info.run_id, Status.RUNNING)
+    return str(runs[0].info.run_id)
+
+
+def settle(client: MlflowClient, experiment: str, pipeline: Pipeline) -> None:
+    """End the run of a pipeline that has ended; doing it again changes nothing.
+
+    Each stage that ran gets the digest of its outputs, and each stage that was up to date a run of its own. A
+    stage was up to date where DVC checked all stages and finished them, else where a stage that ran depends
+    on it; in either case only if its inputs in dvc.lock are the current ones.
+    """
+    lock, stamp = pipeline.path / "dvc.lock", int(pipeline.ended * 1000)
+    parent = parent_run(client, experiment, pipeline.key, pipeline.name, int(pipeline.since * 1000))
+    query = f"tags.`{PIPELINE}` = '{pipeline.key}' and tags.`{STAGE}` != 'pipeline'"
+    children = client.search_runs([experiment], query, order_by=["attributes.start_time ASC"], max_results=5000)
+    ran = {run.data.tags[STAGE]: run for run in children if REUSED not in run.data.tags}  # the last attempt
+    stages = dvc_graph.read_lock(lock)
+    locked_at = lock.stat().st_mtime * 1000 if lock.exists() else 0.0
+    unfinished = {
+        stage for stage, run in ran.items()
+        if run.info.status != Status.FINISHED or stage not in stages or locked_at < (run.info.end_time or stamp)
+    }  # fmt: skip
+    for stage in ran.keys() - unfinished:
+        client.set_tag(ran[stage].info.run_id, OUTPUTS, stages[stage].outputs_sha256)
+    checked = set(pipeline.checked) if pipeline.checked and not unfinished else dvc_graph.upstream(stages, ran)
+    current = dvc_graph.consistent(stages) & (set(pipeline.names) or checked)
+    reused = sorted((checked & current) - ran.keys())
+    for stage in reused:
+        tags = {STAGE: stage, PIPELINE: pipeline.key, PARENT: parent, REUSED_OUTPUTS: stages[stage].outputs_sha256}
+        _add_reused(client, experiment, tags, stamp)
+    statuses = {ran[stage].info.status for stage in unfinished} - {Status.FINISHED}
+    if unfinished and not statuses and pipeline.pid:  # dvc ended before it locked all outputs
+        statuses = {Status.KILLED}
+    if lock.exists():
+        client.log_artifact(parent, str(lock))
+    client.set_tag(parent, NOTE, f"{len(ran)} stages ran, {len(reused)} were up to date.")
+    status = Status.FAILED if Status.FAILED in statuses else Status.KILLED if statuses else Status.FINISHED
+    client.set_terminated(parent, status, stamp)
+
+
+def _add_reused(client: MlflowClient, experiment: str, tags: dict[str, str], stamp: int) -> None:
+    """Add a run for a stage that was up to date, with a link to the run that made its outputs."""
+    stage, key = tags[STAGE], f"{tags[PIPELINE]} {tags[STAGE]}"
+    runs: list[Run] = list(client.search_runs([experiment], f"tags.`{KEY}` = '{key}'", max_results=1))
+    if not runs:
+        query = f"tags.`{STAGE}` = '{stage}' and tags.`{OUTPUTS}` = '{tags[REUSED_OUTPUTS]}'"
+        makers = client.search_runs([experiment], query, order_by=["attributes.start_time DESC"], max_results=1)
+        maker, note = "unknown", "The run that made its outputs is not in this MLflow."
+        if makers:
+            maker, started = makers[0].info.run_id, entities.local_time(makers[0].info.start_time / 1000)
+            note = f"[The run of {started}](#/experiments/{experiment}/runs/{maker}) made its outputs."
+        tags |= {KEY: key, REUSED: maker, NOTE: f"This stage was up to date, so it did not run. {note}"}
+        runs = [client.create_run(experiment, stamp, tags, f"{stage} (reused)")]
+    if runs[0].info.status == Status.RUNNING:
+        client.set_terminated(runs[0].info.run_id, Status.FINISHED, stamp)

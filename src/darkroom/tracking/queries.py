@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
-from darkroom.tracking import home
+from darkroom.tracking import home, pipelines
 from darkroom.tracking.entities import Run
 from darkroom.tracking.requests import Client, in_mlflow
 
 with lazy_imports():
-    from darkroom.tracking import mlflow_client, pipeline_runs
+    from darkroom.tracking import mlflow_client
 
 MANIFEST = "manifest.parquet"
 
@@ -21,15 +22,15 @@ MANIFEST = "manifest.parquet"
 @in_mlflow
 def runs(client: Client, experiment: str = home.EXPERIMENT) -> list[Run]:
     """Return every run of an experiment, oldest first; raise WorkspaceError where it does not exist."""
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
+    details = client.get_experiment_by_name(experiment)
+    if details is None:
         names = ", ".join(sorted(item.name for item in client.search_experiments()))
         raise WorkspaceError(f"MLflow has no experiment {experiment}", f"choose one of {names}")
     rows: list[Run] = []
     token: str | None = ""
     order = ["attributes.start_time ASC"]
     while token is not None:
-        page = client.search_runs([found.experiment_id], order_by=order, max_results=1000, page_token=token or None)
+        page = client.search_runs([details.experiment_id], order_by=order, max_results=1000, page_token=token or None)
         for info, data in ((run.info, run.data) for run in page):
             rows.append(Run(info.run_id, info.run_name, info.status, info.start_time / 1000, data.params, data.metrics, data.tags))
         token = page.token or None
@@ -61,4 +62,8 @@ def manifest(client: Client, run_id: str) -> Path | None:
 @in_mlflow
 def pipeline_address(client: Client, key: str, name: str) -> str:
     """Return the address of a pipeline's run on a server, or its name and id."""
-    return pipeline_runs.address(client, key, name)
+    experiment = mlflow_client.experiment(client)
+    run = pipelines.parent_run(client, experiment, key, name, int(time.time() * 1000))
+    if home.uri().startswith(("http://", "https://")):
+        return f"{home.uri().rstrip('/')}/#/experiments/{experiment}/runs/{run}"
+    return f"the run {client.get_run(run).info.run_name} ({run})"

@@ -1,8 +1,9 @@
 """The record of a run: a file of JSON lines that a stage appends to while it works.
 
-A run has a folder `.darkroom/journal/<key>/` with `record.jsonl` and copies of its artifacts. The uploader
-(`tracking/uploader.py`) sends records to MLflow, so that no stage waits for MLflow or imports it. A record
-that has not reached MLflow stays there for `darkroom sync`.
+A run has a folder `.darkroom/journal/<key>/` with `record.jsonl` and copies of its artifacts. A line has the
+`time` in seconds since 1970, its `kind`, and the arguments of the method of `runs.Upload` that uploads it.
+The uploader (`tracking/uploader.py`) sends records to MLflow, so that no stage waits for MLflow or imports it.
+A record that has not reached MLflow stays there for `darkroom sync`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TextIO
 
+from darkroom.config import dvc_graph
+from darkroom.core import git
 from darkroom.core.locks import hold, is_taken
-from darkroom.tracking import pipelines, provenance
+from darkroom.tracking import pipelines
+from darkroom.tracking.entities import Status
 from darkroom.tracking.home import DAMAGED, HOME, RECORDS
 
 RECORD = "record.jsonl"
@@ -28,106 +31,10 @@ ALIVE = "alive.lock"  # held by the process that writes the record, as long as t
 REASON = "reason.txt"  # why a record could not be uploaded
 LOCK = RECORDS / "uploader.lock"  # held by the uploader
 UNREACHABLE = RECORDS / "unreachable"  # why the uploader could not reach MLflow the last time
-FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A line of a record; `time` is in seconds since 1970."""
-
-    time: float = field(default_factory=time.time)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start(Entry):
-    """The first line; `pipeline` has its `key` and `name`, or nothing; `inputs` are digests by path."""
-
-    key: str
-    stage: str
-    pipeline: dict[str, str]
-    params: dict[str, Any]
-    inputs: dict[str, str]
-    tags: dict[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metrics(Entry):
-    """Metrics of one step."""
-
-    values: dict[str, float]
-    step: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tags(Entry):
-    """Tags of the run."""
-
-    values: dict[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dataset(Entry):
-    """A data set, identified by its digest."""
-
-    name: str
-    source: str
-    digest: str
-    profile: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Artifact(Entry):
-    """A file in the record's folder; `name` is its path there, `folder` its folder in MLflow."""
-
-    name: str
-    folder: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table(Artifact):
-    """A table, as a file."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint(Entry):
-    """Metrics of a checkpoint: this run's own (`name`), or another run's (on the input `data`)."""
-
-    sha256: str
-    values: dict[str, float]
-    step: int = 0
-    name: str = ""
-    data: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class End(Entry):
-    """The last line: FINISHED or FAILED, and the error."""
-
-    status: str
-    error: str
-
-
-KINDS: dict[str, type[Entry]] = {
-    "start": Start, "metrics": Metrics, "tags": Tags, "data": Dataset, "file": Artifact, "table": Table,
-    "scores": Checkpoint, "model": Checkpoint, "end": End,
-}  # fmt: skip
-_NAMES = {entry: kind for kind, entry in KINDS.items()}
-
-
-def serialize(entry: Entry) -> str:
-    """Return an entry as a line of JSON."""
-    return json.dumps({"kind": _NAMES[type(entry)], **vars(entry)}) + "\n"
-
-
-def parse(line: bytes) -> Entry:
-    """Return the entry of a line; keys that this version does not know are ignored."""
-    content = json.loads(line)
-    kind = KINDS[content["kind"]]
-    return kind(**{item.name: content[item.name] for item in fields(kind) if item.name in content})
 
 
 class Run:
-    """The record of a run that is under way."""
+    """The record of a run that is under way; without a file nothing is recorded."""
 
     def __init__(self, folder: Path, file: TextIO | None) -> None:
         self.folder, self.file, self.started = folder, file, time.time()
@@ -138,7 +45,7 @@ class Run:
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Record metrics; a step is an epoch."""
-        self._write(Metrics(values=_floats(values), step=step))
+        self.write("metrics", values=_floats(values), step=step)
 
     def log_epoch(self, row: Mapping[str, float]) -> None:
         """Record the metrics of an epoch; MLflow's pages begin with those on validation, which come first."""
@@ -147,51 +54,45 @@ class Run:
 
     def set_tags(self, values: Mapping[str, str]) -> None:
         """Record tags."""
-        self._write(Tags(values=dict(values)))
+        self.write("tags", values=dict(values))
 
     def log_dataset(self, name: str, source: str, digest: str, profile: Mapping[str, Any]) -> None:
         """Record the data set that this run reads, identified by its digest."""
-        self._write(Dataset(name=name, source=source, digest=digest, profile=dict(profile)))
+        self.write("data", name=name, source=source, digest=digest, profile=dict(profile))
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
         """Record a small file as it is now, in a folder of the run's artifacts."""
-        self._write(Artifact(name=str(Path(folder, path.name)), folder=folder), path.read_bytes())
+        self._write_file("file", str(Path(folder, path.name)), path.read_bytes(), folder)
 
     def log_table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
         """Record a table that MLflow shows beside the same table of other runs."""
-        self._write(Table(name=f"{name}.json"), json.dumps({"columns": columns, "data": rows}).encode())
+        self._write_file("table", f"{name}.json", json.dumps({"columns": columns, "data": rows}).encode())
 
-    def log_checkpoint(self, name: str, sha256: str, values: Mapping[str, float], step: int) -> None:
+    def log_checkpoint(self, name: str, sha256: str, values: Mapping[str, float], step: int, data: str = "") -> None:
         """Record the checkpoint of this run, with its validation metrics in the best epoch, `step`."""
-        self._write(Checkpoint(name=name, sha256=sha256, values=_floats(values), step=step))
+        self.write("model", sha256=sha256, values=_floats(values), step=step, name=name, data=data)
 
     def log_scores(self, sha256: str, values: Mapping[str, float], data: str) -> None:
         """Record metrics of a checkpoint that another run made; `data` is one of this run's inputs."""
-        self._write(Checkpoint(sha256=sha256, values=_floats(values), data=data))
+        self.log_checkpoint("", sha256, values, 0, data)
 
     def end(self, status: str, error: str = "") -> None:
         """Record how the run ended."""
         self.log_metrics({"duration_seconds": time.time() - self.started})
-        self._write(End(status=status, error=error))
+        self.write("end", status=status, error=error)
 
-    def _write(self, entry: Entry, content: bytes = b"") -> None:
-        if isinstance(entry, Artifact):
-            path = self.folder / ARTIFACTS / entry.name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+    def write(self, kind: str, **arguments: Any) -> None:
+        """Append a line."""
         if self.file:
-            self.file.write(serialize(entry))
+            self.file.write(json.dumps({"kind": kind, "time": time.time(), **arguments}) + "\n")
             self.file.flush()
 
-
-class NullRun(Run):
-    """A run that is not recorded, for DARKROOM_TRACKING=off."""
-
-    def __init__(self) -> None:
-        super().__init__(Path(), None)
-
-    def _write(self, entry: Entry, content: bytes = b"") -> None:
-        pass
+    def _write_file(self, kind: str, name: str, content: bytes, folder: str = "") -> None:
+        if self.file:
+            path = self.folder / ARTIFACTS / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        self.write(kind, name=name, folder=folder)
 
 
 def is_off() -> bool:
@@ -203,31 +104,31 @@ def is_off() -> bool:
 def start_run(stage: str, params: Mapping[str, Any], inputs: list[str]) -> Iterator[Run]:
     """Record a run of a stage, its flat params and its inputs. It fails where the block raises.
 
-    `stage` is DVC's name of the stage where DVC runs it (`transfer@vgg16`).
+    Where DVC runs the stage, it has DVC's name (`transfer@vgg16`).
     """
     if is_off():
-        yield NullRun()
+        yield Run(Path(), None)
         return
-    pipeline = pipelines.join()
+    stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2] or stage
+    pipeline, commit = pipelines.join(), git.commit()
     key = f"{time.time_ns()}-{os.urandom(4).hex()}"
+    tags = {"mlflow.source.git.commit": commit.sha, "darkroom.dirty": str(commit.is_dirty).lower()} if commit else {}
+    tags |= {"darkroom.stage": stage, "mlflow.source.name": f"darkroom {stage.replace('@', ' ')}"}
     folder = RECORDS / key
     with hold(folder / ALIVE), (folder / RECORD).open("a", encoding="utf-8") as file:
         run = Run(folder, file)
-        start = Start(
-            key=key, stage=stage, pipeline={"key": pipeline.key, "name": pipeline.name} if pipeline else {},
-            params=_identity(stage, params) | dict(params), inputs=provenance.digests(inputs),
-            tags=provenance.commit_tags() | {"darkroom.stage": stage, "mlflow.source.name": f"darkroom {stage.replace('@', ' ')}"},
+        run.write(
+            "start", key=key, stage=stage, pipeline={"key": pipeline.key, "name": pipeline.name} if pipeline else {},
+            params=_identity(stage, params) | dict(params), inputs=dvc_graph.digests(inputs), tags=tags,
         )  # fmt: skip
-        file.write(serialize(start))
-        file.flush()
         start_uploader()
         try:
             yield run
         except BaseException as error:
-            run.end(FAILED, str(error))
+            run.end(Status.FAILED, str(error))
             raise
         else:
-            run.end(FINISHED)
+            run.end(Status.FINISHED)
         finally:
             if UNREACHABLE.exists():
                 reason = UNREACHABLE.read_text(encoding="utf-8")

@@ -18,21 +18,7 @@ from typing import Any
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import home
-from darkroom.tracking.entities import (  # noqa: F401
-    CHALLENGER,
-    CHAMPION,
-    CHECK,
-    DATA,
-    EVALUATION,
-    EXPORTED,
-    MODEL,
-    REFERENCE,
-    ROLLBACK,
-    SHA,
-    VERDICT,
-    Promotion,
-    Version,
-)
+from darkroom.tracking.entities import CHALLENGER, CHAMPION, CHECK, EVALUATION, MODEL, ROLLBACK, SHA, Promotion, Version
 from darkroom.tracking.requests import Client, in_mlflow
 
 with lazy_imports():
@@ -131,8 +117,10 @@ def versions(client: Client, name: str) -> list[Version]:
 
 
 def _version(item: Any, aliases: list[str]) -> Version:
-    tags, made = dict(item.tags), item.creation_timestamp / 1000
-    return Version(str(item.version), tags.get(MODEL, ""), tags.get(SHA, ""), made=made, aliases=aliases, tags=tags)
+    tags = dict(item.tags)
+    return Version(
+        str(item.version), tags.get(MODEL, ""), tags.get(SHA, ""), made=item.creation_timestamp / 1000, aliases=aliases, tags=tags
+    )
 
 
 @in_mlflow

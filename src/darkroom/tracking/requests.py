@@ -6,13 +6,13 @@ its work fails, the process that made the request does the work itself, and show
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import os
+import pkgutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, get_type_hints
@@ -36,18 +36,8 @@ REQUESTS = home.RECORDS / "requests"
 LOCK = home.HOME / ".darkroom/registry.lock"  # held while a function runs
 START_LIMIT = 20.0  # seconds in which an uploader must have started
 CHECK_INTERVAL = 2.0  # seconds between looks at whether the uploader still runs
-Work = Callable[[str, dict[str, Any]], Any]
 P = ParamSpec("P")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Request:
-    """A function `MODULE:NAME` made by `in_mlflow`, its arguments, and the MLflow that it is for."""
-
-    function: str
-    arguments: dict[str, Any]
-    uri: str
 
 
 def in_mlflow(function: Callable[Concatenate[Client, P], Result]) -> Callable[P, Result]:
@@ -61,7 +51,7 @@ def in_mlflow(function: Callable[Concatenate[Client, P], Result]) -> Callable[P,
         _, *bound = inspect.signature(function).bind(None, *args, **kwargs).arguments.items()
         arguments = {key: str(value.resolve()) if isinstance(value, Path) else value for key, value in bound}
         name = f"{function.__module__}:{function.__name__}"
-        response = send(Request(name, arguments, home.uri()))
+        response = send(name, arguments)
         result = perform(name, arguments) if response is None else response["result"]
         return TypeAdapter(get_type_hints(function)["return"]).validate_python(result)
 
@@ -69,65 +59,56 @@ def in_mlflow(function: Callable[Concatenate[Client, P], Result]) -> Callable[P,
 
 
 def perform(name: str, arguments: dict[str, Any]) -> Any:
-    """Run a function in this process and return its result as a JSON value; raise WorkspaceError without
-    MLflow."""
-    module, _, function = name.partition(":")
+    """Run a function made by `in_mlflow`, `MODULE:NAME`, in this process; return its result as a JSON value.
+
+    Raises WorkspaceError without MLflow.
+    """
     with mlflow_client.reachable(), hold(LOCK):
-        work = getattr(importlib.import_module(module), function).__wrapped__
-        return to_jsonable_python(work(mlflow_client.client(), **arguments))
+        function = pkgutil.resolve_name(name).__wrapped__
+        return to_jsonable_python(function(mlflow_client.client(), **arguments))
 
 
-def send(request: Request) -> dict[str, Any] | None:
+def send(name: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
     """Return the uploader's response, `{"result": …}`; None where no uploader could give one."""
     file = REQUESTS / f"{time.time_ns()}-{os.urandom(4).hex()}.json"
     response, alive = file.with_suffix(".response"), file.with_suffix(".lock")
     with hold(alive):
-        atomic.write_json(file, asdict(request))
+        atomic.write_json(file, {"function": name, "arguments": arguments, "uri": home.uri()})
+        deadline, check = time.monotonic() + START_LIMIT, 0.0
         try:
-            return _wait(response)
+            while not response.exists():
+                now = time.monotonic()
+                if now >= check:
+                    check = now + CHECK_INTERVAL
+                    if is_taken(records.LOCK):
+                        deadline = now + START_LIMIT
+                    else:
+                        records.start_uploader()
+                if now > deadline:
+                    return None
+                time.sleep(0.05)
+            return json.loads(response.read_text(encoding="utf-8"))
         finally:
             for path in (file, response, alive):
                 path.unlink(missing_ok=True)
 
 
-def _wait(response: Path) -> dict[str, Any] | None:
-    deadline, check = time.monotonic() + START_LIMIT, 0.0
-    while not response.exists():
-        now = time.monotonic()
-        if now >= check:
-            check = now + CHECK_INTERVAL
-            if is_taken(records.LOCK):
-                deadline = now + START_LIMIT
-            else:
-                records.start_uploader()
-        if now > deadline:
-            return None
-        time.sleep(0.05)
-    return json.loads(response.read_text(encoding="utf-8"))
-
-
-def serve(work: Work | None, uri: str) -> bool:
+def serve(is_connected: bool = True) -> bool:
     """Respond to all requests, and return whether there were any.
 
-    The response is None where the work fails, where the request is for another MLflow, or without `work`.
+    The response is None where the function fails, where the request is for another MLflow, or without MLflow.
     """
     files = sorted(REQUESTS.glob("*.json"))
     for file in files:
-        try:
-            request = Request(**json.loads(file.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):  # withdrawn, damaged, or of another version
-            file.unlink(missing_ok=True)
-            continue
-        if is_taken(file.with_suffix(".lock")):  # whoever made it still waits
-            result = _perform(work, request) if work and request.uri == uri else None
-            atomic.write_json(file.with_suffix(".response"), result)
+        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # withdrawn, damaged, or of another version
+            request = json.loads(file.read_text(encoding="utf-8"))
+            name, arguments, is_ours = request["function"], request["arguments"], request["uri"] == home.uri()
+            if is_taken(file.with_suffix(".lock")):  # whoever made it still waits
+                response = None
+                try:
+                    response = {"result": perform(name, arguments)} if is_connected and is_ours else None
+                except Exception as error:
+                    print(f"{time.strftime('%F %T')} {name} failed: {error!r}", flush=True)
+                atomic.write_json(file.with_suffix(".response"), response)
         file.unlink(missing_ok=True)
     return bool(files)
-
-
-def _perform(work: Work, request: Request) -> dict[str, Any] | None:
-    try:
-        return {"result": work(request.function, request.arguments)}
-    except Exception as error:
-        print(f"{time.strftime('%F %T')} {request.function} failed: {error!r}", flush=True)
-        return None

@@ -7,32 +7,60 @@ error of the server, the network or the disk stops the upload, which is tried ag
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
+from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.core.locks import hold
-from darkroom.tracking import mlflow_client, pipeline_runs, pipelines, requests
-from darkroom.tracking.home import DAMAGED, RECORDS, uri
+from darkroom.tracking import mlflow_client, pipelines, requests
+from darkroom.tracking.home import DAMAGED, RECORDS
 from darkroom.tracking.records import LOCK, REASON, RECORD, UNREACHABLE, is_alive, is_pending, pending, start_uploader
 from darkroom.tracking.runs import Upload
-from darkroom.tracking.system_metrics import Sampler
 
 IDLE = 20.0  # seconds without work after which the process ends
 POLL = 0.25  # seconds
 METRICS_INTERVAL = 5.0  # seconds between the metrics of one run
+SAMPLE_INTERVAL = 5.0  # seconds between samples of the machine
 RETRY_INTERVAL = 60.0  # seconds between attempts to reach MLflow, at most
 STOP = RECORDS / "uploader.stop"  # asks the background process to release its lock
 # MLflow's errors that a later attempt does not mend
 PERMANENT = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE")
+
+
+class Sampler:
+    """Samples processor, memory, disk, network and GPU for all runs under way, at no cost to the stages."""
+
+    def __init__(self) -> None:
+        self.monitors: list[BaseMetricsMonitor] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+        with suppress(Exception):  # there is no NVIDIA GPU, or not its library
+            self.monitors.append(GPUMonitor())
+        self.next = 0.0
+
+    def sample(self, uploads: list[Upload]) -> None:
+        """Add a sample to each run, unless the last one is less than SAMPLE_INTERVAL old."""
+        if not uploads or time.monotonic() < self.next:
+            return
+        self.next = time.monotonic() + SAMPLE_INTERVAL
+        values: dict[str, float] = {}
+        for monitor in self.monitors:
+            monitor.collect_metrics()
+            values |= {f"system/{key}": float(value) for key, value in monitor.aggregate_metrics().items()}
+            monitor.clear_metrics()
+        for upload in uploads:
+            upload.add_system_metrics(values)
 
 
 def upload(until_empty: bool = False) -> int:
@@ -40,27 +68,28 @@ def upload(until_empty: bool = False) -> int:
 
     Return how many runs have ended. Errors of the server, the network and the disk are raised.
     """
-    client = mlflow_client.client()
+    client, sampler = mlflow_client.client(), Sampler()
     UNREACHABLE.unlink(missing_ok=True)
     uploads: dict[Path, Upload] = {}
-    sampler, ended, busy_at = Sampler(), 0, time.monotonic()
+    ended, busy_at = 0, time.monotonic()
     while True:
         count, is_busy = _advance(client, uploads, 0.0 if until_empty else METRICS_INTERVAL)
         ended += count
-        is_busy = requests.serve(requests.perform, uri()) or is_busy
+        is_busy = requests.serve() or is_busy
         active = [item for item in uploads.values() if item.run_id and not item.error]
         sampler.sample(active)
-        is_idle = (until_empty and not is_busy) or time.monotonic() - busy_at > IDLE
-        is_running = _settle_pipelines(client, {item.pipeline for item in uploads.values()}, is_idle)
-        if is_busy or active or is_running:
+        if is_busy or active:
             busy_at = time.monotonic()
-        if (until_empty and not is_busy) or time.monotonic() - busy_at > IDLE or (not until_empty and STOP.exists()):
+        is_idle = not is_busy if until_empty else time.monotonic() - busy_at > IDLE
+        if _settle_pipelines(client, {item.pipeline for item in uploads.values()}, is_idle) and not until_empty:
+            busy_at, is_idle = time.monotonic(), False
+        if is_idle or (not until_empty and STOP.exists()):
             return ended
         time.sleep(0.05 if until_empty else POLL)
 
 
 def _advance(client: MlflowClient, uploads: dict[Path, Upload], interval: float) -> tuple[int, bool]:
-    """Upload new entries of all records; return how many have ended, and whether there was anything new.
+    """Upload new lines of all records; return how many have ended, and whether there was anything new.
 
     A temporary error is raised when the other records have had their turn, or at once where MLflow does not
     work at all.
@@ -68,28 +97,24 @@ def _advance(client: MlflowClient, uploads: dict[Path, Upload], interval: float)
     count, is_busy = 0, False
     failure: Exception | None = None
     for folder in pending():
-        if folder not in uploads:
-            uploads[folder] = Upload(folder, client)
-        item = uploads[folder]
-        before, has_ended = item.offset, False
+        item = uploads.setdefault(folder, Upload(folder, client))
+        before = item.offset
         try:
-            has_ended = not item.error and item.advance(interval)
+            if not item.error and item.advance(interval):
+                (folder / RECORD).unlink()  # first: a folder without it is no record
+                shutil.rmtree(folder)
+                del uploads[folder]
+                count += 1
         except Exception as error:
             if is_temporary(error):
                 mlflow_client.experiment(client)
                 failure = error
-                continue
-            item.error = error
-        if has_ended:
-            (folder / RECORD).unlink()  # first: a folder without it is no record
-            shutil.rmtree(folder)
-        elif item.error and not is_alive(folder):
+            else:
+                item.error = error
+        if item.error and not is_alive(folder):
             _set_aside(folder, item.error)
-        else:
-            is_busy = is_busy or item.offset > before
-            continue
-        del uploads[folder]
-        count, is_busy = count + has_ended, True
+            del uploads[folder]
+        is_busy = is_busy or item.offset > before
     if failure:
         raise failure
     return count, is_busy
@@ -106,11 +131,10 @@ def _settle_pipelines(client: MlflowClient, unfinished: set[str], is_idle: bool)
         try:
             pipeline = pipelines.read(folder)
             is_running = is_running or pipeline.is_running
-            if pipeline.key in unfinished or pipeline.is_running or not (is_idle or pipeline.has_ended):
-                continue
-            pipelines.close(pipeline)
-            pipeline_runs.settle(client, pipelines.read(folder))
-            pipelines.forget(pipeline)
+            if pipeline.key not in unfinished and not pipeline.is_running and (is_idle or pipeline.has_ended):
+                pipelines.close(pipeline)
+                pipelines.settle(client, mlflow_client.experiment(client), pipelines.read(folder))
+                pipelines.forget(pipeline)
         except Exception as error:
             if is_temporary(error):
                 raise
@@ -127,21 +151,12 @@ def is_temporary(error: Exception) -> bool:
 
 def _set_aside(folder: Path, error: Exception) -> None:
     """Move a record that cannot be uploaded out of the way of the others, with the reason."""
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         (folder / REASON).write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
         DAMAGED.mkdir(parents=True, exist_ok=True)
         target = DAMAGED / folder.name
         shutil.move(folder, target if not target.exists() else target.with_name(f"{folder.name}-{time.time_ns()}"))
         print(f"{folder.name} cannot be uploaded and is kept in {DAMAGED}: {error!r}", file=sys.stderr, flush=True)
-
-
-def _restore_damaged() -> None:
-    """Put what was set aside back, to try it again."""
-    for folder in DAMAGED.glob("*"):
-        parent = pipelines.PIPELINES if (folder / pipelines.PIPELINE).exists() else RECORDS
-        if not (parent / folder.name).exists():
-            parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(folder, parent / folder.name)
 
 
 def sync() -> int:
@@ -154,7 +169,11 @@ def sync() -> int:
     STOP.touch()
     try:
         with hold(LOCK), mlflow_client.reachable():
-            _restore_damaged()
+            for folder in DAMAGED.glob("*"):
+                parent = pipelines.PIPELINES if (folder / pipelines.FILE).exists() else RECORDS
+                parent.mkdir(parents=True, exist_ok=True)
+                if not (parent / folder.name).exists():
+                    shutil.move(folder, parent / folder.name)
             count = upload(until_empty=True)
     finally:
         STOP.unlink(missing_ok=True)
@@ -185,7 +204,7 @@ def _wait(seconds: float) -> bool:
     """Wait, without making others wait; return whether a stage or a pipeline is still at work."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and not STOP.exists():
-        requests.serve(None, uri())
+        requests.serve(is_connected=False)
         pipelines.close_ended()
         if not (any(map(is_alive, pending())) or any(item.is_running for item in pipelines.readable())):
             return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 
 import click
@@ -10,7 +9,7 @@ import click
 from darkroom.config import params
 from darkroom.core.command_line import Command, json_option
 from darkroom.core.lazy import lazy_imports
-from darkroom.tracking import registry
+from darkroom.tracking import entities, registry
 
 with lazy_imports():
     from darkroom.core import tables
@@ -33,7 +32,7 @@ def command(history: bool, as_json: bool) -> None:
         for line in promotions:
             previous = f" in place of version {line.previous}" if line.previous else ""
             model = models.get(line.version, "deleted")
-            click.echo(f"{_local(line.time)}  version {line.version}, {model},{previous} by {line.by}: {line.why}")
+            click.echo(f"{entities.local_time(line.time)}  version {line.version}, {model},{previous} by {line.by}: {line.why}")
         if not promotions:
             click.echo(f"{name} has had no champion yet: `darkroom promote VERSION` makes one")
     else:
@@ -42,14 +41,10 @@ def command(history: bool, as_json: bool) -> None:
             [
                 (
                     " ".join([item.version, *sorted(item.aliases)]), item.model, item.tags.get("val_accuracy"),
-                    item.tags.get("test_accuracy"), item.tags.get("test_macro_f1"), item.verdict, _local(item.made),
-                    item.tags.get(registry.DATA),
+                    item.tags.get("test_accuracy"), item.tags.get("test_macro_f1"), item.verdict, entities.local_time(item.made),
+                    item.tags.get(entities.DATA),
                 )
                 for item in versions
             ],
             right=("validation", "test", "macro F1"),
         )  # fmt: skip
-
-
-def _local(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
