@@ -46,7 +46,7 @@ AT_LEAST_1 = click.IntRange(min=1)
 @click.option(
     "--outliers", type=click.Path(path_type=Path), metavar="FOLDER", help="score the images of this folder by their error"
 )
-def command(
+def autoencoder_command(
     data: str, source: str, size: int, images: int, codes: tuple[int, ...], epochs: int, conv_epochs: int, seed: int,
     outliers: Path | None,
 ) -> drawing.Sheet:  # fmt: skip
@@ -87,8 +87,7 @@ def command(
 
 
 def _score(folder: Path, size: int, models: dict[str, Autoencoder], standardized: StandardizedImages) -> str:
-    """Return the images of a folder with their errors as CSV, the largest by the last model first, and print
-    ten of them."""
+    """Print the ten images of a folder with the largest errors; return all as CSV, the largest first."""
     images = image_io.read_folder(folder, 100_000, size)
     grey = standardized.standardize(images.pixels.mean(3).round().astype("uint8")[:, None])
     errors = {kind: autoencoder.errors(model, grey) for kind, model in models.items()}
