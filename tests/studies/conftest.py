@@ -15,7 +15,7 @@ import pytest
 
 from darkroom import cli
 from darkroom.config import study_params
-from darkroom.studies import learning_rate
+from darkroom.studies import architectures, learning_rate, trainer
 from darkroom.studies.samples import Sample
 from darkroom.tracking import records
 from tests.conftest import ROOT
@@ -28,7 +28,7 @@ SETTINGS = {
     "depth": [*TIMED, "depths=[8,20]", "width=4"],
     "bottleneck": [*TIMED, "width=0.05"],
     "separable": [*TIMED, "width=0.1"],
-    "scaling": [*TIMED, "image_size=32", "base_size=16", "width=0.1", "factors=[2]"],
+    "scaling": [*TIMED, "image_size=32", "base_size=16", "width=0.1", "factors=[1.5]"],
     "augmentation": [*TIMED, "architecture=mlp", "options={hidden: [8]}", "policies=[none,light]", "policy=light", "views=[1,0]"],
     "transfer": [
         "steps=2", "few_images=32", "train_sizes=[16,32]", "blocks=[1]", "options={width: 4}", "pretrain_images=32",
@@ -127,6 +127,8 @@ def results_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         with pytest.MonkeyPatch.context() as patch, (project / "printed.json").open("w") as printed, redirect_stdout(printed):
             enter_recorded(project, patch)
             patch.setattr(learning_rate, "STEPS", 12)  # of a range test
+            patch.setattr(trainer, "LATENCY_RUNS", 2)
+            patch.setattr(architectures, "HALVINGS", 4)  # of the search for a scale
             return project / run_study(name, options=("--json",))
 
     return results
