@@ -27,8 +27,8 @@ from darkroom.config.params import read_yaml
 from darkroom.data.datasets import _unpack_local
 from darkroom.models.architectures.features import classifier
 from darkroom.studies import runner, summary
-from darkroom.studies.initialization import InitializationStudy
 from darkroom.studies.trainer import losses
+from darkroom.studies.training_settings import InitializationStudy
 from darkroom.studies.vectorized import SingleNetwork, StackedNetworks
 from darkroom.training.loop import ParamGroup, Stepper
 

@@ -84,7 +84,7 @@ def test_every_option_has_a_help(path):
 
 def test_summaries_do_not_import_commands():
     """A group's help is written without importing its commands."""
-    code = "import sys; from darkroom.cli import main; main(['lab']); assert 'darkroom.commands.lab.kernels' not in sys.modules"
+    code = "import sys; from darkroom.cli import main; main(['lab']); assert 'darkroom.commands.lab.images' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 

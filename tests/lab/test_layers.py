@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from darkroom.core.errors import ParamsError
-from darkroom.lab import filters, layers
+from darkroom.lab import layer_pictures, layers
 from darkroom.models.architectures.compact import Compact
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.factory import build_features
@@ -91,11 +91,11 @@ def test_channels_are_ordered_by_deviation():
 def test_filters_are_the_weights():
     """A filter's picture has the weights' shape and order, mid-grey for zero; other layers are refused."""
     network = compact()
-    name, module = filters.find_convolution(network, None)
+    name, module = layer_pictures.find_convolution(network, None)
     assert name == "stages.0.0.0"
-    picture = filters.colours(filters.weights_of(module))
+    picture = layer_pictures.colours(layer_pictures.weights_of(module))
     weight = module.weight[2, 1, 0, 2].item() / module.weight[2].abs().max().item()
     assert abs(picture[2, 0, 2, 1] - (127.5 + 127.5 * weight)) <= 1
-    assert filters.mosaic(filters.shades(filters.weights_of(module)), 3).shape == (4 * 11 - 2, 3 * 11 - 2, 3)
+    assert layer_pictures.mosaic(layer_pictures.shades(layer_pictures.weights_of(module)), 3).shape == (4 * 11 - 2, 3 * 11 - 2, 3)
     with pytest.raises(ParamsError, match="not a convolution"):
-        filters.find_convolution(network, "head")
+        layer_pictures.find_convolution(network, "head")

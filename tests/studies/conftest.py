@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from darkroom import cli
 from darkroom.config import study_params
+from darkroom.studies import architectures, learning_rate, trainer
 from darkroom.studies.samples import Sample
+from darkroom.tracking import records
 from tests.conftest import ROOT
 
 TINY = ["data=images.npz", "images=64", "seeds=3", "batch_size=32", "eval_points=1", "image_size=8", "held_out=0.5"]
@@ -22,16 +28,19 @@ SETTINGS = {
     "depth": [*TIMED, "depths=[8,20]", "width=4"],
     "bottleneck": [*TIMED, "width=0.05"],
     "separable": [*TIMED, "width=0.1"],
-    "scaling": [*TIMED, "image_size=32", "base_size=16", "width=0.1", "factors=[2]"],
+    "scaling": [*TIMED, "image_size=32", "base_size=16", "width=0.1", "factors=[1.5]"],
     "augmentation": [*TIMED, "architecture=mlp", "options={hidden: [8]}", "policies=[none,light]", "policy=light", "views=[1,0]"],
     "transfer": [
         "steps=2", "few_images=32", "train_sizes=[16,32]", "blocks=[1]", "options={width: 4}", "pretrain_images=32",
         "pretrain_steps=2", "sources=[rotations]",
     ],
-    "optimizer": [*TIMED, "architecture=mlp", "options={hidden: [8]}", "optimizers=[sgd,adam]", "batch_sizes=[16,32]"],
+    "optimizer": [
+        *TIMED, "architecture=mlp", "options={hidden: [8]}", "optimizers=[sgd,adam]", "batch_sizes=[16,32]",
+        "schedules=[constant,cosine]",
+    ],
     "practice": [*TIMED, "width=4", "ensemble_size=2", "policy=light"],
     "tune": [
-        "epochs=2", "architecture=mlp", "options={hidden: [8]}", "budget=2", "batch_size=16",
+        "epochs=2", "architecture=mlp", "options={hidden: [8]}", "budget=3", "batch_size=16",
         "space={lr: {low: 0.001, high: 0.1, log: true}, optimizer: {choices: [adamw, sgd]}}",
     ],
 }  # fmt: skip
@@ -43,10 +52,20 @@ def studies_params() -> study_params.Studies:
     return study_params.read(ROOT / "studies" / "params.yaml")
 
 
-def run_study(name: str, *settings: str) -> Path:
+def run_study(name: str, *settings: str, options: tuple[str, ...] = ()) -> Path:
     """Run a study at a tiny size in the working folder, and return the folder of its results."""
-    assert cli.main(["study", name, "--set", *TINY, *SETTINGS[name], *settings]) == 0
+    assert cli.main(["study", name, *options, "--set", *TINY, *SETTINGS[name], *settings]) == 0
     return Path("reports/studies") / name
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the files of a folder by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def read_records(project: Path) -> list[list[dict[str, Any]]]:
+    """Return the lines of each record that a study wrote."""
+    return [[json.loads(line) for line in file.read_text().splitlines()] for file in project.glob("records/*/record.jsonl")]
 
 
 def bright_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -77,6 +96,15 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setenv("DARKROOM_TRACKING", "off")
 
 
+def enter_recorded(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Work in a folder, and keep the records of runs there."""
+    patch.chdir(folder)
+    for name in ("DARKROOM_TRACKING", "DARKROOM_PIPELINE", "DVC_STAGE", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI"):
+        patch.delenv(name, raising=False)
+    patch.setattr(records, "RECORDS", folder / "records")
+    patch.setattr(records, "start_uploader", lambda: None)
+
+
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with the params of the studies, in which the test works."""
@@ -87,17 +115,29 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def results_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a function that returns the results of a tiny study, to be read only; each runs once."""
+    """Return a function that returns the results of a tiny study, to be read only; each runs once.
+
+    Beside the results its project has `printed.json` and the records of the runs.
+    """
 
     @cache
     def results(name: str) -> Path:
-        folder = tmp_path_factory.mktemp(name)
-        write_project(folder)
-        with pytest.MonkeyPatch.context() as patch:
-            enter(folder, patch)
-            return folder / run_study(name)
+        project = tmp_path_factory.mktemp(name)
+        write_project(project)
+        with pytest.MonkeyPatch.context() as patch, (project / "printed.json").open("w") as printed, redirect_stdout(printed):
+            enter_recorded(project, patch)
+            patch.setattr(learning_rate, "STEPS", 12)  # of a range test
+            patch.setattr(trainer, "LATENCY_RUNS", 2)
+            patch.setattr(architectures, "HALVINGS", 4)  # of the search for a scale
+            return project / run_study(name, options=("--json",))
 
     return results
+
+
+@pytest.fixture
+def copy_of(results_of: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """Return a function that returns a copy of the project of a tiny study that has run."""
+    return lambda name: shutil.copytree(results_of(name).parents[2], tmp_path / name)
 
 
 @pytest.fixture

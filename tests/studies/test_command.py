@@ -9,7 +9,7 @@ import pytest
 from darkroom import cli
 from darkroom.studies import registry
 from tests.completion import completions
-from tests.studies.conftest import SETTINGS, TINY, run_study
+from tests.studies.conftest import SETTINGS, TINY
 
 
 @pytest.mark.parametrize(
@@ -65,15 +65,6 @@ def test_help_lists_the_settings(name, workspace, capsys):
     assert "data=digits" in text
 
 
-def test_results_as_json(workspace, capsys):
-    """`--json` prints the finding and the rows of summary.json."""
-    capsys.readouterr()
-    assert cli.main(["study", "separable", "--json", "--set", *TINY, *SETTINGS["separable"]]) == 0
-    printed = json.loads(capsys.readouterr().out)
-    summary = json.loads((workspace / "reports" / "studies" / "separable" / "summary.json").read_text())
-    assert (printed["finding"], printed["rows"]) == (summary["finding"], summary["rows"])
-
-
 def test_earlier_names_of_keys_are_read(workspace, capsys):
     """Keys of an earlier version of studies/params.yaml, in the file or after --set, have the same effect."""
     file = workspace / "studies" / "params.yaml"
@@ -90,11 +81,9 @@ def test_a_missing_file_says_where_to_go(workspace, capsys):
 
 
 def test_a_folder_that_is_no_study_is_not_replaced(workspace, capsys):
-    """A study refuses to replace a folder that holds other files; its own results it replaces."""
+    """A study refuses to replace a folder that holds other files."""
     (workspace / "thesis").mkdir()
     (workspace / "thesis" / "thesis.txt").write_text("years")
     assert cli.main(["study", "separable", "--out", "thesis", "--set", *TINY, *SETTINGS["separable"]]) == 2
     assert "thesis" in capsys.readouterr().err
     assert (workspace / "thesis" / "thesis.txt").exists()
-    run_study("separable")
-    run_study("separable")

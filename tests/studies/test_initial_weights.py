@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from darkroom.core.errors import ParamsError
-from darkroom.studies import lr_finder, runner, schedules, trainer
-from darkroom.studies.batches import SampleLoader
+from darkroom.studies import learning_rate, runner, trainer
 from darkroom.studies.initial_weights import PartlyFrozen, build_network, save_features, split_blocks
 from darkroom.studies.run_config import RunConfig, RunResult
+from darkroom.studies.samples import SampleLoader
 from darkroom.training.loop import ParamGroup, Stepper, run_epoch
 
 CONFIG = RunConfig("p", "a", 0, "compact", {"width": 4}, steps=4, batch_size=16, lr=0.01, eval_points=1)
@@ -22,7 +22,7 @@ NETWORKS = {"compact": {"width": 4}, "resnet8": {"width": 4}, "torchvision/squee
 
 @pytest.fixture
 def loader(sample) -> SampleLoader:
-    return SampleLoader(sample, torch.device("cpu"))
+    return SampleLoader(sample, torch.device("cpu"), CONFIG)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -31,7 +31,7 @@ def test_a_frozen_part_does_not_change(name, sample):
     if name.startswith("torchvision"):
         images = [np.repeat(np.repeat(np.repeat(array, 3, 1), 4, 2), 4, 3) for array in (sample.train_images, sample.val_images)]
         sample = replace(sample, train_images=images[0][:32], train_labels=sample.train_labels[:32], val_images=images[1])
-    loader = SampleLoader(sample, torch.device("cpu"))
+    loader = SampleLoader(sample, torch.device("cpu"), CONFIG)
     network = PartlyFrozen(build_network(replace(CONFIG, architecture=name, options=NETWORKS[name]), loader), 1)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     stepper = Stepper([ParamGroup([p for p in network.parameters() if p.requires_grad])], "sgd", 0.1, 0.1)
@@ -100,19 +100,19 @@ def test_the_range_test(sample, loader):
     """It finds where the loss falls fastest and changes no network; `lr: 0` trains with its result."""
     network = build_network(CONFIG, loader)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    lr, test = lr_finder.find(network, loader, CONFIG)
+    lr, test = learning_rate.range_test(network, loader, CONFIG)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
-    assert test[0][0] == pytest.approx(lr_finder.LOWEST)
-    assert lr_finder.LOWEST <= lr <= test[-1][0]
-    assert lr_finder.steepest([(10.0**i, 1 / (1 + math.exp(i - 7))) for i in range(12)]) == 1e7
+    assert test[0][0] == pytest.approx(learning_rate.LOWEST)
+    assert learning_rate.LOWEST <= lr <= test[-1][0]
+    assert learning_rate.steepest([(10.0**i, 1 / (1 + math.exp(i - 7))) for i in range(12)]) == 1e7
     (result,) = trainer.train([replace(CONFIG, lr=0)], sample, "cpu")
     assert (result.lr, result.lr_test) == (lr, test)
 
 
-@pytest.mark.parametrize("name", schedules.SCHEDULES)
+@pytest.mark.parametrize("name", learning_rate.SCHEDULES)
 def test_schedules_end_low_and_never_exceed_the_rate(name):
     """A factor lies in [0, 1], rises in the warm-up, reaches 1, and ends low except for `constant`."""
-    factors = [schedules.schedule(name)(step, 100, 10) for step in range(100)]
+    factors = [learning_rate.schedule(name)(step, 100, 10) for step in range(100)]
     assert all(0 <= factor <= 1 for factor in factors)
     assert factors[0] < factors[5] < factors[9]
     assert max(factors) == pytest.approx(1, abs=0.01)
@@ -122,7 +122,7 @@ def test_schedules_end_low_and_never_exceed_the_rate(name):
 def test_an_unknown_schedule_has_a_neighbour():
     """A misspelt schedule is refused with the nearest name."""
     with pytest.raises(ParamsError, match='"cosine"'):
-        schedules.schedule("cosin")
+        learning_rate.schedule("cosin")
 
 
 def test_only_torchvision_networks_have_weight_files(loader):

@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from darkroom.studies.batches import SampleLoader
 from darkroom.studies.run_config import RunConfig
-from darkroom.studies.samples import resize, rotate, split_inner
+from darkroom.studies.samples import SampleLoader, resize, rotate, split_inner
 
 CONFIG = RunConfig("p", "a", 0, "mlp", batch_size=16)
 CPU = torch.device("cpu")
@@ -53,7 +52,7 @@ def test_views_come_round(sample):
 
 def test_the_same_seed_is_the_same_order(sample):
     """One seed is one order of images, another seed another one; each epoch has every image once."""
-    loader = SampleLoader(sample, CPU)
+    loader = SampleLoader(sample, CPU, CONFIG)
     order = [torch.cat([y for _, y in loader.batches(seed, 16, 6)]) for seed in (0, 0, 1)]
     assert torch.equal(order[0], order[1])
     assert not torch.equal(order[0], order[2])

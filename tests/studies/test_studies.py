@@ -5,17 +5,18 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import math
 import re
-import shutil
 
 import pytest
 
 from darkroom.config import study_params
 from darkroom.core.errors import WeightsError
-from darkroom.studies import registry, trainer
-from darkroom.tracking import records
+from darkroom.studies import architectures, registry, search, trainer
+from darkroom.studies.architectures import METHODS
+from darkroom.studies.search import RANDOM
 from tests.browser import faults, opened
-from tests.studies.conftest import run_study, studies_params
+from tests.studies.conftest import contents, enter_recorded, read_records, run_study, studies_params
 
 WRITTEN = {"results.csv", "curves.csv", "layers.csv", "summary.json", "index.html"}
 FURTHER = {"tune": {"trials.csv"}}
@@ -50,8 +51,10 @@ def test_a_page_needs_nothing_else(name, results_of):
 
 @pytest.mark.parametrize("size", study_params.SIZES)
 @pytest.mark.parametrize("name", registry.NAMES)
-def test_runs_differ_in_one_thing(name, size):
+def test_runs_differ_in_one_thing(name, size, monkeypatch):
     """Runs of one comparison and seed differ in nothing but what the study varies."""
+    # the cost of 45 networks takes most of a minute: depth, width² and resolution² instead (Tan and Le 2019)
+    monkeypatch.setattr(architectures, "_cost", lambda side, channels, depth, width: round(1e5 * depth * (width * side) ** 2))
     study = registry.load(name)(getattr(getattr(studies_params(), name), size))
     runs = study.runs(100)
     assert len({run.seed for run in runs}) >= 3
@@ -63,32 +66,65 @@ def test_runs_differ_in_one_thing(name, size):
         assert different <= {"label", *study.varies}, different
 
 
-def test_a_second_run_trains_nothing_and_writes_the_same(workspace, monkeypatch):
-    """Outputs depend on settings and images only: from the cache, or trained again, they are the same bytes."""
-    folder = run_study("initialization")
-    first = {path.name: path.read_bytes() for path in folder.iterdir()}
-    shutil.rmtree(".darkroom/studies")
-    run_study("initialization")
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
-    monkeypatch.setattr(trainer, "train", None)
-    run_study("initialization")
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+@pytest.mark.parametrize("name", ["initialization", "tune"])
+def test_outputs_depend_on_settings_and_images_only(name, workspace, results_of):
+    """Trained again in another folder, a study writes the same bytes."""
+    assert contents(run_study(name)) == contents(results_of(name))
 
 
-def test_each_run_is_recorded_once(workspace, monkeypatch, own_mlflow):
-    """A run has a record with its params, its curve and its duration; a cached result has none."""
-    folder = workspace / "records"
-    monkeypatch.setattr(records, "RECORDS", folder)
-    for _ in range(2):
-        run_study("initialization", "networks=[mlp]")
-    runs = [[json.loads(line) for line in file.read_text().splitlines()] for file in folder.glob("*/record.jsonl")]
-    assert len(runs) == 9
+@pytest.mark.parametrize("name", ["initialization", "tune"])
+def test_a_second_run_trains_nothing_and_writes_the_same(name, copy_of, monkeypatch):
+    """Run again, a study reads the cache, writes the same bytes over its own results and records nothing."""
+    project = copy_of(name)
+    enter_recorded(project, monkeypatch)
+    for module in (trainer, search):
+        monkeypatch.setattr(module, "train", None)
+    folder = project / "reports" / "studies" / name
+    before, recorded = contents(folder), len(read_records(project))
+    run_study(name)
+    assert contents(folder) == before
+    assert len(read_records(project)) == recorded > 0
+
+
+def test_each_run_is_recorded_once(results_of):
+    """A run has a record with its params, its curve and its duration."""
+    runs = read_records(results_of("initialization").parents[2])
+    assert len(runs) == 18
     start = runs[0][0]
     assert start["stage"] == "study@initialization"
     assert {"study", "study.label", "study.seed", "study.scheme", "study.lr"} <= set(start["params"])
     assert {record[0]["params"]["study.label"] for record in runs} == {"kaiming", "zeros", "lsuv"}
     metrics = {key for line in runs[0] if line["kind"] == "metrics" for key in line["values"]}
     assert {"val_accuracy", "train_loss", "parameters", "multiply_adds", "duration_seconds"} <= metrics
+
+
+def test_each_trial_is_recorded_once(results_of):
+    """A trial has a record with its sampler, its number, its state and its values."""
+    folder = results_of("tune")
+    rows = list(csv.DictReader((folder / "trials.csv").open()))
+    runs = read_records(folder.parents[2])
+    tags = [{key: value for line in run if line["kind"] == "tags" for key, value in line["values"].items()} for run in runs]
+    trials = [(t["darkroom.sampler"], t["darkroom.trial"], t["darkroom.state"]) for t in tags if "darkroom.trial" in t]
+    # the first ten trials of TPE are those of random search, and cached
+    assert sorted(trials) == sorted((row["sampler"], row["trial"], row["state"]) for row in rows if row["sampler"] == RANDOM)
+    assert {run[0]["params"]["study.lr"] for run in runs} >= {float(row["lr"]) for row in rows if row["trial"] == "0"}
+
+
+def test_results_as_json(results_of):
+    """`--json` prints the finding and the rows of summary.json, and nothing else."""
+    folder = results_of("separable")
+    printed = json.loads((folder.parents[2] / "printed.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (printed["finding"], printed["rows"]) == (summary["finding"], summary["rows"])
+
+
+def test_scaled_networks_cost_nearly_the_same(results_of):
+    """In the study of scaling every method comes within a quarter of the requested multiply-adds."""
+    summary = json.loads((results_of("scaling") / "summary.json").read_text())
+    base, *scaled = (row["multiply_adds"] for row in summary["rows"])
+    (factor,) = summary["settings"]["factors"]
+    assert len(scaled) == len(METHODS)
+    assert all(abs(math.log(cost / base / factor)) < math.log(1.25) for cost in scaled)
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -11,10 +11,10 @@ from torch import nn
 
 from darkroom.config.params import Compute, Training
 from darkroom.studies import trainer, vectorized
-from darkroom.studies.batches import SampleLoader
 from darkroom.studies.initial_weights import build_network
 from darkroom.studies.probes import probe
 from darkroom.studies.run_config import RunConfig
+from darkroom.studies.samples import SampleLoader
 from darkroom.training.batches import Examples
 from darkroom.training.loop import fit
 
@@ -41,7 +41,7 @@ def test_a_stack_trains_each_network_as_alone(base, optimizer, sample, monkeypat
     rounding = 2e-5 if optimizer == "sgd" else 2e-4
     steps = 9 if optimizer == "sgd" else 3
     unit = [replace(base, label=name, scheme=name, optimizer=optimizer, lr=0.02, steps=steps) for name in SCHEMES]
-    loader = SampleLoader(sample, CPU)
+    loader = SampleLoader(sample, CPU, MLP)
     example = loader.normalize(loader.train_x[:2])
     assert bool(vectorized.dense_chain(build_network(base, loader), example)) == (base is MLP)
     for config, weights in zip(unit, train_weights(unit, sample, monkeypatch), strict=True):
@@ -64,7 +64,7 @@ def test_a_study_trains_as_the_stages_do(sample, monkeypatch):
     """The same network, images, seed and settings give the weights that `training.loop.fit` gives."""
     config = replace(MLP, optimizer="adamw", lr=0.01, weight_decay=0.05, steps=12, seed=3, warmup=2)
     (weights,) = train_weights([config], sample, monkeypatch)
-    loader = SampleLoader(sample, CPU)
+    loader = SampleLoader(sample, CPU, MLP)
 
     class Normalized(nn.Module):
         def __init__(self) -> None:
@@ -142,7 +142,7 @@ def test_dropout_depends_on_the_seed_and_not_on_evaluations(sample, monkeypatch)
         return losses(logits, labels)
 
     monkeypatch.setattr(trainer, "losses", record)
-    options = {"width": 0.1, "dropout": 0.5}
+    options = {"width": 0.1, "depth": 0.1, "dropout": 0.5}
     config = RunConfig("p", "a", 0, "efficientnet", options, steps=4, batch_size=16, lr=0.01, eval_points=1)
     for run in (config, replace(config, eval_points=4), replace(config, seed=1)):
         trainer.train([run], sample, "cpu")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
-import shutil
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -17,7 +15,6 @@ from darkroom.studies.run_config import CurvePoint, RunConfig, RunResult
 from darkroom.studies.samples import INNER, split_inner
 from darkroom.studies.search import RANDOM, TPE, Search, Trial, best_trial, importances
 from darkroom.studies.tune import TuneStudy
-from darkroom.tracking import records
 from tests.studies.conftest import run_study, studies_params
 
 SPACE = {"lr": {"low": 0.0001, "high": 1.0, "log": True}, "optimizer": {"choices": ["adamw", "sgd"]}}
@@ -150,26 +147,6 @@ def test_heads_on_embeddings_are_tuned(workspace):
     rows = list(csv.DictReader((folder / "trials.csv").open()))
     assert {row["sampler"] for row in rows} == {RANDOM, TPE}
     assert len(list((workspace / ".darkroom" / "studies").glob("*.safetensors"))) == 1
-
-
-def test_a_tuning_repeats_itself_and_is_recorded(monkeypatch, workspace, own_mlflow):
-    """Each trial has a record with its values; run again, from scratch or not, files are the same bytes."""
-    monkeypatch.setattr(records, "RECORDS", workspace / "records")
-    folder = run_study("tune", "budget=3")
-    first = {path.name: path.read_bytes() for path in folder.iterdir()}
-    rows = list(csv.DictReader((folder / "trials.csv").open()))
-    runs = [[json.loads(line) for line in file.read_text().splitlines()] for file in workspace.glob("records/*/record.jsonl")]
-    tags = [{key: value for line in run if line["kind"] == "tags" for key, value in line["values"].items()} for run in runs]
-    trials = {(t["darkroom.sampler"], t["darkroom.trial"], t["darkroom.state"]) for t in tags if "darkroom.trial" in t}
-    # the first ten trials of TPE are those of random search, and cached
-    assert trials == {(row["sampler"], row["trial"], row["state"]) for row in rows if row["sampler"] == RANDOM}
-    assert {run[0]["params"]["study.lr"] for run in runs} >= {float(row["lr"]) for row in rows if row["trial"] == "0"}
-    run_study("tune", "budget=3")
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
-    assert len(list(workspace.glob("records/*/record.jsonl"))) == len(runs)
-    shutil.rmtree(".darkroom/studies")
-    run_study("tune", "budget=3")
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
 
 
 def test_runs_differ_in_what_was_searched():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from darkroom.studies import registry
 
 with lazy_imports():
     from darkroom.commands import study_run
-    from darkroom.config import params, settings_help, study_params
+    from darkroom.config import params, study_params
     from darkroom.core import tables
 
 OUT = Path("reports/studies")
@@ -51,7 +52,7 @@ class StudyCommand(Command):
         size = size or content.get("size", SIZES[0])
         values = content.get(name, {}).get(size, {})
         with formatter.section(f"Settings of {name}, size {size} (--set KEY=VALUE)"):
-            formatter.write_dl(settings_help.describe(study_params.model_of(name), values))
+            formatter.write_dl(_describe_settings(study_params.model_of(name), values))
 
 
 @click.command(cls=StudyCommand)
@@ -87,3 +88,32 @@ def command(
     headings = study_run.HEADINGS
     tables.show(headings, [row.cells() for row in rows], right=headings[2:])
     click.echo(f"\n{finding}\n\nthe page: {page}")
+
+
+def _describe_settings(model: type[params.Section], values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return KEY=VALUE, type and description of each setting."""
+    schema = model.model_json_schema()["properties"]
+    return [
+        (f"{key}={_yaml(values[key])}" if key in values else key, f"{_type_text(schema[key])}: {field.description}")
+        for key, field in model.model_fields.items()
+    ]
+
+
+def _yaml(value: Any) -> str:
+    """Return a value as YAML in one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_yaml(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_yaml, value))}]"
+    return json.dumps(value) if value in ("", None) or isinstance(value, bool) else str(value)
+
+
+def _type_text(schema: dict[str, Any]) -> str:
+    """Return the type of a JSON schema in words."""
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    if "anyOf" in schema:
+        return " | ".join(map(_type_text, schema["anyOf"]))
+    if schema["type"] == "array":
+        return f"list of {_type_text(schema['items'])}"
+    return {"string": "text", "object": "mapping"}.get(schema["type"], schema["type"])

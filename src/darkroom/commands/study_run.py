@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from darkroom.config import params, study_params
 from darkroom.config.study_params import Setting
+from darkroom.core import atomic, pages
 from darkroom.core.errors import ParamsError, nearest
 from darkroom.data import datasets
 from darkroom.data.subsets import SubsetOptions, load_subset
-from darkroom.studies import outputs, registry, runner
+from darkroom.studies import plots, registry, runner, summary
+from darkroom.studies.base import Study
 from darkroom.studies.run_config import RunResult
 from darkroom.studies.samples import ROTATIONS, Sample
 from darkroom.studies.summary import HEADINGS, SummaryRow
@@ -51,9 +54,7 @@ def run_study(
         description=f"study {name}", on_result=record,
     )  # fmt: skip
     compared = study.compared(results, sample)
-    written = outputs.write_results(out, name, study, size, sample, compared)
-    outputs.write_costs(cost, compared)
-    return written
+    return write_results(out, cost, name, study, size, sample, compared)
 
 
 def check_folders(out: Path, cost: Path) -> None:
@@ -100,3 +101,40 @@ def recorder(name: str, samples: Mapping[str, Sample], settings: Setting) -> Cal
             run.log_metrics({"ms_per_image": result.latency})
 
     return record
+
+
+def write_results(
+    out: Path, cost: Path, name: str, study: Study, size: str, sample: Sample, results: Sequence[RunResult]
+) -> tuple[str, list[SummaryRow]]:
+    """Write tables, summary.json, a picture and a page, and into `cost` what differs from run to run.
+
+    Return the finding and the rows. Each folder appears whole or not at all.
+    """
+    rows = summary.summarize(results)
+    finding = study.finding(rows, results)
+    picture = plots.draw_study(results, rows, study.draw)
+    settings = study.settings
+    data = {
+        "name": settings.data, "images": len(sample.train_labels), "held_out": len(sample.val_labels),
+        "classes": sample.classes, "image_size": settings.image_size, "channels": settings.channels, "sha256": sample.digest,
+    }  # fmt: skip
+    facts: dict[str, Any] = {"size": size, "data": data, "settings": settings.model_dump()}
+    tables = summary.tables(results) | study.tables()
+    costs = tables.pop("cost.csv")
+    tables["index.html"] = pages.render(
+        "studies", "study.html.j2", source=study.title, study=study, finding=finding,
+        picture=pages.data_uri("image/png", picture),
+        headings=summary.HEADINGS, rows=[row.cells() for row in rows], **facts,
+    )  # fmt: skip
+    with atomic.new_folder(out) as working:
+        for file, text in tables.items():
+            (working / file).write_text(text, encoding="utf-8")
+        (working / f"{name}.png").write_bytes(picture)
+        atomic.write_json(working / "summary.json", {
+            "study": name, "question": study.question, "held_constant": study.held_constant, "finding": finding, **facts,
+            "rows": [row.as_dict() for row in rows],
+        })  # fmt: skip
+    with atomic.new_folder(cost) as working:
+        (working / "cost.csv").write_text(costs, encoding="utf-8")
+        (working / "latency.png").write_bytes(plots.draw_latency(results))
+    return finding, rows

@@ -157,10 +157,8 @@ class Transfer(Pretrained, Stepped):
         return sources
 
 
-class Optimizer(Timed):
+class Optimizer(OneArchitecture, Timed):
     lr: NonNegative = Field(description="highest learning rate; 0: found by a range test")  # type: ignore[assignment]
-    architecture: Text = Field(description="an architecture of `darkroom models`")
-    options: Options = Field(description="options of the architecture")
     optimizers: Annotated[list[OptimizerName], Field(min_length=2)] = Field(description="optimizers to compare")
     schedules: Annotated[list[str], Field(min_length=2)] = Field(description="schedules to compare")
     batch_sizes: Annotated[list[AtLeastTwo], Field(min_length=2)] = Field(description="batch sizes to compare")

@@ -43,27 +43,24 @@ def channel_objective(network: nn.Module, layer: str, channels: Sequence[int]) -
 
 
 def class_objective(network: nn.Module, classes: Sequence[int]) -> Objective:
-    """Return an objective: for the i-th image the logit of class `classes[i]`. Its probability could rise
-    with lower others."""
+    """Return an objective: the logit of class `classes[i]` for the i-th image."""
     return lambda images: network(images)[torch.arange(len(images)), list(classes)]
 
 
 def maximize(
     objective: Objective, count: int, size: int, steps: int = 192, lr: float = 0.05, parametrization: str = "fourier",
-    grey: bool = False, jitter: bool = True, variation: float = 0.0, seed: int = 0,
+    grey: bool = False, jitter: bool = True, seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Return images (count, size, size, 3) uint8 and the objective at the start and the end, (2, count)
-    float32.
+    """Return images (count, size, size, 3) uint8 and the first and last objective, (2, count) float32.
 
-    `grey`: one value for all channels, for networks that were trained on grey images. `variation` is the
-    weight of the total variation; 0 means 1 for pixels. Raises ParamsError if the objective has no gradient
-    anywhere.
+    `grey`: one value for all channels, for networks that were trained on grey images. Raises ParamsError if
+    the objective has no gradient anywhere.
     """
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        build, parameters = (_fourier if parametrization == "fourier" else _pixels)(count, size, grey)
-        weight = variation or (1.0 if parametrization == "pixels" else 0.0)
-        optimizer = torch.optim.Adam([parameters], lr if parametrization == "fourier" else lr * 0.6)
+        has_penalty = parametrization == "pixels"
+        build, parameters = (_pixels if has_penalty else _fourier)(count, size, grey)
+        optimizer = torch.optim.Adam([parameters], lr * 0.6 if has_penalty else lr)
         history: list[torch.Tensor] = []
         has_gradient = False
         with Progress("maximize", steps, "steps") as progress:
@@ -74,15 +71,15 @@ def maximize(
                         history.append(objective(_to_input(images)).float())
                 value = objective(_to_input(_jitter(images) if jitter else images)).sum()
                 optimizer.zero_grad()
-                (-value).backward(retain_graph=weight > 0)
+                (-value).backward(retain_graph=has_penalty)
                 has_gradient = has_gradient or (parameters.grad is not None and bool((parameters.grad != 0).any()))
                 if not has_gradient:
                     raise ParamsError(
                         "the objective has no gradient near the start: the channel is inactive",
                         "name another channel, or the layer before the activation",
                     )
-                if weight:
-                    (weight * _total_variation(images)).backward()
+                if has_penalty:
+                    _total_variation(images).backward()
                 optimizer.step()
                 progress.advance()
         with torch.no_grad():
@@ -97,8 +94,7 @@ def _to_input(images: torch.Tensor) -> torch.Tensor:
 
 
 def _fourier(count: int, size: int, grey: bool) -> tuple[Callable[[], torch.Tensor], torch.Tensor]:
-    """Return a function that builds images (N, 3, S, S) from 0 to 1, and their spectra, each frequency of
-    equal weight."""
+    """Return a function that builds images (N, 3, S, S) from 0 to 1, and their spectra."""
     across, down = torch.fft.rfftfreq(size), torch.fft.fftfreq(size)[:, None]
     scale = size / (across**2 + down**2).sqrt().clamp(min=1 / size)
     spectrum = (0.01 * torch.randn(count, 1 if grey else 3, *scale.shape, 2)).requires_grad_()
@@ -124,8 +120,7 @@ def _total_variation(images: torch.Tensor) -> torch.Tensor:
 
 
 def _jitter(images: torch.Tensor) -> torch.Tensor:
-    """Return images rotated by up to 5°, scaled by up to 5% and shifted by up to a sixteenth, the same draw
-    for all of them."""
+    """Return images alike rotated by up to 5°, scaled by up to 5% and shifted by up to a sixteenth."""
     angle, scale = (torch.rand(2) * 2 - 1) * torch.tensor([math.radians(5), 0.05])
     shift = (torch.rand(2) * 2 - 1) / 8
     cos, sin = angle.cos() * (1 + scale), angle.sin() * (1 + scale)

@@ -18,8 +18,7 @@ def change(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def ladder(image: np.ndarray, draw: Draw, steps: int, draws: int = 64) -> list[tuple[np.ndarray, float]]:
-    """Return `steps` of `draws` transformed images with their change, evenly from the smallest change to the
-    largest.
+    """Return `steps` of `draws` transformed images with their change, from the smallest to the largest.
 
     The draws show the ranges of any transform, without knowledge of its parameters.
     """

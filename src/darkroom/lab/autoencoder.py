@@ -1,5 +1,4 @@
-"""Autoencoders against principal components: the reconstruction error of a code of k numbers, and the images
-with the largest.
+"""Autoencoders against principal components: the error of a code of k numbers, and unusual images.
 
 The best linear code is the projection on the first k principal components (Eckart and Young 1936). A linear
 autoencoder that is trained on squared error has it as its only minimum, from any initial weights (Baldi and
@@ -32,8 +31,7 @@ LR = {"autoencoder_linear": 0.01, "autoencoder_conv": 0.003}
 
 @dataclass(frozen=True)
 class StandardizedImages:
-    """Images (N, C, S, S) float32, minus the mean training image, divided by the deviation of all training
-    pixels."""
+    """Images (N, C, S, S) float32, minus the mean training image, over the deviation of its pixels."""
 
     train: torch.Tensor
     held_out: torch.Tensor
@@ -96,8 +94,7 @@ def train(name: str, images: torch.Tensor, code: int, epochs: int, seed: int) ->
 
 
 def errors(model: Autoencoder, images: torch.Tensor) -> np.ndarray:
-    """Return the mean squared error of each image, (N,): large for images that are unlike the training
-    images."""
+    """Return the mean squared error of each image, (N,)."""
     with torch.inference_mode():
         return torch.cat([(model(x) - x).square().flatten(1).mean(1) for x in images.split(EVAL_BATCH)]).numpy()
 

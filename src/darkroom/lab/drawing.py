@@ -57,8 +57,8 @@ class Sheet:
 class Canvas:
     """Texts and pictures with their places, from top to bottom, on an image as large as they need."""
 
-    def __init__(self, width: int) -> None:
-        self.width, self.widest, self.y = width, 0, MARGIN
+    def __init__(self) -> None:
+        self.widest, self.y = 0, MARGIN
         self.texts: list[tuple[int, int, str, str, bool, tuple[int, int, int]]] = []
         self.pictures: list[tuple[int, int, np.ndarray]] = []
 
@@ -70,13 +70,13 @@ class Canvas:
         return end
 
     def write_paragraph(self, text: str, size: str, colour: tuple[int, int, int], bold: bool = False) -> None:
-        for line in _wrap(text, size, bold, self.width - 2 * MARGIN):
+        for line in _wrap(text, size, bold, MAX_WIDTH - 2 * MARGIN):
             self.write(MARGIN, line, size, colour, bold)
             self.y += round(SIZES[size] * 1.4)
 
     def add_heading(self, row: Row) -> None:
         remark_x = self.write(MARGIN, row.heading, "heading", INK, bold=True) + 12
-        available = max(300, self.width - MARGIN - remark_x)
+        available = max(300, MAX_WIDTH - MARGIN - remark_x)
         self.y += 2
         for line in _wrap(row.remark, "text", False, available) if row.remark else [""]:
             self.write(remark_x, line, "text")
@@ -105,9 +105,9 @@ class Canvas:
         return np.asarray(canvas)
 
 
-def draw(sheet: Sheet, width: int = MAX_WIDTH) -> np.ndarray:
+def draw(sheet: Sheet) -> np.ndarray:
     """Return the picture (H, W, 3) uint8 of a sheet."""
-    canvas = Canvas(width)
+    canvas = Canvas()
     canvas.write_paragraph(printable(sheet.title), "title", INK, bold=True)
     if sheet.note:
         canvas.write_paragraph(sheet.note, "text", FAINT)
@@ -115,7 +115,7 @@ def draw(sheet: Sheet, width: int = MAX_WIDTH) -> np.ndarray:
         canvas.y += 12
         if row.heading:
             canvas.add_heading(row)
-        for tiles in _break_lines(row.tiles, width - 2 * MARGIN):
+        for tiles in _break_lines(row.tiles, MAX_WIDTH - 2 * MARGIN):
             canvas.add_line(tiles)
     return canvas.render()
 
@@ -163,8 +163,7 @@ def _break_lines(tiles: Sequence[Tile], width: int) -> list[list[Tile]]:
 
 
 def fit(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Return an image whose longer side has about `side` pixels: shrunk by area averaging, or each pixel
-    repeated."""
+    """Return an image with a longer side of about `side` pixels, shrunk by areas or its pixels repeated."""
     height, width = pixels.shape[:2]
     longest = max(height, width)
     if longest > side:
@@ -198,11 +197,10 @@ def format_number(value: float, digits: int = 2) -> str:
     return f"{value:.{digits}g}".replace("-", "−")
 
 
-def draw_numbers(kernel: np.ndarray, cell: int = 46) -> np.ndarray:
-    """Return a kernel (h, w) as a grid of grey cells (H, W, 3) uint8, with its numbers if they fit (up to
-    nine columns)."""
+def draw_numbers(kernel: np.ndarray) -> np.ndarray:
+    """Return a kernel (h, w) as grey cells (H, W, 3) uint8, up to nine columns with their numbers."""
     longest = max(kernel.shape)
-    cell = cell if longest <= 9 else max(2, 230 // longest)
+    cell = 46 if longest <= 9 else max(2, 230 // longest)
     picture = np.repeat(np.repeat(signed(kernel), cell, 0), cell, 1)
     if longest > 9:
         return picture
@@ -241,8 +239,7 @@ def _written_suffixes(path: Path) -> tuple[str, ...]:
 
 
 def save(path: Path, picture: np.ndarray, texts: dict[str, str] | None = None) -> None:
-    """Write a picture (H, W, 3) uint8 as PNG, and `texts` beside it by suffix (.csv); no file is ever half
-    written."""
+    """Write a picture (H, W, 3) uint8 as PNG, and `texts` beside it by suffix, each file at once."""
     metadata = PngImagePlugin.PngInfo()
     metadata.add_text("Software", " ".join([MARK, *(texts or {})]))
     with ExitStack() as stack:

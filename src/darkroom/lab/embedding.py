@@ -49,18 +49,17 @@ def pca(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return points, np.nan_to_num(shares)
 
 
-def tsne(embeddings: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
+def tsne(embeddings: np.ndarray, perplexity: float) -> np.ndarray:
     """Return t-SNE coordinates (N, 2) float32 of the first 50 principal components, initialised with PCA."""
     components = min(50, *embeddings.shape)
     if embeddings.shape[1] > components:
-        embeddings = PCA(components, random_state=seed).fit_transform(embeddings)
+        embeddings = PCA(components, random_state=0).fit_transform(embeddings)
     perplexity = min(perplexity, max(1.0, (len(embeddings) - 1) / 3))
-    return TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(embeddings.astype(np.float32))
+    return TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(embeddings.astype(np.float32))
 
 
 def render_page(title: str, note: str, maps: Mapping[str, np.ndarray], images: np.ndarray, rows: Sequence[tuple[Any, ...]]) -> str:
-    """Return the page of points (N, 2) by the map's title; a row begins with path, class, predicted class and
-    error."""
+    """Return the page of points (N, 2) by map; a row begins with path, class, prediction and error."""
     classes = sorted({row[1] for row in rows})
     colours = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(classes)}
     captions = [printable(f"{row[0]}: {row[1]}" + (f", predicted {row[2]}" if row[3] else "")) for row in rows]

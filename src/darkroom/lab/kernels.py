@@ -33,8 +33,7 @@ class Bank:
 
 
 def gabor(angle: float, wavelength: float = 8.0, sigma: float = 3.5, aspect: float = 0.6, size: int = 21) -> np.ndarray:
-    """Return an even Gabor kernel (size, size) float32 for edges and lines along `angle`, in degrees, 0
-    upright.
+    """Return an even Gabor kernel (size, size) float32 for edges along `angle`, in degrees, 0 upright.
 
     Its sum is zero, so that it does not respond to brightness, and its absolute values sum to one.
     """
@@ -72,8 +71,7 @@ def to_grey(image: np.ndarray) -> np.ndarray:
 
 
 def respond(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Return the correlation of a grey image (H, W) with a kernel (h, w), all float32, as a convolutional
-    layer computes it.
+    """Return the correlation of a grey image (H, W) with a kernel (h, w), as a convolution computes it.
 
     The image is mirrored at its border, without repeating the outermost pixels. A kernel of an even size has
     its centre right of and below the middle.
@@ -93,8 +91,7 @@ def strongest(responses: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def parse(text: str, origin: str = "--kernel") -> np.ndarray:
-    """Return a kernel (h, w) float32 written as numbers: `0 -1 0; -1 5 -1; 0 -1 0`, or lines with spaces,
-    commas or tabs.
+    """Return a kernel (h, w) float32 written as numbers: `0 -1 0; -1 5 -1; 0 -1 0`, or in lines.
 
     Fractions such as 1/9 are allowed. Raises ParamsError with the row if it is not a rectangle of finite
     numbers.
@@ -127,8 +124,7 @@ def _number(word: str, row: int, origin: str, remedy: str) -> float:
 
 
 def draw_row(bank: Bank, grey: np.ndarray) -> drawing.Row:
-    """Return the kernels of a bank, each with its response to a grey image (H, W), and the combination of the
-    responses."""
+    """Return the kernels of a bank with their responses to a grey image (H, W), and the combination."""
     is_many = len(bank.kernels) > 2
     side = SIDE * 2 // 3 if is_many else SIDE
     responses = [respond(grey, kernel) for kernel in bank.kernels.values()]
@@ -165,8 +161,7 @@ def _draw_response(response: np.ndarray, kernel: np.ndarray, scale: float, side:
 
 
 def _hues(sizes: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
-    """Return the index of the strongest of `count` kernels as hue and its strength as brightness, (h, w, 3)
-    uint8."""
+    """Return the strongest of `count` kernels as hue and its strength as brightness, (h, w, 3) uint8."""
     brightness = np.clip(sizes / (np.quantile(sizes, QUANTILE) or 1) * 255, 0, 255).astype(np.uint8)
     hue = (index * (180 // count)).astype(np.uint8)
     return cv2.cvtColor(np.stack([hue, np.full(sizes.shape, 255, np.uint8), brightness], 2), cv2.COLOR_HSV2RGB)

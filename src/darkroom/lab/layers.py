@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
 from darkroom.core.errors import ParamsError
+from darkroom.models.hooks import observing
 
 PREFIXES = ("features.net.", "features.")
 KINDS = {
@@ -58,33 +59,22 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
     )
 
 
-@contextmanager
-def hooked(modules: Mapping[str, nn.Module], network: nn.Module, hook: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
-    """Call `hook(name, output)` whenever one of the modules outputs a tensor while the network runs, in
-    evaluation mode.
+def hooked(
+    modules: Mapping[str, nn.Module], network: nn.Module, hook: Callable[[str, torch.Tensor], None]
+) -> AbstractContextManager[None]:
+    """Call `hook(name, output)` when modules output a tensor while the network runs, in evaluation mode."""
+    names = {module: name for name, module in modules.items()}
 
-    Afterwards the network is as it was before.
-    """
+    def observer(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            hook(names[module], output)
 
-    def forward_hook(name: str) -> Any:
-        return lambda module, inputs, output: hook(name, output) if isinstance(output, torch.Tensor) else None
-
-    handles = [module.register_forward_hook(forward_hook(name)) for name, module in modules.items()]
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        network.eval()
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes:
-            module.training = mode
+    return observing(network, names, observer)
 
 
 @contextmanager
 def recording(network: nn.Module, names: Iterable[str] | None = None) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield a dictionary that receives the outputs of layers, all by default, when the network runs;
-    gradients flow through them.
+    """Yield a dictionary that receives the outputs of layers, all by default, with their gradients.
 
     A layer that is used again is there again, as `name#2`. Outputs are copies, since later layers may work in
     place.
@@ -101,16 +91,14 @@ def recording(network: nn.Module, names: Iterable[str] | None = None) -> Iterato
 
 
 def record(network: nn.Module, images: torch.Tensor, names: Iterable[str] | None = None) -> dict[str, torch.Tensor]:
-    """Return the outputs of layers for images (N, S, S, 3) uint8, in the order of their use, without
-    gradients."""
+    """Return the outputs of layers for images (N, S, S, 3) uint8 in the order of use, without gradients."""
     with torch.inference_mode(), recording(network, names) as outputs:
         network(images)
     return outputs
 
 
 def output_of(network: nn.Module, outputs: dict[str, torch.Tensor], name: str) -> torch.Tensor:
-    """Return the recorded output of a layer; raises ParamsError, with the layers in it, for a container that
-    is never run."""
+    """Return a recorded output. Raises ParamsError, with the layers in it, for a container that never ran."""
     if name in outputs:
         return outputs[name]
     inside = [other for other in named_layers(network) if other.startswith(f"{name}.") and other.count(".") == name.count(".") + 1]

@@ -1,5 +1,4 @@
-"""The networks that the lab looks into: trained models, and architectures by name with random or
-torchvision's weights."""
+"""The networks that the lab looks into: trained models, and architectures by name."""
 
 from __future__ import annotations
 
@@ -20,8 +19,7 @@ from darkroom.models.weights import CENTRED, fill, read
 
 @dataclass(frozen=True)
 class InspectedNetwork:
-    """A network in evaluation mode, its architecture, its class names (none if its head is untrained), a
-    description, and the seed of its initial weights."""
+    """A network in evaluation mode; `classes` is empty if its head is untrained, `seed` drew its weights."""
 
     network: Network
     spec: NetworkSpec
@@ -81,8 +79,7 @@ def build(name: str, size: int | None, seed: int) -> InspectedNetwork:
 
 
 def build_with_weights(name: str, file: Path, size: int | None, seed: int) -> InspectedNetwork:
-    """Return a torchvision network with a file of weights; a 1000-class head has the names of ImageNet's
-    classes."""
+    """Return a torchvision network with a file of weights; 1000 outputs are ImageNet's classes."""
     name_there = name.removeprefix(factory.TORCHVISION)
     if name_there not in torchvision_names.names():
         raise ParamsError("--weights is for torchvision's networks", f"name the folder of a trained {name} as MODEL")

@@ -1,5 +1,4 @@
-"""A classifier's probabilities while a grey patch covers part of the image (Zeiler and Fergus 2014, figure
-7)."""
+"""Probabilities while a grey patch covers part of the image (Zeiler and Fergus 2014, figure 7)."""
 
 from __future__ import annotations
 
@@ -28,8 +27,7 @@ def patch_starts(size: int, patch: int, stride: int) -> list[int]:
 
 
 def cover(image: np.ndarray, corners: list[tuple[int, int]], patch: int) -> np.ndarray:
-    """Return copies of an image (S, S, 3) uint8, each with a patch of its mean colour at one of the corners,
-    (N, S, S, 3)."""
+    """Return copies (N, S, S, 3) of an image (S, S, 3) uint8, with a patch of its mean colour at a corner."""
     covered = np.repeat(image[None], len(corners), 0)
     for copy, (top, left) in zip(covered, corners, strict=True):
         copy[top : top + patch, left : left + patch] = image.reshape(-1, 3).mean(0).round()
@@ -53,8 +51,7 @@ def occlude(predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray, patc
 
 
 def spread(values: np.ndarray, size: int, patch: int, stride: int) -> np.ndarray:
-    """Return values of places (P, P) as a map (size, size) float32: the mean over the patches that cover each
-    pixel."""
+    """Return values of places (P, P) as a map (size, size) float32, means over the patches at a pixel."""
     starts = patch_starts(size, patch, stride)
     total, count = np.zeros((size, size), np.float32), np.zeros((size, size), np.float32)
     for row, top in enumerate(starts):

@@ -25,8 +25,7 @@ def render(figure: Figure) -> np.ndarray:
 
 
 def scatter(maps: Mapping[str, np.ndarray], names: Sequence[str], wrong: np.ndarray) -> np.ndarray:
-    """Return two scatter plots side by side of points (N, 2), a colour for each class, wrong predictions (N,)
-    ringed."""
+    """Return two scatter plots of points (N, 2), a colour for each class, wrong predictions (N,) ringed."""
     figure = Figure((10.6, 5.6), dpi=100, layout="constrained")
     classes = sorted(set(names))
     for axes, (title, points) in zip(figure.subplots(1, 2), maps.items(), strict=True):

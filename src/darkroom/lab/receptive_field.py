@@ -1,5 +1,4 @@
-"""Receptive fields of layers: theoretical, from kernels and strides, and effective, from gradients (Luo et
-al. 2016).
+"""Receptive fields of layers, theoretical and effective, from gradients (Luo et al. 2016).
 
 The theory follows each tensor through the network as it runs. A convolution or pooling of kernel k, stride s
 and dilation d widens the field by (k − 1)·d steps of the layer below and multiplies the step by s; where
@@ -30,8 +29,7 @@ FRAME = (90, 220, 255)
 
 @dataclass(frozen=True)
 class Side:
-    """The field along one side: the unit with index i sees the pixels from `first + i·step` to `last +
-    i·step`, inclusive."""
+    """The field along one side: unit i sees the pixels from `first + i·step` to `last + i·step`."""
 
     first: float = 0
     last: float = 0
@@ -59,8 +57,7 @@ PER_POSITION = ("native_layer_norm", "gelu", "relu", "dropout", "add", "mul", "s
 
 
 def fields(network: nn.Module, size: int) -> dict[str, tuple[Field, tuple[int, ...]]]:
-    """Return for each layer, in the order of use, the field of a unit and the shape of the output without the
-    batch.
+    """Return for each layer, in the order of use, the field of a unit and the shape of the output.
 
     `network` takes (1, size, size, 3) uint8; it is run once, on black. Windows of attention count as the
     whole image.
@@ -80,8 +77,7 @@ def fields(network: nn.Module, size: int) -> dict[str, tuple[Field, tuple[int, .
 
 
 class FieldTracker(TorchDispatchMode):
-    """Track the field of each tensor through every operation. The tensors are kept, so that no id is used
-    twice."""
+    """Track the field of each tensor through all operations. Tensors are kept, so that ids are unique."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -182,8 +178,7 @@ def effective_size(influence: np.ndarray) -> float:
 
 
 def draw(influence: np.ndarray, side: Side, middle: int) -> np.ndarray:
-    """Return the influence (S, S) as a picture, with a frame around the theoretical field of the unit
-    `middle`."""
+    """Return the influence (S, S) as a picture, the theoretical field of the unit `middle` framed."""
     size = len(influence)
     scale = SIDE / size
     picture = cv2.resize(drawing.heat(np.sqrt(influence), 1.0), (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)

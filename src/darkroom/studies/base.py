@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from darkroom.config.study_params import Setting
@@ -13,6 +14,8 @@ from darkroom.studies import plots
 from darkroom.studies.run_config import RunConfig, RunResult, comparisons, count_steps
 from darkroom.studies.samples import ROTATIONS, Sample, rotate
 from darkroom.studies.summary import SummaryRow
+
+IMAGENET, PRETRAINING = "imagenet", "pretraining"
 
 ReadSample = Callable[[str, int], Sample]  # (source, number of training images at most)
 
@@ -80,10 +83,21 @@ class Study(ABC):
         }  # fmt: skip
         return RunConfig(comparison, label, seed, architecture, dict(options), steps=steps, **fields | changes)
 
+    def pretraining_samples(self, sources: Sequence[str], own: Sample, read: ReadSample) -> dict[str, Sample]:
+        """Return the images of each pretraining: rotations of the study's own training images, or another source."""
+        images = self.settings.pretrain_images
+        return {s: rotate(own) if s == ROTATIONS else read(s, images) for s in sources if s != IMAGENET}
 
-def pretraining_sample(source: str, own: Sample, read: ReadSample, images: int) -> Sample:
-    """Return the images of a pretraining: rotations of the study's own training images, or another source."""
-    return rotate(own) if source == ROTATIONS else read(source, images)
+    def pretrained(self, run: RunConfig, source: str) -> RunConfig:
+        """Return a run with initial weights from a source. Every seed has the same pretraining."""
+        settings = self.settings
+        if source == IMAGENET:
+            return replace(run, weights=settings.weights)
+        start = self.run_config(
+            PRETRAINING, source, 0, settings.architecture, settings.pretrain_steps, settings.options, lr=settings.pretrain_lr,
+            eval_points=1, sample=source,
+        )  # fmt: skip
+        return replace(run, pretraining=start)
 
 
 def count_multiply_adds(name: str, size: int, channels: int, options: Mapping[str, Any]) -> int:

@@ -21,8 +21,7 @@ from darkroom.training.devices import device_of
 
 FOLDER = Path(".darkroom/studies")
 MODULES = (  # of this room: those that decide a figure
-    "batches.py", "initial_weights.py", "lr_finder.py", "probes.py", "run_config.py", "samples.py", "schedules.py",
-    "search.py", "trainer.py", "vectorized.py",
+    "initial_weights", "learning_rate", "probes", "run_config", "samples", "search", "trainer", "vectorized",
 )  # fmt: skip
 ROOMS = ("augmentation", "inference/tta.py", "models", "training")
 LIBRARIES = ("torch", "torchvision", "albumentations", "opencv-python-headless", "numpy")
@@ -35,7 +34,7 @@ Samples = Mapping[str, Sample]  # by `RunConfig.sample`; "" is the study's own
 def code_digest() -> str:
     """Return the digest of the code that decides a result, which is not all of this room."""
     room = Path(__file__).parent
-    files = [room / name for name in MODULES]
+    files = [room / f"{name}.py" for name in MODULES]
     for name in ROOMS:
         path = room.parent / name
         files += [path] if path.is_file() else sorted(path.rglob("*.py"))

@@ -16,8 +16,8 @@ from darkroom.models.architectures.features import Classic
 from darkroom.models.backbones.torchvision import TorchvisionBackbone, download
 from darkroom.models.base import new_head
 from darkroom.models.checkpoint import save_tensors
-from darkroom.studies.batches import SampleLoader
 from darkroom.studies.run_config import RunConfig
+from darkroom.studies.samples import SampleLoader
 
 PROBE_IMAGES = 256  # of a probe, and of a scheme that looks at activations
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -15,9 +15,6 @@ from darkroom.core.charts import PALETTE
 from darkroom.studies.run_config import RunResult, by_label, comparisons, layer_means, mean_curve
 from darkroom.studies.summary import SummaryRow
 
-if TYPE_CHECKING:
-    from darkroom.studies.base import Study
-
 DPI = 100
 MAX_COLUMNS = 3
 KEYS = {"multiply_adds": "multiply-adds of an image", "parameters": "parameters", "latency": "milliseconds of an image"}
@@ -26,8 +23,8 @@ Colors = Mapping[str, str]
 Results = Sequence[RunResult]
 
 
-def draw_study(study: Study, results: Results, rows: Sequence[SummaryRow]) -> bytes:
-    """Return a PNG: means and learning curves of each comparison, and the study's own charts."""
+def draw_study(results: Results, rows: Sequence[SummaryRow], draw: Callable[[Sequence[Any], Results, Colors], None]) -> bytes:
+    """Return a PNG: means and learning curves of each comparison, and what `draw` draws on two further axes."""
     names, colors = comparisons(results), label_colors(results)
     columns = min(MAX_COLUMNS, len(names))
     lines = -(-len(names) // columns)
@@ -40,7 +37,7 @@ def draw_study(study: Study, results: Results, rows: Sequence[SummaryRow]) -> by
         draw_curves(axis, by_label(results, name), "train_loss", colors, f"{name}: training loss")
         low, high = axis.get_ylim()
         axis.set_ylim(low, min(high, 20.0) if low < 20 else high)
-    study.draw([figure.add_subplot(grid[-1, :columns]), figure.add_subplot(grid[-1, columns:])], results, colors)
+    draw([figure.add_subplot(grid[-1, :columns]), figure.add_subplot(grid[-1, columns:])], results, colors)
     return _png(figure)
 
 

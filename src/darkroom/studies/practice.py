@@ -64,7 +64,6 @@ class PracticeStudy(Study):
         return sorted(derived, key=lambda result: result.config.comparison != TTA)
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
-        """Return the differences that further views, further networks and a wide network make."""
         modes = of_comparison(rows, TTA)
         one, *_, many, crops, wide = of_comparison(rows, ENSEMBLES)
         views = "; ".join(f"{row.label} {describe_difference(row)}" for row in modes[1:])

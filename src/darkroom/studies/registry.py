@@ -1,4 +1,4 @@
-"""The studies by name. A study's module is imported when it is needed."""
+"""The studies by name. The module of a study is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,15 @@ NAMES = {
     "practice": "test-time crops and ensembles against one network",
     "tune": "Optuna's TPE, random search and no search, at equal cost",
 }
+MODULES = {  # of the studies that share one; any other study's module has its name
+    **dict.fromkeys(("architecture", "depth", "bottleneck", "separable", "scaling"), "architectures"),
+    **dict.fromkeys(("initialization", "optimizer", "augmentation"), "training_settings"),
+}
 
 
 def load(name: str) -> type[Study]:
     """Return the class of a study. Raises ParamsError, with the nearest name, if there is no such study."""
     if name not in NAMES:
         raise ParamsError(f'there is no study "{name}"{nearest(name, NAMES)}', f"choose from {', '.join(NAMES)}")
-    return cast("type[Study]", getattr(importlib.import_module(f"darkroom.studies.{name}"), f"{name.title()}Study"))
+    module = importlib.import_module(f"darkroom.studies.{MODULES.get(name, name)}")
+    return cast("type[Study]", getattr(module, f"{name.title()}Study"))

@@ -28,11 +28,11 @@ class RunConfig:
     steps: int = 1
     batch_size: int = 128
     optimizer: str = "sgd"
-    lr: float = 0.05  # 0: found by a range test (lr_finder.py)
+    lr: float = 0.05  # 0: found by a range test (learning_rate.py)
     weight_decay: float = 0.0
     warmup: int = 0  # steps
     eval_points: int = 4  # evaluations, evenly spread over the steps, after the one before the first step
-    schedule: str = "cosine"  # of schedules.py
+    schedule: str = "cosine"  # of learning_rate.py
     images: int = 0  # the first N training images, which are in random order; 0: all
     image_size: int = 0  # pixels a side to which images are resized; 0: unchanged
     policy: str = ""  # of augmentation/policies.py

@@ -17,11 +17,10 @@ import torch
 from darkroom.core.errors import ParamsError
 from darkroom.core.progress import Progress
 from darkroom.studies import cache, trainer
-from darkroom.studies.batches import SampleLoader
 from darkroom.studies.cache import ResultCache, Samples
 from darkroom.studies.initial_weights import build_network
 from darkroom.studies.run_config import RunConfig, RunResult
-from darkroom.studies.samples import Sample
+from darkroom.studies.samples import Sample, SampleLoader
 from darkroom.studies.vectorized import is_faster
 from darkroom.training.devices import device_of
 

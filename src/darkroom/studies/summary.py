@@ -16,7 +16,12 @@ from darkroom.studies.run_config import CurvePoint, LayerStats, RunResult, by_la
 
 ALPHA = 0.05
 RUN = ("comparison", "label", "seed")
-RESULT = (*RUN, "accuracy", "val_loss", "train_accuracy", "train_loss", "steps", "parameters", "multiply_adds", "lr")
+COLUMNS = {  # of each table, after those of the run
+    "results.csv": ("accuracy", "val_loss", "train_accuracy", "train_loss", "steps", "parameters", "multiply_adds", "lr"),
+    "curves.csv": tuple(field.name for field in fields(CurvePoint)),
+    "layers.csv": tuple(field.name for field in fields(LayerStats)),
+    "cost.csv": ("seconds", "ms_per_image"),
+}
 HEADINGS = ["", "", "accuracy (95%)", "difference (95%)", "p (Holm)", "in training", "parameters", "multiply-adds", "steps"]
 
 
@@ -149,37 +154,24 @@ def list_significant(rows: Sequence[SummaryRow]) -> str:
     return f"significantly different from {rows[0].label}: {', '.join(different)}"
 
 
-def results_csv(results: Sequence[RunResult]) -> str:
-    """Return results.csv: a row for each run, after its last step."""
-    rows = []
+def tables(results: Sequence[RunResult]) -> dict[str, str]:
+    """Return the text of the tables by file name.
+
+    results.csv has a row for each run, after its last step; curves.csv one for each evaluation of each run;
+    layers.csv one for each layer at each evaluation. The rows of cost.csv, seconds of training and
+    milliseconds of a prediction, differ from run to run.
+    """
+    rows: dict[str, list[list[Any]]] = {name: [] for name in COLUMNS}
     for result in results:
-        last = result.curve[-1]
-        rows.append([
-            *_run(result), last.val_accuracy, last.val_loss, last.train_accuracy, last.train_loss, result.config.steps,
+        run, last = [result.config.comparison, result.config.label, result.config.seed], result.curve[-1]
+        rows["results.csv"].append([
+            *run, last.val_accuracy, last.val_loss, last.train_accuracy, last.train_loss, result.config.steps,
             result.parameters, result.multiply_adds, result.lr,
         ])  # fmt: skip
-    return to_csv(RESULT, rows)
-
-
-def curves_csv(results: Sequence[RunResult]) -> str:
-    """Return curves.csv: a row for each evaluation of each run."""
-    rows = [[*_run(result), *astuple(point)] for result in results for point in result.curve]
-    return to_csv((*RUN, *(field.name for field in fields(CurvePoint))), rows)
-
-
-def layers_csv(results: Sequence[RunResult]) -> str:
-    """Return layers.csv: a row for each layer at each evaluation of each run."""
-    rows = [[*_run(result), *astuple(layer)] for result in results for layer in result.layers]
-    return to_csv((*RUN, *(field.name for field in fields(LayerStats))), rows)
-
-
-def costs_csv(results: Sequence[RunResult]) -> str:
-    """Return cost.csv, which differs from run to run: seconds of training, milliseconds of a prediction."""
-    return to_csv((*RUN, "seconds", "ms_per_image"), [[*_run(result), result.seconds, result.latency] for result in results])
-
-
-def _run(result: RunResult) -> list[Any]:
-    return [result.config.comparison, result.config.label, result.config.seed]
+        rows["curves.csv"] += [[*run, *astuple(point)] for point in result.curve]
+        rows["layers.csv"] += [[*run, *astuple(layer)] for layer in result.layers]
+        rows["cost.csv"].append([*run, result.seconds, result.latency])
+    return {name: to_csv((*RUN, *COLUMNS[name]), rows[name]) for name in COLUMNS}
 
 
 def to_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

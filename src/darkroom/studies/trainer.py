@@ -16,19 +16,22 @@ from torch.nn import functional as F
 from darkroom.config.params import Compute
 from darkroom.inference import tta
 from darkroom.models.macs import layers
-from darkroom.studies import lr_finder, vectorized
-from darkroom.studies.batches import SampleLoader
+from darkroom.studies import vectorized
 from darkroom.studies.initial_weights import PROBE_IMAGES, build_network, save_features
+from darkroom.studies.learning_rate import range_test, schedule
 from darkroom.studies.probes import probe
 from darkroom.studies.run_config import CurvePoint, LayerStats, RunConfig, RunResult
-from darkroom.studies.samples import Sample
-from darkroom.studies.schedules import schedule
+from darkroom.studies.samples import Sample, SampleLoader
+from darkroom.studies.vectorized import SingleNetwork, StackedNetworks
 from darkroom.training import matmul_conv
 from darkroom.training.devices import prepare
 from darkroom.training.loop import ParamGroup, Stepper, run_epoch
 
 EVALUATED, EVAL_BATCH, TTA_BATCH = 1000, 500, 250  # training images of an evaluation; images of a batch
 LATENCY_RUNS = 30
+
+OnSteps = Callable[[int], None]
+Stop = Callable[[CurvePoint], bool]
 
 
 def compute(accelerator: str) -> Compute:
@@ -40,10 +43,10 @@ def train(
     unit: Sequence[RunConfig],
     sample: Sample,
     accelerator: str,
-    on_steps: Callable[[int], None] | None = None,
+    on_steps: OnSteps | None = None,
     initial: Path | None = None,
     save_to: Path | None = None,
-    stop: Callable[[CurvePoint], bool] | None = None,
+    stop: Stop | None = None,
 ) -> list[RunResult]:
     """Train runs with the same `RunConfig.stack_key` and return their results, in order.
 
@@ -64,33 +67,10 @@ def train(
     if config.cache_embeddings:
         loader.embed(networks[0].features)  # type: ignore[arg-type]
         example, trained = loader.train_x[:2], [networks[0].head]  # type: ignore[list-item]
-    lr, lr_test = (config.lr, []) if config.lr else lr_finder.find(trained[0], loader, config)
+    lr, lr_test = (config.lr, []) if config.lr else range_test(trained[0], loader, config)
     group = vectorized.ensemble(trained, example)
-    curves: list[list[CurvePoint]] = [[] for _ in unit]
-    stats: list[list[LayerStats]] = [[] for _ in unit]
-
-    def evaluate(step: int) -> None:
-        train_figures = _evaluate(group, loader, loader.train_x[:EVALUATED], loader.train_y[:EVALUATED])
-        val_figures = _evaluate(group, loader, loader.val_x, loader.val_y)
-        for i, (train_figure, val_figure) in enumerate(zip(train_figures, val_figures, strict=True)):
-            curves[i].append(CurvePoint(step, *train_figure, *val_figure))
-            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # keeps training's dropout
-                images = loader.normalize(loader.train_x[:PROBE_IMAGES])
-                stats[i] += probe(group.network(i), images, loader.train_y[:PROBE_IMAGES], step)
-
-    eval_steps = {round(config.steps * i / config.eval_points) for i in range(1, config.eval_points + 1)}
-
-    def on_batch(*_: torch.Tensor) -> bool:
-        """Evaluate where due; return whether training ends."""
-        if stepper.count not in eval_steps:
-            return False
-        evaluate(stepper.count)
-        group.train()
-        if on_steps:
-            on_steps((stepper.count - curves[0][-2].step) * len(unit))
-        return bool(stop and stop(curves[0][-1]))
-
-    evaluate(0)
+    evaluator = Evaluator(unit, group, loader, on_steps, stop)
+    evaluator.evaluate()
     factor = schedule(config.schedule)
     stepper = Stepper(
         [ParamGroup([parameter for parameter in group.parameters() if parameter.requires_grad])], config.optimizer, lr,
@@ -101,7 +81,7 @@ def train(
         if device.type == "cpu" and len(unit) == 1 and any(isinstance(m, nn.Conv2d) for m in group.modules()):
             stack.enter_context(matmul_conv.as_products(group, example))
         steps = loader.batches(config.seed, config.batch_size, config.steps)
-        run_epoch(group, steps, lambda logits, y: losses(logits, y).sum(), stepper, on_batch)
+        run_epoch(group, steps, lambda logits, y: losses(logits, y).sum(), stepper, evaluator.after_step)
     seconds = round((time.monotonic() - began) / len(unit), 3)
     if save_to:
         save_features(group.network(0), save_to)
@@ -111,8 +91,59 @@ def train(
         network = networks[0] if config.cache_embeddings else group.network(i)
         latency = measure_latency(network, image)
         probabilities = tta.predict_modes(network, map(loader.normalize, loader.val_x.split(TTA_BATCH)), c.tta_modes)
-        results.append(RunResult(c, curves[i], stats[i], *costs, seconds, latency, lr, lr_test, probabilities))
+        results.append(RunResult(c, evaluator.curves[i], evaluator.stats[i], *costs, seconds, latency, lr, lr_test, probabilities))
     return results
+
+
+class Evaluator:
+    """The learning curves of the networks of a stack, and the statistics of their layers."""
+
+    def __init__(
+        self, unit: Sequence[RunConfig], group: SingleNetwork | StackedNetworks, loader: SampleLoader, on_steps: OnSteps | None,
+        stop: Stop | None,
+    ) -> None:  # fmt: skip
+        self.group, self.loader, self.on_steps, self.stop = group, loader, on_steps, stop
+        steps, points = unit[0].steps, unit[0].eval_points
+        self.eval_steps = {round(steps * i / points) for i in range(1, points + 1)}
+        self.step = 0
+        self.curves: list[list[CurvePoint]] = [[] for _ in unit]
+        self.stats: list[list[LayerStats]] = [[] for _ in unit]
+
+    def after_step(self, *_: torch.Tensor) -> bool:
+        """Evaluate where due; return whether training ends."""
+        self.step += 1
+        if self.step not in self.eval_steps:
+            return False
+        self.evaluate()
+        self.group.train()
+        curve = self.curves[0]
+        if self.on_steps:
+            self.on_steps((self.step - curve[-2].step) * len(self.curves))
+        return bool(self.stop and self.stop(curve[-1]))
+
+    def evaluate(self) -> None:
+        """Add a point to each curve."""
+        loader, device = self.loader, self.loader.train_x.device
+        train = self._loss_and_accuracy(loader.train_x[:EVALUATED], loader.train_y[:EVALUATED])
+        val = self._loss_and_accuracy(loader.val_x, loader.val_y)
+        for i, (train_figures, val_figures) in enumerate(zip(train, val, strict=True)):
+            self.curves[i].append(CurvePoint(self.step, *train_figures, *val_figures))
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # keeps training's dropout
+                images = loader.normalize(loader.train_x[:PROBE_IMAGES])
+                self.stats[i] += probe(self.group.network(i), images, loader.train_y[:PROBE_IMAGES], self.step)
+
+    def _loss_and_accuracy(self, images: torch.Tensor, labels: torch.Tensor) -> list[tuple[float | None, float]]:
+        """Return loss and accuracy of each network; a loss that is not finite is None."""
+        self.group.eval()
+        total_loss: Any = 0.0
+        correct: Any = 0.0
+        with torch.inference_mode():
+            for x, y in zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True):
+                logits = self.group(self.loader.normalize(x))
+                total_loss = total_loss + losses(logits, y) * len(y)
+                correct = correct + (logits.argmax(2) == y).sum(1)
+        means = [(float(a) / len(labels), float(b) / len(labels)) for a, b in zip(total_loss, correct, strict=True)]
+        return [(loss if math.isfinite(loss) else None, accuracy) for loss, accuracy in means]
 
 
 def measure_latency(network: nn.Module, image: torch.Tensor) -> float:
@@ -134,19 +165,3 @@ def losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
     count = logits.shape[0]
     return F.cross_entropy(logits.flatten(0, 1), labels.repeat(count), reduction="none").view(count, -1).mean(1)
-
-
-def _evaluate(
-    group: nn.Module, loader: SampleLoader, images: torch.Tensor, labels: torch.Tensor
-) -> list[tuple[float | None, float]]:
-    """Return loss and accuracy of each network; a loss that is not finite is None."""
-    group.eval()
-    total_loss: Any = 0.0
-    correct: Any = 0.0
-    with torch.inference_mode():
-        for x, y in zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True):
-            logits = group(loader.normalize(x))
-            total_loss = total_loss + losses(logits, y) * len(y)
-            correct = correct + (logits.argmax(2) == y).sum(1)
-    means = [(float(a) / len(labels), float(b) / len(labels)) for a, b in zip(total_loss, correct, strict=True)]
-    return [(loss if math.isfinite(loss) else None, accuracy) for loss, accuracy in means]

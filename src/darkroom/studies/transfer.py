@@ -8,14 +8,13 @@ from typing import Any
 
 from darkroom.config.study_params import Transfer
 from darkroom.studies import plots
-from darkroom.studies.base import ReadSample, Study, pretraining_sample
+from darkroom.studies.base import ReadSample, Study
 from darkroom.studies.run_config import RunConfig, RunResult, by_label
 from darkroom.studies.samples import Sample
 from darkroom.studies.summary import SummaryRow, best, by_name, describe_difference, format_estimate, of_comparison
 
 SCRATCH, FROZEN, WHOLE = "scratch", "frozen", "whole network"
-PARTS, SOURCES, PRETRAINING = "trained part", "source of weights", "pretraining"
-IMAGENET = "imagenet"
+PARTS, SOURCES = "trained part", "source of weights"
 
 
 class TransferStudy(Study):
@@ -27,9 +26,7 @@ class TransferStudy(Study):
     settings: Transfer
 
     def extra_samples(self, own: Sample, read: ReadSample) -> dict[str, Sample]:
-        """Return the images of each pretraining."""
-        sources = [source for source in self.settings.sources if source != IMAGENET]
-        return {source: pretraining_sample(source, own, read, self.settings.pretrain_images) for source in sources}
+        return self.pretraining_samples(self.settings.sources, own, read)
 
     def runs(self, images: int) -> list[RunConfig]:
         """Return the runs by trained part, source of weights, and number of training images."""
@@ -40,40 +37,22 @@ class TransferStudy(Study):
         runs = []
         for seed in range(settings.seeds):
             base = self.run_config("", SCRATCH, seed, settings.architecture, settings.steps, settings.options)
-            pretrained = self._pretrained(base, settings.sources[0])
+            pretrained = self.pretrained(base, settings.sources[0])
             runs.append(replace(base, comparison=PARTS, images=few))
             for label, blocks in parts.items():
                 runs.append(replace(pretrained, comparison=PARTS, images=few, label=label, trained_blocks=blocks))
             runs.append(replace(base, comparison=SOURCES, images=few, label="random"))
             for source in settings.sources:
-                runs.append(replace(self._pretrained(base, source), comparison=SOURCES, images=few, label=source))
+                runs.append(replace(self.pretrained(base, source), comparison=SOURCES, images=few, label=source))
             for count in sorted({min(size, images) for size in settings.train_sizes} - {few}):  # `few` is the first comparison
                 comparison = f"{count} images"
                 runs.append(replace(base, comparison=comparison, images=count))
                 for label in (FROZEN, WHOLE):
-                    changes: dict[str, Any] = {
-                        "comparison": comparison,
-                        "images": count,
-                        "label": label,
-                        "trained_blocks": parts[label],
-                    }
-                    runs.append(replace(pretrained, **changes))
+                    blocks = parts[label]
+                    runs.append(replace(pretrained, comparison=comparison, images=count, label=label, trained_blocks=blocks))
         return runs
 
-    def _pretrained(self, base: RunConfig, source: str) -> RunConfig:
-        """Return a run with weights from a source. Every seed has the same pretraining."""
-        settings = self.settings
-        if source == IMAGENET:
-            return replace(base, weights=settings.weights)
-        steps = settings.pretrain_steps
-        start = replace(
-            base, comparison=PRETRAINING, label=source, seed=0, sample=source, steps=steps, lr=settings.pretrain_lr,
-            eval_points=1, warmup=settings.warmup_steps(steps), images=0,
-        )  # fmt: skip
-        return replace(base, pretraining=start)
-
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
-        """Return the differences from random weights, the best trained part, and the best source."""
         names = by_name(rows)
         sizes = {result.config.images: result.config.comparison for result in results if result.config.comparison != SOURCES}
         few = next(result.config.images for result in results if result.config.comparison == PARTS)
@@ -88,7 +67,6 @@ class TransferStudy(Study):
         )
 
     def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
-        """Draw accuracy against the number of training images, and over the steps by trained part."""
         left, right = axes
         for label in (SCRATCH, FROZEN, WHOLE):
             accuracies: dict[int, list[float]] = {}

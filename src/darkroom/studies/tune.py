@@ -12,7 +12,7 @@ from darkroom.core.errors import ParamsError
 from darkroom.core.progress import Progress
 from darkroom.models import init
 from darkroom.studies import runner, summary
-from darkroom.studies.base import ReadSample, Study, pretraining_sample
+from darkroom.studies.base import ReadSample, Study
 from darkroom.studies.cache import ResultCache
 from darkroom.studies.run_config import RunConfig, RunResult, count_steps
 from darkroom.studies.samples import INNER, Sample, split_inner
@@ -20,7 +20,7 @@ from darkroom.studies.search import RANDOM, TPE, Search, Trial, Values, best_tri
 from darkroom.studies.summary import SummaryRow, by_name, describe_difference
 
 SETTINGS, SEARCHES = "settings", "searches"
-DEFAULT, IMAGENET, EMBEDDINGS = "default", "imagenet", "embeddings"
+DEFAULT, EMBEDDINGS = "default", "embeddings"
 TRIALS = ("sampler", "seed", "trial", "state", "inner_loss", "inner_accuracy", "steps", "epochs")
 
 
@@ -49,11 +49,8 @@ class TuneStudy(Study):
     def extra_samples(self, own: Sample, read: ReadSample) -> dict[str, Sample]:
         """Return the images of the trials, and those of the pretraining below a head."""
         settings = self.settings
-        samples = {INNER: split_inner(own, settings.inner_val_share)}
-        if settings.tuned == EMBEDDINGS and settings.pretrain_on != IMAGENET:
-            source = settings.pretrain_on
-            samples[source] = pretraining_sample(source, own, read, settings.pretrain_images)
-        return samples
+        sources = [settings.pretrain_on] if settings.tuned == EMBEDDINGS else []
+        return {INNER: split_inner(own, settings.inner_val_share), **self.pretraining_samples(sources, own, read)}
 
     def runs(self, images: int) -> list[RunConfig]:
         """Return a run per seed with the default settings, and one with the best settings of each search."""
@@ -79,13 +76,7 @@ class TuneStudy(Study):
         if settings.tuned != EMBEDDINGS:
             return run
         run = replace(run, scheme="", trained_blocks=0, cache_embeddings=not run.policy)
-        if settings.pretrain_on == IMAGENET:
-            return replace(run, weights=settings.weights)
-        start = self.run_config(
-            "pretraining", settings.pretrain_on, 0, settings.architecture, settings.pretrain_steps, settings.options,
-            lr=settings.pretrain_lr, eval_points=1, sample=settings.pretrain_on,
-        )  # fmt: skip
-        return replace(run, pretraining=start)
+        return self.pretrained(run, settings.pretrain_on)
 
     def search(self, samples: Mapping[str, Sample], accelerator: str, on_result: Callable[..., None]) -> None:
         """Run both searches with each seed, one trial after another."""
@@ -153,7 +144,6 @@ class TuneStudy(Study):
         return [*results, *(replace(result, config=replace(result.config, comparison=SEARCHES)) for result in searched)]
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
-        """Return the gain of each search, the difference between them, and how the trials ended."""
         names = by_name(rows)
         gains = [names[SETTINGS, sampler] for sampler in (RANDOM, TPE)]
         gained = any(row.is_significant and not row.is_worse for row in gains)
@@ -166,7 +156,6 @@ class TuneStudy(Study):
         )
 
     def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
-        """Draw the best loss so far against the epochs spent, and the loss by the most important setting."""
         left, right = axes
         for seed in range(self.settings.seeds):
             for sampler, trials in self._searches(seed):

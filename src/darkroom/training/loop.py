@@ -180,34 +180,25 @@ def fit(
     device = prepare(compute)
     model.to(device)
     train_loader, val_loader = BatchLoader(train, device), BatchLoader(val, device)
-    weights = class_weights(train.labels, classes, hyper.class_weights)
-    weights = None if weights is None else weights.to(device)
-    losses = (
-        partial(F.cross_entropy, weight=weights, label_smoothing=hyper.label_smoothing),  # Szegedy et al. 2016
-        partial(F.cross_entropy, weight=weights),
-    )
-    steps = len(batches(len(train), hyper.batch_size))  # of an epoch
-    stepper = _make_stepper(groups or [ParamGroup([p for p in model.parameters() if p.requires_grad])], hyper, compute, steps)
+    train_loss, val_loss = _loss_functions(train.labels, classes, hyper, device)
+    stepper = _make_stepper(groups or [ParamGroup([p for p in model.parameters() if p.requires_grad])], hyper, compute, len(train))
     precision = autocast(compute, device)
     history: list[EpochMetrics] = []
     best: EpochMetrics = {}
-    with (
-        Progress(description, hyper.epochs, "epochs") as progress,
-        _shortcuts(model, train_loader, hyper, compute, freeze_statistics),
-    ):
+    shortcuts = _shortcuts(model, train_loader, hyper, compute, freeze_statistics)
+    with Progress(description, hyper.epochs, "epochs") as progress, shortcuts:
         for epoch in range(hyper.epochs):
             started = time.monotonic()
             order = np.random.default_rng([compute.seed, epoch]).permutation(len(train))
             examples = train_loader.view(epoch, batches(len(train), hyper.batch_size, order))
-            trained, _ = _classify(model, examples, losses[0], precision, stepper, freeze_statistics)
+            trained, _ = _classify(model, examples, train_loss, precision, stepper, freeze_statistics)
             if not math.isfinite(trained["loss"]):
                 reason = f"{description}: the loss is {trained['loss']} in epoch {epoch + 1}"
                 raise ParamsError(reason, "lower `lr` of this stage, or raise `warmup_epochs`")
-            trained["gradient_norm"] = stepper.gradient_norm()
             examples = val_loader.view(0, batches(len(val), VAL_BATCH, keep_single=True))
-            validated, logits = _classify(model, examples, losses[1], precision)
+            validated, logits = _classify(model, examples, val_loss, precision)
             row = {"epoch": epoch + 1, "lr": hyper.lr * stepper.schedule(stepper.count - 1)}
-            row |= {f"train_{key}": value for key, value in trained.items()}
+            row |= {f"train_{key}": value for key, value in trained.items()} | {"train_gradient_norm": stepper.gradient_norm()}
             row |= {f"val_{key}": value for key, value in validated.items()}
             history.append(row)
             if on_epoch:
@@ -225,8 +216,18 @@ def fit(
     return FitResult(history, best, temperature.fit(torch.cat(best_logits).cpu().numpy(), val.labels))
 
 
-def _make_stepper(groups: list[ParamGroup], hyper: Training, compute: Compute, steps: int) -> Stepper:
-    """Return the stepper of `fit`; `steps` is the number of steps of an epoch."""
+def _loss_functions(
+    labels: np.ndarray, classes: int, hyper: Training, device: torch.device
+) -> tuple[LossFunction, LossFunction]:  # fmt: skip
+    """Return the losses of training and of validation; training's labels are smoothed (Szegedy et al. 2016)."""
+    weights = class_weights(labels, classes, hyper.class_weights)
+    loss = partial(F.cross_entropy, weight=None if weights is None else weights.to(device))
+    return partial(loss, label_smoothing=hyper.label_smoothing), loss
+
+
+def _make_stepper(groups: list[ParamGroup], hyper: Training, compute: Compute, examples: int) -> Stepper:
+    """Return the stepper of `fit` for a number of training examples."""
+    steps = len(batches(examples, hyper.batch_size))  # of an epoch
     warmup = round(hyper.warmup_epochs * steps)
     scaler = torch.amp.GradScaler(device_of(compute).type, enabled=compute.precision == "16-mixed")
     return Stepper(

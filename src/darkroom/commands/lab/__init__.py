@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+
+import click
+
 from darkroom.core.command_line import LazyGroup
 
+MODULES = {  # with the functions of their commands
+    "images": ("kernels", "augmentations"),
+    "layers": ("layers", "filters", "feature-maps", "receptive-field"),
+    "classifiers": ("occlusion", "maximize", "embedding"),
+    "autoencoder": ("autoencoder",),
+}
 COMMANDS = {
     "kernels": "responses of Sobel, Prewitt, Scharr, Laplacian, Gabor or your own kernel",
     "layers": "list the layers of a model, with their output for one image",
@@ -17,7 +27,17 @@ COMMANDS = {
     "autoencoder": "autoencoders against PCA, and outliers of a folder",
 }
 
-command = LazyGroup(
+
+class LabGroup(LazyGroup):
+    """The group, whose modules have several commands each."""
+
+    def load(self, name: str) -> click.Command:
+        module = next(module for module, names in MODULES.items() if name in names)
+        command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), f"{name.replace('-', '_')}_command")
+        return command
+
+
+command = LabGroup(
     "lab",
     package=__name__,
     sections={"Commands": COMMANDS},

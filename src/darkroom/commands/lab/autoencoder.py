@@ -17,7 +17,7 @@ with lazy_imports():
 
     from darkroom.data import subsets
     from darkroom.lab import autoencoder, drawing
-    from darkroom.models.architectures import autoencoder as architecture
+    from darkroom.models.architectures import autoencoder
 
 ARCHITECTURES = {"linear": "autoencoder_linear", "convolutional": "autoencoder_conv"}
 CODES = (8, 32, 64)
@@ -41,7 +41,7 @@ AT_LEAST_1 = click.IntRange(min=1)
 @click.option(
     "--outliers", type=click.Path(path_type=Path), metavar="FOLDER", help="score the images of this folder by their error"
 )
-def command(
+def autoencoder_command(
     data: str, source: str, size: int, images: int, codes: tuple[int, ...], epochs: int, conv_epochs: int, seed: int,
     outliers: Path | None,
 ) -> drawing.Sheet:  # fmt: skip
@@ -82,10 +82,9 @@ def command(
 
 
 def _score(
-    folder: Path, size: int, models: dict[str, architecture.Autoencoder], standardized: autoencoder.StandardizedImages
+    folder: Path, size: int, models: dict[str, autoencoder.Autoencoder], standardized: autoencoder.StandardizedImages
 ) -> str:
-    """Return the images of a folder with their errors as CSV, the largest by the last model first, and print
-    ten of them."""
+    """Print the ten images of a folder with the largest errors; return all as CSV, the largest first."""
     images = image_io.read_folder(folder, 100_000, size)
     grey = standardized.standardize(images.pixels.mean(3).round().astype("uint8")[:, None])
     errors = {kind: autoencoder.errors(model, grey) for kind, model in models.items()}

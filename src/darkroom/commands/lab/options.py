@@ -1,5 +1,4 @@
-"""What the commands of the lab share: the options of a picture and of the inspected network, and the writing
-of the picture."""
+"""What the commands of the lab share: the options of a picture and of a network, and the writing."""
 
 from __future__ import annotations
 
@@ -28,8 +27,7 @@ Decorator = Callable[[Callable[..., Any]], Any]
 
 
 def picture_command(name: str, *suffixes: str, **optional_suffixes: str) -> Decorator:
-    """Return a decorator: a command with --out and --overwrite from a function that returns a
-    `drawing.Sheet`.
+    """Return a decorator: a command with --out and --overwrite from a function that returns a Sheet.
 
     The sheet is written, with the files of these suffixes beside it. Before the work is done, ParamsError is
     raised if another file would be replaced. `optional_suffixes` are by the option that asks for the file.
@@ -61,8 +59,7 @@ def network_command(name: str, *suffixes: str) -> Decorator:
 
 
 def network_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --weights, --size and --seed; the function receives the network that they and `model` name as
-    `inspected`."""
+    """Add --weights, --size and --seed, which with `model` name the function's `inspected`."""
 
     @click.option(
         "--weights", type=click.Path(path_type=Path), metavar="FILE",
@@ -85,8 +82,7 @@ before_option = click.option("--before", is_flag=True, help="also show the initi
 
 
 def load_network(model: str, weights: Path | None, size: int | None, seed: int) -> networks.InspectedNetwork:
-    """Return a trained model, or an architecture with random or loaded weights; raises a DarkroomError if
-    there is none."""
+    """Return a trained model or an architecture by name. Raises a DarkroomError if there is none."""
     architectures = factory.names()
     if model in architectures and not Path(model, "model.json").is_file():
         return networks.build_with_weights(model, weights, size, seed) if weights else networks.build(model, size, seed)

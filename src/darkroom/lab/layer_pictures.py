@@ -1,20 +1,24 @@
-"""Learned filters of a convolution as pictures: the first layer's in colour (Krizhevsky et al. 2012), others
-by channel."""
+"""Pictures of layers: learned filters, the first layer's in colour (Krizhevsky et al. 2012), and feature maps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import torch
 from torch import nn
 
 from darkroom.core.errors import ParamsError
 from darkroom.lab import drawing, layers
 
-MOSAIC_WIDTH = 520  # pixels, about
+MOSAIC_WIDTH = 520  # pixels of filters by channels, about
+MAPPED_KINDS = ("convolution", "activation", "pooling")  # of the layers whose maps are shown by default
+SIDE, LARGE = 96, 112  # pixels of a map, about, in rows of many layers and of one
+MAX_MAPS = 256  # of one layer
 
 
 def find_convolution(network: nn.Module, name: str | None) -> tuple[str, nn.Conv2d]:
-    """Return a convolution and its name, by default the first one; raises ParamsError if the layer is no
-    convolution."""
+    """Return a convolution with its name, by default the first. Raises ParamsError for another layer."""
     convolutions = {name: module for name, module in layers.named_layers(network).items() if isinstance(module, nn.Conv2d)}
     if not convolutions:
         raise ParamsError("this model has no convolution", "name a convolutional network")
@@ -34,16 +38,14 @@ def weights_of(module: nn.Conv2d) -> np.ndarray:
 
 
 def largest(weights: np.ndarray, axis: int, count: int) -> np.ndarray:
-    """Return the outputs (axis 0) or inputs (axis 1) with the largest norm, in their own order, (count,)
-    int64."""
+    """Return in order the outputs (axis 0) or inputs (axis 1) with the largest norm, (count,) int64."""
     others = tuple(i for i in range(4) if i != axis)
     norms = np.sqrt((weights.astype(np.float64) ** 2).sum(others))
     return np.sort(np.argsort(-norms, kind="stable")[:count])
 
 
 def colours(weights: np.ndarray) -> np.ndarray:
-    """Return RGB filters (outputs, 3, h, w) as (outputs, h, w, 3) uint8: zero is mid-grey, each scaled by its
-    largest weight."""
+    """Return RGB filters (N, 3, h, w) as (N, h, w, 3) uint8, each by its largest weight; 0 is mid-grey."""
     most = np.abs(weights).max((1, 2, 3), keepdims=True)
     scaled = 127.5 + 127.5 * weights / np.where(most > 0, most, 1)
     return scaled.transpose(0, 2, 3, 1).round().clip(0, 255).astype(np.uint8)
@@ -68,7 +70,7 @@ def mosaic(filters: np.ndarray, cell: int, gap: int = 2) -> np.ndarray:
     return np.repeat(canvas[..., None], 3, 2)
 
 
-def draw_row(module: nn.Conv2d, most: int, heading: str, chosen_by: nn.Conv2d | None = None) -> drawing.Row:
+def draw_filters(module: nn.Conv2d, most: int, heading: str, chosen_by: nn.Conv2d | None = None) -> drawing.Row:
     """Return the filters of a convolution as tiles, or as a mosaic of filters by channels.
 
     They are those with the largest weights in `chosen_by`, by default the convolution itself.
@@ -93,3 +95,28 @@ def draw_row(module: nn.Conv2d, most: int, heading: str, chosen_by: nn.Conv2d | 
 
 def _range(count: int, total: int) -> str:
     return f"0 to {total - 1}" if count == total else f"({count} of {total}, of the largest norm)"
+
+
+def default_layers(network: nn.Module) -> list[str]:
+    """Return the convolutions, activations and poolings."""
+    return [name for name, module in layers.named_layers(network).items() if layers.kind(module) in MAPPED_KINDS]
+
+
+def compute_maps(network: nn.Module, images: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Return the maps (C, H, W) of layers with spatial positions, for the first of images (N, S, S, 3)."""
+    modules = layers.named_layers(network)
+    outputs = layers.record(network, images, names)
+    maps = {name: layers.to_maps(output, modules[name.partition("#")[0]]) for name, output in outputs.items()}
+    return {name: output[0] for name, output in maps.items() if output is not None}
+
+
+def draw_maps(maps: torch.Tensor, module: nn.Module, heading: str, channels: int | None) -> drawing.Row:
+    """Return maps (C, H, W) on one scale: the `channels` that vary most, or all of them for None."""
+    chosen = list(range(min(MAX_MAPS, len(maps)))) if channels is None else layers.most_varied(maps, channels)
+    values = maps[chosen].float().numpy()
+    most = float(abs(values).max()) or 1.0
+    shade, side = drawing.signed if values.min() < 0 else drawing.heat, LARGE if channels is None else SIDE
+    tiles = [drawing.Tile(drawing.fit(shade(item, most), side), str(i)) for i, item in zip(chosen, values, strict=True)]
+    size = f"{maps.shape[0]} channels of {maps.shape[1]}×{maps.shape[2]}"
+    remark = f"{type(module).__name__}, {size}, {drawing.format_number(values.min())} … {drawing.format_number(values.max())}"
+    return drawing.Row(tiles, heading, remark)

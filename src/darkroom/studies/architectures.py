@@ -1,0 +1,287 @@
+"""The studies of architectures: families, depth, bottlenecks, separable convolutions, scaling."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from darkroom.config.study_params import Architecture, Bottleneck, Depth, Scaling, Separable
+from darkroom.core.errors import ParamsError
+from darkroom.models.architectures.efficientnet import ALPHA, BETA, GAMMA
+from darkroom.studies import plots
+from darkroom.studies.base import Study, count_multiply_adds
+from darkroom.studies.run_config import RunConfig, RunResult, by_label, comparisons
+from darkroom.studies.summary import (
+    SummaryRow,
+    best,
+    by_name,
+    describe_difference,
+    format_difference,
+    format_estimate,
+    list_significant,
+    of_comparison,
+)  # fmt: skip
+
+EQUAL_COST, EQUAL_STEPS, EQUAL_WIDTH, NO_MORE_COST = "equal multiply-adds", "equal steps", "equal width", "no more multiply-adds"
+PLAIN, RESIDUAL, WITH, WITHOUT, SEPARABLE, STANDARD = "plain", "residual", "with 1×1", "without", "separable", "standard"
+DEPTH_NETWORKS = {PLAIN: "plain", RESIDUAL: "resnet"}  # followed by the number of layers
+INCEPTION_NETWORKS = {WITH: "inception_small", WITHOUT: "inception_small_naive"}
+MOBILE_NETWORKS = {SEPARABLE: "mobilenet_v1", STANDARD: "mobilenet_v1_standard"}
+SCALED_NETWORK, BASE, COMPOUND = "efficientnet", "base", "compound"
+FORWARD_PASSES = 3  # a training step costs three: the gradients of weights and of inputs take as many products each
+WIDTH_STEP = 0.005  # of the search for a width of equal cost
+SIDE_MARGIN = 3  # pixels by which the resolution of compound scaling may differ from the formula
+MAX_RATIO = 1.5  # of the multiply-adds reached to those requested
+HALVINGS = 8  # of the interval in which a scale of the requested cost is searched
+
+
+class ArchitectureStudy(Study):
+    title = "Architectures at equal cost"
+    question = "Which accuracy does each family of architectures reach with the same number of multiply-adds?"
+    paper = "LeCun et al. 1998, Simonyan and Zisserman 2015, He et al. 2016, Sandler et al. 2018"
+    held_constant = "the images and their order, and the multiply-adds of the whole training"
+    varies = ("architecture", "options", "steps", "warmup", "eval_points")
+    settings: Architecture
+
+    def runs(self, images: int) -> list[RunConfig]:
+        """Return a run per seed and architecture. A cheaper network makes more steps."""
+        settings = self.settings
+        steps = {}
+        for name, options in settings.architectures.items():
+            forward = count_multiply_adds(name, settings.image_size, settings.channels, options)
+            steps[name] = max(1, round(settings.budget * 1e9 / (forward * settings.batch_size * FORWARD_PASSES)))
+        return [
+            self.run_config(EQUAL_COST, name, seed, name, steps[name], options)
+            for seed in range(settings.seeds) for name, options in settings.architectures.items()
+        ]  # fmt: skip
+
+    def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
+        top = best(rows)
+        return (
+            f"At equal multiply-adds {top.label} has the highest accuracy, {format_estimate(top.accuracy)}; "
+            f"{list_significant(rows)}. Pareto front of accuracy and multiply-adds of an image: {', '.join(pareto_front(rows))}."
+        )
+
+    def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
+        plots.draw_costs(axes, results, colors, [(EQUAL_COST, "multiply_adds"), (EQUAL_COST, "parameters")])
+
+
+def pareto_front(rows: Sequence[SummaryRow]) -> list[str]:
+    """Return the labels that no other dominates in accuracy and multiply-adds of an image, cheapest first."""
+    front: list[str] = []
+    highest = -1.0
+    for row in sorted(rows, key=lambda row: (row.multiply_adds, -row.accuracy.value)):
+        if row.accuracy.value > highest:
+            front.append(row.label)
+            highest = row.accuracy.value
+    return front
+
+
+class DepthStudy(Study):
+    title = "Depth and skip connections"
+    question = "Why does a deeper network learn less, and what do skip connections change?"
+    paper = "He et al. 2016"
+    held_constant = "the images, their order and the number of steps; at each depth, multiply-adds and parameters"
+    varies = ("architecture",)
+    settings: Depth
+
+    def runs(self, images: int) -> list[RunConfig]:
+        """Return a run per depth, seed and kind."""
+        settings, steps = self.settings, self.steps(images)
+        return [
+            self.run_config(f"{depth} layers", label, seed, f"{name}{depth}", steps, {"width": settings.width})
+            for depth in sorted(settings.depths) for seed in range(settings.seeds) for label, name in DEPTH_NETWORKS.items()
+        ]  # fmt: skip
+
+    def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
+        names = by_name(rows)
+        shallow, *_, deep = comparisons(results)
+        changes = []
+        for label in DEPTH_NETWORKS:
+            first, last = names[shallow, label], names[deep, label]
+            changes.append(
+                f"{label} networks go from {first.accuracy.value:.4f} at {shallow} to {last.accuracy.value:.4f} at {deep} "
+                f"(on training images {first.train_accuracy:.4f} to {last.train_accuracy:.4f})"
+            )
+        return f"{', '.join(changes)}. Skip connections: {describe_difference(names[deep, RESIDUAL])}."
+
+    def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
+        deepest = comparisons(results)[-1]
+        for axis, is_last in zip(axes, (False, True), strict=True):
+            title = f"{deepest}: gradient of a layer, {'last step' if is_last else 'step 0'}"
+            plots.draw_layers(axis, by_label(results, deepest), "gradient", colors, title, is_last)
+
+
+class BottleneckStudy(Study):
+    title = "1×1 convolutions as bottlenecks"
+    question = "How much do 1×1 convolutions before the 3×3 and 5×5 ones save, and do they cost accuracy?"
+    paper = "Szegedy et al. 2015, Lin et al. 2014"
+    held_constant = "the images and their order; the number of steps, or the multiply-adds of the training"
+    varies = ("architecture", "steps", "warmup", "eval_points")
+    settings: Bottleneck
+
+    def runs(self, images: int) -> list[RunConfig]:
+        """Return a run per comparison, seed and kind.
+
+        At equal multiply-adds the dearer network makes fewer steps.
+        """
+        settings, steps = self.settings, self.steps(images)
+        options = {"width": settings.width}
+        costs = {
+            label: count_multiply_adds(name, settings.image_size, settings.channels, options)
+            for label, name in INCEPTION_NETWORKS.items()
+        }
+        runs = []
+        for comparison in (EQUAL_STEPS, EQUAL_COST):
+            for seed in range(settings.seeds):
+                for label, name in INCEPTION_NETWORKS.items():
+                    count = steps if comparison == EQUAL_STEPS else max(1, round(steps * costs[WITH] / costs[label]))
+                    runs.append(self.run_config(comparison, label, seed, name, count, options))
+        return runs
+
+    def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
+        names = by_name(rows)
+        small, large = names[EQUAL_STEPS, WITH], names[EQUAL_STEPS, WITHOUT]
+        multiply_adds, parameters = small.multiply_adds / large.multiply_adds, small.parameters / large.parameters
+        differences = "; ".join(describe_difference(names[comparison, WITHOUT]) for comparison in (EQUAL_STEPS, EQUAL_COST))
+        return (
+            f"With 1×1 convolutions an image takes {multiply_adds:.0%} of the multiply-adds, and the network has "
+            f"{parameters:.0%} of the parameters. Without them: {differences}."
+        )
+
+
+class SeparableStudy(Study):
+    title = "Depthwise-separable convolutions"
+    question = "Is a convolution per channel followed by a 1×1 convolution as good as a standard one, at its lower cost?"
+    paper = "Howard et al. 2017"
+    held_constant = "the images, their order and the number of steps; the number of channels, or the multiply-adds of an image"
+    varies = ("architecture", "options")
+    settings: Separable
+
+    def runs(self, images: int) -> list[RunConfig]:
+        """Return a run per comparison, seed and kind."""
+        settings, steps = self.settings, self.steps(images)
+        widths = {EQUAL_WIDTH: settings.width, NO_MORE_COST: self.equal_cost_width()}
+        return [
+            self.run_config(comparison, label, seed, name, steps, {"width": width if label == STANDARD else settings.width})
+            for comparison, width in widths.items() for seed in range(settings.seeds) for label, name in MOBILE_NETWORKS.items()
+        ]  # fmt: skip
+
+    def equal_cost_width(self) -> float:
+        """Return the largest width at which standard convolutions cost no more than the separable ones."""
+        settings = self.settings
+
+        def cost(kind: str, width: float) -> int:
+            return count_multiply_adds(MOBILE_NETWORKS[kind], settings.image_size, settings.channels, {"width": width})
+
+        widths = [round(WIDTH_STEP * i, 6) for i in range(1, max(2, round(settings.width / WIDTH_STEP) + 1))]
+        index = bisect_right(widths, cost(SEPARABLE, settings.width), key=lambda width: cost(STANDARD, width))
+        return widths[max(0, index - 1)]
+
+    def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
+        names = by_name(rows)
+        cheap, dear = names[EQUAL_WIDTH, SEPARABLE], names[EQUAL_WIDTH, STANDARD]
+        differences = "; ".join(describe_difference(names[comparison, STANDARD]) for comparison in (EQUAL_WIDTH, NO_MORE_COST))
+        return (
+            f"Standard convolutions of the same width cost {dear.multiply_adds / cheap.multiply_adds:.1f} times the multiply-adds "
+            f"and {dear.parameters / cheap.parameters:.1f} times the parameters. Their accuracy: {differences}."
+        )
+
+
+class Scale(NamedTuple):
+    """Factors of the base network."""
+
+    depth: float
+    width: float
+    resolution: float
+
+
+UNSCALED = Scale(1.0, 1.0, 1.0)
+METHODS: dict[str, Callable[[float], Scale]] = {
+    "depth": lambda s: Scale(s, 1, 1),
+    "width": lambda s: Scale(1, s, 1),
+    "resolution": lambda s: Scale(1, 1, s),
+    COMPOUND: lambda s: Scale(ALPHA ** (s - 1), BETA ** (s - 1), GAMMA ** (s - 1)),  # φ = s - 1
+}
+
+
+class ScalingStudy(Study):
+    title = "Scaling a network up"
+    question = "How should a network become larger: by depth, by width, by image size, or by a little of each?"
+    paper = "Tan and Le 2019"
+    held_constant = "the images, their order and the number of steps; within a comparison the multiply-adds, as nearly as possible"
+    varies = ("options", "image_size")
+    settings: Scaling
+
+    def runs(self, images: int) -> list[RunConfig]:
+        """Return the base and a run per factor, seed and method.
+
+        Raises ParamsError if no network has the requested cost.
+        """
+        settings, steps = self.settings, self.steps(images)
+        runs = []
+        for factor in sorted(settings.factors):
+            scales = {BASE: UNSCALED} | {method: self.find_scale(method, factor) for method in METHODS}
+            for seed in range(settings.seeds):
+                for label, scale in scales.items():
+                    options, side = self.network(scale)
+                    runs.append(self.run_config(f"×{factor:g}", label, seed, SCALED_NETWORK, steps, options, image_size=side))
+        return runs
+
+    def find_scale(self, method: str, factor: float) -> Scale:
+        """Return the scale whose multiply-adds are nearest to `factor` times the base's."""
+        settings, make = self.settings, METHODS[method]
+        target = factor * self.cost(UNSCALED)
+        low, high = 1.0, 1.0 + 2 * factor
+        while make(high).resolution * settings.base_size > settings.image_size + 0.5:
+            high -= 0.05  # no image is larger than image_size: above 64 pixels networks are cheaper again
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.cost(make(middle)) < target else (low, middle)
+        candidates = [make(low), make(high)]
+        if method == COMPOUND:  # depth and width grow in steps, for which the resolution makes up
+            base = settings.base_size
+            candidates = [
+                scale._replace(resolution=max(round(base * scale.resolution) + margin, base) / base)
+                for scale in candidates for margin in range(-SIDE_MARGIN, SIDE_MARGIN + 1)
+            ]  # fmt: skip
+        nearest = min(candidates, key=lambda scale: abs(math.log(self.cost(scale) / target)))
+        reached = self.cost(nearest) / self.cost(UNSCALED)
+        if abs(math.log(reached / factor)) > math.log(MAX_RATIO):
+            reason = f"scaling by {method} reaches {reached:.2g} times the multiply-adds of the base, not {factor:g} times"
+            raise ParamsError(reason, "raise image_size, or change base_size, width or factors")
+        return nearest
+
+    def network(self, scale: Scale) -> tuple[dict[str, Any], int]:
+        """Return the options of a network, and the pixels a side of its images."""
+        width = round(self.settings.width * scale.width, 4)
+        options = {"depth": round(scale.depth, 4), "width": width, "dropout": 0.0}
+        return options, round(self.settings.base_size * scale.resolution)
+
+    def cost(self, scale: Scale) -> int:
+        options, side = self.network(scale)
+        return _cost(side, self.settings.channels, options["depth"], options["width"])
+
+    def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
+        sentences = []
+        for factor in comparisons(results):
+            base, *others = of_comparison(rows, factor)
+            differences = "; ".join(
+                f"{row.label} (×{row.multiply_adds / base.multiply_adds:.1f}) {format_difference(row.difference)}"
+                f"{'' if row.is_significant else ', not significant'}"
+                for row in others
+            )
+            sentences.append(f"At {factor} of the multiply-adds, {best(others).label} is best: {differences}")
+        return ". ".join(sentences) + "."
+
+    def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
+        largest = comparisons(results)[-1]
+        plots.draw_costs(axes, results, colors, [(largest, "multiply_adds"), (largest, "parameters")])
+
+
+@cache
+def _cost(side: int, channels: int, depth: float, width: float) -> int:
+    return count_multiply_adds(SCALED_NETWORK, side, channels, {"depth": depth, "width": width})
