@@ -17,7 +17,7 @@ with lazy_imports():
 
     from darkroom.data import subsets
     from darkroom.lab import autoencoder, drawing
-    from darkroom.models.architectures import autoencoder
+    from darkroom.models.architectures import autoencoder as networks
 
 ARCHITECTURES = {"linear": "autoencoder_linear", "convolutional": "autoencoder_conv"}
 CODES = (8, 32, 64)
@@ -81,9 +81,7 @@ def autoencoder_command(
     return drawing.Sheet("Autoencoders against principal components", rows_of_images, note, texts)
 
 
-def _score(
-    folder: Path, size: int, models: dict[str, autoencoder.Autoencoder], standardized: autoencoder.StandardizedImages
-) -> str:
+def _score(folder: Path, size: int, models: dict[str, networks.Autoencoder], standardized: autoencoder.StandardizedImages) -> str:
     """Print the ten images of a folder with the largest errors; return all as CSV, the largest first."""
     images = image_io.read_folder(folder, 100_000, size)
     grey = standardized.standardize(images.pixels.mean(3).round().astype("uint8")[:, None])
