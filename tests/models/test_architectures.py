@@ -5,6 +5,7 @@ papers.
 from __future__ import annotations
 
 import importlib
+import inspect
 
 import numpy as np
 import pytest
@@ -302,8 +303,11 @@ def test_mistakes_name_the_alternatives(name, options, message):
 def test_the_registry_reads_what_the_functions_have():
     """Options and summaries that are read from the source are those of the functions."""
     for entry in registry.entries().values():
-        function = getattr(importlib.import_module(f"darkroom.models.architectures.{entry.family}"), entry.name)
-        assert entry.options == (function.__kwdefaults__ or {})
+        function = getattr(importlib.import_module(f"darkroom.models.architectures.{entry.family}"), entry.function)
+        assert entry.options.keys() == (function.__kwdefaults__ or {}).keys()
+        if entry.name == entry.function:
+            assert entry.options == (function.__kwdefaults__ or {})
+        inspect.signature(function).bind(entry.size, entry.channels, *entry.arguments, **entry.options)
         assert entry.summary
 
 

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from darkroom.config import params
     from darkroom.inference import classifier as classifiers
     from darkroom.inference.classifier import Classifier, ModelInfo
-    from darkroom.models import digests
+    from darkroom.models import weight_files
     from darkroom.tracking import registry
 else:
     params, registry = LazyModule("darkroom.config.params"), LazyModule("darkroom.tracking.registry")
-    classifiers, digests = LazyModule("darkroom.inference.classifier"), LazyModule("darkroom.models.digests")
+    classifiers, weight_files = LazyModule("darkroom.inference.classifier"), LazyModule("darkroom.models.weight_files")
 
 
 class NoChampionError(WorkspaceError):
@@ -34,7 +34,8 @@ def load(model: str) -> tuple[Classifier, ModelInfo]:
     classifier = classifiers.Classifier.load(folder)
     title = classifier.checkpoint.name
     description = f"version {version} of {name} ({title})" if version else f"{model} ({title})"
-    return classifier, classifiers.ModelInfo(name or str(folder), version, title, digests.checkpoint(folder), description)
+    digest = weight_files.checkpoint_digest(folder)
+    return classifier, classifiers.ModelInfo(name or str(folder), version, title, digest, description)
 
 
 def _fetch(model: str) -> tuple[str, str, Path]:

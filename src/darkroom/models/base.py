@@ -13,6 +13,7 @@ from darkroom.models.specs import BackboneSpec
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 Chain = tuple[list[Step], Step]  # from one feature map to the next, (N, C, H, W), and from the last one to the embedding
+Channels = tuple[float, float, float]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SMALL_IMAGE = 64  # images of at most this many pixels keep their resolution through the first convolution
 
@@ -28,8 +29,8 @@ class Preprocessing:
     image_size: int
     resize: str
     background: tuple[int, int, int]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Channels
+    std: Channels
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

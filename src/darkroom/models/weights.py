@@ -9,11 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from darkroom.core.errors import WeightsError
-from darkroom.models.base import IMAGENET, Backbone
+from darkroom.models.base import IMAGENET, Backbone, Channels
 
 CENTRED = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))  # for networks that Darkroom trains itself
-
-Channels = tuple[float, float, float]
 
 
 def normalization(name: str, source: str) -> tuple[Channels, Channels]:

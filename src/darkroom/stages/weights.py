@@ -18,8 +18,7 @@ from darkroom.data.ingest import ingest
 from darkroom.models import weight_files, weights
 from darkroom.models.backbones.torchvision import TorchvisionBackbone, download
 from darkroom.models.base import Backbone, Network, Preprocessing
-from darkroom.models.checkpoint import save_tensors
-from darkroom.models.descriptions import Provenance
+from darkroom.models.checkpoint import Provenance, save_tensors
 from darkroom.models.macs import multiply_adds
 from darkroom.models.specs import BackboneSpec
 from darkroom.stages.context import session

@@ -58,8 +58,3 @@ class Compact(Features):
 
     def _channels(self, x: torch.Tensor) -> torch.Tensor:
         return grey(x) if self.spec.channels == 1 else x
-
-
-def build(spec: CompactSpec, seed: int = 0) -> Compact:
-    """Build the network from its description: what `models.factory` calls."""
-    return Compact(spec, seed)

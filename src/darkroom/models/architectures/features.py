@@ -64,11 +64,6 @@ class Classic(Features):
         return grey(x) if self.spec.channels == 1 else x
 
 
-def build(spec: ArchitectureSpec, seed: int | None = 0) -> Classic:
-    """Build the network from its description: what `models.factory` calls."""
-    return Classic(spec, seed)
-
-
 def draw(network: nn.Module, seed: int | None) -> None:
     """Draw all weights of a new network after He et al. (2015), linear layers too; None leaves them without
     values.
