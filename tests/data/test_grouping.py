@@ -106,7 +106,7 @@ pictures = st.lists(st.tuples(st.integers(0, 25), st.sampled_from(["", "", "", "
 def new_rows(items: list[tuple[int, str]]) -> list[SourceRow]:
     return [
         SourceRow(
-            path=f"{i}.png", label="cat", source_label="cat", pixel_hash=f"{number:032x}", given_group=group, width=20, height=20
+            path=f"{i}.png", label="cat", source_label="cat", pixel_hash=f"{number:032x}", source_group=group, width=20, height=20
         )
         for i, (number, group) in enumerate(items)
     ]

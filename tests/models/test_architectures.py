@@ -104,7 +104,7 @@ def test_every_family_learns(name, options):
     built = network(name, options, 16).train()
     labels = torch.arange(8) % 2
     images = pixels(8, 16) // 2 + 100 * labels.to(torch.uint8)[:, None, None, None]
-    optimizer = torch.optim.Adam(built.parameters(), lr=0.001)
+    optimizer = torch.optim.Adam(built.parameters(), lr=0.001, fused=True)
     losses = []
     for _ in range(40):
         loss = torch.nn.functional.cross_entropy(built(images), labels)
@@ -271,15 +271,17 @@ def test_autoencoders_give_images_back(name):
         assert all(torch.equal(value, again.state_dict()[key]) for key, value in built.state_dict().items())
         assert built.encode(x).shape == (4, 5)
         assert built(x).shape == built.decode(built.encode(x)).shape == x.shape
-        optimizer = torch.optim.Adam(built.parameters(), lr=0.003)
-        errors = []
-        for _ in range(30):
-            error = (built(x) - x).square().mean()
-            optimizer.zero_grad()
-            error.backward()
-            optimizer.step()
-            errors.append(error.item())
-        assert errors[-1] < 0.8 * errors[0]
+    optimizer = torch.optim.Adam(built.parameters(), lr=0.003)
+    errors = []
+    for _ in range(30):
+        error = (built(x) - x).square().mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        errors.append(error.item())
+        if errors[-1] < 0.8 * errors[0]:
+            break
+    assert errors[-1] < 0.8 * errors[0]
 
 
 @pytest.mark.parametrize(

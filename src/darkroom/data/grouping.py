@@ -52,9 +52,9 @@ def assign_splits(rows: Rows, thumbnails: ReadThumbnails, params: Ingest, ready:
     leaks = _find_leaks(copies)
     if params.on_leak == "quarantine":
         _quarantine_leaks(leaks, "duplicate_across_splits", "the same as")
-    _join_given_groups(accepted, clusters)
+    _join_source_groups(accepted, clusters)
     groups = _members(accepted, clusters)
-    torn = [members for members in _find_leaks(groups) if any(row.given_group for row in members)]
+    torn = [members for members in _find_leaks(groups) if any(row.source_group for row in members)]
     if params.on_leak == "quarantine":
         _quarantine_leaks(torn, "group_across_splits", "grouped with")
     _name_groups(groups)
@@ -100,9 +100,7 @@ def _members(accepted: Rows, clusters: Clusters) -> list[Rows]:
 
 
 def _find_conflicts(accepted: Rows, copies: list[Rows], near: list[tuple[int, int]]) -> list[Rows]:
-    """Return sets of rows that show the same picture under several labels: exact copies, and pairs of near
-    ones.
-    """
+    """Return sets of rows of one picture under several labels: exact copies, and pairs of near ones."""
     conflicts = []
     for members in copies:
         exact: dict[str, Rows] = defaultdict(list)
@@ -151,27 +149,24 @@ def _list_paths(paths: list[str]) -> str:
     return ", ".join(unique[:3]) + (f" and {len(unique) - 3} more" if len(unique) > 3 else "")
 
 
-def _join_given_groups(accepted: Rows, clusters: Clusters) -> None:
+def _join_source_groups(accepted: Rows, clusters: Clusters) -> None:
     first: dict[str, int] = {}
     for i, row in enumerate(accepted):
-        if row.given_group:
-            clusters.join(first.setdefault(row.given_group, i), i)
+        if row.source_group:
+            clusters.join(first.setdefault(row.source_group, i), i)
 
 
 def _name_groups(groups: list[Rows]) -> None:
     """Name each group by the first of the source's own groups in it, else by the least of its pixel hashes."""
     for members in groups:
-        given = min((row.given_group for row in members if row.given_group), default="")
-        name = f"group {given}" if given else min(row.pixel_hash for row in members)
+        first = min((row.source_group for row in members if row.source_group), default="")
+        name = f"group {first}" if first else min(row.pixel_hash for row in members)
         for row in members:
             row.group = name
 
 
 def _draw_splits(accepted: Rows, params: Ingest, ready: frozenset[str]) -> None:
-    """Give each row its split: the source's own where it has one.
-
-    Splits that the source lacks come out of its train.
-    """
+    """Give each row its split: the source's own, if any; splits that it lacks come out of its train."""
     test = 0.0 if "test" in ready else params.test_share
     val = 0.0 if "val" in ready else params.val_share
     free = [row for row in accepted if row.split in ("", "train")]

@@ -29,9 +29,7 @@ SAMPLE_SEED = 2**31  # no seed of a split: samples come from all splits
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of a data set: files by status, images by split, by class and split, by flag, quarantined files
-    by reason.
-    """
+    """Counts: files by status, images by split, class and flag, quarantined and ignored files by reason."""
 
     statuses: Counter[str]
     splits: dict[str, int]

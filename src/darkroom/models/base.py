@@ -144,16 +144,13 @@ class GlobalPool(nn.Module):
         return x.mean((2, 3)) if x.ndim == 4 else x
 
 
-def grey(images: torch.Tensor) -> torch.Tensor:
-    """Return the mean of the channels, with equal weights: (N, C, S, S) to (N, 1, S, S)."""
-    return images.mean(1, keepdim=True)
+def to_channels(images: torch.Tensor, channels: int) -> torch.Tensor:
+    """Return images as they are, or for 1 channel the mean of theirs, with equal weights: (N, 1, S, S)."""
+    return images.mean(1, keepdim=True) if channels == 1 else images
 
 
 class Network(nn.Module):
-    """Preprocessing, features and a linear head.
-
-    forward: (N, H, W, 3) uint8 to logits (N, classes) float32.
-    """
+    """Preprocessing, features and a linear head: (N, H, W, 3) uint8 to logits (N, classes) float32."""
 
     def __init__(self, features: Features, preprocessing: Preprocessing, classes: int, seed: int = 0) -> None:
         super().__init__()

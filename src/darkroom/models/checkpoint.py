@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Checkpoint:
     classes: tuple[str, ...]
     params: dict[str, Any]
     best: dict[str, float]
-    temperature: float = 1.0  # divides the logits before the softmax
+    temperature: float = 1.0  # divides the logits before the softmax; missing in files of early versions
 
 
 def save(
@@ -48,17 +48,9 @@ def save(
     The same model gives the same bytes.
     """
     save_tensors(folder / "model.safetensors", weights)
-    content = {
-        "schema": SCHEMA,
-        "name": checkpoint.name,
-        "architecture": checkpoint.architecture.as_dict(),
-        "preprocessing": checkpoint.preprocessing.as_dict(),
-        "classes": list(checkpoint.classes),
-        "params": checkpoint.params,
-        "best": checkpoint.best,
-        "temperature": checkpoint.temperature,
-        "parameters": parameters,
-    }
+    content = asdict(checkpoint) | {
+        "schema": SCHEMA, "parameters": parameters, "architecture": checkpoint.architecture.as_dict(),
+    }  # fmt: skip
     (folder / "model.json").write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     with (folder / "history.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(history[0]))
@@ -84,15 +76,8 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
             f"{folder} has schema {content.get('schema')}; this version of Darkroom reads {SCHEMA}",
             "train it again: `dvc repro -f`",
         )
-    checkpoint = Checkpoint(
-        name=content["name"],
-        architecture=spec_from_dict(content["architecture"]),
-        preprocessing=Preprocessing.from_dict(content["preprocessing"]),
-        classes=tuple(content["classes"]),
-        params=content["params"],
-        best=content["best"],
-        temperature=content.get("temperature", 1.0),  # missing in checkpoints of early versions
-    )
+    names = {field.name for field in fields(Checkpoint)}
+    checkpoint = Checkpoint(**{name: value for name, value in _typed(content).items() if name in names})
     network = Network(build_features(checkpoint.architecture), checkpoint.preprocessing, len(checkpoint.classes))
     try:
         network.load_state_dict(load_file(folder / "model.safetensors"))
@@ -149,17 +134,18 @@ class EmbeddedBackbone:
     parameters: int
 
     def write(self, path: Path) -> None:
-        values = asdict(self) | {"architecture": self.architecture.as_dict(), "preprocessing": self.preprocessing.as_dict()}
-        atomic.write_json(path, values)
+        atomic.write_json(path, asdict(self) | {"architecture": self.architecture.as_dict()})
 
     @classmethod
     def read(cls, path: Path) -> EmbeddedBackbone:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return cls(
-            **content
-            | {
-                "architecture": spec_from_dict(content["architecture"]),
-                "preprocessing": Preprocessing.from_dict(content["preprocessing"]),
-                "classes": tuple(content["classes"]),
-            }
-        )
+        return cls(**_typed(json.loads(path.read_text(encoding="utf-8"))))
+
+
+def _typed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a description, read from JSON, with the types of its fields."""
+    return {
+        **content,
+        "architecture": spec_from_dict(content["architecture"]),
+        "preprocessing": Preprocessing.from_dict(content["preprocessing"]),
+        "classes": tuple(content["classes"]),
+    }

@@ -66,5 +66,5 @@ def fill(backbone: Backbone, state: dict[str, torch.Tensor], origin: str) -> lis
     return unused
 
 
-def _shorten(rows: list[str], limit: int = 12) -> str:
-    return "\n".join(rows if len(rows) <= limit else [*rows[:limit], f"  … and {len(rows) - limit} more"])
+def _shorten(rows: list[str]) -> str:
+    return "\n".join([*rows[:12], *([f"  … and {len(rows) - 12} more"] if len(rows) > 12 else [])])

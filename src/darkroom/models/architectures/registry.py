@@ -88,10 +88,7 @@ def names(kind: str = CLASSIFIER) -> tuple[str, ...]:
 
 
 def entry(name: str, kind: str = CLASSIFIER) -> Entry:
-    """Return an architecture by name.
-
-    Raises ParamsError with the nearest name where there is none of this kind.
-    """
+    """Return an architecture by name; ParamsError with the nearest one where there is none of this kind."""
     match = entries().get(name)
     if match is None or match.kind != kind:
         raise ParamsError(
