@@ -62,7 +62,7 @@ def test_weights_fit_and_outputs_agree(name):
     weights = filled(theirs)
     for network in (ours, theirs):
         network.load_state_dict(dict(zip(network.state_dict(), weights, strict=True)), assign=True)
-    x = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected = theirs(x)
         assert expected.std() > 0
