@@ -13,9 +13,8 @@ from PIL import Image
 
 from darkroom.core.errors import SourceError
 from darkroom.data import label_fixes
-from darkroom.data.grouping import assign_splits
+from darkroom.data.grouping import SplitGroup, assign_splits, stratified
 from darkroom.data.source_row import SourceRow
-from darkroom.data.splits import SplitGroup, stratified
 from tests.conftest import ROOT
 from tests.data.test_duplicates import textures
 from tests.data.test_ingest import elsewhere, options, read  # noqa: F401

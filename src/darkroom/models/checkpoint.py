@@ -76,7 +76,7 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
             f"{folder} has schema {content.get('schema')}; this version of Darkroom reads {SCHEMA}",
             "train it again: `dvc repro -f`",
         )
-    names = {field.name for field in fields(Checkpoint)}
+    names = {item.name for item in fields(Checkpoint)}
     checkpoint = Checkpoint(**{name: value for name, value in _typed(content).items() if name in names})
     network = Network(build_features(checkpoint.architecture), checkpoint.preprocessing, len(checkpoint.classes))
     try:

@@ -117,8 +117,8 @@ def kaiming(network: nn.Module, seed: int, dense: float | None = 0.01) -> None:
         if isinstance(module, nn.Linear) and dense is not None:
             nn.init.normal_(module.weight, 0, dense)
         else:
-            mode = "fan_out" if isinstance(module, nn.Conv2d) else "fan_in"
-            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+            is_kernel = isinstance(module, nn.Conv2d)
+            nn.init.kaiming_normal_(module.weight, mode="fan_out" if is_kernel else "fan_in", nonlinearity="relu")
 
     _draw_weights(network, seed, draw)
 
