@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib.util
 import shutil
 import tarfile
 import tempfile
@@ -56,10 +55,7 @@ def write_digits(folder: Path, options: DatasetOptions) -> int:
 def _load_digits() -> np.ndarray:
     """Return the digits as (1797, 65) float64: pixels 0 to 16 and the label."""
     # reading scikit-learn's file takes a tenth of a second, importing scikit-learn several seconds
-    package = importlib.util.find_spec("sklearn")
-    assert package is not None
-    assert package.origin is not None
-    return np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    return np.loadtxt(glyphs.package_folder("sklearn") / "datasets" / "data" / "digits.csv.gz", delimiter=",")
 
 
 def write_glyphs(folder: Path, options: DatasetOptions) -> int:
