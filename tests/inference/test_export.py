@@ -56,20 +56,16 @@ def exported(tmp_path_factory) -> tuple[Classifier, Path]:
     """Export a small checkpoint at a temperature; return its classifier and the folder of its programs."""
     place = tmp_path_factory.mktemp("export")
     classifier = Classifier.load(write_checkpoint(place / "model", architecture("compact"), TEMPERATURE))
-    assert set(export(classifier, IMAGES, place / "out")) == {ONNX, TORCH}
+    export(classifier, IMAGES, place / "out")
     return classifier, place / "out"
 
 
 @pytest.mark.parametrize("family", ["compact", "classic", "averaged", "MobileNetV3", "VGG"])
-def test_both_programs_compute_the_checkpoints_logits(exported, tmp_path, family):
+def test_both_programs_compute_the_checkpoints_logits(tmp_path, family):
     """ONNX and torch.export program give the checkpoint's logits within 1e-4 of the largest, for any number
     of images."""
-    if family == "compact":
-        classifier, folder = exported
-        shutil.copytree(folder, tmp_path / "out")
-    else:
-        classifier = Classifier.load(write_checkpoint(tmp_path / "model", architecture(family)))
-        assert set(export(classifier, IMAGES, tmp_path / "out")) == {ONNX, TORCH}
+    classifier = Classifier.load(write_checkpoint(tmp_path / "model", architecture(family)))
+    assert set(export(classifier, IMAGES, tmp_path / "out")) == {ONNX, TORCH}
     images = np.concatenate([IMAGES] * 12)
     expected = classifier.logits(images)
     for _ in range(2):
