@@ -19,9 +19,11 @@ COUNT = 3
 
 
 @pytest.fixture
-def images(tmp_path):
-    """Return a file of 200 images of 24 pixels, enough for worker processes to be started."""
-    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (200, 24, 24, 3), np.uint8))
+def images(tmp_path, monkeypatch):
+    """Return a file of 40 images of 24 pixels, enough here for worker processes to be started."""
+    monkeypatch.setattr(storage, "FEW", 100)
+    monkeypatch.setattr(storage, "CHUNK", 8)
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (40, 24, 24, 3), np.uint8))
     return tmp_path / "images.npy"
 
 
@@ -33,7 +35,7 @@ def write_folder(tmp_path, images, stored):
         storage.write_views(images, generator, COUNT, target / "views.npy", 2)
     else:
         (target / "images.npy").write_bytes(images.read_bytes())
-    np.save(target / "labels.npy", np.arange(200) % 4)
+    np.save(target / "labels.npy", np.arange(40) % 4)
     (target / "policy.json").write_text(json.dumps(generator.as_dict() | {"views": COUNT}))
     return target
 
@@ -55,8 +57,8 @@ def test_online_views_are_the_stored_ones(images, tmp_path):
     assert online.shape == stored.shape
     assert len(online) == COUNT
     assert (online[1][10:20] == stored[1][10:20]).all()
-    order = np.random.default_rng(1).permutation(200)
-    batches = [order[i : i + 48] for i in range(0, 200, 48)]
+    order = np.random.default_rng(1).permutation(40)
+    batches = [order[i : i + 12] for i in range(0, 40, 12)]
     for number in range(COUNT):
         for batch, views in zip(batches, online[number].stream(batches), strict=True):
             assert (views == stored[number][batch]).all()
@@ -69,7 +71,7 @@ def test_the_digest_of_views_follows_their_content(images, tmp_path):
     one = storage.views_digest(stored, stored[0])
     changed = np.array(stored)
     assert storage.views_digest(changed, stored[0]) == one
-    changed[2, 100, 3, 3, 0] ^= 1
+    changed[2, 30, 3, 3, 0] ^= 1
     assert storage.views_digest(changed, stored[0]) != one
     assert storage.views_digest(stored, changed[2]) != one
     online, _ = storage.load_views(write_folder(tmp_path, images, stored=False), 2)

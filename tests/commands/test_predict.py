@@ -19,7 +19,7 @@ from darkroom.cli import main
 from darkroom.commands.predict import METHODS
 from darkroom.inference import explanation
 from darkroom.inference.classifier import Classifier
-from darkroom.models import digests
+from darkroom.models import weight_files
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save
 from darkroom.models.factory import build_features
@@ -109,7 +109,7 @@ def test_predictions_are_those_of_the_classifier_and_name_the_model(model, photo
     expected = Classifier.load(model).predict_files([(photos / "a.JPG").read_bytes()])[0].probabilities
     output = json.loads(predict(capsys, photos / "a.JPG", "--json", "--model", model).out)
     assert output["model"] == {
-        "name": str(model), "version": "", "model": "baseline", "checkpoint_sha256": digests.checkpoint(model),
+        "name": str(model), "version": "", "model": "baseline", "checkpoint_sha256": weight_files.checkpoint_digest(model),
         "classes": list(CLASSES),
     }  # fmt: skip
     (row,) = output["predictions"]
@@ -117,7 +117,7 @@ def test_predictions_are_those_of_the_classifier_and_name_the_model(model, photo
     assert row["confidence"] == max(row["probabilities"].values())
     (line,) = csv.DictReader(io.StringIO(predict(capsys, photos / "a.JPG", "--csv", "--model", model).out))
     assert [float(line[name]) for name in CLASSES] == pytest.approx(expected.tolist())
-    assert (line["label"], line["error"], line["checkpoint_sha256"]) == (row["label"], "", digests.checkpoint(model))
+    assert (line["label"], line["error"], line["checkpoint_sha256"]) == (row["label"], "", weight_files.checkpoint_digest(model))
 
 
 def test_registered_models_by_alias_number_and_uri(model, photos, capsys, monkeypatch):

@@ -13,9 +13,8 @@ from PIL import Image
 
 from darkroom.core.errors import SourceError
 from darkroom.data import label_fixes
-from darkroom.data.grouping import assign_splits
+from darkroom.data.grouping import SplitGroup, assign_splits, stratified
 from darkroom.data.source_row import SourceRow
-from darkroom.data.splits import SplitGroup, stratified
 from tests.conftest import ROOT
 from tests.data.test_duplicates import textures
 from tests.data.test_ingest import elsewhere, options, read  # noqa: F401
@@ -106,7 +105,7 @@ pictures = st.lists(st.tuples(st.integers(0, 25), st.sampled_from(["", "", "", "
 def new_rows(items: list[tuple[int, str]]) -> list[SourceRow]:
     return [
         SourceRow(
-            path=f"{i}.png", label="cat", source_label="cat", pixel_hash=f"{number:032x}", given_group=group, width=20, height=20
+            path=f"{i}.png", label="cat", source_label="cat", pixel_hash=f"{number:032x}", source_group=group, width=20, height=20
         )
         for i, (number, group) in enumerate(items)
     ]

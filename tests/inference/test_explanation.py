@@ -15,7 +15,6 @@ from darkroom.core.errors import ParamsError
 from darkroom.inference import explanation
 from darkroom.models import factory
 from darkroom.models.architectures.compact import Compact
-from darkroom.models.backbones.torchvision import TorchvisionBackbone
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.factory import build_features
 from darkroom.models.feature_maps import FeatureMaps, maps_of
@@ -23,7 +22,7 @@ from darkroom.models.specs import CompactSpec
 from darkroom.training.batches import Examples
 from darkroom.training.loop import fit
 from tests.conftest import CHROMIUM, screenshot
-from tests.models.test_backbones import SMALLEST, spec
+from tests.models.test_backbones import SMALLEST, shallow
 
 COMPUTE = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")
 PLAIN = Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)
@@ -136,12 +135,11 @@ def test_every_family_has_heat_maps(family):
 
     The steps to them compute the network's own features, bit for bit, and its weights do not change.
     """
-    architecture = spec(family, "pooled")
-    network = Network(
-        TorchvisionBackbone(architecture), Preprocessing(architecture.image_size, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3), 2
-    ).eval()
+    backbone = shallow(family)
+    size = backbone.spec.image_size
+    network = Network(backbone, Preprocessing(size, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3), 2).eval()
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    images = np.random.default_rng(0).integers(0, 256, (1, architecture.image_size, architecture.image_size, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
     network.head.weight.data = torch.randn(network.head.weight.shape, generator=torch.Generator().manual_seed(0))
     default = explanation.heat_maps(network, images, [0])[1]
     assert default == ("occlusion" if family in ("VisionTransformer", "SwinTransformer") else "LayerCAM")
@@ -149,7 +147,7 @@ def test_every_family_has_heat_maps(family):
         results = [explanation.heat_maps(network, images, [target], method) for target in (0, 1)]
         assert {name for _, name in results} == {method}
         heats = np.concatenate([heat for heat, _ in results])
-        assert heats.shape == (2, architecture.image_size, architecture.image_size)
+        assert heats.shape == (2, size, size)
         assert np.isfinite(heats).all()
         assert 0 <= heats.min() <= heats.max() <= 1
         assert np.ptp(heats, axis=(1, 2)).max() > 0.1

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from darkroom.core.errors import WeightsError, WorkspaceError
-from darkroom.models import checkpoint, digests
+from darkroom.models import checkpoint, weight_files
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.factory import build_features
 from darkroom.models.specs import BackboneSpec, CompactSpec
@@ -29,7 +29,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, spec):
     with torch.no_grad():
         assert torch.equal(loaded(images), network(images))
     assert described == written
-    assert digests.checkpoint(tmp_path / "one") == digests.checkpoint(tmp_path / "two")
+    assert weight_files.checkpoint_digest(tmp_path / "one") == weight_files.checkpoint_digest(tmp_path / "two")
 
 
 def test_a_checkpoint_of_an_early_version_has_temperature_one(tmp_path):
@@ -48,7 +48,7 @@ def test_a_folder_that_is_no_checkpoint_is_an_error(tmp_path):
     with pytest.raises(WorkspaceError):
         checkpoint.load(tmp_path)
     with pytest.raises(WorkspaceError):
-        digests.checkpoint(tmp_path)
+        weight_files.checkpoint_digest(tmp_path)
     network = Network(build_features(CompactSpec(32, 8)), PREPROCESSING, 2)
     written = checkpoint.Checkpoint("baseline", CompactSpec(32, 16), PREPROCESSING, ("a", "b"), {}, {})
     checkpoint.save(tmp_path, written, network.state_dict(), network.parameter_count(), [{"epoch": 1}])

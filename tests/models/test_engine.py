@@ -11,14 +11,13 @@ from darkroom.models import engine
 from darkroom.models.backbones.torchvision import TorchvisionBackbone
 from darkroom.models.base import IMAGENET, Normalize
 from darkroom.training.embedding import FeaturesAndMaps, LowerPart
-from tests.models.test_backbones import SMALLEST, spec
+from tests.models.test_backbones import SMALLEST, shallow, spec
 
 CPU = torch.device("cpu")
 
 
-def network(family: str) -> tuple[nn.Sequential, np.ndarray]:
+def freeze(backbone: TorchvisionBackbone) -> tuple[nn.Sequential, np.ndarray]:
     """Return a frozen network and five images for it."""
-    backbone = TorchvisionBackbone(spec(family))
     size = backbone.spec.image_size
     images = np.random.default_rng(0).integers(0, 256, (5, size, size, 3), np.uint8)
     return nn.Sequential(Normalize(*IMAGENET), backbone.to(memory_format=torch.channels_last)).eval(), images
@@ -32,7 +31,7 @@ def test_embeddings_are_those_of_torch(family):
     The embeddings and the feature map at a cut have the same bytes whether they are computed alone or
     together.
     """
-    frozen, images = network(family)
+    frozen, images = freeze(shallow(family))
     normalize, backbone = frozen
     chosen = engine.select_engine(frozen, images, CPU, 2)
     assert chosen.name == "ONNX Runtime"
@@ -50,7 +49,7 @@ def test_embeddings_are_those_of_torch(family):
 
 def test_outputs_keep_their_order_and_do_not_depend_on_threads():
     """Batches come back in their order, with the same bytes on one, two and three threads."""
-    frozen, _ = network("SqueezeNet")
+    frozen, _ = freeze(TorchvisionBackbone(spec("SqueezeNet")))
     size = frozen[1].spec.image_size
     images = np.random.default_rng(1).integers(0, 256, (23, size, size, 3), np.uint8)
     batches = [images[i : i + 4] for i in range(0, 23, 4)]
@@ -66,7 +65,7 @@ def test_outputs_keep_their_order_and_do_not_depend_on_threads():
 
 def test_one_image_is_enough():
     """An engine is made from a single image and then takes any number."""
-    frozen, images = network("SqueezeNet")
+    frozen, images = freeze(TorchvisionBackbone(spec("SqueezeNet")))
     chosen = engine.select_engine(frozen, images[:1], CPU, 2)
     assert len(next(iter(chosen.stream([images])))[0]) == len(images)
 

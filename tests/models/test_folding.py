@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from darkroom.models.backbones.torchvision import TorchvisionBackbone
 from darkroom.models.folding import folded, pairs
-from tests.models.test_backbones import SMALLEST, spec
+from tests.models.test_backbones import SMALLEST, shallow
 
 WITH_BATCH_NORMALIZATION = {
     "EfficientNet", "GoogLeNet", "Inception3", "MNASNet", "MobileNetV2", "MobileNetV3", "RegNet", "ResNet", "ShuffleNetV2",
@@ -21,7 +20,7 @@ def test_gradients_are_those_of_the_unfolded_network(family):
 
     Of the other families no convolution feeds a batch normalisation alone.
     """
-    network = TorchvisionBackbone(spec(family))
+    network = shallow(family)
     x = torch.randn(2, 3, network.spec.image_size, network.spec.image_size, generator=torch.Generator().manual_seed(0)).double()
     if family not in WITH_BATCH_NORMALIZATION:
         assert bool(pairs(network, x.float(), 10**6)) == (family == "DenseNet")  # some of its normalisations follow a concatenation

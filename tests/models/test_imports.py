@@ -54,7 +54,7 @@ def test_training_and_export_import_no_compiler(options):
 def test_names_descriptions_and_digests_import_no_torch():
     """Listing architectures and describing a network import neither torch nor torchvision."""
     code = (
-        "import sys; from darkroom.models import digests, factory, specs, torchvision_names, weight_files; "
+        "import sys; from darkroom.models import factory, specs, weight_files; "
         "assert len(factory.names()) > 120; factory.make_spec('resnet20', 32); "
         "assert not {'torch', 'torchvision', 'numpy'} & set(sys.modules)"
     )

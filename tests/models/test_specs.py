@@ -8,7 +8,7 @@ import pytest
 
 from darkroom.core.errors import WeightsError
 from darkroom.models.base import Preprocessing
-from darkroom.models.descriptions import EmbeddedBackbone, Provenance
+from darkroom.models.checkpoint import EmbeddedBackbone, Provenance
 from darkroom.models.specs import ArchitectureSpec, BackboneSpec, CompactSpec, spec_from_dict
 
 SPECS = [CompactSpec(32, 8), ArchitectureSpec("vgg11", 64, 1, {"dense": 0}), BackboneSpec("vgg16", 160, "classifier")]

@@ -14,7 +14,7 @@ import pytest
 from darkroom.core.errors import WeightsError, WorkspaceError
 from darkroom.inference import export, held_out
 from darkroom.inference.classifier import Classifier
-from darkroom.models import digests
+from darkroom.models import weight_files
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save, save_tensors
 from darkroom.models.factory import build_features
@@ -55,7 +55,7 @@ def register(place: Path, seed: int) -> registry.Version:
         (package / registry.EVALUATION / "trained-on.txt").write_text(f"{seed}\n")
         pack(folder, package)
     tags = {registry.MODEL: "baseline", "test_accuracy": "0.9"}
-    return registry.register(NAME, folder, package, digests.checkpoint(folder), tags, "words")
+    return registry.register(NAME, folder, package, weight_files.checkpoint_digest(folder), tags, "words")
 
 
 def pack(folder: Path, package: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_package_that_predicts_something_else_is_not_registered(place):
     np.save(expected, np.load(expected) + 0.01)
     before = {item.version for item in registry.versions(NAME)}
     with pytest.raises(WeightsError, match="differs by"):
-        registry.register(NAME, folder, package, digests.checkpoint(folder), {registry.MODEL: "baseline"}, "")
+        registry.register(NAME, folder, package, weight_files.checkpoint_digest(folder), {registry.MODEL: "baseline"}, "")
     assert {item.version for item in registry.versions(NAME)} == before
 
 

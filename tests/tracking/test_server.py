@@ -288,7 +288,7 @@ import json
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from darkroom.models import digests
+from darkroom.models import weight_files
 from darkroom.inference.classifier import Classifier
 from darkroom.tracking import registry
 from tests.tracking.test_registry import checkpoint, pack
@@ -297,7 +297,8 @@ folder = checkpoint(place / "model", 1)
 (place / "package" / registry.EVALUATION).mkdir(parents=True)
 (place / "package" / registry.EVALUATION / "trained-on.txt").write_text("1")
 pack(folder, place / "package")
-version = registry.register("served", folder, place / "package", digests.checkpoint(folder), {registry.MODEL: "baseline"}, "")
+digest = weight_files.checkpoint_digest(folder)
+version = registry.register("served", folder, place / "package", digest, {registry.MODEL: "baseline"}, "")
 registry.promote("served", version.version, "the first")
 Image.fromarray(np.random.default_rng(5).integers(0, 256, (90, 120, 3), np.uint8)).save("photo.jpg")
 classifier = Classifier.load(folder)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,12 +22,31 @@ COMPUTE = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")
 VIEWS = np.random.default_rng(0).integers(0, 256, (2, 6, 32, 32, 3), np.uint8)
 
 
-@pytest.fixture
-def maps(tmp_path, monkeypatch) -> FeatureMapCache:
-    monkeypatch.chdir(tmp_path)
+def new_cache() -> FeatureMapCache:
     return FeatureMapCache(
         TorchvisionBackbone(BackboneSpec("mobilenet_v3_small", 32)), Normalize((0.5,) * 3, (0.25,) * 3), 10, "images"
     )
+
+
+@pytest.fixture
+def maps(tmp_path, monkeypatch) -> FeatureMapCache:
+    monkeypatch.chdir(tmp_path)
+    return new_cache()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    """Return a folder of maps, computed once."""
+    with contextlib.chdir(tmp_path_factory.mktemp("maps")):
+        maps = new_cache()
+        write(maps)
+        return maps.folder.absolute()
+
+
+@pytest.fixture
+def saved(maps, written) -> FeatureMapCache:
+    shutil.copytree(written, maps.folder)
+    return maps
 
 
 def write(maps: FeatureMapCache) -> None:
@@ -46,58 +67,54 @@ def test_saved_maps_are_loaded(maps):
     assert (loaded[0][0] == loaded[1][0]).all()
 
 
-def test_maps_computed_with_embeddings_are_those_computed_alone(maps):
+def test_maps_computed_with_embeddings_are_those_computed_alone(saved):
     """`embed` and `finetune` save the same bytes."""
-    write(maps)
-    expected = [part.tobytes() for part in maps.load()]
-    with maps.save() as files:
-        engine = embedding.engine_for(embedding.FeaturesAndMaps(maps.normalize, maps.backbone, maps.cut), VIEWS, COMPUTE)
+    expected = [part.tobytes() for part in saved.load()]
+    with saved.save() as files:
+        engine = embedding.engine_for(embedding.FeaturesAndMaps(saved.normalize, saved.backbone, saved.cut), VIEWS, COMPUTE)
         embedding.run_network(engine, VIEWS, "views", [None, files[0]])
         embedding.run_network(engine, VIEWS[:1], "val", [None, files[1]])
-    assert [part.tobytes() for part in maps.load()] == expected
+    assert [part.tobytes() for part in saved.load()] == expected
 
 
-def test_other_maps_are_not_taken_for_these(maps):
+def test_other_maps_are_not_taken_for_these(saved):
     """Another cut, other images, another normalisation or a changed weight below the cut is not answered with
     what is kept.
     """
-    write(maps)
     for changed in (
-        FeatureMapCache(maps.backbone, maps.normalize, 9, "images"),
-        FeatureMapCache(maps.backbone, maps.normalize, 10, "other images"),
-        FeatureMapCache(maps.backbone, Normalize((0.5,) * 3, (0.5,) * 3), 10, "images"),
+        FeatureMapCache(saved.backbone, saved.normalize, 9, "images"),
+        FeatureMapCache(saved.backbone, saved.normalize, 10, "other images"),
+        FeatureMapCache(saved.backbone, Normalize((0.5,) * 3, (0.5,) * 3), 10, "images"),
     ):
         assert changed.load() is None
-    above = next(maps.backbone.block(10).parameters())
+    above = next(saved.backbone.block(10).parameters())
     above.data += 1
-    assert maps.load() is not None
-    below = next(maps.backbone.block(3).parameters())
+    assert saved.load() is not None
+    below = next(saved.backbone.block(3).parameters())
     below.data += 1
-    assert maps.load() is None
+    assert saved.load() is None
 
 
 @pytest.mark.parametrize("file", ["train.npy", "val.npy", "story.json"])
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
-def test_damaged_maps_are_not_used(maps, file, harm):
+def test_damaged_maps_are_not_used(saved, file, harm):
     """A changed, shortened or missing file makes them be computed again."""
-    write(maps)
-    path = maps.folder / file
+    path = saved.folder / file
     content = bytearray(path.read_bytes())
     content[-20] ^= 1
     if harm == "remove":
         path.unlink()
     else:
         path.write_bytes(content if harm == "flip" else content[: len(content) // 2])
-    assert maps.load() is None
+    assert saved.load() is None
 
 
-def test_an_interrupted_pass_keeps_nothing_half_written(maps):
+def test_an_interrupted_pass_keeps_nothing_half_written(saved):
     """Where the pass ends in an error, what was kept before stays."""
-    write(maps)
-    with contextlib.suppress(ValueError), maps.save() as files:
+    with contextlib.suppress(ValueError), saved.save() as files:
         files[0].write_bytes(b"half")
         raise ValueError
-    assert maps.load() is not None
+    assert saved.load() is not None
 
 
 def test_maps_that_are_too_large_are_refused_with_the_figures(maps, monkeypatch):

@@ -148,9 +148,7 @@ def write_policy(folder: Path, generator: ViewGenerator, count: int, storage: st
 
 
 def load_views(folder: Path, workers: int) -> tuple[np.ndarray | OnlineViews, np.ndarray]:
-    """Return the views (K, N, H, W, 3) uint8 of a folder, memory-mapped or made by `workers` processes, and
-    labels (N,) int64.
-    """
+    """Return the views (K, N, H, W, 3) uint8 and labels (N,) int64 of a folder; `workers` make online views."""
     try:
         labels = np.load(folder / "labels.npy")
         if (folder / "views.npy").exists():

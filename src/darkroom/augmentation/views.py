@@ -46,10 +46,7 @@ class ViewGenerator:
         self.pipeline = SeededPipeline(POLICIES[policy](size)) if policy != "none" else None
 
     def views(self, image: np.ndarray, numbers: range) -> list[np.ndarray]:
-        """Return views of an image (H, W, 3) uint8.
-
-        Each depends on the pixels, the policy, the seed and its number alone.
-        """
+        """Return views of an image (H, W, 3) uint8, each by its pixels, policy, seed and number alone."""
         if self.pipeline is None:
             return [image for _ in numbers]
         image = np.ascontiguousarray(image)
@@ -64,12 +61,10 @@ class ViewGenerator:
         }  # fmt: skip
 
 
-def preview(images: np.ndarray, views: Any, max_rows: int = 10, max_views: int = 7) -> np.ndarray:
-    """Return a picture (h, w, 3) uint8 of some images: each row an original, a gap, and its views (K, N, H,
-    W, 3).
-    """
-    rows = np.linspace(0, len(images) - 1, min(max_rows, len(images))).round().astype(int)
-    shown = [views[number][rows] for number in range(min(max_views, len(views)))]
+def preview(images: np.ndarray, views: Any) -> np.ndarray:
+    """Return a picture (h, w, 3) uint8: each row an image, a gap, and its views (K, N, H, W, 3)."""
+    rows = np.linspace(0, len(images) - 1, min(10, len(images))).round().astype(int)
+    shown = [views[number][rows] for number in range(min(7, len(views)))]
     scale = max(1, round(96 / images.shape[1]))
     gap = 6
     lines = []

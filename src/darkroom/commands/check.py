@@ -10,7 +10,7 @@ from darkroom.config import params
 from darkroom.config.params import Params
 from darkroom.core.command_line import Command
 from darkroom.core.lazy import lazy_imports
-from darkroom.models import factory, torchvision_names, weight_files
+from darkroom.models import factory, weight_files
 
 with lazy_imports():
     from darkroom.data import sources
@@ -27,7 +27,7 @@ def command() -> None:
 def check_params(settings: Params) -> None:
     """Raise a DarkroomError for backbones, weights, an architecture or a source that a stage would refuse."""
     for backbone in settings.backbones:
-        torchvision_names.check(backbone)
+        factory.check_torchvision(backbone)
     if settings.weights.source not in params.SOURCES:
         for backbone in settings.backbones:
             weight_files.find(Path(settings.weights.source).expanduser(), backbone)

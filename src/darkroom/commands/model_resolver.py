@@ -10,7 +10,7 @@ from darkroom.core.lazy import lazy_imports
 with lazy_imports():
     from darkroom.config import params
     from darkroom.inference import classifier as classifiers
-    from darkroom.models import digests
+    from darkroom.models import weight_files
     from darkroom.tracking import registry
 
 
@@ -28,7 +28,8 @@ def load(model: str) -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
     classifier = classifiers.Classifier.load(folder)
     title = classifier.checkpoint.name
     description = f"version {version} of {name} ({title})" if version else f"{model} ({title})"
-    return classifier, classifiers.ModelInfo(name or str(folder), version, title, digests.checkpoint(folder), description)
+    digest = weight_files.checkpoint_digest(folder)
+    return classifier, classifiers.ModelInfo(name or str(folder), version, title, digest, description)
 
 
 def _fetch(model: str) -> tuple[str, str, Path]:

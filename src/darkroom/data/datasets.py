@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib.util
 import shutil
 import tarfile
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -55,17 +56,11 @@ def write_digits(folder: Path, options: DatasetOptions) -> int:
 def _load_digits() -> np.ndarray:
     """Return the digits as (1797, 65) float64: pixels 0 to 16 and the label."""
     # reading scikit-learn's file takes a tenth of a second, importing scikit-learn several seconds
-    package = importlib.util.find_spec("sklearn")
-    assert package is not None
-    assert package.origin is not None
-    return np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    return np.loadtxt(glyphs.package_folder("sklearn") / "datasets" / "data" / "digits.csv.gz", delimiter=",")
 
 
 def write_glyphs(folder: Path, options: DatasetOptions) -> int:
-    """Write rendered characters as PNG files in one folder per class.
-
-    Small letters go to folders like `a_small`.
-    """
+    """Write rendered characters as PNG files in one folder per class, small letters in `a_small` and so on."""
     images, labels, classes = glyphs.render(options.count, options.size, options.seed)
     names = [name if not name.islower() else f"{name}_small" for name in classes]
     return _write_folder(folder, images[..., 0], [names[label] for label in labels])
@@ -114,9 +109,7 @@ def write_benchmark(name: str, folder: Path, options: DatasetOptions) -> int:
 
 
 def _unpack_local(name: str, kind: str, source: Path, root: Path) -> Path:
-    """Return a folder where torchvision finds the files of a data set that lie in `source`, or in its
-    subfolder `name`.
-    """
+    """Return a folder where torchvision finds the files that lie in `source`, or in its subfolder `name`."""
     inside = source / name if (source / name).is_dir() else source
     if name == "cifar10":
         if (inside / "cifar-10-batches-py").is_dir():
@@ -154,6 +147,18 @@ def _absent(name: str, folder: Path, expected: str) -> SourceError:
         f"{folder} does not hold {name}: looked for {expected}, found {', '.join(names) or 'nothing'}",
         "set `fetch.source` to the folder with the files as they are distributed, or to download",
     )
+
+
+@contextmanager
+def named_or_path(data: str, options: DatasetOptions) -> Iterator[Path]:
+    """Yield the folder of a named data set, which is written for the length of a block, or `data` as a path."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(data).expanduser()
+        if data in DATASETS:
+            path = Path(scratch) / data
+            path.mkdir()
+            DATASETS[data](path, options)
+        yield path
 
 
 DATASETS: dict[str, Callable[[Path, DatasetOptions], int]] = {

@@ -47,10 +47,7 @@ class CachedImage(NamedTuple):
 
 @contextmanager
 def open_cache(root: Path, params: Ingest) -> Iterator[DecodeCache]:
-    """Open the cache for some params and the installed versions.
-
-    Another process waits until the block ends.
-    """
+    """Open the cache for some params and the installed versions; other processes wait for the block's end."""
     versions = (PIL.__version__, cv2.__version__, simplejpeg.__version__, np.__version__, xxhash.VERSION)
     modules = (decoding, quality, quarantine_reasons, manifest, source_row)
     code = [Path(str(module.__file__)).read_bytes() for module in modules]
@@ -70,9 +67,7 @@ def open_cache(root: Path, params: Ingest) -> Iterator[DecodeCache]:
 
 
 class DecodeCache:
-    """Pixels (size, size, 3) uint8, thumbnails (64, 64) uint8 and facts of images, by the key of their
-    content.
-    """
+    """Pixels (size, size, 3) uint8, thumbnails (64, 64) uint8 and facts of images, by a key of the content."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self.size, self.length = size, size * size * 3
@@ -102,10 +97,7 @@ class DecodeCache:
         return CachedImage(slot, ImageFacts(**values | {"flags": tuple(values["flags"])}))
 
     def put(self, key: str, pixels: np.ndarray | None, thumbnail: np.ndarray | None, facts: ImageFacts) -> int:
-        """Store a content; return the slot of its pixels, −1 for none.
-
-        Raises OSError where it cannot be written.
-        """
+        """Store a content; return the slot of its pixels, −1 for none. OSError where it cannot be written."""
         text = json.dumps(asdict(facts))
         slot, image, small = -1, b"", b""
         if pixels is not None:
@@ -141,10 +133,7 @@ class DecodeCache:
         return np.frombuffer(b"".join(map(self._read_thumbnail, slots)), np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
 
     def prune(self, keys: set[str]) -> None:
-        """Delete the entries that are not among these keys if they are more than half of all.
-
-        Their slots are used again.
-        """
+        """Delete entries without these keys if they are more than half of all; slots are used again."""
         with self.lock:
             if self.index.execute("SELECT COUNT(*) FROM images").fetchone()[0] > 2 * len(keys):
                 stale = {key for (key,) in self.index.execute("SELECT key FROM images")} - keys

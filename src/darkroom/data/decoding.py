@@ -115,11 +115,7 @@ def _plain_jpeg(content: bytes, size: int, min_size: int) -> tuple[Decoded, np.n
 
 
 def _scaled_jpeg(content: bytes, width: int, height: int, needed: int) -> np.ndarray:
-    """Return the pixels of a JPEG at the smallest of its scales that has `needed` pixels a side, or at its
-    own size.
-
-    Raises ValueError where libjpeg warns.
-    """
+    """Return a JPEG at its smallest scale with `needed` pixels a side; ValueError where libjpeg warns."""
     scale = next((n for n in (8, 4, 2) if min(width, height) // n >= needed), 1)
     smaller = {"min_width": -(-width // scale), "min_height": -(-height // scale)} if scale > 1 else {}
     return simplejpeg.decode_jpeg(content, "RGB", strict=True, **smaller)
@@ -171,9 +167,7 @@ def pixel_hash(whole: np.ndarray) -> str:
 def _decode_upright(
     content: bytes, image: Image.Image, needed: int, background: tuple[int, int, int]
 ) -> tuple[np.ndarray, tuple[str, ...], str]:
-    """Return the upright RGB picture, at least `needed` pixels a side where a JPEG has them, its flags and a
-    warning.
-    """
+    """Return the upright RGB picture, a JPEG of at least `needed` pixels a side, its flags and a warning."""
     orientation = image.getexif().get(ORIENTATION, 1)
     flags = ["rotated"] if orientation in _TURNS else []
     warning = ""

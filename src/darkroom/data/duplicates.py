@@ -35,9 +35,7 @@ _BLOCK = 1_000_000  # candidate pairs compared together
 
 
 def _windows() -> list[tuple[float, float, float, float]]:
-    """Return (left, right, top, bottom) in shares of the side: the whole, nine windows of 90%, four with one
-    side cut.
-    """
+    """Return (left, right, top, bottom) in shares of the side: all, nine of 90%, four with one side cut."""
     ninths = [(x, round(x + 0.9, 2), y, round(y + 0.9, 2)) for y in (0.0, 0.05, 0.1) for x in (0.0, 0.05, 0.1)]
     sides = [(0.0, 0.9, 0.0, 1.0), (0.1, 1.0, 0.0, 1.0), (0.0, 1.0, 0.0, 0.9), (0.0, 1.0, 0.1, 1.0)]
     return [(0.0, 1.0, 0.0, 1.0), *ninths, *sides]
@@ -48,9 +46,7 @@ _RANGES = sorted({ends for left, right, top, bottom in WINDOWS for ends in ((lef
 
 
 def hashes(thumbnails: np.ndarray) -> np.ndarray:
-    """Return the perceptual hashes (windows, N) uint64 of thumbnails (N, 64, 64) uint8, seen through each of
-    WINDOWS.
-    """
+    """Return the perceptual hashes (windows, N) uint64 of thumbnails (N, 64, 64) uint8 through WINDOWS."""
     transform = _transform()  # a window is one of few ranges of rows by one of few ranges of columns
     signs = (transform @ thumbnails.astype(np.float32) @ transform.T) > 0
     signs = signs.reshape(len(thumbnails), len(_RANGES), _LOW, len(_RANGES), _LOW).transpose(1, 3, 0, 2, 4)
@@ -149,9 +145,7 @@ class Clusters:
 
 
 def _describe(count: int, read: ReadThumbnails) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the numbers (N,) of the pictures that are not plain, their hashes (windows, N) and tiny versions
-    (N, 256).
-    """
+    """Return numbers (N,) of pictures that are not plain, hashes (windows, N), tiny versions (N, 256)."""
     numbers, hashed, tiny = [np.empty(0, np.int64)], [np.empty((len(WINDOWS), 0), np.uint64)], [np.empty((0, 256), np.float32)]
     for start in range(0, count, 2048):
         block = np.arange(start, min(start + 2048, count))
@@ -194,10 +188,7 @@ def _similar(
 
 @cache
 def _key_weights() -> np.ndarray:
-    """Return (64, TABLES) float32: the contribution of each bit of a hash to each table's key.
-
-    It is the same in every process.
-    """
+    """Return (64, TABLES) float32, the same in every process: what each bit adds to each table's key."""
     draw = np.random.default_rng(0)
     weights = np.zeros((64, TABLES), np.float32)
     for table in range(TABLES):
@@ -219,9 +210,7 @@ class _Table:
         self.starts = np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=2**KEY_BITS))])
 
     def near(self, keys: np.ndarray, queries: np.ndarray, hashed: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield numbers (one, other) of queries and hashes with the same key and no more than DISTANCE bits
-        between them.
-        """
+        """Yield numbers (one, other) of queries and hashes with the same key, at most DISTANCE bits apart."""
         first, counts = self.starts[keys], self.starts[keys + 1] - self.starts[keys]
         ends = np.cumsum(counts)
         begin = 0
@@ -254,9 +243,7 @@ def _proposals(queries: np.ndarray, hashed: np.ndarray, tables: list[_Table], bo
 
 
 def confirm(whole: np.ndarray, part: np.ndarray, window: int) -> bool:
-    """Return whether `part` matches about this window of `whole`, both (64, 64) uint8, in greys and in
-    details.
-    """
+    """Return whether `part` matches this window of `whole`, both (64, 64) uint8, in greys and in details."""
     left, right, top, bottom = WINDOWS[window]
     small_whole, small_part = (cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA) for image in (whole, part))
     rough = []

@@ -39,10 +39,7 @@ _COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xf
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file by its name in the source.
-
-    `refused` is a quarantine reason if it must not be read, `key` is what `read` takes.
-    """
+    """A file by its name in the source; `refused` says why it must not be read, `read` takes its `key`."""
 
     name: str
     key: Any

@@ -33,18 +33,18 @@ CACHE = Path(".darkroom/glyphs")
 
 
 @cache
-def _fonts() -> Path:
-    """Return the folder of matplotlib's fonts, without importing it."""
-    package = importlib.util.find_spec("matplotlib")
+def package_folder(name: str) -> Path:
+    """Return the folder of an installed package, without importing it."""
+    package = importlib.util.find_spec(name)
     assert package is not None
     assert package.origin is not None
-    return Path(package.origin).parent / "mpl-data" / "fonts" / "ttf"
+    return Path(package.origin).parent
 
 
 @cache
 def _draw(character: str, font: str) -> np.ndarray:
     """Return a character centred on a (64, 64) uint8 canvas with ink about 40 pixels high."""
-    path = _fonts() / f"{font}.ttf"
+    path = package_folder("matplotlib") / f"mpl-data/fonts/ttf/{font}.ttf"
     canvas = Image.new("L", (_CANVAS, _CANVAS), 0)
     draw = ImageDraw.Draw(canvas)
     face = ImageFont.truetype(str(path), 52)

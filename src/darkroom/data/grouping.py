@@ -1,25 +1,34 @@
 """Which images belong together, and what follows: conflicts of labels, leaks across splits, and the split of
-each image.
+each image. A group is never divided, so that no picture is in two splits.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from darkroom.config.params import Ingest
 from darkroom.core.progress import Progress
-from darkroom.data import duplicates, splits
+from darkroom.data import duplicates
 from darkroom.data.duplicates import Clusters
 from darkroom.data.source_row import SourceRow
-from darkroom.data.splits import SplitGroup
 
 Rows = list[SourceRow]
 ReadThumbnails = Callable[[Sequence[int]], np.ndarray]
 _GUARDED = ("test", "val", "train")  # the most guarded first
+
+
+@dataclass(frozen=True)
+class SplitGroup:
+    """Images that must share a split: the name of the group, its number of images, their commonest label."""
+
+    key: str
+    size: int
+    label: str
 
 
 @dataclass(frozen=True)
@@ -52,9 +61,9 @@ def assign_splits(rows: Rows, thumbnails: ReadThumbnails, params: Ingest, ready:
     leaks = _find_leaks(copies)
     if params.on_leak == "quarantine":
         _quarantine_leaks(leaks, "duplicate_across_splits", "the same as")
-    _join_given_groups(accepted, clusters)
+    _join_source_groups(accepted, clusters)
     groups = _members(accepted, clusters)
-    torn = [members for members in _find_leaks(groups) if any(row.given_group for row in members)]
+    torn = [members for members in _find_leaks(groups) if any(row.source_group for row in members)]
     if params.on_leak == "quarantine":
         _quarantine_leaks(torn, "group_across_splits", "grouped with")
     _name_groups(groups)
@@ -100,9 +109,7 @@ def _members(accepted: Rows, clusters: Clusters) -> list[Rows]:
 
 
 def _find_conflicts(accepted: Rows, copies: list[Rows], near: list[tuple[int, int]]) -> list[Rows]:
-    """Return sets of rows that show the same picture under several labels: exact copies, and pairs of near
-    ones.
-    """
+    """Return sets of rows of one picture under several labels: exact copies, and pairs of near ones."""
     conflicts = []
     for members in copies:
         exact: dict[str, Rows] = defaultdict(list)
@@ -151,27 +158,24 @@ def _list_paths(paths: list[str]) -> str:
     return ", ".join(unique[:3]) + (f" and {len(unique) - 3} more" if len(unique) > 3 else "")
 
 
-def _join_given_groups(accepted: Rows, clusters: Clusters) -> None:
+def _join_source_groups(accepted: Rows, clusters: Clusters) -> None:
     first: dict[str, int] = {}
     for i, row in enumerate(accepted):
-        if row.given_group:
-            clusters.join(first.setdefault(row.given_group, i), i)
+        if row.source_group:
+            clusters.join(first.setdefault(row.source_group, i), i)
 
 
 def _name_groups(groups: list[Rows]) -> None:
     """Name each group by the first of the source's own groups in it, else by the least of its pixel hashes."""
     for members in groups:
-        given = min((row.given_group for row in members if row.given_group), default="")
-        name = f"group {given}" if given else min(row.pixel_hash for row in members)
+        first = min((row.source_group for row in members if row.source_group), default="")
+        name = f"group {first}" if first else min(row.pixel_hash for row in members)
         for row in members:
             row.group = name
 
 
 def _draw_splits(accepted: Rows, params: Ingest, ready: frozenset[str]) -> None:
-    """Give each row its split: the source's own where it has one.
-
-    Splits that the source lacks come out of its train.
-    """
+    """Give each row its split: the source's own, if any; splits that it lacks come out of its train."""
     test = 0.0 if "test" in ready else params.test_share
     val = 0.0 if "val" in ready else params.val_share
     free = [row for row in accepted if row.split in ("", "train")]
@@ -181,15 +185,60 @@ def _draw_splits(accepted: Rows, params: Ingest, ready: frozenset[str]) -> None:
         for row in free:
             labels[row.group].append(row.label)
         groups = [SplitGroup(key, len(members), _commonest(members)) for key, members in labels.items()]
-        drawn = splits.stratified(groups, test, val, params.seed)
+        drawn = stratified(groups, test, val, params.seed)
     guarded = {row.group: row.split for row in sorted(accepted, key=lambda row: row.split) if row.split in ("val", "test")}
     for row in free:
         if row.group in guarded:  # a copy of an image whose split the source gives
             row.split = row.split or guarded[row.group]
             continue
-        row.split = drawn.get(row.group) or splits.by_hash(row.group, test, val, params.seed)
+        row.split = drawn.get(row.group) or by_hash(row.group, test, val, params.seed)
 
 
 def _commonest(labels: list[str]) -> str:
     """Return the commonest label, of several the first in the alphabet."""
     return min(Counter(labels).items(), key=lambda item: (-item[1], item[0]))[0]
+
+
+def position(group: str, seed: int) -> float:
+    """Return a number in [0, 1) that depends on the name of a group and the seed alone."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{group}".encode()).digest()[:8], "big") / 2**64
+
+
+def by_hash(group: str, test_share: float, val_share: float, seed: int) -> str:
+    """Return train, val or test. Other images that come or go do not change it."""
+    u = position(group, seed)
+    if u < test_share:
+        return "test"
+    return "val" if u < test_share + val_share else "train"
+
+
+def stratified(groups: Iterable[SplitGroup], test_share: float, val_share: float, seed: int) -> dict[str, str]:
+    """Return the split of each group by its key, so that every class has its shares as exactly as its groups
+    allow.
+
+    A class with three groups or more has at least one in each split that has a share. Groups are taken in the
+    order of their `position`, so that an image more or less moves few others.
+    """
+    classes: dict[str, list[SplitGroup]] = defaultdict(list)
+    for group in groups:
+        classes[group.label].append(group)
+    splits: dict[str, str] = {}
+    for members in classes.values():
+        members.sort(key=lambda group: (position(group.key, seed), group.key))
+        total = sum(group.size for group in members)
+        rest = list(members)
+        for name, share in (("test", test_share), ("val", val_share)):
+            target, taken = round(total * share), 0
+            least = 1 if share > 0 and len(members) >= 3 else 0
+            for group in list(rest):
+                if len(rest) <= 1:
+                    break
+                fits = abs(target - taken - group.size) < abs(target - taken)
+                if (fits and taken < target) or taken < least:
+                    splits[group.key] = name
+                    taken += group.size
+                    rest.remove(group)
+                if taken >= max(target, least):
+                    break
+        splits.update({group.key: "train" for group in rest})
+    return splits

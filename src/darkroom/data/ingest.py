@@ -33,10 +33,7 @@ CHUNK = 8  # files that a thread takes at a time
 
 @dataclass
 class Dataset:
-    """An ingested source. Pixels stay on disk.
-
-    `missing` are rows of files that a table names and that do not exist.
-    """
+    """An ingested source, its pixels on disk; `missing` are files that a table names and that do not exist."""
 
     rows: list[SourceRow]
     missing: list[SourceRow]
@@ -53,10 +50,7 @@ class Dataset:
         return [row for row in self.rows if row.status == "quarantined"] + self.missing
 
     def preview(self, row: SourceRow) -> np.ndarray | None:
-        """Return a picture (H, W, 3) uint8 of a file, also of many a damaged one.
-
-        None where nothing can be decoded.
-        """
+        """Return a picture (H, W, 3) uint8 of a file, also of many a damaged one; None where there is none."""
         if row.slot >= 0:
             return self.cache.pixels(row.slot)
         if row.status != "quarantined" or not row.width or row.width * row.height > decoding.MAX_PIXELS:
@@ -169,10 +163,7 @@ class _ReadFile(NamedTuple):
 
 
 def _read_all(source: Source, params: Ingest, cache: DecodeCache, threads: int) -> Iterator[tuple[SourceRow, str]]:
-    """Yield the row of each file and the key of its content, in order.
-
-    The number of files in work is bounded.
-    """
+    """Yield the row of each file and the key of its content, in order, with few files in work at a time."""
 
     def read_chunk(files: list[SourceFile]) -> list[_ReadFile]:
         return [_read(source, file, params, cache) for file in files]
@@ -232,10 +223,7 @@ def _read(source: Source, file: SourceFile, params: Ingest, cache: DecodeCache) 
 
 
 def _describe(row: SourceRow, decoded: Decoded) -> np.ndarray | None:
-    """Write the facts of an image into its row.
-
-    Return the thumbnail of an image that is large enough to have one.
-    """
+    """Write the facts of an image into its row; return its thumbnail, if it is large enough for one."""
     row.format, row.mode, row.frames = decoded.format, decoded.mode, decoded.frames
     row.width, row.height, row.pixel_hash = decoded.width, decoded.height, decoded.pixel_hash
     if decoded.pixels is None:
@@ -255,7 +243,7 @@ def _describe(row: SourceRow, decoded: Decoded) -> np.ndarray | None:
 
 
 def _new_row(file: SourceFile) -> SourceRow:
-    return SourceRow(path=file.path, label=file.label, source_label=file.label, split=file.split, given_group=file.group)
+    return SourceRow(path=file.path, label=file.label, source_label=file.label, split=file.split, source_group=file.group)
 
 
 def _fix_labels(rows: list[SourceRow], fixes: dict[str, str]) -> list[str]:

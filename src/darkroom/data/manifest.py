@@ -46,9 +46,7 @@ class ImageFacts:
 
 @dataclass(slots=True)
 class Row(ImageFacts):
-    """One source file. `group` names the images that share a split, `copies` counts the duplicates, this file
-    included.
-    """
+    """One source file; images of a `group` share a split, `copies` counts its duplicates, itself included."""
 
     path: str = ""
     label: str = ""

@@ -19,10 +19,7 @@ _IMAGES, _LABELS, _CLASSES = ("images", "image", "x", "data"), ("labels", "label
 
 
 class SplitArrays(NamedTuple):
-    """The images of a split, (N, H, W) or (N, H, W, 1, 3 or 4) uint8, and their labels.
-
-    `split` is empty where there is one.
-    """
+    """A split (empty if it is the only one): images (N, H, W) or (N, H, W, 1, 3 or 4) uint8, labels."""
 
     split: str
     images: np.ndarray
@@ -31,10 +28,7 @@ class SplitArrays(NamedTuple):
 
 @contextmanager
 def open_npz(path: Path, scratch: Path) -> Iterator[list[SplitArrays]]:
-    """Yield each pair of arrays in the file.
-
-    Raises SourceError where it has none that are images with labels.
-    """
+    """Yield each pair of arrays in the file; SourceError where it has none that are images with labels."""
     with atomic.scratch_folder(scratch / path.name) as folder:
         try:
             with zipfile.ZipFile(path) as archive:

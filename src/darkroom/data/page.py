@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from darkroom.config.params import SPLITS, Ingest
 from darkroom.core import pages
 from darkroom.core.errors import printable
+from darkroom.data.grouping import position
 from darkroom.data.quality import ISSUES
 from darkroom.data.quarantine_reasons import IGNORE_REASONS, REASONS
 from darkroom.data.source_row import SourceRow
-from darkroom.data.splits import position
 
 if TYPE_CHECKING:
     from darkroom.data.ingest import Dataset
@@ -29,9 +29,7 @@ SAMPLE_SEED = 2**31  # no seed of a split: samples come from all splits
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of a data set: files by status, images by split, by class and split, by flag, quarantined files
-    by reason.
-    """
+    """Counts: files by status, images by split, class and flag, quarantined and ignored files by reason."""
 
     statuses: Counter[str]
     splits: dict[str, int]

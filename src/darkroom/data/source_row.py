@@ -13,11 +13,9 @@ _FACTS = tuple(field.name for field in fields(ImageFacts))
 
 @dataclass(slots=True)
 class SourceRow(Row):
-    """A row of the manifest, the group that the source's table gives it, and the slot of its pixels in the
-    decode cache.
-    """
+    """A row of the manifest, its group in the source's table, and the slot of its pixels in the cache."""
 
-    given_group: str = ""
+    source_group: str = ""
     slot: int = -1
 
     @property

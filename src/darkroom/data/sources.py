@@ -48,9 +48,7 @@ class SourceFile:
 
 @dataclass
 class Source:
-    """An open source: its files in the order of their paths, and the files that its table names and that do
-    not exist.
-    """
+    """An open source: its files in the order of their paths, and files of its table that do not exist."""
 
     path: Path
     files: list[SourceFile]
@@ -152,10 +150,7 @@ def _ignore_reason(entry: Entry) -> str:
 
 
 def _label_by_folder(path: Path, entries: list[Entry]) -> list[SourceFile]:
-    """A class is the first folder below the source or its split.
-
-    What lies deeper belongs to it, what lies outside is ignored.
-    """
+    """Label by the first folder below the source or its split; what lies outside of one is ignored."""
     candidates = [entry for entry in entries if not _ignore_reason(entry) and entry.refused != "leaves_source"]
     depth = _wrapping_depth(candidates) if not path.is_dir() else 0
     parts_of = {entry.name: entry.name.split("/")[depth:] for entry in entries}
@@ -208,11 +203,7 @@ def _wrapping_depth(candidates: list[Entry]) -> int:
 
 
 def _find_table(entries: list[Entry], file_source: FileSource) -> tuple[tuple[Entry, list[tables.Line]] | None, str]:
-    """Return the only table of paths and labels that lies beside the files, with its lines, or None without
-    one.
-
-    The second result names a table that cannot be read, and why.
-    """
+    """Return the only table of paths and labels beside the files, and one that cannot be read, and why."""
     top = min((entry.name.count("/") for entry in entries if not _ignore_reason(entry)), default=0)
     readable, unreadable = [], ""
     for entry in entries:
@@ -274,9 +265,7 @@ def _composed(path: str) -> str:
 
 
 def escaped(path: str) -> str:
-    """Return a path as text that every file format takes: bytes that are no UTF-8, and backslashes, are
-    escaped.
-    """
+    """Return a path as text for every format: backslashes, and bytes that are no UTF-8, are escaped."""
     return os.fsencode(path.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from darkroom.config.params import Ingest
 from darkroom.core.errors import SourceError
-from darkroom.data import datasets, decoding, npz
+from darkroom.data import decoding, npz
+from darkroom.data.datasets import DATASETS, DatasetOptions, named_or_path
 from darkroom.data.decode_cache import DECODED
 from darkroom.data.ingest import ingest
 
@@ -45,9 +46,7 @@ class SubsetOptions:
 
 @dataclass(frozen=True)
 class Subset:
-    """Images (N, channels, size, size) uint8 and labels (N,) int64, for training and held out, and the sha256
-    of all.
-    """
+    """Training and held-out images (N, channels, size, size) uint8 and labels (N,) int64, and their sha256."""
 
     train: Labelled
     held_out: Labelled
@@ -56,22 +55,12 @@ class Subset:
 
 
 def load_subset(options: SubsetOptions) -> Subset:
-    """Return a part of a source, always the same one.
-
-    Raises SourceError where there are too few images or classes.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(options.data).expanduser()
-        if options.data in datasets.DATASETS:
-            path = Path(scratch) / options.data
-            path.mkdir()
-            count = math.ceil(options.images / (1 - options.held_out)) if options.images else datasets.DatasetOptions.count
-            datasets.DATASETS[options.data](path, datasets.DatasetOptions(options.size, count, 0, options.source))
-            path = next(path.glob("*.npz"), path)
-        if path.suffix == ".npz" and path.is_file():
-            train, held_out, classes = _published(path, Path(scratch), options)
-        else:
-            train, held_out, classes = _ingested(path, options)
+    """Return a part of a source, always the same; SourceError where there are too few images or classes."""
+    count = math.ceil(options.images / (1 - options.held_out)) if options.images else DatasetOptions.count
+    with named_or_path(options.data, DatasetOptions(options.size, count, 0, options.source)) as path:
+        file = next(path.glob("*.npz"), path) if options.data in DATASETS else path
+        is_published = file.suffix == ".npz" and file.is_file()
+        train, held_out, classes = (_published if is_published else _ingested)(file, options)
     if len(classes) < 2 or not len(train[1]) or not len(held_out[1]):
         raise SourceError(
             f"{options.data} has {len(train[1])} images of {len(classes)} classes to train on, {len(held_out[1])} held out",
@@ -95,8 +84,8 @@ def _ingested(path: Path, options: SubsetOptions) -> tuple[Labelled, Labelled, t
         return data.arrays("train"), data.arrays("test"), data.classes
 
 
-def _published(path: Path, scratch: Path, options: SubsetOptions) -> tuple[Labelled, Labelled, tuple[str, ...]]:
-    with npz.open_npz(path, scratch) as parts:
+def _published(path: Path, options: SubsetOptions) -> tuple[Labelled, Labelled, tuple[str, ...]]:
+    with tempfile.TemporaryDirectory() as scratch, npz.open_npz(path, Path(scratch)) as parts:
         classes = tuple(sorted({label for _, _, labels in parts for label in labels}))
         number = {label: i for i, label in enumerate(classes)}
         splits = {

@@ -10,7 +10,7 @@ import torch
 
 from darkroom.core.errors import ParamsError, nearest, printable
 from darkroom.inference.classifier import Classifier
-from darkroom.models import factory, torchvision_names
+from darkroom.models import factory
 from darkroom.models.backbones.torchvision import imagenet_classes
 from darkroom.models.base import IMAGENET, Network, Preprocessing
 from darkroom.models.specs import BackboneSpec, NetworkSpec
@@ -81,7 +81,7 @@ def build(name: str, size: int | None, seed: int) -> InspectedNetwork:
 def build_with_weights(name: str, file: Path, size: int | None, seed: int) -> InspectedNetwork:
     """Return a torchvision network with a file of weights; 1000 outputs are ImageNet's classes."""
     name_there = name.removeprefix(factory.TORCHVISION)
-    if name_there not in torchvision_names.names():
+    if name_there not in factory.torchvision_names():
         raise ParamsError("--weights is for torchvision's networks", f"name the folder of a trained {name} as MODEL")
     if not file.is_file():
         raise ParamsError(f"there is no file {file}", "name a state_dict, .safetensors or .pth: --weights FILE")

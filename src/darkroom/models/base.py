@@ -13,6 +13,7 @@ from darkroom.models.specs import BackboneSpec
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 Chain = tuple[list[Step], Step]  # from one feature map to the next, (N, C, H, W), and from the last one to the embedding
+Channels = tuple[float, float, float]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SMALL_IMAGE = 64  # images of at most this many pixels keep their resolution through the first convolution
 
@@ -28,8 +29,8 @@ class Preprocessing:
     image_size: int
     resize: str
     background: tuple[int, int, int]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Channels
+    std: Channels
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -143,16 +144,13 @@ class GlobalPool(nn.Module):
         return x.mean((2, 3)) if x.ndim == 4 else x
 
 
-def grey(images: torch.Tensor) -> torch.Tensor:
-    """Return the mean of the channels, with equal weights: (N, C, S, S) to (N, 1, S, S)."""
-    return images.mean(1, keepdim=True)
+def to_channels(images: torch.Tensor, channels: int) -> torch.Tensor:
+    """Return images as they are, or for 1 channel the mean of theirs, with equal weights: (N, 1, S, S)."""
+    return images.mean(1, keepdim=True) if channels == 1 else images
 
 
 class Network(nn.Module):
-    """Preprocessing, features and a linear head.
-
-    forward: (N, H, W, 3) uint8 to logits (N, classes) float32.
-    """
+    """Preprocessing, features and a linear head: (N, H, W, 3) uint8 to logits (N, classes) float32."""
 
     def __init__(self, features: Features, preprocessing: Preprocessing, classes: int, seed: int = 0) -> None:
         super().__init__()

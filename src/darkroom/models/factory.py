@@ -5,12 +5,15 @@ Names cost no import of torch.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
+import re
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from darkroom.core.errors import ParamsError, nearest
-from darkroom.models import torchvision_names
 from darkroom.models.architectures import registry
 from darkroom.models.specs import ArchitectureSpec, BackboneSpec, CompactSpec, NetworkSpec
 
@@ -19,17 +22,37 @@ if TYPE_CHECKING:
 
 COMPACT = "compact"
 TORCHVISION = "torchvision/"  # prefix of a torchvision classifier whose name is also one of ours
-BUILDERS = {  # each has `build(spec, seed)` and is imported only when a network of its family is built
-    "compact": "darkroom.models.architectures.compact",
-    "classic": "darkroom.models.architectures.features",
-    "torchvision": "darkroom.models.backbones.torchvision",
+BUILDERS = {  # each is called with (spec, seed) and is imported only when a network of its family is built
+    "compact": "darkroom.models.architectures.compact:Compact",
+    "classic": "darkroom.models.architectures.features:Classic",
+    "torchvision": "darkroom.models.backbones.torchvision:TorchvisionBackbone",
 }
+_REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
 
 
 def names() -> list[str]:
     """Return the names of all classifiers; torchvision's also with the prefix `torchvision/`."""
-    theirs = torchvision_names.names()
+    theirs = torchvision_names()
     return [COMPACT, *registry.names(), *theirs, *(TORCHVISION + name for name in theirs)]
+
+
+@cache
+def torchvision_names() -> tuple[str, ...]:
+    """Return the torchvision classifiers that can be a backbone, read from torchvision's source."""
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        raise ParamsError("torchvision is not installed", "run `make install`")
+    files = (Path(spec.origin).parent / "models").glob("*.py")
+    return tuple(sorted(name for file in files for name in _REGISTERED.findall(file.read_text(encoding="utf-8"))))
+
+
+def check_torchvision(name: str) -> None:
+    """Raise ParamsError unless torchvision has a classifier of this name."""
+    if name not in torchvision_names():
+        raise ParamsError(
+            f'torchvision has no classifier "{name}"{nearest(name, torchvision_names())}',
+            "name torchvision classifiers in `backbones` of params.yaml, for example vgg16 or mobilenet_v2",
+        )
 
 
 def native_input(name: str) -> tuple[int, int]:
@@ -67,5 +90,5 @@ def make_spec(name: str, image_size: int, channels: int = 3, options: Mapping[st
 
 def build_features(spec: NetworkSpec, seed: int = 0) -> Features:
     """Build the network of a description, without its last linear layer, with weights drawn from the seed."""
-    features: Features = importlib.import_module(BUILDERS[spec.family]).build(spec, seed)
+    features: Features = resolve_name(BUILDERS[spec.family])(spec, seed)
     return features

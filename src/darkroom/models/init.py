@@ -70,15 +70,7 @@ def initialize(network: nn.Module, name: str, seed: int, example: torch.Tensor |
     from the same distribution draw the same numbers.
     """
     chosen = scheme(name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for module in network.modules():
-            if isinstance(module, WEIGHTED):
-                chosen.draw(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, NORMS):
-                module.reset_parameters()
+    _draw_weights(network, seed, lambda module: chosen.draw(module.weight))
     if chosen.by_data:
         if example is None:
             raise ValueError(f"{name} needs a batch of inputs")
@@ -120,18 +112,24 @@ def kaiming(network: nn.Module, seed: int, dense: float | None = 0.01) -> None:
     networks without normalisation need. Normalisations become the identity. The global random state does not
     change.
     """
+
+    def draw(module: nn.Conv2d | nn.Linear) -> None:
+        if isinstance(module, nn.Linear) and dense is not None:
+            nn.init.normal_(module.weight, 0, dense)
+        else:
+            is_kernel = isinstance(module, nn.Conv2d)
+            nn.init.kaiming_normal_(module.weight, mode="fan_out" if is_kernel else "fan_in", nonlinearity="relu")
+
+    _draw_weights(network, seed, draw)
+
+
+def _draw_weights(network: nn.Module, seed: int, draw: Callable[[nn.Conv2d | nn.Linear], object]) -> None:
+    """Draw each weight in place; biases become 0, normalisations the identity."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in network.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Linear):
-                if dense is None:
-                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                else:
-                    nn.init.normal_(module.weight, 0, dense)
+            if isinstance(module, WEIGHTED):
+                draw(module)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             elif isinstance(module, NORMS):

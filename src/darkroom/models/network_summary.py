@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +17,7 @@ from darkroom.models.architectures import autoencoder, features, registry
 from darkroom.models.backbones import torchvision
 from darkroom.models.macs import Layer
 
-PREFIXES = ("features.body.", "features.neck.", "features.")
+PREFIX = re.compile(r"^features\.((body|neck)\.)?")
 
 
 def layers(name: str, image_size: int, channels: int, classes: int, options: Mapping[str, Any]) -> list[Layer]:
@@ -29,13 +30,7 @@ def layers(name: str, image_size: int, channels: int, classes: int, options: Map
         rows = macs.layers(network, (channels, image_size, image_size))
     except (RuntimeError, ValueError) as error:
         raise ParamsError(f"{name} cannot take images of {image_size} pixels: {error}", "give it larger ones") from error
-    return [replace(row, name=_short(row.name)) for row in rows]
-
-
-def _short(name: str) -> str:
-    for prefix in PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
+    return [replace(row, name=PREFIX.sub("", row.name)) for row in rows]
 
 
 def _build(name: str, image_size: int, channels: int, classes: int, options: Mapping[str, Any]) -> nn.Module:

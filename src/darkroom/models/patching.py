@@ -13,10 +13,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @contextmanager
 def replaced(functions: Mapping[Module, Callable[..., Any]], name: str = "forward") -> Iterator[None]:
-    """Replace the method `name` of modules for the length of a block.
-
-    Raises RuntimeError where it is replaced already.
-    """
+    """Replace the method `name` of modules within a block; RuntimeError where it is replaced already."""
     if any(name in vars(module) for module in functions):
         raise RuntimeError(f"`{name}` of these modules is replaced already, by a block that has not ended")
     for module, function in functions.items():

@@ -54,10 +54,7 @@ class BackboneSpec(NetworkSpec):
 
 
 def spec_from_dict(content: Mapping[str, Any]) -> NetworkSpec:
-    """Return the description that `as_dict` wrote.
-
-    Raises WeightsError for an unknown family or unknown fields.
-    """
+    """Return the description that `as_dict` wrote; WeightsError for an unknown family or unknown fields."""
     values = dict(content)
     family = values.pop("family", None)
     kinds = {kind.family: kind for kind in (CompactSpec, ArchitectureSpec, BackboneSpec)}

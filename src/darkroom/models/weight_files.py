@@ -1,11 +1,11 @@
-"""Find the weight files of a folder. Importing this costs no torch."""
+"""The weight files of a folder, and the digests that identify weights. Importing this costs no torch."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
-from darkroom.core.errors import WeightsError
+from darkroom.core.errors import WeightsError, WorkspaceError
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -14,6 +14,19 @@ def sha256(path: Path) -> str:
     """Return the sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checkpoint_digest(folder: Path) -> str:
+    """Return the sha256 of a model's description and weights, which decide its predictions."""
+    sha = hashlib.sha256()
+    for name in ("model.json", "model.safetensors"):
+        try:
+            sha.update((folder / name).read_bytes())
+        except FileNotFoundError as error:
+            raise WorkspaceError(
+                f"{folder} is not a checkpoint: it has no {name}", "run `dvc repro` to train the models"
+            ) from error
+    return sha.hexdigest()
 
 
 def find(folder: Path, name: str) -> Path:

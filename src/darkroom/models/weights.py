@@ -9,11 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from darkroom.core.errors import WeightsError
-from darkroom.models.base import IMAGENET, Backbone
+from darkroom.models.base import IMAGENET, Backbone, Channels
 
 CENTRED = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))  # for networks that Darkroom trains itself
-
-Channels = tuple[float, float, float]
 
 
 def normalization(name: str, source: str) -> tuple[Channels, Channels]:
@@ -68,5 +66,5 @@ def fill(backbone: Backbone, state: dict[str, torch.Tensor], origin: str) -> lis
     return unused
 
 
-def _shorten(rows: list[str], limit: int = 12) -> str:
-    return "\n".join(rows if len(rows) <= limit else [*rows[:limit], f"  … and {len(rows) - limit} more"])
+def _shorten(rows: list[str]) -> str:
+    return "\n".join([*rows[:12], *([f"  … and {len(rows) - 12} more"] if len(rows) > 12 else [])])

@@ -15,8 +15,7 @@ from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
 from darkroom.data import arrays
 from darkroom.models.base import Backbone, Normalize, Preprocessing
-from darkroom.models.checkpoint import save_tensors
-from darkroom.models.descriptions import EmbeddedBackbone, Provenance
+from darkroom.models.checkpoint import EmbeddedBackbone, Provenance, save_tensors
 from darkroom.models.factory import build_features
 from darkroom.stages.context import Stopwatch, session
 from darkroom.training import embedding, freezing

@@ -36,7 +36,7 @@ from darkroom.evaluation.report.page import ISSUES, Evaluation, page
 from darkroom.evaluation.scoring import Outputs, Score, Size, Truth, score
 from darkroom.inference.classifier import Classifier
 from darkroom.inference.predict import softmax
-from darkroom.models import digests
+from darkroom.models import weight_files
 from darkroom.models.macs import multiply_adds
 from darkroom.stages.context import session
 from darkroom.tracking.records import Run
@@ -276,7 +276,7 @@ def _log(record: Run, metrics: Metrics, details: Details, models: Path, ingested
         record.log_metrics({f"{key}.{item}": getattr(figures, item) for item in recorded} | {f"{key}.ece": ece})
         if name != PIXEL_BASELINE:
             on_test = {f"test_{item}": getattr(figures, item) for item in ("accuracy", "macro_f1", "log_loss")} | {"test_ece": ece}
-            record.log_scores(digests.checkpoint(models / name), on_test, str(ingested / "test"))
+            record.log_scores(weight_files.checkpoint_digest(models / name), on_test, str(ingested / "test"))
     columns = ["precision", "recall", "f1", "support", "roc_auc", "average_precision"]
     per_class = [
         [name, label, *(getattr(row, column) for column in columns)]

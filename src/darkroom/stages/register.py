@@ -19,7 +19,7 @@ from darkroom.data import manifest
 from darkroom.data.manifest import Row
 from darkroom.evaluation import gate, leaderboard, metrics_io, predictions
 from darkroom.evaluation.gate import Candidate, GateResult
-from darkroom.models import digests
+from darkroom.models import weight_files
 from darkroom.stages.context import session
 from darkroom.tracking import entities, records, registry
 from darkroom.tracking.entities import Version
@@ -53,7 +53,7 @@ def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
     with session("register", ["register"], [reports / "metrics.json"]) as (settings, record):
         metrics = metrics_io.read(reports / metrics_io.METRICS, metrics_io.Metrics)
         best, figures = metrics.best, metrics.best_figures
-        decision = Decision(best, digests.checkpoint(models / best), figures.accuracy, figures.val_accuracy)
+        decision = Decision(best, weight_files.checkpoint_digest(models / best), figures.accuracy, figures.val_accuracy)
         if records.is_off():
             print(f"register: tracking is off, {best} is not registered")
         else:

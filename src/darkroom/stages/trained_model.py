@@ -8,7 +8,7 @@ from torch import Tensor
 
 from darkroom.core import atomic
 from darkroom.models import checkpoint as checkpoints
-from darkroom.models import digests
+from darkroom.models import weight_files
 from darkroom.models.checkpoint import Checkpoint
 from darkroom.tracking.records import Run
 from darkroom.training.loop import FitResult
@@ -20,7 +20,7 @@ def write_model(
     """Write a checkpoint folder atomically; record its best metrics, its description and its sha256."""
     with atomic.new_folder(out) as folder:
         checkpoints.save(folder, checkpoint, weights, parameters, trained.history)
-        digest = digests.checkpoint(folder)
+        digest = weight_files.checkpoint_digest(folder)
     for name in ("model.json", "history.csv"):
         run.log_artifact(out / name)
     run.set_tags({"darkroom.model": checkpoint.name, "darkroom.checkpoint_sha256": digest})

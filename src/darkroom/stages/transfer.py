@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 from darkroom.core.errors import WorkspaceError
 from darkroom.data import arrays
 from darkroom.models.base import new_head
-from darkroom.models.checkpoint import Checkpoint
-from darkroom.models.descriptions import EmbeddedBackbone
+from darkroom.models.checkpoint import Checkpoint, EmbeddedBackbone
 from darkroom.stages.context import Stopwatch, session
 from darkroom.stages.trained_model import write_model
 from darkroom.training.batches import Examples

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from darkroom.config.params import DATASETS, Params, Training
+from darkroom.config.params import Params, Training
 from darkroom.core import atomic
 from darkroom.core.errors import WeightsError
-from darkroom.data import datasets, glyphs
+from darkroom.data import glyphs
+from darkroom.data.datasets import DatasetOptions, named_or_path
 from darkroom.data.decode_cache import DECODED
 from darkroom.data.ingest import ingest
 from darkroom.models import weight_files, weights
 from darkroom.models.backbones.torchvision import TorchvisionBackbone, download
 from darkroom.models.base import Backbone, Network, Preprocessing
-from darkroom.models.checkpoint import save_tensors
-from darkroom.models.descriptions import Provenance
+from darkroom.models.checkpoint import Provenance, save_tensors
 from darkroom.models.macs import multiply_adds
 from darkroom.models.specs import BackboneSpec
 from darkroom.stages.context import session
@@ -100,16 +99,11 @@ def _read_source(settings: Params) -> Images:
     """Read a folder or a named data set; a ready layout keeps its test images out of pretraining."""
     params = settings.weights
     unsplit = settings.ingest.model_copy(update={"val_share": 0.0, "test_share": 0.0, "split_by": "hash"})
-    with tempfile.TemporaryDirectory() as scratch:
-        source = Path(params.pretrain_on).expanduser()
-        if params.pretrain_on in DATASETS:
-            source = Path(scratch) / params.pretrain_on
-            source.mkdir()
-            options = datasets.DatasetOptions(
-                settings.ingest.image_size, params.pretrain_images, settings.compute.seed, settings.fetch.source
-            )
-            datasets.DATASETS[params.pretrain_on](source, options)
-        cache = DECODED.with_name("decoded-for-pretraining")
-        with ingest(source, unsplit, description=f"reading {params.pretrain_on}", cache_folder=cache) as data:
-            parts = [data.arrays(split) for split in ("train", "val")]
-            return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]), data.classes
+    options = DatasetOptions(settings.ingest.image_size, params.pretrain_images, settings.compute.seed, settings.fetch.source)
+    cache = DECODED.with_name("decoded-for-pretraining")
+    with (
+        named_or_path(params.pretrain_on, options) as source,
+        ingest(source, unsplit, description=f"reading {params.pretrain_on}", cache_folder=cache) as data,
+    ):
+        parts = [data.arrays(split) for split in ("train", "val")]
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]), data.classes

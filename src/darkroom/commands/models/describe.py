@@ -12,7 +12,7 @@ from darkroom.commands.param_types import ARCHITECTURE
 from darkroom.core.command_line import Choice, Command, Many, json_option
 from darkroom.core.errors import ParamsError
 from darkroom.core.lazy import lazy_imports
-from darkroom.models import factory, torchvision_names
+from darkroom.models import factory
 from darkroom.models.architectures import registry
 
 with lazy_imports():
@@ -92,12 +92,12 @@ def _show(subject: dict[str, Any], entry: registry.Entry | None, layers: list[ma
 def _list(as_json: bool) -> None:
     entries = registry.entries().values()
     if as_json:
-        theirs = [{"name": factory.TORCHVISION + name} for name in torchvision_names.names()]
+        theirs = [{"name": factory.TORCHVISION + name} for name in factory.torchvision_names()]
         tables.print_json([*(entry._asdict() for entry in entries), {"name": factory.COMPACT}, *theirs])
         return
     rows = [(entry.name, entry.paper, f"{entry.size} px, {entry.channels} ch.", entry.summary) for entry in entries]
     tables.show(("name", "paper", "made for", "what it is"), rows)
     click.echo(
         f"\n{factory.COMPACT}, Darkroom's own, and torchvision's classifiers "
-        f"(`{factory.TORCHVISION}NAME` where the name is also above):\n{', '.join(torchvision_names.names())}"
+        f"(`{factory.TORCHVISION}NAME` where the name is also above):\n{', '.join(factory.torchvision_names())}"
     )

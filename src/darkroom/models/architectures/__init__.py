@@ -1,1 +1,1 @@
-"""The classic architectures, to be read beside their papers: one file per family, a function per variant."""
+"""The classic architectures, to be read beside their papers: one file per family, its variants in a table."""

@@ -21,11 +21,7 @@ from darkroom.models.init import SkipInit
 
 
 class Autoencoder(nn.Module):
-    """An encoder and a decoder.
-
-    encode: (N, C, S, S) float32, normalised, to codes (N, k); decode: back; forward: both, (N, C, S, S) to
-    the same shape.
-    """
+    """An encoder and a decoder: (N, C, S, S) float32, normalised, to codes (N, k) and back."""
 
     def __init__(self, encoder: nn.Sequential, decoder: nn.Sequential) -> None:
         super().__init__()

@@ -7,10 +7,12 @@ al. 2014) instead of fully connected layers. Inputs above 64 pixels are first br
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import nn
 
-from darkroom.models.base import Chain, Features, grey
+from darkroom.models.base import Chain, Features, to_channels
 from darkroom.models.init import kaiming
 from darkroom.models.specs import CompactSpec
 
@@ -50,16 +52,8 @@ class Compact(Features):
         kaiming(self, seed)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.stages(self._channels(x)).mean((2, 3))
+        return self.stages(to_channels(x, self.spec.channels)).mean((2, 3))
 
     def chain(self) -> Chain:
         layers = [layer for stage in self.stages for layer in stage.children()]
-        return [self._channels, *layers], lambda x: x.mean((2, 3))
-
-    def _channels(self, x: torch.Tensor) -> torch.Tensor:
-        return grey(x) if self.spec.channels == 1 else x
-
-
-def build(spec: CompactSpec, seed: int = 0) -> Compact:
-    """Build the network from its description: what `models.factory` calls."""
-    return Compact(spec, seed)
+        return [partial(to_channels, channels=self.spec.channels), *layers], lambda x: x.mean((2, 3))

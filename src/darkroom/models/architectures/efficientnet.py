@@ -22,6 +22,16 @@ ALPHA, BETA, GAMMA = 1.2, 1.1, 1.15  # depth, width, resolution (section 3.3)
 STAGES = (  # table 1, rows 2 to 8: expansion, kernel, stride, outputs, layers
     (1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4), (6, 3, 1, 320, 1),
 )  # fmt: skip
+VARIANTS = {  # factors of depth and width
+    "efficientnet_b0": ("Table 1 itself.", (1.0, 1.0), {}),
+    "efficientnet_b1": ("Depth 1.1, width 1.0.", (1.1, 1.0), {"size": 240}),
+    "efficientnet_b2": ("Depth 1.2, width 1.1.", (1.2, 1.1), {"size": 260, "dropout": 0.3}),
+    "efficientnet_b3": ("Depth 1.4, width 1.2.", (1.4, 1.2), {"size": 300, "dropout": 0.3}),
+    "efficientnet_b4": ("Depth 1.8, width 1.4.", (1.8, 1.4), {"size": 380, "dropout": 0.4}),
+    "efficientnet_b5": ("Depth 2.2, width 1.6.", (2.2, 1.6), {"size": 456, "dropout": 0.4}),
+    "efficientnet_b6": ("Depth 2.6, width 1.8.", (2.6, 1.8), {"size": 528, "dropout": 0.5}),
+    "efficientnet_b7": ("Depth 3.1, width 2.0.", (3.1, 2.0), {"size": 600, "dropout": 0.5}),
+}
 SQUEEZE = 4  # of a block's inputs, for squeeze-and-excitation
 SURVIVAL = 0.8  # of the last block, stochastic depth
 
@@ -94,49 +104,7 @@ def efficientnet(
     return _scaled(size, channels, depth * ALPHA**phi, width * BETA**phi, dropout)
 
 
-@architecture(PAPER)
-def efficientnet_b0(size: int, channels: int, *, dropout: float = 0.2) -> Parts:
-    """Table 1 itself."""
-    return _scaled(size, channels, 1.0, 1.0, dropout)
-
-
-@architecture(PAPER, size=240)
-def efficientnet_b1(size: int, channels: int, *, dropout: float = 0.2) -> Parts:
-    """Depth 1.1, width 1.0."""
-    return _scaled(size, channels, 1.1, 1.0, dropout)
-
-
-@architecture(PAPER, size=260)
-def efficientnet_b2(size: int, channels: int, *, dropout: float = 0.3) -> Parts:
-    """Depth 1.2, width 1.1."""
-    return _scaled(size, channels, 1.2, 1.1, dropout)
-
-
-@architecture(PAPER, size=300)
-def efficientnet_b3(size: int, channels: int, *, dropout: float = 0.3) -> Parts:
-    """Depth 1.4, width 1.2."""
-    return _scaled(size, channels, 1.4, 1.2, dropout)
-
-
-@architecture(PAPER, size=380)
-def efficientnet_b4(size: int, channels: int, *, dropout: float = 0.4) -> Parts:
-    """Depth 1.8, width 1.4."""
-    return _scaled(size, channels, 1.8, 1.4, dropout)
-
-
-@architecture(PAPER, size=456)
-def efficientnet_b5(size: int, channels: int, *, dropout: float = 0.4) -> Parts:
-    """Depth 2.2, width 1.6."""
-    return _scaled(size, channels, 2.2, 1.6, dropout)
-
-
-@architecture(PAPER, size=528)
-def efficientnet_b6(size: int, channels: int, *, dropout: float = 0.5) -> Parts:
-    """Depth 2.6, width 1.8."""
-    return _scaled(size, channels, 2.6, 1.8, dropout)
-
-
-@architecture(PAPER, size=600)
-def efficientnet_b7(size: int, channels: int, *, dropout: float = 0.5) -> Parts:
-    """Depth 3.1, width 2.0."""
-    return _scaled(size, channels, 3.1, 2.0, dropout)
+@architecture(PAPER, variants=VARIANTS)
+def efficientnet_rounded(size: int, channels: int, depth: float, width: float, *, dropout: float = 0.2) -> Parts:
+    """Scaled by published factors."""
+    return _scaled(size, channels, depth, width, dropout)

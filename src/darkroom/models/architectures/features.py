@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from darkroom.models.architectures import registry
-from darkroom.models.base import Chain, Features, grey, new_head
+from darkroom.models.base import Chain, Features, new_head, to_channels
 from darkroom.models.init import SkipInit, is_drawn, kaiming
 from darkroom.models.specs import ArchitectureSpec
 
@@ -55,18 +56,10 @@ class Classic(Features):
         draw(self, seed)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.neck(self.body(self._channels(x)))
+        return self.neck(self.body(to_channels(x, self.spec.channels)))
 
     def chain(self) -> Chain | None:
-        return ([self._channels, *self.body], self.neck) if len(self.body) else None
-
-    def _channels(self, x: torch.Tensor) -> torch.Tensor:
-        return grey(x) if self.spec.channels == 1 else x
-
-
-def build(spec: ArchitectureSpec, seed: int | None = 0) -> Classic:
-    """Build the network from its description: what `models.factory` calls."""
-    return Classic(spec, seed)
+        return ([partial(to_channels, channels=self.spec.channels), *self.body], self.neck) if len(self.body) else None
 
 
 def draw(network: nn.Module, seed: int | None) -> None:

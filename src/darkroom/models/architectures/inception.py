@@ -27,6 +27,10 @@ MODULES: dict[str, Row] = {  # table 1: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5�
     "5a": (256, 160, 320, 32, 128, 128),
     "5b": (384, 192, 384, 48, 128, 128),
 }
+SMALL = {
+    "inception_small": ("Five modules of table 1 at half their width, for images of 32 pixels.", (False,)),
+    "inception_small_naive": ("inception_small without the 1×1 convolutions that reduce (figure 2a).", (True,)),
+}
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -79,19 +83,9 @@ def googlenet(size: int, channels: int, *, large: int = 3, dropout: float = 0.2)
     return Parts(body, {**averaged(), "drop": nn.Dropout(dropout)}, inputs)
 
 
-@architecture(PAPER, size=32, classes=10)
-def inception_small(size: int, channels: int, *, width: float = 0.5) -> Parts:
-    """Five modules of table 1 at half their width, for images of 32 pixels."""
-    return _small(channels, width, is_naive=False)
-
-
-@architecture(PAPER, size=32, classes=10)
-def inception_small_naive(size: int, channels: int, *, width: float = 0.5) -> Parts:
-    """inception_small without the 1×1 convolutions that reduce (figure 2a)."""
-    return _small(channels, width, is_naive=True)
-
-
-def _small(channels: int, width: float, is_naive: bool) -> Parts:
+@architecture(PAPER, size=32, classes=10, variants=SMALL)
+def inception_few(size: int, channels: int, is_naive: bool, *, width: float = 0.5) -> Parts:
+    """Five modules of table 1."""
     inputs = max(1, round(128 * width))
     body: Layers = {"conv1": _conv(channels, inputs, 3)}
     for name in ("3a", "3b", "4a", "4b", "5a"):

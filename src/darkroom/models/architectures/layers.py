@@ -45,12 +45,12 @@ def stem(size: int, stride: int) -> int:
     return 1 if size <= SMALL_IMAGE else stride
 
 
-def pooled(body: Layers, name: str, size: int, window: int, stride: int = 2) -> int:
-    """Add maximum pooling, unless its window is larger than the map; return the size of the map after it."""
+def pooled(body: Layers, name: str, size: int, window: int) -> int:
+    """Add maximum pooling of stride 2, unless its window is larger than the map; return the size of the map after it."""
     if size < window:
         return size
-    body[name] = nn.MaxPool2d(window, stride)
-    return (size - window) // stride + 1
+    body[name] = nn.MaxPool2d(window, 2)
+    return (size - window) // 2 + 1
 
 
 def averaged() -> Layers:
@@ -81,7 +81,7 @@ class Grid(nn.Module):
         return torch.tensor([[(first <= pixel < last) / (last - first) for pixel in range(size)] for first, last in cuts])
 
 
-def divisible(channels: float, by: int = 8) -> int:
-    """Round channels to a multiple of `by`, down by a tenth at most, as the code of Sandler et al. (2018)."""
-    rounded = max(by, int(channels + by / 2) // by * by)
-    return rounded if rounded >= 0.9 * channels else rounded + by
+def divisible(channels: float) -> int:
+    """Round channels to a multiple of 8, down by a tenth at most, as the code of Sandler et al. (2018)."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * channels else rounded + 8

@@ -16,6 +16,12 @@ from darkroom.models.architectures.registry import architecture
 
 V1 = "Howard et al. 2017"
 V2 = "Sandler et al. 2018"
+V1_VARIANTS = {
+    "mobilenet_v1": ("Depthwise-separable convolutions.", (True,)),
+    "mobilenet_v1_standard": (
+        'mobilenet_v1 with a full 3×3 convolution in place of each pair (table 4, "Conv MobileNet").', (False,),
+    ),
+}  # fmt: skip
 SEPARABLE = (  # v1, table 1: outputs and stride of each depthwise-separable convolution
     (64, 1), (128, 2), (128, 1), (256, 2), (256, 1),
     (512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1),
@@ -31,7 +37,9 @@ def _separable(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(depthwise, normed(inputs, outputs, 1, activation=nn.ReLU(inplace=True)))
 
 
-def _v1(size: int, channels: int, width: float, is_separable: bool) -> Parts:
+@architecture(V1, variants=V1_VARIANTS)
+def mobilenet_separable(size: int, channels: int, is_separable: bool, *, width: float = 1.0) -> Parts:
+    """Table 1 of v1."""
     inputs = divisible(32 * width)
     body: Layers = {"conv1": normed(channels, inputs, 3, stem(size, 2), activation=nn.ReLU(inplace=True))}
     for i, (outputs, stride) in enumerate(SEPARABLE, 2):
@@ -42,18 +50,6 @@ def _v1(size: int, channels: int, width: float, is_separable: bool) -> Parts:
             body[f"conv{i}"] = normed(inputs, outputs, 3, stride, activation=nn.ReLU(inplace=True))
         inputs = outputs
     return Parts(body, averaged(), inputs)
-
-
-@architecture(V1)
-def mobilenet_v1(size: int, channels: int, *, width: float = 1.0) -> Parts:
-    """Depthwise-separable convolutions."""
-    return _v1(size, channels, width, is_separable=True)
-
-
-@architecture(V1)
-def mobilenet_v1_standard(size: int, channels: int, *, width: float = 1.0) -> Parts:
-    """mobilenet_v1 with a full 3×3 convolution in place of each pair (table 4, "Conv MobileNet")."""
-    return _v1(size, channels, width, is_separable=False)
 
 
 class InvertedResidual(nn.Module):

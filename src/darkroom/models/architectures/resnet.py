@@ -20,6 +20,27 @@ from darkroom.models.architectures.layers import averaged, stem
 from darkroom.models.architectures.registry import architecture
 
 PAPER = "He et al. 2016"
+CIFAR = {  # n blocks on each size of map, whether they have skips
+    "resnet8": ("n = 1, shallower than any of the paper's: the least of a study of depth.", (1, True)),
+    "resnet20": ("n = 3 of table 6.", (3, True)),
+    "resnet32": ("n = 5 of table 6.", (5, True)),
+    "resnet44": ("n = 7 of table 6.", (7, True)),
+    "resnet56": ("n = 9 of table 6.", (9, True)),
+    "plain8": ("resnet8 without skips.", (1, False)),
+    "plain20": ("resnet20 without skips.", (3, False)),
+    "plain32": ("resnet32 without skips.", (5, False)),
+    "plain44": ("resnet44 without skips.", (7, False)),
+    "plain56": ("resnet56 without skips.", (9, False)),
+}
+IMAGENET = {  # blocks of each stage, whether they are bottlenecks and have skips
+    "resnet18": ("Column 18-layer: basic blocks.", ((2, 2, 2, 2), False, True)),
+    "resnet34": ("Column 34-layer: basic blocks.", ((3, 4, 6, 3), False, True)),
+    "resnet50": ("Column 50-layer: bottlenecks.", ((3, 4, 6, 3), True, True)),
+    "resnet101": ("Column 101-layer: bottlenecks.", ((3, 4, 23, 3), True, True)),
+    "resnet152": ("Column 152-layer: bottlenecks.", ((3, 8, 36, 3), True, True)),
+    "plain18": ("resnet18 without skips.", ((2, 2, 2, 2), False, False)),
+    "plain34": ("resnet34 without skips (figure 3, middle).", ((3, 4, 6, 3), False, False)),
+}
 
 
 class Shortcut(nn.Module):
@@ -101,121 +122,24 @@ def _stages(body: Layers, block: Block, depths: Sequence[int], width: int, has_s
     return inputs
 
 
-def _cifar(layers: int, channels: int, width: int, has_skips: bool = True) -> Parts:
-    """Section 4.2: a 3×3 convolution, then 2n layers on each of three sizes of map, n blocks each."""
+@architecture(PAPER, size=32, classes=10, variants=CIFAR)
+def resnet_cifar(size: int, channels: int, blocks: int, has_skips: bool, *, width: int = 16) -> Parts:
+    """Section 4.2: a 3×3 convolution, then `blocks` blocks of two layers on each of three sizes of map."""
     body: Layers = {
         "conv1": nn.Conv2d(channels, width, 3, padding=1, bias=False), "bn1": nn.BatchNorm2d(width), "relu": nn.ReLU(inplace=True),
     }  # fmt: skip
-    dim = _stages(body, Basic, [(layers - 2) // 6] * 3, width, has_skips, has_parameters=False)
+    dim = _stages(body, Basic, [blocks] * 3, width, has_skips, has_parameters=False)
     return Parts(body, averaged(), dim)
 
 
-def _imagenet(block: Block, depths: Sequence[int], size: int, channels: int, width: int, has_skips: bool = True) -> Parts:
+@architecture(PAPER, variants=IMAGENET)
+def resnet_imagenet(
+    size: int, channels: int, depths: Sequence[int], is_bottleneck: bool, has_skips: bool, *, width: int = 64
+) -> Parts:
     """Table 1: a 7×7 convolution and maximum pooling, then four stages."""
     body: Layers = {
         "conv1": nn.Conv2d(channels, width, 7, stem(size, 2), 3, bias=False), "bn1": nn.BatchNorm2d(width),
         "relu": nn.ReLU(inplace=True), "maxpool": nn.MaxPool2d(3, 2, 1),
     }  # fmt: skip
+    block: Block = Bottleneck if is_bottleneck else Basic
     return Parts(body, averaged(), _stages(body, block, depths, width, has_skips, has_parameters=True))
-
-
-@architecture(PAPER, size=32, classes=10)
-def resnet8(size: int, channels: int, *, width: int = 16) -> Parts:
-    """n = 1, shallower than any of the paper's: the least of a study of depth."""
-    return _cifar(8, channels, width)
-
-
-@architecture(PAPER, size=32, classes=10)
-def resnet20(size: int, channels: int, *, width: int = 16) -> Parts:
-    """n = 3 of table 6."""
-    return _cifar(20, channels, width)
-
-
-@architecture(PAPER, size=32, classes=10)
-def resnet32(size: int, channels: int, *, width: int = 16) -> Parts:
-    """n = 5 of table 6."""
-    return _cifar(32, channels, width)
-
-
-@architecture(PAPER, size=32, classes=10)
-def resnet44(size: int, channels: int, *, width: int = 16) -> Parts:
-    """n = 7 of table 6."""
-    return _cifar(44, channels, width)
-
-
-@architecture(PAPER, size=32, classes=10)
-def resnet56(size: int, channels: int, *, width: int = 16) -> Parts:
-    """n = 9 of table 6."""
-    return _cifar(56, channels, width)
-
-
-@architecture(PAPER, size=32, classes=10)
-def plain8(size: int, channels: int, *, width: int = 16) -> Parts:
-    """resnet8 without skips."""
-    return _cifar(8, channels, width, has_skips=False)
-
-
-@architecture(PAPER, size=32, classes=10)
-def plain20(size: int, channels: int, *, width: int = 16) -> Parts:
-    """resnet20 without skips."""
-    return _cifar(20, channels, width, has_skips=False)
-
-
-@architecture(PAPER, size=32, classes=10)
-def plain32(size: int, channels: int, *, width: int = 16) -> Parts:
-    """resnet32 without skips."""
-    return _cifar(32, channels, width, has_skips=False)
-
-
-@architecture(PAPER, size=32, classes=10)
-def plain44(size: int, channels: int, *, width: int = 16) -> Parts:
-    """resnet44 without skips."""
-    return _cifar(44, channels, width, has_skips=False)
-
-
-@architecture(PAPER, size=32, classes=10)
-def plain56(size: int, channels: int, *, width: int = 16) -> Parts:
-    """resnet56 without skips."""
-    return _cifar(56, channels, width, has_skips=False)
-
-
-@architecture(PAPER)
-def resnet18(size: int, channels: int, *, width: int = 64) -> Parts:
-    """Column 18-layer: basic blocks."""
-    return _imagenet(Basic, (2, 2, 2, 2), size, channels, width)
-
-
-@architecture(PAPER)
-def resnet34(size: int, channels: int, *, width: int = 64) -> Parts:
-    """Column 34-layer: basic blocks."""
-    return _imagenet(Basic, (3, 4, 6, 3), size, channels, width)
-
-
-@architecture(PAPER)
-def resnet50(size: int, channels: int, *, width: int = 64) -> Parts:
-    """Column 50-layer: bottlenecks."""
-    return _imagenet(Bottleneck, (3, 4, 6, 3), size, channels, width)
-
-
-@architecture(PAPER)
-def resnet101(size: int, channels: int, *, width: int = 64) -> Parts:
-    """Column 101-layer: bottlenecks."""
-    return _imagenet(Bottleneck, (3, 4, 23, 3), size, channels, width)
-
-
-@architecture(PAPER)
-def resnet152(size: int, channels: int, *, width: int = 64) -> Parts:
-    """Column 152-layer: bottlenecks."""
-    return _imagenet(Bottleneck, (3, 8, 36, 3), size, channels, width)
-
-
-@architecture(PAPER)
-def plain18(size: int, channels: int, *, width: int = 64) -> Parts:
-    """resnet18 without skips."""
-    return _imagenet(Basic, (2, 2, 2, 2), size, channels, width, has_skips=False)
-
-
-@architecture(PAPER)
-def plain34(size: int, channels: int, *, width: int = 64) -> Parts:
-    """resnet34 without skips (figure 3, middle)."""
-    return _imagenet(Basic, (3, 4, 6, 3), size, channels, width, has_skips=False)

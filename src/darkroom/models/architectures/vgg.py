@@ -15,58 +15,21 @@ COLUMNS = {  # table 1: the widths of each stage's convolutions; maximum pooling
     "D": ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)),
     "E": ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512)),
 }
+VARIANTS = {  # column of table 1, whether it is batch-normalised
+    "vgg11": ("Column A: 8 convolutions.", ("A", False)),
+    "vgg13": ("Column B: 10 convolutions.", ("B", False)),
+    "vgg16": ("Column D: 13 convolutions.", ("D", False)),
+    "vgg19": ("Column E: 16 convolutions.", ("E", False)),
+    "vgg11_bn": ("Column A with batch normalisation (Ioffe and Szegedy 2015).", ("A", True)),
+    "vgg13_bn": ("Column B with batch normalisation.", ("B", True)),
+    "vgg16_bn": ("Column D with batch normalisation.", ("D", True)),
+    "vgg19_bn": ("Column E with batch normalisation.", ("E", True)),
+}
 
 
-@architecture(PAPER)
-def vgg11(size: int, channels: int, *, dense: int = 4096) -> Parts:
-    """Column A: 8 convolutions."""
-    return _vgg("A", size, channels, dense)
-
-
-@architecture(PAPER)
-def vgg13(size: int, channels: int, *, dense: int = 4096) -> Parts:
-    """Column B: 10 convolutions."""
-    return _vgg("B", size, channels, dense)
-
-
-@architecture(PAPER)
-def vgg16(size: int, channels: int, *, dense: int = 4096) -> Parts:
-    """Column D: 13 convolutions."""
-    return _vgg("D", size, channels, dense)
-
-
-@architecture(PAPER)
-def vgg19(size: int, channels: int, *, dense: int = 4096) -> Parts:
-    """Column E: 16 convolutions."""
-    return _vgg("E", size, channels, dense)
-
-
-@architecture(PAPER)
-def vgg11_bn(size: int, channels: int, *, dense: int = 4096) -> Parts:
-    """Column A with batch normalisation (Ioffe and Szegedy 2015)."""
-    return _vgg("A", size, channels, dense, is_normed=True)
-
-
-@architecture(PAPER)
-def vgg13_bn(size: int, channels: int, *, dense: int = 4096) -> Parts:
-    """Column B with batch normalisation."""
-    return _vgg("B", size, channels, dense, is_normed=True)
-
-
-@architecture(PAPER)
-def vgg16_bn(size: int, channels: int, *, dense: int = 4096) -> Parts:
-    """Column D with batch normalisation."""
-    return _vgg("D", size, channels, dense, is_normed=True)
-
-
-@architecture(PAPER)
-def vgg19_bn(size: int, channels: int, *, dense: int = 4096) -> Parts:
-    """Column E with batch normalisation."""
-    return _vgg("E", size, channels, dense, is_normed=True)
-
-
-def _vgg(column: str, size: int, channels: int, dense: int, is_normed: bool = False) -> Parts:
-    """Build a column of table 1; with `dense=0` average pooling replaces the fully connected layers."""
+@architecture(PAPER, variants=VARIANTS)
+def vgg(size: int, channels: int, column: str, is_normed: bool, *, dense: int = 4096) -> Parts:
+    """A column of table 1; with `dense=0` average pooling replaces the fully connected layers."""
     body: Layers = {}
     inputs = channels
     for stage, widths in enumerate(COLUMNS[column], 1):

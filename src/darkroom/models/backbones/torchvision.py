@@ -17,7 +17,7 @@ from torch import nn
 
 from darkroom.core.errors import ParamsError, WeightsError
 from darkroom.core.os_errors import is_retryable
-from darkroom.models import torchvision_names
+from darkroom.models import factory
 from darkroom.models.backbones.torchvision_import import torchvision
 from darkroom.models.base import SMALL_IMAGE, Backbone, GlobalPool
 from darkroom.models.init import SkipInit, is_drawn, kaiming
@@ -68,7 +68,7 @@ class TorchvisionBackbone(Backbone):
 
     def __init__(self, spec: BackboneSpec, seed: int = 0) -> None:
         super().__init__()
-        torchvision_names.check(spec.name)
+        factory.check_torchvision(spec.name)
         self.spec = spec
         self.net = _network(spec, seed)
         if type(self.net)._load_from_state_dict is not nn.Module._load_from_state_dict:
@@ -101,18 +101,13 @@ class TorchvisionBackbone(Backbone):
         return key.split(".")[0] in (_head_name(self.net), "aux1", "aux2", "AuxLogits") and key not in self.net.state_dict()
 
 
-def build(spec: BackboneSpec, seed: int = 0) -> TorchvisionBackbone:
-    """Build a backbone from its description: what `models.factory` calls."""
-    return TorchvisionBackbone(spec, seed)
-
-
 def classifier(name: str, image_size: int, classes: int) -> nn.Module:
     """Return torchvision's whole classifier on the meta device: its tensors have shapes and no memory.
 
     Up to 64 pixels its first convolution has stride 1, as a backbone's. Raises ParamsError for an unknown
     name.
     """
-    torchvision_names.check(name)
+    factory.check_torchvision(name)
     net = _network(BackboneSpec(name, image_size), 0, num_classes=classes).to("meta")
     if image_size <= SMALL_IMAGE:
         _widen_stem(net)
