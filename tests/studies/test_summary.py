@@ -10,7 +10,7 @@ import pytest
 
 from darkroom.evaluation.seed_comparison import Estimate, against
 from darkroom.studies import practice, summary
-from darkroom.studies.architectures import ArchitectureStudy, pareto_front
+from darkroom.studies.architectures import METHODS, UNSCALED, ArchitectureStudy, ScalingStudy, pareto_front
 from darkroom.studies.base import count_multiply_adds
 from darkroom.studies.practice import PracticeStudy
 from darkroom.studies.run_config import CurvePoint, LayerStats, RunConfig, RunResult
@@ -74,6 +74,17 @@ def test_the_pareto_front_is_not_dominated():
     points = [("a", 10, 0.5), ("b", 20, 0.4), ("c", 20, 0.6), ("d", 5, 0.2), ("e", 40, 0.6)]
     rows = [replace(row, label=label, multiply_adds=cost, accuracy=Estimate(value)) for label, cost, value in points]
     assert pareto_front(rows) == ["d", "a", "c"]
+
+
+def test_scaled_networks_cost_nearly_the_same():
+    """In the study of scaling, at its quick size, every method comes within a quarter of the requested
+    multiply-adds.
+    """
+    study = ScalingStudy(studies_params().scaling.quick)
+    for factor in study.settings.factors:
+        for method in METHODS:
+            ratio = study.cost(study.find_scale(method, factor)) / study.cost(UNSCALED)
+            assert abs(math.log(ratio / factor)) < math.log(1.25), (method, factor, ratio)
 
 
 def test_an_ensemble_is_the_mean_of_probabilities(sample):
