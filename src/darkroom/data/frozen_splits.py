@@ -99,7 +99,7 @@ def _matching_lines(frozen: Sequence[FrozenImage], rows: Sequence[Row]) -> dict[
     for line in frozen:
         if line.sha256:
             by_content.setdefault(line.sha256, []).append(line)
-        if line.sha256 not in contents:
+        if not line.sha256 or line.sha256 not in contents:
             by_name.setdefault(_normal(line.image), []).append(line)
     found: dict[str, list[FrozenImage]] = {}
     for row in rows:

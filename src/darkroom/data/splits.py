@@ -8,7 +8,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, product
+from itertools import combinations
 
 from darkroom.config.params import Ingest
 from darkroom.data.frozen_splits import FrozenImage, match, more_guarded
@@ -16,7 +16,7 @@ from darkroom.data.source_row import SourceRow
 
 Rows = list[SourceRow]
 MIN_GROUPS = 3  # of a class that is in all splits
-MAX_KINDS = 100  # different groups of a class, up to which they are exchanged
+MAX_KINDS = 40  # different groups of a class, up to which they are exchanged
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class SplitGroup:
     key: str
     counts: Mapping[str, int]
     split: str = ""
+
+
+Transfer = tuple[SplitGroup, str, str]  # a group, the split that it leaves, and the one that it joins
 
 
 @dataclass(frozen=True)
@@ -243,20 +246,16 @@ class _StratifiedDraw:
             kinds = {name: [groups[0] for groups in of_split] for name, of_split in self._kinds(label).items() if name}
             if sum(map(len, kinds.values())) > MAX_KINDS:
                 return  # of so many groups there is always one that fits
-            moves = [((group, one, other),) for one in kinds for group in kinds[one] for other in kinds if one != other]
-            swaps = [
-                ((group, one, other), (partner, other, one))
-                for one, other in combinations(kinds, 2)
-                for group, partner in product(kinds[one], kinds[other])
-                if group.counts != partner.counts
-            ]
-            gains = [self._gain(candidate) for candidate in [*moves, *swaps]]
+            moves = [(group, one, other) for one in kinds for group in kinds[one] for other in kinds if one != other]
+            pairs = [pair for pair in combinations(moves, 2) if pair[0][0] is not pair[1][0]]
+            candidates: list[tuple[Transfer, ...]] = [*((move,) for move in moves), *pairs]
+            gains = [self._gain(candidate) for candidate in candidates]
             best = max(gains, default=0)
             if best <= 0:
                 return
-            self._apply([*moves, *swaps][gains.index(best)])
+            self._apply(candidates[gains.index(best)])
 
-    def _gain(self, moves: Sequence[tuple[SplitGroup, str, str]]) -> int:
+    def _gain(self, moves: Sequence[Transfer]) -> int:
         """Return by how much moves of groups, each from one split to another, lower the cost."""
         labels = {label for group, _, _ in moves for label in group.counts}
         before = self._cost(labels)
@@ -265,7 +264,7 @@ class _StratifiedDraw:
         self._apply([(group, other, one) for group, one, other in moves])
         return gain
 
-    def _apply(self, moves: Sequence[tuple[SplitGroup, str, str]]) -> None:
+    def _apply(self, moves: Sequence[Transfer]) -> None:
         for group, one, other in moves:
             self._put(group, one, -1)
             self._put(group, other)
