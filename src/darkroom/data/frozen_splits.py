@@ -113,7 +113,7 @@ def _matching_lines(frozen: Sequence[FrozenImage], rows: Sequence[Row]) -> dict[
 
 
 def _normal(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+    return unicodedata.normalize("NFC", name).strip()
 
 
 def freeze(rows: Sequence[Row], frozen: Sequence[FrozenImage]) -> tuple[list[FrozenImage], int]:

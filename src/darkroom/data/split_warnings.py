@@ -56,7 +56,8 @@ def describe_moves(moves: Sequence[Move]) -> str:
     """Return how many images moved from where to where, and the first of them."""
     ways = Counter((move.before, move.after) for move in moves)
     listing = ", ".join(f"{count:,} {before} → {after}" for (before, after), count in sorted(ways.items()))
-    return f"{_images(len(moves))} changed {'their split' if len(moves) > 1 else 'its split'} since the last ingest ({listing}): {_list([move.path for move in moves])}"
+    changed = f"{_images(len(moves))} changed {'its' if len(moves) == 1 else 'their'} split since the last ingest"
+    return f"{changed} ({listing}): {_list([move.path for move in moves])}"
 
 
 def warnings(report: SplitReport, classes: Mapping[str, Mapping[str, int]], ready: frozenset[str], params: Ingest) -> list[str]:
