@@ -63,13 +63,12 @@ def read(path: Path) -> list[FrozenImage]:
 
 def write(path: Path, images: Iterable[FrozenImage]) -> None:
     """Write the file, its lines in the order of their images."""
+    rows = sorted((item.image, item.split, item.sha256) for item in images)
+    # a carriage return in a name has to be quoted, which the writer forgets
+    quoting = csv.QUOTE_ALL if any("\r" in row[0] for row in rows) else csv.QUOTE_MINIMAL
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic.new_file(path) as working, working.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(
-            (item.image, item.split, item.sha256) for item in sorted(images, key=lambda item: (item.image, item.sha256))
-        )
+        csv.writer(file, lineterminator="\n", quoting=quoting).writerows([COLUMNS, *rows])
 
 
 def match(frozen: Sequence[FrozenImage], rows: Sequence[Row]) -> tuple[dict[str, str], list[str]]:
