@@ -43,7 +43,7 @@ def find_moves(previous: Sequence[Row], rows: Sequence[Row]) -> list[Move]:
         if row.status == "accepted":
             before: set[str] = next((places[key] for key in _identities(row) if key in places), set())
             if len(before) == 1 and row.split not in before:
-                moves.append(Move(row.path, *before, row.split))
+                moves.append(Move(row.path, min(before), row.split))
     return moves
 
 
