@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "tracking": ("tracking.py",),
     "orchestration": ("orchestration.py",),
     "ingest": ("ingest.py",),
+    "splits": ("splits.py",),
     "augmentation": ("augmentation.py",),
     "initialization": ("initialization.py", "MNIST"),
 }

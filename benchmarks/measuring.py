@@ -31,9 +31,10 @@ class Workspace:
         self.place = place
         for name in ("src", "recipes"):
             shutil.copytree(root / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "data/label_fixes.csv"):
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(root / name, place / name)
+        for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "data/label_fixes.csv", "data/splits.csv"):
+            if (root / name).exists():  # an older commit lacks some
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(root / name, place / name)
         gone = ("MLFLOW_TRACKING_URI", "DARKROOM_PIPELINE", "DVC_STAGE", "DARKROOM_TRACKING")
         self.environment = {key: value for key, value in os.environ.items() if key not in gone}
         self.environment |= {

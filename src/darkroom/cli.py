@@ -24,6 +24,7 @@ with lazy_imports():
 COMMANDS = {
     "recipe": "write a recipe's values into params.yaml",
     "check": "validate params.yaml and the source folder",
+    "splits": "freeze which images are for training, validation and testing",
     "leaderboard": "show the last evaluation",
     "report": "explain the last evaluation, or compare two of them",
     "predict": "classify images, by the champion or another model",

@@ -13,8 +13,9 @@ from PIL import Image
 
 from darkroom.core.errors import SourceError
 from darkroom.data import label_fixes
-from darkroom.data.grouping import SplitGroup, assign_splits, stratified
+from darkroom.data.grouping import assign_splits
 from darkroom.data.source_row import SourceRow
+from darkroom.data.splits import SplitGroup, stratified
 from tests.conftest import ROOT
 from tests.data.test_duplicates import textures
 from tests.data.test_ingest import elsewhere, options, read  # noqa: F401
@@ -129,32 +130,15 @@ def test_adding_moves_no_image_outside_the_groups_that_are_joined(before, added,
     assert all(len(names) == 1 for names in splits.values())
 
 
-@given(
-    st.lists(st.integers(3, 60), min_size=1, max_size=6), st.sampled_from([0.1, 0.15, 0.3]), st.sampled_from([0.1, 0.2]),
-    st.integers(0, 100),
-)  # fmt: skip
-@settings(max_examples=40, deadline=None)
-def test_stratified_shares_are_exact(counts, val, test, seed):
-    """With groups of one, each class has its shares to the image, and at least one in every split."""
-    groups = [SplitGroup(f"{label}-{i}", 1, str(label)) for label, count in enumerate(counts) for i in range(count)]
-    splits = stratified(groups, test, val, seed)
-    assert splits.keys() == {group.key for group in groups}
-    for label, count in enumerate(counts):
-        names = [splits[f"{label}-{i}"] for i in range(count)]
-        for name, share in (("test", test), ("val", val)):
-            assert names.count(name) == max(1, round(count * share))
-        assert "train" in names
-
-
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=40), st.integers(0, 100))
 @settings(max_examples=40, deadline=None)
 def test_stratified_groups_are_never_split(sizes, seed):
     """Groups stay whole; shares are within half of the largest group."""
-    groups = [SplitGroup(str(i), size, "cat") for i, size in enumerate(sizes)]
+    groups = [SplitGroup(str(i), {"cat": size}) for i, size in enumerate(sizes)]
     splits = stratified(groups, 0.2, 0.1, seed)
     assert len(splits) == len(sizes)
     if len(sizes) >= 10:
-        count = sum(group.size for group in groups if splits[group.key] == "test")
+        count = sum(group.counts["cat"] for group in groups if splits[group.key] == "test")
         assert abs(count - 0.2 * sum(sizes)) <= max(sizes)
 
 

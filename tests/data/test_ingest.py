@@ -12,8 +12,8 @@ from PIL import Image
 
 from darkroom.config.params import Ingest
 from darkroom.core.errors import SourceError
-from darkroom.data import grouping
 from darkroom.data import ingest as room
+from darkroom.data import splits
 from darkroom.data.manifest import COLUMNS
 
 
@@ -227,7 +227,7 @@ def test_unusual_names_are_names(folder, name):
 def test_shares_hold(seed, val, test):
     """Over many groups the splits have their shares, within five standard deviations."""
     count = 4000
-    names = [grouping.by_hash(f"group {i}", test, val, seed) for i in range(count)]
+    names = [splits.by_hash(f"group {i}", test, val, seed) for i in range(count)]
     for name, share in (("val", val), ("test", test)):
         assert abs(names.count(name) - count * share) < 5 * (count * share * (1 - share)) ** 0.5
 

@@ -126,8 +126,8 @@ def workspace(tmp_path_factory) -> Workspace:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder)
-    for name in ("data/label_fixes.csv", "models/transfer/.keep", "models/finetune/.keep"):
-        (folder / name).parent.mkdir(parents=True)
+    for name in ("data/label_fixes.csv", "data/splits.csv", "models/transfer/.keep", "models/finetune/.keep"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     rng = np.random.default_rng(0)
     for label, low in ((DARK, 0), (LIGHT, 160)):
@@ -328,6 +328,20 @@ def test_a_corrected_label_is_an_input(copy):
     copy.repro("--single-item", "ingest")
     assert copy.read("data/ingested/manifest.parquet") == manifest
     assert copy.repro() == []
+
+
+def test_frozen_splits_are_an_input(copy):
+    """`splits freeze` changes no output but makes ingest run again; a line in data/splits.csv moves its image, which is named."""
+    manifest = copy.read("data/ingested/manifest.parquet")
+    assert "32 lines added" in copy.run("darkroom", "splits", "freeze")
+    assert copy.repro() == ["ingest"]
+    assert copy.read("data/ingested/manifest.parquet") == manifest
+    splits = copy.folder / "data" / "splits.csv"
+    before = next(line for line in splits.read_text().splitlines() if ",train," in line)
+    splits.write_text(splits.read_text().replace(before, before.replace(",train,", ",test,")))
+    assert f"1 image changed its split since the last ingest (1 train → test): {before.split(',')[0]}" in copy.run(
+        "dvc", "repro", "--single-item", "ingest"
+    )
 
 
 def test_backbones_come_and_go(copy):

@@ -124,7 +124,8 @@ def clone(place: Path, lr: float) -> Path:
     for name in ("src", "recipes"):
         shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     (place / "data").mkdir()
-    shutil.copy(ROOT / "data" / "label_fixes.csv", place / "data")
+    for name in ("label_fixes.csv", "splits.csv"):
+        shutil.copy(ROOT / "data" / name, place / "data")
     draw = np.random.default_rng(0)
     for label in ("cat", "dog"):
         (place / "photos" / label).mkdir(parents=True)

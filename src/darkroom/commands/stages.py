@@ -28,11 +28,13 @@ PATHS = {
     "provenance": "JSON file with the origin of the weights",
     "report": "the page about the data",
     "reports": "the folder of metrics, plots and pages",
+    "splits": "frozen splits, a CSV file",
     "train": "the training split, by stage ingest",
     "transfer": "the checkpoint whose last blocks are trained on, by stage transfer",
     "val": "the validation split, by stage ingest",
     "weights": "the backbone's weights, by stage weights",
 }
+OPTIONAL = {"splits"}  # a project without the file has none
 
 
 class Stage(NamedTuple):
@@ -45,7 +47,7 @@ class Stage(NamedTuple):
 
 STAGES = {
     "fetch": Stage("write a named data set to data/raw", "dataset", ("out",)),
-    "ingest": Stage("a folder of images → manifest, splits, arrays", "", ("out", "report", "fixes")),
+    "ingest": Stage("a folder of images → manifest, splits, arrays", "", ("out", "report", "fixes", "splits")),
     "augment": Stage("Albumentations views of every training image", "", ("train", "out")),
     "baseline": Stage("train a network from scratch", "", ("augmented", "val", "classes", "out", "cost")),
     "weights": Stage("provide a backbone's weights", "backbone", ("out", "provenance")),
@@ -77,10 +79,11 @@ def command(name: str) -> click.Command:
 
     def run(**arguments: str | pathlib.Path | None) -> None:
         missing = [option for option in stage.options if arguments[option] is None]
-        if missing:
+        required = [option for option in stage.options if option not in OPTIONAL]
+        if any(option in required for option in missing) or (missing and pathlib.Path("dvc.yaml").exists()):
             paths = dvc_graph.command_options(name, arguments.get("name"))  # type: ignore[arg-type]
             arguments.update({option: pathlib.Path(paths[option]) for option in missing if option in paths})
-        for option in stage.options:
+        for option in required:
             if arguments[option] is None:
                 raise click.UsageError(f"--{option} is needed: dvc.yaml does not give it")
         importlib.import_module(f"darkroom.stages.{name}").run(**arguments)

@@ -57,6 +57,8 @@ def requested_values(name: str | None, data: str | None, weights: str | None, se
     requested = values(name) if name else {}
     if data is not None:
         requested |= {"ingest.source": data, "fetch.datasets": []}
+        if name or _project_path(data) != _current_source():
+            requested["ingest.split_by"] = "stratified"  # of a folder, which seldom has images to spare
     if weights is not None:
         requested["weights.source"] = weights if weights in params.SOURCES else str(Path(weights).expanduser())
     requested |= dict(params.parse_assignment(item) for text in settings for item in _ASSIGNMENTS.split(text.strip()))
@@ -102,6 +104,12 @@ class _Representer(RoundTripRepresenter):
 
 
 _Representer.add_representer(type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null"))
+
+
+def _current_source() -> str:
+    """Return the source in params.yaml, or nothing where there is none."""
+    content = params.read_yaml(Path("params.yaml"))
+    return str((content.get("ingest") or {}).get("source", "")) if isinstance(content, dict) else ""
 
 
 def _project_path(source: str) -> str:

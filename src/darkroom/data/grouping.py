@@ -1,13 +1,12 @@
-"""Which images belong together, and what follows: conflicts of labels, leaks across splits, and the split of
-each image. A group is never divided, so that no picture is in two splits.
+"""Which images belong together, and what follows: conflicts of labels and leaks across splits. `splits` then draws
+the split of each group.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,20 +14,12 @@ from darkroom.config.params import Ingest
 from darkroom.core.progress import Progress
 from darkroom.data import duplicates
 from darkroom.data.duplicates import Clusters
+from darkroom.data.frozen_splits import GUARDED, FrozenImage
 from darkroom.data.source_row import SourceRow
+from darkroom.data.splits import SplitReport, draw_splits
 
 Rows = list[SourceRow]
 ReadThumbnails = Callable[[Sequence[int]], np.ndarray]
-_GUARDED = ("test", "val", "train")  # the most guarded first
-
-
-@dataclass(frozen=True)
-class SplitGroup:
-    """Images that must share a split: the name of the group, its number of images, their commonest label."""
-
-    key: str
-    size: int
-    label: str
 
 
 @dataclass(frozen=True)
@@ -39,15 +30,18 @@ class Groups:
     conflicts: list[Rows]  # the same picture under several labels
     leaks: list[Rows]  # the same picture in several of the source's own splits
     torn: list[Rows]  # groups of the table in several of the source's own splits
+    drawn: SplitReport = field(default_factory=SplitReport)
 
 
-def assign_splits(rows: Rows, thumbnails: ReadThumbnails, params: Ingest, ready: frozenset[str]) -> Groups:
+def assign_splits(
+    rows: Rows, thumbnails: ReadThumbnails, params: Ingest, ready: frozenset[str], frozen: Sequence[FrozenImage] = ()
+) -> Groups:
     """Give each accepted row its group and its split.
 
     Quarantine conflicts and leaks unless `params` keep them.
 
     `thumbnails` reads the thumbnails (N, 64, 64) uint8 of slots, `ready` names the splits that the source has
-    itself.
+    itself, and `frozen` images keep their split.
     """
     accepted = [row for row in rows if row.status == "accepted"]
     clusters, near = _find_duplicates(accepted, thumbnails)
@@ -67,8 +61,8 @@ def assign_splits(rows: Rows, thumbnails: ReadThumbnails, params: Ingest, ready:
     if params.on_leak == "quarantine":
         _quarantine_leaks(torn, "group_across_splits", "grouped with")
     _name_groups(groups)
-    _draw_splits([row for row in accepted if row.status == "accepted"], params, ready)
-    return Groups(copies, conflicts, leaks, torn)
+    drawn = draw_splits([row for row in accepted if row.status == "accepted"], params, ready, frozen)
+    return Groups(copies, conflicts, leaks, torn, drawn)
 
 
 def _find_duplicates(accepted: Rows, thumbnails: ReadThumbnails) -> tuple[Clusters, list[tuple[int, int]]]:
@@ -146,7 +140,7 @@ def _find_leaks(sets: list[Rows]) -> list[Rows]:
 def _quarantine_leaks(leaks: list[Rows], reason: str, relation: str) -> None:
     """Keep the rows of the most guarded split, test before val before train."""
     for members in leaks:
-        guarded = next(name for name in _GUARDED if any(row.split == name for row in members))
+        guarded = next(name for name in GUARDED if any(row.split == name for row in members))
         others = _list_paths([row.path for row in members if row.split == guarded])
         for row in members:
             if row.split != guarded:
@@ -172,73 +166,3 @@ def _name_groups(groups: list[Rows]) -> None:
         name = f"group {first}" if first else min(row.pixel_hash for row in members)
         for row in members:
             row.group = name
-
-
-def _draw_splits(accepted: Rows, params: Ingest, ready: frozenset[str]) -> None:
-    """Give each row its split: the source's own, if any; splits that it lacks come out of its train."""
-    test = 0.0 if "test" in ready else params.test_share
-    val = 0.0 if "val" in ready else params.val_share
-    free = [row for row in accepted if row.split in ("", "train")]
-    drawn: dict[str, str] = {}
-    if params.split_by == "stratified":
-        labels: dict[str, list[str]] = defaultdict(list)
-        for row in free:
-            labels[row.group].append(row.label)
-        groups = [SplitGroup(key, len(members), _commonest(members)) for key, members in labels.items()]
-        drawn = stratified(groups, test, val, params.seed)
-    guarded = {row.group: row.split for row in sorted(accepted, key=lambda row: row.split) if row.split in ("val", "test")}
-    for row in free:
-        if row.group in guarded:  # a copy of an image whose split the source gives
-            row.split = row.split or guarded[row.group]
-            continue
-        row.split = drawn.get(row.group) or by_hash(row.group, test, val, params.seed)
-
-
-def _commonest(labels: list[str]) -> str:
-    """Return the commonest label, of several the first in the alphabet."""
-    return min(Counter(labels).items(), key=lambda item: (-item[1], item[0]))[0]
-
-
-def position(group: str, seed: int) -> float:
-    """Return a number in [0, 1) that depends on the name of a group and the seed alone."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{group}".encode()).digest()[:8], "big") / 2**64
-
-
-def by_hash(group: str, test_share: float, val_share: float, seed: int) -> str:
-    """Return train, val or test. Other images that come or go do not change it."""
-    u = position(group, seed)
-    if u < test_share:
-        return "test"
-    return "val" if u < test_share + val_share else "train"
-
-
-def stratified(groups: Iterable[SplitGroup], test_share: float, val_share: float, seed: int) -> dict[str, str]:
-    """Return the split of each group by its key, so that every class has its shares as exactly as its groups
-    allow.
-
-    A class with three groups or more has at least one in each split that has a share. Groups are taken in the
-    order of their `position`, so that an image more or less moves few others.
-    """
-    classes: dict[str, list[SplitGroup]] = defaultdict(list)
-    for group in groups:
-        classes[group.label].append(group)
-    splits: dict[str, str] = {}
-    for members in classes.values():
-        members.sort(key=lambda group: (position(group.key, seed), group.key))
-        total = sum(group.size for group in members)
-        rest = list(members)
-        for name, share in (("test", test_share), ("val", val_share)):
-            target, taken = round(total * share), 0
-            least = 1 if share > 0 and len(members) >= 3 else 0
-            for group in list(rest):
-                if len(rest) <= 1:
-                    break
-                fits = abs(target - taken - group.size) < abs(target - taken)
-                if (fits and taken < target) or taken < least:
-                    splits[group.key] = name
-                    taken += group.size
-                    rest.remove(group)
-                if taken >= max(target, least):
-                    break
-        splits.update({group.key: "train" for group in rest})
-    return splits

@@ -6,7 +6,7 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from darkroom.core.progress import Progress
 from darkroom.data import decoding, grouping, label_fixes, quality
 from darkroom.data.decode_cache import DECODED, DecodeCache, open_cache
 from darkroom.data.decoding import Decoded
+from darkroom.data.frozen_splits import FrozenImage
 from darkroom.data.quarantine_reasons import IGNORE_REASONS
 from darkroom.data.source_row import SourceRow
 from darkroom.data.sources import Source, SourceFile, open_source
@@ -92,12 +93,13 @@ def ingest(
     description: str = "ingest",
     cache_folder: Path = DECODED,
     threads: int = 0,
+    frozen: Sequence[FrozenImage] = (),
 ) -> Iterator[Dataset]:
     """Read a source; the data set can be used while the block lasts.
 
-    `fixes` maps a path or a pixel hash to the right label. Decoding uses `threads`, or all cores of the
-    process. The result depends on the files, `params` and `fixes` alone. Raises SourceError where the source
-    has no classes.
+    `fixes` maps a path or a pixel hash to the right label, and `frozen` images keep their split. Decoding uses
+    `threads`, or all cores of the process. The result depends on the files, `params`, `fixes` and `frozen`
+    alone. Raises SourceError where the source has no classes.
     """
     with open_source(path) as source, open_cache(cache_folder, params) as cache:
         rows, keys = [], set()
@@ -108,7 +110,7 @@ def ingest(
                 progress.advance()
         cache.prune(keys)
         unused = _fix_labels(rows, fixes or {})
-        groups = grouping.assign_splits(rows, cache.thumbnails, params, source.ready_splits)
+        groups = grouping.assign_splits(rows, cache.thumbnails, params, source.ready_splits, frozen)
         missing = [_new_row(file).quarantine(file.refused) for file in source.missing]
         classes = tuple(sorted({row.label for row in rows if row.status == "accepted"}))
         yield Dataset(rows, missing, classes, groups, unused, source, cache)

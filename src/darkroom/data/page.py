@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from darkroom.config.params import SPLITS, Ingest
 from darkroom.core import pages
 from darkroom.core.errors import printable
-from darkroom.data.grouping import position
 from darkroom.data.quality import ISSUES
 from darkroom.data.quarantine_reasons import IGNORE_REASONS, REASONS
 from darkroom.data.source_row import SourceRow
+from darkroom.data.splits import position
 
 if TYPE_CHECKING:
     from darkroom.data.ingest import Dataset

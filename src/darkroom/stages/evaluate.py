@@ -41,7 +41,7 @@ from darkroom.models.macs import multiply_adds
 from darkroom.stages.context import session
 from darkroom.tracking.records import Run
 
-DECISIVE = ("params.yaml", "dvc.yaml", "src", "data/label_fixes.csv")  # results depend on them
+DECISIVE = ("params.yaml", "dvc.yaml", "src", "data/label_fixes.csv", "data/splits.csv")  # results depend on them
 Histories = dict[str, list[dict[str, str]]]
 
 

@@ -8,15 +8,16 @@ import csv
 import hashlib
 from pathlib import Path
 
-from darkroom.config.params import SPLITS
+from darkroom.config.params import SPLITS, Ingest
 from darkroom.core import atomic, tables
 from darkroom.core.errors import printable
-from darkroom.data import ingest, label_fixes, manifest, page
+from darkroom.data import frozen_splits, ingest, label_fixes, manifest, page, split_warnings
 from darkroom.data.ingest import Dataset
 from darkroom.data.page import Summary
 from darkroom.data.quality import ISSUES
 from darkroom.data.quarantine_reasons import REASONS
 from darkroom.data.source_row import SourceRow
+from darkroom.data.split_warnings import Move
 from darkroom.stages.context import session
 
 REFUSED = Path(".darkroom/quarantine.csv")  # the quarantine list of a source that was refused
@@ -24,17 +25,19 @@ MAX_LISTED = 5
 MAX_CLASSES = 20
 
 
-def run(out: Path, report: Path, fixes: Path) -> None:
+def run(out: Path, report: Path, fixes: Path, splits: Path | None = None) -> None:
     with session("ingest", ["ingest"], []) as (settings, record):
         params = settings.ingest
         source = Path(params.source).expanduser()
-        with ingest.ingest(source, params, label_fixes.read(fixes), description=f"ingest {source}") as dataset:
+        frozen = frozen_splits.read(splits) if splits else []
+        with ingest.ingest(source, params, label_fixes.read(fixes), f"ingest {source}", frozen=frozen) as dataset:
             try:
                 ingest.check(dataset, source, params)
             except Exception:
                 write_quarantine(dataset.quarantined(), REFUSED)
                 _print_quarantine(dataset.quarantined(), REFUSED)
                 raise
+            moves = _find_moves(out / "manifest.parquet", dataset)
             with atomic.new_folder(out) as folder:
                 manifest.write(folder / "manifest.parquet", dataset.rows)
                 write_quarantine(dataset.quarantined(), folder / "quarantine.csv")
@@ -47,9 +50,12 @@ def run(out: Path, report: Path, fixes: Path) -> None:
                     working.write_text(page.page(dataset, source, params), encoding="utf-8")
 
             summary = page.summary(dataset)
-            _print_warnings(dataset, summary, out, params.split_by)
+            _print_warnings(dataset, summary, out, params, moves)
             _print_table(summary)
             _print_totals(dataset, summary)
+            drawn = dataset.groups.drawn
+            if drawn.frozen:
+                print(f"{drawn.frozen:,} images have their split from {splits}")
             print(f"the page of the data: {report}")
             record.log_metrics(
                 {
@@ -68,6 +74,17 @@ def run(out: Path, report: Path, fixes: Path) -> None:
             record.log_dataset(source.name, str(source), digest, shape)
 
 
+def _find_moves(path: Path, dataset: Dataset) -> list[Move]:
+    """Return the images that the last manifest has in another split; where there are some, write where they were."""
+    if not path.exists():
+        return []
+    previous = manifest.read(path)
+    moves = split_warnings.find_moves(previous, dataset.rows)
+    if moves:
+        frozen_splits.write(frozen_splits.PREVIOUS, frozen_splits.freeze(previous, [])[0])
+    return moves
+
+
 def write_quarantine(rows: list[SourceRow], path: Path) -> None:
     """Write the list of quarantined files, each with its reason and remedy."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,8 +101,8 @@ def _print_quarantine(rows: list[SourceRow], path: Path) -> None:
         print(f"  … and {len(rows) - MAX_LISTED} more, all in {path}")
 
 
-def _print_warnings(dataset: Dataset, summary: Summary, out: Path, split_by: str) -> None:
-    """Print the quarantined files, leaks, unused label fixes and classes that lack a split."""
+def _print_warnings(dataset: Dataset, summary: Summary, out: Path, params: Ingest, moves: list[Move]) -> None:
+    """Print the quarantined files, leaks, unused label fixes, faults of the splits and images that moved."""
     _print_quarantine(dataset.quarantined(), out / "quarantine.csv")
     leaks, torn = dataset.groups.leaks, dataset.groups.torn
     for members in leaks[:MAX_LISTED]:
@@ -98,12 +115,10 @@ def _print_warnings(dataset: Dataset, summary: Summary, out: Path, split_by: str
     if dataset.unused_fixes:
         names = printable(", ".join(dataset.unused_fixes[:MAX_LISTED]))
         print(f"  warning: label fixes for images that do not exist or are not used: {names}")
-    for label, counts in summary.classes.items():
-        absent = [name for name in SPLITS if not counts[name]]
-        if absent:
-            drawn = not dataset.source.ready_splits.issuperset(absent)
-            remedy = "set `ingest.split_by` to stratified, or add images" if split_by == "hash" and drawn else "add images"
-            print(f"  warning: {label} has no image for {' and '.join(absent)}: {remedy}")
+    for warning in split_warnings.warnings(dataset.groups.drawn, summary.classes, dataset.source.ready_splits, params):
+        print(f"  warning: {warning}")
+    if moves:
+        print(f"  warning: {split_warnings.describe_moves(moves)}; `darkroom splits freeze --before` puts them back")
 
 
 def _print_table(summary: Summary) -> None:
