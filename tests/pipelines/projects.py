@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -90,6 +91,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
+        self.task_states: dict[str, str] = {}  # of the newest flow in this process, by the name of the task
         self.api = f"http://127.0.0.1:{self.port}/api"
         unset = ("PREFECT_", "DARKROOM_", "MLFLOW_", "DVC_", "GIT_")
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith(unset)} | {
@@ -122,6 +124,8 @@ class Project:
         """
         output = io.StringIO()
         handler = logging.StreamHandler(output)
+        handler.addFilter(self._note_state)
+        self.task_states.clear()
         loggers = [logging.getLogger(f"prefect.{runs}") for runs in ("flow_runs", "task_runs")]
         with (
             contextlib.chdir(self.folder),
@@ -147,6 +151,13 @@ class Project:
             refresh_global_settings_context()
             yield
         refresh_global_settings_context()
+
+    def _note_state(self, record: logging.LogRecord) -> bool:
+        """Note the state in which a task ends, as its log says; the server learns it later, and a busy one perhaps never."""
+        ended = re.match(r"Finished in state (\w+)", record.getMessage())
+        if ended and hasattr(record, "task_run_name"):
+            self.task_states[record.task_run_name] = ended[1]
+        return True
 
     def prepare(self, **actions: str) -> None:
         """Set what the steps do, and change their input, so that they run."""
@@ -202,9 +213,6 @@ class Project:
             return tasks if is_final else []
 
         return {task["name"]: task for task in wait_until(ended)}
-
-    def task_states(self) -> dict[str, str]:
-        return {name: task["state_name"] for name, task in self.tasks().items()}
 
     def deployment(self, flow: str) -> str:
         return str(self.request(f"deployments/name/{flow}/small", method="GET")["id"])

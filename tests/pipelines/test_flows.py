@@ -118,11 +118,11 @@ def test_stages_are_tasks_that_run_side_by_side(project):
     """
     project.prepare(left="meet right", right="meet left")
     assert "3 of 3 stages ran" in project.flow("repro", "--concurrency", "2")
-    assert project.task_states() == dict.fromkeys(["left", "right", "both"], "Completed")
+    assert project.task_states == dict.fromkeys(["left", "right", "both"], "Completed")
     artifacts = {item["key"]: item for item in project.request("artifacts/latest/filter")}
     assert (artifacts["progress-left"]["type"], artifacts["progress-left"]["data"]) == ("progress", 25.0)
     assert "0 of 3 stages ran" in project.flow("repro")
-    assert project.task_states() == dict.fromkeys(["left", "right", "both"], "Cached")
+    assert project.task_states == dict.fromkeys(["left", "right", "both"], "Cached")
     assert project.ends("left") == 1
 
 
@@ -136,7 +136,7 @@ def test_a_stage_that_dvc_restores_is_cached(project):
     project.run("dvc", "repro", "left")
     (project.folder / "input.txt").write_text(input_text)
     project.flow("repro", "left")
-    assert project.task_states() == {"left": "Cached"}
+    assert project.task_states == {"left": "Cached"}
     assert project.ends("left") == 1
 
 
@@ -197,7 +197,7 @@ def test_a_flow_waits_for_a_dvc_repro_in_a_terminal(project, monkeypatch):
     monkeypatch.setattr(dvc_runner, "retry_delay", open_gate)
     project.flow("repro", "left", "--retries", "1000")
     assert attempts
-    assert project.task_states() == {"left": "Cached"}
+    assert project.task_states == {"left": "Cached"}
     assert terminal.wait(180) == 0
 
 
@@ -205,7 +205,7 @@ def test_a_time_limit_ends_the_whole_stage(project):
     """A stage that exceeds its time limit is ended with its processes, and its state is TimedOut."""
     project.prepare(left="hang")
     project.flow("repro", "left", "--limit", "left=0.1", code=1)
-    assert project.task_states() == {"left": "TimedOut"}
+    assert project.task_states == {"left": "TimedOut"}
     assert not any(map(is_alive, project.pids("left")))
 
 
@@ -403,12 +403,12 @@ def test_outputs_are_pushed_and_pulled(project, tmp_path):
     project.run("dvc", "remote", "add", "--local", "-d", "store", str(tmp_path))
     try:
         project.flow("repro", "left", "--push")
-        assert project.task_states() == {"left": "Completed", "push": "Completed"}
+        assert project.task_states == {"left": "Completed", "push": "Completed"}
         shutil.rmtree(project.folder / ".dvc" / "cache")
         for name in ("left.txt", "right.txt"):  # DVC pulls over no file that its cache lacks
             (project.folder / name).unlink(missing_ok=True)
         project.flow("repro", "left", "--pull")
-        assert project.task_states() == {"pull": "Completed", "left": "Cached"}
+        assert project.task_states == {"pull": "Completed", "left": "Cached"}
         assert (project.folder / "left.txt").exists()
     finally:
         project.run("dvc", "remote", "remove", "--local", "store")
