@@ -145,13 +145,13 @@ class TestDeepPictures:
         assert np.abs(read(deep(values, kind)) - read(encoded(Image.fromarray(eight)))).mean() < 6
 
     def test_one_hot_pixel_dims_nothing(self, eight, kind):
-        """One pixel at the limit of the type leaves all others within a grey level of what they were."""
+        """One pixel at the limit of the type leaves all others within two grey levels of what they were."""
         values = eight.astype(np.uint16) * 16 + 3
         hot = values.copy()
         hot[7, 9] = 65535
         difference = np.abs(read(deep(hot, kind)) - read(deep(values, kind)))
         difference[7, 9] = 0
-        assert difference.max() <= 1
+        assert difference.max() <= 2
 
 
 @pytest.mark.parametrize("eight", [GREY, RGB], ids=["grey", "rgb"])

@@ -278,7 +278,8 @@ def _decode_upright(
         raise OSError(f"truncated: {warning}")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         flags.append("transparent")
-    orientation = image.getexif().get(upright.ORIENTATION, 1)  # a TIFF is upright once it is loaded
+    is_turned = deep is not None and image.format == "TIFF"  # by OpenCV; Pillow's own are upright once they are loaded
+    orientation = 1 if is_turned else image.getexif().get(upright.ORIENTATION, 1)
     return upright.upright_rgb(image if deep is None else deep, orientation, background), tuple(flags), warning
 
 
