@@ -1,6 +1,6 @@
 """Measure ingest on a folder of photographs: speed, memory, a second run, near duplicates. Ratios are within one run.
 
-    python benchmarks/ingest.py FOLDER [--only speed memory again copies search] [--big 48]
+    python benchmarks/ingest.py FOLDER [--only speed memory again copies search cut] [--big 48]
 
 speed    images a second against torchvision's ImageFolder with Pillow's resizing, on the same cores and files, for the folder's
          own photographs and for 12-megapixel ones made of them; and the share of the decoder's own limit
@@ -9,6 +9,7 @@ memory   the largest resident size for 7,000 and 70,000 small images, for ingest
 again    the time after 1% of new images against a cold run, and whether both give the same bytes
 copies   how many resized, recompressed, mirrored and cropped copies are found, and which originals are merged
 search   the time to search 25,000 and 100,000 thumbnails for near duplicates
+cut      which JPEGs without their last bytes are used, and how far they are from the whole ones in grey levels
 """
 
 from __future__ import annotations
@@ -351,8 +352,38 @@ def pieces(files: list[Path], count: int, draw: random.Random) -> np.ndarray:
     return np.stack(cut[:count])
 
 
+def cut(folder: Path, scratch: Path, big: int, threads: int) -> None:
+    draw = np.random.default_rng(0)
+    images = [Image.open(path).convert("RGB") for path in photographs(folder)[:: max(1, len(photographs(folder)) // 100)]]
+    for name, settings in (("baseline", {}), ("progressive", {"progressive": True})):
+        files = [jpeg(image, **settings) for image in images]
+        for missing in ("1 byte", "2 bytes", "12 bytes", "40 bytes", "1%", "10%", "30%"):
+            for after in (0, 100_000):
+                errors, flagged = [], 0
+                for content in files:
+                    number = float(missing.split("%")[0].split()[0])
+                    lost = round(number * len(content) / 100) if "%" in missing else int(number)
+                    decoded = decode(content[:-lost] + draw.bytes(after), SIZE, "crop", (0, 0, 0))
+                    flagged += "damaged" in decoded.flags
+                    if decoded.upright is not None:
+                        whole = decode(content, SIZE, "crop", (0, 0, 0)).upright
+                        errors.append(float(np.abs(decoded.upright.astype(int) - np.asarray(whole, int)).mean()))
+                mean, most = (round(value, 2) for value in (float(np.mean(errors or [0])), max(errors, default=0)))
+                print(
+                    f"cut {name}: without {missing}, {after:,} random bytes behind it: {len(errors)} of {len(files)} used, "
+                    f"{flagged} flagged; mean difference {mean}, at most {most}",
+                    flush=True,
+                )
+
+
+def jpeg(image: Image.Image, **settings: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=88, **settings)
+    return stream.getvalue()
+
+
 def main() -> None:
-    parts = {"speed": speed, "memory": memory, "again": again, "copies": copies, "search": search}
+    parts = {"speed": speed, "memory": memory, "again": again, "copies": copies, "search": search, "cut": cut}
     alone = {"peak": peak, "peak_ingest": peak_ingest, "peak_predict": peak_predict}  # in a process of their own
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a folder of photographs, one subfolder per class")
