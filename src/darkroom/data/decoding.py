@@ -62,8 +62,8 @@ def decode(
     resize: str,
     background: Colour,
     min_size: int = 1,
-    max_pixels: int | None = None,
     reserve: Callable[[int], object] = lambda _: None,
+    max_pixels: int | None = None,
 ) -> Decoded:
     """Return the image as (size, size, 3) uint8 RGB, or the reason for its quarantine; no content raises.
 

@@ -48,10 +48,9 @@ def read_colours(content: bytes) -> np.ndarray | None:
 
 def has_deep_colours(content: bytes) -> bool:
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
-        colour_type = content[25:26]
-        return (
-            content[24:25] == b"\x10" and colour_type in (b"\2", b"\4", b"\6") and b"tRNS" not in content[: content.find(b"IDAT")]
-        )
+        is_deep = content[24:25] == b"\x10" and content[25:26] in (b"\2", b"\4", b"\6")  # bits, colour type
+        chunks = content[: content.find(b"IDAT")]  # OpenCV reads a transparent colour and animations otherwise
+        return is_deep and b"tRNS" not in chunks and b"acTL" not in chunks
     tags = _tiff_tags(content)
     if tags is None or tags.get(284, 1) != 1 or tags.get(262) not in (1, 2):  # PlanarConfiguration, PhotometricInterpretation
         return False

@@ -233,7 +233,7 @@ def _read(source: Source, file: SourceFile, params: Ingest, cache: DecodeCache, 
         row.set_facts(cached.facts)
         return _ReadFile(row, key)
     with budget.reservation() as reserve:
-        decoded = decode(reserve=reserve)
+        decoded = decode(reserve)
         thumbnail = _describe(row, decoded)
     # an image for which memory did not suffice is not stored: it may suffice next time
     lacked_memory = decoded.reason == "too_large" and bool(decoded.detail)
