@@ -1,13 +1,15 @@
 """Measure ingest on a folder of photographs: speed, memory, a second run, near duplicates. Ratios are within one run.
 
-    python benchmarks/ingest.py FOLDER [--only speed memory again copies search] [--big 48]
+    python benchmarks/ingest.py FOLDER [--only speed memory again copies search cut] [--big 48]
 
 speed    images a second against torchvision's ImageFolder with Pillow's resizing, on the same cores and files, for the folder's
          own photographs and for 12-megapixel ones made of them; and the share of the decoder's own limit
-memory   the largest resident size for 7,000 and 70,000 small images
+memory   the largest resident size for 7,000 and 70,000 small images, for ingest of 12-megapixel PNGs with 2 and 8 threads, and
+         for predictions of them
 again    the time after 1% of new images against a cold run, and whether both give the same bytes
 copies   how many resized, recompressed, mirrored and cropped copies are found, and which originals are merged
 search   the time to search 25,000 and 100,000 thumbnails for near duplicates
+cut      which JPEGs without their last bytes are used, and how far they are from the whole ones in grey levels
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,6 +39,7 @@ from darkroom.core.lazy import lazy_imports
 from darkroom.data import duplicates, manifest, quality
 from darkroom.data.decoding import decode
 from darkroom.data.ingest import cores, ingest
+from darkroom.inference import image_files, predict
 
 # the part `memory` measures a process without torch
 with lazy_imports():
@@ -110,7 +115,7 @@ def enlarged(files: list[Path], count: int, folder: Path) -> Path:
     return folder
 
 
-def speed(folder: Path, scratch: Path, big: int) -> None:
+def speed(folder: Path, scratch: Path, big: int, threads: int) -> None:
     files = photographs(folder)
     for name, source in (("own", folder), ("12 megapixels", enlarged(files, big, scratch / "big"))):
         images = photographs(source)
@@ -123,7 +128,7 @@ def speed(folder: Path, scratch: Path, big: int) -> None:
         )
 
 
-def memory(folder: Path, scratch: Path, big: int) -> None:
+def memory(folder: Path, scratch: Path, big: int, threads: int) -> None:
     peaks = {}
     for count in (7_000, 70_000):
         draw = np.random.default_rng(0)
@@ -134,15 +139,62 @@ def memory(folder: Path, scratch: Path, big: int) -> None:
         peaks[count] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
         print(f"memory: {count:,} images of 28 pixels at 32: {peaks[count]} MiB at the peak", flush=True)
     print(f"memory: difference {peaks[70_000] - peaks[7_000]} MiB")
+    pngs = scans(48, scratch / "scans")
+    whole = 3 * 4000 * 3000 / 2**20
+    for threads in (2, 8):
+        measured = measured_peak(pngs, "peak_ingest", threads)
+        print(
+            f"memory: 48 PNGs of 12 megapixels, {threads} threads: {measured} MiB; limit {64 + threads * 4 * whole:.0f}", flush=True
+        )
+    print(f"memory: predictions of 48 PNGs of 12 megapixels, without a network: {measured_peak(pngs, 'peak_predict')} MiB")
 
 
-def peak(source: Path, scratch: Path, big: int) -> None:
-    cold(source, scratch, image_size=32)
+def measured_peak(source: Path, part: str, threads: int = 0) -> int:
+    """Return the MiB that a part of this program takes at the peak in a process of its own."""
+    command = [sys.executable, __file__, str(source), "--only", part, "--threads", str(threads)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+def scans(count: int, folder: Path) -> Path:
+    """Write PNGs of 12 megapixels in two classes."""
+    draw = np.random.default_rng(0)
+    for i in range(count):
+        small = Image.fromarray(draw.integers(0, 256, (48, 64, 3), np.uint8))
+        path = folder / ("even", "odd")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        small.resize((4000, 3000), Image.Resampling.NEAREST).save(path, compress_level=1)
+    return folder
+
+
+def print_peak() -> None:
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     print(int(line.split()[1]) // 1024)
 
 
-def again(folder: Path, scratch: Path, big: int) -> None:
+def peak(source: Path, scratch: Path, big: int, threads: int) -> None:
+    cold(source, scratch, image_size=32)
+    print_peak()
+
+
+def peak_ingest(source: Path, scratch: Path, big: int, threads: int) -> None:
+    with ingest(source, options(source), cache_folder=scratch / "cache", threads=threads):
+        pass
+    print_peak()
+
+
+def peak_predict(source: Path, scratch: Path, big: int, threads: int) -> None:
+    """Predict as `darkroom predict` does, with a function in the place of a network."""
+    preprocessing = SimpleNamespace(image_size=SIZE, resize="crop", background=(0, 0, 0))
+
+    def predict_files(contents: Iterable[bytes]) -> list[predict.Prediction]:
+        return predict.predict_files(contents, preprocessing, lambda images: np.full((len(images), 2), 0.5))
+
+    classifier: Any = SimpleNamespace(classes=("even", "odd"), predict_files=predict_files)
+    assert not [row.error for row in image_files.predict_paths(classifier, photographs(source)) if row.error]
+    print_peak()
+
+
+def again(folder: Path, scratch: Path, big: int, threads: int) -> None:
     for name, source in (("own", folder), ("12 megapixels", enlarged(photographs(folder), max(big, 100), scratch / "again"))):
         files = photographs(source)
         new = set(files[:: max(1, len(files) // max(1, len(files) // 100))][: max(1, len(files) // 100)])
@@ -213,7 +265,7 @@ def variants(image: Image.Image, draw: random.Random) -> dict[str, Image.Image]:
     }  # fmt: skip
 
 
-def copies(folder: Path, scratch: Path, big: int) -> None:
+def copies(folder: Path, scratch: Path, big: int, threads: int) -> None:
     originals: list[np.ndarray] = []
     changed: dict[str, list[np.ndarray]] = {}
     names = []
@@ -249,7 +301,7 @@ def thumbnail(content: bytes) -> np.ndarray | None:
     return None if examined is None else examined[1]
 
 
-def search(folder: Path, scratch: Path, big: int) -> None:
+def search(folder: Path, scratch: Path, big: int, threads: int) -> None:
     draw = random.Random(0)
     files = photographs(folder)
     noise = np.random.default_rng(0)
@@ -300,18 +352,50 @@ def pieces(files: list[Path], count: int, draw: random.Random) -> np.ndarray:
     return np.stack(cut[:count])
 
 
+def cut(folder: Path, scratch: Path, big: int, threads: int) -> None:
+    draw = np.random.default_rng(0)
+    images = [Image.open(path).convert("RGB") for path in photographs(folder)[:: max(1, len(photographs(folder)) // 100)]]
+    for name, settings in (("baseline", {}), ("progressive", {"progressive": True})):
+        files = [jpeg(image, **settings) for image in images]
+        for missing in ("1 byte", "2 bytes", "12 bytes", "40 bytes", "1%", "10%", "30%"):
+            for after in (0, 100_000):
+                errors, flagged = [], 0
+                for content in files:
+                    number = float(missing.split("%")[0].split()[0])
+                    lost = round(number * len(content) / 100) if "%" in missing else int(number)
+                    decoded = decode(content[:-lost] + draw.bytes(after), SIZE, "crop", (0, 0, 0))
+                    flagged += "damaged" in decoded.flags
+                    if decoded.upright is not None:
+                        whole = decode(content, SIZE, "crop", (0, 0, 0)).upright
+                        errors.append(float(np.abs(decoded.upright.astype(int) - np.asarray(whole, int)).mean()))
+                mean, most = (round(value, 2) for value in (float(np.mean(errors or [0])), max(errors, default=0)))
+                print(
+                    f"cut {name}: without {missing}, {after:,} random bytes behind it: {len(errors)} of {len(files)} used, "
+                    f"{flagged} flagged; mean difference {mean}, at most {most}",
+                    flush=True,
+                )
+
+
+def jpeg(image: Image.Image, **settings: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=88, **settings)
+    return stream.getvalue()
+
+
 def main() -> None:
-    parts = {"speed": speed, "memory": memory, "again": again, "copies": copies, "search": search, "peak": peak}
+    parts = {"speed": speed, "memory": memory, "again": again, "copies": copies, "search": search, "cut": cut}
+    alone = {"peak": peak, "peak_ingest": peak_ingest, "peak_predict": peak_predict}  # in a process of their own
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a folder of photographs, one subfolder per class")
-    parser.add_argument("--only", nargs="+", choices=list(parts), default=[name for name in parts if name != "peak"])
+    parser.add_argument("--only", nargs="+", choices=[*parts, *alone], default=list(parts))
     parser.add_argument("--big", type=int, default=100, help="how many 12-megapixel photographs to make")
+    parser.add_argument("--threads", type=int, default=0, help="of peak_ingest")
     arguments = parser.parse_args()
-    if arguments.only != ["peak"] and not photographs(arguments.folder):
+    if not alone.keys() & set(arguments.only) and not photographs(arguments.folder):
         parser.error(f"{arguments.folder} holds no photographs (.jpg, .jpeg, .png)")
     for name in arguments.only:
         with tempfile.TemporaryDirectory() as scratch:
-            parts[name](arguments.folder.resolve(), Path(scratch), arguments.big)
+            (parts | alone)[name](arguments.folder.resolve(), Path(scratch), arguments.big, arguments.threads)
 
 
 if __name__ == "__main__":

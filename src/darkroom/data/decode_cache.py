@@ -28,7 +28,17 @@ import xxhash
 from filelock import FileLock
 
 from darkroom.config.params import Ingest
-from darkroom.data import decoding, manifest, quality, quarantine_reasons, source_row
+from darkroom.data import (
+    decoding,
+    deep_pixels,
+    jpeg_markers,
+    manifest,
+    quality,
+    quarantine_reasons,
+    resizing,
+    source_row,
+    upright,
+)
 from darkroom.data.manifest import ImageFacts
 from darkroom.data.quality import THUMBNAIL
 
@@ -49,7 +59,9 @@ class CachedImage(NamedTuple):
 def open_cache(root: Path, params: Ingest) -> Iterator[DecodeCache]:
     """Open the cache for some params and the installed versions; other processes wait for the block's end."""
     versions = (PIL.__version__, cv2.__version__, simplejpeg.__version__, np.__version__, xxhash.VERSION)
-    modules = (decoding, quality, quarantine_reasons, manifest, source_row)
+    modules = (
+        decoding, upright, deep_pixels, jpeg_markers, resizing, quality, quarantine_reasons, manifest, source_row,
+    )  # fmt: skip
     code = [Path(str(module.__file__)).read_bytes() for module in modules]
     identity = json.dumps([params.model_dump(include=_PARAMS), versions], sort_keys=True).encode() + b"".join(code)
     folder = root / hashlib.sha256(identity).hexdigest()[:16]
@@ -76,7 +88,8 @@ class DecodeCache:
         self.pixels_file = os.open(folder / "pixels.bin", os.O_RDWR | os.O_CREAT, 0o644)
         self.thumbnails_file = os.open(folder / "thumbnails.bin", os.O_RDWR | os.O_CREAT, 0o644)
         count = os.fstat(self.pixels_file).st_size // self.length
-        used = {slot for (slot,) in self.index.execute("SELECT slot FROM images WHERE slot BETWEEN 0 AND ?", (count - 1,))}
+        slots = self.index.execute("SELECT slot FROM images WHERE slot BETWEEN 0 AND ?", (count - 1,))
+        used = {slot for (slot,) in slots if isinstance(slot, int)}
         self.end = max(used, default=-1) + 1
         self.free = sorted(set(range(self.end)) - used, reverse=True) if len(used) < self.end else []
         self.pending = 0
@@ -88,6 +101,8 @@ class DecodeCache:
             with self.lock:
                 row = self.index.execute("SELECT slot, sum, facts FROM images WHERE key = ?", (key,)).fetchone()
             slot, checksum, facts = row or (-1, None, "")
+            if not isinstance(slot, int) or not isinstance(facts, str):
+                return None
             pixels, thumbnail = (self.read_pixels(slot), self._read_thumbnail(slot)) if slot >= 0 else (b"", b"")
         except (sqlite3.Error, UnicodeDecodeError, OverflowError, OSError):  # damaged: decoded again
             return None
@@ -153,9 +168,9 @@ def _open_index(path: Path) -> sqlite3.Connection:
         index = sqlite3.connect(path, check_same_thread=False)
         try:
             index.execute("PRAGMA synchronous = OFF")
-            index.execute(
+            index.execute(  # not STRICT, which SQLite has since 3.37
                 "CREATE TABLE IF NOT EXISTS images "
-                "(key TEXT PRIMARY KEY NOT NULL, slot INTEGER NOT NULL, sum INTEGER NOT NULL, facts TEXT NOT NULL) STRICT"
+                "(key TEXT PRIMARY KEY NOT NULL, slot INTEGER NOT NULL, sum INTEGER NOT NULL, facts TEXT NOT NULL)"
             )
             if index.execute("PRAGMA quick_check").fetchall() == [("ok",)]:
                 return index

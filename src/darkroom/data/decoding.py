@@ -2,10 +2,10 @@
 
 The content decides the format, never the file's name.
 
-Every mode becomes 8-bit RGB: EXIF orientation is applied, 16-bit values are scaled by the bits that they use,
-transparency is laid on a background, and of an animation the first frame is used. A large JPEG is decoded at
-the smallest of its own scales (1/2, 1/4, 1/8) that has the requested size, by libjpeg-turbo, which also
-reports damaged data.
+Every mode becomes 8-bit RGB: EXIF orientation is applied, deeper values are scaled by their percentiles
+(`deep_pixels`), transparency is laid on a background, and of an animation the first frame is used. A large
+JPEG is decoded at the smallest of its own scales (1/2, 1/4, 1/8) that has the requested size, by
+libjpeg-turbo, which also reports damaged data. What follows a JPEG's end is none of it (`jpeg_markers`).
 """
 
 from __future__ import annotations
@@ -15,17 +15,21 @@ import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 import simplejpeg
 import xxhash
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from darkroom.data import deep_pixels, jpeg_markers, upright
+from darkroom.data.jpeg_markers import Layout
+from darkroom.data.resizing import fit
+
+Colour = tuple[int, int, int]
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "SGI", "AVIF")  # JPEG includes MPO
 Image.init()  # registers all formats; by itself Pillow loads a few
 warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd headers; a filter per call is not thread-safe
-cv2.setNumThreads(1)  # images are decoded by several threads already
 MAX_PIXELS = 178_956_970  # Pillow's own limit, checked before decoding
 MAX_SCANS = 100  # of a progressive JPEG, which has about ten
 CANONICAL = 256  # pixels a side below which no JPEG is scaled while it is decoded, whatever the requested size
@@ -52,87 +56,166 @@ class Decoded:
     upright: np.ndarray | None = None
 
 
-def decode(content: bytes, size: int, resize: str, background: tuple[int, int, int], min_size: int = 1) -> Decoded:
+def decode(
+    content: bytes,
+    size: int,
+    resize: str,
+    background: Colour,
+    min_size: int = 1,
+    reserve: Callable[[int], object] = lambda _: None,
+    max_pixels: int | None = None,
+) -> Decoded:
     """Return the image as (size, size, 3) uint8 RGB, or the reason for its quarantine; no content raises.
 
     `resize` is crop (shortest side to `size`, centre kept), pad (longest side to `size`, rest `background`)
-    or stretch.
+    or stretch. An image has at most `max_pixels`, by default MAX_PIXELS. `reserve` is called with the bytes
+    of the whole picture before it is decoded to them, and once more where another decoder tries; it may wait
+    until there is memory.
     """
     if not content:
         return Decoded(reason="empty")
-    if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > MAX_SCANS:
+    jpeg = jpeg_markers.walk(content, MAX_SCANS) if content.startswith(b"\xff\xd8") else None
+    if (jpeg.scans if jpeg else content.startswith(b"\xff\xd8") and content.count(b"\xff\xda")) > MAX_SCANS:
         return Decoded("JPEG", reason="too_many_scans")
-    plain = _plain_jpeg(content, size, min_size)
-    if plain is not None:
-        header, whole, larger = plain
-        return replace(header, pixels=fit(larger, size, resize, background), pixel_hash=pixel_hash(whole), upright=whole)
-    header = Decoded()
+    if jpeg:  # what follows its end is none of it; where the end is cut off, it is put there
+        content = content[: jpeg.end] if jpeg.has_end else content[: jpeg.end] + jpeg_markers.END
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            header = Decoded(image.format or "", image.mode, image.width, image.height)
-            if image.width * image.height > MAX_PIXELS:
-                return replace(header, reason="too_large")
-            if min(image.size) < min_size:
-                return replace(header, reason="too_small", detail=f"{image.width}×{image.height}")
-            header = replace(header, frames=_frames(image))
-            whole, flags, warning = _decode_upright(content, image, CANONICAL, background)
-            animated = ("animated",) if header.frames > 1 and image.format not in ("MPO", "TIFF") else ()
-            header = replace(header, flags=animated + flags, detail=warning)
-            larger = whole
-            if min(whole.shape[:2]) < min(size, *image.size):  # scaled down too far for this size
-                larger = _decode_upright(content, image, size, background)[0]
-    except Image.DecompressionBombError:
-        return replace(header, reason="too_large")
-    except UnidentifiedImageError:
-        return replace(header, reason="not_an_image")
-    except OSError as error:
-        return replace(header, reason="truncated" if "truncat" in str(error).lower() else "corrupt", detail=str(error))
-    except MemoryError:
-        return replace(header, reason="too_large", detail="not enough memory")
-    except Exception as error:  # decoders raise anything for damaged bytes
-        return replace(header, reason="corrupt", detail=f"{type(error).__name__}: {error}")
+        options = _Options(size, background, min_size, max_pixels or MAX_PIXELS, reserve)
+        plain = _plain_jpeg(content, jpeg, options) if jpeg else None
+        header, whole, larger = plain or _any_format(content, jpeg, options)
+    except _RefusedError as refused:
+        return refused.header
     return replace(header, pixels=fit(larger, size, resize, background), pixel_hash=pixel_hash(whole), upright=whole)
 
 
-def _plain_jpeg(content: bytes, size: int, min_size: int) -> tuple[Decoded, np.ndarray, np.ndarray] | None:
-    """Return the header of an ordinary JPEG, the picture, and the picture at a scale that has `size` pixels a
-    side.
+class _RefusedError(Exception):
+    """An image cannot be used; `header` has the reason."""
+
+    def __init__(self, header: Decoded, reason: str, detail: str = "") -> None:
+        self.header = replace(header, reason=reason, detail=detail)
+
+
+class _Options(NamedTuple):
+    """Arguments of `decode`."""
+
+    size: int
+    background: Colour
+    min_size: int
+    max_pixels: int
+    reserve: Callable[[int], object]
+
+
+Pictures = tuple[Decoded, np.ndarray, np.ndarray]  # a header, the upright picture, and one with `size` pixels a side
+
+
+def _any_format(content: bytes, jpeg: Layout | None, options: _Options) -> Pictures:
+    """Return the header of an image of any format and its picture at two scales; raises _RefusedError."""
+    header = Decoded()
+    try:
+        with _open(content) as image:
+            header = Decoded(image.format or "", image.mode, image.width, image.height)
+            if image.width * image.height > options.max_pixels:
+                raise _RefusedError(header, "too_large")
+            if min(image.size) < options.min_size:
+                raise _RefusedError(header, "too_small", f"{image.width}×{image.height}")
+            if image.format not in ("JPEG", "MPO") or (jpeg and jpeg.scans > 1):
+                options.reserve(deep_pixels.bytes_a_pixel(image, content) * image.width * image.height)
+            header = replace(header, frames=_frames(image))
+            whole, flags, warning = _decode_upright(content, image, jpeg, CANONICAL, options.background)
+            animated = ("animated",) if header.frames > 1 and image.format not in ("MPO", "TIFF") else ()
+            header = replace(header, flags=animated + flags, detail=warning)
+            larger = whole
+            if min(whole.shape[:2]) < min(options.size, *image.size):  # scaled down too far for this size
+                larger = _decode_upright(content, image, jpeg, options.size, options.background)[0]
+            return header, whole, larger
+    except _RefusedError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _RefusedError(header, "too_large") from error
+    except UnidentifiedImageError as error:
+        raise _RefusedError(header, "not_an_image") from error
+    except OSError as error:
+        raise _RefusedError(header, "truncated" if "truncat" in str(error).lower() else "corrupt", str(error)) from error
+    except MemoryError as error:
+        raise _RefusedError(header, "too_large", "not enough memory") from error
+    except Exception as error:  # decoders raise anything for damaged bytes
+        raise _RefusedError(header, "corrupt", f"{type(error).__name__}: {error}") from error
+
+
+def _open(content: bytes) -> Image.Image:
+    """Open an image; one that OpenCV alone reads is an image without pixels."""
+    try:
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        size = deep_pixels.float_tiff_size(content)
+        if size is None:
+            raise
+        return _FloatTiff(size)
+
+
+class _FloatTiff(Image.Image):
+    """The header of a TIFF of floating-point colours, which Pillow does not open."""
+
+    format = "TIFF"
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self._size, self._mode = size, deep_pixels.FLOAT_MODE
+
+    def load(self) -> None:
+        raise OSError("the floating-point TIFF cannot be decoded")
+
+
+def _plain_jpeg(content: bytes, jpeg: Layout, options: _Options) -> Pictures | None:
+    """Return the header of an ordinary JPEG and its picture at two scales.
 
     An ordinary JPEG is grey or YCbCr, undamaged, within the limits, without EXIF and without further
     pictures. Others give None: Pillow decodes them.
     """
-    if not content.startswith(b"\xff\xd8\xff") or b"Exif\0" in content or b"MPF\0" in content:
+    is_extended = content.find(b"Exif\0", 0, jpeg.first_scan) >= 0 or content.find(b"MPF\0", 0, jpeg.first_scan) >= 0
+    if not content.startswith(b"\xff\xd8\xff") or not jpeg.has_end or is_extended:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-        if colours not in ("YCbCr", "Gray") or min(width, height) < min_size or width * height > MAX_PIXELS:
+        if colours not in ("YCbCr", "Gray") or min(width, height) < options.min_size or width * height > options.max_pixels:
             return None
+        if jpeg.scans > 1:
+            options.reserve(3 * width * height)
         whole = _scaled_jpeg(content, width, height, CANONICAL)
-        larger = whole if min(whole.shape[:2]) >= min(size, width, height) else _scaled_jpeg(content, width, height, size)
+        is_large_enough = min(whole.shape[:2]) >= min(options.size, width, height)
+        larger = whole if is_large_enough else _scaled_jpeg(content, width, height, options.size)
     except (ValueError, MemoryError):
         return None
     return Decoded("JPEG", "L" if colours == "Gray" else "RGB", width, height), whole, larger
 
 
-def _scaled_jpeg(content: bytes, width: int, height: int, needed: int) -> np.ndarray:
+def _scaled_jpeg(content: bytes, width: int, height: int, needed: int, strict: bool = True) -> np.ndarray:
     """Return a JPEG at its smallest scale with `needed` pixels a side; ValueError where libjpeg warns."""
     scale = next((n for n in (8, 4, 2) if min(width, height) // n >= needed), 1)
     smaller = {"min_width": -(-width // scale), "min_height": -(-height // scale)} if scale > 1 else {}
-    return simplejpeg.decode_jpeg(content, "RGB", strict=True, **smaller)
+    return simplejpeg.decode_jpeg(content, "RGB", strict=strict, **smaller)
 
 
-def from_array(array: np.ndarray, size: int, resize: str, background: tuple[int, int, int], min_size: int = 1) -> Decoded:
-    """Return what `decode` returns for an array, (H, W) or (H, W, 1, 3 or 4) uint8."""
+def from_array(
+    array: np.ndarray,
+    size: int,
+    resize: str,
+    background: Colour,
+    min_size: int = 1,
+    reserve: Callable[[int], object] = lambda _: None,
+) -> Decoded:
+    """Return what `decode` returns for an array, (H, W) or (H, W, 1, 3 or 4) uint8; `reserve` as there."""
     height, width = array.shape[:2]
     channels = 1 if array.ndim == 2 else array.shape[2]
     header = Decoded("ARRAY", {1: "L", 3: "RGB", 4: "RGBA"}[channels], width, height)
     if min(width, height) < min_size:
         return replace(header, reason="too_small", detail=f"{width}×{height}")
+    reserve(3 * width * height)
     whole = np.ascontiguousarray(array)
     if channels == 1:
         whole = np.repeat(whole.reshape(height, width, 1), 3, axis=2)
     elif channels == 4:
-        whole = np.asarray(_rgb(Image.fromarray(whole), background))
+        whole = np.asarray(upright.rgb(Image.fromarray(whole), background))
         header = replace(header, flags=("transparent",))
     return replace(header, pixels=fit(whole, size, resize, background), pixel_hash=pixel_hash(whole), upright=whole)
 
@@ -165,26 +248,47 @@ def pixel_hash(whole: np.ndarray) -> str:
 
 
 def _decode_upright(
-    content: bytes, image: Image.Image, needed: int, background: tuple[int, int, int]
+    content: bytes, image: Image.Image, jpeg: Layout | None, needed: int, background: Colour
 ) -> tuple[np.ndarray, tuple[str, ...], str]:
     """Return the upright RGB picture, a JPEG of at least `needed` pixels a side, its flags and a warning."""
-    orientation = image.getexif().get(ORIENTATION, 1)
-    flags = ["rotated"] if orientation in _TURNS else []
+    orientation = image.getexif().get(upright.ORIENTATION, 1)
+    flags = ["rotated"] if orientation in upright.TURNS else []
     warning = ""
+    is_cut = jpeg is not None and not jpeg.has_end
+    if jpeg and is_cut and not jpeg.has_all_scans:
+        raise OSError("truncated: scans are missing")
     if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
         try:
             whole = _scaled_jpeg(content, image.width, image.height, needed)
-            return turn_upright(whole, orientation), tuple(flags), ""
+            return upright.turn_upright(whole, orientation), tuple(flags), ""
         except ValueError as error:  # libjpeg warns: Pillow decides whether enough can be decoded
             warning = str(error)
             flags.append("damaged")
-    image.load()
+        if jpeg and is_cut:
+            whole = _scaled_jpeg(content, image.width, image.height, needed, strict=False)
+            if jpeg.lacks_data(whole):
+                raise OSError(f"truncated: {warning}")
+            return upright.turn_upright(whole, orientation), tuple(flags), warning
+    elif is_cut:
+        _check_cut(content)
+    deep = deep_pixels.read_colours(content)
+    if deep is None:
+        image.load()
     if warning.startswith("Premature end"):
         raise OSError(f"truncated: {warning}")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         flags.append("transparent")
-    orientation = image.getexif().get(ORIENTATION, 1)  # a TIFF is upright once it is loaded
-    return turn_upright(np.asarray(_rgb(image, background)), orientation), tuple(flags), warning
+    is_turned = deep is not None and image.format == "TIFF"  # by OpenCV; Pillow's own are upright once they are loaded
+    orientation = 1 if is_turned else image.getexif().get(upright.ORIENTATION, 1)
+    return upright.upright_rgb(image if deep is None else deep, orientation, background), tuple(flags), warning
+
+
+def _check_cut(content: bytes) -> None:
+    """Raise OSError where a CMYK JPEG, whose end was cut off and put back, lacks data."""
+    try:
+        simplejpeg.decode_jpeg(content, "CMYK", min_factor=8, strict=True)
+    except ValueError as error:
+        raise OSError(f"truncated: {error}") from error
 
 
 def _frames(image: Image.Image) -> int:
@@ -194,89 +298,3 @@ def _frames(image: Image.Image) -> int:
     except Exception:  # decoders raise anything for damaged bytes
         image.seek(0)
         return 1
-
-
-ORIENTATION = 0x0112
-_TURNS: dict[object, Callable[[np.ndarray], np.ndarray]] = {
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.transpose(1, 0, 2),
-    6: lambda a: a.transpose(1, 0, 2)[:, ::-1],
-    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda a: a.transpose(1, 0, 2)[::-1],
-}
-
-
-def turn_upright(whole: np.ndarray, orientation: object) -> np.ndarray:
-    """Return the pixels (H, W, C) turned by EXIF's orientation, 1 to 8; other values turn nothing."""
-    turn = _TURNS.get(orientation)
-    return np.ascontiguousarray(turn(whole)) if turn else whole
-
-
-def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """Return the image in mode RGB."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.float64)
-        finite = np.isfinite(values)
-        if finite.mean() < 0.99:
-            raise OSError("more than a hundredth of the pixels are NaN or infinite")
-        low, high = float(values[finite].min()), float(values[finite].max())
-        if image.mode == "F" or low < 0:
-            values = (np.clip(np.where(finite, values, low), low, high) - low) / max(high - low, 1e-12) * 255
-        else:
-            bits = max(8, int(values.max()).bit_length())  # 10, 12 and 14 bits are commonly stored in 16
-            values = values / (2**bits - 1) * 255
-        grey = np.clip(values.round(), 0, 255).astype(np.uint8)
-        pixels = np.repeat(grey[..., None], 3, axis=2)
-        if isinstance(image.info.get("transparency"), int):
-            pixels[np.asarray(image) == image.info["transparency"]] = background
-        return Image.fromarray(pixels)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        canvas = Image.new("RGBA", layer.size, (*background, 255))
-        canvas.alpha_composite(layer)
-        return canvas.convert("RGB")
-    return image.convert("RGB")
-
-
-def fit(whole: np.ndarray, size: int, resize: str, background: tuple[int, int, int]) -> np.ndarray:
-    """Return an RGB image (H, W, 3) uint8 as (size, size, 3): see `shrink`; bicubic where it is enlarged."""
-    height, width = whole.shape[:2]
-    if resize == "stretch":
-        return _scaled(whole, size, size)
-    if resize == "pad":
-        factor = size / max(width, height)
-        inner = _scaled(whole, max(1, round(width * factor)), max(1, round(height * factor)))
-        canvas = np.empty((size, size, 3), np.uint8)
-        canvas[:] = background
-        top, left = (size - inner.shape[0]) // 2, (size - inner.shape[1]) // 2
-        canvas[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
-        return canvas
-    side = min(width, height)
-    top, left = (height - side) // 2, (width - side) // 2
-    return _scaled(whole[top : top + side, left : left + side], size, size)
-
-
-def _scaled(whole: np.ndarray, width: int, height: int) -> np.ndarray:
-    if (height, width) == whole.shape[:2]:
-        return np.ascontiguousarray(whole)
-    if width <= whole.shape[1] and height <= whole.shape[0]:
-        return shrink(whole, width, height)
-    return np.asarray(Image.fromarray(whole).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def shrink(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Return a smaller image: blocks are averaged down to at most twice the size, the rest is bilinear and
-    skips no pixel.
-
-    With one to two source pixels per target pixel, bilinear interpolation weighs all of them. This takes a
-    third of the time of averaging areas with fractional borders.
-    """
-    across, down = -(-image.shape[1] // (2 * width)), -(-image.shape[0] // (2 * height))
-    if across > 1 or down > 1:
-        inner_width, inner_height = image.shape[1] // across, image.shape[0] // down
-        left, top = (image.shape[1] - inner_width * across) // 2, (image.shape[0] - inner_height * down) // 2
-        inner = image[top : top + inner_height * down, left : left + inner_width * across]
-        image = cv2.resize(inner, (inner_width, inner_height), interpolation=cv2.INTER_AREA)
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)

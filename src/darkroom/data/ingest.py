@@ -6,7 +6,7 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from darkroom.data import decoding, grouping, label_fixes, quality
 from darkroom.data.decode_cache import DECODED, DecodeCache, open_cache
 from darkroom.data.decoding import Decoded
 from darkroom.data.frozen_splits import FrozenImage
+from darkroom.data.memory_budget import MemoryBudget
 from darkroom.data.quarantine_reasons import IGNORE_REASONS
 from darkroom.data.source_row import SourceRow
 from darkroom.data.sources import Source, SourceFile, open_source
@@ -30,6 +31,8 @@ from darkroom.data.sources import Source, SourceFile, open_source
 SURPLUS = ("duplicate_across_splits", "group_across_splits")  # reasons of files that are sound
 FIXES = Path("data/label_fixes.csv")
 CHUNK = 8  # files that a thread takes at a time
+MAX_WAITING = 32 * 2**20  # bytes of decoded squares that wait to be stored
+MAX_WHOLE = 256 * 2**20  # bytes of whole pictures in memory at once, whatever the number of threads; one may be larger
 
 
 @dataclass
@@ -68,11 +71,17 @@ class Dataset:
         number = {label: i for i, label in enumerate(self.classes)}
         return np.array([number[row.label] for row in self.split(name)], np.int64)
 
-    def arrays(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return images (N, H, W, 3) uint8 and labels (N,) int64 of a split, in memory."""
-        size = self.cache.size
-        images = [self.cache.pixels(row.slot) for row in self.split(name)]
-        return (np.stack(images) if images else np.empty((0, size, size, 3), np.uint8)), self.labels(name)
+    def arrays(self, *names: str, order: Callable[[int], np.ndarray] = np.arange) -> tuple[np.ndarray, np.ndarray]:
+        """Return images (N, H, W, 3) uint8 and labels (N,) int64 of splits, in memory, once.
+
+        `order` returns the numbers of the images to return, of a number of images.
+        """
+        rows = [row for name in names for row in self.split(name)]
+        chosen = order(len(rows))
+        images = np.empty((len(chosen), self.cache.size, self.cache.size, 3), np.uint8)
+        for image, number in zip(images, chosen, strict=True):
+            image[:] = self.cache.pixels(rows[number].slot)
+        return images, np.concatenate([self.labels(name) for name in names])[chosen]
 
     def write(self, name: str, folder: Path) -> None:
         """Write `images.npy` and `labels.npy` of a split, one image at a time."""
@@ -94,14 +103,16 @@ def ingest(
     cache_folder: Path = DECODED,
     threads: int = 0,
     frozen: Sequence[FrozenImage] = (),
+    choose: Callable[[list[SourceFile]], list[SourceFile]] = list,
 ) -> Iterator[Dataset]:
     """Read a source; the data set can be used while the block lasts.
 
     `fixes` maps a path or a pixel hash to the right label, and `frozen` images keep their split. Decoding uses
-    `threads`, or all cores of the process. The result depends on the files, `params`, `fixes` and `frozen`
-    alone. Raises SourceError where the source has no classes.
+    `threads`, or all cores of the process. `choose` returns the files that are read. The result depends on the
+    files, `params`, `fixes`, `frozen` and `choose` alone. Raises SourceError where the source has no classes.
     """
     with open_source(path) as source, open_cache(cache_folder, params) as cache:
+        source.files = choose(source.files)
         rows, keys = [], set()
         with Progress(description, len(source.files), "files") as progress:
             for row, key in _read_all(source, params, cache, threads or cores()):
@@ -156,22 +167,25 @@ def cores() -> int:
 
 
 class _ReadFile(NamedTuple):
-    """A row, the key of its content, and what the cache lacks: the decoded image and its thumbnail."""
+    """A row, the key of its content, and what is to be stored: whether at all, the square and its thumbnail."""
 
     row: SourceRow
     key: str = ""
-    decoded: Decoded | None = None
+    is_new: bool = False
+    pixels: np.ndarray | None = None
     thumbnail: np.ndarray | None = None
 
 
 def _read_all(source: Source, params: Ingest, cache: DecodeCache, threads: int) -> Iterator[tuple[SourceRow, str]]:
     """Yield the row of each file and the key of its content, in order, with few files in work at a time."""
+    budget = MemoryBudget(MAX_WHOLE)
+    size = max(1, min(CHUNK, MAX_WAITING // (3 * params.image_size**2 * (2 * threads + 1))))
 
     def read_chunk(files: list[SourceFile]) -> list[_ReadFile]:
-        return [_read(source, file, params, cache) for file in files]
+        return [_read(source, file, params, cache, budget) for file in files]
 
     pending: deque[Future] = deque()
-    chunks = (source.files[i : i + CHUNK] for i in range(0, len(source.files), CHUNK))
+    chunks = (source.files[i : i + size] for i in range(0, len(source.files), size))
     with ThreadPoolExecutor(threads) as pool:
         try:
             for chunk in chunks:
@@ -186,14 +200,14 @@ def _read_all(source: Source, params: Ingest, cache: DecodeCache, threads: int) 
 
 def _store(future: Future, cache: DecodeCache) -> Iterator[tuple[SourceRow, str]]:
     """Store the images that were decoded, and yield the rows."""
-    for row, key, decoded, thumbnail in future.result():
-        # an image for which memory did not suffice is not stored: it may suffice next time
-        if decoded is not None and not (decoded.reason == "too_large" and decoded.detail):
-            row.slot = cache.put(key, decoded.pixels, thumbnail, row.facts)
+    for row, key, is_new, pixels, thumbnail in future.result():
+        if is_new:
+            row.slot = cache.put(key, pixels, thumbnail, row.facts)
         yield row, key
 
 
-def _read(source: Source, file: SourceFile, params: Ingest, cache: DecodeCache) -> _ReadFile:
+def _read(source: Source, file: SourceFile, params: Ingest, cache: DecodeCache, budget: MemoryBudget) -> _ReadFile:
+    """Read and describe a file. The whole picture is gone when this returns."""
     row = _new_row(file)
     if file.ignored:
         row.status, row.reason, row.detail = "ignored", file.ignored, IGNORE_REASONS[file.ignored]
@@ -220,8 +234,12 @@ def _read(source: Source, file: SourceFile, params: Ingest, cache: DecodeCache) 
         row.slot = cached.slot
         row.set_facts(cached.facts)
         return _ReadFile(row, key)
-    decoded = decode()
-    return _ReadFile(row, key, decoded, _describe(row, decoded))
+    with budget.reservation() as reserve:
+        decoded = decode(reserve)
+        thumbnail = _describe(row, decoded)
+    # an image for which memory did not suffice is not stored: it may suffice next time
+    lacked_memory = decoded.reason == "too_large" and bool(decoded.detail)
+    return _ReadFile(row, key, not lacked_memory, decoded.pixels, thumbnail)
 
 
 def _describe(row: SourceRow, decoded: Decoded) -> np.ndarray | None:

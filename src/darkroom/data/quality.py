@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from darkroom.data.decoding import shrink
+from darkroom.data.resizing import shrink
 
 THUMBNAIL = 64  # pixels a side of the grey version for brightness, entropy and near duplicates
 DARK = 0.32  # 99% of the picture is darker

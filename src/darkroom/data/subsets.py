@@ -11,6 +11,7 @@ import hashlib
 import math
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ from darkroom.core.errors import SourceError
 from darkroom.data import decoding, npz
 from darkroom.data.datasets import DATASETS, DatasetOptions, named_or_path
 from darkroom.data.decode_cache import DECODED
+from darkroom.data.file_sample import draw_files
 from darkroom.data.ingest import ingest
+from darkroom.data.sources import SourceFile
 
 BACKGROUND = (0, 0, 0)
 CACHE = DECODED.with_name("decoded-for-studies")
@@ -80,8 +83,18 @@ def _ingested(path: Path, options: SubsetOptions) -> tuple[Labelled, Labelled, t
         source=str(path), image_size=options.size, resize="crop", background=BACKGROUND, min_size=1, split_by="stratified",
         val_share=0.0, test_share=options.held_out, on_conflict="quarantine", on_leak="quarantine", max_quarantined=1.0, seed=0,
     )  # fmt: skip
-    with ingest(path, params, description=f"reading {options.data}", cache_folder=CACHE) as data:
+    with ingest(path, params, description=f"reading {options.data}", cache_folder=CACHE, choose=partial(_choose, options)) as data:
         return data.arrays("train"), data.arrays("test"), data.classes
+
+
+def _choose(options: SubsetOptions, files: list[SourceFile]) -> list[SourceFile]:
+    """Return all test images of the source, and as many others as are needed."""
+    if options.images is None:
+        return files
+    test = [file for file in files if file.split == "test"]
+    others = [file for file in files if file.split != "test"]
+    share = 0.0 if test else options.held_out
+    return test + draw_files(others, math.ceil(options.images / (1 - share)), 0)
 
 
 def _published(path: Path, options: SubsetOptions) -> tuple[Labelled, Labelled, tuple[str, ...]]:

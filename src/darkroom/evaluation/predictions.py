@@ -115,7 +115,7 @@ def _table(path: Path, model: str, columns: list[str] | None = None) -> Any:
             raise WorkspaceError(f"{path} is damaged: it has no column {min(missing)}", REMEDY)
         for group in range(file.num_row_groups):
             if file.metadata.row_group(group).column(0).statistics.min == model:
-                return file.read_row_group(group, columns)
+                return file.read_row_group(group, columns, use_threads=False)
     except FileNotFoundError as error:
         raise WorkspaceError(f"{path} does not exist", REMEDY) from error
     except (pa.ArrowException, OSError) as error:

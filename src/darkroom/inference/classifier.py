@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class Classifier:
             logits.append(self.network.head(features).numpy())
         return np.concatenate(embeddings), softmax(np.concatenate(logits), self.checkpoint.temperature)
 
-    def predict_files(self, contents: list[bytes]) -> list[Prediction]:
+    def predict_files(self, contents: Iterable[bytes]) -> list[Prediction]:
         """Return a prediction for the bytes of each image file; an unreadable one has an error instead."""
         return predict_files(contents, self.checkpoint.preprocessing, self.probabilities)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,10 +41,10 @@ class ExportedClassifier:
         logits += [self.program(np.ascontiguousarray(images[start : start + BATCH])) for start in range(0, len(images), BATCH)]
         return np.concatenate(logits)
 
-    def predict_files(self, contents: list[bytes]) -> list[Prediction]:
-        """Return a prediction for the bytes of each image file; a file that cannot be read has an error
-        instead."""
-        return predict_files(contents, self.preprocessing, lambda images: softmax(self.logits(images)))
+    def predict_files(self, contents: Iterable[bytes], max_pixels: int | None = None) -> list[Prediction]:
+        """Return a prediction for the bytes of each image file; a file that cannot be read, or that has more
+        than `max_pixels`, has an error instead."""
+        return predict_files(contents, self.preprocessing, lambda images: softmax(self.logits(images)), max_pixels)
 
 
 class OnnxProgram:

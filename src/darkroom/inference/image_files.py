@@ -20,6 +20,7 @@ from darkroom.data.quarantine_reasons import REASONS
 with lazy_imports():
     from darkroom.inference import classifier as classifiers
     from darkroom.inference import explanation
+    from darkroom.models import base
 
 BATCH = 64
 # names that a folder is searched for; a file that is named is read whatever its name is
@@ -76,11 +77,12 @@ def predict_paths(classifier: classifiers.Classifier, paths: list[Path]) -> Iter
         progress = stack.enter_context(Progress("predict", len(paths), "images")) if len(paths) > BATCH else None
         for start in range(0, len(paths), BATCH):
             batch = paths[start : start + BATCH]
-            contents = [_read(path) for path in batch]
-            predictions = iter(classifier.predict_files([content for content in contents if isinstance(content, bytes)]))
-            for path, content in zip(batch, contents, strict=True):
-                if isinstance(content, str):
-                    yield Row(str(path), error=content, remedy="correct the name, or make the file readable for this user")
+            unreadable: dict[Path, str] = {}
+            predictions = iter(classifier.predict_files(_contents(batch, unreadable)))
+            for path in batch:
+                if path in unreadable:
+                    remedy = "correct the name, or make the file readable for this user"
+                    yield Row(str(path), error=unreadable[path], remedy=remedy)
                     continue
                 prediction = next(predictions)
                 if prediction.probabilities is None:
@@ -93,25 +95,25 @@ def predict_paths(classifier: classifiers.Classifier, paths: list[Path]) -> Iter
                 progress.advance(len(batch))
 
 
-def _read(path: Path) -> bytes | str:
-    """Return a file's bytes, or the reason why it cannot be read."""
-    try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        return (getattr(error, "strerror", None) or str(error)).lower()
+def _contents(paths: list[Path], unreadable: dict[Path, str]) -> Iterator[bytes]:
+    """Yield the bytes of one file after another; note why a file cannot be read."""
+    for path in paths:
+        try:
+            yield path.read_bytes()
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+            unreadable[path] = (getattr(error, "strerror", None) or str(error)).lower()
 
 
 def explain(classifier: classifiers.Classifier, rows: list[Row], folder: Path, model: str, method: str = "") -> dict[str, str]:
     """Write a page of heat maps for rows without an error; return the path of each file's picture."""
-    size, preprocessing = classifier.checkpoint.preprocessing.image_size, classifier.checkpoint.preprocessing
+    preprocessing = classifier.checkpoint.preprocessing
 
     def items() -> Iterator[explanation.Item]:
         with Progress("explain", len(rows), "images") as progress:
             for start in range(0, len(rows), BATCH):
                 batch = rows[start : start + BATCH]
-                contents = [Path(row.path).read_bytes() for row in batch]
-                decoded = [decode(content, size, preprocessing.resize, preprocessing.background) for content in contents]
-                images = np.stack([image.pixels for image in decoded if image.pixels is not None])
+                decoded = (_square(Path(row.path), preprocessing) for row in batch)
+                images = np.stack([pixels for pixels in decoded if pixels is not None])
                 targets = [classifier.classes.index(str(row.label)) for row in batch]
                 heats, _ = explanation.heat_maps(classifier.network, images, targets, method)
                 for row, image, heat in zip(batch, images, heats, strict=True):
@@ -119,3 +121,8 @@ def explain(classifier: classifiers.Classifier, rows: list[Row], folder: Path, m
                 progress.advance(len(batch))
 
     return explanation.write_page(folder, model, explanation.choose_method(classifier.network, method), len(rows), items())
+
+
+def _square(path: Path, preprocessing: base.Preprocessing) -> np.ndarray | None:
+    """Return the image (S, S, 3) uint8 of a file, without the whole picture."""
+    return decode(path.read_bytes(), preprocessing.image_size, preprocessing.resize, preprocessing.background).pixels

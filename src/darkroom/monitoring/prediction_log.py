@@ -94,7 +94,7 @@ class PredictionLog:
         """Yield each file, its rows' keys and whether they have a prediction; a damaged file is set aside."""
         for file in self.files():
             try:
-                columns = pq.ParquetFile(file).read([*KEY, "error"]).to_pydict()
+                columns = pq.ParquetFile(file).read([*KEY, "error"], use_threads=False).to_pydict()
             except (pa.ArrowException, OSError) as error:  # the machine went off during the write
                 file.replace(file.with_suffix(".damaged"))
                 print(f"{file} cannot be read ({error}): it is set aside, and its images are classified again", file=sys.stderr)
@@ -108,7 +108,7 @@ class PredictionLog:
         self._write(pa.Table.from_pylist([asdict(row) for row in rows], SCHEMA))
         files = [file for file in self.files() if not file.stem.endswith(MERGED)]
         if len(files) >= MAX_SMALL_FILES:
-            self._write(pa.concat_tables([pq.ParquetFile(file).read() for file in files]), files[-1].stem + MERGED)
+            self._write(pa.concat_tables([pq.ParquetFile(file).read(use_threads=False) for file in files]), files[-1].stem + MERGED)
             for file in files:
                 file.unlink()
 
@@ -130,5 +130,5 @@ def _read_rows(file: Path, numbers: Sequence[int]) -> pa.Table:
     parts = []
     for group in sorted({number // ROW_GROUP for number in numbers}):
         rows = [number - group * ROW_GROUP for number in numbers if number // ROW_GROUP == group]
-        parts.append(table.read_row_group(group).take(rows))
+        parts.append(table.read_row_group(group, use_threads=False).take(rows))
     return pa.concat_tables(parts)

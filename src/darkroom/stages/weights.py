@@ -14,7 +14,9 @@ from darkroom.core.errors import WeightsError
 from darkroom.data import glyphs
 from darkroom.data.datasets import DatasetOptions, named_or_path
 from darkroom.data.decode_cache import DECODED
+from darkroom.data.file_sample import draw_files
 from darkroom.data.ingest import ingest
+from darkroom.data.sources import SourceFile
 from darkroom.models import weight_files, weights
 from darkroom.models.backbones.torchvision import TorchvisionBackbone, download
 from darkroom.models.base import Backbone, Network, Preprocessing
@@ -83,27 +85,37 @@ def _pretraining_images(settings: Params) -> Images:
     params, seed = settings.weights, settings.compute.seed
     if params.pretrain_on == "glyphs":
         images, labels, classes = glyphs.render_cached(params.pretrain_images, settings.ingest.image_size, seed)
-    else:
-        images, labels, classes = _read_source(settings)
-        if len(classes) < 2 or len(images) < MIN_IMAGES:
-            raise WeightsError(
-                f"`weights.pretrain_on`, {params.pretrain_on}, has {len(images)} readable images of {len(classes)} classes; "
-                f"at least {MIN_IMAGES} of 2 are needed",
-                "name a folder with more, or glyphs",
-            )
-    order = np.random.default_rng(seed).permutation(len(images))[: params.pretrain_images]
-    return images[order], labels[order], classes
+        order = np.random.default_rng(seed).permutation(len(images))
+        return images[order], labels[order], classes
+    images, labels, classes = _read_source(settings)
+    if len(classes) < 2 or len(images) < MIN_IMAGES:
+        raise WeightsError(
+            f"`weights.pretrain_on`, {params.pretrain_on}, has {len(images)} readable images of {len(classes)} classes; "
+            f"at least {MIN_IMAGES} of 2 are needed",
+            "name a folder with more, or glyphs",
+        )
+    return images, labels, classes
 
 
 def _read_source(settings: Params) -> Images:
-    """Read a folder or a named data set; a ready layout keeps its test images out of pretraining."""
-    params = settings.weights
+    """Read `pretrain_images` of a folder or a named data set, the same share of each class, shuffled.
+
+    A ready layout keeps its test images out of pretraining.
+    """
+    params, seed = settings.weights, settings.compute.seed
     unsplit = settings.ingest.model_copy(update={"val_share": 0.0, "test_share": 0.0, "split_by": "hash"})
-    options = DatasetOptions(settings.ingest.image_size, params.pretrain_images, settings.compute.seed, settings.fetch.source)
+    options = DatasetOptions(settings.ingest.image_size, params.pretrain_images, seed, settings.fetch.source)
     cache = DECODED.with_name("decoded-for-pretraining")
+
+    def choose(files: list[SourceFile]) -> list[SourceFile]:
+        return draw_files([file for file in files if file.split != "test"], params.pretrain_images, seed)
+
+    def shuffle(count: int) -> np.ndarray:
+        return np.random.default_rng(seed).permutation(count)[: params.pretrain_images]
+
     with (
         named_or_path(params.pretrain_on, options) as source,
-        ingest(source, unsplit, description=f"reading {params.pretrain_on}", cache_folder=cache) as data,
+        ingest(source, unsplit, description=f"reading {params.pretrain_on}", cache_folder=cache, choose=choose) as data,
     ):
-        parts = [data.arrays(split) for split in ("train", "val")]
-        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]), data.classes
+        images, labels = data.arrays("train", "val", order=shuffle)
+        return images, labels, data.classes
