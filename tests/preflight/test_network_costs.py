@@ -17,12 +17,12 @@ from darkroom.training import freezing
 @pytest.mark.parametrize("size", [64, 96])
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "squeezenet1_1", "vgg11_bn", "swin_t"])
 def test_the_cost_of_a_backbone_is_its_own(name, size):
-    """Multiply-adds, parameters, width, blocks, the cut and the maps there are those of the network, within a
-    fifth where the size is not in the table.
+    """Multiply-adds, parameters, width, blocks, the cut and the maps there are those of the network, within
+    two fifths where the size is not in the table.
     """
     backbone, cost = TorchvisionBackbone(BackboneSpec(name, size)), network_costs.of_backbone(name, size)
     assert cost is not None
-    close = 0.01 if size == 64 else 0.2
+    close = 0.01 if size == 64 else 0.4
     assert cost.part().multiply_adds == pytest.approx(multiply_adds(backbone, size), rel=close)
     assert cost.parameters == pytest.approx(sum(p.numel() for p in backbone.parameters()), rel=0.01)
     assert cost.dim == backbone.dim

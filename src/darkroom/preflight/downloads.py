@@ -44,7 +44,7 @@ def imagenet(name: str) -> WeightFile | None:
 
 def cache_folder() -> Path:
     """Return the folder in which torch keeps weight files; as torch.hub finds it, whose import takes seconds."""
-    home = os.environ.get("TORCH_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "torch")
+    home = os.environ.get("TORCH_HOME", os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch"))
     return Path(os.path.expanduser(home), "hub", "checkpoints")
 
 

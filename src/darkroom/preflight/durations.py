@@ -29,11 +29,15 @@ MAX_MAPS = 8 * 2**30  # bytes of feature maps above which the whole network runs
 
 @dataclass(frozen=True)
 class Machine:
-    """Multiply-adds a second of a matrix product, bytes a second of an addition, and Python's pace (1 as reference)."""
+    """Multiply-adds a second of a matrix product, bytes a second of an addition, and Python's pace (1 as reference).
+
+    `busy` is how many times longer work takes as long as others use the machine as they do now.
+    """
 
     multiply_adds: float
     bytes: float
     pace: float
+    busy: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,9 @@ def measure(threads: int) -> Machine:
     addition = min(_seconds(lambda: np.add(b, b, out=out)) for _ in range(4))
     loop = min(_seconds(lambda: sum(i * i for i in range(100_000))) for _ in range(6))
     used = min(threads, _cores())
-    return Machine(used * LARGE * a.size * 64 / product, 12 * len(b) / addition, loop / REFERENCE)
+    load = os.getloadavg()[1] if hasattr(os, "getloadavg") else 0.0
+    busy = max(1.0, (load + used) / (os.cpu_count() or 1))
+    return Machine(used * LARGE * a.size * 64 / product, 12 * len(b) / addition, loop / REFERENCE, busy)
 
 
 def _cores() -> int:
@@ -129,7 +135,7 @@ class _Estimate:
         cut = network.first_trained(tuning.unfreeze)
         upper, lower = network.part(cut), network.part(0, cut)
         step = counts.train * self.train(upper, tuning.batch_size) + counts.val * self.forward(upper)
-        cached = cut > 0 and 4 * network.maps[cut - 1] * images <= MAX_MAPS
+        cached = cut > 0 and not name.startswith("vit_") and 4 * network.maps[cut - 1] * images <= MAX_MAPS
         if not cached:
             step += (counts.train + counts.val) * self.forward(lower)
         return {
@@ -160,9 +166,14 @@ class _Estimate:
         )
 
 
-def as_range(seconds: float) -> str:
+def bounds(seconds: float, busy: float) -> tuple[float, float]:
+    """Return the least and the most seconds to expect of an estimate."""
+    return LOW * seconds, HIGH * seconds * busy
+
+
+def as_range(seconds: float, busy: float = 1.0) -> str:
     """Return the like of `2 to 6 minutes`."""
-    low, high = LOW * seconds, HIGH * seconds
+    low, high = bounds(seconds, busy)
     if high < 90:
         return f"{max(5, round(low / 5) * 5)} to {max(10, round(high / 5) * 5)} seconds"
     if high < 5400:

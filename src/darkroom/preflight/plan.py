@@ -23,6 +23,7 @@ GLYPHS = 62  # classes
 UNREAD = {b"\x1f\x8b": 32, b"BZh": 4, b"\xfd7zXZ\x00": 8}  # MB of a compressed tar above which listing it takes too long
 MAX_ARRAYS = 512 * 2**20  # bytes of an .npz above which it is left to ingest
 LISTED = 6
+BUSY = 1.5  # times longer a run takes than alone, from which it is said
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Plan:
     backbones: Mapping[str, str]
     download_mib: float
     threads: int
+    busy: float
     seconds: Mapping[str, float]
     bytes: Mapping[str, float]
     free: int
@@ -128,15 +130,18 @@ def make(settings: Params, content: Content) -> Plan:
     counts = durations.Counts(*(splits[name] for name in SPLITS), content.bytes)
     seconds: Mapping[str, float] = {}
     written: Mapping[str, float] = {}
+    busy = 1.0
     if content.images:
         machine = durations.measure(settings.compute.threads)
+        busy = machine.busy
         seconds = durations.stages(settings, counts, len(content.classes), machine)
         written = disk.written(settings, counts)
     free = shutil.disk_usage(Path.cwd()).free
     return Plan(
         source=settings.ingest.source, content=content, splits=splits, drawn=drawn, split_by=settings.ingest.split_by,
         baseline=settings.baseline.architecture, backbones=downloads.backbones(settings),
-        download_mib=downloads.megabytes(settings), threads=settings.compute.threads, seconds=seconds, bytes=written, free=free,
+        download_mib=downloads.megabytes(settings), threads=settings.compute.threads,
+        busy=busy, seconds=seconds, bytes=written, free=free,
         warnings=tuple(_warnings(content, sum(written.values()), free)),
     )  # fmt: skip
 
@@ -191,7 +196,8 @@ def lines(plan: Plan) -> list[str]:
     text.append(f"networks  {'; '.join(networks)}")
     after = f", after {plan.download_mib:,.0f} MiB of downloads" if plan.download_mib else ""
     if plan.seconds:
-        duration = f"{durations.as_range(sum(plan.seconds.values()))} here with {plan.threads} threads{after}"
+        used = ", which others use now" if plan.busy > BUSY else ""
+        duration = f"{durations.as_range(sum(plan.seconds.values()), plan.busy)} here with {plan.threads} threads{used}{after}"
         text.append(f"run       {duration}; up to {_bytes(sum(plan.bytes.values()))} written, {_bytes(plan.free)} free")
     else:
         text.append(f"run       duration and size not known before ingest{after}; {_bytes(plan.free)} free")
@@ -232,14 +238,14 @@ def as_json(plan: Plan) -> dict[str, Any]:
     classes: dict[str, dict[str, int]] = {}
     for (label, split), count in sorted(content.images.items()):
         classes.setdefault(label, {})[split or "drawn"] = count
-    total = sum(plan.seconds.values())
+    low, high = durations.bounds(sum(plan.seconds.values()), plan.busy)
     return {
         "source": os.fsencode(plan.source).decode("utf-8", "backslashreplace"), "kind": content.kind, "files": content.files,
         "bytes": content.bytes, "ignored": content.ignored, "unusable": content.refused, "missing": content.missing,
         "unread": content.unread, "classes": classes, "splits": dict(plan.splits), "drawn": list(plan.drawn),
         "baseline": plan.baseline, "backbones": dict(plan.backbones), "download_mib": round(plan.download_mib, 1),
         "seconds": {
-            "low": round(durations.LOW * total), "high": round(durations.HIGH * total),
+            "low": round(low), "high": round(high),
             "stages": {name: round(seconds, 1) for name, seconds in plan.seconds.items()},
         } if plan.seconds else None,
         "bytes_written": {name: round(size) for name, size in plan.bytes.items()} or None,
