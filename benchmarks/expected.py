@@ -1,6 +1,6 @@
 """What `darkroom check` says that a run takes, against the run: minutes and gigabytes.
 
-    python benchmarks/expected.py FLOWERS [--weights WEIGHTS] [--size 64]
+    python benchmarks/expected.py FLOWERS [--weights WEIGHTS] [--size 64] [--only photos]
 
 Runs the digits recipe, and recipe photos on FLOWERS with MobileNetV2 at a size, each in an empty workspace.
 """
@@ -48,16 +48,15 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--weights", default="random")
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--only", choices=("digits", "photos"))
     options = parser.parse_args()
-    settings = ["--set", "backbones=[mobilenet_v2]", f"ingest.image_size={options.size}"]
+    photos = [
+        "photos", "--data", str(Path(options.folder).resolve()), "--weights", options.weights,
+        "--set", "backbones=[mobilenet_v2]", f"ingest.image_size={options.size}",
+    ]  # fmt: skip
+    runs = {"digits": ["digits"], "photos": photos}
     with tempfile.TemporaryDirectory() as scratch:
-        rows = [
-            measure(Path(scratch) / "digits", "digits", "digits"),
-            measure(
-                Path(scratch) / "photos", f"photos at {options.size} px",
-                "photos", "--data", str(Path(options.folder).resolve()), "--weights", options.weights, *settings,
-            ),
-        ]  # fmt: skip
+        rows = [measure(Path(scratch) / name, name, *runs[name]) for name in runs if options.only in (None, name)]
     report("expected", rows)
 
 

@@ -160,10 +160,11 @@ class _Estimate:
         best = sum(forwards) / max(len(forwards), 1)
         corrupted = CORRUPTIONS * min(counts.test, settings.evaluate.robustness_images)
         views = {"none": 1, "mirror": 2, "crops": 12}[settings.evaluate.views]
-        network = sum(forwards) * (counts.val + counts.test) + best * (corrupted + views * (counts.val + counts.test) + counts.all)
-        return (
-            pace * (5 + 1.5 * len(models) + corrupted * (0.1e-3 + 4e-8 * self.size**2) + 1e-5 * counts.all * self.classes) + network
-        )
+        seen = counts.val + counts.test
+        networks_seconds = sum(forwards) * seen + best * (corrupted + views * seen + counts.all)
+        corrupting = corrupted * (0.1e-3 + 4e-8 * self.size**2)
+        regressions = 1e-5 * counts.all * self.classes
+        return pace * (5 + 1.5 * len(models) + corrupting + regressions) + networks_seconds
 
 
 def bounds(seconds: float, busy: float) -> tuple[float, float]:

@@ -23,6 +23,7 @@ GLYPHS = 62  # classes
 UNREAD = {b"\x1f\x8b": 32, b"BZh": 4, b"\xfd7zXZ\x00": 8}  # MB of a compressed tar above which listing it takes too long
 MAX_ARRAYS = 512 * 2**20  # bytes of an .npz above which it is left to ingest
 LISTED = 6
+GPU = Path("/dev/nvidia0")  # asking torch takes seconds
 BUSY = 1.5  # times longer a run takes than alone, from which it is said
 
 
@@ -61,6 +62,7 @@ class Plan:
     download_mib: float
     threads: int
     busy: float
+    has_gpu: bool
     seconds: Mapping[str, float]
     bytes: Mapping[str, float]
     free: int
@@ -141,7 +143,7 @@ def make(settings: Params, content: Content) -> Plan:
         source=settings.ingest.source, content=content, splits=splits, drawn=drawn, split_by=settings.ingest.split_by,
         baseline=settings.baseline.architecture, backbones=downloads.backbones(settings),
         download_mib=downloads.megabytes(settings), threads=settings.compute.threads,
-        busy=busy, seconds=seconds, bytes=written, free=free,
+        has_gpu=settings.compute.accelerator != "cpu" and GPU.exists(), busy=busy, seconds=seconds, bytes=written, free=free,
         warnings=tuple(_warnings(content, sum(written.values()), free)),
     )  # fmt: skip
 
@@ -197,6 +199,7 @@ def lines(plan: Plan) -> list[str]:
     after = f", after {plan.download_mib:,.0f} MiB of downloads" if plan.download_mib else ""
     if plan.seconds:
         used = ", which others use now" if plan.busy > BUSY else ""
+        used += " (less on the GPU)" if plan.has_gpu else ""
         duration = f"{durations.as_range(sum(plan.seconds.values()), plan.busy)} here with {plan.threads} threads{used}{after}"
         text.append(f"run       {duration}; up to {_bytes(sum(plan.bytes.values()))} written, {_bytes(plan.free)} free")
     else:
