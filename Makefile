@@ -12,7 +12,7 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-ifdef DATA
+ifneq ($(strip $(DATA)),)
 RECIPE ?= photos
 endif
 
@@ -35,7 +35,12 @@ install: .venv/.installed
 
 export DATA RECIPE WEIGHTS SET ONLY PORT
 
+# `make repro DATA=` with an empty variable of the shell would run something else than what was meant
+EMPTY := $(foreach name,DATA RECIPE WEIGHTS SET,$(if $(filter command,$(origin $(name))),$(if $(strip $($(name))),,$(name))))
+
 repro: install
+	@for name in $(EMPTY); do \
+		printf 'error: %s is empty\n  remedy: give it a value, or leave it out\n' "$$name" >&2; exit 2; done
 	@if [ -n "$$RECIPE$$DATA$$WEIGHTS$$SET" ]; then \
 		set --; \
 		if [ -n "$$RECIPE" ]; then set -- "$$@" "$$RECIPE"; fi; \

@@ -26,6 +26,7 @@ ALLOWED = {
     "inference": {"models", "data"},
     "evaluation": {"models", "inference", "data"},
     "monitoring": {"data", "inference", "evaluation"},  # data: arriving images are decoded and examined for faults
+    "preflight": {"models", "data"},
     "tracking": {"inference", "data"},  # data: the packaged model names why an image cannot be read
     "lab": {"models", "training", "inference", "evaluation", "augmentation"},
     "studies": {"models", "training", "inference", "evaluation", "augmentation"},
@@ -34,7 +35,7 @@ ALLOWED = {
 HARMLESS = {
     "errors.py", "params.py", "study_params.py", "progress.py", "atomic.py", "locks.py", "__init__.py", "stages/context.py",
     "stages/trained_model.py", "core/git.py", "config/yaml_files.py",
-    "core/command_line.py", "core/lazy.py", "core/os_errors.py", "core/tables.py", "commands/param_types.py",
+    "core/command_line.py", "core/lazy.py", "core/os_errors.py", "core/tables.py", "core/user_paths.py", "commands/param_types.py",
     "config/settings_help.py",
 }  # fmt: skip
 

@@ -45,7 +45,7 @@ ALL = dict(commands())
 def fails_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `darkroom check` raise an error."""
 
-    def check() -> None:
+    def check(**options: object) -> None:
         raise error
 
     monkeypatch.setattr(ALL["check",], "callback", check)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from darkroom.core import user_paths
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
 
@@ -20,7 +21,7 @@ class NoChampionError(WorkspaceError):
 
 def load(model: str) -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
     """Return a classifier and its identity; raises WorkspaceError if there is no such model."""
-    folder, name, version = Path(model).expanduser(), "", ""
+    folder, name, version = user_paths.expand(model, "--model", "a model"), "", ""
     if not folder.joinpath("model.json").is_file():
         if folder.is_dir():
             raise WorkspaceError(f"{model} is not a checkpoint: it has no model.json", "name one like models/baseline")

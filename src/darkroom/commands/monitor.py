@@ -9,7 +9,7 @@ import click
 
 from darkroom.commands import model_resolver
 from darkroom.commands.param_types import MODEL
-from darkroom.core import locks
+from darkroom.core import locks, user_paths
 from darkroom.core.command_line import Command, Many, json_option
 from darkroom.core.errors import ParamsError, WorkspaceError, nearest, printable
 from darkroom.core.lazy import lazy_imports
@@ -66,7 +66,7 @@ def command(
     if window < min_images:
         raise ParamsError(f"--window {window} is smaller than --min-images {min_images}", "give a larger --window")
     parsed = _parse_limits(alpha, limits)
-    paths = [Path(name).expanduser().resolve() for name in folders or [INBOX]]
+    paths = [user_paths.expand(name, "FOLDER").resolve() for name in folders or [INBOX]]
     for name, path in zip(folders or [INBOX], paths, strict=True):
         if not path.exists():
             raise WorkspaceError(f"there is no {name}", "make the folder in which images arrive, or name another one")

@@ -13,6 +13,7 @@ import click
 
 from darkroom.commands import model_resolver
 from darkroom.commands.param_types import MODEL
+from darkroom.core import user_paths
 from darkroom.core.command_line import Choice, Command, json_option
 from darkroom.core.errors import WorkspaceError, printable
 from darkroom.core.lazy import lazy_imports
@@ -36,13 +37,13 @@ METHODS = ("LayerCAM", "Grad-CAM", "occlusion")  # those of inference.explanatio
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="print a line per image, with the probability of every class")
 @click.option("--explain", is_flag=True, help=f"write a page of heat maps to {EXPLAINED}")
-@click.option("--explain-to", type=click.Path(path_type=Path), metavar="FOLDER", help="write that page to another folder")
+@click.option("--explain-to", metavar="FOLDER", help="write that page to another folder")
 @click.option(
     "--explain-by", type=Choice(METHODS), metavar="METHOD", show_default="what suits the network",
     help="method of the heat maps: LayerCAM, Grad-CAM or occlusion (a perceptron is always explained by occlusion)",
 )  # fmt: skip
 def command(
-    images: tuple[str, ...], model: str, top: int, as_json: bool, as_csv: bool, explain: bool, explain_to: Path | None,
+    images: tuple[str, ...], model: str, top: int, as_json: bool, as_csv: bool, explain: bool, explain_to: str | None,
     explain_by: str | None,
 ) -> int:  # fmt: skip
     """Classify images, by the champion or any other trained model.
@@ -54,14 +55,15 @@ def command(
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
-    if explain and explain_to:
+    if explain and explain_to is not None:
         raise click.UsageError("--explain and --explain-to exclude each other")
-    folder = EXPLAINED if explain else explain_to
+    folder = EXPLAINED if explain else None if explain_to is None else user_paths.expand(explain_to, "--explain-to", "a folder")
     if explain_by and not folder:
         raise click.UsageError("--explain-by needs --explain or --explain-to FOLDER")
     if folder:
         explanation.check_folder(folder)
-    paths = list(image_files.expand(images))
+    names = [name if name == "-" else str(user_paths.expand(name, "IMAGE", "an image or a folder")) for name in images]
+    paths = list(image_files.expand(names))
     if not paths:
         raise WorkspaceError(
             f"there are no images in {', '.join(images)}", "name image files; folders are searched for *.jpg, *.png, …"

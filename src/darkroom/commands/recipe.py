@@ -13,8 +13,9 @@ from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
     from darkroom.commands import check
-    from darkroom.config import recipes
+    from darkroom.config import params, recipes
     from darkroom.core import tables
+    from darkroom.preflight import plan, project
 
 
 @click.command(cls=Command)
@@ -29,6 +30,7 @@ def command(
 ) -> None:
     """Write a recipe's values into params.yaml, in place, comments kept, so that `git diff` shows what changed.
 
+    Then say what a run will do, as `darkroom check` does.
     NAME is the recipe; without it only the values of the options are written. params.yaml is left alone where a value is wrong.
     """
     if list_them:
@@ -38,13 +40,17 @@ def command(
         for recipe, header in {} if as_json else headers.items():
             click.echo("\n  ".join([recipe, *header.splitlines()]) + "\n")
         return
-    if not (name or data or weights or settings):
+    if name is None and data is None and weights is None and not settings:
         raise ParamsError("nothing to apply", "name a recipe (`darkroom recipe --list`), or give --data, --weights or --set")
+    project.check_merged(Path("params.yaml"))
     requested = recipes.requested_values(name, data, weights, settings)
-    changed = recipes.apply(Path("params.yaml"), requested, check.check_params)
+    given = recipes.origins(name, data, weights, settings)
+    contents: list[plan.Content] = []
+    changed = recipes.apply(Path("params.yaml"), requested, lambda settings: contents.append(check.check_run(settings)), given)
     if as_json:
         tables.print_json({key: {"before": before, "after": after} for key, (before, after) in changed.items()})
         return
     for key, (before, after) in changed.items():
         click.echo(f"{key}: {before} → {after}")
     click.echo(f"params.yaml: {len(changed)} value{'s' * (len(changed) != 1)} changed" if changed else "params.yaml: unchanged")
+    click.echo("\n".join(plan.lines(plan.make(params.read(), contents[0]))))

@@ -5,6 +5,7 @@ A mistake becomes a `ParamsError` that names the key, the problem and, for an un
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from darkroom.config.yaml_files import parse_assignment, parse_yaml, read_yaml
 from darkroom.core.errors import ParamsError, nearest
 
-__all__ = ["Params", "parse", "parse_assignment", "parse_yaml", "read", "read_yaml", "validate"]
+__all__ = ["Params", "listed", "mistakes", "parse", "parse_assignment", "parse_yaml", "read", "read_yaml", "validate"]
 
 Dataset = Literal["digits", "glyphs", "mnist", "fashion_mnist", "cifar10"]
 Policy = Literal["none", "light", "standard", "strong", "characters"]
@@ -175,9 +176,10 @@ class Params(Section):
 
 def _is_overlap(one: str, other: str) -> bool:
     """Tell whether two sources are the same, or one lies within the other; a named data set lies in data/raw."""
-    first, second = (Path("data/raw", name) if name in DATASETS else Path(name).expanduser() for name in (one, other))
+    first, second = (Path("data/raw", name) if name in DATASETS else Path(os.path.expanduser(name)) for name in (one, other))
     first, second = first.resolve(), second.resolve()
-    return first == second or first in second.parents or second in first.parents
+    above = second == first.parent if one in DATASETS else second in first.parents  # a data set by name is no folder yet
+    return first == second or first in second.parents or above
 
 
 def parse(content: Any, origin: str = "params.yaml") -> Params:
@@ -195,9 +197,22 @@ def validate(model: type[Model], content: Any, origin: str, hint: str = "") -> M
     except ValidationError as error:
         problems = [_explain(item, content, model) for item in error.errors()]
         raise ParamsError(
-            f"{origin}: " + ("" if len(problems) == 1 else f"{len(problems)} mistakes\n  ") + "\n  ".join(problems),
-            f"correct {origin}; `git diff {origin}` shows what changed{hint}",
+            f"{origin}: {listed(problems)}", f"correct {origin}; `git diff {origin}` shows what changed{hint}"
         ) from None
+
+
+def mistakes(content: Any) -> list[str]:
+    """Return every mistake in the content of params.yaml, a sentence each."""
+    try:
+        Params.model_validate(content)
+    except ValidationError as error:
+        return [_explain(item, content, Params) for item in error.errors()]
+    return []
+
+
+def listed(problems: list[str]) -> str:
+    """Return one sentence, or several with their number."""
+    return ("" if len(problems) == 1 else f"{len(problems)} mistakes\n  ") + "\n  ".join(problems)
 
 
 def _explain(item: Any, content: Any, model: Any) -> str:
@@ -215,6 +230,8 @@ def _explain(item: Any, content: Any, model: Any) -> str:
         return "the file is not a mapping of sections"
     message = item["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
+    if not where:
+        return message
     return f"{key}: {message}" + (f" (it is {item['input']!r})" if where and len(where) > 1 else "")
 
 

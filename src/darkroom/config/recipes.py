@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,15 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from darkroom.config import params
 from darkroom.config.params import Params
-from darkroom.core import atomic
-from darkroom.core.errors import ParamsError, nearest
+from darkroom.core import atomic, user_paths
+from darkroom.core.errors import DarkroomError, ParamsError, nearest
 
 FOLDER = Path("recipes")
+_PATHS = {  # keys with a path, and what it names
+    "ingest.source": "a folder of images", "weights.source": "a folder of weight files",
+    "weights.pretrain_on": "a folder of classes", "fetch.source": "the folder of the data set's files",
+}  # fmt: skip
+_WORDS = (*params.SOURCES, *params.DATASETS, "download")
 _ASSIGNMENTS = re.compile(r"\s+(?=[\w.]+=)")  # several KEY=VALUE in one text, as make passes them
 
 
@@ -60,19 +65,46 @@ def requested_values(name: str | None, data: str | None, weights: str | None, se
         if name or _project_path(data) != _current_source():
             requested["ingest.split_by"] = "stratified"  # of a folder, which seldom has images to spare
     if weights is not None:
-        requested["weights.source"] = weights if weights in params.SOURCES else str(Path(weights).expanduser())
-    requested |= dict(params.parse_assignment(item) for text in settings for item in _ASSIGNMENTS.split(text.strip()))
+        requested["weights.source"] = weights
+    requested |= dict(params.parse_assignment(item) for item in _assignments(settings))
+    given = origins(name, data, weights, settings)
+    for key, wanted in _PATHS.items():
+        value = requested.get(key)
+        if isinstance(value, str) and value not in _WORDS:
+            option = given[key].partition("=")[0]
+            path = user_paths.expand(value, option, wanted)
+            user_paths.check_storable(path, option)
+            requested[key] = str(path)
     if isinstance(requested.get("ingest.source"), str):
         requested["ingest.source"] = _project_path(requested["ingest.source"])
     return requested
 
 
-def apply(path: Path, requested: dict[str, Any], check: Callable[[Params], object]) -> dict[str, tuple[Any, Any]]:
+def origins(name: str | None, data: str | None, weights: str | None, settings: Sequence[str]) -> dict[str, str]:
+    """Return where each requested value comes from: `--set transfer.lr=1`, `--data`, `recipe photos`."""
+    result = dict.fromkeys(values(name), f"recipe {name}") if name else {}
+    if data is not None:
+        result |= dict.fromkeys(("ingest.source", "fetch.datasets"), "--data")
+    if weights is not None:
+        result["weights.source"] = "--weights"
+    for item in _assignments(settings):
+        result[params.parse_assignment(item)[0]] = f"--set {item}"
+    return result
+
+
+def _assignments(settings: Sequence[str]) -> list[str]:
+    return [item for text in settings for item in _ASSIGNMENTS.split(text.strip())]
+
+
+def apply(
+    path: Path, requested: dict[str, Any], check: Callable[[Params], object], given: Mapping[str, str] | None = None
+) -> dict[str, tuple[Any, Any]]:
     """Write values into a params file; return those that changed as `{key: (before, after)}`.
 
     The file keeps its bytes where a value is wrong: `check` raises a DarkroomError for params that no stage could use.
+    The error names the option that a wrong value comes from, which `given` has by key.
     """
-    params.read_yaml(path)
+    original = params.read_yaml(path)
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
@@ -92,11 +124,41 @@ def apply(path: Path, requested: dict[str, Any], check: Callable[[Params], objec
             mapping[name] = _flow_style(value) if isinstance(value, list) else value
     stream = io.StringIO()
     yaml.dump(content, stream)
-    check(params.parse(params.parse_yaml(stream.getvalue(), str(path)), str(path)))
+    settings = _parse(params.parse_yaml(stream.getvalue(), str(path)), original, path, given or {})
+    try:
+        check(settings)
+    except DarkroomError as error:
+        option = (given or {}).get(error.setting, "")
+        if option and error.setting in changed:
+            named = type(error)(f"{option}: {error.problem}", error.remedy, error.retryable)
+            named.setting = error.setting
+            raise named from error
+        raise
     if changed:
         with atomic.new_file(path) as working:
             working.write_text(stream.getvalue(), encoding="utf-8")
     return changed
+
+
+def _parse(content: Any, original: Any, path: Path, given: Mapping[str, str]) -> Params:
+    """Return the params, or raise a ParamsError about the options where the file itself has none of the mistakes."""
+    before = params.mistakes(original)
+    introduced = [problem for problem in params.mistakes(content) if problem not in before]
+    if not introduced or not given:
+        return params.parse(content, str(path))
+    named = {option for key, option in given.items() if any(_is_about(key, problem) for problem in introduced)}
+    options = (
+        sorted(named) or sorted({option for option in given.values() if option.startswith("--")}) or sorted(set(given.values()))
+    )
+    raise ParamsError(
+        f"{', '.join(options)}: {params.listed(introduced)}",
+        f"correct the option; {path} keeps its values",
+    )
+
+
+def _is_about(key: str, problem: str) -> bool:
+    """Tell whether a sentence names a key, or the section that only this key made."""
+    return key in problem or f'"{key.partition(".")[0]}"' in problem
 
 
 class _Representer(RoundTripRepresenter):
@@ -114,7 +176,7 @@ def _current_source() -> str:
 
 def _project_path(source: str) -> str:
     """Return a source as params.yaml holds it: relative to the project where it lies inside, `~` expanded."""
-    path, project = Path(source).expanduser(), Path.cwd().resolve()
+    path, project = Path(source), Path.cwd().resolve()
     if path.is_absolute() and path.resolve().is_relative_to(project):
         return path.resolve().relative_to(project).as_posix()
     return str(path)

@@ -18,7 +18,12 @@ EX_TEMPFAIL = 75  # of sysexits.h: retry later
 
 
 class DarkroomError(Exception):
-    """A problem in one sentence, and its remedy; `retryable` where it may go away by itself, as a failure of the network does."""
+    """A problem in one sentence, and its remedy; `retryable` where it may go away by itself, as a failure of the network does.
+
+    `setting` is the key of params.yaml at fault, where there is one.
+    """
+
+    setting: str = ""
 
     def __init__(self, problem: str, remedy: str, retryable: bool = False) -> None:
         super().__init__(problem)

@@ -23,5 +23,15 @@ def commit(paths: Sequence[str] = ()) -> Commit | None:
         return None
 
 
+def tracked(paths: Sequence[str]) -> list[str]:
+    """Return the files that git tracks at or below these paths; none outside a repository."""
+    if not paths:
+        return []
+    try:
+        return [path for path in _git("--literal-pathspecs", "ls-files", "-z", "--", *paths).split("\0") if path]
+    except (OSError, subprocess.SubprocessError):
+        return []
+
+
 def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=30).stdout.strip()

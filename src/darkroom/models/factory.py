@@ -51,7 +51,7 @@ def check_torchvision(name: str) -> None:
     if name not in torchvision_names():
         raise ParamsError(
             f'torchvision has no classifier "{name}"{nearest(name, torchvision_names())}',
-            "name torchvision classifiers in `backbones` of params.yaml, for example vgg16 or mobilenet_v2",
+            "name torchvision classifiers in `backbones`, for example vgg16 or mobilenet_v2",
         )
 
 

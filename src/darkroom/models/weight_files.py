@@ -49,5 +49,5 @@ def find(folder: Path, name: str) -> Path:
     present = ", ".join(path.name for path in files) or "no .safetensors or .pth file"
     raise WeightsError(
         f"{folder} has no weights for {name}: it contains {present}",
-        f"place {name}.safetensors or {name}.pth there, or take {name} out of `backbones` in params.yaml",
+        f"place {name}.safetensors or {name}.pth there, or take {name} out of `backbones`",
     )

@@ -1,0 +1,48 @@
+"""Paths as people type them: `~` expanded; what is no path is named, with what to write instead."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from darkroom.core.errors import ParamsError, printable
+
+_ADDRESS = re.compile(r"^(?:([a-z][a-z0-9+.-]+)://|(file):/)", re.IGNORECASE)
+
+
+def expand(text: str, origin: str, wanted: str = "a folder of images") -> Path:
+    """Return a path with its `~` expanded.
+
+    Raises ParamsError where the text is empty, an address on the network, or of a user that does not exist.
+    `origin` is the option or key that has the text, `wanted` what it names.
+    """
+    if not text.strip():
+        raise ParamsError(f"{origin} is empty", f"name {wanted}; in a shell, check the variable that was to hold it")
+    address = _ADDRESS.match(text)
+    if address and not os.path.lexists(text):
+        if address[2] or address[1].lower() == "file":
+            path = "/" + printable(text[address.end() :]).lstrip("/")
+            raise ParamsError(f"{origin} is the address {printable(text)}", f"write the path alone: {path}")
+        raise ParamsError(f"{origin} is {printable(text)}, an address on the network", f"download it first, and name {wanted}")
+    expanded = os.path.expanduser(text)
+    if text.startswith("~") and expanded == text:
+        if os.path.lexists(text):
+            return Path.cwd() / text
+        user = text[1:].partition("/")[0]
+        missing = f'there is no user "{printable(user)}"' if user else "the home folder is not known"
+        raise ParamsError(f"{origin} is {printable(text)}, and {missing}", f"write the whole path of {wanted}")
+    return Path(expanded)
+
+
+def check_storable(path: Path, origin: str) -> None:
+    """Raise ParamsError for a path that params.yaml and dvc.lock cannot hold."""
+    shown = printable(os.fsencode(path).decode("utf-8", "backslashreplace"))
+    if any(character in str(path) for character in "\0\n\r"):
+        raise ParamsError(f"{origin} is {shown}, which has a line break in it", "rename the folder, and name it again")
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ParamsError(
+            f"{origin} is {shown}, a name that is not UTF-8: neither params.yaml nor DVC can hold it", "rename it"
+        ) from None

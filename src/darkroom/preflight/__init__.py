@@ -1,0 +1,1 @@
+"""What a run would trip over, and what it will do and take: found before anything runs."""

@@ -1,0 +1,182 @@
+"""How long a run takes on this machine, from the work of its stages and a short measurement of its speed.
+
+A stage takes a fixed time (imports), a time for each image, and the time of its networks: arithmetic, at a
+share of the speed of a matrix product, and numbers that layers write, at a share of the speed of memory. The
+constants are fitted to measured runs; docs/data.md has the errors.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from darkroom.config.params import Params
+from darkroom.preflight.network_costs import Cost, NetworkCost, of_architecture, of_backbone
+
+LOW, HIGH = 0.6, 1.7  # of the estimate: the range that is shown
+REFERENCE = 0.0058  # seconds of the loop in Python on the machine of the constants
+FORWARD = (0.7, 1.5)  # share of a matrix product's speed; times that each output is written or read
+TRAIN = (1.0, 9.0)  # above those of FORWARD, as convolutions on small maps leave out what meets padding alone
+LAYER = 0.45e-3  # seconds of a layer in a training step beyond that
+LARGE = 1.9  # times that a product of matrices of 512 is faster than of 64
+CORRUPTIONS = 60  # kinds times severities
+MAX_MAPS = 8 * 2**30  # bytes of feature maps above which the whole network runs in every epoch
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Multiply-adds a second of a matrix product, bytes a second of an addition, and Python's pace (1 as reference).
+
+    `busy` is how many times longer work takes as long as others use the machine as they do now.
+    """
+
+    multiply_adds: float
+    bytes: float
+    pace: float
+    busy: float = 1.0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Images of the source by split, and their bytes."""
+
+    train: float
+    val: float
+    test: float
+    bytes: float
+
+    @property
+    def all(self) -> float:
+        return self.train + self.val + self.test
+
+
+def measure(threads: int) -> Machine:
+    """Measure a core of this machine for about 0.2 s, in processor time: what else runs now hardly counts.
+
+    The matrices are so small that NumPy uses one thread: several would spin while they wait for each other.
+    """
+    a, weights = np.ones((256, 64, 64), np.float32), np.ones((64, 64), np.float32)
+    b = np.ones(2**23, np.float32)
+    out = np.empty_like(b)
+    product = min(_seconds(lambda: a @ weights) for _ in range(8))
+    addition = min(_seconds(lambda: np.add(b, b, out=out)) for _ in range(4))
+    loop = min(_seconds(lambda: sum(i * i for i in range(100_000))) for _ in range(6))
+    used = min(threads, _cores())
+    load = os.getloadavg()[1] if hasattr(os, "getloadavg") else 0.0
+    busy = max(1.0, (load + used) / (os.cpu_count() or 1))
+    return Machine(used * LARGE * a.size * 64 / product, 12 * len(b) / addition, loop / REFERENCE, busy)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """Return the processor time of a call, of all its threads."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def stages(settings: Params, counts: Counts, classes: int, machine: Machine) -> dict[str, float]:
+    """Return the seconds that each stage is expected to take, by its name in dvc.yaml."""
+    return _Estimate(settings, counts, classes, machine).stages()
+
+
+class _Estimate:
+    def __init__(self, settings: Params, counts: Counts, classes: int, machine: Machine) -> None:
+        self.settings, self.counts, self.classes, self.machine = settings, counts, classes, machine
+        self.size = settings.ingest.image_size
+        self.views = 1 if settings.augment.policy == "none" else settings.augment.views
+        self.cores = min(settings.compute.threads, _cores())
+        baseline = settings.baseline
+        self.baseline = of_architecture(baseline.architecture, self.size, baseline.channels, baseline.width)
+        self.backbones = {name: of_backbone(name, self.size) for name in settings.backbones}
+
+    def forward(self, cost: Cost | None) -> float:
+        """Return the seconds of one image."""
+        return self._network(cost, *FORWARD, 1)
+
+    def train(self, cost: Cost | None, batch: int) -> float:
+        """Return the seconds of one image in a training step: forward, and backward to inputs and to weights."""
+        return self._network(cost, *TRAIN, 3) + (self.machine.pace * LAYER * cost.layers / batch if cost else 0)
+
+    def _network(self, cost: Cost | None, share: float, passes: float, products: int) -> float:
+        if cost is None:
+            return 0.0
+        arithmetic = products * cost.multiply_adds / (share * self.machine.multiply_adds)
+        return arithmetic + passes * 4 * cost.outputs / (self.machine.bytes * self.cores)
+
+    def stages(self) -> dict[str, float]:
+        pace, settings, counts = self.machine.pace, self.settings, self.counts
+        each = (0.3e-3 if counts.bytes < 4096 * counts.all else 1.2e-3) * counts.all
+        result = {"ingest": pace * (1.3 + (each + 3.3e-9 * counts.bytes) * 2 / _cores())}
+        made = 0 if settings.augment.storage == "online" else self.views * counts.train
+        result["augment"] = pace * (1.1 + made * (0.4e-3 + 2.7e-8 * self.size**2) / self.cores)
+        whole = self.baseline.part() if self.baseline else None
+        epoch = counts.train * self.train(whole, settings.baseline.batch_size) + counts.val * self.forward(whole)
+        result["baseline"] = pace * 3 + settings.baseline.epochs * epoch
+        for name, network in self.backbones.items():
+            result |= self._backbone(name, network)
+        result["evaluate"] = self._evaluate()
+        result["register"] = pace * 5
+        fetched = {f"fetch@{name}": pace * 2 for name in settings.fetch.datasets}
+        return fetched | result
+
+    def _backbone(self, name: str, network: NetworkCost | None) -> dict[str, float]:
+        pace, settings, counts, tuning = self.machine.pace, self.settings, self.counts, self.settings.finetune
+        if network is None:
+            return {}
+        images = self.views * counts.train + counts.val
+        cut = network.first_trained(tuning.unfreeze)
+        upper, lower = network.part(cut), network.part(0, cut)
+        step = counts.train * self.train(upper, tuning.batch_size) + counts.val * self.forward(upper)
+        cached = cut > 0 and not name.startswith("vit_") and 4 * network.maps[cut - 1] * images <= MAX_MAPS
+        if not cached:
+            step += (counts.train + counts.val) * self.forward(lower)
+        return {
+            f"weights@{name}": pace * 3 + (self._pretrain(network.part()) if settings.weights.source == "pretrain" else 0),
+            f"embed@{name}": pace * 5 + images * self.forward(network.part()),
+            f"transfer@{name}": pace * (2.3 + 1.5e-5 * settings.transfer.epochs * counts.train),
+            f"finetune@{name}": pace * 3 + tuning.epochs * step,
+        }
+
+    def _pretrain(self, cost: Cost) -> float:
+        params = self.settings.weights
+        images = 0.9 * params.pretrain_images
+        epochs = max(1, min(params.pretrain_epochs, int(params.pretrain_budget * 1e12 / max(cost.multiply_adds * images, 1))))
+        return self.machine.pace * 0.3e-3 * images + epochs * images * self.train(cost, params.pretrain_batch_size)
+
+    def _evaluate(self) -> float:
+        """Return the seconds of `evaluate`; the best model is not known, so the mean of all stands for it."""
+        pace, settings, counts = self.machine.pace, self.settings, self.counts
+        networks = [network.part() for network in self.backbones.values() if network]
+        models = [*networks, *networks, *([self.baseline.part()] if self.baseline else [])]
+        forwards = [self.forward(cost) for cost in models]
+        best = sum(forwards) / max(len(forwards), 1)
+        corrupted = CORRUPTIONS * min(counts.test, settings.evaluate.robustness_images)
+        views = {"none": 1, "mirror": 2, "crops": 12}[settings.evaluate.views]
+        seen = counts.val + counts.test
+        networks_seconds = sum(forwards) * seen + best * (corrupted + views * seen + counts.all)
+        corrupting = corrupted * (0.1e-3 + 4e-8 * self.size**2)
+        regressions = 1e-5 * counts.all * self.classes
+        return pace * (5 + 1.5 * len(models) + corrupting + regressions) + networks_seconds
+
+
+def bounds(seconds: float, busy: float) -> tuple[float, float]:
+    """Return the least and the most seconds to expect of an estimate."""
+    return LOW * seconds, HIGH * seconds * busy
+
+
+def as_range(seconds: float, busy: float = 1.0) -> str:
+    """Return the like of `2 to 6 minutes`."""
+    low, high = bounds(seconds, busy)
+    if high < 90:
+        return f"{max(5, round(low / 5) * 5)} to {max(10, round(high / 5) * 5)} seconds"
+    if high < 5400:
+        return f"{max(1, round(low / 60))} to {max(2, round(high / 60))} minutes"
+    return f"{low / 3600:.1f} to {high / 3600:.1f} hours"

@@ -1,0 +1,256 @@
+"""What a run will do: images by class and split, networks, downloads, minutes, gigabytes. No image is decoded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from darkroom.config.params import SPLITS, Params
+from darkroom.core.errors import SourceError, printable
+from darkroom.data import label_fixes, sources
+from darkroom.preflight import disk, downloads, durations, source_files
+
+NAMED = {  # images for training and for testing, classes, MB as they are written
+    "digits": (1797, 0, 10, 1), "mnist": (60_000, 10_000, 10, 55), "fashion_mnist": (60_000, 10_000, 10, 55),
+    "cifar10": (50_000, 10_000, 10, 185),
+}  # fmt: skip
+GLYPHS = 62  # classes
+UNREAD = {b"\x1f\x8b": 32, b"BZh": 4, b"\xfd7zXZ\x00": 8}  # MB of a compressed tar above which listing it takes too long
+MAX_ARRAYS = 512 * 2**20  # bytes of an .npz above which it is left to ingest
+LISTED = 6
+GPU = Path("/dev/nvidia0")  # asking torch takes seconds
+BUSY = 1.5  # times longer a run takes than alone, from which it is said
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a source holds: images by class and split ("" where it is drawn), and what is left out.
+
+    `unread` says why the files are not listed.
+    """
+
+    kind: str
+    files: int = 0
+    bytes: int = 0
+    images: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    ignored: int = 0
+    refused: int = 0
+    missing: int = 0
+    unread: str = ""
+
+    @property
+    def classes(self) -> list[str]:
+        return sorted({label for label, _ in self.images})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do and take; `seconds` and `bytes` by part, empty where the images are not known."""
+
+    source: str
+    content: Content
+    splits: Mapping[str, int]
+    drawn: tuple[str, ...]
+    split_by: str
+    baseline: str
+    backbones: Mapping[str, str]
+    download_mib: float
+    threads: int
+    busy: float
+    has_gpu: bool
+    seconds: Mapping[str, float]
+    bytes: Mapping[str, float]
+    free: int
+    warnings: tuple[str, ...]
+
+
+def read_content(settings: Params, fixes: Path) -> Content:
+    """List a source. Raises SourceError where it has no classes, where DVC cannot hash it, and for a label fix
+    of a class that it does not have.
+    """
+    if fixes.exists() and not fixes.is_file():
+        raise SourceError(f"{fixes} is no file", f"move it away, and restore the file: `git checkout {fixes}`")
+    corrections = label_fixes.read(fixes)
+    source = Path(settings.ingest.source)
+    named = source.parent == Path("data/raw") and source.name in settings.fetch.datasets
+    if named and not source.exists():
+        return _named(source.name, settings.fetch.glyphs)
+    listing = source_files.check(source)
+    unread = reason_unread(source)
+    if unread:
+        return Content("archive", listing.files, listing.bytes, unread=unread)
+    with sources.open_source(source) as opened:
+        labels = {file.label for file in opened.files if file.label}
+        usable = [file for file in opened.files if file.label and not file.ignored and not file.refused]
+        images = Counter((file.label, file.split) for file in usable)
+        ignored, refused = (sum(bool(getattr(file, why)) for file in opened.files) for why in ("ignored", "refused"))
+        kind = "folder" if source.is_dir() else "arrays" if opened.arrays else "archive"
+        content = Content(kind, len(opened.files), listing.bytes, images, ignored, refused, len(opened.missing))
+    if not images:
+        raise SourceError(f"{source} has no usable image", "`darkroom ingest` lists the reason of each file")
+    if corrections:
+        label_fixes.check(corrections, labels, fixes)
+    return content
+
+
+def _named(name: str, glyphs: int) -> Content:
+    """Return the content of a data set that `fetch` will write."""
+    train, test, classes, megabytes = NAMED.get(name, (glyphs, 0, GLYPHS, glyphs // 1000 + 1))
+    images = {(f"class {number}", split): count // classes for number in range(classes) for split, count in _parts(train, test)}
+    for number in range((train + test) % classes):
+        images[f"class {number}", "train" if test else ""] += 1
+    return Content("data set", train + test, megabytes * 10**6, images)
+
+
+def _parts(train: int, test: int) -> list[tuple[str, int]]:
+    return [("train", train), ("test", test)] if test else [("", train)]
+
+
+def reason_unread(source: Path) -> str:
+    """Return why a file is not listed here, or nothing."""
+    if not source.is_file():
+        return ""
+    size = source.stat().st_size
+    with source.open("rb") as file:
+        start = file.read(6)
+    limit = next((limit for magic, limit in UNREAD.items() if start.startswith(magic)), None)
+    if limit is not None and size > limit * 10**6:
+        return "listing a compressed archive takes as long as decompressing it, so ingest does that"
+    if source.suffix.lower() == ".npz" and size > MAX_ARRAYS:
+        return "an .npz of this size is read by ingest"
+    return ""
+
+
+def make(settings: Params, content: Content) -> Plan:
+    """Return the plan of a run on a source; measures the machine for a tenth of a second."""
+    splits, drawn = _share(settings, content)
+    counts = durations.Counts(*(splits[name] for name in SPLITS), content.bytes)
+    seconds: Mapping[str, float] = {}
+    written: Mapping[str, float] = {}
+    busy = 1.0
+    if content.images:
+        machine = durations.measure(settings.compute.threads)
+        busy = machine.busy
+        seconds = durations.stages(settings, counts, len(content.classes), machine)
+        written = disk.written(settings, counts)
+    free = shutil.disk_usage(Path.cwd()).free
+    return Plan(
+        source=settings.ingest.source, content=content, splits=splits, drawn=drawn, split_by=settings.ingest.split_by,
+        baseline=settings.baseline.architecture, backbones=downloads.backbones(settings),
+        download_mib=downloads.megabytes(settings), threads=settings.compute.threads,
+        has_gpu=settings.compute.accelerator != "cpu" and GPU.exists(), busy=busy, seconds=seconds, bytes=written, free=free,
+        warnings=tuple(_warnings(content, sum(written.values()), free)),
+    )  # fmt: skip
+
+
+def _share(settings: Params, content: Content) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return the expected images of each split, and the splits that are drawn; others are the source's own."""
+    own = Counter[str]()
+    for (_, split), count in content.images.items():
+        own[split] += count
+    free = own[""] + own["train"]
+    shares = {"val": settings.ingest.val_share, "test": settings.ingest.test_share}
+    drawn = tuple(name for name in shares if not own[name] and shares[name])
+    counts = {name: round(free * shares[name]) if name in drawn else own[name] for name in shares}
+    train = free - sum(counts[name] for name in drawn)
+    return {"train": train, **counts}, drawn
+
+
+def _warnings(content: Content, written: float, free: int) -> list[str]:
+    warnings = []
+    if written > free:
+        warnings.append(
+            f"a run may write {written / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free: lower `augment.views`, set "
+            "`augment.storage: online`, or free some disk; outputs that are there already are not written again"
+        )
+    totals = Counter[str]()
+    for (label, _), count in content.images.items():
+        totals[label] += count
+    few = [label for label, count in totals.items() if count < 3]
+    if few:
+        warnings.append(f"{_list(few)}: fewer than 3 images, so not in every split")
+    return warnings
+
+
+def _list(words: list[str]) -> str:
+    more = f" and {len(words) - LISTED:,} more" if len(words) > LISTED else ""
+    return printable(", ".join(words[:LISTED])) + more
+
+
+def lines(plan: Plan) -> list[str]:
+    """Return the plan in five lines, and one for each warning."""
+    content = plan.content
+    left_out = {"ignored": content.ignored, "unusable": content.refused, "named by the table and missing": content.missing}
+    rest = "".join(f", {count:,} {why}" for why, count in left_out.items() if count)
+    files = f"{content.files:,} file{'s' * (content.files != 1)}, {_bytes(content.bytes)}{rest}"
+    here = "" if content.kind != "data set" else " (written by the stage fetch)"
+    text = [f"source    {printable(plan.source)}: {content.kind}, {files}{here}"]
+    if content.unread:
+        text += [f"images    not known: {content.unread}", "splits    not known before ingest"]
+    else:
+        text += [f"images    {_describe_classes(content)}", f"splits    {_describe_splits(plan)}"]
+    networks = [f"{plan.baseline} from scratch", *(f"{name} ({start})" for name, start in plan.backbones.items())]
+    text.append(f"networks  {'; '.join(networks)}")
+    after = f", after {plan.download_mib:,.0f} MiB of downloads" if plan.download_mib else ""
+    if plan.seconds:
+        used = ", which others use now" if plan.busy > BUSY else ""
+        used += " (less on the GPU)" if plan.has_gpu else ""
+        duration = f"{durations.as_range(sum(plan.seconds.values()), plan.busy)} here with {plan.threads} threads{used}{after}"
+        text.append(f"run       {duration}; up to {_bytes(sum(plan.bytes.values()))} written, {_bytes(plan.free)} free")
+    else:
+        text.append(f"run       duration and size not known before ingest{after}; {_bytes(plan.free)} free")
+    return text + [f"warning: {warning}" for warning in plan.warnings]
+
+
+def _describe_classes(content: Content) -> str:
+    totals = Counter[str]()
+    for (label, _), count in content.images.items():
+        totals[label] += count
+    if content.kind == "data set":
+        return f"{totals.total():,} in {len(totals):,} classes"
+    shown = [f"{label} {totals[label]:,}" for label in content.classes]
+    return f"{totals.total():,} in {len(totals):,} classes: {_list(shown)}"
+
+
+def _describe_splits(plan: Plan) -> str:
+    parts = []
+    for name in SPLITS:
+        is_drawn = name in plan.drawn or (name == "train" and bool(plan.drawn))
+        labels = {label for label, split in plan.content.images if split == name}
+        lacking = sorted(set(plan.content.classes) - labels) if labels else []
+        lack = f" (without {_list(lacking)})" if lacking and not is_drawn else ""
+        parts.append(f"{'about ' * is_drawn}{plan.splits[name]:,} {name}{lack}")
+    if len(plan.drawn) == 2:
+        return f"drawn by {plan.split_by}: about {', '.join(parts).replace('about ', '')}"
+    origin = f"; {' and '.join(plan.drawn)} drawn from train" if plan.drawn else ""
+    return f"the source's own: {', '.join(parts)}{origin}"
+
+
+def _bytes(size: float) -> str:
+    return f"{size / 1e6:,.1f} MB" if size < 10**9 else f"{size / 1e9:,.1f} GB" if size < 1e11 else f"{size / 1e9:,.0f} GB"
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Return the plan as plain values, with the seconds and bytes of each part."""
+    content = plan.content
+    classes: dict[str, dict[str, int]] = {}
+    for (label, split), count in sorted(content.images.items()):
+        classes.setdefault(label, {})[split or "drawn"] = count
+    low, high = durations.bounds(sum(plan.seconds.values()), plan.busy)
+    return {
+        "source": os.fsencode(plan.source).decode("utf-8", "backslashreplace"), "kind": content.kind, "files": content.files,
+        "bytes": content.bytes, "ignored": content.ignored, "unusable": content.refused, "missing": content.missing,
+        "unread": content.unread, "classes": classes, "splits": dict(plan.splits), "drawn": list(plan.drawn),
+        "baseline": plan.baseline, "backbones": dict(plan.backbones), "download_mib": round(plan.download_mib, 1),
+        "seconds": {
+            "low": round(low), "high": round(high),
+            "stages": {name: round(seconds, 1) for name, seconds in plan.seconds.items()},
+        } if plan.seconds else None,
+        "bytes_written": {name: round(size) for name, size in plan.bytes.items()} or None,
+        "bytes_free": plan.free, "warnings": list(plan.warnings),
+    }  # fmt: skip

@@ -1,0 +1,62 @@
+"""Sizes of downloads agree with torchvision and torch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+
+from darkroom.config import params
+from darkroom.core.errors import WeightsError
+from darkroom.models import factory
+from darkroom.preflight import downloads
+
+
+def test_files_and_sizes_are_torchvisions():
+    """The address and size of every classifier's default weights are those that torchvision has, read without it."""
+    for name in factory.torchvision_names():
+        default = torchvision.models.get_model_weights(name).DEFAULT
+        file = downloads.imagenet(name)
+        assert file is not None, name
+        assert (file.url, file.megabytes) == (default.url, default.meta["_file_size"])
+
+
+@pytest.mark.parametrize(
+    "variables", [{}, {"TORCH_HOME": "~/t"}, {"XDG_CACHE_HOME": "/x"}, {"TORCH_HOME": "", "XDG_CACHE_HOME": ""}]
+)
+def test_the_cache_is_torchs(variables, monkeypatch):
+    """Weights are looked for where torch keeps them, whatever the environment."""
+    for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert str(downloads.cache_folder()) == f"{torch.hub.get_dir()}/checkpoints"
+
+
+def settings(values: dict, source: str, names: list[str]) -> params.Params:
+    values |= {"backbones": names}
+    values["weights"]["source"] = source
+    return params.parse(values)
+
+
+def test_only_what_is_missing_counts(values, tmp_path, monkeypatch):
+    """A file in torch's cache is named as such and not counted; so is everything without ImageNet weights."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    chosen = settings(values, "imagenet", ["vgg16", "mobilenet_v2"])
+    assert downloads.megabytes(chosen) == pytest.approx(527.796 + 13.598)
+    assert downloads.backbones(chosen)["vgg16"] == "downloads 528 MiB"
+    file = downloads.imagenet("vgg16")
+    assert file is not None
+    file.cached.parent.mkdir(parents=True)
+    file.cached.touch()
+    assert downloads.megabytes(chosen) == pytest.approx(13.598)
+    assert "cache" in downloads.backbones(chosen)["vgg16"]
+    assert downloads.megabytes(settings(values, "pretrain", ["vgg16"])) == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n" + b" " * 64])
+def test_a_weight_file_without_weights_is_named(content, values, tmp_path):
+    """An empty file, or a pointer of Git LFS, is refused before anything runs."""
+    (tmp_path / "vgg16.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"vgg16\.pth"):
+        downloads.check_weights(settings(values, str(tmp_path), ["vgg16"]))
