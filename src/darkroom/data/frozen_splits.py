@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
+from typing import Literal
 
 from darkroom.config.params import SPLITS
 from darkroom.core import atomic
@@ -65,7 +66,7 @@ def write(path: Path, images: Iterable[FrozenImage]) -> None:
     """Write the file, its lines in the order of their images."""
     rows = sorted((item.image, item.split, item.sha256) for item in images)
     # a carriage return in a name has to be quoted, which the writer forgets
-    quoting = csv.QUOTE_ALL if any("\r" in row[0] for row in rows) else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if any("\r" in row[0] for row in rows) else csv.QUOTE_MINIMAL
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic.new_file(path) as working, working.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n", quoting=quoting).writerows([COLUMNS, *rows])

@@ -129,7 +129,7 @@ def reason_unread(source: Path) -> str:
 def make(settings: Params, content: Content) -> Plan:
     """Return the plan of a run on a source; measures the machine for a tenth of a second."""
     splits, drawn = _share(settings, content)
-    counts = durations.Counts(*(splits[name] for name in SPLITS), content.bytes)
+    counts = durations.Counts(splits["train"], splits["val"], splits["test"], content.bytes)
     seconds: Mapping[str, float] = {}
     written: Mapping[str, float] = {}
     busy = 1.0
