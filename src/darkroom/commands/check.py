@@ -13,7 +13,7 @@ from darkroom.core.lazy import lazy_imports
 from darkroom.models import factory, weight_files
 
 with lazy_imports():
-    from darkroom.data import sources
+    from darkroom.data import folder_source, sources
 
 
 @click.command(cls=Command)
@@ -42,5 +42,6 @@ def check_source(settings: Params) -> None:
         return
     if source.suffix in (".gz", ".tgz", ".bz2", ".xz") and source.expanduser().is_file():
         return  # listing it takes as long as decompressing it: ingest checks it
-    with sources.open_source(source.expanduser()):
+    folder_source.check_hashable(source.expanduser())
+    with sources.open_source(source.expanduser(), class_folder=settings.ingest.class_folder):
         pass

@@ -11,7 +11,7 @@ from pathlib import Path
 from darkroom.config.params import SPLITS
 from darkroom.core import atomic, tables
 from darkroom.core.errors import printable
-from darkroom.data import ingest, label_fixes, manifest, page
+from darkroom.data import ingest, label_fixes, lost_classes, manifest, page
 from darkroom.data.ingest import Dataset
 from darkroom.data.page import Summary
 from darkroom.data.quality import ISSUES
@@ -29,6 +29,8 @@ def run(out: Path, report: Path, fixes: Path) -> None:
         params = settings.ingest
         source = Path(params.source).expanduser()
         with ingest.ingest(source, params, label_fixes.read(fixes), description=f"ingest {source}") as dataset:
+            for note in dataset.source.notes:
+                print(f"  {note}")
             try:
                 ingest.check(dataset, source, params)
             except Exception:
@@ -95,6 +97,8 @@ def _print_warnings(dataset: Dataset, summary: Summary, out: Path, split_by: str
     if torn:
         names = printable(", ".join(members[0].group for members in torn[:MAX_LISTED]))
         print(f"  warning: {len(torn)} groups of the table lie in several of the source's own splits: {names}")
+    for lost in dataset.lost_classes():
+        print(f"  warning: {lost_classes.sentence(lost)}")
     if dataset.unused_fixes:
         names = printable(", ".join(dataset.unused_fixes[:MAX_LISTED]))
         print(f"  warning: label fixes for images that do not exist or are not used: {names}")
