@@ -64,7 +64,8 @@ def meaning(path: Path, class_folder="auto") -> tuple[set[str], str]:
 
 SPLIT_NAMES = [
     ("Training", "Testing"), ("train2017", "val2017"), ("train", "validate", "test"), ("train", "dev"),
-    ("train_images", "test_images"),    ("seg_train", "seg_test"), ("trn", "tst"), ("train", "eval"), ("TRAIN", "VAL", "TEST"), ("01_train", "02_val", "03_test"),
+    ("train_images", "test_images"), ("seg_train", "seg_test"), ("trn", "tst"), ("train", "eval"), ("TRAIN", "VAL", "TEST"),
+    ("01_train", "02_val", "03_test"),
     ("images-train", "images-test"), ("train-set", "test-set"), ("my dataset train", "my dataset test"),
     ("trainset", "testset"), ("TrainImages", "TestImages"), ("tr", "va", "te"), ("train", "hold-out"), ("X_train", "X_test"),
     ("trainval", "test"), ("train.v2", "test.v2"),

@@ -83,11 +83,9 @@ def understand(table: Table, index: FileIndex, guess_label: bool = True) -> Read
     if not matches.found:
         known = any(_key(name) in LABELS for name in table.columns) and any(_key(name) in PATHS for name in table.columns)
         if known and path and table.columns[path]:
-            return Unclear(
-                table.name,
-                f"names {len(table.columns[path])} file{'' if len(table.columns[path]) == 1 else 's'}, and none of them exists; the first is {table.columns[path][0]!r}",
-                True,
-            )
+            count, first = len(table.columns[path]), table.columns[path][0]
+            files = "1 file" if count == 1 else f"{count} files"
+            return Unclear(table.name, f"names {files}, and none of them exists; the first is {first!r}", True)
         return Unclear(table.name, f"has the columns {_shown(table.columns)}, and none names an image", False)
     others = [name for name in table.columns if name != path and not _is_index(name, table.columns[name])]
     labels, label_column, problem = _labels(table, others, guess_label)
