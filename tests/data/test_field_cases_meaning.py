@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from darkroom.core.errors import SourceError
-from darkroom.data import class_names, folder_source, label_fixes, split_names, zip_names
+from darkroom.data import class_names, decoding, folder_source, heif, label_fixes, split_names, zip_names
 from darkroom.data.sources import Source, open_source
 from tests.data.test_ingest import elsewhere, read  # noqa: F401
 
@@ -70,7 +70,8 @@ SPLIT_NAMES = [
     ("trainset", "testset"), ("TrainImages", "TestImages"), ("tr", "va", "te"), ("train", "hold-out"), ("X_train", "X_test"),
     ("trainval", "test"), ("train.v2", "test.v2"),
     ("训练集", "测试集"), ("学習", "テスト"), ("entrenamiento", "validación", "prueba"), ("train", "val", "eval"),
-    ("Training Data", "Validation Data"),     ("flowers-train-v1", "flowers-valid-v1"),
+    ("TrAiN", "tEsT"),
+    ("Training Data", "Validation Data"), ("flowers-train-v1", "flowers-valid-v1"),
 ]  # fmt: skip
 
 
@@ -116,6 +117,8 @@ QUESTIONS = {
     "the same subfolders": (["cat/{indoor,outdoor}", "dog/{indoor,outdoor}"], "either level"),
     "the same subfolders in splits": (["train/cat/{day,night}", "train/dog/{day,night}"], "either level"),
     "nearly the same": (["2019/{oak,maple}", "2020/{oak,birch}", "2021/{oak,maple,birch}"], "either level"),
+    "sites with splits": (["a/train/{x,y}", "a/test/{x,y}", "b/train/{x,y}", "b/test/{x,y}"], "either may be the classes"),
+    "domains": (["amazon/images/{mug,pen}", "webcam/images/{mug,pen}"], "either level"),
     "two train folders": (["train_1/{cat,dog}", "train_2/{cat,dog}", "test/{cat,dog}"], "all mean the split train"),
     "no train": (["dev/{cat,dog}", "test/{cat,dog}"], "no train folder"),
     "class and split in a name": (["cats_train", "cats_test", "dogs_train", "dogs_test"], "splits of several things"),
@@ -196,6 +199,7 @@ TABLES = {
     "double slash": ("labels.csv", "path,label\n" + rows(lambda i: f"images//{i:03}.png,{label(i)}")),
     "backslash": ("labels.csv", "path,label\n" + rows(lambda i: f".\\images\\{i:03}.png,{label(i)}")),
     "dots": ("labels.csv", "path,label\n" + rows(lambda i: f"x/../images/{i:03}.png,{label(i)}")),
+    "addresses": ("labels.csv", "url,label\n" + rows(lambda i: f"https://example.org/a/{i:03}.png,{label(i)}")),
     "a folder that is not there": ("labels.csv", "path,label\n" + rows(lambda i: f"C:\\me\\pets\\images\\{i:03}.png,{label(i)}")),
     "other case": ("labels.csv", "path,label\n" + rows(lambda i: f"Images/{i:03}.PNG,{label(i)}")),
     "lines of JSON": ("metadata.jsonl", rows(lambda i: json.dumps({"file_name": f"images/{i:03}.png", "label": label(i)}))),
@@ -354,8 +358,8 @@ def test_classes_that_come_to_nothing_are_named(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "content", "remedy"),
     [
-        ("{}.heic", b"\0\0\0\x18ftypheic" + bytes(60), "pi-heif"),
-        ("{}.jpg", b"\0\0\0\x18ftypmif1" + bytes(60), "pi-heif"),
+        ("{}.heic", b"\0\0\0\x18ftypheic" + bytes(60), "remove the folder" if heif.VERSION else "pip install pi-heif"),
+        ("{}.jpg", b"\0\0\0\x18ftypmif1" + bytes(60), "remove the folder" if heif.VERSION else "pip install pi-heif"),
         ("{}.CR2", b"II*\0\x10\0\0\0CR\x02\0" + bytes(60), "develops"),
         ("{}.jxl", b"\xff\x0a" + bytes(60), "magick"),
         ("{}.jpg", b"\xff\xd8\xff" + bytes(60), "remove the folder"),
@@ -370,6 +374,17 @@ def test_a_class_of_which_no_file_can_be_read_is_an_error(tmp_path, name, conten
     with pytest.raises(SourceError, match='"bird"') as error:
         read(source)
     assert remedy in error.value.remedy
+
+
+def test_heic_is_read_with_its_extra(tmp_path):
+    """With pi-heif a HEIC photograph is decoded like another; without it the package is named."""
+    assert ("HEIF" in decoding.FORMATS) == bool(heif.VERSION)
+    pytest.importorskip("pi_heif")
+    encoder = pytest.importorskip("pillow_heif")
+    encoder.from_pillow(Image.new("RGB", (64, 48), (200, 30, 30))).save(tmp_path / "a.heic", quality=90)
+    decoded = decoding.decode((tmp_path / "a.heic").read_bytes(), 32, "crop", (0, 0, 0))
+    assert decoded.format == "HEIF"
+    assert abs(decoded.pixels.astype(int) - (200, 30, 30)).max() < 12
 
 
 def test_links_to_files_and_folders_are_followed(tmp_path):
@@ -461,7 +476,8 @@ def write_zip(path: Path, labels: list[str], encoding: str) -> Path:
     ("labels", "encoding"),
     [
         (["りんご", "みかん"], "utf-8"), (["Äpfel", "Birnen"], "cp850"), (["りんご", "表示"], "cp932"), (["猫", "犬"], "cp932"),
-        (["苹果", "香蕉"], "gbk"), (["Яблоко", "Груша"], "cp866"), (["кошка", "собака"], "cp1251"), (["São", "maçã"], "cp850"),
+        (["苹果", "香蕉"], "gbk"), (["Яблоко", "Груша"], "cp866"), (["고양이", "장미"], "cp949"), (["кошка", "собака"], "cp1251"),
+        (["São", "maçã"], "cp850"),
         (["Äpfel", "Nüsse"], "cp1252"), (["cat", "dog"], "ascii"),
     ],
 )  # fmt: skip

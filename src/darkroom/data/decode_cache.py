@@ -28,7 +28,7 @@ import xxhash
 from filelock import FileLock
 
 from darkroom.config.params import Ingest
-from darkroom.data import decoding, manifest, quality, quarantine_reasons, source_row
+from darkroom.data import decoding, heif, manifest, quality, quarantine_reasons, source_row, unread_formats
 from darkroom.data.manifest import ImageFacts
 from darkroom.data.quality import THUMBNAIL
 
@@ -48,8 +48,8 @@ class CachedImage(NamedTuple):
 @contextmanager
 def open_cache(root: Path, params: Ingest) -> Iterator[DecodeCache]:
     """Open the cache for some params and the installed versions; other processes wait for the block's end."""
-    versions = (PIL.__version__, cv2.__version__, simplejpeg.__version__, np.__version__, xxhash.VERSION)
-    modules = (decoding, quality, quarantine_reasons, manifest, source_row)
+    versions = (PIL.__version__, cv2.__version__, simplejpeg.__version__, np.__version__, xxhash.VERSION, heif.VERSION)
+    modules = (decoding, quality, quarantine_reasons, manifest, source_row, unread_formats)
     code = [Path(str(module.__file__)).read_bytes() for module in modules]
     identity = json.dumps([params.model_dump(include=_PARAMS), versions], sort_keys=True).encode() + b"".join(code)
     folder = root / hashlib.sha256(identity).hexdigest()[:16]

@@ -22,7 +22,9 @@ import simplejpeg
 import xxhash
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "SGI", "AVIF")  # JPEG includes MPO
+from darkroom.data import heif
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "SGI", "AVIF", *heif.FORMATS)  # JPEG includes MPO
 Image.init()  # registers all formats; by itself Pillow loads a few
 warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd headers; a filter per call is not thread-safe
 cv2.setNumThreads(1)  # images are decoded by several threads already

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache
-from pathlib import PurePosixPath
 
 _SYSTEM_FOLDERS = frozenset((
     "__macosx", "@eadir", "@recycle", "@recently-snapshot", "@tmp", "@__thumb", "@sharesnap", "#recycle", "#snapshot",
@@ -49,7 +48,8 @@ _READ = frozenset("jpg jpeg jpe jfif mpo png apng gif webp tif tiff bmp dib ppm 
 
 def suffix(name: str) -> str:
     """Return the part of a name after its last point, in small letters."""
-    return PurePosixPath(name).suffix[1:].lower()
+    stem, _, ending = name.rpartition("/")[2].rpartition(".")
+    return ending.lower() if stem else ""
 
 
 def _is_system(name: str, is_folder: bool) -> bool:

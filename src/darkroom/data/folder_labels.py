@@ -44,14 +44,18 @@ def read_layout(path: Path, entries: list[Entry], reasons: list[str], class_fold
 def label(entries: list[Entry], reasons: list[str], meaning: Layout) -> list[SourceFile]:
     """Label files by their folders; what lies outside of a class folder is ignored."""
     files = []
+    places: dict[str, tuple[str, str] | None] = {}  # by folder
     for entry, reason in zip(entries, reasons, strict=True):
-        place = meaning.place(entry.name)
+        folder = entry.name.rpartition("/")[0]
+        if folder not in places:
+            found = meaning.place(entry.name)
+            places[folder] = (found[0], class_names.normalise(escaped(found[1]))) if found else None
+        place = places[folder]
         ignored, refused = reason, entry.refused
         if not ignored and refused not in ("leaves_source", "linked_folder"):
             ignored = "" if place else "outside_classes"
             refused = refused or ("unread_format" if file_names.is_raw(entry.name) else "")
         split, name = place if place and entry.refused != "leaves_source" else ("", "")
-        name = class_names.normalise(escaped(name))
         files.append(
             SourceFile(escaped(entry.name), name, "" if ignored else split, "", ignored, "" if ignored else refused, entry.key)
         )

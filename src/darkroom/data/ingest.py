@@ -26,7 +26,7 @@ from darkroom.data.source_file import SourceFile
 from darkroom.data.source_row import SourceRow
 from darkroom.data.sources import Source, open_source
 
-SURPLUS = ("duplicate_across_splits", "group_across_splits")  # reasons of files that are sound
+SURPLUS = ("duplicate_across_splits", "group_across_splits", "unlabelled")  # reasons of files that are sound
 FIXES = Path("data/label_fixes.csv")
 CHUNK = 8  # files that a thread takes at a time
 

@@ -113,8 +113,8 @@ def read(source: Path, paths: list[str], class_folder: ClassFolder = "auto") -> 
     inner = {name for top in tops for name in tree.below((*base, top))}
     if len(tops) > 1 and inner and not any((*base, top) in tree.direct for top in tops):
         below = split_names.read_names(inner)
-        if below.splits and not below.question:
-            return _class_first_layout(place, tops, base, below.splits)
+        if len(set(below.splits.values())) > 1 and not below.question:
+            return _class_first_layout(place, tree, base, below.splits)
     notes = _class_notes(place, tree, [(*base, top) for top in tops], class_folder)
     return Layout(base, last=class_folder == "last", notes=notes)
 
@@ -171,8 +171,20 @@ def _split_layout(place: Path, tree: Tree, base: Folder, splits: dict[str, str],
     return Layout(base, splits, skip, last=class_folder == "last", notes=tuple(map(printable, notes)))
 
 
-def _class_first_layout(place: Path, tops: list[str], base: Folder, splits: dict[str, str]) -> Layout:
-    """Return the layout of class folders that hold splits: cat/train, cat/test."""
+def _class_first_layout(place: Path, tree: Tree, base: Folder, splits: dict[str, str]) -> Layout:
+    """Return the layout of class folders that hold splits: cat/train, cat/test.
+
+    Raises SourceError where there are classes below the splits: then the upper folders may be sources of images.
+    """
+    tops = tree.below(base)
+    deeper = [{name for split in tree.below((*base, top)) for name in tree.below((*base, top, split))} for top in tops]
+    shared = sorted(name for name in set().union(*deeper) if sum(name in names for names in deeper) > 1)
+    if len(shared) > 1:
+        raise SourceError(
+            f"{printable(str(place))}: {_shown(tops)} hold the splits {', '.join(splits)}, and these {_shown(shared)}, "
+            "so either may be the classes",
+            "put the images into folders split/class/image, or write a table with the columns path, label and split",
+        )
     if any(top.lower() in _CONTAINERS for top in tops):
         raise SourceError(
             f"{printable(str(place))}: {', '.join(map(printable, tops))} hold the splits {', '.join(splits)}, and are "
@@ -206,7 +218,11 @@ def _class_notes(place: Path, tree: Tree, classes: list[Folder], class_folder: C
         return _batch_note(names)
     if class_folder == "first":
         return (f"the classes are {upper}; the folders below belong to them (`ingest.class_folder: first`)",)
-    if tree.similar(classes):
+    level = classes
+    while all(len(tree.below(folder)) == 1 and folder not in tree.direct for folder in level):
+        level = [(*folder, tree.below(folder)[0]) for folder in level]  # amazon/images/mug: one folder around the next
+    if tree.similar(level):
+        lower = _shown(sorted({name for folder in level for name in tree.below(folder)}))
         raise SourceError(
             f"{printable(str(place))}: {upper} all hold {lower}, so either level may be the classes",
             f"{_TO_SAY}; or rename the upper folders to train, val and test if they are splits",

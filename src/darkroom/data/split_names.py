@@ -63,7 +63,7 @@ class NamedSplits(NamedTuple):
 
 def words(name: str) -> list[str]:
     """Return the words and numbers of a name, without case and accents: ["seg", "train", "2"] of `segTrain_2`."""
-    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name))
+    text = re.sub(r"(?<=[a-z])(?=[A-Z][a-z]{2})", " ", unicodedata.normalize("NFKC", name))
     text = "".join(c for c in unicodedata.normalize("NFD", text.casefold()) if not ("\u0300" <= c <= "\u036f"))
     text = re.sub(r"\bh[eo]ld[\W_]*out\b|holdout", "holdout", unicodedata.normalize("NFC", text))
     text = re.sub(r"(?<![^\W\d_])(no|un)[\W_]+(label\w*)", r"\1\2", text)

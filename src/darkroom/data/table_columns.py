@@ -146,7 +146,7 @@ def _path_column(table: Table, index: FileIndex) -> tuple[str, Matches]:
     known = sorted((name for name in table.columns if _key(name) in PATHS), key=lambda name: PATHS.index(_key(name)))
     best, matches = known[0] if known else "", Matches({}, {})
     for name in known:
-        found = index.match(table.columns[name])
+        found = index.match(table.columns[name], numbers=not table.name.endswith(".json"))
         if len(found.files) > len(matches.files) or found.found > matches.found:
             best, matches = name, found
     if matches.found:

@@ -29,7 +29,7 @@ class Matches(NamedTuple):
 def clean(text: str) -> str:
     """Return a path with `/` between folders and without what changes nothing: `./`, `//`, `x/..`, a drive."""
     path = normalise(text.strip().strip('"')).replace("\\", "/").removeprefix("file://")
-    path = re.sub(r"^[A-Za-z]:(?=/)", "", path)
+    path = re.sub(r"^(https?|s3|gs)://[^/]+(?=/)|^[A-Za-z]:(?=/)", "", path)
     if not path:
         return ""
     path = posixpath.normpath(path)
@@ -115,7 +115,12 @@ class FileIndex:
     def _below(self, path: str, depth: int) -> list[str]:
         """Return the files of a path without its first folders, which all paths of the table share."""
         short = "/".join(path.lstrip("/").split("/")[depth:])
-        return self._at(posixpath.normpath(posixpath.join(self.folder, short))) or self._at(short) or self.stems.get(short, [])
+        return (
+            self._at(posixpath.normpath(posixpath.join(self.folder, short)))
+            or self._at(short)
+            or self.stems.get(short, [])
+            or _ending(self.bases.get(short.rpartition("/")[2], []), short)
+        )
 
 
 def _stem(path: str) -> str:

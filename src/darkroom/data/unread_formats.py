@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from darkroom.data import heif
+
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
 _STARTS = {
     b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"8BPS": "Photoshop", b"\0\0\0\x0cjP  ": "JPEG 2000",
@@ -11,7 +13,7 @@ _STARTS = {
     b"AT&TFORM": "DjVu", b"II\xbc": "JPEG XR",
 }  # fmt: skip
 _CONVERT = {
-    "HEIC": "`magick mogrify -format jpg *.heic`, or in Python the package pi-heif, makes JPEGs of them",
+    "HEIC": "install the decoder, `pip install pi-heif`, and run it again; or make JPEGs: `magick mogrify -format jpg *.heic`",
     "raw": "`darktable-cli`, `dcraw -w -T` or the camera's own program develops them",
     "DICOM": "`dcm2img` or the package pydicom makes PNGs of them",
 }
@@ -20,7 +22,9 @@ _CONVERT = {
 def name_of(content: bytes) -> str:
     """Return the format of an image that is not read; empty where the first bytes are of none that is known."""
     if content[4:8] == b"ftyp":
-        return "HEIC" if content[8:12] in _HEIF_BRANDS else "raw" if content[8:12] == b"crx " else ""
+        if content[8:12] in _HEIF_BRANDS:
+            return "" if heif.VERSION else "HEIC"  # with a decoder it is damaged
+        return "raw" if content[8:12] == b"crx " else ""
     if content[8:10] == b"CR" and content[:4] == b"II*\0":
         return "raw"
     if content[128:132] == b"DICM":

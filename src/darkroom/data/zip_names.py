@@ -19,7 +19,7 @@ _UTF8_FLAG = 0x800
 _UNICODE_PATH = 0x7075  # Info-ZIP's extra field: the name in UTF-8, with the CRC-32 of the other one
 _LATIN = ("cp437", "cp850", "cp852", "cp1252", "cp1250")
 _ALPHABETS = (("cp866", "CYRILLIC"), ("cp1251", "CYRILLIC"), ("cp737", "GREEK"), ("cp1253", "GREEK"))
-_EAST_ASIAN = ("cp932", "gb2312", "euc_kr", "big5", "gbk", "cp949")
+_EAST_ASIAN = ("cp932", "euc_kr", "gb2312", "big5", "gbk", "cp949")
 LANGUAGES = {
     "cp437": "Western", "cp850": "Western European", "cp852": "Central European", "cp1252": "Western European",
     "cp1250": "Central European", "cp866": "Cyrillic", "cp1251": "Cyrillic", "cp737": "Greek", "cp1253": "Greek",
