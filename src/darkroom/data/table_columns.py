@@ -92,9 +92,9 @@ def understand(table: Table, index: FileIndex, guess_label: bool = True) -> Read
     if not label_column:
         return Unclear(table.name, f"has the columns {_shown(table.columns)}: {problem}", True)
     if matches.ambiguous:
-        text, files = next(iter(matches.ambiguous.items()))
+        text, meant = next(iter(matches.ambiguous.items()))
         raise SourceError(
-            f"the table {table.name} says {text!r}, and there are {len(files)} such files: {', '.join(files[:3])}",
+            f"the table {table.name} says {text!r}, and there are {len(meant)} such files: {', '.join(meant[:3])}",
             "write the path from the table's folder",
         )
     others = [name for name in others if f"the column {name}" != label_column]
