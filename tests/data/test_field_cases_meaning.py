@@ -145,6 +145,14 @@ def test_a_person_says_which_folder_is_the_class(tmp_path):
     assert set(read(tree(tmp_path / "t", "a/{x,y}", "b/{x,y}", count=20), class_folder="last").classes) == {"x", "y"}
 
 
+def test_an_empty_folder_of_a_split_is_named(tmp_path):
+    """A test folder without images does not silently become a test split that is drawn."""
+    source = tree(tmp_path / "s", "train/{cat,dog}")
+    (source / "test").mkdir()
+    assert "the folder test holds no image" in meaning(source)[1]
+    assert "holds no image" not in meaning(tree(tmp_path / "t", "cat", "train"))[1]
+
+
 def test_an_archive_has_the_same_meaning(tmp_path):
     """A zip of split folders, wrapped or not, is read as the folder is."""
     folder = tree(tmp_path / "s", "seg_train/{cat,dog}", "seg_test/{cat,dog}")

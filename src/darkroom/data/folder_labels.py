@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from darkroom.core.errors import printable
-from darkroom.data import class_names, file_names, layout
+from darkroom.data import class_names, file_names, layout, split_names
 from darkroom.data.folder_source import Entry
 from darkroom.data.layout import ClassFolder, Layout
 from darkroom.data.source_file import SourceFile
@@ -66,6 +66,16 @@ def class_folders(meaning: Layout, folders: list[str]) -> list[str]:
     """Return the names of the classes for which there are folders, also where these are empty."""
     visible = [folder for folder in folders if not file_names.in_system_folder(folder)]
     return sorted({class_names.normalise(escaped(name)) for name in meaning.class_folders(visible)} - {""})
+
+
+def empty_splits(meaning: Layout, folders: list[str]) -> list[str]:
+    """Return a warning for each folder beside the splits that is named like one and holds no image."""
+    base = "".join(f"{part}/" for part in meaning.base)
+    beside = sorted(folder[len(base) :] for folder in folders if folder.startswith(base))
+    empty = [name for name in beside if "/" not in name and name not in meaning.splits and split_names.read_name(name)]
+    return [
+        f"warning: the folder {printable(name)} holds no image: its split is drawn from train" for name in empty if meaning.splits
+    ]
 
 
 def hidden_folders(entries: list[Entry]) -> list[str]:

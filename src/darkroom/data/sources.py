@@ -102,7 +102,7 @@ def _label(path: Path, entries: list[Entry], file_source: FileSource, class_fold
     table_labels.describe(found, by_folder)
     assert meaning is not None
     folders = folder_labels.class_folders(meaning, file_source.folders)
-    notes = [*file_source.notes, *meaning.notes, *found.notes, *hidden]
+    notes = [*file_source.notes, *meaning.notes, *folder_labels.empty_splits(meaning, file_source.folders), *found.notes, *hidden]
     return Source(path, by_folder, [], file_source, class_folders=folders, notes=notes)
 
 
