@@ -27,8 +27,7 @@ def add(folder: Path, label: str, count: int, first: int = 0) -> None:
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
     """Return a project with a folder of photographs, two classes of 50."""
-    for name in ("params.yaml", "dvc.yaml"):
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DARKROOM_TRACKING", "off")

@@ -165,16 +165,13 @@ def test_one_picture_under_two_labels_is_quarantined(folder):
     assert "dog/cat.png" in rows["cat/0.png"].detail
 
 
-def test_a_link_out_of_the_source_is_quarantined(folder, tmp_path):
-    """A link to a file elsewhere is listed and not followed.
-
-    A link inside the source is an image like another.
-    """
-    shutil.copy(folder / "cat" / "0.png", tmp_path / "secret.png")
-    (folder / "cat" / "out.png").symlink_to(tmp_path / "secret.png")
+def test_links_to_files_are_images(folder, tmp_path):
+    """A link to a file elsewhere, or inside the source, is an image like another."""
+    shutil.copy(folder / "cat" / "0.png", tmp_path / "elsewhere.png")
+    (folder / "cat" / "out.png").symlink_to(tmp_path / "elsewhere.png")
     (folder / "cat" / "in.png").symlink_to(folder / "cat" / "1.png")
     rows = {row.path: row for row in read(folder).rows}
-    assert rows["cat/out.png"].reason == "leaves_source"
+    assert rows["cat/out.png"].status == "accepted"
     assert rows["cat/in.png"].status == "accepted"
 
 

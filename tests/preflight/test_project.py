@@ -36,6 +36,7 @@ def copy(tmp_path, monkeypatch):
         Path(folder).mkdir(parents=True, exist_ok=True)
         Path(folder, ".keep").touch()
     Path("data/label_fixes.csv").write_text("image,label\n")
+    Path("data/splits.csv").write_text("image,split\n")
     git("init", "-q")
     git("add", "-A")
     git("commit", "-qm", "all")

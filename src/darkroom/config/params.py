@@ -61,6 +61,7 @@ class Ingest(Section):
     resize: Literal["crop", "pad", "stretch"]
     background: tuple[Channel, Channel, Channel]
     min_size: Count
+    class_folder: Literal["auto", "first", "last"] = "auto"
     split_by: Literal["hash", "stratified"]
     val_share: Share
     test_share: Share

@@ -31,12 +31,14 @@ from darkroom.config.params import Ingest
 from darkroom.data import (
     decoding,
     deep_pixels,
+    heif,
     jpeg_markers,
     manifest,
     quality,
     quarantine_reasons,
     resizing,
     source_row,
+    unread_formats,
     upright,
 )
 from darkroom.data.manifest import ImageFacts
@@ -58,9 +60,10 @@ class CachedImage(NamedTuple):
 @contextmanager
 def open_cache(root: Path, params: Ingest) -> Iterator[DecodeCache]:
     """Open the cache for some params and the installed versions; other processes wait for the block's end."""
-    versions = (PIL.__version__, cv2.__version__, simplejpeg.__version__, np.__version__, xxhash.VERSION)
+    versions = (PIL.__version__, cv2.__version__, simplejpeg.__version__, np.__version__, xxhash.VERSION, heif.VERSION)
     modules = (
         decoding, upright, deep_pixels, jpeg_markers, resizing, quality, quarantine_reasons, manifest, source_row,
+        unread_formats,
     )  # fmt: skip
     code = [Path(str(module.__file__)).read_bytes() for module in modules]
     identity = json.dumps([params.model_dump(include=_PARAMS), versions], sort_keys=True).encode() + b"".join(code)

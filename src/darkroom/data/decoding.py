@@ -22,12 +22,12 @@ import simplejpeg
 import xxhash
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from darkroom.data import deep_pixels, jpeg_markers, upright
+from darkroom.data import deep_pixels, heif, jpeg_markers, upright
 from darkroom.data.jpeg_markers import Layout
 from darkroom.data.resizing import fit
 
 Colour = tuple[int, int, int]
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "SGI", "AVIF")  # JPEG includes MPO
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "SGI", "AVIF", *heif.FORMATS)  # JPEG includes MPO
 Image.init()  # registers all formats; by itself Pillow loads a few
 warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd headers; a filter per call is not thread-safe
 MAX_PIXELS = 178_956_970  # Pillow's own limit, checked before decoding

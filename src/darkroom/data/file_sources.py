@@ -18,17 +18,17 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
 from darkroom.core import atomic
 from darkroom.core.errors import SourceError
+from darkroom.data import zip_names
+from darkroom.data.folder_source import MAX_FILE_BYTES, TOO_LONG, Entry, Folder
 
 MAX_FILES = 5_000_000
 MAX_BYTES = 512 * 2**30  # of an archive, unpacked
-MAX_FILE_BYTES = 2**30
-_TOO_LONG = f"it has more than {MAX_FILE_BYTES / 2**30:.0f} GiB"
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 DAMAGED = (
     tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError,
@@ -37,17 +37,14 @@ DAMAGED = (
 _COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file by its name in the source; `refused` says why it must not be read, `read` takes its `key`."""
-
-    name: str
-    key: Any
-    refused: str = ""
-
-
 class FileSource(Protocol):
-    """Files that can be listed once and read by several threads."""
+    """Files that can be listed once and read by several threads.
+
+    After that `folders` are the names of all folders, also empty ones, and `notes` what a person should know.
+    """
+
+    folders: list[str]
+    notes: list[str]
 
     def entries(self) -> list[Entry]: ...
 
@@ -113,55 +110,6 @@ def copy_limited(packed: IO[bytes], target: Path, source: Path) -> None:
             file.write(block)
 
 
-class Folder:
-    """A folder of the file system. Links are followed to files inside it alone."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def entries(self) -> list[Entry]:
-        root = self.root.resolve()
-        entries, todo = [], [("", str(self.root))]
-        while todo:
-            prefix, folder = todo.pop()
-            try:
-                with os.scandir(folder) as inside:
-                    items = list(inside)
-            except OSError as error:
-                raise SourceError(
-                    f"{folder} cannot be read: {error.strerror}",
-                    "give yourself the right to read it, shorten its path, or move it away",
-                ) from error
-            for item in items:
-                name = prefix + item.name
-                if item.is_dir(follow_symlinks=False):
-                    todo.append((name + "/", item.path))
-                elif item.is_file(follow_symlinks=False):
-                    entries.append(Entry(name, item.path))
-                else:
-                    entries.append(Entry(name, item.path, _refuse_special(item.path, root)))
-        return entries
-
-    def read(self, key: str) -> bytes:
-        with open(key, "rb", buffering=0) as file:
-            if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
-                raise OSError(_TOO_LONG)
-            return file.readall()
-
-
-def _refuse_special(path: str, root: Path) -> str:
-    """Return why a link, a pipe or a device is not read; empty for a link to a file inside the source."""
-    try:
-        target = Path(path).resolve(strict=True)
-        if target.is_dir():
-            return "linked_folder"
-        if root not in target.parents:
-            return "leaves_source"
-        return "" if target.is_file() else "unreadable"
-    except (OSError, RuntimeError):  # a link to nowhere, or to itself
-        return "unreadable"
-
-
 def leads_out(name: str) -> bool:
     path = PurePosixPath(name)
     return path.is_absolute() or ".." in path.parts
@@ -182,12 +130,15 @@ class Tar:
     def __init__(self, source: Path, file: IO[bytes], tar: tarfile.TarFile) -> None:
         self.source, self.file, self.tar = source, file, tar
         self.lock = threading.Lock()
+        self.folders: list[str] = []
+        self.notes: list[str] = []
 
     def entries(self) -> list[Entry]:
         entries: list[Entry] = []
         size = 0
         for member in self.tar:
             if member.isdir():
+                self.folders.append(member.name.removeprefix("./").rstrip("/"))
                 continue
             size += max(member.size, 0)
             _check_limits(self.source, len(entries) + 1, size)
@@ -198,7 +149,7 @@ class Tar:
 
     def read(self, key: tarfile.TarInfo) -> bytes:
         if key.size > MAX_FILE_BYTES:
-            raise OSError(_TOO_LONG)
+            raise OSError(TOO_LONG)
         if key.issparse():
             with self.lock:
                 inner = self.tar.extractfile(key)
@@ -217,16 +168,23 @@ class Zip:
 
     def __init__(self, source: Path, archive: zipfile.ZipFile) -> None:
         self.source, self.archive = source, archive
+        self.folders: list[str] = []
+        self.notes: list[str] = []
 
     def entries(self) -> list[Entry]:
-        members = [member for member in self.archive.infolist() if not member.is_dir()]
+        members = self.archive.infolist()
         _check_limits(self.source, len(members), sum(member.file_size for member in members))
+        names, note = zip_names.read(self.source, members)
+        self.notes = [note] if note else []
         entries = []
-        for member in members:
+        for member, name in zip(members, names, strict=True):
+            if name.endswith("/"):
+                self.folders.append(name.removeprefix("./").rstrip("/"))
+                continue
             refused = "encrypted" if member.flag_bits & 1 else ""
             if stat.S_ISLNK(member.external_attr >> 16):
                 refused = "linked_file"
-            name = member.filename.replace("\\", "/").removeprefix("./")
+            name = name.removeprefix("./")
             entries.append(Entry(name, member, "leaves_source" if leads_out(name) else refused))
         return _mark_superseded(entries)
 
@@ -239,7 +197,7 @@ class Zip:
         except Exception as error:  # zlib.error, lzma.LZMAError, RuntimeError
             raise ValueError(f"{type(error).__name__}: {error}") from error
         if len(content) > MAX_FILE_BYTES:
-            raise OSError(_TOO_LONG)
+            raise OSError(TOO_LONG)
         return content
 
 

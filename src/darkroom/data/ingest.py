@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import unicodedata
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,16 +18,17 @@ import numpy as np
 from darkroom.config.params import SPLITS, Ingest
 from darkroom.core.errors import SourceError, printable
 from darkroom.core.progress import Progress
-from darkroom.data import decoding, grouping, label_fixes, quality
+from darkroom.data import class_names, decoding, grouping, label_fixes, lost_classes, quality, unread_formats
 from darkroom.data.decode_cache import DECODED, DecodeCache, open_cache
 from darkroom.data.decoding import Decoded
 from darkroom.data.frozen_splits import FrozenImage
 from darkroom.data.memory_budget import MemoryBudget
 from darkroom.data.quarantine_reasons import IGNORE_REASONS
+from darkroom.data.source_file import SourceFile
 from darkroom.data.source_row import SourceRow
-from darkroom.data.sources import Source, SourceFile, open_source
+from darkroom.data.sources import Source, open_source
 
-SURPLUS = ("duplicate_across_splits", "group_across_splits")  # reasons of files that are sound
+SURPLUS = ("duplicate_across_splits", "group_across_splits", "unlabelled")  # reasons of files that are sound
 FIXES = Path("data/label_fixes.csv")
 CHUNK = 8  # files that a thread takes at a time
 MAX_WAITING = 32 * 2**20  # bytes of decoded squares that wait to be stored
@@ -49,6 +49,10 @@ class Dataset:
 
     def split(self, name: str) -> list[SourceRow]:
         return [row for row in self.rows if row.status == "accepted" and row.split == name]
+
+    def lost_classes(self) -> list[lost_classes.LostClass]:
+        """Return the classes of the source of which no image can be used."""
+        return lost_classes.find(self.rows, self.classes, self.source.class_folders)
 
     def quarantined(self) -> list[SourceRow]:
         return [row for row in self.rows if row.status == "quarantined"] + self.missing
@@ -111,7 +115,7 @@ def ingest(
     `threads`, or all cores of the process. `choose` returns the files that are read. The result depends on the
     files, `params`, `fixes`, `frozen` and `choose` alone. Raises SourceError where the source has no classes.
     """
-    with open_source(path) as source, open_cache(cache_folder, params) as cache:
+    with open_source(path, class_folder=params.class_folder) as source, open_cache(cache_folder, params) as cache:
         source.files = choose(source.files)
         rows, keys = [], set()
         with Progress(description, len(source.files), "files") as progress:
@@ -139,6 +143,9 @@ def check(dataset: Dataset, source: Path, params: Ingest) -> None:
             f"`ingest.max_quarantined` ({params.max_quarantined:g}) allows; the first is {printable(unusable[0].path)}",
             "mend or remove the listed files, or raise `ingest.max_quarantined`",
         )
+    for lost in dataset.lost_classes():
+        if lost.unread:
+            raise SourceError(lost_classes.sentence(lost._replace(remedy="")), f"{lost.remedy}; or remove the folder of the class")
     if len(dataset.classes) < 2:
         raise SourceError(
             f"found readable images of {len(dataset.classes)} class in {source}; at least 2 classes are needed",
@@ -237,6 +244,9 @@ def _read(source: Source, file: SourceFile, params: Ingest, cache: DecodeCache, 
     with budget.reservation() as reserve:
         decoded = decode(reserve)
         thumbnail = _describe(row, decoded)
+    if row.reason == "not_an_image" and isinstance(content, bytes) and (name := unread_formats.name_of(content)):
+        row.format = name
+        row.quarantine("unread_format", name)
     # an image for which memory did not suffice is not stored: it may suffice next time
     lacked_memory = decoded.reason == "too_large" and bool(decoded.detail)
     return _ReadFile(row, key, not lacked_memory, decoded.pixels, thumbnail)
@@ -271,9 +281,11 @@ def _fix_labels(rows: list[SourceRow], fixes: dict[str, str]) -> list[str]:
     if not fixes:
         return []
     label_fixes.check(fixes, {row.source_label for row in rows if row.source_label}, FIXES)
+    by_path = {class_names.normalise(name): name for name in fixes}
     used: set[str] = set()
     for row in rows:
-        names = [name for name in (row.path, row.pixel_hash) if name and name in fixes and row.status == "accepted"]
+        keys = (class_names.normalise(row.path), row.pixel_hash) if row.status == "accepted" else ()
+        names = [by_path[key] for key in keys if key in by_path]
         used |= set(names)
         labels = {fixes[name] for name in names}
         if len(labels) > 1:
@@ -282,6 +294,6 @@ def _fix_labels(rows: list[SourceRow], fixes: dict[str, str]) -> list[str]:
                 f"remove one of the two lines from {FIXES}",
             )
         if labels - {row.label}:
-            row.label = unicodedata.normalize("NFC", labels.pop())
+            row.label = labels.pop()
             row.flags += ("label_fixed",)
     return sorted(set(fixes) - used)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from darkroom.core.errors import SourceError, nearest
+from darkroom.data import class_names
 
 COLUMNS = ("image", "label")
 
@@ -32,7 +33,7 @@ def read(path: Path) -> dict[str, str]:
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != 2 or not all(cell.strip() for cell in row):
             raise SourceError(f"row {number} of {path} is {row!r} instead of an image and a label", remedy)
-        image, label = (cell.strip() for cell in row)
+        image, label = row[0].strip(), class_names.normalise(row[1])
         if fixes.setdefault(image, label) != label:
             raise SourceError(f"{path} gives {image} the labels {fixes[image]!r} and {label!r}", remedy)
     return fixes

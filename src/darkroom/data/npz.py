@@ -12,10 +12,18 @@ import numpy as np
 
 from darkroom.core import atomic
 from darkroom.core.errors import SourceError
+from darkroom.data import array_values
 from darkroom.data.file_sources import DAMAGED, copy_limited
 
-_SPLIT_NAMES = {"": ("",), "train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-_IMAGES, _LABELS, _CLASSES = ("images", "image", "x", "data"), ("labels", "label", "y", "targets"), ("class_names", "classes")
+_SPLIT_NAMES = {
+    "": ("",), "train": ("train", "training", "trn", "tr"), "val": ("val", "valid", "validation", "dev", "eval"),
+    "test": ("test", "testing", "tst", "te", "holdout"),
+}  # fmt: skip
+_IMAGES, _LABELS, _CLASSES = (
+    ("images", "image", "x", "data"),
+    ("labels", "label", "y", "targets", "target"),
+    ("class_names", "classes", "label_names", "target_names"),
+)
 
 
 class SplitArrays(NamedTuple):
@@ -24,6 +32,7 @@ class SplitArrays(NamedTuple):
     split: str
     images: np.ndarray
     labels: list[str]
+    notes: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -59,13 +68,13 @@ def _read(archive: zipfile.ZipFile, folder: Path, path: Path) -> list[SplitArray
     classes = next((load(name) for name in _CLASSES if name in names), None)
     parts = []
     for split, image_name, label_name in pairs:
-        images = _check_images(load(image_name), image_name, path)
-        labels = _label_texts(load(label_name), label_name, classes, path)
+        images, note = array_values.as_bytes(load(image_name), image_name, path, folder)
+        labels = array_values.label_texts(load(label_name), len(images), label_name, classes, path)
         if len(labels) != len(images):
             raise SourceError(
                 f"{path} has {len(images):,} {image_name} and {len(labels):,} {label_name}", "save as many labels as images"
             )
-        parts.append(SplitArrays(split, images, labels))
+        parts.append(SplitArrays(split, images, labels, (note,) if note else ()))
     return parts
 
 
@@ -79,32 +88,3 @@ def _pair(split: str, names: dict[str, str]) -> tuple[str, str] | None:
                     if pair[0] in names and pair[1] in names:
                         return pair
     return None
-
-
-def _check_images(images: np.ndarray, name: str, path: Path) -> np.ndarray:
-    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3, 4):
-        images = np.moveaxis(images, 1, -1)
-    if images.dtype == bool:
-        images = images.astype(np.uint8) * 255
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3, 4)):
-        raise SourceError(
-            f"{name} of {path} is {images.dtype} of shape {images.shape}; images are uint8, (N, H, W) or (N, H, W, channels)",
-            "save it as bytes, for example (images * 255).astype(np.uint8)",
-        )
-    return images
-
-
-def _label_texts(labels: np.ndarray, name: str, classes: np.ndarray | None, path: Path) -> list[str]:
-    flat = labels.reshape(-1)
-    if not np.issubdtype(flat.dtype, np.integer) or classes is None:
-        return [_text(label) for label in flat.tolist()]
-    if classes.ndim != 1:
-        raise SourceError(f"class_names of {path} has the shape {classes.shape}", "save one name per class, in a row")
-    if len(flat) and (flat.min() < 0 or flat.max() >= len(classes)):
-        raise SourceError(f"{name} of {path} has labels that class_names does not name", "save as many names as there are labels")
-    texts = [_text(name) for name in classes.tolist()]
-    return [texts[label] for label in flat.tolist()]
-
-
-def _text(name: object) -> str:
-    return (name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)).strip()

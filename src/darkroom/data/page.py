@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from darkroom.config.params import SPLITS, Ingest
 from darkroom.core import pages
 from darkroom.core.errors import printable
+from darkroom.data import lost_classes
 from darkroom.data.quality import ISSUES
 from darkroom.data.quarantine_reasons import IGNORE_REASONS, REASONS
 from darkroom.data.source_row import SourceRow
@@ -68,6 +69,7 @@ def page(dataset: Dataset, source: Path, params: Ingest) -> str:
         counts=counts,
         splits=SPLITS,
         ready=sorted(dataset.source.ready_splits),
+        notes=[*dataset.source.notes, *map(lost_classes.sentence, dataset.lost_classes())],
         classes=[(label, splits, sum(splits.values())) for label, splits in counts.classes.items()][:BARS],
         largest=max((sum(splits.values()) for splits in counts.classes.values()), default=1),
         total=len(counts.classes),

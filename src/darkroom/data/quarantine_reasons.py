@@ -15,6 +15,10 @@ class Reason(NamedTuple):
 REASONS = {
     "empty": Reason("the file has no bytes", "copy it again from where it came"),
     "not_an_image": Reason("the content is no image in a format that Darkroom reads", "convert it to JPEG or PNG, or move it away"),
+    "unread_format": Reason(
+        "an image in a format that Darkroom does not read",
+        "convert it to JPEG or PNG, for example with `magick mogrify -format jpg FILE`, or export it from the program that made it",
+    ),
     "truncated": Reason("the image ends before its last row", "copy it again from where it came: the end is missing"),
     "corrupt": Reason(
         "the image data cannot be decoded",
@@ -25,9 +29,14 @@ REASONS = {
     "too_many_scans": Reason(
         f"a JPEG of more than {MAX_SCANS} scans, which would take minutes to decode", "save it anew from an editor"
     ),
-    "unreadable": Reason("the file cannot be opened", "give yourself the right to read it; a link must lead to a file"),
-    "leaves_source": Reason("the path or link leads out of the source", "copy the file into the source in place of the link"),
-    "linked_folder": Reason("a link to a folder, which is not followed", "copy the folder into the source in place of the link"),
+    "unreadable": Reason(
+        "the file cannot be opened",
+        "give yourself the right to read it; a link must lead to a file, and pipes and devices are none",
+    ),
+    "leaves_source": Reason(
+        "the path or link leads out of the source", "write paths relative to the source, or copy the file into it"
+    ),
+    "linked_folder": Reason("a link to a folder that is listed elsewhere, or around the link", "remove the link"),
     "linked_file": Reason("a link in an archive, which is not followed", "archive the file itself (tar --dereference)"),
     "encrypted": Reason("the archive has it encrypted", "archive it without a password"),
     "missing": Reason("the table names it, and there is no such file", "add the file, or take its line out of the table"),
@@ -47,6 +56,8 @@ REASONS = {
 }
 IGNORE_REASONS = {
     "litter": "a hidden file, or one that an operating system leaves behind",
+    "no_image": "its name says that it is no image",
+    "sidecar": "an image in a format that is not read, beside the same one in a format that is",
     "outside_classes": "lies outside any class folder",
     "table": "the table itself",
     "not_in_table": "the table does not name it",

@@ -99,12 +99,14 @@ def _choose(options: SubsetOptions, files: list[SourceFile]) -> list[SourceFile]
 
 def _published(path: Path, options: SubsetOptions) -> tuple[Labelled, Labelled, tuple[str, ...]]:
     with tempfile.TemporaryDirectory() as scratch, npz.open_npz(path, Path(scratch)) as parts:
-        classes = tuple(sorted({label for _, _, labels in parts for label in labels}))
+        classes = tuple(sorted({label for part in parts for label in part.labels} - {""}))
         number = {label: i for i, label in enumerate(classes)}
-        splits = {
-            split: (_resize(images, options.size), np.array([number[label] for label in labels], np.int64))
-            for split, images, labels in parts
-        }
+        splits = {}
+        for part in parts:
+            labelled = [i for i, label in enumerate(part.labels) if label]
+            images = part.images if len(labelled) == len(part.labels) else part.images[labelled]
+            labels = np.array([number[part.labels[i]] for i in labelled], np.int64)
+            splits[part.split] = (_resize(images, options.size), labels)
     train = splits.get("train") or splits.get("")
     if train is None:
         raise SourceError(f"{path} has no training images", "save them as train_images and train_labels")

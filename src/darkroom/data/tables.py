@@ -1,89 +1,159 @@
-"""The table of a flat folder: CSV or Parquet with the path and label of each file, and perhaps its split and
-group.
+"""Tables as people write them: CSV with any usual separator, JSON, lines of JSON, or Parquet, as columns of text.
+
+Text is UTF-8, UTF-16 or Windows' cp1252. `table_columns` says what the columns mean.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import json
+import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
-from darkroom.core.errors import SourceError
 from darkroom.core.lazy import lazy_imports
+from darkroom.data import class_names
 
 with lazy_imports():
     import pyarrow as pa
     from pyarrow import parquet as pq
 
-SUFFIXES = (".csv", ".parquet")
-_COLUMNS = {
-    "path": ("path", "file", "filename", "file_name", "image"),
-    "label": ("label", "class"),
-    "split": ("split",),
-    "group": ("group",),
-}
+SUFFIXES = (".csv", ".tsv", ".psv", ".tab", ".txt", ".jsonl", ".ndjson", ".json", ".parquet")
+_DELIMITERS = ",;\t|"
+_WHOLE_FLOAT = re.compile(r"-?\d+\.0*$")
+_WHOLE = re.compile(r"-?\d+(\.0*)?$")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """The entries of a table for one file."""
+@dataclass(frozen=True)
+class Table:
+    """A table: its name in the source and its columns of text, equally long. `rows` are those of a text file."""
 
-    path: str
-    label: str
-    split: str
-    group: str
+    name: str
+    columns: dict[str, list[str]]
+    rows: tuple[tuple[str, ...], ...] = ()
+    embeds_images: bool = False
+
+    def headless(self) -> Table:
+        """Return the table whose first line is no header: its columns have numbers for names."""
+        width = max(map(len, self.rows), default=0)
+        columns = {f"column {i + 1}": [row[i] if i < len(row) else "" for row in self.rows] for i in range(width)}
+        return Table(self.name, {name: _whole(values) for name, values in columns.items()}, self.rows)
 
 
-def read(name: str, content: bytes) -> list[Line] | None:
-    """Return the lines of a table, or None where it has no column for the path or none for the label.
+def is_table(name: str) -> bool:
+    """Tell whether a name is that of a table which can be read."""
+    return PurePosixPath(name.lower()).suffix in SUFFIXES
 
-    Raises ValueError or OSError where it cannot be read at all, SourceError where two lines contradict each
-    other.
-    """
+
+def read(name: str, content: bytes) -> Table:
+    """Return the columns of a table. Raises ValueError or OSError where it cannot be read at all."""
+    suffix = PurePosixPath(name.lower()).suffix
+    if suffix == ".parquet":
+        return _parquet(name, content)
+    text = decode(content)
     try:
-        columns = _parquet(content) if name.lower().endswith(".parquet") else _csv(content)
-    except csv.Error as error:
+        if suffix in (".jsonl", ".ndjson"):
+            return _records(name, [json.loads(line) for line in text.splitlines() if line.strip()])
+        if suffix == ".json":
+            return _json(name, json.loads(text))
+        return _csv(name, text)
+    except (csv.Error, RecursionError) as error:
         raise ValueError(str(error)) from error
-    lowered = {column.strip().lower(): column for column in columns}
-    names = {key: next((lowered[alias] for alias in aliases if alias in lowered), "") for key, aliases in _COLUMNS.items()}
-    if not names["path"] or not names["label"]:
-        return None
-    count = len(columns[names["path"]])
-    values = {key: columns[column] if column else [""] * count for key, column in names.items()}
-    lines: dict[str, Line] = {}
-    for path, label, split, group in zip(*(values[key] for key in _COLUMNS), strict=True):
-        line = Line(_clean(path), label, split, group)
-        if lines.setdefault(line.path, line) != line:
-            raise SourceError(
-                f"the table {name} contradicts itself about {line.path}: {lines[line.path].label!r} and {label!r}",
-                "leave one line for each file",
-            )
-    return list(lines.values())
 
 
-def _clean(path: str) -> str:
-    path = path.strip().replace("\\", "/")
-    return path[2:] if path.startswith("./") else path
+def decode(content: bytes) -> str:
+    """Return text in UTF-8, UTF-16 (with its mark, or as the zeros between letters tell) or else cp1252."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) and len(content) % 2 == 0:
+        return content.decode("utf-16")
+    start = content[:200]
+    if len(start) > 3 and start[1::2].count(0) > len(start) // 4:
+        return content.decode("utf-16-le")
+    if len(start) > 3 and start[0::2].count(0) > len(start) // 4:
+        return content.decode("utf-16-be")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252")
 
 
-def _csv(content: bytes) -> dict[str, list[str]]:
-    text = content.decode("utf-8-sig")
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)  # of equals the comma
-    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-    rows = [row for row in rows if any(cell.strip() for cell in row)]
+def _csv(name: str, text: str) -> Table:
+    first, _, rest = text.partition("\n")
+    declared = re.fullmatch(r"\"?sep=(.)\"?", first.strip(" \r")) or re.fullmatch(r"\"?sep=(\t)\"?", first.strip("\r"))
+    text = rest if declared else text
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        return Table(name, {})
+    delimiter = declared[1] if declared else _delimiter(lines[:50])
+    if delimiter == " ":
+        rows = [tuple(line.split()) if len(line.split()) == 2 else tuple(line.rsplit(None, 1)) for line in lines]
+    else:
+        rows = [tuple(cell.strip() for cell in row) for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)]
+        rows = [row for row in rows if any(row)]
     if not rows:
-        return {}
-    width = len(rows[0])
-    return {name: [(row + [""] * width)[i].strip() for row in rows[1:]] for i, name in enumerate(rows[0])}
+        return Table(name, {})
+    header = _distinct([cell.lstrip("# ") for cell in rows[0]])
+    columns = {title: _whole([row[i] if i < len(row) else "" for row in rows[1:]]) for i, title in enumerate(header)}
+    return Table(name, columns, tuple(rows))
 
 
-def _parquet(content: bytes) -> dict[str, list[str]]:
+def _delimiter(lines: list[str]) -> str:
+    """Return the separator that the first line has most of; white space where there is none of the others."""
+    best = max(_DELIMITERS, key=lines[0].count)  # of equals the comma
+    if lines[0].count(best):
+        return best
+    return " " if len(lines) > 1 and all(len(line.split()) > 1 for line in lines) else ","
+
+
+def _distinct(header: list[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    titles = []
+    for title in header:
+        seen[title] = seen.get(title, 0) + 1
+        titles.append(title if seen[title] == 1 else f"{title} ({seen[title]})")
+    return titles
+
+
+def _whole(values: list[str]) -> list[str]:
+    """Return numbers without `.0`, which whole numbers get from a program that has no empty whole number."""
+    whole = all(_WHOLE.match(value) or value.lower() in class_names.EMPTY for value in values)
+    if whole and any(_WHOLE_FLOAT.match(value) for value in values):
+        return [value.partition(".")[0] for value in values]
+    return values
+
+
+def _json(name: str, content: object) -> Table:
+    if isinstance(content, list):
+        return _records(name, content)
+    if isinstance(content, dict) and content and all(isinstance(value, (str, int, float)) for value in content.values()):
+        return Table(name, {"file": list(content), "label": _whole([_text(value) for value in content.values()])})
+    lists = [value for value in content.values() if isinstance(value, list)] if isinstance(content, dict) else []
+    if isinstance(content, dict) and len(lists) == len(content) and len(set(map(len, lists))) == 1:
+        return Table(name, {key: _whole([_text(item) for item in value]) for key, value in content.items()})
+    return Table(name, {})
+
+
+def _records(name: str, records: list[object]) -> Table:
+    rows = [record for record in records if isinstance(record, dict)]
+    if len(rows) < len(records) or not rows:
+        return Table(name, {})
+    titles = list(dict.fromkeys(str(key) for row in rows for key in row))
+    return Table(name, {title: _whole([_text(row.get(title)) for row in rows]) for title in titles})
+
+
+def _parquet(name: str, content: bytes) -> Table:
     table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
-    return {name: [_text(value) for value in table.column(name).to_pylist()] for name in table.column_names}
+    embeds = any(pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0 for field in table.schema)
+    if embeds:
+        return Table(name, {column: [] for column in table.column_names}, embeds_images=True)
+    return Table(
+        name, {column: _whole([_text(value) for value in table.column(column).to_pylist()]) for column in table.column_names}
+    )
 
 
 def _text(value: object) -> str:
     if value is None or value != value:  # no value, or not a number
         return ""
+    if isinstance(value, list):
+        return _text(value[0]) if len(value) == 1 else json.dumps(value, ensure_ascii=False) if value else ""
     return (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)).strip()

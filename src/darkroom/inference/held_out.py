@@ -28,7 +28,7 @@ def predict_splits(classifier: Classifier, ingested: Path, ingest: Ingest, paths
     if all(getattr(preprocessing, key) == getattr(ingest, key) for key in ("image_size", "resize", "background")):
         return {split: classifier.probabilities(arrays.load_split(ingested / split)[0]) for split in paths}
     probabilities = {}
-    with open_source(Path(ingest.source).expanduser()) as source:
+    with open_source(Path(ingest.source).expanduser(), class_folder=ingest.class_folder) as source:
         items = {item.path: item for item in source.files}
         for split, names in paths.items():
             rows: list[np.ndarray] = []

@@ -31,7 +31,7 @@ BUSY = 1.5  # times longer a run takes than alone, from which it is said
 class Content:
     """What a source holds: images by class and split ("" where it is drawn), and what is left out.
 
-    `unread` says why the files are not listed.
+    `unread` says why the files are not listed, `notes` how its folders and tables are understood.
     """
 
     kind: str
@@ -42,6 +42,7 @@ class Content:
     refused: int = 0
     missing: int = 0
     unread: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> list[str]:
@@ -76,7 +77,7 @@ def read_content(settings: Params, fixes: Path) -> Content:
     if fixes.exists() and not fixes.is_file():
         raise SourceError(f"{fixes} is no file", f"move it away, and restore the file: `git checkout {fixes}`")
     corrections = label_fixes.read(fixes)
-    source = Path(settings.ingest.source)
+    source = Path(settings.ingest.source).expanduser()
     named = source.parent == Path("data/raw") and source.name in settings.fetch.datasets
     if named and not source.exists():
         return _named(source.name, settings.fetch.glyphs)
@@ -84,13 +85,14 @@ def read_content(settings: Params, fixes: Path) -> Content:
     unread = reason_unread(source)
     if unread:
         return Content("archive", listing.files, listing.bytes, unread=unread)
-    with sources.open_source(source) as opened:
+    with sources.open_source(source, class_folder=settings.ingest.class_folder) as opened:
         labels = {file.label for file in opened.files if file.label}
         usable = [file for file in opened.files if file.label and not file.ignored and not file.refused]
         images = Counter((file.label, file.split) for file in usable)
         ignored, refused = (sum(bool(getattr(file, why)) for file in opened.files) for why in ("ignored", "refused"))
         kind = "folder" if source.is_dir() else "arrays" if opened.arrays else "archive"
-        content = Content(kind, len(opened.files), listing.bytes, images, ignored, refused, len(opened.missing))
+        missing, notes = len(opened.missing), tuple(opened.notes)
+        content = Content(kind, len(opened.files), listing.bytes, images, ignored, refused, missing, notes=notes)
     if not images:
         raise SourceError(f"{source} has no usable image", "`darkroom ingest` lists the reason of each file")
     if corrections:
@@ -204,7 +206,8 @@ def lines(plan: Plan) -> list[str]:
         text.append(f"run       {duration}; up to {_bytes(sum(plan.bytes.values()))} written, {_bytes(plan.free)} free")
     else:
         text.append(f"run       duration and size not known before ingest{after}; {_bytes(plan.free)} free")
-    return text + [f"warning: {warning}" for warning in plan.warnings]
+    notes = [f"note      {printable(note)}" for note in content.notes]
+    return [*text[:1], *notes, *text[1:], *(f"warning: {warning}" for warning in plan.warnings)]
 
 
 def _describe_classes(content: Content) -> str:
@@ -245,7 +248,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
     return {
         "source": os.fsencode(plan.source).decode("utf-8", "backslashreplace"), "kind": content.kind, "files": content.files,
         "bytes": content.bytes, "ignored": content.ignored, "unusable": content.refused, "missing": content.missing,
-        "unread": content.unread, "classes": classes, "splits": dict(plan.splits), "drawn": list(plan.drawn),
+        "unread": content.unread, "notes": list(content.notes), "classes": classes,
+        "splits": dict(plan.splits), "drawn": list(plan.drawn),
         "baseline": plan.baseline, "backbones": dict(plan.backbones), "download_mib": round(plan.download_mib, 1),
         "seconds": {
             "low": round(low), "high": round(high),

@@ -103,6 +103,8 @@ def _walk(root: str) -> Iterator[_Hazard | int]:
                     item.path, "has a name that is not UTF-8",
                     "rename it; `convmv -r -f cp1252 -t utf-8 --notest FOLDER` renames all (or -f cp850, shift_jis, …)",
                 )  # fmt: skip
+            elif item.name == ".dvcignore":
+                yield _Hazard(item.path, "is read by DVC alone, which refuses it inside data", "move it out of the source")
             elif item.is_symlink():
                 yield from _check_link(item)
             elif item.is_dir(follow_symlinks=False):

@@ -11,7 +11,7 @@ from pathlib import Path
 from darkroom.config.params import SPLITS, Ingest
 from darkroom.core import atomic, tables
 from darkroom.core.errors import printable
-from darkroom.data import frozen_splits, ingest, label_fixes, manifest, page, split_warnings
+from darkroom.data import frozen_splits, ingest, label_fixes, lost_classes, manifest, page, split_warnings
 from darkroom.data.ingest import Dataset
 from darkroom.data.page import Summary
 from darkroom.data.quality import ISSUES
@@ -31,6 +31,8 @@ def run(out: Path, report: Path, fixes: Path, splits: Path | None = None) -> Non
         source = Path(params.source).expanduser()
         frozen = frozen_splits.read(splits) if splits else []
         with ingest.ingest(source, params, label_fixes.read(fixes), f"ingest {source}", frozen=frozen) as dataset:
+            for note in dataset.source.notes:
+                print(f"  {note}")
             try:
                 ingest.check(dataset, source, params)
             except Exception:
@@ -112,6 +114,8 @@ def _print_warnings(dataset: Dataset, summary: Summary, out: Path, params: Inges
     if torn:
         names = printable(", ".join(members[0].group for members in torn[:MAX_LISTED]))
         print(f"  warning: {len(torn)} groups of the table lie in several of the source's own splits: {names}")
+    for lost in dataset.lost_classes():
+        print(f"  warning: {lost_classes.sentence(lost)}")
     if dataset.unused_fixes:
         names = printable(", ".join(dataset.unused_fixes[:MAX_LISTED]))
         print(f"  warning: label fixes for images that do not exist or are not used: {names}")
