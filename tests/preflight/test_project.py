@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,35 +11,13 @@ import pytest
 from darkroom.config import params
 from darkroom.core.errors import DarkroomError, ParamsError
 from darkroom.preflight import project
-from tests.conftest import ROOT
-
-
-def git(*arguments: str) -> None:
-    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], check=True, capture_output=True)
+from tests.skeletons import enter_skeleton, git
 
 
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
     """Return a project with the real graph, and empty files for the code that it names."""
-    place = tmp_path / "project"
-    place.mkdir()
-    monkeypatch.chdir(place)
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, name)
-    for path in project.read_graph(params.read()).inputs:
-        if path.startswith("src/"):
-            target = Path(path) if "." in Path(path).name else Path(path, ".keep")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.touch()
-    for folder in ("models/transfer", "models/finetune", ".dvc", "data"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        Path(folder, ".keep").touch()
-    Path("data/label_fixes.csv").write_text("image,label\n")
-    Path("data/splits.csv").write_text("image,split\n")
-    git("init", "-q")
-    git("add", "-A")
-    git("commit", "-qm", "all")
-    return place
+    return enter_skeleton(tmp_path / "project", monkeypatch)
 
 
 def lose_dvc() -> None:

@@ -207,7 +207,7 @@ def lines(plan: Plan) -> list[str]:
     else:
         text.append(f"run       duration and size not known before ingest{after}; {_bytes(plan.free)} free")
     notes = [f"note      {printable(note)}" for note in content.notes]
-    return [*text[:1], *notes, *text[1:], *(f"warning: {warning}" for warning in plan.warnings)]
+    return text + notes + [f"warning: {warning}" for warning in plan.warnings]
 
 
 def _describe_classes(content: Content) -> str:

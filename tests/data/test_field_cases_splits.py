@@ -12,6 +12,7 @@ from PIL import Image
 from darkroom import cli
 from darkroom.data import manifest
 from tests.conftest import ROOT
+from tests.skeletons import enter_skeleton
 
 MANIFEST = Path("data/ingested/manifest.parquet")
 
@@ -27,9 +28,8 @@ def add(folder: Path, label: str, count: int, first: int = 0) -> None:
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
     """Return a project with a folder of photographs, two classes of 50."""
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    enter_skeleton(tmp_path, monkeypatch)
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DARKROOM_TRACKING", "off")
     for label in ("cat", "dog"):
         add(tmp_path / "photos", label, 50)
