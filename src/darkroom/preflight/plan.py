@@ -229,7 +229,8 @@ def _describe_splits(plan: Plan) -> str:
         lack = f" (without {_list(lacking)})" if lacking and not is_drawn else ""
         parts.append(f"{'about ' * is_drawn}{plan.splits[name]:,} {name}{lack}")
     if len(plan.drawn) == 2:
-        return f"drawn by {plan.split_by}: about {', '.join(parts).replace('about ', '')}"
+        how = "drawn by hash" if plan.split_by == "hash" else "drawn, stratified by class"
+        return f"{how}: about {', '.join(parts).replace('about ', '')}"
     origin = f"; {' and '.join(plan.drawn)} drawn from train" if plan.drawn else ""
     return f"the source's own: {', '.join(parts)}{origin}"
 
