@@ -138,7 +138,7 @@ def test_a_malformed_address_of_mlflow_is_refused(address):
 @pytest.mark.parametrize(
     "address",
     ["http://localhost:5000", "https://mlflow.example.org/path", "http://user:word@[::1]:80", "sqlite:///mlflow.db", "databricks",
-     "databricks://profile", "postgresql+psycopg2://u:p@h/db", "mysql://h/db", "plugin://x"],
+     "sqlite:///my mlflow.db", "databricks://profile", "postgresql+psycopg2://u:p@h/db", "mysql://h/db", "plugin://x"],
 )  # fmt: skip
 def test_addresses_of_mlflow_pass(address):
     """Servers, databases, Databricks and plug-ins of MLflow pass."""

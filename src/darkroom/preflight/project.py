@@ -204,7 +204,7 @@ def check_mlflow(address: str) -> None:
     except ValueError as error:
         raise ParamsError(f"{origin}, which is no address: {error}", examples) from error
     scheme = parts.scheme.lower().partition("+")[0]
-    if any(character.isspace() for character in address):
+    if scheme in ("http", "https") and any(character.isspace() for character in address):
         raise ParamsError(f"{origin}, which has a space in it", examples)
     if scheme in ("http", "https") and (not parts.hostname or port == 0):
         raise ParamsError(f"{origin}, which names no server", examples)
