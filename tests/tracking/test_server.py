@@ -126,6 +126,9 @@ def clone(place: Path, lr: float) -> Path:
     (place / "data").mkdir()
     for name in ("label_fixes.csv", "splits.csv"):
         shutil.copy(ROOT / "data" / name, place / "data")
+    for name in ("models/transfer/.keep", "models/finetune/.keep"):
+        (place / name).parent.mkdir(parents=True)
+        shutil.copy(ROOT / name, place / name)
     draw = np.random.default_rng(0)
     for label in ("cat", "dog"):
         (place / "photos" / label).mkdir(parents=True)
