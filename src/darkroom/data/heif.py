@@ -7,13 +7,15 @@ changes which files are images, so its version is part of the decode cache's nam
 from __future__ import annotations
 
 import importlib
-from importlib.util import find_spec
 
 _PACKAGE = "pi_heif"
 FORMATS: tuple[str, ...] = ()
 VERSION = ""
 
-if find_spec(_PACKAGE):
+try:
     _module = importlib.import_module(_PACKAGE)
+except ImportError:  # not installed, as where a packaged model is served
+    pass
+else:
     _module.register_heif_opener()
     FORMATS, VERSION = ("HEIF",), _module.__version__
