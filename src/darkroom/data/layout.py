@@ -98,7 +98,7 @@ def read(source: Path, paths: list[str], class_folder: ClassFolder = "auto") -> 
     tree = Tree.of(paths)
     base = _wrapping(tree, unwrap_classes=not source.is_dir())
     tops = tree.below(base)
-    nested = any(tree.inside.get((*base, top)) for top in tops if (said := split_names.read_name(top)) and not said.rest)
+    nested = any(tree.inside.get((*base, top)) for top in tops if (reading := split_names.read_name(top)) and not reading.rest)
     named = split_names.read_names(tops, tree.similar([(*base, top) for top in tops]), nested)
     place = source.joinpath(*base)
     _refuse_folds(place, tops)
@@ -127,8 +127,8 @@ def _wrapping(tree: Tree, unwrap_classes: bool) -> Folder:
     base: Folder = ()
     while len(tree.below(base)) == 1:
         only = (*base, tree.below(base)[0])
-        said = split_names.read_name(only[-1])
-        if not tree.inside.get(only) or (said is not None and not said.rest and said.kind == "train"):
+        reading = split_names.read_name(only[-1])
+        if not tree.inside.get(only) or (reading is not None and not reading.rest and reading.kind == "train"):
             break
         base = only
     if unwrap_classes:
@@ -155,8 +155,8 @@ def _split_layout(place: Path, tree: Tree, base: Folder, splits: dict[str, str],
         if not all(tree.inside.get(folder) for folder in inner):
             break
         labelled, skip = inner, skip + 1
-    said = ", ".join(f"{name} is {split}" for name, split in splits.items() if split in split_names.SPLITS)
-    notes = [f"the folders of {place} are splits: {said}"]
+    reading = ", ".join(f"{name} is {split}" for name, split in splits.items() if split in split_names.SPLITS)
+    notes = [f"the folders of {place} are splits: {reading}"]
     bare = [name for name in splits if not tree.inside.get((*base, name)) or splits[name] == "unlabelled"]
     if bare and labelled:
         notes.append(f"{', '.join(bare)} has no class folders: its images are unlabelled and left out")
@@ -191,8 +191,8 @@ def _class_first_layout(place: Path, tree: Tree, base: Folder, splits: dict[str,
             "no names of classes",
             "set `ingest.source` to the folder that has one subfolder of images per class, or per split and class",
         )
-    said = ", ".join(f"{name} is {split}" for name, split in splits.items())
-    return Layout(base, splits, class_first=True, notes=(printable(f"the folders in each class of {place} are splits: {said}"),))
+    reading = ", ".join(f"{name} is {split}" for name, split in splits.items())
+    return Layout(base, splits, class_first=True, notes=(printable(f"the folders in each class of {place} are splits: {reading}"),))
 
 
 def _refuse_folds(place: Path, tops: list[str]) -> None:

@@ -122,15 +122,15 @@ def read_names(names: Iterable[str], similar: bool = False, nested: bool = False
     splits, or two say the same one, there is a question.
     """
     ordered = sorted(names)
-    read = {name: said for name in ordered if (said := read_name(name)) is not None}
+    read = {name: reading for name in ordered if (reading := read_name(name)) is not None}
     others = [name for name in ordered if name not in read]
     families: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for name, said in read.items():
-        families[said.rest].append(name)
+    for name, reading in read.items():
+        families[reading.rest].append(name)
     whole = {rest: members for rest, members in families.items() if _is_family([read[name].kind for name in members])}
     plain = families.get((), [])
-    if similar and not others and _is_family([said.kind for said in read.values()]):
-        return _resolve({name: said.kind for name, said in read.items()})
+    if similar and not others and _is_family([reading.kind for reading in read.values()]):
+        return _resolve({name: reading.kind for name, reading in read.items()})
     if len(whole) > 1:
         return NamedSplits({}, f"{_listed(name for group in whole.values() for name in group)} name splits of several things")
     if whole:
@@ -147,7 +147,7 @@ def read_names(names: Iterable[str], similar: bool = False, nested: bool = False
         return NamedSplits({}, f"the split folders {_listed(proper)} and beside them {_listed(beside)}")
     if (
         len(read) == len(ordered) > 1
-        and _is_family([said.kind for said in read.values()])
+        and _is_family([reading.kind for reading in read.values()])
         and all(s.is_last for s in read.values())
     ):
         return NamedSplits({}, f"{_listed(ordered)} are named like splits of different things")
@@ -160,8 +160,8 @@ def _is_family(kinds: list[str]) -> bool:
 
 def _resolve(kinds: dict[str, str]) -> NamedSplits:
     """Return the splits: `eval` is val where there is none, else test. A split needs one folder, train must be there."""
-    said = set(kinds.values())
-    meant = "test" if "val" in said and "test" not in said else "val"
+    reading = set(kinds.values())
+    meant = "test" if "val" in reading and "test" not in reading else "val"
     splits = {name: meant if kind == "eval" else kind for name, kind in kinds.items()}
     for split in SPLITS:
         twice = [name for name, kind in splits.items() if kind == split]
@@ -176,11 +176,11 @@ def read_values(values: Iterable[str]) -> dict[str, str] | None:
     """Return the split of each value of a table's column, several spellings of one included; None for other values."""
     distinct = sorted(set(values) - {""})
     read = {value: read_name(value) for value in distinct}
-    if not distinct or any(said is None or said.kind == "unlabelled" for said in read.values()):
+    if not distinct or any(reading is None or reading.kind == "unlabelled" for reading in read.values()):
         return None
-    kinds = {value: said.kind for value, said in read.items() if said is not None}
-    said = set(kinds.values())
-    meant = "test" if "val" in said and "test" not in said else "val"
+    kinds = {value: reading.kind for value, reading in read.items() if reading is not None}
+    reading = set(kinds.values())
+    meant = "test" if "val" in reading and "test" not in reading else "val"
     return {value: meant if kind == "eval" else kind for value, kind in kinds.items()}
 
 

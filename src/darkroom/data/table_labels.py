@@ -99,10 +99,10 @@ def _understand(path: Path, entry: Entry, images: list[str], files: FileSource, 
         return Unclear(name, f"cannot be read ({error}); save it as UTF-8 CSV or as Parquet", False)
     if not table.columns:
         return None
-    said = split_names.read_name(base.rpartition(".")[0])
+    reading = split_names.read_name(base.rpartition(".")[0])
     below = [image for image in images if image.startswith(folder + "/")] if folder else images
     for among in (below, images):
-        outcome = table_columns.understand(table, FileIndex(among, folder, path, said.kind if said else ""), guess_label)
+        outcome = table_columns.understand(table, FileIndex(among, folder, path, reading.kind if reading else ""), guess_label)
         if isinstance(outcome, Reading) or below is images:
             break
     return outcome
@@ -132,9 +132,9 @@ def _check_together(found: FoundTables) -> None:
         lines = [Line(line.path, line.label, line.split or split, line.group, line.file) for line in reading.lines]
         merged.append(Reading(reading.table, lines, reading.label_column, reading.has_splits or bool(split), reading.notes))
     found.readings = merged
-    said = ", ".join(f"{name} is {split}" for name, split in splits.items() if split)
-    if said:
-        found.notes.append(f"each table is a split: {printable(said)}")
+    listing = ", ".join(f"{name} is {split}" for name, split in splits.items() if split)
+    if listing:
+        found.notes.append(f"each table is a split: {printable(listing)}")
     twice = next((file for file, count in owners.items() if count > 1), "")
     if twice:
         raise SourceError(f"{twice} is in two of the tables {', '.join(names)}", "name each image in one table")
@@ -218,8 +218,8 @@ def _folder_splits(found: FoundTables) -> dict[str, str]:
         if named.splits and not named.question:
             splits = set(named.splits.values())
             if splits <= set(split_names.SPLITS):
-                said = ", ".join(f"{name} is {split}" for name, split in named.splits.items())
-                found.notes.append(f"the folders are the splits of the table's images: {printable(said)}")
+                reading = ", ".join(f"{name} is {split}" for name, split in named.splits.items())
+                found.notes.append(f"the folders are the splits of the table's images: {printable(reading)}")
                 return {"/".join(names): named.splits[names[depth]] for names in parts}
     return {}
 

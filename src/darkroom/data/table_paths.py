@@ -147,5 +147,5 @@ def _common_depth(paths: list[str]) -> int:
 
 
 def _split_of(path: str) -> str:
-    kinds = [said.kind for part in path.split("/")[:-1] if (said := split_names.read_name(part)) is not None]
+    kinds = [reading.kind for part in path.split("/")[:-1] if (reading := split_names.read_name(part)) is not None]
     return kinds[0] if kinds else ""
