@@ -23,7 +23,7 @@ with lazy_imports():
 
 COMMANDS = {
     "recipe": "write a recipe's values into params.yaml",
-    "check": "validate params.yaml and the source folder",
+    "check": "say what a run will do and take, and what would stop it",
     "splits": "freeze which images are for training, validation and testing",
     "leaderboard": "show the last evaluation",
     "report": "explain the last evaluation, or compare two of them",

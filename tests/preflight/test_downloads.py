@@ -60,3 +60,15 @@ def test_a_weight_file_without_weights_is_named(content, values, tmp_path):
     (tmp_path / "vgg16.pth").write_bytes(content)
     with pytest.raises(WeightsError, match=r"vgg16\.pth"):
         downloads.check_weights(settings(values, str(tmp_path), ["vgg16"]))
+
+
+def test_weights_in_the_home_folder_are_found(values, tmp_path, monkeypatch):
+    """`~` in `weights.source` is the home folder, as for the stage."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    values["weights"]["source"] = "~/weights"
+    (tmp_path / "weights").mkdir()
+    for name in values["backbones"]:
+        (tmp_path / "weights" / f"{name}.pth").write_bytes(bytes(100))
+    settings = params.parse(values)
+    downloads.check_weights(settings)
+    assert downloads.backbones(settings) == {name: f"{name}.pth" for name in settings.backbones}

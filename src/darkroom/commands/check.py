@@ -87,7 +87,7 @@ def _check_weights(settings: Params) -> None:
     if source not in params.SOURCES:
         user_paths.expand(source, "`weights.source`", "a folder of weight files")
     downloads.check_weights(settings)
-    if source == "pretrain" and settings.backbones and pretrain_on not in ("glyphs", *params.DATASETS):
+    if source == "pretrain" and settings.backbones and pretrain_on not in params.DATASETS:
         with _about("weights.pretrain_on"):
             folder = user_paths.expand(pretrain_on, "`weights.pretrain_on`", "a folder of classes")
             source_files.check(folder)

@@ -44,9 +44,9 @@ def command(
         raise ParamsError("nothing to apply", "name a recipe (`darkroom recipe --list`), or give --data, --weights or --set")
     project.check_merged(Path("params.yaml"))
     requested = recipes.requested_values(name, data, weights, settings)
-    given = recipes.origins(name, data, weights, settings)
+    origins = recipes.origins(name, data, weights, settings)
     contents: list[plan.Content] = []
-    changed = recipes.apply(Path("params.yaml"), requested, lambda settings: contents.append(check.check_run(settings)), given)
+    changed = recipes.apply(Path("params.yaml"), requested, lambda settings: contents.append(check.check_run(settings)), origins)
     if as_json:
         tables.print_json({key: {"before": before, "after": after} for key, (before, after) in changed.items()})
         return

@@ -1,4 +1,6 @@
-"""params.yaml as frozen models: every key is typed and bounded, and none has a default, so that the file alone decides.
+"""params.yaml as frozen models: every key is typed and bounded, and the file decides.
+
+Only a key that files of earlier versions lack has a default.
 
 A mistake becomes a `ParamsError` that names the key, the problem and, for an unknown key, its nearest neighbour.
 """

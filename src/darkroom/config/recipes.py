@@ -67,11 +67,11 @@ def requested_values(name: str | None, data: str | None, weights: str | None, se
     if weights is not None:
         requested["weights.source"] = weights
     requested |= dict(params.parse_assignment(item) for item in _assignments(settings))
-    given = origins(name, data, weights, settings)
+    options = origins(name, data, weights, settings)
     for key, wanted in _PATHS.items():
         value = requested.get(key)
         if isinstance(value, str) and value not in _WORDS:
-            option = given[key].partition("=")[0]
+            option = options[key].partition("=")[0]
             path = user_paths.expand(value, option, wanted)
             user_paths.check_storable(path, option)
             requested[key] = str(path)
@@ -97,12 +97,12 @@ def _assignments(settings: Sequence[str]) -> list[str]:
 
 
 def apply(
-    path: Path, requested: dict[str, Any], check: Callable[[Params], object], given: Mapping[str, str] | None = None
+    path: Path, requested: dict[str, Any], check: Callable[[Params], object], option_by_key: Mapping[str, str] | None = None
 ) -> dict[str, tuple[Any, Any]]:
     """Write values into a params file; return those that changed as `{key: (before, after)}`.
 
     The file keeps its bytes where a value is wrong: `check` raises a DarkroomError for params that no stage could use.
-    The error names the option that a wrong value comes from, which `given` has by key.
+    The error names the option that a wrong value comes from, which `option_by_key` has by key.
     """
     original = params.read_yaml(path)
     yaml = YAML()
@@ -124,11 +124,11 @@ def apply(
             mapping[name] = _flow_style(value) if isinstance(value, list) else value
     stream = io.StringIO()
     yaml.dump(content, stream)
-    settings = _parse(params.parse_yaml(stream.getvalue(), str(path)), original, path, given or {})
+    settings = _parse(params.parse_yaml(stream.getvalue(), str(path)), original, path, option_by_key or {})
     try:
         check(settings)
     except DarkroomError as error:
-        option = (given or {}).get(error.setting, "")
+        option = (option_by_key or {}).get(error.setting, "")
         if option and error.setting in changed:
             named = type(error)(f"{option}: {error.problem}", error.remedy, error.retryable)
             named.setting = error.setting
@@ -140,15 +140,17 @@ def apply(
     return changed
 
 
-def _parse(content: Any, original: Any, path: Path, given: Mapping[str, str]) -> Params:
+def _parse(content: Any, original: Any, path: Path, option_by_key: Mapping[str, str]) -> Params:
     """Return the params, or raise a ParamsError about the options where the file itself has none of the mistakes."""
     before = params.mistakes(original)
     introduced = [problem for problem in params.mistakes(content) if problem not in before]
-    if not introduced or not given:
+    if not introduced or not option_by_key:
         return params.parse(content, str(path))
-    named = {option for key, option in given.items() if any(_is_about(key, problem) for problem in introduced)}
+    named = {option for key, option in option_by_key.items() if any(_is_about(key, problem) for problem in introduced)}
     options = (
-        sorted(named) or sorted({option for option in given.values() if option.startswith("--")}) or sorted(set(given.values()))
+        sorted(named)
+        or sorted({option for option in option_by_key.values() if option.startswith("--")})
+        or sorted(set(option_by_key.values()))
     )
     raise ParamsError(
         f"{', '.join(options)}: {params.listed(introduced)}",

@@ -48,8 +48,10 @@ def label(entries: list[Entry], reasons: list[str], meaning: Layout) -> list[Sou
     for entry, reason in zip(entries, reasons, strict=True):
         folder = entry.name.rpartition("/")[0]
         if folder not in places:
-            found = meaning.place(entry.name)
-            places[folder] = (found[0], class_names.normalise(escaped(found[1]))) if found else None
+            split_and_class = meaning.place(entry.name)
+            if split_and_class:
+                split_and_class = split_and_class[0], class_names.normalise(escaped(split_and_class[1]))
+            places[folder] = split_and_class
         place = places[folder]
         ignored, refused = reason, entry.refused
         if not ignored and refused not in ("leaves_source", "linked_folder"):

@@ -1,4 +1,4 @@
-"""The files of a folder of the file system, and what in it DVC could not hash.
+"""The files of a folder of the file system.
 
 Links to files are followed wherever they lead, as DVC and people make them. A link to a folder is followed
 once, and never into a folder that is being listed. Nothing but regular files is opened.

@@ -155,8 +155,8 @@ def _split_layout(place: Path, tree: Tree, base: Folder, splits: dict[str, str],
         if not all(tree.inside.get(folder) for folder in inner):
             break
         labelled, skip = inner, skip + 1
-    reading = ", ".join(f"{name} is {split}" for name, split in splits.items() if split in split_names.SPLITS)
-    notes = [f"the folders of {place} are splits: {reading}"]
+    listing = ", ".join(f"{name} is {split}" for name, split in splits.items() if split in split_names.SPLITS)
+    notes = [f"the folders of {place} are splits: {listing}"]
     bare = [name for name in splits if not tree.inside.get((*base, name)) or splits[name] == "unlabelled"]
     if bare and labelled:
         notes.append(f"{', '.join(bare)} has no class folders: its images are unlabelled and left out")
@@ -191,8 +191,8 @@ def _class_first_layout(place: Path, tree: Tree, base: Folder, splits: dict[str,
             "no names of classes",
             "set `ingest.source` to the folder that has one subfolder of images per class, or per split and class",
         )
-    reading = ", ".join(f"{name} is {split}" for name, split in splits.items())
-    return Layout(base, splits, class_first=True, notes=(printable(f"the folders in each class of {place} are splits: {reading}"),))
+    listing = ", ".join(f"{name} is {split}" for name, split in splits.items())
+    return Layout(base, splits, class_first=True, notes=(printable(f"the folders in each class of {place} are splits: {listing}"),))
 
 
 def _refuse_folds(place: Path, tops: list[str]) -> None:

@@ -86,14 +86,14 @@ def read_name(name: str) -> SplitName | None:
     if parts and parts[-1] == "trainval":
         parts[-1] = "train"
     kinds = [_kind_of(part) for part in parts]
-    found = {kind for kind in kinds if kind}
-    if found == {"train", "val"}:  # train_val: all that is not test
-        found = {"train"}
-    if len(found) != 1:
+    distinct = {kind for kind in kinds if kind}
+    if distinct == {"train", "val"}:  # train_val: all that is not test
+        distinct = {"train"}
+    if len(distinct) != 1:
         return None
     rest = tuple(part for part, kind in zip(parts, kinds, strict=True) if not kind and part not in _GENERIC and len(part) > 1)
     significant = [kind for part, kind in zip(parts, kinds, strict=True) if kind or (part not in _GENERIC and len(part) > 1)]
-    return SplitName(found.pop(), rest, bool(significant[-1]))
+    return SplitName(distinct.pop(), rest, bool(significant[-1]))
 
 
 def fold_of(name: str) -> str:
@@ -159,10 +159,8 @@ def _is_family(kinds: list[str]) -> bool:
 
 
 def _resolve(kinds: dict[str, str]) -> NamedSplits:
-    """Return the splits: `eval` is val where there is none, else test. A split needs one folder, train must be there."""
-    reading = set(kinds.values())
-    meant = "test" if "val" in reading and "test" not in reading else "val"
-    splits = {name: meant if kind == "eval" else kind for name, kind in kinds.items()}
+    """Return the splits, or the question where two folders mean one or there is no train."""
+    splits = _with_eval(kinds)
     for split in SPLITS:
         twice = [name for name, kind in splits.items() if kind == split]
         if len(twice) > 1:
@@ -179,9 +177,14 @@ def read_values(values: Iterable[str]) -> dict[str, str] | None:
     if not distinct or any(reading is None or reading.kind == "unlabelled" for reading in read.values()):
         return None
     kinds = {value: reading.kind for value, reading in read.items() if reading is not None}
-    reading = set(kinds.values())
-    meant = "test" if "val" in reading and "test" not in reading else "val"
-    return {value: meant if kind == "eval" else kind for value, kind in kinds.items()}
+    return _with_eval(kinds)
+
+
+def _with_eval(kinds: dict[str, str]) -> dict[str, str]:
+    """Return the split of each kind: `eval` is val, or test where there is a val and no test."""
+    present = set(kinds.values())
+    meant = "test" if "val" in present and "test" not in present else "val"
+    return {name: meant if kind == "eval" else kind for name, kind in kinds.items()}
 
 
 def _listed(names: Iterable[str]) -> str:

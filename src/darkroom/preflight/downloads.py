@@ -35,10 +35,10 @@ class WeightFile:
 
 def imagenet(name: str) -> WeightFile | None:
     """Return the file of torchvision's default weights of a classifier; None where it has none."""
-    found = _weight_files().get(name.lower())
-    if found is None:
+    file = _weight_files().get(name.lower())
+    if file is None:
         return None
-    url, megabytes = found
+    url, megabytes = file
     return WeightFile(url, cache_folder() / url.rsplit("/", 1)[-1], megabytes)
 
 
@@ -56,9 +56,9 @@ def _weight_files() -> Mapping[str, tuple[str, float]]:
     for path in sorted((Path(spec.origin).parent / "models").glob("*.py")) if spec and spec.origin else ():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and node.name.endswith("_Weights"):
-                found = _default(node)
-                if found:
-                    result[node.name.removesuffix("_Weights").lower()] = found
+                default = _default(node)
+                if default:
+                    result[node.name.removesuffix("_Weights").lower()] = default
     return result
 
 
@@ -111,7 +111,7 @@ def _describe(name: str, source: str) -> str:
     if source == "pretrain":
         return "pretrained here"
     if source != "imagenet":
-        return weight_files.find(Path(source), name).name
+        return weight_files.find(Path(source).expanduser(), name).name
     file = imagenet(name)
     if file is None:
         return "no ImageNet weights"
@@ -127,7 +127,7 @@ def check_weights(settings: Params) -> None:
                 f"torchvision has no ImageNet weights for {name}", "set `weights.source` to pretrain, or to a folder"
             )
         if source not in ("imagenet", "pretrain", "random"):
-            file = weight_files.find(Path(source), name)
+            file = weight_files.find(Path(source).expanduser(), name)
             try:
                 with file.open("rb") as content:
                     start = content.read(64)

@@ -2,7 +2,7 @@
 
 A stage takes a fixed time (imports), a time for each image, and the time of its networks: arithmetic, at a
 share of the speed of a matrix product, and numbers that layers write, at a share of the speed of memory. The
-constants are fitted to measured runs; docs/data.md has the errors.
+constants are fitted to measured runs (docs/data.md, "Before a run").
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from typing import Any
 
 from darkroom.config.params import SPLITS, Params
 from darkroom.core.errors import SourceError, printable
-from darkroom.data import label_fixes, sources
+from darkroom.data import frozen_splits, label_fixes, sources
+from darkroom.data.splits import MIN_GROUPS
 from darkroom.preflight import disk, downloads, durations, source_files
 
 NAMED = {  # images for training and for testing, classes, MB as they are written
@@ -45,8 +46,12 @@ class Content:
     notes: tuple[str, ...] = ()
 
     @property
-    def classes(self) -> list[str]:
-        return sorted({label for label, _ in self.images})
+    def totals(self) -> dict[str, int]:
+        """The number of images of each class, by the name of the class."""
+        counts = Counter[str]()
+        for (label, _), count in self.images.items():
+            counts[label] += count
+        return dict(sorted(counts.items()))
 
 
 @dataclass(frozen=True)
@@ -71,13 +76,13 @@ class Plan:
 
 
 def read_content(settings: Params, fixes: Path) -> Content:
-    """List a source. Raises SourceError where it has no classes, where DVC cannot hash it, and for a label fix
-    of a class that it does not have.
+    """List a source. Raises SourceError where it has no classes, where DVC cannot hash it, for a label fix of a
+    class that it does not have, and for frozen splits that cannot be read.
     """
     if fixes.exists() and not fixes.is_file():
         raise SourceError(f"{fixes} is no file", f"move it away, and restore the file: `git checkout {fixes}`")
     corrections = label_fixes.read(fixes)
-    source = Path(settings.ingest.source).expanduser()
+    source = Path(settings.ingest.source)
     named = source.parent == Path("data/raw") and source.name in settings.fetch.datasets
     if named and not source.exists():
         return _named(source.name, settings.fetch.glyphs)
@@ -97,6 +102,7 @@ def read_content(settings: Params, fixes: Path) -> Content:
         raise SourceError(f"{source} has no usable image", "`darkroom ingest` lists the reason of each file")
     if corrections:
         label_fixes.check(corrections, labels, fixes)
+    frozen_splits.read(frozen_splits.FROZEN)
     return content
 
 
@@ -129,7 +135,7 @@ def reason_unread(source: Path) -> str:
 
 
 def make(settings: Params, content: Content) -> Plan:
-    """Return the plan of a run on a source; measures the machine for a tenth of a second."""
+    """Return the plan of a run on a source; measures the machine for a moment."""
     splits, drawn = _share(settings, content)
     counts = durations.Counts(splits["train"], splits["val"], splits["test"], content.bytes)
     seconds: Mapping[str, float] = {}
@@ -138,7 +144,7 @@ def make(settings: Params, content: Content) -> Plan:
     if content.images:
         machine = durations.measure(settings.compute.threads)
         busy = machine.busy
-        seconds = durations.stages(settings, counts, len(content.classes), machine)
+        seconds = durations.stages(settings, counts, len(content.totals), machine)
         written = disk.written(settings, counts)
     free = shutil.disk_usage(Path.cwd()).free
     return Plan(
@@ -170,12 +176,9 @@ def _warnings(content: Content, written: float, free: int) -> list[str]:
             f"a run may write {written / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free: lower `augment.views`, set "
             "`augment.storage: online`, or free some disk; outputs that are there already are not written again"
         )
-    totals = Counter[str]()
-    for (label, _), count in content.images.items():
-        totals[label] += count
-    few = [label for label, count in totals.items() if count < 3]
+    few = [label for label, count in content.totals.items() if count < MIN_GROUPS]
     if few:
-        warnings.append(f"{_list(few)}: fewer than 3 images, so not in every split")
+        warnings.append(f"{_list(few)}: fewer than {MIN_GROUPS} images, so not in every split")
     return warnings
 
 
@@ -211,13 +214,11 @@ def lines(plan: Plan) -> list[str]:
 
 
 def _describe_classes(content: Content) -> str:
-    totals = Counter[str]()
-    for (label, _), count in content.images.items():
-        totals[label] += count
+    totals = content.totals
+    size = f"{sum(totals.values()):,} in {len(totals):,} classes"
     if content.kind == "data set":
-        return f"{totals.total():,} in {len(totals):,} classes"
-    shown = [f"{label} {totals[label]:,}" for label in content.classes]
-    return f"{totals.total():,} in {len(totals):,} classes: {_list(shown)}"
+        return size
+    return f"{size}: {_list([f'{label} {count:,}' for label, count in totals.items()])}"
 
 
 def _describe_splits(plan: Plan) -> str:
@@ -225,7 +226,7 @@ def _describe_splits(plan: Plan) -> str:
     for name in SPLITS:
         is_drawn = name in plan.drawn or (name == "train" and bool(plan.drawn))
         labels = {label for label, split in plan.content.images if split == name}
-        lacking = sorted(set(plan.content.classes) - labels) if labels else []
+        lacking = sorted(set(plan.content.totals) - labels) if labels else []
         lack = f" (without {_list(lacking)})" if lacking and not is_drawn else ""
         parts.append(f"{'about ' * is_drawn}{plan.splits[name]:,} {name}{lack}")
     if len(plan.drawn) == 2:

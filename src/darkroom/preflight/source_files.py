@@ -44,11 +44,11 @@ def check(source: Path) -> Listing:
         raise SourceError(f"{source} is {_KINDS.get(stat.S_IFMT(mode), 'neither a folder nor a file')}", "name a folder of images")
     count = size = 0
     hazards: list[_Hazard] = []
-    for found in _walk(str(source)):
-        if isinstance(found, _Hazard):
-            hazards.append(found)
+    for item in _walk(str(source)):
+        if isinstance(item, _Hazard):
+            hazards.append(item)
         else:
-            count, size = count + 1, size + found
+            count, size = count + 1, size + item
     if hazards:
         first = min(hazards, key=lambda hazard: os.fsencode(hazard.path))
         alike = sum(hazard.remedy == first.remedy for hazard in hazards) - 1
