@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from darkroom.augmentation import corruptions
+from darkroom.data.quality import THUMBNAIL
 from darkroom.models import factory, network_summary
 from darkroom.models.architectures import registry
 from darkroom.models.backbones.torchvision import TorchvisionBackbone
 from darkroom.models.macs import multiply_adds
 from darkroom.models.specs import BackboneSpec, CompactSpec
-from darkroom.preflight import network_costs
+from darkroom.preflight import disk, durations, network_costs
 from darkroom.training import freezing
 
 
@@ -62,3 +64,10 @@ def test_every_network_has_a_row():
     for name in factory.names():
         if name not in registry.names() or registry.entries()[name].kind == registry.CLASSIFIER:
             assert network_costs.of_architecture(name, 64, 3, 16), name
+
+
+def test_numbers_of_other_rooms_are_theirs():
+    """The preview, which imports no torch, counts with the limits and numbers of the stages."""
+    assert durations.MAX_MAPS == freezing.MAX_BYTES
+    assert len(corruptions.CORRUPTIONS) * corruptions.SEVERITIES == durations.CORRUPTIONS
+    assert disk.THUMBNAIL == THUMBNAIL**2

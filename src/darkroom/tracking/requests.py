@@ -27,6 +27,7 @@ from darkroom.tracking import home, records
 
 with lazy_imports():
     from darkroom.tracking import mlflow_client
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient as Client
 else:

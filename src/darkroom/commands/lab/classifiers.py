@@ -18,6 +18,7 @@ with lazy_imports():
     import numpy as np
 
     from darkroom.lab import activation_maximization, drawing, embedding, networks, occlusion, plots
+
 MAX_TARGETS = 10  # classes or channels that are maximised, if none are named
 MAXIMIZED_SIDE = 200  # pixels of a maximised image, about
 INGESTED = Path("data/ingested")

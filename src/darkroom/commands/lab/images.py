@@ -16,6 +16,7 @@ with lazy_imports():
     from darkroom.augmentation import policies, views
     from darkroom.config import params
     from darkroom.lab import augmentation_strength, drawing, kernels
+
 STEPS, SIDE = 7, 128  # pictures of each transform, and pixels a side of each, about
 
 
