@@ -79,9 +79,9 @@ def match(frozen: Sequence[FrozenImage], rows: Sequence[Row]) -> tuple[dict[str,
     another file of the source, which was renamed, is not taken for its image.
     """
     lines = _matching_lines(frozen, rows)
-    used = {line for found in lines.values() for line in found}
+    used = {line for matching in lines.values() for line in matching}
     unused = [line.image for line in frozen if line not in used]
-    return {path: reduce(more_guarded, (line.split for line in found)) for path, found in lines.items()}, unused
+    return {path: reduce(more_guarded, (line.split for line in matching)) for path, matching in lines.items()}, unused
 
 
 def more_guarded(one: str, other: str) -> str:
@@ -101,15 +101,15 @@ def _matching_lines(frozen: Sequence[FrozenImage], rows: Sequence[Row]) -> dict[
             by_content.setdefault(line.sha256, []).append(line)
         if not line.sha256 or line.sha256 not in contents:
             by_name.setdefault(_normal(line.image), []).append(line)
-    found: dict[str, list[FrozenImage]] = {}
+    lines_by_path: dict[str, list[FrozenImage]] = {}
     for row in rows:
         same = by_content.get(row.sha256, [])
         here = [line for line in same if line.image == row.path]
         names = (row.pixel_hash, row.path, row.group, row.group.removeprefix("group "))
         lines = here or same or next((by_name[_normal(name)] for name in names if _normal(name) in by_name), [])
         if lines:
-            found[row.path] = lines
-    return found
+            lines_by_path[row.path] = lines
+    return lines_by_path
 
 
 def _normal(name: str) -> str:
@@ -126,11 +126,11 @@ def freeze(rows: Sequence[Row], frozen: Sequence[FrozenImage]) -> tuple[list[Fro
     matching = _matching_lines(frozen, accepted)
     added = 0
     for row in accepted:
-        found = matching.get(row.path, [])
-        if not found:
+        lines_of = matching.get(row.path, [])
+        if not lines_of:
             lines[row.path, row.sha256] = FrozenImage(row.path, row.split, row.sha256)
             added += 1
-        elif len(found) == 1 and found[0].sha256 not in ("", row.sha256) and found[0].image == row.path:
-            del lines[found[0].image, found[0].sha256]
-            lines[row.path, row.sha256] = replace(found[0], sha256=row.sha256)
+        elif len(lines_of) == 1 and lines_of[0].sha256 not in ("", row.sha256) and lines_of[0].image == row.path:
+            del lines[lines_of[0].image, lines_of[0].sha256]
+            lines[row.path, row.sha256] = replace(lines_of[0], sha256=row.sha256)
     return list(lines.values()), added

@@ -90,19 +90,25 @@ def _label(path: Path, entries: list[Entry], file_source: FileSource, class_fold
     """Return the files as the tables beside them label them, or else their folders."""
     reasons = folder_labels.ignore_reasons(entries)
     meaning, by_folder, problem = _read_folders(path, entries, reasons, class_folder)
-    found = table_labels.find(path, entries, reasons, file_source, [] if problem else by_folder)
-    if problem is not None and not found.readings:
-        raise _with_tables(problem, found) from problem
+    tables_read = table_labels.find(path, entries, reasons, file_source, [] if problem else by_folder)
+    if problem is not None and not tables_read.readings:
+        raise _with_tables(problem, tables_read) from problem
     hidden = folder_labels.hidden_folders(entries)
-    if found.readings:
-        table_labels.check_coverage(found, path, [] if problem else by_folder)
-        files, missing = table_labels.label(entries, reasons, found)
+    if tables_read.readings:
+        table_labels.check_coverage(tables_read, path, [] if problem else by_folder)
+        files, missing = table_labels.label(entries, reasons, tables_read)
         class_names.check(path, files)
-        return Source(path, files, missing, file_source, notes=[*file_source.notes, *found.notes])
-    table_labels.describe(found, by_folder)
+        return Source(path, files, missing, file_source, notes=[*file_source.notes, *tables_read.notes])
+    table_labels.describe(tables_read, by_folder)
     assert meaning is not None
     folders = folder_labels.class_folders(meaning, file_source.folders)
-    notes = [*file_source.notes, *meaning.notes, *folder_labels.empty_splits(meaning, file_source.folders), *found.notes, *hidden]
+    notes = [
+        *file_source.notes,
+        *meaning.notes,
+        *folder_labels.empty_splits(meaning, file_source.folders),
+        *tables_read.notes,
+        *hidden,
+    ]
     return Source(path, by_folder, [], file_source, class_folders=folders, notes=notes)
 
 
@@ -119,10 +125,10 @@ def _read_folders(
     return meaning, files, None
 
 
-def _with_tables(error: SourceError, found: FoundTables) -> SourceError:
+def _with_tables(error: SourceError, tables_read: FoundTables) -> SourceError:
     """Return an error about folders that names the tables which might have had the labels."""
-    complaint = found.complaint()
-    return SourceError(f"{error.problem}; {complaint}", f"{found.remedy()}; or {error.remedy}") if complaint else error
+    complaint = tables_read.complaint()
+    return SourceError(f"{error.problem}; {complaint}", f"{tables_read.remedy()}; or {error.remedy}") if complaint else error
 
 
 def _array_files(number: int, part: npz.SplitArrays) -> Iterator[SourceFile]:

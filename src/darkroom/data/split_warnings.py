@@ -62,16 +62,16 @@ def describe_moves(moves: Sequence[Move]) -> str:
 
 def warnings(report: SplitReport, classes: Mapping[str, Mapping[str, int]], ready: frozenset[str], params: Ingest) -> list[str]:
     """Return a sentence for each fault of the splits; `classes` has the images of each class by split."""
-    found = []
+    sentences = []
     if report.overruled:
         examples = _list([f"{row.path} (frozen to {split}, now {row.split})" for row, split in report.overruled])
-        found.append(
+        sentences.append(
             f"{_images(len(report.overruled))} of {FROZEN} belong to a group or a folder of a more guarded split, which they "
             f"join: {examples}; correct or remove their lines"
         )
     if report.unused:
         count = len(report.unused)
-        found.append(
+        sentences.append(
             f"{count:,} line{'s' * (count != 1)} of {FROZEN} name{'s' * (count == 1)} no image that is used: {_list(report.unused)}"
         )
     absent, uneven = [], []
@@ -82,7 +82,7 @@ def warnings(report: SplitReport, classes: Mapping[str, Mapping[str, int]], read
             absent.append(f"{label} has no image for {' and '.join(names)}: {_explain_absent(share, names, ready, params)}")
         elif params.split_by == "stratified":
             uneven += [_explain_uneven(label, name, counts[name], share) for name in _uneven_splits(counts, share)]
-    return found + _first(absent, "classes without a split") + _first(uneven, "splits of classes that differ from their shares")
+    return sentences + _first(absent, "classes without a split") + _first(uneven, "splits of classes that differ from their shares")
 
 
 def _first(sentences: list[str], noun: str) -> list[str]:

@@ -80,7 +80,7 @@ def understand(table: Table, index: FileIndex, guess_label: bool = True) -> Read
     if table.rows and _is_headless(table, index):
         table, guess_label = _with_split(table.headless()), True
     path, matches = _path_column(table, index)
-    if not matches.found:
+    if not matches.total:
         known = any(_key(name) in LABELS for name in table.columns) and any(_key(name) in PATHS for name in table.columns)
         if known and path and table.columns[path]:
             count, first = len(table.columns[path]), table.columns[path][0]
@@ -130,7 +130,7 @@ def _is_headless(table: Table, index: FileIndex) -> bool:
     """Tell whether the first line names a file as the lines below do."""
     titles = [title for title in table.columns if _key(title) not in PATHS]
     return any(
-        index.match([title], numbers=False).found and index.match(table.columns[title], numbers=False).found for title in titles
+        index.match([title], numbers=False).total and index.match(table.columns[title], numbers=False).total for title in titles
     )
 
 
@@ -146,16 +146,16 @@ def _path_column(table: Table, index: FileIndex) -> tuple[str, Matches]:
     known = sorted((name for name in table.columns if _key(name) in PATHS), key=lambda name: PATHS.index(_key(name)))
     best, matches = known[0] if known else "", Matches({}, {})
     for name in known:
-        found = index.match(table.columns[name], numbers=not table.name.endswith(".json"))
-        if len(found.files) > len(matches.files) or found.found > matches.found:
-            best, matches = name, found
-    if matches.found:
+        candidate = index.match(table.columns[name], numbers=not table.name.endswith(".json"))
+        if len(candidate.files) > len(matches.files) or candidate.total > matches.total:
+            best, matches = name, candidate
+    if matches.total:
         return best, matches
     for name, values in table.columns.items():
         distinct = set(values) - {""}
-        found = index.match(values, numbers=False)
-        if name not in known and distinct and found.found >= 0.9 * len(distinct):
-            return name, found
+        candidate = index.match(values, numbers=False)
+        if name not in known and distinct and candidate.total >= 0.9 * len(distinct):
+            return name, candidate
     return best, matches
 
 

@@ -51,23 +51,23 @@ def find(path: Path, entries: list[Entry], reasons: list[str], files: FileSource
     guess_label = len(names) < 2 or split_names.batch_like(names)
     images = [escaped(entry.name) for entry, reason in zip(entries, reasons, strict=True) if not reason]
     candidates = _candidates(entries, reasons)
-    found = FoundTables()
+    tables_read = FoundTables()
     top = min((entry.name.count("/") for entry in candidates), default=0)
     for entry in candidates:
         name = escaped(entry.name)
         if any(word in name.lower().rpartition("/")[2] for word in _SAMPLE_NAMES):
-            found.notes.append(f"the table {printable(name)} is left out: a sample of a submission has no labels")
+            tables_read.notes.append(f"the table {printable(name)} is left out: a sample of a submission has no labels")
             continue
         if name.lower().endswith(_UNREAD):
-            found.unclear.append(Unclear(name, "is of a kind that is not read; save it as CSV", False))
+            tables_read.unclear.append(Unclear(name, "is of a kind that is not read; save it as CSV", False))
             continue
         outcome = _understand(path, entry, images, files, guess_label)
         if isinstance(outcome, Reading):
-            found.readings.append(outcome)
+            tables_read.readings.append(outcome)
         elif outcome is not None and (outcome.names_files or (entry.name.count("/") == top and not name.lower().endswith(".txt"))):
-            found.unclear.append(outcome)
-    _check_together(found)
-    return found
+            tables_read.unclear.append(outcome)
+    _check_together(tables_read)
+    return tables_read
 
 
 def _classes(by_folder: list[SourceFile]) -> list[str]:
@@ -108,14 +108,14 @@ def _understand(path: Path, entry: Entry, images: list[str], files: FileSource, 
     return outcome
 
 
-def _check_together(found: FoundTables) -> None:
+def _check_together(tables_read: FoundTables) -> None:
     """Give the lines of several tables the splits that their names say. Raises SourceError where they are too many."""
-    if len(found.readings) < 2:
+    if len(tables_read.readings) < 2:
         return
-    names = [reading.table for reading in found.readings]
+    names = [reading.table for reading in tables_read.readings]
     stems = {name: name.rpartition("/")[2].rpartition(".")[0] for name in names}
     folders = {name: name.rpartition("/")[0] for name in names}
-    owners = Counter(line.file for reading in found.readings for line in reading.lines if line.file)
+    owners = Counter(line.file for reading in tables_read.readings for line in reading.lines if line.file)
     by_name = split_names.read_names(set(stems.values()))
     if len(set(stems.values())) == len(names) and by_name.splits and not by_name.question:
         splits = {name: by_name.splits[stems[name]] for name in names}
@@ -127,56 +127,56 @@ def _check_together(found: FoundTables) -> None:
             "leave one of them in the folder, or one for each split, named train, val and test",
         )
     merged = []
-    for reading in found.readings:
+    for reading in tables_read.readings:
         split = splits[reading.table]
         lines = [Line(line.path, line.label, line.split or split, line.group, line.file) for line in reading.lines]
         merged.append(Reading(reading.table, lines, reading.label_column, reading.has_splits or bool(split), reading.notes))
-    found.readings = merged
+    tables_read.readings = merged
     listing = ", ".join(f"{name} is {split}" for name, split in splits.items() if split)
     if listing:
-        found.notes.append(f"each table is a split: {printable(listing)}")
+        tables_read.notes.append(f"each table is a split: {printable(listing)}")
     twice = next((file for file, count in owners.items() if count > 1), "")
     if twice:
         raise SourceError(f"{twice} is in two of the tables {', '.join(names)}", "name each image in one table")
 
 
-def check_coverage(found: FoundTables, path: Path, by_folder: list[SourceFile]) -> None:
+def check_coverage(tables_read: FoundTables, path: Path, by_folder: list[SourceFile]) -> None:
     """Raise SourceError where a table names but a part of the images of class folders beside it.
 
     `by_folder` are the files as their folders label them; empty where the folders are no classes. A table with
     other labels than the folders counts where it names nine images in ten; the rest is left out, and said so.
     """
-    named = found.files
+    named = tables_read.files
     usable = [file for file in by_folder if file.label and not file.ignored and not file.refused]
     rest = [file for file in usable if file.path not in named]
     names = sorted({file.label for file in usable})
     if len(names) < 2 or split_names.batch_like(names):
         return
-    labels = {line.label for reading in found.readings for line in reading.lines if line.label}
-    table = found.readings[0].table
+    labels = {line.label for reading in tables_read.readings for line in reading.lines if line.label}
+    table = tables_read.readings[0].table
     other = not labels & set(names)
     if rest and not (other and len(rest) <= (1 - _MOST) * len(usable)):
         raise SourceError(
             f"the table {printable(table)} names {len(usable) - len(rest):,} of the {len(usable):,} images in the folders "
             f"{printable(', '.join(names[:4]))}; the first that it does not name is {printable(rest[0].path)}",
             f"if the folders are the classes, move {printable(table)} out of {printable(str(path))}; "
-            f"if {found.readings[0].label_column} is the label, add a line for each image, or move the other images away",
+            f"if {tables_read.readings[0].label_column} is the label, add a line for each image, or move the other images away",
         )
-    differ = [line for reading in found.readings for line in reading.lines if line.file and line.label]
+    differ = [line for reading in tables_read.readings for line in reading.lines if line.file and line.label]
     folder_of = {file.path: file.label for file in usable}
     if any(folder_of.get(line.file, line.label) != line.label for line in differ):
-        found.notes.append(
+        tables_read.notes.append(
             f"warning: the labels are those of the table {printable(table)} "
             f"({table_columns.commonest([line.label for line in differ])}), "
             f"not those of the folders ({printable(', '.join(names[:4]))})"
         )
 
 
-def label(entries: list[Entry], reasons: list[str], found: FoundTables) -> tuple[list[SourceFile], list[SourceFile]]:
+def label(entries: list[Entry], reasons: list[str], tables_read: FoundTables) -> tuple[list[SourceFile], list[SourceFile]]:
     """Return every file, and the lines that name no file."""
-    by_file = {line.file: line for reading in found.readings for line in reading.lines if line.file}
-    names = {reading.table for reading in found.readings}
-    folder_splits = _folder_splits(found)
+    by_file = {line.file: line for reading in tables_read.readings for line in reading.lines if line.file}
+    names = {reading.table for reading in tables_read.readings}
+    folder_splits = _folder_splits(tables_read)
     files, left_out = [], 0
     for entry, reason in zip(entries, reasons, strict=True):
         name = escaped(entry.name)
@@ -193,11 +193,11 @@ def label(entries: list[Entry], reasons: list[str], found: FoundTables) -> tuple
         SourceFile(
             _shown_path(reading, line), line.label, refused="leaves_source" if table_paths.leads_out(line.path) else "missing"
         )
-        for reading in found.readings
+        for reading in tables_read.readings
         for line in reading.lines
         if not line.file
     ]
-    _note(found, left_out)
+    _note(tables_read, left_out)
     return files, missing
 
 
@@ -206,11 +206,11 @@ def _shown_path(reading: Reading, line: Line) -> str:
     return f"{folder}/{path}" if folder and not path.startswith("/") else path
 
 
-def _folder_splits(found: FoundTables) -> dict[str, str]:
+def _folder_splits(tables_read: FoundTables) -> dict[str, str]:
     """Return the split of each folder of images that is named as one, where the table itself has no splits."""
-    if any(reading.has_splits for reading in found.readings):
+    if any(reading.has_splits for reading in tables_read.readings):
         return {}
-    folders = {line.file.rpartition("/")[0] for reading in found.readings for line in reading.lines if line.file}
+    folders = {line.file.rpartition("/")[0] for reading in tables_read.readings for line in reading.lines if line.file}
     parts = [folder.split("/") for folder in folders]
     for depth in range(min((len(names) for names in parts), default=0)):
         tops = {names[depth] for names in parts}
@@ -218,28 +218,28 @@ def _folder_splits(found: FoundTables) -> dict[str, str]:
         if named.splits and not named.question:
             splits = set(named.splits.values())
             if splits <= set(split_names.SPLITS):
-                reading = ", ".join(f"{name} is {split}" for name, split in named.splits.items())
-                found.notes.append(f"the folders are the splits of the table's images: {printable(reading)}")
+                listing = ", ".join(f"{name} is {split}" for name, split in named.splits.items())
+                tables_read.notes.append(f"the folders are the splits of the table's images: {printable(listing)}")
                 return {"/".join(names): named.splits[names[depth]] for names in parts}
     return {}
 
 
-def _note(found: FoundTables, left_out: int) -> None:
-    first = found.readings[0]
-    notes = [f"labels from {reading.label_column} of the table {printable(reading.table)}" for reading in found.readings[:3]]
-    found.notes[:0] = [*notes, *(note for reading in found.readings for note in reading.notes)]
+def _note(tables_read: FoundTables, left_out: int) -> None:
+    first = tables_read.readings[0]
+    notes = [f"labels from {reading.label_column} of the table {printable(reading.table)}" for reading in tables_read.readings[:3]]
+    tables_read.notes[:0] = [*notes, *(note for reading in tables_read.readings for note in reading.notes)]
     if left_out:
-        found.notes.append(f"warning: the table {printable(first.table)} does not name {left_out:,} files, which are left out")
+        tables_read.notes.append(f"warning: {left_out:,} files that the table {printable(first.table)} does not name are left out")
 
 
-def describe(found: FoundTables, by_folder: list[SourceFile]) -> None:
+def describe(tables_read: FoundTables, by_folder: list[SourceFile]) -> None:
     """Say which tables are not used where folders are the classes. Raises SourceError where the folders look like batches."""
-    complaint = found.complaint()
+    complaint = tables_read.complaint()
     names = _classes(by_folder)
     if complaint and split_names.batch_like(names):
         raise SourceError(
             f"{complaint}; the folders {printable(', '.join(names[:4]))} look like batches and are not taken for classes",
-            f"{found.remedy()} if the folders are the classes",
+            f"{tables_read.remedy()} if the folders are the classes",
         )
     if complaint:
-        found.notes.append(f"warning: {complaint}; the folders are the classes")
+        tables_read.notes.append(f"warning: {complaint}; the folders are the classes")

@@ -22,7 +22,7 @@ class Matches(NamedTuple):
     ambiguous: dict[str, list[str]]
 
     @property
-    def found(self) -> int:
+    def total(self) -> int:
         return len(self.files) + len(self.ambiguous)
 
 
@@ -71,9 +71,9 @@ class FileIndex:
         best = Matches({}, {})
         for find in self._ways(list(cleaned.values()), numbers):
             matches = self._apply(find, cleaned)
-            if matches.found > best.found:
+            if matches.total > best.total:
                 best = matches
-            if best.found == len(cleaned):
+            if best.total == len(cleaned):
                 break
         return best
 
@@ -87,13 +87,13 @@ class FileIndex:
     def _apply(self, find: Find, cleaned: dict[str, str]) -> Matches:
         files, ambiguous = {}, {}
         for text, path in cleaned.items():
-            found = find(path)
-            if len(found) > 1 and self.split:
-                found = [name for name in found if _split_of(name) == self.split] or found
-            if len(found) == 1:
-                files[text] = found[0]
-            elif found:
-                ambiguous[text] = found
+            names = find(path)
+            if len(names) > 1 and self.split:
+                names = [name for name in names if _split_of(name) == self.split] or names
+            if len(names) == 1:
+                files[text] = names[0]
+            elif names:
+                ambiguous[text] = names
         return Matches(files, ambiguous)
 
     def _ways(self, paths: list[str], numbers: bool) -> Iterable[Find]:

@@ -160,7 +160,7 @@ class Upload:
             ) for key, value in values.items()
         ])  # fmt: skip
 
-    _upload_scores = _upload_model
+    _upload_scores = _upload_model  # the kind in records of earlier versions
 
     def _upload_end(self, status: str, error: str) -> None:
         self.end = status, error
