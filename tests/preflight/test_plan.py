@@ -115,14 +115,16 @@ def test_label_fixes_are_checked_against_the_classes(values, tmp_path):
         plan.read_content(settings, tmp_path)
 
 
-def test_frozen_splits_that_cannot_be_read_are_named(values, tmp_path, monkeypatch):
+@pytest.mark.parametrize("source", ["photos", "data/raw/digits"])
+def test_frozen_splits_that_cannot_be_read_are_named(source, values, tmp_path, monkeypatch):
     """A line of data/splits.csv that is no split is refused before a run, as ingest would refuse it."""
-    settings = with_source(values, counted(tmp_path / "photos", "cat", "dog"))
     monkeypatch.chdir(tmp_path)
+    counted(Path("photos"), "cat", "dog")
+    values["ingest"]["source"] = source
     Path("data").mkdir()
     Path("data/splits.csv").write_text("image,split\ncat/0.jpg,tset\n")
     with pytest.raises(SourceError, match=r'splits\.csv has the split "tset"'):
-        plan.read_content(settings, FIXES)
+        plan.read_content(params.parse(values), FIXES)
 
 
 def test_json_has_every_figure(values, tmp_path):

@@ -32,6 +32,10 @@ def lose_fixes() -> None:
     Path("data/label_fixes.csv").unlink()
 
 
+def lose_splits() -> None:
+    Path("data/splits.csv").unlink()
+
+
 def lose_code() -> None:
     Path("src/darkroom/stages/embed.py").unlink()
 
@@ -73,6 +77,7 @@ def file_for_folder() -> None:
     ("damage", "named"),
     [
         (lose_dvc, ".dvc"), (lose_git, "git repository"), (lose_fixes, "data/label_fixes.csv"),
+        (lose_splits, "data/splits.csv"),
         (lose_code, "src/darkroom/stages/embed.py"), (merge_lock, "dvc.lock"), (merge_studies, "studies/dvc.yaml"),
         (break_lock, "dvc.lock"), (break_graph, "dvc.yaml"), (track_output, "data/augmented"),
         (track_matrix_output, "models/transfer/vgg11_bn"), (file_for_folder, "reports"),

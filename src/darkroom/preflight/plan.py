@@ -82,6 +82,7 @@ def read_content(settings: Params, fixes: Path) -> Content:
     if fixes.exists() and not fixes.is_file():
         raise SourceError(f"{fixes} is no file", f"move it away, and restore the file: `git checkout {fixes}`")
     corrections = label_fixes.read(fixes)
+    frozen_splits.read(frozen_splits.FROZEN)
     source = Path(settings.ingest.source)
     named = source.parent == Path("data/raw") and source.name in settings.fetch.datasets
     if named and not source.exists():
@@ -102,7 +103,6 @@ def read_content(settings: Params, fixes: Path) -> Content:
         raise SourceError(f"{source} has no usable image", "`darkroom ingest` lists the reason of each file")
     if corrections:
         label_fixes.check(corrections, labels, fixes)
-    frozen_splits.read(frozen_splits.FROZEN)
     return content
 
 

@@ -21,6 +21,7 @@ from darkroom.core.errors import ParamsError, SourceError, WorkspaceError
 GRAPH = Path("dvc.yaml")
 TRACKED = (GRAPH, dvc_graph.LOCK, Path("studies/dvc.yaml"), Path("studies/dvc.lock"), Path("params.yaml"), Path(".dvc/config"))
 TOOLS = (".git", ".dvc", ".darkroom", ".venv", ".prefect", "mlruns", "mlartifacts")  # folders of programs, no place for images
+HEADERS = {"data/label_fixes.csv": "image,label", "data/splits.csv": "image,split"}  # of inputs that may be empty
 _MARKER = re.compile(r"^(<{7}|>{7}|\|{7})( |$)|^={7}$", re.MULTILINE)
 _VALUE = re.compile(r"\$\{([\w.]+)\}")
 _APART = "put the images into a folder of their own, for example data/photos, and name that"
@@ -165,7 +166,8 @@ def _check_inputs(graph: Graph, source: str) -> None:
         above = {path, *(str(parent) for parent in Path(path).parents)}
         if above & outputs or any(out.startswith(f"{path}/") for out in outputs):
             continue
-        empty = ", or write a file with the line `image,label`" if Path(path).name == "label_fixes.csv" else ""
+        header = HEADERS.get(path)
+        empty = f", or write a file with the line `{header}`" if header else ""
         raise WorkspaceError(f"there is no {path}, which DVC needs as an input", f"restore it: `git checkout {path}`{empty}")
 
 
