@@ -23,6 +23,8 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "orchestration": ("orchestration.py",),
     "ingest": ("ingest.py",),
     "splits": ("splits.py",),
+    "zip_names": ("zip_names.py",),
+    "expected": ("expected.py", "WEIGHTS"),
     "augmentation": ("augmentation.py",),
     "initialization": ("initialization.py", "MNIST"),
 }

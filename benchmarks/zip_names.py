@@ -32,6 +32,7 @@ SEED = 0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", help="not used")
     parser.add_argument("--draws", type=int, default=500)
     draws = parser.parse_args().draws
     for language, words in WORDS.items():
