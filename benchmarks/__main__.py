@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "orchestration": ("orchestration.py",),
     "ingest": ("ingest.py",),
     "splits": ("splits.py",),
+    "gate": ("gate.py",),
     "zip_names": ("zip_names.py",),
     "expected": ("expected.py", "WEIGHTS"),
     "augmentation": ("augmentation.py",),

@@ -53,7 +53,7 @@ class Darkroom(LazyGroup):
     def load(self, name: str) -> click.Command:
         if name == "finished":
             return super().load("finish_pipeline")
-        return stages.command(name) if name in STAGES else super().load(name)
+        return stages.command(name) if name in STAGES and name not in stages.OWN_COMMAND else super().load(name)
 
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = None, complete_var: str | None = None,

@@ -22,12 +22,12 @@ def workspace(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_five_lines_say_what_a_run_will_do(workspace, capsys):
-    """Source, images, splits, networks with their downloads, and minutes with gigabytes: nothing is written."""
+def test_six_lines_say_what_a_run_will_do(workspace, capsys):
+    """Source, images, splits, what the test images tell, networks with their downloads, and minutes with gigabytes: nothing is written."""
     before = sorted(workspace.rglob("*"))
     assert cli.main(["check"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["source", "images", "splits", "networks", "run"]
+    assert [line.split()[0] for line in lines] == ["source", "images", "splits", "test", "networks", "run"]
     assert sorted(workspace.rglob("*")) == before
 
 
@@ -42,8 +42,8 @@ def test_a_recipe_ends_with_the_plan(workspace, folder, capsys):
     """After it is written, a recipe says what a run will do."""
     assert cli.main(["recipe", "photos", "--data", str(folder), "--set", "weights.source=random"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[-5:]] == ["source", "images", "splits", "networks", "run"]
-    assert "60 in 2 classes: cat 30, dog 30" in lines[-4]
+    assert [line.split()[0] for line in lines[-6:]] == ["source", "images", "splits", "test", "networks", "run"]
+    assert "60 in 2 classes: cat 30, dog 30" in lines[-5]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 from darkroom.evaluation import significance
 from darkroom.evaluation.metrics import Figures
@@ -20,6 +20,34 @@ def test_mcnemar_is_a_binomial_test():
             second = np.array([True] * won + [False] * lost + [True] * 5 + [False] * 3)
             expected = binomtest(won, won + lost).pvalue if won + lost else 1.0
             assert significance.mcnemar(first, second) == pytest.approx(expected), (won, lost)
+
+
+def test_the_one_sided_test_is_a_binomial_test():
+    """The p-value of the sign test is that of as many wins or more."""
+    for won in range(8):
+        for lost in range(8):
+            expected = binomtest(won, won + lost, alternative="greater").pvalue if won + lost else 1.0
+            assert significance.sign_test(won, lost) == pytest.approx(expected), (won, lost)
+
+
+@pytest.mark.parametrize("images", [60, 200, 359, 1000, 3000])
+def test_a_detectable_difference_is_detected(images):
+    """McNemar's exact test detects the difference with a probability near 0.8, of few images above it, where one model alone is
+    right on 10%."""
+    difference = significance.detectable(images)
+    unequal = max(significance.DISAGREEMENT, difference)
+    counts = np.arange(images + 1)
+    critical = binom.isf(0.025, counts, 0.5) + 1  # wins from which the two-sided p-value is below 5%
+    detected = binom.sf(critical - 1, counts, (1 + difference / unequal) / 2)
+    power = (binom.pmf(counts, images, unequal) * detected).sum()
+    assert 0.75 < power < (0.88 if images > 100 else 0.95)
+
+
+def test_few_images_tell_nothing_apart():
+    """Of five images no result is significant; more images tell smaller differences apart."""
+    assert significance.detectable(5) is None
+    differences = [significance.detectable(images) for images in (10, 50, 100, 1000, 10**6)]
+    assert differences == sorted(differences, reverse=True)
 
 
 def test_differences_are_those_of_the_figures():
@@ -64,6 +92,16 @@ def test_drops_of_classes():
     labels = np.array([0, 0, 0, 0, 1, 1])
     first, second = np.array([0, 0, 0, 2, 1, 1]), np.array([0, 0, 1, 2, 1, 1])
     assert significance.class_drops(labels, first, second, 3).tolist() == [0.25, 0, 0]
+
+
+def test_p_values_of_classes():
+    """A class has a one-sided test by groups, corrected for the classes that have examples."""
+    labels = np.repeat([0, 1], 6)
+    first, second = labels.copy(), np.where(labels == 0, 1, labels)
+    ps = significance.class_ps(labels, first, second, 3, np.arange(12))
+    assert ps[:2] == pytest.approx([2 * 0.5**6, 1])
+    assert math.isnan(ps[2])
+    assert significance.class_ps(labels, first, second, 3, labels)[0] == 1  # one group: p 0.5, twice
 
 
 def test_p_values_are_corrected_for_their_number():

@@ -35,13 +35,13 @@ def counted(root: Path, *folders: str, count: int = 10) -> Path:
 
 
 def test_drawn_splits_are_shares(values, tmp_path):
-    """A folder of classes is split by the shares of the params; the five lines have the classes and their images."""
+    """A folder of classes is split by the shares of the params; the six lines have the classes and their images."""
     settings = with_source(values, counted(tmp_path / "photos", "cat", "dog", count=50), val_share=0.1, test_share=0.2)
     planned = plan.make(settings, plan.read_content(settings, FIXES))
     assert planned.splits == {"train": 70, "val": 10, "test": 20}
     assert planned.drawn == ("val", "test")
     lines = plan.lines(planned)
-    assert len(lines) == 5
+    assert len(lines) == 6
     assert "100 in 2 classes: cat 50, dog 50" in lines[1]
     assert "about 70 train, 10 val, 20 test" in lines[2]
 
@@ -94,7 +94,7 @@ def test_a_wrong_folder_is_seen(values, tmp_path):
     lines = plan.lines(plan.make(settings, plan.read_content(settings, FIXES)))
     assert "23 files" in lines[0]
     assert "1 ignored" in lines[0]
-    assert lines[5].startswith("warning: rare: fewer than 3 images")
+    assert lines[6].startswith("warning: rare: fewer than 3 images")
 
 
 def test_a_full_disk_is_a_warning(values, tmp_path, monkeypatch):
@@ -125,6 +125,20 @@ def test_frozen_splits_that_cannot_be_read_are_named(source, values, tmp_path, m
     Path("data/splits.csv").write_text("image,split\ncat/0.jpg,tset\n")
     with pytest.raises(SourceError, match=r'splits\.csv has the split "tset"'):
         plan.read_content(params.parse(values), FIXES)
+
+
+def test_what_the_test_images_tell_apart(values, tmp_path):
+    """The plan says which difference of two models the planned test images can tell; of very few images it is none."""
+    for images, fact in (
+        (450, "90 images tell accuracies apart that differ by about"),
+        (15, "3 images cannot tell two models apart"),
+    ):
+        folder = counted(tmp_path / str(images), "cat", "dog", count=images // 2)
+        settings = with_source(values, folder, val_share=0.1, test_share=0.2)
+        planned = plan.make(settings, plan.read_content(settings, FIXES))
+        assert fact in plan.lines(planned)[3]
+        assert plan.as_json(planned)["detectable_difference"] == (planned.detectable and round(planned.detectable, 4))
+    assert planned.detectable is None
 
 
 def test_json_has_every_figure(values, tmp_path):

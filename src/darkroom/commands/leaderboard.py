@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
+from darkroom.commands import model_resolver
+from darkroom.config import params
 from darkroom.core.command_line import Command, json_option
+from darkroom.core.errors import DarkroomError
 from darkroom.core.lazy import lazy_imports
+from darkroom.tracking import registry
 
 with lazy_imports():
     from darkroom.core import tables
@@ -24,10 +29,11 @@ def command(as_json: bool) -> None:
     best = metrics_io.read(REPORTS / metrics_io.METRICS, metrics_io.Metrics).best
     rows = leaderboard.read(REPORTS / "leaderboard.csv")
     promotion = REPORTS / "promotion.json"
-    registered = json.loads(promotion.read_text(encoding="utf-8")).get("registered") if promotion.exists() else None
+    decision = json.loads(promotion.read_text(encoding="utf-8")) if promotion.exists() else {}
+    registered, without = decision.get("registered"), _describe_no_champion(decision)
     if as_json:
         models = [row.model_dump(include=set(leaderboard.COLUMNS)) for row in rows]
-        tables.print_json({"best": best, "registered": registered, "models": models})
+        tables.print_json({"best": best, "registered": registered, "no_champion": without or None, "models": models})
         return
     tables.show(leaderboard.HEADER, leaderboard.cells(rows, best), right=leaderboard.HEADER[1:])
     version = ""
@@ -35,4 +41,23 @@ def command(as_json: bool) -> None:
         aliases = ", ".join(registered["aliases"])
         version = f" and is version {registered['version']} of the registered model {registered['name']} ({aliases})"
     click.echo(f"\n→ {best} was selected on validation{version}")
+    if without:
+        click.echo(f"  {without}")
     click.echo("report     reports/report.html\nruns       make ui\ntry this   change transfer.lr in params.yaml, then `dvc repro`")
+
+
+def _describe_no_champion(decision: dict[str, Any]) -> str:
+    """Return why there is no champion and what to do, where the last decision left none; MLflow is asked only then."""
+    registered, verdict = decision.get("registered"), decision.get("verdict") or {}
+    if registered is None:
+        return "the last run has registered nothing: `dvc repro -f register` does it, unless DARKROOM_TRACKING is off"
+    if registry.CHAMPION in registered["aliases"] or verdict.get("champion"):
+        return ""
+    try:
+        versions = registry.versions(registered["name"])
+        if any(registry.CHAMPION in item.aliases for item in versions):
+            return ""
+        error: DarkroomError = model_resolver.no_champion(registered["name"], versions, params.read().register_.promote)
+    except DarkroomError as problem:
+        error = problem
+    return f"{error.problem}\n  remedy: {error.remedy}"

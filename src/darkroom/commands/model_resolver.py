@@ -7,6 +7,8 @@ from pathlib import Path
 from darkroom.core import user_paths
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
+from darkroom.tracking import entities
+from darkroom.tracking.entities import Version
 
 with lazy_imports():
     from darkroom.config import params
@@ -15,8 +17,30 @@ with lazy_imports():
     from darkroom.tracking import registry
 
 
+SHOWN = 3  # versions whose verdict is named
+
+
 class NoChampionError(WorkspaceError):
-    """There is no champion yet: the first registration that passes the gate makes one."""
+    """There is no champion: why, by the checks of the versions, and what makes one the champion."""
+
+
+def no_champion(name: str, versions: list[Version], promote: str) -> NoChampionError:
+    """Return the error about the registered model `name`, which has these versions; `promote` is register.promote."""
+    if not versions:
+        return NoChampionError(
+            f"{name} has no champion, since nothing is registered",
+            "`dvc repro` trains, evaluates and registers models, `darkroom register MODEL` registers one that is evaluated",
+        )
+    newest = sorted(versions, key=lambda item: -int(item.version))
+    listed = "; ".join(f"version {item.version}, {item.model}: {item.checks}" for item in newest[:SHOWN])
+    older = f"; and {len(newest) - SHOWN} older" if len(newest) > SHOWN else ""
+    setting = f"; register.promote is {promote}" if promote != "gate" else ""
+    candidate = next((item for item in newest if item.verdict != entities.VETOED), None)
+    if candidate:
+        remedy = f"`darkroom promote {candidate.version}` makes version {candidate.version} the champion"
+    else:
+        remedy = f'train a model that passes the checks, or `darkroom promote {newest[0].version} --force --why "…"`'
+    return NoChampionError(f"{name} has no champion: {listed}{older}{setting}", f"{remedy}; `darkroom models` lists all versions")
 
 
 def load(model: str) -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
@@ -39,12 +63,12 @@ def _fetch(model: str) -> tuple[str, str, Path]:
     name, version = address or ("", model)
     if not address and ("/" in model or model.startswith(".")):
         raise WorkspaceError(f"there is no folder {model}", "`ls models` lists trained models, `darkroom models` registered ones")
-    name = name or params.read().register_.name
+    settings = params.read().register_
+    name = name or settings.name
     versions = registry.versions(name)
     if version == registry.CHAMPION and not any(registry.CHAMPION in item.aliases for item in versions):
-        raise NoChampionError(
-            f"{name} has no champion yet" + (f" among its {len(versions)} versions" if versions else ""),
-            "`dvc repro` trains and registers one; or name another model: --model models/baseline, --model challenger",
-        )
+        error = no_champion(name, versions, settings.promote)
+        other = "--model challenger" if versions else "--model models/baseline"
+        raise NoChampionError(error.problem, f"{error.remedy}; or name another model: {other}")
     version = registry.pick(versions, version, name).version
     return name, version, registry.fetch(name, version) / "checkpoint"

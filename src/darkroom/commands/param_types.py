@@ -16,6 +16,8 @@ from darkroom.core.errors import DarkroomError
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
+    import json
+
     from darkroom.config import dvc_graph, params, yaml_files
     from darkroom.models import factory
     from darkroom.studies import registry as studies
@@ -33,7 +35,7 @@ class Completed(click.ParamType):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         try:
             return [CompletionItem(value) for value in self.values() if value.startswith(incomplete)]
-        except (DarkroomError, OSError, LookupError, TypeError, AttributeError):
+        except (DarkroomError, OSError, LookupError, ValueError, TypeError, AttributeError):
             return []
 
 
@@ -52,6 +54,12 @@ def _models() -> list[str]:
     return [*ALIASES, *_checkpoints()]
 
 
+def _evaluated() -> list[str]:
+    """Return the models of the last evaluation that have a checkpoint."""
+    models = json.loads(Path("reports/metrics.json").read_text(encoding="utf-8"))["models"]
+    return [name for name in models if Path("models", name, "model.json").is_file()]
+
+
 def _keys(content: Any, prefix: str = "") -> list[str]:
     """Return `section.key=` of each value."""
     if not isinstance(content, dict):
@@ -63,6 +71,7 @@ DATASET = Completed("dataset", lambda: _setting("fetch", "datasets") or params.D
 BACKBONE = Completed("backbone", lambda: _setting("backbones"))
 ARCHITECTURE = Completed("architecture", lambda: factory.names())
 MODEL = Completed("model", _models)
+EVALUATED = Completed("model", _evaluated)
 MODEL_OR_ARCHITECTURE = Completed("model", lambda: [*_models(), *factory.names()])
 POLICY = Completed("policy", lambda: params.POLICIES)
 STUDY = Completed("study", lambda: studies.NAMES)

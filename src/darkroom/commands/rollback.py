@@ -8,7 +8,7 @@ from darkroom.config import params
 from darkroom.core.command_line import Command
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
-from darkroom.tracking import registry
+from darkroom.tracking import entities, registry
 
 with lazy_imports():
     from darkroom.tracking import model_check
@@ -20,13 +20,26 @@ def command(why: str) -> None:
     """Make the previous champion the champion again."""
     name = params.read().register_.name
     versions = registry.versions(name)
-    history = registry.champion_history(registry.ledger(name))
-    if len(history) < 2:
+    promotions = registry.ledger(name)
+    history = registry.champion_history(promotions)
+    champion = next((item.version for item in versions if registry.CHAMPION in item.aliases), "")
+    earlier = history[:-1] if history[-1:] == [champion] else history  # an alias can be set without the ledger
+    if not earlier:
         raise WorkspaceError(
-            f"{name} has had {'one champion' if history else 'no champion'} so far",
-            "`darkroom models` lists the versions, `darkroom promote VERSION` makes one the champion",
+            _describe_end(name, champion, promotions),
+            "`darkroom models --history` lists the champions, `darkroom promote VERSION` makes any version the champion",
         )
-    previous = registry.pick(versions, history[-2], name)
+    previous = registry.pick(versions, earlier[-1], name)
     model_check.check(name, previous.version)
-    registry.promote(name, previous.version, why or f"back from version {history[-1]}", by=registry.ROLLBACK)
-    click.echo(f"version {previous.version} of {name}, {previous.model}, is the champion again, in place of version {history[-1]}")
+    registry.promote(name, previous.version, why or f"back from version {champion or 'none'}", by=registry.ROLLBACK)
+    replaced = f", in place of version {champion}" if champion else ""
+    click.echo(f"version {previous.version} of {name}, {previous.model}, is the champion again{replaced}")
+
+
+def _describe_end(name: str, champion: str, promotions: list[entities.Promotion]) -> str:
+    """Return why there is no champion to go back to."""
+    if not champion:
+        return f"{name} has had no champion so far"
+    others = dict.fromkeys(line.version for line in promotions if line.version != champion)
+    later = f"; a rollback has left version {', '.join(others)}" if others else ""
+    return f"version {champion} is the first champion of {name} in the ledger, so none is before it{later}"

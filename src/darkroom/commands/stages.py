@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
@@ -35,6 +35,7 @@ PATHS = {
     "weights": "the backbone's weights, by stage weights",
 }
 OPTIONAL = {"splits"}  # a project without the file has none
+OWN_COMMAND = {"register"}  # stages whose command does more: a module of its own
 
 
 class Stage(NamedTuple):
@@ -67,25 +68,36 @@ STAGES = {
 def command(name: str) -> click.Command:
     """Return the command that runs a stage."""
     stage = STAGES[name]
-    parameters: list[click.Parameter] = [
-        click.Option(
-            [f"--{option}"], type=click.Path(path_type=pathlib.Path), help=f"{PATHS[option]}; default: the path in dvc.yaml"
-        )
-        for option in stage.options
-    ]
+    parameters: list[click.Parameter] = list(path_options(name))
     if stage.argument:
         kind = param_types.DATASET if stage.argument == "dataset" else param_types.BACKBONE
         parameters.insert(0, click.Argument(["name"], type=kind, metavar=stage.argument.upper()))
 
-    def run(**arguments: str | pathlib.Path | None) -> None:
-        missing = [option for option in stage.options if arguments[option] is None]
-        required = [option for option in stage.options if option not in OPTIONAL]
-        if any(option in required for option in missing) or (missing and pathlib.Path("dvc.yaml").exists()):
-            paths = dvc_graph.command_options(name, arguments.get("name"))  # type: ignore[arg-type]
-            arguments.update({option: pathlib.Path(paths[option]) for option in missing if option in paths})
-        for option in required:
-            if arguments[option] is None:
-                raise click.UsageError(f"--{option} is needed: dvc.yaml does not give it")
+    def run(**arguments: Any) -> None:
+        fill_paths(name, arguments)
         importlib.import_module(f"darkroom.stages.{name}").run(**arguments)
 
     return Command(name, callback=run, params=parameters, help=f"Run the stage {name}: {stage.summary}.")
+
+
+def path_options(name: str) -> list[click.Option]:
+    """Return the options of a stage: paths, by default those in dvc.yaml."""
+    return [
+        click.Option(
+            [f"--{option}"], type=click.Path(path_type=pathlib.Path), help=f"{PATHS[option]}; default: the path in dvc.yaml"
+        )
+        for option in STAGES[name].options
+    ]
+
+
+def fill_paths(name: str, arguments: dict[str, Any]) -> None:
+    """Add the paths that dvc.yaml gives a stage to the arguments of its command, where these have none."""
+    options = STAGES[name].options
+    missing = [option for option in options if arguments[option] is None]
+    required = [option for option in options if option not in OPTIONAL]
+    if any(option in required for option in missing) or (missing and pathlib.Path("dvc.yaml").exists()):
+        paths = dvc_graph.command_options(name, arguments.get("name"))
+        arguments.update({option: pathlib.Path(paths[option]) for option in missing if option in paths})
+    for option in required:
+        if arguments[option] is None:
+            raise click.UsageError(f"--{option} is needed: dvc.yaml does not give it")

@@ -1,15 +1,21 @@
-"""Paired comparison of two models on the same images, the bootstrap over groups, and Holm's correction."""
+"""Paired comparison of two models on the same images, the bootstrap over groups, and Holm's correction.
+
+Images of a group, such as copies of a picture, are not independent: in a test a group counts once.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
 LEVEL = 0.95  # of confidence intervals
 SIGNIFICANT = 0.05  # below which a corrected p-value is called significant
+POWER = 0.8  # probability with which a difference is to be detected
+DISAGREEMENT = 0.1  # expected share of images that exactly one of two models classifies correctly
 RESAMPLES = 1000
 CELLS = 2**20  # of the table of resamples that is computed at a time, which stays in a core's cache
 
@@ -27,19 +33,57 @@ def mcnemar(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = N
     """Return the exact two-sided p-value of two models, correct (N,) bool, equally often (McNemar 1947).
 
     Only images that exactly one model classifies correctly count: each should be won by either with
-    probability one half, which is a binomial test. Images of one of the `groups` (N,) are not independent. A
-    group counts once, for the model that has more of it correct: an exact sign test.
+    probability one half, which is a binomial test. A group (`groups`, (N,)) counts once, for the model that
+    has more of it correct: an exact sign test.
     """
+    won, lost = wins(first, second, groups)
+    return min(1.0, 2 * _binomial_tail(min(won, lost), won + lost))
+
+
+def sign_test(won: int, lost: int) -> float:
+    """Return the exact one-sided p-value of `won` wins or more of the one against `lost` of the other."""
+    return _binomial_tail(lost, won + lost)
+
+
+def wins(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = None) -> tuple[int, int]:
+    """Return in how many groups (N,), or images, the second model has more correct (N,) bool, and in how many
+    the first."""
     better = second.astype(int) - first.astype(int)
     if groups is not None:
         better = np.bincount(np.unique(groups, return_inverse=True)[1], better)
-    won, lost = int((better > 0).sum()), int((better < 0).sum())
-    unequal = won + lost
+    return int((better > 0).sum()), int((better < 0).sum())
+
+
+def _binomial_tail(most: int, trials: int) -> float:
+    """Return the probability of `most` heads or fewer in `trials` throws of a coin."""
     coefficient = tail = 1
-    for k in range(1, min(won, lost) + 1):
-        coefficient = coefficient * (unequal - k + 1) // k  # integers of any size: nothing is rounded
+    for k in range(1, most + 1):
+        coefficient = coefficient * (trials - k + 1) // k  # integers of any size: nothing is rounded
         tail += coefficient
-    return min(1.0, 2 * tail / 2**unequal)
+    return tail / 2**trials
+
+
+def detectable(images: int, disagreement: float = DISAGREEMENT) -> float | None:
+    """Return the smallest difference of two accuracies that McNemar's test detects with probability `POWER`.
+
+    Exactly one model classifies the share `disagreement` of the images correctly, or a share of the size of
+    the difference where that is larger. The normal approximation with a continuity correction (Connor 1987).
+    None where the test detects no difference.
+    """
+    level, power = (NormalDist().inv_cdf(share) for share in ((1 + LEVEL) / 2, POWER))
+
+    def is_detected(difference: float) -> bool:
+        unequal = max(disagreement, difference)
+        needed = level * math.sqrt(images * unequal) + power * math.sqrt(images * (unequal - difference**2))
+        return images * difference - 1 >= needed
+
+    if not is_detected(1.0):
+        return None
+    low, high = 0.0, 1.0
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_detected(middle) else (middle, high)
+    return high
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -116,3 +160,14 @@ def class_drops(labels: np.ndarray, first: np.ndarray, second: np.ndarray, class
     support = np.bincount(labels, minlength=classes)
     correct = [np.bincount(labels[predicted == labels], minlength=classes) for predicted in (first, second)]
     return np.divide(correct[0] - correct[1], support, out=np.zeros(classes), where=support > 0)
+
+
+def class_ps(labels: np.ndarray, first: np.ndarray, second: np.ndarray, classes: int, groups: np.ndarray) -> list[float]:
+    """Return for each class (C,) the p-value of no lower recall of the second model: one-sided sign tests by
+    groups, corrected by Holm; NaN without examples."""
+    ps = []
+    for label in range(classes):
+        of_class = labels == label
+        won, lost = wins(first[of_class] == label, second[of_class] == label, groups[of_class])
+        ps.append(sign_test(lost, won) if of_class.any() else math.nan)
+    return holm(ps)

@@ -14,6 +14,7 @@ from darkroom.config.params import SPLITS, Params
 from darkroom.core.errors import SourceError, printable
 from darkroom.data import frozen_splits, label_fixes, sources
 from darkroom.data.splits import MIN_GROUPS
+from darkroom.evaluation import significance
 from darkroom.preflight import disk, downloads, durations, source_files
 
 NAMED = {  # images for training and for testing, classes, MB as they are written
@@ -73,6 +74,11 @@ class Plan:
     bytes: Mapping[str, float]
     free: int
     warnings: tuple[str, ...]
+
+    @property
+    def detectable(self) -> float | None:
+        """The smallest difference of two accuracies that the test images can tell; None where they tell none."""
+        return significance.detectable(self.splits["test"])
 
 
 def read_content(settings: Params, fixes: Path) -> Content:
@@ -188,7 +194,7 @@ def _list(words: list[str]) -> str:
 
 
 def lines(plan: Plan) -> list[str]:
-    """Return the plan in five lines, and one for each warning."""
+    """Return the plan in six lines, and one for each warning."""
     content = plan.content
     left_out = {"ignored": content.ignored, "unusable": content.refused, "named by the table and missing": content.missing}
     rest = "".join(f", {count:,} {why}" for why, count in left_out.items() if count)
@@ -196,9 +202,13 @@ def lines(plan: Plan) -> list[str]:
     here = "" if content.kind != "data set" else " (written by the stage fetch)"
     text = [f"source    {printable(plan.source)}: {content.kind}, {files}{here}"]
     if content.unread:
-        text += [f"images    not known: {content.unread}", "splits    not known before ingest"]
+        text += [f"images    not known: {content.unread}", *(f"{name:<9} not known before ingest" for name in ("splits", "test"))]
     else:
-        text += [f"images    {_describe_classes(content)}", f"splits    {_describe_splits(plan)}"]
+        text += [
+            f"images    {_describe_classes(content)}",
+            f"splits    {_describe_splits(plan)}",
+            f"test      {_describe_test(plan)}",
+        ]
     networks = [f"{plan.baseline} from scratch", *(f"{name} ({start})" for name, start in plan.backbones.items())]
     text.append(f"networks  {'; '.join(networks)}")
     after = f", after {plan.download_mib:,.0f} MiB of downloads" if plan.download_mib else ""
@@ -236,6 +246,19 @@ def _describe_splits(plan: Plan) -> str:
     return f"the source's own: {', '.join(parts)}{origin}"
 
 
+def _describe_test(plan: Plan) -> str:
+    """Say what the test images can tell apart: what the gate and the report can call significant."""
+    count = plan.splits["test"]
+    images = f"{count:,} image{'s' * (count != 1)}"
+    if plan.detectable is None:
+        return f"{images} cannot tell two models apart: no difference of accuracy is significant"
+    return (
+        f"{images} tell{'s' * (count == 1)} accuracies apart that differ by about {100 * plan.detectable:.2g} points or more "
+        f"(McNemar's test, power {100 * significance.POWER:.0f}%, where one model alone is right on "
+        f"{100 * significance.DISAGREEMENT:.0f}%)"
+    )
+
+
 def _bytes(size: float) -> str:
     return f"{size / 1e6:,.1f} MB" if size < 10**9 else f"{size / 1e9:,.1f} GB" if size < 1e11 else f"{size / 1e9:,.0f} GB"
 
@@ -252,6 +275,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "bytes": content.bytes, "ignored": content.ignored, "unusable": content.refused, "missing": content.missing,
         "unread": content.unread, "notes": list(content.notes), "classes": classes,
         "splits": dict(plan.splits), "drawn": list(plan.drawn),
+        "detectable_difference": plan.detectable and round(plan.detectable, 4),
         "baseline": plan.baseline, "backbones": dict(plan.backbones), "download_mib": round(plan.download_mib, 1),
         "seconds": {
             "low": round(low), "high": round(high),

@@ -1,4 +1,7 @@
-"""Register the model that validation selected as a version, and promote it to champion if every check passes."""
+"""Register the model that validation selected as a version, and promote it to champion if every check passes.
+
+Any other evaluated model can be registered by hand; a person then decides whether it becomes the champion.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,15 @@ import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from darkroom.config.params import Params
+from darkroom.config.params import SPLITS, Params, Register
 from darkroom.core import atomic
+from darkroom.core.errors import WorkspaceError, nearest
 from darkroom.core.lazy import lazy_imports
 from darkroom.data import manifest
 from darkroom.data.manifest import Row
@@ -21,7 +26,7 @@ from darkroom.evaluation import gate, leaderboard, metrics_io, predictions
 from darkroom.evaluation.gate import Candidate, GateResult
 from darkroom.models import weight_files
 from darkroom.stages.context import session
-from darkroom.tracking import entities, records, registry
+from darkroom.tracking import entities, pipelines, records, registry
 from darkroom.tracking.entities import Version
 
 with lazy_imports():  # they import torch, which a version that is registered already does not need
@@ -49,75 +54,135 @@ class Decision:
     schema: int = field(default=SCHEMA)
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """The params, the folders that the stage reads, and the rows of the manifest."""
+
+    settings: Params
+    ingested: Path
+    reports: Path
+    models: Path
+    rows: list[Row] = field(repr=False)
+
+    @cached_property
+    def images(self) -> dict[str, list[Row]]:
+        """The accepted images of each split, in the order of its predictions."""
+        accepted = [row for row in self.rows if row.status == "accepted"]
+        return {split: [row for row in accepted if row.split == split] for split in SPLITS}
+
+
 def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
+    atomic.write_json(out, asdict(_run("", ingested, reports, models)))
+
+
+def run_by_hand(model: str, ingested: Path, reports: Path, models: Path) -> Decision:
+    """Register an evaluated model, `finetune/vgg16`, with its verdict; promote nothing.
+
+    Raises WorkspaceError where the model has not been evaluated, or nothing is tracked.
+    """
+    if records.is_off():
+        raise WorkspaceError("DARKROOM_TRACKING is off, so nothing can be registered", "unset it, and register again")
+    return _run(model, ingested, reports, models)
+
+
+def _run(model: str, ingested: Path, reports: Path, models: Path) -> Decision:
+    """Register this model, or without a name the selected one, which is then promoted where the gate lets it."""
     with session("register", ["register"], [reports / "metrics.json"]) as (settings, record):
         metrics = metrics_io.read(reports / metrics_io.METRICS, metrics_io.Metrics)
-        best, figures = metrics.best, metrics.best_figures
-        decision = Decision(best, weight_files.checkpoint_digest(models / best), figures.accuracy, figures.val_accuracy)
+        name = model or metrics.best
+        _check_evaluated(name, metrics, models)
+        figures = metrics.models[name]
+        decision = Decision(name, weight_files.checkpoint_digest(models / name), figures.accuracy, figures.val_accuracy)
         if records.is_off():
-            print(f"register: tracking is off, {best} is not registered")
+            print(f"register: tracking is off, {name} is not registered")
         else:
-            images = manifest.read_images(ingested / "manifest.parquet")
-            _register(decision, figures.macro_f1, settings, images, ingested, reports, models, record)
-        atomic.write_json(out, asdict(decision))
+            inputs = Inputs(settings, ingested, reports, models, manifest.read(ingested / "manifest.parquet"))
+            _register(decision, figures.macro_f1, inputs, record, by_hand=bool(model))
+    return decision
 
 
-def _register(
-    decision: Decision, macro_f1: float, settings: Params, images: dict[str, list[Row]], ingested: Path, reports: Path,
-    models: Path, record: records.Run,
-) -> None:  # fmt: skip
+def _check_evaluated(name: str, metrics: metrics_io.Metrics, models: Path) -> None:
+    evaluated = [model for model in metrics.models if model != metrics_io.PIXEL_BASELINE]
+    if name not in evaluated:
+        raise WorkspaceError(
+            f'the last evaluation has no model "{name}"{nearest(name, evaluated)}',
+            f"name one of {', '.join(evaluated)}; `dvc repro evaluate` evaluates all that are trained",
+        )
+    if not (models / name / "model.json").is_file():
+        raise WorkspaceError(f"{models / name} holds no checkpoint", "`dvc checkout` restores it, or `dvc repro` trains it")
+
+
+def _register(decision: Decision, macro_f1: float, inputs: Inputs, record: records.Run, by_hand: bool) -> None:
     """Register the model, compare it with the champion, promote it if all checks pass; complete the decision."""
-    name, best, sha256 = settings.register_.name, decision.model, decision.checkpoint_sha256
+    settings, images = inputs.settings, inputs.images
+    name, model, sha256 = settings.register_.name, decision.model, decision.checkpoint_sha256
     tags = {
-        registry.MODEL: best,
-        entities.DATA: _describe_data(settings, ingested, len(images["train"])),
+        registry.MODEL: model,
+        entities.DATA: _describe_data(settings, inputs.ingested, len(images["train"])),
         "val_accuracy": f"{decision.val_accuracy:.4f}",
         "test_accuracy": f"{decision.accuracy:.4f}",
         "test_macro_f1": f"{macro_f1:.4f}",
     }
-    description = f"{best}: test accuracy {decision.accuracy:.4f}, validation accuracy {decision.val_accuracy:.4f}"
+    description = f"{model}: test accuracy {decision.accuracy:.4f}, validation accuracy {decision.val_accuracy:.4f}"
     champion = registry.champion(name)
+    existing = {item.sha256: item for item in registry.versions(name)}
     SCRATCH.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
         package = Path(scratch)
-        _write_evaluation(package / registry.EVALUATION, best, images, reports)
-        if sha256 not in {item.sha256 for item in registry.versions(name)}:
-            errors = version_files.write_package(models / best, ingested, package)
+        _write_evaluation(package / registry.EVALUATION, model, images, inputs.reports)
+        if sha256 not in existing:
+            errors = version_files.write_package(inputs.models / model, inputs.ingested, package)
             print("register: " + ", ".join(f"{file} (error {error:.0e})" for file, error in errors.items()))
-        version = registry.register(name, models / best, package, sha256, tags, description)
+        version = registry.register(name, inputs.models / model, package, sha256, tags, description)
     kind = "new" if version.created else "existing"
-    print(f"register: {best} is the {kind} version {version.version} of {name}, alias {registry.CHALLENGER}")
+    print(f"register: {model} is the {kind} version {version.version} of {name}, alias {registry.CHALLENGER}")
     aliases = [registry.CHALLENGER]
     if champion and champion.version == version.version:
         print(f"register: version {version.version} is the champion already")
         aliases.append(registry.CHAMPION)
     else:
-        verdict = _judge(best, models / best, champion, settings, images, ingested, reports)
+        verdict = _judge(model, champion, inputs)
         decision.verdict = verdict.as_dict()
         for check in verdict.checks:
             print(f"  {'passed' if check.passed else 'VETO  '}  {check.message}")
-        result = {entities.VERDICT: "passed" if verdict.passed else "vetoed", "darkroom.promotion": verdict.message[:4900]}
+        result = {
+            entities.VERDICT: entities.PASSED if verdict.passed else entities.VETOED,
+            entities.FAILED: ", ".join(verdict.failed),
+            entities.PROMOTION: verdict.message[:4900],
+        }
         registry.describe(name, version.version, result, f"{description}.\n\n{verdict.message}")
         record.set_tags(result)
-        if verdict.passed and settings.register_.promote == "gate":
+        hindrance = _hindrance(verdict, settings.register_, existing.get(sha256), by_hand)
+        if not hindrance:
             registry.promote(name, version.version, verdict.message)
             decision.promoted = True
             aliases.append(registry.CHAMPION)
-        print(f"register: {_describe_outcome(version, champion, verdict, settings.register_.promote)}")
+        print(f"register: {_describe_outcome(version, champion, verdict, hindrance)}")
     decision.registered = {"name": name, "version": version.version, "aliases": aliases}
     record.set_tags({"darkroom.model_version": f"{name}/{version.version}", "darkroom.checkpoint_sha256": sha256})
 
 
-def _describe_outcome(version: Version, champion: Version | None, verdict: GateResult, promote: str) -> str:
+def _hindrance(verdict: GateResult, limits: Register, existing: Version | None, by_hand: bool) -> str:
+    """Return why the version is not promoted; empty where it is. `existing` is the version if it existed before."""
+    if not verdict.passed:
+        return f"some checks failed: {', '.join(verdict.failed)}"
+    if limits.promote != "gate":
+        return f"all checks passed, and register.promote is {limits.promote}"
+    if by_hand:
+        return "all checks passed, and a person registered it, who decides"
+    if experiment := pipelines.experiment():
+        return f"all checks passed, and the DVC experiment {experiment} promotes nothing"
+    reason = registry.reason_left_to_person(registry.ledger(limits.name), existing) if existing else ""
+    return f"all checks passed, but {reason}" if reason else ""
+
+
+def _describe_outcome(version: Version, champion: Version | None, verdict: GateResult, hindrance: str) -> str:
     previous = f"version {champion.version}, {champion.model}" if champion else ""
-    if verdict.passed and promote == "gate":
+    if not hindrance:
         return f"version {version.version} is the champion" + (f", in place of {previous}" if previous else ", the first one")
-    champion_stays = f"the champion stays {previous}" if previous else "there is no champion"
-    if promote == "never":
-        return f"{champion_stays}, since register.promote is never"
-    failed = ", ".join(check.name for check in verdict.checks if not check.passed)
-    checks = f"some checks failed: {failed}" if failed else "all checks passed"
-    return f"{checks}; {champion_stays}; `darkroom promote {version.version}` makes version {version.version} the champion"
+    stays = f"the champion stays {previous}" if previous else "there is no champion"
+    force = "" if verdict.passed else ' --force --why "…"'
+    return f"{hindrance}; {stays}; `darkroom promote {version.version}{force}` makes version {version.version} the champion"
 
 
 def _describe_data(settings: Params, ingested: Path, count: int) -> str:
@@ -132,18 +197,16 @@ def _write_evaluation(folder: Path, model: str, images: dict[str, list[Row]], re
     folder.mkdir()
     predictions.extract(reports / "predictions.parquet", model, folder / "predictions.parquet")
     for file, split in ((TRAINED, "train"), (SELECTED, "val")):
-        (folder / file).write_text("".join(f"{row.pixel_hash}\n" for row in images[split]))
+        (folder / file).write_text("".join(f"{row.pixel_hash}\n" for row in images[split]), encoding="utf-8")
 
 
-def _judge(
-    name: str, checkpoint: Path, champion: Version | None, settings: Params, images: dict[str, list[Row]], ingested: Path,
-    reports: Path,
-) -> GateResult:  # fmt: skip
+def _judge(name: str, champion: Version | None, inputs: Inputs) -> GateResult:
     """Compare a model with the champion on the images that are held out now."""
-    classes = tuple(json.loads((ingested / "classes.json").read_text(encoding="utf-8")))
+    settings, images, reports = inputs.settings, inputs.images, inputs.reports
+    classes = tuple(json.loads((inputs.ingested / "classes.json").read_text(encoding="utf-8")))
     outputs = predictions.read(reports / "predictions.parquet", name)
     costs = {row.model: row.ms_per_image for row in leaderboard.read(reports / "leaderboard.csv")}
-    megabytes = (checkpoint / "model.safetensors").stat().st_size / 1e6
+    megabytes = (inputs.models / name / "model.safetensors").stat().st_size / 1e6
     val, test = (_align(outputs[split].probabilities, classes, classes) for split in predictions.SPLITS)
     challenger = gate.Candidate(name, val, test, costs[name], megabytes)
     folder = registry.fetch(settings.register_.name, champion.version) if champion else None
@@ -152,19 +215,19 @@ def _judge(
         classes=(*classes, OTHER_CLASS),
         val=_class_indices(outputs["val"].labels, classes),
         test=_class_indices(outputs["test"].labels, classes),
-        fresh_val=_is_fresh(outputs["val"].pixel_hashes, trained),
-        fresh_test=_is_fresh(outputs["test"].pixel_hashes, trained | selected),
-        test_groups=np.array([row.group for row in images["test"]]),
+        fresh_val=_is_fresh(images["val"], inputs.rows, trained),
+        fresh_test=_is_fresh(images["test"], inputs.rows, trained | selected),
+        val_groups=np.array([_group(row) for row in images["val"]]),
+        test_groups=np.array([_group(row) for row in images["test"]]),
     )
-    current = _champion_candidate(champion, folder, settings, classes, images, ingested) if champion and folder else None
+    current = _champion_candidate(champion, folder, inputs, classes) if champion and folder else None
     return gate.judge(challenger, current, truth, settings.register_)
 
 
-def _champion_candidate(
-    champion: Version, folder: Path, settings: Params, classes: tuple[str, ...], images: dict[str, list[Row]], ingested: Path
-) -> Candidate:
+def _champion_candidate(champion: Version, folder: Path, inputs: Inputs, classes: tuple[str, ...]) -> Candidate:
     """Return the champion with its predictions for both splits: the stored ones if they cover all images,
     else new ones."""
+    images = inputs.images
     own_classes = tuple(json.loads((folder / "checkpoint" / "model.json").read_text(encoding="utf-8"))["classes"])
     probabilities: dict[str, np.ndarray] = {}
     table = folder / registry.EVALUATION / "predictions.parquet"
@@ -176,7 +239,7 @@ def _champion_candidate(
         print(f"register: version {champion.version}, the champion, has no predictions for some of these images: it predicts again")
         paths = {split: [row.path for row in images[split]] for split in predictions.SPLITS}
         model = classifier.Classifier.load(folder / "checkpoint")
-        probabilities = held_out.predict_splits(model, ingested, settings.ingest, paths)
+        probabilities = held_out.predict_splits(model, inputs.ingested, inputs.settings.ingest, paths)
     val, test = (_align(probabilities[split], own_classes, classes) for split in predictions.SPLITS)
     return gate.Candidate(f"version {champion.version}, {champion.model}", val, test, 0.0, 0.0)
 
@@ -200,8 +263,14 @@ def _class_indices(labels: list[str], classes: tuple[str, ...]) -> np.ndarray:
 
 def _read_hashes(folder: Path | None, file: str) -> set[str]:
     path = folder / registry.EVALUATION / file if folder else None
-    return set(path.read_text().split()) if path and path.exists() else set()
+    return set(path.read_text(encoding="utf-8").split()) if path and path.exists() else set()
 
 
-def _is_fresh(hashes: list[str], learnt: set[str]) -> np.ndarray:
-    return np.array([pixel_hash not in learnt for pixel_hash in hashes], bool)
+def _is_fresh(images: list[Row], rows: list[Row], learnt: set[str]) -> np.ndarray:
+    """Tell for each image (N,) whether no picture of its group, in any row of the manifest, has been learnt."""
+    groups = {_group(row) for row in rows if row.pixel_hash in learnt}
+    return np.array([_group(row) not in groups for row in images], bool)
+
+
+def _group(row: Row) -> str:
+    return row.group or row.pixel_hash

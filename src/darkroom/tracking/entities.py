@@ -11,8 +11,10 @@ OUTPUTS, REUSED, REUSED_OUTPUTS = "darkroom.outputs_sha256", "darkroom.reused", 
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # MLflow's own tags
 SHA, MODEL = "darkroom.checkpoint_sha256", "darkroom.model"  # tags of runs, logged models and versions
 VERDICT, DATA = "darkroom.verdict", "darkroom.data"  # tags of versions
+FAILED, PROMOTION = "darkroom.failed_checks", "darkroom.promotion"  # tags: names of checks, and a sentence about all
+PASSED, VETOED = "passed", "vetoed"  # values of VERDICT
 CHALLENGER, CHAMPION = "challenger", "champion"  # aliases of versions
-ROLLBACK = "rollback"  # the command, in the ledger
+PROMOTE, ROLLBACK = "promote", "rollback"  # the commands of a person, in the ledger
 # the folders that `register` packages with a checkpoint
 EXPORTED = "exported"  # the programs that predict where the model is served
 EVALUATION = "evaluation"  # predictions, and the images that the model was trained and chosen on
@@ -83,16 +85,31 @@ class Version:
         """The result of the checks: passed or vetoed; empty where they did not run."""
         return self.tags.get(VERDICT, "")
 
+    @property
+    def checks(self) -> str:
+        """The result of the checks in words, with the names of those that failed."""
+        failed = self.tags.get(FAILED, "")
+        return f"{self.verdict or 'not checked'}{f' ({failed})' if failed else ''}"
+
 
 @dataclass(frozen=True)
 class Promotion:
-    """A line of the ledger; `time` is in seconds since 1970, `by` is the command."""
+    """A line of the ledger; `time` is in seconds since 1970, `by` is the command.
+
+    `overridden` has the checks whose veto a person overrode.
+    """
 
     time: float
     version: str
     previous: str
     why: str
     by: str = "register"
+    overridden: str = ""
+
+    @property
+    def by_person(self) -> bool:
+        """Whether a person decided, not the gate."""
+        return self.by in (PROMOTE, ROLLBACK)
 
 
 def local_time(seconds: float) -> str:

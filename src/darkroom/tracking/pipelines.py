@@ -129,10 +129,15 @@ def current() -> Pipeline | None:
     for process in psutil.Process().parents():
         command = process.as_dict(["cmdline"])["cmdline"] or []
         if "dvc" in " ".join(command[:3]) and Path(command[0]).name not in SHELLS:
-            name = _plain(os.environ.get("DVC_EXP_NAME", ""))
+            name = _plain(experiment())
             key = f"{name or 'dvc'}-{process.pid}-{os.urandom(6).hex()}"
             return Pipeline(key, name or "dvc repro", pid=process.pid, started=process.create_time(), command=command)
     return None
+
+
+def experiment() -> str:
+    """Return the name of the DVC experiment that this process belongs to; empty outside of one."""
+    return os.environ.get("DVC_EXP_NAME", "")
 
 
 def _plain(name: str) -> str:

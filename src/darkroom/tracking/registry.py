@@ -18,7 +18,7 @@ from typing import Any
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import home
-from darkroom.tracking.entities import CHALLENGER, CHAMPION, CHECK, EVALUATION, MODEL, ROLLBACK, SHA, Promotion, Version
+from darkroom.tracking.entities import CHALLENGER, CHAMPION, CHECK, EVALUATION, MODEL, ROLLBACK, SHA, Promotion, Version, local_time
 from darkroom.tracking.requests import Client, in_mlflow
 
 with lazy_imports():
@@ -81,12 +81,12 @@ def _champion(client: Client, name: str) -> Version | None:
 
 
 @in_mlflow
-def promote(client: Client, name: str, version: str, why: str, by: str = "register") -> None:
+def promote(client: Client, name: str, version: str, why: str, by: str = "register", overridden: str = "") -> None:
     """Make a version the champion and add a line to the ledger, unless it is the champion already."""
     before = _champion(client, name)
     if before is None or before.version != version:
         client.get_model_version(name, version)
-        line = Promotion(time.time(), version, before.version if before else "", why[:2000], by)
+        line = Promotion(time.time(), version, before.version if before else "", why[:2000], by, overridden)
         client.set_registered_model_tag(name, f"{LEDGER}{time.time_ns()}", json.dumps(asdict(line)))
         client.set_registered_model_alias(name, CHAMPION, version)
 
@@ -170,3 +170,24 @@ def champion_history(promotions: list[Promotion]) -> list[str]:
         else:
             history.append(line.version)
     return history
+
+
+def reason_left_to_person(promotions: list[Promotion], version: Version) -> str:
+    """Return why only a person may make an existing version the champion; empty where the gate may.
+
+    A checkout of an older state registers an older version again. It takes back neither a later champion nor
+    the decision of a person.
+    """
+    number = version.version
+    replaced = next((line for line in reversed(promotions) if line.previous == number), None)
+    if replaced:
+        since = local_time(replaced.time)
+        return f"version {number} was the champion until {since}, when version {replaced.version} replaced it by {replaced.by}"
+    if any(line.version == number for line in promotions):
+        return f"version {number} was the champion before"
+    last = promotions[-1] if promotions else None
+    if last and last.by_person and version.made < last.time:
+        return (
+            f"version {number} existed when a person made version {last.version} the champion by {last.by}, {local_time(last.time)}"
+        )
+    return ""

@@ -32,7 +32,8 @@ def command(history: bool, as_json: bool) -> None:
         for line in promotions:
             previous = f" in place of version {line.previous}" if line.previous else ""
             model = models.get(line.version, "deleted")
-            click.echo(f"{entities.local_time(line.time)}  version {line.version}, {model},{previous} by {line.by}: {line.why}")
+            by = f"by {line.by}" + (f" against its checks ({line.overridden})" if line.overridden else "")
+            click.echo(f"{entities.local_time(line.time)}  version {line.version}, {model},{previous} {by}: {line.why}")
         if not promotions:
             click.echo(f"{name} has had no champion yet: `darkroom promote VERSION` makes one")
     else:
@@ -41,7 +42,7 @@ def command(history: bool, as_json: bool) -> None:
             [
                 (
                     " ".join([item.version, *sorted(item.aliases)]), item.model, item.tags.get("val_accuracy"),
-                    item.tags.get("test_accuracy"), item.tags.get("test_macro_f1"), item.verdict, entities.local_time(item.made),
+                    item.tags.get("test_accuracy"), item.tags.get("test_macro_f1"), item.checks, entities.local_time(item.made),
                     item.tags.get(entities.DATA),
                 )
                 for item in versions
