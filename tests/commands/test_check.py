@@ -23,7 +23,7 @@ def workspace(tmp_path, monkeypatch):
 
 
 def test_six_lines_say_what_a_run_will_do(workspace, capsys):
-    """Source, images, splits, what the test images tell, networks with their downloads, and minutes with gigabytes: nothing is written."""
+    """Source, images, splits, what the test images tell, networks, and minutes with gigabytes: nothing is written."""
     before = sorted(workspace.rglob("*"))
     assert cli.main(["check"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from darkroom import cli
 from darkroom.core.errors import WorkspaceError
 from darkroom.data.manifest import read_images
 from darkroom.evaluation import leaderboard, metrics_io, predictions
@@ -27,12 +28,13 @@ class Registry:
     """What `tracking.registry` does, without MLflow."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.versions_, self.champion_is, self.verdicts = folder, {}, "", []
+        self.folder, self.versions_, self.champion_is, self.verdicts, self.lines = folder, {}, "", [], []
 
     def register(self, name, checkpoint, package, sha256, tags, description):
         version = next((v for v, item in self.versions_.items() if item.sha256 == sha256), "")
         assert bool(version) != (package / "packaged").exists()
-        registered = registry.Version(version or str(len(self.versions_) + 1), tags[registry.MODEL], sha256, not version)
+        number = version or str(len(self.versions_) + 1)
+        registered = registry.Version(number, tags[registry.MODEL], sha256, not version, made=float(number))
         if not version:
             self.versions_[registered.version] = registered
             shutil.copytree(checkpoint, self.folder / registered.version / "checkpoint")
@@ -43,7 +45,11 @@ class Registry:
         return self.versions_.get(self.champion_is)
 
     def promote(self, name, version, why, by="register"):
+        self.lines.append(registry.Promotion(len(self.versions_) + 0.5, version, self.champion_is, why, by))
         self.champion_is = version
+
+    def ledger(self, name):
+        return self.lines
 
     def describe(self, name, version, tags, description):
         self.verdicts.append(tags[entities.VERDICT])
@@ -59,9 +65,10 @@ class Registry:
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(records, "start_uploader", lambda: None)
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
     shutil.copy(ROOT / "params.yaml", tmp_path)
     fake = Registry(tmp_path / "registry")
-    for name in ("register", "champion", "promote", "describe", "versions", "fetch"):
+    for name in ("register", "champion", "promote", "describe", "versions", "fetch", "ledger"):
         monkeypatch.setattr(registry, name, getattr(fake, name))
 
     def write_package(checkpoint, ingested, folder):
@@ -73,11 +80,16 @@ def place(tmp_path, monkeypatch):
 
 
 def evaluated(
-    right: float, seed: int = 0, images: range = range(200), classes: tuple[str, ...] = CLASSES, val_right: float = 0.9
+    right: float,
+    seed: int = 0,
+    images: range = range(200),
+    classes: tuple[str, ...] = CLASSES,
+    val_right: float = 0.9,
+    size: int = 1,
 ) -> None:
     """Write what `evaluate` and `ingest` leave for a model that is right this often: half the images are val, half test.
 
-    The first images are the wrong ones; `images` are the numbers that are their hashes.
+    The first images are the wrong ones; `images` are the numbers that are their hashes, and `size` of them are a group.
     """
     labels = np.arange(len(images)) % len(classes)
     split = np.array(["val", "test"])[np.arange(len(images)) // 2 % 2]
@@ -85,7 +97,7 @@ def evaluated(
     Path("data/ingested").mkdir(parents=True, exist_ok=True)
     manifest = {
         "path": [f"{i}.png" for i in rows], "sha256": [f"s{i}" for i in rows], "pixel_hash": [f"p{i}" for i in rows],
-        "split": [*split, *["train"] * 10], "status": ["accepted"] * len(rows), "group": [f"g{i}" for i in rows],
+        "split": [*split, *["train"] * 10], "status": ["accepted"] * len(rows), "group": [f"g{i // size}" for i in rows],
     }  # fmt: skip
     pq.write_table(pa.table(manifest), "data/ingested/manifest.parquet")
     Path("data/ingested/classes.json").write_text(json.dumps(classes))
@@ -137,7 +149,7 @@ def test_the_first_model_becomes_champion_and_a_worse_one_does_not(place, capsys
     second = run()
     assert not second["promoted"]
     assert vetoes(second) == [
-        "calibration", "accuracy against the champion", "macro F1 against the champion", "every class",
+        "calibration", "accuracy against the champion", "macro F1 against the champion", "every class", "better than the champion",
     ]  # fmt: skip
     assert place.champion_is == "1"
     out = capsys.readouterr().out
@@ -159,7 +171,131 @@ def test_a_person_decides_if_they_said_so(place, capsys, promote):
     evaluated(0.9)
     assert not run()["promoted"]
     assert place.champion_is == ""
-    assert ("darkroom promote 1" in capsys.readouterr().out) == (promote == "manual")
+    out = capsys.readouterr().out
+    assert f"register.promote is {promote}" in out
+    assert "darkroom promote 1" in out
+
+
+def test_an_experiment_registers_a_challenger(place, monkeypatch, capsys):
+    """In a DVC experiment nothing becomes the champion, neither the first model nor a better one; the output says who can."""
+    monkeypatch.setenv("DVC_EXP_NAME", "tidy-owl")
+    evaluated(0.9)
+    decision = run()
+    assert (decision["promoted"], decision["registered"]["aliases"], place.champion_is) == (False, ["challenger"], "")
+    assert decision["verdict"]["passed"]
+    out = capsys.readouterr().out
+    assert "the DVC experiment tidy-owl promotes nothing; there is no champion; `darkroom promote 1` makes" in out
+
+
+def test_a_tie_keeps_the_champion(place, capsys):
+    """A model that is as good as the champion stays challenger."""
+    evaluated(0.9)
+    run()
+    evaluated(0.9, seed=1)
+    assert vetoes(run()) == ["better than the champion"]
+    assert place.champion_is == "1"
+    assert "a tie keeps the champion" in capsys.readouterr().out
+
+
+def test_a_checkout_brings_no_champion_back(place, capsys):
+    """A version that was replaced, by the gate or by a person, is registered again without becoming the champion."""
+    evaluated(0.9)
+    run()
+    evaluated(0.95, seed=1)
+    run()
+    registry.promote("darkroom", "1", "worse on owls", by="rollback")
+    capsys.readouterr()
+    evaluated(0.95, seed=1)  # the checkout of the better one
+    decision = run()
+    assert decision["verdict"]["passed"]
+    assert (decision["promoted"], place.champion_is) == (False, "1")
+    out = capsys.readouterr().out
+    assert "version 2 was the champion until" in out
+    assert "when version 1 replaced it by rollback" in out
+    assert "`darkroom promote 2` makes" in out
+
+
+def test_what_a_person_chose_is_not_undone(place, capsys):
+    """A version that existed when a person chose the champion stays challenger, though it passes; a later one may replace it."""
+    evaluated(0.9)
+    run()
+    evaluated(0.8, seed=1)
+    run()
+    params(promote="manual")
+    evaluated(0.95, seed=2)
+    run()
+    registry.promote("darkroom", "2", "smaller", by="promote")
+    params(promote="gate")
+    assert not run()["promoted"]
+    assert "version 3 existed when a person made version 2 the champion by promote" in capsys.readouterr().out
+    evaluated(0.95, seed=3)
+    assert run()["promoted"]
+    assert place.champion_is == "4"
+
+
+def test_images_of_a_learnt_group_are_not_fresh(place):
+    """An image whose group the champion has learnt does not count, though no other image has its pixels."""
+    evaluated(0.9)
+    run()
+    learnt = place.folder / "1" / registry.EVALUATION / register.TRAINED
+    learnt.write_text("p2\np4\np1000\n", encoding="utf-8")
+    (learnt.parent / register.SELECTED).write_text("", encoding="utf-8")
+    evaluated(0.95, seed=1, size=4)
+    figures = {check["name"]: check["figures"] for check in run()["verdict"]["checks"]}
+    # p2 and p4 lie in the groups of images 0 to 3 and 4 to 7; of either, two are validation and two test images
+    assert figures["accuracy against the champion"]["images"] == 96
+    assert figures["validation"]["images"] == 96
+
+
+def test_any_evaluated_model_is_registered_by_hand(place, capsys, monkeypatch):
+    """`darkroom register MODEL` makes a model a version, the challenger, with its verdict; a person promotes it."""
+    evaluated(0.9)
+    arguments = ["--ingested", "data/ingested", "--reports", "reports", "--models", "models"]
+    for number, name in enumerate(("baseline", "models/baseline", "./models/baseline/")):
+        assert cli.main(["register", name, "--json", *arguments]) == 0
+        captured = capsys.readouterr()
+        decision = json.loads(captured.out)
+        assert (decision["model"], decision["promoted"]) == ("baseline", False)
+        assert decision["registered"] == {"name": "darkroom", "version": "1", "aliases": ["challenger"]}
+        assert decision["verdict"]["passed"]
+        assert ("new version 1" if number == 0 else "existing version 1") in captured.err
+        assert "a person registered it, who decides; there is no champion; `darkroom promote 1` makes" in captured.err
+    assert place.champion_is == ""
+    assert not Path("reports/promotion.json").exists()
+    monkeypatch.setenv("DARKROOM_TRACKING", "off")
+    assert cli.main(["register", "baseline", *arguments]) == 2
+    assert "DARKROOM_TRACKING is off" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fact"),
+    [
+        (["baselin"], 'did you mean "baseline"'),
+        (["pixel_baseline"], "name one of baseline"),
+        (["baseline", "--out", "x.json"], "exclude each other"),
+        (["--json"], "--json needs MODEL"),
+    ],
+)
+def test_what_cannot_be_registered_has_a_remedy(place, arguments, fact, capsys):
+    """A model that is not evaluated, and options of the stage beside a model, are mistakes with a remedy."""
+    evaluated(0.9)
+    paths = ["--ingested", "data/ingested", "--reports", "reports", "--models", "models"]
+    assert cli.main(["register", *arguments, *paths]) == 2
+    assert fact in capsys.readouterr().err
+    assert not place.versions_
+
+
+def test_figures_of_older_models_are_not_registered(place, capsys):
+    """Where a model was trained again since the evaluation, its figures are of another one: `register MODEL` refuses."""
+    evaluated(0.9)
+    stages = {
+        "baseline": {"cmd": "x", "outs": [{"path": "models/baseline", "md5": "b"}]},
+        "evaluate": {"cmd": "x", "deps": [{"path": "models/baseline", "md5": "a"}], "outs": []},
+    }
+    Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
+    paths = ["--ingested", "data/ingested", "--reports", "reports", "--models", "models"]
+    assert cli.main(["register", "baseline", *paths]) == 2
+    assert "`dvc repro evaluate`" in capsys.readouterr().err
 
 
 def test_limits_of_params_are_checked(place):

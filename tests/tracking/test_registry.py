@@ -181,8 +181,36 @@ def test_the_ledger_says_who_was_champion(place):
         ("1", "", "because", "register"), ("2", "1", "because", "register"),
     ]  # fmt: skip
     assert registry.champion_history(lines) == ["1", "2"]
-    registry.promote(NAME, "1", "worse", by=registry.ROLLBACK)
+    registry.promote(NAME, "1", "worse", by=registry.ROLLBACK, overridden="validation, every class")
     assert registry.champion_history(registry.ledger(NAME)) == ["1"]
+    assert registry.ledger(NAME)[-1].overridden == "validation, every class"
+
+
+def test_the_verdict_is_part_of_a_version(place):
+    """A version has the verdict and the names of the checks that failed, also after it has passed."""
+    for verdict, failed, text in (("vetoed", "validation, latency", "vetoed (validation, latency)"), ("passed", "", "passed")):
+        registry.describe(NAME, "1", {entities.VERDICT: verdict, entities.FAILED: failed}, "words")
+        version = registry.pick(registry.versions(NAME), "1", NAME)
+        assert (version.verdict, version.checks) == (verdict, text)
+
+
+def test_who_may_bring_an_older_version_back():
+    """A former champion, and a version that a person passed over, are left to a person; a newer version is not."""
+
+    def line(time, version, previous="", by="register"):
+        return registry.Promotion(time, version, previous, "", by)
+
+    def reason(lines, number, made=0.0):
+        return registry.reason_left_to_person(lines, registry.Version(number, made=made))
+
+    gate = [line(1.0, "1"), line(5.0, "2", "1")]
+    assert "version 1 was the champion until" in reason(gate, "1")
+    assert reason([], "1") == reason(gate, "3") == ""
+    person = [*gate, line(9.0, "1", "2", "rollback")]
+    assert "version 2 was the champion until" in reason(person, "2")
+    assert "a person made version 1 the champion by rollback" in reason(person, "3", made=8.0)
+    assert reason(person, "3", made=10.0) == ""
+    assert reason([*gate[:1], line(5.0, "3", "2")], "1") == "version 1 was the champion before"  # an alias was moved in MLflow
 
 
 def test_a_rollback_goes_further_back_each_time():

@@ -35,12 +35,13 @@ def command(model: str | None, as_json: bool, **paths: Any) -> None:
         raise click.UsageError("--out is for the stage, which registers the selected model: MODEL and --out exclude each other")
     if as_json and not model:
         raise click.UsageError("--json needs MODEL; the stage writes its decision to --out")
-    stages.fill_paths("register", paths)
     if not model:
+        stages.fill_paths("register", paths)
         register.run(**paths)
         return
-    _check_current()
     del paths["out"]
+    stages.fill_paths("register", paths, without=["out"])
+    _check_current()
     name = _model_name(model, paths["models"])
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         decision = register.run_by_hand(name, **paths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import click
@@ -90,9 +91,12 @@ def path_options(name: str) -> list[click.Option]:
     ]
 
 
-def fill_paths(name: str, arguments: dict[str, Any]) -> None:
-    """Add the paths that dvc.yaml gives a stage to the arguments of its command, where these have none."""
-    options = STAGES[name].options
+def fill_paths(name: str, arguments: dict[str, Any], without: Collection[str] = ()) -> None:
+    """Add the paths that dvc.yaml gives a stage to the arguments of its command, where these have none.
+
+    The options in `without` are not needed.
+    """
+    options = [option for option in STAGES[name].options if option not in without]
     missing = [option for option in options if arguments[option] is None]
     required = [option for option in options if option not in OPTIONAL]
     if any(option in required for option in missing) or (missing and pathlib.Path("dvc.yaml").exists()):
