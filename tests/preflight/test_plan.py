@@ -130,7 +130,7 @@ def test_frozen_splits_that_cannot_be_read_are_named(source, values, tmp_path, m
 def test_what_the_test_images_tell_apart(values, tmp_path):
     """The plan says which difference of two models the planned test images can tell; of very few images it is none."""
     for images, fact in (
-        (450, "90 images tell accuracies apart that differ by about"),
+        (450, "90 images tell accuracies apart from about"),
         (15, "3 images cannot tell two models apart"),
     ):
         folder = counted(tmp_path / str(images), "cat", "dog", count=images // 2)

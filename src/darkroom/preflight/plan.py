@@ -252,10 +252,10 @@ def _describe_test(plan: Plan) -> str:
     images = f"{count:,} image{'s' * (count != 1)}"
     if plan.detectable is None:
         return f"{images} cannot tell two models apart: no difference of accuracy is significant"
+    points, power, unequal = 100 * plan.detectable, 100 * significance.POWER, 100 * significance.DISAGREEMENT
     return (
-        f"{images} tell{'s' * (count == 1)} accuracies apart that differ by about {100 * plan.detectable:.2g} points or more "
-        f"(McNemar's test, power {100 * significance.POWER:.0f}%, where one model alone is right on "
-        f"{100 * significance.DISAGREEMENT:.0f}%)"
+        f"{images} tell{'s' * (count == 1)} accuracies apart from about {points:.2g} points on "
+        f"(if one model alone is right on {unequal:.0f}%; power {power:.0f}%)"
     )
 
 
