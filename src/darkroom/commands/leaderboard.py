@@ -8,16 +8,16 @@ from typing import Any
 
 import click
 
-from darkroom.commands import model_resolver
-from darkroom.config import params
 from darkroom.core.command_line import Command, json_option
 from darkroom.core.errors import DarkroomError
 from darkroom.core.lazy import lazy_imports
-from darkroom.tracking import registry
 
 with lazy_imports():
+    from darkroom.commands import model_resolver
+    from darkroom.config import params
     from darkroom.core import tables
     from darkroom.evaluation import leaderboard, metrics_io
+    from darkroom.tracking import registry
 
 REPORTS = Path("reports")
 
