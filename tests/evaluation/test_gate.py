@@ -172,6 +172,15 @@ def test_noise_in_a_class_is_no_veto():
     assert "may be chance" in check(result, "every class").message
 
 
+def test_classes_without_images_have_no_figures():
+    """A class that has no fresh test images is never the worst one, so every figure is a number; the best drop may be a rise."""
+    fresh = truth(LABELS > 0)  # no cat
+    result = gate.judge(candidate(), candidate("old", wrong=list(range(1, 300, 3)) + list(range(2, 300, 3))), fresh, LIMITS)
+    figures = check(result, "every class").figures
+    assert (figures["class"], figures["drop"], figures["p"]) == ("dog", -1, 1)
+    assert "the recall of no class falls" in check(result, "every class").message
+
+
 def test_equal_models_are_rarely_vetoed_for_a_class():
     """With 20 classes of 20 images equal models are vetoed for a class in at most about 5% of cases; a class that is lost
     vetoes."""

@@ -188,7 +188,7 @@ def test_the_ledger_says_who_was_champion(place):
 
 def test_the_verdict_is_part_of_a_version(place):
     """A version has the verdict and the names of the checks that failed, also after it has passed."""
-    for verdict, failed, text in (("vetoed", "validation, latency", "vetoed (validation, latency)"), ("passed", "", "passed")):
+    for verdict, failed, text in (("vetoed", "validation, latency", "vetoed (validation, latency)"), ("passed", "none", "passed")):
         registry.describe(NAME, "1", {entities.VERDICT: verdict, entities.FAILED: failed}, "words")
         version = registry.pick(registry.versions(NAME), "1", NAME)
         assert (version.verdict, version.checks) == (verdict, text)

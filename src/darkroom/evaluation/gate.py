@@ -166,7 +166,7 @@ def _check_validation(on: _Paired, limits: Register) -> Check:
         message = "the champion was trained on all of these validation images: validation is not compared"
         return Check("validation", True, message, {"images": 0})
     old, new = (float(correct.mean()) for correct in on.correct)
-    limit = max(limits.max_drop, 1 / len(np.unique(on.groups)))  # one image, or group of copies, vetoes nothing
+    limit = max(limits.max_drop, 1 / len(np.unique(on.groups)))  # one image, or one group of the mean size, vetoes nothing
     p = significance.mcnemar(*on.correct, on.groups)
     message = (
         f"validation accuracy is {new:.4f}, the champion's {old:.4f}, on {_count(images)}, McNemar p {p:.3g}; it may fall by "
@@ -205,7 +205,7 @@ def _check_classes(on: _Paired, classes: tuple[str, ...], limits: Register) -> C
     drops = significance.class_drops(on.labels, on.champion, on.challenger, len(classes))
     ps = np.array(significance.class_ps(on.labels, on.champion, on.challenger, len(classes), on.groups))
     vetoing = (drops > limit + ROUNDING) & (ps < significance.SIGNIFICANT)
-    worst = int(np.where(vetoing, drops + 1, drops).argmax())
+    worst = int(np.where(np.isnan(ps), -np.inf, np.where(vetoing, drops + 1, drops)).argmax())
     drop, p = float(drops[worst]), float(ps[worst])
     message = f"the recall of {classes[worst]} falls by {drop:.3f} (p {p:.2g}, corrected for the classes), the limit is {limit:g}"
     if drop <= 0:

@@ -147,7 +147,7 @@ def _register(decision: Decision, macro_f1: float, inputs: Inputs, record: recor
             print(f"  {'passed' if check.passed else 'VETO  '}  {check.message}")
         result = {
             entities.VERDICT: entities.PASSED if verdict.passed else entities.VETOED,
-            entities.FAILED: ", ".join(verdict.failed),
+            entities.FAILED: ", ".join(verdict.failed) or entities.NONE,
             entities.PROMOTION: verdict.message[:4900],
         }
         registry.describe(name, version.version, result, f"{description}.\n\n{verdict.message}")

@@ -13,6 +13,7 @@ SHA, MODEL = "darkroom.checkpoint_sha256", "darkroom.model"  # tags of runs, log
 VERDICT, DATA = "darkroom.verdict", "darkroom.data"  # tags of versions
 FAILED, PROMOTION = "darkroom.failed_checks", "darkroom.promotion"  # tags: names of checks, and a sentence about all
 PASSED, VETOED = "passed", "vetoed"  # values of VERDICT
+NONE = "none"  # value of FAILED where no check failed
 CHALLENGER, CHAMPION = "challenger", "champion"  # aliases of versions
 PROMOTE, ROLLBACK = "promote", "rollback"  # the commands of a person, in the ledger
 # the folders that `register` packages with a checkpoint
@@ -88,8 +89,8 @@ class Version:
     @property
     def checks(self) -> str:
         """The result of the checks in words, with the names of those that failed."""
-        failed = self.tags.get(FAILED, "")
-        return f"{self.verdict or 'not checked'}{f' ({failed})' if failed else ''}"
+        failed = self.tags.get(FAILED, NONE)
+        return f"{self.verdict or 'not checked'}{f' ({failed})' if failed != NONE else ''}"
 
 
 @dataclass(frozen=True)
