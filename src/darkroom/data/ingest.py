@@ -19,7 +19,7 @@ import numpy as np
 from darkroom.config.params import SPLITS, Ingest
 from darkroom.core.errors import SourceError, printable
 from darkroom.core.progress import Progress
-from darkroom.data import decoding, grouping, label_fixes, quality
+from darkroom.data import decoding, fingerprints, grouping, label_fixes, quality
 from darkroom.data.decode_cache import DECODED, DecodeCache, open_cache
 from darkroom.data.decoding import Decoded
 from darkroom.data.quarantine_reasons import IGNORE_REASONS
@@ -114,7 +114,7 @@ def ingest(
                 progress.advance()
         cache.prune(keys)
         unused = _fix_labels(rows, fixes or {})
-        groups = grouping.assign_splits(rows, cache.thumbnails, params, source.ready_splits)
+        groups = grouping.assign_splits(rows, cache.fingerprints, params, source.ready_splits)
         missing = [_new_row(file).quarantine(file.refused) for file in source.missing]
         classes = tuple(sorted({row.label for row in rows if row.status == "accepted"}))
         yield Dataset(rows, missing, classes, groups, unused, source, cache)
@@ -160,12 +160,12 @@ def cores() -> int:
 
 
 class _ReadFile(NamedTuple):
-    """A row, the key of its content, and what the cache lacks: the decoded image and its thumbnail."""
+    """A row, the key of its content, and what the cache lacks: the decoded image and its fingerprint."""
 
     row: SourceRow
     key: str = ""
     decoded: Decoded | None = None
-    thumbnail: np.ndarray | None = None
+    fingerprint: np.ndarray | None = None
 
 
 def _read_all(source: Source, params: Ingest, cache: DecodeCache, threads: int) -> Iterator[tuple[SourceRow, str]]:
@@ -193,10 +193,10 @@ def _read_all(source: Source, params: Ingest, cache: DecodeCache, threads: int) 
 
 def _store(future: Future, cache: DecodeCache) -> Iterator[tuple[SourceRow, str]]:
     """Store the images that were decoded, and yield the rows."""
-    for row, key, decoded, thumbnail in future.result():
+    for row, key, decoded, fingerprint in future.result():
         # an image for which memory did not suffice is not stored: it may suffice next time
         if decoded is not None and not (decoded.reason == "too_large" and decoded.detail):
-            row.slot = cache.put(key, decoded.pixels, thumbnail, row.facts)
+            row.slot = cache.put(key, decoded.pixels, fingerprint, row.facts)
         yield row, key
 
 
@@ -234,7 +234,7 @@ def _read(source: Source, file: SourceFile, params: Ingest, cache: DecodeCache) 
 def _describe(row: SourceRow, decoded: Decoded) -> np.ndarray | None:
     """Write the facts of an image into its row.
 
-    Return the thumbnail of an image that is large enough to have one.
+    Return the fingerprint () of an image that is large enough to have one.
     """
     row.format, row.mode, row.frames = decoded.format, decoded.mode, decoded.frames
     row.width, row.height, row.pixel_hash = decoded.width, decoded.height, decoded.pixel_hash
@@ -247,11 +247,11 @@ def _describe(row: SourceRow, decoded: Decoded) -> np.ndarray | None:
     examined = quality.examine(decoded.upright) if decoded.upright is not None else None
     if examined is None:
         return None
-    figures, thumbnail = examined
+    figures, grey = examined
     row.flags += figures.issues()
     row.darkest, row.brightest = figures.darkest, figures.brightest
     row.entropy, row.sharpness = figures.entropy, figures.sharpness
-    return thumbnail
+    return fingerprints.fingerprint(grey)
 
 
 def _new_row(file: SourceFile) -> SourceRow:

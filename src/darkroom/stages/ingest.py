@@ -11,7 +11,7 @@ from pathlib import Path
 from darkroom.config.params import SPLITS
 from darkroom.core import atomic, tables
 from darkroom.core.errors import printable
-from darkroom.data import ingest, label_fixes, manifest, page
+from darkroom.data import grouping, ingest, label_fixes, manifest, page
 from darkroom.data.ingest import Dataset
 from darkroom.data.page import Summary
 from darkroom.data.quality import ISSUES
@@ -34,6 +34,7 @@ def run(out: Path, report: Path, fixes: Path) -> None:
             except Exception:
                 write_quarantine(dataset.quarantined(), REFUSED)
                 _print_quarantine(dataset.quarantined(), REFUSED)
+                _print_near_duplicates(dataset, params.near_duplicates)
                 raise
             with atomic.new_folder(out) as folder:
                 manifest.write(folder / "manifest.parquet", dataset.rows)
@@ -48,6 +49,7 @@ def run(out: Path, report: Path, fixes: Path) -> None:
 
             summary = page.summary(dataset)
             _print_warnings(dataset, summary, out, params.split_by)
+            _print_near_duplicates(dataset, params.near_duplicates)
             _print_table(summary)
             _print_totals(dataset, summary)
             print(f"the page of the data: {report}")
@@ -104,6 +106,12 @@ def _print_warnings(dataset: Dataset, summary: Summary, out: Path, split_by: str
             drawn = not dataset.source.ready_splits.issuperset(absent)
             remedy = "set `ingest.split_by` to stratified, or add images" if split_by == "hash" and drawn else "add images"
             print(f"  warning: {label} has no image for {' and '.join(absent)}: {remedy}")
+
+
+def _print_near_duplicates(dataset: Dataset, setting: str) -> None:
+    """Print the classes that copies take much of."""
+    for sentence in grouping.near_duplicate_warnings(dataset.rows, dataset.groups, setting)[: 2 * MAX_LISTED]:
+        print(f"  warning: {printable(sentence)}")
 
 
 def _print_table(summary: Summary) -> None:
