@@ -249,21 +249,11 @@ def banner(image: Image.Image, share: float, below: bool) -> Image.Image:
 
 
 def copies(folder: Path, scratch: Path, also: list[Path]) -> None:
-    originals: list[np.ndarray] = []
-    changed: dict[str, list[np.ndarray]] = {}
-    for path in photographs(folder):
-        described = fingerprint(path.read_bytes())
-        if described is None:
-            continue
-        originals.append(described)
-        for name, variant in variants(Image.open(path).convert("RGB"), random.Random(path.name)).items():
-            quality_ = {"quality 30": 30, "a third, quality 40": 40}.get(name, 85)
-            copy = fingerprint(encoded(variant, quality_))
-            changed.setdefault(name, []).append(described if copy is None else copy)
-    count = len(originals)
-    for name, described in changed.items():
-        everything = np.stack(originals + described)
-        found = find(["original"] * count + ["copy"] * count, everything)
+    with ProcessPoolExecutor(cores()) as pool:
+        described = [item for item in pool.map(fingerprints_of_copies, photographs(folder), chunksize=16) if item]
+    originals, count = [item["original"] for item in described], len(described)
+    for name in list(described[0])[1:]:
+        found = find(["original"] * count + ["copy"] * count, np.stack(originals + [item[name] for item in described]))
         clusters = duplicates.Clusters(2 * count)
         for i, j in found.pairs:
             clusters.join(i, j)
@@ -272,6 +262,18 @@ def copies(folder: Path, scratch: Path, also: list[Path]) -> None:
         conflicts = sum(i + count in disputed for i in range(count)) / count
         print(f"copies {name}: {share:.4f} of {count} found; {conflicts:.3f} are conflicts if their label differs", flush=True)
     merge([folder, *also])
+
+
+def fingerprints_of_copies(path: Path) -> dict[str, np.ndarray]:
+    """Return the fingerprints of a photograph and of its copies, by kind; none of a photograph that has none."""
+    original = fingerprint(path.read_bytes())
+    if original is None:
+        return {}
+    described = {"original": original}
+    for name, variant in variants(Image.open(path).convert("RGB"), random.Random(path.name)).items():
+        copy = fingerprint(encoded(variant, {"quality 30": 30, "a third, quality 40": 40}.get(name, 85)))
+        described[name] = original if copy is None else copy
+    return described
 
 
 def merge(folders: list[Path]) -> None:

@@ -16,11 +16,12 @@ OVERLAP = 0.6  # of one of two pictures that lies within the other
 # correlations that confirm a pair: of grey values, and of details finer than a blur of 2.5 pixels
 GREY, DETAIL = 0.85, 0.87
 # of a pair with the same edges: in details, in those of an object on a plain ground, and at 32 pixels
-EDGES_DETAIL, PLAIN_DETAIL, _EDGES_ROUGH = 0.7, 0.95, 0.8
+_EDGES_DETAIL, _PLAIN_DETAIL, _EDGES_ROUGH = 0.7, 0.95, 0.8
 _REST_GREY, _REST_OVERLAP = 0.9, 0.8  # of a picture without the quarter where a banner may be
 ROUGH = 0.6  # correlation at 16 × 16 points below which a pair is dropped
 _DOUBTFUL = 0.15  # below which its quarters are not looked at
 _REST_PENALTY = 0.15  # three quarters have to correlate by that much more
+_BANNER = 0.04  # by how much more that rest has to correlate
 _STRETCH = 1.35  # the largest ratio of the stretches of two directions
 # a copy: the largest difference, mean of 3 × 3 of 128 × 128 pixels, in units of what recompression changes there
 DIFFERENCE = 5.0
@@ -32,7 +33,6 @@ _NEIGHBOURS = np.ones((3, 3), np.uint8)
 _GRID = (np.arange(16) + 0.5) / 16
 _ACROSS, _DOWN = (values.ravel().astype(np.float32) for values in np.meshgrid(_GRID, _GRID))
 _STEPS = sorted(((x, y) for x in (-0.05, 0.0, 0.05) for y in (-0.05, 0.0, 0.05)), key=lambda step: abs(step[0]) + abs(step[1]))
-_ITERATIONS = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-3)
 _QUARTERS = ((0.0, 0.25, 1.0, 1.0), (0.0, 0.0, 1.0, 0.75), (0.25, 0.0, 1.0, 1.0), (0.0, 0.0, 0.75, 1.0))
 
 
@@ -51,9 +51,16 @@ def invert(transforms: np.ndarray) -> np.ndarray:
     return np.concatenate([matrices, -(matrices @ transforms[:, :, 2:])], axis=2)
 
 
-def compare_roughly(part: np.ndarray, whole: np.ndarray, transforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the correlations (M,) of pictures and others, (M, 32, 32) uint8, where transforms (M, 2, 3) lay
-    them, and the shares (M,) of the first that lie within the others.
+def share_inside(transforms: np.ndarray) -> np.ndarray:
+    """Return the shares (M,) of the unit square that transforms (M, 2, 3) along the axes lay on the unit square."""
+    half = np.abs(transforms[:, :, :2]).sum(axis=2) / 2
+    middle = transforms[:, :, :2].sum(axis=2) / 2 + transforms[:, :, 2]
+    overlap = np.minimum(middle + half, 1) - np.maximum(middle - half, 0)
+    return (np.maximum(overlap, 0) / (2 * half)).prod(axis=1)
+
+
+def compare_roughly(part: np.ndarray, whole: np.ndarray, transforms: np.ndarray) -> np.ndarray:
+    """Return the correlations (M,) of pictures and others, (M, 32, 32) uint8, where transforms (M, 2, 3) lay them.
 
     The correlation is that of the whole overlap, or of three quarters of it if those are much more alike.
     """
@@ -61,7 +68,7 @@ def compare_roughly(part: np.ndarray, whole: np.ndarray, transforms: np.ndarray)
     y = transforms[:, 1, 0, None] * _ACROSS + transforms[:, 1, 1, None] * _DOWN + transforms[:, 1, 2, None]
     inside = ((x > 0) & (x < 1) & (y > 0) & (y < 1)).astype(np.float32)
     columns, rows = (np.clip(values * SMALL, 0, SMALL - 1).astype(np.intp) for values in (x, y))
-    first = part[:, 1::2, 1::2].reshape(len(part), -1).astype(np.float32)
+    first = part[:, 1::2, 1::2].reshape(len(part), _ACROSS.size).astype(np.float32)
     second = whole[np.arange(len(whole))[:, None], rows, columns].astype(np.float32)
     scores = _correlations(first, second, inside)
     doubtful = np.flatnonzero((scores > _DOUBTFUL) & (scores < ROUGH))
@@ -70,7 +77,7 @@ def compare_roughly(part: np.ndarray, whole: np.ndarray, transforms: np.ndarray)
         kept = inside[doubtful] * np.outer(lines, samples).ravel()
         three_quarters = _correlations(first[doubtful], second[doubtful], kept) - _REST_PENALTY
         scores[doubtful] = np.maximum(scores[doubtful], three_quarters)
-    return scores, inside.mean(axis=1)
+    return scores
 
 
 def _correlations(one: np.ndarray, other: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -93,17 +100,18 @@ def align(part: np.ndarray, whole: np.ndarray, transform: np.ndarray, shapes: np
     scale = (abs(float(np.linalg.det(transform[:, :2]))) * side**2 / sides.prod()) ** 0.5
     counts = np.maximum(np.round(sides * min(1.0, max(scale, 0.5))), 8)
     small = part if scale >= 1 else cv2.resize(part, counts.astype(int).tolist(), interpolation=cv2.INTER_AREA)
-    counts = np.array(small.shape[::-1])
-    pixels = np.empty((2, 3), np.float32)
-    pixels[:, :2] = transform[:, :2] * side / counts
-    pixels[:, 2] = transform[:, 2] * side - 0.5 + pixels[:, :2].sum(axis=1) / 2
+    refined = transform
     try:
-        _, pixels = cv2.findTransformECC(small, whole, pixels, cv2.MOTION_AFFINE, _ITERATIONS, None, 5)
+        for share, iterations in ((2, 15), (1, 5)):  # at half the size first
+            one, other = (
+                cv2.resize(image, None, fx=1 / share, fy=1 / share, interpolation=cv2.INTER_AREA) for image in (small, whole)
+            )
+            pixels = _to_pixels(refined, one, other)
+            criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, 1e-3)
+            _, pixels = cv2.findTransformECC(one, other, pixels, cv2.MOTION_AFFINE, criteria, None, 5 if share == 1 else 3)
+            refined = _to_unit(pixels, one, other)
     except cv2.error:
         return None
-    refined = np.empty((2, 3))
-    refined[:, :2] = pixels[:, :2] * counts / side
-    refined[:, 2] = (pixels[:, 2] + 0.5 - pixels[:, :2].sum(axis=1) / 2) / side
     longest, shortest = np.linalg.svd(refined[:, :2] * shapes[1][:, None] / shapes[0], compute_uv=False)
     if longest > _STRETCH * shortest:
         return None
@@ -116,6 +124,22 @@ def align(part: np.ndarray, whole: np.ndarray, transform: np.ndarray, shapes: np
     return Aligned(small.astype(np.float32), warped, mask, refined)
 
 
+def _to_pixels(transform: np.ndarray, part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return a transform of unit squares as one of pixels, (2, 3) float32."""
+    sizes, side = np.array(part.shape[::-1]), len(whole)
+    pixels = np.empty((2, 3), np.float32)
+    pixels[:, :2] = transform[:, :2] * side / sizes
+    pixels[:, 2] = transform[:, 2] * side - 0.5 + pixels[:, :2].sum(axis=1) / 2
+    return pixels
+
+
+def _to_unit(pixels: np.ndarray, part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return a transform of pixels as one of unit squares, (2, 3)."""
+    sizes, side = np.array(part.shape[::-1]), len(whole)
+    moved = (pixels[:, 2] + 0.5 - pixels[:, :2].sum(axis=1) / 2) / side
+    return np.concatenate([pixels[:, :2] * sizes / side, moved[:, None]], axis=1)
+
+
 def is_same_picture(part: np.ndarray, whole: np.ndarray, transform: np.ndarray, shapes: np.ndarray) -> bool:
     """Tell whether two thumbnails (n, n) uint8 show the same picture where a transform lays the part about.
 
@@ -124,20 +148,20 @@ def is_same_picture(part: np.ndarray, whole: np.ndarray, transform: np.ndarray, 
     aligned = align(part, whole, transform, shapes, OVERLAP)
     if aligned is not None and _agree(aligned, GREY):
         return True
-    rest, transform, share = _without_banner(part, whole, transform)
+    rest, transform, share, gain = _without_banner(part, whole, transform)
+    if gain < _BANNER:
+        return False
     aligned = align(rest, whole, transform, shapes * np.array([share, [1, 1]]), _REST_OVERLAP)
     return aligned is not None and _agree(aligned, _REST_GREY)
 
 
-def _without_banner(part: np.ndarray, whole: np.ndarray, transform: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the three quarters of a part that are the most like the whole, their transform, and the share of
-    its sides that they are.
+def _without_banner(part: np.ndarray, whole: np.ndarray, transform: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Return the three quarters of a part that are the most like the whole, their transform, the share of its
+    sides that they are, and how much more they correlate than all of it.
     """
     side = len(part)
     scores = []
-    grid = np.empty((2, 3), np.float32)
-    grid[:, :2] = transform[:, :2] * len(whole) / side
-    grid[:, 2] = transform[:, 2] * len(whole) - 0.5 + grid[:, :2].sum(axis=1) / 2
+    grid = _to_pixels(transform, part, whole)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(whole, grid, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     for left, top, right, bottom in _QUARTERS:
@@ -147,17 +171,20 @@ def _without_banner(part: np.ndarray, whole: np.ndarray, transform: np.ndarray) 
     rest = np.ascontiguousarray(part[round(top * side) : round(bottom * side), round(left * side) : round(right * side)])
     share = np.array([right - left, bottom - top])
     moved = transform[:, 2] + transform[:, :2] @ np.array([left, top])
-    return rest, np.concatenate([transform[:, :2] * share, moved[:, None]], axis=1), share
+    gain = max(scores) - correlation(part.astype(np.float32), warped.astype(np.float32))
+    return rest, np.concatenate([transform[:, :2] * share, moved[:, None]], axis=1), share, gain
 
 
-def has_same_edges(whole: np.ndarray, part: np.ndarray, detail: float) -> bool:
-    """Tell whether two thumbnails (64, 64) uint8 match in greys, and in details with this correlation, up to
-    5% of their sides.
+def has_same_edges(whole: np.ndarray, part: np.ndarray, plain: bool) -> bool:
+    """Tell whether two thumbnails (64, 64) uint8 match in greys and in details, up to 5% of their sides.
+
+    Of objects on a plain ground, which look alike where they are moved, all sides have to match.
     """
+    detail, steps = (_PLAIN_DETAIL, _STEPS[:1]) if plain else (_EDGES_DETAIL, _STEPS)
     side = len(whole)
     small_whole, small_part = (cv2.resize(image, (SMALL, SMALL), interpolation=cv2.INTER_AREA) for image in (whole, part))
     rough = []
-    for step_across, step_down in _STEPS:
+    for step_across, step_down in steps:
         across, down = round(1 + step_across, 2), round(1 + step_down, 2)
         if max(across, down) <= 1:
             score, x, y = _match(small_whole, _sized(small_part, round(SMALL * across), round(SMALL * down)))

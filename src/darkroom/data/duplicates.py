@@ -22,14 +22,16 @@ from darkroom.data.fingerprints import SUMMARY
 from darkroom.data.perceptual_hash import ORIENTATIONS, Orientation
 
 DISTANCE, TABLES, KEY_BITS = 10, 16, 16  # of hashes of whole pictures: bits of 63 that may differ
-LOCAL_DISTANCE, LOCAL_TABLES, LOCAL_KEY_BITS = 10, 12, 16  # of hashes of local features
+LOCAL_DISTANCE, LOCAL_TABLES, LOCAL_KEY_BITS = 8, 16, 20  # of hashes of local features
 _ROUGH = 0.8  # correlation at 16 pixels below which a pair with the same edges is dropped
-_SHARED = 0.55  # of one of two pictures that lies within the other, where a pair of features lays them
+_SHARED = 0.6  # of one of two pictures that lies within the other, where a pair of features lays them
+_SMALLEST = 0.35  # area of a picture on the other by that of the other
 _SAME_EDGES = 0.85  # of both pictures within the other: if they are copies, the hash of the whole picture tells
 _MATCHES = 2  # features that two pictures have in common there
 _CERTAIN = 0.75  # correlation at 16 × 16 points with which one is enough
 _TRIES = 2  # pairs of features of a pair of pictures that are tried
 _BATCH = 20_000  # pairs compared together
+_BLOCK = 512  # pictures described together
 
 
 class ReadFingerprints(Protocol):
@@ -53,6 +55,13 @@ class Clusters:
             i = self.parent[i]
         return i
 
+    def roots(self) -> np.ndarray:
+        """Return the smallest number in each one's cluster, (N,)."""
+        roots = np.array(self.parent, np.int64)
+        while (roots != (roots := roots[roots])).any():
+            pass
+        return roots
+
     def join(self, i: int, j: int) -> None:
         one, other = sorted((self.root(i), self.root(j)))
         self.parent[other] = one
@@ -61,8 +70,8 @@ class Clusters:
 @dataclass(frozen=True)
 class Duplicates:
     """`pairs` (i, j), i < j, connect every cluster of near duplicates. `conflicts` are pairs of copies with
-    different labels. `hashes` holds each picture's hash as 16 hexadecimal digits, empty for a picture with
-    too little contrast.
+    different labels; a mirrored or turned copy is in none, since its label may tell how it is turned.
+    `hashes` holds each picture's hash as 16 hexadecimal digits, empty for a picture with too little contrast.
     """
 
     pairs: list[tuple[int, int]]
@@ -76,7 +85,7 @@ def find(
     """Return near duplicates among pictures.
 
     Pairs of pictures that other pairs connect already are left out, except pairs with different labels: every
-    picture that is a copy of one with another label is in such a pair. `on_step` receives the number of
+    picture that is an upright copy of one with another label is in such a pair. `on_step` receives the number of
     finished steps and of all. Time grows with the number of pictures and of pairs that look alike.
     """
     search = _Search(list(labels), read)
@@ -106,12 +115,20 @@ class _Described(NamedTuple):
 class _Candidate(NamedTuple):
     """Two pictures that are similar where a pair of their features lays them."""
 
-    i: int
-    j: int
+    part: int
+    whole: int
     score: float
-    swapped: bool  # the transform lays j on i, else i on j
     same_edges: bool
     transform: np.ndarray
+
+    @property
+    def is_disputable(self) -> bool:
+        """Whether it decides if these are copies: upright ones, of which the hash of the whole picture does not tell."""
+        return not self.same_edges and self.transform[0, 0] > 0 and self.transform[1, 1] > 0
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        return min(self.part, self.whole), max(self.part, self.whole)
 
 
 class _Search:
@@ -128,6 +145,7 @@ class _Search:
         self.disputed = np.zeros(len(described.numbers), bool)  # pictures that are in a conflict
         self.pairs: set[tuple[int, int]] = set()
         self.conflicts: set[tuple[int, int]] = set()
+        self.tries: dict[tuple[int, int], int] = {}  # comparisons of pairs of pictures that local features find
         self.rejected: set[tuple[int, int]] = set()  # pairs with different labels that local features find, and that are no copies
         whole_keys = hash_index.keys(described.hashes, TABLES, KEY_BITS, perceptual_hash.UNUSED_BITS)
         self.tables = [hash_index.Table(keys, KEY_BITS) for keys in whole_keys]
@@ -147,18 +165,18 @@ class _Search:
             first, second = first[similar], second[similar]
             settled = self._settled(first, second)
             first, second = first[~settled], second[~settled]
-            alike = self.labels[first] == self.labels[second]
-            turned = orientation.of_pictures(described.small[first])
-            alike[~alike] = alignment.may_be_copies(turned[~alike], described.small[second[~alike]])
-            for i, j, may_be_copies in zip(first.tolist(), second.tolist(), alike.tolist(), strict=True):
+            disputable = (self.labels[first] != self.labels[second]) & orientation.is_upright
+            small = described.small[first[disputable]], described.small[second[disputable]]
+            disputable[disputable] = alignment.may_be_copies(*small)
+            for i, j, may_be_copies in zip(first.tolist(), second.tolist(), disputable.tolist(), strict=True):
                 self._settle_whole(i, j, orientation, may_be_copies)
 
     def _settle_whole(self, i: int, j: int, orientation: Orientation, may_be_copies: bool) -> None:
         if not self._joined(i, j):
             first, second = self.read(self.described.numbers[[i, j]])["thumbnail"]
             first = np.ascontiguousarray(orientation.of_pictures(first))
-            detail = alignment.PLAIN_DETAIL if self.described.plain[[i, j]].any() else alignment.EDGES_DETAIL
-            if not (alignment.has_same_edges(first, second, detail) or alignment.has_same_edges(second, first, detail)):
+            plain = bool(self.described.plain[[i, j]].any())
+            if not (alignment.has_same_edges(first, second, plain) or alignment.has_same_edges(second, first, plain)):
                 return
             self._join(i, j)
         if may_be_copies:
@@ -172,30 +190,29 @@ class _Search:
         for one, other in hash_index.join(described.features["hash"], groups, self.local_keys, table, LOCAL_DISTANCE):
             for begin in range(0, len(one), _BATCH):
                 candidates += self._similar(one[begin : begin + _BATCH], other[begin : begin + _BATCH])
-        candidates.sort(key=lambda candidate: (candidate.i, candidate.j, -candidate.score))
-        for (i, j), tries in itertools.groupby(candidates, key=lambda candidate: (candidate.i, candidate.j)):
-            self._settle_local(i, j, list(itertools.islice(tries, _TRIES)))
+        candidates.sort(key=lambda candidate: (candidate.pair, -candidate.score, candidate.part, candidate.transform.tolist()))
+        for pair, tries in itertools.groupby(candidates, key=lambda candidate: candidate.pair):
+            self._settle_local(*pair, list(itertools.islice(tries, _TRIES)))
 
     def _similar(self, one: np.ndarray, other: np.ndarray) -> list[_Candidate]:
         """Return the pairs of pictures that are similar where these pairs of features lay them."""
         described = self.described
-        first = np.where(described.owners[one] < described.owners[other], one, other)
-        second = one + other - first
-        i, j = described.owners[first], described.owners[second]
-        forth = local_features.transforms(
-            described.features[first], described.features[second], described.shapes[i], described.shapes[j]
-        )
-        back = alignment.invert(forth)
-        score, inside = alignment.compare_roughly(described.small[i], described.small[j], forth)
-        other_score, other_inside = alignment.compare_roughly(described.small[j], described.small[i], back)
-        swapped = other_inside > inside
-        score = np.where(swapped, other_score, score)
-        same_edges = np.minimum(inside, other_inside) > _SAME_EDGES
+        transforms = local_features.transforms(
+            described.features[one], described.features[other],
+            described.shapes[described.owners[one]], described.shapes[described.owners[other]],
+        )  # fmt: skip
+        scale = np.abs(transforms[:, 0, 0] * transforms[:, 1, 1] - transforms[:, 0, 1] * transforms[:, 1, 0])
+        swapped = scale > 1  # the part is the one of which more lies within the other
+        transforms[swapped] = alignment.invert(transforms[swapped])
+        inside = alignment.share_inside(transforms)
+        kept = np.flatnonzero((inside > _SHARED) & (np.minimum(scale, 1 / scale) > _SMALLEST))
+        part = described.owners[np.where(swapped, other, one)[kept]]
+        whole = described.owners[np.where(swapped, one, other)[kept]]
+        score = alignment.compare_roughly(described.small[part], described.small[whole], transforms[kept])
+        same_edges = (inside * np.minimum(scale, 1 / scale))[kept] > _SAME_EDGES
         return [
-            _Candidate(
-                int(i[k]), int(j[k]), float(score[k]), bool(swapped[k]), bool(same_edges[k]), (back if swapped[k] else forth)[k]
-            )
-            for k in np.flatnonzero((score > alignment.ROUGH) & (np.maximum(inside, other_inside) > _SHARED))
+            _Candidate(int(part[k]), int(whole[k]), float(score[k]), bool(same_edges[k]), transforms[kept[k]])
+            for k in np.flatnonzero(score > alignment.ROUGH)
         ]
 
     def _settle_local(self, i: int, j: int, tries: list[_Candidate]) -> None:
@@ -203,27 +220,29 @@ class _Search:
         if joined and (self.labels[i] == self.labels[j] or (i, j) in self.rejected):
             return
         for candidate in tries:
-            part, whole = (j, i) if candidate.swapped else (i, j)
-            if not joined and self._is_same_picture(part, whole, candidate):
-                joined = True
-                self._join(i, j)
-            if joined and not candidate.same_edges and self._dispute(part, whole, candidate.transform):
+            if not joined and self.tries.get((i, j), 0) < _TRIES:
+                self.tries[i, j] = self.tries.get((i, j), 0) + 1
+                joined = self._is_same_picture(candidate)
+                if joined:
+                    self._join(i, j)
+            if joined and candidate.is_disputable and self._dispute(candidate.part, candidate.whole, candidate.transform):
                 return
         if joined:
             self.rejected.add((i, j))
 
-    def _is_same_picture(self, part: int, whole: int, candidate: _Candidate) -> bool:
-        first, second = self.read(self.described.numbers[[part, whole]])
-        shapes = self.described.shapes[[part, whole]]
-        features = [picture["features"][: picture["count"]] for picture in (first, second)]
+    def _is_same_picture(self, candidate: _Candidate) -> bool:
+        places = [candidate.part, candidate.whole]
+        part, whole = self.read(self.described.numbers[places])
+        shapes = self.described.shapes[places]
+        features = [picture["features"][: picture["count"]] for picture in (part, whole)]
         if candidate.score < _CERTAIN and local_features.count_matches(*features, candidate.transform, shapes) < _MATCHES:
             return False
-        return alignment.is_same_picture(first["thumbnail"], second["thumbnail"], candidate.transform, shapes)
+        return alignment.is_same_picture(part["thumbnail"], whole["thumbnail"], candidate.transform, shapes)
 
     def _groups(self) -> np.ndarray:
         """Return (N,) a number for each picture: equal where a pair of two pictures would tell nothing new."""
-        roots = np.array([self.clusters.root(i) for i in range(len(self.labels))], np.int64)
-        return roots * (len(self.labels) + 1) + np.where(self.disputed, len(self.labels), self.labels)
+        named = self.clusters.roots() * (len(self.labels) + 1) + np.where(self.disputed, len(self.labels), self.labels)
+        return np.unique(named, return_inverse=True)[1]
 
     def _joined(self, i: int, j: int) -> bool:
         return self.clusters.root(i) == self.clusters.root(j)
@@ -256,8 +275,8 @@ class _Search:
 
 def _describe(count: int, read: ReadFingerprints) -> _Described:
     blocks = []
-    for start in range(0, count, 2048):
-        block = np.arange(start, min(start + 2048, count))
+    for start in range(0, count, _BLOCK):
+        block = np.arange(start, min(start + _BLOCK, count))
         summaries = read(block)
         keep = ~perceptual_hash.is_plain(summaries["thumbnail"])
         blocks.append(_describe_block(block[keep], summaries[keep]))

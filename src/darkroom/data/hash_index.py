@@ -87,15 +87,16 @@ def join(
     Hashes of the same group (N,) are in no pair. Their number costs no time.
     """
     own = table_keys[table]
-    order = np.lexsort((groups, own))
-    sorted_keys, sorted_groups = own[order], groups[order]
+    order = np.argsort(groups, kind="stable")
+    for half in (own & 0xFFFF, own >> 16):  # NumPy sorts 16 bits in linear time
+        order = order[np.argsort(half[order].astype(np.uint16), kind="stable")]
+    sorted_keys, sorted_groups, sorted_hashes = own[order], groups[order], hashes[order]
     changes = sorted_keys[1:] != sorted_keys[:-1]
     key_ends = _run_ends(changes)
     group_ends = _run_ends(changes | (sorted_groups[1:] != sorted_groups[:-1]))
     for one, other in _expand(group_ends, key_ends - group_ends):
-        one, other = order[one], order[other]
-        close = np.bitwise_count(hashes[one] ^ hashes[other]) <= distance
-        one, other = one[close], other[close]
+        close = np.flatnonzero(np.bitwise_count(sorted_hashes[one] ^ sorted_hashes[other]) <= distance)
+        one, other = order[one[close]], order[other[close]]
         new = ~(table_keys[:table, one] == table_keys[:table, other]).any(axis=0)
         yield one[new], other[new]
 

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 LONG_SIDE = 96  # pixels of the picture in which places are found
-MAX_FEATURES = 32  # of a picture, the strongest
+MAX_FEATURES = 20  # of a picture, the strongest
 FEATURE = np.dtype([("hash", "<u8"), ("x", "u1"), ("y", "u1"), ("radius", "u1"), ("orientation", "u1")])
 UNUSED_BITS = (0, 1, 8)  # of a hash: the mean, and the two coefficients that the orientation makes positive
 _POSITION_UNIT, _RADIUS_UNIT = LONG_SIDE / 255, 0.25  # pixels in a step of x and y, and of the radius

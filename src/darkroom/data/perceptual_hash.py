@@ -28,6 +28,10 @@ class Orientation(NamedTuple):
     inverted: bool = False  # up and down
 
     @property
+    def is_upright(self) -> bool:
+        return not any(self)
+
+    @property
     def is_own_inverse(self) -> bool:
         return not self.swapped or self.mirrored == self.inverted
 
@@ -81,4 +85,6 @@ def hashes(thumbnails: np.ndarray) -> np.ndarray:
 
 def is_plain(thumbnails: np.ndarray) -> np.ndarray:
     """Return (N,) bool: thumbnails with too little contrast for a meaningful hash."""
-    return thumbnails.reshape(len(thumbnails), -1).astype(np.float32).std(axis=1) < PLAIN
+    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    flat -= flat.mean(axis=1, keepdims=True)
+    return np.einsum("nd,nd->n", flat, flat) < PLAIN**2 * flat.shape[1]
