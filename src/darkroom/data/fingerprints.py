@@ -20,6 +20,7 @@ SUMMARY = np.dtype(
 )  # fmt: skip
 FINGERPRINT = np.dtype([*SUMMARY.descr, ("detailed", "u1", (DETAILED, DETAILED))])
 COVERED = 0.7  # of a picture that is not of one grey, below which it has no local features
+_CENTRE = slice(DETAILED // 8, -DETAILED // 8)
 _ONE_GREY = 1.5  # standard deviation
 _TOLERANCE = 16  # grey levels within a frame
 _OUTLIERS = 0.02  # of the pixels of a line of a frame
@@ -33,8 +34,9 @@ def fingerprint(grey: np.ndarray) -> np.ndarray:
     inside = without_frame(grey)
     detailed = shrink(inside, DETAILED, DETAILED)
     share = covered(detailed)
-    if share < COVERED and inside.shape != grey.shape:
+    if inside.shape != grey.shape and min(share, covered(detailed[_CENTRE, _CENTRE])) < COVERED:  # a drawing, no frame
         inside, detailed = grey, shrink(grey, DETAILED, DETAILED)
+        share = covered(detailed)
     made = np.zeros((), FINGERPRINT)
     made["width"], made["height"] = frame_size(inside.shape[1], inside.shape[0])
     made["detailed"] = detailed
