@@ -151,11 +151,11 @@ def test_a_pair_does_not_depend_on_the_other_pictures():
     """
     draw = np.random.default_rng(0)
     pictures = list(textures(20, 3, 128))
-    pictures += [np.clip(picture[:, ::-1].astype(int) + 3, 0, 255).astype(np.uint8) for picture in pictures]
+    pictures += [np.clip(picture[:, :: (-1) ** i].astype(int) + 3, 0, 255).astype(np.uint8) for i, picture in enumerate(pictures)]
     pictures += [cropped(0.75)(picture, draw) for picture in pictures[:20]]
     found = search(pictures, list(range(60)))
     assert len(found.pairs) >= 36
-    assert len(found.conflicts) >= 1
+    assert len(found.conflicts) >= 9
     for seed in range(8):
         selected = np.random.default_rng(seed).permutation(60)[: 2 + 6 * seed].tolist()
         part = search([pictures[i] for i in selected], list(range(len(selected))))

@@ -106,9 +106,9 @@ def align(part: np.ndarray, whole: np.ndarray, transform: np.ndarray, shapes: np
             one, other = (
                 cv2.resize(image, None, fx=1 / share, fy=1 / share, interpolation=cv2.INTER_AREA) for image in (small, whole)
             )
-            pixels = _to_pixels(refined, one, other)
+            pixels, everywhere = _to_pixels(refined, one, other), np.ones(other.shape, np.uint8)
             criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, 1e-3)
-            _, pixels = cv2.findTransformECC(one, other, pixels, cv2.MOTION_AFFINE, criteria, None, 5 if share == 1 else 3)
+            _, pixels = cv2.findTransformECC(one, other, pixels, cv2.MOTION_AFFINE, criteria, everywhere, 5 if share == 1 else 3)
             refined = _to_unit(pixels, one, other)
     except cv2.error:
         return None
