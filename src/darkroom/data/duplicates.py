@@ -192,7 +192,7 @@ class _Search:
                 candidates += self._similar(one[begin : begin + _BATCH], other[begin : begin + _BATCH])
         candidates.sort(key=lambda candidate: (candidate.pair, -candidate.score, candidate.part, candidate.transform.tolist()))
         for pair, tries in itertools.groupby(candidates, key=lambda candidate: candidate.pair):
-            self._settle_local(*pair, list(itertools.islice(tries, _TRIES)))
+            self._settle_local(pair[0], pair[1], list(itertools.islice(tries, _TRIES)))
 
     def _similar(self, one: np.ndarray, other: np.ndarray) -> list[_Candidate]:
         """Return the pairs of pictures that are similar where these pairs of features lay them."""
@@ -234,8 +234,8 @@ class _Search:
         places = [candidate.part, candidate.whole]
         part, whole = self.read(self.described.numbers[places])
         shapes = self.described.shapes[places]
-        features = [picture["features"][: picture["count"]] for picture in (part, whole)]
-        if candidate.score < _CERTAIN and local_features.count_matches(*features, candidate.transform, shapes) < _MATCHES:
+        one, other = (picture["features"][: picture["count"]] for picture in (part, whole))
+        if candidate.score < _CERTAIN and local_features.count_matches(one, other, candidate.transform, shapes) < _MATCHES:
             return False
         return alignment.is_same_picture(part["thumbnail"], whole["thumbnail"], candidate.transform, shapes)
 
@@ -284,7 +284,9 @@ def _describe(count: int, read: ReadFingerprints) -> _Described:
         blocks.append(_describe_block(np.arange(0), np.empty(0, SUMMARY)))
     starts = np.cumsum([0, *(len(block.numbers) for block in blocks)])
     owners = [block.owners + start for block, start in zip(blocks, starts, strict=False)]
-    return _Described(*(np.concatenate(parts) for parts in list(zip(*blocks, strict=True))[:-1]), np.concatenate(owners))
+    *parts, _ = ([block[i] for block in blocks] for i in range(len(_Described._fields)))
+    numbers, whole, shapes, small, plain, tiny, features = (np.concatenate(part) for part in parts)
+    return _Described(numbers, whole, shapes, small, plain, tiny, features, np.concatenate(owners))
 
 
 def _describe_block(numbers: np.ndarray, summaries: np.ndarray) -> _Described:

@@ -91,8 +91,8 @@ def _find_duplicates(accepted: Rows, fingerprints: ReadFingerprints, near: str) 
     slots = np.array([accepted[i].slot for i in numbers])
     labels = [accepted[i].label for i in numbers]
 
-    def read(indices: np.ndarray, detailed: bool = False) -> np.ndarray:
-        return fingerprints(slots[indices].tolist(), detailed)
+    def read(numbers: np.ndarray, detailed: bool = False) -> np.ndarray:
+        return fingerprints(slots[numbers].tolist(), detailed)
 
     with Progress("near duplicates", len(numbers), "images") as progress:
 
