@@ -30,7 +30,7 @@ _LEVELS, _CONTRAST = 2.0, 0.15  # that unit: grey levels, and the share of the l
 _SMALL_DIFFERENCE = 3.0  # the same at 32 × 32 pixels, beyond the values of neighbouring pixels
 _EDGE = 4  # pixels at the edges that are not compared
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
-_GRID = (np.arange(16) + 0.5) / 16
+_GRID = (2 * np.arange(16) + 1.5) / SMALL  # the centres of the odd pixels
 _ACROSS, _DOWN = (values.ravel().astype(np.float32) for values in np.meshgrid(_GRID, _GRID))
 _STEPS = sorted(((x, y) for x in (-0.05, 0.0, 0.05) for y in (-0.05, 0.0, 0.05)), key=lambda step: abs(step[0]) + abs(step[1]))
 _QUARTERS = ((0.0, 0.25, 1.0, 1.0), (0.0, 0.0, 1.0, 0.75), (0.25, 0.0, 1.0, 1.0), (0.0, 0.0, 0.75, 1.0))

@@ -24,7 +24,7 @@ from darkroom.data.perceptual_hash import ORIENTATIONS, Orientation
 DISTANCE, TABLES, KEY_BITS = 10, 16, 16  # of hashes of whole pictures: bits of 63 that may differ
 LOCAL_DISTANCE, LOCAL_TABLES, LOCAL_KEY_BITS = 8, 16, 20  # of hashes of local features
 _ROUGH = 0.8  # correlation at 16 pixels below which a pair with the same edges is dropped
-_SHARED = 0.6  # of one of two pictures that lies within the other, where a pair of features lays them
+_SHARED = 0.85  # of one of two pictures that lies within the other, where a pair of features lays them
 _SMALLEST = 0.35  # area of a picture on the other by that of the other
 _SAME_EDGES = 0.85  # of both pictures within the other: if they are copies, the hash of the whole picture tells
 _MATCHES = 2  # features that two pictures have in common there
@@ -108,7 +108,7 @@ class _Described(NamedTuple):
     small: np.ndarray  # (N, 32, 32) uint8
     plain: np.ndarray  # (N,) bool: an object on a plain ground, without local features
     tiny: np.ndarray  # (N, 256) float16, 16 × 16 pixels with mean 0 and length 1
-    features: np.ndarray  # (F,) FEATURE
+    features: np.ndarray  # (F,) FEATURE, those of a picture one after another
     owners: np.ndarray  # (F,) the places in `numbers` of the pictures that features belong to
 
 
@@ -117,6 +117,7 @@ class _Candidate(NamedTuple):
 
     part: int
     whole: int
+    matches: int
     score: float
     same_edges: bool
     transform: np.ndarray
@@ -190,7 +191,7 @@ class _Search:
         for one, other in hash_index.join(described.features["hash"], groups, self.local_keys, table, LOCAL_DISTANCE):
             for begin in range(0, len(one), _BATCH):
                 candidates += self._similar(one[begin : begin + _BATCH], other[begin : begin + _BATCH])
-        candidates.sort(key=lambda candidate: (candidate.pair, -candidate.score, candidate.part, candidate.transform.tolist()))
+        candidates.sort(key=lambda candidate: (candidate.pair, -candidate.matches, -candidate.score, candidate.part, candidate.transform.tolist()))
         for pair, tries in itertools.groupby(candidates, key=lambda candidate: candidate.pair):
             self._settle_local(pair[0], pair[1], list(itertools.islice(tries, _TRIES)))
 
@@ -209,11 +210,26 @@ class _Search:
         part = described.owners[np.where(swapped, other, one)[kept]]
         whole = described.owners[np.where(swapped, one, other)[kept]]
         score = alignment.compare_roughly(described.small[part], described.small[whole], transforms[kept])
-        same_edges = (inside * np.minimum(scale, 1 / scale))[kept] > _SAME_EDGES
+        similar = score > alignment.ROUGH
+        part, whole, score, transforms = part[similar], whole[similar], score[similar], transforms[kept[similar]]
+        matches, transforms = local_features.match(
+            self._features(part), self._features(whole), transforms, described.shapes[part], described.shapes[whole]
+        )
+        shared = alignment.share_inside(transforms)
+        same_edges = shared * np.abs(np.linalg.det(transforms[:, :, :2])) > _SAME_EDGES
         return [
-            _Candidate(int(part[k]), int(whole[k]), float(score[k]), bool(same_edges[k]), transforms[kept[k]])
-            for k in np.flatnonzero(score > alignment.ROUGH)
+            _Candidate(int(part[k]), int(whole[k]), int(matches[k]), float(score[k]), bool(same_edges[k]), transforms[k])
+            for k in np.flatnonzero((shared > _SHARED) & ((matches >= _MATCHES) | (score >= _CERTAIN)))
         ]
+
+    def _features(self, pictures: np.ndarray) -> np.ndarray:
+        """Return the features (M, MAX_FEATURES) of pictures (M,), zeros after the last of each."""
+        starts, ends = (np.searchsorted(self.described.owners, pictures, side) for side in ("left", "right"))
+        places = starts[:, None] + np.arange(local_features.MAX_FEATURES)
+        present = places < ends[:, None]
+        features = np.zeros(places.shape, local_features.FEATURE)
+        features[present] = self.described.features[places[present]]
+        return features
 
     def _settle_local(self, i: int, j: int, tries: list[_Candidate]) -> None:
         joined = self._joined(i, j)
@@ -232,12 +248,8 @@ class _Search:
 
     def _is_same_picture(self, candidate: _Candidate) -> bool:
         places = [candidate.part, candidate.whole]
-        part, whole = self.read(self.described.numbers[places])
-        shapes = self.described.shapes[places]
-        one, other = (picture["features"][: picture["count"]] for picture in (part, whole))
-        if candidate.score < _CERTAIN and local_features.count_matches(one, other, candidate.transform, shapes) < _MATCHES:
-            return False
-        return alignment.is_same_picture(part["thumbnail"], whole["thumbnail"], candidate.transform, shapes)
+        part, whole = self.read(self.described.numbers[places])["thumbnail"]
+        return alignment.is_same_picture(part, whole, candidate.transform, self.described.shapes[places])
 
     def _groups(self) -> np.ndarray:
         """Return (N,) a number for each picture: equal where a pair of two pictures would tell nothing new."""

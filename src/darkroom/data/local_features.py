@@ -28,8 +28,9 @@ _PATCH = 16  # samples of a square in each direction
 _LOW = 8  # frequencies in each direction
 _BLURS = [_SIGMA * 2 ** (i / _SCALES) for i in range(_SCALES + 3)]
 _STEPS = [(after**2 - before**2) ** 0.5 for before, after in pairwise(_BLURS)]
-# of matching features: bits that may differ, shift in radii, factors of two in size
-_MATCH_DISTANCE, _MATCH_SHIFT, _MATCH_SCALE = 14, 0.35, 0.4
+# of matching features: bits that may differ, shift in radii, ratio of sizes
+_MATCH_DISTANCE, _MATCH_SHIFT, _MATCH_SCALE = 14, 0.35, 1.32
+_ENOUGH = 3  # matches from which their places tell the transform better than one pair does
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 _SAMPLES = (np.arange(_PATCH) + 0.5) / _PATCH
 _OFFSETS = 2 * _SAMPLES - 1
@@ -73,40 +74,66 @@ def transforms(one: np.ndarray, other: np.ndarray, shape: np.ndarray, other_shap
 
     The shapes (M, 2) are the widths and heights of both pictures' frames.
     """
-    centres, radii, orientations = _geometry(one)
-    other_centres, other_radii, other_orientations = _geometry(other)
-    matrices = other_orientations @ orientations.transpose(0, 2, 1) * (other_radii / radii)[:, None, None]
+    centres, radii = _places(one)
+    other_centres, other_radii = _places(other)
+    matrices = _orientations(other) @ _orientations(one).transpose(0, 2, 1) * (other_radii / radii)[:, None, None]
     moved = other_centres - np.einsum("nij,nj->ni", matrices, centres)
     matrices = matrices * shape[:, None, :] / other_shape[:, :, None]
     return np.concatenate([matrices, (moved / other_shape)[:, :, None]], axis=2)
 
 
-def count_matches(one: np.ndarray, other: np.ndarray, transform: np.ndarray, shapes: np.ndarray) -> int:
-    """Return how many features (n,) FEATURE of a picture have about the same hash, place and size as one of
-    another's where a transform (2, 3) lays them; `shapes` holds both pictures' widths and heights, (2, 2).
+def match(
+    one: np.ndarray, other: np.ndarray, transforms: np.ndarray, shape: np.ndarray, other_shape: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many features (M, k) FEATURE of pictures have about the same hash, place and size as one of
+    others, (M, k), where transforms (M, 2, 3) lay them, and the transforms that fit their places best.
+
+    A feature of radius 0 is none. The shapes (M, 2) are the widths and heights of both pictures' frames.
     """
-    centres, radii, _ = _geometry(one)
-    other_centres, other_radii, _ = _geometry(other)
-    scale = abs(float(np.linalg.det(transform[:, :2] * shapes[1][:, None] / shapes[0]))) ** 0.5
-    radii = radii[:, None] * scale
-    moved = ((centres / shapes[0]) @ transform[:, :2].T + transform[:, 2]) * shapes[1]
-    near = np.linalg.norm(moved[:, None] - other_centres, axis=2) < _MATCH_SHIFT * np.minimum(radii, other_radii)
-    as_large = np.abs(np.log2(radii / other_radii)) < _MATCH_SCALE
-    alike = np.bitwise_count(one["hash"][:, None] ^ other["hash"]) <= _MATCH_DISTANCE
-    return int((near & as_large & alike).any(axis=1).sum())
+    centres, radii = _places(one)
+    other_centres, other_radii = _places(other)
+    matrices = transforms[:, :, :2] * other_shape[:, :, None] / shape[:, None, :]
+    scale = np.sqrt(np.abs(matrices[:, 0, 0] * matrices[:, 1, 1] - matrices[:, 0, 1] * matrices[:, 1, 0]))
+    turned = centres @ matrices.transpose(0, 2, 1)
+    moved = turned + (transforms[:, :, 2] * other_shape)[:, None]
+    radii = (radii * scale[:, None])[:, :, None]
+    other_radii = other_radii[:, None, :]
+    across, down = (moved[:, :, None, i] - other_centres[:, None, :, i] for i in (0, 1))
+    near = across * across + down * down < (_MATCH_SHIFT * np.minimum(radii, other_radii)) ** 2
+    as_large = np.maximum(radii, other_radii) < _MATCH_SCALE * np.minimum(radii, other_radii)
+    alike = np.bitwise_count(one["hash"][:, :, None] ^ other["hash"][:, None, :]) <= _MATCH_DISTANCE
+    matches = near & as_large & alike
+    present = matches.any(axis=2)
+    counts = present.sum(axis=1)
+    partner = np.take_along_axis(other_centres, matches.argmax(axis=2)[:, :, None], axis=1)
+    factor, shift = _fit(turned, partner, present)
+    refined = np.concatenate([transforms[:, :, :2] * factor[:, None, None], (shift / other_shape)[:, :, None]], axis=2)
+    return counts, np.where((counts >= _ENOUGH)[:, None, None], refined, transforms)
 
 
-def _geometry(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return centres (M, 2) and radii (M,) in pixels of the frame, and orientations (M, 2, 2), all float32.
+def _fit(places: np.ndarray, others: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the factors (M,) and shifts (M, 2) that lay places (M, k, 2) on others with the least squares."""
+    weights = present[:, :, None].astype(np.float32)
+    total = np.maximum(weights.sum(axis=1), 1)
+    mean, other_mean = (places * weights).sum(axis=1) / total, (others * weights).sum(axis=1) / total
+    centred = (places - mean[:, None]) * weights
+    spread = np.maximum((centred * centred).sum(axis=(1, 2)), 1e-6)
+    factor = np.clip((centred * (others - other_mean[:, None])).sum(axis=(1, 2)) / spread, 0.5, 2)
+    return factor, other_mean - mean * factor[:, None]
 
-    An orientation leads from the hashed square to the picture.
-    """
-    centres = np.stack([features["x"], features["y"]], axis=1).astype(np.float32) * np.float32(_POSITION_UNIT)
+
+def _places(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return centres (…, 2) and radii (…) of features (…) in pixels of the frame, float32."""
+    centres = np.stack([features["x"], features["y"]], axis=-1).astype(np.float32) * np.float32(_POSITION_UNIT)
+    return centres, features["radius"].astype(np.float32) * np.float32(_RADIUS_UNIT)
+
+
+def _orientations(features: np.ndarray) -> np.ndarray:
+    """Return the matrices (M, 2, 2) float32 that lead from the hashed squares to the picture."""
     bits = features["orientation"].astype(int)
     signs = np.stack([1 - 2 * (bits >> 1 & 1), 1 - 2 * (bits >> 2 & 1)], axis=1).astype(np.float32)
     turned = signs[:, :, None] * np.eye(2, dtype=np.float32)
-    orientations = np.where((bits & 1 == 1)[:, None, None], turned[:, ::-1], turned)
-    return centres, features["radius"].astype(np.float32) * np.float32(_RADIUS_UNIT), orientations
+    return np.where((bits & 1 == 1)[:, None, None], turned[:, ::-1], turned)
 
 
 class _Sheet:
