@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 
 SMALL = 32  # pixels a side of the thumbnails of a rough comparison
-OVERLAP = 0.6  # of one of two pictures that lies within the other
+OVERLAP = 0.85  # of one of two pictures that lies within the other
 # correlations that confirm a pair: of grey values, and of details finer than a blur of 2.5 pixels
 GREY, DETAIL = 0.85, 0.87
+_HOPELESS = 0.2  # correlation of details that no refined transform makes up for
 # of a pair with the same edges: in details, in those of an object on a plain ground, and at 32 pixels
 _EDGES_DETAIL, _PLAIN_DETAIL, _EDGES_ROUGH = 0.7, 0.95, 0.8
 _REST_GREY, _REST_OVERLAP = 0.9, 0.8  # of a picture without the quarter where a banner may be
@@ -49,6 +50,11 @@ def invert(transforms: np.ndarray) -> np.ndarray:
     """Return the inverses (M, 2, 3) of transforms (M, 2, 3)."""
     matrices = np.linalg.inv(transforms[:, :, :2])
     return np.concatenate([matrices, -(matrices @ transforms[:, :, 2:])], axis=2)
+
+
+def areas(transforms: np.ndarray) -> np.ndarray:
+    """Return the areas (…) that transforms (…, 2, 3) make of the unit square."""
+    return np.abs(transforms[..., 0, 0] * transforms[..., 1, 1] - transforms[..., 0, 1] * transforms[..., 1, 0])
 
 
 def share_inside(transforms: np.ndarray) -> np.ndarray:
@@ -88,18 +94,28 @@ def _correlations(one: np.ndarray, other: np.ndarray, weights: np.ndarray) -> np
     return np.einsum("md,md->m", one, other) / np.maximum(scale, 1e-6)
 
 
-def align(part: np.ndarray, whole: np.ndarray, transform: np.ndarray, shapes: np.ndarray, overlap: float) -> Aligned | None:
-    """Return two thumbnails, (h, w) and (n, n) uint8, on one grid, as fine as the coarser of them.
-
-    The transform is refined to an affine one that maximises their correlation (Evangelidis and Psarakis 2008,
-    Parametric Image Alignment Using Enhanced Correlation Coefficient Maximization). `shapes` holds the width
-    and the height of both pictures, (2, 2). None where that does not converge, where it stretches a picture,
-    or where less than the share `overlap` of the part lies within the whole.
-    """
-    side, sides = len(whole), np.array(part.shape[::-1])
-    scale = (abs(float(np.linalg.det(transform[:, :2]))) * side**2 / sides.prod()) ** 0.5
+def lay(part: np.ndarray, whole: np.ndarray, transform: np.ndarray) -> Aligned:
+    """Return two thumbnails, (h, w) and (n, n) uint8, on one grid, as fine as the coarser of them."""
+    sides = np.array(part.shape[::-1])
+    scale = (float(areas(transform)) * len(whole) ** 2 / sides.prod()) ** 0.5
     counts = np.maximum(np.round(sides * min(1.0, max(scale, 0.5))), 8)
     small = part if scale >= 1 else cv2.resize(part, counts.astype(int).tolist(), interpolation=cv2.INTER_AREA)
+    pixels, size, inverse = _to_pixels(transform, small, whole), small.shape[::-1], cv2.WARP_INVERSE_MAP
+    mask = cv2.warpAffine(np.ones(whole.shape, np.uint8), pixels, size, flags=cv2.INTER_NEAREST | inverse) > 0
+    source, edges = whole.astype(np.float32), cv2.BORDER_REPLICATE
+    warped = cv2.warpAffine(source, pixels, size, flags=cv2.INTER_LINEAR | inverse, borderMode=edges)
+    return Aligned(small.astype(np.float32), warped, mask, transform)
+
+
+def align(part: np.ndarray, whole: np.ndarray, transform: np.ndarray, shapes: np.ndarray, overlap: float) -> Aligned | None:
+    """Return two thumbnails on one grid as `lay` does, the transform refined to an affine one that maximises
+    their correlation (Evangelidis and Psarakis 2008, Parametric Image Alignment Using Enhanced Correlation
+    Coefficient Maximization).
+
+    `shapes` holds the width and the height of both pictures, (2, 2). None where that does not converge, where it
+    stretches a picture, or where less than the share `overlap` of the part lies within the whole.
+    """
+    small = lay(part, whole, transform).part.astype(np.uint8)
     refined = transform
     try:
         for share, iterations in ((2, 15), (1, 5)):  # at half the size first
@@ -112,16 +128,11 @@ def align(part: np.ndarray, whole: np.ndarray, transform: np.ndarray, shapes: np
             refined = _to_unit(pixels, one, other)
     except cv2.error:
         return None
-    longest, shortest = np.linalg.svd(refined[:, :2] * shapes[1][:, None] / shapes[0], compute_uv=False)
-    if longest > _STRETCH * shortest:
+    matrix = refined[:, :2] * shapes[1][:, None] / shapes[0]
+    if (matrix * matrix).sum() > (_STRETCH + 1 / _STRETCH) * areas(matrix):
         return None
-    size, inverse = small.shape[::-1], cv2.WARP_INVERSE_MAP
-    mask = cv2.warpAffine(np.ones(whole.shape, np.uint8), pixels, size, flags=cv2.INTER_NEAREST | inverse) > 0
-    if mask.mean() < overlap:
-        return None
-    source, edges = whole.astype(np.float32), cv2.BORDER_REPLICATE
-    warped = cv2.warpAffine(source, pixels, size, flags=cv2.INTER_LINEAR | inverse, borderMode=edges)
-    return Aligned(small.astype(np.float32), warped, mask, refined)
+    aligned = lay(small, whole, refined)
+    return aligned if aligned.mask.mean() >= overlap else None
 
 
 def _to_pixels(transform: np.ndarray, part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -145,8 +156,13 @@ def is_same_picture(part: np.ndarray, whole: np.ndarray, transform: np.ndarray, 
 
     A quarter at one side may differ: a banner. `shapes` holds the width and the height of both pictures.
     """
-    aligned = align(part, whole, transform, shapes, OVERLAP)
-    if aligned is not None and _agree(aligned, GREY):
+    aligned = lay(part, whole, transform)
+    if _agree(aligned, GREY):
+        return True
+    if _correlate_details(aligned) < _HOPELESS:
+        return False
+    refined = align(part, whole, transform, shapes, OVERLAP)
+    if refined is not None and _agree(refined, GREY):
         return True
     rest, transform, share, gain = _without_banner(part, whole, transform)
     if gain < _BANNER:
@@ -221,7 +237,7 @@ def is_copy(part: np.ndarray, whole: np.ndarray, transform: np.ndarray, shapes: 
     anything has changed are no copies, as far as it can be seen in these thumbnails.
     """
     aligned = align(part, whole, transform, shapes, _COPY_OVERLAP)
-    if aligned is None or abs(float(np.linalg.det(aligned.transform[:, :2]))) < _COPY_OVERLAP:
+    if aligned is None or areas(aligned.transform) < _COPY_OVERLAP:
         return False
     one, mask = aligned.part, aligned.mask.astype(np.float32)
     other = _fit(aligned.whole[None], one[None], mask[None])[0]
@@ -264,8 +280,12 @@ def _agree(aligned: Aligned, grey: float) -> bool:
     part, whole, mask = aligned.part, aligned.whole, aligned.mask
     if correlation(part[mask], whole[mask]) < grey:
         return False
-    inner = cv2.erode(mask.astype(np.uint8), _NEIGHBOURS, borderValue=1) > 0
-    return correlation(details(part)[inner], details(whole)[inner]) >= DETAIL
+    return _correlate_details(aligned) >= DETAIL
+
+
+def _correlate_details(aligned: Aligned) -> float:
+    inner = cv2.erode(aligned.mask.astype(np.uint8), _NEIGHBOURS, borderValue=1) > 0
+    return correlation(details(aligned.part)[inner], details(aligned.whole)[inner])
 
 
 def details(image: np.ndarray) -> np.ndarray:

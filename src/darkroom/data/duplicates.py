@@ -202,7 +202,7 @@ class _Search:
             described.features[one], described.features[other],
             described.shapes[described.owners[one]], described.shapes[described.owners[other]],
         )  # fmt: skip
-        scale = np.abs(transforms[:, 0, 0] * transforms[:, 1, 1] - transforms[:, 0, 1] * transforms[:, 1, 0])
+        scale = alignment.areas(transforms)
         swapped = scale > 1  # the part is the one of which more lies within the other
         transforms[swapped] = alignment.invert(transforms[swapped])
         inside = alignment.share_inside(transforms)
@@ -216,7 +216,7 @@ class _Search:
             self._features(part), self._features(whole), transforms, described.shapes[part], described.shapes[whole]
         )
         shared = alignment.share_inside(transforms)
-        same_edges = shared * np.abs(np.linalg.det(transforms[:, :, :2])) > _SAME_EDGES
+        same_edges = shared * alignment.areas(transforms) > _SAME_EDGES
         return [
             _Candidate(int(part[k]), int(whole[k]), int(matches[k]), float(score[k]), bool(same_edges[k]), transforms[k])
             for k in np.flatnonzero((shared > _SHARED) & ((matches >= _MATCHES) | (score >= _CERTAIN)))
