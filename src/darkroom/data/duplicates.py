@@ -27,8 +27,8 @@ _ROUGH = 0.8  # correlation at 16 pixels below which a pair with the same edges 
 _SHARED = 0.85  # of one of two pictures that lies within the other, where a pair of features lays them
 _SMALLEST = 0.35  # area of a picture on the other by that of the other
 _SAME_EDGES = 0.85  # of both pictures within the other: if they are copies, the hash of the whole picture tells
-_MATCHES = 2  # features that two pictures have in common there
-_CERTAIN = 0.75  # correlation at 16 × 16 points with which one is enough
+_MATCHES = 3  # features that two pictures have in common there
+_CERTAIN = 0.8  # correlation at 16 × 16 points with which one is enough
 _TRIES = 2  # pairs of features of a pair of pictures that are tried
 _BATCH = 20_000  # pairs compared together
 _BLOCK = 512  # pictures described together
@@ -215,11 +215,13 @@ class _Search:
         matches, transforms = local_features.match(
             self._features(part), self._features(whole), transforms, described.shapes[part], described.shapes[whole]
         )
+        score = alignment.compare_roughly(described.small[part], described.small[whole], transforms)
         shared = alignment.share_inside(transforms)
         same_edges = shared * alignment.areas(transforms) > _SAME_EDGES
+        similar = (shared > _SHARED) & (score > np.where(matches >= _MATCHES, alignment.ROUGH, _CERTAIN))
         return [
             _Candidate(int(part[k]), int(whole[k]), int(matches[k]), float(score[k]), bool(same_edges[k]), transforms[k])
-            for k in np.flatnonzero((shared > _SHARED) & ((matches >= _MATCHES) | (score >= _CERTAIN)))
+            for k in np.flatnonzero(similar)
         ]
 
     def _features(self, pictures: np.ndarray) -> np.ndarray:
