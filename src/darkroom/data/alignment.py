@@ -6,16 +6,18 @@ left corner, (1, 1) the lower right one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 SMALL = 32  # pixels a side of the thumbnails of a rough comparison
-OVERLAP = 0.85  # of one of two pictures that lies within the other
+OVERLAP = 0.9  # of one of two pictures that lies within the other
 # correlations that confirm a pair: of grey values, and of details finer than a blur of 2.5 pixels
 GREY, DETAIL = 0.85, 0.87
-_HOPELESS = 0.2  # correlation of details that no refined transform makes up for
+# correlations of details that no refined transform makes up for: at first, and after one at half the size
+_HOPELESS, _HOPELESS_REFINED = 0.2, 0.5
 # of a pair with the same edges: in details, in those of an object on a plain ground, and at 32 pixels
 _EDGES_DETAIL, _PLAIN_DETAIL, _EDGES_ROUGH = 0.7, 0.95, 0.8
 _REST_GREY, _REST_OVERLAP = 0.9, 0.8  # of a picture without the quarter where a banner may be
@@ -38,7 +40,7 @@ _QUARTERS = ((0.0, 0.25, 1.0, 1.0), (0.0, 0.0, 1.0, 0.75), (0.25, 0.0, 1.0, 1.0)
 
 
 class Aligned(NamedTuple):
-    """Two pictures on one grid, float32 (h, w), and where both have pixels, (h, w) bool."""
+    """Two pictures on one grid, float32 (h, w), and where both have pixels, (h, w) uint8."""
 
     part: np.ndarray
     whole: np.ndarray
@@ -96,59 +98,76 @@ def _correlations(one: np.ndarray, other: np.ndarray, weights: np.ndarray) -> np
 
 def lay(part: np.ndarray, whole: np.ndarray, transform: np.ndarray) -> Aligned:
     """Return two thumbnails, (h, w) and (n, n) uint8, on one grid, as fine as the coarser of them."""
-    sides = np.array(part.shape[::-1])
-    scale = (float(areas(transform)) * len(whole) ** 2 / sides.prod()) ** 0.5
-    counts = np.maximum(np.round(sides * min(1.0, max(scale, 0.5))), 8)
-    small = part if scale >= 1 else cv2.resize(part, counts.astype(int).tolist(), interpolation=cv2.INTER_AREA)
-    pixels, size, inverse = _to_pixels(transform, small, whole), small.shape[::-1], cv2.WARP_INVERSE_MAP
-    mask = cv2.warpAffine(np.ones(whole.shape, np.uint8), pixels, size, flags=cv2.INTER_NEAREST | inverse) > 0
+    height, width = part.shape
+    scale = (float(areas(transform)) * whole.size / part.size) ** 0.5
+    if scale < 1:
+        width, height = (max(8, round(side * max(scale, 0.5))) for side in (width, height))
+        part = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+    pixels, inverse = _to_pixels(transform, part, whole), cv2.WARP_INVERSE_MAP
+    mask = cv2.warpAffine(np.ones(whole.shape, np.uint8), pixels, (width, height), flags=cv2.INTER_NEAREST | inverse)
     source, edges = whole.astype(np.float32), cv2.BORDER_REPLICATE
-    warped = cv2.warpAffine(source, pixels, size, flags=cv2.INTER_LINEAR | inverse, borderMode=edges)
-    return Aligned(small.astype(np.float32), warped, mask, transform)
+    warped = cv2.warpAffine(source, pixels, (width, height), flags=cv2.INTER_LINEAR | inverse, borderMode=edges)
+    return Aligned(part.astype(np.float32), warped, mask, transform)
 
 
-def align(part: np.ndarray, whole: np.ndarray, transform: np.ndarray, shapes: np.ndarray, overlap: float) -> Aligned | None:
-    """Return two thumbnails on one grid as `lay` does, the transform refined to an affine one that maximises
-    their correlation (Evangelidis and Psarakis 2008, Parametric Image Alignment Using Enhanced Correlation
-    Coefficient Maximization).
-
-    `shapes` holds the width and the height of both pictures, (2, 2). None where that does not converge, where it
-    stretches a picture, or where less than the share `overlap` of the part lies within the whole.
+def refine(part: np.ndarray, whole: np.ndarray, transform: np.ndarray, iterations: int, smoothing: int) -> np.ndarray | None:
+    """Return the affine transform near this one that maximises the correlation of two thumbnails, uint8, None where
+    the search does not converge (Evangelidis and Psarakis 2008, Parametric Image Alignment Using Enhanced
+    Correlation Coefficient Maximization).
     """
-    small = lay(part, whole, transform).part.astype(np.uint8)
-    refined = transform
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, 1e-3)
+    pixels, everywhere = _to_pixels(transform, part, whole), np.ones(whole.shape, np.uint8)
     try:
-        for share, iterations in ((2, 15), (1, 5)):  # at half the size first
-            one, other = (
-                cv2.resize(image, None, fx=1 / share, fy=1 / share, interpolation=cv2.INTER_AREA) for image in (small, whole)
-            )
-            pixels, everywhere = _to_pixels(refined, one, other), np.ones(other.shape, np.uint8)
-            criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, iterations, 1e-3)
-            _, pixels = cv2.findTransformECC(one, other, pixels, cv2.MOTION_AFFINE, criteria, everywhere, 5 if share == 1 else 3)
-            refined = _to_unit(pixels, one, other)
+        _, pixels = cv2.findTransformECC(part, whole, pixels, cv2.MOTION_AFFINE, criteria, everywhere, smoothing)
     except cv2.error:
         return None
-    matrix = refined[:, :2] * shapes[1][:, None] / shapes[0]
-    if (matrix * matrix).sum() > (_STRETCH + 1 / _STRETCH) * areas(matrix):
-        return None
-    aligned = lay(small, whole, refined)
-    return aligned if aligned.mask.mean() >= overlap else None
+    return _to_unit(pixels, part, whole)
+
+
+def alignments(
+    part: np.ndarray, whole: np.ndarray, transform: np.ndarray, shapes: np.ndarray, overlap: float
+) -> Iterator[Aligned]:
+    """Yield two thumbnails, (h, w) and (n, n) uint8, on one grid: where a transform refined at half their size
+    lays them, and then at their size.
+
+    `shapes` holds the width and the height of both pictures, (2, 2). There is no more where the refinement does
+    not converge, where it stretches a picture, or where less than the share `overlap` of the part lies within the
+    whole.
+    """
+    small = lay(part, whole, transform).part.astype(np.uint8)
+    halves = (cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for image in (small, whole))
+    for one, other, iterations, smoothing in ((*halves, 15, 3), (small, whole, 5, 5)):
+        refined = refine(one, other, transform, iterations, smoothing)
+        if refined is None:
+            return
+        matrix = refined[:, :2] * shapes[1][:, None] / shapes[0]
+        if (matrix * matrix).sum() > (_STRETCH + 1 / _STRETCH) * areas(matrix):
+            return
+        aligned = lay(small, whole, refined)
+        if aligned.mask.mean() < overlap:
+            return
+        yield aligned
+        transform = refined
 
 
 def _to_pixels(transform: np.ndarray, part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Return a transform of unit squares as one of pixels, (2, 3) float32."""
-    sizes, side = np.array(part.shape[::-1]), len(whole)
-    pixels = np.empty((2, 3), np.float32)
-    pixels[:, :2] = transform[:, :2] * side / sizes
-    pixels[:, 2] = transform[:, 2] * side - 0.5 + pixels[:, :2].sum(axis=1) / 2
+    (height, width), side = part.shape, len(whole)
+    pixels = np.array(transform * side, np.float32)
+    pixels[:, 0] /= width
+    pixels[:, 1] /= height
+    pixels[:, 2] += (pixels[:, 0] + pixels[:, 1]) / 2 - 0.5
     return pixels
 
 
 def _to_unit(pixels: np.ndarray, part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Return a transform of pixels as one of unit squares, (2, 3)."""
-    sizes, side = np.array(part.shape[::-1]), len(whole)
-    moved = (pixels[:, 2] + 0.5 - pixels[:, :2].sum(axis=1) / 2) / side
-    return np.concatenate([pixels[:, :2] * sizes / side, moved[:, None]], axis=1)
+    (height, width), side = part.shape, len(whole)
+    transform = pixels / side
+    transform[:, 2] -= (transform[:, 0] + transform[:, 1]) / 2 - 0.5 / side
+    transform[:, 0] *= width
+    transform[:, 1] *= height
+    return transform
 
 
 def is_same_picture(part: np.ndarray, whole: np.ndarray, transform: np.ndarray, shapes: np.ndarray) -> bool:
@@ -156,19 +175,26 @@ def is_same_picture(part: np.ndarray, whole: np.ndarray, transform: np.ndarray, 
 
     A quarter at one side may differ: a banner. `shapes` holds the width and the height of both pictures.
     """
-    aligned = lay(part, whole, transform)
-    if _agree(aligned, GREY):
-        return True
-    if _correlate_details(aligned) < _HOPELESS:
+    at_first = lay(part, whole, transform)
+    detail = _correlate_details(at_first)
+    if detail < _HOPELESS:
         return False
-    refined = align(part, whole, transform, shapes, OVERLAP)
-    if refined is not None and _agree(refined, GREY):
+    if detail >= DETAIL and _correlate_greys(at_first) >= GREY:
         return True
+    for aligned in alignments(part, whole, transform, shapes, OVERLAP):
+        detail = _correlate_details(aligned)
+        if detail >= DETAIL and _correlate_greys(aligned) >= GREY:
+            return True
+        if detail < _HOPELESS_REFINED:
+            break
     rest, transform, share, gain = _without_banner(part, whole, transform)
     if gain < _BANNER:
         return False
-    aligned = align(rest, whole, transform, shapes * np.array([share, [1, 1]]), _REST_OVERLAP)
-    return aligned is not None and _agree(aligned, _REST_GREY)
+    shapes = shapes * np.array([share, [1, 1]])
+    return any(
+        _correlate_details(aligned) >= DETAIL and _correlate_greys(aligned) >= _REST_GREY
+        for aligned in alignments(rest, whole, transform, shapes, _REST_OVERLAP)
+    )
 
 
 def _without_banner(part: np.ndarray, whole: np.ndarray, transform: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
@@ -236,8 +262,11 @@ def is_copy(part: np.ndarray, whole: np.ndarray, transform: np.ndarray, shapes: 
     The brightness and the contrast of the whole picture may differ. Two photographs of a scene in which
     anything has changed are no copies, as far as it can be seen in these thumbnails.
     """
-    aligned = align(part, whole, transform, shapes, _COPY_OVERLAP)
-    if aligned is None or areas(aligned.transform) < _COPY_OVERLAP:
+    refined = list(alignments(part, whole, transform, shapes, _COPY_OVERLAP))
+    if len(refined) < 2:
+        return False
+    aligned = refined[-1]
+    if areas(aligned.transform) < _COPY_OVERLAP:
         return False
     one, mask = aligned.part, aligned.mask.astype(np.float32)
     other = _fit(aligned.whole[None], one[None], mask[None])[0]
@@ -275,17 +304,18 @@ def _fit(values: np.ndarray, to: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return (values - mean) * gain / np.maximum((centred * centred).sum(axis=(1, 2), keepdims=True), 1e-6) + target
 
 
-def _agree(aligned: Aligned, grey: float) -> bool:
-    """Tell whether two aligned pictures correlate in their grey values and in their details."""
-    part, whole, mask = aligned.part, aligned.whole, aligned.mask
-    if correlation(part[mask], whole[mask]) < grey:
-        return False
-    return _correlate_details(aligned) >= DETAIL
+def _correlate_greys(aligned: Aligned) -> float:
+    return _correlate_inside(aligned.part, aligned.whole, aligned.mask)
 
 
 def _correlate_details(aligned: Aligned) -> float:
-    inner = cv2.erode(aligned.mask.astype(np.uint8), _NEIGHBOURS, borderValue=1) > 0
-    return correlation(details(aligned.part)[inner], details(aligned.whole)[inner])
+    return _correlate_inside(details(aligned.part), details(aligned.whole), cv2.erode(aligned.mask, _NEIGHBOURS, borderValue=1))
+
+
+def _correlate_inside(one: np.ndarray, other: np.ndarray, mask: np.ndarray) -> float:
+    if cv2.countNonZero(mask) == mask.size:
+        return correlation(one, other)
+    return correlation(one[mask > 0], other[mask > 0])
 
 
 def details(image: np.ndarray) -> np.ndarray:
@@ -296,5 +326,6 @@ def details(image: np.ndarray) -> np.ndarray:
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Return Pearson's correlation of two arrays, 0 where one of them is constant."""
-    one, other = one - one.mean(), other - other.mean()
-    return float((one * other).sum() / max(float(np.linalg.norm(one)) * float(np.linalg.norm(other)), 1e-9))
+    one, other = one.ravel(), other.ravel()
+    one, other = one - one.sum() / one.size, other - other.sum() / other.size
+    return float(one @ other) / max(float(one @ one) * float(other @ other), 1e-18) ** 0.5

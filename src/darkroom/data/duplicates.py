@@ -24,8 +24,8 @@ from darkroom.data.perceptual_hash import ORIENTATIONS, Orientation
 DISTANCE, TABLES, KEY_BITS = 10, 16, 16  # of hashes of whole pictures: bits of 63 that may differ
 LOCAL_DISTANCE, LOCAL_TABLES, LOCAL_KEY_BITS = 8, 16, 20  # of hashes of local features
 _ROUGH = 0.8  # correlation at 16 pixels below which a pair with the same edges is dropped
-_SHARED = 0.85  # of one of two pictures that lies within the other, where a pair of features lays them
-_SMALLEST = 0.35  # area of a picture on the other by that of the other
+_SHARED = 0.9  # of one of two pictures that lies within the other, where a pair of features lays them
+_SMALLEST = 0.4  # area of a picture on the other by that of the other
 _SAME_EDGES = 0.85  # of both pictures within the other: if they are copies, the hash of the whole picture tells
 _MATCHES = 3  # features that two pictures have in common there
 _CERTAIN = 0.8  # correlation at 16 × 16 points with which one is enough
@@ -127,6 +127,9 @@ class _Candidate(NamedTuple):
         """Whether it decides if these are copies: upright ones, of which the hash of the whole picture does not tell."""
         return not self.same_edges and self.transform[0, 0] > 0 and self.transform[1, 1] > 0
 
+    def rank(self) -> tuple:
+        return *self.pair, -self.matches, -self.score, self.part, self.transform.tolist()
+
     @property
     def pair(self) -> tuple[int, int]:
         return min(self.part, self.whole), max(self.part, self.whole)
@@ -191,7 +194,7 @@ class _Search:
         for one, other in hash_index.join(described.features["hash"], groups, self.local_keys, table, LOCAL_DISTANCE):
             for begin in range(0, len(one), _BATCH):
                 candidates += self._similar(one[begin : begin + _BATCH], other[begin : begin + _BATCH])
-        candidates.sort(key=lambda candidate: (candidate.pair, -candidate.matches, -candidate.score, candidate.part, candidate.transform.tolist()))
+        candidates.sort(key=_Candidate.rank)
         for pair, tries in itertools.groupby(candidates, key=lambda candidate: candidate.pair):
             self._settle_local(pair[0], pair[1], list(itertools.islice(tries, _TRIES)))
 
