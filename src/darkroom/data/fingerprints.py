@@ -74,9 +74,9 @@ def without_frame(grey: np.ndarray) -> np.ndarray:
 
 def _margin(grey: np.ndarray) -> int:
     """Return how many of the first lines of a picture (lines, pixels) are a frame."""
-    some = sorted(grey[0, ::8].tolist())
-    colour = some[len(some) // 2]
-    if sum(abs(value - colour) > _TOLERANCE for value in some) > 4 * _OUTLIERS * len(some) + 1:
+    some = np.sort(grey[0, ::8]).astype(np.int16)
+    colour = int(some[len(some) // 2])
+    if np.count_nonzero(np.abs(some - colour) > _TOLERANCE) > 4 * _OUTLIERS * len(some) + 1:
         return 0
     for begin in range(0, len(grey) // 2, _LINES):
         lines = grey[begin : begin + _LINES].astype(np.int16)

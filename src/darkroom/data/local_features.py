@@ -148,11 +148,11 @@ class _Sheet:
         self.shape = (len(_STEPS), height + sizes[1][0], width)
         corners = [(0, 0), (height, 0), (height, sizes[1][1])]
         self.octaves = [np.s_[:, y : y + rows, x : x + columns] for (y, x), (rows, columns) in zip(corners, sizes, strict=True)]
-        self.inner = np.zeros(self.shape[1:], bool)  # pixels with eight neighbours
+        self.inner = np.zeros(self.shape[1:], np.uint8)  # pixels with eight neighbours
         self.scale, self.x, self.y = (np.zeros(self.shape[1:], np.float32) for _ in range(3))
         for octave, ((top, left), (rows, columns)) in enumerate(zip(corners, sizes, strict=True)):
             place = self.octaves[octave][1:]
-            self.inner[top + 1 : top + rows - 1, left + 1 : left + columns - 1] = True
+            self.inner[top + 1 : top + rows - 1, left + 1 : left + columns - 1] = 1
             self.scale[place] = 2**octave
             self.y[place], self.x[place] = np.mgrid[:rows, :columns]
         steps = np.arange(-1, 2)
@@ -167,14 +167,14 @@ class _Sheet:
     def difference(self, frame: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
         """Return the first level of each octave, and the differences of Gaussians, of a picture (h, w) float32."""
         differences = np.zeros(self.shape, np.float32)
-        level = cv2.GaussianBlur(frame, (0, 0), (_SIGMA**2 - 0.25) ** 0.5)  # pixels blur by a half
+        level = _blur(frame, (_SIGMA**2 - 0.25) ** 0.5)  # pixels blur by a half
         levels = []
         for octave in self.octaves:
             levels.append(level)
             blurred = np.empty((len(_STEPS) + 1, *level.shape), np.float32)
             blurred[0] = level
             for i, step in enumerate(_STEPS):
-                cv2.GaussianBlur(blurred[i], (0, 0), step, dst=blurred[i + 1])
+                _blur(blurred[i], step, blurred[i + 1])
             np.subtract(blurred[1:], blurred[:-1], out=differences[octave])
             level = blurred[_SCALES][::2, ::2].copy()
         return levels, differences
@@ -185,11 +185,11 @@ class _Sheet:
         """
         middle = differences[1:-1]
         below = middle.reshape(-1, self.shape[2])  # all levels in one picture
-        highest = cv2.dilate(below, _NEIGHBOURS).reshape(middle.shape)
-        lowest = cv2.erode(below, _NEIGHBOURS).reshape(middle.shape)
-        extreme = ((middle == highest) & (middle > _CONTRAST) | (middle == lowest) & (middle < -_CONTRAST)) & self.inner
+        highest = cv2.compare(below, cv2.max(cv2.dilate(below, _NEIGHBOURS), _CONTRAST), cv2.CMP_EQ)
+        lowest = cv2.compare(below, cv2.min(cv2.erode(below, _NEIGHBOURS), -_CONTRAST), cv2.CMP_EQ)
+        extreme = (highest | lowest).reshape(middle.shape) & self.inner
         area = self.inner.size
-        places = np.flatnonzero(extreme)
+        places = np.flatnonzero(extreme.view(bool))
         around = differences.ravel()[(places + area)[:, None] + self.around]
         signed = around * np.sign(around[:, 13:14])
         largest = signed[:, 13] >= signed.max(axis=1)
@@ -205,15 +205,20 @@ class _Sheet:
         return np.stack([x * scale + 0.5, y * scale + 0.5, radius, np.abs(value)])
 
 
+def _blur(image: np.ndarray, sigma: float, into: np.ndarray | None = None) -> np.ndarray:
+    side = 2 * round(3 * sigma) + 1  # OpenCV's own are a third larger
+    return cv2.GaussianBlur(image, (side, side), sigma, dst=into)
+
+
 def _patches(levels: list[np.ndarray], x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
     """Return the squares (n, 16, 16) float32 around (x, y), from the level that is as fine as their samples."""
     patches = np.empty((len(x), _PATCH, _PATCH), np.float32)
     octave = np.searchsorted(_FINE_ENOUGH, 2 * radius / _PATCH, side="right")
     scale = 0.5**octave
-    columns = ((x - 0.5) * scale)[:, None] + (radius * scale)[:, None] * _OFFSETS
-    rows = ((y - 0.5) * scale)[:, None] + (radius * scale)[:, None] * _OFFSETS
-    across = np.repeat(columns.astype(np.float32), _PATCH, axis=0).reshape(-1, _PATCH, _PATCH)
-    down = np.repeat(rows.astype(np.float32), _PATCH, axis=1).reshape(-1, _PATCH, _PATCH)
+    step = (radius * scale)[:, None] * _OFFSETS
+    across, down = np.empty((2, *patches.shape), np.float32)
+    across[:] = (((x - 0.5) * scale)[:, None] + step)[:, None, :]
+    down[:] = (((y - 0.5) * scale)[:, None] + step)[:, :, None]
     for number, level in enumerate(levels):
         chosen = np.flatnonzero(octave == number)
         if len(chosen):
