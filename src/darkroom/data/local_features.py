@@ -23,6 +23,7 @@ _POSITION_UNIT, _RADIUS_UNIT = LONG_SIDE / 255, 0.25  # pixels in a step of x an
 _OCTAVES, _SCALES = 3, 3  # factors of two in scale, and scales in each
 _SIGMA = 1.5  # of the blur of the first scale, in pixels
 _RADIUS = 4.0  # half the side of a square, in sigmas
+_SLACK = 1.0  # pixels that a square may be outside the picture
 _CONTRAST = 1.0  # grey levels of the difference of Gaussians
 _PATCH = 16  # samples of a square in each direction
 _LOW = 8  # frequencies in each direction
@@ -55,8 +56,7 @@ def local_features(grey: np.ndarray) -> np.ndarray:
     sheet = _Sheet.of(width, height)
     levels, differences = sheet.difference(frame)
     x, y, radius, strength = sheet.extrema(differences)
-    slack = 1.0  # pixels
-    inside = (np.minimum(x, y) - radius > -slack) & (x + radius < width + slack) & (y + radius < height + slack)
+    inside = (np.minimum(x, y) - radius > -_SLACK) & (x + radius < width + _SLACK) & (y + radius < height + _SLACK)
     strength = np.where(inside, strength * np.sqrt(radius), 0)
     order = np.argsort(-strength, kind="stable")[: min(int(inside.sum()), MAX_FEATURES)]
     features = np.zeros(len(order), FEATURE)
@@ -148,11 +148,14 @@ class _Sheet:
         self.shape = (len(_STEPS), height + sizes[1][0], width)
         corners = [(0, 0), (height, 0), (height, sizes[1][1])]
         self.octaves = [np.s_[:, y : y + rows, x : x + columns] for (y, x), (rows, columns) in zip(corners, sizes, strict=True)]
-        self.inner = np.zeros(self.shape[1:], np.uint8)  # pixels with eight neighbours
+        self.inner = np.zeros((_SCALES, *self.shape[1:]), np.uint8)  # pixels around which a square is within the picture
         self.scale, self.x, self.y = (np.zeros(self.shape[1:], np.float32) for _ in range(3))
         for octave, ((top, left), (rows, columns)) in enumerate(zip(corners, sizes, strict=True)):
             place = self.octaves[octave][1:]
-            self.inner[top + 1 : top + rows - 1, left + 1 : left + columns - 1] = 1
+            for level in range(_SCALES):
+                smallest = _RADIUS * _SIGMA * 2 ** ((level + 1) / _SCALES)
+                margin = max(1, int(smallest - (_SLACK + 0.5) / 2**octave - 1.5))
+                self.inner[level, top + margin : top + rows - margin, left + margin : left + columns - margin] = 1
             self.scale[place] = 2**octave
             self.y[place], self.x[place] = np.mgrid[:rows, :columns]
         steps = np.arange(-1, 2)
@@ -188,7 +191,7 @@ class _Sheet:
         highest = cv2.compare(below, cv2.max(cv2.dilate(below, _NEIGHBOURS), _CONTRAST), cv2.CMP_EQ)
         lowest = cv2.compare(below, cv2.min(cv2.erode(below, _NEIGHBOURS), -_CONTRAST), cv2.CMP_EQ)
         extreme = (highest | lowest).reshape(middle.shape) & self.inner
-        area = self.inner.size
+        area = self.inner[0].size
         places = np.flatnonzero(extreme.view(bool))
         around = differences.ravel()[(places + area)[:, None] + self.around]
         signed = around * np.sign(around[:, 13:14])
