@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageOps
 from darkroom.data import quality
 from darkroom.data.duplicates import Clusters, Duplicates, find
 from darkroom.data.fingerprints import fingerprint, without_frame
-from darkroom.data.local_features import FEATURE, local_features
+from darkroom.data.local_features import FEATURE, local_features, match
 from darkroom.data.perceptual_hash import ORIENTATIONS, Orientation, hashes, is_plain
 
 
@@ -105,9 +105,9 @@ def test_copies_are_found_and_nothing_else(name):
     change, least = CHANGES[name]
     draw = np.random.default_rng(0)
     pictures = list(textures(20, 1, 192))
-    found = search([*pictures, *(change(picture, draw) for picture in pictures)])
-    assert sum((i, i + 20) in found.pairs for i in range(20)) >= least
-    assert all(j == i + 20 for i, j in found.pairs)
+    result = search([*pictures, *(change(picture, draw) for picture in pictures)])
+    assert sum((i, i + 20) in result.pairs for i in range(20)) >= least
+    assert all(j == i + 20 for i, j in result.pairs)
 
 
 def test_different_pictures_are_not_confused():
@@ -153,14 +153,14 @@ def test_a_pair_does_not_depend_on_the_other_pictures():
     pictures = list(textures(20, 3, 128))
     pictures += [np.clip(picture[:, :: (-1) ** i].astype(int) + 3, 0, 255).astype(np.uint8) for i, picture in enumerate(pictures)]
     pictures += [cropped(0.75)(picture, draw) for picture in pictures[:20]]
-    found = search(pictures, list(range(60)))
-    assert len(found.pairs) >= 36
-    assert len(found.conflicts) >= 9
+    result = search(pictures, list(range(60)))
+    assert len(result.pairs) >= 36
+    assert len(result.conflicts) >= 9
     for seed in range(8):
         selected = np.random.default_rng(seed).permutation(60)[: 2 + 6 * seed].tolist()
         part = search([pictures[i] for i in selected], list(range(len(selected))))
         for name in ("pairs", "conflicts"):
-            inside = {pair for pair in getattr(found, name) if pair[0] in selected and pair[1] in selected}
+            inside = {pair for pair in getattr(result, name) if pair[0] in selected and pair[1] in selected}
             renamed = {tuple(sorted((selected[i], selected[j]))) for i, j in getattr(part, name)}
             assert renamed >= inside or name == "pairs"
             together = Clusters(60)
@@ -206,12 +206,12 @@ def test_photographs_of_one_scene_with_a_defect_are_grouped_and_no_conflict():
     part = textures(1, 5, 256)[0].astype(float)
     draw = np.random.default_rng(0)
     shots = [shot(part, draw, spot=i % 2 == 1) for i in range(24)]
-    found = search(shots, [i % 2 for i in range(24)])
+    result = search(shots, [i % 2 for i in range(24)])
     clusters = Clusters(24)
-    for i, j in found.pairs:
+    for i, j in result.pairs:
         clusters.join(i, j)
     assert {clusters.root(i) for i in range(24)} == {0}
-    assert found.conflicts == []
+    assert result.conflicts == []
     again = recompressed(Image.fromarray(shots[1]), 30)
     assert search([*shots, again], [*(i % 2 for i in range(24)), 0]).conflicts == [(1, 24)]
 
@@ -226,8 +226,8 @@ def test_a_recompressed_copy_with_another_label_is_a_conflict(level):
     labels = [0] * 12 + [1] * 12
     assert len(search([*pictures, *copies], labels).conflicts) >= 11
     for turned in ([np.rot90(copy, k) for copy in copies] for k in (1, 2)):
-        found = search([*pictures, *turned], labels)
-        assert (len(found.pairs), found.conflicts) == (12, [])
+        result = search([*pictures, *turned], labels)
+        assert (len(result.pairs), result.conflicts) == (12, [])
 
 
 def test_a_frame_is_left_out_and_a_background_is_not():
@@ -255,6 +255,27 @@ def test_local_features_are_the_same_in_every_orientation(orientation):
         assert (distances <= 6).mean() >= 0.75
 
 
+def test_pieces_that_overlap_are_not_copies():
+    """Two pieces of a picture that share 70% of their area are different pictures; a piece and the picture are not."""
+    for picture in textures(10, 6, 240):
+        left, right = picture[:, :168], picture[:, 50:218]
+        assert search([left, right]).pairs == []
+        assert search([picture, left]).pairs == [(0, 1)]
+
+
+def test_the_places_of_matching_features_refine_a_transform():
+    """A transform that is a little off is brought to where the features lay the picture."""
+    for picture in textures(5, 8, 192):
+        features = np.zeros((1, 20), FEATURE)
+        kept = local_features(picture)
+        features[0, : len(kept)] = kept
+        shape = np.full((1, 2), 96, np.float32)
+        rough = np.array([[[1.03, 0, 0.01], [0, 1.03, -0.01]]])
+        counts, refined = match(features, features, rough, shape, shape)
+        assert counts[0] >= 3
+        assert np.allclose(refined[0], [[1, 0, 0], [0, 1, 0]], atol=0.003)
+
+
 @given(st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=40))
 def test_clusters_are_connected_components(edges):
     """Two things share a name exactly where edges lead from one to the other, whatever their order."""
@@ -277,9 +298,9 @@ def test_copies_of_photographs_are_found(shared):
     original = [grey(photo, 95) for photo in photos]
 
     def share(change, level=85) -> float:
-        found = search(original + [grey(change(photo), level) for photo in photos], list(range(2 * count)))
-        assert all(j == i + count for i, j in found.pairs)
-        return sum((i, i + count) in found.pairs for i in range(count)) / count
+        result = search(original + [grey(change(photo), level) for photo in photos], list(range(2 * count)))
+        assert all(j == i + count for i, j in result.pairs)
+        return sum((i, i + count) in result.pairs for i in range(count)) / count
 
     assert share(lambda photo: photo.resize((photo.width // 2, photo.height // 2)), 30) >= 0.95
     assert share(ImageOps.mirror) >= 0.98

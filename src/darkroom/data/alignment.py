@@ -124,9 +124,7 @@ def refine(part: np.ndarray, whole: np.ndarray, transform: np.ndarray, iteration
     return _to_unit(pixels, part, whole)
 
 
-def alignments(
-    part: np.ndarray, whole: np.ndarray, transform: np.ndarray, shapes: np.ndarray, overlap: float
-) -> Iterator[Aligned]:
+def alignments(part: np.ndarray, whole: np.ndarray, transform: np.ndarray, shapes: np.ndarray, overlap: float) -> Iterator[Aligned]:
     """Yield two thumbnails, (h, w) and (n, n) uint8, on one grid: where a transform refined at half their size
     lays them, and then at their size.
 
@@ -135,8 +133,8 @@ def alignments(
     whole.
     """
     small = lay(part, whole, transform).part.astype(np.uint8)
-    halves = (cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for image in (small, whole))
-    for one, other, iterations, smoothing in ((*halves, 15, 3), (small, whole, 5, 5)):
+    for share, iterations, smoothing in ((0.5, 15, 3), (1, 5, 5)):
+        one, other = (cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA) for image in (small, whole))
         refined = refine(one, other, transform, iterations, smoothing)
         if refined is None:
             return

@@ -15,7 +15,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-LONG_SIDE = 96  # pixels of the picture in which places are found
+LONG_SIDE = 96  # pixels of the picture in which places are looked for
 MAX_FEATURES = 20  # of a picture, the strongest
 FEATURE = np.dtype([("hash", "<u8"), ("x", "u1"), ("y", "u1"), ("radius", "u1"), ("orientation", "u1")])
 UNUSED_BITS = (0, 1, 8)  # of a hash: the mean, and the two coefficients that the orientation makes positive
@@ -188,8 +188,8 @@ class _Sheet:
         """
         middle = differences[1:-1]
         below = middle.reshape(-1, self.shape[2])  # all levels in one picture
-        highest = cv2.compare(below, cv2.max(cv2.dilate(below, _NEIGHBOURS), _CONTRAST), cv2.CMP_EQ)
-        lowest = cv2.compare(below, cv2.min(cv2.erode(below, _NEIGHBOURS), -_CONTRAST), cv2.CMP_EQ)
+        highest = cv2.compare(below, np.maximum(cv2.dilate(below, _NEIGHBOURS), _CONTRAST), cv2.CMP_EQ)
+        lowest = cv2.compare(below, np.minimum(cv2.erode(below, _NEIGHBOURS), -_CONTRAST), cv2.CMP_EQ)
         extreme = (highest | lowest).reshape(middle.shape) & self.inner
         area = self.inner[0].size
         places = np.flatnonzero(extreme.view(bool))
