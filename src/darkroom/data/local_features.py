@@ -190,7 +190,7 @@ class _Sheet:
         below = middle.reshape(-1, self.shape[2])  # all levels in one picture
         highest = cv2.compare(below, np.maximum(cv2.dilate(below, _NEIGHBOURS), _CONTRAST), cv2.CMP_EQ)
         lowest = cv2.compare(below, np.minimum(cv2.erode(below, _NEIGHBOURS), -_CONTRAST), cv2.CMP_EQ)
-        extreme = (highest | lowest).reshape(middle.shape) & self.inner
+        extreme = np.bitwise_or(highest, lowest, dtype=np.uint8).reshape(middle.shape) & self.inner
         area = self.inner[0].size
         places = np.flatnonzero(extreme.view(bool))
         around = differences.ravel()[(places + area)[:, None] + self.around]
