@@ -87,7 +87,7 @@ def trained_network(name: str) -> Network:
     images, labels = corners(256)
     network = Network(build_features(factory.make_spec(name, 32)), PLAIN, 2).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.003)
-    for i in range(100):
+    for i in range(50):
         batch = np.random.default_rng(i).integers(0, 256, 32)
         loss = torch.nn.functional.cross_entropy(network(torch.from_numpy(images[batch])), torch.from_numpy(labels[batch]))
         optimizer.zero_grad()
@@ -105,12 +105,12 @@ def test_randomised_weights_give_another_map(name, method):
     Most of a trained network's heat is in the quarter that holds the square. Of networks whose weights are
     drawn anew it is not, and the ranks of their pixels have little in common with the trained one's.
     """
-    images, labels = (part[:20] for part in corners(256))
+    images, labels = (part[: 20 if method != "occlusion" else 10] for part in corners(256))
     heats, used = explanation.heat_maps(trained_network(name), images, labels.tolist(), method)
     assert used == method
     assert at_the_square(images, heats) > 0.6
     shares, alike = [], []
-    for seed in (1, 2, 3):
+    for seed in (1, 2, 3) if method != "occlusion" else (1, 2):
         random = Network(build_features(factory.make_spec(name, 32), seed), PLAIN, 2).eval()
         random.head.weight.data = torch.randn(random.head.weight.shape, generator=torch.Generator().manual_seed(seed))
         other, _ = explanation.heat_maps(random, images, labels.tolist(), method)

@@ -46,6 +46,8 @@ def architecture(family: str) -> NetworkSpec:
         return CompactSpec(32, 4)
     if family == "classic":  # skips that subsample and pad channels
         return ArchitectureSpec("resnet8", 32, 1, {"width": 4})
+    if family == "squeezed":  # squeeze-and-excitation and convolutions per channel
+        return ArchitectureSpec("efficientnet", 32, 3, {"width": 0.1, "depth": 0.1})
     if family == "averaged":  # made for 28 pixels, so that the map is averaged to the grid of its fully connected layers
         return ArchitectureSpec("lenet5", 28, 1)
     return replace(spec(family, "pooled"), image_size=32)
@@ -60,7 +62,7 @@ def exported(tmp_path_factory) -> tuple[Classifier, Path]:
     return classifier, place / "out"
 
 
-@pytest.mark.parametrize("family", ["compact", "classic", "averaged", "MobileNetV3", "VGG"])
+@pytest.mark.parametrize("family", ["compact", "classic", "averaged", "squeezed", "SqueezeNet"])
 def test_both_programs_compute_the_checkpoints_logits(tmp_path, family):
     """ONNX and torch.export program give the checkpoint's logits within 1e-4 of the largest, for any number
     of images."""

@@ -32,7 +32,7 @@ SMALL = {  # of each family one or two that have all its code, small enough to t
     "nin": [("nin", {"dropout": 0.0})],
     "inception": [("googlenet", {"large": 5}), ("inception_small", {}), ("inception_small_naive", {})],
     "mobilenet": [("mobilenet_v1", {"width": 0.25}), ("mobilenet_v1_standard", {"width": 0.25}), ("mobilenet_v2", {"width": 0.25})],
-    "efficientnet": [("efficientnet", {"width": 0.25, "phi": 0.5})],
+    "efficientnet": [("efficientnet", {"width": 0.25, "depth": 0.3, "phi": 0.5})],
 }
 NETWORKS = [pytest.param(name, options, id=name) for members in SMALL.values() for name, options in members]
 # millions of parameters and of multiply-adds for what each is built for, and where they are published
@@ -74,9 +74,8 @@ def test_every_family_is_tested():
 
 
 @pytest.mark.parametrize("name", registry.names())
-def test_every_architecture_takes_every_size(name, monkeypatch):
+def test_every_architecture_takes_every_size(name, shapes_only):
     """At 8 and at 96 pixels, with 1 channel or 3, RGB images become embeddings of the width `dim`."""
-    monkeypatch.setattr(torch.nn.BatchNorm2d, "forward", lambda self, x: x)  # keeps the shape, and is slow on the meta device
     with torch.device("meta"), torch.inference_mode():
         for size, channels in ((8, 3), (96, 1)):
             built = Classic(ArchitectureSpec(name, size, channels), None).eval()
@@ -169,7 +168,7 @@ def test_every_family_has_a_heat_map(name, options):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_sizes_are_those_of_the_paper(name):
+def test_sizes_are_those_of_the_paper(name, shapes_only):
     """Parameters, the classifier included, are those that are published, to their last digit; multiply-adds
     within 6%.
     """
@@ -187,7 +186,7 @@ def test_skips_cost_nothing_on_cifar():
     """Plain networks have the parameters and multiply-adds of residual ones, and give other answers for the
     same weights.
     """
-    for depth in (8, 20, 32, 44, 56):
+    for depth in (8, 20, 56):
         with torch.device("meta"):
             plain, residual = (layers(classifier(f"{kind}{depth}", seed=None), (3, 32, 32)) for kind in ("plain", "resnet"))
         for key in ("parameters", "multiply_adds"):
@@ -237,7 +236,7 @@ def test_grey_is_the_mean_of_the_channels():
     assert built.body.c1.in_channels == 1
 
 
-def test_compound_scaling_doubles_the_cost():
+def test_compound_scaling_doubles_the_cost(shapes_only):
     """Multiply-adds grow by about 2^φ, but for rounding layers up (Tan and Le 2019, section 3.3)."""
     costs = []
     for phi in (0, 1, 2, 3):

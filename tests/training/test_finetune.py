@@ -20,13 +20,14 @@ from darkroom.training.loop import fit
 
 COMPUTE = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")
 HYPER = Training(
-    epochs=3, batch_size=8, optimizer="sgd", lr=0.01, weight_decay=0.0, warmup_epochs=0.0, label_smoothing=0.0,
+    epochs=2, batch_size=8, optimizer="sgd", lr=0.01, weight_decay=0.0, warmup_epochs=0.0, label_smoothing=0.0,
     class_weights="none", patience=9,
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["vgg11_bn", "mobilenet_v3_small", "resnet18"])
-@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize(
+    ("name", "fast"), [("vgg11_bn", True), ("mobilenet_v3_small", True), ("mobilenet_v3_small", False), ("resnet18", False)]
+)
 def test_it_equals_training_through_the_whole_network(name, fast, tmp_path):
     """With the same views and seeds, training above stored feature maps gives the weights of training end to
     end.
@@ -34,8 +35,8 @@ def test_it_equals_training_through_the_whole_network(name, fast, tmp_path):
     Within float tolerance on maps made by torch, and on those of the engine in use.
     """
     rng = np.random.default_rng(0)
-    views = rng.integers(0, 256, (2, 24, 32, 32, 3), np.uint8)
-    labels = rng.integers(0, 3, 24)
+    views = rng.integers(0, 256, (2, 16, 32, 32, 3), np.uint8)
+    labels = rng.integers(0, 3, 16)
     preprocessing = Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)
     whole = Network(TorchvisionBackbone(BackboneSpec(name, 32)), preprocessing, 3)
     embedding.calibrate(torch.nn.Sequential(whole.normalize, whole.features), views[0], COMPUTE)
@@ -54,7 +55,7 @@ def test_it_equals_training_through_the_whole_network(name, fast, tmp_path):
     two = fit(model, *above, HYPER, COMPUTE, 3, groups=groups, freeze_statistics=True)
 
     assert 0 < cut < whole.features.block_count
-    losses = [[row["train_loss"] for row in found.history] for found in (one, two)]
+    losses = [[row["train_loss"] for row in fitted.history] for fitted in (one, two)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     for key, value in whole.state_dict().items():
         assert torch.allclose(value, cut_up.state_dict()[key], rtol=1e-3, atol=1e-4), key
