@@ -97,5 +97,5 @@ def own_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the fast tests first, and those that run the real DVC, MLflow and Prefect last."""
-    items.sort(key=lambda item: item.get_closest_marker("pipeline") is not None)
+    """Run the fast tests first, then the slow ones, and those that run the real DVC, MLflow and Prefect last."""
+    items.sort(key=lambda item: [item.get_closest_marker(name) is not None for name in ("pipeline", "slow")])

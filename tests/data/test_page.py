@@ -68,6 +68,7 @@ def test_the_page_is_the_same_for_the_same_data(messy, tmp_path):
     assert render(messy, tmp_path / "again") == first
 
 
+@pytest.mark.slow
 def test_the_page_stays_small(tmp_path):
     """A hundred classes make a page below 5 MiB."""
     rng = np.random.default_rng(0)
@@ -80,6 +81,7 @@ def test_the_page_stays_small(tmp_path):
     assert "stratified" in text  # with three images a class, some split is empty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dark", "width"), [(False, 1100), (True, 1100), (False, 360)])
 def test_the_page_can_be_read_by_everyone(messy, tmp_path, dark, width):
     """Nothing is loaded or complained of, axe-core finds no serious fault, and a phone does not scroll

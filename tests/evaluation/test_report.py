@@ -107,6 +107,7 @@ def test_the_page_is_self_contained():
     assert content(text)["classes"] == list(names)
 
 
+@pytest.mark.slow
 def test_four_hundred_classes_and_ten_thousand_images_stay_below_5_mib():
     """Pixels that cannot be compressed and long names fit; every image is there, and pictures go to mistakes
     first."""

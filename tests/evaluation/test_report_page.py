@@ -13,7 +13,7 @@ from darkroom.evaluation.report.page import most_confused, page
 from tests.browser import COLOURS, chromium, faults, opened, scrolls_sideways  # noqa: F401
 from tests.evaluation.example_report import evaluation
 
-pytestmark = pytest.mark.usefixtures("chromium")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("chromium")]
 
 
 @pytest.fixture(scope="module")

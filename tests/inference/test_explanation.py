@@ -95,6 +95,7 @@ def trained_network(name: str) -> Network:
     return network.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "method"), [("resnet8", "LayerCAM"), ("resnet8", "Grad-CAM"), ("resnet8", "occlusion"), ("mlp", "occlusion")]
 )
@@ -119,6 +120,7 @@ def test_randomised_weights_give_another_map(name, method):
     assert abs(np.mean(alike)) < 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["LayerCAM", "Grad-CAM"])
 def test_another_class_has_another_map(method):
     """The map of a class is not the map of the other class."""
@@ -129,6 +131,7 @@ def test_another_class_has_another_map(method):
     assert np.abs(heats[0] - heats[1]).mean() > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", SMALLEST)
 def test_every_family_has_heat_maps(family):
     """Every family, transformers too, has finite maps of the image's size that are not constant.
@@ -176,6 +179,7 @@ def test_overlays_are_small_pictures(trained):
     assert pictures[0][warm].mean() > pictures[0][cold].mean() + 30
 
 
+@pytest.mark.slow
 def test_the_page_shows_every_picture(tmp_path, trained):
     """A picture per image and a page with all of them, for any file names; an earlier page is replaced."""
     network, images, labels = trained

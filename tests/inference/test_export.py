@@ -62,6 +62,7 @@ def exported(tmp_path_factory) -> tuple[Classifier, Path]:
     return classifier, place / "out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["compact", "classic", "averaged", "squeezed", "SqueezeNet"])
 def test_both_programs_compute_the_checkpoints_logits(tmp_path, family):
     """ONNX and torch.export program give the checkpoint's logits within 1e-4 of the largest, for any number
@@ -127,6 +128,7 @@ def test_the_onnx_program_needs_no_torch(exported):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_a_program_with_other_predictions_is_left_out(exported, tmp_path, monkeypatch, capsys):
     """A program with other logits, or that cannot be made, is left out and named; without any there is an
     error with a remedy."""

@@ -90,6 +90,7 @@ def test_pixels_outside_the_field_have_no_gradient(name):
         assert touched.max() == side.last + index * side.step
 
 
+@pytest.mark.slow
 def test_global_operations_see_the_whole_image():
     """After a global average, squeeze and excitation, flattening or attention, the field is the whole image."""
     assert receptive_field.fields(compact(), 32)["head"][0] == (receptive_field.WHOLE, receptive_field.WHOLE)

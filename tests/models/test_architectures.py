@@ -73,6 +73,7 @@ def test_every_family_is_tested():
             assert options.keys() <= registry.entry(name).options.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", registry.names())
 def test_every_architecture_takes_every_size(name, shapes_only):
     """At 8 and at 96 pixels, with 1 channel or 3, RGB images become embeddings of the width `dim`."""
@@ -97,6 +98,7 @@ def test_embeddings_are_finite_and_tell_images_apart(name, options):
         assert not torch.equal(embeddings[0], embeddings[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), NETWORKS)
 def test_every_family_learns(name, options):
     """A few steps on one batch of eight images, dark ones and bright ones, halve the loss."""
@@ -167,6 +169,7 @@ def test_every_family_has_a_heat_map(name, options):
             assert torch.equal(chain[1](x), built.features(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_sizes_are_those_of_the_paper(name, shapes_only):
     """Parameters, the classifier included, are those that are published, to their last digit; multiply-adds
@@ -182,6 +185,7 @@ def test_sizes_are_those_of_the_paper(name, shapes_only):
     assert published[1] is None or products == pytest.approx(published[1], rel=0.06)
 
 
+@pytest.mark.slow
 def test_skips_cost_nothing_on_cifar():
     """Plain networks have the parameters and multiply-adds of residual ones, and give other answers for the
     same weights.
@@ -209,6 +213,7 @@ def test_a_block_whose_branch_is_silent_passes_its_input_on():
         assert torch.equal(block(x), x)
 
 
+@pytest.mark.slow
 def test_small_images_keep_their_resolution_with_the_same_weights():
     """Up to 64 pixels the stem of an ImageNet network has stride 1, above its own; convolutions and their
     shapes are the same.
@@ -236,6 +241,7 @@ def test_grey_is_the_mean_of_the_channels():
     assert built.body.c1.in_channels == 1
 
 
+@pytest.mark.slow
 def test_compound_scaling_doubles_the_cost(shapes_only):
     """Multiply-adds grow by about 2^φ, but for rounding layers up (Tan and Le 2019, section 3.3)."""
     costs = []

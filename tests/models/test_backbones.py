@@ -80,6 +80,7 @@ class _ReachedError(Exception):
     """The input of the last layer is known."""
 
 
+@pytest.mark.slow
 def test_the_cut_network_is_torchvisions(with_own_head):
     """With its own head, the embedding is bit for bit what torchvision's network hands to its last linear
     layer.
@@ -106,6 +107,7 @@ def test_the_cut_network_is_torchvisions(with_own_head):
     assert torch.equal(embedding, expected)
 
 
+@pytest.mark.slow
 def test_blocks_hold_every_weight_once(with_own_head):
     """Blocks and own head together are the network's weights, none twice; only tokens of transformers lie
     outside.

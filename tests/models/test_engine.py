@@ -23,6 +23,7 @@ def freeze(backbone: TorchvisionBackbone) -> tuple[nn.Sequential, np.ndarray]:
     return nn.Sequential(Normalize(*IMAGENET), backbone.to(memory_format=torch.channels_last)).eval(), images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", SMALLEST)
 def test_embeddings_are_those_of_torch(family):
     """For every family a fast engine gives torch's embeddings of uint8 images, within `TOLERANCE` of the
@@ -38,6 +39,7 @@ def test_embeddings_are_those_of_torch(family):
     assert np.abs(embeddings - expected).max() <= engine.TOLERANCE * np.abs(expected).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["ConvNeXt", "DenseNet", "EfficientNet", "ResNet", "SqueezeNet"])
 def test_maps_computed_with_embeddings_are_those_computed_alone(family):
     """The embeddings and the feature map at a cut have the same bytes whether they are computed alone or

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import sys
 import numpy as np
@@ -35,6 +37,7 @@ assert torchvision.ops.roi_align(torch.ones(1, 1, 8, 8), [boxes], 2).shape == (1
 """
 
 
+@pytest.mark.slow
 def test_training_and_export_import_no_compiler():
     """Neither torch's compiler nor libraries of other stages are imported; the compiler and detectors still
     work afterwards.

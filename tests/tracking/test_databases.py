@@ -11,6 +11,8 @@ import pytest
 from darkroom.cli import main
 from darkroom.tracking import home, mlflow_client, records
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch, own_mlflow):

@@ -25,6 +25,7 @@ HYPER = Training(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "fast"), [("vgg11_bn", True), ("mobilenet_v3_small", True), ("mobilenet_v3_small", False), ("resnet18", False)]
 )
