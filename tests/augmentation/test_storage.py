@@ -40,6 +40,7 @@ def write_folder(tmp_path, images, stored):
     return target
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_no_pixel(images, tmp_path):
     """One process writes the views that two and three write."""
     contents = []

@@ -79,6 +79,7 @@ def test_both_programs_compute_the_checkpoints_logits(tmp_path, family):
     assert program.logits(images[:0]).shape == (0, 2)
 
 
+@pytest.mark.slow
 def test_no_program_holds_a_pickle(exported):
     """Neither the torch.export archive nor any file of the folder is or holds a pickle."""
     _, folder = exported
@@ -88,6 +89,7 @@ def test_no_program_holds_a_pickle(exported):
             assert archive.read(item)[:2] not in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK"), item.filename
 
 
+@pytest.mark.slow
 def test_programs_and_checkpoint_have_one_temperature(exported, tmp_path):
     """Programs and checkpoint give the same probabilities, those at the temperature, for arrays, files and
     embeddings alike."""
@@ -118,6 +120,7 @@ def test_no_temperature_changes_the_most_probable_class(seed, temperature):
     assert (softmax(logits, temperature).argmax(1) == logits.argmax(1)).all()
 
 
+@pytest.mark.slow
 def test_the_onnx_program_needs_no_torch(exported):
     """The ONNX program classifies image files in a process that has not imported torch."""
     code = (

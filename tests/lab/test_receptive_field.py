@@ -52,6 +52,7 @@ def test_fields_of_known_networks(name, layer, size, step):
     assert sizes(torchvision(name, 96), 96)[layer] == (size, step)
 
 
+@pytest.mark.slow
 def test_resnet_50_depends_on_where_its_strides_are():
     """With its strides in the 1×1 convolutions, as published, the field is 483; in the 3×3, as torchvision
     has them, 427."""

@@ -83,6 +83,7 @@ def test_every_architecture_takes_every_size(name, shapes_only):
             assert built(torch.zeros(2, 3, size, size)).shape == (2, built.dim), (size, channels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), NETWORKS)
 def test_embeddings_are_finite_and_tell_images_apart(name, options):
     """At 28, 32 and 96 pixels, grey and in colour, the embeddings of two images are finite, differ, and have

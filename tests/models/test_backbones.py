@@ -120,6 +120,7 @@ def test_blocks_hold_every_weight_once(with_own_head):
     assert all("class_token" in name or "pos_embedding" in name or "encoder.ln" in name for name in outside), outside
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", LAYOUTS)
 def test_every_cut_gives_the_same_embedding(family):
     """Running the lower blocks and then the upper ones equals running all, wherever the cut is."""

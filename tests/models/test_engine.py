@@ -54,6 +54,7 @@ def test_maps_computed_with_embeddings_are_those_computed_alone(family):
     assert np.array_equal(both[1], engine.Onnx(LowerPart(normalize, backbone, cut), images, 1).run(images)[0])
 
 
+@pytest.mark.slow
 def test_outputs_keep_their_order_and_do_not_depend_on_threads():
     """Batches come back in their order, with the same bytes on one, two and three threads."""
     frozen, _ = freeze(TorchvisionBackbone(spec("SqueezeNet")))

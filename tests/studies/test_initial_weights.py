@@ -78,6 +78,7 @@ def test_runs_are_initialised_from_another_run(sample, loader, tmp_path):
     assert file.is_file()
 
 
+@pytest.mark.slow
 def test_other_images_of_a_pretraining_are_another_run(sample, tmp_path):
     """A cached result is not used where the pretraining had other images."""
     config = replace(CONFIG, pretraining=replace(CONFIG, label="start", sample="other"))

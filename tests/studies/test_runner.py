@@ -65,6 +65,7 @@ def test_only_perceptrons_are_stacked_on_a_cpu(sample):
     assert [len(unit) for unit in runner.group_units(configs, {"": sample}, "cpu")] == [4, 1, 1, 1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_the_same_training_runs_once(sample, tmp_path):
     """Runs that differ only in their names are trained once, and each has the result."""
     configs = [replace(CNN, comparison=name, label=label, scheme="") for name, label in (("a", "x"), ("a", "y"), ("b", "z"))]

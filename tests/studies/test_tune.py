@@ -75,6 +75,7 @@ def test_what_pruning_saves_is_spent_on_further_trials(sample, tmp_path):
     assert best_trial(trials).loss == min(trial.loss for trial in trials if not trial.is_pruned)
 
 
+@pytest.mark.slow
 def test_searches_begin_alike_and_part(sample, tmp_path):
     """Every search tries the defaults first; random and TPE share nine further trials, then differ."""
     first, second = (run_search(replace(SEARCH, sampler=name), sample, tmp_path) for name in (TPE, RANDOM))

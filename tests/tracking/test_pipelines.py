@@ -99,6 +99,7 @@ def test_a_stage_that_was_up_to_date_leads_to_the_run_that_made_it(monkeypatch):
     assert noted() == []
 
 
+@pytest.mark.slow
 def test_dvc_lock_is_that_of_the_end(monkeypatch):
     """What happens to dvc.lock before MLflow can be reached changes nothing of what an earlier pipeline
     reused."""
