@@ -36,8 +36,8 @@ def test_it_equals_training_through_the_whole_network(name, fast, tmp_path):
     Within float tolerance on maps made by torch, and on those of the engine in use.
     """
     rng = np.random.default_rng(0)
-    views = rng.integers(0, 256, (2, 16, 32, 32, 3), np.uint8)
-    labels = rng.integers(0, 3, 16)
+    views = rng.integers(0, 256, (2, 24, 32, 32, 3), np.uint8)
+    labels = rng.integers(0, 3, 24)
     preprocessing = Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)
     whole = Network(TorchvisionBackbone(BackboneSpec(name, 32)), preprocessing, 3)
     embedding.calibrate(torch.nn.Sequential(whole.normalize, whole.features), views[0], COMPUTE)
