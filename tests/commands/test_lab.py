@@ -61,7 +61,9 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("command", CALLS)
+@pytest.mark.parametrize(
+    "command", [pytest.param(name, marks=pytest.mark.slow if name in ("maximize", "autoencoder") else ()) for name in CALLS]
+)
 def test_every_command_writes_a_picture(workspace, capsys, command):
     """The picture is where the command says, replaces an earlier one, and no other file is left beside it."""
     for _ in range(2 if command in ("kernels", "embedding") else 1):

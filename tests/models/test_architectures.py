@@ -147,6 +147,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, name, options):
         assert torch.equal(loaded(pixels(2, 28)), built(pixels(2, 28)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), NETWORKS)
 def test_every_family_has_a_heat_map(name, options):
     """Chains of feature maps are explained by LayerCAM, and their steps make the embedding; a perceptron by

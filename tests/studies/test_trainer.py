@@ -35,7 +35,7 @@ def train_weights(configs, sample, monkeypatch) -> list[dict[str, torch.Tensor]]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("base", [MLP, CNN], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("base", [pytest.param(MLP, id="mlp"), pytest.param(CNN, id="cnn", marks=pytest.mark.slow)])
 def test_a_stack_trains_each_network_as_alone(base, optimizer, sample, monkeypatch):
     """A step of a stack is the step of each network within rounding, which Adam's division enlarges."""
     rounding = 2e-5 if optimizer == "sgd" else 2e-4

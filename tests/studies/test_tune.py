@@ -130,6 +130,7 @@ def test_a_space_is_checked_before_a_trial(declared, facts, workspace, capsys):
     assert all(fact in message for fact in facts), message
 
 
+@pytest.mark.slow
 def test_batches_with_too_few_steps_are_refused(workspace, capsys):
     """A space with batches that have fewer steps than evaluations is refused before a trial."""
     settings = ["eval_points=20", "space={batch_size: {choices: [64, 1000]}}"]
