@@ -40,6 +40,12 @@ HARMLESS = {
 }  # fmt: skip
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """Return the syntax tree of a file, to be read only."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def typing_only(tree: ast.AST) -> set[int]:
     """Return the ids of the nodes that only a type checker reads."""
     return {
@@ -50,11 +56,12 @@ def typing_only(tree: ast.AST) -> set[int]:
     }
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Return the modules that a file imports anywhere, except for type checking."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     skipped = typing_only(tree)
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(tree):
         if id(node) in skipped:
             continue
@@ -62,7 +69,7 @@ def imports(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 @cache
@@ -128,7 +135,7 @@ def is_module(name: str) -> bool:
 def test_lazy_imports_are_of_modules():
     """A block of `lazy_imports` names modules alone: a class cannot stand for itself before it is imported."""
     for path in [*SOURCE.rglob("*.py"), *(ROOT / "pipelines").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]:
-        for block in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for block in ast.walk(parsed(path)):
             if isinstance(block, ast.With) and ast.unparse(block.items[0].context_expr) == "lazy_imports()":
                 for node in block.body:
                     assert isinstance(node, (ast.Import, ast.ImportFrom)), f"{path.relative_to(ROOT)}:{node.lineno}"
@@ -141,7 +148,7 @@ def test_lazy_imports_are_of_modules():
 def test_imports_stand_at_the_top():
     """No function imports anything: the command group, which imports a command when it is called, does it by name."""
     for path in [*SOURCE.rglob("*.py"), *(ROOT / "pipelines").glob("*.py")]:
-        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for function in ast.walk(parsed(path)):
             if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 for node in ast.walk(function):
                     assert not isinstance(node, (ast.Import, ast.ImportFrom)), f"{path.relative_to(ROOT)}:{node.lineno}"
@@ -152,7 +159,7 @@ def test_no_module_imports_itself_by_way_of_others():
     names = modules()
     graph = {
         name: {
-            target for target in imports(path) & set(names)
+            target for target in imports(path) & names.keys()
             if target != name and not (path.name == "__init__.py" and target.startswith(f"{name}."))
         }
         for name, path in names.items()

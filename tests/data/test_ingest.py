@@ -230,6 +230,7 @@ def test_shares_hold(seed, val, test):
         assert abs(names.count(name) - count * share) < 5 * (count * share * (1 - share)) ** 0.5
 
 
+@pytest.mark.slow
 def test_real_photos(shared, tmp_path):
     """The ants and bees set: every file accounted for, the placeholder GIF included, train and val kept."""
     with tarfile.open(shared / "hymenoptera.tar") as archive:

@@ -53,6 +53,7 @@ def test_copies_do_not_narrow_intervals():
     assert wide > 2 * narrow
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_true_accuracy():
     """Over many sets of images, the interval holds the true accuracy in about 95% of cases."""
     covered, sets, labels = 0, 200, np.zeros(200, int)

@@ -107,11 +107,12 @@ def test_the_page_is_self_contained():
     assert content(text)["classes"] == list(names)
 
 
-def test_a_hundred_classes_and_ten_thousand_images_stay_below_5_mib():
+@pytest.mark.slow
+def test_four_hundred_classes_and_ten_thousand_images_stay_below_5_mib():
     """Pixels that cannot be compressed and long names fit; every image is there, and pictures go to mistakes
     first."""
-    labels = np.arange(10_000) % 100
-    example = evaluation([f"a class with a long name {i}" for i in range(100)], labels, 0.7, 96, noise=True)
+    labels = np.arange(10_000) % 400
+    example = evaluation([f"a class with a long name {i}" for i in range(400)], labels, 0.7, 96, noise=True)
     text = page(example)
     assert len(text.encode()) < 5 * 2**20
     shown = content(text)

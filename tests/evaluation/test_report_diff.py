@@ -60,6 +60,7 @@ def test_other_images_are_not_paired():
     assert "Unknown" in report_diff.page(a, b)
 
 
+@pytest.mark.slow
 def test_the_page_can_be_read_by_everyone(tmp_path):
     """Nothing is loaded, no error is logged, axe-core finds no serious fault, a phone does not scroll
     sideways."""

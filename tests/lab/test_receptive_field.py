@@ -52,6 +52,7 @@ def test_fields_of_known_networks(name, layer, size, step):
     assert sizes(torchvision(name, 96), 96)[layer] == (size, step)
 
 
+@pytest.mark.slow
 def test_resnet_50_depends_on_where_its_strides_are():
     """With its strides in the 1×1 convolutions, as published, the field is 483; in the 3×3, as torchvision
     has them, 427."""
@@ -90,6 +91,7 @@ def test_pixels_outside_the_field_have_no_gradient(name):
         assert touched.max() == side.last + index * side.step
 
 
+@pytest.mark.slow
 def test_global_operations_see_the_whole_image():
     """After a global average, squeeze and excitation, flattening or attention, the field is the whole image."""
     assert receptive_field.fields(compact(), 32)["head"][0] == (receptive_field.WHOLE, receptive_field.WHOLE)

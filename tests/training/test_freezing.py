@@ -117,6 +117,7 @@ def test_an_interrupted_pass_keeps_nothing_half_written(saved):
     assert saved.load() is not None
 
 
+@pytest.mark.slow
 def test_maps_that_are_too_large_are_refused_with_the_figures(maps, monkeypatch):
     """Above the limit the reason names what they would take and what is allowed; a network that is no chain
     is refused too.

@@ -83,6 +83,7 @@ def test_a_loss_that_is_not_finite_is_an_error_with_a_remedy():
         fit(network(), examples(), examples(seed=1), hyper(optimizer="sgd", lr=1e30), COMPUTE, 2)
 
 
+@pytest.mark.slow
 def test_half_precision_trains_on_a_cpu():
     """With `bf16-mixed` a network on small images trains on a CPU too, to losses near those of float32."""
     losses = []
@@ -111,6 +112,7 @@ def test_the_best_epoch_is_returned():
     assert trained.best["val_loss"] == min(row["val_loss"] for row in trained.history) < trained.history[-1]["val_loss"]
 
 
+@pytest.mark.slow
 def test_patience_ends_training():
     """Training ends once no epoch was better for `patience` epochs."""
     trained = fit(network(), examples(), examples(seed=1), hyper(epochs=50, patience=2, lr=0.02), COMPUTE, 2)
