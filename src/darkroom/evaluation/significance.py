@@ -43,11 +43,11 @@ def mcnemar(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = N
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number (Holm 1979); NaN stays NaN and does not count."""
+    """Return p-values corrected for their number (Holm 1979). NaN stays NaN; its comparison was made too, and counts."""
     ordered = sorted((p, i) for i, p in enumerate(ps) if not math.isnan(p))
     corrected, least = list(ps), 0.0
     for rank, (p, i) in enumerate(ordered):
-        least = max(least, min(1.0, p * (len(ordered) - rank)))
+        least = max(least, min(1.0, p * (len(ps) - rank)))
         corrected[i] = least
     return corrected
 

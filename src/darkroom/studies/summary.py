@@ -86,7 +86,7 @@ def summarize(results: Sequence[RunResult]) -> list[SummaryRow]:
             costs = ((result.parameters, result.multiply_adds, result.config.steps) for result in group)
             parameters, multiply_adds, steps = (round(fmean(cost)) for cost in zip(*costs, strict=True))
             row = SummaryRow(
-                comparison, label, mean(list(values.values())), train_accuracy, parameters, multiply_adds, steps, len(values),
+                comparison, label, mean(list(values.values()), is_share=True), train_accuracy, parameters, multiply_adds, steps, len(values),
             )  # fmt: skip
             if reference:
                 difference, ps[len(rows)], _ = against(reference, values)
