@@ -51,7 +51,7 @@ SCHEMES: dict[str, Scheme] = {
     "normal": Scheme(partial(nn.init.normal_, std=0.01), "N(0, 0.01²), whatever n is", "Krizhevsky et al. 2012"),
     "xavier": Scheme(nn.init.xavier_normal_, "variance 2/(n + m); a ReLU halves it", "Glorot and Bengio 2010"),
     "kaiming": Scheme(partial(nn.init.kaiming_normal_, nonlinearity="relu"), "variance 2/n, for ReLU", "He et al. 2015"),
-    "orthogonal": Scheme(nn.init.orthogonal_, "a random orthogonal matrix: lengths are kept, up to the ReLU, which halves the variance", "Saxe et al. 2014"),
+    "orthogonal": Scheme(nn.init.orthogonal_, "a random orthogonal matrix; a ReLU halves the variance", "Saxe et al. 2014"),
     "lsuv": Scheme(nn.init.orthogonal_, "orthogonal, then scaled to outputs of variance 1", "Mishkin and Matas 2016", by_data=True),
 }  # fmt: skip
 
