@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from darkroom.core import atomic
+from darkroom.core import atomic, strict_json
 from darkroom.core.errors import WeightsError, WorkspaceError
 from darkroom.models.base import Channels, Network, Preprocessing
 from darkroom.models.factory import build_features
@@ -51,7 +51,7 @@ def save(
     content = asdict(checkpoint) | {
         "schema": SCHEMA, "parameters": parameters, "architecture": checkpoint.architecture.as_dict(),
     }  # fmt: skip
-    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    text = strict_json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
     (folder / "model.json").write_text(text + "\n", encoding="utf-8")
     with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(history[0]))
