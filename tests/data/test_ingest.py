@@ -20,7 +20,8 @@ from darkroom.data.manifest import COLUMNS
 def options(**changes) -> Ingest:
     base = {
         "source": "photos", "image_size": 16, "resize": "crop", "background": (0, 0, 0), "min_size": 8, "split_by": "hash",
-        "val_share": 0.1, "test_share": 0.2, "on_conflict": "quarantine", "on_leak": "quarantine", "max_quarantined": 0.2,
+        "val_share": 0.1, "test_share": 0.2, "near_duplicates": "group", "on_conflict": "quarantine",
+        "on_leak": "quarantine", "max_quarantined": 0.2,
         "seed": 0,
     }  # fmt: skip
     return Ingest(**(base | changes))
