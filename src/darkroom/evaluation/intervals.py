@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 
 from darkroom.evaluation.metrics import Figures
 from darkroom.evaluation.metrics_io import Pair, Range
-from darkroom.evaluation.significance import LEVEL, RESAMPLES, draws, holm, mcnemar, percentiles
+from darkroom.evaluation.significance import RESAMPLES, draws, holm, mcnemar, percentiles, wilson
 
 LOSSES = {"log_loss", "brier", "ece"}  # the other figures are shares, or averages of shares
 Resampled = dict[str, np.ndarray]  # each headline figure, (R,)
@@ -52,14 +50,6 @@ def effective_count(share: float, resampled: np.ndarray | None, groups: int, ima
     if variance <= 1e-12 or not 0 < share < 1:
         return float(groups)
     return min(share * (1 - share) / variance, float(images))
-
-
-def wilson(share: float, count: float) -> tuple[float, float]:
-    """Return the score interval of a share of a number of independent images (Wilson 1927)."""
-    z = float(ndtri(0.5 + LEVEL / 2))
-    centre, room = share + z**2 / (2 * count), z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
-    low, high = ((centre + sign * room) / (1 + z**2 / count) for sign in (-1, 1))
-    return max(0.0, low), min(1.0, high)
 
 
 def pairs(

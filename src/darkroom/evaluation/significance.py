@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri
 
 LEVEL = 0.95  # of confidence intervals
 SIGNIFICANT = 0.05  # below which a corrected p-value is called significant
@@ -76,6 +77,16 @@ def percentiles(values: np.ndarray) -> tuple[float, float] | None:
         return None
     low, high = np.percentile(defined, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)
+
+
+def wilson(share: float, count: float) -> tuple[float, float]:
+    """Return the score interval of a share of `count` independent images, any number (Wilson 1927); 0 to 1 for 0."""
+    if not count:
+        return 0.0, 1.0
+    z = float(ndtri(0.5 + LEVEL / 2))
+    centre, square = share + z**2 / (2 * count), 1 + z**2 / count
+    room = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return max(0.0, (centre - room) / square), min(1.0, (centre + room) / square)
 
 
 def bootstrap(
