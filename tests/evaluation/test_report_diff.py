@@ -119,6 +119,16 @@ def test_without_predictions_the_figures_are_compared(project, capsys):
     assert "rough" in capsys.readouterr().out
 
 
+def test_other_classes_are_another_question(project, capsys):
+    """Evaluations of different classes are not compared: the message names those that only one has."""
+    details = Path("reports/details.json")
+    details.write_text(details.read_text().replace(CLASSES[0], "alpaca"))
+    output = refused(capsys, "--compare", "HEAD~1", "reports")
+    assert f"HEAD~1 has {CLASSES[0]}" in output
+    assert "reports has alpaca" in output
+    assert not Path("reports/side-by-side.html").exists()
+
+
 def test_mistakes_have_a_remedy(project, capsys):
     """What is neither folder nor revision, an empty folder, an older schema, and a cache without the file:
     exit code 2."""

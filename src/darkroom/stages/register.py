@@ -132,7 +132,7 @@ def _write_evaluation(folder: Path, model: str, images: dict[str, list[Row]], re
     folder.mkdir()
     predictions.extract(reports / "predictions.parquet", model, folder / "predictions.parquet")
     for file, split in ((TRAINED, "train"), (SELECTED, "val")):
-        (folder / file).write_text("".join(f"{row.pixel_hash}\n" for row in images[split]))
+        (folder / file).write_text("".join(f"{row.pixel_hash}\n" for row in images[split]), encoding="utf-8")
 
 
 def _judge(
@@ -200,7 +200,7 @@ def _class_indices(labels: list[str], classes: tuple[str, ...]) -> np.ndarray:
 
 def _read_hashes(folder: Path | None, file: str) -> set[str]:
     path = folder / registry.EVALUATION / file if folder else None
-    return set(path.read_text().split()) if path and path.exists() else set()
+    return set(path.read_text(encoding="utf-8").split()) if path and path.exists() else set()
 
 
 def _is_fresh(hashes: list[str], learnt: set[str]) -> np.ndarray:
