@@ -64,7 +64,8 @@ def draw_costs(axes: Sequence[Any], results: Results, colors: Colors, content: S
         axis.set_xscale("log")
         axis.xaxis.set_minor_formatter("")
         axis.margins(x=0.2, y=0.15)
-        axis.set_title(f"{comparison}: accuracy against {KEYS[key]}", fontsize=9)
+        axis.set_title(f"{comparison}: accuracy", fontsize=9)
+        axis.set_xlabel(KEYS[key], fontsize=8)
 
 
 def draw_curves(axis: Any, groups: Mapping[str, Results], key: str, colors: Colors, title: str) -> None:
