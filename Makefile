@@ -60,9 +60,9 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loads
 test: install
 	@$(PYTEST)
 
-# all tests but those that run the real DVC, MLflow and Prefect
+# the laws of every room in about a minute: without what takes more than about a second, and without the real DVC and Prefect
 test-fast: install
-	@$(PYTEST) -m "not pipeline"
+	@$(PYTEST) -m "not pipeline and not slow"
 
 lint: install
 	@$(BIN)/ruff check src pipelines tests benchmarks docs

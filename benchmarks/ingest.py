@@ -1,14 +1,16 @@
 """Measure ingest on a folder of photographs: speed, memory, a second run, near duplicates. Ratios are within one run.
 
-    python benchmarks/ingest.py FOLDER [--only speed memory again copies search cut] [--big 48]
+    python benchmarks/ingest.py FOLDER [--only speed memory again copies defects search cut] [--big 48] [--also FOLDER …]
 
 speed    images a second against torchvision's ImageFolder with Pillow's resizing, on the same cores and files, for the folder's
          own photographs and for 12-megapixel ones made of them; and the share of the decoder's own limit
 memory   the largest resident size for 7,000 and 70,000 small images, for ingest of 12-megapixel PNGs with 2 and 8 threads, and
          for predictions of them
 again    the time after 1% of new images against a cold run, and whether both give the same bytes
-copies   how many resized, recompressed, mirrored and cropped copies are found, and which originals are merged
-search   the time to search 25,000 and 100,000 thumbnails for near duplicates
+copies   how many copies of each kind are found: resized, recompressed, mirrored, turned, cropped, framed, with a banner; and which
+         originals are merged, also across the folders of --also
+defects  how many copies with another label are a conflict, and how many photographs of one scene with and without a defect
+search   the time to search 25,000 and 100,000 fingerprints for near duplicates, and to make them
 cut      which JPEGs without their last bytes are used, and how far they are from the whole ones in grey levels
 """
 
@@ -24,7 +26,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,11 +35,11 @@ from typing import Any
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from darkroom.config.params import SPLITS, Ingest
 from darkroom.core.lazy import lazy_imports
-from darkroom.data import duplicates, manifest, quality
+from darkroom.data import duplicates, fingerprints, manifest, quality
 from darkroom.data.decoding import decode
 from darkroom.data.ingest import cores, ingest
 from darkroom.inference import image_files, predict
@@ -51,7 +54,8 @@ SIZE = 160
 def options(source: Path, **changes: object) -> Ingest:
     values = {
         "source": str(source), "image_size": SIZE, "resize": "crop", "background": (0, 0, 0), "min_size": 8, "split_by": "hash",
-        "val_share": 0.1, "test_share": 0.2, "on_conflict": "quarantine", "on_leak": "quarantine", "max_quarantined": 1, "seed": 0,
+        "val_share": 0.1, "test_share": 0.2, "near_duplicates": "group", "on_conflict": "quarantine",
+        "on_leak": "quarantine", "max_quarantined": 1, "seed": 0,
     }  # fmt: skip
     return Ingest(**(values | changes))
 
@@ -115,9 +119,9 @@ def enlarged(files: list[Path], count: int, folder: Path) -> Path:
     return folder
 
 
-def speed(folder: Path, scratch: Path, big: int, threads: int) -> None:
+def speed(folder: Path, scratch: Path, arguments: argparse.Namespace) -> None:
     files = photographs(folder)
-    for name, source in (("own", folder), ("12 megapixels", enlarged(files, big, scratch / "big"))):
+    for name, source in (("own", folder), ("12 megapixels", enlarged(files, arguments.big, scratch / "big"))):
         images = photographs(source)
         rounds = [(cold(source, scratch), image_folder(source), limit(images)) for _ in range(3)]
         ours, theirs, bare = (statistics.median(item[i] for item in rounds) for i in range(3))
@@ -128,7 +132,7 @@ def speed(folder: Path, scratch: Path, big: int, threads: int) -> None:
         )
 
 
-def memory(folder: Path, scratch: Path, big: int, threads: int) -> None:
+def memory(folder: Path, scratch: Path, arguments: argparse.Namespace) -> None:
     peaks = {}
     for count in (7_000, 70_000):
         draw = np.random.default_rng(0)
@@ -171,18 +175,18 @@ def print_peak() -> None:
     print(int(line.split()[1]) // 1024)
 
 
-def peak(source: Path, scratch: Path, big: int, threads: int) -> None:
+def peak(source: Path, scratch: Path, arguments: argparse.Namespace) -> None:
     cold(source, scratch, image_size=32)
     print_peak()
 
 
-def peak_ingest(source: Path, scratch: Path, big: int, threads: int) -> None:
-    with ingest(source, options(source), cache_folder=scratch / "cache", threads=threads):
+def peak_ingest(source: Path, scratch: Path, arguments: argparse.Namespace) -> None:
+    with ingest(source, options(source), cache_folder=scratch / "cache", threads=arguments.threads):
         pass
     print_peak()
 
 
-def peak_predict(source: Path, scratch: Path, big: int, threads: int) -> None:
+def peak_predict(source: Path, scratch: Path, arguments: argparse.Namespace) -> None:
     """Predict as `darkroom predict` does, with a function in the place of a network."""
     preprocessing = SimpleNamespace(image_size=SIZE, resize="crop", background=(0, 0, 0))
 
@@ -194,8 +198,9 @@ def peak_predict(source: Path, scratch: Path, big: int, threads: int) -> None:
     print_peak()
 
 
-def again(folder: Path, scratch: Path, big: int, threads: int) -> None:
-    for name, source in (("own", folder), ("12 megapixels", enlarged(photographs(folder), max(big, 100), scratch / "again"))):
+def again(folder: Path, scratch: Path, arguments: argparse.Namespace) -> None:
+    big = enlarged(photographs(folder), max(arguments.big, 100), scratch / "again")
+    for name, source in (("own", folder), ("12 megapixels", big)):
         files = photographs(source)
         new = set(files[:: max(1, len(files) // max(1, len(files) // 100))][: max(1, len(files) // 100)])
         copy = scratch / "copy"
@@ -246,7 +251,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def variants(image: Image.Image, draw: random.Random) -> dict[str, Image.Image]:
-    """Return copies of a picture as they occur: smaller, larger, recompressed, mirrored, cropped."""
+    """Return copies of a picture as they occur."""
     width, height = image.size
 
     def sized(factor: float) -> Image.Image:
@@ -255,104 +260,191 @@ def variants(image: Image.Image, draw: random.Random) -> dict[str, Image.Image]:
     def cropped(left: float, top: float, right: float, bottom: float) -> Image.Image:
         return image.crop((round(left * width), round(top * height), round(right * width), round(bottom * height)))
 
-    x, y = draw.random() * 0.1, draw.random() * 0.1
+    def anywhere(share: float) -> Image.Image:
+        x, y = draw.random() * (1 - share), draw.random() * (1 - share)
+        return cropped(x, y, x + share, y + share)
+
+    def centre(share: float) -> Image.Image:
+        return cropped((1 - share) / 2, (1 - share) / 2, (1 + share) / 2, (1 + share) / 2)
+
+    def framed(share: float, colour: str) -> Image.Image:
+        return ImageOps.expand(image, round(min(width, height) * share), colour)
+
     side = draw.choice([(0.0, 0.0, 0.9, 1.0), (0.1, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 0.9), (0.0, 0.1, 1.0, 1.0)])
+    turns = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
     return {
         "half size": sized(0.5), "a third larger": sized(4 / 3), "a third, quality 40": sized(1 / 3), "quality 30": image,
-        "mirrored": ImageOps.mirror(image), "cropped to 90%, centre": cropped(0.05, 0.05, 0.95, 0.95),
-        "cropped to 90%, anywhere": cropped(x, y, x + 0.9, y + 0.9), "10% off one side": cropped(*side),
-        "mirrored and cropped": ImageOps.mirror(cropped(0.05, 0.05, 0.95, 0.95)),
+        "mirrored": ImageOps.mirror(image), **{f"rotated by {angle}°": image.transpose(turn) for angle, turn in turns.items()},
+        "rotated by 3°": image.rotate(3, Image.Resampling.BICUBIC),
+        "cropped to 90%, centre": centre(0.9), "cropped to 90%, anywhere": anywhere(0.9), "10% off one side": cropped(*side),
+        "cropped to 80%, centre": centre(0.8), "cropped to 80%, anywhere": anywhere(0.8),
+        "cropped to 70%, centre": centre(0.7), "cropped to 70%, anywhere": anywhere(0.7),
+        "mirrored and cropped to 90%": ImageOps.mirror(centre(0.9)),
+        "rotated by 90° and cropped to 80%": centre(0.8).transpose(turns[90]),
+        "white border of 10%": framed(0.1, "white"), "white border of 20%": framed(0.2, "white"),
+        "black border of 5%": framed(0.05, "black"),
+        "padded to a square": ImageOps.pad(image, (max(width, height),) * 2, Image.Resampling.LANCZOS, "black"),
+        "banner over the lower 15%": banner(image, 0.15, below=False),
+        "banner over the upper 20%": banner(image, -0.2, below=False),
+        "banner below, 15%": banner(image, 0.15, below=True),
     }  # fmt: skip
 
 
-def copies(folder: Path, scratch: Path, big: int, threads: int) -> None:
-    originals: list[np.ndarray] = []
-    changed: dict[str, list[np.ndarray]] = {}
-    names = []
-    for path in photographs(folder):
-        examined = thumbnail(path.read_bytes())
-        if examined is None:
-            continue
-        names.append(path.relative_to(folder).as_posix())
-        originals.append(examined)
-        for name, variant in variants(Image.open(path).convert("RGB"), random.Random(path.name)).items():
-            stream = io.BytesIO()
-            variant.save(stream, "JPEG", quality={"quality 30": 30, "a third, quality 40": 40}.get(name, 85))
-            small = thumbnail(stream.getvalue())
-            changed.setdefault(name, []).append(examined if small is None else small)
-    count = len(originals)
-    for name, thumbnails in changed.items():
-        everything = np.stack(originals + thumbnails)
+def banner(image: Image.Image, share: float, below: bool) -> Image.Image:
+    """Return a picture with a line of text over its lower part, its upper one (a negative share), or below it."""
+    width, height = image.size
+    tall = round(abs(share) * height)
+    top = height if below else 0 if share < 0 else height - tall
+    copy = Image.new("RGB", (width, height + tall * below))
+    copy.paste(image)
+    draw = ImageDraw.Draw(copy)
+    draw.rectangle((0, top, width, top + tall), fill=(250, 250, 250) if below else (20, 20, 20))
+    draw.text((tall // 3, top + tall // 8), "half price today", fill=(200, 30, 30), font_size=max(8, 2 * tall // 3))
+    return copy
+
+
+def copies(folder: Path, scratch: Path, arguments: argparse.Namespace) -> None:
+    with ProcessPoolExecutor(cores()) as pool:
+        described = [item for item in pool.map(fingerprints_of_copies, photographs(folder), chunksize=16) if item]
+    originals, count = [item["original"] for item in described], len(described)
+    for name in list(described[0])[1:]:
+        result = find(["original"] * count + ["copy"] * count, np.stack(originals + [item[name] for item in described]))
         clusters = duplicates.Clusters(2 * count)
-        for i, j in duplicates.find_pairs([""] * 2 * count, lambda numbers, all_=everything: all_[numbers])[0]:
+        for i, j in result.pairs:
             clusters.join(i, j)
         share = sum(clusters.root(i) == clusters.root(i + count) for i in range(count)) / count
-        print(f"copies {name}: {share:.4f} of {count} found", flush=True)
-    everything = np.stack(originals)
-    merged, _ = duplicates.find_pairs([""] * count, lambda numbers: everything[numbers])
-    print(f"copies: {len(merged)} pairs of originals are taken for the same picture; look at them:")
-    for i, j in merged:
-        print(f"  {names[i]}  {names[j]}")
+        disputed = {i for pair in result.conflicts for i in pair}
+        conflicts = sum(i + count in disputed for i in range(count)) / count
+        print(f"copies {name}: {share:.4f} of {count} found; {conflicts:.3f} are conflicts if their label differs", flush=True)
+    merge([folder, *arguments.also])
 
 
-def thumbnail(content: bytes) -> np.ndarray | None:
+def fingerprints_of_copies(path: Path) -> dict[str, np.ndarray]:
+    """Return the fingerprints of a photograph and of its copies, by kind; none of a photograph that has none."""
+    original = fingerprint(path.read_bytes())
+    if original is None:
+        return {}
+    described = {"original": original}
+    for name, variant in variants(Image.open(path).convert("RGB"), random.Random(path.name)).items():
+        copy = fingerprint(encoded(variant, {"quality 30": 30, "a third, quality 40": 40}.get(name, 85)))
+        described[name] = original if copy is None else copy
+    return described
+
+
+def merge(folders: list[Path]) -> None:
+    """Print the pairs of originals that are taken for the same picture."""
+    described = [(path, fingerprint(path.read_bytes())) for folder in folders for path in photographs(folder)]
+    kept = [(path, item) for path, item in described if item is not None]
+    pairs = find([""] * len(kept), np.stack([item for _, item in kept])).pairs
+    print(f"copies: of {len(kept)} originals {len(pairs)} pairs are taken for the same picture; look at them:")
+    for i, j in pairs:
+        print(f"  {kept[i][0]}  {kept[j][0]}")
+
+
+def encoded(image: Image.Image, level: int) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=level)
+    return stream.getvalue()
+
+
+def fingerprint(content: bytes) -> np.ndarray | None:
     whole = decode(content, SIZE, "crop", (0, 0, 0)).upright
     examined = quality.examine(whole) if whole is not None else None
-    return None if examined is None else examined[1]
+    return None if examined is None else fingerprints.fingerprint(examined[1])
 
 
-def search(folder: Path, scratch: Path, big: int, threads: int) -> None:
-    draw = random.Random(0)
+def find(labels: list[str], described: np.ndarray) -> duplicates.Duplicates:
+    return duplicates.find(labels, lambda numbers, detailed=False: described[numbers])
+
+
+def defects(folder: Path, scratch: Path, arguments: argparse.Namespace) -> None:
+    """Print how many photographs of one scene under one camera, half of them with a spot, are conflicts.
+
+    The light changes by 8%, the camera moves by 3 pixels of 256, its noise has a deviation of 4 grey levels.
+    """
     files = photographs(folder)
-    noise = np.random.default_rng(0)
+    scenes = [ImageOps.fit(Image.open(path).convert("RGB"), (256, 256)) for path in files[:: max(1, len(files) // 40)][:40]]
+    for radius in (0, 2, 3, 5, 8, 14):
+        for contrast in (40, 90):
+            noise = np.random.default_rng(0)
+            pairs = [(taken(scene, 0, 0, noise), taken(scene, radius, contrast, noise)) for scene in scenes]
+            results = [find(["fine", "defect"], np.stack(pair)) for pair in pairs]
+            grouped, disputed = (sum(bool(getattr(result, name)) for result in results) for name in ("pairs", "conflicts"))
+            spot = f"spot of radius {radius} and contrast {contrast}" if radius else "no defect"
+            print(f"defects {spot}: of {len(scenes)} pairs {grouped} are grouped, {disputed} in conflict", flush=True)
+            if not radius:
+                break
+
+
+def taken(scene: Image.Image, radius: int, contrast: int, noise: np.random.Generator) -> np.ndarray:
+    """Return the fingerprint of a photograph of a scene, with a spot if the radius is not 0."""
+    image = np.roll(np.asarray(scene) * noise.uniform(0.92, 1.08), tuple(noise.integers(-3, 4, 2)), (0, 1))
+    picture = Image.fromarray((image + noise.normal(0, 4, image.shape)).clip(0, 255).astype(np.uint8))
+    x, y = (int(value) for value in noise.integers(40, 200, 2))
+    if radius:
+        colour = np.asarray(picture)[y, x].astype(int)
+        colour = (colour + (contrast if colour.mean() < 128 else -contrast)).clip(0, 255)
+        ImageDraw.Draw(picture).ellipse((x - radius, y - radius, x + radius, y + radius), fill=tuple(colour.tolist()))
+    described = fingerprint(encoded(picture, 92))
+    assert described is not None
+    return described
+
+
+def search(folder: Path, scratch: Path, arguments: argparse.Namespace) -> None:
+    files = photographs(folder)
     for kind in ("noise with the spectrum of photographs", "pieces of the photographs"):
+        started = time.perf_counter()
+        with ProcessPoolExecutor(cores()) as pool:  # in parts of 1,000, so that they do not depend on the number of cores
+            parts = pool.map(textures if kind.startswith("noise") else partial(pieces, files), range(100), chunksize=5)
+            everything = np.concatenate(list(parts))
+        print(f"search {kind}: {len(everything):,} fingerprints in {time.perf_counter() - started:.0f} s", flush=True)
         for count in (25_000, 100_000):
-            thumbnails = textures(count, noise) if kind.startswith("noise") else pieces(files, count, draw)
+            described = everything[:count].copy()
             planted = 1_000
-            thumbnails[-planted:] = np.clip(thumbnails[:planted, :, ::-1] + noise.integers(-3, 4, (planted, 64, 64)), 0, 255)
-            pairs: set[tuple[int, int]] = set()
-            taken = seconds(
-                lambda all_=thumbnails, into=pairs: into.update(duplicates.find_pairs([""] * len(all_), lambda n: all_[n])[0])
-            )
+            for i in range(planted):
+                turned = np.ascontiguousarray(described["detailed"][i][:, ::-1])
+                described[count - planted + i] = fingerprints.fingerprint(turned)
+            started = time.process_time()  # one process, which does not wait
+            pairs = set(find([""] * count, described).pairs)
+            spent = time.process_time() - started
             hit = sum((i, count - planted + i) in pairs for i in range(planted))
             print(
-                f"search {kind}: {count:,} in {taken:.1f} s, {hit} of {planted} planted mirrored copies, {len(pairs)} pairs",
+                f"search {kind}: {count:,} in {spent:.1f} s of processor time, {hit} of {planted} planted mirrored copies, "
+                f"{len(pairs)} pairs",
                 flush=True,
             )
 
 
-def textures(count: int, noise: np.random.Generator) -> np.ndarray:
-    """Return (count, 64, 64) uint8 noise whose amplitude falls with frequency as that of photographs does
+def textures(part: int, count: int = 1_000) -> np.ndarray:
+    """Return the fingerprints (count,) of noise whose amplitude falls with frequency as that of photographs does
     (1/f^1.2).
     """
-    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(64), np.fft.rfftfreq(64), indexing="ij"))
+    noise, side = np.random.default_rng(part), 128
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.rfftfreq(side), indexing="ij"))
     frequency[0, 0] = 1
-    images = np.empty((count, 64, 64), np.uint8)
-    for start in range(0, count, 2_000):
-        shape = (min(2_000, count - start), 64, 33)
-        waves = np.fft.irfft2((noise.standard_normal(shape) + 1j * noise.standard_normal(shape)) / frequency**1.2, s=(64, 64))
-        waves -= waves.mean((1, 2), keepdims=True)
-        images[start : start + len(waves)] = np.clip(waves / waves.std((1, 2), keepdims=True) * 50 + 128, 0, 255)
-    return images
+    shape = (count, side, side // 2 + 1)
+    waves = np.fft.irfft2((noise.standard_normal(shape) + 1j * noise.standard_normal(shape)) / frequency**1.2, s=(side, side))
+    waves -= waves.mean((1, 2), keepdims=True)
+    images = np.clip(waves / waves.std((1, 2), keepdims=True) * 50 + 128, 0, 255).astype(np.uint8)
+    return np.stack([fingerprints.fingerprint(image) for image in images])
 
 
-def pieces(files: list[Path], count: int, draw: random.Random) -> np.ndarray:
-    """Return (count, 64, 64) uint8 pieces of a fifth to a half of the side of each photograph: many of them
-    overlap.
+def pieces(files: list[Path], part: int, count: int = 1_000) -> np.ndarray:
+    """Return the fingerprints (count,) of pieces of a fifth to a half of the side of photographs: of 100 such
+    parts, many overlap.
     """
+    draw = random.Random(part)
     cut = []
-    each = -(-count // len(files))
-    for path in files:
-        grey = np.asarray(Image.open(path).convert("L"))
-        for _ in range(each):
-            share = draw.uniform(0.2, 0.5)
-            top, left = (round(draw.uniform(0, 1 - share) * side) for side in grey.shape)
-            piece = grey[top : top + round(share * grey.shape[0]), left : left + round(share * grey.shape[1])]
-            cut.append(cv2.resize(piece, (64, 64), interpolation=cv2.INTER_AREA))
-    return np.stack(cut[:count])
+    for k in range(count):
+        grey = cv2.imread(str(files[k * len(files) // count]), cv2.IMREAD_GRAYSCALE)
+        share = draw.uniform(0.2, 0.5)
+        top, left = (round(draw.uniform(0, 1 - share) * side) for side in grey.shape)
+        piece = grey[top : top + round(share * grey.shape[0]), left : left + round(share * grey.shape[1])]
+        cut.append(fingerprints.fingerprint(cv2.resize(piece, (128, 128), interpolation=cv2.INTER_LINEAR)))
+    return np.stack(cut)
 
 
-def cut(folder: Path, scratch: Path, big: int, threads: int) -> None:
+def cut(folder: Path, scratch: Path, arguments: argparse.Namespace) -> None:
     draw = np.random.default_rng(0)
     images = [Image.open(path).convert("RGB") for path in photographs(folder)[:: max(1, len(photographs(folder)) // 100)]]
     for name, settings in (("baseline", {}), ("progressive", {"progressive": True})):
@@ -383,19 +475,22 @@ def jpeg(image: Image.Image, **settings: object) -> bytes:
 
 
 def main() -> None:
-    parts = {"speed": speed, "memory": memory, "again": again, "copies": copies, "search": search, "cut": cut}
+    parts = {
+        "speed": speed, "memory": memory, "again": again, "copies": copies, "defects": defects, "search": search, "cut": cut,
+    }  # fmt: skip
     alone = {"peak": peak, "peak_ingest": peak_ingest, "peak_predict": peak_predict}  # in a process of their own
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a folder of photographs, one subfolder per class")
     parser.add_argument("--only", nargs="+", choices=[*parts, *alone], default=list(parts))
     parser.add_argument("--big", type=int, default=100, help="how many 12-megapixel photographs to make")
     parser.add_argument("--threads", type=int, default=0, help="of peak_ingest")
+    parser.add_argument("--also", nargs="+", type=Path, default=[], help="further folders of photographs, none a copy of another's")
     arguments = parser.parse_args()
     if not alone.keys() & set(arguments.only) and not photographs(arguments.folder):
         parser.error(f"{arguments.folder} holds no photographs (.jpg, .jpeg, .png)")
     for name in arguments.only:
         with tempfile.TemporaryDirectory() as scratch:
-            (parts | alone)[name](arguments.folder.resolve(), Path(scratch), arguments.big, arguments.threads)
+            (parts | alone)[name](arguments.folder.resolve(), Path(scratch), arguments)
 
 
 if __name__ == "__main__":

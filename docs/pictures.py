@@ -31,14 +31,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("report", "mlflow", "prefect", "monitoring"))
     parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/images"))
-    given = parser.parse_args()
+    options = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if not chromium:
         print("Chromium is not installed: apt-get install chromium", file=sys.stderr)
         return 2
-    given.folder.mkdir(parents=True, exist_ok=True)
-    return {"report": _report, "mlflow": _mlflow, "prefect": _prefect, "monitoring": _monitoring}[given.what](
-        chromium, given.folder
+    options.folder.mkdir(parents=True, exist_ok=True)
+    return {"report": _report, "mlflow": _mlflow, "prefect": _prefect, "monitoring": _monitoring}[options.what](
+        chromium, options.folder
     )
 
 

@@ -200,7 +200,7 @@ def _is_running(process: dict[str, Any] | None) -> bool:
 def _launch(name: str, arguments: list[str], environment: dict[str, str]) -> dict[str, Any]:
     """Start a process that outlives this one and its terminal."""
     LOGS.mkdir(parents=True, exist_ok=True)
-    with (LOGS / f"{name}.log").open("a") as log:
+    with (LOGS / f"{name}.log").open("a", encoding="utf-8") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "prefect", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
             start_new_session=True,

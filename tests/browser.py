@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.conftest import CHROMIUM
 
 SERIOUS = ("serious", "critical")
+COLOURS = "color-contrast"  # the rule that a dark page can break where the light one does not
 SHARED: list[Browser] = []  # the browser of the module, if it uses the fixture
 
 
@@ -52,9 +53,10 @@ def opened(file: Path, dark: bool = False, width: int = 1100) -> Iterator[Any]:
     assert [url for url in requests if not url.startswith("data:")] == [file.as_uri()]
 
 
-def faults(page: Any) -> list[str]:
-    """Return axe-core's serious violations, each with the first element that has it."""
-    violations = Axe().run(page)["violations"]
+def faults(page: Any, *rules: str) -> list[str]:
+    """Return axe-core's serious violations, of these rules or of all, each with the first element that has it."""
+    options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
+    violations = Axe().run(page, options=options)["violations"]
     return [f"{item['id']}: {item['nodes'][0]['html'][:300]}" for item in violations if item["impact"] in SERIOUS]
 
 

@@ -70,6 +70,14 @@ def values() -> dict:
 
 
 @pytest.fixture
+def shapes_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let batch normalisation return its input, which has its shape: on the meta device torch computes it in Python."""
+    from torch import nn
+
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda self, x: x)
+
+
+@pytest.fixture
 def own_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the environment without an address of MLflow's, and as it was afterwards, whatever MLflow sets; nobody is asked."""
     from darkroom.tracking import records, requests
@@ -89,5 +97,5 @@ def own_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the fast tests first, and those that run the real DVC, MLflow and Prefect last."""
-    items.sort(key=lambda item: item.get_closest_marker("pipeline") is not None)
+    """Run the fast tests first, then the slow ones, and those that run the real DVC, MLflow and Prefect last."""
+    items.sort(key=lambda item: [item.get_closest_marker(name) is not None for name in ("pipeline", "slow")])

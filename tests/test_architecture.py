@@ -33,11 +33,18 @@ ALLOWED = {
 }
 # cannot change a byte of an output: messages, types of params, the record of a run, the order of calls
 HARMLESS = {
-    "errors.py", "params.py", "study_params.py", "progress.py", "atomic.py", "locks.py", "__init__.py", "stages/context.py",
+    "errors.py", "params.py", "study_params.py", "progress.py", "atomic.py", "strict_json.py",
+    "locks.py", "__init__.py", "stages/context.py",
     "stages/trained_model.py", "core/git.py", "config/yaml_files.py",
     "core/command_line.py", "core/lazy.py", "core/os_errors.py", "core/tables.py", "core/user_paths.py", "commands/param_types.py",
     "config/settings_help.py",
 }  # fmt: skip
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """Return the syntax tree of a file, to be read only."""
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def typing_only(tree: ast.AST) -> set[int]:
@@ -50,11 +57,12 @@ def typing_only(tree: ast.AST) -> set[int]:
     }
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Return the modules that a file imports anywhere, except for type checking."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     skipped = typing_only(tree)
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(tree):
         if id(node) in skipped:
             continue
@@ -62,7 +70,7 @@ def imports(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 @cache
@@ -128,7 +136,7 @@ def is_module(name: str) -> bool:
 def test_lazy_imports_are_of_modules():
     """A block of `lazy_imports` names modules alone: a class cannot stand for itself before it is imported."""
     for path in [*SOURCE.rglob("*.py"), *(ROOT / "pipelines").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]:
-        for block in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for block in ast.walk(parsed(path)):
             if isinstance(block, ast.With) and ast.unparse(block.items[0].context_expr) == "lazy_imports()":
                 for node in block.body:
                     assert isinstance(node, (ast.Import, ast.ImportFrom)), f"{path.relative_to(ROOT)}:{node.lineno}"
@@ -141,7 +149,7 @@ def test_lazy_imports_are_of_modules():
 def test_imports_stand_at_the_top():
     """No function imports anything: the command group, which imports a command when it is called, does it by name."""
     for path in [*SOURCE.rglob("*.py"), *(ROOT / "pipelines").glob("*.py")]:
-        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for function in ast.walk(parsed(path)):
             if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 for node in ast.walk(function):
                     assert not isinstance(node, (ast.Import, ast.ImportFrom)), f"{path.relative_to(ROOT)}:{node.lineno}"
@@ -152,7 +160,7 @@ def test_no_module_imports_itself_by_way_of_others():
     names = modules()
     graph = {
         name: {
-            target for target in imports(path) & set(names)
+            target for target in imports(path) & names.keys()
             if target != name and not (path.name == "__init__.py" and target.startswith(f"{name}."))
         }
         for name, path in names.items()

@@ -194,8 +194,18 @@ def test_a_closed_pipe_is_silent():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", ""])
-@pytest.mark.parametrize("arguments", [["models", "describe", "--list"], ["recipe", "--list"], ["--help"], ["recipe", "photös"]])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "encoding"),
+    [
+        (["models", "describe", "--list"], "ascii"),
+        (["recipe", "--list"], "latin-1"),
+        (["--help"], "ascii"),
+        (["recipe", "photös"], "ascii"),
+        (["recipe", "photös"], "latin-1"),
+        (["recipe", "photös"], ""),
+    ],
+)
 def test_a_terminal_that_is_not_utf_8(arguments, encoding):
     """Tables, help and errors are printed where the encoding lacks their characters."""
     environment = NOT_UTF8 | {"PYTHONIOENCODING": encoding}

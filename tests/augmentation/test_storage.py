@@ -40,6 +40,7 @@ def write_folder(tmp_path, images, stored):
     return target
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_no_pixel(images, tmp_path):
     """One process writes the views that two and three write."""
     contents = []
@@ -49,6 +50,7 @@ def test_the_number_of_workers_changes_no_pixel(images, tmp_path):
     assert contents[0] == contents[1] == contents[2]
 
 
+@pytest.mark.slow
 def test_online_views_are_the_stored_ones(images, tmp_path):
     """By slices, by indices or as a stream of batches, online views equal stored ones."""
     stored, labels = storage.load_views(write_folder(tmp_path, images, stored=True), 2)
@@ -84,6 +86,7 @@ def test_missing_views_name_the_remedy(tmp_path):
         storage.load_views(tmp_path, 1)
 
 
+@pytest.mark.slow
 def test_albumentations_does_not_bring_torch():
     """Views are made without importing torch, also in worker processes, and torch can be imported afterwards."""
     code = (

@@ -61,7 +61,9 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("command", CALLS)
+@pytest.mark.parametrize(
+    "command", [pytest.param(name, marks=pytest.mark.slow if name in ("maximize", "autoencoder") else ()) for name in CALLS]
+)
 def test_every_command_writes_a_picture(workspace, capsys, command):
     """The picture is where the command says, replaces an earlier one, and no other file is left beside it."""
     for _ in range(2 if command in ("kernels", "embedding") else 1):
@@ -87,6 +89,7 @@ def test_every_command_has_a_call_and_help():
         assert all(option.help for option in options), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [["filters", "--help"], ["kernels", "image.png"], ["augmentations", "image.png", "--policy", "light", "--size", "32"]],
@@ -147,6 +150,7 @@ def test_images_of_any_shape_have_responses(workspace, size):
     assert cli.main(["lab", "kernels", "odd.png"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg11", "swin_t"])
 def test_layers_that_a_backbone_does_without_are_left_out(workspace, name):
     """Layers that Darkroom never runs, such as the pooling before torchvision's head, are left out; the
@@ -191,6 +195,7 @@ def test_the_table_of_an_embedding(workspace):
     assert Path("reports/lab/embedding.html").read_text().count("data:image/") == 12
 
 
+@pytest.mark.slow
 def test_real_photographs(workspace, shared):
     """Photographs of the shared sets go through the kernels, and through a network with random weights."""
     with tarfile.open(shared / "flowers.tar") as archive:

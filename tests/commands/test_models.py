@@ -61,7 +61,8 @@ def test_the_list_names_all(capsys):
     assert {"compact", "torchvision/vit_b_16", *registry.entries()} <= names
 
 
-def test_the_page_has_their_figures():
+@pytest.mark.slow
+def test_the_page_has_their_figures(shapes_only):
     """docs/architectures.md has a row for every classic architecture, with the figures that `describe` gives."""
     page = (ROOT / "docs" / "architectures.md").read_text()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]

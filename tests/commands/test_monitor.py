@@ -55,6 +55,7 @@ def test_images_are_classified_once(place, capsys):
     assert all(sum(share for _, share in row["probabilities"]) == pytest.approx(1, abs=1e-5) for row in rows)
 
 
+@pytest.mark.slow
 def test_other_images_are_drift(place, capsys):
     """Images like those held out are no drift, other ones are; the history has each check; other options test
     anew.

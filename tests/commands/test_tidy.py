@@ -49,6 +49,7 @@ def scratch_in(folder: Path) -> list[Path]:
     return atomic.scratch_folders(folder) if folder.is_dir() else []
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_started_by_hand_keeps_its_scratch_folder(workspace, capsys):
     """Beside `darkroom fetch` nothing is removed; once it is killed its scratch folder is."""
     raw = workspace / "data" / "raw"

@@ -89,6 +89,7 @@ def pretraining(values, **changes):
     return _pretraining_images(parse(values))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["glyphs", "digits"])
 def test_weights_can_be_pretrained_on_a_named_set(values, name, tmp_path, monkeypatch):
     """Pretraining images come in the size of the run, as many as asked for, in the same order every time."""
@@ -216,6 +217,7 @@ def test_a_data_set_is_downloaded_once_and_its_checksums_hold(tmp_path, server, 
         datasets.DATASETS["mnist"](tmp_path, datasets.DatasetOptions(downloads=tmp_path / "elsewhere"))
 
 
+@pytest.mark.slow
 def test_the_real_mnist(tmp_path, shared):
     """The files of MNIST give 60,000 training and 10,000 test images, and ingest keeps the test images apart."""
     options = datasets.DatasetOptions(source=str(shared / "mnist"), downloads=tmp_path / "downloads")

@@ -47,7 +47,7 @@ def test_an_image_is_decoded_once(folder, monkeypatch):
     assert len(calls) == 2 + 62
 
 
-@pytest.mark.parametrize("damage", ["pixels", "thumbnails", "index", "rows", "half"])
+@pytest.mark.parametrize("damage", ["pixels", "fingerprints", "index", "rows", "half"])
 def test_damage_to_the_cache_changes_nothing(folder, damage):
     """Flipped bytes in any of its files, an index that is no database, a file cut short: the result is that
     of a cold run.

@@ -225,6 +225,7 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
 def test_whole_pictures_do_not_wait_in_memory(tmp_path):
     """Ingest holds at most four whole pictures a thread, and with many threads no more than its budget."""

@@ -77,6 +77,7 @@ def test_added_images_move_none_that_is_frozen(project, capsys):
     assert Path("data/splits.csv").read_bytes() == frozen
 
 
+@pytest.mark.slow
 def test_images_that_move_are_named_and_can_be_put_back(project, capsys):
     """Another seed moves images: ingest says how many and which, and `freeze --before` restores them."""
     use_photos("photos")
@@ -93,6 +94,7 @@ def test_images_that_move_are_named_and_can_be_put_back(project, capsys):
     assert ingest() == before
 
 
+@pytest.mark.slow
 def test_the_same_source_keeps_its_way_of_splitting(project):
     """`recipe --data` of the folder that params.yaml names already leaves a chosen `split_by` alone; another folder does not."""
     use_photos()

@@ -20,7 +20,8 @@ from darkroom.data.manifest import COLUMNS
 def options(**changes) -> Ingest:
     base = {
         "source": "photos", "image_size": 16, "resize": "crop", "background": (0, 0, 0), "min_size": 8, "split_by": "hash",
-        "val_share": 0.1, "test_share": 0.2, "on_conflict": "quarantine", "on_leak": "quarantine", "max_quarantined": 0.2,
+        "val_share": 0.1, "test_share": 0.2, "near_duplicates": "group", "on_conflict": "quarantine",
+        "on_leak": "quarantine", "max_quarantined": 0.2,
         "seed": 0,
     }  # fmt: skip
     return Ingest(**(base | changes))
@@ -229,6 +230,7 @@ def test_shares_hold(seed, val, test):
         assert abs(names.count(name) - count * share) < 5 * (count * share * (1 - share)) ** 0.5
 
 
+@pytest.mark.slow
 def test_real_photos(shared, tmp_path):
     """The ants and bees set: every file accounted for, the placeholder GIF included, train and val kept."""
     with tarfile.open(shared / "hymenoptera.tar") as archive:

@@ -36,6 +36,7 @@ def workspace(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_outputs_do_not_depend_on_the_locale(workspace):
     """Under LC_ALL=C, with Python's UTF-8 mode off, ingest writes the bytes that it writes in a UTF-8 locale."""
     outputs = []

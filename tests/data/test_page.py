@@ -11,7 +11,7 @@ from PIL import Image
 
 from darkroom.data import ingest as room
 from darkroom.data.page import page
-from tests.browser import faults, opened, scrolls_sideways
+from tests.browser import COLOURS, faults, opened, scrolls_sideways
 from tests.data.test_decoding import detailed, encoded
 from tests.data.test_grouping import textured  # noqa: F401
 from tests.data.test_ingest import elsewhere, options  # noqa: F401
@@ -68,6 +68,7 @@ def test_the_page_is_the_same_for_the_same_data(messy, tmp_path):
     assert render(messy, tmp_path / "again") == first
 
 
+@pytest.mark.slow
 def test_the_page_stays_small(tmp_path):
     """A hundred classes make a page below 5 MiB."""
     rng = np.random.default_rng(0)
@@ -80,6 +81,7 @@ def test_the_page_stays_small(tmp_path):
     assert "stratified" in text  # with three images a class, some split is empty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dark", "width"), [(False, 1100), (True, 1100), (False, 360)])
 def test_the_page_can_be_read_by_everyone(messy, tmp_path, dark, width):
     """Nothing is loaded or complained of, axe-core finds no serious fault, and a phone does not scroll
@@ -87,7 +89,7 @@ def test_the_page_can_be_read_by_everyone(messy, tmp_path, dark, width):
     """
     (tmp_path / "data.html").write_text(render(messy, tmp_path / "cache"), encoding="utf-8")
     with opened(tmp_path / "data.html", dark, width) as page:
-        assert faults(page) == []
+        assert faults(page, *([COLOURS] if dark else [])) == []
         assert not scrolls_sideways(page)
         red = page.evaluate("+getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]")
         assert red < 60 if dark else red > 200

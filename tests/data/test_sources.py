@@ -321,6 +321,7 @@ def test_arrays_that_are_no_images_are_refused(tmp_path, arrays):
     assert error.value.remedy
 
 
+@pytest.mark.slow
 def test_real_arrays(shared):
     """The CIFAR-10 subset as it is: 3,660 images, its 660 test images kept as the test split."""
     data = read(shared / "cifar10-subset.npz", image_size=32)

@@ -97,6 +97,7 @@ def test_few_groups_are_divided_nearly_as_well_as_they_can_be(sizes, seed):
 mixed_groups = st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(1, 6), min_size=1), min_size=12, max_size=40)
 
 
+@pytest.mark.slow
 @given(mixed_groups, st.integers(0, 100))
 @settings(max_examples=60, deadline=None)
 def test_groups_of_several_classes_count_for_each_of_them(counts, seed):
@@ -198,6 +199,7 @@ def test_wrong_frozen_splits_are_refused(tmp_path, text):
     assert error.value.remedy
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(
         st.text(st.characters(codec="utf-8"), min_size=1).map(str.strip).filter(bool), st.sampled_from(["train", "val"])

@@ -114,7 +114,7 @@ def diagnostics(
         "model": "baseline", "counts": {"images": len(labels), "mistakes": lost, "always_wrong": lost},
         "robustness": {
             "of": len(labels), "images": min(200, len(labels)), "accuracy": 0.9, "corruption_error": 0.4,
-            "pixel_baseline_accuracy": 0.6, "pixel_baseline_corruption_error": 0.7, "relative_corruption_error": 0.6,
+            "pixel_baseline_accuracy": 0.6, "pixel_baseline_corruption_error": 0.7, "mean_corruption_error": 0.6,
             "corruptions": {"gaussian_noise": curve, "fog": curve},
         },
         "slices": [{"column": "size", "value": "8 to 9", "images": 30, "accuracy": 0.6, "low": 0.4, "high": 0.8, "rest": 0.9,

@@ -22,6 +22,7 @@ def case(seed: int, count: int, classes: int, steps: int) -> tuple[np.ndarray, n
     return draw.integers(0, steps + 1, (count, classes)) / steps, draw.integers(0, classes, count), times
 
 
+@pytest.mark.slow
 @SETTINGS
 @given(CASES)
 def test_areas_agree_with_scikit_learn(drawn):

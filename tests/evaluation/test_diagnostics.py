@@ -70,6 +70,7 @@ def evaluated(classes: int, counts: dict[str, int], names: list[str]) -> tuple[E
     ), classifiers  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "counts", "names"),
     [

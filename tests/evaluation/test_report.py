@@ -78,7 +78,7 @@ def test_the_page_is_sensible_in_extreme_cases(case):
         assert "Never predicted: owl" in shown
     if case == "all correct":
         assert "no mistake" in shown
-        assert re.search(r"100\.0% of 60 test images .*\(95\.0% to 100\.0%\)", shown)
+        assert re.search(r"100\.0% of 60 test images .*\(94\.0% to 100\.0%\)", shown)
         assert "-0.0" not in shown
 
 
@@ -107,11 +107,12 @@ def test_the_page_is_self_contained():
     assert content(text)["classes"] == list(names)
 
 
-def test_a_hundred_classes_and_ten_thousand_images_stay_below_5_mib():
+@pytest.mark.slow
+def test_four_hundred_classes_and_ten_thousand_images_stay_below_5_mib():
     """Pixels that cannot be compressed and long names fit; every image is there, and pictures go to mistakes
     first."""
-    labels = np.arange(10_000) % 100
-    example = evaluation([f"a class with a long name {i}" for i in range(100)], labels, 0.7, 96, noise=True)
+    labels = np.arange(10_000) % 400
+    example = evaluation([f"a class with a long name {i}" for i in range(400)], labels, 0.7, 96, noise=True)
     text = page(example)
     assert len(text.encode()) < 5 * 2**20
     shown = content(text)

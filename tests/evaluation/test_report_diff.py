@@ -60,6 +60,7 @@ def test_other_images_are_not_paired():
     assert "Unknown" in report_diff.page(a, b)
 
 
+@pytest.mark.slow
 def test_the_page_can_be_read_by_everyone(tmp_path):
     """Nothing is loaded, no error is logged, axe-core finds no serious fault, a phone does not scroll
     sideways."""
@@ -116,6 +117,16 @@ def test_without_predictions_the_figures_are_compared(project, capsys):
     (project / "reports/predictions.parquet").unlink()
     assert main(["report", "--compare", "HEAD~1", "."]) == 0
     assert "rough" in capsys.readouterr().out
+
+
+def test_other_classes_are_another_question(project, capsys):
+    """Evaluations of different classes are not compared: the message names those that only one has."""
+    details = Path("reports/details.json")
+    details.write_text(details.read_text().replace(CLASSES[0], "alpaca"))
+    output = refused(capsys, "--compare", "HEAD~1", "reports")
+    assert f"HEAD~1 has {CLASSES[0]}" in output
+    assert "reports has alpaca" in output
+    assert not Path("reports/side-by-side.html").exists()
 
 
 def test_mistakes_have_a_remedy(project, capsys):

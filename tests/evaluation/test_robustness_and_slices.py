@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, fisher_exact
 
-from darkroom.evaluation import ensembles, mistakes, robustness, slices
+from darkroom.evaluation import ensembles, mistakes, robustness, significance, slices
 
 CLASSES = ("a", "b", "c")
 pytestmark = pytest.mark.filterwarnings("error")  # a user's terminal shows none
@@ -46,9 +46,9 @@ def test_the_corruption_error_is_the_papers():
     fog = measured.corruptions["fog"]
     assert (fog.kind, fog.accuracy, fog.pixel_baseline) == ("weather", [0.9, 0.5], [0.5, 0.5])
     assert measured.corruption_error == pytest.approx((0.1 + 0.5 + 0 + 0.2) / 4)
-    assert measured.relative_corruption_error == pytest.approx((0.6 / 1 + 0.2 / 1) / 2)
+    assert measured.mean_corruption_error == pytest.approx((0.6 / 1 + 0.2 / 1) / 2)
     perfect = robustness.measure(np.ones((10, 1)), labels, model, lambda x: np.eye(2)[labels], {"fog": "weather"}, corrupted)
-    assert perfect.relative_corruption_error is None
+    assert perfect.mean_corruption_error is None
 
 
 def test_a_sample_is_drawn_from_the_seed():
@@ -64,8 +64,8 @@ def test_intervals_are_wilsons():
     for count in range(1, 21):
         for won in range(count + 1):
             expected = binomtest(won, count).proportion_ci(0.95, "wilson")
-            assert slices.wilson(won / count, count) == pytest.approx((expected.low, expected.high), abs=1e-6)
-    assert slices.wilson(0, 0) == (0, 1)
+            assert significance.wilson(won / count, count) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert significance.wilson(0, 0) == (0, 1)
 
 
 def test_the_worst_slice_comes_first_and_is_significant():
@@ -82,6 +82,33 @@ def test_the_worst_slice_comes_first_and_is_significant():
     assert rows[0].low < rows[0].accuracy < rows[0].high
     assert all(item.p_holm > 0.05 for item in rows if item.column.startswith("noise"))
     assert sum(item.images for item in rows if item.column == "noise 0") == count
+
+
+def test_a_hard_class_makes_no_slice_of_its_images():
+    """Where only one class is hard, and its images are the dark ones, brightness is flagged no more often than by chance;
+    where dark images are hard in every class, it is flagged."""
+    flagged = {"class": 0, "dark": 0}
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 4, 400)
+        brightness = rng.normal(100 - 40 * (labels == 0), 30)
+        dark = brightness < np.quantile(brightness, 0.25)
+        for cause, hard in (("class", labels == 0), ("dark", dark)):
+            correct = rng.random(400) > np.where(hard, 0.4, 0.05)
+            rows = slices.measure(correct, {"brightness": brightness.tolist()}, labels, np.arange(400))
+            flagged[cause] += any(row.p_holm < 0.05 for row in rows)
+    assert flagged["class"] <= 5
+    assert flagged["dark"] == 40
+
+
+def test_one_class_has_fishers_test():
+    """With one class the p-value is that of Fisher's exact test, and the rest is the accuracy of the others."""
+    rng = np.random.default_rng(3)
+    correct, inside = rng.random(90) < 0.7, np.arange(90) < 40
+    (row, other) = slices.measure(correct, {"dark": inside.tolist()}, np.zeros(90, int), np.arange(90))
+    table = [[int(correct[part].sum()), int((~correct[part]).sum())] for part in (inside, ~inside)]
+    assert (row.p, other.p) == pytest.approx((fisher_exact(table).pvalue,) * 2)
+    assert row.rest == pytest.approx(other.accuracy)
 
 
 def test_slices_need_images_and_differ_from_classes():

@@ -109,6 +109,7 @@ def test_group_names_are_unique():
     assert len({group.label for group in seed_comparison.groups(copies, "a")}) == 4
 
 
+@pytest.mark.slow
 def test_the_page_shows_means_and_curves(tmp_path):
     """The page has every group, an interval for those with several runs, and the curves; the browser reports
     no error."""

@@ -15,7 +15,6 @@ from darkroom.core.errors import ParamsError
 from darkroom.inference import explanation
 from darkroom.models import factory
 from darkroom.models.architectures.compact import Compact
-from darkroom.models.backbones.torchvision import TorchvisionBackbone
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.factory import build_features
 from darkroom.models.feature_maps import FeatureMaps, maps_of
@@ -23,7 +22,7 @@ from darkroom.models.specs import CompactSpec
 from darkroom.training.batches import Examples
 from darkroom.training.loop import fit
 from tests.conftest import CHROMIUM, screenshot
-from tests.models.test_backbones import SMALLEST, shallow, spec
+from tests.models.test_backbones import SMALLEST, shallow
 
 COMPUTE = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")
 PLAIN = Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)
@@ -87,7 +86,7 @@ def trained_network(name: str) -> Network:
     images, labels = corners(256)
     network = Network(build_features(factory.make_spec(name, 32)), PLAIN, 2).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.003)
-    for i in range(100):
+    for i in range(50):
         batch = np.random.default_rng(i).integers(0, 256, 32)
         loss = torch.nn.functional.cross_entropy(network(torch.from_numpy(images[batch])), torch.from_numpy(labels[batch]))
         optimizer.zero_grad()
@@ -96,6 +95,7 @@ def trained_network(name: str) -> Network:
     return network.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "method"), [("resnet8", "LayerCAM"), ("resnet8", "Grad-CAM"), ("resnet8", "occlusion"), ("mlp", "occlusion")]
 )
@@ -105,12 +105,12 @@ def test_randomised_weights_give_another_map(name, method):
     Most of a trained network's heat is in the quarter that holds the square. Of networks whose weights are
     drawn anew it is not, and the ranks of their pixels have little in common with the trained one's.
     """
-    images, labels = (part[:20] for part in corners(256))
+    images, labels = (part[: 20 if method != "occlusion" else 10] for part in corners(256))
     heats, used = explanation.heat_maps(trained_network(name), images, labels.tolist(), method)
     assert used == method
     assert at_the_square(images, heats) > 0.6
     shares, alike = [], []
-    for seed in (1, 2, 3):
+    for seed in (1, 2, 3) if method != "occlusion" else (1, 2):
         random = Network(build_features(factory.make_spec(name, 32), seed), PLAIN, 2).eval()
         random.head.weight.data = torch.randn(random.head.weight.shape, generator=torch.Generator().manual_seed(seed))
         other, _ = explanation.heat_maps(random, images, labels.tolist(), method)
@@ -120,6 +120,7 @@ def test_randomised_weights_give_another_map(name, method):
     assert abs(np.mean(alike)) < 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["LayerCAM", "Grad-CAM"])
 def test_another_class_has_another_map(method):
     """The map of a class is not the map of the other class."""
@@ -130,14 +131,14 @@ def test_another_class_has_another_map(method):
     assert np.abs(heats[0] - heats[1]).mean() > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", SMALLEST)
 def test_every_family_has_heat_maps(family):
     """Every family, transformers too, has finite maps of the image's size that are not constant.
 
     The steps to them compute the network's own features, bit for bit, and its weights do not change.
     """
-    # the maps of a shallow MaxViT with these random weights are zero everywhere
-    backbone = TorchvisionBackbone(spec(family)) if family == "MaxVit" else shallow(family)
+    backbone = shallow(family, seed=3)  # with many others the maps of a MaxViT are zero everywhere
     size = backbone.spec.image_size
     network = Network(backbone, Preprocessing(size, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3), 2).eval()
     before = {key: value.clone() for key, value in network.state_dict().items()}
@@ -178,6 +179,7 @@ def test_overlays_are_small_pictures(trained):
     assert pictures[0][warm].mean() > pictures[0][cold].mean() + 30
 
 
+@pytest.mark.slow
 def test_the_page_shows_every_picture(tmp_path, trained):
     """A picture per image and a page with all of them, for any file names; an earlier page is replaced."""
     network, images, labels = trained

@@ -46,6 +46,8 @@ def architecture(family: str) -> NetworkSpec:
         return CompactSpec(32, 4)
     if family == "classic":  # skips that subsample and pad channels
         return ArchitectureSpec("resnet8", 32, 1, {"width": 4})
+    if family == "squeezed":  # squeeze-and-excitation and convolutions per channel
+        return ArchitectureSpec("efficientnet", 32, 3, {"width": 0.1, "depth": 0.1})
     if family == "averaged":  # made for 28 pixels, so that the map is averaged to the grid of its fully connected layers
         return ArchitectureSpec("lenet5", 28, 1)
     return replace(spec(family, "pooled"), image_size=32)
@@ -60,7 +62,8 @@ def exported(tmp_path_factory) -> tuple[Classifier, Path]:
     return classifier, place / "out"
 
 
-@pytest.mark.parametrize("family", ["compact", "classic", "averaged", "MobileNetV3", "VGG"])
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["compact", "classic", "averaged", "squeezed", "SqueezeNet"])
 def test_both_programs_compute_the_checkpoints_logits(tmp_path, family):
     """ONNX and torch.export program give the checkpoint's logits within 1e-4 of the largest, for any number
     of images."""
@@ -76,6 +79,7 @@ def test_both_programs_compute_the_checkpoints_logits(tmp_path, family):
     assert program.logits(images[:0]).shape == (0, 2)
 
 
+@pytest.mark.slow
 def test_no_program_holds_a_pickle(exported):
     """Neither the torch.export archive nor any file of the folder is or holds a pickle."""
     _, folder = exported
@@ -85,6 +89,7 @@ def test_no_program_holds_a_pickle(exported):
             assert archive.read(item)[:2] not in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK"), item.filename
 
 
+@pytest.mark.slow
 def test_programs_and_checkpoint_have_one_temperature(exported, tmp_path):
     """Programs and checkpoint give the same probabilities, those at the temperature, for arrays, files and
     embeddings alike."""
@@ -115,6 +120,7 @@ def test_no_temperature_changes_the_most_probable_class(seed, temperature):
     assert (softmax(logits, temperature).argmax(1) == logits.argmax(1)).all()
 
 
+@pytest.mark.slow
 def test_the_onnx_program_needs_no_torch(exported):
     """The ONNX program classifies image files in a process that has not imported torch."""
     code = (
@@ -125,6 +131,7 @@ def test_the_onnx_program_needs_no_torch(exported):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_a_program_with_other_predictions_is_left_out(exported, tmp_path, monkeypatch, capsys):
     """A program with other logits, or that cannot be made, is left out and named; without any there is an
     error with a remedy."""

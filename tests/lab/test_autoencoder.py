@@ -32,6 +32,7 @@ def test_principal_components_are_the_best_linear_code(images):
     assert errors[4][0] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [2, 8])
 def test_a_linear_autoencoder_reaches_pca(images, code):
     """From random weights the linear autoencoder comes within 2% of PCA's error, and never below it."""

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from darkroom.lab import layers, receptive_field
+from darkroom.models import factory
+from darkroom.models.architectures.resnet import Shortcut
 from tests.lab.test_layers import compact, torchvision
 
 
@@ -19,6 +21,13 @@ class Chain(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.parts(x.permute(0, 3, 1, 2).float())
+
+
+class Normalized(Chain):
+    """The convolutions of an architecture."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(factory.build_features(factory.make_spec(name, 32, 3, {}), 0).body)
 
 
 class Branches(nn.Module):
@@ -52,6 +61,16 @@ def test_fields_of_known_networks(name, layer, size, step):
     assert sizes(torchvision(name, 96), 96)[layer] == (size, step)
 
 
+def test_every_second_position_doubles_the_step():
+    """A shortcut without a convolution takes every second position: the convolution after it widens the field by two
+    steps of the layer below, and the fields of a CIFAR ResNet are those of its plain twin."""
+    network = Chain(nn.Conv2d(3, 4, 3), Shortcut(8, 2), nn.Conv2d(8, 8, 3))
+    assert sizes(network, 32)["parts.2"] == (7, 2)
+    last = [list(sizes(Normalized(name), 32).values())[-1] for name in ("resnet20", "plain20")]
+    assert last == [(81, 4)] * 2
+
+
+@pytest.mark.slow
 def test_resnet_50_depends_on_where_its_strides_are():
     """With its strides in the 1×1 convolutions, as published, the field is 483; in the 3×3, as torchvision
     has them, 427."""
@@ -90,6 +109,7 @@ def test_pixels_outside_the_field_have_no_gradient(name):
         assert touched.max() == side.last + index * side.step
 
 
+@pytest.mark.slow
 def test_global_operations_see_the_whole_image():
     """After a global average, squeeze and excitation, flattening or attention, the field is the whole image."""
     assert receptive_field.fields(compact(), 32)["head"][0] == (receptive_field.WHOLE, receptive_field.WHOLE)

@@ -11,9 +11,10 @@ import pytest
 import torch
 import torchvision
 from torch import nn
-from torchvision.models import ConvNeXt, DenseNet, EfficientNet, MaxVit, SwinTransformer, VisionTransformer
+from torchvision.models import ConvNeXt, DenseNet, EfficientNet, MaxVit, ResNet, ShuffleNetV2, SwinTransformer, VisionTransformer
 from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.efficientnet import MBConvConfig
+from torchvision.models.resnet import BasicBlock
 
 from darkroom.core.errors import ParamsError
 from darkroom.models import factory
@@ -40,17 +41,19 @@ SHALLOW: dict[str, Callable[..., nn.Module]] = {  # the deepest of these familie
         MaxVit, stem_channels=64, partition_size=7, block_channels=[64, 128], block_layers=[1, 1], head_dim=32,
         stochastic_depth_prob=0.2,
     ),
+    "resnet18": partial(ResNet, BasicBlock, [2, 1, 1, 1]),
+    "shufflenet_v2_x0_5": partial(ShuffleNetV2, [2, 2, 2], [24, 48, 96, 192, 1024]),
     "swin_t": partial(SwinTransformer, [4, 4], 96, [2, 2], [3, 6], [7, 7]),
     "vit_b_32": partial(VisionTransformer, patch_size=32, num_layers=2, num_heads=12, hidden_dim=768, mlp_dim=3072),
 }  # fmt: skip
 _get_model = torchvision.models.get_model
 
 
-def shallow(family: str) -> TorchvisionBackbone:
+def shallow(family: str, seed: int = 0) -> TorchvisionBackbone:
     """Return a pooled backbone of a family with few of its blocks, for the smallest images that it takes."""
     size = 112 if family == "MaxVit" else SIZE.get(family, 72)
     with patch.object(torchvision.models, "get_model", _shallow_model):
-        return TorchvisionBackbone(BackboneSpec(SMALLEST[family], size))
+        return TorchvisionBackbone(BackboneSpec(SMALLEST[family], size), seed)
 
 
 def _shallow_model(name: str, weights: None, **options: Any) -> nn.Module:
@@ -77,6 +80,7 @@ class _ReachedError(Exception):
     """The input of the last layer is known."""
 
 
+@pytest.mark.slow
 def test_the_cut_network_is_torchvisions(with_own_head):
     """With its own head, the embedding is bit for bit what torchvision's network hands to its last linear
     layer.
@@ -103,6 +107,7 @@ def test_the_cut_network_is_torchvisions(with_own_head):
     assert torch.equal(embedding, expected)
 
 
+@pytest.mark.slow
 def test_blocks_hold_every_weight_once(with_own_head):
     """Blocks and own head together are the network's weights, none twice; only tokens of transformers lie
     outside.
@@ -115,6 +120,7 @@ def test_blocks_hold_every_weight_once(with_own_head):
     assert all("class_token" in name or "pos_embedding" in name or "encoder.ln" in name for name in outside), outside
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", LAYOUTS)
 def test_every_cut_gives_the_same_embedding(family):
     """Running the lower blocks and then the upper ones equals running all, wherever the cut is."""

@@ -23,16 +23,13 @@ def freeze(backbone: TorchvisionBackbone) -> tuple[nn.Sequential, np.ndarray]:
     return nn.Sequential(Normalize(*IMAGENET), backbone.to(memory_format=torch.channels_last)).eval(), images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", SMALLEST)
 def test_embeddings_are_those_of_torch(family):
     """For every family a fast engine gives torch's embeddings of uint8 images, within `TOLERANCE` of the
     largest number.
-
-    The embeddings and the feature map at a cut have the same bytes whether they are computed alone or
-    together.
     """
     frozen, images = freeze(shallow(family))
-    normalize, backbone = frozen
     chosen = engine.select_engine(frozen, images, CPU, 2)
     assert chosen.name == "ONNX Runtime"
     with torch.inference_mode():
@@ -40,13 +37,24 @@ def test_embeddings_are_those_of_torch(family):
     embeddings = np.concatenate([outputs[0] for outputs in chosen.stream([images[:2], images[2:]])])
     assert embeddings.dtype == np.float32
     assert np.abs(embeddings - expected).max() <= engine.TOLERANCE * np.abs(expected).max()
-    if backbone.has_feature_maps() and family != "MaxVit":
-        cut = backbone.block_count - -(-backbone.block_count // 5)
-        both = engine.Onnx(FeaturesAndMaps(normalize, backbone, cut), images, 1).run(images)
-        assert np.array_equal(both[0], chosen.run(images)[0])
-        assert np.array_equal(both[1], engine.Onnx(LowerPart(normalize, backbone, cut), images, 1).run(images)[0])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["ConvNeXt", "DenseNet", "EfficientNet", "ResNet", "SqueezeNet"])
+def test_maps_computed_with_embeddings_are_those_computed_alone(family):
+    """The embeddings and the feature map at a cut have the same bytes whether they are computed alone or
+    together.
+    """
+    frozen, images = freeze(shallow(family))
+    normalize, backbone = frozen
+    assert backbone.has_feature_maps()
+    cut = backbone.block_count - -(-backbone.block_count // 5)
+    both = engine.Onnx(FeaturesAndMaps(normalize, backbone, cut), images, 1).run(images)
+    assert np.array_equal(both[0], engine.Onnx(frozen, images, 1).run(images)[0])
+    assert np.array_equal(both[1], engine.Onnx(LowerPart(normalize, backbone, cut), images, 1).run(images)[0])
+
+
+@pytest.mark.slow
 def test_outputs_keep_their_order_and_do_not_depend_on_threads():
     """Batches come back in their order, with the same bytes on one, two and three threads."""
     frozen, _ = freeze(TorchvisionBackbone(spec("SqueezeNet")))

@@ -14,6 +14,7 @@ WITH_BATCH_NORMALIZATION = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [name for name in SMALLEST if name not in ("MaxVit", "SwinTransformer", "VisionTransformer")])
 def test_gradients_are_those_of_the_unfolded_network(family):
     """In every family the folded network has the outputs and the gradients of the unfolded one.

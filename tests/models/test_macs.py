@@ -12,6 +12,7 @@ from darkroom.models.macs import layers, multiply_adds
 from tests.models.test_backbones import SMALLEST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", SMALLEST)
 def test_parameters_and_multiply_adds_are_torchvisions(family):
     """Parameters add up to the network's, and multiply-adds are torchvision's figure for its network (1%

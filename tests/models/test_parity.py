@@ -14,6 +14,8 @@ from darkroom.models.factory import torchvision_names
 from darkroom.models.init import SkipInit
 from darkroom.models.specs import ArchitectureSpec, BackboneSpec
 
+pytestmark = pytest.mark.slow
+
 BOTH = sorted(set(registry.names()) & set(torchvision_names()))
 OTHERS = ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7")  # torchvision gives their BatchNorm another epsilon
 PERIOD = 10_007  # a prime, so that no two rows of a matrix are alike

@@ -137,6 +137,7 @@ def test_what_cannot_be_downloaded_says_what_to_place_where(server, name):
     assert "weights.source" in error.value.remedy
 
 
+@pytest.mark.slow
 def test_real_weights_separate_bees_from_ants(shared, tmp_path):
     """MobileNetV2 with the real weights, cut and pooled, separates ants from bees by a nearest class mean."""
     backbone = TorchvisionBackbone(BackboneSpec("mobilenet_v2", 128))

@@ -1,11 +1,9 @@
-"""Write, in the working directory, a checkpoint with its held-out images (`model`), or arriving images
-(`bright`, `dark`)."""
+"""A checkpoint with its held-out images, and arriving images, bright or dark."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -53,7 +51,3 @@ def write_model(place: Path = Path()) -> None:
         folder.mkdir(parents=True)
         np.save(folder / "images.npy", np.stack([np.asarray(picture(rng).resize((SIZE, SIZE))) for _ in range(HELD_OUT)]))
         np.save(folder / "labels.npy", np.zeros(HELD_OUT, np.int64))
-
-
-if __name__ == "__main__":
-    write_model() if sys.argv[1] == "model" else arrive(int(sys.argv[2]), int(sys.argv[3]), dark=sys.argv[1] == "dark")

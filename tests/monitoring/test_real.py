@@ -8,6 +8,7 @@ import shutil
 import tarfile
 
 import numpy as np
+import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
@@ -39,6 +40,7 @@ def decode_all(contents: list[tuple[str, bytes]]) -> np.ndarray:
     return np.stack([decode(content, SIZE, "crop", (0, 0, 0)).pixels for _, content in contents])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_other_pictures_are_drift_and_more_of_the_same_are_not(shared, tmp_path, monkeypatch, capsys):
     """With a head for flowers on MobileNetV2, `darkroom monitor` finds no drift in held-out flowers, and

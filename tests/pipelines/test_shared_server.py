@@ -39,15 +39,19 @@ def serve(project: Project, database: str, log: Path) -> subprocess.Popen[bytes]
 
 
 def test_runs_continue_after_a_reboot(tmp_path):
-    """Server and worker, killed during a run, come back, and the run is repeated and completes."""
+    """With PREFECT_API_URL only a worker is started, for a server that must respond. Server and worker, killed during a
+    run, come back, and the run is repeated and completes. `stop` leaves the server alone.
+    """
     if postgresql.PROGRAMS is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     project = create_project(tmp_path / "small")
     environment = {"PREFECT_API_URL": project.api}
+    assert "remedy:" in project.run("pipelines.schedule", "start", code=2, **environment)
     with postgresql.database("prefect") as database:
         server = serve(project, database, tmp_path / "server.log")
         try:
             project.run("pipelines.schedule", "start", **environment)
+            assert set(project.schedule_state()) == {"api", "worker"}
             project.prepare(left="hang")
             run_id = project.deploy_run("repro", targets=["left"])
             project.pids("left")
@@ -66,6 +70,8 @@ def test_runs_continue_after_a_reboot(tmp_path):
             unit.terminate()
             assert "runs again" in unit.communicate(timeout=180)[0]
             assert project.ends("left") == 1
+            project.run("pipelines.schedule", "stop", **environment)
+            assert server.poll() is None
         finally:
             os.killpg(server.pid, signal.SIGTERM)
             server.wait()

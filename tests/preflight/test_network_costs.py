@@ -16,6 +16,7 @@ from darkroom.preflight import disk, durations, network_costs
 from darkroom.training import freezing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [64, 96])
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "squeezenet1_1", "vgg11_bn", "swin_t"])
 def test_the_cost_of_a_backbone_is_its_own(name, size):

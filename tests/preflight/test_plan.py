@@ -151,6 +151,7 @@ def test_json_has_every_figure(values, tmp_path):
     assert list(content["backbones"]) == settings.backbones
 
 
+@pytest.mark.slow
 def test_no_torch_is_imported(values, tmp_path):
     """A plan takes about a second, since it imports neither torch, torchvision nor MLflow."""
     folder = counted(tmp_path / "photos", "cat", "dog")

@@ -16,10 +16,18 @@ from darkroom.models import checkpoint
 from darkroom.stages import baseline
 
 
-@pytest.mark.parametrize(("architecture", "channels"), [("lenet5", 1), ("resnet8", 3), ("compact", 1), ("squeezenet1_1", 3)])
+@pytest.mark.parametrize(
+    ("architecture", "channels"),
+    [
+        ("lenet5", 1),
+        pytest.param("resnet8", 3, marks=pytest.mark.slow),
+        ("compact", 1),
+        pytest.param("squeezenet1_1", 3, marks=pytest.mark.slow),
+    ],
+)
 def test_the_baseline_is_the_network_that_params_name(tmp_path, monkeypatch, values, architecture, channels):
-    """The stage trains the named architecture, and its checkpoint tells it when it is read again; twice, the
-    same bytes.
+    """The stage trains the named architecture, and its checkpoint tells it when it is read again; ResNet twice,
+    with the same bytes.
     """
     monkeypatch.setenv("DARKROOM_TRACKING", "off")
     monkeypatch.chdir(tmp_path)
@@ -36,11 +44,11 @@ def test_the_baseline_is_the_network_that_params_name(tmp_path, monkeypatch, val
     values["baseline"] |= {"architecture": architecture, "channels": channels, "epochs": 6, "batch_size": 8, "width": 4}
     with (tmp_path / "params.yaml").open("w") as file:
         YAML(typ="safe").dump(values, file)
-    for out in ("one", "two"):
+    outs = ("one", "two") if architecture == "resnet8" else ("one",)
+    for out in outs:
         baseline.run(tmp_path / "augmented", tmp_path / "val", tmp_path / "classes.json", tmp_path / out, tmp_path / "cost.json")
-    assert all(
-        (tmp_path / "one" / n).read_bytes() == (tmp_path / "two" / n).read_bytes() for n in ("model.safetensors", "model.json")
-    )
+    for name in ("model.safetensors", "model.json"):
+        assert len({(tmp_path / out / name).read_bytes() for out in outs}) == 1
     network, description = checkpoint.load(tmp_path / "one")
     spec = description.architecture.as_dict()
     assert spec.get("name", "compact") == architecture

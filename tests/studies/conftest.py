@@ -15,7 +15,8 @@ import pytest
 
 from darkroom import cli
 from darkroom.config import study_params
-from darkroom.studies import architectures, learning_rate, trainer
+from darkroom.models.architectures import efficientnet
+from darkroom.studies import architectures, learning_rate, plots, trainer
 from darkroom.studies.samples import Sample
 from darkroom.tracking import records
 from tests.conftest import ROOT
@@ -28,7 +29,7 @@ SETTINGS = {
     "depth": [*TIMED, "depths=[8,20]", "width=4"],
     "bottleneck": [*TIMED, "width=0.05"],
     "separable": [*TIMED, "width=0.1"],
-    "scaling": [*TIMED, "image_size=32", "base_size=16", "width=0.1", "factors=[1.5]"],
+    "scaling": [*TIMED, "image_size=16", "base_size=8", "width=0.1", "factors=[1.5]"],
     "augmentation": [*TIMED, "architecture=mlp", "options={hidden: [8]}", "policies=[none,light]", "policy=light", "views=[1,0]"],
     "transfer": [
         "steps=2", "few_images=32", "train_sizes=[16,32]", "blocks=[1]", "options={width: 4}", "pretrain_images=32",
@@ -90,10 +91,20 @@ def write_project(folder: Path) -> None:
     write_images(folder)
 
 
+def shrink(patch: pytest.MonkeyPatch) -> None:
+    """Make small what no setting of a study does: range tests, timings, the scaled network and its search, pictures."""
+    patch.setattr(learning_rate, "STEPS", 12)
+    patch.setattr(trainer, "LATENCY_RUNS", 2)
+    patch.setattr(architectures, "HALVINGS", 4)
+    patch.setattr(efficientnet, "STAGES", efficientnet.STAGES[:3])
+    patch.setattr(plots, "LAYOUT", None)
+
+
 def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Work in a folder, and record nothing."""
     patch.chdir(folder)
     patch.setenv("DARKROOM_TRACKING", "off")
+    shrink(patch)
 
 
 def enter_recorded(folder: Path, patch: pytest.MonkeyPatch) -> None:
@@ -103,6 +114,7 @@ def enter_recorded(folder: Path, patch: pytest.MonkeyPatch) -> None:
         patch.delenv(name, raising=False)
     patch.setattr(records, "RECORDS", folder / "records")
     patch.setattr(records, "start_uploader", lambda: None)
+    shrink(patch)
 
 
 @pytest.fixture
@@ -126,9 +138,6 @@ def results_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         write_project(project)
         with pytest.MonkeyPatch.context() as patch, (project / "printed.json").open("w") as printed, redirect_stdout(printed):
             enter_recorded(project, patch)
-            patch.setattr(learning_rate, "STEPS", 12)  # of a range test
-            patch.setattr(trainer, "LATENCY_RUNS", 2)
-            patch.setattr(architectures, "HALVINGS", 4)  # of the search for a scale
             return project / run_study(name, options=("--json",))
 
     return results

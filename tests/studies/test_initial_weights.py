@@ -55,6 +55,7 @@ def test_the_number_of_trained_blocks(loader):
     assert counts[0] > counts[3] > counts[2] > counts[1] == sum(p.numel() for p in network.head.parameters())
 
 
+@pytest.mark.slow
 def test_runs_are_initialised_from_another_run(sample, loader, tmp_path):
     """A pretraining runs once for all runs that start from it, and again if its weights are lost."""
     start = replace(CONFIG, comparison="before", label="start", sample="other")
@@ -77,6 +78,7 @@ def test_runs_are_initialised_from_another_run(sample, loader, tmp_path):
     assert file.is_file()
 
 
+@pytest.mark.slow
 def test_other_images_of_a_pretraining_are_another_run(sample, tmp_path):
     """A cached result is not used where the pretraining had other images."""
     config = replace(CONFIG, pretraining=replace(CONFIG, label="start", sample="other"))
@@ -96,6 +98,7 @@ def test_saved_weights_are_the_features(loader, tmp_path):
     assert torch.equal(network.features(x), again.features(x))
 
 
+@pytest.mark.slow
 def test_the_range_test(sample, loader):
     """It finds where the loss falls fastest and changes no network; `lr: 0` trains with its result."""
     network = build_network(CONFIG, loader)

@@ -11,6 +11,7 @@ from darkroom.studies.run_config import RunResult
 from tests.studies.test_trainer import CNN, MLP, SCHEMES
 
 
+@pytest.mark.slow
 def test_a_stopped_study_continues_where_it_was(sample, tmp_path):
     """After a stop finished runs are not trained again, and the results are those without a stop."""
     configs = [replace(CNN, seed=seed) for seed in range(3)]
@@ -47,6 +48,7 @@ def test_a_cached_result_is_checked(sample, tmp_path):
     assert run() == 4
 
 
+@pytest.mark.slow
 def test_processes_change_nothing(sample, tmp_path):
     """Two processes give the figures that one gives."""
     configs = [replace(CNN, seed=seed, steps=3) for seed in range(2)]
@@ -63,6 +65,7 @@ def test_only_perceptrons_are_stacked_on_a_cpu(sample):
     assert [len(unit) for unit in runner.group_units(configs, {"": sample}, "cpu")] == [4, 1, 1, 1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_the_same_training_runs_once(sample, tmp_path):
     """Runs that differ only in their names are trained once, and each has the result."""
     configs = [replace(CNN, comparison=name, label=label, scheme="") for name, label in (("a", "x"), ("a", "y"), ("b", "z"))]

@@ -18,6 +18,8 @@ from darkroom.studies.search import RANDOM
 from tests.browser import faults, opened
 from tests.studies.conftest import contents, enter_recorded, read_records, run_study, studies_params
 
+pytestmark = pytest.mark.slow
+
 WRITTEN = {"results.csv", "curves.csv", "layers.csv", "summary.json", "index.html"}
 FURTHER = {"tune": {"trials.csv"}}
 

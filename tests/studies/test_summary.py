@@ -76,6 +76,7 @@ def test_the_pareto_front_is_not_dominated():
     assert pareto_front(rows) == ["d", "a", "c"]
 
 
+@pytest.mark.slow
 def test_scaled_networks_cost_nearly_the_same():
     """In the study of scaling, at its quick size, every method comes within a quarter of the requested
     multiply-adds.

@@ -38,6 +38,7 @@ def end(seed: int, number: int, values, loss: float, sampler: str = RANDOM) -> T
     return Trial(sampler, seed, number, values, RunResult(BASE, curve, [], 1, 1, 0.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["median", "hyperband", "none"])
 def test_a_stopped_search_continues_where_it_was(pruner, sample, tmp_path):
     """After a stop the same trials are proposed, and finished ones are not trained again."""
@@ -60,6 +61,7 @@ def test_a_stopped_search_continues_where_it_was(pruner, sample, tmp_path):
     assert trial_facts(more)[: len(whole)] == trial_facts(whole)
 
 
+@pytest.mark.slow
 def test_what_pruning_saves_is_spent_on_further_trials(sample, tmp_path):
     """A search ends with the trial that spends its budget; pruned trials cost their share."""
     trials = run_search(SEARCH, sample, tmp_path)
@@ -73,6 +75,7 @@ def test_what_pruning_saves_is_spent_on_further_trials(sample, tmp_path):
     assert best_trial(trials).loss == min(trial.loss for trial in trials if not trial.is_pruned)
 
 
+@pytest.mark.slow
 def test_searches_begin_alike_and_part(sample, tmp_path):
     """Every search tries the defaults first; random and TPE share nine further trials, then differ."""
     first, second = (run_search(replace(SEARCH, sampler=name), sample, tmp_path) for name in (TPE, RANDOM))
@@ -82,6 +85,7 @@ def test_searches_begin_alike_and_part(sample, tmp_path):
     assert run_search(replace(SEARCH, seed=1), sample, tmp_path)[1].values != first[1].values
 
 
+@pytest.mark.slow
 def test_a_search_does_not_use_held_out_images(sample, tmp_path):
     """Other held-out images change nothing in a search."""
     other = replace(sample, val_images=255 - sample.val_images, val_labels=sample.val_labels[::-1].copy())
@@ -126,6 +130,7 @@ def test_a_space_is_checked_before_a_trial(declared, facts, workspace, capsys):
     assert all(fact in message for fact in facts), message
 
 
+@pytest.mark.slow
 def test_batches_with_too_few_steps_are_refused(workspace, capsys):
     """A space with batches that have fewer steps than evaluations is refused before a trial."""
     settings = ["eval_points=20", "space={batch_size: {choices: [64, 1000]}}"]
@@ -140,6 +145,7 @@ def test_the_network_below_a_head_is_not_searched(name, choices, workspace, caps
     assert f'"{name}"' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_heads_on_embeddings_are_tuned(workspace):
     """The network below is pretrained once, on other images; trials and runs train only a head."""
     network = ["architecture=compact", "options={width: 4}"]

@@ -19,6 +19,8 @@ from darkroom.tracking import entities, pipelines, queries, records, registry, u
 from darkroom.tracking.pipelines import Pipeline
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 DVC_YAML = "stages:\n  ingest: {}\n  baseline: {}\n"
 
 

@@ -52,6 +52,13 @@ def run(monkeypatch, key, *stages, failed="", command=("dvc", "repro")):
     os.utime("dvc.lock", (time.time(), time.time()))  # `touch` may give an older time
 
 
+def dvc(*commands: list[str]) -> str:
+    """Run commands of the real DVC in a new repository here, in one process; return the output of the last one."""
+    subprocess.run(["git", "init", "-q"], check=True)
+    code = f"from dvc.cli import main; assert not any([main(words) for words in {[['init', '-q'], *commands]!r}])"
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
 def noted() -> list[Pipeline]:
     return [pipelines.read(folder) for folder in pipelines.folders()]
 
@@ -92,6 +99,7 @@ def test_a_stage_that_was_up_to_date_leads_to_the_run_that_made_it(monkeypatch):
     assert noted() == []
 
 
+@pytest.mark.slow
 def test_dvc_lock_is_that_of_the_end(monkeypatch):
     """What happens to dvc.lock before MLflow can be reached changes nothing of what an earlier pipeline
     reused."""
@@ -113,6 +121,7 @@ def test_a_later_pipeline_closes_an_earlier_one(monkeypatch):
     assert {pipeline.key: bool(pipeline.ended) for pipeline in noted()} == {"one": True, "two": False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stages", "failed", "command", "reused"),
     [
@@ -230,6 +239,7 @@ def test_a_damaged_pipeline_does_not_hold_up_the_others(monkeypatch, capsys):
     assert "dvc.lock" in reason
 
 
+@pytest.mark.slow
 def test_stages_are_named_as_dvc_names_them():
     """Matrix stages are listed by item, and the names are those that DVC lists."""
     Path("dvc.yaml").write_text(
@@ -237,10 +247,8 @@ def test_stages_are_named_as_dvc_names_them():
         "  three: {matrix: {x: [1], y: [p, q]}, cmd: 'true ${item.x} ${item.y}'}\n"
     )
     Path("dvc.lock").unlink()
-    subprocess.run(["git", "init", "-q"], check=True)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], check=True)
-    listed = subprocess.run([sys.executable, "-m", "dvc", "stage", "list", "--name-only"], capture_output=True, text=True)
-    assert sorted(dvc_graph.stage_names()) == sorted(listed.stdout.split())
+    listed = dvc(["stage", "list", "--name-only"])
+    assert sorted(dvc_graph.stage_names()) == sorted(listed.split())
 
 
 def test_a_pipeline_that_begins_again_is_not_forgotten(monkeypatch):
@@ -260,6 +268,7 @@ def test_a_pipeline_that_begins_again_is_not_forgotten(monkeypatch):
 ODD = ("on", "off", "yes", "no", "null", "true", "1e3", "12:30", "017", "2026-11-28", "0o17", "1_000", ".inf", "~", "=", "<<")
 
 
+@pytest.mark.slow
 def test_every_folder_name_is_text(monkeypatch):
     """DVC writes YAML 1.2, where `on` and `12:30` are text: data folders of any such name have digests, and
     stop no upload."""
@@ -270,9 +279,7 @@ def test_every_folder_name_is_text(monkeypatch):
     outs = "".join(f"    - {str(name)!r}\n" for name in names)
     Path("dvc.yaml").write_text(f"stages:\n  ingest:\n    cmd: 'true'\n    outs:\n{outs}")
     Path("dvc.lock").unlink()
-    subprocess.run(["git", "init", "-q"], check=True)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], check=True)
-    subprocess.run([sys.executable, "-m", "dvc", "commit", "-q", "-f"], check=True)
+    dvc(["commit", "-q", "-f"])
     written = Path("dvc.lock").read_text()
     assert "path: on\n" in written  # not quoted: the point of this test
     stage = dvc_graph.read_lock()["ingest"]

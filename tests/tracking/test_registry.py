@@ -19,7 +19,9 @@ from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save, save_tensors
 from darkroom.models.factory import build_features
 from darkroom.models.specs import CompactSpec
-from darkroom.tracking import entities, home, model_check, registry
+from darkroom.tracking import entities, home, mlflow_client, model_check, registry
+
+pytestmark = pytest.mark.slow
 
 NAME = "shown"
 
@@ -36,8 +38,11 @@ def checkpoint(folder: Path, seed: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("registry")
+def place(tmp_path_factory, empty_database):
+    """Return the folder of all tests of this module, with an MLflow database."""
+    folder = tmp_path_factory.mktemp("registry")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -124,12 +129,8 @@ def test_a_package_that_predicts_something_else_is_not_registered(place):
 def test_it_answers_with_its_serving_dependencies_alone(place):
     """What MLflow loads and asks imports nothing but what the version's requirements bring, and no torch."""
     folder = place / "downloaded"
-    store_uri = f"sqlite:///{place / 'mlflow.db'}"
-    fetch = (
-        "import mlflow, sys; mlflow.set_tracking_uri(sys.argv[1]); mlflow.set_registry_uri(sys.argv[1])\n"
-        f"mlflow.artifacts.download_artifacts('models:/{NAME}/1', dst_path=sys.argv[2])"
-    )
-    subprocess.run([sys.executable, "-c", fetch, store_uri, str(folder)], check=True, capture_output=True)
+    folder.mkdir()
+    mlflow_client.download_model(f"models:/{NAME}/1", folder)
     required = [line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()]
     assert "torch" not in required
     code = f"""
@@ -229,8 +230,6 @@ def test_a_model_of_somebody_else_is_named():
     """A version that Darkroom did not make is a mistake with a remedy, and leaves nothing behind."""
     import mlflow
     from mlflow.pyfunc import PythonModel
-
-    from darkroom.tracking import mlflow_client
 
     class Other(PythonModel):
         def predict(self, context, model_input, params=None):

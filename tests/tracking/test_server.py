@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
 from PIL import Image
 
 from tests import postgresql
@@ -99,14 +101,10 @@ def server(database, tmp_path_factory) -> Iterator[Server]:
         server.kill()
 
 
-def ask(code: str, uri: str, cwd: Path) -> list:
-    """Return what a program prints as JSON that has `c`, MLflow's client, and `e`, the experiment."""
-    code = f"import json; from darkroom.tracking import mlflow_client as m; c = m.client(); e = [m.experiment(c)]\n{code}"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=cwd, env=environment(MLFLOW_TRACKING_URI=uri), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+def runs_of(server: Server, filters: str = "") -> tuple[MlflowClient, list[Run]]:
+    """Return a client of the server, and its runs."""
+    client = MlflowClient(server.uri)
+    return client, list(client.search_runs([item.experiment_id for item in client.search_experiments()], filters))
 
 
 def test_it_runs_on_postgresql(server):
@@ -160,29 +158,20 @@ def test_two_clones_at_once_neither_lose_nor_mix_runs(server, tmp_path):
             [sys.executable, "-m", "darkroom", "sync"], cwd=place, check=True, capture_output=True,
             env=environment(MLFLOW_TRACKING_URI=server.uri, PYTHONPATH=str(place / "src")),
         )  # fmt: skip
-    runs = ask(
-        "print(json.dumps([[r.data.tags['darkroom.stage'], r.info.status, r.data.tags['darkroom.pipeline'], "
-        "r.data.tags.get('mlflow.parentRunId'), r.info.run_id, r.data.params.get('baseline.lr'), "
-        "len(c.get_metric_history(r.info.run_id, 'val_loss'))] for r in c.search_runs(e)]))",
-        server.uri, tmp_path,
-    )  # fmt: skip
-    assert {status for _, status, *_ in runs} == {"FINISHED"}
-    pipelines = {key for _, _, key, *_ in runs}
+    client, runs = runs_of(server)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    pipelines = {run.data.tags["darkroom.pipeline"] for run in runs}
     assert len(pipelines) == 2
     rates = set()
     for pipeline in pipelines:
-        mine = {stage: rest for stage, _, key, *rest in runs if key == pipeline}
+        mine = {run.data.tags["darkroom.stage"]: run for run in runs if run.data.tags["darkroom.pipeline"] == pipeline}
         assert sorted(mine) == ["augment", "baseline", "ingest", "pipeline"]
-        assert {parent for stage, (parent, *_) in mine.items() if stage != "pipeline"} == {mine["pipeline"][1]}
-        rates.add(mine["baseline"][2])
-        assert mine["baseline"][3] == 3
+        parent = mine.pop("pipeline").info.run_id
+        assert {run.data.tags["mlflow.parentRunId"] for run in mine.values()} == {parent}
+        rates.add(mine["baseline"].data.params["baseline.lr"])
+        assert len(client.get_metric_history(mine["baseline"].info.run_id, "val_loss")) == 3
+        assert sorted(file.path for file in client.list_artifacts(mine["ingest"].info.run_id)) == ["data.html", "manifest.parquet"]
     assert rates == {"0.001", "0.002"}
-    kept = ask(
-        "r = [r for r in c.search_runs(e) if r.data.tags['darkroom.stage'] == 'ingest']\n"
-        "print(json.dumps([sorted(a.path for a in c.list_artifacts(x.info.run_id)) for x in r]))",
-        server.uri, tmp_path,
-    )  # fmt: skip
-    assert kept == [["data.html", "manifest.parquet"]] * 2
 
 
 TRAINING = """
@@ -205,9 +194,13 @@ def test_a_server_that_goes_away_costs_nothing(server, tmp_path):
     is there once."""
     own = environment(MLFLOW_TRACKING_URI=server.uri, DARKROOM_PIPELINE="outage", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
     training = subprocess.Popen([sys.executable, "-c", TRAINING], cwd=tmp_path, env=own)
-    mine = "tags.`darkroom.pipeline` = 'outage' and params.stage = 'baseline'"
-    epochs = f'print(json.dumps([len(c.get_metric_history(r.info.run_id, "val_accuracy")) for r in c.search_runs(e, "{mine}")]))'
-    _until(lambda: ask(epochs, server.uri, tmp_path) == [10], tmp_path / "epoch")
+    outage = "tags.`darkroom.pipeline` = 'outage'"
+
+    def epochs() -> list[int]:
+        client, runs = runs_of(server, f"{outage} and params.stage = 'baseline'")
+        return [len(client.get_metric_history(run.info.run_id, "val_accuracy")) for run in runs]
+
+    _until(lambda: epochs() == [10], tmp_path / "epoch")
     server.kill()
     (tmp_path / "go on").touch()
     assert training.wait(300) == 0  # it did not wait for anybody
@@ -223,15 +216,14 @@ def test_a_server_that_goes_away_costs_nothing(server, tmp_path):
     server.start()
     done = subprocess.run([sys.executable, "-m", "darkroom", "sync"], cwd=tmp_path, env=own, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    listed = ask(
-        "print(json.dumps([[r.info.run_name, r.info.status, [m.step for m in c.get_metric_history(r.info.run_id, 'val_accuracy')], "
-        "[a.path for a in c.list_artifacts(r.info.run_id)]] for r in c.search_runs(e, \"tags.`darkroom.pipeline` = 'outage'\")]))",
-        server.uri, tmp_path,
-    )  # fmt: skip
-    runs = {name.split(" 20")[0]: rest for name, *rest in listed}
+    client, listed = runs_of(server, outage)
+    runs = {run.info.run_name.split(" 20")[0]: run for run in listed}
     assert sorted(runs) == ["baseline", "evaluate", "outage"]
     assert len(listed) == 3
-    assert runs["baseline"] == ["FINISHED", list(range(1, 41)), ["plot.txt"]]
+    baseline = runs["baseline"].info
+    assert baseline.status == "FINISHED"
+    assert [metric.step for metric in client.get_metric_history(baseline.run_id, "val_accuracy")] == list(range(1, 41))
+    assert [file.path for file in client.list_artifacts(baseline.run_id)] == ["plot.txt"]
     assert not list((tmp_path / ".darkroom" / "journal").glob("*/record.jsonl"))
 
 

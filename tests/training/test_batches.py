@@ -41,6 +41,7 @@ def test_examples_that_do_not_fit_are_not_resident():
     assert not BatchLoader(examples, CPU, free=examples.inputs.nbytes).resident
 
 
+@pytest.mark.slow
 def test_training_on_online_views_is_training_on_stored_ones(tmp_path):
     """Views made by worker processes give bit for bit the weights that stored views give."""
     images = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), np.uint8)

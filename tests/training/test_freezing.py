@@ -24,7 +24,7 @@ VIEWS = np.random.default_rng(0).integers(0, 256, (2, 6, 32, 32, 3), np.uint8)
 
 def new_cache() -> FeatureMapCache:
     return FeatureMapCache(
-        TorchvisionBackbone(BackboneSpec("mobilenet_v3_small", 32)), Normalize((0.5,) * 3, (0.25,) * 3), 10, "images"
+        TorchvisionBackbone(BackboneSpec("mobilenet_v3_small", 32)), Normalize((0.5,) * 3, (0.25,) * 3), 10, "images", "engine"
     )
 
 
@@ -82,9 +82,9 @@ def test_other_maps_are_not_taken_for_these(saved):
     what is kept.
     """
     for changed in (
-        FeatureMapCache(saved.backbone, saved.normalize, 9, "images"),
-        FeatureMapCache(saved.backbone, saved.normalize, 10, "other images"),
-        FeatureMapCache(saved.backbone, Normalize((0.5,) * 3, (0.5,) * 3), 10, "images"),
+        FeatureMapCache(saved.backbone, saved.normalize, 9, "images", "engine"),
+        FeatureMapCache(saved.backbone, saved.normalize, 10, "other images", "engine"),
+        FeatureMapCache(saved.backbone, Normalize((0.5,) * 3, (0.5,) * 3), 10, "images", "engine"),
     ):
         assert changed.load() is None
     above = next(saved.backbone.block(10).parameters())
@@ -117,6 +117,7 @@ def test_an_interrupted_pass_keeps_nothing_half_written(saved):
     assert saved.load() is not None
 
 
+@pytest.mark.slow
 def test_maps_that_are_too_large_are_refused_with_the_figures(maps, monkeypatch):
     """Above the limit the reason names what they would take and what is allowed; a network that is no chain
     is refused too.
@@ -124,9 +125,9 @@ def test_maps_that_are_too_large_are_refused_with_the_figures(maps, monkeypatch)
     assert maps.refusal(1000) == ""
     monkeypatch.setattr(freezing, "MAX_BYTES", 2**20)
     assert "are allowed" in maps.refusal(1000)
-    assert FeatureMapCache(maps.backbone, maps.normalize, 0, "images").refusal(1) != ""
+    assert FeatureMapCache(maps.backbone, maps.normalize, 0, "images", "engine").refusal(1) != ""
     transformer = TorchvisionBackbone(BackboneSpec("vit_b_32", 64))
-    assert FeatureMapCache(transformer, maps.normalize, 3, "images").refusal(1) != ""
+    assert FeatureMapCache(transformer, maps.normalize, 3, "images", "engine").refusal(1) != ""
 
 
 def test_a_full_disk_is_named_before_anything_is_written(maps, monkeypatch):

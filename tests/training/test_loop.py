@@ -83,6 +83,7 @@ def test_a_loss_that_is_not_finite_is_an_error_with_a_remedy():
         fit(network(), examples(), examples(seed=1), hyper(optimizer="sgd", lr=1e30), COMPUTE, 2)
 
 
+@pytest.mark.slow
 def test_half_precision_trains_on_a_cpu():
     """With `bf16-mixed` a network on small images trains on a CPU too, to losses near those of float32."""
     losses = []
@@ -111,6 +112,7 @@ def test_the_best_epoch_is_returned():
     assert trained.best["val_loss"] == min(row["val_loss"] for row in trained.history) < trained.history[-1]["val_loss"]
 
 
+@pytest.mark.slow
 def test_patience_ends_training():
     """Training ends once no epoch was better for `patience` epochs."""
     trained = fit(network(), examples(), examples(seed=1), hyper(epochs=50, patience=2, lr=0.02), COMPUTE, 2)
@@ -228,3 +230,46 @@ def test_a_stepper_resumes_from_its_state():
     for trained, steps in ((model, stepper), (twin, resumed)):
         run_epoch(trained, batches[2:], nn.functional.cross_entropy, steps)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_the_loss_of_weighted_classes_is_one_mean_over_all_batches():
+    """With class weights the validation loss is the sum of the weighted losses by the sum of the weights, also where
+    each batch has one class alone."""
+    counts = (300, 20)  # batches of validation hold 256 images: the first has one class
+    labels = np.repeat([0, 1], counts)
+    val = Examples(np.zeros((1, sum(counts), 16, 16, 3), np.uint8), labels)
+    train = Examples(np.zeros((1, 8, 16, 16, 3), np.uint8), np.array([0] * 7 + [1]))
+    trained = fit(network(), train, val, hyper(epochs=1, class_weights="balanced"), COMPUTE, 2)
+    model = network()
+    fit(model, train, val, hyper(epochs=1, class_weights="balanced"), COMPUTE, 2)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(val.inputs[0]))
+    weights = class_weights(train.labels, 2, "balanced")
+    expected = nn.functional.cross_entropy(logits, torch.from_numpy(labels), weights)
+    assert trained.best["val_loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_validation_loss_that_is_not_finite_ends_training():
+    """Infinite embeddings among the validation images end training with a remedy, and not with an epoch that stays best."""
+    inputs = np.zeros((1, 8, 4), np.float32)
+    train, val = Examples(inputs, np.arange(8) % 2), Examples(np.full_like(inputs, np.inf), np.arange(8) % 2)
+    with pytest.raises(ParamsError, match="validation loss is nan in epoch 1") as raised:
+        fit(nn.Linear(4, 2), train, val, hyper(), COMPUTE, 2)
+    assert "lr" in raised.value.remedy
+
+
+def test_only_weights_decay():
+    """Weight decay changes weights, and neither biases nor the scales and shifts of normalisation; of stacked networks
+    the same."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    stacked = nn.ParameterList([nn.Parameter(torch.ones(3, 2, 2)), nn.Parameter(torch.ones(3, 2))])
+    for parameters, is_stacked in ((model.parameters(), False), (stacked.parameters(), True)):
+        parameters = list(parameters)
+        before = [parameter.detach().clone().fill_(1.0) for parameter in parameters]
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.fill_(1.0)
+        stepper = Stepper([ParamGroup(parameters, stacked=is_stacked)], "adamw", 0.1, weight_decay=0.5)
+        stepper(sum((parameter * 0).sum() for parameter in parameters))
+        changed = [not torch.equal(parameter, old) for parameter, old in zip(parameters, before, strict=True)]
+        assert changed == [True, *[False] * (len(parameters) - 1)]

@@ -20,6 +20,7 @@ SHAPES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, 6])
 def test_outputs_and_gradients_are_those_of_torch(groups, monkeypatch):
     """For every kernel, stride, padding and size, with and without bias, dense and depthwise, nothing differs

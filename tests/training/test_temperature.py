@@ -30,6 +30,7 @@ def loss(logits: np.ndarray, labels: np.ndarray, by: float) -> float:
     return float((np.logaddexp.reduce(scaled, 1) - (targets * scaled).sum(1)).mean())
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 60), st.integers(2, 8), st.sampled_from([0.01, 0.5, 3.0, 50.0]))
 def test_no_other_temperature_has_a_lower_loss(seed, count, classes, scale):

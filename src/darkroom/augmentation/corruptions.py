@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from darkroom.augmentation.lean import albumentations as A
@@ -42,6 +44,19 @@ def _odd(length: float) -> int:
     return 2 * round((length - 1) / 2) + 1
 
 
+def _brighten(image: np.ndarray, more: float, **_: Any) -> np.ndarray:
+    """Return an image (H, W, 3) uint8 whose value in HSV is higher by `more`, as the authors' is."""
+    hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
+    hsv[..., 2] = np.clip(hsv[..., 2] + more, 0, 1)
+    return np.rint(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255).astype(np.uint8)
+
+
+def _lower_contrast(image: np.ndarray, left: float, **_: Any) -> np.ndarray:
+    """Return an image (H, W, 3) uint8 with this share of its distance from the mean of each channel, as the authors' is."""
+    mean = image.mean((0, 1), dtype=np.float32)
+    return np.rint(np.clip((image - mean) * left + mean, 0, 255)).astype(np.uint8)
+
+
 CORRUPTIONS: dict[str, Corruption] = {
     "gaussian_noise": Corruption("noise", (0.04, 0.06, 0.08, 0.09, 0.1), (0.08, 0.12, 0.18, 0.26, 0.38),
         lambda deviation: A.GaussNoise(std_range=(deviation, deviation), p=1)),
@@ -64,9 +79,9 @@ CORRUPTIONS: dict[str, Corruption] = {
     "snow": Corruption("weather", (0.05, 0.1, 0.2, 0.3, 0.4), (0.05, 0.1, 0.2, 0.3, 0.4),
         lambda amount: A.RandomSnow(brightness_coeff=2.5, snow_point_range=(amount, amount), method="bleach", p=1)),
     "brightness": Corruption("light", (0.05, 0.1, 0.15, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4, 0.5),
-        lambda more: A.RandomBrightnessContrast(brightness_limit=(more, more), contrast_limit=(0, 0), p=1)),
+        lambda more: A.Lambda(image=partial(_brighten, more=more), p=1)),
     "contrast": Corruption("light", (0.75, 0.5, 0.4, 0.3, 0.15), (0.4, 0.3, 0.2, 0.1, 0.05),
-        lambda left: A.ColorJitter(brightness=(1, 1), contrast=(left, left), saturation=(1, 1), hue=(0, 0), p=1)),
+        lambda left: A.Lambda(image=partial(_lower_contrast, left=left), p=1)),
     "pixelate": Corruption("digital", (0.9, 0.8, 0.7, 0.6, 0.5), (0.6, 0.5, 0.4, 0.3, 0.25),
         lambda scale: A.Downscale(scale_range=(scale, scale), interpolation_pair=_BOXES, p=1)),
     "jpeg": Corruption("digital", (80, 65, 58, 50, 40), (25, 18, 15, 10, 7),

@@ -15,6 +15,7 @@ with lazy_imports():
     from darkroom.inference import classifier as classifiers
     from darkroom.models import weight_files
     from darkroom.tracking import registry
+    from darkroom.training import devices
 
 
 SHOWN = 3  # versions whose verdict is named
@@ -55,6 +56,13 @@ def load(model: str) -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
     description = f"version {version} of {name} ({title})" if version else f"{model} ({title})"
     digest = weight_files.checkpoint_digest(folder)
     return classifier, classifiers.ModelInfo(name or str(folder), version, title, digest, description)
+
+
+def load_on_device(model: str) -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
+    """Return the same, on the device of `compute.accelerator`; where there is no params.yaml, on that of `auto`."""
+    classifier, info = load(model)
+    accelerator = params.read().compute.accelerator if Path("params.yaml").exists() else "auto"
+    return classifier.to(devices.available_device(accelerator)), info
 
 
 def _fetch(model: str) -> tuple[str, str, Path]:

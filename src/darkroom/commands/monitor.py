@@ -76,7 +76,7 @@ def command(
                 f"another `darkroom monitor` is already running on {out}", "wait for it, or end it", retryable=True
             )
         try:
-            classifier, info = model_resolver.load(model)
+            classifier, info = model_resolver.load_on_device(model)
         except model_resolver.NoChampionError as error:
             raise WorkspaceError(error.problem, error.remedy, retryable=True) from error
         result = checks.check(classifier, info, lambda: _load_reference(classifier, info), paths, parsed, window, min_images, out)

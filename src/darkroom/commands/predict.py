@@ -68,7 +68,7 @@ def command(
         raise WorkspaceError(
             f"there are no images in {', '.join(images)}", "name image files; folders are searched for *.jpg, *.png, …"
         )
-    classifier, info = model_resolver.load(model)
+    classifier, info = model_resolver.load_on_device(model)
     rows: list[image_files.Row] = []
     print_row = _csv_printer(classifier.classes, info) if as_csv else _line_printer(classifier.classes, top, paths)
     for row in image_files.predict_paths(classifier, paths):

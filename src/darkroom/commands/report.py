@@ -12,7 +12,7 @@ import click
 from darkroom.config import dvc_graph, params
 from darkroom.core import atomic
 from darkroom.core.command_line import Command, json_option
-from darkroom.core.errors import DarkroomError, ParamsError, WorkspaceError
+from darkroom.core.errors import DarkroomError, ParamsError, WorkspaceError, printable
 from darkroom.core.lazy import lazy_imports
 from darkroom.evaluation import metrics_io
 
@@ -54,10 +54,19 @@ def _compare(one: str, other: str, page: Path) -> tuple[str, list[str]]:
     if page.exists() and not (page.is_file() and report_diff.MARK in page.read_text(encoding="utf-8", errors="replace")):
         raise ParamsError(f"{page} exists and is not an earlier page of --compare", "name a new file: --out FILE")
     a, b = _side(one), _side(other)
+    only = [sorted(set(x.details.classes) - set(y.details.classes)) for x, y in ((a, b), (b, a))]
+    if any(only):
+        differ = " and ".join(f"{side.name} has {_list_names(names)}" for side, names in zip((a, b), only, strict=True) if names)
+        raise ParamsError(f"these are two questions, not two answers: only {differ}", "compare evaluations with the same classes")
     with atomic.new_file(page) as working:
         working.write_text(report_diff.page(a, b), encoding="utf-8")
     headline, explanation = report_diff.headline(a, b, report_diff.paired(a, b))
     return headline, [explanation]
+
+
+def _list_names(names: list[str]) -> str:
+    some = ", ".join(printable(name) for name in names[:5])
+    return some + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _side(name: str) -> report_diff.Side:

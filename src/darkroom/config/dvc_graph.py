@@ -140,7 +140,7 @@ def restore(stage: str) -> list[str]:
             continue
         files = {target: source}
         if digest.endswith(".dir"):
-            files = {target / item["relpath"]: cache_path(item["md5"]) for item in json.loads(source.read_text())}
+            files = {target / item["relpath"]: cache_path(item["md5"]) for item in json.loads(source.read_text(encoding="utf-8"))}
         if all(file.exists() for file in files.values()):
             for path, file in files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)

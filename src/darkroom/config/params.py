@@ -67,6 +67,7 @@ class Ingest(Section):
     split_by: Literal["hash", "stratified"]
     val_share: Share
     test_share: Share
+    near_duplicates: Literal["group", "exact", "off"] = "group"
     on_conflict: Literal["quarantine", "keep"]
     on_leak: Literal["quarantine", "keep"]
     max_quarantined: Fraction

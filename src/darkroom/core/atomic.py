@@ -8,7 +8,6 @@ finishes the swap if it had begun, and deletes the rest. DVC ignores these names
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from darkroom.core import strict_json
 from darkroom.core.locks import hold, is_taken
 
 PARTIAL = ".partial"
@@ -57,7 +57,7 @@ def new_file(path: Path) -> Iterator[Path]:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whose bytes depend on the content alone."""
     with new_file(path) as working:
-        working.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+        working.write_text(strict_json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
@@ -13,6 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from darkroom.core import strict_json
 
 ASCII = box.Box("    \n    \n -- \n" + "    \n" * 5, ascii=True)  # SIMPLE_HEAD where the terminal cannot show its line
 UNLIMITED = 10_000  # columns, where nothing has to fit a terminal
@@ -38,7 +39,7 @@ def show(header: Sequence[str], rows: Iterable[Sequence[object]], right: Collect
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, ASCII only, indented by two."""
-    click.echo(json.dumps(value, indent=2))
+    click.echo(strict_json.dumps(value, indent=2))
 
 
 def _render(header: Sequence[str], rows: Iterable[Sequence[object]], right: Collection[str], console: Console) -> str:

@@ -1,8 +1,8 @@
 """A cache of decoded images by content, so that an image is decoded once.
 
-A folder holds an SQLite index and two files of fixed-size records, pixels and thumbnails. It can be deleted
-at any time: an entry is used only where its checksum holds, so the cache changes the time that ingest takes
-and never its result.
+A folder holds an SQLite index and two files of fixed-size records, pixels and fingerprints. It can be
+deleted at any time: an entry is used only where its checksum holds, so the cache changes the time that ingest
+takes and never its result.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from darkroom.config.params import Ingest
 from darkroom.data import (
     decoding,
     deep_pixels,
+    fingerprints,
     heif,
     jpeg_markers,
+    local_features,
     manifest,
     quality,
     quarantine_reasons,
@@ -41,12 +43,12 @@ from darkroom.data import (
     unread_formats,
     upright,
 )
+from darkroom.data.fingerprints import FINGERPRINT, SUMMARY
 from darkroom.data.manifest import ImageFacts
-from darkroom.data.quality import THUMBNAIL
 
 DECODED = Path(".darkroom/decoded")
 MAX_FOLDERS = 3  # of other params and versions, the last used ones
-_BLANK = b"\0" * THUMBNAIL**2
+_BLANK = b"\0" * FINGERPRINT.itemsize
 _PARAMS = {"image_size", "resize", "background", "min_size"}
 
 
@@ -62,8 +64,8 @@ def open_cache(root: Path, params: Ingest) -> Iterator[DecodeCache]:
     """Open the cache for some params and the installed versions; other processes wait for the block's end."""
     versions = (PIL.__version__, cv2.__version__, simplejpeg.__version__, np.__version__, xxhash.VERSION, heif.VERSION)
     modules = (
-        decoding, upright, deep_pixels, jpeg_markers, resizing, quality, quarantine_reasons, manifest, source_row,
-        unread_formats,
+        decoding, upright, deep_pixels, jpeg_markers, resizing, quality, fingerprints, local_features, quarantine_reasons,
+        manifest, source_row, unread_formats,
     )  # fmt: skip
     code = [Path(str(module.__file__)).read_bytes() for module in modules]
     identity = json.dumps([params.model_dump(include=_PARAMS), versions], sort_keys=True).encode() + b"".join(code)
@@ -82,14 +84,14 @@ def open_cache(root: Path, params: Ingest) -> Iterator[DecodeCache]:
 
 
 class DecodeCache:
-    """Pixels (size, size, 3) uint8, thumbnails (64, 64) uint8 and facts of images, by a key of the content."""
+    """Pixels (size, size, 3) uint8, fingerprints () FINGERPRINT and facts of images, by a key of the content."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self.size, self.length = size, size * size * 3
         self.lock = threading.Lock()
         self.index = _open_index(folder / "index.sqlite")
         self.pixels_file = os.open(folder / "pixels.bin", os.O_RDWR | os.O_CREAT, 0o644)
-        self.thumbnails_file = os.open(folder / "thumbnails.bin", os.O_RDWR | os.O_CREAT, 0o644)
+        self.fingerprints_file = os.open(folder / "fingerprints.bin", os.O_RDWR | os.O_CREAT, 0o644)
         count = os.fstat(self.pixels_file).st_size // self.length
         slots = self.index.execute("SELECT slot FROM images WHERE slot BETWEEN 0 AND ?", (count - 1,))
         used = {slot for (slot,) in slots if isinstance(slot, int)}
@@ -106,25 +108,25 @@ class DecodeCache:
             slot, checksum, facts = row or (-1, None, "")
             if not isinstance(slot, int) or not isinstance(facts, str):
                 return None
-            pixels, thumbnail = (self.read_pixels(slot), self._read_thumbnail(slot)) if slot >= 0 else (b"", b"")
+            pixels, fingerprint = (self.read_pixels(slot), self._read_fingerprint(slot)) if slot >= 0 else (b"", b"")
         except (sqlite3.Error, UnicodeDecodeError, OverflowError, OSError):  # damaged: decoded again
             return None
-        if row is None or _checksum(pixels, thumbnail, facts) != checksum:
+        if row is None or _checksum(pixels, fingerprint, facts) != checksum:
             return None
         values = json.loads(facts)
         return CachedImage(slot, ImageFacts(**values | {"flags": tuple(values["flags"])}))
 
-    def put(self, key: str, pixels: np.ndarray | None, thumbnail: np.ndarray | None, facts: ImageFacts) -> int:
+    def put(self, key: str, pixels: np.ndarray | None, fingerprint: np.ndarray | None, facts: ImageFacts) -> int:
         """Store a content; return the slot of its pixels, −1 for none. OSError where it cannot be written."""
         text = json.dumps(asdict(facts))
         slot, image, small = -1, b"", b""
         if pixels is not None:
-            image, small = pixels.tobytes(), _BLANK if thumbnail is None else thumbnail.tobytes()
+            image, small = pixels.tobytes(), _BLANK if fingerprint is None else fingerprint.tobytes()
             slot = self.free.pop() if self.free else self.end
             self.end = max(self.end, slot + 1)
             os.pwrite(self.pixels_file, image, slot * self.length)
-            if thumbnail is not None or slot * len(_BLANK) < os.fstat(self.thumbnails_file).st_size:
-                os.pwrite(self.thumbnails_file, small, slot * len(_BLANK))
+            if fingerprint is not None or slot * len(_BLANK) < os.fstat(self.fingerprints_file).st_size:
+                os.pwrite(self.fingerprints_file, small, slot * len(_BLANK))
         with self.lock:
             self.pending += 1
             try:
@@ -139,16 +141,19 @@ class DecodeCache:
     def read_pixels(self, slot: int) -> bytes:
         return os.pread(self.pixels_file, self.length, slot * self.length)
 
-    def _read_thumbnail(self, slot: int) -> bytes:
-        return os.pread(self.thumbnails_file, len(_BLANK), slot * len(_BLANK)).ljust(len(_BLANK), b"\0")
+    def _read_fingerprint(self, slot: int, count: int = len(_BLANK)) -> bytes:
+        return os.pread(self.fingerprints_file, count, slot * len(_BLANK)).ljust(count, b"\0")
 
     def pixels(self, slot: int) -> np.ndarray:
         """Return the image (size, size, 3) uint8 in a slot."""
         return np.frombuffer(self.read_pixels(slot), np.uint8).reshape(self.size, self.size, 3)
 
-    def thumbnails(self, slots: Iterable[int]) -> np.ndarray:
-        """Return the thumbnails (N, 64, 64) uint8 in some slots, black where there is none."""
-        return np.frombuffer(b"".join(map(self._read_thumbnail, slots)), np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
+    def fingerprints(self, slots: Iterable[int], detailed: bool = False) -> np.ndarray:
+        """Return the fingerprints (N,) in some slots, FINGERPRINT if `detailed`, else SUMMARY; zeros where there is
+        none.
+        """
+        kind = FINGERPRINT if detailed else SUMMARY
+        return np.frombuffer(b"".join(self._read_fingerprint(slot, kind.itemsize) for slot in slots), kind)
 
     def prune(self, keys: set[str]) -> None:
         """Delete entries without these keys if they are more than half of all; slots are used again."""
@@ -162,7 +167,7 @@ class DecodeCache:
             self.index.commit()
             self.index.close()
             os.close(self.pixels_file)
-            os.close(self.thumbnails_file)
+            os.close(self.fingerprints_file)
 
 
 def _open_index(path: Path) -> sqlite3.Connection:
@@ -185,5 +190,5 @@ def _open_index(path: Path) -> sqlite3.Connection:
     raise AssertionError
 
 
-def _checksum(pixels: bytes, thumbnail: bytes, facts: str) -> int:
-    return zlib.crc32(facts.encode(), zlib.crc32(thumbnail, zlib.crc32(pixels)))
+def _checksum(pixels: bytes, fingerprint: bytes, facts: str) -> int:
+    return zlib.crc32(facts.encode(), zlib.crc32(fingerprint, zlib.crc32(pixels)))

@@ -1,129 +1,45 @@
-"""Near duplicates: one picture resized, recompressed, mirrored or slightly cropped.
+"""Near duplicates: one picture resized, recompressed, mirrored, turned, cropped, framed or with a banner.
 
-A perceptual hash proposes pairs, and a comparison of pixels confirms them. The hash is the sign of the 63
-lowest coefficients of a thumbnail's discrete cosine transform (pHash, Zauner 2010, Implementation and
-Benchmarking of Perceptual Image Hash Functions). Mirroring changes the sign of the odd horizontal frequencies
-alone, so the mirrored picture's hash costs one XOR. For crops, each picture is also hashed through WINDOWS of
-itself. Locality-sensitive hashing over TABLES of 16 bits (Indyk and Motwani 1998) finds hashes within
-DISTANCE without comparing all pairs.
+Two searches propose pairs, and a comparison of pixels confirms them. The perceptual hash of a whole picture
+finds copies with the same edges, in any of eight orientations. The hashes of its local features find the
+others, and tell how one picture lies on the other.
 
-Whether two pictures are near duplicates depends on these two alone, never on the other pictures.
+Whether two pictures are near duplicates, and whether they are copies, depends on these two alone, never on
+the other pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 
-from darkroom.data.quality import THUMBNAIL
+from darkroom.data import alignment, hash_index, local_features, perceptual_hash
+from darkroom.data.fingerprints import SUMMARY
+from darkroom.data.perceptual_hash import ORIENTATIONS, Orientation
 
-ReadThumbnails = Callable[[np.ndarray], np.ndarray]  # numbers (M,) → (M, 64, 64) uint8
-
-DISTANCE = 10  # bits of 63
-TABLES, KEY_BITS = 16, 16
-PLAIN = 3.0  # standard deviation of grey below which a thumbnail has no hash
-# correlations that confirm a pair: of grey values, and of details finer than a blur of 2.5 pixels
-GREY, DETAIL = 0.85, 0.7
-_ROUGH = 0.8  # correlation at 16 or 32 pixels below which a pair is dropped
-_LOW = 8  # frequencies in each direction
-_ODD = np.uint64(0xAAAA_AAAA_AAAA_AAAA)  # bits of odd horizontal frequencies
-_STEPS = sorted(((x, y) for x in (-0.05, 0.0, 0.05) for y in (-0.05, 0.0, 0.05)), key=lambda step: abs(step[0]) + abs(step[1]))
-_BLOCK = 1_000_000  # candidate pairs compared together
-
-
-def _windows() -> list[tuple[float, float, float, float]]:
-    """Return (left, right, top, bottom) in shares of the side: all, nine of 90%, four with one side cut."""
-    ninths = [(x, round(x + 0.9, 2), y, round(y + 0.9, 2)) for y in (0.0, 0.05, 0.1) for x in (0.0, 0.05, 0.1)]
-    sides = [(0.0, 0.9, 0.0, 1.0), (0.1, 1.0, 0.0, 1.0), (0.0, 1.0, 0.0, 0.9), (0.0, 1.0, 0.1, 1.0)]
-    return [(0.0, 1.0, 0.0, 1.0), *ninths, *sides]
+DISTANCE, TABLES, KEY_BITS = 10, 16, 16  # of hashes of whole pictures: bits of 63 that may differ
+LOCAL_DISTANCE, LOCAL_TABLES, LOCAL_KEY_BITS = 8, 16, 20  # of hashes of local features
+_ROUGH = 0.8  # correlation at 16 pixels below which a pair with the same edges is dropped
+_SHARED = 0.9  # of one of two pictures that lies within the other, where a pair of features lays them
+_SMALLEST = 0.4  # area of a picture on the other by that of the other
+_SAME_EDGES = 0.85  # of both pictures within the other: if they are copies, the hash of the whole picture tells
+_MATCHES = 3  # features that two pictures have in common there
+_CERTAIN = 0.8  # correlation at 16 × 16 points with which one is enough
+_TRIES = 2  # pairs of features of a pair of pictures that are tried
+_BATCH = 20_000  # pairs compared together
+_BLOCK = 512  # pictures described together
 
 
-WINDOWS = _windows()
-_RANGES = sorted({ends for left, right, top, bottom in WINDOWS for ends in ((left, right), (top, bottom))})
-
-
-def hashes(thumbnails: np.ndarray) -> np.ndarray:
-    """Return the perceptual hashes (windows, N) uint64 of thumbnails (N, 64, 64) uint8 through WINDOWS."""
-    transform = _transform()  # a window is one of few ranges of rows by one of few ranges of columns
-    signs = (transform @ thumbnails.astype(np.float32) @ transform.T) > 0
-    signs = signs.reshape(len(thumbnails), len(_RANGES), _LOW, len(_RANGES), _LOW).transpose(1, 3, 0, 2, 4)
-    hashed = []
-    for left, right, top, bottom in WINDOWS:
-        bits = signs[_RANGES.index((top, bottom)), _RANGES.index((left, right))].reshape(len(thumbnails), 64)
-        hashed.append(np.packbits(bits, axis=1, bitorder="little").view(np.uint64)[:, 0] & ~np.uint64(1))
-    return np.stack(hashed)
-
-
-def is_plain(thumbnails: np.ndarray) -> np.ndarray:
-    """Return (N,) bool: thumbnails with too little contrast for a meaningful hash."""
-    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
-    mean = flat.mean(axis=1)
-    return np.einsum("nd,nd->n", flat, flat) / flat.shape[1] - mean**2 < PLAIN**2
-
-
-@cache
-def _transform() -> np.ndarray:
-    """Return the matrix (ranges · 8, 64) from the rows of a thumbnail to the low frequencies of each range."""
-    positions = (np.arange(32) + 0.5) / 32
-    cosines = np.stack([np.cos(np.pi * frequency * positions) for frequency in range(_LOW)])
-    return np.concatenate([cosines @ _averages(32, *ends) for ends in _RANGES]).astype(np.float32)
-
-
-def _averages(count: int, start: float, stop: float) -> np.ndarray:
-    """Return the matrix (count, 64) that averages the samples of [start, stop) in `count` equal parts."""
-    edges = np.linspace(start, stop, count + 1)[:, None] * THUMBNAIL
-    samples = np.arange(THUMBNAIL)
-    overlap = np.minimum(edges[1:], samples + 1) - np.maximum(edges[:-1], samples)
-    weights = np.clip(overlap, 0, None)
-    return weights / weights.sum(axis=1, keepdims=True)
-
-
-def find_pairs(
-    labels: Sequence[str],
-    read: ReadThumbnails,
-    on_step: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[list[tuple[int, int]], list[str]]:
-    """Return near duplicates among pictures as sorted pairs (i, j), i < j, enough of them to connect every
-    cluster.
-
-    The second result is each picture's hash as 16 hexadecimal digits, empty for a picture with too little
-    contrast.
-
-    Two pictures that other pairs connect already are not compared if they have the same label, or if both are
-    already in a pair with another label. So every picture that is a near duplicate of one with another label
-    is in such a pair. `read` returns the thumbnails (M, 64, 64) uint8 of the pictures with some numbers (M,).
-    `on_step` receives the number of finished steps and of all. Time grows with the number of pictures and of
-    pairs that look alike.
-    """
-    clusters = Clusters(len(labels))
-    numbers, hashed, tiny = _describe(len(labels), read)
-    digits = [""] * len(labels)
-    for number, value in zip(numbers.tolist(), hashed[0].tolist(), strict=True):
-        digits[number] = f"{value:016x}"
-    tables = [_Table(keys) for keys in _keys(hashed[0]).T]
-    pairs: set[tuple[int, int]] = set()
-    disputed: set[int] = set()
-    steps = [(window, mirrored) for window in range(len(WINDOWS)) for mirrored in (False, True)]
-    for step, (window, mirrored) in enumerate(steps):
-        queries = hashed[window] ^ _ODD if mirrored else hashed[window]
-        one, other = _proposals(queries, hashed[0], tables, both=window > 0)
-        similar = _similar(numbers, one, other, window, mirrored, tiny, read)
-        for i, j in zip(numbers[one[similar]].tolist(), numbers[other[similar]].tolist(), strict=True):
-            agreed = labels[i] == labels[j] or (i in disputed and j in disputed)
-            if agreed and clusters.root(i) == clusters.root(j):
-                continue
-            first, second = read(np.array([i, j]))
-            second = second[:, ::-1] if mirrored else second
-            if confirm(first, second, window) or (window == 0 and confirm(second, first, window)):
-                pairs.add((min(i, j), max(i, j)))
-                clusters.join(i, j)
-                if labels[i] != labels[j]:
-                    disputed |= {i, j}
-        on_step(step + 1, len(steps))
-    return sorted(pairs), digits
+class ReadFingerprints(Protocol):
+    def __call__(self, numbers: np.ndarray, detailed: bool = False) -> np.ndarray:
+        """Return the fingerprints (M,) of pictures with some numbers (M,): FINGERPRINT if `detailed`, else at
+        least the fields of SUMMARY.
+        """
+        ...
 
 
 class Clusters:
@@ -139,149 +55,272 @@ class Clusters:
             i = self.parent[i]
         return i
 
+    def roots(self) -> np.ndarray:
+        """Return the smallest number in each one's cluster, (N,)."""
+        roots = np.array(self.parent, np.int64)
+        while (roots != (roots := roots[roots])).any():
+            pass
+        return roots
+
     def join(self, i: int, j: int) -> None:
         one, other = sorted((self.root(i), self.root(j)))
         self.parent[other] = one
 
 
-def _describe(count: int, read: ReadThumbnails) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return numbers (N,) of pictures that are not plain, hashes (windows, N), tiny versions (N, 256)."""
-    numbers, hashed, tiny = [np.empty(0, np.int64)], [np.empty((len(WINDOWS), 0), np.uint64)], [np.empty((0, 256), np.float32)]
-    for start in range(0, count, 2048):
-        block = np.arange(start, min(start + 2048, count))
-        thumbnails = read(block)
-        keep = ~is_plain(thumbnails)
-        numbers.append(block[keep])
-        hashed.append(hashes(thumbnails[keep]))
-        tiny.append(_tiny(thumbnails[keep], 0))
-    return np.concatenate(numbers), np.concatenate(hashed, axis=1), np.concatenate(tiny)
-
-
-def _tiny(thumbnails: np.ndarray, window: int) -> np.ndarray:
-    """Return the content of a window at 16 × 16, (N, 256) float32 with mean 0 and length 1."""
-    left, right, top, bottom = WINDOWS[window]
-    rows, columns = _averages(16, top, bottom).astype(np.float32), _averages(16, left, right).astype(np.float32)
-    small = (rows @ thumbnails.astype(np.float32) @ columns.T).reshape(len(thumbnails), 256)
-    small -= small.mean(axis=1, keepdims=True)
-    return small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-6)
-
-
-def _similar(
-    numbers: np.ndarray, one: np.ndarray, other: np.ndarray, window: int, mirrored: bool, tiny: np.ndarray,
-    read: ReadThumbnails,
-) -> np.ndarray:  # fmt: skip
-    """Return (M,) bool: the pairs (one, other) that correlate at 16 × 16, `one` seen through the window."""
-    if not len(one):
-        return np.zeros(0, bool)
-    queries, index = np.unique(one, return_inverse=True)
-    windowed = tiny[queries]
-    if window:
-        windowed = np.concatenate([_tiny(read(numbers[queries[i : i + 2048]]), window) for i in range(0, len(queries), 2048)])
-    similar = np.zeros(len(one), bool)
-    for i in range(0, len(one), 20_000):
-        whole = tiny[other[i : i + 20_000]]
-        if mirrored:
-            whole = whole.reshape(-1, 16, 16)[:, :, ::-1].reshape(-1, 256)
-        similar[i : i + 20_000] = np.einsum("nd,nd->n", windowed[index[i : i + 20_000]], whole) > _ROUGH
-    return similar
-
-
-@cache
-def _key_weights() -> np.ndarray:
-    """Return (64, TABLES) float32, the same in every process: what each bit adds to each table's key."""
-    draw = np.random.default_rng(0)
-    weights = np.zeros((64, TABLES), np.float32)
-    for table in range(TABLES):
-        weights[draw.choice(np.arange(1, 64), KEY_BITS, replace=False), table] = 2.0 ** np.arange(KEY_BITS)
-    return weights
-
-
-def _keys(hashed: np.ndarray) -> np.ndarray:
-    """Return the keys (N, TABLES) int32 of hashes (N,) uint64."""
-    bits = np.unpackbits(hashed.view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
-    return (bits.astype(np.float32) @ _key_weights()).astype(np.int32)
-
-
-class _Table:
-    """Hashes sorted by a key of some of their bits."""
-
-    def __init__(self, keys: np.ndarray) -> None:
-        self.order = np.argsort(keys, kind="stable").astype(np.int32)
-        self.starts = np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=2**KEY_BITS))])
-
-    def near(self, keys: np.ndarray, queries: np.ndarray, hashed: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield numbers (one, other) of queries and hashes with the same key, at most DISTANCE bits apart."""
-        first, counts = self.starts[keys], self.starts[keys + 1] - self.starts[keys]
-        ends = np.cumsum(counts)
-        begin = 0
-        while begin < len(queries):
-            stop = max(begin + 1, int(np.searchsorted(ends, (ends[begin - 1] if begin else 0) + _BLOCK, side="right")))
-            matches = counts[begin:stop]
-            one = np.repeat(np.arange(begin, stop), matches)
-            inner = np.arange(len(one)) - np.repeat(np.cumsum(matches) - matches, matches)
-            other = self.order[np.repeat(first[begin:stop], matches) + inner].astype(np.int64)
-            close = np.bitwise_count(queries[one] ^ hashed[other]) <= DISTANCE
-            yield one[close], other[close]
-            begin = stop
-
-
-def _proposals(queries: np.ndarray, hashed: np.ndarray, tables: list[_Table], both: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs of numbers, (M,) and (M,), that are close, each once.
-
-    With `both`, (i, j) and (j, i) are different pairs: one is seen through a window.
+@dataclass(frozen=True)
+class Duplicates:
+    """`pairs` (i, j), i < j, connect every cluster of near duplicates. `conflicts` are pairs of copies with
+    different labels; a mirrored or turned copy is in none, since its label may tell how it is turned.
+    `hashes` holds each picture's hash as 16 hexadecimal digits, empty for a picture with too little contrast.
     """
-    blocks, count = [np.empty(0, np.int64)], 0
-    for table, keys in zip(tables, _keys(queries).T, strict=True):
-        for one, other in table.near(keys, queries, hashed):
-            keep = one != other if both else one < other
-            blocks.append(one[keep] * len(hashed) + other[keep])
-            count += len(blocks[-1])
-            if count > 4 * _BLOCK:  # most of them come from several tables
-                blocks = [np.unique(np.concatenate(blocks))]
-                count = len(blocks[0])
-    return np.divmod(np.unique(np.concatenate(blocks)), max(len(hashed), 1))
+
+    pairs: list[tuple[int, int]]
+    conflicts: list[tuple[int, int]]
+    hashes: list[str]
 
 
-def confirm(whole: np.ndarray, part: np.ndarray, window: int) -> bool:
-    """Return whether `part` matches this window of `whole`, both (64, 64) uint8, in greys and in details."""
-    left, right, top, bottom = WINDOWS[window]
-    small_whole, small_part = (cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA) for image in (whole, part))
-    rough = []
-    for step_across, step_down in _STEPS:
-        across, down = round(right - left + step_across, 2), round(bottom - top + step_down, 2)
-        if max(across, down) <= 1:
-            score, x, y = _match(small_whole, _sized(small_part, round(32 * across), round(32 * down)))
-            rough.append((score, x, y, across, down))
-    rough[1:] = sorted(rough[1:], reverse=True)[:2]  # the window's own scale, and the best two others
-    for score, x, y, across, down in rough:
-        if score < _ROUGH:
-            continue
-        width, height = round(THUMBNAIL * across), round(THUMBNAIL * down)
-        x, y = min(max(0, 2 * x - 2), THUMBNAIL - width), min(max(0, 2 * y - 2), THUMBNAIL - height)
-        field, template = whole[y : y + height + 4, x : x + width + 4], _sized(part, width, height)
-        score, x, y = _match(field, template)
-        inside = field[y : y + height, x : x + width]
-        if score >= GREY and _correlation(_details(inside), _details(template)) >= DETAIL:
-            return True
-    return False
+def find(
+    labels: Sequence[str], read: ReadFingerprints, on_step: Callable[[int, int], None] = lambda done, total: None
+) -> Duplicates:
+    """Return near duplicates among pictures.
+
+    Pairs of pictures that other pairs connect already are left out, except pairs with different labels: every
+    picture that is an upright copy of one with another label is in such a pair. `on_step` receives the number of
+    finished steps and of all. Time grows with the number of pictures and of pairs that look alike.
+    """
+    search = _Search(list(labels), read)
+    steps = len(ORIENTATIONS) + LOCAL_TABLES
+    for step, orientation in enumerate(ORIENTATIONS):
+        search.compare_whole(orientation)
+        on_step(step + 1, steps)
+    for table in range(LOCAL_TABLES):
+        search.compare_local(table)
+        on_step(len(ORIENTATIONS) + table + 1, steps)
+    return Duplicates(sorted(search.pairs), sorted(search.conflicts), search.digits)
 
 
-def _sized(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    return image if image.shape == (height, width) else cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+class _Described(NamedTuple):
+    """What is held in memory of the pictures that are not plain."""
+
+    numbers: np.ndarray  # (N,)
+    hashes: np.ndarray  # (N,) of whole pictures
+    shapes: np.ndarray  # (N, 2) width and height
+    small: np.ndarray  # (N, 32, 32) uint8
+    plain: np.ndarray  # (N,) bool: an object on a plain ground, without local features
+    tiny: np.ndarray  # (N, 256) float16, 16 × 16 pixels with mean 0 and length 1
+    features: np.ndarray  # (F,) FEATURE, those of a picture one after another
+    owners: np.ndarray  # (F,) the places in `numbers` of the pictures that features belong to
 
 
-def _match(field: np.ndarray, template: np.ndarray) -> tuple[float, int, int]:
-    """Return the best correlation of a template within a field, and its place (x, y)."""
-    scores = cv2.matchTemplate(field, template, cv2.TM_CCOEFF_NORMED)
-    _, score, _, (x, y) = cv2.minMaxLoc(scores)
-    return float(score), x, y
+class _Candidate(NamedTuple):
+    """Two pictures that are similar where a pair of their features lays them."""
+
+    part: int
+    whole: int
+    matches: int
+    score: float
+    same_edges: bool
+    transform: np.ndarray
+
+    @property
+    def is_disputable(self) -> bool:
+        """Whether it decides if these are copies: upright ones, of which the hash of the whole picture does not tell."""
+        return not self.same_edges and self.transform[0, 0] > 0 and self.transform[1, 1] > 0
+
+    def rank(self) -> tuple:
+        return *self.pair, -self.matches, -self.score, self.part, self.transform.tolist()
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        return min(self.part, self.whole), max(self.part, self.whole)
 
 
-def _details(image: np.ndarray) -> np.ndarray:
-    values = image.astype(np.float32)
-    return values - cv2.GaussianBlur(values, (0, 0), 2.5)
+class _Search:
+    """The state of a search. Its pictures are places in `described.numbers`."""
+
+    def __init__(self, labels: list[str], read: ReadFingerprints) -> None:
+        self.read = read
+        self.described = described = _describe(len(labels), read)
+        self.digits = [""] * len(labels)
+        for number, value in zip(described.numbers.tolist(), described.hashes.tolist(), strict=True):
+            self.digits[number] = f"{value:016x}"
+        self.labels = np.unique(np.array(labels, str), return_inverse=True)[1][described.numbers]
+        self.clusters = Clusters(len(described.numbers))
+        self.disputed = np.zeros(len(described.numbers), bool)  # pictures that are in a conflict
+        self.pairs: set[tuple[int, int]] = set()
+        self.conflicts: set[tuple[int, int]] = set()
+        self.tries: dict[tuple[int, int], int] = {}  # comparisons of pairs of pictures that local features find
+        self.rejected: set[tuple[int, int]] = set()  # pairs with different labels that local features find, and that are no copies
+        whole_keys = hash_index.keys(described.hashes, TABLES, KEY_BITS, perceptual_hash.UNUSED_BITS)
+        self.tables = [hash_index.Table(keys, KEY_BITS) for keys in whole_keys]
+        self.local_keys = hash_index.keys(described.features["hash"], LOCAL_TABLES, LOCAL_KEY_BITS, local_features.UNUSED_BITS)
+
+    def compare_whole(self, orientation: Orientation) -> None:
+        """Find pairs with the same edges, the first of which is in this orientation."""
+        described = self.described
+        one, other = hash_index.close_pairs(
+            orientation.of_hashes(described.hashes), described.hashes, self.tables, KEY_BITS, perceptual_hash.UNUSED_BITS,
+            DISTANCE, both=not orientation.is_own_inverse,
+        )  # fmt: skip
+        for begin in range(0, len(one), _BATCH):
+            first, second = one[begin : begin + _BATCH], other[begin : begin + _BATCH]
+            turned = orientation.of_pictures(described.tiny[first].reshape(-1, 16, 16)).reshape(-1, 256)
+            similar = np.einsum("nd,nd->n", turned.astype(np.float32), described.tiny[second].astype(np.float32)) > _ROUGH
+            first, second = first[similar], second[similar]
+            settled = self._settled(first, second)
+            first, second = first[~settled], second[~settled]
+            disputable = (self.labels[first] != self.labels[second]) & orientation.is_upright
+            small = described.small[first[disputable]], described.small[second[disputable]]
+            disputable[disputable] = alignment.may_be_copies(*small)
+            for i, j, may_be_copies in zip(first.tolist(), second.tolist(), disputable.tolist(), strict=True):
+                self._settle_whole(i, j, orientation, may_be_copies)
+
+    def _settle_whole(self, i: int, j: int, orientation: Orientation, may_be_copies: bool) -> None:
+        if not self._joined(i, j):
+            first, second = self.read(self.described.numbers[[i, j]])["thumbnail"]
+            first = np.ascontiguousarray(orientation.of_pictures(first))
+            plain = bool(self.described.plain[[i, j]].any())
+            if not (alignment.has_same_edges(first, second, plain) or alignment.has_same_edges(second, first, plain)):
+                return
+            self._join(i, j)
+        if may_be_copies:
+            self._dispute(i, j, orientation.transform)
+
+    def compare_local(self, table: int) -> None:
+        """Find pairs of which two features share a key in one of the tables."""
+        described = self.described
+        candidates = []
+        groups = self._groups()[described.owners]
+        for one, other in hash_index.join(described.features["hash"], groups, self.local_keys, table, LOCAL_DISTANCE):
+            for begin in range(0, len(one), _BATCH):
+                candidates += self._similar(one[begin : begin + _BATCH], other[begin : begin + _BATCH])
+        candidates.sort(key=_Candidate.rank)
+        for pair, tries in itertools.groupby(candidates, key=lambda candidate: candidate.pair):
+            self._settle_local(pair[0], pair[1], list(itertools.islice(tries, _TRIES)))
+
+    def _similar(self, one: np.ndarray, other: np.ndarray) -> list[_Candidate]:
+        """Return the pairs of pictures that are similar where these pairs of features lay them."""
+        described = self.described
+        transforms = local_features.transforms(
+            described.features[one], described.features[other],
+            described.shapes[described.owners[one]], described.shapes[described.owners[other]],
+        )  # fmt: skip
+        scale = alignment.areas(transforms)
+        swapped = scale > 1  # the part is the one of which more lies within the other
+        transforms[swapped] = alignment.invert(transforms[swapped])
+        inside = alignment.share_inside(transforms)
+        kept = np.flatnonzero((inside > _SHARED) & (np.minimum(scale, 1 / scale) > _SMALLEST))
+        part = described.owners[np.where(swapped, other, one)[kept]]
+        whole = described.owners[np.where(swapped, one, other)[kept]]
+        score = alignment.compare_roughly(described.small[part], described.small[whole], transforms[kept])
+        similar = score > alignment.ROUGH
+        part, whole, score, transforms = part[similar], whole[similar], score[similar], transforms[kept[similar]]
+        matches, transforms = local_features.match(
+            self._features(part), self._features(whole), transforms, described.shapes[part], described.shapes[whole]
+        )
+        score = alignment.compare_roughly(described.small[part], described.small[whole], transforms)
+        shared = alignment.share_inside(transforms)
+        same_edges = shared * alignment.areas(transforms) > _SAME_EDGES
+        similar = (shared > _SHARED) & (score > np.where(matches >= _MATCHES, alignment.ROUGH, _CERTAIN))
+        return [
+            _Candidate(int(part[k]), int(whole[k]), int(matches[k]), float(score[k]), bool(same_edges[k]), transforms[k])
+            for k in np.flatnonzero(similar)
+        ]
+
+    def _features(self, pictures: np.ndarray) -> np.ndarray:
+        """Return the features (M, MAX_FEATURES) of pictures (M,), zeros after the last of each."""
+        starts, ends = (np.searchsorted(self.described.owners, pictures, side) for side in ("left", "right"))
+        places = starts[:, None] + np.arange(local_features.MAX_FEATURES)
+        present = places < ends[:, None]
+        features = np.zeros(places.shape, local_features.FEATURE)
+        features[present] = self.described.features[places[present]]
+        return features
+
+    def _settle_local(self, i: int, j: int, tries: list[_Candidate]) -> None:
+        joined = self._joined(i, j)
+        if joined and (self.labels[i] == self.labels[j] or (i, j) in self.rejected):
+            return
+        for candidate in tries:
+            if not joined and self.tries.get((i, j), 0) < _TRIES:
+                self.tries[i, j] = self.tries.get((i, j), 0) + 1
+                joined = self._is_same_picture(candidate)
+                if joined:
+                    self._join(i, j)
+            if joined and candidate.is_disputable and self._dispute(candidate.part, candidate.whole, candidate.transform):
+                return
+        if joined:
+            self.rejected.add((i, j))
+
+    def _is_same_picture(self, candidate: _Candidate) -> bool:
+        places = [candidate.part, candidate.whole]
+        part, whole = self.read(self.described.numbers[places])["thumbnail"]
+        return alignment.is_same_picture(part, whole, candidate.transform, self.described.shapes[places])
+
+    def _groups(self) -> np.ndarray:
+        """Return (N,) a number for each picture: equal where a pair of two pictures would tell nothing new."""
+        named = self.clusters.roots() * (len(self.labels) + 1) + np.where(self.disputed, len(self.labels), self.labels)
+        return np.unique(named, return_inverse=True)[1]
+
+    def _joined(self, i: int, j: int) -> bool:
+        return self.clusters.root(i) == self.clusters.root(j)
+
+    def _join(self, i: int, j: int) -> None:
+        self.clusters.join(i, j)
+        self.pairs.add(self._named(i, j))
+
+    def _dispute(self, i: int, j: int, transform: np.ndarray) -> bool:
+        """Note a conflict if two pictures are copies and have different labels, and tell whether there is one."""
+        if self.labels[i] == self.labels[j]:
+            return False
+        if not (self.disputed[i] and self.disputed[j]):
+            first, second = self.read(self.described.numbers[[i, j]], detailed=True)["detailed"]
+            if not alignment.is_copy(first, second, transform, self.described.shapes[[i, j]]):
+                return False
+            self.disputed[[i, j]] = True
+            self.conflicts.add(self._named(i, j))
+        return True
+
+    def _named(self, i: int, j: int) -> tuple[int, int]:
+        one, other = sorted(self.described.numbers[[i, j]].tolist())
+        return one, other
+
+    def _settled(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Return (M,) bool: the pairs that tell nothing new."""
+        groups = self._groups()
+        return groups[one] == groups[other]
 
 
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    one, other = one - one.mean(), other - other.mean()
-    return float((one * other).sum() / max(float(np.linalg.norm(one)) * float(np.linalg.norm(other)), 1e-9))
+def _describe(count: int, read: ReadFingerprints) -> _Described:
+    blocks = []
+    for start in range(0, count, _BLOCK):
+        block = np.arange(start, min(start + _BLOCK, count))
+        summaries = read(block)
+        keep = ~perceptual_hash.is_plain(summaries["thumbnail"])
+        blocks.append(_describe_block(block[keep], summaries[keep]))
+    if not blocks:
+        blocks.append(_describe_block(np.arange(0), np.empty(0, SUMMARY)))
+    starts = np.cumsum([0, *(len(block.numbers) for block in blocks)])
+    owners = [block.owners + start for block, start in zip(blocks, starts, strict=False)]
+    *parts, _ = ([block[i] for block in blocks] for i in range(len(_Described._fields)))
+    numbers, whole, shapes, small, plain, tiny, features = (np.concatenate(part) for part in parts)
+    return _Described(numbers, whole, shapes, small, plain, tiny, features, np.concatenate(owners))
+
+
+def _describe_block(numbers: np.ndarray, summaries: np.ndarray) -> _Described:
+    thumbnails = np.ascontiguousarray(summaries["thumbnail"])
+    small = _halved(thumbnails.astype(np.uint16))
+    tiny = _halved(small).reshape(-1, 256).astype(np.float32)
+    tiny -= tiny.mean(axis=1, keepdims=True)
+    tiny /= np.maximum(np.linalg.norm(tiny, axis=1, keepdims=True), 1e-6)
+    present = np.arange(local_features.MAX_FEATURES) < summaries["count"][:, None]
+    return _Described(
+        numbers, perceptual_hash.hashes(thumbnails),
+        np.stack([summaries["width"], summaries["height"]], axis=1).astype(np.float32), (small // 4).astype(np.uint8),
+        summaries["count"] == 0, tiny.astype(np.float16), summaries["features"][present], np.nonzero(present)[0].astype(np.int32),
+    )  # fmt: skip
+
+
+def _halved(pictures: np.ndarray) -> np.ndarray:
+    """Return the sums of 2 × 2 pixels of pictures (M, n, n)."""
+    rows = pictures[:, ::2] + pictures[:, 1::2]
+    return rows[:, :, ::2] + rows[:, :, 1::2]

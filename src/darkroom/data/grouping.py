@@ -4,9 +4,10 @@ the split of each group.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -19,7 +20,15 @@ from darkroom.data.source_row import SourceRow
 from darkroom.data.splits import SplitReport, draw_splits
 
 Rows = list[SourceRow]
-ReadThumbnails = Callable[[Sequence[int]], np.ndarray]
+_REASONS_OF_COPIES = ("label_conflict", "duplicate_across_splits", "group_across_splits")
+# shares of a class that one picture, or conflicts, may take without a warning; and the least number of images
+_MOST, _MOST_DISPUTED, _MANY = 0.5, 0.1, 4
+
+
+class ReadFingerprints(Protocol):
+    def __call__(self, slots: Sequence[int], detailed: bool = False) -> np.ndarray:
+        """Return the fingerprints (N,) in some slots, FINGERPRINT if `detailed`, else SUMMARY."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,22 +43,21 @@ class Groups:
 
 
 def assign_splits(
-    rows: Rows, thumbnails: ReadThumbnails, params: Ingest, ready: frozenset[str], frozen: Sequence[FrozenImage] = ()
+    rows: Rows, fingerprints: ReadFingerprints, params: Ingest, ready: frozenset[str], frozen: Sequence[FrozenImage] = ()
 ) -> Groups:
     """Give each accepted row its group and its split.
 
     Quarantine conflicts and leaks unless `params` keep them.
 
-    `thumbnails` reads the thumbnails (N, 64, 64) uint8 of slots, `ready` names the splits that the source has
-    itself, and `frozen` images keep their split.
+    `ready` names the splits that the source has itself, and `frozen` images keep their split.
     """
     accepted = [row for row in rows if row.status == "accepted"]
-    clusters, near = _find_duplicates(accepted, thumbnails)
+    clusters, disputed = _find_duplicates(accepted, fingerprints, params.near_duplicates)
     copies = [members for members in _members(accepted, clusters) if len(members) > 1]
     for members in copies:
         for row in members:
             row.copies = len(members)
-    conflicts = _find_conflicts(accepted, copies, near)
+    conflicts = _find_conflicts(accepted, copies, disputed)
     if params.on_conflict == "quarantine":
         _quarantine_conflicts(conflicts)
     leaks = _find_leaks(copies)
@@ -65,33 +73,40 @@ def assign_splits(
     return Groups(copies, conflicts, leaks, torn, drawn)
 
 
-def _find_duplicates(accepted: Rows, thumbnails: ReadThumbnails) -> tuple[Clusters, list[tuple[int, int]]]:
-    """Return the clusters of rows that show the same picture, and the pairs of near duplicates."""
+def _find_duplicates(accepted: Rows, fingerprints: ReadFingerprints, near: str) -> tuple[Clusters, list[tuple[int, int]]]:
+    """Return the clusters of rows that show the same picture, and the pairs of near copies with different
+    labels. `near` is `ingest.near_duplicates`.
+    """
     clusters = Clusters(len(accepted))
+    if near == "off":
+        return clusters, []
     first: dict[str, int] = {}
     compared: dict[tuple[str, str], int] = {}
     for i, row in enumerate(accepted):
         clusters.join(first.setdefault(row.pixel_hash, i), i)
-        if row.has_thumbnail:
+        if row.has_fingerprint:
             compared.setdefault((row.pixel_hash, row.label), i)
     numbers = sorted(compared.values())  # of copies pixel for pixel, one of each label
-    if not numbers:
+    if near == "exact" or not numbers:
         return clusters, []
     slots = np.array([accepted[i].slot for i in numbers])
     labels = [accepted[i].label for i in numbers]
+
+    def read(numbers: np.ndarray, detailed: bool = False) -> np.ndarray:
+        return fingerprints(slots[numbers].tolist(), detailed)
+
     with Progress("near duplicates", len(numbers), "images") as progress:
 
         def on_step(done: int, total: int) -> None:
             progress.advance(len(numbers) * done // total - progress.done)
 
-        pairs, hashes = duplicates.find_pairs(labels, lambda indices: thumbnails(slots[indices].tolist()), on_step)
-    by_pixels = {accepted[i].pixel_hash: value for i, value in zip(numbers, hashes, strict=True)}
+        result = duplicates.find(labels, read, on_step)
+    by_pixels = {accepted[i].pixel_hash: value for i, value in zip(numbers, result.hashes, strict=True)}
     for row in accepted:
         row.perceptual_hash = by_pixels.get(row.pixel_hash, "")
-    near = [(numbers[i], numbers[j]) for i, j in pairs]
-    for i, j in near:
-        clusters.join(i, j)
-    return clusters, near
+    for i, j in result.pairs:
+        clusters.join(numbers[i], numbers[j])
+    return clusters, [(numbers[i], numbers[j]) for i, j in result.conflicts]
 
 
 def _members(accepted: Rows, clusters: Clusters) -> list[Rows]:
@@ -102,8 +117,8 @@ def _members(accepted: Rows, clusters: Clusters) -> list[Rows]:
     return list(members.values())
 
 
-def _find_conflicts(accepted: Rows, copies: list[Rows], near: list[tuple[int, int]]) -> list[Rows]:
-    """Return sets of rows of one picture under several labels: exact copies, and pairs of near ones."""
+def _find_conflicts(accepted: Rows, copies: list[Rows], disputed: list[tuple[int, int]]) -> list[Rows]:
+    """Return sets of rows of one picture under several labels: exact copies, and the disputed pairs of near ones."""
     conflicts = []
     for members in copies:
         exact: dict[str, Rows] = defaultdict(list)
@@ -113,9 +128,9 @@ def _find_conflicts(accepted: Rows, copies: list[Rows], near: list[tuple[int, in
     alike: dict[tuple[str, str], Rows] = defaultdict(list)
     for row in accepted:
         alike[row.pixel_hash, row.label].append(row)
-    for i, j in near:
+    for i, j in disputed:
         one, other = accepted[i], accepted[j]
-        if one.label != other.label and one.pixel_hash != other.pixel_hash:  # with all exact copies of both
+        if one.pixel_hash != other.pixel_hash:  # with all exact copies of both
             conflicts.append(alike[one.pixel_hash, one.label] + alike[other.pixel_hash, other.label])
     return conflicts
 
@@ -129,6 +144,26 @@ def _quarantine_conflicts(conflicts: list[Rows]) -> None:
             others[id(row)] += [other.path for other in members if other.label != row.label]
     for key, row in rows.items():
         row.quarantine("label_conflict", "the same as " + _list_paths(others[key]))
+
+
+def near_duplicate_warnings(rows: Rows, groups: Groups, setting: str) -> list[str]:
+    """Return a sentence for each class that copies take much of: most of it is one picture, or more than a tenth
+    is in conflicts. `setting` is `ingest.near_duplicates`.
+    """
+    remedy = {
+        "group": "if these are different photographs of one scene, set `ingest.near_duplicates` to exact",
+        "exact": "if this is meant, set `ingest.near_duplicates` to off",
+    }.get(setting, "")
+    sizes = Counter(row.label for row in rows if row.status == "accepted" or row.reason in _REASONS_OF_COPIES)
+    disputed = Counter({id(row): row.label for members in groups.conflicts for row in members}.values())
+    sentences = []
+    for label, size in sorted(sizes.items()):
+        largest = max((sum(row.label == label for row in members) for members in groups.duplicates), default=0)
+        if largest > _MOST * size and largest >= _MANY:
+            sentences.append(f"{largest:,} of {size:,} images of {label} are taken for one picture, and share a split: {remedy}")
+        if disputed[label] > _MOST_DISPUTED * size:
+            sentences.append(f"{disputed[label]:,} of {size:,} images of {label} are in conflicts of labels: {remedy}")
+    return sentences
 
 
 def _find_leaks(sets: list[Rows]) -> list[Rows]:

@@ -18,7 +18,7 @@ import numpy as np
 from darkroom.config.params import SPLITS, Ingest
 from darkroom.core.errors import SourceError, printable
 from darkroom.core.progress import Progress
-from darkroom.data import class_names, decoding, grouping, label_fixes, lost_classes, quality, unread_formats
+from darkroom.data import class_names, decoding, fingerprints, grouping, label_fixes, lost_classes, quality, unread_formats
 from darkroom.data.decode_cache import DECODED, DecodeCache, open_cache
 from darkroom.data.decoding import Decoded
 from darkroom.data.frozen_splits import FrozenImage
@@ -125,7 +125,7 @@ def ingest(
                 progress.advance()
         cache.prune(keys)
         unused = _fix_labels(rows, fixes or {})
-        groups = grouping.assign_splits(rows, cache.thumbnails, params, source.ready_splits, frozen)
+        groups = grouping.assign_splits(rows, cache.fingerprints, params, source.ready_splits, frozen)
         missing = [_new_row(file).quarantine(file.refused) for file in source.missing]
         classes = tuple(sorted({row.label for row in rows if row.status == "accepted"}))
         yield Dataset(rows, missing, classes, groups, unused, source, cache)
@@ -174,13 +174,13 @@ def cores() -> int:
 
 
 class _ReadFile(NamedTuple):
-    """A row, the key of its content, and what is to be stored: whether at all, the square and its thumbnail."""
+    """A row, the key of its content, and what is to be stored: whether at all, the square and its fingerprint."""
 
     row: SourceRow
     key: str = ""
     is_new: bool = False
     pixels: np.ndarray | None = None
-    thumbnail: np.ndarray | None = None
+    fingerprint: np.ndarray | None = None
 
 
 def _read_all(source: Source, params: Ingest, cache: DecodeCache, threads: int) -> Iterator[tuple[SourceRow, str]]:
@@ -207,9 +207,9 @@ def _read_all(source: Source, params: Ingest, cache: DecodeCache, threads: int) 
 
 def _store(future: Future, cache: DecodeCache) -> Iterator[tuple[SourceRow, str]]:
     """Store the images that were decoded, and yield the rows."""
-    for row, key, is_new, pixels, thumbnail in future.result():
+    for row, key, is_new, pixels, fingerprint in future.result():
         if is_new:
-            row.slot = cache.put(key, pixels, thumbnail, row.facts)
+            row.slot = cache.put(key, pixels, fingerprint, row.facts)
         yield row, key
 
 
@@ -243,17 +243,17 @@ def _read(source: Source, file: SourceFile, params: Ingest, cache: DecodeCache, 
         return _ReadFile(row, key)
     with budget.reservation() as reserve:
         decoded = decode(reserve)
-        thumbnail = _describe(row, decoded)
+        fingerprint = _describe(row, decoded)
     if row.reason == "not_an_image" and isinstance(content, bytes) and (name := unread_formats.name_of(content)):
         row.format = name
         row.quarantine("unread_format", name)
     # an image for which memory did not suffice is not stored: it may suffice next time
     lacked_memory = decoded.reason == "too_large" and bool(decoded.detail)
-    return _ReadFile(row, key, not lacked_memory, decoded.pixels, thumbnail)
+    return _ReadFile(row, key, not lacked_memory, decoded.pixels, fingerprint)
 
 
 def _describe(row: SourceRow, decoded: Decoded) -> np.ndarray | None:
-    """Write the facts of an image into its row; return its thumbnail, if it is large enough for one."""
+    """Write the facts of an image into its row; return its fingerprint, if it is large enough for one."""
     row.format, row.mode, row.frames = decoded.format, decoded.mode, decoded.frames
     row.width, row.height, row.pixel_hash = decoded.width, decoded.height, decoded.pixel_hash
     if decoded.pixels is None:
@@ -265,11 +265,11 @@ def _describe(row: SourceRow, decoded: Decoded) -> np.ndarray | None:
     examined = quality.examine(decoded.upright) if decoded.upright is not None else None
     if examined is None:
         return None
-    figures, thumbnail = examined
+    figures, grey = examined
     row.flags += figures.issues()
     row.darkest, row.brightest = figures.darkest, figures.brightest
     row.entropy, row.sharpness = figures.entropy, figures.sharpness
-    return thumbnail
+    return fingerprints.fingerprint(grey)
 
 
 def _new_row(file: SourceFile) -> SourceRow:

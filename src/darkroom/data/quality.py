@@ -13,7 +13,7 @@ import numpy as np
 
 from darkroom.data.resizing import shrink
 
-THUMBNAIL = 64  # pixels a side of the grey version for brightness, entropy and near duplicates
+THUMBNAIL = 64  # pixels a side of the grey version for brightness and entropy
 DARK = 0.32  # 99% of the picture is darker
 BRIGHT = 0.95  # 95% of the picture is brighter
 EMPTY = 3.0  # bits of entropy of the grey values
@@ -57,7 +57,8 @@ def odd_aspect(width: int, height: int) -> bool:
 
 
 def examine(image: np.ndarray) -> tuple[Figures, np.ndarray] | None:
-    """Return the figures of an RGB image (H, W, 3) uint8 and its grey thumbnail (64, 64) uint8.
+    """Return the figures of an RGB image (H, W, 3) uint8, and the grey version of about 256 pixels that they are
+    measured on, (h, w) uint8.
 
     None below 64 pixels a side.
     """
@@ -78,4 +79,4 @@ def examine(image: np.ndarray) -> tuple[Figures, np.ndarray] | None:
         brightest=int(cumulative.searchsorted(0.99 * thumbnail.size)) / 255,
         entropy=-float(shares @ np.log2(shares)),
         sharpness=2 * float(cv2.resize(edges, (8, 8), interpolation=cv2.INTER_AREA).max()),
-    ), thumbnail
+    ), grey

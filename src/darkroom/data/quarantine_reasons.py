@@ -51,7 +51,8 @@ REASONS = {
     ),
     "label_conflict": Reason(
         "the same picture has several labels",
-        "decide which label is right, in data/label_fixes.csv, or set ingest.on_conflict: keep",
+        "decide which label is right, in data/label_fixes.csv, or set ingest.on_conflict: keep; for photographs of one "
+        "scene set ingest.near_duplicates: exact",
     ),
 }
 IGNORE_REASONS = {

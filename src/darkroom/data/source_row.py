@@ -19,7 +19,7 @@ class SourceRow(Row):
     slot: int = -1
 
     @property
-    def has_thumbnail(self) -> bool:
+    def has_fingerprint(self) -> bool:
         return not math.isnan(self.sharpness)
 
     @property

@@ -81,7 +81,8 @@ def load_subset(options: SubsetOptions) -> Subset:
 def _ingested(path: Path, options: SubsetOptions) -> tuple[Labelled, Labelled, tuple[str, ...]]:
     params = Ingest(
         source=str(path), image_size=options.size, resize="crop", background=BACKGROUND, min_size=1, split_by="stratified",
-        val_share=0.0, test_share=options.held_out, on_conflict="quarantine", on_leak="quarantine", max_quarantined=1.0, seed=0,
+        val_share=0.0, test_share=options.held_out, near_duplicates="group", on_conflict="quarantine",
+        on_leak="quarantine", max_quarantined=1.0, seed=0,
     )  # fmt: skip
     with ingest(path, params, description=f"reading {options.data}", cache_folder=CACHE, choose=partial(_choose, options)) as data:
         return data.arrays("train"), data.arrays("test"), data.classes

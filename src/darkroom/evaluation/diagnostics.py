@@ -96,7 +96,7 @@ def diagnose(
     """
     test, best, classes = evaluated.splits["test"], evaluated.best, evaluated.truth.classes
     classifier = load(best)
-    logits = _predictor(classifier.network, test.images, settings.compute.threads)
+    logits = _predictor(classifier.network, classifier.device, test.images, settings.compute.threads)
 
     def predict(images: np.ndarray) -> np.ndarray:
         return softmax(logits(images), classifier.checkpoint.temperature)
@@ -123,9 +123,9 @@ def diagnose(
     return Diagnosed(diagnostics, issues, combined.rows)
 
 
-def _predictor(network: nn.Module, images: np.ndarray, threads: int) -> Predict:
-    """Return a function of images (N, S, S, 3) uint8 that runs a network on the fastest engine."""
-    engine = engines.select_engine(network, images, torch.device("cpu"), threads)
+def _predictor(network: nn.Module, device: torch.device, images: np.ndarray, threads: int) -> Predict:
+    """Return a function of images (N, S, S, 3) uint8 that runs a network on a device's fastest engine."""
+    engine = engines.select_engine(network, images, device, threads)
 
     def predict(images: np.ndarray) -> np.ndarray:
         starts = range(0, len(images), engine.batch)
@@ -234,8 +234,9 @@ def _label_issues(settings: Params, evaluated: Evaluated, load: Callable[[str], 
     frozen = [name for name in evaluated.trained if name.startswith("transfer/")]
     embedder = max(frozen, key=lambda name: (evaluated.metrics[name].val_accuracy, name), default="")
     if embedder:
-        network = load(embedder).network
-        embed = _predictor(nn.Sequential(network.normalize, network.features), splits[0].images, settings.compute.threads)
+        classifier = load(embedder)
+        frozen_part = nn.Sequential(classifier.network.normalize, classifier.network.features)
+        embed = _predictor(frozen_part, classifier.device, splits[0].images, settings.compute.threads)
     else:
         embed = pixel_baseline.thumbnails
     with Progress("evaluate: embedding for labels", len(labels)) as progress:

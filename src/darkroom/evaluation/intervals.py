@@ -10,8 +10,9 @@ import numpy as np
 
 from darkroom.evaluation.metrics import Figures
 from darkroom.evaluation.metrics_io import Pair, Range
-from darkroom.evaluation.significance import RESAMPLES, draws, holm, mcnemar, percentiles
+from darkroom.evaluation.significance import RESAMPLES, draws, holm, mcnemar, percentiles, wilson
 
+LOSSES = {"log_loss", "brier", "ece"}  # the other figures are shares, or averages of shares
 Resampled = dict[str, np.ndarray]  # each headline figure, (R,)
 
 
@@ -24,19 +25,31 @@ def resample(figures: Figures, groups: np.ndarray, seed: int = 0, resamples: int
 def around(figures: Mapping[str, Any], resampled: Resampled, groups: np.ndarray) -> dict[str, Range]:
     """Return the interval of each headline figure.
 
-    Where a model classifies all images correctly, or none, resamples cannot show errors that the sample does
-    not have: the interval of the accuracy is then by the rule of three, 3 / N for N groups (Hanley and
-    Lippman-Hand 1983). Resampling adds chance gaps to a calibration error which has such gaps itself, so its
-    percentiles are too high: they are mirrored at the figure (the basic interval; Davison and Hinkley 1997)
-    and cut at 0.
+    That of a share is Wilson's (1927) at the effective number of images: the number whose shares vary as much
+    as those of the resamples. Percentiles of resamples cannot show errors that the sample does not have, and are
+    too narrow where errors are few. Losses have percentiles. Resampling adds chance gaps to a calibration error
+    which has such gaps itself, so its percentiles are too high: they are mirrored at the figure (the basic
+    interval; Davison and Hinkley 1997) and cut at 0.
     """
     intervals = {key: percentiles(values) for key, values in resampled.items()}
     if edges := intervals.get("ece"):
         intervals["ece"] = max(0.0, 2 * figures["ece"] - edges[1]), max(0.0, 2 * figures["ece"] - edges[0])
-    if figures["accuracy"] in (0, 1):
-        rare = min(1.0, 3 / len(np.unique(groups)))
-        intervals["accuracy"] = (1 - rare, 1.0) if figures["accuracy"] else (0.0, rare)
-    return intervals
+    count = len(np.unique(groups))
+    shares = {key: value for key, value in figures.items() if key not in LOSSES and value is not None}
+    return intervals | {
+        key: wilson(value, effective_count(value, resampled.get(key), count, len(groups))) for key, value in shares.items()
+    }
+
+
+def effective_count(share: float, resampled: np.ndarray | None, groups: int, images: int) -> float:
+    """Return the number of independent images whose shares vary as much as the resampled ones (R,).
+
+    It is at most the number of images. Where nothing varies it is the number of groups.
+    """
+    variance = 0.0 if resampled is None or np.isnan(resampled).all() else float(np.nanvar(resampled))
+    if variance <= 1e-12 or not 0 < share < 1:
+        return float(groups)
+    return min(share * (1 - share) / variance, float(images))
 
 
 def pairs(

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
@@ -152,7 +152,7 @@ class Robustness(Content):
     corruption_error: float
     pixel_baseline_accuracy: float
     pixel_baseline_corruption_error: float
-    relative_corruption_error: float | None
+    mean_corruption_error: float | None = Field(validation_alias=AliasChoices("mean_corruption_error", "relative_corruption_error"))
     corruptions: dict[str, Corruption]
 
 

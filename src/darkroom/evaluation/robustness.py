@@ -51,7 +51,7 @@ def measure(
         corruption_error=float(errors.mean()),
         pixel_baseline_accuracy=_accuracy(pixel_baseline, images, labels),
         pixel_baseline_corruption_error=float(baseline_errors.mean()),
-        relative_corruption_error=float((sums / baseline_sums).mean()) if baseline_sums.all() else None,
+        mean_corruption_error=float((sums / baseline_sums).mean()) if baseline_sums.all() else None,
         corruptions=curves,
     )
 

@@ -80,7 +80,13 @@ def groups(trials: Sequence[Trial], metric: str, first: str = "") -> list[Group]
     grouped = []
     for place, (label, members) in enumerate(labelled):
         seconds, parameters = (_mean([trial.metrics[key] for trial in members.values() if key in trial.metrics]) for key in COSTS)
-        group = Group(label, [trial.id for trial in members.values()], mean(list(values[place].values())), seconds, parameters)
+        group = Group(
+            label,
+            [trial.id for trial in members.values()],
+            mean(list(values[place].values()), "loss" not in metric),
+            seconds,
+            parameters,
+        )
         if place:
             difference, _, is_paired = compared[place - 1]
             group = replace(group, difference=difference, p=corrected[place - 1], paired=is_paired)
@@ -88,12 +94,13 @@ def groups(trials: Sequence[Trial], metric: str, first: str = "") -> list[Group]
     return grouped
 
 
-def mean(values: Sequence[float]) -> Estimate:
-    """Return the mean of values and Student's interval for it."""
+def mean(values: Sequence[float], is_share: bool = False) -> Estimate:
+    """Return the mean of values and Student's interval for it; that of shares, such as accuracies, ends at 0 and 1."""
     numbers = np.asarray(values, np.float64)
     if len(numbers) < 2:
         return Estimate(_mean(values))
-    return _interval(float(numbers.mean()), float(numbers.std(ddof=1)) / math.sqrt(len(numbers)), len(numbers) - 1)
+    estimate = _interval(float(numbers.mean()), float(numbers.std(ddof=1)) / math.sqrt(len(numbers)), len(numbers) - 1)
+    return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high)) if is_share else estimate
 
 
 def against(first: Mapping[Any, float], other: Mapping[Any, float]) -> tuple[Estimate, float, bool]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from scipy.special import ndtri
 
 LEVEL = 0.95  # of confidence intervals
 SIGNIFICANT = 0.05  # below which a corrected p-value is called significant
@@ -87,11 +88,11 @@ def detectable(images: int, disagreement: float = DISAGREEMENT) -> float | None:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number (Holm 1979); NaN stays NaN and does not count."""
+    """Return p-values corrected for their number (Holm 1979). NaN stays NaN; its comparison was made too, and counts."""
     ordered = sorted((p, i) for i, p in enumerate(ps) if not math.isnan(p))
     corrected, least = list(ps), 0.0
     for rank, (p, i) in enumerate(ordered):
-        least = max(least, min(1.0, p * (len(ordered) - rank)))
+        least = max(least, min(1.0, p * (len(ps) - rank)))
         corrected[i] = least
     return corrected
 
@@ -120,6 +121,16 @@ def percentiles(values: np.ndarray) -> tuple[float, float] | None:
         return None
     low, high = np.percentile(defined, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)
+
+
+def wilson(share: float, count: float) -> tuple[float, float]:
+    """Return the score interval of a share of `count` independent images, any number (Wilson 1927); 0 to 1 for 0."""
+    if not count:
+        return 0.0, 1.0
+    z = float(ndtri(0.5 + LEVEL / 2))
+    centre, square = share + z**2 / (2 * count), 1 + z**2 / count
+    room = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return max(0.0, (centre - room) / square), min(1.0, (centre + room) / square)
 
 
 def bootstrap(

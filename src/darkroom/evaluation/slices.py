@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.stats import fisher_exact
+from scipy.stats import hypergeom
 
 from darkroom.evaluation.metrics_io import Slice
-from darkroom.evaluation.significance import holm
+from darkroom.evaluation.significance import holm, wilson
 
 MINIMUM = 20  # groups of images in a slice, and in the rest
 BINS = 4
 DISTINCT = 8  # distinct values up to which each number is a slice of its own
-Z = 1.959964  # of the normal distribution, 95% between -Z and Z
 NAMES = {"path", "sha256", "pixel_hash", "perceptual_hash", "group"}  # identify one image or one group
 LABELS = {"label", "source_label", "split", "status", "reason", "detail"}  # constant, or by class
 
@@ -47,9 +47,10 @@ def measure(correct: np.ndarray, values: Mapping[str, Sequence[Any]], labels: np
 
     Numbers are cut at their quartiles (a value that is several of these is a slice), other columns by value.
     Slices of fewer than `MINIMUM` groups, and those that are all images of some classes, are left out. The
-    interval is Wilson's (1927), 95%; p is of Fisher's exact test (1922) of the slice against all other
-    images, `p_holm` is corrected for all slices that are returned (Holm 1979). Both count as many images as
-    are `independent`.
+    interval is Wilson's (1927), 95%. A slice is compared with the other images of its classes, since a slice of
+    hard classes is no finding: `rest` is the accuracy of the others with the slice's shares of classes, p that of
+    `stratified_p`, `p_holm` is corrected for all slices that are returned (Holm 1979). All count as many images
+    as are `independent`.
     """
     rows: list[dict[str, Any]] = []
     members = np.unique(groups, return_inverse=True)[1]
@@ -58,32 +59,61 @@ def measure(correct: np.ndarray, values: Mapping[str, Sequence[Any]], labels: np
             parts = [np.bincount(members[part]) for part in (inside, ~inside)]
             if min(np.count_nonzero(sizes) for sizes in parts) < MINIMUM or _is_whole_classes(inside, labels):
                 continue
-            shares = [float(correct[part].mean()) for part in (inside, ~inside)]
-            counts = [independent(sizes) for sizes in parts]
-            low, high = wilson(shares[0], counts[0])
-            table = [[round(share * count), round((1 - share) * count)] for share, count in zip(shares, counts, strict=True)]
+            accuracy, count = float(correct[inside].mean()), independent(parts[0])
+            low, high = wilson(accuracy, count)
+            classes = ClassCounts.of(correct, labels, inside, [independent(sizes) / sizes.sum() for sizes in parts])
             rows.append({
-                "column": column, "value": value, "images": int(inside.sum()), "accuracy": shares[0], "low": low, "high": high,
-                "rest": shares[1], "p": float(fisher_exact(table).pvalue),
+                "column": column, "value": value, "images": int(inside.sum()), "accuracy": accuracy, "low": low, "high": high,
+                "rest": classes.rest(), "p": classes.stratified_p(),
             })  # fmt: skip
     corrected = holm([row["p"] for row in rows])
     slices = [Slice(**row, p_holm=p) for row, p in zip(rows, corrected, strict=True)]
     return sorted(slices, key=lambda item: (item.accuracy, item.p, item.column, item.value))
 
 
+@dataclass(frozen=True)
+class ClassCounts:
+    """Images and mistakes by class, (C,), in a slice and among the others, of the classes that both have."""
+
+    inside: np.ndarray
+    wrong_inside: np.ndarray
+    others: np.ndarray
+    wrong_others: np.ndarray
+
+    @classmethod
+    def of(cls, correct: np.ndarray, labels: np.ndarray, inside: np.ndarray, shares: Sequence[float]) -> ClassCounts:
+        """Count `shares` of the images inside and outside: those that are independent."""
+        classes = int(labels.max()) + 1
+        counts = [
+            share * np.bincount(labels[part], weights, classes)
+            for part, share in zip((inside, ~inside), shares, strict=True)
+            for weights in (None, (~correct[part]).astype(float))
+        ]
+        both = (counts[0] > 0) & (counts[2] > 0)
+        return cls(*(values[both] for values in counts))
+
+    def rest(self) -> float:
+        """Return the accuracy of the others, with the slice's shares of classes."""
+        return float(1 - (self.inside * self.wrong_others / self.others).sum() / self.inside.sum())
+
+    def stratified_p(self) -> float:
+        """Return the exact two-sided p-value of as many mistakes in the slice, given those of each class.
+
+        Within a class mistakes fall on images at random: a sum of hypergeometric numbers (the exact test of
+        Mantel and Haenszel 1959); of one class it is Fisher's test.
+        """
+        probabilities, observed = np.ones(1), 0
+        for inside, wrong, others, wrong_others in np.rint(np.stack(list(vars(self).values()), 1)).astype(int):
+            total, mistakes = inside + others, wrong + wrong_others
+            least, most = max(0, mistakes - others), min(inside, mistakes)
+            values = hypergeom(total, mistakes, inside).pmf(np.arange(least, most + 1))
+            probabilities, observed = np.convolve(probabilities, values), observed + wrong - least
+        return min(1.0, float(probabilities[probabilities <= probabilities[observed] * (1 + 1e-7)].sum()))
+
+
 def independent(sizes: np.ndarray) -> float:
     """Return the effective number of images where those of a group (`sizes`) are all alike (Kish 1965)."""
     return float(sizes.sum() ** 2 / (sizes**2).sum())
-
-
-def wilson(share: float, count: float) -> tuple[float, float]:
-    """Return the 95% interval of a share of `count`, any number (Wilson 1927); 0 to 1 for a count of 0."""
-    if not count:
-        return 0.0, 1.0
-    square = Z * Z / count
-    centre = (share + square / 2) / (1 + square)
-    room = Z * math.sqrt((share * (1 - share) + square / 4) / count) / (1 + square)
-    return max(0.0, centre - room), min(1.0, centre + room)
 
 
 def _cut(values: Sequence[Any]) -> list[tuple[str, np.ndarray]]:

@@ -32,11 +32,17 @@ class Classifier:
 
     def __init__(self, network: Network, checkpoint: Checkpoint) -> None:
         self.network, self.checkpoint = network.eval(), checkpoint
+        self.device = torch.device("cpu")
 
     @classmethod
     def load(cls, folder: Path) -> Classifier:
         """Read a checkpoint folder; raises WorkspaceError or WeightsError if it is not one."""
         return cls(*checkpoints.load(folder))
+
+    def to(self, device: torch.device) -> Classifier:
+        """Move the network to a device, on which it then computes; return this classifier."""
+        self.network, self.device = self.network.to(device), device
+        return self
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -46,7 +52,7 @@ class Classifier:
     def logits(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Return logits (N, classes) float32 for images (N, S, S, 3) uint8, prepared as `ingest` does."""
         logits = [np.empty((0, len(self.classes)), np.float32)]
-        logits += [self.network(batch).numpy() for batch in batches(images, batch_size)]
+        logits += [self.network(batch.to(self.device)).cpu().numpy() for batch in batches(images, batch_size)]
         return np.concatenate(logits)
 
     def probabilities(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
@@ -59,9 +65,9 @@ class Classifier:
         embeddings = [np.empty((0, self.network.features.dim), np.float32)]
         logits = [np.empty((0, len(self.classes)), np.float32)]
         for batch in batches(images, batch_size):
-            features = self.network.features(self.network.normalize(batch))
-            embeddings.append(features.numpy())
-            logits.append(self.network.head(features).numpy())
+            features = self.network.features(self.network.normalize(batch.to(self.device)))
+            embeddings.append(features.cpu().numpy())
+            logits.append(self.network.head(features).cpu().numpy())
         return np.concatenate(embeddings), softmax(np.concatenate(logits), self.checkpoint.temperature)
 
     def predict_files(self, contents: Iterable[bytes]) -> list[Prediction]:

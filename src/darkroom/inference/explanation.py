@@ -47,14 +47,15 @@ def heat_maps(network: Network, images: np.ndarray, targets: Sequence[int], meth
     `images` (N, S, S, 3) uint8. A map is zero everywhere if nothing speaks for the class.
     """
     maps, method = maps_of(network.features), choose_method(network, method)
+    device = next(network.parameters()).device
     parts = []
     for start, batch in zip(range(0, len(images), BATCH), batches(images, BATCH), strict=True):
-        classes = torch.tensor(list(targets[start : start + BATCH]))
+        batch, classes = batch.to(device), torch.tensor(list(targets[start : start + BATCH]), device=device)
         if maps is None or method == "occlusion":
             parts.append(_occlusion(network, batch, classes))
         else:
             parts.append(_activation(network, maps, batch, classes, method))
-    heats = torch.cat(parts).clamp(min=0)
+    heats = torch.cat(parts).cpu().clamp(min=0)
     largest = heats.amax((1, 2), keepdim=True)
     return (heats / torch.where(largest > 0, largest, 1)).numpy(), method
 
@@ -75,7 +76,7 @@ def _activation(network: Network, maps: FeatureMaps, images: torch.Tensor, targe
         for step in maps.steps[layer + 1 :]:
             x = step(x)
         logits = network.head(maps.tail(x))
-        (gradient,) = torch.autograd.grad(logits[torch.arange(len(images)), targets].sum(), leaf)
+        (gradient,) = torch.autograd.grad(logits[torch.arange(len(images), device=images.device), targets].sum(), leaf)
     weights = maps.grid(gradient)
     weights = weights.relu() if method == "LayerCAM" else weights.mean((2, 3), keepdim=True)
     weighted = (weights * maps.grid(leaf.detach())).sum(1, keepdim=True).relu()
@@ -86,11 +87,11 @@ def _activation(network: Network, maps: FeatureMaps, images: torch.Tensor, targe
 def _occlusion(network: Network, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return the drop of the target's probability (N, S, S) where a place has the image's mean colour."""
     size = images.shape[1]
-    rows = torch.arange(len(images))
+    rows = torch.arange(len(images), device=images.device)
     before = network(images).softmax(1)[rows, targets]
     mean = images.float().mean((1, 2), keepdim=True).to(torch.uint8)
     edges = [round(i * size / GRID) for i in range(GRID + 1)]
-    drops = torch.zeros(len(images), GRID, GRID)
+    drops = torch.zeros(len(images), GRID, GRID, device=images.device)
     for y in range(GRID):
         for x in range(GRID):
             covered = images.clone()

@@ -27,6 +27,7 @@ class InspectedNetwork:
     classes: tuple[str, ...]
     description: str
     seed: int
+    temperature: float = 1.0  # divides the logits before the softmax
 
     @property
     def size(self) -> int:
@@ -36,7 +37,7 @@ class InspectedNetwork:
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Return probabilities (N, classes) float32 for images (N, S, S, 3) uint8."""
         with torch.inference_mode():
-            return self.network(to_tensor(images)).softmax(1).numpy()
+            return (self.network(to_tensor(images)) / self.temperature).softmax(1).numpy()
 
     def class_names(self) -> tuple[str, ...]:
         """Return the class names; raises ParamsError if the head is untrained."""
@@ -64,8 +65,9 @@ def from_classifier(classifier: Classifier, description: str, seed: int) -> Insp
     """Return the network of a trained model."""
     checkpoint = classifier.checkpoint
     return InspectedNetwork(
-        classifier.network, checkpoint.architecture, checkpoint.preprocessing, classifier.classes, printable(description), seed
-    )
+        classifier.network, checkpoint.architecture, checkpoint.preprocessing, classifier.classes, printable(description), seed,
+        checkpoint.temperature,
+    )  # fmt: skip
 
 
 def build(name: str, size: int | None, seed: int) -> InspectedNetwork:

@@ -102,7 +102,7 @@ class FieldTracker(TorchDispatchMode):
 
 
 def _output_field(name: str, args: Any, inputs: list[tuple[torch.Tensor, Field]], output: Any) -> Field:
-    """Return the field of an operation's output from those of its inputs."""
+    """Return the field of an operation's output from those of its inputs. Tensors are (N, C, H, W)."""
     first, field = inputs[0]
     result = output[0] if isinstance(output, (list, tuple)) else output
     if "convolution" in name:
@@ -111,6 +111,14 @@ def _output_field(name: str, args: Any, inputs: list[tuple[torch.Tensor, Field]]
     if name.startswith(("max_pool2d", "avg_pool2d")):
         kernel, stride, padding, dilation = ((*args[1:], *(None,) * 4))[:4]
         return _extend(field, kernel, stride or kernel, padding or 0, dilation if name.startswith("max") and dilation else 1)
+    if (
+        name == "slice" and first.ndim == 4 and args[1] in (2, 3)
+    ):  # every second position, as a shortcut without a convolution has it
+        begin, _, step = ((*args[2:], *(None,) * 3))[:3]
+        axis, start = args[1] - 2, (begin or 0) + (first.shape[args[1]] if (begin or 0) < 0 else 0)
+        sides = list(field)
+        sides[axis] = sides[axis].extend(1, step or 1, -start, 1)
+        return sides[0], sides[1]
     if name in REARRANGING:
         return _union([field for _, field in inputs])
     if name in ("view", "_unsafe_view", "reshape"):

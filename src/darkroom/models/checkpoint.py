@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from darkroom.core import atomic
+from darkroom.core import atomic, strict_json
 from darkroom.core.errors import WeightsError, WorkspaceError
 from darkroom.models.base import Channels, Network, Preprocessing
 from darkroom.models.factory import build_features
@@ -51,8 +51,9 @@ def save(
     content = asdict(checkpoint) | {
         "schema": SCHEMA, "parameters": parameters, "architecture": checkpoint.architecture.as_dict(),
     }  # fmt: skip
-    (folder / "model.json").write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-    with (folder / "history.csv").open("w", newline="") as file:
+    text = strict_json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+    (folder / "model.json").write_text(text + "\n", encoding="utf-8")
+    with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(history[0]))
         writer.writeheader()
         writer.writerows(history)
@@ -64,7 +65,7 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
     Raises WorkspaceError where the folder is not a checkpoint, WeightsError where the weights do not fit.
     """
     try:
-        content = json.loads((folder / "model.json").read_text())
+        content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise WorkspaceError(
             f"{folder} is not a checkpoint: it has no model.json", "run `dvc repro` to train the models"

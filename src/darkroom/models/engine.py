@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stdout
+from importlib.metadata import version
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -130,6 +131,14 @@ def relative_difference(engine: Engine, network: nn.Module, inputs: np.ndarray) 
         expected = [output.numpy() for output in _as_list(network.cpu().eval()(torch.from_numpy(inputs)))]
     outputs = next(iter(engine.stream([inputs])))
     return max(float(np.abs(a - b).max() / max(float(np.abs(b).max()), 1e-30)) for a, b in zip(outputs, expected, strict=True))
+
+
+def identity(device: torch.device, half: torch.dtype | None = None) -> str:
+    """Return what decides the last digits of a frozen network's outputs: the engine's version, device and precision."""
+    if device.type == "cpu":
+        return f"onnxruntime {version('onnxruntime')}, torch {torch.__version__}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"torch {torch.__version__} on {name}, {half or torch.float32}"
 
 
 def select_engine(network: nn.Module, inputs: Any, device: torch.device, threads: int, half: torch.dtype | None = None) -> Engine:

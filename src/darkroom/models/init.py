@@ -45,12 +45,13 @@ SCHEMES: dict[str, Scheme] = {
     "uniform": Scheme(nn.init.uniform_, "U(0, 1): of one sign, and too large"),
     "uniform_fan": Scheme(
         lambda weight: nn.init.uniform_(weight, -1 / math.sqrt(weight[0].numel()), 1 / math.sqrt(weight[0].numel())),
-        "U(±1/√n): what Glorot and Bengio call the common heuristic, variance 1/(3n)", "LeCun et al. 1998",
+        "U(±1/√n), variance 1/(3n): the common heuristic, a third of the variance of LeCun et al. (1998)",
+        "Glorot and Bengio 2010, eq. 1",
     ),
     "normal": Scheme(partial(nn.init.normal_, std=0.01), "N(0, 0.01²), whatever n is", "Krizhevsky et al. 2012"),
-    "xavier": Scheme(nn.init.xavier_normal_, "variance 2/(n + m)", "Glorot and Bengio 2010"),
+    "xavier": Scheme(nn.init.xavier_normal_, "variance 2/(n + m); a ReLU halves it", "Glorot and Bengio 2010"),
     "kaiming": Scheme(partial(nn.init.kaiming_normal_, nonlinearity="relu"), "variance 2/n, for ReLU", "He et al. 2015"),
-    "orthogonal": Scheme(nn.init.orthogonal_, "a random orthogonal matrix: lengths are kept", "Saxe et al. 2014"),
+    "orthogonal": Scheme(nn.init.orthogonal_, "a random orthogonal matrix; a ReLU halves the variance", "Saxe et al. 2014"),
     "lsuv": Scheme(nn.init.orthogonal_, "orthogonal, then scaled to outputs of variance 1", "Mishkin and Matas 2016", by_data=True),
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from darkroom.core import strict_json
 from darkroom.monitoring.drift import DriftTest
 from darkroom.monitoring.prediction_log import LogRow
 
@@ -87,7 +88,7 @@ def append(folder: Path, check: DriftCheck) -> None:
             file.seek(-1, 2)
             cut = file.read(1) != b"\n"
             file.write(b"\n" * cut)  # a half line must not make this one unreadable
-        file.write(json.dumps(asdict(check), ensure_ascii=False).encode() + b"\n")
+        file.write(strict_json.dumps(asdict(check), ensure_ascii=False).encode() + b"\n")
 
 
 def count_flags(rows: Iterable[LogRow]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint
 from darkroom.stages.context import Stopwatch, session
 from darkroom.stages.trained_model import write_model
+from darkroom.training import normalization
 from darkroom.training.batches import Examples, View
 from darkroom.training.loop import fit
 
@@ -30,6 +31,7 @@ def run(augmented: Path, val: Path, classes: Path, out: Path, cost: Path) -> Non
         options = {"width": hyper.width} if hyper.architecture == factory.COMPACT else {}
         spec = factory.make_spec(hyper.architecture, ingest.image_size, hyper.channels, options)
         network = Network(factory.build_features(spec, seed), preprocessing, len(names), seed)
+        normalization.set_momentum(network)
         result = fit(
             network, train, Examples(val_images[None], val_labels), hyper, settings.compute, len(names),
             description="training the baseline", on_epoch=record.log_epoch,

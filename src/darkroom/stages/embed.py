@@ -35,7 +35,9 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
         calibrated = origin.source == "random" and embedding.calibrate(frozen, views[0], compute)
         # on the way to the embeddings the images pass the place where fine-tuning will cut the network
         cut = freezing.first_trained(backbone, settings.finetune.unfreeze)
-        cache = FeatureMapCache(backbone, normalize, cut, storage.views_digest(views, val_images))
+        cache = FeatureMapCache(
+            backbone, normalize, cut, storage.views_digest(views, val_images), embedding.engine_identity(compute)
+        )
         is_cached = cache.is_worth_saving(views.shape[0] * views.shape[1] + len(val_images))
         with atomic.new_folder(out) as folder, cache.save() if is_cached else nullcontext((None, None)) as files:
             network = embedding.FeaturesAndMaps(normalize, backbone, cut) if is_cached else frozen

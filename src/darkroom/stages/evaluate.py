@@ -40,6 +40,7 @@ from darkroom.models import weight_files
 from darkroom.models.macs import multiply_adds
 from darkroom.stages.context import session
 from darkroom.tracking.records import Run
+from darkroom.training.devices import prepare
 
 DECISIVE = ("params.yaml", "dvc.yaml", "src", "data/label_fixes.csv", "data/splits.csv")  # results depend on them
 Histories = dict[str, list[dict[str, str]]]
@@ -89,23 +90,23 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
     inputs = [ingested / name for name in ("manifest.parquet", "val", "test")]
     inputs += [models / name for name in model_names(params.read())]
     with session("evaluate", ["ingest", "evaluate", "compute"], inputs) as (settings, record):
-        torch.set_num_threads(settings.compute.threads)
+        device = prepare(settings.compute)
         data = _read(ingested)
         test = data.splits["test"]
         groups = np.array([row["group"] for row in test.rows])
         truth = Truth({name: data.splits[name].labels for name in ("val", "test")}, groups, data.classes, settings.evaluate.top_k)
-        scored = _score_models(settings, data, truth, models, cost)
+        scored = _score_models(settings, data, truth, models, cost, device)
         metrics, details = _contents(scored, truth)
         evaluated = Evaluated(metrics.best, scored.baseline, truth, data.splits, scored.probabilities, metrics.models, scored.rows)
         diagnosed = diagnostics.diagnose(
-            settings, evaluated, lambda name: Classifier.load(models / name),
+            settings, evaluated, lambda name: Classifier.load(models / name).to(device),
             Corruptions({name: corruption.kind for name, corruption in CORRUPTIONS.items()}, SEVERITIES, _severities),
             policies.mirrors(settings.augment.policy), lambda names: costs.training_seconds(names, cost),
         )  # fmt: skip
         rows = leaderboard.ranked(scored.rows + diagnosed.rows)
         results = Results(data, scored, metrics, details, diagnosed, rows)
         _write(reports, results)
-        _write_report(settings, ingested, models, reports, results)
+        _write_report(settings, ingested, models, reports, results, device)
         _log(record, metrics, details, models, ingested, reports)
         tables.show(leaderboard.HEADER, leaderboard.cells(rows, metrics.best), leaderboard.HEADER[1:])
 
@@ -119,7 +120,7 @@ def _read(ingested: Path) -> Data:
     return Data(splits, arrays.load_classes(ingested / "classes.json"), rows)
 
 
-def _score_models(settings: Params, data: Data, truth: Truth, models: Path, cost: Path) -> Scored:
+def _score_models(settings: Params, data: Data, truth: Truth, models: Path, cost: Path, device: torch.device) -> Scored:
     """Return the results of all models and of the pixel baseline."""
     names, (train, val, test) = model_names(settings), (data.splits[name] for name in SPLITS)
     scores: dict[str, Score] = {}
@@ -141,13 +142,15 @@ def _score_models(settings: Params, data: Data, truth: Truth, models: Path, cost
             classifier = Classifier.load(models / name)
             if classifier.classes != data.classes:
                 raise WorkspaceError(f"models/{name} was trained on other classes", "run `dvc repro`, which trains it again")
+            size = _size(classifier, models / name)
+            classifier.to(device)
             val_logits, test_logits = (classifier.logits(split.images, settings.evaluate.batch_size) for split in (val, test))
             temperature = classifier.checkpoint.temperature
             outputs = Outputs(
                 softmax(val_logits, temperature), softmax(test_logits, temperature), softmax(test_logits), temperature
             )
             speed, seconds = costs.measure(classifier.logits, test.images), costs.training_seconds([name], cost)
-            add(name, "model", outputs, _size(classifier, models / name), speed, seconds)
+            add(name, "model", outputs, size, speed, seconds)
             with (models / name / "history.csv").open(newline="", encoding="utf-8") as file:
                 histories[name] = list(csv.DictReader(file))
             progress.advance(note=f"{name} {scores[name].metrics.accuracy:.4f}")
@@ -223,10 +226,12 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]])
         writer.writerows(rows)
 
 
-def _write_report(settings: Params, ingested: Path, models: Path, reports: Path, results: Results) -> None:
+def _write_report(
+    settings: Params, ingested: Path, models: Path, reports: Path, results: Results, device: torch.device
+) -> None:  # fmt: skip
     splits, metrics, issues = results.data.splits, results.metrics, results.diagnosed.issues
     test, probabilities = splits["test"], {name: item["test"] for name, item in results.scored.probabilities.items()}
-    network = Classifier.load(models / metrics.best).network
+    network = Classifier.load(models / metrics.best).to(device).network
     drawn, method = heatmaps.draw(network, test.images, test.labels, probabilities[metrics.best])
     doubtful = {issue.path for issue in issues[:ISSUES]}
     pictures = {

@@ -33,7 +33,8 @@ def run(name: str, augmented: Path, val: Path, transfer: Path, out: Path, cost: 
         views, labels = storage.load_views(augmented, compute.threads)
         val_images, val_labels = arrays.load_split(val)
         cut, groups = freezing.unfreeze(network, hyper.unfreeze, hyper.lr_decay)
-        cache = FeatureMapCache(backbone, network.normalize, cut, storage.views_digest(views, val_images))
+        digest = storage.views_digest(views, val_images)
+        cache = FeatureMapCache(backbone, network.normalize, cut, digest, embedding.engine_identity(compute))
         refusal = cache.refusal(views.shape[0] * views.shape[1] + len(val_images))
         model: nn.Module = network
         if refusal:

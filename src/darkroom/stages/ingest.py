@@ -11,7 +11,7 @@ from pathlib import Path
 from darkroom.config.params import SPLITS, Ingest
 from darkroom.core import atomic, tables
 from darkroom.core.errors import printable
-from darkroom.data import frozen_splits, ingest, label_fixes, lost_classes, manifest, page, split_warnings
+from darkroom.data import frozen_splits, grouping, ingest, label_fixes, lost_classes, manifest, page, split_warnings
 from darkroom.data.ingest import Dataset
 from darkroom.data.page import Summary
 from darkroom.data.quality import ISSUES
@@ -38,6 +38,7 @@ def run(out: Path, report: Path, fixes: Path, splits: Path | None = None) -> Non
             except Exception:
                 write_quarantine(dataset.quarantined(), REFUSED)
                 _print_quarantine(dataset.quarantined(), REFUSED)
+                _print_near_duplicates(dataset, params.near_duplicates)
                 raise
             moves = _find_moves(out / "manifest.parquet", dataset)
             with atomic.new_folder(out) as folder:
@@ -53,6 +54,7 @@ def run(out: Path, report: Path, fixes: Path, splits: Path | None = None) -> Non
 
             summary = page.summary(dataset)
             _print_warnings(dataset, summary, out, params, moves)
+            _print_near_duplicates(dataset, params.near_duplicates)
             _print_table(summary)
             _print_totals(dataset, summary)
             drawn = dataset.groups.drawn
@@ -123,6 +125,12 @@ def _print_warnings(dataset: Dataset, summary: Summary, out: Path, params: Inges
         print(f"  warning: {warning}")
     if moves:
         print(f"  warning: {split_warnings.describe_moves(moves)}; `darkroom splits freeze --before` puts them back")
+
+
+def _print_near_duplicates(dataset: Dataset, setting: str) -> None:
+    """Print the classes that copies take much of."""
+    for sentence in grouping.near_duplicate_warnings(dataset.rows, dataset.groups, setting)[: 2 * MAX_LISTED]:
+        print(f"  warning: {printable(sentence)}")
 
 
 def _print_table(summary: Summary) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from darkroom.config.params import Params, Training
 from darkroom.core import atomic
@@ -27,6 +26,7 @@ from darkroom.stages.context import session
 from darkroom.tracking.records import Run
 from darkroom.training.batches import Examples
 from darkroom.training.loop import fit
+from darkroom.training.normalization import set_momentum
 
 VAL_SHARE = 0.1  # of the pretraining images, for validation
 MIN_IMAGES = 20
@@ -60,9 +60,7 @@ def _pretrain(backbone: Backbone, settings: Params, record: Run) -> dict[str, An
     images, labels, classes = _pretraining_images(settings)
     count = max(1, round(len(images) * VAL_SHARE))
     train, val = Examples(images[None, count:], labels[count:]), Examples(images[None, :count], labels[:count])
-    for module in backbone.modules():  # the usual momentum: MobileNetV3's own takes thousands of steps to settle
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.momentum = 0.1
+    set_momentum(backbone)
     normalization = weights.normalization(backbone.spec.name, "pretrain")
     preprocessing = Preprocessing(ingested.image_size, ingested.resize, ingested.background, *normalization)
     network = Network(backbone, preprocessing, len(classes), settings.compute.seed)

@@ -16,7 +16,6 @@ from darkroom.core import atomic
 from darkroom.models import weight_files
 from darkroom.studies.run_config import RunConfig, RunResult
 from darkroom.studies.samples import Sample
-from darkroom.studies.trainer import compute
 from darkroom.training.devices import device_of
 
 FOLDER = Path(".darkroom/studies")
@@ -54,7 +53,7 @@ class ResultCache:
 
     @cached_property
     def is_gpu(self) -> bool:
-        return device_of(compute(self.accelerator)).type != "cpu"
+        return device_of(self.accelerator).type != "cpu"
 
     def file(self, unit: Sequence[RunConfig], *more: str) -> Path:
         """Return the file of a unit's results; `more` is what else decides them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -16,6 +16,8 @@ from darkroom.studies.run_config import RunResult, by_label, comparisons, layer_
 from darkroom.studies.summary import SummaryRow
 
 DPI = 100
+# measures every label, which takes most of the time of a small study's pictures
+LAYOUT: Literal["constrained"] | None = "constrained"
 MAX_COLUMNS = 3
 KEYS = {"multiply_adds": "multiply-adds of an image", "parameters": "parameters", "latency": "milliseconds of an image"}
 
@@ -62,7 +64,8 @@ def draw_costs(axes: Sequence[Any], results: Results, colors: Colors, content: S
         axis.set_xscale("log")
         axis.xaxis.set_minor_formatter("")
         axis.margins(x=0.2, y=0.15)
-        axis.set_title(f"{comparison}: accuracy against {KEYS[key]}", fontsize=9)
+        axis.set_title(f"{comparison}: accuracy", fontsize=9)
+        axis.set_xlabel(KEYS[key], fontsize=8)
 
 
 def draw_curves(axis: Any, groups: Mapping[str, Results], key: str, colors: Colors, title: str) -> None:
@@ -110,7 +113,7 @@ def _draw_means(axis: Any, comparison: str, rows: Sequence[SummaryRow], colors: 
 
 
 def _figure(width: float, height: float) -> Any:
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout=LAYOUT)
     FigureCanvasAgg(figure)
     return figure
 

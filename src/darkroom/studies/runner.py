@@ -82,7 +82,7 @@ def pretrain(configs: Sequence[RunConfig], results_cache: ResultCache, processes
 
 def group_units(configs: Sequence[RunConfig], samples: Samples, accelerator: str) -> list[Unit]:
     """Return the runs in units that are trained together: stacks where that is faster, else one by one."""
-    device = device_of(trainer.compute(accelerator))
+    device = device_of(accelerator)
     groups: dict[str, Unit] = {}
     for config in configs:
         groups.setdefault(config.stack_key(), []).append(config)

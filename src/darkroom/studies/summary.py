@@ -85,9 +85,8 @@ def summarize(results: Sequence[RunResult]) -> list[SummaryRow]:
             train_accuracy = sum(result.curve[-1].train_accuracy for result in group) / len(group)
             costs = ((result.parameters, result.multiply_adds, result.config.steps) for result in group)
             parameters, multiply_adds, steps = (round(fmean(cost)) for cost in zip(*costs, strict=True))
-            row = SummaryRow(
-                comparison, label, mean(list(values.values())), train_accuracy, parameters, multiply_adds, steps, len(values),
-            )  # fmt: skip
+            accuracy = mean(list(values.values()), is_share=True)
+            row = SummaryRow(comparison, label, accuracy, train_accuracy, parameters, multiply_adds, steps, len(values))
             if reference:
                 difference, ps[len(rows)], _ = against(reference, values)
                 row = replace(row, difference=difference)

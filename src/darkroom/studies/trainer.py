@@ -23,7 +23,7 @@ from darkroom.studies.probes import probe
 from darkroom.studies.run_config import CurvePoint, LayerStats, RunConfig, RunResult
 from darkroom.studies.samples import Sample, SampleLoader
 from darkroom.studies.vectorized import SingleNetwork, StackedNetworks
-from darkroom.training import matmul_conv
+from darkroom.training import matmul_conv, normalization
 from darkroom.training.devices import prepare
 from darkroom.training.loop import ParamGroup, Stepper, run_epoch
 
@@ -61,6 +61,8 @@ def train(
     loader = SampleLoader(sample, device, config)
     example = loader.normalize(loader.train_x[:2])
     networks = [build_network(c, loader, initial).to(device) for c in unit]
+    for untrained in networks:
+        normalization.set_momentum(untrained)
     account = layers(networks[0], tuple(loader.train_x.shape[1:]))  # type: ignore[arg-type]
     trained: list[nn.Module] = [*networks]
     image = example[:1]
@@ -73,8 +75,8 @@ def train(
     evaluator.evaluate()
     factor = schedule(config.schedule)
     stepper = Stepper(
-        [ParamGroup([parameter for parameter in group.parameters() if parameter.requires_grad])], config.optimizer, lr,
-        config.weight_decay, lambda step: factor(step, config.steps, config.warmup),
+        [ParamGroup([parameter for parameter in group.parameters() if parameter.requires_grad], stacked=len(unit) > 1)],
+        config.optimizer, lr, config.weight_decay, lambda step: factor(step, config.steps, config.warmup),
     )  # fmt: skip
     torch.manual_seed(config.seed)  # of dropout
     with ExitStack() as stack:
@@ -122,8 +124,11 @@ class Evaluator:
         return bool(self.stop and self.stop(curve[-1]))
 
     def evaluate(self) -> None:
-        """Add a point to each curve."""
+        """Add a point to each curve. Batch normalisation has the statistics of training images with the present weights."""
         loader, device = self.loader, self.loader.train_x.device
+        sample = loader.train_x[: normalization.IMAGES].split(EVAL_BATCH)
+        if normalization.layers(self.group):
+            normalization.recompute(self.group.train(), map(loader.normalize, sample))
         train = self._loss_and_accuracy(loader.train_x[:EVALUATED], loader.train_y[:EVALUATED])
         val = self._loss_and_accuracy(loader.val_x, loader.val_y)
         for i, (train_figures, val_figures) in enumerate(zip(train, val, strict=True)):

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -148,7 +149,6 @@ def _database() -> Path:
 
 def _is_current(file: Path) -> bool:
     """Return whether a database is empty or of the installed MLflow; raise WorkspaceError for a newer one."""
-    scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
     try:
         with sqlite3.connect(file) as connection:
             if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
@@ -158,8 +158,15 @@ def _is_current(file: Path) -> bool:
         if "locked" in str(error) or "unable to open" in str(error):
             raise WorkspaceError(f"{file} cannot be read now: {error}", "try again when nothing else uses it") from error
         raise WorkspaceError(f"{file} is not a database of MLflow: {error}", "move it away: the next run creates one") from error
-    if schema not in {script.revision for script in scripts.walk_revisions()}:
+    if schema not in _revisions():
         raise WorkspaceError(
             f"{file} was made by a newer MLflow (its schema is {schema})", "install that MLflow, or move the file away"
         )
-    return bool(schema == scripts.get_current_head())
+    return bool(schema == _revisions()[0])
+
+
+@cache
+def _revisions() -> list[str]:
+    """Return the revisions of the installed MLflow's schema, newest first; each is a module that is imported."""
+    scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+    return [script.revision for script in scripts.walk_revisions()]

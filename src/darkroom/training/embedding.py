@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ from darkroom.core.progress import Progress
 from darkroom.models import engine as engines
 from darkroom.models.base import Backbone
 from darkroom.models.engine import Engine
+from darkroom.training import normalization
 from darkroom.training.batches import View, Views, batches, load_batches
-from darkroom.training.devices import AUTOCAST, prepare
+from darkroom.training.devices import AUTOCAST, device_of, prepare
 
 BATCH = 128  # images at a time where batch normalisation is calibrated
 
@@ -24,6 +25,11 @@ def engine_for(network: nn.Module, views: Views, compute: Compute) -> Engine:
     """Return the fastest engine for a frozen network, checked against torch on some of the views (K, N, …)."""
     device = prepare(compute)
     return engines.select_engine(network.eval(), views[0], device, compute.threads, AUTOCAST.get(compute.precision))
+
+
+def engine_identity(compute: Compute) -> str:
+    """Return what of the machine and `compute` decides the last digits of outputs."""
+    return engines.identity(device_of(compute.accelerator), AUTOCAST.get(compute.precision))
 
 
 def run_network(engine: Engine, views: Views, description: str, files: Sequence[Path | None] = (None,)) -> list[np.ndarray]:
@@ -57,25 +63,20 @@ def calibrate(network: nn.Module, images: View, compute: Compute) -> bool:
     `network` takes (B, H, W, 3) uint8. A deep network with random weights needs this: with the initial
     statistics its activations vanish. The statistics are cumulative averages over batches.
     """
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
+    if not normalization.layers(network):
         return False
     device = prepare(compute)
-    network.to(device).eval()
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    with torch.no_grad(), Progress("calibrating batch normalisation", len(images)) as progress:
-        for start in range(0, len(images), BATCH):
-            batch = np.ascontiguousarray(images[start : start + BATCH])
-            if len(batch) > 1:
-                network(torch.from_numpy(batch).to(device))
-            progress.advance(len(batch))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    network.cpu().eval()
+    network.to(device).train()
+    with Progress("calibrating batch normalisation", len(images)) as progress:
+
+        def batches() -> Iterator[torch.Tensor]:
+            for start in range(0, len(images), BATCH):
+                batch = np.ascontiguousarray(images[start : start + BATCH])
+                yield torch.from_numpy(batch).to(device)
+                progress.advance(len(batch))
+
+        normalization.recompute(network, batches())
+    network.cpu()
     return True
 
 
@@ -113,8 +114,9 @@ class UpperPart(nn.Module):
 
 
 class StandardizedHead(nn.Module):
-    """A linear head on standardised embeddings: each number with mean 0 and standard deviation 1, which is
-    easier to train.
+    """A linear head on standardised embeddings: each number with mean 0, and standard deviation 1 if it varies
+    as much as the numbers do on average (root mean square), which is easier to train. Numbers that vary less are
+    not enlarged beyond that: of few images they are mostly noise, and other images lie hundreds of deviations away.
 
     forward: (N, D) float32 to logits (N, classes). `fold` turns `head` into a head for the embeddings as they
     are.
@@ -130,10 +132,11 @@ class StandardizedHead(nn.Module):
         for view in embeddings:
             for start in range(0, len(view), 4096):  # memory stays constant
                 squares += ((view[start : start + 4096] - mean) ** 2).sum(0)
-        std = np.sqrt(squares / embeddings[..., 0].size)
+        variance = squares / embeddings[..., 0].size
+        std = np.sqrt(np.maximum(variance, variance.mean()))
         self.head = head
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        self.register_buffer("std", torch.tensor(np.where(std > 1e-6, std, 1.0), dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(np.where(std > 0, std, 1.0), dtype=torch.float32))
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         return self.head((embeddings - self.mean) / self.std)

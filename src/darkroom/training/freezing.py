@@ -63,11 +63,11 @@ class FeatureMapCache:
     w) float32.
 
     They are stored in `.darkroom/maps`, with a digest of everything that decides them. `data` identifies the
-    images by their content.
+    images by their content, `engine` is `embedding.engine_identity`.
     """
 
-    def __init__(self, backbone: Backbone, normalize: Normalize, cut: int, data: str) -> None:
-        self.backbone, self.normalize, self.cut, self.data = backbone, normalize, cut, data
+    def __init__(self, backbone: Backbone, normalize: Normalize, cut: int, data: str, engine: str) -> None:
+        self.backbone, self.normalize, self.cut, self.data, self.engine = backbone, normalize, cut, data, engine
         self.folder = CACHE / backbone.spec.name
 
     def refusal(self, images: int) -> str:
@@ -110,7 +110,7 @@ class FeatureMapCache:
 
     def identity(self) -> str:
         """Return the digest of everything that decides the maps."""
-        digest = xxhash.xxh3_128(f"{self.backbone.spec} {self.cut} {self.data} {torch.__version__}".encode())
+        digest = xxhash.xxh3_128(f"{self.backbone.spec} {self.cut} {self.data} {self.engine}".encode())
         for index in range(self.cut):
             for value in self.backbone.block(index).state_dict().values():
                 digest.update(value.cpu().contiguous().numpy().data)
@@ -123,7 +123,7 @@ class FeatureMapCache:
     def load(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the maps of the views and of val, memory-mapped; None where they are missing or invalid."""
         try:
-            description = json.loads((self.folder / DESCRIPTION).read_text())
+            description = json.loads((self.folder / DESCRIPTION).read_text(encoding="utf-8"))
             if description["identity"] != self.identity():
                 return None
             train, val = (np.load(self.folder / f"{part}.npy", mmap_mode="c") for part in ("train", "val"))

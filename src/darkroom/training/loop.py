@@ -19,7 +19,7 @@ from darkroom.config.params import Compute, Training
 from darkroom.core.errors import ParamsError
 from darkroom.core.progress import Progress
 from darkroom.models import folding
-from darkroom.training import matmul_conv, temperature
+from darkroom.training import matmul_conv, normalization, temperature
 from darkroom.training.batches import BatchLoader, Examples, batches
 from darkroom.training.devices import autocast, device_of, prepare
 from darkroom.training.optimizers import OPTIMIZERS
@@ -43,10 +43,21 @@ class FitResult:
 
 @dataclass(frozen=True)
 class ParamGroup:
-    """Parameters that share a learning rate, given as a factor of the base rate."""
+    """Parameters that share a learning rate, given as a factor of the base rate.
+
+    Those of `stacked` networks have a leading dimension, the number of the network.
+    """
 
     parameters: list[nn.Parameter] = field(repr=False)
     factor: float = 1.0
+    stacked: bool = False
+
+    def by_decay(self) -> dict[bool, list[nn.Parameter]]:
+        """Return the weights, which decay, and what does not: biases, and scales and shifts of normalisation."""
+        parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for parameter in self.parameters:
+            parts[parameter.ndim - self.stacked > 1].append(parameter)
+        return {decays: part for decays, part in parts.items() if part}
 
 
 def lr_factor(step: int, steps: int, warmup: int) -> float:
@@ -60,7 +71,8 @@ class Stepper:
     """An optimizer under a learning-rate schedule; a call makes one step from a loss.
 
     `schedule` maps the number of a step, counted from 0, to a factor of the learning rate. `count` is the
-    number of steps made. With `norm_interval` n, the norm of the gradient is computed at every n-th step.
+    number of steps made. With `norm_interval` n, the norm of the gradient is computed at every n-th step. Only
+    weights decay, not biases and normalisation.
     """
 
     def __init__(
@@ -74,8 +86,12 @@ class Stepper:
         scaler: torch.amp.GradScaler | None = None,
         norm_interval: int = 0,
     ) -> None:
-        options = [{"params": group.parameters, "lr": lr * group.factor} for group in groups]
-        self.optimizer = OPTIMIZERS[optimizer](options, weight_decay=weight_decay)
+        options = [
+            {"params": part, "lr": lr * group.factor, "factor": group.factor, "weight_decay": weight_decay if decays else 0.0}
+            for group in groups
+            for decays, part in group.by_decay().items()
+        ]
+        self.optimizer = OPTIMIZERS[optimizer](options)
         self.groups, self.lr, self.schedule = groups, lr, schedule
         self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
         self.norm_interval = norm_interval
@@ -83,8 +99,8 @@ class Stepper:
         self.count = 0
 
     def __call__(self, loss: torch.Tensor) -> None:
-        for group, option in zip(self.groups, self.optimizer.param_groups, strict=True):
-            option["lr"] = self.lr * group.factor * self.schedule(self.count)
+        for option in self.optimizer.param_groups:
+            option["lr"] = self.lr * option["factor"] * self.schedule(self.count)
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         if self.norm_interval and self.count % self.norm_interval == 0:
@@ -110,6 +126,7 @@ def run_epoch(
     *,
     freeze_statistics: bool = False,
     precision: AbstractContextManager[Any] | None = None,
+    weight_of: Callable[[torch.Tensor], Any] = len,
 ) -> float:
     """Train on batches of (inputs, targets) or, without a stepper, evaluate them; return the mean loss per
     example.
@@ -117,14 +134,14 @@ def run_epoch(
     The model is put into training or evaluation mode. `loss_function` takes the model's outputs, float32, and
     the targets. `on_batch` is called with the loss, the outputs and the targets after each batch; it ends the
     epoch by returning True. With `freeze_statistics` batch normalisation uses and keeps its running
-    statistics. `precision` is the context of the forward pass. The loss is summed on the device, so that no
-    batch waits for it.
+    statistics. `precision` is the context of the forward pass. `weight_of` returns the weight of a batch's mean
+    loss from its targets. The loss is summed on the device, so that no batch waits for it.
     """
     model.train(stepper is not None)
     if freeze_statistics:
-        freeze_normalization(model)
+        normalization.freeze(model)
     total: Any = 0.0
-    count = 0
+    total_weight: Any = 0.0
     with nullcontext() if stepper else torch.inference_mode():
         for inputs, targets in batches:
             with precision or nullcontext():
@@ -132,18 +149,12 @@ def run_epoch(
             loss = loss_function(outputs, targets)
             if stepper:
                 stepper(loss)
-            total = total + loss.detach() * len(targets)
-            count += len(targets)
+            weight = weight_of(targets)
+            total = total + loss.detach() * weight
+            total_weight = total_weight + weight
             if on_batch and on_batch(loss.detach(), outputs.detach(), targets):
                 break
-    return float(total) / count if count else math.nan
-
-
-def freeze_normalization(model: nn.Module) -> None:
-    """Put batch normalisation into evaluation mode, where its running statistics do not change."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
+    return float(total) / float(total_weight) if float(total_weight) else math.nan
 
 
 def class_weights(labels: np.ndarray, classes: int, kind: str) -> torch.Tensor | None:
@@ -174,13 +185,15 @@ def fit(
     then to the earlier epoch. Training ends after `hyper.epochs`, or after `hyper.patience` epochs without a
     better one. The temperature is fitted to the best epoch's logits of `val`. Only the parameters in `groups`
     (by default all that require a gradient) are trained; with `freeze_statistics` batch normalisation keeps
-    its running statistics. Identical arguments give identical weights on the same machine. Raises ParamsError
-    where the loss becomes NaN or infinite.
+    its running statistics; otherwise they are computed again before each validation of the first
+    `normalization.SETTLED` steps. Identical arguments give identical weights on the same machine. Raises
+    ParamsError where the loss of training or validation becomes NaN or infinite.
     """
     device = prepare(compute)
     model.to(device)
     train_loader, val_loader = BatchLoader(train, device), BatchLoader(val, device)
-    train_loss, val_loss = _loss_functions(train.labels, classes, hyper, device)
+    weights = class_weights(train.labels, classes, hyper.class_weights)
+    criterion = _Criterion(None if weights is None else weights.to(device), hyper.label_smoothing)
     stepper = _make_stepper(groups or [ParamGroup([p for p in model.parameters() if p.requires_grad])], hyper, compute, len(train))
     precision = autocast(compute, device)
     history: list[EpochMetrics] = []
@@ -191,12 +204,14 @@ def fit(
             started = time.monotonic()
             order = np.random.default_rng([compute.seed, epoch]).permutation(len(train))
             examples = train_loader.view(epoch, batches(len(train), hyper.batch_size, order))
-            trained, _ = _classify(model, examples, train_loss, precision, stepper, freeze_statistics)
-            if not math.isfinite(trained["loss"]):
-                reason = f"{description}: the loss is {trained['loss']} in epoch {epoch + 1}"
-                raise ParamsError(reason, "lower `lr` of this stage, or raise `warmup_epochs`")
+            trained, _ = _classify(model, examples, criterion, precision, stepper, freeze_statistics)
+            _check_finite(trained["loss"], f"{description}: the loss is", epoch)
+            if stepper.count < normalization.SETTLED and not freeze_statistics and normalization.layers(model):
+                sample = batches(min(len(train), normalization.IMAGES), VAL_BATCH, order[: normalization.IMAGES])
+                normalization.recompute(model.train(), (inputs for inputs, _ in train_loader.view(epoch, sample)))
             examples = val_loader.view(0, batches(len(val), VAL_BATCH, keep_single=True))
-            validated, logits = _classify(model, examples, val_loss, precision)
+            validated, logits = _classify(model, examples, criterion, precision)
+            _check_finite(validated["loss"], f"{description}: the validation loss is", epoch)
             row = {"epoch": epoch + 1, "lr": hyper.lr * stepper.schedule(stepper.count - 1)}
             row |= {f"train_{key}": value for key, value in trained.items()} | {"train_gradient_norm": stepper.gradient_norm()}
             row |= {f"val_{key}": value for key, value in validated.items()}
@@ -216,20 +231,34 @@ def fit(
     return FitResult(history, best, temperature.fit(torch.cat(best_logits).cpu().numpy(), val.labels))
 
 
-def _loss_functions(
-    labels: np.ndarray, classes: int, hyper: Training, device: torch.device
-) -> tuple[LossFunction, LossFunction]:  # fmt: skip
-    """Return the losses of training and of validation; training's labels are smoothed (Szegedy et al. 2016)."""
-    weights = class_weights(labels, classes, hyper.class_weights)
-    loss = partial(F.cross_entropy, weight=None if weights is None else weights.to(device))
-    return partial(loss, label_smoothing=hyper.label_smoothing), loss
+def _check_finite(loss: float, text: str, epoch: int) -> None:
+    if not math.isfinite(loss):
+        raise ParamsError(f"{text} {loss} in epoch {epoch + 1}", "lower `lr` of this stage, or raise `warmup_epochs`")
+
+
+@dataclass(frozen=True)
+class _Criterion:
+    """The cross-entropy of a classifier, with smoothed labels while it is trained (Szegedy et al. 2016).
+
+    With class weights (classes,) the loss of examples is the sum of their weighted losses by the sum of their
+    weights, for a batch and for all batches.
+    """
+
+    weights: torch.Tensor | None
+    label_smoothing: float
+
+    def loss(self, is_training: bool) -> LossFunction:
+        return partial(F.cross_entropy, weight=self.weights, label_smoothing=self.label_smoothing if is_training else 0.0)
+
+    def weight_of(self, labels: torch.Tensor) -> Any:
+        return len(labels) if self.weights is None else self.weights[labels].sum()
 
 
 def _make_stepper(groups: list[ParamGroup], hyper: Training, compute: Compute, examples: int) -> Stepper:
     """Return the stepper of `fit` for a number of training examples."""
     steps = len(batches(examples, hyper.batch_size))  # of an epoch
     warmup = round(hyper.warmup_epochs * steps)
-    scaler = torch.amp.GradScaler(device_of(compute).type, enabled=compute.precision == "16-mixed")
+    scaler = torch.amp.GradScaler(device_of(compute.accelerator).type, enabled=compute.precision == "16-mixed")
     return Stepper(
         groups, hyper.optimizer, hyper.lr, hyper.weight_decay, lambda step: lr_factor(step, hyper.epochs * steps, warmup),
         scaler=scaler, norm_interval=max(1, steps // NORMS_PER_EPOCH),
@@ -239,7 +268,7 @@ def _make_stepper(groups: list[ParamGroup], hyper: Training, compute: Compute, e
 def _classify(
     model: nn.Module,
     examples: Batches,
-    loss_function: LossFunction,
+    criterion: _Criterion,
     precision: AbstractContextManager[Any],
     stepper: Stepper | None = None,
     freeze_statistics: bool = False,
@@ -257,8 +286,9 @@ def _classify(
             outputs.append(logits)
 
     loss = run_epoch(
-        model, examples, loss_function, stepper, count_correct, freeze_statistics=freeze_statistics, precision=precision
-    )
+        model, examples, criterion.loss(stepper is not None), stepper, count_correct, freeze_statistics=freeze_statistics,
+        precision=precision, weight_of=criterion.weight_of,
+    )  # fmt: skip
     return {"loss": loss, "accuracy": int(correct) / count}, outputs
 
 
