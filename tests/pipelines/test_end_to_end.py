@@ -250,7 +250,7 @@ def test_a_person_changes_the_champion(workspace):
     """`promote` makes any version the champion, `rollback` goes back, and the ledger has who, when and
     why."""
     for version in ("1", "2"):
-        workspace.run("darkroom", "promote", version, "--why", "it looks better")
+        workspace.run("darkroom", "promote", version, "--force", "--why", "it looks better")
     assert "2" in workspace.run("darkroom", "promote", "2")
     assert "2" in workspace.run("darkroom", "rollback")
     versions = {version["version"]: version for version in workspace.json("models")}
