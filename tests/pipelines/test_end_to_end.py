@@ -247,19 +247,22 @@ def test_images_and_models_lead_to_each_other(workspace):
 
 
 def test_a_person_changes_the_champion(workspace):
-    """`promote` makes any version the champion, `rollback` goes back, and the ledger has who, when and
-    why."""
-    for version in ("1", "2"):
+    """`register MODEL` makes a version of another model. `promote` makes any version the champion, `rollback` goes back,
+    and the ledger has who, when and why."""
+    best = json.loads(workspace.read("reports/metrics.json"))["best"]
+    one = workspace.restored["promotion"]["registered"]["version"]
+    two = workspace.json("register", "baseline" if best != "baseline" else f"transfer/{BACKBONE}")["registered"]["version"]
+    assert one != two
+    for version in (one, two):
         workspace.run("darkroom", "promote", version, "--force", "--why", "it looks better")
-    assert "2" in workspace.run("darkroom", "promote", "2")
-    assert "2" in workspace.run("darkroom", "rollback")
+    assert two in workspace.run("darkroom", "rollback")
     versions = {version["version"]: version for version in workspace.json("models")}
-    assert "champion" in versions["1"]["aliases"]
-    assert "champion" not in versions["2"]["aliases"]
+    assert "champion" in versions[one]["aliases"]
+    assert "champion" not in versions[two]["aliases"]
     history = workspace.json("models", "--history")[-2:]
-    assert [(line["version"], line["by"]) for line in history] == [("2", "promote"), ("1", "rollback")]
+    assert [(line["version"], line["by"]) for line in history] == [(two, "promote"), (one, "rollback")]
     assert history[0]["why"] == "it looks better"
-    assert history[1]["previous"] == "2"
+    assert history[1]["previous"] == two
     assert "`darkroom models`" in workspace.run("darkroom", "promote", "9", code=2)
 
 
