@@ -103,9 +103,3 @@ def own_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the fast tests first, then the slow ones, and those that run the real DVC, MLflow and Prefect last."""
     items.sort(key=lambda item: [item.get_closest_marker(name) is not None for name in ("pipeline", "slow")])
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return one worker more than cores: tests of servers and processes wait for much of their time."""
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1

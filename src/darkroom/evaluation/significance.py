@@ -176,9 +176,10 @@ def class_drops(labels: np.ndarray, first: np.ndarray, second: np.ndarray, class
 def class_ps(labels: np.ndarray, first: np.ndarray, second: np.ndarray, classes: int, groups: np.ndarray) -> list[float]:
     """Return for each class (C,) the p-value of no lower recall of the second model: one-sided sign tests by
     groups, corrected by Holm; NaN without examples."""
-    ps = []
-    for label in range(classes):
+    ps: dict[int, float] = {}
+    for label in np.unique(labels).tolist():
         of_class = labels == label
         won, lost = wins(first[of_class] == label, second[of_class] == label, groups[of_class])
-        ps.append(sign_test(lost, won) if of_class.any() else math.nan)
-    return holm(ps)
+        ps[label] = sign_test(lost, won)
+    corrected = dict(zip(ps, holm(list(ps.values())), strict=True))
+    return [corrected.get(label, math.nan) for label in range(classes)]
