@@ -71,7 +71,7 @@ def evaluation(
         data={"files": len(labels) * 5, "quarantined": 1, "train": len(labels) * 3, "val": 9, "test": len(labels),
               "classes": {name: {"train": 3, "val": 1, "test": 1} for name in classes}},
         params={"backbones": ["x"], "compute": {"threads": 2}, "ingest": {"source": "photos", "image_size": size}},
-        issues=[LabelIssue(images[0]["path"], "0", "test", classes[labels[0]], classes[-1], 0.9, 0.1)],
+        issues=[LabelIssue(images[0]["path"], "0", "test", classes[labels[0]], classes[-1], 0.9, 0.1, 0.8)],
         pictures={images[0]["path"]: pixels[0]}, method="LayerCAM (Jiang et al. 2021)",
         heatmaps=[HeatMap(i, OVERLAY) for i in [*wrong, *range(min(3, len(labels)))]],
         origin={"commit": "0123456789ab", "data": "sha256 of the manifest"},
@@ -126,5 +126,6 @@ def diagnostics(
                    "p_holm": 0.4321}],
         "mistakes": mistakes.surest(probabilities, labels, images, classes), "always_wrong": always,
         "confused": mistakes.confused(probabilities.argmax(1), labels, classes),
-        "labels": {"inputs": "pixels", "folds": 5, "c": 0.01, "images": 100, "accuracy": 0.9, "candidates": 1},
+        "labels": {"inputs": "pixels", "folds": 5, "c": 0.01, "images": 100, "accuracy": 0.9, "candidates": 1,
+                   "expected_precision": 0.8, "expected_precision_at_10": 0.8},
     })  # fmt: skip

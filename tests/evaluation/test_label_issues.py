@@ -29,7 +29,7 @@ def rows(count: int) -> list[dict]:
 def find(inputs: np.ndarray, labels: np.ndarray, classes: int, groups: list[str] | None = None) -> list[LabelIssue]:
     groups = groups or [str(i) for i in range(len(labels))]
     probabilities = label_issues.out_of_fold(inputs, labels, groups, classes, 0)[1]
-    return label_issues.find(probabilities, labels, rows(len(labels)), tuple(map(str, range(classes))))
+    return label_issues.find(probabilities, labels, rows(len(labels)), tuple(map(str, range(classes))))[0]
 
 
 def test_flipped_labels_are_found():
@@ -45,7 +45,47 @@ def test_flipped_labels_are_found():
     assert len(hits) >= 20
     assert len(hits) >= 0.9 * len(named)
     assert all(row.suggested == str(labels[int(row.sha256)]) for row in issues if int(row.sha256) in hits)
-    assert [row.quality for row in issues] == sorted(row.quality for row in issues)
+    assert [-row.error_probability for row in issues] == sorted(-row.error_probability for row in issues)
+
+
+def hard_predictions(count: int, classes: int, temperature: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return calibrated probabilities (N, C) of hard images, made overconfident by a temperature, and labels drawn from them."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2.5, (count, classes))
+    labels = (logits + rng.gumbel(size=logits.shape)).argmax(1)
+    return label_issues.calibrate(np.exp(logits), temperature), labels
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 2.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_hard_images_are_no_candidates(temperature, seed):
+    """Right labels of images that a model cannot tell apart, a quarter of which it gets wrong, are hardly ever candidates."""
+    probabilities, labels = hard_predictions(600, 5, temperature, seed)
+    assert (probabilities.argmax(1) != labels).mean() > 0.2
+    assert len(label_issues.find(probabilities, labels, rows(600), tuple("abcde"))[0]) <= 4
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 2.0])
+def test_the_expected_precision_is_kept(temperature):
+    """Over ten draws of 5% flipped labels, as many candidates are wrong as their probabilities add up to, within a tenth."""
+    expected = wrong = shares = 0.0
+    for seed in range(10):
+        probabilities, labels = hard_predictions(600, 5, temperature, seed)
+        flipped = np.random.default_rng(seed).permutation(600)[:30]
+        labels[flipped] = (labels[flipped] + 1) % 5
+        issues, noise = label_issues.find(probabilities, labels, rows(600), tuple("abcde"))
+        precision = label_issues.expected_precision(issues)
+        assert precision is not None
+        expected += precision * len(issues)
+        wrong += len({int(row.sha256) for row in issues} & set(flipped.tolist()))
+        shares += noise.share / 10
+    assert expected == pytest.approx(wrong, rel=0.1)
+    assert shares == pytest.approx(0.05, abs=0.01)
+
+
+def test_no_candidates_have_no_precision():
+    """Without candidates nothing is expected of them."""
+    assert label_issues.expected_precision([]) is None
 
 
 def test_the_most_confident_mistake_is_found():
@@ -61,10 +101,13 @@ def test_folds_keep_groups_together_and_classes_apart():
     labels = np.repeat(np.arange(4), 50)
     groups = [f"g{i // 2}" for i in range(200)]
     where = label_issues.folds(labels, groups)
-    for group in set(groups):
-        assert len({fold for fold, name in zip(where, groups, strict=True) if name == group}) == 1
-    for label in range(4):
-        assert np.ptp(np.bincount(where[labels == label], minlength=label_issues.FOLDS)) <= 2
+    other = label_issues.folds(labels, groups, 1)
+    assert not np.array_equal(where, other)
+    for dealt in (where, other):
+        for group in set(groups):
+            assert len({fold for fold, name in zip(dealt, groups, strict=True) if name == group}) == 1
+        for label in range(4):
+            assert np.ptp(np.bincount(dealt[labels == label], minlength=label_issues.FOLDS)) <= 2
 
 
 def test_out_of_fold_predictions_ignore_the_own_label():
@@ -116,7 +159,7 @@ def test_everything_in_one_group():
 def test_an_accepted_suggestion_is_a_line_of_the_fixes(tmp_path):
     """`path` and `suggested` of an issue can be copied into `data/label_fixes.csv`, whatever characters the
     path has."""
-    label_issues.write(tmp_path / "issues.csv", [LabelIssue('a/b, "c".png', "0", "train", "cat", "dog", 0.9, 0.1)])
+    label_issues.write(tmp_path / "issues.csv", [LabelIssue('a/b, "c".png', "0", "train", "cat", "dog", 0.9, 0.1, 0.8)])
     with (tmp_path / "issues.csv").open(newline="") as file:
         accepted = list(csv.DictReader(file))
     assert list(accepted[0]) == [field.name for field in fields(LabelIssue)]

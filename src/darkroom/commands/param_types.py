@@ -19,6 +19,7 @@ with lazy_imports():
     import json
 
     from darkroom.config import dvc_graph, params, yaml_files
+    from darkroom.data import manifest
     from darkroom.models import factory
     from darkroom.studies import registry as studies
 
@@ -60,6 +61,16 @@ def _evaluated() -> list[str]:
     return [name for name in models if Path("models", name, "model.json").is_file()]
 
 
+def _classes() -> list[str]:
+    return list(json.loads(Path("data/ingested/classes.json").read_text(encoding="utf-8")))
+
+
+def _images() -> list[str]:
+    """Return the paths of the images of the last ingest."""
+    path = Path("data/ingested/manifest.parquet")
+    return [row.path for row in manifest.read(path) if row.status == "accepted"] if path.exists() else []
+
+
 def _keys(content: Any, prefix: str = "") -> list[str]:
     """Return `section.key=` of each value."""
     if not isinstance(content, dict):
@@ -76,6 +87,8 @@ MODEL_OR_ARCHITECTURE = Completed("model", lambda: [*_models(), *factory.names()
 POLICY = Completed("policy", lambda: params.POLICIES)
 STUDY = Completed("study", lambda: studies.NAMES)
 STAGE = Completed("stage", lambda: dvc_graph.stage_names())
+CLASS = Completed("class", _classes)
+IMAGE = Completed("image", _images)
 VERSION = Completed("version", lambda: ALIASES)
 WEIGHTS = Completed("source", lambda: params.SOURCES)
 RECIPE = Completed("recipe", lambda: sorted(path.stem for path in Path("recipes").glob("*.yaml")))

@@ -5,13 +5,26 @@ label.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from darkroom.core.errors import SourceError, nearest
+from darkroom.core import atomic
+from darkroom.core.errors import SourceError, nearest, printable
 from darkroom.data import class_names
+from darkroom.data.manifest import Row
 
 COLUMNS = ("image", "label")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A line that was written, its label, and the label that its image had."""
+
+    image: str
+    label: str
+    before: str
 
 
 def read(path: Path) -> dict[str, str]:
@@ -48,3 +61,54 @@ def check(fixes: dict[str, str], classes: Iterable[str], path: Path) -> None:
                 f'{path} gives {image} the label "{label}", and there is no such class{nearest(label, names)}',
                 f"correct {path}; the classes are {', '.join(sorted(names)[:8])}{', …' if len(names) > 8 else ''}",
             )
+
+
+def write(path: Path, fixes: Mapping[str, str]) -> None:
+    """Write the file, its lines in the order of the mapping."""
+    # a carriage return in a name has to be quoted, which the writer forgets
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if any("\r" in name for name in fixes) else csv.QUOTE_MINIMAL
+    with atomic.new_file(path) as working, working.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n", quoting=quoting).writerows([COLUMNS, *fixes.items()])
+
+
+def lines_of(fixes: Iterable[str], rows: Collection[Row]) -> list[str]:
+    """Return the lines for the images of these rows: by path, in any normal form, or by pixel hash."""
+    names = {class_names.normalise(row.path) for row in rows} | {row.pixel_hash for row in rows}
+    return [line for line in fixes if class_names.normalise(line) in names - {""}]
+
+
+def label_of(row: Row, fixes: Mapping[str, str]) -> str:
+    """Return the label that the next ingest gives an image: that of its line, or the source's."""
+    return next((fixes[line] for line in lines_of(fixes, [row])), row.source_label)
+
+
+def set_label(path: Path, image: str, rows: Collection[Row], label: str) -> Change | None:
+    """Write the label of an image, named by its path or pixel hash; return None where it has that label already.
+
+    `rows` are those that the name stands for. A line that is there keeps its place and its name: one by pixel hash
+    holds for all copies of the picture, and a second one by path would contradict it.
+    """
+    fixes = read(path)
+    lines = lines_of(fixes, rows)
+    before = sorted({label_of(row, fixes) for row in rows})
+    if before == [label]:
+        return None
+    lines = lines or [class_names.normalise(image)]
+    write(path, fixes | dict.fromkeys(lines, label))
+    return Change(lines[0], label, "/".join(before))
+
+
+def remove(path: Path, image: str, rows: Collection[Row]) -> dict[str, str]:
+    """Take away the lines of an image, which need not exist any more; return them with their labels.
+
+    Raises SourceError where there is none.
+    """
+    fixes = read(path)
+    lines = {line: fixes[line] for line in fixes if class_names.normalise(line) == class_names.normalise(image)}
+    lines |= {line: fixes[line] for line in lines_of(fixes, rows)}
+    if not lines:
+        raise SourceError(
+            printable(f'{path} has no line for "{image}"{nearest(image, fixes)}'), f"its {len(fixes)} lines name others"
+        )
+    write(path, {line: label for line, label in fixes.items() if line not in lines})
+    return lines

@@ -250,9 +250,12 @@ def _label_issues(settings: Params, evaluated: Evaluated, load: Callable[[str], 
         c, probabilities = label_issues.out_of_fold(
             np.concatenate(parts), labels, groups, len(classes), settings.compute.seed, progress.advance
         )
-    issues = label_issues.find(probabilities, labels, rows, classes)
+    issues, noise = label_issues.find(probabilities, labels, rows, classes)
     check = LabelCheck(
         inputs=f"embeddings of {embedder}" if embedder else "pixels", folds=label_issues.FOLDS, c=c, images=len(labels),
         accuracy=float((probabilities.argmax(1) == labels).mean()), candidates=len(issues),
+        draws=label_issues.DRAWS, temperature=noise.temperature, wrong_share=noise.share,
+        expected_precision=label_issues.expected_precision(issues),
+        expected_precision_at_10=label_issues.expected_precision(issues[:10]),
     )  # fmt: skip
     return issues, check

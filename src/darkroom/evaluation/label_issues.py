@@ -1,4 +1,4 @@
-"""Labels that may be wrong, by confident learning (Northcutt et al. 2021) on out-of-fold predictions."""
+"""Labels that may be wrong: out-of-fold predictions, calibrated together with the share of wrong labels."""
 
 from __future__ import annotations
 
@@ -6,28 +6,37 @@ import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from cleanlab.filter import find_label_issues
-from cleanlab.rank import get_label_quality_scores
+from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from darkroom.core import atomic
-from darkroom.evaluation.metrics import losses
 from darkroom.evaluation.pixel_baseline import Regression
 
 FOLDS = 5
 MOST_FITTED = 5_000  # images that the regression of a fold is fitted on, at most
 MOST_TUNED = 1_000  # images on which each of `STRENGTHS` is tried, at most
 STRENGTHS = (0.001, 0.01, 0.1)  # of the likelihood against the penalty
-FITS = len(STRENGTHS) + FOLDS
+DRAWS = 2  # ways to deal the folds, over which predictions are averaged
+FITS = len(STRENGTHS) + DRAWS * FOLDS
 TINY = float(np.finfo(np.float32).tiny)
+MOST_CALIBRATED = 5_000  # images on which the temperature and the share of wrong labels are fitted, at most
+TEMPERATURES = np.geomspace(0.1, 10, 47)  # the middle one is 1
+SHARES = np.linspace(0, 0.5**0.5, 101) ** 2  # of wrong labels, denser towards 0: equally weighted, as Jeffreys' prior is
+NEGLIGIBLE = 1e-6  # weight of a temperature that is left out
+SMOOTHING = 30  # labels, without which the rare pairs of few images are believed
+DOUBTFUL = 0.25  # probability of being wrong from which on a label is a candidate
 
 
 @dataclass(frozen=True)
 class LabelIssue:
-    """An image whose label may be wrong, the suggested class, its probability, and that of the label."""
+    """An image whose label may be wrong, with the probability that it is.
+
+    `confidence` is the calibrated probability of the suggested class, `quality` that of the label, both as if no label
+    were wrong.
+    """
 
     path: str
     sha256: str
@@ -36,19 +45,45 @@ class LabelIssue:
     suggested: str
     confidence: float
     quality: float
+    error_probability: float
 
 
-def folds(labels: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+class LabelNoise(NamedTuple):
+    """How probable each of `TEMPERATURES` and of `SHARES` of wrong labels are, together: (T, S).
+
+    `log_loss` is that of the labels, on average over both.
+    """
+
+    weights: np.ndarray
+    log_loss: float
+
+    @property
+    def temperature(self) -> float:
+        """Return the most probable temperature."""
+        return float(TEMPERATURES[self.weights.sum(1).argmax()])
+
+    @property
+    def share(self) -> float:
+        """Return the expected share of wrong labels."""
+        return float(self.weights.sum(0) @ SHARES)
+
+
+_UNCALIBRATED = (np.arange(len(TEMPERATURES)) == len(TEMPERATURES) // 2)[:, None]
+NO_NOISE = LabelNoise(np.where(_UNCALIBRATED & (SHARES == 0), 1.0, 0.0), 0.0)
+
+
+def folds(labels: np.ndarray, groups: Sequence[str], draw: int = 0) -> np.ndarray:
     """Return each image's fold (N,): groups stay together, those of a class are dealt to the folds in turn.
 
-    A group has the class of most of its images.
+    A group has the class of most of its images. `draw` seeds the order in which the groups of a class are dealt.
     """
     members: dict[str, list[int]] = {}
     for group, label in zip(groups, labels.tolist(), strict=True):
         members.setdefault(group, []).append(label)
     classes = {group: min(set(own), key=lambda label: (-own.count(label), label)) for group, own in members.items()}
-    ordered = sorted(classes, key=lambda group: (classes[group], group))
-    place = {group: i % FOLDS for i, group in enumerate(ordered)}
+    names = sorted(classes)
+    shuffled = [names[i] for i in np.random.default_rng(draw).permutation(len(names))]
+    place = {group: i % FOLDS for i, group in enumerate(sorted(shuffled, key=classes.__getitem__))}
     return np.array([place[group] for group in groups], int)
 
 
@@ -62,15 +97,14 @@ def out_of_fold(
 ) -> tuple[float, np.ndarray]:
     """Return `c`, and probabilities (N, classes) by regression on inputs (N, D) of the other folds alone.
 
-    `c` is the one of `STRENGTHS` which, fitted on `MOST_TUNED` images, has the lowest log loss on the first
-    fold, whose labels are as doubtful as any. `advance` is called after each of `FITS` fits. A class that the
-    other folds do not hold has probability 0, and no other has: softmax in float32 would give 0 to the most
-    confident mistakes.
+    They are means over `DRAWS` ways to deal the folds. `c` is the one of `STRENGTHS` which, fitted on `MOST_TUNED`
+    images, has the lowest log loss on the first fold, whose labels are as doubtful as any, with the temperature and the
+    share of wrong labels that suit it best. `advance` is called after each of `FITS` fits. A class that the other folds
+    do not hold has probability 0, and no other has: softmax in float32 would give 0 to the most confident mistakes.
     """
-    fold_of = folds(labels, groups)
     probabilities = np.zeros((len(labels), classes))
 
-    def predict(fold: int, c: float, most: int = MOST_FITTED) -> np.ndarray:
+    def predict(fold_of: np.ndarray, fold: int, c: float, most: int = MOST_FITTED) -> np.ndarray:
         chosen = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(fold_of != fold))[:most])
         model = Regression(inputs[chosen], labels[chosen], classes, c)
         predicted = model.probabilities(inputs[fold_of == fold])
@@ -78,43 +112,116 @@ def out_of_fold(
         advance(1)
         return predicted
 
-    used = [fold for fold in range(FOLDS) if 0 < (fold_of == fold).sum() < len(labels)]
-    advance(FOLDS - len(used) if used else FITS)
-    if not used:
-        return STRENGTHS[0], probabilities
+    c = 0.0
     with threadpool_limits(1):  # two threads are no faster for such small products, and slower on a busy machine
-        tuned, true = {c: predict(used[0], c, MOST_TUNED) for c in STRENGTHS}, labels[fold_of == used[0]]
-        c = min(STRENGTHS, key=lambda c: float(losses(tuned[c][np.arange(len(true)), true]).mean()))
-        for fold in used:
-            probabilities[fold_of == fold] = predict(fold, c)
+        for draw in range(DRAWS):
+            fold_of = folds(labels, groups, draw)
+            used = [fold for fold in range(FOLDS) if 0 < (fold_of == fold).sum() < len(labels)]
+            if not used:
+                advance(FITS)
+                return STRENGTHS[0], probabilities
+            advance(FOLDS - len(used))
+            if not c:
+                true = labels[fold_of == used[0]]
+                tuned = {c: predict(fold_of, used[0], c, MOST_TUNED) for c in STRENGTHS}
+                c = min(STRENGTHS, key=lambda c: fit_noise(tuned[c], true).log_loss)
+            for fold in used:
+                probabilities[fold_of == fold] += predict(fold_of, fold, c) / DRAWS
     return c, probabilities
 
 
 def find(
     probabilities: np.ndarray, labels: np.ndarray, images: Sequence[Mapping[str, Any]], classes: tuple[str, ...]
-) -> list[LabelIssue]:
-    """Return images with a doubtful label, the worst first: `probabilities` (N, C) are out of fold.
+) -> tuple[list[LabelIssue], LabelNoise]:
+    """Return images whose label is wrong with probability `DOUBTFUL` or more, the worst first, and the noise of all labels.
 
-    Images whose label has probability 0, since no other fold holds its class, are left out.
+    `probabilities` (N, C) are out of fold. Images whose label has probability 0, since no other fold holds its class,
+    are left out. A share of wrong labels is estimated from all, so that the probabilities, summed, are the number of
+    wrong labels to be expected among the candidates.
     """
     judged = np.flatnonzero(probabilities[np.arange(len(labels)), labels] > 0)
     present, numbers = np.unique(labels[judged], return_inverse=True)
     if len(present) < 2:
-        return []
+        return [], NO_NOISE
     own = probabilities[np.ix_(judged, present)]
-    own = own / own.sum(1, keepdims=True)
-    quality = get_label_quality_scores(numbers, own, method="self_confidence")
-    doubtful = np.flatnonzero(find_label_issues(numbers, own, filter_by="prune_by_class", n_jobs=1))
+    noise = fit_noise(own, numbers)
+    wrong = error_probabilities(own, numbers, noise)
+    own = calibrate(own, noise.temperature)
+    quality = own[np.arange(len(own)), numbers]
+    own[np.arange(len(own)), numbers] = -1  # the suggestion is another class
     issues = []
-    for i in doubtful.tolist():
+    for i in np.flatnonzero(wrong >= DOUBTFUL).tolist():
         image, best = images[judged[i]], int(own[i].argmax())
         issues.append(
             LabelIssue(
                 path=image["path"], sha256=image["sha256"], split=image["split"], label=classes[present[numbers[i]]],
                 suggested=classes[present[best]], confidence=round(float(own[i, best]), 4), quality=round(float(quality[i]), 4),
+                error_probability=round(float(wrong[i]), 4),
             )
         )  # fmt: skip
-    return sorted(issues, key=lambda issue: (issue.quality, issue.path))
+    return sorted(issues, key=lambda issue: (-issue.error_probability, issue.quality, issue.path)), noise
+
+
+def fit_noise(probabilities: np.ndarray, labels: np.ndarray) -> LabelNoise:
+    """Return how probable temperatures and shares of wrong labels are, given labels (N,) and probabilities (N, C).
+
+    A label is that of the true class, or, in the share, of another one: which one depends on the true class (Natarajan
+    et al. 2013). Predictions that are merely overconfident are mended by the temperature; wrong labels are less likely
+    than any temperature allows. Before labels are seen, the temperatures are equally probable, and so are the shares.
+    """
+    if len(labels) > MOST_CALIBRATED:
+        some = np.linspace(0, len(labels) - 1, MOST_CALIBRATED).astype(int)
+        probabilities, labels = probabilities[some], labels[some]
+    fits = np.stack([_log_likelihood(*_explain(probabilities, labels, temperature)) for temperature in TEMPERATURES.tolist()])
+    weights = np.exp(fits - fits.max())
+    return LabelNoise(weights / weights.sum(), -float(fits.max() + np.log(weights.mean())) / len(labels))
+
+
+def error_probabilities(probabilities: np.ndarray, labels: np.ndarray, noise: LabelNoise) -> np.ndarray:
+    """Return the probability (N,) that a label is wrong, by Bayes' rule, averaged over temperatures and shares."""
+    right = np.zeros(len(labels))
+    for temperature, weights in zip(TEMPERATURES.tolist(), noise.weights, strict=True):
+        if weights.sum() > NEGLIGIBLE:
+            quality, mistaken = _explain(probabilities, labels, temperature)
+            right += (quality[:, None] * (1 - SHARES) / _likelihood(quality, mistaken)) @ weights
+    return (1 - right / noise.weights.sum()).clip(0, 1)
+
+
+def calibrate(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Return probabilities (N, C) whose logits are divided by a temperature."""
+    logits = np.log(probabilities.clip(TINY)) / temperature
+    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    return exponentials / exponentials.sum(1, keepdims=True)
+
+
+def _explain(probabilities: np.ndarray, labels: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the likelihood (N,) of each label if it is right, and if it is wrong.
+
+    Of an image of class k a wrong label is l as often as images labelled l seem to be of class k, all others of
+    class k considered, the own label left out, and `SMOOTHING` labels added that are spread evenly.
+    """
+    own, places = calibrate(probabilities, temperature), (np.arange(len(labels)), labels)
+    quality = own[places]
+    own[places] = 0
+    labelled = sparse.csr_array((np.ones(len(labels)), places), shape=own.shape)
+    confused = labelled.T @ own  # (C, C): by label, and by the class that the images seem to be of
+    evenly = SMOOTHING / (own.shape[1] - 1)
+    chances = (confused[labels] - own + evenly) / (confused.sum(0) - own + SMOOTHING)
+    return quality, (own * chances).sum(1)
+
+
+def _likelihood(quality: np.ndarray, mistaken: np.ndarray) -> np.ndarray:
+    """Return the likelihood (N, S) of labels, right or wrong, for each of `SHARES`."""
+    return (quality[:, None] * (1 - SHARES) + mistaken[:, None] * SHARES).clip(TINY)
+
+
+def _log_likelihood(quality: np.ndarray, mistaken: np.ndarray) -> np.ndarray:
+    return np.log(_likelihood(quality, mistaken)).sum(0)
+
+
+def expected_precision(issues: Sequence[LabelIssue]) -> float | None:
+    """Return the expected share of wrong labels among candidates; None where there are none."""
+    return sum(issue.error_probability for issue in issues) / len(issues) if issues else None
 
 
 def write(path: Path, issues: Iterable[LabelIssue]) -> None:

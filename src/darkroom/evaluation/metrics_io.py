@@ -228,7 +228,12 @@ class Counts(Content):
 
 
 class LabelCheck(Content):
-    """How label issues were found: inputs and `c` of the regression, accuracy out of fold, their number."""
+    """How label issues were found: inputs and `c` of the regression, accuracy out of fold, their number.
+
+    `wrong_share` is the estimated share of wrong labels among all images, `expected_precision` that among the
+    candidates, and `expected_precision_at_10` among the first ten; older files lack these, and they are null without
+    candidates.
+    """
 
     inputs: str
     folds: int
@@ -236,6 +241,11 @@ class LabelCheck(Content):
     images: int
     accuracy: float
     candidates: int
+    draws: int = 1
+    temperature: float = 1.0
+    wrong_share: float | None = None
+    expected_precision: float | None = None
+    expected_precision_at_10: float | None = None
 
 
 class Diagnostics(Content):
