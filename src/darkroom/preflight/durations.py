@@ -18,7 +18,7 @@ from darkroom.config.params import Params
 from darkroom.data.ingest import cores
 from darkroom.preflight.network_costs import Cost, NetworkCost, of_architecture, of_backbone
 
-LOW, HIGH = 0.6, 1.7  # of the estimate: the range that is shown
+LOW, HIGH = 0.8, 2.4  # of the estimate: the range that is shown
 REFERENCE = 0.0058  # seconds of the loop in Python on the machine of the constants
 FORWARD = (0.7, 1.5)  # share of a matrix product's speed; times that each output is written or read
 TRAIN = (1.0, 9.0)  # above those of FORWARD, as convolutions on small maps leave out what meets padding alone
