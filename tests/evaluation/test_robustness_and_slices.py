@@ -111,6 +111,20 @@ def test_one_class_has_fishers_test():
     assert row.rest == pytest.approx(other.accuracy)
 
 
+def test_a_class_without_an_independent_image_decides_nothing():
+    """A class that counts as less than half an image on both sides, since all images are copies, changes no p-value."""
+    labels = np.arange(2000) % 2
+    groups, inside = np.arange(2000) // 20, np.arange(2000) < 1000
+    correct = np.random.default_rng(0).random(2000) < 0.8
+    rare_labels, rare_correct = labels.copy(), correct.copy()
+    rare_labels[[0, 1500]], rare_correct[[0, 1500]] = 2, True
+    rows = slices.measure(rare_correct, {"dark": inside.tolist()}, rare_labels, groups)
+    usual = slices.measure(correct, {"dark": inside.tolist()}, labels, groups)
+    assert len(rows) == 2
+    assert [row.p for row in rows] == pytest.approx([row.p for row in usual], abs=0.2)
+    assert all(row.p > 0.05 for row in rows)
+
+
 def test_slices_need_images_and_differ_from_classes():
     """Rare values, a column with one value, and a folder per class make no slices; unknown columns are used
     unchanged."""

@@ -68,11 +68,11 @@ def requested_values(name: str | None, data: str | None, weights: str | None, se
         requested["weights.source"] = weights
     requested |= dict(params.parse_assignment(item) for item in _assignments(settings))
     options = origins(name, data, weights, settings)
-    for key, wanted in _PATHS.items():
+    for key, expected in _PATHS.items():
         value = requested.get(key)
         if isinstance(value, str) and value not in _WORDS:
             option = options[key].partition("=")[0]
-            path = user_paths.expand(value, option, wanted)
+            path = user_paths.expand(value, option, expected)
             user_paths.check_storable(path, option)
             requested[key] = str(path)
     if isinstance(requested.get("ingest.source"), str):

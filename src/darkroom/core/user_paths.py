@@ -11,27 +11,27 @@ from darkroom.core.errors import ParamsError, printable
 _ADDRESS = re.compile(r"^(?:([a-z][a-z0-9+.-]+)://|(file):/)", re.IGNORECASE)
 
 
-def expand(text: str, origin: str, wanted: str = "a folder of images") -> Path:
+def expand(text: str, origin: str, expected: str = "a folder of images") -> Path:
     """Return a path with its `~` expanded.
 
     Raises ParamsError where the text is empty, an address on the network, or of a user that does not exist.
-    `origin` is the option or key that has the text, `wanted` what it names.
+    `origin` is the option or key that has the text, `expected` what it names.
     """
     if not text.strip():
-        raise ParamsError(f"{origin} is empty", f"name {wanted}; in a shell, check the variable that was to hold it")
+        raise ParamsError(f"{origin} is empty", f"name {expected}; in a shell, check the variable that was to hold it")
     address = _ADDRESS.match(text)
     if address and not os.path.lexists(text):
         if address[2] or address[1].lower() == "file":
             path = "/" + printable(text[address.end() :]).lstrip("/")
             raise ParamsError(f"{origin} is the address {printable(text)}", f"write the path alone: {path}")
-        raise ParamsError(f"{origin} is {printable(text)}, an address on the network", f"download it first, and name {wanted}")
+        raise ParamsError(f"{origin} is {printable(text)}, an address on the network", f"download it first, and name {expected}")
     expanded = os.path.expanduser(text)
     if text.startswith("~") and expanded == text:
         if os.path.lexists(text):
             return Path.cwd() / text
         user = text[1:].partition("/")[0]
         missing = f'there is no user "{printable(user)}"' if user else "the home folder is not known"
-        raise ParamsError(f"{origin} is {printable(text)}, and {missing}", f"write the whole path of {wanted}")
+        raise ParamsError(f"{origin} is {printable(text)}, and {missing}", f"write the whole path of {expected}")
     return Path(expanded)
 
 

@@ -26,11 +26,11 @@ class MemoryBudget:
             nonlocal reserved
             if reserved:
                 return
-            wanted = min(count, self.size)
+            needed = min(count, self.size)
             with self.changed:
-                self.changed.wait_for(lambda: self.free >= wanted)
-                self.free -= wanted
-            reserved = wanted
+                self.changed.wait_for(lambda: self.free >= needed)
+                self.free -= needed
+            reserved = needed
 
         try:
             yield reserve

@@ -105,6 +105,8 @@ class ClassCounts:
         probabilities, observed = np.ones(1), 0
         for inside, wrong, others, wrong_others in np.rint(np.stack(list(vars(self).values()), 1)).astype(int):
             total, mistakes = inside + others, wrong + wrong_others
+            if not total:  # less than half an independent image on either side
+                continue
             least, most = max(0, mistakes - others), min(inside, mistakes)
             values = hypergeom(total, mistakes, inside).pmf(np.arange(least, most + 1))
             probabilities, observed = np.convolve(probabilities, values), observed + wrong - least

@@ -112,8 +112,8 @@ class _Estimate:
         pace, settings, counts = self.machine.pace, self.settings, self.counts
         each = (0.3e-3 if counts.bytes < 4096 * counts.all else 1.2e-3) * counts.all
         result = {"ingest": pace * (1.3 + (each + 3.3e-9 * counts.bytes) * 2 / cores())}
-        made = 0 if settings.augment.storage == "online" else self.views * counts.train
-        result["augment"] = pace * (1.1 + made * (0.4e-3 + 2.7e-8 * self.size**2) / self.cores)
+        stored = 0 if settings.augment.storage == "online" else self.views * counts.train
+        result["augment"] = pace * (1.1 + stored * (0.4e-3 + 2.7e-8 * self.size**2) / self.cores)
         whole = self.baseline.part() if self.baseline else None
         epoch = counts.train * self.train(whole, settings.baseline.batch_size) + counts.val * self.forward(whole)
         result["baseline"] = pace * 3 + settings.baseline.epochs * epoch

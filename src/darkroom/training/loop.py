@@ -206,9 +206,8 @@ def fit(
             examples = train_loader.view(epoch, batches(len(train), hyper.batch_size, order))
             trained, _ = _classify(model, examples, criterion, precision, stepper, freeze_statistics)
             _check_finite(trained["loss"], f"{description}: the loss is", epoch)
-            if stepper.count < normalization.SETTLED and not freeze_statistics and normalization.layers(model):
-                sample = batches(min(len(train), normalization.IMAGES), VAL_BATCH, order[: normalization.IMAGES])
-                normalization.recompute(model.train(), (inputs for inputs, _ in train_loader.view(epoch, sample)))
+            if stepper.count < normalization.SETTLED and not freeze_statistics:
+                _recompute_statistics(model, train_loader, epoch, order)
             examples = val_loader.view(0, batches(len(val), VAL_BATCH, keep_single=True))
             validated, logits = _classify(model, examples, criterion, precision)
             _check_finite(validated["loss"], f"{description}: the validation loss is", epoch)
@@ -229,6 +228,14 @@ def fit(
     model.load_state_dict(best_state, strict=False)
     model.cpu().eval()
     return FitResult(history, best, temperature.fit(torch.cat(best_logits).cpu().numpy(), val.labels))
+
+
+def _recompute_statistics(model: nn.Module, loader: BatchLoader, epoch: int, order: np.ndarray) -> None:
+    """Give batch normalisation the statistics of some training examples, as the epoch had them in its order."""
+    if normalization.layers(model):
+        chosen = order[: normalization.IMAGES]
+        examples = loader.view(epoch, batches(len(chosen), VAL_BATCH, chosen))
+        normalization.recompute(model.train(), (inputs for inputs, _ in examples))
 
 
 def _check_finite(loss: float, text: str, epoch: int) -> None:
