@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from darkroom.cli import main
@@ -72,6 +73,25 @@ def test_a_table_of_files(model, photos, capsys):
     assert f"by {model} (baseline)" in out.err
     three = predict(capsys, photos / "b.png", "--model", model, "--top", 5).out
     assert all(name in three for name in CLASSES)
+
+
+@pytest.mark.parametrize("text", [None, "alpha: 1\n", "compute: fast\n", "- a\n", "compute: {accelerator: auto, of_before: 1}\n"])
+def test_params_of_another_program_are_no_reason_not_to_predict(model, photos, capsys, text):
+    """A model in a folder predicts without params.yaml, and beside one that is not Darkroom's, or of another version."""
+    file = photos.parent / "params.yaml"
+    file.unlink() if text is None else file.write_text(text)
+    assert predict(capsys, photos / "b.png", "--model", model).out.startswith(str(photos / "b.png"))
+
+
+def test_the_accelerator_of_params_is_the_device(model, photos, capsys):
+    """`compute.accelerator: cuda` is not ignored: without such a device it is refused, with the remedy."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    file = photos.parent / "params.yaml"
+    file.write_text(file.read_text().replace("accelerator: auto", "accelerator: cuda"))
+    error = predict(capsys, photos / "b.png", "--model", model, code=2).err
+    assert "cuda" in error
+    assert "remedy: set `compute.accelerator`" in error
 
 
 def test_folders_globs_and_names_from_stdin(model, photos, capsys, monkeypatch):

@@ -59,10 +59,18 @@ def load(model: str) -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
 
 
 def load_on_device(model: str) -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
-    """Return the same, on the device of `compute.accelerator`; where there is no params.yaml, on that of `auto`."""
+    """Return the same, on the device of `compute.accelerator`; where params.yaml has none, on that of `auto`."""
     classifier, info = load(model)
-    accelerator = params.read().compute.accelerator if Path("params.yaml").exists() else "auto"
-    return classifier.to(devices.available_device(accelerator)), info
+    return classifier.to(devices.available_device(_accelerator())), info
+
+
+def _accelerator() -> str:
+    """Return `compute.accelerator`. Only this key is read: the params of another program, or of a version of before, are
+    no reason not to predict."""
+    content = params.read_yaml(Path("params.yaml")) if Path("params.yaml").is_file() else {}
+    compute = content.get("compute") if isinstance(content, dict) else None
+    value = compute.get("accelerator") if isinstance(compute, dict) else None
+    return value if value in ("cpu", "cuda", "mps") else "auto"
 
 
 def _fetch(model: str) -> tuple[str, str, Path]:
