@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from darkroom.data import label_fixes
-from darkroom.evaluation import label_issues
+from darkroom.evaluation import folds, label_issues
 from darkroom.evaluation.label_issues import LabelIssue
 
 pytestmark = pytest.mark.filterwarnings("error")  # a user's terminal shows none
@@ -100,8 +100,8 @@ def test_folds_keep_groups_together_and_classes_apart():
     """Images of a group are in one fold; each class is in every fold, as evenly as its groups allow."""
     labels = np.repeat(np.arange(4), 50)
     groups = [f"g{i // 2}" for i in range(200)]
-    where = label_issues.folds(labels, groups)
-    other = label_issues.folds(labels, groups, 1)
+    where = folds.deal(labels, groups, label_issues.FOLDS)
+    other = folds.deal(labels, groups, label_issues.FOLDS, 1)
     assert not np.array_equal(where, other)
     for dealt in (where, other):
         for group in set(groups):
@@ -116,7 +116,7 @@ def test_out_of_fold_predictions_ignore_the_own_label():
     groups = [f"g{i // 4:02}" for i in range(100)]
     labels = np.repeat(np.arange(25) % 2, 4)
     before = label_issues.out_of_fold(inputs, labels, groups, 2, 0)
-    where = label_issues.folds(labels, groups)
+    where = folds.deal(labels, groups, label_issues.FOLDS)
     other = labels.copy()
     last = np.flatnonzero(where == where[-1])[-4:]
     other[last[:1]] = 1 - other[last[:1]]  # one of four: the group stays with its class

@@ -9,6 +9,7 @@ import pytest
 from darkroom.core.errors import WorkspaceError
 from darkroom.evaluation import leaderboard
 from darkroom.evaluation.leaderboard import Row
+from darkroom.evaluation.metrics_io import CrossValidated, CrossValidation, Metrics
 
 COSTS = {"ms_per_image": 0.123456, "train_seconds": 3.0, "ms_p50": 1.23456789, "ms_p95": 2.0, "images_per_second": 3.0}
 ROWS = [
@@ -17,7 +18,7 @@ ROWS = [
 ]
 
 
-def test_the_leaderboard_is_ranked_and_read_back(tmp_path):
+def test_the_leaderboard_is_ranked_and_read_back(tmp_path, capsys):
     """The file has the documented columns, the highest test accuracy first; the table marks the selected
     model."""
     leaderboard.write(tmp_path / "leaderboard.csv", ROWS)
@@ -27,8 +28,12 @@ def test_the_leaderboard_is_ranked_and_read_back(tmp_path):
     assert [(row.model, row.accuracy, row.parameters, row.ms_per_image) for row in rows] == [
         ("finetune/x", 0.9, 2000, 0.1235), ("baseline", 0.5, 1000, 0.1235),
     ]  # fmt: skip
-    assert [row[0] for row in leaderboard.cells(rows, "baseline")] == ["  finetune/x", "→ baseline"]
-    assert all(len(row) == len(leaderboard.HEADER) for row in leaderboard.cells(rows, "baseline"))
+    crossed = CrossValidated(figures={"accuracy": 0.625}, intervals={}, accuracy_by_fold=[])
+    for cross_validation in (None, CrossValidation(folds=2, images=8, groups=8, models={"baseline": crossed})):
+        leaderboard.show(rows, Metrics.model_construct(best="baseline", cross_validation=cross_validation))
+        shown = capsys.readouterr().out
+        assert [line.split()[:2] for line in shown.splitlines()[2:]] == [["finetune/x", "0.9000"], ["→", "baseline"]]
+        assert ("0.6250" in shown.splitlines()[-1]) == bool(cross_validation)
 
 
 def test_costs_are_a_table_of_their_own(tmp_path):

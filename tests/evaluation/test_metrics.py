@@ -13,7 +13,6 @@ from sklearn.linear_model import LogisticRegression
 
 from darkroom.evaluation import calibration, intervals, metrics
 from darkroom.evaluation.metrics import Figures
-from darkroom.evaluation.metrics_io import PIXEL_BASELINE, ModelMetrics
 from darkroom.evaluation.pixel_baseline import PixelRegression, fit, thumbnails
 from darkroom.evaluation.significance import percentiles
 
@@ -78,20 +77,6 @@ def test_extremes_divide_nothing_by_zero(name, confidence, recwarn):
     bins = [item.model_dump() for item in calibration.reliability(values, labels)]
     json.dumps([headlines, figures.per_class(tuple(map(str, range(classes)))), pair.model_dump(), bins], allow_nan=False)
     assert not recwarn
-
-
-def test_the_best_model_is_selected_on_validation_alone():
-    """Test figures never decide, and the pixel baseline is never selected; of equals the lower validation
-    loss decides."""
-
-    def model(accuracy: float, val_accuracy: float, val_log_loss: float) -> ModelMetrics:
-        return ModelMetrics.model_construct(accuracy=accuracy, val_accuracy=val_accuracy, val_log_loss=val_log_loss)
-
-    models = {
-        "baseline": model(1.0, 0.8, 0.1), "transfer/x": model(0.5, 0.9, 0.5), "finetune/x": model(0.4, 0.9, 0.4),
-        PIXEL_BASELINE: model(1.0, 1.0, 0.0),
-    }  # fmt: skip
-    assert metrics.best_model(models) == "finetune/x"
 
 
 @settings(deadline=None, max_examples=15, derandomize=True)

@@ -12,7 +12,7 @@ import yaml
 from darkroom.config.params import read_yaml
 from darkroom.data import manifest
 from darkroom.data.manifest import Row
-from darkroom.evaluation import leaderboard, metrics_io
+from darkroom.evaluation import cross_validation, leaderboard, metrics_io
 from darkroom.models import checkpoint
 from darkroom.models.architectures.compact import Compact
 from darkroom.models.base import Network, Preprocessing
@@ -75,9 +75,10 @@ def test_the_stage_writes_every_output_of_the_graph(tmp_path, values, monkeypatc
     history = [{"epoch": 1, "train_loss": 0.7, "val_loss": 0.7, "val_accuracy": 0.5}]
     described = Checkpoint("baseline", spec, shown, ("a", "b"), {}, {})
     checkpoint.save(Path("models/baseline"), described, network.state_dict(), network.parameter_count(), history)
-    Path("reports").mkdir()
+    (folds := Path("reports/cross_validation")).mkdir(parents=True)
     Path("reports/beyond.json").touch()
-    evaluate.run(ingested, Path("models"), Path("models/cost"), Path("reports"))
+    cross_validation.write(folds, None)
+    evaluate.run(ingested, Path("models"), Path("models/cost"), folds, Path("reports"))
     stage = read_yaml(ROOT / "dvc.yaml")["stages"]["evaluate"]
     outputs = [*stage["outs"], *stage["metrics"], *(path for plot in stage["plots"] for path in plot)]
     assert [path for path in outputs if not Path(path).exists()] == []

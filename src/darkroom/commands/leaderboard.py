@@ -26,21 +26,24 @@ REPORTS = Path("reports")
 @json_option
 def command(as_json: bool) -> None:
     """Show the last evaluation, best test accuracy first; an arrow marks the model that validation selected."""
-    best = metrics_io.read(REPORTS / metrics_io.METRICS, metrics_io.Metrics).best
+    metrics = metrics_io.read(REPORTS / metrics_io.METRICS, metrics_io.Metrics)
+    best, selected = metrics.best, leaderboard.describe_selection(metrics)
     rows = leaderboard.read(REPORTS / "leaderboard.csv")
     promotion = REPORTS / "promotion.json"
     decision = json.loads(promotion.read_text(encoding="utf-8")) if promotion.exists() else {}
     registered, without = decision.get("registered"), _describe_no_champion(decision)
     if as_json:
         models = [row.model_dump(include=set(leaderboard.COLUMNS)) for row in rows]
-        tables.print_json({"best": best, "registered": registered, "no_champion": without or None, "models": models})
+        chosen = metrics.selection.model_dump(mode="json") if metrics.selection else None
+        tables.print_json(
+            {"best": best, "selection": chosen, "registered": registered, "no_champion": without or None, "models": models}
+        )
         return
-    tables.show(leaderboard.HEADER, leaderboard.cells(rows, best), right=leaderboard.HEADER[1:])
-    version = ""
+    leaderboard.show(rows, metrics)
+    click.echo(f"\n→ {selected or best + ' was selected on validation.'}")
     if registered:
         aliases = ", ".join(registered["aliases"])
-        version = f" and is version {registered['version']} of the registered model {registered['name']} ({aliases})"
-    click.echo(f"\n→ {best} was selected on validation{version}")
+        click.echo(f"  It is version {registered['version']} of the registered model {registered['name']} ({aliases}).")
     if without:
         click.echo(f"  {without}")
     click.echo("report     reports/report.html\nruns       make ui\ntry this   change transfer.lr in params.yaml, then `dvc repro`")

@@ -23,6 +23,7 @@ PATHS = {
     "cost": "file or folder of times and sizes; they differ from run to run",
     "embedded": "the backbone's embeddings, by stage embed",
     "fixes": "corrected labels, a CSV file",
+    "folds": "the results of cross-validation, by stage cross_validate",
     "ingested": "the manifest and the splits, by stage ingest",
     "models": "the folder of checkpoints",
     "out": "the stage's output",
@@ -61,7 +62,8 @@ STAGES = {
     "finetune": Stage(
         "fine-tune the last blocks at a lower learning rate", "backbone", ("augmented", "val", "transfer", "out", "cost")
     ),
-    "evaluate": Stage("score every model on the test split", "", ("ingested", "models", "cost", "reports")),
+    "cross_validate": Stage("train every model again on the other folds", "", ("ingested", "models", "out")),
+    "evaluate": Stage("score every model on the test split", "", ("ingested", "models", "cost", "folds", "reports")),
     "register": Stage("the best model → a version in MLflow", "", ("ingested", "reports", "models", "out")),
 }  # fmt: skip
 

@@ -19,6 +19,7 @@ from darkroom.core.errors import ParamsError, nearest
 __all__ = ["Params", "listed", "mistakes", "parse", "parse_assignment", "parse_yaml", "read", "read_yaml", "validate"]
 
 Dataset = Literal["digits", "glyphs", "mnist", "fashion_mnist", "cifar10"]
+Metric = Literal["log_loss", "accuracy", "macro_f1", "balanced_accuracy"]  # by which the best model is chosen
 Policy = Literal["none", "light", "standard", "strong", "characters"]
 DATASETS, POLICIES = get_args(Dataset), get_args(Policy)
 SOURCES = ("imagenet", "pretrain", "random")  # of weights, beside folders of files
@@ -133,6 +134,7 @@ class Finetune(Training):
 
 
 class Evaluate(Section):
+    select: Metric = "log_loss"
     top_k: Count
     batch_size: Count
     robustness_images: Count
@@ -162,6 +164,7 @@ class Params(Section):
     baseline: Baseline
     transfer: Transfer
     finetune: Finetune
+    cross_validation: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
     evaluate: Evaluate
     register_: Register = Field(alias="register")
 
@@ -169,6 +172,8 @@ class Params(Section):
     def _check_sections(self) -> Params:
         if len(set(self.backbones)) != len(self.backbones):
             raise ValueError("backbones names a network twice")
+        if self.cross_validation == 1:
+            raise ValueError("cross_validation is a number of folds, 2 or more, or 0: off")
         if self.weights.source == "pretrain" and _is_overlap(self.weights.pretrain_on, self.ingest.source):
             raise ValueError("weights.pretrain_on overlaps with the data set itself: its test images would leak into the weights")
         if len(set(self.fetch.datasets)) != len(self.fetch.datasets):
@@ -176,6 +181,10 @@ class Params(Section):
         if self.ingest.source.startswith("~"):
             raise ValueError("ingest.source: write the whole path, DVC does not know ~ (`darkroom recipe --data` expands it)")
         return self
+
+    def model_names(self) -> list[str]:
+        """Return the names of the models that are trained: `baseline`, `transfer/vgg16`, `finetune/vgg16`."""
+        return ["baseline", *(f"{stage}/{name}" for stage in ("transfer", "finetune") for name in self.backbones)]
 
 
 def _is_overlap(one: str, other: str) -> bool:

@@ -232,7 +232,7 @@ def _label_issues(settings: Params, evaluated: Evaluated, load: Callable[[str], 
     labels = np.concatenate([split.labels for split in splits])
     rows = [row for split in splits for row in split.rows]
     frozen = [name for name in evaluated.trained if name.startswith("transfer/")]
-    embedder = max(frozen, key=lambda name: (evaluated.metrics[name].val_accuracy, name), default="")
+    embedder = min(frozen, key=lambda name: (evaluated.metrics[name].val_log_loss, name), default="")
     if embedder:
         classifier = load(embedder)
         frozen_part = nn.Sequential(classifier.network.normalize, classifier.network.features)

@@ -16,9 +16,11 @@ LOSSES = {"log_loss", "brier", "ece"}  # the other figures are shares, or averag
 Resampled = dict[str, np.ndarray]  # each headline figure, (R,)
 
 
-def resample(figures: Figures, groups: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Resampled:
+def resample(
+    figures: Figures, groups: np.ndarray, seed: int = 0, resamples: int = RESAMPLES, *, areas: bool = True
+) -> Resampled:  # fmt: skip
     """Return a model's headline figures in each resample; a seed gives all models the same resamples."""
-    parts = [figures.of(times) for times in draws(groups, seed, resamples)]
+    parts = [(figures.of if areas else figures.without_areas)(times) for times in draws(groups, seed, resamples)]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 

@@ -13,6 +13,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from darkroom.core import atomic
+from darkroom.evaluation import folds
 from darkroom.evaluation.pixel_baseline import Regression
 
 FOLDS = 5
@@ -72,21 +73,6 @@ _UNCALIBRATED = (np.arange(len(TEMPERATURES)) == len(TEMPERATURES) // 2)[:, None
 NO_NOISE = LabelNoise(np.where(_UNCALIBRATED & (SHARES == 0), 1.0, 0.0), 0.0)
 
 
-def folds(labels: np.ndarray, groups: Sequence[str], draw: int = 0) -> np.ndarray:
-    """Return each image's fold (N,): groups stay together, those of a class are dealt to the folds in turn.
-
-    A group has the class of most of its images. `draw` seeds the order in which the groups of a class are dealt.
-    """
-    members: dict[str, list[int]] = {}
-    for group, label in zip(groups, labels.tolist(), strict=True):
-        members.setdefault(group, []).append(label)
-    classes = {group: min(set(own), key=lambda label: (-own.count(label), label)) for group, own in members.items()}
-    names = sorted(classes)
-    shuffled = [names[i] for i in np.random.default_rng(draw).permutation(len(names))]
-    place = {group: i % FOLDS for i, group in enumerate(sorted(shuffled, key=classes.__getitem__))}
-    return np.array([place[group] for group in groups], int)
-
-
 def out_of_fold(
     inputs: np.ndarray,
     labels: np.ndarray,
@@ -115,7 +101,7 @@ def out_of_fold(
     c = 0.0
     with threadpool_limits(1):  # two threads are no faster for such small products, and slower on a busy machine
         for draw in range(DRAWS):
-            fold_of = folds(labels, groups, draw)
+            fold_of = folds.deal(labels, groups, FOLDS, draw)
             used = [fold for fold in range(FOLDS) if 0 < (fold_of == fold).sum() < len(labels)]
             if not used:
                 advance(FITS)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from darkroom.core import atomic
+from darkroom.core import atomic, tables
 from darkroom.core.errors import WorkspaceError
-from darkroom.evaluation.metrics_io import REMEDY, Content, ModelName
+from darkroom.evaluation.metrics_io import REMEDY, Content, Metrics, ModelName
 
 COLUMNS = ("model", "kind", "accuracy", "macro_f1", "parameters", "ms_per_image", "train_seconds")
 COSTS = ("model", "ms_p50", "ms_p95", "images_per_second", "train_seconds")
 HEADER = ("model", "test accuracy", "macro F1", "parameters", "ms/image", "training")  # in the terminal
+PREFERRED = {"finetune": "fine-tuned networks", "transfer": "new heads on frozen networks"}  # to the network from scratch
 ROUNDED = {"ms_per_image", "ms_p50", "ms_p95", "images_per_second", "train_seconds"}  # to four digits
 
 
@@ -62,12 +63,42 @@ def read(path: Path) -> list[Row]:
         raise WorkspaceError(f"{path} is damaged: {error.errors()[0]['msg']}", REMEDY) from error
 
 
-def cells(rows: Iterable[Row], best: str) -> list[tuple[str, ...]]:
-    """Return the rows as texts, under `HEADER`; an arrow marks the model that validation selected."""
-    return [
-        (
-            f"{'→' if row.model == best else ' '} {row.model}", f"{row.accuracy:.4f}", f"{row.macro_f1:.4f}", f"{row.parameters:,}",
-            f"{row.ms_per_image:.2f}", f"{row.train_seconds:.1f} s",
-        )
-        for row in rows
-    ]  # fmt: skip
+def show(rows: Iterable[Row], metrics: Metrics) -> None:
+    """Print the rows; an arrow marks the selected model, a column has accuracies of cross-validation where there was one."""
+    crossed = metrics.cross_validation.models if metrics.cross_validation else {}
+    cells = []
+    for row in rows:
+        out_of_fold = [f"{crossed[row.model].figures['accuracy']:.4f}" if row.model in crossed else ""] if crossed else []
+        cells.append((
+            f"{'→' if row.model == metrics.best else ' '} {row.model}", f"{row.accuracy:.4f}", *out_of_fold, f"{row.macro_f1:.4f}",
+            f"{row.parameters:,}", f"{row.ms_per_image:.2f}", f"{row.train_seconds:.1f} s",
+        ))  # fmt: skip
+    header = (*HEADER[:2], "cross-validated", *HEADER[2:]) if crossed else HEADER
+    tables.show(header, cells, right=header[1:])
+
+
+def describe_selection(metrics: Metrics) -> str:
+    """Return in a few sentences how the best model was chosen; empty for evaluations of earlier versions."""
+    chosen = metrics.selection
+    if chosen is None:
+        return ""
+    images = f"{chosen.images:,} {'images of ' + str(chosen.folds) + ' folds' if chosen.folds else 'validation images'}"
+    groups = f" in {chosen.groups:,} groups" if chosen.groups < chosen.images else ""
+    metric = chosen.metric.replace("_", " ").replace("f1", "F1")
+    text = f"{metrics.best} was selected by {metric} on {images}{groups}"
+    if chosen.indistinguishable:
+        text += f"; they do not distinguish it from {', '.join(chosen.indistinguishable)}"
+    elif len(metrics.models) > 2:
+        text += "; it is better than every other model beyond chance"
+    if chosen.leader != metrics.best:
+        text += f". {chosen.leader} has the better {metric} there, but not by more than chance, and {_preference(metrics.best)}"
+    if chosen.absent_classes:
+        remedy = "more images of these classes" if chosen.folds else "`cross_validation: 5` or a larger `ingest.val_share`"
+        absent = ", ".join(chosen.absent_classes)
+        text += f". None of these images is of {absent}, so that {_preference(metrics.best)}; {remedy} helps"
+    return text + "."
+
+
+def _preference(best: str) -> str:
+    kind = best.partition("/")[0]
+    return "the network trained from scratch is left" if kind == "baseline" else f"{PREFERRED[kind]} are preferred"

@@ -6,14 +6,13 @@ that both agree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from darkroom.evaluation import calibration
-from darkroom.evaluation.metrics_io import PIXEL_BASELINE, ModelMetrics
 
 
 class Figures:
@@ -27,7 +26,7 @@ class Figures:
         self.classes = probabilities.shape[1]
         self.top_k = min(top_k, self.classes)
         self.labels, self.predictions = labels, probabilities.argmax(1)
-        self.areas = Areas(probabilities, labels)
+        self.probabilities = probabilities
         self.sums = self._sums(probabilities, labels)
 
     def _sums(self, probabilities: np.ndarray, labels: np.ndarray) -> Any:
@@ -53,19 +52,27 @@ class Figures:
         c = self.classes
         return summed[:c], summed[c : 2 * c], summed[2 * c : 3 * c], summed[3 * c :]
 
+    @cached_property
+    def areas(self) -> Areas:
+        """The areas under the curves; sorting for them takes most of the time."""
+        return Areas(self.probabilities, self.labels)
+
     def of(self, times: np.ndarray) -> dict[str, np.ndarray]:
         """Return each figure (R,) where image i counts `times[i, r]` times."""
+        roc, precision = self.areas.of(times)
+        return self.without_areas(times) | {"roc_auc": mean_area(roc), "average_precision": mean_area(precision)}
+
+    def without_areas(self, times: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the figures of `of` but for the areas."""
         total = times.sum(0, dtype=np.float64)
         correct, support, predicted, others = self.counts(times)
         recall, f1 = _ratio(correct, support), _ratio(2 * correct, support + predicted)
         present = (support > 0).sum(0)
         top_k, log_loss, brier = others[:3] / total
-        roc, precision = self.areas.of(times)
         return {
             "accuracy": correct.sum(0) / total, "balanced_accuracy": recall.sum(0) / present,
             "macro_f1": (f1 * (support > 0)).sum(0) / present, "weighted_f1": (f1 * support).sum(0) / total,
             f"top_{self.top_k}_accuracy": top_k, "log_loss": log_loss, "brier": brier,
-            "roc_auc": mean_area(roc), "average_precision": mean_area(precision),
             "ece": np.abs(others[3:]).sum(0) / total,
         }  # fmt: skip
 
@@ -113,12 +120,6 @@ def losses(true: np.ndarray) -> np.ndarray:
 def number(value: float) -> float | None:
     """Return a figure as JSON has it: None where it is not defined."""
     return None if np.isnan(value) else float(value)
-
-
-def best_model(models: Mapping[str, ModelMetrics]) -> str:
-    """Return the model with the highest validation accuracy; then the loss decides, then the name."""
-    candidates = [name for name in models if name != PIXEL_BASELINE]
-    return min(candidates, key=lambda name: (-models[name].val_accuracy, models[name].val_log_loss, name))
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:

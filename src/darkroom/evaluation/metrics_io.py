@@ -101,8 +101,41 @@ class Pair(Content):
     p_holm: float
 
 
+class Selection(Content):
+    """What the choice of the best model rests on: the metric, and validation images or, of `folds`, those of all folds.
+
+    `leader` has the best value, `indistinguishable` are the models that these images cannot tell from the best one,
+    `absent_classes` those without images among them.
+    """
+
+    metric: str
+    leader: ModelName
+    folds: int
+    images: int
+    groups: int
+    indistinguishable: list[ModelName]
+    absent_classes: list[str]
+
+
+class CrossValidated(Content):
+    """Figures of one model on the images that it was not trained on, of all folds; and its accuracy in each fold."""
+
+    figures: dict[str, float]
+    intervals: dict[str, Range]
+    accuracy_by_fold: list[float]
+
+
+class CrossValidation(Content):
+    """A cross-validation of every model on the training and validation images; without `folds` it was not asked for."""
+
+    folds: int
+    images: int
+    groups: int
+    models: dict[ModelName, CrossValidated]
+
+
 class Metrics(Content):
-    """Content of metrics.json."""
+    """Content of metrics.json; `selection` is missing in files of earlier versions, `cross_validation` without folds."""
 
     SCHEMA: ClassVar[int] = 2
 
@@ -111,6 +144,8 @@ class Metrics(Content):
     resamples: int
     images: int
     groups: int
+    selection: Selection | None = None
+    cross_validation: CrossValidation | None = None
     models: dict[ModelName, ModelMetrics]
 
     @model_validator(mode="after")

@@ -119,10 +119,21 @@ class _Estimate:
         result["baseline"] = pace * 3 + settings.baseline.epochs * epoch
         for name, network in self.backbones.items():
             result |= self._backbone(name, network)
+        result["cross_validate"] = self._cross_validate(result)
         result["evaluate"] = self._evaluate()
         result["register"] = pace * 5
         fetched = {f"fetch@{name}": pace * 2 for name in settings.fetch.datasets}
         return fetched | result
+
+    def _cross_validate(self, stages: dict[str, float]) -> float:
+        """Return the seconds of models for all folds; embeddings are computed once, of the views of all images."""
+        folds, counts = self.settings.cross_validation, self.counts
+        if not folds:
+            return self.machine.pace * 0.5
+        trained = [seconds for name, seconds in stages.items() if name.startswith(("baseline", "transfer@", "finetune@"))]
+        share = (folds - 1) / folds
+        embedded = sum(seconds for name, seconds in stages.items() if name.startswith("embed@"))
+        return folds * share * sum(trained) + embedded * (1 + counts.val / max(counts.train, 1))
 
     def _backbone(self, name: str, network: NetworkCost | None) -> dict[str, float]:
         pace, settings, counts, tuning = self.machine.pace, self.settings, self.counts, self.settings.finetune

@@ -10,6 +10,7 @@ import numpy as np
 
 from darkroom.augmentation import storage
 from darkroom.augmentation.views import ViewGenerator, preview
+from darkroom.config.params import Augment
 from darkroom.core import atomic
 from darkroom.core.errors import ParamsError
 from darkroom.data import arrays
@@ -22,10 +23,9 @@ def run(train: Path, out: Path) -> None:
     with session("augment", ["ingest", "augment"], [train]) as (settings, record):
         params, threads = settings.augment, settings.compute.threads
         images, labels = arrays.load_split(train)
-        count = params.views
-        if params.policy == "none" and count > 1:
+        count = view_count(params)
+        if count < params.views:
             print("augment: the policy none makes one view of each image; more would be copies")
-            count = 1
         generator = ViewGenerator(params.policy, images.shape[1], params.seed)
         stored = params.storage == "stored"
         if stored:
@@ -44,6 +44,11 @@ def run(train: Path, out: Path) -> None:
         record.log_metrics({"views": count, "images": len(images)})
         described = f"{count} {params.policy} view{'s' if count > 1 else ''} of {len(images):,} images"
         print(f"augment: {described}{'' if stored else ', made while training'}; see {out}/preview.png")
+
+
+def view_count(params: Augment) -> int:
+    """Return how many views of an image are made."""
+    return 1 if params.policy == "none" else params.views
 
 
 def _check_space(view_bytes: int, count: int, out: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from darkroom.augmentation import storage
+from darkroom.config.params import Params
 from darkroom.data import arrays
 from darkroom.models import factory
 from darkroom.models.base import Network, Preprocessing
@@ -15,7 +16,7 @@ from darkroom.stages.context import Stopwatch, session
 from darkroom.stages.trained_model import write_model
 from darkroom.training import normalization
 from darkroom.training.batches import Examples, View
-from darkroom.training.loop import fit
+from darkroom.training.loop import FitResult, OnEpoch, fit
 
 SAMPLE = 1000  # images from which the mean and standard deviation are computed
 
@@ -23,23 +24,31 @@ SAMPLE = 1000  # images from which the mean and standard deviation are computed
 def run(augmented: Path, val: Path, classes: Path, out: Path, cost: Path) -> None:
     with session("baseline", ["ingest", "augment", "baseline", "compute"], [augmented, val]) as (settings, record):
         stopwatch = Stopwatch()
-        ingest, hyper, seed = settings.ingest, settings.baseline, settings.compute.seed
         names = arrays.load_classes(classes)
         train = Examples(*storage.load_views(augmented, settings.compute.threads))
         val_images, val_labels = arrays.load_split(val)
-        preprocessing = Preprocessing(ingest.image_size, ingest.resize, ingest.background, *_statistics(train.inputs[0]))
-        options = {"width": hyper.width} if hyper.architecture == factory.COMPACT else {}
-        spec = factory.make_spec(hyper.architecture, ingest.image_size, hyper.channels, options)
-        network = Network(factory.build_features(spec, seed), preprocessing, len(names), seed)
-        normalization.set_momentum(network)
-        result = fit(
-            network, train, Examples(val_images[None], val_labels), hyper, settings.compute, len(names),
-            description="training the baseline", on_epoch=record.log_epoch,
-        )  # fmt: skip
-        checkpoint = Checkpoint("baseline", spec, preprocessing, names, hyper.model_dump(), result.best, result.temperature)
+        network, checkpoint, result = train_baseline(
+            train, Examples(val_images[None], val_labels), names, settings, "training the baseline", record.log_epoch
+        )
         write_model(out, checkpoint, network.state_dict(), network.parameter_count(), result, record)
         stopwatch.write(cost)
-        print(f"baseline: {hyper.architecture}, val accuracy {result.best['val_accuracy']:.4f} in epoch {result.best['epoch']}")
+        best = result.best
+        print(f"baseline: {settings.baseline.architecture}, val accuracy {best['val_accuracy']:.4f} in epoch {best['epoch']}")
+
+
+def train_baseline(
+    train: Examples, val: Examples, classes: tuple[str, ...], settings: Params, description: str, on_epoch: OnEpoch | None = None
+) -> tuple[Network, Checkpoint, FitResult]:
+    """Train the network of `settings.baseline` from scratch on images (K, N, H, W, 3) uint8."""
+    ingest, hyper, seed = settings.ingest, settings.baseline, settings.compute.seed
+    preprocessing = Preprocessing(ingest.image_size, ingest.resize, ingest.background, *_statistics(train.inputs[0]))
+    options = {"width": hyper.width} if hyper.architecture == factory.COMPACT else {}
+    spec = factory.make_spec(hyper.architecture, ingest.image_size, hyper.channels, options)
+    network = Network(factory.build_features(spec, seed), preprocessing, len(classes), seed)
+    normalization.set_momentum(network)
+    result = fit(network, train, val, hyper, settings.compute, len(classes), description=description, on_epoch=on_epoch)
+    checkpoint = Checkpoint("baseline", spec, preprocessing, classes, hyper.model_dump(), result.best, result.temperature)
+    return network, checkpoint, result
 
 
 def _statistics(images: View) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

@@ -24,11 +24,14 @@ def session(stage: str, sections: list[str], inputs: list[Path]) -> Iterator[tup
 
 
 def flatten(settings: Params, sections: list[str]) -> dict[str, Any]:
-    """Return the named sections (`transfer`) or keys (`transfer.lr`) as `{"transfer.lr": 0.01, …}`."""
+    """Return the named sections (`transfer`), keys (`transfer.lr`) or values (`cross_validation`): `{"transfer.lr": 0.01, …}`."""
     content = settings.model_dump(by_alias=True)
     values: dict[str, Any] = {}
     for name in sections:
         section, _, key = name.partition(".")
+        if not isinstance(content[section], dict):
+            values[section] = content[section]
+            continue
         values |= {f"{section}.{inner}": value for inner, value in content[section].items() if key in ("", inner)}
     return values
 

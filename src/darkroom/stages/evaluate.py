@@ -20,20 +20,30 @@ from darkroom.augmentation import policies
 from darkroom.augmentation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from darkroom.config import params
 from darkroom.config.params import SPLITS, Params
-from darkroom.core import atomic, git, tables
+from darkroom.core import atomic, git
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.progress import Progress
 from darkroom.data import arrays, manifest
 from darkroom.evaluation import cost as costs
-from darkroom.evaluation import diagnostics, intervals, label_issues, leaderboard, metrics_io, predictions, significance
+from darkroom.evaluation import (
+    cross_validation,
+    diagnostics,
+    intervals,
+    label_issues,
+    leaderboard,
+    metrics_io,
+    predictions,
+    selection,
+    significance,
+)
 from darkroom.evaluation.diagnostics import Corruptions, Diagnosed, Evaluated, Split
 from darkroom.evaluation.leaderboard import Row
-from darkroom.evaluation.metrics import best_model
 from darkroom.evaluation.metrics_io import PIXEL_BASELINE, Details, Metrics
 from darkroom.evaluation.pixel_baseline import PixelRegression
 from darkroom.evaluation.report import heatmaps, plots
 from darkroom.evaluation.report.page import ISSUES, Evaluation, page
 from darkroom.evaluation.scoring import Outputs, Score, Size, Truth, score
+from darkroom.evaluation.selection import Judged
 from darkroom.inference.classifier import Classifier
 from darkroom.inference.predict import softmax
 from darkroom.models import weight_files
@@ -80,15 +90,10 @@ class Results:
     rows: list[Row]
 
 
-def model_names(settings: Params) -> list[str]:
-    """Return the names of the models that the params name."""
-    return ["baseline", *(f"{stage}/{name}" for stage in ("transfer", "finetune") for name in settings.backbones)]
-
-
-def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
+def run(ingested: Path, models: Path, cost: Path, folds: Path, reports: Path) -> None:
     """Write metrics.json, details.json, diagnostics.json, tables, plots and the report into `reports`."""
     inputs = [ingested / name for name in ("manifest.parquet", "val", "test")]
-    inputs += [models / name for name in model_names(params.read())]
+    inputs += [models / name for name in params.read().model_names()]
     with session("evaluate", ["ingest", "evaluate", "compute"], inputs) as (settings, record):
         device = prepare(settings.compute)
         data = _read(ingested)
@@ -96,7 +101,7 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
         groups = np.array([row["group"] for row in test.rows])
         truth = Truth({name: data.splits[name].labels for name in ("val", "test")}, groups, data.classes, settings.evaluate.top_k)
         scored = _score_models(settings, data, truth, models, cost, device)
-        metrics, details = _contents(scored, truth)
+        metrics, details = _contents(settings, scored, truth, data, folds)
         evaluated = Evaluated(metrics.best, scored.baseline, truth, data.splits, scored.probabilities, metrics.models, scored.rows)
         diagnosed = diagnostics.diagnose(
             settings, evaluated, lambda name: Classifier.load(models / name).to(device),
@@ -108,7 +113,8 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
         _write(reports, results)
         _write_report(settings, ingested, models, reports, results, device)
         _log(record, metrics, details, models, ingested, reports)
-        tables.show(leaderboard.HEADER, leaderboard.cells(rows, metrics.best), leaderboard.HEADER[1:])
+        leaderboard.show(rows, metrics)
+        print(f"→ {leaderboard.describe_selection(metrics)}")
 
 
 def _read(ingested: Path) -> Data:
@@ -122,7 +128,7 @@ def _read(ingested: Path) -> Data:
 
 def _score_models(settings: Params, data: Data, truth: Truth, models: Path, cost: Path, device: torch.device) -> Scored:
     """Return the results of all models and of the pixel baseline."""
-    names, (train, val, test) = model_names(settings), (data.splits[name] for name in SPLITS)
+    names, (train, val, test) = settings.model_names(), (data.splits[name] for name in SPLITS)
     scores: dict[str, Score] = {}
     probabilities: dict[str, dict[str, np.ndarray]] = {}
     histories: Histories = {}
@@ -174,20 +180,31 @@ def _size(classifier: Classifier, folder: Path) -> Size:
     )
 
 
-def _contents(scored: Scored, truth: Truth) -> tuple[Metrics, Details]:
+def _contents(settings: Params, scored: Scored, truth: Truth, data: Data, folds: Path) -> tuple[Metrics, Details]:
     """Return the contents of metrics.json and details.json."""
+    crossed = cross_validation.read(folds)
+    best, selected = selection.select(settings.evaluate.select, _judged(settings, scored, data, folds if crossed.folds else None))
     models = {name: item.metrics for name, item in scored.scores.items()}
     test = {name: by_split["test"] for name, by_split in scored.probabilities.items()}
     resampled = {name: item.resampled for name, item in scored.scores.items()}
     metrics = Metrics(
-        best=best_model(models), confidence=significance.LEVEL, resamples=significance.RESAMPLES, images=len(truth.groups),
-        groups=len(set(truth.groups)), models=models,
+        best=best, selection=selected, cross_validation=crossed if crossed.folds else None, confidence=significance.LEVEL,
+        resamples=significance.RESAMPLES, images=len(truth.groups), groups=len(set(truth.groups)), models=models,
     )  # fmt: skip
     details = Details(
         classes=list(truth.classes), models={name: item.details for name, item in scored.scores.items()},
         pairs=intervals.pairs(test, truth.labels["test"], resampled, truth.groups),
     )  # fmt: skip
     return metrics, details
+
+
+def _judged(settings: Params, scored: Scored, data: Data, folds: Path | None) -> Judged:
+    """Return what the best model is chosen by: out-of-fold predictions, or those of the validation split."""
+    if folds:
+        return cross_validation.read_predictions(folds, settings.model_names(), data.classes)
+    val = data.splits["val"]
+    probabilities = {name: by_split["val"] for name, by_split in scored.probabilities.items() if name != PIXEL_BASELINE}
+    return Judged(val.labels, np.array([row["group"] for row in val.rows]), probabilities, data.classes)
 
 
 def _severities(images: np.ndarray, name: str, seed: int) -> Iterator[np.ndarray]:

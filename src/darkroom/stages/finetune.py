@@ -9,16 +9,16 @@ import numpy as np
 from torch import nn
 
 from darkroom.augmentation import storage
-from darkroom.config.params import Compute
+from darkroom.config.params import Compute, Params
 from darkroom.data import arrays
 from darkroom.models import checkpoint as checkpoints
-from darkroom.models.base import Backbone
+from darkroom.models.base import Backbone, Network
 from darkroom.stages.context import Stopwatch, session
 from darkroom.stages.trained_model import write_model
 from darkroom.training import embedding, freezing
 from darkroom.training.batches import Examples, Views
 from darkroom.training.freezing import FeatureMapCache
-from darkroom.training.loop import fit
+from darkroom.training.loop import FitResult, OnEpoch, fit
 
 SECTIONS = ["ingest", "augment", "weights", "transfer", "finetune", "compute"]
 
@@ -32,28 +32,49 @@ def run(name: str, augmented: Path, val: Path, transfer: Path, out: Path, cost: 
         assert isinstance(backbone, Backbone)
         views, labels = storage.load_views(augmented, compute.threads)
         val_images, val_labels = arrays.load_split(val)
-        cut, groups = freezing.unfreeze(network, hyper.unfreeze, hyper.lr_decay)
+        cut = freezing.first_trained(backbone, hyper.unfreeze)
         digest = storage.views_digest(views, val_images)
         cache = FeatureMapCache(backbone, network.normalize, cut, digest, embedding.engine_identity(compute))
         refusal = cache.refusal(views.shape[0] * views.shape[1] + len(val_images))
-        model: nn.Module = network
         if refusal:
             print(f"finetune/{name}: the whole network runs in every epoch: {refusal}")
             train, validation = Examples(views, labels), Examples(val_images[None], val_labels)
         else:
-            model = embedding.UpperPart(backbone, network.head, cut)
             maps = cache.load() or _compute_maps(cache, views, val_images, compute)
             train, validation = Examples(maps[0], labels), Examples(maps[1], val_labels)
-        result = fit(
-            model, train, validation, hyper, compute, len(start.classes), groups=groups, freeze_statistics=True,
-            description=f"fine-tuning {name} from block {cut + 1} of {backbone.block_count}", on_epoch=record.log_epoch,
-        )  # fmt: skip
+        description = f"fine-tuning {name} from block {cut + 1} of {backbone.block_count}"
+        result, _ = train_blocks(network, not refusal, train, validation, settings, description, record.log_epoch)
         checkpoint = replace(
             start, name=f"finetune/{name}", params=hyper.model_dump(), best=result.best, temperature=result.temperature
         )
         write_model(out, checkpoint, network.state_dict(), network.parameter_count(), result, record)
         stopwatch.write(cost)
         print(f"finetune/{name}: val accuracy {result.best['val_accuracy']:.4f} in epoch {result.best['epoch']}")
+
+
+def train_blocks(
+    network: Network,
+    on_maps: bool,
+    train: Examples,
+    val: Examples,
+    settings: Params,
+    description: str,
+    on_epoch: OnEpoch | None = None,
+) -> tuple[FitResult, nn.Module]:
+    """Train the head and the last blocks of a network in place, on images or on the maps before these blocks.
+
+    Also returns the module that takes such inputs.
+    """
+    hyper = settings.finetune
+    cut, groups = freezing.unfreeze(network, hyper.unfreeze, hyper.lr_decay)
+    assert isinstance(network.features, Backbone)
+    model = embedding.UpperPart(network.features, network.head, cut) if on_maps else network
+    classes = network.head.out_features
+    result = fit(
+        model, train, val, hyper, settings.compute, classes, groups=groups, freeze_statistics=True, description=description,
+        on_epoch=on_epoch,
+    )  # fmt: skip
+    return result, model
 
 
 def _compute_maps(cache: FeatureMapCache, views: Views, val: np.ndarray, compute: Compute) -> tuple[np.ndarray, np.ndarray]:

@@ -48,6 +48,7 @@ class Decision:
     checkpoint_sha256: str
     accuracy: float
     val_accuracy: float
+    selection: str  # how the model was chosen, in a sentence; empty where a person named it
     registered: Mapping[str, Any] | None = None
     promoted: bool = False
     verdict: Mapping[str, Any] | None = None
@@ -91,8 +92,8 @@ def _run(model: str, ingested: Path, reports: Path, models: Path) -> Decision:
         metrics = metrics_io.read(reports / metrics_io.METRICS, metrics_io.Metrics)
         name = model or metrics.best
         _check_evaluated(name, metrics, models)
-        figures = metrics.models[name]
-        decision = Decision(name, weight_files.checkpoint_digest(models / name), figures.accuracy, figures.val_accuracy)
+        figures, chosen = metrics.models[name], "" if model else leaderboard.describe_selection(metrics)
+        decision = Decision(name, weight_files.checkpoint_digest(models / name), figures.accuracy, figures.val_accuracy, chosen)
         if records.is_off():
             print(f"register: tracking is off, {name} is not registered")
         else:
@@ -124,6 +125,9 @@ def _register(decision: Decision, macro_f1: float, inputs: Inputs, record: recor
         "test_macro_f1": f"{macro_f1:.4f}",
     }
     description = f"{model}: test accuracy {decision.accuracy:.4f}, validation accuracy {decision.val_accuracy:.4f}"
+    if decision.selection:
+        print(f"register: {decision.selection}")
+        description += f". {decision.selection.removesuffix('.')}"
     champion = registry.champion(name)
     existing = {item.sha256: item for item in registry.versions(name)}
     SCRATCH.mkdir(parents=True, exist_ok=True)

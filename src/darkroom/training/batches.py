@@ -15,6 +15,8 @@ MAX_RESIDENT_SHARE = 0.4  # of a GPU's free memory may hold the examples themsel
 class View(Protocol):
     """One view of N examples: an array (N, …), or an object that makes batches of it on request."""
 
+    @property
+    def shape(self) -> tuple[int, ...]: ...
     def __len__(self) -> int: ...
     def __getitem__(self, batch: Any) -> np.ndarray: ...
 
@@ -40,6 +42,38 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+class SomeViews:
+    """The views (K, M, …) of some of N examples, by their `indices` (M,) int."""
+
+    def __init__(self, views: Views, indices: np.ndarray) -> None:
+        self.views, self.indices = views, indices
+        self.shape = (len(views), len(indices), *views.shape[2:])
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, number: int) -> SomeView:
+        return SomeView(self.views[number], self.indices)
+
+
+class SomeView:
+    """One view of some examples, an array or made on request as that of all."""
+
+    def __init__(self, view: View, indices: np.ndarray) -> None:
+        self.view, self.indices = view, indices
+        self.shape = (len(indices), *view.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, batch: Any) -> np.ndarray:
+        return self.view[self.indices[batch]]
+
+    def stream(self, batches: list[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield the batches of indices."""
+        return load_batches(self.view, [self.indices[batch] for batch in batches])
 
 
 def batches(count: int, size: int, order: np.ndarray | None = None, keep_single: bool = False) -> list[np.ndarray]:

@@ -27,6 +27,7 @@ from darkroom.training.optimizers import OPTIMIZERS
 EpochMetrics = dict[str, float]
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+OnEpoch = Callable[[EpochMetrics], None]
 BatchHook = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], bool | None]
 NORMS_PER_EPOCH = 16  # steps of an epoch after which the norm of the gradient is computed
 VAL_BATCH = 256
@@ -176,7 +177,7 @@ def fit(
     description: str = "training",
     groups: list[ParamGroup] | None = None,
     freeze_statistics: bool = False,
-    on_epoch: Callable[[EpochMetrics], None] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> FitResult:
     """Train `model`, inputs to logits, in place and leave it with the weights of its best epoch.
 

@@ -15,7 +15,15 @@ from darkroom.core.errors import printable
 from darkroom.evaluation import cost
 from darkroom.evaluation.label_issues import LabelIssue
 from darkroom.evaluation.leaderboard import Row
-from darkroom.evaluation.metrics_io import PIXEL_BASELINE, Details, Diagnostics, EnsembleMetrics, Metrics, ModelMetrics
+from darkroom.evaluation.metrics_io import (
+    PIXEL_BASELINE,
+    CrossValidated,
+    Details,
+    Diagnostics,
+    EnsembleMetrics,
+    Metrics,
+    ModelMetrics,
+)
 from darkroom.evaluation.report import explorer, verdict
 from darkroom.evaluation.report.heatmaps import HeatMap
 from darkroom.evaluation.significance import SIGNIFICANT
@@ -71,7 +79,8 @@ def page(evaluation: Evaluation) -> str:
         "best": best, "classes": classes, "headline": headline, "sentences": sentences, "batch": cost.BATCH,
         "metrics": metrics, "chosen": metrics.best_figures, "diagnostics": diagnostics, "baseline": PIXEL_BASELINE,
         "rows": [_row(place, row, evaluation) for place, row in enumerate(evaluation.rows, 1)],
-        "accuracies": _accuracies(evaluation), "per_class": _weakest_first(best_details.per_class), "colours": colours,
+        "crossed": _crossed(metrics), "accuracies": _accuracies(evaluation),
+        "per_class": _weakest_first(best_details.per_class), "colours": colours,
         "neutral": charts.NEUTRAL, "matrix": _shaded(matrix, shown), "shown": shown,
         "absent": [name for name in classes if not best_details.per_class[name].support],
         "never_predicted": [name for name, column in zip(classes, matrix.sum(0), strict=True) if not column],
@@ -133,6 +142,12 @@ def _accuracies(evaluation: Evaluation) -> dict[str, Any]:
         low, high = _figures(row.model, evaluation).intervals.get("accuracy") or (None, None)
         rows.append(charts.Dot(row.model, row.accuracy, low, high, chosen=row.model == evaluation.metrics.best))
     return charts.dots(rows, "test accuracy")
+
+
+def _crossed(metrics: Metrics) -> list[tuple[str, CrossValidated]]:
+    """Return the models with their figures of cross-validation, the lowest log loss first."""
+    models = metrics.cross_validation.models if metrics.cross_validation else {}
+    return sorted(models.items(), key=lambda item: (item[1].figures["log_loss"], item[0]))
 
 
 def _weakest_first(per_class: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from darkroom.evaluation import leaderboard
 from darkroom.evaluation.metrics_io import PIXEL_BASELINE, Details, Metrics, ModelDetails, Pair
 from darkroom.evaluation.significance import SIGNIFICANT
 
@@ -23,7 +24,7 @@ def sentences(metrics: Metrics, details: Details) -> tuple[str, list[str]]:
     )
     rest = [
         f"That is {correct:,} of {count:,}; the range is the 95% interval for other test images of this kind.",
-        f"The model was selected by its validation accuracy, {percent(figures.val_accuracy)}; test images had no part in that.",
+        leaderboard.describe_selection(metrics) or "The model was selected on validation.",
     ]
     others = sorted(
         (name for name in models if name not in (best, PIXEL_BASELINE)), key=lambda name: (-models[name].accuracy, name)

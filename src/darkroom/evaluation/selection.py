@@ -1,0 +1,102 @@
+"""The choice of the best model on validation images, and which others these images cannot tell from it.
+
+Few images rank models by chance. So a fine-tuned network is preferred, then a new head on a frozen one, unless the
+images show another model to be better beyond what chance makes of equal models; docs/evaluation.md has the measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from darkroom.evaluation.metrics import Figures
+from darkroom.evaluation.metrics_io import Selection
+from darkroom.evaluation.significance import SIGNIFICANT, holm
+
+EXCHANGES = 1000
+CELLS = 2**23  # of the table of exchanges that is computed at a time
+KINDS = ("finetune", "transfer", "baseline")  # the preferred first; the part of a name before its slash
+DEVIATIONS = 1.0  # that a difference has to exceed, so that it overrules the preference
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Predictions on images that no model was trained on: labels and groups (N,), probabilities (N, C) by model."""
+
+    labels: np.ndarray = field(repr=False)
+    groups: np.ndarray = field(repr=False)
+    probabilities: Mapping[str, np.ndarray] = field(repr=False)
+    classes: tuple[str, ...]
+    folds: int = 0  # of a cross-validation; 0: the images are the validation split
+
+
+def select(metric: str, judged: Judged) -> tuple[str, Selection]:
+    """Return the best model by a metric of `METRICS`, and what the choice rests on.
+
+    The images of a group are exchanged together. A class without images counts in no metric: the models that never
+    predict it would win, so that then the log loss decides within the preferred kind alone.
+    """
+    names = list(judged.probabilities)
+    absent = [name for i, name in enumerate(judged.classes) if not (judged.labels == i).any()]
+    values = {name: score(metric, values, judged.labels) for name, values in judged.probabilities.items()}
+    losses = {name: score("log_loss", values, judged.labels) for name, values in judged.probabilities.items()}
+    leader = min(names, key=lambda name: (-values[name], -losses[name], name))
+    near = [name for name in names if name == leader or is_near(metric, judged, leader, name)]
+    ranks = {name: (KINDS.index(name.partition("/")[0]), -values[name], -losses[name], name) for name in names}
+    best = min(names if absent else near, key=ranks.__getitem__)
+    others = [name for name in names if name != best]
+    ps = holm([exchange(metric, judged, best, name).p for name in others])
+    return best, Selection(
+        metric=metric, leader=leader, folds=judged.folds, images=len(judged.labels), groups=len(np.unique(judged.groups)),
+        indistinguishable=[name for name, p in zip(others, ps, strict=True) if p >= SIGNIFICANT], absent_classes=absent,
+    )  # fmt: skip
+
+
+def score(metric: str, probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return a metric of probabilities (N, C) for labels (N,); higher is better, so that a loss is negative."""
+    return float(_scores(metric, Figures(probabilities, labels, 1), np.ones((len(labels), 1)))[0])
+
+
+def _scores(metric: str, figures: Figures, times: np.ndarray) -> np.ndarray:
+    values = figures.without_areas(times)[metric]
+    return -values if metric == "log_loss" else values
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The lead of a model over another, its deviation where both are equal, and the two-sided p-value."""
+
+    lead: float
+    deviation: float
+    p: float
+
+
+def exchange(metric: str, judged: Judged, one: str, other: str) -> Exchange:
+    """Compare two models by exchanging their predictions at random, group by group (a paired permutation test).
+
+    Equal models are as likely to have made each other's predictions, so the leads after `EXCHANGES` such exchanges are
+    those that chance makes (Fisher 1935; Good 2005).
+    """
+    labels, count = judged.labels, len(judged.labels)
+    figures = Figures(np.concatenate([judged.probabilities[one], judged.probabilities[other]]), np.tile(labels, 2), 1)
+    _, member = np.unique(judged.groups, return_inverse=True)
+    rng = np.random.default_rng(0)
+
+    def leads(exchanged: np.ndarray) -> np.ndarray:
+        times = np.concatenate([1.0 - exchanged, exchanged])
+        return _scores(metric, figures, times) - _scores(metric, figures, 1.0 - times)
+
+    lead = float(leads(np.zeros((count, 1)))[0])
+    at_once = max(1, CELLS // (2 * count))
+    parts = [min(at_once, EXCHANGES - start) for start in range(0, EXCHANGES, at_once)]
+    chance = np.concatenate([leads(rng.integers(0, 2, (member.max() + 1, part)).astype(float)[member]) for part in parts])
+    as_large = int((np.abs(chance) >= abs(lead) - 1e-12).sum())
+    return Exchange(lead, float(np.sqrt((chance**2).mean())), (1 + as_large) / (1 + EXCHANGES))
+
+
+def is_near(metric: str, judged: Judged, leader: str, other: str) -> bool:
+    """Tell whether chance often gives the leader its lead over a model that is as good."""
+    compared = exchange(metric, judged, leader, other)
+    return compared.lead <= DEVIATIONS * compared.deviation + 1e-12

@@ -1,0 +1,182 @@
+"""Models of each fold: trained like those of the pipeline, but on the other folds, to predict the images held out.
+
+Embeddings and the feature maps below the fine-tuned blocks are computed once for all folds.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from darkroom.augmentation import storage
+from darkroom.augmentation import views as view_generators
+from darkroom.config.params import Params
+from darkroom.core.errors import ParamsError
+from darkroom.core.progress import Progress
+from darkroom.data import arrays, manifest, splits
+from darkroom.evaluation import folds
+from darkroom.evaluation.cross_validation import OutOfFold
+from darkroom.inference.classifier import Classifier
+from darkroom.inference.predict import softmax
+from darkroom.models import checkpoint as checkpoints
+from darkroom.models.base import Backbone, Network
+from darkroom.stages import augment, baseline, finetune, transfer
+from darkroom.training import embedding, freezing
+from darkroom.training.batches import Examples, SomeViews, Views
+from darkroom.training.freezing import FeatureMapCache
+from darkroom.training.loop import FitResult
+
+SPLITS = ("train", "val")  # whose images are divided into folds; test images have no part in it
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Indices of the images of a fold, and of those that its models are trained and validated on."""
+
+    number: int
+    train: np.ndarray
+    val: np.ndarray
+    held_out: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The training and validation images (N, S, S, 3) uint8, their views (K, N, …), labels (N,), and folds."""
+
+    images: np.ndarray
+    views: Views
+    labels: np.ndarray
+    folds: list[Fold]
+
+    def examples(self, views: Views, originals: np.ndarray, fold: Fold) -> tuple[Examples, Examples]:
+        """Return the training views and validation images of a fold, or what a network made of them."""
+        train, val = self.labels[fold.train], self.labels[fold.val]
+        return Examples(SomeViews(views, fold.train), train), Examples(SomeViews(originals[None], fold.val), val)
+
+
+def predict(settings: Params, ingested: Path, models: Path, scratch: Path) -> OutOfFold:
+    """Return the out-of-fold probabilities of every model, calibrated by its temperature in each fold."""
+    rows = manifest.read_images(ingested / "manifest.parquet")
+    images, labels = (np.concatenate(parts) for parts in zip(*(arrays.load_split(ingested / name) for name in SPLITS), strict=True))
+    pooled = [row for name in SPLITS for row in rows[name]]
+    share = len(rows["val"]) / len(pooled)
+    dealt = deal(labels, [row.group for row in pooled], settings.cross_validation, share, settings.compute.seed)
+    pool = Pool(images, make_views(settings, images, scratch), labels, dealt)
+    classes = arrays.load_classes(ingested / "classes.json")
+    names = settings.model_names()
+    probabilities = {name: np.zeros((len(labels), len(classes))) for name in names}
+    with Progress("cross-validation", len(names) * len(dealt), "models") as progress:
+
+        def keep(name: str, fold: Fold, predicted: np.ndarray) -> None:
+            probabilities[name][fold.held_out] = predicted
+            accuracy = float((predicted.argmax(1) == labels[fold.held_out]).mean())
+            progress.advance(note=f"fold {fold.number + 1} of {len(dealt)}, {name}: {accuracy:.4f}")
+
+        for fold in dealt:
+            keep("baseline", fold, _baseline(pool, fold, classes, settings))
+        for backbone in settings.backbones:
+            network, _ = checkpoints.load(models / "transfer" / backbone)
+            for name, fold, predicted in _transferred(backbone, network, pool, settings, scratch):
+                keep(name, fold, predicted)
+    fold_of = np.zeros(len(labels), int)
+    for fold in dealt:
+        fold_of[fold.held_out] = fold.number
+    return OutOfFold(pooled, labels, fold_of, probabilities, classes)
+
+
+def deal(labels: np.ndarray, groups: Sequence[str], count: int, val_share: float, seed: int) -> list[Fold]:
+    """Divide images into folds by their groups; of the other folds, a share is for validation.
+
+    The source's own folds are taken as they are, whatever `count` is.
+    """
+    fold_of = folds.given(groups)
+    if fold_of is None:
+        fold_of = folds.deal(labels, groups, count, seed)
+    numbers = np.unique(fold_of)
+    if len(numbers) < count and folds.given(groups) is None:
+        raise ParamsError(
+            f"cross_validation: {len(set(groups))} groups of images make {len(numbers)} folds, not {count}",
+            "set fewer folds, or 0: off; or `ingest.near_duplicates: exact` where pictures that differ are one group",
+        )
+    return [_make_fold(int(number), fold_of, labels, groups, val_share, seed) for number in numbers]
+
+
+def _make_fold(number: int, fold_of: np.ndarray, labels: np.ndarray, groups: Sequence[str], share: float, seed: int) -> Fold:
+    """Return a fold; a share of the images of the other folds is for validation."""
+    counts: dict[str, Counter[str]] = {}
+    for i in np.flatnonzero(fold_of != number).tolist():
+        counts.setdefault(groups[i], Counter())[str(labels[i])] += 1
+    drawn = splits.stratified([splits.SplitGroup(key, own) for key, own in counts.items()], 0.0, share, seed)
+    parts = np.array([drawn.get(group, "held out") for group in groups])
+    if not (parts == "val").any():
+        raise ParamsError(
+            f"cross_validation: without fold {number + 1} no class has three groups of images, so that none are for validation",
+            "set `cross_validation: 0`, or add images",
+        )
+    return Fold(number, *(np.flatnonzero(parts == name) for name in ("train", "val", "held out")))
+
+
+def make_views(settings: Params, images: np.ndarray, scratch: Path) -> Views:
+    """Return the views of all images as `augment` makes them."""
+    params, threads = settings.augment, settings.compute.threads
+    generator = view_generators.ViewGenerator(params.policy, images.shape[1], params.seed)
+    np.save(scratch / "images.npy", images)
+    if params.storage == "online":
+        return storage.OnlineViews(generator, augment.view_count(params), scratch / "images.npy", threads)
+    storage.write_views(scratch / "images.npy", generator, augment.view_count(params), scratch / "views.npy", threads)
+    return np.load(scratch / "views.npy", mmap_mode="c")
+
+
+def _baseline(pool: Pool, fold: Fold, classes: tuple[str, ...], settings: Params) -> np.ndarray:
+    train, val = pool.examples(pool.views, pool.images, fold)
+    description = f"fold {fold.number + 1}: training the baseline"
+    network, checkpoint, _ = baseline.train_baseline(train, val, classes, settings, description)
+    return Classifier(network, checkpoint).probabilities(pool.images[fold.held_out], BATCH)
+
+
+def _transferred(
+    name: str, network: Network, pool: Pool, settings: Params, scratch: Path
+) -> Iterator[tuple[str, Fold, np.ndarray]]:
+    """Yield the probabilities of new heads, and of the networks fine-tuned from them, for each fold."""
+    backbone, compute = network.features, settings.compute
+    assert isinstance(backbone, Backbone)
+    cut = freezing.first_trained(backbone, settings.finetune.unfreeze)
+    count = pool.views.shape[0] * pool.views.shape[1] + len(pool.images)
+    on_maps = not FeatureMapCache(backbone, network.normalize, cut, "", "").refusal(count)
+    frozen: torch.nn.Module = torch.nn.Sequential(network.normalize, backbone)
+    if on_maps:
+        frozen = embedding.FeaturesAndMaps(network.normalize, backbone, cut)
+    engine = embedding.engine_for(frozen, pool.views, compute)
+    computed = []
+    for views, part in ((pool.views, "views"), (pool.images[None], "images")):
+        files = (None, scratch / f"{name}-{part}.npy")[: 1 + on_maps]
+        computed.append(embedding.run_network(engine, views, f"embedding with {name}", files))
+    (embeddings, *maps), (own_embeddings, *own_maps) = computed
+    inputs, own_inputs = (maps[0], own_maps[0][0]) if on_maps else (pool.views, pool.images)
+    for fold in pool.folds:
+        # heads standardise what they are trained on, so that they take arrays
+        train = Examples(np.ascontiguousarray(embeddings[:, fold.train]), pool.labels[fold.train])
+        val = Examples(own_embeddings[:, fold.val], pool.labels[fold.val])
+        text = f"fold {fold.number + 1}: training a head on {name}"
+        head, result = transfer.train_head(train, val, network.head.out_features, settings, text)
+        yield f"transfer/{name}", fold, _predict(head, own_embeddings[0], fold, result)
+        tuned = copy.deepcopy(network)
+        tuned.head.load_state_dict(head.state_dict())
+        parts = pool.examples(inputs, own_inputs, fold)
+        result, model = finetune.train_blocks(tuned, on_maps, *parts, settings, f"fold {fold.number + 1}: fine-tuning {name}")
+        yield f"finetune/{name}", fold, _predict(model, own_inputs, fold, result)
+
+
+def _predict(model: torch.nn.Module, inputs: np.ndarray, fold: Fold, result: FitResult) -> np.ndarray:
+    """Return the calibrated probabilities of the images that a fold holds out."""
+    chosen = [fold.held_out[i : i + BATCH] for i in range(0, len(fold.held_out), BATCH)]
+    with torch.inference_mode():
+        logits = [model(torch.from_numpy(np.ascontiguousarray(inputs[part]))).float().numpy() for part in chosen]
+    return softmax(np.concatenate(logits), result.temperature)
