@@ -16,6 +16,7 @@ from darkroom.data import label_fixes
 from darkroom.data.grouping import assign_splits
 from darkroom.data.source_row import SourceRow
 from darkroom.data.splits import SplitGroup, stratified
+from darkroom.evaluation import folds
 from tests.conftest import ROOT
 from tests.data.test_duplicates import textures
 from tests.data.test_ingest import elsewhere, options, read  # noqa: F401
@@ -184,3 +185,12 @@ def test_fixes_apply_by_path_and_by_pixels(folder):
     assert data.unused_fixes == ["cat/gone.png"]
     with pytest.raises(SourceError, match='did you mean "dog"'):
         read(folder, fixes={"cat/0.png": "dogs"})
+
+
+def test_the_folds_of_a_table_are_the_folds_of_a_cross_validation(textured):
+    """Groups that come of a column of folds are known as such; other groups are not."""
+    lines = [f"{'cat' if i % 2 == 0 else 'dog'}/{i}.png,{'cat' if i % 2 == 0 else 'dog'},{i // 2 % 8}\n" for i in range(80)]
+    (textured / "labels.csv").write_text("path,label,fold\n" + "".join(lines))
+    groups = [row.group for row in read(textured, split_by="stratified").rows if row.status == "accepted"]
+    assert len(set(folds.given(groups).tolist())) == len(set(groups)) <= 8
+    assert folds.given([*groups, "another"]) is None

@@ -83,7 +83,7 @@ def test_every_image_is_predicted_by_models_that_did_not_see_it(values, capsys):
 
     The source's folds are taken as they are. The printed and written figures are those of the predictions.
     """
-    groups = [f"fold {i // 8}" for i in range(24)]
+    groups = [f"group fold {i // 8}" for i in range(24)]
     tables = []
     for flipped in (-1, 2):
         labels = workspace(values, groups, 16, flipped, cross_validation=5)
@@ -139,7 +139,7 @@ def test_predictions_of_other_models_are_refused(values):
     """Models or classes that the predictions lack are an error with the command that makes them."""
     with pytest.raises(WorkspaceError, match=r"\n.*dvc repro cross_validate"):
         cross_validation.read(OUT)
-    workspace(values, [f"fold {i // 8}" for i in range(24)], 16, cross_validation=3, backbones=[])
+    workspace(values, [f"group fold {i // 8}" for i in range(24)], 16, cross_validation=3, backbones=[])
     run()
     for names, classes in ((["baseline", "transfer/x"], ("a", "b")), (["baseline"], ("a", "c"))):
         with pytest.raises(WorkspaceError, match=r"other models or classes.*\n.*dvc repro cross_validate"):
@@ -148,6 +148,6 @@ def test_predictions_of_other_models_are_refused(values):
 
 def test_folds_of_the_source_need_every_image_to_have_one():
     """Only where each group is a fold are they the folds."""
-    assert folds.given(["fold a", "fold b", "fold a"]).tolist() == [0, 1, 0]
-    assert folds.given(["fold a", "g"]) is None
+    assert folds.given(["group fold a", "group fold b", "group fold a"]).tolist() == [0, 1, 0]
+    assert folds.given(["group fold a", "g"]) is None
     assert folds.given([]) is None

@@ -44,14 +44,15 @@ class OutOfFold:
 
 def write(folder: Path, predicted: OutOfFold | None) -> CrossValidation:
     """Write the results into a folder, and with folds every prediction."""
-    results = CrossValidation(folds=0, images=0, groups=0, models={}) if predicted is None else _results(predicted)
+    results = CrossValidation(folds=0, images=0, groups=0, models={}) if predicted is None else summarize(predicted)
     atomic.write_json(folder / RESULTS, results.model_dump(mode="json"))
     if predicted is not None:
         _write_predictions(folder / PREDICTIONS, predicted)
     return results
 
 
-def _results(predicted: OutOfFold) -> CrossValidation:
+def summarize(predicted: OutOfFold) -> CrossValidation:
+    """Return the figures of every model with their intervals."""
     numbers = np.unique(predicted.folds)
     models = {}
     for name, probabilities in predicted.probabilities.items():

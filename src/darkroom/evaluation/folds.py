@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-GIVEN = "fold "  # begins the name of a group that is a fold of the source
+GIVEN = "group fold "  # begins the name of a group in the manifest that is a fold of the source's table
 
 
 def deal(labels: np.ndarray, groups: Sequence[str], count: int, draw: int = 0) -> np.ndarray:
