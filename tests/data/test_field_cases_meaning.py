@@ -73,6 +73,8 @@ SPLIT_NAMES = [
     ("训练集", "测试集"), ("学習", "テスト"), ("entrenamiento", "validación", "prueba"), ("train", "val", "eval"),
     ("TrAiN", "tEsT"),
     ("Training Data", "Validation Data"), ("flowers-train-v1", "flowers-valid-v1"),
+    ("Trainingsmenge", "Testmenge"), ("Lerndaten", "Prüfdaten"), ("learning set", "essai"), ("trn", "vld", "tst"),
+    ("entreno", "prueba"), ("eğitim", "doğrulama", "test"), ("träning", "testning"), ("entrenar", "probar"),
 ]  # fmt: skip
 
 
@@ -91,6 +93,7 @@ LAYOUTS = {
     "doubled": (["seg_train/seg_train/{a,b}", "seg_test/seg_test/{a,b}", "seg_pred/seg_pred"],
                 {"train/a", "train/b", "test/a", "test/b"}),
     "test without classes": (["train/{cat,dog}", "test1"], {"train/cat", "train/dog"}),
+    "doubled, test without classes": (["train/train/{cat,dog}", "test1/test1"], {"train/cat", "train/dog"}),
     "unlabelled": (["train/{cat,dog}", "test/{cat,dog}", "unlabeled"], {"train/cat", "train/dog", "test/cat", "test/dog"}),
     "splits in classes": (["cat/{train,test}", "dog/{train,test}"], {"train/cat", "train/dog", "test/cat", "test/dog"}),
     "train, bus, car": (["train", "bus", "car"], {"/train", "/bus", "/car"}),
@@ -124,6 +127,12 @@ QUESTIONS = {
     "no train": (["dev/{cat,dog}", "test/{cat,dog}"], "no train folder"),
     "class and split in a name": (["cats_train", "cats_test", "dogs_train", "dogs_test"], "splits of several things"),
     "splits without classes": (["train", "test"], "no class folders"),
+    "splits in one class of two": (["cat/{train,test}", "dog"], "cat holds test, train, which are named like splits"),
+    "a data set beside a folder": (["pets/{train,test}/{cat,dog}", "more"], "and beside it is more"),
+    "splits and masks in a data set": (["pets/{train,test,mask}/{cat,dog}", "other/{x,y}"], "pets holds mask, test, train"),
+    "folds in train": (["train/fold1/{cat,dog}", "train/fold2/{cat,dog}", "test/{cat,dog}"], "folds of a cross-validation"),
+    "test in train": (["train/{cat,dog}", "train/test/{cat,dog}"], "test lies in the folder of a split"),
+    "classes in test alone": (["train", "test/{cat,dog}"], "train is named like a split, and has no class folders"),
     "images and masks": (["images/{train,test}/a", "masks/{train,test}/a"], "no names of classes"),
     "splits beside others": (["train/{cat,dog}", "test/{cat,dog}", "extra_stuff"], "and beside them"),
 }  # fmt: skip
@@ -140,6 +149,7 @@ def test_layouts_with_two_meanings_are_a_question(tmp_path, case):
 
 def test_a_person_says_which_folder_is_the_class(tmp_path):
     """`ingest.class_folder` answers the question: the upper folder, or the one around the image."""
+    assert meaning(tree(tmp_path / "u", "cat/{train,test}", "dog"), "first")[0] == {"/cat", "/dog"}
     source = tree(tmp_path / "s", "cat/{indoor,outdoor}", "dog/{indoor,outdoor}")
     assert meaning(source, "first")[0] == {"/cat", "/dog"}
     assert meaning(source, "last")[0] == {"/indoor", "/outdoor"}
