@@ -181,7 +181,7 @@ def _holds_classes(tree: Tree, folder: Folder) -> bool:
     """Tell whether the folder of a split holds folders of classes: `test/test` or `test/images` with images alone does not."""
     below = tree.below(folder)
     reading = split_names.read_name(below[0]) if len(below) == 1 and folder not in tree.direct else None
-    if reading and not reading.rest or below and below == [folder[-1]]:
+    if (reading and not reading.rest) or (below and below == [folder[-1]]):
         return _holds_classes(tree, (*folder, below[0]))
     return bool(below)
 
@@ -220,8 +220,8 @@ def _refuse_splits_in_some(place: Path, tree: Tree, base: Folder) -> None:
         raise SourceError(
             f"{printable(str(place))}: {printable(first)} holds {_shown(tree.below((*base, first)))}, which are named like splits, "
             f"and beside it {'is' if len(tops) == 2 else 'are'} {_shown([top for top in tops if top != first])}",
-            f"set `ingest.source` to {printable(str(place / first))} if it is the data set; if {_shown(tops)} are the classes, give "
-            "each the same splits, or set `ingest.class_folder: first`, and splits are drawn",
+            f"set `ingest.source` to {printable(str(place / first))} if it is the data set; if {_shown(tops)} are the classes, "
+            "give each the same splits, or set `ingest.class_folder: first`, and splits are drawn",
         )
 
 
