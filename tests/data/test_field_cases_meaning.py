@@ -363,7 +363,7 @@ def test_a_table_in_another_code_page_and_json_of_another_form_are_named(tmp_pat
         meaning(source)
     classes = tree(tmp_path / "t", "cat", "dog")
     draw(classes / "1.png", 1)
-    for name in ("1.json", "1.png.json"):
+    for name in ("1.json", "1.png.json", "1.png.supplemental-metadata.json"):
         (classes / name).write_text(json.dumps({"title": "1", "time": {"x": 1}}))
     assert "json" not in meaning(classes)[1]
 
@@ -571,6 +571,14 @@ def test_archives_within_a_source_are_named(tmp_path):
     with pytest.raises(SourceError) as error:
         meaning(tmp_path / "outer.zip")
     assert "unpack each archive" in error.value.remedy
+
+
+def test_a_folder_of_one_class_is_told_of_the_folder_above(tmp_path):
+    """Naming the folder of a class instead of the data set's is an error whose remedy names the right one."""
+    source = tree(tmp_path / "s", "cat", "dog")
+    with pytest.raises(SourceError) as error:
+        meaning(source / "cat")
+    assert f"the folder above, {source}" in error.value.remedy
 
 
 def test_arrays_that_are_not_used_are_named(tmp_path):

@@ -161,13 +161,15 @@ def check(dataset: Dataset, source: Path, params: Ingest) -> None:
             "add images of further classes, one subfolder each",
         )
     stratify = "" if params.split_by == "stratified" else "set `ingest.split_by` to stratified, "
+    if grouping.near_duplicate_warnings(dataset.rows, dataset.groups, params.near_duplicates):
+        stratify = f"{grouping.SCENES[params.near_duplicates]}; or {stratify}"
     for name in SPLITS:
         labels = {row.label for row in dataset.split(name)}
         if not labels:
             raise SourceError(
                 f"the split {name} is empty: {source} has {len(dataset.split('train'))} training images in all",
-                f"add images, raise `ingest.val_share` or `ingest.test_share`, {stratify}"
-                "or give the folder train/val/test subfolders",
+                f"{stratify}add images, raise `ingest.val_share` or `ingest.test_share`, or give the folder train/val/test "
+                "subfolders",
             )
         if name == "train" and len(labels) < len(dataset.classes):
             absent = sorted(set(dataset.classes) - labels)
@@ -178,7 +180,7 @@ def check(dataset: Dataset, source: Path, params: Ingest) -> None:
                 )
             raise SourceError(
                 f"no training image of {', '.join(absent)}: {source} has too few of them",
-                f"add images to these classes, {stratify}remove their folders, or change `ingest.seed`",
+                f"{stratify}add images to these classes, remove their folders, or change `ingest.seed`",
             )
 
 

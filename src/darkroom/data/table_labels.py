@@ -110,9 +110,8 @@ def _understand(path: Path, entry: Entry, images: list[str], files: FileSource, 
 
 
 def _is_sidecar(name: str, images: list[str]) -> bool:
-    """Tell whether a table is named as an image beside it: `1.json` or `1.jpg.json` beside `1.jpg`."""
-    stem = name.rpartition(".")[0]
-    return any(image == stem or image.rpartition(".")[0] == stem for image in images)
+    """Tell whether a table is named as an image beside it: `1.json` or `1.jpg.meta.json` beside `1.jpg`."""
+    return any(name.startswith(f"{image.rpartition('.')[0]}.") for image in images)
 
 
 def _check_together(tables_read: FoundTables) -> None:

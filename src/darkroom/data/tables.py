@@ -38,7 +38,7 @@ class Table:
     def headless(self) -> Table:
         """Return the table whose first line is no header: its columns have numbers for names."""
         width = max(map(len, self.rows), default=0)
-        columns = {f"column {i + 1}": [row[i] if i < len(row) else "" for row in self.rows] for i in range(width)}
+        columns = {f"{i + 1}": [row[i] if i < len(row) else "" for row in self.rows] for i in range(width)}
         return replace(self, columns={name: _whole(values) for name, values in columns.items()})
 
 
