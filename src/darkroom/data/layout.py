@@ -169,9 +169,9 @@ def _split_layout(place: Path, tree: Tree, base: Folder, splits: dict[str, str],
             pooled.inside[(name,)] |= tree.inside.get((*folder, name), set())
             if (*folder, name) in tree.direct:
                 pooled.direct.add((name,))
-    classes = [(name,) for name in pooled.below(())]
+    classes: list[Folder] = [(name,) for name in pooled.below(())]
     if class_folder == "auto":
-        _refuse_splits_within(place, [name for (name,) in classes if pooled.inside.get((name,))])
+        _refuse_splits_within(place, [name for name in pooled.below(()) if pooled.inside.get((name,))])
     notes += _class_notes(place, pooled, classes, class_folder)
     splits = splits | dict.fromkeys(bare, "unlabelled")
     return Layout(base, splits, skip, last=class_folder == "last", notes=tuple(map(printable, notes)))
