@@ -73,6 +73,8 @@ SPLIT_NAMES = [
     ("训练集", "测试集"), ("学習", "テスト"), ("entrenamiento", "validación", "prueba"), ("train", "val", "eval"),
     ("TrAiN", "tEsT"),
     ("Training Data", "Validation Data"), ("flowers-train-v1", "flowers-valid-v1"),
+    ("Trainingsmenge", "Testmenge"), ("Lerndaten", "Prüfdaten"), ("learning set", "essai"), ("trn", "vld", "tst"),
+    ("entreno", "prueba"), ("eğitim", "doğrulama", "test"), ("träning", "testning"), ("entrenar", "probar"),
 ]  # fmt: skip
 
 
@@ -91,6 +93,7 @@ LAYOUTS = {
     "doubled": (["seg_train/seg_train/{a,b}", "seg_test/seg_test/{a,b}", "seg_pred/seg_pred"],
                 {"train/a", "train/b", "test/a", "test/b"}),
     "test without classes": (["train/{cat,dog}", "test1"], {"train/cat", "train/dog"}),
+    "doubled, test without classes": (["train/train/{cat,dog}", "test1/test1"], {"train/cat", "train/dog"}),
     "unlabelled": (["train/{cat,dog}", "test/{cat,dog}", "unlabeled"], {"train/cat", "train/dog", "test/cat", "test/dog"}),
     "splits in classes": (["cat/{train,test}", "dog/{train,test}"], {"train/cat", "train/dog", "test/cat", "test/dog"}),
     "train, bus, car": (["train", "bus", "car"], {"/train", "/bus", "/car"}),
@@ -124,6 +127,12 @@ QUESTIONS = {
     "no train": (["dev/{cat,dog}", "test/{cat,dog}"], "no train folder"),
     "class and split in a name": (["cats_train", "cats_test", "dogs_train", "dogs_test"], "splits of several things"),
     "splits without classes": (["train", "test"], "no class folders"),
+    "splits in one class of two": (["cat/{train,test}", "dog"], "cat holds test, train, which are named like splits"),
+    "a data set beside a folder": (["pets/{train,test}/{cat,dog}", "more"], "and beside it is more"),
+    "splits and masks in a data set": (["pets/{train,test,mask}/{cat,dog}", "other/{x,y}"], "pets holds mask, test, train"),
+    "folds in train": (["train/fold1/{cat,dog}", "train/fold2/{cat,dog}", "test/{cat,dog}"], "folds of a cross-validation"),
+    "test in train": (["train/{cat,dog}", "train/test/{cat,dog}"], "test lies in the folder of a split"),
+    "classes in test alone": (["train", "test/{cat,dog}"], "train is named like a split, and has no class folders"),
     "images and masks": (["images/{train,test}/a", "masks/{train,test}/a"], "no names of classes"),
     "splits beside others": (["train/{cat,dog}", "test/{cat,dog}", "extra_stuff"], "and beside them"),
 }  # fmt: skip
@@ -140,6 +149,7 @@ def test_layouts_with_two_meanings_are_a_question(tmp_path, case):
 
 def test_a_person_says_which_folder_is_the_class(tmp_path):
     """`ingest.class_folder` answers the question: the upper folder, or the one around the image."""
+    assert meaning(tree(tmp_path / "u", "cat/{train,test}", "dog"), "first")[0] == {"/cat", "/dog"}
     source = tree(tmp_path / "s", "cat/{indoor,outdoor}", "dog/{indoor,outdoor}")
     assert meaning(source, "first")[0] == {"/cat", "/dog"}
     assert meaning(source, "last")[0] == {"/indoor", "/outdoor"}
@@ -215,6 +225,8 @@ TABLES = {
     "JSON": ("labels.json", json.dumps({f"{i:03}.png": label(i) for i in range(20)})),
     "an unknown name": ("labels.csv", "filename,kind\n" + rows(lambda i: f"images/{i:03}.png,{label(i)}")),
     "numbers and names": ("labels.csv", "path,class id,label\n" + rows(lambda i: f"images/{i:03}.png,{i % 2},{label(i)}")),
+    "German": ("labels.csv", "Dateiname;Klasse;Bemerkung\n" + rows(lambda i: f"{i:03}.png;{label(i)};n{i}")),
+    "spaces before quotes": ("labels.csv", '"path", "label"\n' + rows(lambda i: f'"images/{i:03}.png", "{label(i)}"')),
     "index column": ("labels.csv", ",path,label\n" + rows(lambda i: f"{i},images/{i:03}.png,{label(i)}")),
     "id as label": ("train.csv", "Image,Id\n" + rows(lambda i: f"{i:03}.png,{label(i)}")),
 }  # fmt: skip
@@ -275,6 +287,85 @@ def test_tables_give_splits_and_groups_in_any_spelling(tmp_path):
     (source / "val.csv").write_text("id,label\n" + "".join(f"{i:03},{label(i)}\n" for i in range(14, 20)))
     (source / "sample_submission.csv").write_text("id,label\n" + rows(lambda i: f"{i:03},cat"))
     assert meaning(source)[0] == {"train/cat", "train/dog", "val/cat", "val/dog"}
+
+
+SPLIT_COLUMNS = {
+    "train": (lambda i: str(i % 4 > 0), {"train", "test"}),
+    "Test": (lambda i: f"{int(i % 4 == 0)}", {"train", "test"}),
+    "train,val,test": (lambda i: ("1,0,0", "0,1,0", "0,0,1")[i % 3], {"train", "val", "test"}),
+    "is_valid,is_test": (lambda i: ("0,0", "1,0", "0,1")[i % 3], {"train", "val", "test"}),
+    "data_type": (lambda i: ("training", "validation", "test")[i % 3], {"train", "val", "test"}),
+    "purpose": (lambda i: ("learn", "exam", "learn")[i % 3], {""}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("title", SPLIT_COLUMNS)
+def test_columns_of_splits_are_found_by_their_values(tmp_path, title):
+    """Columns of yes and no named for splits, and a column of split words with any name, are the splits."""
+    source = tree(tmp_path / "s", "images", count=24)
+    value, splits = SPLIT_COLUMNS[title]
+    (source / "labels.csv").write_text(
+        f"path,label,{title}\n" + rows(lambda i: f"images/{i:03}.png,{label(i // 4)},{value(i)}", 24)
+    )
+    names, notes = meaning(source)
+    assert {name.split("/")[0] for name in names} == splits
+    assert title.split(",")[0] in notes or splits == {""}
+
+
+@pytest.mark.parametrize(
+    ("title", "value", "message"),
+    [
+        ("partition", lambda i: f"{i % 3}", "has the split '0'"),
+        ("train,test", lambda i: "1,1", "several, in train, test"),
+        ("v1,v2", lambda i: ("train,test", "test,train")[i % 2], "v1 and v2 of the table labels.csv may each be the split"),
+    ],
+)
+def test_columns_of_splits_with_two_meanings_are_a_question(tmp_path, title, value, message):
+    """Numbers for splits, a line in two splits, two columns of splits: an error, and no draw over them."""
+    source = tree(tmp_path / "s", "images", count=20)
+    (source / "labels.csv").write_text(f"path,label,{title}\n" + rows(lambda i: f"images/{i:03}.png,{label(i)},{value(i)}"))
+    with pytest.raises(SourceError, match=message):
+        meaning(source)
+
+
+@pytest.mark.parametrize(
+    ("title", "value"), [("train,test", lambda i: f"{i % 2},{1 - i % 2}"), ("usage of it", lambda i: ("train", "test")[i % 2])]
+)
+def test_splits_are_no_classes(tmp_path, title, value):
+    """A table of splits alone never makes classes of them."""
+    source = tree(tmp_path / "s", "images", count=20)
+    (source / "parts.csv").write_text(f"path,{title}\n" + rows(lambda i: f"images/{i:03}.png,{value(i)}"))
+    with pytest.raises(SourceError, match=r"parts.csv .* no column is known as the label"):
+        meaning(source)
+
+
+def test_one_hot_classes_named_like_splits_are_classes(tmp_path):
+    """In a table of a column for each class, `train` and `bus` are classes."""
+    source = tree(tmp_path / "s", "images", count=20)
+    (source / "labels.csv").write_text("path,coach,bus\n" + rows(lambda i: f"images/{i:03}.png,{i % 2},{1 - i % 2}"))
+    assert meaning(source)[0] == {"/coach", "/bus"}
+    (source / "labels.csv").write_text(
+        "path,train,bus,tram\n" + rows(lambda i: f"images/{i:03}.png,{int(i % 3 == 0)},{int(i % 3 == 1)},{int(i % 3 == 2)}")
+    )
+    assert meaning(source)[0] == {"/train", "/bus", "/tram"}
+
+
+def test_a_table_in_another_code_page_and_json_of_another_form_are_named(tmp_path):
+    """Text that is not UTF-8 is shown as it was read; JSON that lists no labels is named, and no sidecar is."""
+    source = tree(tmp_path / "s", "images", count=20)
+    (source / "labels.csv").write_bytes(
+        ("path,label\n" + rows(lambda i: f"images/{i:03}.png,{('猫', '犬')[i % 2]}")).encode("cp932")
+    )
+    assert "labels.csv is not in UTF-8, and is read as cp1252" in meaning(source)[1]
+    (source / "labels.csv").unlink()
+    (source / "coco.json").write_text(json.dumps({"images": [{"id": 1}], "annotations": [], "categories": []}))
+    with pytest.raises(SourceError, match=r"coco.json has no records"):
+        meaning(source)
+    classes = tree(tmp_path / "t", "cat", "dog")
+    draw(classes / "1.png", 1)
+    for name in ("1.json", "1.png.json", "1.png.supplemental-metadata.json"):
+        (classes / name).write_text(json.dumps({"title": "1", "time": {"x": 1}}))
+    assert "json" not in meaning(classes)[1]
 
 
 def test_a_table_in_each_folder_is_one_table(tmp_path):
@@ -453,10 +544,57 @@ def test_a_file_beside_every_photograph_is_ignored(tmp_path, suffix):
         assert {file.ignored for file in opened.files} <= {"", "no_image", "sidecar"}
 
 
+@pytest.mark.parametrize("suffix", ["LRF", "onphoto", "zone.identifier", "luminar", "fsv", "never_heard_of"])
+def test_a_file_of_an_unknown_kind_that_is_no_image_is_ignored(tmp_path, suffix):
+    """A name with an unknown suffix is judged by its content: an image is used, anything else counts as no image."""
+    source = tree(tmp_path / "s", "cat", "dog", count=20)
+    for file in sorted(source.rglob("*.png")):
+        file.with_suffix(f".{suffix}").write_bytes(b"settings of " + file.name.encode())
+    draw(source / "cat" / "a.png", 7).rename(source / "cat" / f"a.{suffix}")
+    (source / "cat" / "copy.jpg").write_bytes((source / "cat" / f"000.{suffix}").read_bytes())
+    data = read(source)
+    assert Counter((row.status, row.reason) for row in data.rows) == {
+        ("accepted", ""): 41, ("ignored", "no_image"): 40, ("quarantined", "not_an_image"): 1,
+    }  # fmt: skip
+    assert set(data.classes) == {"cat", "dog"}
+
+
+def test_archives_within_a_source_are_named(tmp_path):
+    """An archive beside the folders is not read, and said so; where there are only archives, the remedy can be followed."""
+    source = tree(tmp_path / "s", "train/{cat,dog}")
+    for name in ("test", "train"):
+        with zipfile.ZipFile(source / f"{name}.zip", "w") as archive:
+            archive.write(source / "train" / "cat" / "000.png", "cat/000.png")
+    assert "not read: test.zip;" in meaning(source)[1]
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:
+        archive.write(source / "test.zip", "test.zip")
+    with pytest.raises(SourceError) as error:
+        meaning(tmp_path / "outer.zip")
+    assert "unpack each archive" in error.value.remedy
+
+
+def test_a_folder_of_one_class_is_told_of_the_folder_above(tmp_path):
+    """Naming the folder of a class instead of the data set's is an error whose remedy names the right one."""
+    source = tree(tmp_path / "s", "cat", "dog")
+    with pytest.raises(SourceError) as error:
+        meaning(source / "cat")
+    assert f"the folder above, {source}" in error.value.remedy
+
+
+def test_arrays_that_are_not_used_are_named(tmp_path):
+    """Of an .npz with arrays that are not understood, such as a split of each image, a warning names them."""
+    images, labels = np.zeros((20, 24, 24), np.uint8), np.arange(20) % 2
+    np.savez(tmp_path / "d.npz", images=images, labels=labels, split=labels)
+    assert "the arrays split are not used" in meaning(tmp_path / "d.npz")[1]
+    np.savez(tmp_path / "e.npz", images=images, labels=np.where(labels, np.inf, 0))
+    with pytest.raises(SourceError, match="has inf"):
+        meaning(tmp_path / "e.npz")
+
+
 @pytest.mark.parametrize(
     "folder",
     ["@eaDir", "$RECYCLE.BIN", ".thumbnails", "__MACOSX", "lost+found", ".ipynb_checkpoints", "System Volume Information",
-     "#recycle", ".dtrash", "RECYCLER", "@Recycle", "Previews.lrdata"],
+     "#recycle", ".dtrash", "CaptureOne", "[Originals]", "RECYCLER", "@Recycle", "Previews.lrdata"],
 )  # fmt: skip
 def test_folders_that_systems_make_are_no_classes(tmp_path, folder):
     """Thumbnails and wastebaskets are ignored, beside the classes and in them."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from darkroom.core.errors import ParamsError
+from darkroom.core.errors import ParamsError, SourceError
 from darkroom.data import grouping
 from darkroom.data import ingest as room
 from tests.data.test_duplicates import recompressed, shot, textures
@@ -44,6 +44,18 @@ def test_a_fixed_camera(fixed_camera, setting, copies):
     assert len({row.group for row in rows}) == 30 // copies
     assert len(warnings) == (2 if setting == "group" else 0)
     assert all("set `ingest.near_duplicates` to exact" in warning for warning in warnings)
+
+
+def test_a_split_that_copies_leave_empty_has_a_remedy_that_helps(fixed_camera):
+    """Where each class is one picture no split can be drawn: the error names the setting, and with it there is none."""
+    params = options(split_by="stratified", near_duplicates="group")
+    cache = fixed_camera.parent / "cache"
+    with room.ingest(fixed_camera, params, cache_folder=cache) as data, pytest.raises(SourceError, match="is empty") as error:
+        room.check(data, fixed_camera, params)
+    assert "set `ingest.near_duplicates` to exact" in error.value.remedy
+    params = options(split_by="stratified", near_duplicates="exact")
+    with room.ingest(fixed_camera, params, cache_folder=cache) as data:
+        room.check(data, fixed_camera, params)
 
 
 def test_conflicts_that_take_more_than_a_tenth_of_a_class_name_the_setting(fixed_camera):

@@ -119,9 +119,10 @@ def _from_one_hot(labels: np.ndarray, name: str, path: Path) -> tuple[np.ndarray
 def _whole(labels: np.ndarray, name: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return floating numbers as whole ones, and which are NaN. Raises SourceError where they have fractions."""
     known = np.isfinite(labels)
-    if (labels[known] != np.rint(labels[known])).any() or np.isinf(labels).any():
+    odd = labels[np.isinf(labels) | (known & (labels != np.rint(np.where(known, labels, 0))))]
+    if odd.size:
         raise SourceError(
-            f"{name} of {path} has fractions, such as {labels[known][labels[known] != np.rint(labels[known])][:1].tolist()}",
+            f"{name} of {path} has {odd[0]:g}",
             "labels are whole numbers or texts: save the class of each image",
         )
     return np.where(known, np.nan_to_num(labels), 0).astype(np.int64), ~known

@@ -46,11 +46,17 @@ def check(source: Path, files: list[SourceFile]) -> None:
             )
     if not labels:
         remedy = "give it one subfolder per class, named as the class, or a table with the columns path and label"
-        packed = sorted(file.path for file in files if file_names.suffix(file.path) in ("zip", "tar", "tgz", "gz", "7z", "rar"))
+        packed = sorted(file.path for file in files if file.ignored == "no_image" and file_names.is_archive(file.path))
         if any("-ubyte" in file.path for file in files):
             remedy = "set `fetch.source` to it, `fetch.datasets` to [mnist] and `ingest.source` to data/raw/mnist"
+        elif packed and (len(packed) > 1 or not source.is_dir()):
+            remedy = "unpack each archive into a folder of its own name, and set `ingest.source` to the folder around them"
         elif packed:
             remedy = f"set `ingest.source` to {printable(str(source / packed[0]))}, which is read in place if it is a tar or a zip"
+        elif any(file_names.suffix(file.path) == "npy" for file in files):
+            remedy = "save the arrays together, np.savez(file, images=…, labels=…, class_names=…), and name that file"
+        elif any(file_names.is_image(file.path) and file.ignored == "outside_classes" for file in files):
+            remedy += f"; or, if its images are one class, set `ingest.source` to the folder above, {source.absolute().parent}"
         raise SourceError(f"{source} has no image in a class folder; {_describe(files)}", remedy)
     if len(labels) == 1:
         inside = {file.path.split("/")[1] for file in usable if file.label and file.path.count("/") > 1}

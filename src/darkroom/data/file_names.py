@@ -9,7 +9,8 @@ from functools import cache
 _SYSTEM_FOLDERS = frozenset((
     "__macosx", "@eadir", "@recycle", "@recently-snapshot", "@tmp", "@__thumb", "@sharesnap", "#recycle", "#snapshot",
     "#recently-snapshot", "~snapshot", "$recycle.bin", "$recycle", "recycler", "recycled", "system volume information",
-    "lost+found", "found.000", "network trash folder", "temporary items", "__pycache__", "_gsdata_", "thumbs.db",
+    "lost+found", "found.000", "network trash folder", "temporary items", "__pycache__", "_gsdata_", "thumbs.db", "captureone",
+    "[originals]",
 ))  # fmt: skip
 _SYSTEM_FILES = frozenset((
     "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "zbthumbnail.info", "picasa.ini", "pspbrwse.jbf",
@@ -41,7 +42,10 @@ _HEIF_KINDS = frozenset("heic heif heics heifs hif avci".split())
 _UNREAD = (
     _RAW_KINDS
     | _HEIF_KINDS
-    | frozenset("jxl jxr wdp hdp psd psb svg svgz eps ai xcf kra exr hdr dcm dicom nii fits fit fts cdr djvu".split())
+    | frozenset(
+        "jxl jxr wdp hdp jp2 j2k jpf jpx psd psb svg svgz eps ai xcf kra exr hdr dcm dicom nii fits fit fts cdr djvu tga pcx ico "
+        "icns dds qoi ras xbm xpm pict czi lsm nd2 svs ndpi mrxs lif mha mhd nrrd img".split()
+    )
 )
 _READ = frozenset("jpg jpeg jpe jfif mpo png apng gif webp tif tiff bmp dib ppm pgm pbm pnm sgi rgb bw avif".split())
 
@@ -85,6 +89,16 @@ def is_no_image(path: str) -> bool:
 def is_unread(path: str) -> bool:
     """Tell whether a name is of a kind of image that is not read."""
     return suffix(path) in _UNREAD
+
+
+def is_archive(path: str) -> bool:
+    """Tell whether a name is that of packed files."""
+    return suffix(path) in ("zip", "tar", "tgz", "gz", "7z", "rar")
+
+
+def may_be_image(path: str) -> bool:
+    """Tell whether a name is of a kind of image, or says nothing."""
+    return suffix(path) in _READ | _UNREAD | {""}
 
 
 def is_raw(path: str) -> bool:

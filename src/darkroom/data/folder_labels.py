@@ -80,6 +80,14 @@ def empty_splits(meaning: Layout, folders: list[str]) -> list[str]:
     ]
 
 
+def packed_files(entries: list[Entry], folders: list[str]) -> list[str]:
+    """Return a warning for archives beside the folders, which are not read, unless a folder has the same name."""
+    beside = [entry.name for entry in entries if "/" not in entry.name and file_names.is_archive(entry.name)]
+    packed = [printable(name) for name in beside if name.partition(".")[0] not in folders]
+    shown = ", ".join(packed[:4]) + (", …" if len(packed) > 4 else "")
+    return [f"warning: archives within the source are not read: {shown}; unpack them if they hold its images"] if packed else []
+
+
 def hidden_folders(entries: list[Entry]) -> list[str]:
     """Return a warning for each folder whose name begins with a dot, and that holds images and may be a class."""
     counts = Counter(

@@ -31,6 +31,13 @@ class ReadFingerprints(Protocol):
         ...
 
 
+SCENES = {  # what to do by `ingest.near_duplicates` where copies take much of a class
+    "group": "if these are different photographs of one scene, set `ingest.near_duplicates` to exact",
+    "exact": "if this is meant, set `ingest.near_duplicates` to off",
+    "off": "remove copies of the same pixels",
+}
+
+
 @dataclass(frozen=True)
 class Groups:
     """Sets of rows that belong together."""
@@ -150,10 +157,7 @@ def near_duplicate_warnings(rows: Rows, groups: Groups, setting: str) -> list[st
     """Return a sentence for each class that copies take much of: most of it is one picture, or more than a tenth
     is in conflicts. `setting` is `ingest.near_duplicates`.
     """
-    remedy = {
-        "group": "if these are different photographs of one scene, set `ingest.near_duplicates` to exact",
-        "exact": "if this is meant, set `ingest.near_duplicates` to off",
-    }.get(setting, "")
+    remedy = SCENES[setting]
     sizes = Counter(row.label for row in rows if row.status == "accepted" or row.reason in _REASONS_OF_COPIES)
     disputed = Counter({id(row): row.label for members in groups.conflicts for row in members}.values())
     sentences = []

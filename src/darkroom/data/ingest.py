@@ -18,12 +18,21 @@ import numpy as np
 from darkroom.config.params import SPLITS, Ingest
 from darkroom.core.errors import SourceError, printable
 from darkroom.core.progress import Progress
-from darkroom.data import class_names, decoding, fingerprints, grouping, label_fixes, lost_classes, quality, unread_formats
+from darkroom.data import (
+    class_names,
+    decoding,
+    file_names,
+    fingerprints,
+    grouping,
+    label_fixes,
+    lost_classes,
+    quality,
+    unread_formats,
+)
 from darkroom.data.decode_cache import DECODED, DecodeCache, open_cache
 from darkroom.data.decoding import Decoded
 from darkroom.data.frozen_splits import FrozenImage
 from darkroom.data.memory_budget import MemoryBudget
-from darkroom.data.quarantine_reasons import IGNORE_REASONS
 from darkroom.data.source_file import SourceFile
 from darkroom.data.source_row import SourceRow
 from darkroom.data.sources import Source, open_source
@@ -152,19 +161,26 @@ def check(dataset: Dataset, source: Path, params: Ingest) -> None:
             "add images of further classes, one subfolder each",
         )
     stratify = "" if params.split_by == "stratified" else "set `ingest.split_by` to stratified, "
+    if grouping.near_duplicate_warnings(dataset.rows, dataset.groups, params.near_duplicates):
+        stratify = f"{grouping.SCENES[params.near_duplicates]}; or {stratify}"
     for name in SPLITS:
         labels = {row.label for row in dataset.split(name)}
         if not labels:
             raise SourceError(
                 f"the split {name} is empty: {source} has {len(dataset.split('train'))} training images in all",
-                f"add images, raise `ingest.val_share` or `ingest.test_share`, {stratify}"
-                "or give the folder train/val/test subfolders",
+                f"{stratify}add images, raise `ingest.val_share` or `ingest.test_share`, or give the folder train/val/test "
+                "subfolders",
             )
         if name == "train" and len(labels) < len(dataset.classes):
             absent = sorted(set(dataset.classes) - labels)
+            if name in dataset.source.ready_splits:
+                raise SourceError(
+                    f"no training image of {', '.join(absent)}: the source's own train has none",
+                    "add images of them to train; or, if no folder is a split, rename the folders",
+                )
             raise SourceError(
                 f"no training image of {', '.join(absent)}: {source} has too few of them",
-                f"add images to these classes, {stratify}remove their folders, or change `ingest.seed`",
+                f"{stratify}add images to these classes, remove their folders, or change `ingest.seed`",
             )
 
 
@@ -210,16 +226,15 @@ def _store(future: Future, cache: DecodeCache) -> Iterator[tuple[SourceRow, str]
     for row, key, is_new, pixels, fingerprint in future.result():
         if is_new:
             row.slot = cache.put(key, pixels, fingerprint, row.facts)
-        yield row, key
+        is_sidecar = row.reason == "not_an_image" and not file_names.may_be_image(row.path)
+        yield row.ignore("no_image") if is_sidecar else row, key
 
 
 def _read(source: Source, file: SourceFile, params: Ingest, cache: DecodeCache, budget: MemoryBudget) -> _ReadFile:
     """Read and describe a file. The whole picture is gone when this returns."""
     row = _new_row(file)
     if file.ignored:
-        row.status, row.reason, row.detail = "ignored", file.ignored, IGNORE_REASONS[file.ignored]
-        row.label = row.source_label = ""
-        return _ReadFile(row)
+        return _ReadFile(row.ignore(file.ignored))
     if file.refused:
         return _ReadFile(row.quarantine(file.refused))
     try:

@@ -115,6 +115,8 @@ def read(source: Path, paths: list[str], class_folder: ClassFolder = "auto") -> 
         below = split_names.read_names(inner)
         if len(set(below.splits.values())) > 1 and not below.question:
             return _class_first_layout(place, tree, base, below.splits)
+    if class_folder == "auto":
+        _refuse_splits_in_some(place, tree, base)
     notes = _class_notes(place, tree, [(*base, top) for top in tops], class_folder)
     return Layout(base, last=class_folder == "last", notes=notes)
 
@@ -143,22 +145,22 @@ def _wrapping(tree: Tree, unwrap_classes: bool) -> Folder:
 
 def _split_layout(place: Path, tree: Tree, base: Folder, splits: dict[str, str], class_folder: ClassFolder) -> Layout:
     """Return the layout of folders that are splits, each with its classes below, perhaps wrapped once more."""
-    labelled = [(*base, name) for name, split in splits.items() if split in split_names.SPLITS and tree.inside.get((*base, name))]
-    if not labelled:
+    bare = [name for name, split in splits.items() if split == "unlabelled" or not _holds_classes(tree, (*base, name))]
+    if "train" not in {split for name, split in splits.items() if name not in bare}:
         raise SourceError(
-            f"{printable(str(place))}: {printable(', '.join(splits))} are named like splits, and have no class folders",
+            f"{printable(str(place))}: {printable(', '.join(bare))} {'are' if len(bare) > 1 else 'is'} named like "
+            f"{'splits' if len(bare) > 1 else 'a split'}, and {'have' if len(bare) > 1 else 'has'} no class folders",
             "give each one subfolder per class, or add a table with the columns path and label; if they are classes, rename them",
         )
-    skip = 0
-    while labelled and all(len(tree.below(folder)) == 1 and folder not in tree.direct for folder in labelled):
+    labelled, skip = [(*base, name) for name in splits if name not in bare], 0
+    while all(len(tree.below(folder)) == 1 and folder not in tree.direct for folder in labelled):
         inner = [(*folder, tree.below(folder)[0]) for folder in labelled]
         if not all(tree.inside.get(folder) for folder in inner):
             break
         labelled, skip = inner, skip + 1
     listing = ", ".join(f"{name} is {split}" for name, split in splits.items() if split in split_names.SPLITS)
     notes = [f"the folders of {place} are splits: {listing}"]
-    bare = [name for name in splits if not tree.inside.get((*base, name)) or splits[name] == "unlabelled"]
-    if bare and labelled:
+    if bare:
         notes.append(f"{', '.join(bare)} has no class folders: its images are unlabelled and left out")
     pooled = Tree()
     for folder in labelled:
@@ -167,8 +169,21 @@ def _split_layout(place: Path, tree: Tree, base: Folder, splits: dict[str, str],
             pooled.inside[(name,)] |= tree.inside.get((*folder, name), set())
             if (*folder, name) in tree.direct:
                 pooled.direct.add((name,))
-    notes += _class_notes(place, pooled, [(name,) for name in pooled.below(())], class_folder)
+    classes: list[Folder] = [(name,) for name in pooled.below(())]
+    if class_folder == "auto":
+        _refuse_splits_within(place, [name for name in pooled.below(()) if pooled.inside.get((name,))])
+    notes += _class_notes(place, pooled, classes, class_folder)
+    splits = splits | dict.fromkeys(bare, "unlabelled")
     return Layout(base, splits, skip, last=class_folder == "last", notes=tuple(map(printable, notes)))
+
+
+def _holds_classes(tree: Tree, folder: Folder) -> bool:
+    """Tell whether the folder of a split holds folders of classes: `test/test` or `test/images` with images alone does not."""
+    below = tree.below(folder)
+    reading = split_names.read_name(below[0]) if len(below) == 1 and folder not in tree.direct else None
+    if (reading and not reading.rest) or (below and below == [folder[-1]]):
+        return _holds_classes(tree, (*folder, below[0]))
+    return bool(below)
 
 
 def _class_first_layout(place: Path, tree: Tree, base: Folder, splits: dict[str, str]) -> Layout:
@@ -193,6 +208,33 @@ def _class_first_layout(place: Path, tree: Tree, base: Folder, splits: dict[str,
         )
     listing = ", ".join(f"{name} is {split}" for name, split in splits.items())
     return Layout(base, splits, class_first=True, notes=(printable(f"the folders in each class of {place} are splits: {listing}"),))
+
+
+def _refuse_splits_in_some(place: Path, tree: Tree, base: Folder) -> None:
+    """Raise SourceError where one of the folders holds splits and another does not."""
+    tops = tree.below(base)
+    named = {top: split_names.read_names(tree.below((*base, top))) for top in tops}
+    holding = [top for top in tops if len(set(named[top].splits.values())) > 1 or named[top].question]
+    if holding and len(tops) > 1:
+        first = holding[0]
+        raise SourceError(
+            f"{printable(str(place))}: {printable(first)} holds {_shown(tree.below((*base, first)))}, which are named like splits, "
+            f"and beside it {'is' if len(tops) == 2 else 'are'} {_shown([top for top in tops if top != first])}",
+            f"set `ingest.source` to {printable(str(place / first))} if it is the data set; if {_shown(tops)} are the classes, "
+            "give each the same splits, or set `ingest.class_folder: first`, and splits are drawn",
+        )
+
+
+def _refuse_splits_within(place: Path, names: list[str]) -> None:
+    """Raise SourceError where folders with subfolders, within splits, are named like folds or splits themselves."""
+    _refuse_folds(place, names)
+    inner = [name for name in names if (reading := split_names.read_name(name)) is not None and not reading.rest]
+    if inner:
+        raise SourceError(
+            f"{printable(str(place))}: {_shown(inner)} lies in the folder of a split and is named like one",
+            "keep one folder each for train, val and test beside one another, with one subfolder per class; or, if it is a "
+            "class, set `ingest.class_folder: first`",
+        )
 
 
 def _refuse_folds(place: Path, tops: list[str]) -> None:

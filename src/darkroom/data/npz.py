@@ -44,7 +44,8 @@ def open_npz(path: Path, scratch: Path) -> Iterator[list[SplitArrays]]:
                 parts = _read(archive, folder, path)
         except (*DAMAGED, OSError) as error:
             raise SourceError(
-                f"{path} cannot be read as an .npz: {error}", "save it again with np.savez, without objects"
+                f"{path} cannot be read as an .npz: {error}",
+                "save it again with np.savez, without objects, for example labels=labels.astype(str)",
             ) from error
         yield parts
 
@@ -75,6 +76,11 @@ def _read(archive: zipfile.ZipFile, folder: Path, path: Path) -> list[SplitArray
                 f"{path} has {len(images):,} {image_name} and {len(labels):,} {label_name}", "save as many labels as images"
             )
         parts.append(SplitArrays(split, images, labels, (note,) if note else ()))
+    used = {name for _, *pair in pairs for name in pair} | set(_CLASSES)
+    unused = ", ".join(sorted(set(names) - used))
+    if unused:
+        note = f"warning: of {path} the arrays {unused} are not used; splits are arrays train_images, train_labels, test_images, …"
+        parts[0] = parts[0]._replace(notes=(*parts[0].notes, note))
     return parts
 
 

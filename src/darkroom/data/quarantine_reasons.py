@@ -57,7 +57,7 @@ REASONS = {
 }
 IGNORE_REASONS = {
     "litter": "a hidden file, or one that an operating system leaves behind",
-    "no_image": "its name says that it is no image",
+    "no_image": "its name, or an unknown name and its content, says that it is no image",
     "sidecar": "an image in a format that is not read, beside the same one in a format that is",
     "outside_classes": "lies outside any class folder",
     "table": "the table itself",

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 from darkroom.data.manifest import ImageFacts, Row
-from darkroom.data.quarantine_reasons import REASONS
+from darkroom.data.quarantine_reasons import IGNORE_REASONS, REASONS
 
 _FACTS = tuple(field.name for field in fields(ImageFacts))
 
@@ -31,6 +31,11 @@ class SourceRow(Row):
             setattr(self, name, getattr(facts, name))
         if self.status == "quarantined":
             self.split = ""
+
+    def ignore(self, reason: str) -> SourceRow:
+        self.status, self.reason, self.detail = "ignored", reason, IGNORE_REASONS[reason]
+        self.label = self.source_label = self.split = ""
+        return self
 
     def quarantine(self, reason: str, detail: str = "") -> SourceRow:
         self.status, self.reason, self.split = "quarantined", reason, ""

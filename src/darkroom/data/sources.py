@@ -106,6 +106,7 @@ def _label(path: Path, entries: list[Entry], file_source: FileSource, class_fold
         *file_source.notes,
         *meaning.notes,
         *folder_labels.empty_splits(meaning, file_source.folders),
+        *folder_labels.packed_files(entries, file_source.folders),
         *tables_read.notes,
         *hidden,
     ]

@@ -14,12 +14,14 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 _SPELLINGS = {
-    "train": "train training trains trained trn trng entrenamiento entrenar treino treinamento treinar entrainement "
-    "apprentissage trainings trainingsdaten addestramento treningowy trening обучение обучающая трейн "
+    "train": "train training trains trained trn trng entrenamiento entrenar entreno treino treinamento treinar entrainement "
+    "apprentissage trainings addestramento treningowy trening traening traning tranings trenovaci learn learning lern lernen "
+    "egitim обучение обучающая трейн тренировка "
     "训练 訓練 学習 學習 トレーニング 학습 훈련",
-    "val": "val valid validation validate validating validated vali vald minival dev devel development tune tuning "
-    "validacion validacao validierung validazione валидация 验证 驗證 検証 バリデーション 검증",
-    "test": "test testing tests tested tst holdout prueba pruebas teste testen testdaten prova тест тестовая "
+    "val": "val valid validation validate validating validated vali vald minival dev devel development tune tuning vld "
+    "validacion validacao validierung validierungs validazione walidacja dogrulama валидация 验证 驗證 検証 バリデーション 검증",
+    "test": "test testing tests tested tst holdout prueba pruebas probar teste testen testi teszt testovaci testning prova essai "
+    "pruf prufung prufungs тест тестовая "
     "测试 測試 テスト 테스트 시험",
     "eval": "eval evaluation evaluate evaluating 評価 评估 평가",
     "unlabelled": "unlabelled unlabeled unsupervised unsup pred predict prediction predictions inference nolabel nolabels",
@@ -30,8 +32,8 @@ _GENERIC = frozenset(
     "image images img imgs imagery pic pics picture pictures photo photos jpg jpeg png jpegs pngs data dataset datasets set sets "
     "split splits folder folders dir file files sample samples subset part partition label labels labelled labeled class classes "
     "the my of for and v ver version new final full all raw clean cleaned resized cropped original small large mini "
-    "size px k extra additional more 集 集合 数据 數據 数据集 データ データセット 用 画像 "
-    "图片 图像 圖片 데이터 데이터셋 세트 이미지 용".split()
+    "size px k extra additional more menge daten bilder fotos ensemble conjunto jeu "
+    "集 集合 数据 數據 数据集 データ データセット 用 画像 图片 图像 圖片 데이터 데이터셋 세트 이미지 용".split()
 )
 _FOLDS = {"fold", "folds", "kfold", "cv", "crossval", "xval", "split", "partition", "pliegue", "falte"}
 _BATCHES = frozenset(

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 
 from darkroom.core.errors import SourceError, printable
-from darkroom.data import split_names
+from darkroom.data import split_names, table_splits
 from darkroom.data.class_names import label_of, normalise
 from darkroom.data.table_paths import FileIndex, Matches
 from darkroom.data.tables import Table
+from darkroom.data.tables import key as _key
 
 PATHS = (
     "path filepath filepaths file files filename filenames fname imagepath imgpath imagefile imagefilename imgfile imgname "
     "imagename image images img imageid imgid id uuid photo photoid picture pictureid pic relpath relativepath location "
-    "uri url src key name index"
+    "uri url src key name index datei dateiname bild fichier archivo imagen"
 ).split()
 LABELS = (
     "label labels class classes classname classnames classlabel labelname category categories categoryname breed species target "
-    "targets y tag diagnosis dx classid classindex classnumber labelid labelindex categoryid categorylabel variety cultivar genus"
+    "targets y tag diagnosis dx classid classindex classnumber labelid labelindex categoryid categorylabel variety cultivar genus "
+    "klasse kategorie etikett classe clase etiqueta"
 ).split()
-SPLITS = "split splits set subset partition phase usage dataset datasplit fold".split()
-IS_SPLIT = {
-    "istrain": ("train", "test"), "istraining": ("train", "test"), "istrainingimage": ("train", "test"),
-    "isvalid": ("val", "train"), "isval": ("val", "train"), "isvalidation": ("val", "train"),
-    "istest": ("test", "train"), "istesting": ("test", "train"),
-}  # fmt: skip
 GROUPS = (
     "group groups groupid patient patientid subject subjectid person personid individual individualid animal animalid plant "
     "plantid case caseid slide slideid video videoid sequence sequenceid seqid session sessionid lesion lesionid fold folds "
     "kfold cvfold"
 ).split()
-_YES, _NO = ("1", "true", "yes", "t", "y"), ("0", "false", "no", "f", "n", "")
 UNDERSTOOD = (
     "understood are a column for the image (path, file_name, image, id, …), one for its label (label, class, category, breed, "
     "species, target, …) or one column of 0 and 1 for each class, and perhaps split and group"
@@ -98,7 +92,9 @@ def understand(table: Table, index: FileIndex, guess_label: bool = True) -> Read
             "write the path from the table's folder",
         )
     others = [name for name in others if f"the column {name}" != label_column]
-    splits, split_column, notes = _splits(table, others)
+    if label_column not in {f"the column {name}" for name in table.columns}:  # one-hot: `train` may be a class
+        others = [name for name in others if _key(name) in (*table_splits.NAMES, *table_splits.FLAGS, *GROUPS)]
+    splits, split_column, notes = table_splits.read(table, others)
     group_column = next((name for key in GROUPS for name in others if _key(name) == key and name != split_column), "")
     groups = table.columns[group_column] if group_column else [""] * len(labels)
     if group_column and "fold" in _key(group_column):
@@ -106,12 +102,13 @@ def understand(table: Table, index: FileIndex, guess_label: bool = True) -> Read
         notes.append(f"the column {group_column} of {table.name} is taken as a group: a fold stays together")
     if "none" in {label.lower() for label in labels}:
         notes.append(f'"None" is a class of {table.name}; leave the cell empty where an image has no label')
+    if table.guessed and (foreign := next((label for label in labels if not label.isascii()), "")):
+        notes.append(
+            f"warning: {table.name} is not in UTF-8, and is read as {table.guessed}, for example {foreign!r}; where that is wrong, "
+            "save it as UTF-8"
+        )
     lines = _lines(table.name, table.columns[path], labels, splits, groups, matches)
     return Reading(table.name, lines, label_column, bool(split_column), tuple(notes))
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.lower())
 
 
 def _shown(names: object) -> str:
@@ -166,7 +163,9 @@ def _labels(table: Table, others: list[str], guess_label: bool) -> tuple[list[st
     known = [name for name in known if any(columns[name])]
     if known:
         return _known_label(columns, known)
-    hot = [name for name in others if _key(name) not in GROUPS and _key(name) not in (*SPLITS, *IS_SPLIT)]
+    hot = [name for name in others if _key(name) not in GROUPS and not table_splits.is_named(name)]
+    hot = [name for name in hot if not table_splits.is_worded(table, name)]
+    hot = [] if all(split_names.read_name(name) for name in hot) else hot  # columns train and test alone are no classes
     one_hot = _one_hot(table.name, {name: table.columns[name] for name in hot})
     if one_hot:
         return one_hot, f"{len(hot)} columns with 0 and 1", ""
@@ -199,11 +198,11 @@ def _too_many(labels: list[str]) -> bool:
 def _one_hot(table: str, columns: dict[str, list[str]]) -> list[str]:
     """Return the label of each line where every column has 0 or 1; empty where the columns are others."""
     lowered = {name: [value.lower() for value in values] for name, values in columns.items()}
-    if len(columns) < 2 or any(value not in (*_YES[:2], *_NO[:2], "") for values in lowered.values() for value in values):
+    if len(columns) < 2 or any(value not in ("0", "1", "true", "false", "") for values in lowered.values() for value in values):
         return []
     labels = []
     for i in range(len(next(iter(lowered.values())))):
-        chosen = [name for name, values in lowered.items() if values[i] in _YES]
+        chosen = [name for name, values in lowered.items() if values[i] in ("1", "true")]
         if len(chosen) > 1:
             raise SourceError(
                 f"line {i + 1} of the table {table} has several classes ({', '.join(chosen[:4])}), and an image has one",
@@ -211,34 +210,6 @@ def _one_hot(table: str, columns: dict[str, list[str]]) -> list[str]:
             )
         labels.append(normalise(chosen[0]) if chosen else "")
     return labels if len(set(labels) - {""}) > 1 else []
-
-
-def _splits(table: Table, others: list[str]) -> tuple[list[str], str, list[str]]:
-    """Return the split of each line (perhaps empty), the column that has it, and notes."""
-    for name in others:
-        values = table.columns[name]
-        if _key(name) in IS_SPLIT and all(value.lower() in (*_YES, *_NO) for value in values):
-            yes, no = IS_SPLIT[_key(name)]
-            return (
-                [yes if value.lower() in _YES else no for value in values],
-                name,
-                [f"{name} of {table.name} is {yes} or else {no}"],
-            )
-    for key in SPLITS:
-        for name in (other for other in others if _key(other) == key):
-            values = [label_of(value) for value in table.columns[name]]
-            read = split_names.read_values(values)
-            if read is not None:
-                renamed = [f"{value} is {split}" for value, split in read.items() if value != split]
-                notes = [f"in the column {name} of {table.name} {', '.join(renamed)}"] if renamed else []
-                return [read.get(value, "") for value in values], name, notes
-            if any(values) and key in ("split", "splits"):
-                odd = next(value for value in values if value and split_names.read_values([value]) is None)
-                raise SourceError(
-                    f"the table {table.name} has the split {odd!r}",
-                    "splits are train, val and test; name the column of folds or other sets `group`",
-                )
-    return [""] * len(next(iter(table.columns.values()))), "", []
 
 
 def _lines(table: str, paths: list[str], labels: list[str], splits: list[str], groups: list[str], matches: Matches) -> list[Line]:

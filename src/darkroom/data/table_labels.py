@@ -98,7 +98,8 @@ def _understand(path: Path, entry: Entry, images: list[str], files: FileSource, 
     except (OSError, ValueError) as error:
         return Unclear(name, f"cannot be read ({error}); save it as UTF-8 CSV or as Parquet", False)
     if not table.columns:
-        return None
+        other = name.lower().endswith(".json") and not _is_sidecar(name, images)
+        return Unclear(name, "has no records of an image and a label, nor images with their labels", False) if other else None
     reading = split_names.read_name(base.rpartition(".")[0])
     below = [image for image in images if image.startswith(folder + "/")] if folder else images
     for among in (below, images):
@@ -106,6 +107,11 @@ def _understand(path: Path, entry: Entry, images: list[str], files: FileSource, 
         if isinstance(outcome, Reading) or below is images:
             break
     return outcome
+
+
+def _is_sidecar(name: str, images: list[str]) -> bool:
+    """Tell whether a table is named as an image beside it: `1.json` or `1.jpg.meta.json` beside `1.jpg`."""
+    return any(name.startswith(f"{image.rpartition('.')[0]}.") for image in images)
 
 
 def _check_together(tables_read: FoundTables) -> None:

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from darkroom.core.lazy import lazy_imports
@@ -33,12 +33,18 @@ class Table:
     columns: dict[str, list[str]]
     rows: tuple[tuple[str, ...], ...] = ()
     embeds_images: bool = False
+    guessed: str = ""  # the encoding, where the text is neither UTF-8 nor UTF-16
 
     def headless(self) -> Table:
         """Return the table whose first line is no header: its columns have numbers for names."""
         width = max(map(len, self.rows), default=0)
-        columns = {f"column {i + 1}": [row[i] if i < len(row) else "" for row in self.rows] for i in range(width)}
-        return Table(self.name, {name: _whole(values) for name, values in columns.items()}, self.rows)
+        columns = {f"{i + 1}": [row[i] if i < len(row) else "" for row in self.rows] for i in range(width)}
+        return replace(self, columns={name: _whole(values) for name, values in columns.items()})
+
+
+def key(title: str) -> str:
+    """Return the letters and digits of a column's title, in small letters."""
+    return re.sub(r"[\W_]+", "", title.lower())
 
 
 def is_table(name: str) -> bool:
@@ -51,30 +57,30 @@ def read(name: str, content: bytes) -> Table:
     suffix = PurePosixPath(name.lower()).suffix
     if suffix == ".parquet":
         return _parquet(name, content)
-    text = decode(content)
+    text, encoding = decode(content)
     try:
         if suffix in (".jsonl", ".ndjson"):
             return _records(name, [json.loads(line) for line in text.splitlines() if line.strip()])
         if suffix == ".json":
             return _json(name, json.loads(text))
-        return _csv(name, text)
+        return replace(_csv(name, text), guessed="cp1252" if encoding == "cp1252" else "")
     except (csv.Error, RecursionError) as error:
         raise ValueError(str(error)) from error
 
 
-def decode(content: bytes) -> str:
-    """Return text in UTF-8, UTF-16 (with its mark, or as the zeros between letters tell) or else cp1252."""
+def decode(content: bytes) -> tuple[str, str]:
+    """Return text and its encoding: UTF-8, UTF-16 (with its mark, or as the zeros between letters tell) or else cp1252."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")) and len(content) % 2 == 0:
-        return content.decode("utf-16")
+        return content.decode("utf-16"), "utf-16"
     start = content[:200]
     if len(start) > 3 and start[1::2].count(0) > len(start) // 4:
-        return content.decode("utf-16-le")
+        return content.decode("utf-16-le"), "utf-16"
     if len(start) > 3 and start[0::2].count(0) > len(start) // 4:
-        return content.decode("utf-16-be")
+        return content.decode("utf-16-be"), "utf-16"
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8-sig"), "utf-8"
     except UnicodeDecodeError:
-        return content.decode("cp1252")
+        return content.decode("cp1252"), "cp1252"
 
 
 def _csv(name: str, text: str) -> Table:
@@ -88,7 +94,8 @@ def _csv(name: str, text: str) -> Table:
     if delimiter == " ":
         rows = [tuple(line.split()) if len(line.split()) == 2 else tuple(line.rsplit(None, 1)) for line in lines]
     else:
-        rows = [tuple(cell.strip() for cell in row) for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)]
+        read = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        rows = [tuple(cell.strip() for cell in row) for row in read]
         rows = [row for row in rows if any(row)]
     if not rows:
         return Table(name, {})
