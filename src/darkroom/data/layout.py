@@ -245,7 +245,8 @@ def _refuse_folds(place: Path, tops: list[str]) -> None:
             f"{printable(str(place))}: {printable(', '.join(folds[:4]))}{', …' if len(folds) > 4 else ''} are named like the folds "
             "of a cross-validation, and Darkroom trains on one division into train, val and test",
             "rename one fold to val and one to test and move the others together into train; or put all images into class "
-            "folders; or write a table (columns path, label, group) whose group is the fold, which keeps each fold together",
+            "folders; or write a table (columns path, label, fold): each fold then stays in one split, and `cross_validation` "
+            "in params.yaml takes those of train and val",
         )
 
 
