@@ -77,6 +77,7 @@ def check(
     rows = log.latest_series(sha256, options.window, folders)
     compared = series.representatives(rows)
     due = levels.plan(past, sha256, settings, rows, now)
+    dissimilarity: np.ndarray | None
     reference, arrived = load_reference(), outputs(compared, classifier.classes)
     if due.level:
         tests, dissimilarity = drift.compare(reference, arrived, len(classifier.classes), options.limits, due.level)

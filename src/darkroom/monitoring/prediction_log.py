@@ -27,6 +27,7 @@ MAX_OF_SERIES = 20  # images for each series that is read
 MERGED = "-whole"  # suffix of the names of merged files
 KEY = ("path", "bytes", "changed", "checkpoint_sha256")
 Key = tuple[str, int, int, str]
+Bytes = bytes  # LogRow has a column of this name
 SCHEMA = pa.schema([
     ("time", pa.timestamp("ms", tz="UTC")), ("path", pa.string()), ("bytes", pa.int64()), ("changed", pa.int64()),
     ("sha256", pa.string()), ("model", pa.string()), ("version", pa.string()), ("checkpoint_sha256", pa.string()),
@@ -56,7 +57,7 @@ class LogRow:
     error: str | None = None  # a key of data.quarantine_reasons.REASONS, or the system's message
     taken: float | None = None  # seconds since 1970, as the camera wrote it
     series: str | None = None  # the same for images that belong together
-    fingerprint: bytes | None = field(default=None, repr=False)  # data.fingerprints.SUMMARY
+    fingerprint: Bytes | None = field(default=None, repr=False)  # data.fingerprints.SUMMARY
 
 
 class PredictionLog:
