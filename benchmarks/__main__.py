@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "ingest": ("ingest.py",),
     "splits": ("splits.py",),
     "gate": ("gate.py",),
+    "monitor": ("monitor.py", "WEIGHTS"),
     "zip_names": ("zip_names.py",),
     "expected": ("expected.py", "WEIGHTS"),
     "augmentation": ("augmentation.py",),

@@ -10,6 +10,7 @@ test        test images: classes × images of a class, or × groups of images th
 difference  of the accuracy, in points; `class` is of equal models, but for one class that loses 40 points
 promoted    by the gate, in percent of the runs; `more right` if the better model were the one with more correct images,
             `p < 0.05` if it had to be significantly better; `best of 3` where validation selected it among three alike
+vetoed      by any check, in percent; a model that is not better is kept back without a veto
 others      vetoes of each check, in percent; `significant` is McNemar's test alone, of the test accuracy
 """
 
@@ -117,12 +118,13 @@ def measure(
         test = checks[CHECKS["accuracy"]].figures
         counts["significant"] += test["mcnemar_p"] < gate.ALPHA and test["difference"] < 0
         counts.update(name for name, check in CHECKS.items() if not checks[check].passed)
+        counts["vetoed"] += any(check.is_veto for check in checks.values())
         if all(check.passed for name, check in checks.items() if name != CHECKS["better"]):
             counts["promoted"] += better["p"] < gate.BETTER
             counts["more right"] += better["won"] > better["lost"]
             counts["p < 0.05"] += better["p"] < gate.ALPHA
     name = f"{100 * difference:+g}" if not weak else "class"
-    columns = ("promoted", "more right", "p < 0.05", *CHECKS, "significant")
+    columns = ("promoted", "vetoed", "more right", "p < 0.05", *CHECKS, "significant")
     start = {"test": f"{shape}{', best of 3' if candidates > 1 else ''}", "difference": name}
     return start | {column: f"{100 * counts[column] / runs:.1f}" for column in columns}
 

@@ -110,7 +110,8 @@ def promotion_markdown(decision: dict[str, Any]) -> str:
     place = f" is version {version['version']} of {version['name']} ({', '.join(aliases)})" if version else " is not registered"
     text = f"# {title}\n**{decision['model']}**{place}; test accuracy {decision['accuracy']:.4f}."
     if verdict := decision.get("verdict"):
-        rows = [(check["name"], "passed" if check["passed"] else "**veto**", check["message"]) for check in verdict["checks"]]
+        failed = "**veto**" if verdict.get("vetoed", True) else "no"
+        rows = [(check["name"], "passed" if check["passed"] else failed, check["message"]) for check in verdict["checks"]]
         text += "\n\n" + _table(("check", "", ""), rows)
     return text
 

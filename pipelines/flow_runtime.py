@@ -22,7 +22,7 @@ from prefect.states import Cancelled, Completed, Failed, State
 from darkroom.config import params
 from darkroom.core import locks
 from darkroom.core.command_line import report
-from darkroom.core.errors import MISTAKE, DarkroomError, ParamsError, WorkspaceError
+from darkroom.core.errors import DRIFTED, MISTAKE, DarkroomError, ParamsError, WorkspaceError
 from pipelines import notifications
 from pipelines.process_groups import ProcessGroups, StoppedError
 
@@ -30,6 +30,7 @@ POLL = 1.0  # seconds between two checks that the worker lives
 SERVER_POLLS = 4  # every so many of these checks, the server is asked whether the run was cancelled
 CANCEL_TIMEOUT = 20.0  # seconds in which a cancelled run must end by itself
 REFUSED = "Refused"  # the name of the state of a run that cannot start because of a mistake
+DRIFT = "Drifted"  # of a run that has found drift: it did its work, and somebody should look
 INTERRUPTED = 130
 
 
@@ -118,15 +119,24 @@ def later_slot() -> FlowRun | None:
 
 def notify(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Send the failure notification of a flow run, a hook of Prefect's."""
-    page = f"{PREFECT_UI_URL.value()}/runs/flow-run/{flow_run.id}" if PREFECT_UI_URL.value() else ""
-    notifications.send(flow.name, flow_run.name, str(flow_run.id), state.name or "Failed", str(state.message), page)
+    _send(flow.name, flow_run.name, str(flow_run.id), state)
+
+
+def notify_now(state: State[Any]) -> None:
+    """Send the notification of the flow run that is going on, which is about to end in this state."""
+    _send(str(runtime.flow_run.flow_name), str(runtime.flow_run.name), str(runtime.flow_run.id), state)
+
+
+def _send(flow: str, run: str, run_id: str, state: State[Any]) -> None:
+    page = f"{PREFECT_UI_URL.value()}/runs/flow-run/{run_id}" if PREFECT_UI_URL.value() else ""
+    notifications.send(flow, run, run_id, state.name or "Failed", str(state.message), page)
 
 
 def run_flow(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
     """Run a flow from the command line; return the exit code.
 
-    It is 0, 1 where the flow failed, 2 for a mistake with a remedy, 130 where the run was interrupted or
-    cancelled.
+    It is 0, 1 where the flow failed, 2 for a mistake with a remedy, 3 where it found drift, 130 where the run was
+    interrupted or cancelled.
     """
     try:
         if not Path("dvc.yaml").exists():
@@ -140,8 +150,8 @@ def run_flow(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
         return report(ParamsError(str(error), "see `--help`"))
     except (KeyboardInterrupt, TerminationSignal):
         return INTERRUPTED
-    if state.is_completed():
+    if state.is_completed() or state.name == DRIFT:
         print(f"{state.name}: {state.message}" if state.message else state.name)
-        return 0
+        return 0 if state.is_completed() else DRIFTED
     print(state.message if state.is_cancelled() else f"error: {state.message}", file=sys.stderr)
     return INTERRUPTED if state.is_cancelled() else MISTAKE if state.name == REFUSED else 1

@@ -1,6 +1,7 @@
 """Check arriving images for drift on a schedule.
 
-Where a drift begins, the flow emits the event `darkroom.drift`, which starts `retrain` (prefect.yaml).
+Where there is drift, the flow ends as *Drifted*, which is a failure for Prefect's pages and no success. Where a drift
+begins, it sends a notification and emits the event `darkroom.drift`, which starts `retrain` (prefect.yaml).
 Without new images it is *Skipped*.
 """
 
@@ -11,12 +12,13 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from prefect import flow, get_run_logger
+from prefect import Flow, flow, get_run_logger
+from prefect.client.schemas.objects import FlowRun
 from prefect.events import emit_event
 from prefect.states import Completed, Failed, State
 from pydantic import Field
 
-from darkroom.core.errors import MISTAKE
+from darkroom.core.errors import DRIFTED, MISTAKE
 from pipelines import artifacts, command_line, flow_runtime, server
 from pipelines.process_groups import ProcessGroups
 from pipelines.repro import Positive
@@ -27,13 +29,20 @@ OLD_REPORTED = REPORTED.with_name("told")  # its former name
 ImageCount = Annotated[int, Field(ge=2)]
 
 
-@flow(name="monitor", log_prints=True, on_failure=[flow_runtime.notify], on_crashed=[flow_runtime.notify])
+def notify(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Send the notification of a failure; that of a drift is sent once, where it begins."""
+    if state.name != flow_runtime.DRIFT:
+        flow_runtime.notify(flow, flow_run, state)
+
+
+@flow(name="monitor", log_prints=True, on_failure=[notify], on_crashed=[notify])
 def monitor(
     folders: list[str] | None = None,
     model: str = "champion",
-    window: ImageCount = 500,
+    window: ImageCount = 100,
     min_images: ImageCount = 20,
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.01,
+    series_minutes: Annotated[float, Field(ge=0)] = 5,
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05,
     limits: dict[str, Positive] | None = None,
     time_limit: Positive = 60,
 ) -> State[Any]:
@@ -42,16 +51,17 @@ def monitor(
     Args:
         folders: the folders in which images arrive; without any, data/inbox.
         model: the model that classifies them: champion, another alias, a version, or a checkpoint folder.
-        window: number of latest images that are compared with held-out images of the data set.
-        min_images: minimum number of images before drift is tested.
-        alpha: significance level, corrected for three tests.
+        window: number of latest images that are compared with held-out images of the data set; a series counts once.
+        min_images: minimum number of images before drift is tested, and of new ones before it is again; a series counts once.
+        series_minutes: images taken within this time are a series; with 0 near duplicates alone are.
+        alpha: probability of a false alarm within 30 days, at most.
         limits: the smallest size of a difference that is drift, for `embeddings`, `classes` or `confidence`.
         time_limit: minutes that the check may take.
     """
     requested = folders or ["data/inbox"]
     existing = [folder for folder in requested if Path(folder).expanduser().exists()]
     arguments = [*existing, "--json", "--model", model, "--window", str(window), "--min-images", str(min_images)]
-    arguments += ["--alpha", str(alpha)]
+    arguments += ["--series-minutes", str(series_minutes), "--alpha", str(alpha)]
     if limits:
         arguments += ["--limit", *(f"{test}={size}" for test, size in limits.items())]
 
@@ -67,22 +77,29 @@ def monitor(
             return Failed(name="TimedOut", message=f"exceeded its time limit of {time_limit:g} minutes")
         if result.retryable:  # the next slot retries
             return flow_runtime.skipped(result.error.removeprefix("error: "))
-        if result.returncode:
+        if result.returncode not in (0, DRIFTED):
             name = flow_runtime.REFUSED if result.returncode == MISTAKE else None
             return Failed(name=name, message=result.error.removeprefix("error: "))
         check = json.loads(result.stdout)
         print(check["summary"])
-        _report_drift(check)
-        if not check["new"]:
-            return flow_runtime.skipped(f"no new images; {check['summary']}")
-        artifacts.show_drift(check)
-        return Completed(name="Drifted" if check["drifted"] else None, message=f"{check['new']} new images; {check['summary']}")
+        begins = _report_drift(check)
+        message = f"{check['new'] or 'no'} new images; {check['summary']}"
+        if check["new"] or begins:
+            artifacts.show_drift(check)
+        else:
+            return flow_runtime.skipped(message)
+        if not check["drifted"]:
+            return Completed(message=message)
+        drifted: State[Any] = Failed(name=flow_runtime.DRIFT, message=message)
+        if begins:
+            flow_runtime.notify_now(drifted)
+        return drifted
 
     return flow_runtime.run_exclusively(work, wait=True, exclusive=False)
 
 
-def _report_drift(check: dict[str, Any]) -> None:
-    """Emit the event of a drift once; forget a drift that has ended, so that the next one is reported."""
+def _report_drift(check: dict[str, Any]) -> bool:
+    """Emit the event of a drift once, and tell whether it begins; forget one that has ended, so that the next is reported."""
     if OLD_REPORTED.exists():
         OLD_REPORTED.replace(REPORTED)
     reported = REPORTED.read_text(encoding="utf-8") if REPORTED.exists() else ""
@@ -91,8 +108,10 @@ def _report_drift(check: dict[str, Any]) -> None:
             "reason": f"drift: {check['summary']}", "model": check["description"], "checkpoint_sha256": check["checkpoint_sha256"],
         })  # fmt: skip
         REPORTED.write_text(check["checkpoint_sha256"], encoding="utf-8")
-    elif check["tests"] and not check["drifted"]:
+        return True
+    if check["tests"] and not check["drifted"]:
         REPORTED.unlink(missing_ok=True)
+    return False
 
 
 if __name__ == "__main__":

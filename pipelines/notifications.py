@@ -1,4 +1,4 @@
-"""Failure notifications, sent to a command and to a webhook that the environment names."""
+"""Notifications of failures and of drift, sent to a command and to a webhook that the environment names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIMEOUT = 10.0  # seconds
 
 
 def send(flow: str, run: str, run_id: str, state: str, message: str, url: str = "") -> None:
-    """Send the notification that a flow run failed; `url` is the address of its page."""
+    """Send the notification that a flow run failed or has found drift; `url` is the address of its page."""
     text = f"{flow}/{run} {state.lower()}: {message}"
     content = {"text": text, "flow": flow, "run": run, "id": run_id, "state": state, "message": message,
                "folder": str(Path.cwd()), "url": url}  # fmt: skip
@@ -37,4 +37,4 @@ def _try(channel: str, deliver: Callable[[], object]) -> None:
     try:
         deliver()
     except Exception as error:
-        print(f"sending the failure notification by {channel} failed: {error}", file=sys.stderr)
+        print(f"sending the notification by {channel} failed: {error}", file=sys.stderr)

@@ -109,7 +109,8 @@ group = debug_option(click.version_option(__version__, message="darkroom %(versi
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit code: 0 done, 1 some failed, 2 a mistake with a remedy, 75 retry later, 130 interrupted."""
+    """Run a command; return its exit code: 0 done, 1 some failed, 2 a mistake with a remedy, 3 drift, 75 retry later,
+    130 interrupted."""
     return group.main(argv, standalone_mode=False)
 
 

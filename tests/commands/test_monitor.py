@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from darkroom.cli import main
 from darkroom.core import locks
 from darkroom.monitoring import history
 from tests.conftest import ROOT, screenshot
 from tests.monitoring import arrivals
-from tests.monitoring.arrivals import CLASSES, arrive
+from tests.monitoring.arrivals import CLASSES, arrive, picture
 
 
 @pytest.fixture
@@ -31,9 +32,12 @@ def place(tmp_path, monkeypatch):
 
 
 def monitor(capsys, *arguments: str) -> dict:
+    """Return the check, whose exit code is 3 where there is drift."""
     capsys.readouterr()
-    assert main(["monitor", "--model", "model", "--json", *arguments]) == 0
-    return json.loads(capsys.readouterr().out)
+    code = main(["monitor", "--model", "model", "--json", *arguments])
+    check = json.loads(capsys.readouterr().out)
+    assert code == (3 if check["drifted"] else 0)
+    return check
 
 
 def test_images_are_classified_once(place, capsys):
@@ -58,7 +62,7 @@ def test_images_are_classified_once(place, capsys):
 @pytest.mark.slow
 def test_other_images_are_drift(place, capsys):
     """Images like those held out are no drift, other ones are; the history has each check; other options test
-    anew.
+    anew, and the same ones when enough images have arrived. Drift has exit code 3.
 
     The page shows the result, needs no network, has no script error, and follows the dark scheme.
     """
@@ -69,11 +73,16 @@ def test_other_images_are_drift(place, capsys):
     assert drifted["drifted"]
     assert drifted["flags"]["dark"] == 40
     arrive(80, 10, dark=True)
+    waiting = monitor(capsys, "--window", "40")
+    assert waiting["drifted"]
+    assert waiting["tests"] == drifted["tests"]
+    assert "the next test is after" in waiting["summary"]
     assert monitor(capsys, "--window", "40")["drifted"]
-    assert monitor(capsys, "--window", "40")["drifted"]
-    assert [check.drifted for check in history.read(place / "reports/monitoring")] == [False, True, True]
+    past = history.read(place / "reports/monitoring")
+    assert [(check.drifted, check.is_test) for check in past] == [(False, True), (True, True), (True, False)]
+    assert past[1].level < past[0].level
     assert not monitor(capsys, "--window", "100", "--min-images", "91")["drifted"]
-    assert main(["monitor", "--model", "model", "--least", "20"]) == 0
+    assert main(["monitor", "--model", "model", "--least", "20"]) == 3
     assert "DRIFT" in capsys.readouterr().out
     page = place / "reports/monitoring/index.html"
     assert 'src="http' not in page.read_text()
@@ -83,6 +92,29 @@ def test_other_images_are_drift(place, capsys):
         assert "CONSOLE" not in console
         corner = np.asarray(picture.convert("L"))[5, 5]
         assert (corner < 60) if dark else (corner > 200)
+
+
+def test_an_image_of_each_series_counts(place, capsys):
+    """Of 60 images in series of three, 20 are compared; 57 images in 19 series are too few, and the check says so."""
+    rng = np.random.default_rng(0)
+
+    def arrive_series(start: int, count: int) -> None:
+        for number in range(start, start + count):
+            whole = np.asarray(picture(rng)).astype(int)
+            for part in range(3):
+                file = place / f"data/inbox/{number}-{part}.png"
+                Image.fromarray((whole - 4 * part).clip(0, 255).astype(np.uint8)).save(file)
+                os.utime(file, (1e9, 1e9))
+
+    arrive_series(0, 19)
+    few = monitor(capsys)
+    assert (few["images"], few["series"], few["waiting"], few["tests"]) == (57, 19, 1, [])
+    assert "57 images in 19 series are too few" in few["summary"]
+    arrive_series(19, 1)
+    tested = monitor(capsys)
+    assert (tested["images"], tested["series"], tested["waiting"]) == (60, 20, 0)
+    assert len(tested["tests"]) == 3
+    assert not tested["drifted"]
 
 
 def test_few_and_broken_images(place, capsys):
@@ -99,7 +131,7 @@ def test_few_and_broken_images(place, capsys):
 def test_mistakes_have_a_remedy(place, capsys):
     """A missing folder, a wrong limit, window or level, and a model without a reference end with exit code 2."""
     limits = [["--limit", limit] for limit in ("class=1", "classes=x", "classes=nan", "classes=2")]
-    wrong = (["nowhere"], *limits, ["--window", "1"], ["--window", "5"], ["--alpha", "2"], ["--alpha", "0.001"])
+    wrong = (["nowhere"], *limits, ["--window", "1"], ["--window", "5"], ["--alpha", "2"], ["--alpha", "0.0001"])
     for arguments in wrong:
         assert main(["monitor", "--model", "model", *arguments]) == 2
         assert "remedy" in capsys.readouterr().err

@@ -66,9 +66,10 @@ def test_hard_images_are_no_candidates(temperature, seed):
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.0])
-def test_the_expected_precision_is_kept(temperature):
-    """Over ten draws of 5% flipped labels, as many candidates are wrong as their probabilities add up to, within a tenth."""
-    expected = wrong = shares = 0.0
+def test_the_expected_precision_is_a_lower_bound(temperature):
+    """Over ten draws of 5% flipped labels, as many candidates are wrong as their probabilities add up to, or more: up to
+    0.15 of them, where predictions are as certain as they should be. The share of wrong labels is estimated."""
+    expected = wrong = shares = candidates = 0.0
     for seed in range(10):
         probabilities, labels = hard_predictions(600, 5, temperature, seed)
         flipped = np.random.default_rng(seed).permutation(600)[:30]
@@ -77,10 +78,20 @@ def test_the_expected_precision_is_kept(temperature):
         precision = label_issues.expected_precision(issues)
         assert precision is not None
         expected += precision * len(issues)
+        candidates += len(issues)
         wrong += len({int(row.sha256) for row in issues} & set(flipped.tolist()))
         shares += noise.share / 10
-    assert expected == pytest.approx(wrong, rel=0.1)
+    assert expected / candidates <= wrong / candidates <= expected / candidates + 0.15
     assert shares == pytest.approx(0.05, abs=0.01)
+
+
+def test_the_odds_are_discounted():
+    """The odds that a label is wrong are multiplied by the discount; certainty stays."""
+    wrong = np.array([0.0, 0.5, 0.9, 1.0])
+    odds = label_issues.DISCOUNT * 0.9 / 0.1
+    assert label_issues.discount(wrong) == pytest.approx(
+        [0, label_issues.DISCOUNT / (1 + label_issues.DISCOUNT), odds / (1 + odds), 1]
+    )
 
 
 def test_no_candidates_have_no_precision():

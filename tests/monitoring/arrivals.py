@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from darkroom.data import manifest
+from darkroom.data.manifest import Row
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save
 from darkroom.models.factory import build_features
@@ -51,3 +53,5 @@ def write_model(place: Path = Path()) -> None:
         folder.mkdir(parents=True)
         np.save(folder / "images.npy", np.stack([np.asarray(picture(rng).resize((SIZE, SIZE))) for _ in range(HELD_OUT)]))
         np.save(folder / "labels.npy", np.zeros(HELD_OUT, np.int64))
+    rows = [Row(path=f"{i}.png", split=split, pixel_hash=f"{split} {i}") for split in ("val", "test") for i in range(HELD_OUT)]
+    manifest.write(place / "data/ingested/manifest.parquet", rows)

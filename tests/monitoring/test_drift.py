@@ -6,12 +6,27 @@ import numpy as np
 import pytest
 
 from darkroom.monitoring import drift
-from darkroom.monitoring.drift import Limits, compare, compare_classes, compare_confidence, compare_embeddings
+from darkroom.monitoring.drift import Limits, compare, compare_classes, compare_confidence, compare_embeddings, p_value
 from darkroom.monitoring.reference import Outputs
 
 
 def generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+def embeddings_p(reference: np.ndarray, new: np.ndarray, seed: int) -> float:
+    _, draw, discrepancy, _ = compare_embeddings(reference, new, generator(seed))
+    return p_value(discrepancy, draw, 199)
+
+
+def classes_p(reference: np.ndarray, new: np.ndarray, seed: int) -> float:
+    _, draw, chi_squared = compare_classes(reference, new, 4, generator(seed))
+    return p_value(chi_squared, draw, 199)
+
+
+def confidence_p(reference: np.ndarray, new: np.ndarray, seed: int) -> float:
+    drop, draw = compare_confidence(reference, new, generator(seed))
+    return p_value(drop, draw, 199)
 
 
 def sparse(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -26,22 +41,21 @@ def outputs(rng: np.random.Generator, count: int, shift: float = 0.0, sure: floa
 
 
 @pytest.mark.parametrize(
-    "p_value",
+    "p_of",
     [
-        lambda rng, seed: compare_embeddings(rng.normal(size=(40, 5)), rng.normal(size=(15, 5)), generator(seed))[1],
-        lambda rng, seed: compare_embeddings(sparse(rng, 40), sparse(rng, 15), generator(seed))[1],
-        lambda rng, seed: compare_embeddings(rng.standard_t(3, (40, 256)), rng.standard_t(3, (15, 256)), generator(seed))[1],
-        lambda rng, seed: compare_classes(rng.integers(0, 4, 40), rng.integers(0, 4, 15), 4, generator(seed))[1],
-        lambda rng, seed: compare_confidence(rng.random(40), rng.random(15), generator(seed))[1],
+        lambda rng, seed: embeddings_p(rng.normal(size=(40, 5)), rng.normal(size=(15, 5)), seed),
+        lambda rng, seed: embeddings_p(sparse(rng, 40), sparse(rng, 15), seed),
+        lambda rng, seed: embeddings_p(rng.standard_t(3, (40, 256)), rng.standard_t(3, (15, 256)), seed),
+        lambda rng, seed: classes_p(rng.integers(0, 4, 40), rng.integers(0, 4, 15), seed),
+        lambda rng, seed: confidence_p(rng.random(40), rng.random(15), seed),
     ],
     ids=["embeddings", "sparse embeddings", "heavy tails", "classes", "confidence"],
 )
-def test_without_a_change_p_values_are_uniform(p_value, monkeypatch):
+def test_without_a_change_p_values_are_uniform(p_of):
     """Of 300 comparisons of like with like, about 5% have a p-value of at most 0.05 (binomial: 99.9% within
     2% to 10%)."""
-    monkeypatch.setattr(drift, "PERMUTATIONS", 199)
     rng = generator(1)
-    share = np.mean([p_value(rng, seed) <= 0.05 for seed in range(300)])
+    share = np.mean([p_of(rng, seed) <= 0.05 for seed in range(300)])
     assert 0.02 <= share <= 0.10
 
 
@@ -73,10 +87,10 @@ def test_each_kind_of_drift_is_found_alone():
         ("embeddings", {"shift": 1.0}), ("classes", {"shares": (0.1, 0.9)}), ("confidence", {"sure": 0.7}),
     ):  # fmt: skip
         rng = generator(3)
-        tests, _ = compare(outputs(rng, 150), outputs(rng, 60, **changed), 2, limits)
+        tests, _ = compare(outputs(rng, 150), outputs(rng, 60, **changed), 2, limits, 0.01)
         assert [test.name for test in tests if test.drifted] == [name]
     rng = generator(4)
-    tests, _ = compare(outputs(rng, 150), outputs(rng, 60), 2, limits)
+    tests, _ = compare(outputs(rng, 150), outputs(rng, 60), 2, limits, 0.01)
     assert not any(test.drifted for test in tests)
 
 
@@ -84,7 +98,7 @@ def test_a_significant_trifle_does_not_count(monkeypatch):
     """With many images a tiny shift is significant; below the limit of its size it is no drift."""
     monkeypatch.setattr(drift, "PERMUTATIONS", 399)
     rng = generator(5)
-    tests, _ = compare(outputs(rng, 1500), outputs(rng, 1500, shift=0.15), 2, Limits())
+    tests, _ = compare(outputs(rng, 1500), outputs(rng, 1500, shift=0.15), 2, Limits(), 0.01)
     assert tests[0].corrected < 0.01
     assert tests[0].size < 0.65
     assert not tests[0].drifted
@@ -95,7 +109,7 @@ def test_the_odd_ones_stand_out():
     rng = generator(6)
     new = rng.normal(size=(40, 8))
     new[[3, 17]] += 4
-    _, _, dissimilarity = compare_embeddings(rng.normal(size=(100, 8)), new, rng)
+    *_, dissimilarity = compare_embeddings(rng.normal(size=(100, 8)), new, rng)
     assert set(np.argsort(-dissimilarity)[:2]) == {3, 17}
 
 
@@ -110,7 +124,30 @@ def test_sizes_have_their_textbook_values():
 def test_degenerate_arrays():
     """Embeddings that are all equal, of one number, or of two images a side, give finite figures."""
     for reference, new in ((np.ones((5, 3)), np.ones((4, 3))), (np.ones((2, 1)), np.zeros((2, 1))), (np.eye(3), np.eye(3)[:2])):
-        size, p, dissimilarity = compare_embeddings(reference, new, generator())
+        size, draw, discrepancy, dissimilarity = compare_embeddings(reference, new, generator())
+        p = p_value(discrepancy, draw, 199)
         assert 0 <= size <= 1
         assert 0 < p <= 1
         assert np.isfinite(dissimilarity).all()
+
+
+def test_the_p_value_is_the_share_of_permutations():
+    """Of all permutations those count that are at least as large, the observed one among them; where many are, few are drawn."""
+    drawn: list[int] = []
+
+    def draw(size: int) -> np.ndarray:
+        drawn.append(size)
+        return np.arange(sum(drawn) - size, sum(drawn)) % 100
+
+    assert p_value(97, draw, 499) == 15 / 500
+    drawn.clear()
+    assert p_value(50, draw, 10**6) == drift.ENOUGH / 70
+    assert sum(drawn) < 300
+
+
+def test_a_stricter_level_draws_more_permutations():
+    """At the level of the last test of a busy month a difference is still significant: the smallest p-value is below it."""
+    rng = generator(8)
+    tests, _ = compare(outputs(rng, 60), outputs(rng, 30, shift=3.0), 2, Limits(), 1e-4)
+    assert tests[0].drifted
+    assert tests[0].corrected < 1e-4

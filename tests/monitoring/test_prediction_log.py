@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -73,6 +74,25 @@ def test_a_log_of_an_earlier_version_is_read(tmp_path):
     assert (read.path, read.label, read.flags) == ("/in/0.png", None, None)
 
 
+def test_a_log_without_series_is_read_and_merged(tmp_path):
+    """Rows of a version without the columns of series are series of their own, and are merged with later ones."""
+    old = pa.schema([field for field in SCHEMA if field.name not in ("taken", "series", "fingerprint")])
+    log = PredictionLog(tmp_path)
+    for number in range(3):
+        values = {name: value for name, value in asdict(row(number)).items() if name in old.names}
+        pq.write_table(pa.Table.from_pylist([values], old), tmp_path / f"{number}.parquet")
+    for number in range(3, 70):
+        later = row(number)
+        later.series, later.fingerprint = f"s{number // 2}", b"12"
+        log.append([later])
+    assert len(log.files()) < 10
+    assert paths(log, 100) == [f"/in/{number}.png" for number in range(70)]
+    assert [item.path for item in log.latest_series("a", 2, [Path("/in")])] == [f"/in/{number}.png" for number in range(66, 70)]
+    assert len(log.latest_series("a", 100, [Path("/in")])) == 70
+    assert log.latest_series("a", 2, [Path("/in")])[0].fingerprint is None
+    assert log.latest("a", 1)[0].fingerprint == b"12"
+
+
 def test_a_history_of_an_earlier_version_is_read(tmp_path):
     """Lines with the former keys (words, said, asked, least) are read; a damaged line is left out."""
     settings = {
@@ -101,9 +121,9 @@ def test_a_history_of_an_earlier_version_is_read(tmp_path):
 def test_a_summary_names_what_has_changed():
     """The summary has the number of images and the tests that found drift."""
     test = DriftTest("classes", 0.3, 0.2, 0.001, 0.003, True)
-    assert "classes" in history.summarize(30, 20, [test])
-    assert "no drift" in history.summarize(30, 20, [DriftTest(**vars(test) | {"drifted": False})])
-    assert all(number in history.summarize(3, 20, []) for number in ("3", "20"))
+    assert "classes" in history.summarize(30, 30, 20, [test])
+    assert "no drift" in history.summarize(30, 30, 20, [DriftTest(**vars(test) | {"drifted": False})])
+    assert all(number in history.summarize(3, 3, 20, []) for number in ("3", "20"))
 
 
 def test_a_reference_is_a_sample_of_held_out_images(tmp_path):
@@ -113,7 +133,11 @@ def test_a_reference_is_a_sample_of_held_out_images(tmp_path):
         means = images.reshape(len(images), -1).mean(1, keepdims=True) / 255
         return means.astype(np.float32), np.concatenate([means, 1 - means], 1)
 
-    outputs = reference.compute(embed, [np.full((200, 4, 4, 3), shade, np.uint8) for shade in (0, 255)])
+    outputs = reference.compute(
+        embed,
+        [np.full((200, 4, 4, 3), shade, np.uint8) for shade in (0, 255)],
+        [list(map(str, range(200))), list(map(str, range(200, 400)))],
+    )
     assert len(outputs) == 300
     assert 100 < (outputs.predicted == 0).sum() < 200
     reference.write(tmp_path / "reference.npz", outputs)

@@ -320,14 +320,18 @@ def test_retrain_refuses_what_differs_from_the_commit(project):
 def test_a_drift_starts_a_retraining_once(project, monkeypatch):
     """`monitor` is skipped where nothing arrives.
 
-    Where a drift begins, its event starts `retrain` with the reason, once.
+    Where a drift begins, its event starts `retrain` with the reason, and a notification is sent, once. The run ends as
+    *Drifted*, which is no success and no crash, with exit code 3.
     """
     events = []
     emit_event = monitor_module.emit_event
     monkeypatch.setattr(monitor_module, "emit_event", lambda *args, **fields: events.append(args) or emit_event(*args, **fields))
 
-    def monitor(*arguments: str) -> str:
-        return project.flow("monitor", "--window", "30", *arguments)
+    sent = project.folder / "sent.txt"
+
+    def monitor(*arguments: str, code: int = 0) -> str:
+        command = f'echo "$DARKROOM_STATE $DARKROOM_MESSAGE" >> {sent}'
+        return project.flow("monitor", "--window", "30", *arguments, code=code, DARKROOM_NOTIFY_COMMAND=command)
 
     def retrainings() -> list[dict[str, Any]]:
         runs = project.request("flow_runs/filter", flows={"name": {"any_": ["retrain"]}}, limit=200)
@@ -338,15 +342,20 @@ def test_a_drift_starts_a_retraining_once(project, monkeypatch):
     arrive(0, 30, place=project.folder)
     assert "Completed: 30 new images" in monitor("--model", "model")
     arrive(30, 30, dark=True, place=project.folder)
-    project.run("darkroom", "monitor", "--window", "30", "--model", "model")  # a person sees it first
+    project.run("darkroom", "monitor", "--window", "30", "--model", "model", code=3)  # a person sees it first
     assert events == []
     with project.paused_pool():
-        assert "Skipped: no new images" in monitor("--model", "model")
+        assert not sent.exists()
+        assert "Drifted: no new images" in monitor("--model", "model", code=3)
+        assert project.newest_run()["state"]["type"] == "FAILED"
         (run,) = wait_until(retrainings)
         project.set_state(run["id"], "CANCELLED", force=True)
     assert {"drift", "monitoring"} <= {item["key"] for item in project.request("artifacts/latest/filter")}
     arrive(60, 1, dark=True, place=project.folder)
-    assert "Drifted: 1 new images" in monitor("--model", "model")
+    assert "Drifted: 1 new images" in monitor("--model", "model", code=3)
+    assert "Skipped: no new images" in monitor("--model", "model")
+    (line,) = sent.read_text().splitlines()
+    assert line.startswith("Drifted no new images; drift in the last 30 images")
     assert [name for name, *_ in events] == ["darkroom.drift"]
     assert "Skipped" in monitor()  # there is no champion yet
 

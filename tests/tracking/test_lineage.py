@@ -16,6 +16,7 @@ from PIL import Image
 from darkroom.cli import main
 from darkroom.data.decoding import decode
 from darkroom.tracking import entities, pipelines, queries, records, registry, uploader
+from darkroom.tracking.lineage import Lineage
 from darkroom.tracking.pipelines import Pipeline
 from tests.conftest import ROOT
 
@@ -99,8 +100,8 @@ def test_an_image_leads_to_its_runs_and_models(place, capsys, by):
 
 
 def test_the_text_tells_how_models_used_an_image(place, capsys):
-    """The text names the use of an image: trained on it, chosen on it, tested on it, or none."""
-    for name, use in (("1.png", "trained on it: baseline"), ("2.png", "chosen on it"), ("3.png", "tested on it")):
+    """The text names the use of an image: trained on it, chosen on it, or none; without an evaluation, no test is claimed."""
+    for name, use in (("1.png", "trained on it: baseline"), ("2.png", "chosen on it"), ("3.png", "  not tested on it: baseline")):
         assert main(["lineage", name]) == 0
         out = capsys.readouterr().out
         assert use in out
@@ -111,7 +112,34 @@ def test_the_text_tells_how_models_used_an_image(place, capsys):
     main(["lineage", "new.png"])
     out = capsys.readouterr().out
     assert "new.png" in out
-    assert "ingest" not in out
+    assert "no ingest run in MLflow has read this image" in out
+    assert "not known" not in out
+
+
+@pytest.mark.parametrize(
+    ("status", "reused", "tested"), [("FINISHED", "", True), ("FAILED", "", False), ("RUNNING", "", False), ("FINISHED", "e", True)]
+)
+def test_a_model_is_tested_where_an_evaluation_has_ended(status, reused, tested):
+    """A model is tested on the images of its data if `evaluate` has ended in its pipeline, or in one that reused the model; not
+    by one that failed or still runs, nor by that of another pipeline."""
+
+    def run(name: str, stage: str, pipeline: str, state: str = "FINISHED", reused: str = "") -> entities.Run:
+        tags = {entities.STAGE: stage, entities.PIPELINE: pipeline} | ({entities.REUSED: reused} if reused else {})
+        return entities.Run(name, name, state, 1.0, tags=tags)
+
+    trained = run("b", "baseline", "one")
+    evaluation = run("v", "evaluate", "two", status, reused)
+    others = [run("p1", "pipeline", "one"), run("p2", "pipeline", "two"), trained, evaluation]
+    assert not Lineage(others, [], lambda name: None).is_tested(trained)
+    same = run("r", "baseline", "two", reused="b")
+    assert Lineage([*others, same], [], lambda name: None).is_tested(trained) == tested
+
+
+def test_what_mlflow_lacks_is_not_denied(place, capsys, monkeypatch):
+    """Without the manifests it is said that the images of these runs are not known."""
+    monkeypatch.setattr(queries, "manifest", lambda run_id: None)
+    assert main(["lineage", "0.png"]) == 0
+    assert "not known: the images of 2 ingest runs" in capsys.readouterr().out
 
 
 def test_a_version_leads_to_its_images(place, capsys):

@@ -22,6 +22,7 @@ with lazy_imports():
     from darkroom.tracking import lineage
 
 USES = {"train": "trained on it", "val": "chosen on it", "test": "tested on it"}
+NOT_TESTED = "not tested on it"  # where no evaluation has ended
 SHOWN = 12  # rows of an image that are printed
 
 
@@ -72,7 +73,10 @@ def _trace_image(graph: lineage.Lineage, hashes: list[str], name: str) -> dict[s
     if not name and sightings:
         row = sightings[0].rows[0]
         name, hashes = row.path, [row.sha256, row.pixel_hash]
-    return {"image": name, "hashes": hashes, "sightings": [_sighting(graph, item) for item in sightings]}
+    return {
+        "image": name, "hashes": hashes, "sightings": [_sighting(graph, item) for item in sightings],
+        "ingests_without_manifest": [run.id for run in graph.without_manifest()],
+    }  # fmt: skip
 
 
 def _sighting(graph: lineage.Lineage, sighting: lineage.Sighting) -> dict[str, Any]:
@@ -81,7 +85,10 @@ def _sighting(graph: lineage.Lineage, sighting: lineage.Sighting) -> dict[str, A
         "ingest": sighting.ingest.id, "time": sighting.ingest.started, "splits": sighting.splits,
         "rows": [{key: getattr(row, key) for key in ("path", "label", "split", "status", "reason")} for row in sighting.rows],
         "pipelines": [run.name for run in sighting.pipelines],
-        "runs": [{"id": run.id, "stage": run.stage, "pipeline": parent.name if parent else ""} for run, parent in runs],
+        "runs": [
+            {"id": run.id, "stage": run.stage, "pipeline": parent.name if parent else "", "tested": graph.is_tested(run)}
+            for run, parent in runs
+        ],
         "versions": list(map(_title, sighting.versions)),
     }  # fmt: skip
 
@@ -131,21 +138,34 @@ def _show_image(trace: dict[str, Any]) -> None:
     for kind, digest in zip(("sha256", "pixels"), trace["hashes"], strict=False):
         click.echo(f"  {kind}  {digest}")
     if not trace["sightings"]:
-        click.echo("no run in MLflow has used this image")
+        click.echo("no ingest run in MLflow has read this image, as far as it has their manifests")
+    if trace["ingests_without_manifest"]:
+        click.echo(f"not known: the images of {len(trace['ingests_without_manifest'])} ingest runs, whose manifest MLflow lacks")
     for sighting in trace["sightings"]:
         click.echo(f"\n{entities.local_time(sighting['time'])}  ingest, run {sighting['ingest']}")
         for row in sighting["rows"][:SHOWN]:
             result = row["split"] if row["status"] == "accepted" else f"{row['status']}: {row['reason']}"
             click.echo(f"  {result}, {printable(row['label'])}, as {printable(row['path'])}")
-        uses = [USES[split] for split in sighting["splits"] if split in USES]
-        if not uses:
-            click.echo("  no model saw it")
+        splits = [split for split in sighting["splits"] if split in USES]
+        if not splits:
+            click.echo("  no model was trained, chosen or tested on it")
             continue
+        if not sighting["runs"]:
+            click.echo("  no training run of this data has ended")
         for pipeline in dict.fromkeys(run["pipeline"] for run in sighting["runs"]):
-            stages = ", ".join(run["stage"] for run in sighting["runs"] if run["pipeline"] == pipeline)
-            click.echo(f"  {' and '.join(uses)}: {stages}" + (f"  ({pipeline})" if pipeline else ""))
+            stages: dict[str, list[str]] = {}
+            for run in sighting["runs"]:
+                if run["pipeline"] == pipeline:
+                    stages.setdefault(_use(splits, run["tested"]), []).append(run["stage"])
+            for use, names in stages.items():
+                click.echo(f"  {use}: {', '.join(names)}" + (f"  ({pipeline})" if pipeline else ""))
         if sighting["versions"]:
             click.echo(f"  among them: version {', '.join(sighting['versions'])}")
+
+
+def _use(splits: list[str], is_tested: bool) -> str:
+    """Say how a model used an image that is in these splits."""
+    return " and ".join(NOT_TESTED if split == "test" and not is_tested else USES[split] for split in splits)
 
 
 def _show_run(trace: dict[str, Any], list_images: bool) -> None:

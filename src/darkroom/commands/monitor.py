@@ -11,7 +11,7 @@ from darkroom.commands import model_resolver
 from darkroom.commands.param_types import MODEL
 from darkroom.core import locks, user_paths
 from darkroom.core.command_line import Command, Many, json_option
-from darkroom.core.errors import ParamsError, WorkspaceError, nearest, printable
+from darkroom.core.errors import DRIFTED, ParamsError, WorkspaceError, nearest, printable
 from darkroom.core.lazy import lazy_imports
 from darkroom.tracking.entities import EVALUATION, REFERENCE
 
@@ -27,18 +27,26 @@ OUT = Path("reports/monitoring")
 INBOX = "data/inbox"
 INGESTED = Path("data/ingested")
 TESTS = ("embeddings", "classes", "confidence")
+MIN_ALPHA = 0.001  # below it, tests would take millions of permutations
 WAIT = 30.0  # seconds for another check to end
 
 
 @click.command(cls=Command)
 @click.argument("folders", nargs=-1, metavar="[FOLDER]…")
 @click.option("--model", default="champion", type=MODEL, help="champion, another alias, a version, or a checkpoint folder")
-@click.option("--window", type=click.IntRange(min=2), default=500, metavar="N", help="number of latest images that are compared")
+@click.option(
+    "--window", type=click.IntRange(min=2), default=100, metavar="N",
+    help="number of latest images that are compared; a series counts once",
+)  # fmt: skip
 @click.option(
     "--min-images", "--least", type=click.IntRange(min=2), default=20, metavar="N",
-    help="minimum number of images before drift is tested (formerly --least)",
+    help="minimum number of images before drift is tested, and of new ones before it is again; a series counts once",
 )  # fmt: skip
-@click.option("--alpha", type=float, default=0.01, help="significance level, corrected for three tests")
+@click.option(
+    "--series-minutes", type=click.FloatRange(min=0), default=5.0, metavar="MINUTES",
+    help="images taken within this time are a series; with 0 near duplicates alone are",
+)  # fmt: skip
+@click.option("--alpha", type=float, default=0.05, help="probability of a false alarm within 30 days, at most")
 @click.option(
     "--limit", "limits", cls=Many, metavar="TEST=SIZE …", show_default="embeddings=0.65 classes=0.2 confidence=0.1",
     help="the smallest size of a difference that is drift",
@@ -50,15 +58,17 @@ def command(
     model: str,
     window: int,
     min_images: int,
+    series_minutes: float,
     alpha: float,
     limits: tuple[str, ...],
     out: Path,
     as_json: bool,
-) -> None:
+) -> int:
     """Detect drift in new photographs.
 
     FOLDER is where images arrive, data/inbox by default. Each file is classified once; the latest ones are
-    compared with images that the model has not learnt.
+    compared with images that the model has not learnt. Of a series, such as a burst of one scene, one image
+    counts. The exit code is 3 where there is drift.
 
     The predictions are kept in reports/monitoring/log (Parquet), the result of each check in history.jsonl
     beside it; reports/monitoring/index.html shows the last one.
@@ -79,11 +89,13 @@ def command(
             classifier, info = model_resolver.load_on_device(model)
         except model_resolver.NoChampionError as error:
             raise WorkspaceError(error.problem, error.remedy, retryable=True) from error
-        result = checks.check(classifier, info, lambda: _load_reference(classifier, info), paths, parsed, window, min_images, out)
+        options = checks.Options(parsed, window, min_images, series_minutes)
+        result = checks.check(classifier, info, lambda: _load_reference(classifier, info), paths, options, out)
     if as_json:
         tables.print_json(asdict(result))
     else:
         _print(result, out)
+    return DRIFTED if result.drifted else 0
 
 
 def _parse_limits(alpha: float, limits: tuple[str, ...]) -> drift.Limits:
@@ -98,8 +110,10 @@ def _parse_limits(alpha: float, limits: tuple[str, ...]) -> drift.Limits:
             sizes[test] = 0.0
         if not 0 < sizes[test] < 1:
             raise ParamsError(f"--limit {text}: the size has to be above 0 and below 1", f"write it like {test}=0.2")
-    if not drift.MIN_P < alpha < 1:
-        raise ParamsError(f"no p-value can be below --alpha {alpha}", f"give a number between {drift.MIN_P} and 1, such as 0.01")
+    if not MIN_ALPHA <= alpha < 1:
+        raise ParamsError(
+            f"--alpha {alpha} is no probability that can be kept", f"give one from {MIN_ALPHA} to below 1, such as 0.05"
+        )
     return drift.Limits(alpha, **sizes)
 
 
@@ -109,14 +123,14 @@ def _load_reference(classifier: classifiers.Classifier, model: classifiers.Model
         path = registry.fetch(model.name, model.version) / EVALUATION / REFERENCE
         if path.exists():
             return reference.read(path)
-    held_out = [arrays.load_split(INGESTED / split)[0] for split in ("val", "test")]
+    held_out, groups = reference.load_held_out(INGESTED)
     size = classifier.checkpoint.preprocessing.image_size
     if arrays.load_classes(INGESTED / "classes.json") != classifier.classes or held_out[0].shape[1] != size:
         raise WorkspaceError(
             f"{model.description} was registered without a reference, and the workspace holds another data set",
             "restore its data set (`dvc checkout`), or monitor a model that was registered since: `dvc repro` registers one",
         )
-    return reference.compute(classifier.embed, held_out)
+    return reference.compute(classifier.embed, held_out, groups)
 
 
 def _print(check: history.DriftCheck, out: Path) -> None:

@@ -14,6 +14,7 @@ with lazy_imports():
     import difflib
 
 MISTAKE = 2
+DRIFTED = 3  # of `darkroom monitor`: a result, not an error
 EX_TEMPFAIL = 75  # of sysexits.h: retry later
 
 

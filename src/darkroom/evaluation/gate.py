@@ -17,6 +17,7 @@ from darkroom.config.params import Register
 from darkroom.evaluation import calibration, significance
 
 ALPHA = 1 - significance.LEVEL
+NOT_BETTER = "better than the champion"  # the check that keeps a challenger back without a veto
 BETTER = 0.25  # one-sided p-value below which a challenger is taken for better than the champion
 ROUNDING = 1e-9  # a drop of exactly the limit is within it
 
@@ -58,6 +59,11 @@ class Check:
     message: str
     figures: Mapping[str, Any]
 
+    @property
+    def is_veto(self) -> bool:
+        """Whether it blocks a promotion because something is worse, not for want of being better."""
+        return not self.passed and self.name != NOT_BETTER
+
 
 @dataclass(frozen=True)
 class GateResult:
@@ -78,17 +84,24 @@ class GateResult:
         return [check.name for check in self.checks if not check.passed]
 
     @property
+    def is_vetoed(self) -> bool:
+        """Tell whether something is worse than it may be; else a challenger that does not pass is just not better."""
+        return any(check.is_veto for check in self.checks)
+
+    @property
     def message(self) -> str:
         """Return one sentence about all checks."""
         failed = [check.message for check in self.checks if not check.passed]
         opponent = f"the champion, {self.champion}" if self.champion else "no champion, by the absolute checks alone"
+        if failed and not self.is_vetoed:
+            return f"{self.challenger} against {opponent}: kept back, not better: {'; '.join(failed)}"
         if failed:
             return f"{self.challenger} against {opponent}: some checks failed: {'; '.join(failed)}"
         return f"{self.challenger} against {opponent}: passed all {len(self.checks)} checks"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of `verdict` in promotion.json."""
-        return {**asdict(self), "passed": self.passed, "message": self.message}
+        return {**asdict(self), "passed": self.passed, "vetoed": self.is_vetoed, "message": self.message}
 
 
 def judge(challenger: Candidate, champion: Candidate | None, truth: Truth, limits: Register) -> GateResult:
@@ -173,7 +186,15 @@ def _check_validation(on: _Paired, limits: Register) -> Check:
         f"{limit:.2g}, and not significantly"
     )
     figures = {"champion": old, "challenger": new, "images": images, "mcnemar_p": p, "limit": limit}
-    return Check("validation", new - old >= -limit - ROUNDING and not (p < ALPHA and new < old), message, figures)
+    return Check("validation", not _is_worse(new - old, p, limit), message, figures)
+
+
+def _is_worse(difference: float, p: float, limit: float) -> bool:
+    """Tell whether a figure falls significantly by a two-sided test, or by more than the limit and by a one-sided one.
+
+    The size of a drop alone is no evidence: of few groups, equal models differ by more than any limit.
+    """
+    return difference < 0 and (p < ALPHA or (difference < -limit - ROUNDING and p / 2 < ALPHA))
 
 
 def _check_test(on: _Paired, classes: int, limits: Register) -> list[Check]:
@@ -185,13 +206,13 @@ def _check_test(on: _Paired, classes: int, limits: Register) -> list[Check]:
     return [
         Check(
             "accuracy against the champion",
-            accuracy.difference >= -limits.max_drop - ROUNDING and not (p < ALPHA and accuracy.difference < 0),
+            not _is_worse(accuracy.difference, p, limits.max_drop),
             f"test accuracy differs by {_text(accuracy)} on {_count(images)}, McNemar p {p:.3g}; {limit}",
             {**asdict(accuracy), "mcnemar_p": p, "images": images, "limit": limits.max_drop},
         ),
         Check(
             "macro F1 against the champion",
-            f1.difference >= -limits.max_drop - ROUNDING and f1.high >= 0,
+            f1.difference >= -limits.max_drop - ROUNDING or f1.high >= 0,
             f"macro F1 differs by {_text(f1)}; {limit}",
             {**asdict(f1), "limit": limits.max_drop},
         ),
@@ -227,7 +248,7 @@ def _check_better(on_val: _Paired, on_test: _Paired) -> Check:
     )
     if won == lost:
         message += ": a tie keeps the champion"
-    return Check("better than the champion", p < BETTER, message, {"won": won, "lost": lost, "p": p, "limit": BETTER})
+    return Check(NOT_BETTER, p < BETTER, message, {"won": won, "lost": lost, "p": p, "limit": BETTER})
 
 
 def _count(number: int, unit: str = "image") -> str:

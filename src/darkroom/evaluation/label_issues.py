@@ -28,6 +28,7 @@ TEMPERATURES = np.geomspace(0.1, 10, 47)  # the middle one is 1
 SHARES = np.linspace(0, 0.5**0.5, 101) ** 2  # of wrong labels, denser towards 0: equally weighted, as Jeffreys' prior is
 NEGLIGIBLE = 1e-6  # weight of a temperature that is left out
 SMOOTHING = 30  # labels, without which the rare pairs of few images are believed
+DISCOUNT = 0.5  # of the odds that a label is wrong: on photographs, hard images are half of the evidence (benchmarks/labels.py)
 DOUBTFUL = 0.25  # probability of being wrong from which on a label is a candidate
 
 
@@ -131,7 +132,7 @@ def find(
         return [], NO_NOISE
     own = probabilities[np.ix_(judged, present)]
     noise = fit_noise(own, numbers)
-    wrong = error_probabilities(own, numbers, noise)
+    wrong = discount(error_probabilities(own, numbers, noise))
     own = calibrate(own, noise.temperature)
     quality = own[np.arange(len(own)), numbers]
     own[np.arange(len(own)), numbers] = -1  # the suggestion is another class
@@ -171,6 +172,14 @@ def error_probabilities(probabilities: np.ndarray, labels: np.ndarray, noise: La
             quality, mistaken = _explain(probabilities, labels, temperature)
             right += (quality[:, None] * (1 - SHARES) / _likelihood(quality, mistaken)) @ weights
     return (1 - right / noise.weights.sum()).clip(0, 1)
+
+
+def discount(wrong: np.ndarray) -> np.ndarray:
+    """Return the probabilities (N,) that labels are wrong with odds multiplied by `DISCOUNT`.
+
+    By predictions alone, an image that is harder than all others cannot be told from a wrong label, and is taken for one.
+    """
+    return DISCOUNT * wrong / (1 - wrong + DISCOUNT * wrong)
 
 
 def calibrate(probabilities: np.ndarray, temperature: float) -> np.ndarray:

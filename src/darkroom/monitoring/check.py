@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -18,17 +18,19 @@ import numpy as np
 from darkroom.core import atomic, pages
 from darkroom.core.errors import printable
 from darkroom.core.progress import Progress
-from darkroom.data import quality
+from darkroom.data import fingerprints, quality
 from darkroom.data.decoding import decode
+from darkroom.data.fingerprints import SUMMARY
 from darkroom.inference import image_files
 from darkroom.inference.classifier import Classifier, ModelInfo
-from darkroom.monitoring import drift, history, page
-from darkroom.monitoring.drift import DriftTest, Limits
+from darkroom.monitoring import drift, history, levels, page, series
+from darkroom.monitoring.drift import Limits
 from darkroom.monitoring.history import CheckSettings, DriftCheck
 from darkroom.monitoring.prediction_log import LogRow, PredictionLog
 from darkroom.monitoring.reference import Outputs
 
 BATCH, CHUNK = 64, 512  # images that are classified together, and rows that are written together
+RECENT = 500  # images that new ones may be in a series with
 SETTLED = 2.0  # seconds without a change, before which a file may still be written
 
 
@@ -38,38 +40,63 @@ class ArrivedFile(NamedTuple):
     changed: int  # modification time, nanoseconds since 1970
 
 
-def check(
-    classifier: Classifier, model: ModelInfo, load_reference: Callable[[], Outputs], folders: Sequence[Path], limits: Limits,
-    window: int, min_images: int, out: Path,
-) -> DriftCheck:  # fmt: skip
-    """Classify new images in `folders`, and compare the last `window` images with the reference.
+@dataclass(frozen=True)
+class Options:
+    """What is compared: the last `window` series, once there are `min_images` of them, and again after as many new ones."""
 
-    The log, the history and the page are in `out`. With less than `min_images` nothing is compared. If no
-    image has arrived since a check with the same settings, its result is returned.
+    limits: Limits
+    window: int
+    min_images: int
+    series_minutes: float = series.MINUTES
+
+
+def check(
+    classifier: Classifier, model: ModelInfo, load_reference: Callable[[], Outputs], folders: Sequence[Path], options: Options,
+    out: Path,
+) -> DriftCheck:  # fmt: skip
+    """Classify new images in `folders`, and compare the last series with the reference.
+
+    The log, the history and the page are in `out`. If no image has arrived since a check with the same settings,
+    its result is returned; if too few series have for another test, the tests are those of the last one.
     """
     log, sha256 = PredictionLog(out / "log"), model.checkpoint_sha256
-    new, unreadable = classify_new(classifier, model, list(find_new(folders, log.logged_files(sha256))), log)
+    files = sorted(find_new(folders, log.logged_files(sha256)), key=lambda file: (file.changed, file.path))
+    new, unreadable = classify_new(classifier, model, files, log, options.series_minutes)
     past = history.read(out)
-    settings = CheckSettings(sorted(map(str, folders)), window, min_images, **vars(limits), log=log.newest())
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    settings = CheckSettings(
+        sorted(map(str, folders)), options.window, options.min_images, **vars(options.limits), log=log.newest(),
+        series_minutes=options.series_minutes,
+    )  # fmt: skip
+    now = datetime.now(UTC)
     last = next((item for item in reversed(past) if item.checkpoint_sha256 == sha256), None)
     if last and last.settings == settings:
         return replace(
-            last, time=now, model=model.name, version=model.version, description=model.description, new=new, unreadable=unreadable
-        )
-    rows = log.latest(sha256, window, folders)
-    reference = load_reference()
-    tests: list[DriftTest] = []
-    dissimilarity = None
-    if len(rows) >= min_images:
-        tests, dissimilarity = drift.compare(reference, outputs(rows, classifier.classes), len(classifier.classes), limits)
+            last, time=now.isoformat(), model=model.name, version=model.version, description=model.description, new=new,
+            unreadable=unreadable,
+        )  # fmt: skip
+    rows = log.latest_series(sha256, options.window, folders)
+    compared = series.representatives(rows)
+    due = levels.plan(past, sha256, settings, rows, now)
+    dissimilarity: np.ndarray | None
+    reference, arrived = load_reference(), outputs(compared, classifier.classes)
+    if due.level:
+        tests, dissimilarity = drift.compare(reference, arrived, len(classifier.classes), options.limits, due.level)
+        images, count = len(rows), len(compared)
+    else:
+        tests, images, count = (due.last.tests, due.last.images, due.last.series) if due.last else ([], len(rows), len(compared))
+        dissimilarity = drift.dissimilarity(reference.embeddings, arrived.embeddings)
+    summary = history.summarize(images, count, options.min_images, tests)
+    if tests and not due.level:
+        summary += f"; {due.reason}"
     result = DriftCheck(
-        now, model.name, model.version, model.description, sha256, new, unreadable, len(rows), min_images,
-        history.count_flags(rows), any(test.drifted for test in tests), tests,
-        history.summarize(len(rows), min_images, tests), settings,
+        now.isoformat(), model.name, model.version, model.description, sha256, new, unreadable, images, options.min_images,
+        history.count_flags(rows), any(test.drifted for test in tests), tests, summary, settings, count,
+        level=due.level or (due.last.level if due.last else 0.0),
+        tested=now.isoformat() if due.level else due.last.tested_at if due.last else "", waiting=due.waiting,
     )  # fmt: skip
     faults = {flag: meaning for flag, (meaning, _) in quality.ISSUES.items()}
-    text = page.render(result, [*past, result], rows, reference, dissimilarity, classifier.classes, _picture, faults)
+    images_shown = page.Images(rows, compared, dissimilarity, reference)
+    text = page.render(result, [*past, result], images_shown, classifier.classes, _picture, faults)
     with atomic.new_file(out / "index.html") as working:
         working.write_text(text, encoding="utf-8")
     history.append(out, result)
@@ -88,8 +115,15 @@ def find_new(folders: Sequence[Path], logged: set[tuple[str, int, int]]) -> Iter
             yield ArrivedFile(path, status.st_size, status.st_mtime_ns)
 
 
-def classify_new(classifier: Classifier, model: ModelInfo, files: list[ArrivedFile], log: PredictionLog) -> tuple[int, int]:
+def classify_new(
+    classifier: Classifier, model: ModelInfo, files: list[ArrivedFile], log: PredictionLog, series_minutes: float = series.MINUTES
+) -> tuple[int, int]:
     """Classify files and log predictions in chunks; return the numbers of files and of unreadable ones."""
+
+    def write(rows: list[LogRow]) -> None:
+        series.assign(rows, log.latest(model.checkpoint_sha256, RECENT), series_minutes)
+        log.append(rows)
+
     unreadable = 0
     rows: list[LogRow] = []
     with Progress("monitor", len(files)) if files else nullcontext() as progress:
@@ -100,10 +134,10 @@ def classify_new(classifier: Classifier, model: ModelInfo, files: list[ArrivedFi
             if progress:
                 progress.advance(len(batch))
             while len(rows) >= CHUNK:
-                log.append(rows[:CHUNK])
+                write(rows[:CHUNK])
                 rows = rows[CHUNK:]
     if rows:
-        log.append(rows)
+        write(rows)
     return len(files), unreadable
 
 
@@ -126,6 +160,9 @@ def classify(classifier: Classifier, model: ModelInfo, files: list[ArrivedFile])
             row.error = image.reason
             continue
         measured = quality.examine(image.upright)
+        row.taken = series.taken_at(content)
+        if measured:
+            row.fingerprint = fingerprints.fingerprint(measured[1])[list(SUMMARY.names or ())].astype(SUMMARY).tobytes()
         row.flags = [*(measured[0].issues() if measured else ()),
                      *(["odd_aspect"] if quality.odd_aspect(image.width, image.height) else []),
                      *(["damaged"] if "damaged" in image.flags else [])]  # fmt: skip

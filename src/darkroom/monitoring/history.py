@@ -36,14 +36,17 @@ class CheckSettings:
     classes: float
     confidence: float
     log: str
+    series_minutes: float = 0.0
 
 
 @dataclass(frozen=True)
 class DriftCheck:
     """The result of a check.
 
-    `new` and `unreadable` count files since the last check, `images` those that were compared with the
-    reference. `flags` counts the images with each fault. Without enough images, `tests` is empty.
+    `new` and `unreadable` count files since the last check, `images` and `series` those that were compared with
+    the reference at the time `tested`, and `level` is the significance level. Where not enough series have arrived
+    since, the tests are those of an earlier check, and `waiting` is the number of series until the next one.
+    `flags` counts the images with each fault. Before the first test, `tests` is empty.
     """
 
     time: str  # ISO 8601, UTC
@@ -60,6 +63,20 @@ class DriftCheck:
     tests: list[DriftTest]
     summary: str
     settings: CheckSettings
+    series: int = 0
+    level: float = 0.0
+    tested: str = ""  # ISO 8601, UTC; empty in lines of earlier versions
+    waiting: int = 0
+
+    @property
+    def is_test(self) -> bool:
+        """Whether this check itself compared images with the reference."""
+        return bool(self.tests) and self.tested in ("", self.time)
+
+    @property
+    def tested_at(self) -> str:
+        """When the images were compared with the reference."""
+        return self.tested or self.time
 
 
 _CHECK = TypeAdapter(DriftCheck)
@@ -96,9 +113,10 @@ def count_flags(rows: Iterable[LogRow]) -> dict[str, int]:
     return dict(Counter(flag for row in rows for flag in row.flags or []).most_common())
 
 
-def summarize(images: int, min_images: int, tests: list[DriftTest]) -> str:
-    """Return the result of a check in one sentence."""
+def summarize(images: int, series: int, min_series: int, tests: list[DriftTest]) -> str:
+    """Return the result of a check in one sentence; `series` are the independent ones among the images."""
+    compared = f"{images} images" + (f" in {series} series" if series < images else "")
     if not tests:
-        return f"{images} images are too few to test for drift: at least {min_images} are needed"
+        return f"{compared} are too few to test for drift: at least {min_series}{' series' * (series < images)} are needed"
     reasons = [REASONS[test.name].format(size=test.size) for test in tests if test.drifted]
-    return f"drift in the last {images} images: {'; '.join(reasons)}" if reasons else f"no drift in the last {images} images"
+    return f"drift in the last {compared}: {'; '.join(reasons)}" if reasons else f"no drift in the last {compared}"

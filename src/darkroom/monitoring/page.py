@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,16 +26,28 @@ MEANINGS = {
 }
 
 
+@dataclass(frozen=True)
+class Images:
+    """The logged predictions of the last series, and of one image of each, which is compared with the reference.
+
+    `dissimilarity` (N,) is the distance of these from it, 0 to 1.
+    """
+
+    all: list[LogRow]
+    compared: list[LogRow]
+    dissimilarity: np.ndarray | None
+    reference: Outputs
+
+
 def render(
-    check: DriftCheck, past: list[DriftCheck], rows: list[LogRow], reference: Outputs, dissimilarity: np.ndarray | None,
-    classes: Sequence[str], picture: Callable[[str], str], faults: Mapping[str, str],
+    check: DriftCheck, past: list[DriftCheck], images: Images, classes: Sequence[str], picture: Callable[[str], str],
+    faults: Mapping[str, str],
 ) -> str:  # fmt: skip
     """Return a single self-contained HTML file.
 
-    `rows` are the logged predictions that were compared with `reference`, `dissimilarity` (N,) their distance
-    from it, 0 to 1. `picture` returns a data URI for the path of an image, or nothing. `faults` are the
-    meanings of flags.
+    `picture` returns a data URI for the path of an image, or nothing. `faults` are the meanings of flags.
     """
+    rows, reference, dissimilarity = images.compared, images.reference, images.dissimilarity
 
     def show(row: LogRow) -> dict[str, Any]:
         return {
@@ -44,7 +57,7 @@ def render(
 
     order: Sequence[int] = [] if dissimilarity is None else np.argsort(-dissimilarity, kind="stable")[:MAX_IMAGES].tolist()
     unsure = sorted(rows, key=lambda row: row.confidence or 0)[:MAX_IMAGES]
-    flagged = [row for row in reversed(rows) if row.flags][:MAX_IMAGES]
+    flagged = [row for row in reversed(images.all) if row.flags][:MAX_IMAGES]
     sections = (
         ("Farthest from the reference", "Label these first and add them to the data set.", [rows[i] for i in order]),
         ("Lowest confidence", "Images whose class is uncertain.", unsure),
@@ -55,7 +68,7 @@ def render(
         sections=[(title, note, [show(row) for row in shown]) for title, note, shown in sections if shown],
         shares=_class_shares(rows, reference, classes), bins=_confidence_bins(rows, reference), points=_map(rows, reference),
         past=_chart_past(past, check.checkpoint_sha256), width=WIDTH, height=HEIGHT, reference_count=len(reference),
-        count=len(rows),
+        count=len(rows), images=len(images.all),
     )  # fmt: skip
 
 
@@ -93,7 +106,7 @@ def _map(rows: list[LogRow], reference: Outputs) -> list[tuple[float, float, boo
 
 def _chart_past(past: list[DriftCheck], checkpoint: str) -> list[dict[str, Any]]:
     """Return the last checks of this model that compared something, each with its place in the chart."""
-    checks = [item for item in past if item.checkpoint_sha256 == checkpoint and item.tests][-MAX_CHECKS:]
+    checks = [item for item in past if item.checkpoint_sha256 == checkpoint and item.is_test][-MAX_CHECKS:]
     step = (WIDTH - 2 * MARGIN) / max(len(checks) - 1, 1)
     points = []
     for number, item in enumerate(checks):

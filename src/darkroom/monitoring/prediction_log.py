@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -23,14 +23,17 @@ from darkroom.core import atomic
 
 MAX_SMALL_FILES = 64  # from this number on they are merged
 ROW_GROUP = 512  # rows that are written and read at a time
+MAX_OF_SERIES = 20  # images for each series that is read
 MERGED = "-whole"  # suffix of the names of merged files
 KEY = ("path", "bytes", "changed", "checkpoint_sha256")
 Key = tuple[str, int, int, str]
+Bytes = bytes  # LogRow has a column of this name
 SCHEMA = pa.schema([
     ("time", pa.timestamp("ms", tz="UTC")), ("path", pa.string()), ("bytes", pa.int64()), ("changed", pa.int64()),
     ("sha256", pa.string()), ("model", pa.string()), ("version", pa.string()), ("checkpoint_sha256", pa.string()),
     ("label", pa.string()), ("confidence", pa.float32()), ("probabilities", pa.map_(pa.string(), pa.float32())),
     ("embedding", pa.list_(pa.float32())), ("flags", pa.list_(pa.string())), ("error", pa.string()),
+    ("taken", pa.float64()), ("series", pa.string()), ("fingerprint", pa.binary()),
 ])  # fmt: skip
 
 
@@ -52,6 +55,9 @@ class LogRow:
     embedding: Sequence[float] | np.ndarray | None = None
     flags: list[str] | None = field(default_factory=list)  # faults of the image: dark, blurry, …
     error: str | None = None  # a key of data.quarantine_reasons.REASONS, or the system's message
+    taken: float | None = None  # seconds since 1970, as the camera wrote it
+    series: str | None = None  # the same for images that belong together
+    fingerprint: Bytes | None = field(default=None, repr=False)  # data.fingerprints.SUMMARY
 
 
 class PredictionLog:
@@ -72,35 +78,65 @@ class PredictionLog:
         files = self.files()
         return files[-1].stem.removesuffix(MERGED) if files else ""
 
-    def latest(self, checkpoint: str, count: int, folders: Sequence[Path]) -> list[LogRow]:
-        """Return this checkpoint's last `count` predictions for images below these folders, oldest first."""
+    def latest(self, checkpoint: str, count: int, folders: Sequence[Path] | None = None) -> list[LogRow]:
+        """Return this checkpoint's last `count` predictions for images, below these folders if any are named, oldest first."""
+        return self._latest(checkpoint, folders, lambda images, series: images < count, SCHEMA.names)
+
+    def latest_series(self, checkpoint: str, count: int, folders: Sequence[Path]) -> list[LogRow]:
+        """Return the predictions for the last `count` series below these folders, without fingerprints.
+
+        Of very long series the oldest images are left out: there are `MAX_OF_SERIES` times as many images at most.
+        """
+        columns = [name for name in SCHEMA.names if name != "fingerprint"]
+        return self._latest(checkpoint, folders, lambda images, series: series < count and images < MAX_OF_SERIES * count, columns)
+
+    def _latest(
+        self, checkpoint: str, folders: Sequence[Path] | None, more: Callable[[int, int], bool], columns: Sequence[str]
+    ) -> list[LogRow]:
+        """Return the last predictions; `more` tells from the numbers of images and series whether to take another series."""
         chosen: set[Key] = set()
+        series: set[str] = set()
         tables: list[pa.Table] = []
         for file, keys in reversed(list(self._keys())):
             numbers = []
             for number in range(len(keys) - 1, -1, -1):
-                key, is_predicted = keys[number]
-                is_inside = any(Path(key[0]).is_relative_to(folder) for folder in folders)
-                if is_predicted and is_inside and key[3] == checkpoint and key not in chosen and len(chosen) < count:
+                key, own_series = keys[number]
+                is_inside = folders is None or any(Path(key[0]).is_relative_to(folder) for folder in folders)
+                if own_series is None or not is_inside or key[3] != checkpoint or key in chosen:
+                    continue
+                if more(len(chosen), len(series) - (own_series in series)):
                     chosen.add(key)
+                    series.add(own_series)
                     numbers.append(number)
             if numbers:
-                tables.append(_read_rows(file, numbers[::-1]))
-            if len(chosen) == count:
+                tables.append(_read_rows(file, numbers[::-1], columns))
+            elif not more(len(chosen), len(series)):
                 break
         return [LogRow(**row) for table in reversed(tables) for row in table.to_pylist()]
 
-    def _keys(self) -> Iterator[tuple[Path, list[tuple[Key, bool]]]]:
-        """Yield each file, its rows' keys and whether they have a prediction; a damaged file is set aside."""
+    def _keys(self) -> Iterator[tuple[Path, list[tuple[Key, str | None]]]]:
+        """Yield each file, its rows' keys and their series, None without a prediction; a damaged file is set aside.
+
+        A row of an earlier version is a series of its own, named by its path.
+        """
         for file in self.files():
             try:
-                columns = pq.ParquetFile(file).read([*KEY, "error"], use_threads=False).to_pydict()
+                table = pq.ParquetFile(file)
+                names = [name for name in (*KEY, "error", "series") if name in table.schema_arrow.names]
+                columns = table.read(names, use_threads=False).to_pydict()
             except (pa.ArrowException, OSError) as error:  # the machine went off during the write
                 file.replace(file.with_suffix(".damaged"))
                 print(f"{file} cannot be read ({error}): it is set aside, and its images are classified again", file=sys.stderr)
                 continue
-            keys = zip(*(columns[name] for name in KEY), strict=True)
-            yield file, [(key, error is None) for key, error in zip(keys, columns["error"], strict=True)]
+            keys = list(zip(*(columns[name] for name in KEY), strict=True))
+            series = columns.get("series") or [None] * len(keys)
+            yield (
+                file,
+                [
+                    (key, (name or key[0]) if error is None else None)
+                    for key, error, name in zip(keys, columns["error"], series, strict=True)
+                ],
+            )
 
     def append(self, rows: Sequence[LogRow]) -> None:
         """Add rows as a file that is complete or not there at all."""
@@ -108,7 +144,7 @@ class PredictionLog:
         self._write(pa.Table.from_pylist([asdict(row) for row in rows], SCHEMA))
         files = [file for file in self.files() if not file.stem.endswith(MERGED)]
         if len(files) >= MAX_SMALL_FILES:
-            self._write(pa.concat_tables([pq.ParquetFile(file).read(use_threads=False) for file in files]), files[-1].stem + MERGED)
+            self._write(_concatenate(pq.ParquetFile(file).read(use_threads=False) for file in files), files[-1].stem + MERGED)
             for file in files:
                 file.unlink()
 
@@ -124,11 +160,17 @@ class PredictionLog:
                 os.fsync(file.fileno())
 
 
-def _read_rows(file: Path, numbers: Sequence[int]) -> pa.Table:
+def _concatenate(tables: Iterable[pa.Table]) -> pa.Table:
+    """Return tables as one; columns that those of earlier versions lack are null."""
+    return pa.concat_tables(list(tables), promote_options="default").select(SCHEMA.names).cast(SCHEMA)
+
+
+def _read_rows(file: Path, numbers: Sequence[int], columns: Sequence[str]) -> pa.Table:
     """Return the rows with these numbers, in their order; only the row groups that hold them are read."""
     table = pq.ParquetFile(file)
+    present = [name for name in columns if name in table.schema_arrow.names]
     parts = []
     for group in sorted({number // ROW_GROUP for number in numbers}):
         rows = [number - group * ROW_GROUP for number in numbers if number // ROW_GROUP == group]
-        parts.append(table.read_row_group(group, use_threads=False).take(rows))
+        parts.append(table.read_row_group(group, present, use_threads=False).take(rows))
     return pa.concat_tables(parts)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from darkroom.core import atomic
+from darkroom.data import arrays, manifest
 
 MAX_IMAGES = 300
 
@@ -29,13 +30,28 @@ class Outputs:
         return len(self.predicted)
 
 
-def compute(embed: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], held_out: Sequence[np.ndarray], seed: int = 0) -> Outputs:
-    """Return the outputs on a random sample of held-out images, MAX_IMAGES at most.
+def load_held_out(ingested: Path) -> tuple[list[np.ndarray], list[list[str]]]:
+    """Return the images of validation and test, (N, S, S, 3) uint8 each, and the group of each image."""
+    rows = manifest.read_images(ingested / "manifest.parquet")
+    splits = ("val", "test")
+    return [arrays.load_split(ingested / split)[0] for split in splits], [
+        [row.group or row.pixel_hash for row in rows[split]] for split in splits
+    ]
+
+
+def compute(
+    embed: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], held_out: Sequence[np.ndarray],
+    groups: Sequence[Sequence[str]], seed: int = 0,
+) -> Outputs:  # fmt: skip
+    """Return the outputs on a random sample of held-out images, MAX_IMAGES at most, one of each group.
 
     `embed` takes images (N, S, S, 3) uint8 and returns embeddings (N, D) and probabilities (N, C). `held_out`
-    are arrays of such images; the sample has the same share of each.
+    are arrays of such images, and `groups` names the group of each: copies of a picture, and images that belong
+    together, are not independent. The sample has the same share of each array's groups.
     """
-    drawn = np.sort(np.random.default_rng(seed).permutation(sum(map(len, held_out)))[:MAX_IMAGES])
+    names = np.concatenate([np.asarray(part, str) for part in groups])
+    order = np.random.default_rng(seed).permutation(len(names))
+    drawn = np.sort(order[np.sort(np.unique(names[order], return_index=True)[1])][:MAX_IMAGES])
     starts = np.cumsum([0, *map(len, held_out)])
     sample = [
         part[drawn[(drawn >= start) & (drawn < start + len(part))] - start] for part, start in zip(held_out, starts, strict=False)

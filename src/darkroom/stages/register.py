@@ -148,9 +148,9 @@ def _register(decision: Decision, macro_f1: float, inputs: Inputs, record: recor
         verdict = _judge(model, champion, inputs)
         decision.verdict = verdict.as_dict()
         for check in verdict.checks:
-            print(f"  {'passed' if check.passed else 'VETO  '}  {check.message}")
+            print(f"  {'passed' if check.passed else 'VETO  ' if check.is_veto else 'no    '}  {check.message}")
         result = {
-            entities.VERDICT: entities.PASSED if verdict.passed else entities.VETOED,
+            entities.VERDICT: _outcome(verdict),
             entities.FAILED: ", ".join(verdict.failed) or entities.NONE,
             entities.PROMOTION: verdict.message[:4900],
         }
@@ -168,6 +168,8 @@ def _register(decision: Decision, macro_f1: float, inputs: Inputs, record: recor
 
 def _hindrance(verdict: GateResult, limits: Register, existing: Version | None, by_hand: bool) -> str:
     """Return why the version is not promoted; empty where it is. `existing` is the version if it existed before."""
+    if not verdict.passed and not verdict.is_vetoed:
+        return "it is kept back: it is not better than the champion"
     if not verdict.passed:
         return f"some checks failed: {', '.join(verdict.failed)}"
     if limits.promote != "gate":
@@ -180,12 +182,16 @@ def _hindrance(verdict: GateResult, limits: Register, existing: Version | None, 
     return f"all checks passed, but {reason}" if reason else ""
 
 
+def _outcome(verdict: GateResult) -> str:
+    return entities.PASSED if verdict.passed else entities.VETOED if verdict.is_vetoed else entities.NOT_BETTER
+
+
 def _describe_outcome(version: Version, champion: Version | None, verdict: GateResult, hindrance: str) -> str:
     previous = f"version {champion.version}, {champion.model}" if champion else ""
     if not hindrance:
         return f"version {version.version} is the champion" + (f", in place of {previous}" if previous else ", the first one")
     stays = f"the champion stays {previous}" if previous else "there is no champion"
-    force = "" if verdict.passed else ' --force --why "…"'
+    force = "" if not verdict.is_vetoed else ' --force --why "…"'
     return f"{hindrance}; {stays}; `darkroom promote {version.version}{force}` makes version {version.version} the champion"
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from darkroom.data import arrays
 from darkroom.inference.classifier import Classifier
 from darkroom.inference.export import export
 from darkroom.inference.held_out import as_file
@@ -21,10 +20,10 @@ CHECKED = 8  # validation images on which the package is compared with the check
 def write_package(checkpoint: Path, ingested: Path, folder: Path) -> Mapping[str, float]:
     """Write the exported programs, the reference, and image files with their predictions; return the
     programs' errors."""
-    held_out = [arrays.load_split(ingested / split)[0] for split in ("val", "test")]
+    held_out, groups = reference.load_held_out(ingested)
     images = np.ascontiguousarray(held_out[0][:CHECKED])
     classifier = Classifier.load(checkpoint)
-    reference.write(folder / registry.EVALUATION / entities.REFERENCE, reference.compute(classifier.embed, held_out))
+    reference.write(folder / registry.EVALUATION / entities.REFERENCE, reference.compute(classifier.embed, held_out, groups))
     errors = export(classifier, np.concatenate([images, images])[:CHECKED], folder / entities.EXPORTED)
     check = folder / registry.CHECK
     check.mkdir()

@@ -12,7 +12,7 @@ PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # MLflow's own tags
 SHA, MODEL = "darkroom.checkpoint_sha256", "darkroom.model"  # tags of runs, logged models and versions
 VERDICT, DATA = "darkroom.verdict", "darkroom.data"  # tags of versions
 FAILED, PROMOTION = "darkroom.failed_checks", "darkroom.promotion"  # tags: names of checks, and a sentence about all
-PASSED, VETOED = "passed", "vetoed"  # values of VERDICT
+PASSED, NOT_BETTER, VETOED = "passed", "not better", "vetoed"  # values of VERDICT
 NONE = "none"  # value of FAILED where no check failed
 CHALLENGER, CHAMPION = "challenger", "champion"  # aliases of versions
 PROMOTE, ROLLBACK = "promote", "rollback"  # the commands of a person, in the ledger
@@ -83,7 +83,7 @@ class Version:
 
     @property
     def verdict(self) -> str:
-        """The result of the checks: passed or vetoed; empty where they did not run."""
+        """The result of the checks: passed, not better or vetoed; empty where they did not run."""
         return self.tags.get(VERDICT, "")
 
     @property

@@ -72,10 +72,28 @@ class Lineage:
         parents = [self.parent(item) for item in self.runs.values() if item.reused == run.id]
         return [item for item in parents if item is not None]
 
+    def is_tested(self, run: Run) -> bool:
+        """Whether an evaluation has ended in the pipeline that trained a model, or in one that reused it."""
+        pipelines = {run.pipeline, *(item.pipeline for item in self.reusing(run))}
+        return any(
+            item.stage == "evaluate" and (item.reused or item.status == "FINISHED")
+            for pipeline in pipelines
+            for item in self.members(pipeline)
+        )
+
     def images(self, ingest: Run) -> list[Row] | None:
         """Return the manifest of an ingest run, a row per source file; None where MLflow does not have it."""
         path = self.manifest(ingest.id)
         return None if path is None else manifest.read(path)
+
+    def without_manifest(self) -> list[Run]:
+        """Return the ingest runs whose images are not known, since MLflow does not have their manifest."""
+        return [run for run in self._ingests() if self.images(run) is None]
+
+    def _ingests(self) -> list[Run]:
+        """Return the ingest runs that have read images to their end, oldest first."""
+        ordered = sorted(self.runs.values(), key=lambda run: run.started)
+        return [run for run in ordered if run.stage == "ingest" and not run.reused and run.status == "FINISHED"]
 
     def sightings(self, hashes: Iterable[str]) -> list[Sighting]:
         """Return one sighting of an image per ingest run that read it, oldest first.
@@ -89,9 +107,7 @@ class Lineage:
                 by_ingest.setdefault(ingest.id, []).append(run)
         makers = [(version, self.maker(version)) for version in self.versions]
         sightings = []
-        for ingest in sorted(self.runs.values(), key=lambda run: run.started):
-            if ingest.stage != "ingest" or ingest.reused or ingest.status != "FINISHED":
-                continue
+        for ingest in self._ingests():
             rows = [row for row in self.images(ingest) or [] if _matches(row, prefixes)]
             if rows:
                 runs = by_ingest.get(ingest.id, [])

@@ -1,0 +1,117 @@
+"""Series of arriving images, such as a burst of one scene: their images are alike, and count once in drift tests.
+
+Images are of one series if they were taken within minutes of its first one, or are near duplicates, by the
+fingerprints that `ingest` uses, within an hour of it. The hour bounds a series: a camera that shows the same
+picture all day makes many, so that this is noticed.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from itertools import groupby, pairwise
+
+import numpy as np
+from PIL import Image
+
+from darkroom.data import decoding, duplicates
+from darkroom.data.fingerprints import SUMMARY
+from darkroom.monitoring.prediction_log import LogRow
+
+MINUTES = 5.0  # in which images are taken for one series
+SPAN = 3600.0  # seconds from the first image of a series to its last near duplicate
+COPIED, PACE = 10, 1.0  # more files than this, each within so many seconds of the one before, were copied together
+_EXIF, _TAKEN, _FRACTION, _OFFSET = 0x8769, 0x9003, 0x9291, 0x9011  # tags: the block, and time, subsecond, zone in it
+
+
+def taken_at(content: bytes) -> float | None:
+    """Return when a camera took the image in a file, by its EXIF, in seconds since 1970; None where it does not say.
+
+    Without a time zone it is taken for UTC: only differences matter.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=decoding.FORMATS) as image:
+            exif = image.getexif().get_ifd(_EXIF)
+        taken = datetime.strptime(str(exif[_TAKEN]).strip(" \0"), "%Y:%m:%d %H:%M:%S")
+        offset, fraction = str(exif.get(_OFFSET, "")).strip(" \0"), str(exif.get(_FRACTION, "")).strip(" \0")
+        sign, hours, minutes = (-1 if offset[:1] == "-" else 1), offset[1:3], offset[4:6]
+        minutes_east = sign * (60 * int(hours) + int(minutes)) if hours.isdigit() and minutes.isdigit() else 0
+        zone = timezone(timedelta(minutes=minutes_east))
+        return taken.replace(tzinfo=zone).timestamp() + (float(f"0.{fraction}") if fraction.isdigit() else 0.0)
+    except Exception:  # the picture is readable, its EXIF need not be
+        return None
+
+
+def assign(new: Sequence[LogRow], earlier: Sequence[LogRow], minutes: float = MINUTES) -> None:
+    """Write into each new row the series that it belongs to: one of the earlier rows', or a new one.
+
+    With `minutes` 0 times tell nothing, and near duplicates alone are of one series.
+    """
+    rows = sorted((row for row in (*earlier, *new) if not row.error), key=lambda row: (_time(row), row.path))
+    clusters = _clusters(rows)
+    copied = _copied_together(rows)
+    starts: dict[str, float] = {}
+    of_cluster: dict[int, str] = {}  # the newest series of near duplicates
+    current = ""  # the newest series of images whose times are known
+    for row, cluster, is_copied in zip(rows, clusters, copied, strict=True):
+        time, is_timed = _time(row), minutes > 0 and not is_copied
+        if not row.series:
+            alike = of_cluster.get(cluster, "")
+            if alike and time - starts[alike] <= SPAN:
+                row.series = alike
+            elif is_timed and current and time - starts[current] <= 60 * minutes:
+                row.series = current
+            else:
+                row.series = f"{row.sha256[:12]}-{round(time)}"
+        starts.setdefault(row.series, time)
+        of_cluster[cluster] = row.series
+        if is_timed:
+            current = row.series
+
+
+def _time(row: LogRow) -> float:
+    return row.changed / 1e9 if row.taken is None else row.taken
+
+
+def _copied_together(rows: Sequence[LogRow]) -> list[bool]:
+    """Tell for each row, in the order of time, whether its time is that of a copy: no camera writes so many so fast."""
+    copied = [False] * len(rows)
+    untimed = [i for i, row in enumerate(rows) if row.taken is None]
+    runs = np.cumsum([0, *(_time(rows[i]) - _time(rows[j]) > PACE for j, i in pairwise(untimed))])
+    for _, members in groupby(zip(runs.tolist(), untimed, strict=False), key=lambda pair: pair[0]):
+        run = [i for _, i in members]
+        for i in run if len(run) > COPIED else ():
+            copied[i] = True
+    return copied
+
+
+def _clusters(rows: Sequence[LogRow]) -> list[int]:
+    """Return a number for each row, which near duplicates and files of the same bytes share."""
+    clusters = duplicates.Clusters(len(rows))
+    first: dict[str, int] = {}
+    for i, row in enumerate(rows):
+        clusters.join(first.setdefault(row.sha256, i), i)
+    described = [i for i, row in enumerate(rows) if row.fingerprint and len(row.fingerprint) == SUMMARY.itemsize]
+    summaries = np.frombuffer(b"".join(rows[i].fingerprint or b"" for i in described), SUMMARY)
+
+    def read(numbers: np.ndarray, detailed: bool = False) -> np.ndarray:  # details tell apart labels, which are all equal here
+        return summaries[numbers]
+
+    for i, j in duplicates.find([""] * len(described), read).pairs:
+        clusters.join(described[i], described[j])
+    return clusters.roots().tolist() if len(rows) else []
+
+
+def representatives(rows: Sequence[LogRow]) -> list[LogRow]:
+    """Return one row of each series, in the order of the rows: the one whose hash is the least, which is as good as drawn.
+
+    A row of an earlier version of the log, without a series, is its own.
+    """
+    chosen: dict[str, LogRow] = {}
+    for row in rows:
+        name = row.series or row.path
+        if name not in chosen or row.sha256 < chosen[name].sha256:
+            chosen[name] = row
+    kept = set(map(id, chosen.values()))
+    return [row for row in rows if id(row) in kept]
