@@ -178,13 +178,17 @@ def rules() -> dict[str, Callable[[Judged], str]]:
             judged.probabilities, key=lambda name: selection.score(metric, judged.probabilities[name], judged.labels)
         )
 
-    def favourite(judged: Judged, deviations: float) -> str:
-        """Return the fine-tuned network of the lowest loss, unless one of another kind is better by so many deviations."""
-        tuned = [name for name in judged.probabilities if name.startswith("finetune/")]
+    def within(judged: Judged, deviations: float) -> str:
+        """Return the best of the first kind that has a model within so many deviations of the leader."""
         losses = {name: score("log_loss", judged, name) for name in judged.probabilities}
-        leader, first = max(losses, key=losses.__getitem__), max(tuned, key=losses.__getitem__)
-        compared = selection.exchange("log_loss", judged, leader, first)
-        return first if compared.lead <= deviations * compared.deviation + 1e-12 else leader
+        leader = max(losses, key=losses.__getitem__)
+        compared = {name: selection.exchange("log_loss", judged, leader, name) for name in losses}
+        near = [name for name, item in compared.items() if item.lead <= deviations * item.deviation + 1e-12]
+        return min(near, key=lambda name: (selection.KINDS.index(name.partition("/")[0]), -losses[name]))
+
+    def favourite(judged: Judged) -> str:
+        tuned = [name for name in judged.probabilities if name.startswith("finetune/")]
+        return max(tuned, key=lambda name: score("log_loss", judged, name))
 
     def score(metric: str, judged: Judged, name: str) -> float:
         return selection.score(metric, judged.probabilities[name], judged.labels)
@@ -193,8 +197,8 @@ def rules() -> dict[str, Callable[[Judged], str]]:
     return {
         **{f"select: {metric}": lambda judged, metric=metric: selection.select(metric, judged)[0] for metric in metrics},
         **{f"best {metric}": best_by(metric) for metric in metrics},
-        **{f"fine-tuned unless worse by {n} deviations": lambda judged, n=n: favourite(judged, n) for n in (1.0, 1.5, 2.0)},
-        "fine-tuned, by log loss": lambda judged: favourite(judged, 1e9),
+        **{f"first kind within {n} deviations": lambda judged, n=n: within(judged, n) for n in (0.5, 1.0, 2.0)},
+        "fine-tuned, by log loss": favourite,
         "transferred MobileNetV2": lambda judged: "transfer/mobilenet_v2",
     }  # fmt: skip
 

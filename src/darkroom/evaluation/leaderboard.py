@@ -15,7 +15,6 @@ from darkroom.evaluation.metrics_io import REMEDY, Content, Metrics, ModelName
 COLUMNS = ("model", "kind", "accuracy", "macro_f1", "parameters", "ms_per_image", "train_seconds")
 COSTS = ("model", "ms_p50", "ms_p95", "images_per_second", "train_seconds")
 HEADER = ("model", "test accuracy", "macro F1", "parameters", "ms/image", "training")  # in the terminal
-PREFERRED = {"finetune": "fine-tuned networks", "transfer": "new heads on frozen networks"}  # to the network from scratch
 ROUNDED = {"ms_per_image", "ms_p50", "ms_p95", "images_per_second", "train_seconds"}  # to four digits
 
 
@@ -91,14 +90,9 @@ def describe_selection(metrics: Metrics) -> str:
     elif len(metrics.models) > 2:
         text += "; it is better than every other model beyond chance"
     if chosen.leader != metrics.best:
-        text += f". {chosen.leader} has the better {metric} there, but not by more than chance, and {_preference(metrics.best)}"
+        text += f". {chosen.leader} has the better {metric}, but not by more than chance, and a fine-tuned network stays then"
     if chosen.absent_classes:
         remedy = "more images of these classes" if chosen.folds else "`cross_validation: 5` or a larger `ingest.val_share`"
         absent = ", ".join(chosen.absent_classes)
-        text += f". None of these images is of {absent}, so that {_preference(metrics.best)}; {remedy} helps"
+        text += f". None of these images is of {absent}, so that only fine-tuned networks were compared; {remedy} helps"
     return text + "."
-
-
-def _preference(best: str) -> str:
-    kind = best.partition("/")[0]
-    return "the network trained from scratch is left" if kind == "baseline" else f"{PREFERRED[kind]} are preferred"

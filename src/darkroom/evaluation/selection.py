@@ -1,7 +1,7 @@
 """The choice of the best model on validation images, and which others these images cannot tell from it.
 
-Few images rank models by chance. So a fine-tuned network is preferred, then a new head on a frozen one, unless the
-images show another model to be better beyond what chance makes of equal models; docs/evaluation.md has the measurement.
+Few images rank models by chance. So the best fine-tuned network is chosen, unless the images show another model to be
+better beyond what chance makes of equal models; docs/evaluation.md has the measurement.
 """
 
 from __future__ import annotations
@@ -35,17 +35,19 @@ class Judged:
 def select(metric: str, judged: Judged) -> tuple[str, Selection]:
     """Return the best model by a metric of `METRICS`, and what the choice rests on.
 
-    The images of a group are exchanged together. A class without images counts in no metric: the models that never
-    predict it would win, so that then the log loss decides within the preferred kind alone.
+    A class without images counts in no metric, and the models that never predict it would win: then the best of the
+    preferred kind stays.
     """
     names = list(judged.probabilities)
     absent = [name for i, name in enumerate(judged.classes) if not (judged.labels == i).any()]
     values = {name: score(metric, values, judged.labels) for name, values in judged.probabilities.items()}
     losses = {name: score("log_loss", values, judged.labels) for name, values in judged.probabilities.items()}
-    leader = min(names, key=lambda name: (-values[name], -losses[name], name))
-    near = [name for name in names if name == leader or is_near(metric, judged, leader, name)]
-    ranks = {name: (KINDS.index(name.partition("/")[0]), -values[name], -losses[name], name) for name in names}
-    best = min(names if absent else near, key=ranks.__getitem__)
+    ranks = {name: (-values[name], -losses[name], name) for name in names}
+    leader = min(names, key=ranks.__getitem__)
+    kind = min((name.partition("/")[0] for name in names), key=KINDS.index)
+    best = min((name for name in names if name.partition("/")[0] == kind), key=ranks.__getitem__)
+    if not absent and best != leader and is_ahead(exchange(metric, judged, leader, best)):
+        best = leader
     others = [name for name in names if name != best]
     ps = holm([exchange(metric, judged, best, name).p for name in others])
     return best, Selection(
@@ -96,7 +98,6 @@ def exchange(metric: str, judged: Judged, one: str, other: str) -> Exchange:
     return Exchange(lead, float(np.sqrt((chance**2).mean())), (1 + as_large) / (1 + EXCHANGES))
 
 
-def is_near(metric: str, judged: Judged, leader: str, other: str) -> bool:
-    """Tell whether chance often gives the leader its lead over a model that is as good."""
-    compared = exchange(metric, judged, leader, other)
-    return compared.lead <= DEVIATIONS * compared.deviation + 1e-12
+def is_ahead(compared: Exchange) -> bool:
+    """Tell whether a lead is larger than chance usually gives one of two equal models."""
+    return compared.lead > DEVIATIONS * compared.deviation + 1e-12
