@@ -84,7 +84,7 @@ def test_a_refused_option_is_told_of_the_option(arguments, named, workspace, cap
 def test_a_mistake_of_the_file_is_told_of_the_file(workspace, capsys):
     """What params.yaml has itself is no mistake of the option."""
     text = (workspace / "params.yaml").read_text()
-    (workspace / "params.yaml").write_text(text.replace("views: 4", "views: none"))
+    (workspace / "params.yaml").write_text(text.replace("views: 8", "views: none"))
     assert cli.main(["recipe", "--set", "transfer.lr=0.1"]) == 2
     assert "error: params.yaml: augment.views" in capsys.readouterr().err
 

@@ -307,7 +307,7 @@ def test_retrain_refuses_what_differs_from_the_commit(project):
     commit."""
     params = project.folder / "params.yaml"
     text = params.read_text()
-    params.write_text(text.replace("views: 4", "views: 5"))
+    params.write_text(text.replace("views: 8", "views: 5"))
     try:
         output = project.flow("retrain", code=2)
     finally:
