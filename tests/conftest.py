@@ -108,8 +108,10 @@ def own_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the fast tests first, then the slow ones, and those that run the real DVC, MLflow and Prefect last."""
-    items.sort(key=lambda item: [item.get_closest_marker(name) is not None for name in ("pipeline", "slow")])
+    """Run the fast tests first, then those of the real DVC, MLflow and Prefect: their files take minutes each, and the shorter
+    slow ones at the end keep every worker busy.
+    """
+    items.sort(key=lambda item: [item.get_closest_marker(name) is not None for name in ("slow", "pipeline")])
 
 
 def pytest_collection_finish() -> None:
