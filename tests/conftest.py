@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -12,16 +13,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 # one worker a core: more threads than one only wait for each other, and should not do so in a loop
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+ONE_THREAD = threadpool_limits(1)  # a plugin of pytest's has imported NumPy, which read the variables then
+# no DVC that a test runs starts a process that reports to its makers
+os.environ["DVC_NO_ANALYTICS"] = "1"
 # else every worker and every process that a test starts would compile all modules again
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# what is imported stays: to look through a million objects of torch, MLflow and Prefect for garbage took a third of the collection
+gc.disable()
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("DARKROOM_TEST_DATA", ROOT.parent / "shared" / "data"))
 
@@ -101,5 +108,14 @@ def own_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the fast tests first, then the slow ones, and those that run the real DVC, MLflow and Prefect last."""
-    items.sort(key=lambda item: [item.get_closest_marker(name) is not None for name in ("pipeline", "slow")])
+    """Run the fast tests first, then those of the real DVC, MLflow and Prefect: their files take minutes each, and the shorter
+    slow ones at the end keep every worker busy.
+    """
+    items.sort(key=lambda item: [item.get_closest_marker(name) is not None for name in ("slow", "pipeline")])
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again, though never among what the test modules have imported."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()

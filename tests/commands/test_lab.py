@@ -62,7 +62,11 @@ CALLS = {
 
 
 @pytest.mark.parametrize(
-    "command", [pytest.param(name, marks=pytest.mark.slow if name in ("maximize", "autoencoder") else ()) for name in CALLS]
+    "command",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ("maximize", "autoencoder", "receptive-field") else ())
+        for name in CALLS
+    ],
 )
 def test_every_command_writes_a_picture(workspace, capsys, command):
     """The picture is where the command says, replaces an earlier one, and no other file is left beside it."""

@@ -110,6 +110,7 @@ def test_copies_are_found_and_nothing_else(name):
     assert all(j == i + 20 for i, j in result.pairs)
 
 
+@pytest.mark.slow
 def test_different_pictures_are_not_confused():
     """Of a thousand different pictures none is taken for another."""
     assert search(textures(1000)).pairs == []
@@ -288,6 +289,7 @@ def test_clusters_are_connected_components(edges):
     assert all(one.root(i) == one.root(j) and one.root(i) <= i for i, j in edges)
 
 
+@pytest.mark.slow
 def test_copies_of_photographs_are_found(shared):
     """On 60 real daisies: nearly all copies of each kind, and no wrong pair."""
     with tarfile.open(shared / "flowers.tar") as archive:

@@ -15,15 +15,22 @@ from tests.data.test_duplicates import recompressed, shot, textures
 from tests.data.test_ingest import elsewhere, options  # noqa: F401
 
 
-@pytest.fixture
-def fixed_camera(tmp_path):
-    """Return a folder of 30 photographs of one part under one camera, half of them with a spot."""
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory):
+    """Return a folder of 30 photographs of one part under one camera, half of them with a spot, to be read only."""
+    place = tmp_path_factory.mktemp("fixed camera")
     part, draw = textures(1, 5, 256)[0].astype(float), np.random.default_rng(0)
     for i in range(30):
-        path = tmp_path / "photos" / ("fine", "defect")[i % 2] / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = place / ("fine", "defect")[i % 2] / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
         Image.fromarray(shot(part, draw, spot=i % 2 == 1)).save(path)
-    return tmp_path / "photos"
+    return place
+
+
+@pytest.fixture
+def fixed_camera(taken, tmp_path):
+    """Return a folder of 30 photographs of one part under one camera, half of them with a spot."""
+    return shutil.copytree(taken, tmp_path / "photos")
 
 
 def groups_of(folder, **changes) -> tuple[list, list[str]]:
@@ -58,6 +65,7 @@ def test_a_split_that_copies_leave_empty_has_a_remedy_that_helps(fixed_camera):
         room.check(data, fixed_camera, params)
 
 
+@pytest.mark.slow
 def test_conflicts_that_take_more_than_a_tenth_of_a_class_name_the_setting(fixed_camera):
     """Recompressed copies with the other label are conflicts; with `exact` they are not looked for."""
     for i in (1, 3, 5, 7):

@@ -27,13 +27,19 @@ def save(path, grey: np.ndarray, **options_) -> None:
     Image.fromarray(np.repeat(grey[..., None], 3, axis=2)).save(path, **options_)
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Return a folder of two classes, 40 pictures of 128 pixels each, to be read only."""
+    place = tmp_path_factory.mktemp("textured")
+    for i, picture in enumerate(textures(80)):
+        save(place / ("cat", "dog")[i % 2] / f"{i}.png", cv2.resize(picture, (128, 128), interpolation=cv2.INTER_CUBIC))
+    return place
+
+
 @pytest.fixture
-def textured(tmp_path):
+def textured(drawn, tmp_path):
     """Return a folder of two classes, 40 pictures of 128 pixels each."""
-    large = [cv2.resize(item, (128, 128), interpolation=cv2.INTER_CUBIC) for item in textures(80)]
-    for i, picture in enumerate(large):
-        save(tmp_path / "photos" / ("cat", "dog")[i % 2] / f"{i}.png", picture)
-    return tmp_path / "photos"
+    return shutil.copytree(drawn, tmp_path / "photos")
 
 
 def test_near_copies_share_a_group_and_a_split(textured):

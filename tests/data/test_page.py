@@ -13,7 +13,7 @@ from darkroom.data import ingest as room
 from darkroom.data.page import page
 from tests.browser import COLOURS, faults, opened, scrolls_sideways
 from tests.data.test_decoding import detailed, encoded
-from tests.data.test_grouping import textured  # noqa: F401
+from tests.data.test_grouping import drawn, textured  # noqa: F401
 from tests.data.test_ingest import elsewhere, options  # noqa: F401
 
 
@@ -61,6 +61,7 @@ def test_the_page_has_every_section(messy, tmp_path):
     assert '<img src="data:image/jpeg' in quarantine[: quarantine.index("cut.jpg")]
 
 
+@pytest.mark.slow
 def test_the_page_is_the_same_for_the_same_data(messy, tmp_path):
     """With and without a cache the bytes of the page are the same."""
     first = render(messy, tmp_path / "cache")

@@ -84,6 +84,7 @@ def test_the_worst_slice_comes_first_and_is_significant():
     assert sum(item.images for item in rows if item.column == "noise 0") == count
 
 
+@pytest.mark.slow
 def test_a_hard_class_makes_no_slice_of_its_images():
     """Where only one class is hard, and its images are the dark ones, brightness is flagged no more often than by chance;
     where dark images are hard in every class, it is flagged."""

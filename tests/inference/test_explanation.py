@@ -51,6 +51,7 @@ def trained() -> tuple[Network, np.ndarray, np.ndarray]:
     return network, images[:20], labels[:20]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["LayerCAM", "occlusion"])
 def test_the_heat_is_where_the_evidence_is(trained, method):
     """By either method the warmest pixel lies at the square that decides the class, in most of 20 images."""

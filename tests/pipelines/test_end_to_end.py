@@ -6,20 +6,26 @@ copy of it.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from darkroom import cli
+from darkroom.tracking import queries
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.pipeline
@@ -34,12 +40,6 @@ import sys
 from pipelines.command_line import main
 from pipelines.repro import repro
 sys.exit(main(repro, sys.argv[1:]) or main(repro, sys.argv[1:]))
-"""
-RUNS = """
-import json
-from darkroom.tracking import queries
-print(json.dumps([{"id": run.id, "stage": run.stage, "status": run.status, "started": run.started, "params": run.params,
-                   "tags": run.tags, "reused": run.reused} for run in queries.runs()]))
 """
 PYFUNC = """
 import json, pathlib, mlflow, pandas
@@ -75,22 +75,39 @@ class Workspace:
         """Return the output of Python; `code` is its expected exit code, None any."""
         command = [sys.executable, *arguments]
         result = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=900)
-        output = result.stdout + result.stderr
-        assert code is None or result.returncode == code, output[-4000:]
-        return output if code is None or not arguments[-1].startswith("--json") else result.stdout
+        assert code is None or result.returncode == code, (result.stdout + result.stderr)[-4000:]
+        return result.stdout + result.stderr
 
-    def run(self, *command: str, code: int | None = 0) -> str:
-        return self.python("-m", *command, code=code)
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """Let this process be one that runs in the project."""
+        with contextlib.chdir(self.folder), mock.patch.dict(os.environ, self.environment, clear=True):
+            yield
+
+    def run(self, *command: str, code: int = 0) -> str:
+        """Return the output of a `darkroom` command, run in this process: a new one would import MLflow and torch again."""
+        return "".join(self._outputs(command, code))
 
     def json(self, *command: str) -> Any:
-        return json.loads(self.run("darkroom", *command, "--json"))
+        return json.loads(self._outputs([*command, "--json"])[0])
+
+    def _outputs(self, command: Sequence[str], code: int = 0) -> tuple[str, str]:
+        """Return what a `darkroom` command writes to stdout and to stderr."""
+        output, errors = io.StringIO(), io.StringIO()
+        with self.inside(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            result = cli.main(command)
+        assert result == code, (output.getvalue() + errors.getvalue())[-4000:]
+        return output.getvalue(), errors.getvalue()
+
+    def dvc(self, *command: str, code: int | None = 0) -> str:
+        return self.python("-m", "dvc", *command, code=code)
 
     def repro(self, *arguments: str, code: int | None = 0) -> list[str]:
         """Run `dvc repro`; return the stages that ran."""
-        return stages_run(self.run("dvc", "repro", *arguments, code=code))
+        return stages_run(self.dvc("repro", *arguments, code=code))
 
     def set(self, *values: str) -> None:
-        self.run("darkroom", "recipe", "--set", *values)
+        self.run("recipe", "--set", *values)
 
     def models(self) -> dict[str, bytes]:
         return {
@@ -100,10 +117,11 @@ class Workspace:
     def read(self, path: str) -> bytes:
         return (self.folder / path).read_bytes()
 
-    def runs(self) -> list[dict[str, Any]]:
+    def runs(self) -> list[Any]:
         """Return every run in MLflow, once all records are delivered."""
-        self.run("darkroom", "sync")
-        return json.loads(self.python("-c", RUNS).splitlines()[-1])
+        self.run("sync")
+        with self.inside():
+            return queries.runs()
 
     def git(self, *arguments: str) -> None:
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=self.folder, check=True)
@@ -136,7 +154,7 @@ def workspace(tmp_path_factory) -> Workspace:
             Image.fromarray(rng.integers(low, low + 90, (16, 16, 3), np.uint8)).save(folder / "photos" / label / f"{i:02}.png")
     workspace = Workspace(folder)
     workspace.git("init", "-q")
-    workspace.run("dvc", "init", "-q")
+    workspace.dvc("init", "-q")
     workspace.set(
         "fetch.datasets=[]", "ingest.source=photos", "ingest.image_size=16", "ingest.split_by=stratified",
         f"backbones=[{BACKBONE}]", "weights.source=random", "augment.policy=light", "augment.views=2", "baseline.epochs=2",
@@ -179,7 +197,7 @@ def test_from_a_folder_to_a_registered_model(workspace):
     decision = workspace.first["promotion"]
     assert (decision["registered"]["name"], decision["registered"]["version"]) == ("darkroom", "1")
     assert decision["registered"]["aliases"] == ["challenger", *["champion"] * decision["verdict"]["passed"]]
-    assert metrics["best"] in workspace.run("darkroom", "leaderboard")
+    assert metrics["best"] in workspace.run("leaderboard")
 
 
 def test_the_second_time_nothing_runs(workspace):
@@ -205,18 +223,18 @@ def test_mlflow_has_every_stage_of_every_pipeline(workspace):
     """A pipeline has the runs of the stages that ran, and for the others a link to the run that made their
     outputs."""
     runs = workspace.runs()
-    assert {run["status"] for run in runs} == {"FINISHED"}
-    by_id = {run["id"]: run for run in runs}
+    assert {run.status for run in runs} == {"FINISHED"}
+    by_id = {run.id: run for run in runs}
     for ran, lr in ((STAGES, "0.003"), (sorted(AFTER_TRANSFER), "0.0001")):
-        (transfer,) = [run for run in runs if run["stage"] == f"transfer@{BACKBONE}" and not run["reused"]
-                       and run["params"]["transfer.lr"] == lr]  # fmt: skip
-        members = [run for run in runs if run["tags"]["darkroom.pipeline"] == transfer["tags"]["darkroom.pipeline"]]
-        stages = {run["stage"]: run for run in members}
+        (transfer,) = [run for run in runs if run.stage == f"transfer@{BACKBONE}" and not run.reused
+                       and run.params["transfer.lr"] == lr]  # fmt: skip
+        members = [run for run in runs if run.tags["darkroom.pipeline"] == transfer.tags["darkroom.pipeline"]]
+        stages = {run.stage: run for run in members}
         assert sorted(stages) == sorted([*STAGES, "pipeline"])
-        assert sorted(stage for stage, run in stages.items() if not run["reused"] and stage != "pipeline") == ran
+        assert sorted(stage for stage, run in stages.items() if not run.reused and stage != "pipeline") == ran
         for stage, run in stages.items():
-            if run["reused"]:
-                assert (by_id[run["reused"]]["stage"], by_id[run["reused"]]["reused"]) == (stage, "")
+            if run.reused:
+                assert (by_id[run.reused].stage, by_id[run.reused].reused) == (stage, "")
 
 
 def test_the_registered_model_predicts(workspace):
@@ -235,14 +253,14 @@ def test_images_and_models_lead_to_each_other(workspace):
     """
     manifest = pq.read_table(workspace.folder / "data/ingested/manifest.parquet").to_pylist()
     trained = next(row for row in manifest if row["split"] == "train")
-    output = workspace.run("darkroom", "lineage", f"photos/{trained['path']}")
+    output = workspace.run("lineage", f"photos/{trained['path']}")
     for stage in ("baseline", f"transfer@{BACKBONE}", f"finetune@{BACKBONE}"):
         assert stage in output
     lineage = workspace.json("lineage", "1")
     assert {row["split"] for row in lineage["images"]} == {"train", "val", "test"}
     assert trained["path"] in {row["path"] for row in lineage["images"]}
     page = workspace.folder / "reports" / "compare.html"
-    assert f"finetune@{BACKBONE}" in workspace.run("darkroom", "compare", "--stage", "transfer", "--stage", "finetune")
+    assert f"finetune@{BACKBONE}" in workspace.run("compare", "--stage", "transfer", "--stage", "finetune")
     assert page.stat().st_size > 0
 
 
@@ -254,8 +272,8 @@ def test_a_person_changes_the_champion(workspace):
     two = workspace.json("register", "baseline" if best != "baseline" else f"transfer/{BACKBONE}")["registered"]["version"]
     assert one != two
     for version in (one, two):
-        workspace.run("darkroom", "promote", version, "--force", "--why", "it looks better")
-    assert two in workspace.run("darkroom", "rollback")
+        workspace.run("promote", version, "--force", "--why", "it looks better")
+    assert two in workspace.run("rollback")
     versions = {version["version"]: version for version in workspace.json("models")}
     assert "champion" in versions[one]["aliases"]
     assert "champion" not in versions[two]["aliases"]
@@ -263,7 +281,7 @@ def test_a_person_changes_the_champion(workspace):
     assert [(line["version"], line["by"]) for line in history] == [(two, "promote"), (one, "rollback")]
     assert history[0]["why"] == "it looks better"
     assert history[1]["previous"] == two
-    assert "`darkroom models`" in workspace.run("darkroom", "promote", "9", code=2)
+    assert "`darkroom models`" in workspace.run("promote", "9", code=2)
 
 
 def test_an_experiment_in_a_temporary_folder_is_recorded_here(workspace):
@@ -273,15 +291,15 @@ def test_an_experiment_in_a_temporary_folder_is_recorded_here(workspace):
     """
     workspace.git("add", "-A")
     workspace.git("commit", "-qm", "as it is")
-    output = workspace.run("dvc", "exp", "run", "--temp", "-n", "elsewhere", "-S", "baseline.lr=0.002", "baseline")
+    output = workspace.dvc("exp", "run", "--temp", "-n", "elsewhere", "-S", "baseline.lr=0.002", "baseline")
     assert "baseline" in stages_run(output)
-    members = [run for run in workspace.runs() if run["tags"].get("darkroom.pipeline", "").startswith("elsewhere-")]
-    ran = {run["stage"]: run for run in members if not run["reused"]}
+    members = [run for run in workspace.runs() if run.tags.get("darkroom.pipeline", "").startswith("elsewhere-")]
+    ran = {run.stage: run for run in members if not run.reused}
     assert sorted(ran) == ["baseline", "pipeline"]
-    assert ran["baseline"]["params"]["baseline.lr"] == "0.002"
-    assert ran["baseline"]["tags"]["darkroom.outputs_sha256"]
-    assert {run["stage"] for run in members if run["reused"]} == {"ingest", "augment"}
-    assert {run["status"] for run in members} == {"FINISHED"}
+    assert ran["baseline"].params["baseline.lr"] == "0.002"
+    assert ran["baseline"].tags["darkroom.outputs_sha256"]
+    assert {run.stage for run in members if run.reused} == {"ingest", "augment"}
+    assert {run.status for run in members} == {"FINISHED"}
 
 
 def test_a_mistake_loses_nothing(copy):
@@ -303,12 +321,12 @@ def test_a_mistake_loses_nothing(copy):
     for fact, mistake in mistakes.items():
         assert mistake != text
         params.write_text(mistake)
-        output = copy.run("dvc", "repro", code=None)
+        output = copy.dvc("repro", code=None)
         assert "remedy:" in output or fact == "nowhere"  # DVC itself refuses a missing dependency
         assert fact in output
         assert "Traceback" not in output
         assert {path: path.read_bytes() for path in outputs} == outputs
-    assert "remedy:" in copy.run("darkroom", "check", code=2)
+    assert "remedy:" in copy.run("check", code=2)
     params.write_text(text)
     assert copy.repro() == []
 
@@ -326,7 +344,7 @@ def test_a_corrected_label_is_an_input(copy):
     fixed = [(row["path"], row["label"], row["source_label"]) for row in rows if "label_fixed" in row["flags"]]
     assert fixed == [(f"{DARK}/01.png", LIGHT, DARK)]
     fixes.write_text(text + f"{DARK}/01.png,grey\n")
-    assert "grey" in copy.run("dvc", "repro", "--single-item", "ingest", code=None)
+    assert "grey" in copy.dvc("repro", "--single-item", "ingest", code=None)
     fixes.write_text(text)
     copy.repro("--single-item", "ingest")
     assert copy.read("data/ingested/manifest.parquet") == manifest
@@ -336,14 +354,14 @@ def test_a_corrected_label_is_an_input(copy):
 def test_frozen_splits_are_an_input(copy):
     """`splits freeze` changes no output but makes ingest run again; a line in data/splits.csv moves its image, which is named."""
     manifest = copy.read("data/ingested/manifest.parquet")
-    assert "32 lines added" in copy.run("darkroom", "splits", "freeze")
+    assert "32 lines added" in copy.run("splits", "freeze")
     assert copy.repro() == ["ingest"]
     assert copy.read("data/ingested/manifest.parquet") == manifest
     splits = copy.folder / "data" / "splits.csv"
     before = next(line for line in splits.read_text().splitlines() if ",train," in line)
     splits.write_text(splits.read_text().replace(before, before.replace(",train,", ",test,")))
-    assert f"1 image changed its split since the last ingest (1 train → test): {before.split(',')[0]}" in copy.run(
-        "dvc", "repro", "--single-item", "ingest"
+    assert f"1 image changed its split since the last ingest (1 train → test): {before.split(',')[0]}" in copy.dvc(
+        "repro", "--single-item", "ingest"
     )
 
 
@@ -353,13 +371,13 @@ def test_backbones_come_and_go(copy):
     The outputs of a dropped one are removed by `tidy`.
     """
     copy.set(f"backbones=[{BACKBONE}, squeezenet1_1]")
-    changed = json.loads(copy.run("dvc", "status", "--json").splitlines()[-1])
+    changed = json.loads(copy.dvc("status", "--json").splitlines()[-1])
     assert {f"{stage}@squeezenet1_1" for stage in ("weights", "embed", "transfer", "finetune")} <= set(changed)
     copy.set("backbones=[]")
     assert copy.repro() == ["cross_validate", "evaluate", "register"]
     assert "baseline" in (models := json.loads(copy.read("reports/metrics.json"))["models"])
     assert not [name for name in models if BACKBONE in name]
-    assert BACKBONE in copy.run("darkroom", "tidy")
+    assert BACKBONE in copy.run("tidy")
     assert not [path for folder in ("data", "models") for path in (copy.folder / folder).rglob(f"*{BACKBONE}*")]
     copy.set(f"backbones=[{BACKBONE}]")
     assert set(copy.repro()) <= {"cross_validate", "evaluate", "register"}  # DVC's run cache has the others

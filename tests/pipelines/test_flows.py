@@ -89,7 +89,7 @@ def test_starting_twice_changes_nothing(project):
     output = project.run("pipelines.schedule", "start")
     assert project.schedule_state() == state
     assert f"http://127.0.0.1:{project.port}" in output
-    wait_until(lambda: "03:00" in project.run("pipelines.schedule", "status"))
+    wait_until(lambda: f"{project.slot:02}:00" in project.schedule("status"))
 
 
 def test_stages_are_tasks_that_run_side_by_side(project):
@@ -257,8 +257,9 @@ def test_of_missed_slots_the_last_one_runs(project):
     project.prepare()
     deployment, now = project.deployment("repro"), datetime.now(UTC)
     hourly = {"interval": 3600, "anchor_date": (now - timedelta(minutes=10)).isoformat()}
+    left = {"schedule": hourly, "active": True, "parameters": {"targets": ["left"]}}
     with project.paused_pool():
-        (schedule,) = project.request(f"deployments/{deployment}/schedules", [{"schedule": hourly, "active": True}])
+        (schedule,) = project.request(f"deployments/{deployment}/schedules", [left])
         past = {"start_time": (now - timedelta(hours=3)).isoformat(), "end_time": now.isoformat()}
         project.request(f"deployments/{deployment}/schedule", past)
         runs = project.request("flow_runs/filter", {

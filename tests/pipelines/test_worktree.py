@@ -12,6 +12,8 @@ import pytest
 from darkroom.core.errors import WorkspaceError
 from pipelines import worktree
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch) -> Path:

@@ -113,6 +113,28 @@ def test_dvc_lock_is_that_of_the_end(monkeypatch):
     assert all(run.data.tags[OUTPUTS] != before[stage] for stage, run in children("two").items())
 
 
+def test_the_outputs_of_an_experiment_are_those_of_its_commit(monkeypatch, tmp_path):
+    """Where DVC has removed the folder of an experiment before anybody copied its last dvc.lock, the one of its commit counts,
+    and not that of an earlier experiment with its name."""
+    for since, outputs in ((1.0, True), (time.time() + 60, False)):
+        key = f"tidy-owl-{since}"
+        gone = Pipeline(key, "tidy-owl", since, str(tmp_path / "gone"), pid=GONE, started=1.0, command=["dvc", "exp", "run"])
+        monkeypatch.setattr(pipelines, "current", lambda gone=gone: gone)
+        with records.start_run("transfer", {}, []):
+            pass
+        if outputs:
+            git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+            for words in (
+                ["init", "-q"],
+                ["add", "dvc.lock"],
+                ["commit", "-qm", "one"],
+                ["update-ref", "refs/exps/a/b/tidy-owl", "HEAD"],
+            ):
+                subprocess.run([*git, *words], check=True)
+        uploader.upload(until_empty=True)
+        assert (OUTPUTS in children(key)["transfer"].data.tags) == outputs
+
+
 def test_a_later_pipeline_closes_an_earlier_one(monkeypatch):
     """The first stage of the next pipeline notes that the one before has ended, with dvc.lock as it was
     left."""

@@ -67,6 +67,7 @@ def test_saved_maps_are_loaded(maps):
     assert (loaded[0][0] == loaded[1][0]).all()
 
 
+@pytest.mark.slow
 def test_maps_computed_with_embeddings_are_those_computed_alone(saved):
     """`embed` and `finetune` save the same bytes."""
     expected = [part.tobytes() for part in saved.load()]

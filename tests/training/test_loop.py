@@ -65,6 +65,7 @@ def test_the_temperature_is_that_of_the_best_epoch():
     assert trained.temperature != 1
 
 
+@pytest.mark.slow
 def test_identical_runs_give_identical_weights():
     """Two runs with the same arguments give the same parameters bit for bit, whatever happened before them."""
     states = []
@@ -100,6 +101,7 @@ def test_a_missing_accelerator_is_named():
         fit(network(), examples(), examples(), hyper(), COMPUTE.model_copy(update={"accelerator": missing}), 2)
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_returned():
     """The model ends with the weights of the epoch with the lowest validation loss, not of the last."""
     model, train, val = network(), examples(), examples(seed=1)

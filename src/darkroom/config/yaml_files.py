@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,15 @@ def read_yaml(path: Path) -> Any:
 def parse_yaml(text: str, name: str) -> Any:
     """Return YAML 1.2 as plain Python. Raises ParamsError, with the file's `name`, where it is not valid."""
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        return deepcopy(_load(text))
     except YAMLError as error:
         raise ParamsError(f"{name} is not valid YAML: {error}", _restoring(name)) from None
+
+
+@lru_cache(maxsize=16)
+def _load(text: str) -> Any:
+    """Return YAML as plain Python, to be copied: a command reads params.yaml several times, each takes 50 ms."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def _restoring(name: str) -> str:

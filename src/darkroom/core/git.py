@@ -33,5 +33,17 @@ def tracked(paths: Sequence[str]) -> list[str]:
         return []
 
 
+def experiment_file(name: str, path: str, since: float) -> str:
+    """Return a file of the DVC experiment of this name that was committed since then; empty where there is none."""
+    try:
+        for line in _git("for-each-ref", "--format=%(committerdate:unix) %(refname)", "refs/exps").splitlines():
+            date, _, ref = line.partition(" ")
+            if ref.rpartition("/")[2] == name and int(date) >= int(since):
+                return _git("show", f"{ref}:./{path}")
+    except (OSError, subprocess.SubprocessError):
+        pass
+    return ""
+
+
 def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=30).stdout.strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -18,10 +19,16 @@ def render(room: str, template: str, **values: Any) -> str:
 
     Templates can import the macros of `core/parts.html.j2` and include `core/charts.css.j2`.
     """
+    return _environment(room).get_template(template).render(**values)
+
+
+@cache
+def _environment(room: str) -> Environment:
+    """Return the templates of a room; each is compiled once."""
     loaders = [PackageLoader("darkroom", room), PackageLoader("darkroom", "core")]
     environment = Environment(loader=ChoiceLoader(loaders), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals.update(palette=PALETTE, palette_dark=PALETTE_DARK)
-    return environment.get_template(template).render(**values)
+    return environment
 
 
 def text(room: str, name: str) -> str:

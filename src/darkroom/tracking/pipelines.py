@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from darkroom.config import dvc_graph
-from darkroom.core import atomic
+from darkroom.core import atomic, git
 from darkroom.core.errors import DarkroomError
 from darkroom.core.locks import hold
 from darkroom.tracking import entities
@@ -164,6 +164,7 @@ def close(pipeline: Pipeline, stages: list[str] | None = None) -> None:
     with hold(LOCK):
         if not read(pipeline.path).ended:
             _copy_lock(pipeline)
+            _restore_lock(pipeline)
             _write(replace(pipeline, ended=time.time(), checked=checked))
 
 
@@ -182,6 +183,15 @@ def _copy_lock(pipeline: Pipeline) -> None:
         if not copy.exists() or copy.stat().st_mtime != lock.stat().st_mtime:
             with atomic.new_file(copy) as working:
                 shutil.copy2(lock, working)
+
+
+def _restore_lock(pipeline: Pipeline) -> None:
+    """Write dvc.lock as it is in the commit of an experiment: DVC may remove its folder before anybody copies the last one."""
+    if not Path(pipeline.folder, "dvc.lock").exists():
+        content = git.experiment_file(pipeline.name, "dvc.lock", pipeline.since)
+        if content:
+            with atomic.new_file(pipeline.path / "dvc.lock") as working:
+                working.write_text(content + "\n", encoding="utf-8")
 
 
 def _checked(command: list[str], names: list[str]) -> list[str]:
