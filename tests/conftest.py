@@ -119,3 +119,8 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Let the interpreter free what was imported at its end: libraries report it as leaked otherwise."""
+    gc.unfreeze()

@@ -57,7 +57,7 @@ def evaluated(classes: int, counts: dict[str, int], names: list[str]) -> tuple[E
         classifiers[name] = Classifier(network, Checkpoint(name, CompactSpec(16, 4), SHOWN, class_names, {}, {}))
         predict[name] = classifiers[name].probabilities
     held_out = {name: splits[name] for name in ("val", "test")}
-    metrics = ModelMetrics.model_construct(parameters=10, multiply_adds=1000, val_accuracy=0.5)
+    metrics = ModelMetrics.model_construct(parameters=10, multiply_adds=1000, val_log_loss=0.5)
     row = Row(model="", kind="model", accuracy=0.5, macro_f1=0.5, parameters=10, **COSTS)
     truth = Truth(
         {name: split.labels for name, split in held_out.items()}, np.array([row["group"] for row in splits["test"].rows]),

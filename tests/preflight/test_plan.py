@@ -173,7 +173,7 @@ def test_more_work_takes_longer(values):
     more = durations.Counts(1400, 200, 400, 4e6)
     assert sum(durations.stages(base, more, 5, MACHINE).values()) > sum(before.values())
     for section, key, value in (
-        ("baseline", "epochs", 24), ("ingest", "image_size", 64), ("augment", "views", 8), ("finetune", "unfreeze", 0.8),
+        ("baseline", "epochs", 24), ("ingest", "image_size", 64), ("augment", "views", 16), ("finetune", "unfreeze", 0.8),
     ):  # fmt: skip
         changed = params.parse(values | {section: values[section] | {key: value}})
         assert sum(durations.stages(changed, counts, 5, MACHINE).values()) > sum(before.values()), key

@@ -73,10 +73,10 @@ def measure(threads: int) -> Machine:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Return the processor time of a call, of all its threads."""
+    """Return the processor time of a call, of all its threads; more than 0 also where the clock is coarse."""
     started = time.process_time()
     work()
-    return time.process_time() - started
+    return max(time.process_time() - started, 1e-6)
 
 
 def stages(settings: Params, counts: Counts, classes: int, machine: Machine) -> dict[str, float]:
