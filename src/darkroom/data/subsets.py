@@ -26,6 +26,7 @@ from darkroom.data.ingest import ingest
 from darkroom.data.sources import SourceFile
 
 BACKGROUND = (0, 0, 0)
+READ = 5000  # images that are read in any case, so that few training images do not leave few held out
 CACHE = DECODED.with_name("decoded-for-studies")
 Labelled = tuple[np.ndarray, np.ndarray]
 
@@ -89,13 +90,13 @@ def _ingested(path: Path, options: SubsetOptions) -> tuple[Labelled, Labelled, t
 
 
 def _choose(options: SubsetOptions, files: list[SourceFile]) -> list[SourceFile]:
-    """Return all test images of the source, and as many others as are needed."""
+    """Return all test images of the source, and as many others as are needed, of which some are held out."""
     if options.images is None:
         return files
     test = [file for file in files if file.split == "test"]
     others = [file for file in files if file.split != "test"]
-    share = 0.0 if test else options.held_out
-    return test + draw_files(others, math.ceil(options.images / (1 - share)), 0)
+    needed = options.images if test else max(READ, math.ceil(options.images / (1 - options.held_out)))
+    return test + draw_files(others, needed, 0)
 
 
 def _published(path: Path, options: SubsetOptions) -> tuple[Labelled, Labelled, tuple[str, ...]]:
