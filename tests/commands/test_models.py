@@ -21,6 +21,7 @@ def describe(capsys, *arguments: str) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_table_adds_up(capsys):
     """LeNet-5 has 61,706 parameters, layer by layer those of its paper, and the last line is their sum."""
     lines = describe(capsys, "lenet5").splitlines()

@@ -374,6 +374,7 @@ def test_train_beside_another_folder_is_not_guessed(folder, tmp_path):
         read(tmp_path / "source")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["w", "w:gz", "zip", "npz"])
 def test_damaged_archives_never_end_in_a_traceback(folder, tmp_path, kind):
     """Random damage to an archive or an .npz gives a data set or an error with a remedy."""

@@ -165,6 +165,7 @@ def test_every_family_has_heat_maps(family):
     assert all(torch.equal(value, before[key]) for key, value in network.features.state_dict(prefix="features.").items())
 
 
+@pytest.mark.slow
 def test_overlays_are_small_pictures(trained):
     """A WebP of the requested side for each image, the same bytes twice, bright at the square and dark far
     from it."""

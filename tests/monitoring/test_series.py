@@ -173,6 +173,7 @@ def test_a_test_waits_for_new_series():
     assert levels.plan(past, "a", check(NOW, window=50).settings, known, NOW).level > 0
 
 
+@pytest.mark.slow
 def test_the_tests_of_a_month_share_the_level():
     """The levels of any tests within 30 days add up to `alpha` at most, whenever they are made, and whatever was tested before."""
     assert sum(levels.level(0.05, k) for k in range(2000)) == pytest.approx(0.05)

@@ -95,6 +95,7 @@ def test_an_exception_while_a_line_is_handled_ends_the_command():
     wait_until(lambda: not any(map(is_alive, read_ids())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_owner_leaves_no_process(number):
     """Where the process that runs commands is killed, the watcher ends them."""

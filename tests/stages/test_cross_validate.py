@@ -78,6 +78,7 @@ def test_without_folds_nothing_is_trained(values, capsys):
     assert "cross_validation: 5" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_every_image_is_predicted_by_models_that_did_not_see_it(values, capsys):
     """Each model predicts each image once, in the fold of its group, and an image's own label changes nothing of it.
 

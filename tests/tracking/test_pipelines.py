@@ -76,6 +76,7 @@ def parent(key):
     return client, parent_run
 
 
+@pytest.mark.slow
 def test_a_stage_that_was_up_to_date_leads_to_the_run_that_made_it(monkeypatch):
     """What DVC skipped is a child called reused, with a link to the run whose outputs are there; the parent
     has dvc.lock."""

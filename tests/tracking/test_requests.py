@@ -107,6 +107,7 @@ def test_without_an_uploader_nobody_waits_for_ever(monkeypatch):
     assert not list(requests.REQUESTS.iterdir())
 
 
+@pytest.mark.slow
 def test_a_slow_uploader_is_waited_for(monkeypatch):
     """As long as an uploader runs, a response may take longer than it would be given to start."""
     monkeypatch.setattr(requests, "START_LIMIT", 0.3)
