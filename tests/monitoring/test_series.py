@@ -179,12 +179,12 @@ def test_the_tests_of_a_month_share_the_level():
     assert sum(levels.level(0.05, k) for k in range(2000)) == pytest.approx(0.05)
     rng = np.random.default_rng(0)
     times = sorted(NOW + timedelta(hours=float(hours)) for hours in rng.uniform(0, 24 * 70, 900))
-    made: list[tuple[datetime, float]] = []
+    tests: list[tuple[datetime, float]] = []
     for time in times:
-        earlier = levels.count_recent((moment.isoformat() for moment, _ in made), time)
-        made.append((time, levels.level(0.05, earlier)))
+        earlier = levels.count_recent((moment.isoformat() for moment, _ in tests), time)
+        tests.append((time, levels.level(0.05, earlier)))
     for start in times[::25]:
-        within = [level for moment, level in made if start <= moment < start + timedelta(days=levels.DAYS)]
+        within = [level for moment, level in tests if start <= moment < start + timedelta(days=levels.DAYS)]
         assert sum(within) <= 0.05 + 1e-12
 
 

@@ -34,7 +34,7 @@ class Registry:
         version = next((v for v, item in self.versions_.items() if item.sha256 == sha256), "")
         assert bool(version) != (package / "packaged").exists()
         number = version or str(len(self.versions_) + 1)
-        registered = registry.Version(number, tags[registry.MODEL], sha256, not version, made=float(number))
+        registered = registry.Version(number, tags[registry.MODEL], sha256, not version, created_at=float(number))
         if not version:
             self.versions_[registered.version] = registered
             shutil.copytree(checkpoint, self.folder / registered.version / "checkpoint")

@@ -201,16 +201,16 @@ def test_who_may_bring_an_older_version_back():
     def line(time, version, previous="", by="register"):
         return registry.Promotion(time, version, previous, "", by)
 
-    def reason(lines, number, made=0.0):
-        return registry.reason_left_to_person(lines, registry.Version(number, made=made))
+    def reason(lines, number, created_at=0.0):
+        return registry.reason_left_to_person(lines, registry.Version(number, created_at=created_at))
 
     gate = [line(1.0, "1"), line(5.0, "2", "1")]
     assert "version 1 was the champion until" in reason(gate, "1")
     assert reason([], "1") == reason(gate, "3") == ""
     person = [*gate, line(9.0, "1", "2", "rollback")]
     assert "version 2 was the champion until" in reason(person, "2")
-    assert "a person made version 1 the champion by rollback" in reason(person, "3", made=8.0)
-    assert reason(person, "3", made=10.0) == ""
+    assert "a person made version 1 the champion by rollback" in reason(person, "3", created_at=8.0)
+    assert reason(person, "3", created_at=10.0) == ""
     assert reason([*gate[:1], line(5.0, "3", "2")], "1") == "version 1 was the champion before"  # an alias was moved in MLflow
 
 

@@ -25,7 +25,7 @@ REPORTS = Path("reports")
 @click.command(cls=Command)
 @json_option
 def command(as_json: bool) -> None:
-    """Show the last evaluation, best test accuracy first; an arrow marks the model that validation selected."""
+    """Show the last evaluation, best test accuracy first; an arrow marks the selected model."""
     metrics = metrics_io.read(REPORTS / metrics_io.METRICS, metrics_io.Metrics)
     best, selected = metrics.best, leaderboard.describe_selection(metrics)
     rows = leaderboard.read(REPORTS / "leaderboard.csv")

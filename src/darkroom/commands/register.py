@@ -26,7 +26,7 @@ with lazy_imports():
 @click.argument("model", type=EVALUATED, required=False)
 @json_option
 def command(model: str | None, as_json: bool, **paths: Any) -> None:
-    """Run the stage register: the model that validation selected → a version in MLflow, the champion if its checks let it.
+    """Run the stage register: the selected model → a version in MLflow, the champion if its checks let it.
 
     With MODEL, such as baseline or finetune/vgg16, that model of the last evaluation becomes a version, the challenger,
     with the verdict of its checks. `darkroom promote` then makes it the champion.

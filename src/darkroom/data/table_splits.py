@@ -84,11 +84,11 @@ def _flagged(table: Table, flags: dict[str, tuple[str, str]]) -> tuple[list[str]
     rest = set(split_names.SPLITS) - {split for split, _ in flags.values()}
     splits = []
     for i in range(len(table.columns[first])):
-        said = {split for name, (split, _) in flags.items() if table.columns[name][i].lower() in _YES} or rest
-        if len(said) != 1:
+        named = {split for name, (split, _) in flags.items() if table.columns[name][i].lower() in _YES} or rest
+        if len(named) != 1:
             raise SourceError(
                 f"line {i + 1} of the table {table.name} has no split, or several, in {', '.join(flags)}",
                 "write one column split with train, val and test",
             )
-        splits.append(min(said))
+        splits.append(min(named))
     return splits, first, [f"the columns {', '.join(flags)} of {table.name} are the splits"]

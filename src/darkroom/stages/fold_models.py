@@ -98,14 +98,13 @@ def deal(labels: np.ndarray, groups: Sequence[str], count: int, val_share: float
     """
     fold_of = folds.given(groups)
     if fold_of is None:
+        if len(set(groups)) < count:
+            raise ParamsError(
+                f"cross_validation: {len(set(groups))} groups of images do not make {count} folds",
+                "set fewer folds, or 0: off; or `ingest.near_duplicates: exact` where pictures that differ are one group",
+            )
         fold_of = folds.deal(labels, groups, count, seed)
-    numbers = np.unique(fold_of)
-    if len(numbers) < count and folds.given(groups) is None:
-        raise ParamsError(
-            f"cross_validation: {len(set(groups))} groups of images make {len(numbers)} folds, not {count}",
-            "set fewer folds, or 0: off; or `ingest.near_duplicates: exact` where pictures that differ are one group",
-        )
-    return [_make_fold(int(number), fold_of, labels, groups, val_share, seed) for number in numbers]
+    return [_make_fold(int(number), fold_of, labels, groups, val_share, seed) for number in np.unique(fold_of)]
 
 
 def _make_fold(number: int, fold_of: np.ndarray, labels: np.ndarray, groups: Sequence[str], share: float, seed: int) -> Fold:

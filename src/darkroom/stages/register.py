@@ -1,4 +1,4 @@
-"""Register the model that validation selected as a version, and promote it to champion if every check passes.
+"""Register the selected model as a version, and promote it to champion if every check passes.
 
 Any other evaluated model can be registered by hand; a person then decides whether it becomes the champion.
 """

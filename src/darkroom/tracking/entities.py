@@ -69,7 +69,7 @@ class Run:
 class Version:
     """A version of the registered model.
 
-    `model` is Darkroom's name of it, `created` whether `register` has just created it, `made` is in seconds
+    `model` is Darkroom's name of it, `created` whether `register` has just created it, `created_at` is in seconds
     since 1970.
     """
 
@@ -77,7 +77,7 @@ class Version:
     model: str = ""
     sha256: str = ""
     created: bool = False
-    made: float = 0.0
+    created_at: float = 0.0
     aliases: list[str] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
 

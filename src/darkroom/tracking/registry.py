@@ -119,7 +119,12 @@ def versions(client: Client, name: str) -> list[Version]:
 def _version(item: Any, aliases: list[str]) -> Version:
     tags = dict(item.tags)
     return Version(
-        str(item.version), tags.get(MODEL, ""), tags.get(SHA, ""), made=item.creation_timestamp / 1000, aliases=aliases, tags=tags
+        str(item.version),
+        tags.get(MODEL, ""),
+        tags.get(SHA, ""),
+        created_at=item.creation_timestamp / 1000,
+        aliases=aliases,
+        tags=tags,
     )
 
 
@@ -186,7 +191,7 @@ def reason_left_to_person(promotions: list[Promotion], version: Version) -> str:
     if any(line.version == number for line in promotions):
         return f"version {number} was the champion before"
     last = promotions[-1] if promotions else None
-    if last and last.by_person and version.made < last.time:
+    if last and last.by_person and version.created_at < last.time:
         return (
             f"version {number} existed when a person made version {last.version} the champion by {last.by}, {local_time(last.time)}"
         )

@@ -193,8 +193,7 @@ def fit(
     device = prepare(compute)
     model.to(device)
     train_loader, val_loader = BatchLoader(train, device), BatchLoader(val, device)
-    weights = class_weights(train.labels, classes, hyper.class_weights)
-    criterion = _Criterion(None if weights is None else weights.to(device), hyper.label_smoothing)
+    criterion = _make_criterion(train.labels, classes, hyper, device)
     stepper = _make_stepper(groups or [ParamGroup([p for p in model.parameters() if p.requires_grad])], hyper, compute, len(train))
     precision = autocast(compute, device)
     history: list[EpochMetrics] = []
@@ -212,9 +211,7 @@ def fit(
             examples = val_loader.view(0, batches(len(val), VAL_BATCH, keep_single=True))
             validated, logits = _classify(model, examples, criterion, precision)
             _check_finite(validated["loss"], f"{description}: the validation loss is", epoch)
-            row = {"epoch": epoch + 1, "lr": hyper.lr * stepper.schedule(stepper.count - 1)}
-            row |= {f"train_{key}": value for key, value in trained.items()} | {"train_gradient_norm": stepper.gradient_norm()}
-            row |= {f"val_{key}": value for key, value in validated.items()}
+            row = _epoch_metrics(epoch, stepper, trained, validated)
             history.append(row)
             if on_epoch:
                 on_epoch({**row, "images_per_second": len(train) / (time.monotonic() - started)})
@@ -229,6 +226,13 @@ def fit(
     model.load_state_dict(best_state, strict=False)
     model.cpu().eval()
     return FitResult(history, best, temperature.fit(torch.cat(best_logits).cpu().numpy(), val.labels))
+
+
+def _epoch_metrics(epoch: int, stepper: Stepper, trained: EpochMetrics, validated: EpochMetrics) -> EpochMetrics:
+    """Return a row of the history: the number of the epoch, the rate of its last step, and the metrics of both parts."""
+    row = {"epoch": epoch + 1, "lr": stepper.lr * stepper.schedule(stepper.count - 1)}
+    row |= {f"train_{key}": value for key, value in trained.items()} | {"train_gradient_norm": stepper.gradient_norm()}
+    return row | {f"val_{key}": value for key, value in validated.items()}
 
 
 def _recompute_statistics(model: nn.Module, loader: BatchLoader, epoch: int, order: np.ndarray) -> None:
@@ -260,6 +264,12 @@ class _Criterion:
 
     def weight_of(self, labels: torch.Tensor) -> Any:
         return len(labels) if self.weights is None else self.weights[labels].sum()
+
+
+def _make_criterion(labels: np.ndarray, classes: int, hyper: Training, device: torch.device) -> _Criterion:
+    """Return the loss of `fit` for training labels (N,)."""
+    weights = class_weights(labels, classes, hyper.class_weights)
+    return _Criterion(None if weights is None else weights.to(device), hyper.label_smoothing)
 
 
 def _make_stepper(groups: list[ParamGroup], hyper: Training, compute: Compute, examples: int) -> Stepper:

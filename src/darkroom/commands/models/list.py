@@ -42,8 +42,8 @@ def command(history: bool, as_json: bool) -> None:
             [
                 (
                     " ".join([item.version, *sorted(item.aliases)]), item.model, item.tags.get("val_accuracy"),
-                    item.tags.get("test_accuracy"), item.tags.get("test_macro_f1"), item.checks, entities.local_time(item.made),
-                    item.tags.get(entities.DATA),
+                    item.tags.get("test_accuracy"), item.tags.get("test_macro_f1"), item.checks,
+                    entities.local_time(item.created_at), item.tags.get(entities.DATA),
                 )
                 for item in versions
             ],
