@@ -29,6 +29,7 @@ COMMANDS = {
     "leaderboard": "show the last evaluation",
     "report": "explain the last evaluation, or compare two of them",
     "predict": "classify images, by the champion or another model",
+    "export": "write a model as a program that runs without Darkroom: ONNX, OpenVINO or torch.export",
     "monitor": "detect drift in new photographs",
     "repro": "run the stages that are out of date; one run at a time per workspace",
     "flow": "run a Prefect flow: repro, retrain, monitor or study",

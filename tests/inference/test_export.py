@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from darkroom.core.errors import WeightsError
 from darkroom.inference.classifier import Classifier
-from darkroom.inference.export import export
+from darkroom.inference.export import FORMATS, CalibratedNetwork, export
 from darkroom.inference.exported_classifier import ONNX, TORCH, ExportedClassifier
 from darkroom.inference.held_out import as_file
 from darkroom.inference.predict import softmax
@@ -83,7 +83,7 @@ def test_both_programs_compute_the_checkpoints_logits(tmp_path, family):
 def test_no_program_holds_a_pickle(exported):
     """Neither the torch.export archive nor any file of the folder is or holds a pickle."""
     _, folder = exported
-    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.onnx", "model.pt2"]
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "model.json", "model.onnx", "model.pt2"]
     with zipfile.ZipFile(folder / TORCH) as archive:
         for item in archive.infolist():
             assert archive.read(item)[:2] not in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK"), item.filename
@@ -139,12 +139,13 @@ def test_a_program_with_other_predictions_is_left_out(exported, tmp_path, monkey
     other = write_checkpoint(tmp_path / "other", architecture("compact"))
     tensors = load_file(other / "model.safetensors")
     save_tensors(other / "model.safetensors", {key: value * 1.5 for key, value in tensors.items()})
-    wrong = engine.export_onnx(Classifier.load(other).network, IMAGES[:2])
-    monkeypatch.setattr(engine, "export_onnx", lambda network, example: wrong)
+    names = ("images", ("logits", "probabilities"))
+    wrong = engine.export_onnx(CalibratedNetwork(Classifier.load(other)), IMAGES[:2], *names)
+    monkeypatch.setattr(engine, "export_onnx", lambda *_: wrong)
     assert set(export(classifier, IMAGES, tmp_path / "out")) == {TORCH}
     assert not (tmp_path / "out" / ONNX).exists()
     assert ONNX in capsys.readouterr().out
-    monkeypatch.setattr("darkroom.inference.export._write_torch", lambda *_: 1 / 0)
+    monkeypatch.setitem(FORMATS, "pt2", replace(FORMATS["pt2"], write=lambda *_: 1 / 0))
     with pytest.raises(WeightsError, match="cannot be exported"):
         export(classifier, IMAGES, tmp_path / "none")
     message = capsys.readouterr().out

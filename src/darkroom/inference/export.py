@@ -1,53 +1,35 @@
-"""Export of a checkpoint to ONNX and `torch.export`; each program is compared with the checkpoint."""
+"""Export of a checkpoint to ONNX, `torch.export` and OpenVINO; each program is compared with the checkpoint.
+
+A program takes `images` (N, S, S, 3) uint8 and returns `logits` and `probabilities` (N, classes) float32. Its own
+metadata have its classes, preprocessing and temperature; the same is in `model.json` beside it.
+"""
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 import torch
 from torch import nn
 
-from darkroom.core.errors import WeightsError
+from darkroom.core.errors import WeightsError, WorkspaceError
+from darkroom.core.lazy import lazy_imports
 from darkroom.inference.classifier import Classifier
-from darkroom.inference.exported_classifier import DESCRIPTION, ONNX, TORCH, OnnxProgram, TorchProgram
+from darkroom.inference.exported_classifier import DESCRIPTION, ONNX, OPENVINO, TORCH, OnnxProgram, OpenVinoProgram, TorchProgram
 from darkroom.models import engine
 
+with lazy_imports():  # OpenVINO is optional
+    import onnx
+    import openvino
 
-def export(classifier: Classifier, images: np.ndarray, folder: Path) -> dict[str, float]:
-    """Write the programs of a classifier into a new folder and load them again; return each one's error.
-
-    `images` (N ≥ 2, S, S, 3) uint8 are what they are compared on. The error is a share of the largest logit.
-    A program that cannot be made, or whose error is too large, is left out and named on stdout. Raises
-    WeightsError if none is left.
-    """
-    checkpoint = classifier.checkpoint
-    expected = classifier.logits(images) / checkpoint.temperature
-    if not np.isfinite(expected).all():
-        raise WeightsError(f"{checkpoint.name} outputs NaN or infinity", "train it again with a lower `lr`: `dvc repro`")
-    folder.mkdir()
-    content = {"name": checkpoint.name, "classes": checkpoint.classes, "preprocessing": checkpoint.preprocessing.as_dict()}
-    (folder / DESCRIPTION).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    errors: dict[str, float] = {}
-    for name, write, load in ((ONNX, _write_onnx, OnnxProgram), (TORCH, _write_torch, TorchProgram)):
-        try:
-            write(CalibratedNetwork(classifier), images[:2], folder / name)
-            error = _largest_error(load(folder / name), images, expected)
-            problem = "" if error <= engine.TOLERANCE else f"its logits differ by {error:.1e} of the largest"
-        except Exception as exception:  # exporters raise errors of every kind
-            problem = f"{type(exception).__name__}: {(str(exception).strip().splitlines() or [''])[0]}"
-        if problem:
-            (folder / name).unlink(missing_ok=True)
-            print(f"{checkpoint.name} has no {name}: {problem}")
-        else:
-            errors[name] = error
-    if not errors:
-        raise WeightsError(f"{checkpoint.name} cannot be exported", "use another backbone: torchvision's common ones can")
-    return errors
+README = "README.md"
+Metadata = Mapping[str, Any]
 
 
 class CalibratedNetwork(nn.Module):
@@ -58,21 +40,146 @@ class CalibratedNetwork(nn.Module):
         self.network, self.temperature = classifier.network, classifier.checkpoint.temperature
         self.eval()
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.network(images) / self.temperature
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = self.network(images) / self.temperature
+        return logits, logits.softmax(1)
 
 
-def _write_onnx(network: nn.Module, example: np.ndarray, file: Path) -> None:
-    file.write_bytes(engine.export_onnx(network, example))
+@dataclass(frozen=True)
+class Format:
+    """A format of programs: its files, of which the first one is loaded, how they are written, and loaded."""
+
+    files: tuple[str, ...]
+    write: Callable[[CalibratedNetwork, np.ndarray, Metadata, Path], None]
+    load: Callable[[Path], Callable[[np.ndarray], np.ndarray]]
 
 
-def _write_torch(network: nn.Module, example: np.ndarray, file: Path) -> None:
+def export(
+    classifier: Classifier, images: np.ndarray, folder: Path, formats: Sequence[str] = ("onnx", "pt2"), about: str = ""
+) -> dict[str, float]:
+    """Write the programs of a classifier and a README into a folder, and load them again; return each one's error, by its
+    file.
+
+    `images` (N ≥ 2, S, S, 3) uint8 are what they are compared on. The error is a share of the largest logit. `about`
+    says for people which model it is. A program that cannot be made, or whose error is too large, is left out and named
+    on stdout. Raises WeightsError if none is left.
+    """
+    checkpoint = classifier.checkpoint
+    expected = classifier.logits(images) / checkpoint.temperature
+    if not np.isfinite(expected).all():
+        raise WeightsError(f"{checkpoint.name} outputs NaN or infinity", "train it again with a lower `lr`: `dvc repro`")
+    folder.mkdir(exist_ok=True)
+    metadata = _describe(classifier, about)
+    (folder / DESCRIPTION).write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    errors: dict[str, float] = {}
+    for name in formats:
+        files, program = FORMATS[name].files, FORMATS[name].files[0]
+        try:
+            FORMATS[name].write(CalibratedNetwork(classifier), images[:2], metadata, folder)
+            error = _largest_error(FORMATS[name].load(folder / program), images, expected)
+            problem = "" if error <= engine.TOLERANCE else f"its logits differ by {error:.1e} of the largest"
+        except Exception as exception:  # exporters raise errors of every kind
+            problem = f"{type(exception).__name__}: {(str(exception).strip().splitlines() or [''])[0]}"
+        if problem:
+            for file in files:
+                (folder / file).unlink(missing_ok=True)
+            print(f"{checkpoint.name} has no {program}: {problem}")
+        else:
+            errors[program] = error
+    if not errors:
+        raise WeightsError(f"{checkpoint.name} cannot be exported", "use another backbone: torchvision's common ones can")
+    _write_readme(folder, metadata, list(errors))
+    return errors
+
+
+def _describe(classifier: Classifier, about: str = "") -> dict[str, Any]:
+    """Return the metadata of a classifier's programs: what they take and return, as JSON values.
+
+    `mean` and `std` are left out: a program normalises by itself, and its callers shall not do it twice.
+    """
+    checkpoint, size, count = classifier.checkpoint, classifier.checkpoint.preprocessing.image_size, len(classifier.classes)
+    return {
+        "name": checkpoint.name,
+        "about": about or checkpoint.name,
+        "classes": list(classifier.classes),
+        "input": {"name": "images", "dtype": "uint8", "shape": ["N", size, size, 3], "layout": "NHWC", "colors": "RGB"},
+        "outputs": {
+            "logits": {"dtype": "float32", "shape": ["N", count], "note": "divided by the temperature"},
+            "probabilities": {"dtype": "float32", "shape": ["N", count], "note": "softmax of the logits"},
+        },
+        "preprocessing": {
+            "image_size": size,
+            "resize": checkpoint.preprocessing.resize,
+            "background": list(checkpoint.preprocessing.background),
+            "normalization": "by the program: pass pixels from 0 to 255",
+        },
+        "temperature": checkpoint.temperature,
+    }
+
+
+def _write_readme(folder: Path, metadata: Metadata, files: Sequence[str]) -> None:
+    """Write how to use the programs of a folder, with code that runs, into its README.md."""
+    place = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, autoescape=False)
+    text = place.get_template("exported.md.j2").render(metadata, files=files, size=metadata["preprocessing"]["image_size"])
+    (folder / README).write_text(text, encoding="utf-8")
+
+
+def check_installed(formats: Sequence[str]) -> None:
+    """Raise WorkspaceError where a format needs a package that is not installed."""
+    if "openvino" in formats:
+        try:
+            openvino.__version__  # noqa: B018  (imports it)
+        except ImportError as error:
+            raise WorkspaceError("the format openvino needs the package openvino", "install it: pip install openvino") from error
+
+
+def test_images(size: int) -> np.ndarray:
+    """Return images (8, S, S, 3) uint8 on which programs can be compared where no photographs are at hand: noise of
+    several scales."""
+    rng = np.random.default_rng(0)
+    scales = [min(size, cells) for cells in (2, 4, 8, 16, 32, 64, 128, 256)]
+    return np.stack([_noise(rng, cells, size) for cells in scales])
+
+
+def _noise(rng: np.random.Generator, cells: int, size: int) -> np.ndarray:
+    index = np.arange(size) * cells // size
+    return rng.integers(0, 256, (cells, cells, 3), np.uint8)[index][:, index]
+
+
+def _write_onnx(network: CalibratedNetwork, example: np.ndarray, metadata: Metadata, folder: Path) -> None:
+    program = onnx.load_from_string(engine.export_onnx(network, example, "images", ("logits", "probabilities")))
+    onnx.helper.set_model_props(program, _as_text(metadata))
+    program.doc_string = metadata["about"]
+    onnx.save(program, folder / ONNX)
+
+
+def _write_torch(network: CalibratedNetwork, example: np.ndarray, metadata: Metadata, folder: Path) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         shapes = ({0: torch.export.Dim("batch", min=1)},)
         program: Any = torch.export.export(network, (torch.from_numpy(example),), dynamic_shapes=shapes)
         program._example_inputs = None  # they would be stored as a pickle
-        torch.export.save(program, file)
+        torch.export.save(program, folder / TORCH, extra_files={DESCRIPTION: json.dumps(metadata, ensure_ascii=False)})
+
+
+def _write_openvino(network: CalibratedNetwork, example: np.ndarray, metadata: Metadata, folder: Path) -> None:
+    source = engine.export_onnx(network, example, "images", ("logits", "probabilities"))
+    program = openvino.Core().read_model(source)
+    for name, value in _as_text(metadata).items():
+        program.set_rt_info(value, ["model_info", name])
+    openvino.save_model(program, str(folder / OPENVINO), compress_to_fp16=False)
+
+
+def _as_text(metadata: Metadata) -> dict[str, str]:
+    """Return the metadata for formats that keep texts: everything but texts as JSON."""
+    return {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in metadata.items()}
+
+
+FORMATS = {
+    "onnx": Format((ONNX,), _write_onnx, OnnxProgram),
+    "pt2": Format((TORCH,), _write_torch, TorchProgram),
+    "openvino": Format((OPENVINO, "model.bin"), _write_openvino, OpenVinoProgram),
+}
 
 
 def _largest_error(program: Callable[[np.ndarray], np.ndarray], images: np.ndarray, expected: np.ndarray) -> float:

@@ -1,8 +1,8 @@
-"""An exported classifier: an ONNX or `torch.export` program that predicts without the code that trained it.
+"""An exported classifier: an ONNX, OpenVINO or `torch.export` program that predicts without the code that trained it.
 
-A folder holds `model.onnx` and `model.pt2`, of which one may be missing, and `model.json`. Both programs take
-(N, S, S, 3) uint8, prepared as `ingest` does, and return logits (N, classes) that are divided by the
-checkpoint's temperature: their softmax is the probabilities. Neither is a pickle.
+A folder holds `model.onnx` and `model.pt2`, of which one may be missing, and `model.json`. Programs take `images`
+(N, S, S, 3) uint8, prepared as `ingest` does, and return `logits` and `probabilities` (N, classes). The logits are
+divided by the checkpoint's temperature: their softmax is the probabilities. None is a pickle.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from darkroom.inference.predict import Prediction, predict_files, softmax
 
 with lazy_imports():  # a served model is installed with one of them
     import onnxruntime
+    import openvino
     import torch
 
-ONNX, TORCH, DESCRIPTION = "model.onnx", "model.pt2", "model.json"
+ONNX, TORCH, OPENVINO, DESCRIPTION = "model.onnx", "model.pt2", "model.xml", "model.json"
 BATCH = 32
 
 
@@ -57,7 +58,7 @@ class OnnxProgram:
         self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        return self.session.run(None, {"inputs": images})[0]
+        return self.session.run(["logits"], {"images": images})[0]
 
 
 class TorchProgram:
@@ -68,4 +69,14 @@ class TorchProgram:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return self.network(torch.from_numpy(images)).numpy()
+            return self.network(torch.from_numpy(images))[0].numpy()
+
+
+class OpenVinoProgram:
+    """A program of OpenVINO, computed in float32: (N, S, S, 3) uint8 to logits (N, classes)."""
+
+    def __init__(self, file: Path) -> None:
+        self.model = openvino.compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        return self.model(images)["logits"]

@@ -102,9 +102,9 @@ def _as_list(outputs: torch.Tensor | Sequence[torch.Tensor]) -> Sequence[torch.T
     return [outputs] if isinstance(outputs, torch.Tensor) else outputs
 
 
-def export_onnx(network: nn.Module, example: np.ndarray) -> bytes:
-    """Return the ONNX program of a network in evaluation mode, from `inputs` (B, …) to `output0` and so on; B
-    is free.
+def export_onnx(network: nn.Module, example: np.ndarray, input_name: str = "inputs", output_names: Sequence[str] = ()) -> bytes:
+    """Return the ONNX program of a network in evaluation mode, from `inputs` (B, …) to `output0` and so on, or to
+    outputs of other names; B is free.
 
     The network is traced: torch's newer exporter gives the same program and takes ten times as long.
     """
@@ -115,10 +115,10 @@ def export_onnx(network: nn.Module, example: np.ndarray) -> bytes:
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
-            names = [f"output{i}" for i in range(len(_as_list(network.cpu().eval()(inputs))))]
+            names = list(output_names) or [f"output{i}" for i in range(len(_as_list(network.cpu().eval()(inputs))))]
             torch.onnx.export(
-                network, (inputs,), cast(Any, buffer), dynamo=False, input_names=["inputs"], output_names=names,
-                dynamic_axes={name: {0: "batch"} for name in ("inputs", *names)},
+                network.cpu().eval(), (inputs,), cast(Any, buffer), dynamo=False, input_names=[input_name], output_names=names,
+                dynamic_axes={name: {0: "batch"} for name in (input_name, *names)},
             )  # fmt: skip
     finally:
         torch.backends.mha.set_fastpath_enabled(fused_attention)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
-from mlflow.types.schema import Map
+from mlflow.types.schema import AnyType, Map
 
 import darkroom
 from darkroom.core.errors import WeightsError
@@ -28,6 +28,7 @@ CODE = (  # Darkroom's modules that predict: the whole package would be a hundre
 REQUIREMENTS = ("numpy", "opencv-python-headless", "pandas", "pillow", "simplejpeg", "xxhash")  # and one of
 ONNX, TORCH = "onnxruntime", "torch"
 TOLERANCE = 1e-3  # of a probability, between the package and its checkpoint
+INPUTS = Schema([ColSpec(AnyType(), "image")])  # bytes or base64: under `binary` MLflow refuses a request for one bad image
 OUTPUTS = Schema([
     ColSpec(DataType.string, "label", required=False), ColSpec(DataType.double, "confidence", required=False),
     ColSpec(DataType.string, "error", required=False), ColSpec(Map(DataType.double), "probabilities", required=False),
@@ -50,7 +51,7 @@ def save(folder: Path, checkpoint: Path, package: Path, model_id: str) -> None:
             mlflow_model=Model(model_id=model_id),
             python_model=str(source / "tracking" / "pyfunc_model.py"),
             artifacts={"checkpoint": str(checkpoint), EXPORTED: str(package / EXPORTED), EVALUATION: str(package / EVALUATION)},
-            signature=ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=OUTPUTS),
+            signature=ModelSignature(inputs=INPUTS, outputs=OUTPUTS),
             input_example=pd.DataFrame({"image": [_example()]}),
             pip_requirements=[f"{name}=={version(name)}" for name in (*REQUIREMENTS, engine)],
             code_paths=[str(code)],

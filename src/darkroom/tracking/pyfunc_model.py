@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
@@ -19,6 +21,7 @@ from darkroom.inference.predict import Prediction
 MAX_IMAGES = 256  # of a request
 MAX_BYTES = 64 * 2**20  # of an image file
 MAX_PIXELS = 64_000_000  # of an image
+NO_IMAGE = "neither the bytes of an image file nor base64 text"
 
 
 class ExportedModel(PythonModel):
@@ -28,45 +31,61 @@ class ExportedModel(PythonModel):
         self.model = ExportedClassifier(Path(context.artifacts["exported"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return label, confidence, error and probabilities by class for the column `image`.
+        """Return label, confidence, error and probabilities by class for each image of the column `image`.
 
-        An image is bytes or base64 text; one that cannot be read has an error and no label, and so has one
-        above the limits. MlflowException, over HTTP the status 400, where there are more than MAX_IMAGES.
+        An image is the bytes of a file, or base64 text of them, also as a data URL. One that cannot be read has an
+        error and no label, and so has one above the limits. MlflowException, over HTTP the status 400, where there are
+        more than MAX_IMAGES.
         """
-        if len(model_input) > MAX_IMAGES:
+        images = _images(model_input["image"])
+        if len(images) > MAX_IMAGES:
             raise MlflowException(
-                f"the request has {len(model_input):,} images; the limit is {MAX_IMAGES}: send them in several requests",
+                f"the request has {len(images):,} images; the limit is {MAX_IMAGES}: send them in several requests",
                 error_code=INVALID_PARAMETER_VALUE,
             )
-        rows: list[dict[str, Any]] = []
-        images = list(model_input["image"])
-        predictions = iter(self.model.predict_files((_decoded(image) for image in images if _size(image) <= MAX_BYTES), MAX_PIXELS))
-        for image in images:
-            answer = next(predictions) if _size(image) <= MAX_BYTES else Prediction(None, "too_large")
-            if answer.probabilities is None:
-                rows.append({"label": None, "confidence": None, "error": _meaning(answer.error), "probabilities": None})
-            else:
-                probabilities = dict(zip(self.model.classes, map(float, answer.probabilities), strict=True))
-                label = max(probabilities, key=lambda name: probabilities[name])
-                row = {"label": label, "confidence": probabilities[label], "error": None, "probabilities": probabilities}
-                rows.append(row)
+        errors = [_check(image) for image in images]
+        contents = (_decoded(image) for image, error in zip(images, errors, strict=True) if not error)
+        predictions = iter(self.model.predict_files(contents, MAX_PIXELS))
+        rows = [{"error": error} if error else self._row(next(predictions)) for error in errors]
         # as objects: pandas would turn None into NaN, which JSON does not have
-        return pd.DataFrame(rows, columns=["label", "confidence", "error", "probabilities"], dtype=object)
+        table = pd.DataFrame(rows, columns=["label", "confidence", "error", "probabilities"], dtype=object)
+        return table.where(table.notna(), None)
+
+    def _row(self, prediction: Prediction) -> dict[str, Any]:
+        if prediction.probabilities is None:
+            return {"error": _too_large() if prediction.error == "too_large" else REASONS[prediction.error].meaning}
+        probabilities = dict(zip(self.model.classes, map(float, prediction.probabilities), strict=True))
+        label = max(probabilities, key=lambda name: probabilities[name])
+        return {"label": label, "confidence": probabilities[label], "error": None, "probabilities": probabilities}
 
 
-def _size(image: str | bytes) -> int:
-    """Return the bytes of an image file that is given as bytes or as base64 text."""
-    return len(image) // 4 * 3 if isinstance(image, str) else len(image)
+def _images(column: Iterable[Any]) -> list[Any]:
+    """Return the images of a column; MLflow makes one row of all images of `{"inputs": {"image": […]}}`."""
+    return [image for value in column for image in (value if isinstance(value, list | tuple | np.ndarray) else [value])]
+
+
+def _check(image: Any) -> str:
+    """Return why an image is not decoded; empty where it is."""
+    if not isinstance(image, str | bytes):
+        return NO_IMAGE
+    if (len(image) // 4 * 3 if isinstance(image, str) else len(image)) > MAX_BYTES:
+        return _too_large()
+    try:
+        _decoded(image)
+    except ValueError:
+        return NO_IMAGE
+    return ""
+
+
+def _too_large() -> str:
+    return f"the file has more than {MAX_BYTES >> 20} MiB, or the picture more than {MAX_PIXELS:,} pixels"
 
 
 def _decoded(image: str | bytes) -> bytes:
-    return base64.b64decode(image) if isinstance(image, str) else bytes(image)
-
-
-def _meaning(reason: str) -> str:
-    if reason == "too_large":
-        return f"the file has more than {MAX_BYTES >> 20} MiB, or the picture more than {MAX_PIXELS:,} pixels"
-    return REASONS[reason].meaning
+    """Return the bytes of an image file. Raises ValueError where a text is not base64."""
+    if isinstance(image, bytes):
+        return image
+    return base64.b64decode(image.rpartition(";base64,")[2])
 
 
 mlflow.models.set_model(ExportedModel())

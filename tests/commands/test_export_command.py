@@ -1,0 +1,125 @@
+"""`darkroom export` writes programs that run without Darkroom and describe themselves."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import openvino
+import pytest
+import torch
+from PIL import Image
+
+from darkroom.cli import main
+from darkroom.inference.classifier import Classifier
+from darkroom.models.base import Network, Preprocessing
+from darkroom.models.checkpoint import Checkpoint, save
+from darkroom.models.factory import build_features
+from darkroom.models.specs import CompactSpec
+
+SIZE = 16
+CLASSES = ("cat", "dög | \"owl\"\n'")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """Return a checkpoint of an untrained network."""
+    folder = tmp_path_factory.mktemp("place") / "models" / "finetune" / "some"
+    folder.mkdir(parents=True)
+    architecture = CompactSpec(SIZE, 4)
+    preprocessing = Preprocessing(SIZE, "pad", (1, 2, 3), (0.5,) * 3, (0.5,) * 3)
+    network = Network(build_features(architecture), preprocessing, 2)
+    checkpoint = Checkpoint("finetune/some", architecture, preprocessing, CLASSES, {}, {}, temperature=0.5)
+    save(folder, checkpoint, network.state_dict(), 1, [{"epoch": 1.0}])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(model, monkeypatch):
+    monkeypatch.chdir(model.parents[2])
+
+
+@pytest.fixture(scope="module")
+def exported(model) -> Path:
+    """Export the model in every format; return the folder."""
+    folder = model.parents[2] / "out"
+    formats = [word for name in ("onnx", "openvino", "pt2") for word in ("--format", name)]
+    assert main(["export", "--model", str(model), "--out", str(folder), *formats]) == 0
+    return folder
+
+
+def metadata(folder: Path) -> dict[str, dict[str, str]]:
+    """Return the metadata of each program."""
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    program = openvino.Core().read_model(str(folder / "model.xml"))
+    extra = {"model.json": ""}
+    torch.export.load(folder / "model.pt2", extra_files=extra)
+    info = program.get_rt_info()["model_info"]
+    return {
+        "onnx": session.get_modelmeta().custom_metadata_map,
+        "openvino": {name: info[name].astype(str) for name in ("classes", "preprocessing", "temperature", "input", "outputs")},
+        "pt2": {name: value if isinstance(value, str) else json.dumps(value) for name, value in json.loads(extra["model.json"]).items()},
+    }
+
+
+@pytest.mark.slow
+def test_a_program_describes_itself(exported):
+    """Class names, temperature, preprocessing, input and outputs are in each program's own metadata; mean and std, which
+    the program applies itself, are nowhere."""
+    for texts in metadata(exported).values():
+        assert tuple(json.loads(texts["classes"])) == CLASSES
+        assert float(texts["temperature"]) == 0.5
+        preprocessing = json.loads(texts["preprocessing"])
+        assert (preprocessing["image_size"], preprocessing["resize"], preprocessing["background"]) == (SIZE, "pad", [1, 2, 3])
+        assert json.loads(texts["input"])["shape"] == ["N", SIZE, SIZE, 3]
+        assert set(json.loads(texts["outputs"])) == {"logits", "probabilities"}
+    assert not re.search(r"\bmean\b|\bstd\b", (exported / "model.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_the_code_of_the_readme_runs(exported, model, tmp_path, monkeypatch, capsys):
+    """Each block of README.md, run beside a photograph of the network's size, prints the model's probabilities, without
+    Darkroom and without a warning."""
+    pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    shutil.copytree(exported, tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    Image.fromarray(pixels).save("photo.jpg", format="PNG")
+    blocks = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(encoding="utf-8"), re.DOTALL)
+    expected = Classifier.load(model).probabilities(pixels[None])[0]
+    for block in blocks:
+        assert "darkroom" not in block
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            exec(block, {})
+        answer = ast.literal_eval(capsys.readouterr().out)
+        assert tuple(answer) == CLASSES
+        assert list(answer.values()) == pytest.approx(list(expected), abs=1e-3)
+    assert len(blocks) == 3
+
+
+@pytest.mark.slow
+def test_the_folder_has_the_models_name_and_is_never_overwritten(model, capsys):
+    """Without --out a checkpoint's folder is named after it; a folder that exists is refused and stays as it is."""
+    assert main(["export", "--model", "models/finetune/some", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["folder"] == "exported/finetune-some"
+    assert set(result["bytes"]) == {"README.md", "model.json", "model.onnx"}
+    before = {path: path.read_bytes() for path in Path("exported").rglob("*") if path.is_file()}
+    assert main(["export", "--model", "models/finetune/some"]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in Path("exported").rglob("*") if path.is_file()}
+
+
+def test_a_format_whose_package_is_missing_is_refused_first(model, monkeypatch, capsys, tmp_path):
+    """Without OpenVINO its format is refused with the command that installs it, before anything is written."""
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert main(["export", "--model", str(model), "--format", "openvino", "--out", str(tmp_path / "new")]) == 2
+    assert "pip install openvino" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
