@@ -1,4 +1,4 @@
-# install · repro · test · test-fast · lint · bench · ui · lock · schedule · schedule-status · schedule-stop
+# install · repro · test · test-fast · docs-check · lint · bench · ui · lock · schedule · schedule-status · schedule-stop
 # make repro                                        the embedded default
 # make repro DATA=~/photos [RECIPE=photos] [WEIGHTS=imagenet] [SET="transfer.lr=0.01 augment.views=8"]
 
@@ -16,7 +16,7 @@ ifneq ($(strip $(DATA)),)
 RECIPE ?= photos
 endif
 
-.PHONY: install repro test test-fast lint bench ui lock schedule schedule-status schedule-stop help
+.PHONY: install repro test test-fast docs-check lint bench ui lock schedule schedule-status schedule-stop help
 
 help:
 	@sed -n 's/^# //p' Makefile | head -3
@@ -63,6 +63,10 @@ test: install
 # the laws of every room in about a minute: without what takes more than about a second, and without the real DVC and Prefect
 test-fast: install
 	@$(PYTEST) -m "not pipeline and not slow"
+
+# the commands of docs/models.md, mlflow.md and scheduling.md, in a finished project
+docs-check: install
+	@$(BIN)/python -m pytest tests/docs_check.py
 
 lint: install
 	@$(BIN)/ruff check src pipelines tests benchmarks docs

@@ -5,7 +5,8 @@
 FOLDER has photographs, one folder per class. MobileNetV2 with a head that is fitted on half of them classifies the other half,
 the population, from which 300 reference images and all that arrive are drawn anew for each month. Its embeddings have their 64
 first principal components. An image that arrives is followed by others of its series: crops of at least 85% of a side, up to
-10% brighter or darker.
+10% brighter or darker. They come without times, so that near duplicates alone tell them: each later image is missed, and
+counts as a series of its own, with the probability that is measured on 100 series of 3.
 
 change      from the 8th day on: corruptions of severity 3, other photographs, or 70% of one class; `none` is a false alarm
 alarms      months with an alarm after the change, in percent; `each image` is the test that counts each image of a series, at
@@ -44,6 +45,7 @@ from darkroom.monitoring.reference import MAX_IMAGES, Outputs
 
 SIZE, DIMENSIONS = 96, 64
 PICTURES = 100  # of a class
+SERIES = 100  # on which it is measured whether series are recognised
 VIEWS = 5  # of an image, the first unchanged
 HOURS, CHANGE = 24 * levels.DAYS, 24 * 7
 MIN_IMAGES = 20
@@ -85,7 +87,7 @@ def main() -> None:
     started = time.perf_counter()
     drift.PERMUTATIONS = COARSE
     populations, classes, found = prepare(options.folder, options.weights, options.other)
-    print(f"{len(populations['none'].predicted)} images in the population; of 100 series of 3 images copied together,"
+    print(f"{len(populations['none'].predicted)} images in the population; of {SERIES} series of 3 images copied together,"
           f" {found} are recognised", flush=True)  # fmt: skip
     rows = []
     for window in options.windows:
@@ -94,13 +96,14 @@ def main() -> None:
         settings += [Setting("none", 1, length, window, each_image=True) for length in (1, 3, 10)]
         settings += [Setting(change, 1, 1, window) for change in populations if change != "none"]
         for setting in settings:  # the time grows with the number of series
-            rows.append(measure(populations, classes, setting, max(round(options.months / setting.per_hour), 1)))
+            missed = 1 - (found / SERIES) ** 0.5  # each of the two later images
+            rows.append(measure(populations, classes, setting, missed, max(round(options.months / setting.per_hour), 1)))
             print(rows[-1], flush=True)
     measuring.report("monitor", rows, {"months": options.months, "seconds": time.perf_counter() - started})
 
 
-def measure(populations: dict[str, Population], classes: int, setting: Setting, months: int) -> dict[str, object]:
-    alarms = [simulate(populations, classes, setting, month) for month in range(months)]
+def measure(populations: dict[str, Population], classes: int, setting: Setting, missed: float, months: int) -> dict[str, object]:
+    alarms = [simulate(populations, classes, setting, missed, month) for month in range(months)]
     early = [alarm for alarm in alarms if alarm and alarm[0] < 0]
     late = [alarm for alarm in alarms if alarm and alarm[0] >= 0]
     is_change = setting.change != "none"
@@ -115,7 +118,9 @@ def measure(populations: dict[str, Population], classes: int, setting: Setting, 
     }  # fmt: skip
 
 
-def simulate(populations: dict[str, Population], classes: int, setting: Setting, month: int) -> tuple[int, int] | None:
+def simulate(
+    populations: dict[str, Population], classes: int, setting: Setting, missed: float, month: int
+) -> tuple[int, int] | None:
     """Return the hours and the series from the change to the alarm, negative before it; None where there is none."""
     rng = np.random.default_rng(month)
     before, after = populations["none"], populations[setting.change]
@@ -129,7 +134,8 @@ def simulate(populations: dict[str, Population], classes: int, setting: Setting,
             changed_at = len(arrived)
         new = int(rng.poisson(setting.per_hour))
         for image in draw_images(rng, after if changed else before, new, changed and setting.change == "one class"):
-            views = rng.integers(VIEWS, size=setting.length if setting.each_image else 1)
+            counted = setting.length if setting.each_image else 1 + rng.binomial(setting.length - 1, missed)
+            views = rng.integers(VIEWS, size=counted)
             arrived += [(changed, image, int(view)) for view in views]
         if setting.each_image:
             level = 0.01 if len(arrived) >= MIN_IMAGES and new else 0.0
@@ -158,7 +164,7 @@ def draw_images(rng: np.random.Generator, population: Population, count: int, on
 
 
 def prepare(folder: Path, weight_folder: Path | None, other: Path | None) -> tuple[dict[str, Population], int, int]:
-    """Return the population for each change, the number of classes, and how many of 100 series are recognised."""
+    """Return the population for each change, the number of classes, and how many of SERIES series are recognised."""
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     pictures = [(read(path), label) for label, name in enumerate(names) for path in sorted((folder / name).iterdir())[:PICTURES]]
     rng = np.random.default_rng(0)
@@ -187,7 +193,7 @@ def prepare(folder: Path, weight_folder: Path | None, other: Path | None) -> tup
             for values in ((embeddings - mean) @ axes.T, probabilities.argmax(1), probabilities.max(1))
         ))  # fmt: skip
     populations["one class"] = populations["none"]
-    return populations, len(names), recognised([pictures[i][0] for i in held_out[:100]], rng)
+    return populations, len(names), recognised([pictures[i][0] for i in held_out[:SERIES]], rng)
 
 
 def read(path: Path) -> np.ndarray:
@@ -220,19 +226,8 @@ def recognised(pictures: Sequence[np.ndarray], rng: np.random.Generator) -> int:
             examined = examine(view)
             assert examined is not None
             summary = fingerprint(examined[1])[list(SUMMARY.names or ())].astype(SUMMARY).tobytes()
-            rows.append(
-                LogRow(
-                    datetime.now(UTC),
-                    f"{number:03}",
-                    0,
-                    0,
-                    "",
-                    "",
-                    "",
-                    sha256=f"{len(rows):012}".ljust(64, "0"),
-                    fingerprint=summary,
-                )
-            )
+            identity = {"sha256": f"{len(rows):012}".ljust(64, "0"), "fingerprint": summary}
+            rows.append(LogRow(datetime.now(UTC), f"{number:03}", 0, 0, "", "", "", **identity))
     series.assign(rows, [], minutes=0)
     names = [{row.series for row in rows[start : start + 3]} for start in range(0, len(rows), 3)]
     own = [next(iter(group)) for group in names if len(group) == 1]

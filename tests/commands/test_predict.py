@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,17 @@ def test_the_accelerator_of_params_is_the_device(model, photos, capsys):
     error = predict(capsys, photos / "b.png", "--model", model, code=2).err
     assert "cuda" in error
     assert "remedy: set `compute.accelerator`" in error
+
+
+def test_what_never_ends_is_no_file(model, photos, capsys):
+    """A pipe, a device and a socket have an error, without being read; the other files are classified."""
+    os.mkfifo(photos / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(photos / "socket.png"))
+        names = [photos / "pipe.png", "/dev/zero", photos / "socket.png", photos / "b.png"]
+        rows = json.loads(predict(capsys, *names, "--json", "--model", model, code=1).out)["predictions"]
+    assert [row["label"] is None for row in rows] == [True, True, True, False]
+    assert all("pipe" in row["error"] for row in rows[:3])
 
 
 def test_folders_globs_and_names_from_stdin(model, photos, capsys, monkeypatch):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from pathlib import Path
 
 from darkroom.core.errors import ParamsError, printable
@@ -33,6 +35,14 @@ def expand(text: str, origin: str, expected: str = "a folder of images") -> Path
         missing = f'there is no user "{printable(user)}"' if user else "the home folder is not known"
         raise ParamsError(f"{origin} is {printable(text)}, and {missing}", f"write the whole path of {expected}")
     return Path(expanded)
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a file. Raises OSError for a pipe, a device or a socket, which might never end."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "a pipe, a device or a socket, not a file", str(path))
+    return path.read_bytes()
 
 
 def check_storable(path: Path, origin: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from darkroom.core import user_paths
 from darkroom.core.lazy import lazy_imports
 from darkroom.core.progress import Progress
 from darkroom.data.decoding import decode
@@ -81,7 +82,7 @@ def predict_paths(classifier: classifiers.Classifier, paths: list[Path]) -> Iter
             predictions = iter(classifier.predict_files(_contents(batch, unreadable)))
             for path in batch:
                 if path in unreadable:
-                    remedy = "correct the name, or make the file readable for this user"
+                    remedy = "name a file that this user may read"
                     yield Row(str(path), error=unreadable[path], remedy=remedy)
                     continue
                 prediction = next(predictions)
@@ -99,7 +100,7 @@ def _contents(paths: list[Path], unreadable: dict[Path, str]) -> Iterator[bytes]
     """Yield the bytes of one file after another; note why a file cannot be read."""
     for path in paths:
         try:
-            yield path.read_bytes()
+            yield user_paths.read_file(path)
         except (OSError, ValueError) as error:  # ValueError: a null byte in the name
             unreadable[path] = (getattr(error, "strerror", None) or str(error)).lower()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from darkroom.core import user_paths
 from darkroom.core.errors import SourceError
 from darkroom.core.lazy import lazy_imports
 
@@ -35,7 +36,7 @@ class LabelledImages:
 def decode_file(path: Path, size: int, resize: str, background: Colour) -> tuple[np.ndarray, np.ndarray]:
     """Return an image file resized to (size, size, 3), and uncropped (H, W, 3), uint8; raises SourceError."""
     try:
-        content = path.read_bytes()
+        content = user_paths.read_file(path)
     except (OSError, ValueError) as error:
         problem = (getattr(error, "strerror", None) or str(error)).lower()
         raise SourceError(f"{path}: {problem}", "name an image file that this user may read") from error
