@@ -2,11 +2,12 @@
 
     python benchmarks/monitor.py FOLDER [--weights FOLDER] [--months 200] [--other FOLDER]
 
-FOLDER has photographs, one folder per class. MobileNetV2 with a head that is fitted on half of them classifies the other half,
-the population, from which 300 reference images and all that arrive are drawn anew for each month. Its embeddings have their 64
-first principal components. An image that arrives is followed by others of its series: crops of at least 85% of a side, up to
-10% brighter or darker. They come without times, so that near duplicates alone tell them: each later image is missed, and
-counts as a series of its own, with the probability that is measured on 100 series of 3.
+FOLDER has photographs, one folder per class. MobileNetV2 with a head that is fitted on one half of them classifies the other
+half, and the reverse. For each month 300 reference images are drawn anew; of the others all that arrive are drawn, in cycles
+through all of them, so that no picture is twice in a window. The embeddings have their 64 first principal components. An image
+that arrives is followed by others of its series: crops of at least 85% of a side, up to 10% brighter or darker. They come
+without times, so that near duplicates alone tell them: each later image is missed, and counts as a series of its own, with the
+probability that is measured on 100 series of 3.
 
 change      from the 8th day on: corruptions of severity 3, other photographs, or 70% of one class; `none` is a false alarm
 alarms      months with an alarm after the change, in percent; `each image` is the test that counts each image of a series, at
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,7 +45,7 @@ from darkroom.monitoring.prediction_log import LogRow
 from darkroom.monitoring.reference import MAX_IMAGES, Outputs
 
 SIZE, DIMENSIONS = 96, 64
-PICTURES = 100  # of a class
+PICTURES = 300  # of a class, at most
 SERIES = 100  # on which it is measured whether series are recognised
 VIEWS = 5  # of an image, the first unchanged
 HOURS, CHANGE = 24 * levels.DAYS, 24 * 7
@@ -86,9 +87,9 @@ def main() -> None:
     options = parser.parse_args()
     started = time.perf_counter()
     drift.PERMUTATIONS = COARSE
-    populations, classes, found = prepare(options.folder, options.weights, options.other)
-    print(f"{len(populations['none'].predicted)} images in the population; of {SERIES} series of 3 images copied together,"
-          f" {found} are recognised", flush=True)  # fmt: skip
+    populations, classes, whole, missed = prepare(options.folder, options.weights, options.other)
+    print(f"{len(populations['none'].predicted)} images in the population; of {SERIES} series of 3 images copied together, {whole}")
+    print(f"are recognised whole and apart from others; {missed:.1%} of their later images are missed", flush=True)
     rows = []
     for window in options.windows:
         settings = [Setting("none", 1, length, window) for length in (1, 3, 10)]
@@ -96,7 +97,6 @@ def main() -> None:
         settings += [Setting("none", 1, length, window, each_image=True) for length in (1, 3, 10)]
         settings += [Setting(change, 1, 1, window) for change in populations if change != "none"]
         for setting in settings:  # the time grows with the number of series
-            missed = 1 - (found / SERIES) ** 0.5  # each of the two later images
             rows.append(measure(populations, classes, setting, missed, max(round(options.months / setting.per_hour), 1)))
             print(rows[-1], flush=True)
     measuring.report("monitor", rows, {"months": options.months, "seconds": time.perf_counter() - started})
@@ -124,8 +124,13 @@ def simulate(
     """Return the hours and the series from the change to the alarm, negative before it; None where there is none."""
     rng = np.random.default_rng(month)
     before, after = populations["none"], populations[setting.change]
-    images = len(before.predicted)
-    reference = before.draw(rng.integers(images, size=MAX_IMAGES), rng.integers(VIEWS, size=MAX_IMAGES))
+    order = rng.permutation(len(before.predicted))
+    reference = before.draw(order[:MAX_IMAGES], rng.integers(VIEWS, size=MAX_IMAGES))
+    rest = order[MAX_IMAGES:]
+    pictures = cycle(rng, rest)
+    # other photographs have numbers of their own
+    changed_pictures = cycle(rng, rest if len(after.predicted) == len(before.predicted) else np.arange(len(after.predicted)))
+    favoured = cycle(rng, rest[before.predicted[rest, 0] == 0])
     arrived: list[tuple[bool, int, int]] = []  # changed, image, view
     changed_at, tested_at, tested = 0, 0, list[int]()
     for hour in range(HOURS):
@@ -133,7 +138,9 @@ def simulate(
         if hour == CHANGE:
             changed_at = len(arrived)
         new = int(rng.poisson(setting.per_hour))
-        for image in draw_images(rng, after if changed else before, new, changed and setting.change == "one class"):
+        for _ in range(new):
+            one_class = changed and setting.change == "one class" and rng.random() < ONE_CLASS
+            image = next(favoured if one_class else changed_pictures if changed else pictures)
             counted = setting.length if setting.each_image else 1 + rng.binomial(setting.length - 1, missed)
             views = rng.integers(VIEWS, size=counted)
             arrived += [(changed, image, int(view)) for view in views]
@@ -157,43 +164,52 @@ def simulate(
     return None
 
 
-def draw_images(rng: np.random.Generator, population: Population, count: int, one_class: bool) -> list[int]:
-    everything = np.arange(len(population.predicted))
-    favoured = everything[population.predicted[:, 0] == 0]
-    return [int(rng.choice(favoured if one_class and rng.random() < ONE_CLASS else everything)) for _ in range(count)]
+def cycle(rng: np.random.Generator, numbers: np.ndarray) -> Iterator[int]:
+    """Yield numbers in a random order, and again in another one."""
+    while True:
+        yield from rng.permutation(numbers).tolist()
 
 
-def prepare(folder: Path, weight_folder: Path | None, other: Path | None) -> tuple[dict[str, Population], int, int]:
-    """Return the population for each change, the number of classes, and how many of SERIES series are recognised."""
+def prepare(folder: Path, weight_folder: Path | None, other: Path | None) -> tuple[dict[str, Population], int, int, float]:
+    """Return the population for each change, the number of classes, and how series are recognised (see `recognise`)."""
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    pictures = [(read(path), label) for label, name in enumerate(names) for path in sorted((folder / name).iterdir())[:PICTURES]]
+    files = [(path, label) for label, name in enumerate(names) for path in sorted((folder / name).iterdir())[:PICTURES]]
+    pictures, labels = [read(path) for path, _ in files], np.array([label for _, label in files])
     rng = np.random.default_rng(0)
-    order = rng.permutation(len(pictures))
-    fitted, held_out = order[: len(order) // 2], order[len(order) // 2 :]
+    in_half = rng.permutation(len(pictures)) % 2 == 0
     network = embedder(weight_folder)
-    head = LogisticRegression(max_iter=500, C=0.01).fit(
-        network(np.stack([square(pictures[i][0]) for i in fitted])), [pictures[i][1] for i in fitted]
-    )
-    views = np.stack([[square(view) for view in make_views(pictures[i][0], rng)] for i in held_out])
+    series_views = [make_views(picture, rng) for picture in pictures]
+    views = np.stack([[square(view) for view in own] for own in series_views])
     sets = {"none": views.reshape(-1, SIZE, SIZE, 3)}
     sets |= {name: corruptions.corrupt(views[:, 0], name, SEVERITY, 0) for name in CORRUPTED}
     if other:
         sets["other photographs"] = np.stack([square(read(path)) for path in sorted(other.rglob("*.jpg"))])
     outputs = {name: network(images) for name, images in sets.items()}
+    heads = [
+        LogisticRegression(max_iter=500, C=0.01).fit(outputs["none"][::VIEWS][fitted], labels[fitted])
+        for fitted in (~in_half, in_half)
+    ]
     mean = outputs["none"].mean(0)
     axes = np.linalg.svd(outputs["none"][::VIEWS] - mean, full_matrices=False)[2][:DIMENSIONS]
     populations = {}
     for name, embeddings in outputs.items():
-        probabilities = head.predict_proba(embeddings)
         each = VIEWS if name == "none" else 1
         shape = (len(embeddings) // each, each)
+        both = np.stack([head.predict_proba(embeddings) for head in heads])
+        halves = np.repeat(in_half, each) if name != "other photographs" else np.arange(len(embeddings)) % 2 == 0
+        probabilities = np.where(halves[:, None], both[0], both[1])  # by the head that has not seen the image
         repeat = VIEWS // each  # other populations have one view, which stands for all
         populations[name] = Population(*(
             np.repeat(values.reshape(*shape, *values.shape[1:]), repeat, 1)
             for values in ((embeddings - mean) @ axes.T, probabilities.argmax(1), probabilities.max(1))
         ))  # fmt: skip
     populations["one class"] = populations["none"]
-    return populations, len(names), recognised([pictures[i][0] for i in held_out[:SERIES]], rng)
+    order = rng.permutation(len(pictures))
+    chosen, embeddings = order[:SERIES], populations["none"].embeddings
+    whole, missed = recognise(
+        [series_views[i] for i in chosen], embeddings[chosen], series.closeness(embeddings[order[SERIES:][:MAX_IMAGES], 0])
+    )
+    return populations, len(names), whole, missed
 
 
 def read(path: Path) -> np.ndarray:
@@ -218,20 +234,26 @@ def make_views(picture: np.ndarray, rng: np.random.Generator) -> list[np.ndarray
     return views
 
 
-def recognised(pictures: Sequence[np.ndarray], rng: np.random.Generator) -> int:
-    """Return how many series of 3 are recognised whole, and apart from others, by near duplicates alone."""
+def recognise(pictures: list[list[np.ndarray]], embeddings: np.ndarray, close: series.Closeness) -> tuple[int, float]:
+    """Return how many series of 3, copied together, are recognised whole and apart from others, and the share of their second
+    and third images that are not.
+
+    `pictures` are the views of each, `embeddings` (N, V, D) theirs.
+    """
     rows = []
-    for number, picture in enumerate(pictures):
-        for view in make_views(picture, rng)[:3]:
+    for number, views in enumerate(pictures):
+        for view, embedding in zip(views[:3], embeddings[number], strict=False):
             examined = examine(view)
             assert examined is not None
-            summary = fingerprint(examined[1])[list(SUMMARY.names or ())].astype(SUMMARY).tobytes()
-            identity = {"sha256": f"{len(rows):012}".ljust(64, "0"), "fingerprint": summary}
-            rows.append(LogRow(datetime.now(UTC), f"{number:03}", 0, 0, "", "", "", **identity))
-    series.assign(rows, [], minutes=0)
-    names = [{row.series for row in rows[start : start + 3]} for start in range(0, len(rows), 3)]
-    own = [next(iter(group)) for group in names if len(group) == 1]
-    return sum(own.count(name) == 1 for name in own)
+            row = LogRow(datetime.now(UTC), f"{number:03}", 0, 0, "", "", "", f"{len(rows):012}".ljust(64, "0"))
+            row.fingerprint = fingerprint(examined[1])[list(SUMMARY.names or ())].astype(SUMMARY).tobytes()
+            row.embedding = embedding
+            rows.append(row)
+    series.assign(rows, [], minutes=0, close=close)
+    names = [[row.series for row in rows[start : start + 3]] for start in range(0, len(rows), 3)]
+    single = [own[0] for own in names if len(set(own)) == 1]
+    missed = sum(len(set(own)) - 1 for own in names) / (2 * len(names))
+    return sum(single.count(name) == 1 for name in single), missed
 
 
 def embedder(folder: Path | None) -> Callable[[np.ndarray], np.ndarray]:

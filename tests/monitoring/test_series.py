@@ -87,6 +87,26 @@ def test_near_duplicates_are_a_series_within_an_hour():
     assert 20 <= len(groups(frozen)) <= 24
 
 
+def test_close_embeddings_are_a_series_within_an_hour():
+    """Images whose embeddings are closer than those of the reference's pictures are one series, if an hour lies between them at
+    most; of independent pictures few are, also where a network knows two tight classes."""
+    rng = np.random.default_rng(0)
+    for spread in (1.0, 0.01):  # within a class, beside a distance of about 1 between the classes
+        pictures = spread * rng.normal(size=(400, 16)) + np.repeat(np.eye(2, 16), 200, 0)
+        order = rng.permutation(400)
+        close = series.closeness(pictures[order[:300]])
+        arrived = [row(i, 1000.0) for i in range(100)]
+        copies = [row(100 + i, 1000.0 + 7200 * (i % 2)) for i in range(40)]
+        for item, picture in zip(arrived, order[300:], strict=True):
+            item.embedding = pictures[picture]
+        for item, original in zip(copies, arrived, strict=False):
+            item.embedding = np.asarray(original.embedding) + 0.05 * spread * rng.normal(size=16)
+        series.assign([*arrived, *copies], [], close=close)
+        assert len({item.series for item in arrived}) >= 95
+        alike = [item.series == original.series for item, original in zip(copies, arrived, strict=False)]
+        assert alike == [True, False] * 20
+
+
 def test_one_image_of_each_series_counts():
     """Each series has one representative, and a row without a series is its own."""
     rows = [row(i, 0.0) for i in range(6)]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,9 +60,9 @@ def check(
     The log, the history and the page are in `out`. If no image has arrived since a check with the same settings,
     its result is returned; if too few series have for another test, the tests are those of the last one.
     """
-    log, sha256 = PredictionLog(out / "log"), model.checkpoint_sha256
+    log, sha256, load_reference = PredictionLog(out / "log"), model.checkpoint_sha256, cache(load_reference)
     files = sorted(find_new(folders, log.logged_files(sha256)), key=lambda file: (file.changed, file.path))
-    new, unreadable = classify_new(classifier, model, files, log, options.series_minutes)
+    new, unreadable = classify_new(classifier, model, files, log, options.series_minutes, load_reference)
     past = history.read(out)
     settings = CheckSettings(
         sorted(map(str, folders)), options.window, options.min_images, **vars(options.limits), log=log.newest(),
@@ -116,12 +117,15 @@ def find_new(folders: Sequence[Path], logged: set[tuple[str, int, int]]) -> Iter
 
 
 def classify_new(
-    classifier: Classifier, model: ModelInfo, files: list[ArrivedFile], log: PredictionLog, series_minutes: float = series.MINUTES
-) -> tuple[int, int]:
+    classifier: Classifier, model: ModelInfo, files: list[ArrivedFile], log: PredictionLog, series_minutes: float,
+    load_reference: Callable[[], Outputs],
+) -> tuple[int, int]:  # fmt: skip
     """Classify files and log predictions in chunks; return the numbers of files and of unreadable ones."""
 
     def write(rows: list[LogRow]) -> None:
-        series.assign(rows, log.latest(model.checkpoint_sha256, RECENT), series_minutes)
+        reference = load_reference().embeddings
+        close = series.closeness(reference) if len(reference) > 1 else None
+        series.assign(rows, log.latest(model.checkpoint_sha256, RECENT), series_minutes, close)
         log.append(rows)
 
     unreadable = 0

@@ -1,14 +1,16 @@
 """Series of arriving images, such as a burst of one scene: their images are alike, and count once in drift tests.
 
-Images are of one series if they were taken within minutes of its first one, or are near duplicates, by the
-fingerprints that `ingest` uses, within an hour of it. The hour bounds a series: a camera that shows the same
-picture all day makes many, so that this is noticed.
+Images are of one series if they were taken within minutes of its first one, or are near duplicates within an
+hour of it: by the fingerprints that `ingest` uses, or by embeddings that are nearer to each other than those of
+pictures of the reference are. The hour bounds a series: a camera that shows the same picture all day makes many,
+so that this is noticed.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import groupby, pairwise
 
@@ -21,8 +23,29 @@ from darkroom.monitoring.prediction_log import LogRow
 
 MINUTES = 5.0  # in which images are taken for one series
 SPAN = 3600.0  # seconds from the first image of a series to its last near duplicate
+CLOSEST = 0.05  # share of the reference images whose nearest neighbour is nearer than near duplicates are
 COPIED, PACE = 10, 1.0  # more files than this, each within so many seconds of the one before, were copied together
 _EXIF, _TAKEN, _FRACTION, _OFFSET = 0x8769, 0x9003, 0x9291, 0x9011  # tags: the block, and time, subsecond, zone in it
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """The largest distance between embeddings of near duplicates, on features divided by `scale` (D,)."""
+
+    scale: np.ndarray
+    distance: float
+
+
+def closeness(reference: np.ndarray) -> Closeness:
+    """Return how close the embeddings of near duplicates are: closer than those of independent pictures (N ≥ 2, D) are,
+    but for the closest twentieth.
+
+    This is relative, since embeddings of a network that has learnt few classes lie in tight clusters.
+    """
+    scale = np.maximum(reference.std(0), 1e-3 * max(float(reference.std()), 1e-12))
+    squares = _squared_distances(reference / scale)
+    np.fill_diagonal(squares, np.inf)
+    return Closeness(scale, float(np.quantile(np.sqrt(squares.min(1)), CLOSEST)))
 
 
 def taken_at(content: bytes) -> float | None:
@@ -43,13 +66,15 @@ def taken_at(content: bytes) -> float | None:
         return None
 
 
-def assign(new: Sequence[LogRow], earlier: Sequence[LogRow], minutes: float = MINUTES) -> None:
+def assign(
+    new: Sequence[LogRow], earlier: Sequence[LogRow], minutes: float = MINUTES, close: Closeness | None = None
+) -> None:  # fmt: skip
     """Write into each new row the series that it belongs to: one of the earlier rows', or a new one.
 
-    With `minutes` 0 times tell nothing, and near duplicates alone are of one series.
+    With `minutes` 0 times tell nothing, and near duplicates alone are of one series; without `close` by fingerprints alone.
     """
     rows = sorted((row for row in (*earlier, *new) if not row.error), key=lambda row: (_time(row), row.path))
-    clusters = _clusters(rows)
+    clusters = _clusters(rows, close)
     copied = _copied_together(rows)
     starts: dict[str, float] = {}
     of_cluster: dict[int, str] = {}  # the newest series of near duplicates
@@ -86,7 +111,7 @@ def _copied_together(rows: Sequence[LogRow]) -> list[bool]:
     return copied
 
 
-def _clusters(rows: Sequence[LogRow]) -> list[int]:
+def _clusters(rows: Sequence[LogRow], close: Closeness | None) -> list[int]:
     """Return a number for each row, which near duplicates and files of the same bytes share."""
     clusters = duplicates.Clusters(len(rows))
     first: dict[str, int] = {}
@@ -100,7 +125,25 @@ def _clusters(rows: Sequence[LogRow]) -> list[int]:
 
     for i, j in duplicates.find([""] * len(described), read).pairs:
         clusters.join(described[i], described[j])
+    for i, j in _close_pairs(rows, close) if close else ():
+        clusters.join(i, j)
     return clusters.roots().tolist() if len(rows) else []
+
+
+def _close_pairs(rows: Sequence[LogRow], close: Closeness) -> list[tuple[int, int]]:
+    """Return the pairs of rows, by their numbers, whose embeddings are close and whose times are within an hour."""
+    embedded = [i for i, row in enumerate(rows) if row.embedding is not None]
+    if len(embedded) < 2:
+        return []
+    times = np.array([_time(rows[i]) for i in embedded])
+    near = _squared_distances(np.array([rows[i].embedding for i in embedded]) / close.scale) < close.distance**2
+    first, second = np.nonzero(np.triu(near & (np.abs(times[:, None] - times) <= SPAN), 1))
+    return [(embedded[i], embedded[j]) for i, j in zip(first.tolist(), second.tolist(), strict=True)]
+
+
+def _squared_distances(rows: np.ndarray) -> np.ndarray:
+    squares = (rows.astype(np.float64) ** 2).sum(1)
+    return np.maximum(squares[:, None] + squares - 2 * rows.astype(np.float64) @ rows.T, 0)
 
 
 def representatives(rows: Sequence[LogRow]) -> list[LogRow]:
