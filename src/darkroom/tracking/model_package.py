@@ -78,7 +78,7 @@ def compare(folder: Path, check: Path) -> None:
     if not difference <= TOLERANCE:
         raise WeightsError(
             f"the packaged model predicts something else than its checkpoint (a probability differs by {difference:.2g})",
-            "`dvc repro -f register` packages it again; please report it if that does not help",
+            "`dvc repro -f -s register` packages it again; please report it if that does not help",
         )
 
 
