@@ -45,7 +45,9 @@ def study(
         if not GRAPH.exists():
             raise WorkspaceError(f"there is no {GRAPH} here ({Path.cwd()})", "run it in the project's folder")
         if not REPOSITORY.exists():
-            raise WorkspaceError(f"DVC does not know {GRAPH.parent}", f"`git checkout HEAD -- {REPOSITORY}` restores it; it came with {GRAPH}")
+            raise WorkspaceError(
+                f"DVC does not know {GRAPH.parent}", f"`git checkout HEAD -- {REPOSITORY}` restores it; it came with {GRAPH}"
+            )
         return run_graph(DvcRunner(processes, graph=GRAPH.parent), options)
 
     return flow_runtime.run_exclusively(work, wait)

@@ -141,7 +141,6 @@ def _share_raw(root: Path, folder: Path, value: object) -> None:
     _link(link, root / value)
 
 
-
 def commit_files(folder: Path, files: list[str], branch: str, message: str) -> str:
     """Commit files of a worktree to a branch; return the commit, or "" if nothing changed.
 

@@ -41,7 +41,8 @@ def project(tmp_path: Path) -> Path:
 
 def dvc(place: Path, *words: str, code: int | None = 0) -> str:
     own = {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": f"{place / 'src'}{os.pathsep}{place.parent / 'src'}",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": f"{place / 'src'}{os.pathsep}{place.parent / 'src'}",
         "DARKROOM_TRACKING": "off", "DO_NOT_TRACK": "1",
     }  # fmt: skip
     done = subprocess.run(

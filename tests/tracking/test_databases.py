@@ -136,7 +136,7 @@ def test_the_database_of_a_moved_or_copied_project_leads_to_its_own_artifacts(ca
     client = mlflow_client.client()
     (line,) = capsys.readouterr().err.splitlines()
     assert str(original) in line
-    assert "1 file" in line
+    assert "1 file copied" in line
     assert locations() == sorted(
         ["models:/m-1", "mlruns/0", "mlruns/1", f"mlruns/1/{run}/artifacts", "mlruns/1/models/m-1/artifacts"]
     )  # fmt: skip

@@ -56,11 +56,14 @@ def make_relative() -> None:
                 copied = sum(_copy_missing(root / place, HOME / ROOT / place) for place in places) if is_elsewhere else 0
                 if places:  # a new database has none
                     origin = f" instead of {root.parent}" if is_elsewhere else ""
-                    files = f"; {copied} files were copied from there" if copied else ""
-                    print(f"{file.name}: artifacts are found relative to the project now{origin}{files}", file=sys.stderr, flush=True)
+                    files = f"; {copied} file{'s' * (copied != 1)} copied from there" if copied else ""
+                    print(
+                        f"{file.name}: artifacts are found relative to the project now{origin}{files}", file=sys.stderr, flush=True
+                    )
     except (sqlite3.Error, OSError) as error:
         raise WorkspaceError(
-            f"the artifact paths in {file} cannot be made relative: {error}", "make it writable, and try again when nothing else uses it"
+            f"the artifact paths in {file} cannot be made relative: {error}",
+            "make it writable, and try again when nothing else uses it",
         ) from error
 
 
@@ -109,4 +112,3 @@ def _copy_missing(source: Path, target: Path) -> int:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, copy)
     return len(missing)
-
