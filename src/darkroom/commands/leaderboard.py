@@ -39,7 +39,7 @@ def command(as_json: bool) -> None:
         return
     leaderboard.show(rows, metrics)
     click.echo(f"\n→ {selected or best + ' was selected on validation.'}")
-    elsewhere = registered and promotion_file.is_registry_empty() and promotion_file.registered_elsewhere(decision)
+    elsewhere = promotion_file.registered_elsewhere(decision) if promotion_file.is_registry_empty() else ""
     if elsewhere:
         click.echo(f"  {elsewhere[0].upper()}{elsewhere[1:]}: {promotion_file.REGISTER_HERE}.")
     elif registered:

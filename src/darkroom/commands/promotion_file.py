@@ -35,5 +35,5 @@ def is_registry_empty() -> bool:
     if file is None:
         return False
     with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
-        return connection.execute("SELECT count(*) FROM model_versions").fetchone() == (0,)
+        return bool(connection.execute("SELECT count(*) FROM model_versions").fetchone() == (0,))
     return not file.exists()
