@@ -23,15 +23,22 @@ help:
 
 install: .venv/.installed
 
+# an environment has absolute paths: a moved or copied one would run the code of its old place
+MOVED := $(shell test -s .venv/.installed && test ! -L .venv && test "$$(cat .venv/.installed)" != "$(CURDIR)" && echo .venv/.moved)
+.PHONY: .venv/.moved
+.venv/.moved:
+	@echo "the environment was made in $$(cat .venv/.installed): it is made again for this folder"
+	@rm -rf .venv
+
 # uv from the PATH, else from the package registry into the environment itself
-.venv/.installed: requirements.lock pyproject.toml
+.venv/.installed: requirements.lock pyproject.toml $(MOVED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Darkroom needs Python 3.11 or later; name one: make PYTHON=python3.12 …" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@echo "installing requirements.lock into .venv (a few minutes the first time)"
 	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
 	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv pip install --quiet --compile-bytecode --no-deps --no-build-isolation -e .
-	@touch $@
+	@echo "$(CURDIR)" > $@
 
 export DATA RECIPE WEIGHTS SET ONLY PORT
 

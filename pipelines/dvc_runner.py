@@ -46,10 +46,12 @@ def _is_advice(line: str) -> bool:
 
 
 class DvcRunner:
-    """Runs DVC in a folder, with the code of that folder."""
+    """Runs DVC in a project's folder, with the code of that folder; `graph` is the folder in it that has the dvc.yaml."""
 
-    def __init__(self, processes: ProcessGroups, folder: Path = Path(), environment: Mapping[str, str] | None = None) -> None:
-        self.processes, self.folder = processes, folder
+    def __init__(
+        self, processes: ProcessGroups, folder: Path = Path(), environment: Mapping[str, str] | None = None, graph: Path = Path()
+    ) -> None:
+        self.processes, self.folder, self.graph = processes, folder, folder / graph
         self.environment = os.environ | dict(environment or {}) | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
@@ -69,7 +71,8 @@ class DvcRunner:
         The exit code is 75 where a retry may succeed: a lock of another process, or a stage that ends with
         this code.
         """
-        result = self._run(["-m", "dvc", *arguments], lambda line: _is_advice(line) or on_line(line), limit, environment)
+        command = ["-m", "dvc", *arguments]
+        result = self._run(command, lambda line: _is_advice(line) or on_line(line), limit, environment, folder=self.graph)
         output = [line for line in result.output if not _is_advice(line)]
         is_retryable = result.returncode and any(message in line for message in RETRYABLE for line in output)
         return replace(result, output=output, returncode=EX_TEMPFAIL if is_retryable else result.returncode)
@@ -89,7 +92,8 @@ class DvcRunner:
         graph.
         """
         for attempt in range(retries + 1):
-            result = self._run([str(SCRIPT), json.dumps(targets), json.dumps(force)], capture_stdout=True)
+            command = [str(SCRIPT.resolve()), json.dumps(targets), json.dumps(force)]
+            result = self._run(command, capture_stdout=True, folder=self.graph)
             try:
                 content = json.loads(result.stdout)
             except ValueError:
@@ -109,7 +113,8 @@ class DvcRunner:
         limit: float | None = None,
         environment: Mapping[str, str] | None = None,
         capture_stdout: bool = False,
+        folder: Path | None = None,
     ) -> CommandResult:
         command = [sys.executable, "-P", *arguments]  # -P: no module of the project's folder hides one of DVC
         environment = self.environment | dict(environment or {})
-        return self.processes.run(command, on_line, self.folder, environment, limit, capture_stdout)
+        return self.processes.run(command, on_line, folder or self.folder, environment, limit, capture_stdout)

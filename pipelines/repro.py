@@ -144,7 +144,7 @@ def run_graph(runner: DvcRunner, options: Options) -> State[Any]:
     failed = {name: state for name, state in states.items() if state.is_failed() or state.is_crashed()}
     completed = [name for name, state in states.items() if state.is_completed()]
     if any(states[name].name != "Cached" for name in completed):
-        artifacts.show_outputs(runner.folder, [out for name in completed for out in graph[name].outs])
+        artifacts.show_outputs(runner.graph, [out for name in completed for out in graph[name].outs])
     _finish_pipeline(run, completed, any(state.name != "Cached" and state.type != "PENDING" for state in states.values()))
     if not failed and options.push:
         pushed = transfer("push", run, return_state=True)

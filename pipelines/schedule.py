@@ -182,7 +182,7 @@ def stop() -> None:
 def _write_state(state: dict[str, Any]) -> None:
     server.STATE.parent.mkdir(parents=True, exist_ok=True)
     temporary = server.STATE.with_suffix(".new")
-    temporary.write_text(json.dumps(state), encoding="utf-8")
+    temporary.write_text(json.dumps(state | {"folder": server.folder_id()}), encoding="utf-8")
     temporary.replace(server.STATE)
 
 

@@ -41,11 +41,21 @@ def scheduled_address() -> str:
 
 
 def read_state() -> dict[str, Any]:
-    """Return what `make schedule` started: `server` and `worker`, the address `api`, the `port`."""
+    """Return what `make schedule` started: `server` and `worker`, the address `api`, the `port`.
+
+    A copy of the project has the file of its original, whose processes are none of the copy's.
+    """
     try:
-        return dict(json.loads(STATE.read_text(encoding="utf-8")))
+        state = dict(json.loads(STATE.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
+    return state if state.pop("folder", folder_id()) == folder_id() else {}
+
+
+def folder_id() -> str:
+    """Return what identifies this folder on this machine, also after it was renamed."""
+    status = Path().stat()
+    return f"{status.st_dev}:{status.st_ino}"
 
 
 def is_healthy(address: str) -> bool:

@@ -16,6 +16,7 @@ from pipelines.process_groups import ProcessGroups
 from pipelines.repro import Count, Options, Positive, Retries, run_graph
 
 GRAPH = Path("studies/dvc.yaml")
+REPOSITORY = Path("studies/.dvc/config")
 
 
 @flow(name="study", log_prints=True, on_failure=[flow_runtime.notify], on_crashed=[flow_runtime.notify])
@@ -38,13 +39,16 @@ def study(
         retries: number of retries of a study after a temporary failure, at growing distances.
         wait: wait while another run holds the workspace; otherwise this run is skipped.
     """
-    targets = [f"{GRAPH}:study@{name}" for name in names or []] or [str(GRAPH)]
-    options = Options(targets, force, concurrency, time_limits=time_limits or {}, retries=retries)
+    options = Options([f"study@{name}" for name in names or []], force, concurrency, time_limits=time_limits or {}, retries=retries)
 
     def work(processes: ProcessGroups) -> State[Any]:
         if not GRAPH.exists():
             raise WorkspaceError(f"there is no {GRAPH} here ({Path.cwd()})", "run it in the project's folder")
-        return run_graph(DvcRunner(processes), options)
+        if not REPOSITORY.exists():
+            raise WorkspaceError(
+                f"DVC does not know {GRAPH.parent}", f"`git checkout HEAD -- {REPOSITORY}` restores it; it came with {GRAPH}"
+            )
+        return run_graph(DvcRunner(processes, graph=GRAPH.parent), options)
 
     return flow_runtime.run_exclusively(work, wait)
 

@@ -7,6 +7,7 @@ ran. It shares DVC's cache, the raw data, MLflow's records and `.darkroom` with 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -62,7 +63,8 @@ def check_out(commit: str, name: str) -> Path:
     root, top = Path.cwd(), Path(git("rev-parse", "--show-toplevel"))
     tree = (WORKTREES / name).resolve()
     folder = tree / root.relative_to(top)
-    if not (tree / ".git").exists():
+    if not _reconnect(tree):
+        shutil.rmtree(tree, ignore_errors=True)
         git("worktree", "prune")
         tree.parent.mkdir(parents=True, exist_ok=True)
         git("worktree", "add", "--force", "--detach", str(tree), commit)
@@ -71,6 +73,7 @@ def check_out(commit: str, name: str) -> Path:
     git("checkout", "--quiet", "--force", "--detach", commit, folder=tree)
     if last_lock:  # it describes the outputs that are there; the commit's one may describe those of another machine
         lock.write_bytes(last_lock)
+    (root / ".darkroom").mkdir(exist_ok=True)
     _link(folder / ".darkroom", root / ".darkroom")
     _share_cache(root, folder)
     for section, key in RAW_PARAMS:
@@ -78,23 +81,43 @@ def check_out(commit: str, name: str) -> Path:
     return folder
 
 
+def _reconnect(tree: Path) -> bool:
+    """Write the paths by which git connects a worktree with this repository; return whether there is one.
+
+    They are absolute: after a copy of the project they lead to the original, after a move to nowhere.
+    """
+    try:
+        record = Path(git("rev-parse", "--git-common-dir")).resolve() / "worktrees" / Path((tree / ".git").read_text().strip()).name
+        (record / "gitdir").write_text(f"{tree / '.git'}\n")
+    except OSError:
+        return False
+    (tree / ".git").write_text(f"gitdir: {record}\n")
+    return True
+
+
 def _link(link: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    if not link.is_symlink():
-        link.symlink_to(target, target_is_directory=True)
+    """Link a path of the worktree to one of the project, relative, so that both can be moved together."""
+    if link.is_symlink():
+        if not os.path.isabs(os.readlink(link)):
+            return
+        link.unlink()  # of an earlier version: in a copy it leads to the original
+    link.symlink_to(os.path.relpath(target, link.parent.resolve()), target_is_directory=target.is_dir())
 
 
 def _share_cache(root: Path, folder: Path) -> None:
     """Let DVC use the cache and the local settings of the main checkout."""
     local, main = folder / ".dvc" / "config.local", root / ".dvc" / "config.local"
     text = main.read_text(encoding="utf-8") if main.exists() else ""
+    cache = Path(_dvc("cache", "dir", folder=root))
+    place = os.path.relpath(cache, folder.resolve()) if cache.is_relative_to(root) else str(cache)
     applied = folder / ".dvc" / "tmp" / "config.main"
-    if applied.exists() and applied.read_text(encoding="utf-8") == text and local.exists():
+    settings = f"{text}\n{place}"
+    if applied.exists() and applied.read_text(encoding="utf-8") == settings and local.exists():
         return
     local.write_text(text, encoding="utf-8")
-    _dvc("cache", "dir", "--local", _dvc("cache", "dir", folder=root), folder=folder)
+    _dvc("cache", "dir", "--local", place, folder=folder)
     applied.parent.mkdir(parents=True, exist_ok=True)
-    applied.write_text(text, encoding="utf-8")
+    applied.write_text(settings, encoding="utf-8")
 
 
 def _dvc(*arguments: str, folder: Path) -> str:
@@ -111,10 +134,11 @@ def _share_raw(root: Path, folder: Path, value: object) -> None:
     link = folder / value
     if ".." in Path(value).parts:
         raise WorkspaceError(f"{value} lies outside the project, and the commit is run in another folder", "write an absolute path")
-    if os.path.lexists(link) or any(value in stage.outs for stage in dvc_graph.read_lock(root / "dvc.lock").values()):
-        return  # a stage writes it, so that DVC provides it
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.symlink_to((root / value).resolve())
+    if not link.is_symlink():
+        if link.exists() or any(value in stage.outs for stage in dvc_graph.read_lock(root / "dvc.lock").values()):
+            return  # a stage writes it, so that DVC provides it
+        link.parent.mkdir(parents=True, exist_ok=True)
+    _link(link, root / value)
 
 
 def commit_files(folder: Path, files: list[str], branch: str, message: str) -> str:

@@ -218,15 +218,18 @@ def test_dependencies_list_the_code_that_a_stage_runs(stage):
 
 
 def test_dependencies_of_the_studies_list_the_code_that_they_run():
-    """The same holds for studies/dvc.yaml, whose stages run the everyday commands `study` and `lab`."""
+    """The same holds for studies/dvc.yaml: a stage depends on the digest of its code, which a stage of its own writes."""
     begins = {
         "study": ["darkroom.commands.study", *(name for name in modules() if name.startswith("darkroom.studies."))],
         "lab": ["darkroom.commands.lab.autoencoder"],
     }
     found = graph("studies/dvc.yaml")
-    assert set(found) == set(begins)
+    assert set(found) == {*begins, *(f"{name}_code" for name in begins)}
     for stage, modules_ in begins.items():
-        listed = [ROOT / dep for dep in found[stage]["deps"] if dep.startswith("src/")]
+        code = found[f"{stage}_code"]
+        listed = [(ROOT / word[3:]) for word in code["cmd"].split() if word.startswith("../src/")]
+        assert found[stage]["deps"] == code["outs"] == [f"results/{stage}_code.sha256"]
+        assert code["always_changed"]
         for path in closure(stage, *modules_):
             assert any(path == dep or dep in path.parents for dep in listed), f"{stage} runs {path.relative_to(SOURCE)}"
         assert all(dep.exists() for dep in listed)
@@ -241,9 +244,8 @@ def test_every_param_of_the_studies_is_declared():
     stage = graph("studies/dvc.yaml")["study"]
     assert stage["matrix"]["name"] == list(NAMES)
     assert set(content) == {"size", "machine", "autoencoder", *NAMES}
-    assert graph("studies/dvc.yaml")["lab"]["params"] == [{"studies/params.yaml": ["${item.name}"]}]
-    (declared,) = stage["params"]
-    assert declared == {"studies/params.yaml": ["machine", "${item.name}.${size}"]}
+    assert graph("studies/dvc.yaml")["lab"]["params"] == ["${item.name}"]
+    assert stage["params"] == ["machine", "${item.name}.${size}"]
     assert "${size}" in stage["cmd"]
     assert set(content["depth"]) == set(studies.SIZES)
 

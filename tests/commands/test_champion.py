@@ -139,7 +139,7 @@ def evaluated(use):
 @pytest.mark.parametrize(
     ("versions", "facts"),
     [
-        ([], ["since nothing is registered", "darkroom register MODEL"]),
+        ([], ["since nothing is registered", "version 2", "dvc repro -f -s register", "darkroom register MODEL"]),  # a clone
         ([version("1", VETOED)], ["version 1, baseline: vetoed (validation, every class)", 'promote 1 --force --why "…"']),
         ([version("1", PASSED), version("2", VETOED)], ["version 2, baseline: vetoed", "1, baseline: passed", "promote 1` makes"]),
         ([version("1")], ["version 1, baseline: not checked", "`darkroom promote 1` makes version 1 the champion"]),
@@ -193,3 +193,16 @@ def test_evaluated_models_are_completed(evaluated):
     assert "--json" in completions("register", "--js")
     Path("reports/metrics.json").write_text("{")
     assert completions("register", "b") == []
+
+
+def test_what_a_clone_says_of_the_decision_that_git_brought(use, evaluated, capsys):
+    """Where the project's own MLflow has no version, that of promotion.json is not shown as registered; the remedy is named."""
+    use(Registry())
+    evaluated(["challenger", "champion"])
+    for command in ("leaderboard", "models"):
+        text = run(capsys, command).out
+        assert "ersion 2 of darkroom in reports/promotion.json is of another MLflow" in text
+        assert "`dvc repro -f -s register`" in text
+        assert "It is version 2" not in text
+    Path("reports/promotion.json").unlink()
+    assert "`dvc repro` registers the first one" in run(capsys, "models").out

@@ -1,7 +1,7 @@
 """The whole pipeline on 32 small images, with the real DVC, MLflow and Prefect.
 
-A module-scoped workspace runs it, changes a param and changes it back. Tests read this workspace, or change a
-copy of it.
+A module-scoped workspace runs it, is moved, changes a param and changes it back, with another `cache.type` of DVC each time
+and a cache that it shares with its copies. Tests read this workspace, or change a copy of it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from darkroom import cli
-from darkroom.tracking import queries
+from darkroom.tracking import mlflow_client, queries, records, requests
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.pipeline
@@ -41,21 +42,12 @@ from pipelines.command_line import main
 from pipelines.repro import repro
 sys.exit(main(repro, sys.argv[1:]) or main(repro, sys.argv[1:]))
 """
-PYFUNC = """
-import json, pathlib, mlflow, pandas
-from darkroom.tracking import home
-mlflow.set_tracking_uri(home.uri())
-model = mlflow.pyfunc.load_model("models:/darkroom@challenger")
-predictions = model.predict(pandas.DataFrame({"image": [pathlib.Path("photos/dark/00.png").read_bytes(), b"no image"]}))
-print(json.dumps([predictions.label[0], sum(predictions.probabilities[0].values()), predictions.error[1]]))
-"""
 
 
 class Workspace:
     """A project folder, and how commands run in it."""
 
     def __init__(self, folder: Path, tracking: bool = True) -> None:
-        self.folder = folder
         unset = (
             "MLFLOW_TRACKING_URI",
             "MLFLOW_REGISTRY_URI",
@@ -65,11 +57,17 @@ class Workspace:
             "PREFECT_API_URL",
         )
         self.environment = {key: value for key, value in os.environ.items() if key not in unset} | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(folder / "src"),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PREFECT_HOME": str(folder.parent / "prefect"), "DO_NOT_TRACK": "1",
         }  # fmt: skip
         if not tracking:
             self.environment["DARKROOM_TRACKING"] = "off"
+        self.enter(folder)
+
+    def enter(self, folder: Path) -> None:
+        """Let commands run in this folder, with its code."""
+        self.folder = folder
+        self.environment["PYTHONPATH"] = str(folder / "src")
 
     def python(self, *arguments: str, code: int | None = 0) -> str:
         """Return the output of Python; `code` is its expected exit code, None any."""
@@ -80,8 +78,13 @@ class Workspace:
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        """Let this process be one that runs in the project."""
-        with contextlib.chdir(self.folder), mock.patch.dict(os.environ, self.environment, clear=True):
+        """Let this process be one that runs in the project, and does its work in MLflow, which it has imported, itself."""
+        with (
+            contextlib.chdir(self.folder),
+            mock.patch.dict(os.environ, self.environment, clear=True),
+            mock.patch.object(records, "start_uploader", return_value=None),
+            mock.patch.object(requests, "send", return_value=None),
+        ):
             yield
 
     def run(self, *command: str, code: int = 0) -> str:
@@ -105,6 +108,11 @@ class Workspace:
     def repro(self, *arguments: str, code: int | None = 0) -> list[str]:
         """Run `dvc repro`; return the stages that ran."""
         return stages_run(self.dvc("repro", *arguments, code=code))
+
+    def link(self, kind: str) -> None:
+        """Let DVC link outputs to its cache in this way, those that are there too."""
+        self.dvc("config", "--local", "cache.type", kind)
+        self.dvc("checkout", "--relink")
 
     def set(self, *values: str) -> None:
         self.run("recipe", "--set", *values)
@@ -133,11 +141,10 @@ def stages_run(output: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory) -> Workspace:
-    """Return a project of 32 images and one random backbone that ran three times: as it is, with another
-    param, and back.
+    """Return a project of 32 images and one random backbone that ran three times: as it is, moved and with another param,
+    and back.
 
-    `first`, `changed` and `restored` have the stages that ran, the promotion decision and the models of each
-    time.
+    `first`, `changed` and `restored` have the stages that ran, the promotion decision, the models and a file of each time.
     """
     folder = tmp_path_factory.mktemp("end to end") / "project"
     for name in ("src", "pipelines", "recipes"):
@@ -155,6 +162,9 @@ def workspace(tmp_path_factory) -> Workspace:
     workspace = Workspace(folder)
     workspace.git("init", "-q")
     workspace.dvc("init", "-q")
+    workspace.dvc("remote", "add", "-d", "store", str(folder.parent / "remote"))
+    for key, value in {"cache.dir": str(folder.parent / "cache"), "cache.type": "hardlink", "core.autostage": "true"}.items():
+        workspace.dvc("config", "--local", key, value)
     workspace.set(
         "fetch.datasets=[]", "ingest.source=photos", "ingest.image_size=16", "ingest.split_by=stratified",
         f"backbones=[{BACKBONE}]", "weights.source=random", "augment.policy=light", "augment.views=2", "baseline.epochs=2",
@@ -164,21 +174,33 @@ def workspace(tmp_path_factory) -> Workspace:
 
     def run() -> dict[str, Any]:
         ran = workspace.repro()
-        return {"ran": ran, "promotion": json.loads(workspace.read("reports/promotion.json")), "models": workspace.models()}
+        promotion = json.loads(workspace.read("reports/promotion.json"))
+        status = (workspace.folder / "models/baseline/model.safetensors").lstat()
+        return {"ran": ran, "promotion": promotion, "models": workspace.models(), "status": status}
 
     workspace.first = run()
+    workspace.before = folder
+    workspace.enter(folder.rename(folder.with_name("moved")))
     workspace.set("transfer.lr=0.0001", "finetune.lr=0.0000001")
     workspace.changed = run()
+    workspace.link("symlink")
     workspace.set("transfer.lr=0.003", "finetune.lr=0.001")
     workspace.restored = run()
+    workspace.git("add", "-A")
+    workspace.git("commit", "-qm", "as it is")
     return workspace
 
 
 @pytest.fixture
 def copy(workspace, tmp_path) -> Workspace:
     """Return a copy of the workspace to change, in which nothing is tracked."""
-    shutil.copytree(workspace.folder, tmp_path / "project", symlinks=True, ignore=shutil.ignore_patterns(".darkroom", "mlflow.db"))
-    return Workspace(tmp_path / "project", tracking=False)
+    return copy_of(workspace, tmp_path, tracking=False)
+
+
+def copy_of(workspace: Workspace, folder: Path, tracking: bool = True) -> Workspace:
+    ignored = () if tracking else (".darkroom", "mlflow.db", "mlruns")
+    shutil.copytree(workspace.folder, folder / "project", symlinks=True, ignore=shutil.ignore_patterns(*ignored))
+    return Workspace(folder / "project", tracking)
 
 
 def test_from_a_folder_to_a_registered_model(workspace):
@@ -198,6 +220,40 @@ def test_from_a_folder_to_a_registered_model(workspace):
     assert (decision["registered"]["name"], decision["registered"]["version"]) == ("darkroom", "1")
     assert decision["registered"]["aliases"] == ["challenger", *["champion"] * decision["verdict"]["passed"]]
     assert metrics["best"] in workspace.run("leaderboard")
+
+
+def test_outputs_may_be_links_into_a_shared_cache(workspace):
+    """The stages run with each `cache.type`: hard links at first and when moved, symbolic links in the end and in all copies."""
+    shared = workspace.folder.parent / "cache"
+    assert workspace.first["status"].st_nlink > 1
+    assert (workspace.folder / "models/baseline/model.safetensors").readlink().is_relative_to(shared)
+    assert not list((workspace.folder / ".dvc").glob("cache/files/md5/*"))
+
+
+def test_a_moved_project_leaves_its_place(workspace):
+    """After a move nothing is written at the old place, and no state leads there."""
+    assert not workspace.before.exists()
+    state = [
+        path for name in (".darkroom", ".dvc", "mlflow.db", "dvc.lock", "params.yaml") for path in files(workspace.folder / name)
+    ]
+    assert len(state) > 20
+    assert [path for path in state if str(workspace.before).encode() in path.read_bytes()] == []
+
+
+def files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+
+
+def test_a_clone_has_all_results(workspace, tmp_path):
+    """After `git clone` and `dvc pull`, `dvc status` and `dvc checkout` report nothing and `dvc repro` runs nothing."""
+    workspace.dvc("push")
+    subprocess.run(["git", "clone", "-q", str(workspace.folder), str(tmp_path / "clone")], check=True)
+    clone = Workspace(tmp_path / "clone")
+    clone.dvc("pull")
+    assert clone.repro() == []
+    assert "up to date" in clone.dvc("status")
+    assert clone.models() == workspace.restored["models"]
+    assert "`dvc repro -f -s register`" in clone.run("leaderboard")
 
 
 def test_the_second_time_nothing_runs(workspace):
@@ -237,13 +293,16 @@ def test_mlflow_has_every_stage_of_every_pipeline(workspace):
                 assert (by_id[run.reused].stage, by_id[run.reused].reused) == (stage, "")
 
 
-def test_the_registered_model_predicts(workspace):
+def test_the_registered_model_predicts(workspace, monkeypatch):
     """The registered version, loaded by MLflow, classifies the bytes of an image file, and reports a file
     that is no image."""
-    label, total, error = json.loads(workspace.python("-c", PYFUNC).splitlines()[-1])
-    assert label in (DARK, LIGHT)
-    assert total == pytest.approx(1, abs=1e-5)
-    assert error
+    monkeypatch.setattr(sys, "path", [*sys.path])  # MLflow adds the folder of the version's code
+    with workspace.inside():
+        model = mlflow_client.library().pyfunc.load_model("models:/darkroom@challenger")
+        predictions = model.predict(pd.DataFrame({"image": [workspace.read("photos/dark/00.png"), b"no image"]}))
+    assert predictions.label[0] in (DARK, LIGHT)
+    assert sum(predictions.probabilities[0].values()) == pytest.approx(1, abs=1e-5)
+    assert predictions.error[1]
 
 
 def test_images_and_models_lead_to_each_other(workspace):
@@ -264,11 +323,17 @@ def test_images_and_models_lead_to_each_other(workspace):
     assert page.stat().st_size > 0
 
 
-def test_a_person_changes_the_champion(workspace):
+def test_a_person_changes_the_champion(workspace, tmp_path):
     """`register MODEL` makes a version of another model. `promote` makes any version the champion, `rollback` goes back,
-    and the ledger has who, when and why."""
+    and the ledger has who, when and why.
+
+    In a copy of the project all of this is the copy's: the original, which is still there, does not change.
+    """
+    original, workspace = workspace, copy_of(workspace, tmp_path)
+    artifacts = sorted(original.folder.glob("mlruns/**/*"))
+    before = original.json("models")
     best = json.loads(workspace.read("reports/metrics.json"))["best"]
-    one = workspace.restored["promotion"]["registered"]["version"]
+    one = original.restored["promotion"]["registered"]["version"]
     two = workspace.json("register", "baseline" if best != "baseline" else f"transfer/{BACKBONE}")["registered"]["version"]
     assert one != two
     for version in (one, two):
@@ -282,6 +347,8 @@ def test_a_person_changes_the_champion(workspace):
     assert history[0]["why"] == "it looks better"
     assert history[1]["previous"] == two
     assert "`darkroom models`" in workspace.run("promote", "9", code=2)
+    assert original.json("models") == before
+    assert sorted(original.folder.glob("mlruns/**/*")) == artifacts
 
 
 def test_an_experiment_in_a_temporary_folder_is_recorded_here(workspace):
@@ -289,8 +356,6 @@ def test_an_experiment_in_a_temporary_folder_is_recorded_here(workspace):
 
     Its runs are in this folder's MLflow, under the experiment's name.
     """
-    workspace.git("add", "-A")
-    workspace.git("commit", "-qm", "as it is")
     output = workspace.dvc("exp", "run", "--temp", "-n", "elsewhere", "-S", "baseline.lr=0.002", "baseline")
     assert "baseline" in stages_run(output)
     members = [run for run in workspace.runs() if run.tags.get("darkroom.pipeline", "").startswith("elsewhere-")]
@@ -331,38 +396,35 @@ def test_a_mistake_loses_nothing(copy):
     assert copy.repro() == []
 
 
-def test_a_corrected_label_is_an_input(copy):
-    """A line in data/label_fixes.csv runs ingest again and is in the manifest.
+def test_splits_and_corrected_labels_are_inputs(copy):
+    """`splits freeze` changes no output but makes ingest run again; a line in data/splits.csv moves its image, which is named.
 
-    Removed, everything is as it was.
+    A line in data/label_fixes.csv is in the manifest; a class that does not exist is refused. Removed, everything is as it was.
     """
-    fixes = copy.folder / "data" / "label_fixes.csv"
-    manifest, text = copy.read("data/ingested/manifest.parquet"), fixes.read_text()
-    fixes.write_text(text + f"{DARK}/01.png,{LIGHT}\n")
-    assert copy.repro("--single-item", "ingest") == ["ingest"]
-    rows = pq.read_table(copy.folder / "data" / "ingested" / "manifest.parquet").to_pylist()
-    fixed = [(row["path"], row["label"], row["source_label"]) for row in rows if "label_fixed" in row["flags"]]
-    assert fixed == [(f"{DARK}/01.png", LIGHT, DARK)]
-    fixes.write_text(text + f"{DARK}/01.png,grey\n")
-    assert "grey" in copy.dvc("repro", "--single-item", "ingest", code=None)
-    fixes.write_text(text)
-    copy.repro("--single-item", "ingest")
-    assert copy.read("data/ingested/manifest.parquet") == manifest
-    assert copy.repro() == []
-
-
-def test_frozen_splits_are_an_input(copy):
-    """`splits freeze` changes no output but makes ingest run again; a line in data/splits.csv moves its image, which is named."""
-    manifest = copy.read("data/ingested/manifest.parquet")
+    manifest, fixes, splits = (
+        "data/ingested/manifest.parquet",
+        copy.folder / "data/label_fixes.csv",
+        copy.folder / "data/splits.csv",
+    )
+    before, text = copy.read(manifest), fixes.read_text()
     assert "32 lines added" in copy.run("splits", "freeze")
     assert copy.repro() == ["ingest"]
-    assert copy.read("data/ingested/manifest.parquet") == manifest
-    splits = copy.folder / "data" / "splits.csv"
-    before = next(line for line in splits.read_text().splitlines() if ",train," in line)
-    splits.write_text(splits.read_text().replace(before, before.replace(",train,", ",test,")))
-    assert f"1 image changed its split since the last ingest (1 train → test): {before.split(',')[0]}" in copy.dvc(
-        "repro", "--single-item", "ingest"
-    )
+    assert copy.read(manifest) == before
+    fixes.write_text(text + f"{DARK}/01.png,grey\n")
+    assert "grey" in copy.dvc("repro", "--single-item", "ingest", code=None)
+    frozen = splits.read_text()
+    line = next(line for line in frozen.splitlines() if ",train," in line)
+    splits.write_text(frozen.replace(line, line.replace(",train,", ",test,")))
+    fixes.write_text(text + f"{DARK}/01.png,{LIGHT}\n")
+    output = copy.dvc("repro", "--single-item", "ingest")
+    assert f"1 image changed its split since the last ingest (1 train → test): {line.split(',')[0]}" in output
+    rows = pq.read_table(copy.folder / manifest).to_pylist()
+    fixed = [(row["path"], row["label"], row["source_label"]) for row in rows if "label_fixed" in row["flags"]]
+    assert fixed == [(f"{DARK}/01.png", LIGHT, DARK)]
+    splits.write_text(frozen)
+    fixes.write_text(text)
+    assert copy.repro() == ["ingest"]
+    assert copy.read(manifest) == before
 
 
 def test_backbones_come_and_go(copy):
@@ -380,7 +442,7 @@ def test_backbones_come_and_go(copy):
     assert BACKBONE in copy.run("tidy")
     assert not [path for folder in ("data", "models") for path in (copy.folder / folder).rglob(f"*{BACKBONE}*")]
     copy.set(f"backbones=[{BACKBONE}]")
-    assert set(copy.repro()) <= {"cross_validate", "evaluate", "register"}  # DVC's run cache has the others
+    assert copy.repro(f"finetune@{BACKBONE}") == []  # DVC's run cache has them
 
 
 def test_a_flow_gives_the_bytes_of_dvc_repro(workspace, copy):

@@ -18,6 +18,7 @@ import pytest
 
 from pipelines import dvc_runner, flow_runtime, process_watcher
 from pipelines import monitor as monitor_module
+from tests.conftest import ROOT
 from tests.monitoring.arrivals import arrive, write_model
 from tests.pipelines.processes import is_alive, wait_until
 from tests.pipelines.projects import Project, create_project
@@ -28,11 +29,10 @@ stages:
   study:
     matrix:
       name: [left, right]
-    wdir: ..
     cmd: >-
-      python step.py ${item.name}
-      && mkdir -p reports/studies/${item.name} && cp studies/summary.json reports/studies/${item.name}/summary.json
-    outs: ['reports/studies/${item.name}']
+      (cd .. && python step.py ${item.name})
+      && mkdir -p results/${item.name} && cp summary.json results/${item.name}/summary.json
+    outs: ['results/${item.name}']
 """
 
 
@@ -365,12 +365,14 @@ def test_studies_run_side_by_side_and_show_their_findings(project):
     """`study` runs the studies that are named, or all, side by side, and shows the finding of each."""
     assert "studies/dvc.yaml" in project.flow("study", code=2)
     summary = {"study": "left", "question": "Which?", "finding": "The deeper one.", "held_constant": "Equal steps."}
-    (project.folder / "studies").mkdir()
+    (project.folder / "studies" / ".dvc").mkdir(parents=True)
     (project.folder / "studies" / "dvc.yaml").write_text(STUDIES)
+    assert "git checkout HEAD -- studies/.dvc/config" in project.flow("study", code=2)
+    shutil.copy(ROOT / "studies" / ".dvc" / "config", project.folder / "studies" / ".dvc")
     (project.folder / "studies" / "summary.json").write_text(json.dumps(summary))
     try:
         project.prepare()
-        assert "1 of 1 stages ran: studies/dvc.yaml:study@left" in project.flow("study", "left")
+        assert "1 of 1 stages ran: study@left" in project.flow("study", "left")
         artifacts = {item["key"]: item for item in project.request("artifacts/latest/filter")}
         assert "**The deeper one.**" in artifacts["study-left"]["data"]
         project.prepare(left="meet right", right="meet left")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 
 import psutil
 import pytest
 
-from pipelines import notifications, schedule
+from pipelines import notifications, schedule, server
 
 
 def test_a_reused_process_id_is_another_process():
@@ -71,3 +72,19 @@ def test_mistakes_have_a_remedy(arguments, fact, capsys):
     message = capsys.readouterr().err
     assert fact in message
     assert "remedy:" in message
+
+
+def test_a_copy_of_the_project_does_not_own_the_processes_of_its_original(tmp_path, monkeypatch):
+    """What `make schedule` started is known after the folder was renamed, and is not that of a copy, which would stop it."""
+    original = tmp_path / "original"
+    original.mkdir()
+    monkeypatch.chdir(original)
+    schedule._write_state({"api": "http://127.0.0.1:1/api", "worker": {"pid": 1}})
+    state = server.read_state()
+    assert state["worker"] == {"pid": 1}
+    shutil.copytree(original, tmp_path / "copy")
+    original.rename(tmp_path / "renamed")
+    monkeypatch.chdir(tmp_path / "renamed")
+    assert server.read_state() == state
+    monkeypatch.chdir(tmp_path / "copy")
+    assert server.read_state() == {}

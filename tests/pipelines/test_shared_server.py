@@ -51,7 +51,7 @@ def test_runs_continue_after_a_reboot(tmp_path):
         server = serve(project, database, tmp_path / "server.log")
         try:
             project.run("pipelines.schedule", "start", **environment)
-            assert set(project.schedule_state()) == {"api", "worker"}
+            assert set(project.schedule_state()) == {"api", "worker", "folder"}
             project.prepare(left="hang")
             run_id = project.deploy_run("repro", targets=["left"])
             project.pids("left")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,11 @@ def clone(tmp_path, monkeypatch) -> Path:
     return folder
 
 
+def dvc_cache(folder: Path) -> Path:
+    done = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], cwd=folder, capture_output=True, text=True, check=True)
+    return Path(done.stdout.strip()).resolve()
+
+
 def commit(message: str) -> None:
     subprocess.run(["git", "add", "params.yaml", "dvc.yaml", ".dvc"], check=True)
     subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", message], check=True)
@@ -51,7 +57,7 @@ def test_a_worktree_shares_files_that_are_not_committed(clone):
     assert (folder / ".darkroom").resolve() == clone / ".darkroom"
     local = (folder / ".dvc" / "config.local").read_text()
     assert "url = /somewhere" in local
-    assert str(clone / ".dvc" / "cache") in local
+    assert dvc_cache(folder) == clone / ".dvc" / "cache"
     (folder / "dvc.yaml").write_text("changed by a run")
     (clone / "dvc.yaml").write_text("stages: {}\n# newer\n")
     commit("newer")
@@ -68,6 +74,29 @@ def test_a_worktree_shares_files_that_are_not_committed(clone):
     commit("outside")
     with pytest.raises(WorkspaceError, match="outside the project"):
         worktree.check_out(worktree.resolve_commit("HEAD"), "name")
+
+
+def test_a_copy_of_the_project_has_a_worktree_of_its_own(clone, monkeypatch):
+    """After a copy, and after a move, the worktree belongs to the project that it lies in; the original's does not change."""
+    original = worktree.check_out(worktree.resolve_commit("HEAD"), "name")
+    head = (original / ".git").read_text(), worktree.git("rev-parse", "HEAD", folder=original)
+    for place in ("copy", "moved"):
+        project = clone.parent / place
+        if place == "copy":
+            shutil.copytree(clone, project, symlinks=True)
+        else:
+            (clone.parent / "copy").rename(project)
+        monkeypatch.chdir(project)
+        (project / "dvc.yaml").write_text(f"stages: {{}}\n# {place}\n")
+        commit(place)
+        folder = worktree.check_out(worktree.resolve_commit("HEAD"), "name")
+        assert (folder / "dvc.yaml").read_text() == (project / "dvc.yaml").read_text()
+        assert (folder / "photos").resolve() == project / "photos"
+        assert (folder / ".darkroom").resolve() == project / ".darkroom"
+        assert dvc_cache(folder) == project / ".dvc" / "cache"
+        assert worktree.git("rev-parse", "--path-format=absolute", "--git-common-dir", folder=folder) == str(project / ".git")
+        assert str(clone) + os.sep not in subprocess.run(["git", "worktree", "list"], capture_output=True, text=True).stdout
+    assert ((original / ".git").read_text(), worktree.git("rev-parse", "HEAD", folder=original)) == head
 
 
 def test_results_are_committed_beside_the_working_tree(clone):

@@ -56,7 +56,7 @@ def studies_params() -> study_params.Studies:
 def run_study(name: str, *settings: str, options: tuple[str, ...] = ()) -> Path:
     """Run a study at a tiny size in the working folder, and return the folder of its results."""
     assert cli.main(["study", name, *options, "--set", *TINY, *SETTINGS[name], *settings]) == 0
-    return Path("reports/studies") / name
+    return Path("studies/results") / name
 
 
 def contents(folder: Path) -> dict[str, bytes]:

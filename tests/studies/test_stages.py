@@ -14,14 +14,14 @@ from ruamel.yaml import YAML
 from tests.conftest import ROOT
 from tests.studies.conftest import SETTINGS, TINY, write_images
 
-STAGE = "studies/dvc.yaml:study@initialization"
+STAGE = "study@initialization"
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """Return a project whose studies are tiny, with a git and a DVC repository."""
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    shutil.copytree(ROOT / "studies", tmp_path / "studies", ignore=shutil.ignore_patterns("dvc.lock"))
+    shutil.copytree(ROOT / "studies", tmp_path / "studies", ignore=shutil.ignore_patterns("dvc.lock", "results", "tmp", "cache"))
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "data/label_fixes.csv", "data/splits.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
@@ -41,7 +41,8 @@ def project(tmp_path: Path) -> Path:
 
 def dvc(place: Path, *words: str, code: int | None = 0) -> str:
     own = {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(place / "src"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": f"{place / 'src'}{os.pathsep}{place.parent / 'src'}",
         "DARKROOM_TRACKING": "off", "DO_NOT_TRACK": "1",
     }  # fmt: skip
     done = subprocess.run(
@@ -53,20 +54,28 @@ def dvc(place: Path, *words: str, code: int | None = 0) -> str:
 
 @pytest.mark.pipeline
 def test_a_study_is_a_stage_of_its_own(project):
-    """A study runs by its name and where a param changed, and never by a bare `dvc repro`."""
-    assert "Running stage 'studies/dvc.yaml:study@initialization'" in dvc(project, "repro", STAGE)
-    written = project / "reports" / "studies" / "initialization" / "results.csv"
+    """A study runs by its name and where a param or its code has changed; in the folder above DVC knows nothing of it."""
+    studies = project / "studies"
+    assert f"Running stage '{STAGE}'" in dvc(studies, "repro", STAGE)
+    written = studies / "results" / "initialization" / "results.csv"
     first = written.read_bytes()
-    assert "Running" not in dvc(project, "repro", STAGE)
-    bare = dvc(project, "repro", "--dry", "--keep-going", code=None)  # what it would read is not there
-    assert "ingest" in bare
-    assert "study@" not in bare
-    file = project / "studies" / "params.yaml"
+    (project / "src" / "darkroom" / "models" / "__pycache__").mkdir(exist_ok=True)
+    (project / "src" / "darkroom" / "models" / "__pycache__" / "old.pyc").touch()
+    assert f"Running stage '{STAGE}'" not in dvc(studies, "repro", STAGE)
+    above = dvc(project, "status", "--json") + dvc(project, "checkout", "--allow-missing")
+    assert "ingest" in above
+    assert f"{project}/studies" not in above
+    assert "study@" not in above
+    file = studies / "params.yaml"
     text = file.read_text()
     assert "lr: 0.02" in text
     file.write_text(text.replace("lr: 0.02", "lr: 0.03", 1))
-    assert "Running stage" in dvc(project, "repro", STAGE)
+    assert f"Running stage '{STAGE}'" in dvc(studies, "repro", STAGE)
     assert written.read_bytes() != first
     file.write_text(text.replace("lr: 0.05", "lr: 0.06", 1))  # the other study's: DVC has what this one wrote
-    dvc(project, "repro", STAGE)
+    dvc(studies, "repro", STAGE)
     assert written.read_bytes() == first
+    code = project / "src" / "darkroom" / "studies" / "registry.py"
+    code.write_text(code.read_text() + "\n")
+    dvc(studies, "repro", "study_code")
+    assert "results/study_code.sha256" in dvc(studies, "status", STAGE)

@@ -9,9 +9,14 @@ from pathlib import Path
 import pytest
 
 from darkroom.cli import main
-from darkroom.tracking import home, mlflow_client, records
+from darkroom.core.errors import WorkspaceError
+from darkroom.tracking import artifact_paths, home, mlflow_client, records
 
 pytestmark = pytest.mark.slow
+LOCATIONS = """
+SELECT artifact_location FROM experiments UNION SELECT artifact_uri FROM runs UNION SELECT artifact_location FROM logged_models
+UNION SELECT storage_location FROM model_versions UNION SELECT source FROM model_versions
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +88,95 @@ def test_other_databases_are_refused(capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert main(["upgrade"]) == 2
     assert "http://127.0.0.1:9" in capsys.readouterr().err
+
+
+def locations() -> list[str]:
+    with sqlite3.connect("mlflow.db") as connection:
+        return sorted(place for (place,) in connection.execute(LOCATIONS))
+
+
+def as_before(project: Path, run: str) -> None:
+    """Let mlflow.db have the absolute paths that MLflow writes by itself."""
+    root = f"{project}/mlruns"
+    with sqlite3.connect("mlflow.db") as connection:
+        connection.execute("UPDATE experiments SET artifact_location = ? || '/' || experiment_id", [root])
+        connection.execute("UPDATE runs SET artifact_uri = ? || '/1/' || run_uuid || '/artifacts'", [root])
+        connection.execute(
+            "INSERT INTO logged_models (model_id, experiment_id, name, artifact_location, creation_timestamp_ms,"
+            " last_updated_timestamp_ms, status, lifecycle_stage, source_run_id)"
+            " VALUES ('m-1', 1, 'baseline', ? || '/1/models/m-1/artifacts', 0, 0, 2, 'active', ?)", [root, run],
+        )  # fmt: skip
+        connection.execute("INSERT INTO registered_models (name) VALUES ('darkroom')")
+        connection.execute(
+            "INSERT INTO model_versions (name, version, source, storage_location, current_stage, creation_time)"
+            " VALUES ('darkroom', 1, 'models:/m-1', ? || '/1/models/m-1/artifacts', 'None', 0)", [root],
+        )  # fmt: skip
+
+
+def test_the_database_of_a_moved_or_copied_project_leads_to_its_own_artifacts(capsys, empty_database, tmp_path, monkeypatch):
+    """What an earlier version wrote becomes relative when it is opened, which is said in one line.
+
+    Artifacts that only the earlier place has are copied from there, and nothing is written there.
+    """
+    original, here = tmp_path / "original", tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    shutil.copy(empty_database, "mlflow.db")
+    client = mlflow_client.client()
+    run = client.create_run("1").info.run_id
+    assert capsys.readouterr().err == ""  # what is new has nothing to repair
+    assert not any(map(Path.is_absolute, map(Path, locations())))
+    (there := original / "mlruns/1/models/m-1/artifacts").mkdir(parents=True)
+    for folder, files in ((there, ("both", "only there")), (here / "mlruns/1/models/m-1/artifacts", ("both", "only here"))):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in files:
+            (folder / name).write_text(str(folder))
+    as_before(original, run)
+    before = sorted(path for path in original.rglob("*"))
+    client = mlflow_client.client()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(original) in line
+    assert "1 file copied" in line
+    assert locations() == sorted(
+        ["models:/m-1", "mlruns/0", "mlruns/1", f"mlruns/1/{run}/artifacts", "mlruns/1/models/m-1/artifacts"]
+    )  # fmt: skip
+    client.log_text(run, "logged", "text.txt")
+    assert (here / "mlruns" / "1" / run / "artifacts" / "text.txt").read_text() == "logged"
+    downloaded = mlflow_client.download_model("models:/darkroom/1", tmp_path / "downloaded")
+    assert (downloaded / "both").read_text() == str(here / "mlruns/1/models/m-1/artifacts")
+    assert (downloaded / "only there").read_text() == str(there)
+    assert sorted(path for path in original.rglob("*")) == before
+    mlflow_client.client()
+    assert capsys.readouterr().err == ""
+    assert artifact_paths.is_relative()
+
+
+def test_a_stage_in_another_folder_writes_below_the_project(empty_database, tmp_path, monkeypatch):
+    """A process that works elsewhere, as a stage of an experiment, uses MLflow in the project's folder."""
+    shutil.copy(empty_database, "mlflow.db")
+    monkeypatch.setattr(mlflow_client, "HOME", tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", home.uri())
+    (tmp_path / "elsewhere").mkdir()
+    with mlflow_client.reachable():
+        client = mlflow_client.client()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with mlflow_client.reachable():
+        client.log_text(client.create_run("1").info.run_id, "logged", "text.txt")
+    assert not list(Path().iterdir())
+    assert list(tmp_path.glob("mlruns/1/*/artifacts/text.txt"))
+
+
+def test_the_database_of_another_project_is_refused(empty_database, tmp_path, monkeypatch):
+    """Its artifacts are relative to it; paths of a database that no project owns stay as they are."""
+    shutil.copy(empty_database, "mlflow.db")
+    mlflow_client.client()
+    (tmp_path / "other").mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", home.uri())
+    monkeypatch.chdir(tmp_path / "other")
+    with pytest.raises(WorkspaceError, match=str(tmp_path)) as caught:
+        mlflow_client.client()
+    assert "MLFLOW_TRACKING_URI" in caught.value.remedy
+    shutil.copy(empty_database, tmp_path / "shared.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'shared.db'}")
+    shared = mlflow_client.client()
+    assert Path(shared.get_experiment(mlflow_client.experiment(shared)).artifact_location).is_absolute()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from darkroom.core.errors import DarkroomError
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
-    from darkroom.commands import model_resolver
+    from darkroom.commands import model_resolver, promotion_file
     from darkroom.config import params
     from darkroom.core import tables
     from darkroom.evaluation import leaderboard, metrics_io
@@ -29,8 +28,7 @@ def command(as_json: bool) -> None:
     metrics = metrics_io.read(REPORTS / metrics_io.METRICS, metrics_io.Metrics)
     best, selected = metrics.best, leaderboard.describe_selection(metrics)
     rows = leaderboard.read(REPORTS / "leaderboard.csv")
-    promotion = REPORTS / "promotion.json"
-    decision = json.loads(promotion.read_text(encoding="utf-8")) if promotion.exists() else {}
+    decision = promotion_file.read()
     registered, without = decision.get("registered"), _describe_no_champion(decision)
     if as_json:
         models = [row.model_dump(include=set(leaderboard.COLUMNS)) for row in rows]
@@ -41,7 +39,10 @@ def command(as_json: bool) -> None:
         return
     leaderboard.show(rows, metrics)
     click.echo(f"\n→ {selected or best + ' was selected on validation.'}")
-    if registered:
+    elsewhere = promotion_file.registered_elsewhere(decision) if promotion_file.is_registry_empty() else ""
+    if elsewhere:
+        click.echo(f"  {elsewhere[0].upper()}{elsewhere[1:]}: {promotion_file.REGISTER_HERE}.")
+    elif registered:
         aliases = ", ".join(registered["aliases"])
         click.echo(f"  It is version {registered['version']} of the registered model {registered['name']} ({aliases}).")
     if without:
@@ -53,7 +54,7 @@ def _describe_no_champion(decision: dict[str, Any]) -> str:
     """Return why there is no champion and what to do, where the last decision left none; MLflow is asked only then."""
     registered, verdict = decision.get("registered"), decision.get("verdict") or {}
     if registered is None:
-        return "the last run has registered nothing: `dvc repro -f register` does it, unless DARKROOM_TRACKING is off"
+        return "the last run has registered nothing: `dvc repro -f -s register` does it, unless DARKROOM_TRACKING is off"
     if registry.CHAMPION in registered["aliases"] or verdict.get("champion"):
         return ""
     try:

@@ -11,6 +11,7 @@ from darkroom.tracking import entities
 from darkroom.tracking.entities import Version
 
 with lazy_imports():
+    from darkroom.commands import promotion_file
     from darkroom.config import params
     from darkroom.inference import classifier as classifiers
     from darkroom.models import weight_files
@@ -28,9 +29,11 @@ class NoChampionError(WorkspaceError):
 def no_champion(name: str, versions: list[Version], promote: str) -> NoChampionError:
     """Return the error about the registered model `name`, which has these versions; `promote` is register.promote."""
     if not versions:
+        elsewhere = promotion_file.registered_elsewhere(promotion_file.read())
         return NoChampionError(
-            f"{name} has no champion, since nothing is registered",
-            "`dvc repro` trains, evaluates and registers models, `darkroom register MODEL` registers one that is evaluated",
+            f"{name} has no champion, since nothing is registered" + (f" here: {elsewhere}" if elsewhere else ""),
+            (promotion_file.REGISTER_HERE if elsewhere else "`dvc repro` trains, evaluates and registers models")
+            + ", `darkroom register MODEL` registers one that is evaluated",
         )
     newest = sorted(versions, key=lambda item: -int(item.version))
     listed = "; ".join(f"version {item.version}, {item.model}: {item.checks}" for item in newest[:SHOWN])

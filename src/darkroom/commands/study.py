@@ -20,7 +20,7 @@ with lazy_imports():
     from darkroom.config import params, study_params
     from darkroom.core import tables
 
-OUT = Path("reports/studies")
+OUT = Path("studies/results")
 SIZES = ("quick", "full")
 
 
@@ -69,7 +69,7 @@ def command(
     """Run a study: networks that differ in one thing, over several seeds, at equal cost.
 
     studies/params.yaml has the data, the size and all other settings. A study that was stopped continues
-    where it was. `dvc repro studies/dvc.yaml:study@NAME` runs it as a stage.
+    where it was. `dvc repro study@NAME` in the folder studies runs it as a stage.
     """
     if is_list:
         if as_json:

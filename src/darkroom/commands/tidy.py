@@ -18,6 +18,7 @@ from darkroom.core.command_line import Command
 from darkroom.core.errors import WorkspaceError
 
 DVC_LOCKS = Path(".dvc/tmp/rwlock")  # the paths that running stages read and write, with their processes
+GC = "dvc gc --workspace --all-commits --all-experiments"  # `dvc gc -w` would remove the outputs of every earlier commit
 RAW, MAPS, SCRATCH = Path("data/raw"), Path(".darkroom/maps"), Path(".darkroom/scratch/sources")
 ROOTS = (Path("data"), Path("models"), Path("reports"), Path(".darkroom"))
 
@@ -42,7 +43,8 @@ def command(dry_run: bool) -> None:
     if not paths:
         click.echo("nothing to remove")
     elif not dry_run and any(path.suffix != atomic.PARTIAL for path in paths):
-        click.echo("the next `dvc repro` evaluates again; DVC's cache still has these: `dvc gc -w` frees it")
+        click.echo("the next `dvc repro` evaluates again; DVC's cache still has these:")
+        click.echo(f"`{GC}` frees what no commit and no experiment needs")
 
 
 def leftovers(backbones: list[str]) -> list[Path]:

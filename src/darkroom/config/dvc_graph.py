@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import json
 import re
 import shlex
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -19,7 +21,7 @@ from darkroom.config.yaml_files import read_yaml
 from darkroom.core.errors import WorkspaceError
 
 LOCK = Path("dvc.lock")
-CACHE = Path(".dvc/cache/files/md5")
+DVC = Path(".dvc")
 # All scalars are read as text, so that no folder name (`on`, `1e3`) is taken for something else.
 Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
@@ -122,15 +124,26 @@ def consistent(stages: dict[str, LockedStage]) -> set[str]:
 
 def cache_path(digest: str) -> Path:
     """Return the path in DVC's cache of the file, or the listing of the folder, with this md5."""
-    return CACHE / digest[:2] / digest[2:]
+    return _cache() / "files" / "md5" / digest[:2] / digest[2:]
+
+
+def _cache() -> Path:
+    """Return the folder of DVC's cache, which `cache.dir` of the project's settings may name."""
+    for name in ("config.local", "config"):
+        settings = configparser.ConfigParser(interpolation=None, strict=False)
+        with suppress(configparser.Error, UnicodeDecodeError):
+            settings.read(DVC / name, encoding="utf-8")
+        if settings.has_option("cache", "dir"):
+            return DVC / Path(settings.get("cache", "dir")).expanduser()
+    return DVC / "cache"
 
 
 def restore(stage: str) -> list[str]:
     """Restore missing outputs that the stage wrote last from DVC's cache; return their paths.
 
     DVC removes a stage's outputs before it runs the stage. A stage that then refuses its input would leave
-    nothing, though dvc.lock still holds its former outputs. With DVC's cache elsewhere nothing is restored;
-    `dvc checkout` does the same.
+    nothing, though dvc.lock still holds its former outputs. Where only the user's own settings of DVC name its
+    cache nothing is restored; `dvc checkout` does the same.
     """
     restored = []
     locked = read_lock().get(stage)

@@ -13,9 +13,9 @@ def _home() -> Path:
     the project then. A flow that runs in a worktree names it by DARKROOM_HOME.
     """
     if folder := os.environ.get("DARKROOM_HOME"):
-        return Path(folder)
+        return Path(folder).absolute()
     root = Path(os.environ.get("DVC_ROOT") or ".")
-    return root if (root / ".dvc" / "tmp").resolve() in Path.cwd().resolve().parents else Path()
+    return root.absolute() if (root / ".dvc" / "tmp").resolve() in Path.cwd().resolve().parents else Path()
 
 
 HOME = _home()
@@ -23,6 +23,7 @@ RECORDS = HOME / ".darkroom/journal"  # a folder per run that is not in MLflow y
 DAMAGED = HOME / ".darkroom/damaged"  # records that could not be uploaded, each with the reason
 MANIFESTS = HOME / ".darkroom/manifests"  # downloads, by the id of the ingest run
 VERSIONS = HOME / ".darkroom/versions"  # downloads, by the sha256 of the checkpoint
+ROOT = "mlruns"  # MLflow's name for the folder of artifacts beside its database
 EXPERIMENT = "darkroom"
 PAGES = "workflowType=machine_learning"  # without it MLflow's menu opens the pages of language models
 
@@ -30,3 +31,9 @@ PAGES = "workflowType=machine_learning"  # without it MLflow's menu opens the pa
 def uri() -> str:
     """Return the tracking URI: MLFLOW_TRACKING_URI, else SQLite at mlflow.db in the project."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(HOME / 'mlflow.db').resolve()}"
+
+
+def database() -> Path | None:
+    """Return the SQLite file of the tracking URI; None where it is a server or another database."""
+    scheme = "sqlite:///"
+    return Path(uri().removeprefix(scheme)) if uri().startswith(scheme) else None

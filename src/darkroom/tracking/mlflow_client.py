@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlsplit
 
 import mlflow
 from alembic.script import ScriptDirectory
@@ -22,10 +23,10 @@ from mlflow.exceptions import MlflowException
 
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.locks import hold
+from darkroom.tracking import artifact_paths
 from darkroom.tracking.entities import NOTE, SHA
-from darkroom.tracking.home import EXPERIMENT, HOME, uri
+from darkroom.tracking.home import EXPERIMENT, HOME, database, uri
 
-LOCK = HOME / ".darkroom/mlflow.lock"
 RETRYABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # server down, database locked
 KIND = "mlflow.experimentKind"  # without it MLflow shows the pages of language models
 DESCRIPTION = """\
@@ -50,22 +51,36 @@ def client() -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    with hold(LOCK):
-        file = _database()
-        if file.exists() and not _is_current(file):  # MLflow would upgrade it without a copy
+    with hold(artifact_paths.LOCK):
+        file = database()
+        if file and file.exists() and not _is_current(file):  # MLflow would upgrade it without a copy
             raise WorkspaceError(
                 f"{file} was made by an older MLflow", "`darkroom upgrade` keeps a copy and upgrades it: nothing is lost"
             )
         created = MlflowClient(uri(), uri())
-        experiment(created)
+        _check_artifacts(created.get_experiment(experiment(created)).artifact_location)
+        artifact_paths.make_relative()
     return created
+
+
+def _check_artifacts(location: str) -> None:
+    """Raise WorkspaceError for a server of a project's own database: this process would write below its own folder."""
+    if uri().startswith(("http://", "https://")) and not urlsplit(location).scheme and not Path(location).is_absolute():
+        raise WorkspaceError(
+            f"MLflow at {uri()} shows the database of one project, which stores artifacts in the folder of that project",
+            "unset MLFLOW_TRACKING_URI in that project; for several projects start a server with a database of its own",
+        )
 
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Turn MLflow's errors about a server or database that it cannot use into one message with a remedy."""
+    """Work in the project's folder, which artifacts are relative to (a stage of an experiment runs elsewhere).
+
+    MLflow's errors about a server or database that it cannot use become one message with a remedy.
+    """
     try:
-        yield
+        with chdir(HOME):
+            yield
     except MlflowException as error:
         raise WorkspaceError(
             f"MLflow at {uri()} cannot be used: {str(error).splitlines()[0][:300]}",
@@ -121,15 +136,15 @@ def upgrade() -> Path | None:
     Raises WorkspaceError for a database elsewhere, which belongs to its server, and for one of a newer
     MLflow.
     """
-    file = _database()
-    if not uri().startswith("sqlite:///"):
+    file = database()
+    if file is None:
         raise WorkspaceError(
             f"{uri()} is not a database in this folder",
             "on its server: stop MLflow, make a backup, and run `mlflow db upgrade` with the address of the database",
         )
     if not file.exists():
         raise WorkspaceError(f"there is no {file}", "the first `dvc repro` creates it")
-    with hold(LOCK):
+    with hold(artifact_paths.LOCK):
         if _is_current(file):
             return None
         backup = file.with_name(f"{file.name}.{time.strftime('%Y-%m-%d-%H%M%S')}")
@@ -140,11 +155,6 @@ def upgrade() -> Path | None:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise WorkspaceError(f"{file} could not be upgraded: {last}", f"its backup is {backup}")
     return backup
-
-
-def _database() -> Path:
-    """Return the SQLite file of the tracking URI; a path that does not exist for other URIs."""
-    return Path(uri().removeprefix("sqlite:///") if uri().startswith("sqlite:///") else "/no such file")
 
 
 def _is_current(file: Path) -> bool:

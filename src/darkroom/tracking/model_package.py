@@ -44,13 +44,15 @@ def save(folder: Path, checkpoint: Path, package: Path, model_id: str) -> None:
     for file in CODE:
         (code / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / file, code / file)
+    files = folder.with_name("checkpoint")  # MLflow refuses links, which DVC makes with cache.type symlink
+    shutil.copytree(checkpoint, files)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         mlflow_client.library().pyfunc.save_model(
             folder,
             mlflow_model=Model(model_id=model_id),
             python_model=str(source / "tracking" / "pyfunc_model.py"),
-            artifacts={"checkpoint": str(checkpoint), EXPORTED: str(package / EXPORTED), EVALUATION: str(package / EVALUATION)},
+            artifacts={"checkpoint": str(files), EXPORTED: str(package / EXPORTED), EVALUATION: str(package / EVALUATION)},
             signature=ModelSignature(inputs=INPUTS, outputs=OUTPUTS),
             input_example=pd.DataFrame({"image": [_example()]}),
             pip_requirements=[f"{name}=={version(name)}" for name in (*REQUIREMENTS, engine)],
@@ -79,7 +81,7 @@ def compare(folder: Path, check: Path) -> None:
     if not difference <= TOLERANCE:
         raise WeightsError(
             f"the packaged model predicts something else than its checkpoint (a probability differs by {difference:.2g})",
-            "`dvc repro -f register` packages it again; please report it if that does not help",
+            "`dvc repro -f -s register` packages it again; please report it if that does not help",
         )
 
 

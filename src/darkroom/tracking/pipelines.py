@@ -28,7 +28,7 @@ from darkroom.core.errors import DarkroomError
 from darkroom.core.locks import hold
 from darkroom.tracking import entities
 from darkroom.tracking.entities import KEY, NOTE, OUTPUTS, PARENT, PIPELINE, REUSED, REUSED_OUTPUTS, STAGE, Status
-from darkroom.tracking.home import RECORDS
+from darkroom.tracking.home import HOME, RECORDS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,7 +49,7 @@ class Pipeline:
     key: str
     name: str
     since: float = field(default_factory=time.time)
-    folder: str = field(default_factory=lambda: str(Path.cwd()))  # the workspace
+    folder: str = field(default_factory=lambda: os.path.relpath(Path.cwd(), HOME.resolve()))  # the workspace, seen from HOME
     names: list[str] = field(default_factory=list)  # of all stages of dvc.yaml
     pid: int = 0  # of its dvc process; 0 where it has none
     started: float = 0.0  # of that process
@@ -61,6 +61,11 @@ class Pipeline:
     def path(self) -> Path:
         """The folder of its files."""
         return PIPELINES / hashlib.sha256(self.key.encode()).hexdigest()[:16]
+
+    @property
+    def lock(self) -> Path:
+        """The dvc.lock of its workspace."""
+        return HOME / self.folder / "dvc.lock"
 
     @property
     def is_running(self) -> bool:
@@ -178,7 +183,7 @@ def forget(pipeline: Pipeline) -> None:
 
 def _copy_lock(pipeline: Pipeline) -> None:
     """Copy dvc.lock with its modification time, which tells what had ended when DVC wrote it."""
-    lock, copy = Path(pipeline.folder, "dvc.lock"), pipeline.path / "dvc.lock"
+    lock, copy = pipeline.lock, pipeline.path / "dvc.lock"
     with suppress(FileNotFoundError):
         if not copy.exists() or copy.stat().st_mtime != lock.stat().st_mtime:
             with atomic.new_file(copy) as working:
@@ -187,7 +192,7 @@ def _copy_lock(pipeline: Pipeline) -> None:
 
 def _restore_lock(pipeline: Pipeline) -> None:
     """Write dvc.lock as it is in the commit of an experiment: DVC may remove its folder before anybody copies the last one."""
-    if not Path(pipeline.folder, "dvc.lock").exists():
+    if not pipeline.lock.exists():
         content = git.experiment_file(pipeline.name, "dvc.lock", pipeline.since)
         if content:
             with atomic.new_file(pipeline.path / "dvc.lock") as working:

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 from darkroom.config import dvc_graph
 from darkroom.core import git
 from darkroom.core.locks import hold, is_taken
-from darkroom.tracking import pipelines
+from darkroom.tracking import artifact_paths, pipelines
 from darkroom.tracking.entities import Status
 from darkroom.tracking.home import DAMAGED, HOME, RECORDS
 
@@ -151,6 +151,9 @@ def start_uploader() -> None:
     """Start the uploader, unless it runs already, as a process that outlives this one."""
     if is_taken(LOCK):
         return
+    if not artifact_paths.is_relative():  # here, where the person sees the message
+        with hold(artifact_paths.LOCK):
+            artifact_paths.make_relative()
     with (RECORDS / "uploader.log").open("ab") as log:
         subprocess.Popen(
             [sys.executable, "-m", "darkroom.tracking.uploader"],

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import click
 
+from darkroom.commands import promotion_file
 from darkroom.config import params
 from darkroom.core.command_line import Command, json_option
 from darkroom.core.lazy import lazy_imports
@@ -26,7 +27,9 @@ def command(history: bool, as_json: bool) -> None:
     if as_json:
         tables.print_json([asdict(item) for item in (promotions if history else versions)])
     elif not versions:
-        click.echo(f"{name} has no versions yet: `dvc repro` registers the first one")
+        elsewhere = promotion_file.registered_elsewhere(promotion_file.read())
+        first = f"{elsewhere}; {promotion_file.REGISTER_HERE}" if elsewhere else "`dvc repro` registers the first one"
+        click.echo(f"{name} has no versions yet: {first}")
     elif history:
         models = {version.version: version.model for version in versions}
         for line in promotions:
