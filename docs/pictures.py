@@ -1,7 +1,8 @@
 """Take the pictures of the documents: `.venv/bin/python docs/pictures.py report|mlflow|prefect|monitoring [FOLDER]`.
 
 Those of the report, of docs/mlflow.md and of `monitor` want a workspace in which the pipeline has run (`make repro`), those of
-Prefect the server of `make schedule` and a run of `darkroom flow repro --force`. All want Chromium.
+Prefect the server of `make schedule`, a run of `darkroom flow repro --force`, and for `prefect-drift` and `prefect-runs` one of
+`darkroom flow monitor` that has found drift. All want Chromium.
 """
 
 from __future__ import annotations
@@ -129,7 +130,9 @@ def _prefect(chromium: str, folder: Path) -> int:
         "prefect-task": f"runs/task-run/{longest['id']}",
     }
     shown = {item["key"]: item["latest_id"] for item in asked("artifacts/latest")}
-    pages |= {f"prefect-{key}": f"artifacts/artifact/{shown[key]}" for key in ("leaderboard", "promotion", "drift") if key in shown}
+    pages |= {f"prefect-{key}": f"artifacts/artifact/{shown[key]}" for key in ("leaderboard", "drift") if key in shown}
+    if "drift" in shown:
+        pages["prefect-runs"] = "runs"
     for name, page in pages.items():
         _take(chromium, f"{api.removesuffix('/api')}/{page}", folder / f"{name}.png")
     return 0

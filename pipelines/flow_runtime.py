@@ -53,8 +53,8 @@ def run_exclusively(work: Callable[[ProcessGroups], State[Any]], wait: bool, exc
         lock = locks.workspace(f"the flow run {run_name()}", get_run_logger().info, wait) if exclusive else nullcontext()
         parent = os.getppid() if os.environ.get("PREFECT__FLOW_RUN_ID") else 0
         with get_client(sync_client=True) as client:
-            run = crashed_run.describe(str(runtime.flow_run.id), str(client.api_url), has_worker=bool(parent))
-        with ProcessGroups(crashed_run.command(run)) as processes:
+            after_death = crashed_run.mark_command(str(client.api_url), str(runtime.flow_run.id), has_worker=bool(parent))
+        with ProcessGroups(after_death) as processes:
             watch = threading.Thread(target=_watch, args=(done, processes, parent, runtime.flow_run.id), daemon=True)
             watch.start()
             with lock:
@@ -146,7 +146,8 @@ def run_flow(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
             raise WorkspaceError(f"there is no dvc.yaml here ({Path.cwd()})", "run it in the project's folder")
         params.read()
         flow.validate_parameters(parameters)
-        state: Any = flow(**parameters, return_state=True)
+        with crashed_run.temporary_server():
+            state: Any = flow(**parameters, return_state=True)
     except DarkroomError as error:
         return report(error)
     except ParameterTypeError as error:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 from darkroom.core.errors import WorkspaceError
 
+BUSY, BUSY_RETRIES = 503, 10  # the HTTP status of a server that cannot write now, and how often it is asked again
 STATE = Path(".darkroom/schedule.json")  # what `make schedule` started
 SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -64,12 +66,20 @@ def is_healthy(address: str) -> bool:
 
 
 def request(api: str, path: str, content: dict[str, Any] | None = None, method: str | None = None) -> Any:
-    """Return the response of Prefect's API: GET, or POST where there is content; a WorkspaceError where there is none."""
+    """Return the response of Prefect's API: GET, or POST where there is content; a WorkspaceError where there is none.
+
+    A server whose database is locked is asked again, as Prefect's own clients do.
+    """
     body = None if content is None else json.dumps(content).encode()
     message = urllib.request.Request(f"{api}/{path}", body, {"Content-Type": "application/json"}, method=method)
-    try:
-        with urllib.request.urlopen(message, timeout=30) as response:
-            return json.loads(response.read() or b"null")
-    except OSError as error:
-        problem = f"the request to the Prefect server at {api} failed: {error}"
-        raise WorkspaceError(problem, "see .darkroom/schedule/server.log, where `make schedule` has started it") from error
+    retries = BUSY_RETRIES
+    while True:
+        try:
+            with urllib.request.urlopen(message, timeout=30) as response:
+                return json.loads(response.read() or b"null")
+        except OSError as error:
+            if getattr(error, "code", None) != BUSY or not retries:
+                problem, remedy = f"the request to the Prefect server at {api} failed: {error}", "see .darkroom/schedule/server.log"
+                raise WorkspaceError(problem, remedy) from error
+        retries -= 1
+        time.sleep(1)
