@@ -119,14 +119,14 @@ def _prefect(chromium: str, folder: Path) -> int:
             return json.loads(response.read())
 
     done = {"state": {"name": {"any_": ["Completed"]}}}
-    runs = asked("flow_runs", flow_runs=done, flows={"name": {"any_": ["repro"]}}, sort="END_TIME_DESC", limit=1)
-    tasks = asked("task_runs", flow_runs={"id": {"any_": [run["id"] for run in runs]}}, task_runs=done, limit=200)
+    tasks = asked("task_runs", flow_runs=done, flows={"name": {"any_": ["repro"]}}, task_runs=done, sort="END_TIME_DESC")
     if not tasks:
         print("no run of the flow `repro` in which a stage ran: `darkroom flow repro --force`", file=sys.stderr)
         return 2
-    longest = max(tasks, key=lambda task: task["total_run_time"])
+    run = tasks[0]["flow_run_id"]
+    longest = max((task for task in tasks if task["flow_run_id"] == run), key=lambda task: task["total_run_time"])
     pages = {
-        "prefect-run": f"runs/flow-run/{runs[0]['id']}",
+        "prefect-run": f"runs/flow-run/{run}",
         "prefect-task": f"runs/task-run/{longest['id']}",
     }
     shown = {item["key"]: item["latest_id"] for item in asked("artifacts/latest")}
@@ -140,6 +140,7 @@ def _prefect(chromium: str, folder: Path) -> int:
 
 def _monitoring(chromium: str, folder: Path) -> int:
     """Show printed characters to a model of handwritten digits."""
+    from darkroom.core.errors import DRIFTED
     from darkroom.data import glyphs
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -149,7 +150,9 @@ def _monitoring(chromium: str, folder: Path) -> int:
             Image.fromarray(pixels).save(place / f"{number}.png")
             os.utime(place / f"{number}.png", (1e9, 1e9))
         command = [sys.executable, "-m", "darkroom", "monitor", str(place), "--out", scratch]
-        subprocess.run(command, check=True)
+        if subprocess.run(command).returncode != DRIFTED:
+            print("no drift to show", file=sys.stderr)
+            return 2
         _take(chromium, f"file://{scratch}/index.html", folder / "monitoring.png")
     return 0
 

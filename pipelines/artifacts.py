@@ -97,7 +97,7 @@ def show_drift(check: dict[str, Any], page: Path) -> None:
         lines.append(_table(("", "size", "limit", "p", ""), rows))
     if check["flags"]:
         lines += ["Flags: " + ", ".join(f"{count} {name}" for name, count in check["flags"].items()) + "."]
-    lines.append(f"The images, and the history of checks: [`{page}`]({page.resolve().as_uri()}).")
+    lines.append(f"The images, and the history of checks: [{page}]({page.resolve().as_uri()}).")
     create_markdown_artifact("\n\n".join(lines), key="drift")
     create_link_artifact(page.resolve().as_uri(), str(page), key="monitoring", description=f"The latest images: `{page}`")
 

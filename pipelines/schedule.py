@@ -97,21 +97,24 @@ def _named(name: str) -> dict[str, Any]:
 
 
 def _replace_old_deployments(api: str, project: str) -> None:
-    """Delete the deployments that have the project's name, as all had before they were called after their schedule.
+    """Delete the deployments that have the project's name, as all had before they were called after what they do.
 
-    Where such a one is paused, or none of its schedules is active, so is the one that replaces it.
+    Each is deleted with its triggers where prefect.yaml names another one of its flow, which is paused where the old
+    one was, or where none of the old one's schedules was active.
     """
-    declared = [deployment["name"] for deployment in yaml_files.read_yaml(DEPLOYMENTS)["deployments"]]
-    if PROJECT in declared:  # prefect.yaml is an older one
-        return
+    declared = {item["name"].replace(PROJECT, project) for item in yaml_files.read_yaml(DEPLOYMENTS)["deployments"]}
     deployments = server.request(api, "deployments/filter", {"work_pools": _named(project)})
-    for old in (deployment for deployment in deployments if deployment["name"] == project):
+    for old in (item for item in deployments if item["name"] == project and project not in declared):
+        new = [item for item in deployments if item["flow_id"] == old["flow_id"] and item["name"] in declared]
         is_paused = old["paused"] or (old["schedules"] and not any(item["active"] for item in old["schedules"]))
-        new = [other for other in deployments if other["flow_id"] == old["flow_id"] and other["name"].startswith(f"{project}-")]
-        for other in new if is_paused else []:
-            server.request(api, f"deployments/{other['id']}", {"paused": True}, method="PATCH")
-        server.request(api, f"deployments/{old['id']}", method="DELETE")
-        print(f"{old['entrypoint']}: {project} is now {', '.join(other['name'] for other in new)}{' (paused)' * bool(is_paused)}")
+        for item in new if is_paused else []:
+            server.request(api, f"deployments/{item['id']}", {"paused": True}, method="PATCH")
+        if new:
+            server.request(api, f"automations/owned-by/prefect.deployment.{old['id']}", method="DELETE")
+            server.request(api, f"deployments/{old['id']}", method="DELETE")
+            flow = server.request(api, f"flows/{old['flow_id']}")["name"]
+            names = " and ".join(f"{flow}/{item['name']}" for item in new)
+            print(f"{flow}/{project} is now {names}{' (paused)' if is_paused else ''}")
 
 
 def _worker_arguments(project: str) -> list[str]:

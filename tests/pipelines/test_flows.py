@@ -110,25 +110,28 @@ def test_starting_twice_changes_nothing(project, monkeypatch):
 
 
 def test_deployments_of_an_older_version_are_replaced(project, monkeypatch):
-    """Deployments that have the project's name are deleted, and a paused one is succeeded by a paused one.
+    """Deployments that have the project's name are deleted with their triggers, and a paused one is succeeded by a paused one.
 
     Where prefect.yaml still names them so, they stay, and so do all others.
     """
     monkeypatch.setattr(schedule, "_prefect", lambda *_: None)
     for flow, paused in (("retrain", True), ("monitor", False)):
         flow_id = project.request("flows/", name=flow)["id"]
-        project.request("deployments/", name="small", flow_id=flow_id, work_pool_name="small", paused=paused)
+        old = project.request("deployments/", name="small", flow_id=flow_id, work_pool_name="small", paused=paused)["id"]
+        trigger = {"type": "event", "posture": "Reactive", "expect": ["nothing"], "threshold": 1, "within": 0}
+        owner = f"prefect.deployment.{old}"
+        project.request("automations/", name="old", trigger=trigger, actions=[{"type": "do-nothing"}], owner_resource=owner)
         project.request("deployments/", name="mine", flow_id=flow_id, work_pool_name="small", paused=True)
     file = project.folder / "prefect.yaml"
     text = file.read_text()
     file.write_text(text.replace("-nightly", ""))
     project.schedule("start")
-    deployments = {("retrain", "small"), ("monitor", "small")}
-    assert deployments < set(project.deployments())
+    assert {("retrain", "small"), ("monitor", "small")} < set(project.deployments())
     file.write_text(text)
     project.schedule("start")
     after = project.deployments()
     assert set(after) == {*DEPLOYMENTS.items(), ("retrain", "mine"), ("monitor", "mine")}
+    assert {item["name"] for item in project.request("automations/filter")} == {"small-nightly__automation_1"}
     paused = [name for name, deployment in after.items() if deployment["paused"] and name[1] != "mine"]
     assert paused == [("retrain", DEPLOYMENTS["retrain"])]
     for deployment in after.values():
