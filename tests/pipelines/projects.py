@@ -210,8 +210,8 @@ class Project:
             try:
                 with urllib.request.urlopen(request, timeout=60) as response:
                     return json.loads(response.read() or b"null")
-            except urllib.error.HTTPError as error:
-                if error.code != 503:
+            except (urllib.error.HTTPError, TimeoutError) as error:
+                if getattr(error, "code", 503 if method == "GET" else 0) != 503:
                     raise
                 time.sleep(1)
         raise TimeoutError(f"{path}: the server is busy")
