@@ -1,7 +1,8 @@
 """Take the pictures of the documents: `.venv/bin/python docs/pictures.py report|mlflow|prefect|monitoring [FOLDER]`.
 
 Those of the report, of docs/mlflow.md and of `monitor` want a workspace in which the pipeline has run (`make repro`), those of
-Prefect the server of `make schedule` and a run of `darkroom flow repro --force`. All want Chromium.
+Prefect the server of `make schedule`, a run of `darkroom flow repro --force`, and for `prefect-drift` and `prefect-runs` one of
+`darkroom flow monitor` that has found drift. All want Chromium.
 """
 
 from __future__ import annotations
@@ -118,18 +119,20 @@ def _prefect(chromium: str, folder: Path) -> int:
             return json.loads(response.read())
 
     done = {"state": {"name": {"any_": ["Completed"]}}}
-    runs = asked("flow_runs", flow_runs=done, flows={"name": {"any_": ["repro"]}}, sort="END_TIME_DESC", limit=1)
-    tasks = asked("task_runs", flow_runs={"id": {"any_": [run["id"] for run in runs]}}, task_runs=done, limit=200)
+    tasks = asked("task_runs", flow_runs=done, flows={"name": {"any_": ["repro"]}}, task_runs=done, sort="END_TIME_DESC")
     if not tasks:
         print("no run of the flow `repro` in which a stage ran: `darkroom flow repro --force`", file=sys.stderr)
         return 2
-    longest = max(tasks, key=lambda task: task["total_run_time"])
+    run = tasks[0]["flow_run_id"]
+    longest = max((task for task in tasks if task["flow_run_id"] == run), key=lambda task: task["total_run_time"])
     pages = {
-        "prefect-run": f"runs/flow-run/{runs[0]['id']}",
+        "prefect-run": f"runs/flow-run/{run}",
         "prefect-task": f"runs/task-run/{longest['id']}",
     }
     shown = {item["key"]: item["latest_id"] for item in asked("artifacts/latest")}
-    pages |= {f"prefect-{key}": f"artifacts/artifact/{shown[key]}" for key in ("leaderboard", "promotion", "drift") if key in shown}
+    pages |= {f"prefect-{key}": f"artifacts/artifact/{shown[key]}" for key in ("leaderboard", "drift") if key in shown}
+    if "drift" in shown:
+        pages["prefect-runs"] = "runs"
     for name, page in pages.items():
         _take(chromium, f"{api.removesuffix('/api')}/{page}", folder / f"{name}.png")
     return 0
@@ -137,6 +140,7 @@ def _prefect(chromium: str, folder: Path) -> int:
 
 def _monitoring(chromium: str, folder: Path) -> int:
     """Show printed characters to a model of handwritten digits."""
+    from darkroom.core.errors import DRIFTED
     from darkroom.data import glyphs
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -146,7 +150,9 @@ def _monitoring(chromium: str, folder: Path) -> int:
             Image.fromarray(pixels).save(place / f"{number}.png")
             os.utime(place / f"{number}.png", (1e9, 1e9))
         command = [sys.executable, "-m", "darkroom", "monitor", str(place), "--out", scratch]
-        subprocess.run(command, check=True)
+        if subprocess.run(command).returncode != DRIFTED:
+            print("no drift to show", file=sys.stderr)
+            return 2
         _take(chromium, f"file://{scratch}/index.html", folder / "monitoring.png")
     return 0
 

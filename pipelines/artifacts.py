@@ -83,7 +83,7 @@ def show_mlflow_run(location: str) -> None:
         create_markdown_artifact(f"In MLflow, which `make ui` opens: {location}", key="mlflow")
 
 
-def show_drift(check: dict[str, Any], page: Path = Path("reports/monitoring/index.html")) -> None:
+def show_drift(check: dict[str, Any], page: Path) -> None:
     """Show the result of a drift check and a link to its page."""
     title = "Drift" if check["drifted"] else "No drift" if check["tests"] else "Too few images"
     lines = [
@@ -97,9 +97,9 @@ def show_drift(check: dict[str, Any], page: Path = Path("reports/monitoring/inde
         lines.append(_table(("", "size", "limit", "p", ""), rows))
     if check["flags"]:
         lines += ["Flags: " + ", ".join(f"{count} {name}" for name, count in check["flags"].items()) + "."]
+    lines.append(f"The images, and the history of checks: [{page}]({page.resolve().as_uri()}).")
     create_markdown_artifact("\n\n".join(lines), key="drift")
-    if page.exists():
-        create_link_artifact(page.resolve().as_uri(), str(page), key="monitoring", description=f"The latest images: `{page}`")
+    create_link_artifact(page.resolve().as_uri(), str(page), key="monitoring", description=f"The latest images: `{page}`")
 
 
 def promotion_markdown(decision: dict[str, Any]) -> str:

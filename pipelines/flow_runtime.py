@@ -23,7 +23,7 @@ from darkroom.config import params
 from darkroom.core import locks
 from darkroom.core.command_line import report
 from darkroom.core.errors import DRIFTED, MISTAKE, DarkroomError, ParamsError, WorkspaceError
-from pipelines import notifications
+from pipelines import crashed_run, notifications
 from pipelines.process_groups import ProcessGroups, StoppedError
 
 POLL = 1.0  # seconds between two checks that the worker lives
@@ -43,15 +43,18 @@ def run_exclusively(work: Callable[[ProcessGroups], State[Any]], wait: bool, exc
     """Do the work of a flow while no other run holds the workspace; return the final state.
 
     With `exclusive=False` it does not take the workspace's lock. The processes of `work` are ended where the
-    run is cancelled in Prefect's pages or where its worker dies.
+    run is cancelled in Prefect's pages or where its worker dies. Where this process is killed, the run's
+    tasks, and without a worker the run itself, become *Crashed*.
     """
     if later := later_slot():
         return skipped(f"replaced by the run for {later.expected_start_time:%F %T %Z}")
     done = threading.Event()
     try:
         lock = locks.workspace(f"the flow run {run_name()}", get_run_logger().info, wait) if exclusive else nullcontext()
-        with ProcessGroups() as processes:
-            parent = os.getppid() if os.environ.get("PREFECT__FLOW_RUN_ID") else 0
+        parent = os.getppid() if os.environ.get("PREFECT__FLOW_RUN_ID") else 0
+        with get_client(sync_client=True) as client:
+            after_death = crashed_run.mark_command(str(client.api_url), str(runtime.flow_run.id), has_worker=bool(parent))
+        with ProcessGroups(after_death) as processes:
             watch = threading.Thread(target=_watch, args=(done, processes, parent, runtime.flow_run.id), daemon=True)
             watch.start()
             with lock:
@@ -122,14 +125,14 @@ def notify(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     _send(flow.name, flow_run.name, str(flow_run.id), state)
 
 
-def notify_now(state: State[Any]) -> None:
-    """Send the notification of the flow run that is going on, which is about to end in this state."""
-    _send(str(runtime.flow_run.flow_name), str(runtime.flow_run.name), str(runtime.flow_run.id), state)
+def notify_now(state: State[Any], page: Path) -> None:
+    """Send the notification of the flow run that is going on, which is about to end in this state, with its page."""
+    _send(str(runtime.flow_run.flow_name), str(runtime.flow_run.name), str(runtime.flow_run.id), state, page)
 
 
-def _send(flow: str, run: str, run_id: str, state: State[Any]) -> None:
-    page = f"{PREFECT_UI_URL.value()}/runs/flow-run/{run_id}" if PREFECT_UI_URL.value() else ""
-    notifications.send(flow, run, run_id, state.name or "Failed", str(state.message), page)
+def _send(flow: str, run: str, run_id: str, state: State[Any], page: Path | None = None) -> None:
+    url = f"{PREFECT_UI_URL.value()}/runs/flow-run/{run_id}" if PREFECT_UI_URL.value() else ""
+    notifications.send(flow, run, run_id, state.name or "Failed", str(state.message), url, page)
 
 
 def run_flow(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
@@ -143,7 +146,8 @@ def run_flow(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
             raise WorkspaceError(f"there is no dvc.yaml here ({Path.cwd()})", "run it in the project's folder")
         params.read()
         flow.validate_parameters(parameters)
-        state: Any = flow(**parameters, return_state=True)
+        with crashed_run.temporary_server():
+            state: Any = flow(**parameters, return_state=True)
     except DarkroomError as error:
         return report(error)
     except ParameterTypeError as error:

@@ -25,6 +25,7 @@ from pipelines.repro import Positive
 
 DRIFT_EVENT = "darkroom.drift"
 REPORTED = Path("reports/monitoring/reported_drift")  # the checkpoint whose drift was reported by an event
+PAGE = REPORTED.with_name("index.html")
 OLD_REPORTED = REPORTED.with_name("told")  # its former name
 ImageCount = Annotated[int, Field(ge=2)]
 
@@ -85,14 +86,14 @@ def monitor(
         begins = _report_drift(check)
         message = f"{check['new'] or 'no'} new images; {check['summary']}"
         if check["new"] or begins:
-            artifacts.show_drift(check)
+            artifacts.show_drift(check, PAGE)
         else:
             return flow_runtime.skipped(message)
         if not check["drifted"]:
             return Completed(message=message)
         drifted: State[Any] = Failed(name=flow_runtime.DRIFT, message=message)
         if begins:
-            flow_runtime.notify_now(drifted)
+            flow_runtime.notify_now(drifted, PAGE)
         return drifted
 
     return flow_runtime.run_exclusively(work, wait=True, exclusive=False)

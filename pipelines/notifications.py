@@ -14,11 +14,15 @@ COMMAND, WEBHOOK = "DARKROOM_NOTIFY_COMMAND", "DARKROOM_NOTIFY_WEBHOOK"
 TIMEOUT = 10.0  # seconds
 
 
-def send(flow: str, run: str, run_id: str, state: str, message: str, url: str = "") -> None:
-    """Send the notification that a flow run failed or has found drift; `url` is the address of its page."""
-    text = f"{flow}/{run} {state.lower()}: {message}"
+def send(flow: str, run: str, run_id: str, state: str, message: str, url: str = "", page: Path | None = None) -> None:
+    """Send the notification that a flow run failed or has found drift.
+
+    `url` is the address of the run in Prefect's pages, `page` the HTML file that shows what was found.
+    """
+    shown = str(page.resolve()) if page else ""
+    text = f"{flow}/{run} {state.lower()}: {message}" + (f"\nsee {shown}" if page else "")
     content = {"text": text, "flow": flow, "run": run, "id": run_id, "state": state, "message": message,
-               "folder": str(Path.cwd()), "url": url}  # fmt: skip
+               "folder": str(Path.cwd()), "url": url, "page": shown}  # fmt: skip
     if command := os.environ.get(COMMAND):
         _try(COMMAND, lambda: subprocess.run(
             command, shell=True, input=text, text=True, timeout=TIMEOUT, check=True,

@@ -50,21 +50,23 @@ class CommandResult:
 class ProcessGroups:
     """Runs commands, each in a process group of its own, from any thread. All groups end with the block.
 
-    A watcher ends them where this process is killed.
+    A watcher ends them where this process is killed, and then runs the command `after_death`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, after_death: Sequence[str] = ()) -> None:
+        self.after_death = after_death
         self.stopped = threading.Event()
         self._groups: set[int] = set()
         self._lock = threading.Lock()
 
     def __enter__(self) -> ProcessGroups:
-        command = [sys.executable, "-I", "-S", process_watcher.__file__]
+        command = [sys.executable, "-I", "-S", process_watcher.__file__, *self.after_death]
         self._watcher = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, text=True, bufsize=1)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
+        self._tell_watcher("end")
         self._watcher.communicate()
 
     def stop(self) -> None:
@@ -103,7 +105,8 @@ class ProcessGroups:
                 command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=stdout or subprocess.PIPE,
                 stderr=subprocess.PIPE if stdout else subprocess.STDOUT, encoding="utf-8", errors="replace", start_new_session=True,
             )  # fmt: skip
-            self._note("+", process.pid)
+            self._groups.add(process.pid)
+            self._tell_watcher(f"+{process.pid}")
         return process
 
     def _follow(self, process: subprocess.Popen[str], on_line: Callable[[str], object], limit: float | None) -> CommandResult:
@@ -136,13 +139,13 @@ class ProcessGroups:
             timer.cancel()
             reaper.join()
             with self._lock:
-                self._note("-", process.pid)
+                self._groups.discard(process.pid)
+                self._tell_watcher(f"-{process.pid}")
         if self.stopped.is_set():
             raise StoppedError(STOPPED)
         return CommandResult(process.returncode, list(lines), timed_out=timed_out.is_set())
 
-    def _note(self, sign: str, group: int) -> None:
-        (self._groups.add if sign == "+" else self._groups.discard)(group)
+    def _tell_watcher(self, line: str) -> None:
         assert self._watcher.stdin is not None
         with contextlib.suppress(OSError, ValueError):  # without its watcher a run goes on
-            self._watcher.stdin.write(f"{sign}{group}\n")
+            self._watcher.stdin.write(f"{line}\n")

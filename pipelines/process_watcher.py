@@ -1,8 +1,9 @@
-"""End the process groups of an owner that has died: `python process_watcher.py`, started by `process_groups`.
+"""End the process groups of an owner that has died: `python process_watcher.py [COMMAND]`, started by `process_groups`.
 
-The owner writes `+GROUP` to this process's standard input when it has started a process group and `-GROUP`
-when the group has ended, a line each. The pipe closes when the owner dies, however it dies, and the groups
-that are left are ended.
+The owner writes `+GROUP` to this process's standard input when it has started a process group, `-GROUP` when
+the group has ended, and `end` when it needs no watcher any more, a line each. The pipe closes when the owner
+dies, however it dies: the groups that are left are ended, and where the owner did not write `end`, COMMAND is
+run.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -38,9 +40,15 @@ def send(group: int, number: int) -> bool:
 
 def main() -> None:
     groups: set[int] = set()
-    for line in sys.stdin:
-        (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
+    died = True
+    for line in map(str.strip, sys.stdin):
+        if line == "end":
+            died = False
+        else:
+            (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
     terminate(groups)
+    if died and sys.argv[1:]:
+        subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger, runtime, task
@@ -22,11 +23,12 @@ from prefect.states import Cancelled, Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from darkroom.core.errors import DarkroomError, WorkspaceError
-from pipelines import artifacts, command_line, flow_runtime
+from darkroom.core.errors import DarkroomError, ParamsError, WorkspaceError
+from pipelines import artifacts, command_line, flow_runtime, worktree
 from pipelines.dvc_runner import DvcRunner, Stage, retry_delay, skip_reason
 from pipelines.process_groups import CommandResult, ProcessGroups, StoppedError
 
+EXPERIMENT = "DVC_EXP_NAME"  # DVC sets it in experiments, and `register` promotes nothing in one
 REMOTE_RETRIES = 3  # a remote that cannot be reached may as well have a wrong password
 
 Positive = Annotated[float, Field(gt=0)]
@@ -143,8 +145,7 @@ def run_graph(runner: DvcRunner, options: Options) -> State[Any]:
         raise StoppedError("cancelled, its processes were ended")
     failed = {name: state for name, state in states.items() if state.is_failed() or state.is_crashed()}
     completed = [name for name, state in states.items() if state.is_completed()]
-    if any(states[name].name != "Cached" for name in completed):
-        artifacts.show_outputs(runner.graph, [out for name in completed for out in graph[name].outs])
+    artifacts.show_outputs(runner.graph, [out for name in completed for out in graph[name].outs])
     _finish_pipeline(run, completed, any(state.name != "Cached" and state.type != "PENDING" for state in states.values()))
     if not failed and options.push:
         pushed = transfer("push", run, return_state=True)
@@ -188,6 +189,7 @@ def repro(
     targets: list[str] | None = None,
     force: bool = False,
     set_params: dict[str, Any] | None = None,
+    temporary: bool = False,
     concurrency: Count = 1,
     pull: bool = False,
     push: bool = False,
@@ -201,8 +203,10 @@ def repro(
         targets: stages to bring up to date, with all stages that they need; without any, every stage of
             dvc.yaml.
         force: run every stage, changed or not.
-        set_params: values to write to params.yaml first, such as `transfer.lr=0.01`; an invalid one changes
-            nothing.
+        set_params: values to write to params.yaml first, such as `transfer.lr=0.01`, where they stay; an
+            invalid one changes nothing.
+        temporary: set these values for this run only: it runs in a worktree of its own with the tracked files
+            as they are here, and changes neither params.yaml nor dvc.lock nor an output of this folder.
         concurrency: number of independent stages that run side by side.
         pull: fetch outputs from DVC's remote first.
         push: send the outputs to DVC's remote at the end.
@@ -214,13 +218,24 @@ def repro(
     options = Options(targets or [], force, concurrency, pull, push, time_limits or {}, retries)
 
     def work(processes: ProcessGroups) -> State[Any]:
-        runner = DvcRunner(processes)
+        if temporary and not set_params:
+            raise ParamsError("--temporary has no params to set", "name them: `--set transfer.lr=0.01 --temporary`")
+        runner = _temporary_runner(processes) if temporary else DvcRunner(processes)
         if set_params:
             values = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in set_params.items()]
             print(runner.darkroom("recipe", "--set", *values))
+            print(f"params.yaml is that of {runner.folder}" if temporary else "params.yaml keeps these values after the run")
         return run_graph(runner, options)
 
     return flow_runtime.run_exclusively(work, wait)
+
+
+def _temporary_runner(processes: ProcessGroups) -> DvcRunner:
+    """Return a runner in a worktree that has the tracked files of this folder; what it registers is not promoted."""
+    if left_out := worktree.untracked():
+        print(f"not part of this run, since git does not track them: {', '.join(left_out)}")
+    folder = worktree.check_out(worktree.snapshot(), "temporary")
+    return DvcRunner(processes, folder, {"DARKROOM_HOME": str(Path.cwd()), EXPERIMENT: flow_runtime.run_name()})
 
 
 if __name__ == "__main__":

@@ -66,11 +66,12 @@ def retrain(
         age = _days_since_full_run()
         is_old = max_age_days is not None and age is not None and age > max_age_days
         reasons = [*([reason] if reason else []), *list_changes(graph)]
-        reasons += [f"everything was run {age:.1f} days ago"] if is_old else []
+        reasons += [f"the last full run, or the first one of this flow, was {age:.1f} days ago"] if is_old else []
         reasons += ["it was forced"] if force else []
         if not reasons:
-            last = "" if age is None else f", everything was run {age:.1f} days ago"
-            return flow_runtime.skipped(f"no reason: all {len(graph)} stages are up to date{last}")
+            if age is None:
+                _note_run(commit, reasons)
+            return flow_runtime.skipped(f"no reason: all {len(graph)} stages are up to date")
         summary = "; ".join(reasons)
         print(f"reason: {summary}")
         options.force = force or is_old
@@ -78,7 +79,7 @@ def retrain(
         if not state.is_completed():
             return state
         if options.force or age is None:
-            LAST_RUN.write_text(json.dumps({"time": time.time(), "commit": commit, "reasons": reasons}), encoding="utf-8")
+            _note_run(commit, reasons)
         if branch:
             _commit_results(folder, graph, branch, f"Retrained: {summary[:200]}\n\n{state.message}\n")
         return Completed(message=f"{state.message}; reason: {summary}")
@@ -95,6 +96,10 @@ def list_changes(graph: dict[str, Stage]) -> list[str]:
     changes = [f"{change} ({', '.join(names)})" for change, names in stages.items()]
     more = len(changes) - MAX_REASONS
     return [*changes[:MAX_REASONS], *([f"and {more} more changes"] if more > 0 else [])]
+
+
+def _note_run(commit: str, reasons: list[str]) -> None:
+    LAST_RUN.write_text(json.dumps({"time": time.time(), "commit": commit, "reasons": reasons}), encoding="utf-8")
 
 
 def _days_since_full_run() -> float | None:

@@ -2,7 +2,8 @@
 
 `start` can be repeated: it starts what does not run, and updates the deployments. Server and worker outlive
 the terminal; after a reboot `start` brings them back (docs/scheduling.md has units of systemd that do so).
-With PREFECT_API_URL set, only a worker is started, for that server.
+With PREFECT_API_URL set, only a worker is started, for that server. `prefect` in this folder then uses the
+same server, by a profile in `.prefect`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,13 +24,17 @@ from typing import Any
 import click
 import psutil
 
+from darkroom.config import yaml_files
 from darkroom.core import locks
 from darkroom.core.command_line import SETTINGS, Choice, Command, report
 from darkroom.core.errors import DarkroomError, WorkspaceError
-from pipelines import notifications, server
+from pipelines import crashed_run, notifications, server
 
 LOGS = Path(".darkroom/schedule")
 PREFECT_HOME = Path(".prefect")
+PROFILES = PREFECT_HOME / "profiles.toml"  # pyproject.toml names it
+DEPLOYMENTS = Path("prefect.yaml")
+PROJECT = "{{ $DARKROOM_PROJECT }}"  # in the names of prefect.yaml
 PORT = 4200
 MAX_ATTEMPTS = 3  # of a run whose worker dies
 START_TIMEOUT = 180.0  # seconds until a server or a worker responds
@@ -47,15 +51,29 @@ def start(port: int | None) -> None:
         raise WorkspaceError(f"no Prefect server responds at {api}", "start it, or unset PREFECT_API_URL for one of this folder")
     environment = _environment(api)
     project = environment["DARKROOM_PROJECT"]
-    if project not in [pool["name"] for pool in _request(api, "work_pools/filter", {})]:
-        _prefect(environment, "work-pool", "create", project, "--type", "process")
+    if not _has_pool(api, project):
+        _start_worker(api, project, environment)  # it creates the pool, into which nothing is deployed yet
+        _wait_for("worker", server.read_state().get("worker"), lambda: _has_pool(api, project))
     _prefect(environment, "--no-prompt", "deploy", "--all")
+    _replace_old_deployments(api, project)
+    PROFILES.parent.mkdir(exist_ok=True)
+    PROFILES.write_text(f'active = "darkroom"\n\n[profiles.darkroom]\nPREFECT_API_URL = "{api}"\n', encoding="utf-8")
+    _start_worker(api, project, environment)
+    state = server.read_state()
+    _wait_for("worker", state.get("worker"), lambda: bool(_online_workers(api, project, state)))
+
+
+def _start_worker(api: str, project: str, environment: dict[str, str]) -> None:
+    """Start a worker unless one runs, and note the server's address; runs that a dead worker has left run again."""
     state = server.read_state() | {"api": api}
     if not _is_running(state.get("worker")) and not _online_workers(api, project, {}):
         _resume_runs(api, project)
         state["worker"] = _launch("worker", _worker_arguments(project), environment)
     _write_state(state)
-    _wait_for("worker", state.get("worker"), lambda: bool(_online_workers(api, project, state)))
+
+
+def _has_pool(api: str, project: str) -> bool:
+    return project in [pool["name"] for pool in server.request(api, "work_pools/filter", {})]
 
 
 def run_worker() -> None:
@@ -74,6 +92,31 @@ def run_worker() -> None:
     os.execve(sys.executable, [sys.executable, "-m", "prefect", *_worker_arguments(project)], environment)
 
 
+def _named(name: str) -> dict[str, Any]:
+    return {"name": {"any_": [name]}}
+
+
+def _replace_old_deployments(api: str, project: str) -> None:
+    """Delete the deployments that have the project's name, as all had before they were called after what they do.
+
+    Each is deleted with its triggers where prefect.yaml names another one of its flow, which is paused where the old
+    one was, or where none of the old one's schedules was active.
+    """
+    declared = {item["name"].replace(PROJECT, project) for item in yaml_files.read_yaml(DEPLOYMENTS)["deployments"]}
+    deployments = server.request(api, "deployments/filter", {"work_pools": _named(project)})
+    for old in (item for item in deployments if item["name"] == project and project not in declared):
+        new = [item for item in deployments if item["flow_id"] == old["flow_id"] and item["name"] in declared]
+        is_paused = old["paused"] or (old["schedules"] and not any(item["active"] for item in old["schedules"]))
+        for item in new if is_paused else []:
+            server.request(api, f"deployments/{item['id']}", {"paused": True}, method="PATCH")
+        if new:
+            server.request(api, f"automations/owned-by/prefect.deployment.{old['id']}", method="DELETE")
+            server.request(api, f"deployments/{old['id']}", method="DELETE")
+            flow = server.request(api, f"flows/{old['flow_id']}")["name"]
+            names = " and ".join(f"{flow}/{item['name']}" for item in new)
+            print(f"{flow}/{project} is now {names}{' (paused)' if is_paused else ''}")
+
+
 def _worker_arguments(project: str) -> list[str]:
     return ["worker", "start", "--pool", project, "--type", "process", "--name", _worker_name(project)]
 
@@ -85,17 +128,18 @@ def _resume_runs(api: str, project: str) -> None:
     cause of its worker's death: it becomes *Crashed*, with a notification.
     """
     unfinished = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
-    for run in _request(api, "flow_runs/filter", {"deployments": {"name": {"any_": [project]}}, "flow_runs": unfinished}):
+    for run in server.request(api, "flow_runs/filter", {"work_pools": _named(project), "flow_runs": unfinished}):
+        crashed_run.mark_tasks(api, run["id"])
         if run["state_type"] == "CANCELLING":
             state: dict[str, Any] = {"type": "CANCELLED", "name": "Cancelled", "message": "its worker ended"}
         elif run["run_count"] >= MAX_ATTEMPTS:
             state = {"type": "CRASHED", "name": "Crashed", "message": f"its worker ended {run['run_count']} times while it ran"}
-            flow = _request(api, f"flows/{run['flow_id']}")["name"]
+            flow = server.request(api, f"flows/{run['flow_id']}")["name"]
             notifications.send(flow, run["name"], run["id"], "Crashed", state["message"])
         else:
             state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "its worker ended, it runs again",
                      "state_details": {"scheduled_time": datetime.now(UTC).isoformat()}}  # fmt: skip
-        _request(api, f"flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+        server.request(api, f"flow_runs/{run['id']}/set_state", {"state": state, "force": True})
         print(f"{run['name']}: {state['message']}")
 
 
@@ -136,18 +180,18 @@ def status() -> int:
     if not healthy:
         print("start them with `make schedule`")
         return 1
-    deployments = _request(api, "deployments/filter", {"deployments": {"name": {"any_": [project]}}})
+    deployments = server.request(api, "deployments/filter", {"work_pools": _named(project)})
     print("\n".join(sorted(_describe_deployment(api, deployment) for deployment in deployments)))
     return 0 if workers else 1
 
 
 def _describe_deployment(api: str, deployment: dict[str, Any]) -> str:
-    """Return a deployment's flow, its next run, and how its last run ended."""
-    flow = _request(api, f"flows/{deployment['flow_id']}")["name"]
+    """Return a deployment's name, its next run, and how its last run ended."""
+    flow = server.request(api, f"flows/{deployment['flow_id']}")["name"]
     query: dict[str, Any] = {"deployments": {"id": {"any_": [deployment["id"]]}}, "limit": 1}
     future = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "sort": "EXPECTED_START_TIME_ASC"}
     past = {"flow_runs": {"state": {"type": {"not_any_": ["SCHEDULED"]}}}, "sort": "EXPECTED_START_TIME_DESC"}
-    upcoming, last = (_request(api, "flow_runs/filter", query | filters) for filters in (future, past))
+    upcoming, last = (server.request(api, "flow_runs/filter", query | filters) for filters in (future, past))
     schedules = [
         " ".join(value for value in item["schedule"].values() if isinstance(value, str))
         for item in deployment["schedules"]
@@ -155,7 +199,7 @@ def _describe_deployment(api: str, deployment: dict[str, Any]) -> str:
     ]
     due = _local_time(upcoming[0]["expected_start_time"]) if upcoming else ", ".join(schedules) or "no schedule"
     ended = f"; last {last[0]['state_name']} at {_local_time(last[0]['expected_start_time'])}" if last else ""
-    return f"{flow:<10} {due}{' (paused)' if deployment['paused'] else ''}{ended}"
+    return f"{flow + '/' + deployment['name']:<32} {due}{' (paused)' if deployment['paused'] else ''}{ended}"
 
 
 def stop() -> None:
@@ -229,17 +273,6 @@ def _prefect(environment: dict[str, str], *arguments: str) -> None:
         raise WorkspaceError(problem, "correct prefect.yaml, then `make schedule` again")
 
 
-def _request(api: str, path: str, content: dict[str, Any] | None = None) -> Any:
-    """Return the response of Prefect's API: GET, or POST where there is content."""
-    body = None if content is None else json.dumps(content).encode()
-    request = urllib.request.Request(f"{api}/{path}", body, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return json.loads(response.read())
-    except OSError as error:
-        raise WorkspaceError(f"the request to the Prefect server at {api} failed: {error}", f"see {LOGS / 'server.log'}") from error
-
-
 def _worker_name(project: str) -> str:
     return f"{project} on {socket.gethostname()}"
 
@@ -250,7 +283,7 @@ def _online_workers(api: str, pool: str, state: dict[str, Any]) -> list[str]:
     The server lists the worker of this folder for a while after it has ended.
     """
     try:
-        workers = _request(api, f"work_pools/{pool}/workers/filter", {})
+        workers = server.request(api, f"work_pools/{pool}/workers/filter", {})
     except WorkspaceError:
         return []
     online = [worker["name"] for worker in workers if worker["status"] == "ONLINE"]

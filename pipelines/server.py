@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+from darkroom.core.errors import WorkspaceError
+
+BUSY, BUSY_RETRIES = 503, 10  # the HTTP status of a server that cannot write now, and how often it is asked again
 STATE = Path(".darkroom/schedule.json")  # what `make schedule` started
 SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -25,8 +29,12 @@ def configure() -> None:
     """Set the environment variables that Prefect reads when it is imported."""
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
-    if not os.environ.get("PREFECT_API_URL") and (address := scheduled_address()):
+    if os.environ.get("PREFECT_API_URL"):
+        return
+    if address := scheduled_address():
         os.environ["PREFECT_API_URL"] = address
+    else:  # the profile that `make schedule` has written names a server that does not respond
+        os.environ.setdefault("PREFECT_PROFILE", "ephemeral")
 
 
 def project() -> str:
@@ -65,3 +73,23 @@ def is_healthy(address: str) -> bool:
             return response.read().strip() == b"true"
     except (OSError, ValueError):
         return False
+
+
+def request(api: str, path: str, content: dict[str, Any] | None = None, method: str | None = None) -> Any:
+    """Return the response of Prefect's API: GET, or POST where there is content; a WorkspaceError where there is none.
+
+    A server whose database is locked is asked again, as Prefect's own clients do.
+    """
+    body = None if content is None else json.dumps(content).encode()
+    message = urllib.request.Request(f"{api}/{path}", body, {"Content-Type": "application/json"}, method=method)
+    retries = BUSY_RETRIES
+    while True:
+        try:
+            with urllib.request.urlopen(message, timeout=30) as response:
+                return json.loads(response.read() or b"null")
+        except OSError as error:
+            if getattr(error, "code", None) != BUSY or not retries:
+                problem, remedy = f"the request to the Prefect server at {api} failed: {error}", "see .darkroom/schedule/server.log"
+                raise WorkspaceError(problem, remedy) from error
+        retries -= 1
+        time.sleep(1)

@@ -49,7 +49,10 @@ def read_stages(targets: list[str], force: bool) -> dict[str, Any]:
 
 
 def change_reasons(stage: Any, status: list[Any]) -> list[str]:
-    """Return the changes that DVC reports of a stage, such as `params.yaml modified`."""
+    """Return the changes that DVC reports of a stage, such as `params.yaml modified`.
+
+    A file that is not there is *missing*: DVC calls it deleted, also in a folder that never had it.
+    """
     if status and not any(out.hash_info for out in stage.outs):
         return ["it has not run here yet"]
     inputs: list[str] = []
@@ -60,7 +63,8 @@ def change_reasons(stage: Any, status: list[Any]) -> list[str]:
                 others.append(str(kind))
                 continue
             for path, change in changes.items():
-                text = f"{path} {', '.join(change) if isinstance(change, dict) else change}"
+                words = ", ".join(change) if isinstance(change, dict) else str(change)
+                text = f"{path} {'missing' if words == 'deleted' else words}"
                 (others if kind == "changed outs" else inputs).append(text)
     reasons = inputs or others  # a changed output matters only where no input has changed
     more = len(reasons) - MAX_REASONS

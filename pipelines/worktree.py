@@ -1,7 +1,8 @@
 """A commit of the project in a folder of its own, so that uncommitted changes are never touched.
 
 The folder is a git worktree under `.darkroom/worktrees`. It is kept, so that DVC knows there which stages it
-ran. It shares DVC's cache, the raw data, MLflow's records and `.darkroom` with the main checkout.
+ran. It shares DVC's cache, the raw data, MLflow's records and `.darkroom` with the main checkout. A new one
+begins with the outputs that `dvc.lock` of the main checkout lists.
 """
 
 from __future__ import annotations
@@ -58,12 +59,26 @@ def resolve_commit(ref: str) -> str:
     return commit
 
 
+def snapshot() -> str:
+    """Return a commit of the tracked files as they are here, on no branch: HEAD where none is changed."""
+    if git("ls-files", "--unmerged"):
+        raise WorkspaceError("files of this folder are in conflict", "finish the merge, see `git status`")
+    return git("stash", "create", environment=IDENTITY) or resolve_commit("HEAD")
+
+
+def untracked() -> list[str]:
+    """Return the files and folders here that git neither tracks nor ignores, but dvc.lock, which a worktree gets otherwise."""
+    paths = git("ls-files", "--others", "--exclude-standard", "--directory", "--no-empty-directory").splitlines()
+    return [path for path in paths if path != "dvc.lock"]
+
+
 def check_out(commit: str, name: str) -> Path:
     """Create the worktree of a name or move it to another commit; return the project's folder in it."""
     root, top = Path.cwd(), Path(git("rev-parse", "--show-toplevel"))
     tree = (WORKTREES / name).resolve()
     folder = tree / root.relative_to(top)
-    if not _reconnect(tree):
+    is_new = not _reconnect(tree)
+    if is_new:
         shutil.rmtree(tree, ignore_errors=True)
         git("worktree", "prune")
         tree.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +93,8 @@ def check_out(commit: str, name: str) -> Path:
     _share_cache(root, folder)
     for section, key in RAW_PARAMS:
         _share_raw(root, folder, params.read_yaml(folder / "params.yaml").get(section, {}).get(key))
+    if is_new:
+        _restore_outputs(root, folder)
     return folder
 
 
@@ -93,6 +110,19 @@ def _reconnect(tree: Path) -> bool:
         return False
     (tree / ".git").write_text(f"gitdir: {record}\n")
     return True
+
+
+def _restore_outputs(root: Path, folder: Path) -> None:
+    """Bring the outputs of the main checkout's last run, from DVC's cache or as copies; DVC then runs what differs."""
+    lock = root / "dvc.lock"
+    if not lock.exists():
+        return
+    shutil.copyfile(lock, folder / "dvc.lock")
+    _dvc("checkout", "--quiet", "--allow-missing", "dvc.yaml", folder=folder)
+    for out in (out for stage in dvc_graph.read_lock(lock).values() for out in stage.outs):
+        if (root / out).is_file() and not (folder / out).exists():  # DVC does not cache it
+            (folder / out).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / out, folder / out)
 
 
 def _link(link: Path, target: Path) -> None:

@@ -75,7 +75,9 @@ class Project:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             raise
-        assert result == expected, f"line {line} ended with {result}, not {expected}:\n{code}\n{log.read_text(errors='replace')[-5000:]}"
+        assert result == expected, (
+            f"line {line} ended with {result}, not {expected}:\n{code}\n{log.read_text(errors='replace')[-5000:]}"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -90,8 +92,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
             shutil.copy(ROOT / name, folder / name)
     (folder / ".venv").symlink_to(Path(sys.prefix))
     environment = {key: value for key, value in os.environ.items() if not key.startswith(UNSET)} | {
-        "HOME": str(home), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(folder / "src"),
-        "DO_NOT_TRACK": "1", "GIT_CONFIG_GLOBAL": str(home / ".gitconfig"),
+        "HOME": str(home), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(folder / "src"), "DO_NOT_TRACK": "1", "GIT_CONFIG_GLOBAL": str(home / ".gitconfig"),
     }  # fmt: skip
     home.mkdir()
     write_images(folder, home)

@@ -25,7 +25,7 @@ from darkroom.models.factory import build_features
 from darkroom.models.specs import CompactSpec
 
 SIZE = 16
-CLASSES = ("cat", "dög | \"owl\"\n'")
+CLASSES = ("cat", 'dög | "owl"\n\'')
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,9 @@ def metadata(folder: Path) -> dict[str, dict[str, str]]:
     return {
         "onnx": session.get_modelmeta().custom_metadata_map,
         "openvino": {name: info[name].astype(str) for name in ("classes", "preprocessing", "temperature", "input", "outputs")},
-        "pt2": {name: value if isinstance(value, str) else json.dumps(value) for name, value in json.loads(extra["model.json"]).items()},
+        "pt2": {
+            name: value if isinstance(value, str) else json.dumps(value) for name, value in json.loads(extra["model.json"]).items()
+        },
     }
 
 

@@ -33,22 +33,25 @@ from tests.pipelines.processes import wait_until
 from tests.postgresql import free_port
 
 FLOWS = {"repro": repro, "retrain": retrain, "monitor": monitor, "study": study}
+DEPLOYMENTS = {"repro": "small-on-demand", "retrain": "small-nightly", "monitor": "small-hourly", "study": "small-on-demand"}
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 GRAPH = """\
 stages:
   left:
     cmd: python step.py left
     deps: [step.py, input.txt]
+    params: [transfer.lr]
     outs: [left.txt]
   right:
     cmd: python step.py right
     deps: [step.py, input.txt]
     outs: [right.txt]
   both:
-    cmd: cat left.txt right.txt > both.txt
+    cmd: cat left.txt right.txt > both.txt && printf 'model,accuracy\\nbaseline,0.5\\n' > leaderboard.csv
     deps: [left.txt, right.txt]
     outs:
       - both.txt: {cache: false}
+      - leaderboard.csv
 """
 # actions/NAME holds `hang` (until gates/NAME exists), `meet OTHER` (wait until OTHER has started), or one exit
 # code per attempt
@@ -65,7 +68,7 @@ def wait_for(path):
         assert time.monotonic() < deadline, path
         time.sleep(0.05)
 
-(log / f"{name}.started").touch()
+(log / f"{name}.started").write_text(os.environ.get("DVC_EXP_NAME", ""))
 print(f"{name}: 1 of 4 steps, 3 s left", flush=True)
 if words[:1] == ["hang"]:
     child = subprocess.Popen(["sleep", "600"])
@@ -207,8 +210,8 @@ class Project:
             try:
                 with urllib.request.urlopen(request, timeout=60) as response:
                     return json.loads(response.read() or b"null")
-            except urllib.error.HTTPError as error:
-                if error.code != 503:
+            except (urllib.error.HTTPError, TimeoutError) as error:
+                if getattr(error, "code", 503 if method == "GET" else 0) != 503:
                     raise
                 time.sleep(1)
         raise TimeoutError(f"{path}: the server is busy")
@@ -218,9 +221,9 @@ class Project:
         begun = {"state": {"type": {"not_any_": ["SCHEDULED", "PENDING"]}}}
         return self.request("flow_runs/filter", flow_runs=begun, sort="START_TIME_DESC", limit=1)[0]
 
-    def tasks(self) -> dict[str, dict[str, Any]]:
-        """Return the tasks of the newest flow run by name, once the server knows how they ended."""
-        run_id = self.newest_run()["id"]
+    def tasks(self, run_id: str = "") -> dict[str, dict[str, Any]]:
+        """Return the tasks of a flow run, by default of the newest one, by name, once the server knows how they ended."""
+        run_id = run_id or self.newest_run()["id"]
 
         def ended() -> list[dict[str, Any]]:
             tasks = self.request("task_runs/filter", flow_runs={"id": {"any_": [run_id]}})
@@ -229,8 +232,26 @@ class Project:
 
         return {task["name"]: task for task in wait_until(ended)}
 
+    def holder(self) -> dict[str, Any]:
+        """Return who holds the workspace."""
+        return json.loads((self.folder / ".dvc" / "tmp" / "darkroom.json").read_text())
+
+    def run_of(self, description: str) -> str:
+        """Return the id of the flow run that a holder of the workspace describes."""
+        name = description.removeprefix("the flow run ").rpartition(" ")[0]
+        return str(self.request("flow_runs/filter", flow_runs={"name": {"any_": [name]}})[0]["id"])
+
+    def artifacts(self) -> dict[str, dict[str, Any]]:
+        """Return the latest artifact of each key."""
+        return {item["key"]: item for item in self.request("artifacts/latest/filter")}
+
+    def deployments(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return the deployments by the names of their flow and their own."""
+        flows = {flow["id"]: flow["name"] for flow in self.request("flows/filter")}
+        return {(flows[item["flow_id"]], item["name"]): item for item in self.request("deployments/filter")}
+
     def deployment(self, flow: str) -> str:
-        return str(self.request(f"deployments/name/{flow}/small", method="GET")["id"])
+        return str(self.request(f"deployments/name/{flow}/{DEPLOYMENTS[flow]}", method="GET")["id"])
 
     def deploy_run(self, flow: str, **parameters: Any) -> str:
         """Create a run of a deployment and return its id."""
@@ -271,7 +292,7 @@ def create_project(folder: Path) -> Project:
     """Create a project of three stages in a folder of its own, with one commit."""
     for name in ("src", "pipelines"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    for name in ("params.yaml", ".dvcignore", ".gitignore"):
+    for name in ("params.yaml", "pyproject.toml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder)
     (folder / "dvc.yaml").write_text(GRAPH)
     (folder / "step.py").write_text(STEP)

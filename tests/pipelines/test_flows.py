@@ -3,11 +3,15 @@ shell commands."""
 
 from __future__ import annotations
 
+import contextlib
 import http.server
+import io
 import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,12 +20,14 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pipelines import dvc_runner, flow_runtime, process_watcher
+from darkroom import cli
+from pipelines import dvc_runner, flow_runtime, process_watcher, schedule
 from pipelines import monitor as monitor_module
+from pipelines.process_groups import CommandResult, ProcessGroups
 from tests.conftest import ROOT
 from tests.monitoring.arrivals import arrive, write_model
 from tests.pipelines.processes import is_alive, wait_until
-from tests.pipelines.projects import Project, create_project
+from tests.pipelines.projects import DEPLOYMENTS, Project, create_project
 
 pytestmark = pytest.mark.pipeline
 STUDIES = """\
@@ -70,6 +76,15 @@ class Webhook(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def run_here(self: ProcessGroups, command: list[str], *_: Any, **__: Any) -> CommandResult:
+    """Run a `darkroom` command as `ProcessGroups.run` does, in this process, which has imported torch."""
+    assert command[1:3] == ["-m", "darkroom"]
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        code = cli.main(command[3:])
+    return CommandResult(code, errors.getvalue().splitlines(), output.getvalue())
+
+
 @pytest.fixture
 def webhook() -> Iterator[str]:
     """Yield the address of a webhook that has received nothing."""
@@ -80,45 +95,108 @@ def webhook() -> Iterator[str]:
         server.shutdown()
 
 
-def test_starting_twice_changes_nothing(project):
+def test_starting_twice_changes_nothing(project, monkeypatch):
     """`start` leaves running processes alone.
 
-    `status` prints the server's address and the next run of each schedule.
+    `status` prints the server's address, and each deployment with its next run.
     """
+    monkeypatch.setattr(schedule, "_prefect", lambda *_: None)  # what it deploys, it has deployed
     state = project.schedule_state()
-    output = project.run("pipelines.schedule", "start")
+    output = project.schedule("start")
     assert project.schedule_state() == state
     assert f"http://127.0.0.1:{project.port}" in output
+    assert all(f"{flow}/{name}" in output for flow, name in DEPLOYMENTS.items())
     wait_until(lambda: f"{project.slot:02}:00" in project.schedule("status"))
+
+
+def test_deployments_of_an_older_version_are_replaced(project, monkeypatch):
+    """Deployments that have the project's name are deleted with their triggers, and a paused one is succeeded by a paused one.
+
+    Where prefect.yaml still names them so, they stay, and so do all others.
+    """
+    monkeypatch.setattr(schedule, "_prefect", lambda *_: None)
+    for flow, paused in (("retrain", True), ("monitor", False)):
+        flow_id = project.request("flows/", name=flow)["id"]
+        old = project.request("deployments/", name="small", flow_id=flow_id, work_pool_name="small", paused=paused)["id"]
+        trigger = {"type": "event", "posture": "Reactive", "expect": ["nothing"], "threshold": 1, "within": 0}
+        owner = f"prefect.deployment.{old}"
+        project.request("automations/", name="old", trigger=trigger, actions=[{"type": "do-nothing"}], owner_resource=owner)
+        project.request("deployments/", name="mine", flow_id=flow_id, work_pool_name="small", paused=True)
+    file = project.folder / "prefect.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("-nightly", ""))
+    project.schedule("start")
+    assert {("retrain", "small"), ("monitor", "small")} < set(project.deployments())
+    file.write_text(text)
+    project.schedule("start")
+    after = project.deployments()
+    assert set(after) == {*DEPLOYMENTS.items(), ("retrain", "mine"), ("monitor", "mine")}
+    assert {item["name"] for item in project.request("automations/filter")} == {"small-nightly__automation_1"}
+    paused = [name for name, deployment in after.items() if deployment["paused"] and name[1] != "mine"]
+    assert paused == [("retrain", DEPLOYMENTS["retrain"])]
+    for deployment in after.values():
+        if deployment["name"] == "mine":
+            project.request(f"deployments/{deployment['id']}", method="DELETE")
+    project.request(f"deployments/{after[paused[0]]['id']}", method="PATCH", paused=False)
+
+
+def test_prefect_explains_the_parameters(project):
+    """The schema of each deployment's parameters, from which Prefect makes its form, describes every parameter."""
+    for deployment in project.deployments().values():
+        properties = deployment["parameter_openapi_schema"]["properties"]
+        assert properties
+        assert all(len(field["description"]) > 10 for field in properties.values())
+
+
+def test_prefect_in_the_folder_uses_its_server(project, tmp_path):
+    """In a new shell, without its variables, Prefect uses the project's server, and writes nothing to the person's home."""
+    code = "from prefect.settings import get_current_settings as get; print(get().api.url, get().home, get().profiles_path)"
+    environment = project.environment | {"HOME": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    words = subprocess.run(command, cwd=project.folder, env=environment, check=True, capture_output=True, text=True).stdout.split()
+    assert words == [project.api, ".prefect", ".prefect/profiles.toml"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_stages_are_tasks_that_run_side_by_side(project):
     """Each stage is a task.
 
-    Independent ones run at the same time; the one below waits for both; up to date, all are Cached.
+    Independent ones run at the same time; the one below waits for both; up to date, all are Cached, and the leaderboard is
+    an artifact of that run too.
     """
     project.prepare(left="meet right", right="meet left")
     assert "3 of 3 stages ran" in project.flow("repro", "--concurrency", "2")
     assert project.task_states == dict.fromkeys(["left", "right", "both"], "Completed")
-    artifacts = {item["key"]: item for item in project.request("artifacts/latest/filter")}
+    artifacts = project.artifacts()
     assert (artifacts["progress-left"]["type"], artifacts["progress-left"]["data"]) == ("progress", 25.0)
     assert "0 of 3 stages ran" in project.flow("repro")
     assert project.task_states == dict.fromkeys(["left", "right", "both"], "Cached")
     assert project.ends("left") == 1
+    assert project.artifacts()["leaderboard"]["flow_run_id"] == project.newest_run()["id"]
 
 
-def test_a_stage_that_dvc_restores_is_cached(project):
-    """A stage whose result is in DVC's run cache is Cached, and only stages that the target needs are
-    tasks."""
+def test_params_are_set_for_one_run_or_for_good(project):
+    """With `--temporary` a param counts for the run alone: params.yaml, dvc.lock and the outputs here stay as they are,
+    uncommitted changes are part of the run, and nothing is promoted. Without it params.yaml keeps the value, and DVC restores
+    the result, so that the stage is Cached. Only stages that the target needs are tasks.
+    """
     project.prepare()
-    input_text = (project.folder / "input.txt").read_text()
-    project.run("dvc", "repro", "left")
-    project.prepare()
-    project.run("dvc", "repro", "left")
-    (project.folder / "input.txt").write_text(input_text)
-    project.flow("repro", "left")
-    assert project.task_states == {"left": "Cached"}
-    assert project.ends("left") == 1
+    files = [project.folder / name for name in ("params.yaml", "dvc.lock", "left.txt", "input.txt")]
+    before = [file.read_bytes() for file in files]
+    output = project.flow("repro", "left", "--set", "transfer.lr=0.5", "--temporary")
+    assert project.task_states == {"left": "Completed"}
+    assert [file.read_bytes() for file in files] == before
+    tree = project.folder / ".darkroom" / "worktrees" / "temporary"
+    assert (tree / "left.txt").read_text() == (project.folder / "input.txt").read_text()
+    assert "lr: 0.5" in (tree / "params.yaml").read_text()
+    assert (tree / "log" / "left.started").read_text()  # in an experiment
+    assert "prefect.yaml" in output  # git does not track it
+    try:
+        assert "params.yaml" in project.flow("repro", "left", "--set", "transfer.lr=0.5")
+        assert project.task_states == {"left": "Cached"}
+        assert "lr: 0.5" in files[0].read_text()
+    finally:
+        files[0].write_bytes(before[0])
 
 
 def test_a_mistake_is_not_retried_and_notifies_once(project, webhook):
@@ -182,26 +260,44 @@ def test_a_flow_waits_for_a_dvc_repro_in_a_terminal(project, monkeypatch):
     assert terminal.wait(180) == 0
 
 
-def test_a_time_limit_ends_the_whole_stage(project):
+def test_a_time_limit_ends_the_whole_stage(project, monkeypatch):
     """A stage that exceeds its time limit is ended with its processes, and its state is TimedOut."""
+    limits = []
+
+    class Timer(threading.Timer):
+        """Goes off as soon as the stage hangs."""
+
+        def run(self) -> None:
+            limits.append(self.interval)
+            project.pids("left")
+            self.function()
+
+    monkeypatch.setattr(threading, "Timer", Timer)
     project.prepare(left="hang")
     project.flow("repro", "left", "--limit", "left=0.1", code=1)
+    assert limits == [6]
     assert project.task_states == {"left": "TimedOut"}
     assert not any(map(is_alive, project.pids("left")))
 
 
 def test_flows_take_turns(project):
-    """A second run waits for the first one, or is skipped with `--no-wait`; `darkroom repro` waits too."""
+    """A second run waits for the first one, or is skipped with `--no-wait`; `darkroom repro` waits too.
+
+    Cancelled in Prefect's pages, a run in a terminal ends the processes of its stage, and the next one takes its turn.
+    """
     project.prepare(left="hang")
     first = project.start("darkroom", "flow", "repro", "left")
-    project.pids("left")
+    pids, run_id = project.pids("left"), project.newest_run()["id"]
     waiting = project.start("darkroom", "repro", "left")
     assert "Skipped" in project.flow("repro", "left", "--no-wait")
     assert waiting.poll() is None
     assert "the flow run" in waiting.stdout.readline()
-    project.open_gate("left")
-    assert "didn't change, skipping" in waiting.communicate(timeout=180)[0]
-    assert first.wait(180) == 0
+    (project.folder / "actions" / "left").unlink()
+    project.set_state(run_id, "CANCELLING")
+    assert first.wait(180) == 130
+    assert not any(map(is_alive, pids))
+    assert project.state(run_id)[0] == "Cancelled"
+    assert waiting.wait(180) == 0
     assert project.ends("left") == 1
 
 
@@ -210,45 +306,53 @@ def test_what_notices_an_end_is_fast_enough():
     assert flow_runtime.POLL * flow_runtime.SERVER_POLLS + process_watcher.GRACE < 10
 
 
-@pytest.mark.parametrize("end", ["cancelled", "worker killed"])
-def test_a_deployed_run_leaves_no_process(project, end):
-    """Where a run is cancelled or its worker killed, the processes of its stage end, and the next run
-    completes."""
+def test_deployed_runs_leave_no_process(project):
+    """Where a run is cancelled or its worker killed, the processes of its stage end, and the next run takes its turn."""
     project.prepare(left="hang")
-    run_id = project.deploy_run("repro", targets=["left"])
+    runs = [project.deploy_run("repro", targets=["left"]) for _ in range(2)]
     pids = project.pids("left")
-    if end == "cancelled":
-        project.set_state(run_id, "CANCELLING")
-    else:
-        os.kill(project.schedule_state()["worker"]["pid"], signal.SIGKILL)
+    cancelled = next(run_id for run_id in runs if run_id[:8] in project.holder()["description"])
+    (project.folder / "log" / "left.pids").unlink()
+    project.set_state(cancelled, "CANCELLING")
+    wait_until(lambda: not any(map(is_alive, pids)))
+    wait_until(lambda: project.state(cancelled)[0] == "Cancelled")
+    pids = project.pids("left")
+    os.kill(project.schedule_state()["worker"]["pid"], signal.SIGKILL)
     wait_until(lambda: not any(map(is_alive, pids)))
     assert project.ends("left") == 0
-    wait_until(lambda: project.state(run_id)[0] in ("Cancelled", "Crashed"))
+    wait_until(lambda: all(project.final_state(run_id) for run_id in runs))
+    server = project.schedule_state()["server"]
+    project.run("pipelines.schedule", "start")
+    assert project.schedule_state()["server"] == server
     project.prepare()
-    if end == "worker killed":
-        project.run("pipelines.schedule", "start")
     project.flow("repro", "left")
     assert project.ends("left") == 1
 
 
-@pytest.mark.parametrize("end", ["cancelled", "Ctrl-C", "killed"])
-def test_a_run_in_a_terminal_leaves_no_process(project, end):
-    """Cancelled in Prefect's pages, interrupted or killed, it ends the processes of the stage, and releases what it held."""
+def test_runs_in_a_terminal_leave_no_process(project):
+    """Interrupted or killed, a run ends the processes of its stage, and releases what it held; it and its tasks are Crashed."""
     project.prepare(left="hang")
-    process = project.start("pipelines.repro", "left")
-    pids, run_id = project.pids("left"), project.newest_run()["id"]
-    if end == "cancelled":
-        project.set_state(run_id, "CANCELLING")
-    else:
-        process.send_signal(signal.SIGINT if end == "Ctrl-C" else signal.SIGKILL)
+    processes = [project.start("pipelines.repro", "left") for _ in range(2)]
+    pids = project.pids("left")
+    interrupted, killed = sorted(processes, key=lambda process: process.pid != project.holder()["pid"])
+    (project.folder / "log" / "left.pids").unlink()
+    runs = [project.holder()["description"]]
+    interrupted.send_signal(signal.SIGINT)
+    assert interrupted.wait(180) == 130
+    assert not any(map(is_alive, pids))
+    pids = project.pids("left")
+    runs.append(project.holder()["description"])
+    killed.send_signal(signal.SIGKILL)
     wait_until(lambda: not any(map(is_alive, pids)))
+    assert killed.wait(180) == -signal.SIGKILL
     assert project.ends("left") == 0
-    assert process.wait(180) == (-signal.SIGKILL if end == "killed" else 130)
-    assert project.state(run_id)[0] == {"cancelled": "Cancelled", "Ctrl-C": "Crashed", "killed": "Running"}[end]
-    if end == "killed":  # after the others the next test's run starts
-        project.prepare()
-        project.flow("repro", "left")
-        assert project.ends("left") == 1
+    for description in runs:
+        run_id = project.run_of(description)
+        wait_until(lambda run_id=run_id: project.state(run_id)[0] == "Crashed")
+        assert {task["state_name"] for task in project.tasks(run_id).values()} <= {"Crashed", "Cancelled"}
+    project.prepare()
+    project.flow("repro", "left")
+    assert project.ends("left") == 1
 
 
 def test_of_missed_slots_the_last_one_runs(project):
@@ -260,7 +364,7 @@ def test_of_missed_slots_the_last_one_runs(project):
     left = {"schedule": hourly, "active": True, "parameters": {"targets": ["left"]}}
     with project.paused_pool():
         (schedule,) = project.request(f"deployments/{deployment}/schedules", [left])
-        past = {"start_time": (now - timedelta(hours=3)).isoformat(), "end_time": now.isoformat()}
+        past = {"start_time": (now - timedelta(hours=2)).isoformat(), "end_time": now.isoformat()}
         project.request(f"deployments/{deployment}/schedule", past)
         runs = project.request("flow_runs/filter", {
             "deployments": {"id": {"any_": [deployment]}}, "sort": "EXPECTED_START_TIME_ASC",
@@ -268,38 +372,44 @@ def test_of_missed_slots_the_last_one_runs(project):
         })  # fmt: skip
     ids = [run["id"] for run in runs]
     try:
-        assert len(ids) == 3
+        assert len(ids) == 2
         states = [wait_until(lambda run_id=run_id: project.final_state(run_id)) for run_id in ids]
     finally:
         project.request(f"deployments/{deployment}/schedules/{schedule['id']}", method="DELETE")
-    assert [name for name, _ in states] == ["Skipped", "Skipped", "Completed"]
-    assert all("replaced by the run for" in message for _, message in states[:2])
+    assert [name for name, _ in states] == ["Skipped", "Completed"]
+    assert "replaced by the run for" in states[0][1]
     assert project.ends("left") == 1
 
 
 def test_a_commit_is_run_where_there_is_a_reason(project):
     """`retrain` runs a commit where something changed, leaves the working tree alone and commits the results
-    to a branch."""
+    to a branch.
+
+    A new worktree begins with the outputs of this folder, so that without a change it has no reason.
+    """
     project.prepare()
     project.git("commit", "-qam", "new data")
-    committed = (project.folder / "input.txt").read_text()
+    project.flow("repro")
+    assert "Skipped: no reason" in project.flow("retrain", "--branch", "retrained")
+    committed = str(time.time_ns())
+    (project.folder / "input.txt").write_text(committed)
+    project.git("commit", "-qam", "newer data")
     (project.folder / "input.txt").write_text("somebody is working on it")
     status = project.git("status", "--porcelain")
     output = project.flow("retrain", "--branch", "retrained")
-    assert "3 of 3 stages ran: left, right, both; reason: " in output
+    assert "3 of 3 stages ran: left, right, both; reason: input.txt modified" in output
     assert project.git("status", "--porcelain") == status
     assert (project.folder / "input.txt").read_text() == "somebody is working on it"
     assert project.git("show", "retrained:both.txt") == 2 * committed
     assert "left:" in project.git("show", "retrained:dvc.lock")
     assert project.git("rev-parse", "retrained^") == project.git("rev-parse", "HEAD")
-    assert "Skipped: no reason" in project.flow("retrain", "--branch", "retrained")
-    assert "reason: it drifts" in project.flow("retrain", "--reason", "it drifts", "--branch", "retrained")
-    assert project.git("rev-parse", "retrained^") == project.git("rev-parse", "HEAD")
     last_run = project.folder / ".darkroom" / "retrained.json"
     last_run.write_text(json.dumps(json.loads(last_run.read_text()) | {"time": time.time() - 40 * 86400}))
-    output = project.flow("retrain", "--max-age", "30")
+    output = project.flow("retrain", "--max-age", "30", "--reason", "it drifts", "--branch", "retrained")
     assert "3 of 3 stages ran" in output
+    assert "reason: it drifts; " in output
     assert "40.0 days ago" in output
+    assert project.git("rev-parse", "retrained^") == project.git("rev-parse", "HEAD")  # the same results make no commit
     project.git("checkout", "-q", "input.txt")
 
 
@@ -328,10 +438,11 @@ def test_a_drift_starts_a_retraining_once(project, monkeypatch):
     emit_event = monitor_module.emit_event
     monkeypatch.setattr(monitor_module, "emit_event", lambda *args, **fields: events.append(args) or emit_event(*args, **fields))
 
-    sent = project.folder / "sent.txt"
+    monkeypatch.setattr(ProcessGroups, "run", run_here)
+    sent, page = project.folder / "sent.txt", project.folder / "reports" / "monitoring" / "index.html"
 
     def monitor(*arguments: str, code: int = 0) -> str:
-        command = f'echo "$DARKROOM_STATE $DARKROOM_MESSAGE" >> {sent}'
+        command = f'echo "$DARKROOM_STATE $DARKROOM_PAGE $DARKROOM_MESSAGE" >> {sent}'
         return project.flow("monitor", "--window", "30", *arguments, code=code, DARKROOM_NOTIFY_COMMAND=command)
 
     def retrainings() -> list[dict[str, Any]]:
@@ -343,7 +454,8 @@ def test_a_drift_starts_a_retraining_once(project, monkeypatch):
     arrive(0, 30, place=project.folder)
     assert "Completed: 30 new images" in monitor("--model", "model")
     arrive(30, 30, dark=True, place=project.folder)
-    project.run("darkroom", "monitor", "--window", "30", "--model", "model", code=3)  # a person sees it first
+    with contextlib.chdir(project.folder):  # a person sees it first
+        assert cli.main(["monitor", "--window", "30", "--model", "model"]) == 3
     assert events == []
     with project.paused_pool():
         assert not sent.exists()
@@ -351,12 +463,14 @@ def test_a_drift_starts_a_retraining_once(project, monkeypatch):
         assert project.newest_run()["state"]["type"] == "FAILED"
         (run,) = wait_until(retrainings)
         project.set_state(run["id"], "CANCELLED", force=True)
-    assert {"drift", "monitoring"} <= {item["key"] for item in project.request("artifacts/latest/filter")}
+    artifacts = project.artifacts()
+    assert page.as_uri() in artifacts["drift"]["data"]
+    assert page.as_uri() in artifacts["monitoring"]["data"]
     arrive(60, 1, dark=True, place=project.folder)
     assert "Drifted: 1 new images" in monitor("--model", "model", code=3)
     assert "Skipped: no new images" in monitor("--model", "model")
     (line,) = sent.read_text().splitlines()
-    assert line.startswith("Drifted no new images; drift in the last 30 images")
+    assert line.startswith(f"Drifted {page} no new images; drift in the last 30 images")
     assert [name for name, *_ in events] == ["darkroom.drift"]
     assert "Skipped" in monitor()  # there is no champion yet
 
@@ -373,8 +487,7 @@ def test_studies_run_side_by_side_and_show_their_findings(project):
     try:
         project.prepare()
         assert "1 of 1 stages ran: study@left" in project.flow("study", "left")
-        artifacts = {item["key"]: item for item in project.request("artifacts/latest/filter")}
-        assert "**The deeper one.**" in artifacts["study-left"]["data"]
+        assert "**The deeper one.**" in project.artifacts()["study-left"]["data"]
         project.prepare(left="meet right", right="meet left")
         assert "2 of 2 stages ran" in project.flow("study", "--concurrency", "2", "--force")
         assert "breadth" in project.flow("study", "breadth", code=2)
@@ -409,7 +522,8 @@ def test_mistakes_are_refused_before_a_stage_runs(project):
     project.prepare()
     text = (project.folder / "params.yaml").read_text()
     for fact, arguments in {
-        "lrr": ("--set", "transfer.lrr=1"), "no-such-stage": ("no-such-stage",), "concurrency": ("--concurrency", "0"),
+        "lrr": ("--set", "transfer.lrr=1"), "--set": ("--temporary",),
+        "no-such-stage": ("no-such-stage",), "concurrency": ("--concurrency", "0"),
         "STAGE=MINUTES": ("--limit", "left"),
     }.items():  # fmt: skip
         output = project.flow("repro", *arguments, code=2)

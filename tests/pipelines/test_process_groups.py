@@ -35,16 +35,17 @@ def read_ids() -> list[int]:
 def test_output_is_passed_on_line_by_line():
     """Lines end with a newline or a carriage return.
 
-    The result has the exit code and the end of the output.
+    The result has the exit code and the end of the output. After a normal end nothing else is run.
     """
     lines: list[str] = []
-    with ProcessGroups() as processes:
+    with ProcessGroups(["touch", "killed"]) as processes:
         result = processes.run(["sh", "-c", "printf '1\\r2\\n\\n'; echo error: 3 >&2; exit 7"], lines.append)
         captured = processes.run(["sh", "-c", "echo out; echo log >&2"], lines.append, capture_stdout=True)
     assert lines == ["1", "2", "error: 3", "log"]
     assert (result.returncode, list(result.output), result.error, result.retryable) == (7, lines[:3], "error: 3", False)
     assert (captured.stdout, captured.returncode) == ("out\n", 0)
     assert CommandResult(EX_TEMPFAIL, []).retryable
+    assert not Path("killed").exists()
 
 
 def test_a_background_process_ends_with_its_command():
@@ -98,9 +99,9 @@ def test_an_exception_while_a_line_is_handled_ends_the_command():
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_owner_leaves_no_process(number):
-    """Where the process that runs commands is killed, the watcher ends them."""
+    """Where the process that runs commands is killed, the watcher ends them, and then runs the command `after_death`."""
     code = "import sys; from pipelines.process_groups import ProcessGroups\n"
-    code += "with ProcessGroups() as processes: processes.run(['sh', '-c', sys.argv[1]], print)"
+    code += "with ProcessGroups(['touch', 'killed']) as processes: processes.run(['sh', '-c', sys.argv[1]], print)"
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
     command = [sys.executable, "-u", "-c", code, STUBBORN]
     owner = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
@@ -109,3 +110,4 @@ def test_a_killed_owner_leaves_no_process(number):
     owner.send_signal(number)
     owner.wait(120)
     wait_until(lambda: not any(map(is_alive, ids)))
+    wait_until(Path("killed").exists)

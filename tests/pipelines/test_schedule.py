@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -34,7 +35,10 @@ def test_the_time_zone_is_the_machines(monkeypatch):
 
 def test_a_run_whose_worker_died_runs_again_but_not_for_ever(monkeypatch):
     """It is rescheduled, crashes with a notification after the last attempt, and is cancelled if it was being
-    cancelled."""
+    cancelled.
+
+    The tasks that it has left are Crashed.
+    """
     unfinished = [("RUNNING", 1), ("PENDING", 0), ("RUNNING", schedule.MAX_ATTEMPTS), ("CANCELLING", 1)]
     runs = [
         {"id": str(i), "name": f"run {i}", "flow_id": "f", "state_type": state, "run_count": count}
@@ -46,12 +50,13 @@ def test_a_run_whose_worker_died_runs_again_but_not_for_ever(monkeypatch):
         if path.endswith("set_state"):
             states[path.split("/")[1]] = content["state"]["type"]
             return None
-        return runs if path == "flow_runs/filter" else {"name": "repro"}
+        tasks = [{"id": "its task"}] if "0" in str(content) else []
+        return {"flow_runs/filter": runs, "task_runs/filter": tasks}.get(path, {"name": "repro"})
 
-    monkeypatch.setattr(schedule, "_request", request)
+    monkeypatch.setattr(server, "request", request)
     monkeypatch.setattr(notifications, "send", lambda *arguments: sent.append(arguments))
     schedule._resume_runs("http://nowhere", "small")
-    assert states == {"0": "SCHEDULED", "1": "SCHEDULED", "2": "CRASHED", "3": "CANCELLED"}
+    assert states == {"0": "SCHEDULED", "1": "SCHEDULED", "2": "CRASHED", "3": "CANCELLED", "its task": "CRASHED"}
     assert [arguments[:4] for arguments in sent] == [("repro", "run 2", "2", "Crashed")]
 
 
@@ -63,6 +68,15 @@ def test_a_failed_notification_is_reported(monkeypatch, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all(variable in line for variable, line in zip((notifications.COMMAND, notifications.WEBHOOK), lines, strict=True))
+
+
+def test_a_notification_of_a_drift_names_the_page(monkeypatch, tmp_path):
+    """The text ends with the path of the page, and the command has it in a variable, to attach the file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(notifications.COMMAND, 'cat > text; printf %s "$DARKROOM_PAGE" > page')
+    notifications.send("monitor", "run", "1", "Drifted", "message", page=Path("index.html"))
+    assert Path("page").read_text() == str(tmp_path / "index.html")
+    assert Path("text").read_text().endswith(f"message\nsee {tmp_path / 'index.html'}")
 
 
 @pytest.mark.parametrize(("arguments", "fact"), [(["begin"], "start, status, stop"), (["start", "--port", "many"], "--port")])

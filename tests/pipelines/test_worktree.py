@@ -16,22 +16,30 @@ from pipelines import worktree
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory) -> Path:
+    """Return a folder with git and DVC."""
+    folder = tmp_path_factory.mktemp("empty")
+    subprocess.run(["git", "init", "-q", "-b", "main"], cwd=folder, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=folder, check=True)
+    (folder / ".git" / "info" / "exclude").write_text("/.darkroom\n")
+    return folder
+
+
 @pytest.fixture
-def clone(tmp_path, monkeypatch) -> Path:
+def clone(empty, tmp_path, monkeypatch) -> Path:
     """Return a project with a commit, DVC, and raw images that are not committed.
 
     It is the working directory.
     """
     folder = tmp_path / "project"
-    folder.mkdir()
+    shutil.copytree(empty, folder)
     monkeypatch.chdir(folder)
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
     (folder / "params.yaml").write_text("ingest: {source: photos}\nweights: {source: imagenet}\n")
     (folder / "dvc.yaml").write_text("stages: {}\n")
     (folder / "photos").mkdir()
-    subprocess.run(["git", "init", "-q", "-b", "main"], check=True)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], check=True)
     commit("as it is")
     return folder
 
@@ -99,11 +107,12 @@ def test_a_copy_of_the_project_has_a_worktree_of_its_own(clone, monkeypatch):
     assert ((original / ".git").read_text(), worktree.git("rev-parse", "HEAD", folder=original)) == head
 
 
-def test_results_are_committed_beside_the_working_tree(clone):
+def test_results_are_committed_beside_the_working_tree(clone, monkeypatch):
     """Results go to a branch, whose commits have the commit that was run as a parent.
 
     The same results make no second commit.
     """
+    monkeypatch.setattr(worktree, "_share_cache", lambda *_: None)
     folder = worktree.check_out(worktree.resolve_commit("HEAD"), "name")
     head = worktree.git("rev-parse", "HEAD")
     (folder / "dvc.lock").write_text("one")
@@ -120,3 +129,31 @@ def test_results_are_committed_beside_the_working_tree(clone):
     assert worktree.git("rev-list", "--parents", "-n1", "results").split() == [second, first, newer]
     assert worktree.git("rev-parse", "main") == newer
     assert "dvc.lock" not in worktree.git("status", "--porcelain")
+
+
+def test_a_snapshot_has_the_tracked_files_as_they_are(clone, monkeypatch):
+    """A snapshot is a commit with the uncommitted changes of tracked files, which stay, and HEAD where there are none.
+
+    What git does not track is listed; conflicts are refused.
+    """
+    monkeypatch.setattr(worktree, "_share_cache", lambda *_: None)
+    head = worktree.git("rev-parse", "HEAD")
+    assert worktree.snapshot() == head
+    (clone / "params.yaml").write_text("ingest: {source: photos}\nweights: {source: random}\n")
+    (clone / "new.py").write_text("")
+    (clone / "dvc.lock").write_text("schema: '2.0'\n")
+    before = worktree.git("status", "--porcelain")
+    folder = worktree.check_out(worktree.snapshot(), "name")
+    assert "random" in (folder / "params.yaml").read_text()
+    assert worktree.git("status", "--porcelain") == before
+    assert worktree.untracked() == ["new.py"]
+    assert not (folder / "new.py").exists()
+    assert worktree.git("stash", "list") == ""
+    subprocess.run(["git", "checkout", "-q", "-b", "other", "HEAD"], check=True)
+    commit("theirs")
+    subprocess.run(["git", "checkout", "-q", "main"], check=True)
+    (clone / "params.yaml").write_text("ingest: {source: photos}\nweights: {source: imagenet}  # ours\n")
+    commit("ours")
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "merge", "-q", "other"], stdout=subprocess.DEVNULL)
+    with pytest.raises(WorkspaceError, match="conflict"):
+        worktree.snapshot()
