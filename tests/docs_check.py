@@ -1,8 +1,9 @@
 """The commands of the how-to pages, run in a finished project: `make docs-check`. Not part of `make test`.
 
 A block ```sh is run by bash, a block ```python by Python, in the order of the page. A comment before a block changes
-that: `<!-- check: skip, REASON -->`, `<!-- check: exit 3 -->`, or `<!-- check: server URL -->`, which starts the block
-beside the following ones and waits until the URL answers.
+that: `<!-- check: skip, REASON -->`, `<!-- check: exit 3 -->`, `<!-- check: before COMMAND -->`, which runs a command that the
+reader has run by then, or `<!-- check: server URL -->`, which starts the block beside the following ones and waits until the
+URL answers.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     for name in filter(None, listed.stdout.split("\0")):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+            shutil.copy2(ROOT / name, folder / name)  # with its time: make would install an environment again
     (folder / ".venv").symlink_to(Path(sys.prefix))
     environment = {key: value for key, value in os.environ.items() if not key.startswith(UNSET)} | {
         "HOME": str(home), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -114,7 +115,7 @@ def write_images(folder: Path, home: Path) -> None:
     for number, path in enumerate(paths):
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = (digits[number % len(digits)] * 15.9).astype(np.uint8)
-        Image.fromarray(pixels).resize((32, 32)).convert("RGB").save(path)
+        Image.fromarray(pixels).save(path)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -127,7 +128,10 @@ def test_every_command_of_a_page_runs(project, page, tmp_path):
                 process = project.start(block, tmp_path / "server.txt")
                 servers.callback(os.killpg, process.pid, signal.SIGTERM)
                 wait_for(value, process, tmp_path / "server.txt")
-            elif kind != "skip,":
+                continue
+            if kind == "before":
+                project.run(value, line=block.line)
+            if kind != "skip,":
                 project.run(block.code, int(value) if kind == "exit" else 0, block.language, block.line)
 
 
