@@ -24,7 +24,6 @@ DAMAGED = HOME / ".darkroom/damaged"  # records that could not be uploaded, each
 MANIFESTS = HOME / ".darkroom/manifests"  # downloads, by the id of the ingest run
 VERSIONS = HOME / ".darkroom/versions"  # downloads, by the sha256 of the checkpoint
 EXPERIMENT = "darkroom"
-PAGES = "workflowType=machine_learning"  # without it MLflow's menu opens the pages of language models
 
 
 def uri() -> str:

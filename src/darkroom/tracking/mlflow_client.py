@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException
 
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.locks import hold
+from darkroom.tracking import views
 from darkroom.tracking.entities import NOTE, SHA
 from darkroom.tracking.home import EXPERIMENT, HOME, uri
 
@@ -76,12 +77,22 @@ def reachable() -> Iterator[None]:
 
 def experiment(client: MlflowClient) -> str:
     """Return the id of the experiment, which is created if needed."""
-    existing = client.get_experiment_by_name(EXPERIMENT)
+    existing, tags = client.get_experiment_by_name(EXPERIMENT), {NOTE: DESCRIPTION, **views.built_in()}
     if not existing:
-        return str(client.create_experiment(EXPERIMENT, tags={NOTE: DESCRIPTION, KIND: "custom_model_development"}))
-    if existing.tags.get(NOTE) != DESCRIPTION:  # an older Darkroom's
-        client.set_experiment_tag(existing.experiment_id, NOTE, DESCRIPTION)
+        return str(client.create_experiment(EXPERIMENT, tags={**tags, KIND: "custom_model_development"}))
+    for key, value in tags.items():
+        if existing.tags.get(key) != value:  # an older Darkroom's
+            client.set_experiment_tag(existing.experiment_id, key, value)
     return str(existing.experiment_id)
+
+
+def view_addresses(base: str) -> dict[str, str]:
+    """Return the addresses of the views of runs on a server, by key: pipelines, models, and those of studies."""
+    tracking = client()
+    details = tracking.get_experiment(experiment(tracking))
+    keys = [key.removeprefix(views.TAG) for key in details.tags if key.startswith(views.TAG)]
+    shown = [views.PIPELINES, views.MODELS, *sorted(key for key in keys if key.startswith(views.STUDY))]
+    return {key: views.address(base, details.experiment_id, key, key.startswith(views.STUDY)) for key in shown}
 
 
 def logged_model(client: MlflowClient, experiment: str, sha256: str) -> LoggedModel | None:
