@@ -102,7 +102,8 @@ def test_each_run_is_recorded_once_below_the_study(results_of):
     for start, *lines in runs:
         assert (start["stage"], start["tags"]["darkroom.member_of"]) == ("study@initialization", key)
         params = start["params"]
-        assert start["name"] == f"{params['comparison']} · {params['label']} · seed {params['seed']}"
+        assert params["member"] == f"{params['comparison']} · {params['label']}"
+        assert start["name"] == f"{params['member']} · seed {params['seed']}"
         assert params["scheme"] == params["label"]
         assert params["lr"] > 0
         metrics = {key for line in lines if line["kind"] == "metrics" for key in line["values"]}
@@ -114,22 +115,16 @@ def test_each_run_is_recorded_once_below_the_study(results_of):
     assert {line["name"] for line in study if line["kind"] == "file"} == {path.name for path in folder.iterdir()}
 
 
-def test_members_that_were_cached_are_compared_too(copy_of, monkeypatch, capsys):
-    """A study with one more scheme trains that alone, and lists the members of before beside it, so that all can be compared."""
+def test_members_that_were_cached_are_compared_too(copy_of, monkeypatch):
+    """A study with one more seed trains that alone, and lists the members of before beside it, so that all can be compared."""
     project = copy_of("initialization")
     enter_recorded(project, monkeypatch)
-    before = read_records(project)
-    run_study("initialization", "networks=[mlp]", "schemes=[kaiming,zeros,ones]")
-    studies, runs = split_records(read_records(project))
-    old = {run[0]["key"] for run in before}
-    (new,) = [study[0]["key"] for study in studies if study[0]["key"] not in old]
-    members = [run for run in runs if run[0]["tags"]["darkroom.member_of"] == new]
-    cached = {
-        run[0]["params"]["label"]: any("darkroom.cached" in line.get("values", {}) for line in run if line["kind"] == "tags")
-        for run in members
-    }
-    assert len(members) == 9
-    assert cached == {"kaiming": True, "zeros": True, "ones": False}
+    before = {record[0]["key"] for record in read_records(project)}
+    run_study("initialization", "seeds=4")
+    (_,), members = split_records([record for record in read_records(project) if record[0]["key"] not in before])
+    cached = {(run[0]["params"]["seed"], any(line.get("values", {}).get("darkroom.cached") for line in run)) for run in members}
+    assert len(members) == 24
+    assert cached == {(0, True), (1, True), (2, True), (3, False)}
 
 
 def test_each_trial_is_recorded_once(results_of):

@@ -32,7 +32,7 @@ class StudyRecord:
         config = result.config
         self.recorded.add(config.key())
         params = self.common | _params(config)
-        with records.start_run(f"study@{self.name}", params, [], _title(config), self.run) as run:
+        with records.start_run(f"study@{self.name}", params, [], f"{_member(config)} · seed {config.seed}", self.run) as run:
             run.set_duration(result.seconds)
             run.set_tags({"darkroom.study": self.name, "darkroom.data": self.samples[config.sample].digest, **tags})
             for point in result.curve:
@@ -71,12 +71,12 @@ def _plain(settings: Setting) -> dict[str, object]:
 
 
 def _params(config: RunConfig) -> dict[str, object]:
-    own = {key: getattr(config, key) for key in ("comparison", "label", "seed", "architecture")}
+    own = {views.MEMBER: _member(config)} | {key: getattr(config, key) for key in ("comparison", "label", "seed", "architecture")}
     own |= {key: getattr(config, key) for key in RECORDED if getattr(config, key) not in ("", 0, None)}
     own |= config.options
     return own | ({"pretraining": config.pretraining.label} if config.pretraining else {})
 
 
-def _title(config: RunConfig) -> str:
-    """Return the name of a member: `mlp · xavier · seed 2`."""
-    return " · ".join([*filter(None, (config.comparison, config.label)), f"seed {config.seed}"])
+def _member(config: RunConfig) -> str:
+    """Return the name that the seeds of a label share: `mlp · xavier`."""
+    return " · ".join(filter(None, (config.comparison, config.label)))

@@ -117,7 +117,8 @@ class Upload:
         return str(runs[0].info.run_id) if runs else ""
 
     def _upload_view(self, name: str, state: dict[str, Any], note: str) -> None:
-        self.client.set_experiment_tag(self.experiment, f"{views.TAG}{name}", json.dumps(state))
+        title = name.replace(views.STUDY, "Study: ", 1)
+        self.client.set_experiment_tag(self.experiment, f"{views.TAG}{name}", views.saved(title, state, self.stamp / 1000))
         link = views.address("", self.experiment, name, charts=True)
         self.client.set_tag(self.run_id, NOTE, f"{note}\n\n[Compare the members]({link})")
 
