@@ -24,8 +24,9 @@ from PIL import Image
 
 from darkroom.inference.classifier import Classifier
 from darkroom.models import weight_files
-from darkroom.tracking import mlflow_client, registry
+from darkroom.tracking import mlflow_client, registry, views
 from tests import postgresql
+from tests.browser import tab
 from tests.conftest import ROOT
 from tests.postgresql import free_port
 from tests.tracking.test_registry import checkpoint, pack
@@ -192,6 +193,23 @@ def test_two_clones_at_once_neither_lose_nor_mix_runs(server, tmp_path):
             (artifact,) = client.list_artifacts(run.info.run_id)
             assert artifact.file_size == len(f"{stage} {rate}")
     assert rates == {"0.001", "0.002"}
+
+
+def test_its_pages_open_on_runs(server, tmp_path, monkeypatch, own_mlflow):
+    """The address that `darkroom ui` prints first opens MLflow's table of runs, with the columns of the view."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    address = mlflow_client.view_addresses(server.uri)[views.PIPELINES]
+    client = mlflow_client.client()
+    run = client.create_run(mlflow_client.experiment(client), run_name="transfer.lr 0.003 → 0.01")
+    for key in ("test_accuracy", "best_val_accuracy", "other"):
+        client.log_metric(run.info.run_id, key, 0.5)
+    with tab() as page:
+        page.goto(address)
+        page.get_by_text("transfer.lr 0.003 → 0.01").first.wait_for(timeout=120_000)
+        columns = set(page.locator("[role=columnheader]").all_inner_texts())
+    assert {"test_accuracy", "best_val_accuracy"} <= columns
+    assert "other" not in columns
 
 
 TRAINING = """

@@ -30,12 +30,12 @@ LOCK = HOME / ".darkroom/mlflow.lock"
 RETRYABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # server down, database locked
 KIND = "mlflow.experimentKind"  # without it MLflow shows the pages of language models
 DESCRIPTION = """\
-One row per run of `dvc repro` or of a flow; unfold it for its stages, `transfer@vgg16` and so on. A stage that was up to date is
-there as *(reused)*, with a link to the run that made its outputs.
+One row per run of `dvc repro` or of a flow, named by what changed; unfold it for its stages, `transfer@vgg16` and so on. A stage
+that was up to date is there as *(reused)*, with a link to the run that made its outputs. The menu *Views* has the pages below.
 
-- **Which network is better?** Filter `params.stage = "transfer"` (or finetune, baseline), select the rows, *Compare*: parallel
-  coordinates of `backbone` against `best_val_accuracy`, `test_accuracy`, `parameters` and `duration_seconds`.
+- **Which network is better?** View *Models, best first*; tick rows, *Compare*.
 - **How did they learn?** In the same comparison `val_accuracy`, `val_loss`, `lr`, `train_gradient_norm`: a step is an epoch.
+- **Which initialisation, which architecture?** The view of a study: bars and curves by member, averaged over seeds.
 - **Which classes are hard?** Artifact `per_class.json` of the runs named `evaluate`.
 - **What was it trained on?** Tags `input.<path>` hold the md5 in dvc.lock of a stage's inputs, `darkroom.outputs_sha256` a digest
   of its outputs there. `darkroom lineage` goes from an image to every model that used it, and back.
