@@ -57,3 +57,4 @@ def test_without_a_lock_before_it_is_the_first_run():
     stages = parse_lock(BEFORE, "")
     assert changes.describe({}, stages, ["ingest"]) == changes.FIRST
     assert changes.describe(stages, stages, []) == changes.NOTHING
+    assert changes.describe(stages, {}, ["ingest"]) == ""

@@ -63,7 +63,7 @@ def test_a_record_becomes_a_run(workspace):
     record()
     assert uploader.upload(until_empty=True) == 1
     client, by_name, _ = runs()
-    run, parent = by_name["transfer@vgg16"], by_name["night run"]
+    run, parent = by_name["transfer@vgg16"], by_name["first run · night run"]
     assert run.info.status == "FINISHED"
     assert run.data.params == {"stage": "transfer", "backbone": "vgg16", "transfer.lr": "0.1"}
     assert history(client, run) == [(1, 0.1), (2, 0.2), (3, 0.3)]

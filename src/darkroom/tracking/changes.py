@@ -19,8 +19,10 @@ def describe(before: Stages, after: Stages, ran: Collection[str]) -> str:
     """Return the params that differ, `transfer.lr 0.003 → 0.01`; else changed files, new stages, or that nothing changed.
 
     `before` and `after` are the stages of dvc.lock after the earlier and the later run, `ran` the stages that the
-    later one ran. Files that a stage writes are results, not changes.
+    later one ran. Files that a stage writes are results, not changes. The text is empty where `after` is.
     """
+    if not after:
+        return ""
     if not before:
         return FIRST
     common = [name for name in after if name in before]

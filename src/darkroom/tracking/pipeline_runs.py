@@ -84,19 +84,20 @@ def _describe(
     """Name a pipeline's run by what changed since the one before, and log its dvc.lock."""
     lock = pipeline.path / pipelines.LOCKFILE
     words = changes.describe(_previous_stages(client, experiment, pipeline), dvc_graph.read_lock(lock), ran)
-    client.update_run(parent, name=words if pipeline.name == pipelines.UNNAMED else f"{words} · {pipeline.name}")
+    name = "" if words and pipeline.name == pipelines.UNNAMED else pipeline.name
+    client.update_run(parent, name=" · ".join(filter(None, (words, name))))
     if lock.exists():
         client.log_artifact(parent, str(lock))
-    client.set_tag(parent, NOTE, f"{len(ran)} stage{'s' * (len(ran) != 1)} ran, {reused} up to date. Changed: {words}.")
+    changed = f" Changed: {words}." if words else ""
+    client.set_tag(parent, NOTE, f"{len(ran)} stage{'s' * (len(ran) != 1)} ran, {reused} up to date.{changed}")
 
 
 def _previous_stages(client: MlflowClient, experiment: str, pipeline: Pipeline) -> dict[str, LockedStage]:
     """Return the stages in the dvc.lock of the newest pipeline before this one that has any; none without one."""
     query = f"tags.`{STAGE}` = '{PARENT_STAGE}' and attributes.start_time < {int(pipeline.since * 1000)}"
     for run in client.search_runs([experiment], query, order_by=["attributes.start_time DESC"], max_results=5):
-        if run.data.tags[PIPELINE] != pipeline.key and pipelines.LOCKFILE in {
-            item.path for item in client.list_artifacts(run.info.run_id)
-        }:
+        has_lock = any(item.path == pipelines.LOCKFILE for item in client.list_artifacts(run.info.run_id))
+        if has_lock and run.data.tags[PIPELINE] != pipeline.key:
             with tempfile.TemporaryDirectory() as scratch:
                 return dvc_graph.read_lock(Path(client.download_artifacts(run.info.run_id, pipelines.LOCKFILE, scratch)))
     return {}
