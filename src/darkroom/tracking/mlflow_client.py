@@ -48,6 +48,7 @@ Choose by validation; test results are for the end.
 def client() -> MlflowClient:
     """Return MLflow's client; the database is created under a lock, since two processes would collide."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -120,7 +121,6 @@ def download_model(address: str, folder: Path) -> Path:
 
 def library() -> ModuleType:
     """Return MLflow itself, set to the tracking URI."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow.set_tracking_uri(uri())
     mlflow.set_registry_uri(uri())
     return mlflow

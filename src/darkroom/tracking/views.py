@@ -72,4 +72,4 @@ def study(run_key: str, varied: Sequence[str]) -> dict[str, Any]:
 
 def address(base: str, experiment: str, key: str, charts: bool = False) -> str:
     """Return the address of a view on the server `base`; an empty one makes a link within MLflow's pages."""
-    return f"{base}/#/experiments/{experiment}/runs?viewStateShareKey={key}&{MODE}{'&compareRunsMode=CHART' * charts}"
+    return f"{base and f'{base}/'}#/experiments/{experiment}/runs?viewStateShareKey={key}&{MODE}{'&compareRunsMode=CHART' * charts}"
