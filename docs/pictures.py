@@ -26,7 +26,7 @@ from PIL import Image
 SIZE = (1600, 950)
 COLOURS = 96
 PATIENCE = 40_000  # milliseconds of the page's own time, in which its charts are there
-DRAWN = 3_000  # milliseconds in which MLflow's charts are drawn once their data is there
+DRAWN = 5_000  # milliseconds in which MLflow's charts are drawn once their data is there
 
 
 def main() -> int:
@@ -106,9 +106,12 @@ def _mlflow(chromium: str, folder: Path) -> int:
                 page.goto("about:blank")  # else the next address is a move within the page, which keeps what it shows
                 page.goto(address)
                 page.get_by_text(text).first.wait_for(timeout=PATIENCE)
-                page.wait_for_load_state("networkidle")
-                if name == "mlflow-experiment":  # the newest pipeline, unfolded
-                    page.locator(".ag-row [aria-label*=xpand], .ag-row button[data-testid*=expand]").first.click(timeout=PATIENCE)
+                for label in ("Close", "Hide banner"):  # of the assistant, and of the message that a view is shared
+                    button = page.get_by_role("button", name=label, exact=True)
+                    if button.count():
+                        button.first.click()
+                if name == "mlflow-experiment":
+                    page.get_by_text("Expand rows").click()
                 page.wait_for_timeout(DRAWN)
                 page.screenshot(path=folder / f"{name}.png")
                 _small(folder / f"{name}.png")
