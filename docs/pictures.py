@@ -102,16 +102,15 @@ def _mlflow(chromium: str, folder: Path) -> int:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]})
+            page.set_default_timeout(3 * PATIENCE)  # a study has a chart for each metric
             for name, (address, text) in pages.items():
                 page.goto("about:blank")  # else the next address is a move within the page, which keeps what it shows
                 page.goto(address)
-                page.get_by_text(text).first.wait_for(timeout=PATIENCE)
+                page.get_by_text(text).first.wait_for()
                 for label in ("Close", "Hide banner"):  # of the assistant, and of the message that a view is shared
                     button = page.get_by_role("button", name=label, exact=True)
                     if button.count():
                         button.first.click()
-                if name == "mlflow-experiment":
-                    page.get_by_text("Expand rows").click()
                 page.wait_for_timeout(DRAWN)
                 page.screenshot(path=folder / f"{name}.png")
                 _small(folder / f"{name}.png")
