@@ -93,7 +93,8 @@ def test_an_image_leads_to_its_runs_and_models(place, capsys, by):
     query = {"file": "0.png", "copy": "copy.webp", "sha256": sha256, "pixels": pixels, "beginning": sha256[:9].upper()}[by]
     sightings = lineage(capsys, query)["sightings"]
     assert [item["splits"] for item in sightings] == [["train"], ["quarantined"]]
-    assert [run["pipeline"].partition(" · ")[2].partition(",")[0] for run in sightings[0]["runs"]] == ["pipeline one", "pipeline two"]
+    titles = [run["pipeline"].partition(" · ")[2] for run in sightings[0]["runs"]]  # after what changed
+    assert [title.partition(",")[0] for title in titles] == ["pipeline one", "pipeline two"]
     assert sightings[0]["versions"] == ["1 (baseline)", "2 (baseline, champion)"]
     assert sightings[1]["rows"][0]["reason"] == "conflict"
     assert sightings[1]["versions"] == []
