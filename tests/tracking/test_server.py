@@ -3,7 +3,6 @@ and when it goes away."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import os
 import shutil
@@ -14,17 +13,15 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.pyfunc import scoring_server
 from PIL import Image
 
-from darkroom.cli import main
 from darkroom.inference.classifier import Classifier
 from darkroom.models import weight_files
 from darkroom.tracking import mlflow_client, registry, views
@@ -230,13 +227,10 @@ with records.start_run("baseline", {"baseline.lr": 0.1}, []) as run:
 """
 
 
-def test_a_server_that_goes_away_costs_nothing(server, tmp_path, monkeypatch, capsys, own_mlflow):
+def test_a_server_that_goes_away_costs_nothing(server, tmp_path):
     """A server killed in the middle of a run: the run goes on, the next stage says so, and later everything
     is there once."""
     own = environment(MLFLOW_TRACKING_URI=server.uri, DARKROOM_PIPELINE="outage", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
-    monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
-        monkeypatch.setenv(name, own[name])
     training = subprocess.Popen([sys.executable, "-c", TRAINING], cwd=tmp_path, env=own)
     outage = "tags.`darkroom.pipeline` = 'outage'"
 
@@ -254,10 +248,12 @@ def test_a_server_that_goes_away_costs_nothing(server, tmp_path, monkeypatch, ca
     later = "from darkroom.tracking import records\nwith records.start_run('evaluate', {}, []): pass"
     stage = subprocess.run([sys.executable, "-c", later], cwd=tmp_path, env=own, capture_output=True, text=True)
     assert "evaluate: MLflow cannot be reached" in stage.stderr
-    assert main(["sync"]) == 75
-    assert "nothing is lost" in capsys.readouterr().err
+    failing = subprocess.run([sys.executable, "-m", "darkroom", "sync"], cwd=tmp_path, env=own, capture_output=True, text=True)
+    assert failing.returncode == 75
+    assert "nothing is lost" in failing.stderr
     server.start()
-    assert main(["sync"]) == 0
+    done = subprocess.run([sys.executable, "-m", "darkroom", "sync"], cwd=tmp_path, env=own, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     client, listed = runs_of(server, outage)
     runs = {run.info.run_name.split(" 20")[0]: run for run in listed}
     assert sorted(runs) == ["baseline", "evaluate", "outage"]
@@ -267,12 +263,6 @@ def test_a_server_that_goes_away_costs_nothing(server, tmp_path, monkeypatch, ca
     assert [metric.step for metric in client.get_metric_history(baseline.run_id, "val_accuracy")] == list(range(1, 41))
     assert [file.path for file in client.list_artifacts(baseline.run_id)] == ["plot.txt"]
     assert not list((tmp_path / ".darkroom" / "journal").glob("*/record.jsonl"))
-
-
-async def invoke(app: Any, request: dict[str, Any]) -> httpx.Response:
-    """Return the response of an app of MLflow's to a request for predictions."""
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://served") as client:
-        return await client.post("/invocations", json=request)
 
 
 def test_the_champion_answers_over_http(server, tmp_path, monkeypatch, own_mlflow):
@@ -296,8 +286,9 @@ def test_the_champion_answers_over_http(server, tmp_path, monkeypatch, own_mlflo
     expected = dict(zip(classifier.classes, map(float, prediction.probabilities), strict=True))
     model = mlflow_client.library().pyfunc.load_model("models:/served@champion")
     images = [base64.b64encode(content).decode() for content in (photo, b"no image")]
-    request = {"dataframe_split": {"columns": ["image"], "data": [[image] for image in images]}}
-    response = asyncio.run(invoke(scoring_server.init(model), request))
+    with TestClient(scoring_server.init(model)) as client:
+        request = {"dataframe_split": {"columns": ["image"], "data": [[image] for image in images]}}
+        response = client.post("/invocations", json=request)
     assert response.status_code == 200
     assert "NaN" not in response.text
     good, bad = response.json()["predictions"]
