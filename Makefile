@@ -85,8 +85,9 @@ bench: install
 	@test -n "$$DATA" || { echo "name a folder of photographs: make bench DATA=~/photos" >&2; exit 2; }
 	@$(BIN)/python benchmarks "$$DATA" $${WEIGHTS:+--weights "$$WEIGHTS"} $${ONLY:+--only $$ONLY}
 
+# make ui [PORT=5001]
 ui: install
-	@$(BIN)/darkroom ui
+	@$(BIN)/darkroom ui $${PORT:+--port "$$PORT"}
 
 # a Prefect server and a worker on this machine, with the deployments of prefect.yaml: make schedule [PORT=4300]
 schedule: install

@@ -1,8 +1,9 @@
 """Take the pictures of the documents: `.venv/bin/python docs/pictures.py report|mlflow|prefect|monitoring [FOLDER]`.
 
 Those of the report, of docs/mlflow.md and of `monitor` want a workspace in which the pipeline has run (`make repro`), those of
-Prefect the server of `make schedule`, a run of `darkroom flow repro --force`, and for `prefect-drift` and `prefect-runs` one of
-`darkroom flow monitor` that has found drift. All want Chromium.
+docs/mlflow.md also a study (`darkroom study initialization`). Those of Prefect want the server of `make schedule`, a run of
+`darkroom flow repro --force`, and for `prefect-drift` and `prefect-runs` one of `darkroom flow monitor` that has found drift.
+All want Chromium.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from PIL import Image
 SIZE = (1600, 950)
 COLOURS = 96
 PATIENCE = 40_000  # milliseconds of the page's own time, in which its charts are there
+DRAWN = 5_000  # milliseconds in which MLflow's charts are drawn once their data is there
 
 
 def main() -> int:
@@ -61,43 +63,59 @@ def _report(chromium: str, folder: Path) -> int:
 
 
 def _mlflow(chromium: str, folder: Path) -> int:
-    from darkroom.tracking import home, mlflow_client, queries, registry
+    """Show the pages that docs/mlflow.md describes, on a server of its own."""
+    from playwright.sync_api import sync_playwright
 
-    trained = [run for run in queries.runs() if run.metrics.get("test_accuracy") and run.status == "FINISHED" and not run.reused]
-    newest = {run.stage: run for run in trained}
-    compared = [run for stage, run in newest.items() if stage == "baseline" or stage.startswith("finetune@")]
+    from darkroom.commands import ui
+    from darkroom.tracking import home, mlflow_client, queries, registry, views
+
+    trained = [run for run in queries.runs() if run.metrics.get("test_accuracy") and run.stage != "pipeline" and not run.reused]
+    newest = {run.stage: run.id for run in trained}
     versions = registry.versions("darkroom")
-    experiment = mlflow_client.experiment(mlflow_client.client())
-    ids = urllib.parse.quote(json.dumps([run.id for run in compared]))
-    experiments, keys = urllib.parse.quote(json.dumps([experiment])), urllib.parse.quote(json.dumps(["val_accuracy"]))
     shown = next((version for version in versions if registry.CHAMPION in version.aliases), versions[0])
-    val = "metric=%22val_accuracy%22&x_axis=step"
-    pages = {
-        "mlflow-experiment": f"experiments/{experiment}/runs?",
-        "mlflow-compare": f"compare-runs?runs={ids}&experiments={experiments}",
-        "mlflow-curves": f"metric?runs={ids}&{val}&experiments={experiments}&plot_metric_keys={keys}",
-        "mlflow-version": f"models/darkroom/versions/{shown.version}?",
-    }
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        home.uri(),
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        probe.bind((ui.HOST, 0))
+        base = f"http://{ui.HOST}:{probe.getsockname()[1]}"
+    addresses = mlflow_client.view_addresses(base)
+    experiment = mlflow_client.experiment(mlflow_client.client())
+    studies = [key for key in addresses if key.startswith(views.STUDY)]
+    if not studies:
+        print("no study has run: `darkroom study initialization`", file=sys.stderr)
+        return 2
+    compared = (
+        f"runs={urllib.parse.quote(json.dumps(list(newest.values())))}&experiments={urllib.parse.quote(json.dumps([experiment]))}"
+    )
+    keys = urllib.parse.quote(json.dumps(["val_accuracy"]))
+    metric = f"metric=%22val_accuracy%22&x_axis=step&plot_metric_keys={keys}"
+    pages = {  # each with a text that is there once it is drawn
+        "mlflow-experiment": (addresses[views.PIPELINES], "first run"),
+        "mlflow-models": (addresses[views.MODELS], "baseline"),
+        "mlflow-study": (addresses[studies[0]], "val_accuracy"),
+        "mlflow-compare": (f"{base}/#/compare-runs?{compared}&{views.MODE}", "Parallel Coordinates Plot"),
+        "mlflow-curves": (f"{base}/#/metric?{compared}&{metric}&{views.MODE}", "val_accuracy"),
+        "mlflow-version": (f"{base}/#/models/darkroom/versions/{shown.version}?{views.MODE}", "Checks"),
+    }
+    port = base.rpartition(":")[2]
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", home.uri(), "--port", port, "--workers", "1"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ui.ENVIRONMENT | os.environ)
     try:
-        _wait(f"http://127.0.0.1:{port}/health")
-        for name, page in pages.items():
-            _take(chromium, f"http://127.0.0.1:{port}/#/{page}&{home.PAGES}", folder / f"{name}.png")
+        _wait(f"{base}/health")
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]})
+            page.set_default_timeout(3 * PATIENCE)  # a study has a chart for each metric
+            for name, (address, text) in pages.items():
+                page.goto("about:blank")  # else the next address is a move within the page, which keeps what it shows
+                page.goto(address)
+                page.get_by_text(text).first.wait_for()
+                for label in ("Close", "Hide banner"):  # of the assistant, and of the message that a view is shared
+                    button = page.get_by_role("button", name=label, exact=True)
+                    if button.count():
+                        button.first.click()
+                page.wait_for_timeout(DRAWN)
+                page.screenshot(path=folder / f"{name}.png")
+                _small(folder / f"{name}.png")
+            browser.close()
     finally:
         server.terminate()
         server.wait()

@@ -38,6 +38,15 @@ def _launched() -> Iterator[Browser]:
 
 
 @contextmanager
+def tab() -> Iterator[Any]:
+    """Yield an empty page, for an address on a server."""
+    with nullcontext(SHARED[0]) if SHARED else _launched() as browser:
+        page = browser.new_page(viewport={"width": 1600, "height": 900})
+        yield page
+        page.close()
+
+
+@contextmanager
 def opened(file: Path, dark: bool = False, width: int = 1100) -> Iterator[Any]:
     """Yield the page; on exit assert that it logged nothing, raised nothing and requested nothing but itself."""
     messages, requests = [], []

@@ -37,7 +37,7 @@ HARMLESS = {
     "locks.py", "__init__.py", "stages/context.py",
     "stages/trained_model.py", "core/git.py", "config/yaml_files.py",
     "core/command_line.py", "core/lazy.py", "core/os_errors.py", "core/tables.py", "core/user_paths.py", "commands/param_types.py",
-    "config/settings_help.py",
+    "config/settings_help.py", "commands/study_records.py",
 }  # fmt: skip
 
 
@@ -223,12 +223,12 @@ def test_dependencies_of_the_studies_list_the_code_that_they_run():
         "study": ["darkroom.commands.study", *(name for name in modules() if name.startswith("darkroom.studies."))],
         "lab": ["darkroom.commands.lab.autoencoder"],
     }
-    found = graph("studies/dvc.yaml")
-    assert set(found) == {*begins, *(f"{name}_code" for name in begins)}
+    stages = graph("studies/dvc.yaml")
+    assert set(stages) == {*begins, *(f"{name}_code" for name in begins)}
     for stage, modules_ in begins.items():
-        code = found[f"{stage}_code"]
+        code = stages[f"{stage}_code"]
         listed = [(ROOT / word[3:]) for word in code["cmd"].split() if word.startswith("../src/")]
-        assert found[stage]["deps"] == code["outs"] == [f"results/{stage}_code.sha256"]
+        assert stages[stage]["deps"] == code["outs"] == [f"results/{stage}_code.sha256"]
         assert code["always_changed"]
         for path in closure(stage, *modules_):
             assert any(path == dep or dep in path.parents for dep in listed), f"{stage} runs {path.relative_to(SOURCE)}"

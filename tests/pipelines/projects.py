@@ -290,13 +290,20 @@ class Project:
 
 def create_project(folder: Path) -> Project:
     """Create a project of three stages in a folder of its own, with one commit."""
+    project = Project(folder)
+    fill_project(project)
+    return project
+
+
+def fill_project(project: Project) -> None:
+    """Write the files of a project, with one commit."""
+    folder = project.folder
     for name in ("src", "pipelines"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("params.yaml", "pyproject.toml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder)
     (folder / "dvc.yaml").write_text(GRAPH)
     (folder / "step.py").write_text(STEP)
-    project = Project(folder)
     deployments, count = re.subn(r'cron: "0 (3|\*) ', f'cron: "0 {project.slot} ', (ROOT / "prefect.yaml").read_text())
     assert count == 2, "every schedule of prefect.yaml is moved"
     (folder / "prefect.yaml").write_text(deployments)
@@ -305,4 +312,3 @@ def create_project(folder: Path) -> Project:
     project.run("dvc", "init", "-q")
     project.git("add", "dvc.yaml", "params.yaml", "step.py", "input.txt", ".dvc", ".dvcignore", ".gitignore")
     project.git("commit", "-qm", "as it is")
-    return project

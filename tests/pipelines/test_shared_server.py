@@ -13,19 +13,23 @@ import pytest
 
 from tests import postgresql
 from tests.pipelines.processes import wait_until
-from tests.pipelines.projects import Project, create_project
+from tests.pipelines.projects import Project, fill_project
 
 pytestmark = pytest.mark.pipeline
 
 
 def serve(project: Project, database: str, log: Path) -> subprocess.Popen[bytes]:
-    """Start a server as docs/scheduling.md describes, and wait until it responds."""
+    """Start a server as docs/scheduling.md describes; `await_server` waits until it responds."""
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(project.port)]
     environment = project.environment | {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{database}", "PREFECT_HOME": str(log.parent / "server"),
     }  # fmt: skip
     with log.open("ab") as file:
-        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
+        return subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
+
+
+def await_server(project: Project, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server responds."""
 
     def is_healthy() -> bool:
         assert process.poll() is None, log.read_text()[-3000:]
@@ -35,7 +39,6 @@ def serve(project: Project, database: str, log: Path) -> subprocess.Popen[bytes]
             return False
 
     wait_until(is_healthy)
-    return process
 
 
 def test_runs_continue_after_a_reboot(tmp_path):
@@ -44,13 +47,18 @@ def test_runs_continue_after_a_reboot(tmp_path):
     """
     if postgresql.PROGRAMS is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    project = create_project(tmp_path / "small")
-    environment = {"PREFECT_API_URL": project.api}
-    assert "remedy:" in project.run("pipelines.schedule", "start", code=2, **environment)
+    (tmp_path / "small").mkdir()
+    project, log = Project(tmp_path / "small"), tmp_path / "server.log"
     with postgresql.database("prefect") as database:
-        server = serve(project, database, tmp_path / "server.log")
+        server = serve(project, database, log)  # it migrates its database while the project is made
         try:
-            project.run("pipelines.schedule", "start", **environment)
+            fill_project(project)
+            project.environment["PREFECT_API_URL"] = "http://127.0.0.1:9/api"  # where nobody responds
+            assert "remedy:" in project.schedule("start", code=2)
+            project.environment["PREFECT_API_URL"] = project.api
+            await_server(project, server, log)
+            project.request("work_pools/", name="small", type="process")  # a pool that exists is used
+            project.schedule("start")
             assert set(project.schedule_state()) == {"api", "worker", "folder"}
             project.prepare(left="hang")
             run_id = project.deploy_run("repro", targets=["left"])
@@ -63,14 +71,15 @@ def test_runs_continue_after_a_reboot(tmp_path):
             psutil.wait_procs(processes, timeout=120)
             server.wait()
             project.prepare()
-            server = serve(project, database, tmp_path / "server.log")
+            server = serve(project, database, log)
+            await_server(project, server, log)
             assert project.state(run_id)[0] == "Running"
-            unit = project.start("pipelines.schedule", "worker", **environment)  # as its unit of systemd does
+            unit = project.start("pipelines.schedule", "worker")  # as its unit of systemd does
             wait_until(lambda: project.state(run_id)[0] == "Completed")
             unit.terminate()
             assert "runs again" in unit.communicate(timeout=180)[0]
             assert project.ends("left") == 1
-            project.run("pipelines.schedule", "stop", **environment)
+            project.schedule("stop")
             assert server.poll() is None
         finally:
             os.killpg(server.pid, signal.SIGTERM)

@@ -69,6 +69,12 @@ def read_records(project: Path) -> list[list[dict[str, Any]]]:
     return [[json.loads(line) for line in file.read_text().splitlines()] for file in project.glob("records/*/record.jsonl")]
 
 
+def split_records(records: list[list[dict[str, Any]]]) -> tuple[list[list[dict[str, Any]]], list[list[dict[str, Any]]]]:
+    """Return the records of studies, and those of their members."""
+    members = [record for record in records if "darkroom.member_of" in record[0]["tags"]]
+    return [record for record in records if record not in members], members
+
+
 def bright_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return images (N, 8, 8) of three classes, each a bright row in noise, and their labels."""
     labels = np.arange(count) % 3

@@ -16,7 +16,7 @@ from darkroom.studies import architectures, registry, search, trainer
 from darkroom.studies.architectures import METHODS
 from darkroom.studies.search import RANDOM
 from tests.browser import faults, opened
-from tests.studies.conftest import contents, enter_recorded, read_records, run_study, studies_params
+from tests.studies.conftest import contents, enter_recorded, read_records, run_study, split_records, studies_params
 
 pytestmark = pytest.mark.slow
 
@@ -85,31 +85,58 @@ def test_a_second_run_trains_nothing_and_writes_the_same(name, copy_of, monkeypa
     before, recorded = contents(folder), len(read_records(project))
     run_study(name)
     assert contents(folder) == before
-    assert len(read_records(project)) == recorded > 0
+    assert len(read_records(project)) == recorded + 1 > 2  # the study itself, without members
 
 
-def test_each_run_is_recorded_once(results_of):
-    """A run has a record with its params, its curve and its duration."""
-    runs = read_records(results_of("initialization").parents[2])
+def test_each_run_is_recorded_once_below_the_study(results_of):
+    """The study has a record with the finding, a view of its members and its files; each run one below it, with its name, what
+    it varies as params, its curve and its duration."""
+    folder = results_of("initialization")
+    (study,), runs = split_records(read_records(folder.parents[2]))
+    key = study[0]["key"]
     assert len(runs) == 18
-    start = runs[0][0]
-    assert start["stage"] == "study@initialization"
-    assert {"study", "study.label", "study.seed", "study.scheme", "study.lr"} <= set(start["params"])
-    assert {record[0]["params"]["study.label"] for record in runs} == {"kaiming", "zeros", "lsuv"}
-    metrics = {key for line in runs[0] if line["kind"] == "metrics" for key in line["values"]}
-    assert {"val_accuracy", "train_loss", "parameters", "multiply_adds", "duration_seconds"} <= metrics
+    names = {
+        f"{net} · {scheme} · seed {seed}" for net in ("mlp", "cnn") for scheme in ("kaiming", "zeros", "lsuv") for seed in range(3)
+    }
+    assert {run[0]["name"] for run in runs} == names
+    for start, *lines in runs:
+        assert (start["stage"], start["tags"]["darkroom.member_of"]) == ("study@initialization", key)
+        params = start["params"]
+        assert params["member"] == f"{params['comparison']} · {params['label']}"
+        assert start["name"] == f"{params['member']} · seed {params['seed']}"
+        assert params["scheme"] == params["label"]
+        assert params["lr"] > 0
+        metrics = {key for line in lines if line["kind"] == "metrics" for key in line["values"]}
+        assert {"val_accuracy", "train_loss", "parameters", "multiply_adds", "duration_seconds"} <= metrics
+    (view,) = [line for line in study if line["kind"] == "view"]
+    assert view["note"] == json.loads((folder / "summary.json").read_text())["finding"]
+    assert key in view["state"]["searchFilter"]
+    assert "params.`scheme`" in view["state"]["selectedColumns"]
+    assert {line["name"] for line in study if line["kind"] == "file"} == {path.name for path in folder.iterdir()}
+
+
+def test_members_that_were_cached_are_compared_too(copy_of, monkeypatch):
+    """A study with one more seed trains that alone, and lists the members of before beside it, so that all can be compared."""
+    project = copy_of("initialization")
+    enter_recorded(project, monkeypatch)
+    before = {record[0]["key"] for record in read_records(project)}
+    run_study("initialization", "seeds=4")
+    (_,), members = split_records([record for record in read_records(project) if record[0]["key"] not in before])
+    cached = {(run[0]["params"]["seed"], any(line.get("values", {}).get("darkroom.cached") for line in run)) for run in members}
+    assert len(members) == 24
+    assert cached == {(0, True), (1, True), (2, True), (3, False)}
 
 
 def test_each_trial_is_recorded_once(results_of):
     """A trial has a record with its sampler, its number, its state and its values."""
     folder = results_of("tune")
     rows = list(csv.DictReader((folder / "trials.csv").open()))
-    runs = read_records(folder.parents[2])
+    _, runs = split_records(read_records(folder.parents[2]))
     tags = [{key: value for line in run if line["kind"] == "tags" for key, value in line["values"].items()} for run in runs]
     trials = [(t["darkroom.sampler"], t["darkroom.trial"], t["darkroom.state"]) for t in tags if "darkroom.trial" in t]
     # the first ten trials of TPE are those of random search, and cached
     assert sorted(trials) == sorted((row["sampler"], row["trial"], row["state"]) for row in rows if row["sampler"] == RANDOM)
-    assert {run[0]["params"]["study.lr"] for run in runs} >= {float(row["lr"]) for row in rows if row["trial"] == "0"}
+    assert {run[0]["params"]["lr"] for run in runs} >= {float(row["lr"]) for row in rows if row["trial"] == "0"}
 
 
 def test_results_as_json(results_of):

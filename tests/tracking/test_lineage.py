@@ -93,7 +93,8 @@ def test_an_image_leads_to_its_runs_and_models(place, capsys, by):
     query = {"file": "0.png", "copy": "copy.webp", "sha256": sha256, "pixels": pixels, "beginning": sha256[:9].upper()}[by]
     sightings = lineage(capsys, query)["sightings"]
     assert [item["splits"] for item in sightings] == [["train"], ["quarantined"]]
-    assert [run["pipeline"].partition(" 20")[0] for run in sightings[0]["runs"]] == ["pipeline one", "pipeline two"]
+    titles = [run["pipeline"].partition(" · ")[2] for run in sightings[0]["runs"]]  # after what changed
+    assert [title.partition(",")[0] for title in titles] == ["pipeline one", "pipeline two"]
     assert sightings[0]["versions"] == ["1 (baseline)", "2 (baseline, champion)"]
     assert sightings[1]["rows"][0]["reason"] == "conflict"
     assert sightings[1]["versions"] == []
@@ -166,7 +167,7 @@ def test_a_run_leads_to_its_versions(place, capsys):
     ingest = next(run for run in runs if run.stage == "ingest" and not run.reused)
     result = lineage(capsys, ingest.id[:10])
     assert result["run"] == ingest.id
-    assert [name.partition(" 20")[0] for name in result["reused_in"]] == ["pipeline two"]
+    assert [name.partition(" · ")[2].partition(",")[0] for name in result["reused_in"]] == ["pipeline two"]
     reused = next(run for run in runs if run.reused)
     assert lineage(capsys, reused.id)["run"] == ingest.id
     trained = next(run for run in runs if run.tags.get(registry.SHA) == "a" * 64)

@@ -14,11 +14,12 @@ import pytest
 
 from darkroom.cli import main
 from darkroom.config import dvc_graph
-from darkroom.tracking import mlflow_client, pipelines, records, uploader
+from darkroom.tracking import changes, mlflow_client, pipelines, records, uploader
 from darkroom.tracking.entities import OUTPUTS, PIPELINE, REUSED
 from darkroom.tracking.pipelines import Pipeline
 
 CHAIN = ["ingest", "transfer", "evaluate"]
+CURRENT = pipelines.current
 GONE = 2**22 + 1  # no process has this number
 
 
@@ -96,7 +97,7 @@ def test_a_stage_that_was_up_to_date_leads_to_the_run_that_made_it(monkeypatch):
     client, above = parent("two")
     assert {run.data.tags["mlflow.parentRunId"] for run in second.values()} == {above.info.run_id}
     assert [item.path for item in client.list_artifacts(above.info.run_id)] == ["dvc.lock"]
-    assert above.data.tags["mlflow.note.content"] == "1 stages ran, 2 were up to date."
+    assert above.data.tags["mlflow.note.content"].startswith("1 stage ran, 2 up to date.")
     assert noted() == []
 
 
@@ -204,15 +205,46 @@ def test_a_failed_run_has_no_outputs(monkeypatch):
     assert not [run for run in children("one").values() if OUTPUTS in run.data.tags]
 
 
-def test_a_flow_in_which_nothing_ran_has_a_parent(monkeypatch):
-    """`darkroom finished` makes a pipeline of stages that were all up to date; run twice, it doubles
-    nothing."""
+@pytest.mark.slow
+def test_a_flow_in_which_nothing_ran_is_one_run_with_results(monkeypatch):
+    """`darkroom finished` makes one run, without children, of stages that were all up to date; called twice, it doubles
+    nothing. The run has the figures of the best model and says that nothing changed."""
+    run(monkeypatch, "one", "ingest", "transfer")
+    with records.start_run("evaluate", {}, []) as record:
+        record.log_metrics({"transfer.accuracy": 0.9, "transfer.val_accuracy": 0.8, "baseline.accuracy": 0.1})
+        record.set_tags({"darkroom.best": "transfer"})
+    os.utime("dvc.lock", (time.time(), time.time()))
+    uploader.upload(until_empty=True)
+    monkeypatch.setattr(pipelines, "current", CURRENT)
     monkeypatch.setenv("DARKROOM_PIPELINE", "flow")
     for _ in range(2):
         assert main(["finished", "--pipeline", "flow", *CHAIN]) == 0
         uploader.upload(until_empty=True)
-    assert sorted(children("flow")) == sorted(CHAIN)
-    assert parent("flow")[1].info.status == "FINISHED"
+    assert children("flow") == {}
+    first, second = parent("one")[1], parent("flow")[1]
+    assert second.info.status == "FINISHED"
+    for above in (first, second):
+        assert above.data.metrics == {"test_accuracy": 0.9, "best_val_accuracy": 0.8}
+        assert above.data.tags["darkroom.model"] == "transfer"
+    assert first.info.run_name == changes.FIRST
+    assert second.info.run_name == f"{changes.NOTHING} · flow"
+
+
+def test_a_pipeline_is_named_by_what_changed(monkeypatch):
+    """The run of a pipeline is named by the params that differ from those of the pipeline before it, and by its experiment,
+    also when it has failed."""
+    run(monkeypatch, "one", *CHAIN)
+    uploader.upload(until_empty=True)
+    text = Path("dvc.lock").read_text()
+    with_params = "    params: {params.yaml: {transfer: {lr: %s}}}\n    outs: [{path: out/transfer"
+    Path("dvc.lock").write_text(text.replace("    outs: [{path: out/transfer", with_params % "0.003"))
+    run(monkeypatch, "two", "transfer")
+    uploader.upload(until_empty=True)
+    Path("dvc.lock").write_text(text.replace("    outs: [{path: out/transfer", with_params % "0.01"))
+    run(monkeypatch, "three", "transfer", "evaluate", failed="evaluate")
+    uploader.upload(until_empty=True)
+    names = [parent(key)[1].info.run_name for key in ("one", "two", "three")]
+    assert names == [changes.FIRST, changes.FORCED, "transfer.lr 0.003 → 0.01"]
 
 
 def test_a_stage_that_was_tried_again_counts_as_it_ended(monkeypatch):
@@ -323,4 +355,3 @@ def test_a_pipeline_of_the_version_before_is_settled(monkeypatch):
     (folder / "pipeline.json").write_text(json.dumps({**about, "names": CHAIN}))
     uploader.upload(until_empty=True)
     assert parent("old")[1].info.status == "FINISHED"
-    assert sorted(children("old")) == sorted(CHAIN)

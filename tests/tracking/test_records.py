@@ -18,7 +18,7 @@ from requests import JSONDecodeError
 from darkroom.cli import main
 from darkroom.config import dvc_graph
 from darkroom.core.errors import WorkspaceError
-from darkroom.tracking import home, mlflow_client, pipelines, records, uploader
+from darkroom.tracking import home, mlflow_client, pipelines, records, uploader, views
 from darkroom.tracking import runs as uploads
 
 
@@ -56,6 +56,34 @@ def history(client, run, key="val_accuracy"):
     return [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, key)]
 
 
+@pytest.mark.slow
+def test_members_are_below_the_run_of_their_study(workspace):
+    """A record with a parent becomes a run below the parent's, by its own name, and not one of the pipeline's stages; a view is
+    a saved view of the experiment, to which the note of the parent's run links."""
+    with records.start_run("study@depth", {"epochs": 1}, []) as study:
+        for seed in range(2):
+            with records.start_run("study@depth", {"seed": seed}, [], f"deep · seed {seed}", study) as member:
+                member.log_metrics({"val_accuracy": 0.5}, 1)
+        study.save_view("study-depth", views.study(study.key, ["depth"]), "deeper is better")
+    assert uploader.upload(until_empty=True) == 3
+    client, by_name, listed = runs()
+    above = by_name["study@depth"]
+    assert len(listed) == 4  # and the pipeline
+    for seed in range(2):
+        tags = by_name[f"deep · seed {seed}"].data.tags
+        assert tags["mlflow.parentRunId"] == above.info.run_id
+        assert "darkroom.pipeline" not in tags
+    assert above.data.tags["mlflow.parentRunId"] == by_name["night run"].info.run_id
+    experiment = client.get_experiment(mlflow_client.experiment(client))
+    saved = json.loads(experiment.tags["mlflow.sharedViewState.study-depth"])
+    assert saved["name"] == "Study: depth"
+    found = client.search_runs([experiment.experiment_id], json.loads(saved["state"])["searchFilter"])
+    assert {run.info.run_name for run in found} == {"deep · seed 0", "deep · seed 1"}
+    note = above.data.tags["mlflow.note.content"]
+    assert note.startswith("deeper is better")
+    assert f"(#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=study-depth" in note
+
+
 def test_a_record_becomes_a_run(workspace):
     """Params, metrics of every epoch, tags, data set, files, duration and parent are in MLflow; nothing is
     left to upload."""
@@ -63,7 +91,7 @@ def test_a_record_becomes_a_run(workspace):
     record()
     assert uploader.upload(until_empty=True) == 1
     client, by_name, _ = runs()
-    run, parent = by_name["transfer@vgg16"], by_name["night run"]
+    run, parent = by_name["transfer@vgg16"], by_name["first run · night run"]
     assert run.info.status == "FINISHED"
     assert run.data.params == {"stage": "transfer", "backbone": "vgg16", "transfer.lr": "0.1"}
     assert history(client, run) == [(1, 0.1), (2, 0.2), (3, 0.3)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import asdict
@@ -53,6 +54,7 @@ class Registry:
 
     def describe(self, name, version, tags, description):
         self.verdicts.append(tags[entities.VERDICT])
+        self.tags, self.description = tags, description
 
     def versions(self, name):
         return list(self.versions_.values())
@@ -162,6 +164,26 @@ def test_the_first_model_becomes_champion_and_a_worse_one_does_not(place, capsys
     assert place.verdicts == ["passed", "vetoed", "passed"]
     again = run()
     assert (again["verdict"], again["registered"]["aliases"]) == (None, ["challenger", "champion"])
+
+
+def test_the_page_of_a_version_tells_what_it_is(place):
+    """The description of a version has every check, the digest and sizes of its data, its classes, its row of the
+    leaderboard, and what its ONNX file takes and gives; the tags have the data too."""
+    evaluated(0.6)
+    decision = run()
+    for check in decision["verdict"]["checks"]:
+        assert f"| {'passed' if check['passed'] else '**veto**'} | {check['name']} | {check['message']} |" in place.description
+    digest = hashlib.md5(Path("data/ingested/manifest.parquet").read_bytes()).hexdigest()
+    for text in (digest, "10 train, 100 val, 100 test", "cat, dog", "| baseline | 0.6000 |", "32 × 32", "(N, 2)"):
+        assert text in place.description
+    assert place.tags.items() >= {"data_digest": digest, "data_images": "10 train, 100 val, 100 test", "data_classes": "2"}.items()
+
+
+def test_a_description_fits(place):
+    """However many classes and checks there are, MLflow can store the description."""
+    evaluated(0.9, classes=("cat", "dog", *(f"{'x' * 400}{i}" for i in range(30))))
+    run()
+    assert len(place.description) <= 5000
 
 
 @pytest.mark.parametrize("promote", ["manual", "never"])

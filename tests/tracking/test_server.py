@@ -4,7 +4,6 @@ and when it goes away."""
 from __future__ import annotations
 
 import base64
-import json
 import os
 import shutil
 import signal
@@ -17,13 +16,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.pyfunc import scoring_server
 from PIL import Image
 
+from darkroom.inference.classifier import Classifier
+from darkroom.models import weight_files
+from darkroom.tracking import mlflow_client, registry, views
 from tests import postgresql
+from tests.browser import tab
 from tests.conftest import ROOT
 from tests.postgresql import free_port
+from tests.tracking.test_registry import checkpoint, pack
 
 pytestmark = pytest.mark.pipeline
 PLAIN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DARKROOM_TRACKING", "DARKROOM_PIPELINE", "DVC_STAGE", "DVC_EXP_NAME")
@@ -114,50 +120,61 @@ def test_it_runs_on_postgresql(server):
     assert server.database.startswith("postgresql")
 
 
-def clone(place: Path, lr: float) -> Path:
-    """Make a project of its own whose pipeline ends with the baseline."""
-    place.mkdir()
-    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
-        shutil.copy(ROOT / name, place)
-    for name in ("src", "recipes"):
-        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    (place / "data").mkdir()
-    for name in ("label_fixes.csv", "splits.csv"):
-        shutil.copy(ROOT / "data" / name, place / "data")
-    for name in ("models/transfer/.keep", "models/finetune/.keep"):
-        (place / name).parent.mkdir(parents=True)
-        shutil.copy(ROOT / name, place / name)
-    draw = np.random.default_rng(0)
-    for label in ("cat", "dog"):
-        (place / "photos" / label).mkdir(parents=True)
-        for i in range(40):
-            Image.fromarray(draw.integers(0, 256, (20, 20, 3), np.uint8)).save(place / "photos" / label / f"{i}.png")
-    own = environment(PYTHONPATH=str(place / "src"))
-    values = ["fetch.datasets=[]", "ingest.source=photos", f"baseline.lr={lr}", "baseline.epochs=3", "augment.views=2"]
-    subprocess.run(["git", "init", "-q"], cwd=place, check=True)
-    for command in (["dvc", "init", "-q"], ["darkroom", "recipe", "--set", *values]):
-        subprocess.run([sys.executable, "-m", *command], cwd=place, env=own, check=True, capture_output=True)
-    return place
+GRAPH = """\
+stages:
+  ingest: {cmd: python stage.py ingest lr, deps: [lr], outs: [data/ingested]}
+  augment: {cmd: python stage.py augment data/ingested, deps: [data/ingested], outs: [data/augmented]}
+  baseline: {cmd: python stage.py baseline data/augmented, deps: [data/augmented], outs: [models/baseline]}
+"""
+STAGE = """
+import sys
+from pathlib import Path
+from darkroom.tracking import records
+name, source = sys.argv[1:]
+rate = float(Path("lr").read_text())
+with records.start_run(name, {"baseline.lr": rate}, [source]) as run:
+    for epoch in range(1, 4):
+        run.log_epoch({"epoch": epoch, "val_loss": rate / epoch})
+    out = {"ingest": "data/ingested", "augment": "data/augmented", "baseline": "models/baseline"}[name]
+    Path(out).parent.mkdir(exist_ok=True)
+    Path(out).write_text(f"{name} {rate}")
+    run.log_artifact(Path(out))
+"""
+
+
+def make_clones(place: Path, rates: tuple[str, ...]) -> list[Path]:
+    """Make projects that differ in a learning rate; their stages write records, and do nothing else."""
+    first = place / "clone 0"
+    first.mkdir()
+    (first / "dvc.yaml").write_text(GRAPH)
+    (first / "stage.py").write_text(STAGE)
+    (first / "params.yaml").write_text("{}")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=first, env=environment(), check=True)
+    clones = [first, *(Path(shutil.copytree(first, place / f"clone {i}")) for i in range(1, len(rates)))]
+    for clone, rate in zip(clones, rates, strict=True):
+        (clone / "lr").write_text(rate)
+    return clones
+
+
+def run_at_once(command: list[str], folders: list[Path], server: Server) -> None:
+    """Run `python -m` with a command in each folder at the same time; all must succeed."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", *command], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=environment(MLFLOW_TRACKING_URI=server.uri),
+        ) for folder in folders
+    ]  # fmt: skip
+    for process in processes:
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 0, output
 
 
 def test_two_clones_at_once_neither_lose_nor_mix_runs(server, tmp_path):
-    """Two pipelines in two clones against one server: each has a parent of its own with its own stages and
-    all their epochs."""
-    places = {lr: clone(tmp_path / f"clone {lr}", lr) for lr in (0.001, 0.002)}
-    at_work = [
-        subprocess.Popen(
-            [sys.executable, "-m", "dvc", "repro", "baseline"], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=environment(MLFLOW_TRACKING_URI=server.uri, PYTHONPATH=str(place / "src")), text=True,
-        ) for place in places.values()
-    ]  # fmt: skip
-    for process in at_work:
-        output, _ = process.communicate(timeout=400)
-        assert process.returncode == 0, output
-    for place in places.values():
-        subprocess.run(
-            [sys.executable, "-m", "darkroom", "sync"], cwd=place, check=True, capture_output=True,
-            env=environment(MLFLOW_TRACKING_URI=server.uri, PYTHONPATH=str(place / "src")),
-        )  # fmt: skip
+    """Two pipelines in two clones against one server: each has a parent of its own with its own stages, all their
+    epochs and their artifacts."""
+    clones = make_clones(tmp_path, ("0.001", "0.002"))
+    run_at_once(["dvc", "repro", "-q"], clones, server)
+    run_at_once(["darkroom", "sync"], clones, server)
     client, runs = runs_of(server)
     assert {run.info.status for run in runs} == {"FINISHED"}
     pipelines = {run.data.tags["darkroom.pipeline"] for run in runs}
@@ -168,10 +185,31 @@ def test_two_clones_at_once_neither_lose_nor_mix_runs(server, tmp_path):
         assert sorted(mine) == ["augment", "baseline", "ingest", "pipeline"]
         parent = mine.pop("pipeline").info.run_id
         assert {run.data.tags["mlflow.parentRunId"] for run in mine.values()} == {parent}
-        rates.add(mine["baseline"].data.params["baseline.lr"])
-        assert len(client.get_metric_history(mine["baseline"].info.run_id, "val_loss")) == 3
-        assert sorted(file.path for file in client.list_artifacts(mine["ingest"].info.run_id)) == ["data.html", "manifest.parquet"]
+        (rate,) = {run.data.params["baseline.lr"] for run in mine.values()}
+        rates.add(rate)
+        for stage, run in mine.items():
+            history = client.get_metric_history(run.info.run_id, "val_loss")
+            assert [metric.value for metric in history] == [float(rate) / epoch for epoch in (1, 2, 3)]
+            (artifact,) = client.list_artifacts(run.info.run_id)
+            assert artifact.file_size == len(f"{stage} {rate}")
     assert rates == {"0.001", "0.002"}
+
+
+def test_its_pages_open_on_runs(server, tmp_path, monkeypatch, own_mlflow):
+    """The address that `darkroom ui` prints first opens MLflow's table of runs, with the columns of the view."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    address = mlflow_client.view_addresses(server.uri)[views.PIPELINES]
+    client = mlflow_client.client()
+    run = client.create_run(mlflow_client.experiment(client), run_name="transfer.lr 0.003 → 0.01")
+    for key in ("test_accuracy", "best_val_accuracy", "other"):
+        client.log_metric(run.info.run_id, key, 0.5)
+    with tab() as page:
+        page.goto(address)
+        page.get_by_text("transfer.lr 0.003 → 0.01").first.wait_for(timeout=120_000)
+        columns = set(page.locator("[role=columnheader]").all_inner_texts())
+    assert {"test_accuracy", "best_val_accuracy"} <= columns
+    assert "other" not in columns
 
 
 TRAINING = """
@@ -227,77 +265,34 @@ def test_a_server_that_goes_away_costs_nothing(server, tmp_path):
     assert not list((tmp_path / ".darkroom" / "journal").glob("*/record.jsonl"))
 
 
-def test_the_champion_answers_over_http(server, tmp_path):
-    """`mlflow models serve -m models:/NAME@champion` says of a JPEG what the checkpoint says, in JSON that
-    any client reads."""
-    registered = subprocess.run(
-        [sys.executable, "-c", REGISTER],
-        cwd=tmp_path,
-        env=environment(MLFLOW_TRACKING_URI=server.uri, PYTHONPATH=f"{ROOT / 'src'}{os.pathsep}{ROOT}"),
-        capture_output=True,
-        text=True,
-    )
-    assert registered.returncode == 0, registered.stderr[-3000:]
-    expected = json.loads(registered.stdout.splitlines()[-1])
-    port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "models",
-        "serve",
-        "-m",
-        "models:/served@champion",
-        "--env-manager",
-        "local",
-        "--port",
-        str(port),
-    ]
-    log = tmp_path / "serve.log"
-    with log.open("wb") as out:
-        serving = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=environment(MLFLOW_TRACKING_URI=server.uri, PYTHONPATH=""),
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-    try:
-        _until(lambda: _responds(f"http://127.0.0.1:{port}/ping"), log)
-        images = [base64.b64encode(content).decode() for content in ((tmp_path / "photo.jpg").read_bytes(), b"no image")]
-        body = json.dumps({"dataframe_split": {"columns": ["image"], "data": [[image] for image in images]}}).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"})
-        text = urllib.request.urlopen(request, timeout=60).read().decode()
-        assert "NaN" not in text
-        good, bad = json.loads(text)["predictions"]
-    finally:
-        os.killpg(serving.pid, signal.SIGKILL)
+def test_the_champion_answers_over_http(server, tmp_path, monkeypatch, own_mlflow):
+    """The app of `mlflow models serve -m models:/NAME@champion` says of a JPEG what the checkpoint says, in JSON that any
+    client reads."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    folder = checkpoint(tmp_path / "model", 1)
+    package = tmp_path / "package"
+    (package / registry.EVALUATION).mkdir(parents=True)
+    (package / registry.EVALUATION / "trained-on.txt").write_text("1")
+    pack(folder, package)
+    version = registry.register(
+        "served", folder, package, weight_files.checkpoint_digest(folder), {registry.MODEL: "baseline"}, ""
+    )  # fmt: skip
+    registry.promote("served", version.version, "the first")
+    Image.fromarray(np.random.default_rng(5).integers(0, 256, (90, 120, 3), np.uint8)).save("photo.jpg")
+    photo = Path("photo.jpg").read_bytes()
+    classifier = Classifier.load(folder)
+    (prediction,) = classifier.predict_files([photo])
+    expected = dict(zip(classifier.classes, map(float, prediction.probabilities), strict=True))
+    model = mlflow_client.library().pyfunc.load_model("models:/served@champion")
+    images = [base64.b64encode(content).decode() for content in (photo, b"no image")]
+    with TestClient(scoring_server.init(model)) as client:
+        request = {"dataframe_split": {"columns": ["image"], "data": [[image] for image in images]}}
+        response = client.post("/invocations", json=request)
+    assert response.status_code == 200
+    assert "NaN" not in response.text
+    good, bad = response.json()["predictions"]
     assert good["probabilities"] == pytest.approx(expected, abs=1e-4)
     assert (good["label"], good["error"]) == (max(expected, key=expected.get), None)
     assert (bad["label"], bad["probabilities"]) == (None, None)
     assert "no image" in bad["error"]
-
-
-REGISTER = """
-import json
-from pathlib import Path
-import numpy as np
-from PIL import Image
-from darkroom.models import weight_files
-from darkroom.inference.classifier import Classifier
-from darkroom.tracking import registry
-from tests.tracking.test_registry import checkpoint, pack
-place = Path.cwd()
-folder = checkpoint(place / "model", 1)
-(place / "package" / registry.EVALUATION).mkdir(parents=True)
-(place / "package" / registry.EVALUATION / "trained-on.txt").write_text("1")
-pack(folder, place / "package")
-digest = weight_files.checkpoint_digest(folder)
-version = registry.register("served", folder, place / "package", digest, {registry.MODEL: "baseline"}, "")
-registry.promote("served", version.version, "the first")
-Image.fromarray(np.random.default_rng(5).integers(0, 256, (90, 120, 3), np.uint8)).save("photo.jpg")
-classifier = Classifier.load(folder)
-(answer,) = classifier.predict_files([Path("photo.jpg").read_bytes()])
-print(json.dumps(dict(zip(classifier.classes, map(float, answer.probabilities)))))
-"""

@@ -84,9 +84,9 @@ def _sighting(graph: lineage.Lineage, sighting: lineage.Sighting) -> dict[str, A
     return {
         "ingest": sighting.ingest.id, "time": sighting.ingest.started, "splits": sighting.splits,
         "rows": [{key: getattr(row, key) for key in ("path", "label", "split", "status", "reason")} for row in sighting.rows],
-        "pipelines": [run.name for run in sighting.pipelines],
+        "pipelines": [run.title for run in sighting.pipelines],
         "runs": [
-            {"id": run.id, "stage": run.stage, "pipeline": parent.name if parent else "", "tested": graph.is_tested(run)}
+            {"id": run.id, "stage": run.stage, "pipeline": parent.title if parent else "", "tested": graph.is_tested(run)}
             for run, parent in runs
         ],
         "versions": list(map(_title, sighting.versions)),
@@ -113,12 +113,12 @@ def _trace_run(graph: lineage.Lineage, run: entities.Run) -> dict[str, Any]:
     return {
         "title": run.stage or run.name, "run": run.id, "stage": run.stage, "status": run.status, "time": run.started,
         "commit": run.tags.get("mlflow.source.git.commit", ""), "dirty": run.tags.get("darkroom.dirty") == "true",
-        "pipeline": parent.name if parent else "",
+        "pipeline": parent.title if parent else "",
         "stages": [
             {"stage": item.stage, "run": item.reused or item.id, "reused": bool(item.reused)}
             for item in graph.members(run.pipeline) if item.stage != "pipeline"
         ],
-        "reused_in": [item.name for item in graph.reusing(run)],
+        "reused_in": [item.title for item in graph.reusing(run)],
         "inputs": {key.removeprefix("input."): value for key, value in run.tags.items() if key.startswith("input.")},
         "ingest": ingest.id if ingest else "",
         "images": [

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
+from darkroom.commands import study_records
 from darkroom.config import params, study_params
 from darkroom.config.study_params import Setting
 from darkroom.core import atomic, pages
@@ -19,13 +19,8 @@ from darkroom.studies.base import Study
 from darkroom.studies.run_config import RunResult
 from darkroom.studies.samples import ROTATIONS, Sample
 from darkroom.studies.summary import HEADINGS, SummaryRow
-from darkroom.tracking import records
 
 __all__ = ["HEADINGS", "run_study"]
-RECORDED = (  # fields of a run that its record has, unless they are empty
-    "lr", "optimizer", "schedule", "batch_size", "weight_decay", "warmup", "scheme", "policy", "views", "image_size", "images",
-    "weights", "trained_blocks",
-)  # fmt: skip
 
 
 def run_study(
@@ -47,14 +42,15 @@ def run_study(
     study = kind(settings)
     sample = read_sample(settings)
     samples = {"": sample} | study.extra_samples(sample, partial(read_sample, settings))
-    record = recorder(name, samples, settings)
-    study.search(samples, machine.accelerator, record)
-    results = runner.run(
-        study.runs(len(sample.train_labels)), samples, processes=machine.processes, accelerator=machine.accelerator,
-        description=f"study {name}", on_result=record,
-    )  # fmt: skip
-    compared = study.compared(results, sample)
-    return write_results(out, cost, name, study, size, sample, compared)
+    with study_records.start(study, name, settings, samples) as record:
+        study.search(samples, machine.accelerator, record.add)
+        results = runner.run(
+            study.runs(len(sample.train_labels)), samples, processes=machine.processes, accelerator=machine.accelerator,
+            description=f"study {name}", on_result=record.add,
+        )  # fmt: skip
+        finding, rows = write_results(out, cost, name, study, size, sample, study.compared(results, sample))
+        record.finish(results, finding, out)
+    return finding, rows
 
 
 def check_folders(out: Path, cost: Path) -> None:
@@ -78,29 +74,6 @@ def read_sample(settings: Setting, source: str = "", images: int | None = None) 
     options = SubsetOptions(data, settings.image_size, settings.channels, limit, settings.held_out, settings.source)
     part = load_subset(options)
     return Sample(*part.train, *part.held_out, len(part.classes), part.digest)
-
-
-def recorder(name: str, samples: Mapping[str, Sample], settings: Setting) -> Callable[..., None]:
-    """Return a function that writes the record of a run, with further tags."""
-    stage = f"study@{name}"
-    common = {key: value for key, value in settings.model_dump().items() if not isinstance(value, (list, dict))}
-
-    def record(result: RunResult, tags: Mapping[str, str] = MappingProxyType({})) -> None:
-        config = result.config
-        own = {key: getattr(config, key) for key in ("comparison", "label", "seed", "architecture")}
-        own |= {key: getattr(config, key) for key in RECORDED if getattr(config, key) not in ("", 0, None)}
-        own |= config.options
-        own |= {"pretraining": config.pretraining.label} if config.pretraining else {}
-        with records.start_run(stage, {f"study.{key}": value for key, value in {**common, **own}.items()}, []) as run:
-            run.set_duration(result.seconds)
-            run.set_tags({"darkroom.study": name, "darkroom.data": samples[config.sample].digest, **tags})
-            for point in result.curve:
-                values = {key: value for key, value in vars(point).items() if key != "step" and value is not None}
-                run.log_metrics(values, point.step)
-            run.log_metrics({"parameters": result.parameters, "multiply_adds": result.multiply_adds, "lr": result.lr})
-            run.log_metrics({"ms_per_image": result.latency})
-
-    return record
 
 
 def write_results(

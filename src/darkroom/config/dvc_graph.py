@@ -10,7 +10,7 @@ import shlex
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,12 @@ Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 @dataclass(frozen=True)
 class LockedStage:
-    """A stage of dvc.lock: the paths that it read and wrote, each with its md5, or an empty text."""
+    """A stage of dvc.lock: the paths that it read and wrote, each with its md5 or an empty text, and its params by
+    flat name (`transfer.lr`), as text."""
 
     deps: dict[str, str]
     outs: dict[str, str]
+    params: dict[str, str] = field(default_factory=dict)
 
     @property
     def outputs_sha256(self) -> str:
@@ -78,8 +80,7 @@ def parse_lock(text: str, name: str) -> dict[str, LockedStage]:
     """Return the stages in the text of a dvc.lock, which error messages call `name`."""
     try:
         content = yaml.load(text, Loader) or {}
-        stages = content.get("stages") or {}
-        return {key: LockedStage(_digests(stage.get("deps", [])), _digests(stage.get("outs", []))) for key, stage in stages.items()}
+        return {name: _locked(stage) for name, stage in (content.get("stages") or {}).items()}
     except yaml.YAMLError as error:
         problem = f"is not valid YAML: {error}"
     except (AttributeError, KeyError, TypeError):
@@ -87,8 +88,25 @@ def parse_lock(text: str, name: str) -> dict[str, LockedStage]:
     raise WorkspaceError(f"{name} {problem}", "delete it: `dvc repro` then checks every stage again")
 
 
+def _locked(stage: dict[str, Any]) -> LockedStage:
+    return LockedStage(_digests(stage.get("deps", [])), _digests(stage.get("outs", [])), _flat_params(stage.get("params", {})))
+
+
 def _digests(items: list[dict[str, str]]) -> dict[str, str]:
     return {item["path"]: item.get("md5", "") for item in items}
+
+
+def _flat_params(files: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Return the params of all files by flat name; a list is one text."""
+    flat: dict[str, str] = {}
+    todo = [(key, value) for content in files.values() for key, value in content.items()]
+    while todo:
+        key, value = todo.pop(0)
+        if isinstance(value, dict):
+            todo += [(f"{key}.{inner}", item) for inner, item in value.items()]
+        else:
+            flat[key] = f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
+    return flat
 
 
 def digests(paths: Iterable[str], lock: Path = LOCK) -> dict[str, str]:

@@ -25,6 +25,7 @@ from darkroom.data.manifest import Row
 from darkroom.evaluation import gate, leaderboard, metrics_io, predictions
 from darkroom.evaluation.gate import Candidate, GateResult
 from darkroom.models import weight_files
+from darkroom.stages import version_page
 from darkroom.stages.context import session
 from darkroom.tracking import entities, pipelines, records, registry
 from darkroom.tracking.entities import Version
@@ -117,9 +118,10 @@ def _register(decision: Decision, macro_f1: float, inputs: Inputs, record: recor
     """Register the model, compare it with the champion, promote it if all checks pass; complete the decision."""
     settings, images = inputs.settings, inputs.images
     name, model, sha256 = settings.register_.name, decision.model, decision.checkpoint_sha256
-    tags = {
+    data = _data(inputs)
+    tags = data.as_tags() | {
         registry.MODEL: model,
-        entities.DATA: _describe_data(settings, inputs.ingested, len(images["train"])),
+        entities.DATA: f"{data.counts['train']:,} images of {data.source} (manifest {data.digest[:8]})",
         "val_accuracy": f"{decision.val_accuracy:.4f}",
         "test_accuracy": f"{decision.accuracy:.4f}",
         "test_macro_f1": f"{macro_f1:.4f}",
@@ -154,7 +156,8 @@ def _register(decision: Decision, macro_f1: float, inputs: Inputs, record: recor
             entities.FAILED: ", ".join(verdict.failed) or entities.NONE,
             entities.PROMOTION: verdict.message[:4900],
         }
-        registry.describe(name, version.version, result, f"{description}.\n\n{verdict.message}")
+        row = next(row for row in leaderboard.read(inputs.reports / "leaderboard.csv") if row.model == model)
+        registry.describe(name, version.version, tags | result, version_page.describe(description, verdict, row, data))
         record.set_tags(result)
         hindrance = _hindrance(verdict, settings.register_, existing.get(sha256), by_hand)
         if not hindrance:
@@ -195,10 +198,12 @@ def _describe_outcome(version: Version, champion: Version | None, verdict: GateR
     return f"{hindrance}; {stays}; `darkroom promote {version.version}{force}` makes version {version.version} the champion"
 
 
-def _describe_data(settings: Params, ingested: Path, count: int) -> str:
-    """Return the number of training images, their source, and the digest of the manifest."""
-    digest = hashlib.md5((ingested / "manifest.parquet").read_bytes()).hexdigest()  # as in dvc.lock
-    return f"{count:,} images of {settings.ingest.source} (manifest {digest[:8]})"
+def _data(inputs: Inputs) -> version_page.Data:
+    digest = hashlib.md5((inputs.ingested / "manifest.parquet").read_bytes()).hexdigest()  # as in dvc.lock
+    classes = json.loads((inputs.ingested / "classes.json").read_text(encoding="utf-8"))
+    counts = {split: len(rows) for split, rows in inputs.images.items()}
+    settings = inputs.settings.ingest
+    return version_page.Data(settings.source, digest, counts, classes, settings.image_size)
 
 
 def _write_evaluation(folder: Path, model: str, images: dict[str, list[Row]], reports: Path) -> None:

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 KEY, STAGE, PIPELINE = "darkroom.key", "darkroom.stage", "darkroom.pipeline"  # tags of runs
 OUTPUTS, REUSED, REUSED_OUTPUTS = "darkroom.outputs_sha256", "darkroom.reused", "darkroom.reused_outputs_sha256"
+MEMBER_OF = "darkroom.member_of"  # tag of a run below that of a study: the key of the study's record
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # MLflow's own tags
 SHA, MODEL = "darkroom.checkpoint_sha256", "darkroom.model"  # tags of runs, logged models and versions
 VERDICT, DATA = "darkroom.verdict", "darkroom.data"  # tags of versions
@@ -43,6 +44,11 @@ class Run:
     params: dict[str, str] = field(default_factory=dict, repr=False)
     metrics: dict[str, float] = field(default_factory=dict, repr=False)
     tags: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def title(self) -> str:
+        """Its name and when it started."""
+        return f"{self.name}, {local_time(self.started)}"
 
     @property
     def stage(self) -> str:

@@ -25,7 +25,6 @@ MANIFESTS = HOME / ".darkroom/manifests"  # downloads, by the id of the ingest r
 VERSIONS = HOME / ".darkroom/versions"  # downloads, by the sha256 of the checkpoint
 ROOT = "mlruns"  # MLflow's name for the folder of artifacts beside its database
 EXPERIMENT = "darkroom"
-PAGES = "workflowType=machine_learning"  # without it MLflow's menu opens the pages of language models
 
 
 def uri() -> str:

@@ -23,19 +23,19 @@ from mlflow.exceptions import MlflowException
 
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.locks import hold
-from darkroom.tracking import artifact_paths
+from darkroom.tracking import artifact_paths, views
 from darkroom.tracking.entities import NOTE, SHA
 from darkroom.tracking.home import EXPERIMENT, HOME, database, uri
 
 RETRYABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # server down, database locked
 KIND = "mlflow.experimentKind"  # without it MLflow shows the pages of language models
 DESCRIPTION = """\
-One row per run of `dvc repro` or of a flow; unfold it for its stages, `transfer@vgg16` and so on. A stage that was up to date is
-there as *(reused)*, with a link to the run that made its outputs.
+One row per run of `dvc repro` or of a flow, named by what changed; unfold it for its stages, `transfer@vgg16` and so on. A stage
+that was up to date is there as *(reused)*, with a link to the run that made its outputs. The menu *Views* has the pages below.
 
-- **Which network is better?** Filter `params.stage = "transfer"` (or finetune, baseline), select the rows, *Compare*: parallel
-  coordinates of `backbone` against `best_val_accuracy`, `test_accuracy`, `parameters` and `duration_seconds`.
+- **Which network is better?** View *Models, best first*; tick rows, *Compare*.
 - **How did they learn?** In the same comparison `val_accuracy`, `val_loss`, `lr`, `train_gradient_norm`: a step is an epoch.
+- **Which initialisation, which architecture?** The view of a study: bars and curves by member, averaged over seeds.
 - **Which classes are hard?** Artifact `per_class.json` of the runs named `evaluate`.
 - **What was it trained on?** Tags `input.<path>` hold the md5 in dvc.lock of a stage's inputs, `darkroom.outputs_sha256` a digest
   of its outputs there. `darkroom lineage` goes from an image to every model that used it, and back.
@@ -48,6 +48,7 @@ Choose by validation; test results are for the end.
 def client() -> MlflowClient:
     """Return MLflow's client; the database is created under a lock, since two processes would collide."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -91,12 +92,22 @@ def reachable() -> Iterator[None]:
 
 def experiment(client: MlflowClient) -> str:
     """Return the id of the experiment, which is created if needed."""
-    existing = client.get_experiment_by_name(EXPERIMENT)
+    existing, tags = client.get_experiment_by_name(EXPERIMENT), {NOTE: DESCRIPTION, **views.built_in()}
     if not existing:
-        return str(client.create_experiment(EXPERIMENT, tags={NOTE: DESCRIPTION, KIND: "custom_model_development"}))
-    if existing.tags.get(NOTE) != DESCRIPTION:  # an older Darkroom's
-        client.set_experiment_tag(existing.experiment_id, NOTE, DESCRIPTION)
+        return str(client.create_experiment(EXPERIMENT, tags={**tags, KIND: "custom_model_development"}))
+    for key, value in tags.items():
+        if existing.tags.get(key) != value:  # an older Darkroom's
+            client.set_experiment_tag(existing.experiment_id, key, value)
     return str(existing.experiment_id)
+
+
+def view_addresses(base: str) -> dict[str, str]:
+    """Return the addresses of the views of runs on a server, by key: pipelines, models, and those of studies."""
+    tracking = client()
+    details = tracking.get_experiment(experiment(tracking))
+    keys = [key.removeprefix(views.TAG) for key in details.tags if key.startswith(views.TAG)]
+    shown = [views.PIPELINES, views.MODELS, *sorted(key for key in keys if key.startswith(views.STUDY))]
+    return {key: views.address(base, details.experiment_id, key, key.startswith(views.STUDY)) for key in shown}
 
 
 def logged_model(client: MlflowClient, experiment: str, sha256: str) -> LoggedModel | None:
@@ -124,7 +135,6 @@ def download_model(address: str, folder: Path) -> Path:
 
 def library() -> ModuleType:
     """Return MLflow itself, set to the tracking URI."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow.set_tracking_uri(uri())
     mlflow.set_registry_uri(uri())
     return mlflow

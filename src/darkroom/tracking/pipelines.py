@@ -1,4 +1,4 @@
-"""Pipelines: what groups the runs of stages that one command started, and their parent run in MLflow.
+"""Pipelines: what groups the runs of stages that one command started (`pipeline_runs` has their runs in MLflow).
 
 DVC announces neither its end nor the stages that it skips. So each pipeline has a folder in
 `.darkroom/journal/pipelines/` with `pipeline.json` and a copy of `dvc.lock`. Whoever first notices that its
@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
@@ -26,17 +25,12 @@ from darkroom.config import dvc_graph
 from darkroom.core import atomic, git
 from darkroom.core.errors import DarkroomError
 from darkroom.core.locks import hold
-from darkroom.tracking import entities
-from darkroom.tracking.entities import KEY, NOTE, OUTPUTS, PARENT, PIPELINE, REUSED, REUSED_OUTPUTS, STAGE, Status
 from darkroom.tracking.home import HOME, RECORDS
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 PIPELINES = RECORDS / "pipelines"
 LOCK = RECORDS / "pipelines.lock"
-FILE = "pipeline.json"
+FILE, LOCKFILE = "pipeline.json", "dvc.lock"
+UNNAMED = "dvc repro"  # the name of a pipeline that nobody has named
 SHELLS = ("sh", "bash", "dash", "zsh")
 TAKES_VALUE = ("-n", "--name", "-S", "--set-param", "-j", "--jobs", "-m", "--message")  # of dvc's options
 CLOCK = 2.0  # seconds by which the start of a process may seem to change, since the system clock is adjusted
@@ -65,7 +59,7 @@ class Pipeline:
     @property
     def lock(self) -> Path:
         """The dvc.lock of its workspace."""
-        return HOME / self.folder / "dvc.lock"
+        return HOME / self.folder / LOCKFILE
 
     @property
     def is_running(self) -> bool:
@@ -136,7 +130,7 @@ def current() -> Pipeline | None:
         if "dvc" in " ".join(command[:3]) and Path(command[0]).name not in SHELLS:
             name = _plain(experiment())
             key = f"{name or 'dvc'}-{process.pid}-{os.urandom(6).hex()}"
-            return Pipeline(key, name or "dvc repro", pid=process.pid, started=process.create_time(), command=command)
+            return Pipeline(key, name or UNNAMED, pid=process.pid, started=process.create_time(), command=command)
     return None
 
 
@@ -183,7 +177,7 @@ def forget(pipeline: Pipeline) -> None:
 
 def _copy_lock(pipeline: Pipeline) -> None:
     """Copy dvc.lock with its modification time, which tells what had ended when DVC wrote it."""
-    lock, copy = pipeline.lock, pipeline.path / "dvc.lock"
+    lock, copy = pipeline.lock, pipeline.path / LOCKFILE
     with suppress(FileNotFoundError):
         if not copy.exists() or copy.stat().st_mtime != lock.stat().st_mtime:
             with atomic.new_file(copy) as working:
@@ -193,9 +187,9 @@ def _copy_lock(pipeline: Pipeline) -> None:
 def _restore_lock(pipeline: Pipeline) -> None:
     """Write dvc.lock as it is in the commit of an experiment: DVC may remove its folder before anybody copies the last one."""
     if not pipeline.lock.exists():
-        content = git.experiment_file(pipeline.name, "dvc.lock", pipeline.since)
+        content = git.experiment_file(pipeline.name, LOCKFILE, pipeline.since)
         if content:
-            with atomic.new_file(pipeline.path / "dvc.lock") as working:
+            with atomic.new_file(pipeline.path / LOCKFILE) as working:
                 working.write_text(content + "\n", encoding="utf-8")
 
 
@@ -209,67 +203,3 @@ def _checked(command: list[str], names: list[str]) -> list[str]:
 
 def _write(pipeline: Pipeline) -> None:
     atomic.write_json(pipeline.path / FILE, asdict(pipeline))
-
-
-def parent_run(client: MlflowClient, experiment: str, key: str, name: str, stamp: int) -> str:
-    """Return the id of a pipeline's run, RUNNING from now on; `stamp` is in milliseconds since 1970."""
-    runs = client.search_runs([experiment], f"tags.`{PIPELINE}` = '{key}' and tags.`{STAGE}` = 'pipeline'", max_results=1)
-    if not runs:
-        title = f"{name} {entities.local_time(stamp / 1000)}"
-        return str(client.create_run(experiment, stamp, {PIPELINE: key, STAGE: "pipeline"}, title).info.run_id)
-    if runs[0].info.status != Status.RUNNING:
-        client.update_run(runs[0].info.run_id, Status.RUNNING)
-    return str(runs[0].info.run_id)
-
-
-def settle(client: MlflowClient, experiment: str, pipeline: Pipeline) -> None:
-    """End the run of a pipeline that has ended; doing it again changes nothing.
-
-    Each stage that ran gets the digest of its outputs, and each stage that was up to date a run of its own. A
-    stage was up to date where DVC checked all stages and finished them, else where a stage that ran depends
-    on it; in either case only if its inputs in dvc.lock are the current ones.
-    """
-    lock, stamp = pipeline.path / "dvc.lock", int(pipeline.ended * 1000)
-    parent = parent_run(client, experiment, pipeline.key, pipeline.name, int(pipeline.since * 1000))
-    query = f"tags.`{PIPELINE}` = '{pipeline.key}' and tags.`{STAGE}` != 'pipeline'"
-    children = client.search_runs([experiment], query, order_by=["attributes.start_time ASC"], max_results=5000)
-    ran = {run.data.tags[STAGE]: run for run in children if REUSED not in run.data.tags}  # the last attempt
-    stages = dvc_graph.read_lock(lock)
-    locked_at = lock.stat().st_mtime * 1000 if lock.exists() else 0.0
-    unfinished = {
-        stage for stage, run in ran.items()
-        if run.info.status != Status.FINISHED or stage not in stages or locked_at < (run.info.end_time or stamp)
-    }  # fmt: skip
-    for stage in ran.keys() - unfinished:
-        client.set_tag(ran[stage].info.run_id, OUTPUTS, stages[stage].outputs_sha256)
-    checked = set(pipeline.checked) if pipeline.checked and not unfinished else dvc_graph.upstream(stages, ran)
-    current = dvc_graph.consistent(stages) & (set(pipeline.names) or checked)
-    reused = sorted((checked & current) - ran.keys())
-    for stage in reused:
-        tags = {STAGE: stage, PIPELINE: pipeline.key, PARENT: parent, REUSED_OUTPUTS: stages[stage].outputs_sha256}
-        _add_reused(client, experiment, tags, stamp)
-    statuses = {ran[stage].info.status for stage in unfinished} - {Status.FINISHED}
-    if unfinished and not statuses and pipeline.pid:  # dvc ended before it locked all outputs
-        statuses = {Status.KILLED}
-    if lock.exists():
-        client.log_artifact(parent, str(lock))
-    client.set_tag(parent, NOTE, f"{len(ran)} stages ran, {len(reused)} were up to date.")
-    status = Status.FAILED if Status.FAILED in statuses else Status.KILLED if statuses else Status.FINISHED
-    client.set_terminated(parent, status, stamp)
-
-
-def _add_reused(client: MlflowClient, experiment: str, tags: dict[str, str], stamp: int) -> None:
-    """Add a run for a stage that was up to date, with a link to the run that made its outputs."""
-    stage, key = tags[STAGE], f"{tags[PIPELINE]} {tags[STAGE]}"
-    runs: list[Run] = list(client.search_runs([experiment], f"tags.`{KEY}` = '{key}'", max_results=1))
-    if not runs:
-        query = f"tags.`{STAGE}` = '{stage}' and tags.`{OUTPUTS}` = '{tags[REUSED_OUTPUTS]}'"
-        makers = client.search_runs([experiment], query, order_by=["attributes.start_time DESC"], max_results=1)
-        maker, note = "unknown", "The run that made its outputs is not in this MLflow."
-        if makers:
-            maker, started = makers[0].info.run_id, entities.local_time(makers[0].info.start_time / 1000)
-            note = f"[The run of {started}](#/experiments/{experiment}/runs/{maker}) made its outputs."
-        tags |= {KEY: key, REUSED: maker, NOTE: f"This stage was up to date, so it did not run. {note}"}
-        runs = [client.create_run(experiment, stamp, tags, f"{stage} (reused)")]
-    if runs[0].info.status == Status.RUNNING:
-        client.set_terminated(runs[0].info.run_id, Status.FINISHED, stamp)

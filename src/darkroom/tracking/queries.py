@@ -9,7 +9,7 @@ from pathlib import Path
 
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
-from darkroom.tracking import home, pipelines
+from darkroom.tracking import home, pipeline_runs
 from darkroom.tracking.entities import Run
 from darkroom.tracking.requests import Client, in_mlflow
 
@@ -63,7 +63,7 @@ def manifest(client: Client, run_id: str) -> Path | None:
 def pipeline_address(client: Client, key: str, name: str) -> str:
     """Return the address of a pipeline's run on a server, or its name and id."""
     experiment = mlflow_client.experiment(client)
-    run = pipelines.parent_run(client, experiment, key, name, int(time.time() * 1000))
+    run = pipeline_runs.parent_run(client, experiment, key, name, int(time.time() * 1000))
     if home.uri().startswith(("http://", "https://")):
         return f"{home.uri().rstrip('/')}/#/experiments/{experiment}/runs/{run}"
     return f"the run {client.get_run(run).info.run_name} ({run})"

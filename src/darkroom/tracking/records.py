@@ -22,7 +22,7 @@ from darkroom.config import dvc_graph
 from darkroom.core import git
 from darkroom.core.locks import hold, is_taken
 from darkroom.tracking import artifact_paths, pipelines
-from darkroom.tracking.entities import Status
+from darkroom.tracking.entities import MEMBER_OF, Status
 from darkroom.tracking.home import DAMAGED, HOME, RECORDS
 
 RECORD = "record.jsonl"
@@ -36,8 +36,8 @@ UNREACHABLE = RECORDS / "unreachable"  # why the uploader could not reach MLflow
 class Run:
     """The record of a run that is under way; without a file nothing is recorded."""
 
-    def __init__(self, folder: Path, file: TextIO | None) -> None:
-        self.folder, self.file, self.started = folder, file, time.time()
+    def __init__(self, folder: Path, file: TextIO | None, key: str = "") -> None:
+        self.folder, self.file, self.key, self.started = folder, file, key, time.time()
 
     def set_duration(self, seconds: float) -> None:
         """Set how long the work has taken so far, where it was done before its record began."""
@@ -76,6 +76,10 @@ class Run:
         """Record metrics of a checkpoint that another run made; `data` is one of this run's inputs."""
         self.log_checkpoint("", sha256, values, 0, data)
 
+    def save_view(self, key: str, state: Mapping[str, Any], note: str) -> None:
+        """Record a view of MLflow's runs page, and describe this run by a note with a link to it."""
+        self.write("view", name=key, state=dict(state), note=note)
+
     def end(self, status: str, error: str = "") -> None:
         """Record how the run ended."""
         self.log_metrics({"duration_seconds": time.time() - self.started})
@@ -101,24 +105,29 @@ def is_off() -> bool:
 
 
 @contextmanager
-def start_run(stage: str, params: Mapping[str, Any], inputs: list[str]) -> Iterator[Run]:
+def start_run(
+    stage: str, params: Mapping[str, Any], inputs: list[str], name: str = "", parent: Run | None = None
+) -> Iterator[Run]:  # fmt: skip
     """Record a run of a stage, its flat params and its inputs. It fails where the block raises.
 
-    Where DVC runs the stage, it has DVC's name (`transfer@vgg16`).
+    Where DVC runs the stage, it has DVC's name (`transfer@vgg16`). With `parent`, a run that is under way, it is listed below
+    that one, by its own `name`.
     """
     if is_off():
         yield Run(Path(), None)
         return
     stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2] or stage
-    pipeline, commit = pipelines.join(), git.commit()
+    pipeline, commit = None if parent else pipelines.join(), git.commit()
     key = f"{time.time_ns()}-{os.urandom(4).hex()}"
     tags = {"mlflow.source.git.commit": commit.sha, "darkroom.dirty": str(commit.is_dirty).lower()} if commit else {}
     tags |= {"darkroom.stage": stage, "mlflow.source.name": f"darkroom {stage.replace('@', ' ')}"}
+    tags |= {MEMBER_OF: parent.key} if parent else {}
     folder = RECORDS / key
     with hold(folder / ALIVE), (folder / RECORD).open("a", encoding="utf-8") as file:
-        run = Run(folder, file)
+        run = Run(folder, file, key)
         run.write(
-            "start", key=key, stage=stage, pipeline={"key": pipeline.key, "name": pipeline.name} if pipeline else {},
+            "start", key=key, stage=stage, name=name or stage,
+            pipeline={"key": pipeline.key, "name": pipeline.name} if pipeline else {},
             params=_identity(stage, params) | dict(params), inputs=dvc_graph.digests(inputs), tags=tags,
         )  # fmt: skip
         start_uploader()

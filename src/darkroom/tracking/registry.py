@@ -18,7 +18,19 @@ from typing import Any
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import home
-from darkroom.tracking.entities import CHALLENGER, CHAMPION, CHECK, EVALUATION, MODEL, ROLLBACK, SHA, Promotion, Version, local_time
+from darkroom.tracking.entities import (
+    CHALLENGER,
+    CHAMPION,
+    CHECK,
+    EVALUATION,
+    MODEL,
+    NOTE,
+    ROLLBACK,
+    SHA,
+    Promotion,
+    Version,
+    local_time,
+)
 from darkroom.tracking.requests import Client, in_mlflow
 
 with lazy_imports():
@@ -93,10 +105,12 @@ def promote(client: Client, name: str, version: str, why: str, by: str = "regist
 
 @in_mlflow
 def describe(client: Client, name: str, version: str, tags: dict[str, str], description: str) -> None:
-    """Set tags and the description of a version."""
+    """Set tags and the description of a version, which also becomes the note of the run that trained it."""
     for key, value in tags.items():
         client.set_model_version_tag(name, version, key, value)
-    client.update_model_version(name, version, description)
+    run = client.update_model_version(name, version, description).run_id
+    if run:
+        client.set_tag(run, NOTE, f"The checkpoint of this run is version {version} of {name}.\n\n{description}")
 
 
 @in_mlflow

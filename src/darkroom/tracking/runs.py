@@ -14,8 +14,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
-from darkroom.tracking import mlflow_client, pipelines, records
-from darkroom.tracking.entities import KEY, MODEL, PARENT, PIPELINE, SHA, Status
+from darkroom.tracking import mlflow_client, pipeline_runs, records, views
+from darkroom.tracking.entities import KEY, MEMBER_OF, MODEL, NOTE, PARENT, PIPELINE, SHA, Status
 
 BATCH = 500  # metrics in a request; MLflow takes 1,000
 
@@ -88,9 +88,11 @@ class Upload:
         method(**{key: line[key] for key in inspect.signature(method).parameters if key in line})
 
     def _upload_start(
-        self, key: str, stage: str, pipeline: dict[str, str], params: dict[str, Any], inputs: dict[str, str], tags: dict[str, str]
-    ) -> None:
-        """Create the run, a child of its pipeline's run, unless MLflow has it; log its params and inputs."""
+        self, key: str, stage: str, pipeline: dict[str, str], params: dict[str, Any], inputs: dict[str, str], tags: dict[str, str],
+        name: str = "",
+    ) -> None:  # fmt: skip
+        """Create the run, below its pipeline's run or the one that it is a member of, unless MLflow has it; log its params and
+        inputs."""
         self.experiment, self.pipeline, self.inputs = mlflow_client.experiment(self.client), pipeline.get("key", ""), inputs
         self.params = {name: str(value) for name, value in params.items()}
         runs = self.client.search_runs([self.experiment], f"tags.`{KEY}` = '{key}'", ViewType.ALL)  # also deleted ones
@@ -99,13 +101,26 @@ class Upload:
         else:
             tags = {KEY: key, **tags} | {f"input.{path}": digest for path, digest in inputs.items()}
             if pipeline:
-                parent = pipelines.parent_run(self.client, self.experiment, pipeline["key"], pipeline["name"], self.stamp)
+                parent = pipeline_runs.parent_run(self.client, self.experiment, pipeline["key"], pipeline["name"], self.stamp)
                 tags |= {PARENT: parent, PIPELINE: pipeline["key"]}
-            self.run_id = self.client.create_run(self.experiment, self.stamp, tags, stage).info.run_id
+            elif above := self._run_of(tags.get(MEMBER_OF, "")):
+                tags |= {PARENT: above}
+            self.run_id = self.client.create_run(self.experiment, self.stamp, tags, name or stage).info.run_id
         self.client.log_batch(self.run_id, params=[Param(name, value) for name, value in self.params.items()])
         for path, digest in inputs.items():
             if path.startswith("data/"):
                 self._upload_data(path, path, digest, {})
+
+    def _run_of(self, key: str) -> str:
+        """Return the id of the run of a record; empty where MLflow does not have it."""
+        runs = self.client.search_runs([self.experiment], f"tags.`{KEY}` = '{key}'", max_results=1) if key else []
+        return str(runs[0].info.run_id) if runs else ""
+
+    def _upload_view(self, name: str, state: dict[str, Any], note: str) -> None:
+        title = name.replace(views.STUDY, "Study: ", 1)
+        self.client.set_experiment_tag(self.experiment, f"{views.TAG}{name}", views.saved(title, state, self.stamp / 1000))
+        link = views.address("", self.experiment, name, charts=True)
+        self.client.set_tag(self.run_id, NOTE, f"{note}\n\n[Compare the members]({link})")
 
     def _upload_metrics(self, values: dict[str, float], step: int) -> None:
         self.metrics += [Metric(key, value, self.stamp, step) for key, value in values.items()]

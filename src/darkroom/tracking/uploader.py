@@ -25,7 +25,7 @@ from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.core.locks import hold
-from darkroom.tracking import mlflow_client, pipelines, requests
+from darkroom.tracking import mlflow_client, pipeline_runs, pipelines, requests
 from darkroom.tracking.home import DAMAGED, RECORDS
 from darkroom.tracking.records import LOCK, REASON, RECORD, UNREACHABLE, is_alive, is_pending, pending, start_uploader
 from darkroom.tracking.runs import Upload
@@ -133,7 +133,7 @@ def _settle_pipelines(client: MlflowClient, unfinished: set[str], is_idle: bool)
             is_running = is_running or pipeline.is_running
             if pipeline.key not in unfinished and not pipeline.is_running and (is_idle or pipeline.has_ended):
                 pipelines.close(pipeline)
-                pipelines.settle(client, mlflow_client.experiment(client), pipelines.read(folder))
+                pipeline_runs.settle(client, mlflow_client.experiment(client), pipelines.read(folder))
                 pipelines.forget(pipeline)
         except Exception as error:
             if is_temporary(error):
