@@ -96,8 +96,9 @@ def main() -> None:
         settings += [Setting("none", 5, 1, window), Setting("none", 20, 1, window)]
         settings += [Setting("none", 1, length, window, each_image=True) for length in (1, 3, 10)]
         settings += [Setting(change, 1, 1, window) for change in populations if change != "none"]
-        for setting in settings:  # the time grows with the number of series
-            rows.append(measure(populations, classes, setting, missed, max(round(options.months / setting.per_hour), 1)))
+        for setting in settings:  # the time grows with the number of series, and of tests
+            months = options.months / setting.per_hour / (5 if setting.each_image else 1)
+            rows.append(measure(populations, classes, setting, missed, max(round(months), 1)))
             print(rows[-1], flush=True)
     measuring.report("monitor", rows, {"months": options.months, "seconds": time.perf_counter() - started})
 

@@ -52,8 +52,9 @@ def describe(summary: str, verdict: GateResult, row: Row, data: Data) -> str:
         "### Takes and gives",
         "The version takes a table with the column `image`, bytes of an image file in base64, and gives `label`, `confidence`, "
         "`probabilities` and `error`: `serving_input_example.json` among its files is a request. "
-        f"`exported/model.onnx` takes `inputs`, uint8 ({size} × {size} RGB, any number of images: N, {size}, {size}, 3), and gives "
-        f"calibrated logits, float32 (N, {count}), in the order of the classes in `exported/model.json`.",
+        f"`exported/model.onnx` takes `images`, uint8 ({size} × {size} RGB, any number of images: N, {size}, {size}, 3), and gives "
+        f"`logits`, divided by the temperature, and `probabilities`, float32 (N, {count}). Its metadata have the classes in their "
+        "order, the preprocessing and the temperature; `exported/README.md` has code that runs it.",
         f"### Checks: {verdict.message.partition(':')[0]}",
         _table(("", "check", "result"), checks),
     ]
