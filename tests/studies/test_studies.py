@@ -81,7 +81,7 @@ def test_a_second_run_trains_nothing_and_writes_the_same(name, copy_of, monkeypa
     enter_recorded(project, monkeypatch)
     for module in (trainer, search):
         monkeypatch.setattr(module, "train", None)
-    folder = project / "reports" / "studies" / name
+    folder = project / "studies" / "results" / name
     before, recorded = contents(folder), len(read_records(project))
     run_study(name)
     assert contents(folder) == before
