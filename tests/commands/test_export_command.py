@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ import torch
 from PIL import Image
 
 from darkroom.cli import main
+from darkroom.commands.export import FORMATS
+from darkroom.inference import export
 from darkroom.inference.classifier import Classifier
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save
@@ -117,6 +120,22 @@ def test_the_folder_has_the_models_name_and_is_never_overwritten(model, capsys):
     assert main(["export", "--model", "models/finetune/some"]) == 2
     assert "--out" in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in Path("exported").rglob("*") if path.is_file()}
+
+
+def test_the_command_offers_the_formats_that_there_are():
+    """The words of --format are the formats of the room `inference`, which the command must not import to know them."""
+    assert set(FORMATS) == set(export.FORMATS)
+
+
+@pytest.mark.slow
+def test_a_format_that_cannot_be_made_is_named(model, monkeypatch, capsys, tmp_path):
+    """Where one of several formats fails, the others are written, it is named, and the exit code is 1."""
+    monkeypatch.setitem(export.FORMATS, "pt2", replace(export.FORMATS["pt2"], write=lambda *_: 1 / 0))
+    formats = ["--format", "onnx", "--format", "pt2", "--format", "onnx"]
+    assert main(["export", "--model", str(model), "--out", str(tmp_path / "new"), *formats]) == 1
+    assert "model.pt2" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["README.md", "model.json", "model.onnx"]
+    assert "model.pt2" not in (tmp_path / "new" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_format_whose_package_is_missing_is_refused_first(model, monkeypatch, capsys, tmp_path):

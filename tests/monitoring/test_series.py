@@ -107,6 +107,23 @@ def test_close_embeddings_are_a_series_within_an_hour():
         assert alike == [True, False] * 20
 
 
+def test_a_later_image_joins_no_earlier_series():
+    """Two pictures are two series, also where an image of hours later lies between them."""
+    rng = np.random.default_rng(0)
+    close = series.closeness(rng.normal(size=(300, 16)))
+    step = close.scale * close.distance / 4  # the length of (1, …, 1) / 4 is 1
+    rows = [row(0, 1000.0), row(1, 1000.0), row(2, 1000.0 + 7200)]
+    for item, place in zip(rows, (0.0, 1.5, 0.75), strict=True):
+        item.embedding = place * step
+    series.assign(rows, [], minutes=0, close=close)
+    assert groups(rows) == [[0], [1], [2]]
+    rows = [row(0, 1000.0), row(1, 1000.0)]
+    for item, place in zip(rows, (0.0, 0.75), strict=True):
+        item.embedding = place * step
+    series.assign(rows, [], minutes=0, close=close)
+    assert groups(rows) == [[0, 1]]
+
+
 def test_one_image_of_each_series_counts():
     """Each series has one representative, and a row without a series is its own."""
     rows = [row(i, 0.0) for i in range(6)]

@@ -18,6 +18,7 @@ from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
     from darkroom.core import tables
+    from darkroom.inference import classifier as classifiers
     from darkroom.inference import export
 
 FORMATS = ("onnx", "openvino", "pt2")  # those of inference.export, which imports torch
@@ -34,31 +35,42 @@ FORMATS = ("onnx", "openvino", "pt2")  # those of inference.export, which import
 )  # fmt: skip
 @click.option("--out", metavar="FOLDER", help="the new folder; default: exported/ and the model's name and version")
 @json_option
-def command(model: str, formats: tuple[str, ...], out: str | None, as_json: bool) -> None:
+def command(model: str, formats: tuple[str, ...], out: str | None, as_json: bool) -> int:
     """Write a trained model as a program that runs without Darkroom.
 
     The folder has the program, a README with code that runs it, and model.json. Class names, preprocessing and temperature
     are in the program's own metadata. Each program is loaded again and compared with the model.
     """
+    formats = tuple(dict.fromkeys(formats))
     export.check_installed(formats)
-    if out:
-        _check_new(user_paths.expand(out, "--out", "a folder"))
+    folder = user_paths.expand(out, "--out", "a folder") if out else None
+    if folder:
+        _check_new(folder)  # before a model is downloaded
     classifier, info = model_resolver.load(model)
-    name = f"{info.name}-{info.version}" if info.version else Path(info.name).as_posix().removeprefix("models/").replace("/", "-")
-    folder = user_paths.expand(out, "--out", "a folder") if out else Path("exported") / name
-    _check_new(folder)
-    images = export.test_images(classifier.checkpoint.preprocessing.image_size)
+    if not folder:
+        folder = _default_folder(info)
+        _check_new(folder)
+    images = export.noise_images(classifier.checkpoint.preprocessing.image_size)
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(), atomic.new_folder(folder) as new:
         errors = export.export(classifier, images, new, formats, info.description)
+    code = 0 if len(errors) == len(formats) else 1  # a format that was left out has been named
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     if as_json:
         tables.print_json({"folder": str(folder), "model": info.description, "bytes": sizes, "errors": errors})
-        return
+        return code
     click.echo(f"{info.description} is exported to {folder}{os.sep}")
     for file, size in sizes.items():
         error = f"  differs from the model by {errors[file]:.0e} of the largest logit" if file in errors else ""
         click.echo(f"  {file:<11} {size / 1e6:6.1f} MB{error}" if size >= 50_000 else f"  {file:<11} {size / 1e3:6.1f} kB{error}")
     click.echo(f"{folder / export.README} has code that runs {'them' if len(errors) > 1 else 'it'}")
+    return code
+
+
+def _default_folder(info: classifiers.ModelInfo) -> Path:
+    """Return `exported/darkroom-3` for a version, `exported/finetune-vgg16` for a checkpoint's folder."""
+    if info.version:
+        return Path("exported", f"{info.name}-{info.version}")
+    return Path("exported", Path(info.name).as_posix().removeprefix("models/").replace("/", "-"))
 
 
 def _check_new(folder: Path) -> None:

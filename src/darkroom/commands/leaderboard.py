@@ -16,7 +16,7 @@ with lazy_imports():
     from darkroom.config import params
     from darkroom.core import tables
     from darkroom.evaluation import leaderboard, metrics_io
-    from darkroom.tracking import registry
+    from darkroom.tracking import home, registry
 
 REPORTS = Path("reports")
 
@@ -39,7 +39,7 @@ def command(as_json: bool) -> None:
         return
     leaderboard.show(rows, metrics)
     click.echo(f"\n→ {selected or best + ' was selected on validation.'}")
-    elsewhere = promotion_file.registered_elsewhere(decision) if promotion_file.is_registry_empty() else ""
+    elsewhere = promotion_file.registered_elsewhere(decision) if home.is_registry_empty() else ""
     if elsewhere:
         click.echo(f"  {elsewhere[0].upper()}{elsewhere[1:]}: {promotion_file.REGISTER_HERE}.")
     elif registered:

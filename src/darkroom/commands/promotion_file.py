@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from darkroom.tracking import home
 
 FILE = Path("reports/promotion.json")
 REGISTER_HERE = "`dvc repro -f -s register` registers it here"
@@ -27,13 +24,3 @@ def registered_elsewhere(decision: dict[str, Any]) -> str:
     if not version:
         return ""
     return f"version {version['version']} of {version['name']} in {FILE} is of another MLflow, as after a clone"
-
-
-def is_registry_empty() -> bool:
-    """Return whether the project's own database is known to have no version; of a server nothing is known without asking it."""
-    file = home.database()
-    if file is None:
-        return False
-    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
-        return bool(connection.execute("SELECT count(*) FROM model_versions").fetchone() == (0,))
-    return not file.exists()

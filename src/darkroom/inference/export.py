@@ -133,7 +133,7 @@ def check_installed(formats: Sequence[str]) -> None:
             raise WorkspaceError("the format openvino needs the package openvino", "install it: pip install openvino") from error
 
 
-def test_images(size: int) -> np.ndarray:
+def noise_images(size: int) -> np.ndarray:
     """Return images (8, S, S, 3) uint8 on which programs can be compared where no photographs are at hand: noise of
     several scales."""
     rng = np.random.default_rng(0)

@@ -1,8 +1,10 @@
-"""Where tracking keeps its files, and the address of MLflow."""
+"""Where tracking keeps its files, the address of MLflow, and what its database tells without importing MLflow."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 
 
@@ -36,3 +38,13 @@ def database() -> Path | None:
     """Return the SQLite file of the tracking URI; None where it is a server or another database."""
     scheme = "sqlite:///"
     return Path(uri().removeprefix(scheme)) if uri().startswith(scheme) else None
+
+
+def is_registry_empty() -> bool:
+    """Return whether the project's own database is known to have no version; of a server nothing is known without asking it."""
+    file = database()
+    if file is None:
+        return False
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        return bool(connection.execute("SELECT count(*) FROM model_versions").fetchone() == (0,))
+    return not file.exists()
