@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -52,7 +53,7 @@ def test_the_number_of_workers_changes_no_pixel(images, tmp_path):
 
 @pytest.mark.slow
 def test_online_views_are_the_stored_ones(images, tmp_path):
-    """By slices, by indices or as a stream of batches, online views equal stored ones."""
+    """By slices, by indices or as a stream of batches, online views equal stored ones. Their processes end with them."""
     stored, labels = storage.load_views(write_folder(tmp_path, images, stored=True), 2)
     online, same = storage.load_views(write_folder(tmp_path, images, stored=False), 2)
     assert (labels == same).all()
@@ -64,7 +65,9 @@ def test_online_views_are_the_stored_ones(images, tmp_path):
     for number in range(COUNT):
         for batch, views in zip(batches, online[number].stream(batches), strict=True):
             assert (views == stored[number][batch]).all()
-    online.pool.shutdown()
+    assert multiprocessing.active_children()
+    del online
+    assert not multiprocessing.active_children()
 
 
 def test_the_digest_of_views_follows_their_content(images, tmp_path):

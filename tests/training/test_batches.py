@@ -58,7 +58,6 @@ def test_training_on_online_views_is_training_on_stored_ones(tmp_path):
         val = Examples(images[None], labels)
         fit(network, Examples(views, labels), val, hyper(epochs=3), COMPUTE, 2)
         states.append(network.state_dict())
-    online.pool.shutdown()
     for key, value in states[0].items():
         assert torch.equal(value, states[1][key]), key
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import sys
+import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -98,9 +99,13 @@ class OnlineViews:
 
     @property
     def pool(self) -> ProcessPoolExecutor:
-        """The worker processes, which start with the first batch and end with this process."""
+        """The worker processes, which start with the first batch and end with these views.
+
+        Left to the interpreter's end they may be ended twice, of which concurrent.futures prints a traceback.
+        """
         if self._started is None:
             self._started = _pool(self.workers, self.generator, self.file, "spawn")
+            weakref.finalize(self, self._started.shutdown)
         return self._started
 
 
