@@ -30,6 +30,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job
 # what is imported stays: to look through a million objects of torch, MLflow and Prefect for garbage took a third of the collection
 gc.disable()
 ROOT = Path(__file__).parents[1]
+LONG = ROOT / "tests" / "pipelines"
 SHARED = Path(os.environ.get("DARKROOM_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
@@ -107,11 +108,18 @@ def own_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "send", lambda name, arguments: None)  # this process does the work
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return one worker more than there are cores: the tests of the real DVC, MLflow and Prefect wait for a third of their time."""
+    waiting = "not pipeline" not in config.getoption("markexpr")
+    return len(os.sched_getaffinity(0)) + waiting if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + waiting
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the fast tests first, then those of the real DVC, MLflow and Prefect: their files take minutes each, and the shorter
-    slow ones at the end keep every worker busy.
+    """Begin with the files that take minutes, those of the real DVC, MLflow and Prefect: the others fill up the time in which they
+    wait, and keep every worker busy to the end.
     """
-    items.sort(key=lambda item: [item.get_closest_marker(name) is not None for name in ("slow", "pipeline")])
+    items.sort(key=lambda item: (not item.path.is_relative_to(LONG), item.get_closest_marker("pipeline") is None))
 
 
 def pytest_collection_finish() -> None:

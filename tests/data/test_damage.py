@@ -1,4 +1,4 @@
-"""Thousands of damaged files: no crash, no hang, no missing row."""
+"""A thousand damaged files: no crash, no hang, no missing row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.conftest import SHARED
 from tests.data.test_decoding import detailed, encoded
 from tests.data.test_ingest import options
 
-COUNT = 3_000
+COUNT = 1_000  # `benchmarks/fuzz.py image` takes more
 
 
 def originals() -> list[bytes]:
@@ -55,7 +55,7 @@ def mutate(content: bytes, other: bytes, draw: np.random.Generator) -> bytes:
 
 
 @pytest.mark.pipeline
-def test_thousands_of_damaged_files_are_all_accounted_for(tmp_path):
+def test_damaged_files_are_all_accounted_for(tmp_path):
     """Each has its row, accepted or quarantined with a known reason, and both kinds are there in numbers."""
     draw = np.random.default_rng(0)
     sound = originals()
