@@ -20,6 +20,7 @@ with lazy_imports():
     from click import shell_completion
 
     from darkroom.config import dvc_graph
+    from darkroom.core import shortage
 
 COMMANDS = {
     "recipe": "write a recipe's values into params.yaml",
@@ -86,7 +87,9 @@ class Darkroom(LazyGroup):
         except (KeyboardInterrupt, click.Abort):
             click.echo("stopped", err=True)
             return 130
-        except (DarkroomError, OSError, click.ClickException) as error:
+        except Exception as error:
+            if not isinstance(error, (DarkroomError, OSError, click.ClickException)) and not shortage.explain(error):
+                raise
             code = report(error)
             _restore_outputs()
             return code

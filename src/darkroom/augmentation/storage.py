@@ -22,7 +22,7 @@ import numpy as np
 import xxhash
 
 from darkroom.augmentation.views import ViewGenerator
-from darkroom.core import atomic
+from darkroom.core import array_files, atomic
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
 from darkroom.core.progress import Progress
@@ -68,7 +68,7 @@ def write_views(images: Path, generator: ViewGenerator, count: int, file: Path, 
     The views do not depend on the number of worker processes.
     """
     shape = np.load(images, mmap_mode="r").shape
-    np.lib.format.open_memmap(file, "w+", np.uint8, (count, *shape)).flush()
+    array_files.create(file, np.uint8, (count, *shape))
     chunks = [(i, min(i + CHUNK, shape[0])) for i in range(0, shape[0], CHUNK)]
     with Progress(f"augment ({generator.policy})", count * shape[0], "views") as progress:
         if workers == 1 or count * shape[0] <= FEW:

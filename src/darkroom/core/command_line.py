@@ -18,7 +18,7 @@ with lazy_imports():
 
     from click import shell_completion
 
-    from darkroom.core import os_errors
+    from darkroom.core import os_errors, shortage
 
 DEBUG = "DARKROOM_DEBUG"
 COMPLETE = "_DARKROOM_COMPLETE"  # set by the scripts of `darkroom completion`
@@ -148,6 +148,7 @@ def report(error: BaseException) -> int:
     """Print an error with its remedy on stderr, after its traceback where `--debug` is on; return the exit code."""
     if os.environ.get(DEBUG, "") not in ("", "0"):
         traceback.print_exception(error)
+    error = shortage.explain(error) or error
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         problem, remedy, code = _sentence(error), f"see `{context.command_path if context else 'darkroom'} --help`", MISTAKE

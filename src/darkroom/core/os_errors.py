@@ -16,8 +16,6 @@ REMEDIES = {
     errno.ENOTDIR: "name a path whose parents are folders",
     errno.EEXIST: "remove or rename it, or name another path",
     errno.ENOTEMPTY: "remove what the folder holds, or name another folder",
-    errno.ENOSPC: "free some disk space: `darkroom tidy`, then `dvc gc --workspace --all-commits` frees what no commit uses",
-    errno.EDQUOT: "free some of your quota: `darkroom tidy`, then `dvc gc --workspace --all-commits` frees what no commit uses",
     errno.EROFS: "the file system is read-only: name a folder elsewhere, or mount it for writing",
     errno.ENAMETOOLONG: "use a shorter name",
     errno.EMFILE: "raise the limit of open files: `ulimit -n 4096`",

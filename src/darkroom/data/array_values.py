@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from darkroom.core import array_files
 from darkroom.core.errors import SourceError
 from darkroom.data.class_names import label_of
 
@@ -70,7 +71,7 @@ def _remedy(low: float, high: float) -> str:
 
 def _convert(images: np.ndarray, factor: int, scratch: Path) -> np.ndarray:
     file = scratch / f"bytes{len(list(scratch.glob('bytes*.npy')))}.npy"
-    target = np.lib.format.open_memmap(file, "w+", np.uint8, images.shape)
+    target = array_files.create(file, np.uint8, images.shape)
     for start in range(0, len(images), _CHUNK):
         part = images[start : start + _CHUNK]
         target[start : start + _CHUNK] = np.rint(part * factor) if images.dtype.kind == "f" else part.astype(np.uint8) * factor

@@ -7,6 +7,7 @@ takes and never its result.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -124,9 +125,9 @@ class DecodeCache:
             image, small = pixels.tobytes(), _BLANK if fingerprint is None else fingerprint.tobytes()
             slot = self.free.pop() if self.free else self.end
             self.end = max(self.end, slot + 1)
-            os.pwrite(self.pixels_file, image, slot * self.length)
+            _write(self.pixels_file, image, slot * self.length)
             if fingerprint is not None or slot * len(_BLANK) < os.fstat(self.fingerprints_file).st_size:
-                os.pwrite(self.fingerprints_file, small, slot * len(_BLANK))
+                _write(self.fingerprints_file, small, slot * len(_BLANK))
         with self.lock:
             self.pending += 1
             try:
@@ -188,6 +189,12 @@ def _open_index(path: Path) -> sqlite3.Connection:
         index.close()
         path.unlink()
     raise AssertionError
+
+
+def _write(file: int, content: bytes, offset: int) -> None:
+    """Write to a place of a file; on a full disk the operating system may write less, without an error."""
+    if os.pwrite(file, content, offset) < len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _checksum(pixels: bytes, fingerprint: bytes, facts: str) -> int:

@@ -24,6 +24,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from darkroom.data import deep_pixels, heif, jpeg_markers, upright
 from darkroom.data.jpeg_markers import Layout
+from darkroom.data.memory_budget import bytes_a_pixel, bytes_of_jpeg
 from darkroom.data.resizing import fit
 
 Colour = tuple[int, int, int]
@@ -31,6 +32,8 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "SGI", "AVIF", *h
 Image.init()  # registers all formats; by itself Pillow loads a few
 warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd headers; a filter per call is not thread-safe
 MAX_PIXELS = 178_956_970  # Pillow's own limit, checked before decoding
+MAX_SIDE = 65_535  # of a JPEG
+MAX_PIXEL_BYTES = 12  # of the permitted pixels on average, while a picture is decoded; fixed: a data set depends on no machine
 MAX_SCANS = 100  # of a progressive JPEG, which has about ten
 CANONICAL = 256  # pixels a side below which no JPEG is scaled while it is decoded, whatever the requested size
 
@@ -65,12 +68,13 @@ def decode(
     reserve: Callable[[int], object] = lambda _: None,
     max_pixels: int | None = None,
 ) -> Decoded:
-    """Return the image as (size, size, 3) uint8 RGB, or the reason for its quarantine; no content raises.
+    """Return the image as (size, size, 3) uint8 RGB, or the reason for its quarantine.
 
     `resize` is crop (shortest side to `size`, centre kept), pad (longest side to `size`, rest `background`)
-    or stretch. An image has at most `max_pixels`, by default MAX_PIXELS. `reserve` is called with the bytes
-    of the whole picture before it is decoded to them, and once more where another decoder tries; it may wait
-    until there is memory.
+    or stretch. An image has at most `max_pixels`, by default MAX_PIXELS, at most MAX_SIDE a side, and takes at most
+    MAX_PIXEL_BYTES for each of the `max_pixels` while it is decoded. `reserve` is called with these bytes before they are
+    taken, and again where another decoder tries; it may wait until there is memory. No content raises; MemoryError where
+    the machine lacks memory for a picture within the limits.
     """
     if not content:
         return Decoded(reason="empty")
@@ -114,19 +118,17 @@ def _any_format(content: bytes, jpeg: Layout | None, options: _Options) -> Pictu
     try:
         with _open(content) as image:
             header = Decoded(image.format or "", image.mode, image.width, image.height)
-            if image.width * image.height > options.max_pixels:
-                raise _RefusedError(header, "too_large")
+            if _is_too_large(image, content, options.max_pixels):
+                raise _RefusedError(header, "too_large", f"{image.width}×{image.height}")
             if min(image.size) < options.min_size:
                 raise _RefusedError(header, "too_small", f"{image.width}×{image.height}")
-            if image.format not in ("JPEG", "MPO") or (jpeg and jpeg.scans > 1):
-                options.reserve(deep_pixels.bytes_a_pixel(image, content) * image.width * image.height)
             header = replace(header, frames=_frames(image))
-            whole, flags, warning = _decode_upright(content, image, jpeg, CANONICAL, options.background)
+            whole, flags, warning = _decode_upright(content, image, jpeg, CANONICAL, options)
             animated = ("animated",) if header.frames > 1 and image.format not in ("MPO", "TIFF") else ()
             header = replace(header, flags=animated + flags, detail=warning)
             larger = whole
             if min(whole.shape[:2]) < min(options.size, *image.size):  # scaled down too far for this size
-                larger = _decode_upright(content, image, jpeg, options.size, options.background)[0]
+                larger = _decode_upright(content, image, jpeg, options.size, options)[0]
             return header, whole, larger
     except _RefusedError:
         raise
@@ -136,10 +138,27 @@ def _any_format(content: bytes, jpeg: Layout | None, options: _Options) -> Pictu
         raise _RefusedError(header, "not_an_image") from error
     except OSError as error:
         raise _RefusedError(header, "truncated" if "truncat" in str(error).lower() else "corrupt", str(error)) from error
-    except MemoryError as error:
-        raise _RefusedError(header, "too_large", "not enough memory") from error
+    except MemoryError as error:  # also of a damaged file that asks for more than its header says
+        _check_memory(_bytes_needed(content, header))
+        raise _RefusedError(header, "corrupt", "it asks for more memory than its size explains") from error
     except Exception as error:  # decoders raise anything for damaged bytes
         raise _RefusedError(header, "corrupt", f"{type(error).__name__}: {error}") from error
+
+
+def _bytes_needed(content: bytes, header: Decoded | Image.Image) -> int:
+    """Return the bytes that the whole picture takes while Pillow or OpenCV decodes it."""
+    pixel = bytes_a_pixel(header.format or "", header.mode, deep_pixels.has_deep_colours(content))
+    return pixel * header.width * header.height
+
+
+def _is_too_large(image: Image.Image, content: bytes, max_pixels: int) -> bool:
+    is_costly = _bytes_needed(content, image) > MAX_PIXEL_BYTES * max_pixels
+    return image.width * image.height > max_pixels or max(image.size) > MAX_SIDE or is_costly
+
+
+def _check_memory(needed: int) -> None:
+    """Raise MemoryError where the machine does not give so many bytes, and a few for the program itself."""
+    np.empty(needed + 2**24, np.uint8)
 
 
 def _open(content: bytes) -> Image.Image:
@@ -179,8 +198,7 @@ def _plain_jpeg(content: bytes, jpeg: Layout, options: _Options) -> Pictures | N
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
         if colours not in ("YCbCr", "Gray") or min(width, height) < options.min_size or width * height > options.max_pixels:
             return None
-        if jpeg.scans > 1:
-            options.reserve(3 * width * height)
+        options.reserve(bytes_of_jpeg(width, height, _scale(width, height, CANONICAL), jpeg.scans > 1))
         whole = _scaled_jpeg(content, width, height, CANONICAL)
         is_large_enough = min(whole.shape[:2]) >= min(options.size, width, height)
         larger = whole if is_large_enough else _scaled_jpeg(content, width, height, options.size)
@@ -191,9 +209,13 @@ def _plain_jpeg(content: bytes, jpeg: Layout, options: _Options) -> Pictures | N
 
 def _scaled_jpeg(content: bytes, width: int, height: int, needed: int, strict: bool = True) -> np.ndarray:
     """Return a JPEG at its smallest scale with `needed` pixels a side; ValueError where libjpeg warns."""
-    scale = next((n for n in (8, 4, 2) if min(width, height) // n >= needed), 1)
+    scale = _scale(width, height, needed)
     smaller = {"min_width": -(-width // scale), "min_height": -(-height // scale)} if scale > 1 else {}
     return simplejpeg.decode_jpeg(content, "RGB", strict=strict, **smaller)
+
+
+def _scale(width: int, height: int, needed: int) -> int:
+    return next((n for n in (8, 4, 2) if min(width, height) // n >= needed), 1)
 
 
 def from_array(
@@ -248,7 +270,7 @@ def pixel_hash(whole: np.ndarray) -> str:
 
 
 def _decode_upright(
-    content: bytes, image: Image.Image, jpeg: Layout | None, needed: int, background: Colour
+    content: bytes, image: Image.Image, jpeg: Layout | None, needed: int, options: _Options
 ) -> tuple[np.ndarray, tuple[str, ...], str]:
     """Return the upright RGB picture, a JPEG of at least `needed` pixels a side, its flags and a warning."""
     orientation = image.getexif().get(upright.ORIENTATION, 1)
@@ -258,6 +280,7 @@ def _decode_upright(
     if jpeg and is_cut and not jpeg.has_all_scans:
         raise OSError("truncated: scans are missing")
     if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+        options.reserve(bytes_of_jpeg(*image.size, _scale(*image.size, needed), jpeg is not None and jpeg.scans > 1))
         try:
             whole = _scaled_jpeg(content, image.width, image.height, needed)
             return upright.turn_upright(whole, orientation), tuple(flags), ""
@@ -271,6 +294,7 @@ def _decode_upright(
             return upright.turn_upright(whole, orientation), tuple(flags), warning
     elif is_cut:
         _check_cut(content)
+    options.reserve(_bytes_needed(content, image))
     deep = deep_pixels.read_colours(content)
     if deep is None:
         image.load()
@@ -280,7 +304,7 @@ def _decode_upright(
         flags.append("transparent")
     is_turned = deep is not None and image.format == "TIFF"  # by OpenCV; Pillow's own are upright once they are loaded
     orientation = 1 if is_turned else image.getexif().get(upright.ORIENTATION, 1)
-    return upright.upright_rgb(image if deep is None else deep, orientation, background), tuple(flags), warning
+    return upright.upright_rgb(image if deep is None else deep, orientation, options.background), tuple(flags), warning
 
 
 def _check_cut(content: bytes) -> None:

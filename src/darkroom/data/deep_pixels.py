@@ -58,13 +58,6 @@ def has_deep_colours(content: bytes) -> bool:
     return tags.get(277, 1) in (3, 4) and ((bits, kinds) in (({16}, {1}), ({32}, {3})))
 
 
-def bytes_a_pixel(image: Image.Image, content: bytes) -> int:
-    """Return the bytes of a pixel of the whole picture while it is decoded."""
-    if has_deep_colours(content):
-        return 12 if image.mode == FLOAT_MODE else 8
-    return 6 if image.format == "WEBP" else 3  # libwebp holds two frames
-
-
 def float_tiff_size(content: bytes) -> tuple[int, int] | None:
     """Return width and height of a TIFF of floating-point colours, which Pillow does not open."""
     tags = _tiff_tags(content)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from darkroom.config.params import SPLITS, Ingest
+from darkroom.core import shortage
 from darkroom.core.errors import SourceError, printable
 from darkroom.core.progress import Progress
 from darkroom.data import (
@@ -41,7 +42,7 @@ SURPLUS = ("duplicate_across_splits", "group_across_splits", "unlabelled")  # re
 FIXES = Path("data/label_fixes.csv")
 CHUNK = 8  # files that a thread takes at a time
 MAX_WAITING = 32 * 2**20  # bytes of decoded squares that wait to be stored
-MAX_WHOLE = 256 * 2**20  # bytes of whole pictures in memory at once, whatever the number of threads; one may be larger
+MAX_WHOLE = 512 * 2**20  # bytes that decoding takes at once, whatever the number of threads; one picture may take more
 
 
 @dataclass
@@ -256,15 +257,17 @@ def _read(source: Source, file: SourceFile, params: Ingest, cache: DecodeCache, 
         row.slot = cached.slot
         row.set_facts(cached.facts)
         return _ReadFile(row, key)
-    with budget.reservation() as reserve:
-        decoded = decode(reserve)
-        fingerprint = _describe(row, decoded)
+    try:
+        with budget.reservation() as reserve:
+            decoded = decode(reserve)
+            fingerprint = _describe(row, decoded)
+    except MemoryError as error:
+        problem = f"there is too little memory to decode {printable(file.path)}"
+        raise SourceError(problem, shortage.FREE_MEMORY, retryable=True) from error
     if row.reason == "not_an_image" and isinstance(content, bytes) and (name := unread_formats.name_of(content)):
         row.format = name
         row.quarantine("unread_format", name)
-    # an image for which memory did not suffice is not stored: it may suffice next time
-    lacked_memory = decoded.reason == "too_large" and bool(decoded.detail)
-    return _ReadFile(row, key, not lacked_memory, decoded.pixels, fingerprint)
+    return _ReadFile(row, key, True, decoded.pixels, fingerprint)
 
 
 def _describe(row: SourceRow, decoded: Decoded) -> np.ndarray | None:

@@ -1,10 +1,27 @@
-"""A number of bytes that several threads share."""
+"""The bytes that decoding takes, and a number of bytes that several threads share."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+# of a pixel, at the peak of decoding (`python benchmarks/decoding_memory.py`)
+PALETTE, ORDINARY, AVIF, WEBP, DEEP, DEEP_ALPHA, FLOAT = 5, 8, 12, 18, 17, 21, 33
+
+
+def bytes_a_pixel(format: str, mode: str, has_deep_colours: bool) -> int:
+    """Return the bytes of a pixel while the whole picture is decoded, by Pillow's names of its format and mode."""
+    if has_deep_colours:
+        return FLOAT if mode.endswith("32F") else DEEP_ALPHA if mode == "RGBA" else DEEP
+    if format in ("WEBP", "AVIF"):
+        return WEBP if format == "WEBP" else AVIF
+    return PALETTE if mode in ("1", "L", "P") else ORDINARY
+
+
+def bytes_of_jpeg(width: int, height: int, scale: int, is_progressive: bool) -> int:
+    """Return the bytes that a JPEG takes while it is decoded at 1 / `scale`; a progressive one is kept as coefficients."""
+    return width * height * (6 * is_progressive) + 6 * -(-width // scale) * -(-height // scale)
 
 
 class MemoryBudget:
@@ -18,24 +35,22 @@ class MemoryBudget:
     def reservation(self) -> Iterator[Callable[[int], None]]:
         """Yield a function that waits for a number of bytes, which are given back at the block's end.
 
-        Only the first call of it waits: whoever holds bytes never waits for more.
+        Another call of it gives back what the one before has reserved: whoever holds bytes never waits for more.
         """
         reserved = 0
 
         def reserve(count: int) -> None:
             nonlocal reserved
-            if reserved:
-                return
             needed = min(count, self.size)
             with self.changed:
+                self.free += reserved
+                reserved = 0
+                self.changed.notify_all()
                 self.changed.wait_for(lambda: self.free >= needed)
                 self.free -= needed
-            reserved = needed
+                reserved = needed
 
         try:
             yield reserve
         finally:
-            if reserved:
-                with self.changed:
-                    self.free += reserved
-                    self.changed.notify_all()
+            reserve(0)

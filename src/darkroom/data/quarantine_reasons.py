@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from darkroom.data.decoding import MAX_PIXELS, MAX_SCANS
+from darkroom.data.decoding import MAX_PIXEL_BYTES, MAX_PIXELS, MAX_SCANS, MAX_SIDE
 
 
 class Reason(NamedTuple):
@@ -25,7 +25,11 @@ REASONS = {
         "copy it again from where it came, or save it anew from an editor that still opens it",
     ),
     "too_small": Reason("a side is shorter than ingest.min_size", "find a larger version, or lower ingest.min_size"),
-    "too_large": Reason(f"the header claims more than {MAX_PIXELS:,} pixels", "scale it down"),
+    "too_large": Reason(
+        f"the header claims more than {MAX_PIXELS:,} pixels, {MAX_SIDE:,} a side, or what takes more than "
+        f"{MAX_PIXEL_BYTES * MAX_PIXELS / 2**30:.0f} GiB while it is decoded",
+        "scale it down",
+    ),
     "too_many_scans": Reason(
         f"a JPEG of more than {MAX_SCANS} scans, which would take minutes to decode", "save it anew from an editor"
     ),

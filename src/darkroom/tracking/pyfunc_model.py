@@ -11,7 +11,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from mlflow.pyfunc import PythonModel
 
 from darkroom.data.quarantine_reasons import REASONS
@@ -45,7 +45,11 @@ class ExportedModel(PythonModel):
             )
         errors = [_check(image) for image in images]
         contents = (_decoded(image) for image, error in zip(images, errors, strict=True) if not error)
-        predictions = iter(self.model.predict_files(contents, MAX_PIXELS))
+        try:
+            predictions = iter(self.model.predict_files(contents, MAX_PIXELS))
+        except MemoryError as error:
+            message = "the server has too little memory for these images: send fewer or smaller ones, or try again later"
+            raise MlflowException(message, error_code=TEMPORARILY_UNAVAILABLE) from error
         rows = [{"error": error} if error else self._row(next(predictions)) for error in errors]
         # as objects: pandas would turn None into NaN, which JSON does not have
         table = pd.DataFrame(rows, columns=["label", "confidence", "error", "probabilities"], dtype=object)

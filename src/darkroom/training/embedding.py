@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from darkroom.config.params import Compute
+from darkroom.core import array_files
 from darkroom.core.progress import Progress
 from darkroom.models import engine as engines
 from darkroom.models.base import Backbone
@@ -53,7 +54,7 @@ def run_network(engine: Engine, views: Views, description: str, files: Sequence[
 
 
 def _allocate(shape: tuple[int, ...], file: Path | None) -> np.ndarray:
-    return np.lib.format.open_memmap(file, "w+", np.float32, shape) if file else np.empty(shape, np.float32)
+    return array_files.create(file, np.float32, shape) if file else np.empty(shape, np.float32)
 
 
 def calibrate(network: nn.Module, images: View, compute: Compute) -> bool:

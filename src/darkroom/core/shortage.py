@@ -1,0 +1,77 @@
+"""A full disk and too little memory, as each library reports them: one sentence, and exit code 75, since it may pass."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from darkroom.core.errors import DarkroomError, WorkspaceError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_MESSAGE = re.compile(r"no space left on device|disk is full|disk quota exceeded|\d+ requested and \d+ written", re.IGNORECASE)
+MEMORY_MESSAGE = re.compile(
+    r"(can't|cannot|failed to|unable to) (re)?alloc|bad.?alloc|insufficient memory|out of memory|failed to map segment|"
+    r"can't start new thread",
+    re.IGNORECASE,
+)
+FREE_DISK = (
+    "free some: `darkroom tidy`, then `dvc gc --workspace --all-commits` frees what no commit uses; then run the command again"
+)
+FREE_MEMORY = (
+    "end other programs, raise the limit (`ulimit -v`, that of the container), or lower `compute.threads`, a batch size or "
+    "`ingest.image_size`; then run the command again"
+)
+
+
+def explain(error: BaseException) -> DarkroomError | None:
+    """Return the sentence about a full disk or too little memory where one of them is the cause of an error, else None.
+
+    What has a sentence already is left alone.
+    """
+    for cause in [] if isinstance(error, DarkroomError) else _causes(error):
+        message = str(cause)
+        if getattr(cause, "errno", None) in FULL or FULL_MESSAGE.search(message):
+            name = getattr(cause, "filename", None)
+            return disk_full(Path(os.fsdecode(name)) if isinstance(name, str | bytes) else Path.cwd())
+        if type(cause).__name__ == "BrokenProcessPool":
+            problem = "a worker process was killed, as the operating system does where memory runs out"
+            return WorkspaceError(problem, FREE_MEMORY, retryable=True)
+        if isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM or MEMORY_MESSAGE.search(message):
+            reason = message.strip().splitlines()
+            return WorkspaceError(f"there is too little memory{': ' + reason[0] if reason else ''}", FREE_MEMORY, retryable=True)
+    return None
+
+
+def disk_full(path: Path, needed: int = 0) -> DarkroomError:
+    """Return the error of a file that does not fit on its disk; `needed` are its bytes, where they are known."""
+    folder = next((parent for parent in (path.absolute(), *path.absolute().parents) if parent.is_dir()), Path("/"))
+    free = shutil.disk_usage(folder).free
+    need = f"{path} needs {needed / 1e6:,.1f} MB, and " if needed else ""
+    return WorkspaceError(f"the disk is full: {need}{free / 1e6:,.1f} MB are free in {folder}", FREE_DISK, retryable=True)
+
+
+def reserve_space(path: Path) -> None:
+    """Give a file that was made with its final size its space on disk, or raise the error of a full disk.
+
+    Written through a memory map, a file without its space ends the process (SIGBUS) when the disk is full.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise disk_full(path, size) from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
