@@ -89,14 +89,14 @@ def parse_lock(text: str, name: str) -> dict[str, LockedStage]:
 
 
 def _locked(stage: dict[str, Any]) -> LockedStage:
-    return LockedStage(_digests(stage.get("deps", [])), _digests(stage.get("outs", [])), _flat_params(stage.get("params", {})))
+    return LockedStage(_digests(stage.get("deps", [])), _digests(stage.get("outs", [])), flat_params(stage.get("params", {})))
 
 
 def _digests(items: list[dict[str, str]]) -> dict[str, str]:
     return {item["path"]: item.get("md5", "") for item in items}
 
 
-def _flat_params(files: dict[str, dict[str, Any]]) -> dict[str, str]:
+def flat_params(files: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Return the params of all files by flat name; a list is one text."""
     flat: dict[str, str] = {}
     todo = [(key, value) for content in files.values() for key, value in content.items()]
