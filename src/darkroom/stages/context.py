@@ -42,6 +42,6 @@ class Stopwatch:
     def __init__(self) -> None:
         self.start = time.monotonic()
 
-    def write(self, path: Path) -> None:
-        """Write `{"seconds": …}`."""
-        atomic.write_json(path, {"seconds": round(time.monotonic() - self.start, 3)})
+    def write(self, path: Path, earlier: float = 0.0) -> None:
+        """Write `{"seconds": …}`; `earlier` are those of runs that were stopped, on which this one went on."""
+        atomic.write_json(path, {"seconds": round(earlier + time.monotonic() - self.start, 3)})
