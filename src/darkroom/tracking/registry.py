@@ -7,7 +7,6 @@ registered model that is never rewritten. The uploader runs the functions that t
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -16,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import home
@@ -168,18 +168,17 @@ def fetch(client: Client, name: str, version: str) -> Path:
     sha256 = client.get_model_version(name, version).tags.get(SHA, "")
     folder = home.VERSIONS / (sha256[:32] or f"{name}-{version}")
     if not folder.is_dir():
-        working = folder.with_name(f"{folder.name}.{os.getpid()}")
-        shutil.rmtree(working, ignore_errors=True)
-        whole = mlflow_client.download_model(f"models:/{name}/{version}", working / "whole")
-        parts = model_package.artifacts(whole)
-        if "checkpoint" not in parts:
-            shutil.rmtree(working)
-            raise WorkspaceError(f"version {version} of {name} is no model of Darkroom's", "`darkroom models` lists those that are")
-        for part in ("checkpoint", EVALUATION):
-            if part in parts:
-                parts[part].rename(working / part)
-        shutil.rmtree(working / "whole")
-        working.rename(folder)
+        with atomic.new_folder(folder) as working:
+            whole = mlflow_client.download_model(f"models:/{name}/{version}", working / "whole")
+            parts = model_package.artifacts(whole)
+            if "checkpoint" not in parts:
+                raise WorkspaceError(
+                    f"version {version} of {name} is no model of Darkroom's", "`darkroom models` lists those that are"
+                )
+            for part in ("checkpoint", EVALUATION):
+                if part in parts:
+                    parts[part].rename(working / part)
+            shutil.rmtree(working / "whole")
     return folder.resolve()
 
 

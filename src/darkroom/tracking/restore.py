@@ -7,7 +7,6 @@ tells which version it was, its figures and whether it became the champion.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.locks import hold
 from darkroom.tracking import artifact_paths, backups, home, mlflow_client, model_package, registry, requests, uploader
@@ -22,6 +22,7 @@ from darkroom.tracking.entities import CHAMPION, FAILED, MODEL, NONE, NOT_BETTER
 from darkroom.tracking.home import database, is_own
 
 DECISIONS = "reports/promotion.json"
+SCRATCH = home.HOME / ".darkroom/scratch/restore"
 ORIGIN = "restored from"
 Decisions = Mapping[str, Mapping[str, Any]]  # contents of promotion.json by the sha256 of the checkpoint
 
@@ -73,9 +74,9 @@ def _add_versions(client: MlflowClient, name: str, decisions: Decisions, digest:
         known.add(sha256)
         model = json.loads((checkpoint / "model.json").read_text(encoding="utf-8"))["name"]
         description = f"{model}: {ORIGIN} {folder}"
-        with tempfile.TemporaryDirectory(dir=home.HOME / ".darkroom") as scratch:
+        with atomic.scratch_folder(SCRATCH) as scratch:
 
-            def save(model_id: str, source: Path = folder, target: Path = Path(scratch) / "model") -> Path | None:
+            def save(model_id: str, source: Path = folder, target: Path = scratch / "model") -> Path | None:
                 return None if source.parent.name == model_id else model_package.copy(source, target, model_id)
 
             version = registry.add_version(client, name, {SHA: sha256, MODEL: model, **_tags(decision)}, description, save)
