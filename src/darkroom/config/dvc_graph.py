@@ -33,6 +33,7 @@ class LockedStage:
 
     deps: dict[str, str]
     outs: dict[str, str]
+    files: dict[str, int] = field(default_factory=dict)  # how many files each folder that it read had
     params: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -89,7 +90,9 @@ def parse_lock(text: str, name: str) -> dict[str, LockedStage]:
 
 
 def _locked(stage: dict[str, Any]) -> LockedStage:
-    return LockedStage(_digests(stage.get("deps", [])), _digests(stage.get("outs", [])), flat_params(stage.get("params", {})))
+    deps = stage.get("deps", [])
+    files = {item["path"]: int(item["nfiles"]) for item in deps if "nfiles" in item}
+    return LockedStage(_digests(deps), _digests(stage.get("outs", [])), files, flat_params(stage.get("params", {})))
 
 
 def _digests(items: list[dict[str, str]]) -> dict[str, str]:

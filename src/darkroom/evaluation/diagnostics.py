@@ -149,6 +149,7 @@ def _robustness(settings: Params, evaluated: Evaluated, predict: Predict, corrup
             lambda images, name: corruptions.apply(images, name, seed), progress.advance,
             lambda key, compute: keep(f"{key} by {evaluated.best}", compute),
         )  # fmt: skip
+        progress.done = progress.total
     return measured.model_copy(update={"of": len(test.labels)})
 
 
@@ -226,6 +227,7 @@ def _ensembles(
                 average = partial(_average_views, predict, pixels, crops, mirror, progress.advance)
                 means[split], views_of = keep(f"views of {split} by {evaluated.best}", average)
                 count = int(views_of)
+            progress.done = progress.total  # also those that a run before a kill has computed
         combined.add("best/views", "views", means, {evaluated.best: 1}, count)
     return combined
 

@@ -158,7 +158,7 @@ def make(settings: Params, content: Content) -> Plan:
         baseline=settings.baseline.architecture, backbones=downloads.backbones(settings),
         download_mib=downloads.megabytes(settings), threads=settings.compute.threads,
         has_gpu=settings.compute.accelerator != "cpu" and GPU.exists(), busy=busy, seconds=seconds, bytes=written, free=free,
-        warnings=tuple(_warnings(content, sum(written.values()), free)),
+        warnings=tuple(_warnings(Path(settings.ingest.source), content, sum(written.values()), free)),
     )  # fmt: skip
 
 
@@ -175,8 +175,10 @@ def _share(settings: Params, content: Content) -> tuple[dict[str, int], tuple[st
     return {"train": train, **counts}, drawn
 
 
-def _warnings(content: Content, written: float, free: int) -> list[str]:
+def _warnings(source: Path, content: Content, written: float, free: int) -> list[str]:
     warnings = []
+    if content.kind == "folder" and source.is_dir() and (overlooked := source_files.overlooked(source, content.files)):
+        warnings.append(overlooked)
     if written > free:
         warnings.append(
             f"a run may write {written / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free: lower `augment.views`, set "

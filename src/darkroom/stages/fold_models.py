@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -161,12 +160,15 @@ def _transferred(
     name: str, models: Path, pool: Pool, settings: Params, scratch: Path, kept: KeptResults
 ) -> Iterator[tuple[str, Fold, np.ndarray]]:
     """Yield the probabilities of new heads, and of the networks fine-tuned from them, for each fold."""
-    keys = {fold.number: f"{name} {fold.number}" for fold in pool.folds}
     train: Callable[[Fold], Arrays] | None = None
     for fold in pool.folds:
-        if train is None and keys[fold.number] not in kept:  # what is computed once for all folds is computed for none
-            train = _trainer(name, checkpoints.load(models / "transfer" / name)[0], pool, settings, scratch)
-        head, tuned = kept.get(keys[fold.number], partial(cast(Callable[[Fold], Arrays], train), fold))
+        key = f"{name} {fold.number}"
+        arrays = kept.load(key)
+        if arrays is None:
+            # what is computed once for all folds is computed when the first one needs it
+            train = train or _trainer(name, checkpoints.load(models / "transfer" / name)[0], pool, settings, scratch)
+            arrays = kept.get(key, partial(train, fold))
+        head, tuned = arrays
         yield f"transfer/{name}", fold, head
         yield f"finetune/{name}", fold, tuned
 
