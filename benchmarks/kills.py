@@ -1,9 +1,9 @@
-"""Kill `dvc repro` with SIGKILL at random moments until it has ended, and compare every output with an undisturbed run's.
+"""Kill `darkroom repro` with SIGKILL at random moments until it has ended, and compare every output with an undisturbed run's.
 
     python benchmarks/kills.py FOLDER [--moments 50] [--seed 0] [--images 30]
 
 The project has `--images` photographs of each class, a backbone that is pretrained, three folds, and MLflow; every stage of
-the graph runs. A sweep runs `dvc repro` again and again, each time killed with all its processes after a random time, until
+the graph runs. A sweep runs `darkroom repro` again and again, each time killed with all its processes after a random time, until
 it ends by itself. The uploader of records is killed in every other moment. Epochs are counted in MLflow: one that ended
 and ran again counts as repeated. An output is lost where it does not have the bytes of the undisturbed run; what measures
 time (`models/cost`, the leaderboard, the report) is left out.
@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 from measuring import Workspace, report
 
-from darkroom.config.dvc_graph import read_lock
+from darkroom.config import dvc_graph
 
 VARY = ("models/cost", "reports/leaderboard.csv", "reports/cost.csv", "reports/report.html")
 SETTINGS = (  # one thread: on a busy machine two wait for each other
@@ -35,9 +35,9 @@ SETTINGS = (  # one thread: on a busy machine two wait for each other
     "weights.pretrain_on=glyphs", "weights.pretrain_images=400", "weights.pretrain_epochs=6", "baseline.epochs=20",
     "transfer.epochs=20", "finetune.epochs=10", "cross_validation=3", "evaluate.robustness_images=60",
 )  # fmt: skip
-LONGEST = 25.0  # seconds between the start of `dvc repro` and a kill
+LONGEST = 45.0  # seconds between the start of `darkroom repro` and a kill
 LIMIT = 1800.0  # seconds for a sweep
-STAGE = re.compile(r"Running stage '(?:.*:)?([^']+)'")
+STAGE = re.compile(r"Running stage '(?:[^':]*:)?([^':]+)'")
 
 
 def copy_photos(source: Path, target: Path, count: int) -> None:
@@ -50,10 +50,8 @@ def copy_photos(source: Path, target: Path, count: int) -> None:
 
 def outputs(place: Path) -> dict[str, str]:
     """Return the md5 of every output in dvc.lock that two runs have in common."""
-    return {
-        path: md5
-        for stage in read_lock(place / "dvc.lock").values() for path, md5 in stage.outs.items() if not path.startswith(VARY)
-    }  # fmt: skip
+    stages = dvc_graph.read_lock(place / "dvc.lock").values()
+    return {path: md5 for stage in stages for path, md5 in stage.outs.items() if not path.startswith(VARY)}
 
 
 def repeated_epochs(place: Path) -> dict[str, int]:
@@ -102,9 +100,9 @@ def kill(workspace: Workspace, with_uploader: bool) -> None:
 
 
 def repro(workspace: Workspace, log: Path, seconds: float) -> tuple[int | None, str]:
-    """Run `dvc repro` for some seconds; return its exit code, None where it still runs, and its last stage."""
+    """Run `darkroom repro` for some seconds; return its exit code, None where it still runs, and its last stage."""
     with log.open("w") as file:
-        command = [sys.executable, "-m", "dvc", "repro"]
+        command = [sys.executable, "-m", "darkroom", "repro"]
         process = subprocess.Popen(
             command, cwd=workspace.place, env=workspace.environment, stdout=file, stderr=file, start_new_session=True
         )
@@ -125,15 +123,17 @@ def prepare(place: Path, photos: Path) -> Workspace:
 
 
 def sweep(workspace: Workspace, draw: random.Random, number: int, rows: list[dict[str, object]]) -> None:
-    """Run `dvc repro` to its end through kills; add a row for each."""
+    """Run `darkroom repro` to its end through kills; add a row for each."""
     log = workspace.place / "repro.log"
     began = time.monotonic()
     while time.monotonic() - began < LIMIT:
         seconds = draw.uniform(0.5, LONGEST)
         code, stage = repro(workspace, log, seconds)
+        if dvc_graph.DAMAGED_LOCK.name in log.read_text():
+            print(f"sweep {number}: dvc.lock was damaged by the kill, and set aside", flush=True)
         if code is not None:
             if code:
-                raise SystemExit(f"`dvc repro` after a kill ended with code {code}:\n{log.read_text()[-3000:]}")
+                raise SystemExit(f"`darkroom repro` after a kill ended with code {code}:\n{log.read_text()[-3000:]}")
             return
         kill(workspace, with_uploader=draw.random() < 0.5)
         rows.append({"sweep": number, "moment": round(seconds, 1), "stage": stage})

@@ -19,6 +19,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from darkroom.core.locks import hold, is_taken
 
 PARTIAL = ".partial"
 FOREIGN_AGE = 86_400.0  # seconds since the last write to what another machine has left
+MOST_SYNCED = 200  # files of a folder that are brought to the disk one by one
 MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
 _NAME = re.compile(r"\.(.+)\.(\w+)\.partial")
 
@@ -149,11 +151,14 @@ def _finish(scratch: Path) -> None:
 def _to_disk(path: Path, recursive: bool = True) -> None:
     """Wait until a file, or a folder with all in it, is on the disk.
 
-    Renamed before that, it could be there and empty after a power failure.
+    Renamed before that, it could be there and empty after a power failure. A folder of more than `MOST_SYNCED` files, as of
+    images that `fetch` can write again, is left to the system: each costs milliseconds on many a disk.
     """
     paths = [path]
     if recursive and path.is_dir():
-        paths += path.rglob("*")
+        paths += islice(path.rglob("*"), MOST_SYNCED + 1)
+        if len(paths) > MOST_SYNCED:
+            return
     for item in paths:
         with suppress(OSError):  # a link to nowhere, or a file system that cannot
             file = os.open(item, os.O_RDONLY)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from darkroom.config import dvc_graph
 from darkroom.config.params import SPLITS, Params
 from darkroom.core.errors import SourceError, printable
 from darkroom.data import frozen_splits, label_fixes, sources
@@ -177,7 +178,12 @@ def _share(settings: Params, content: Content) -> tuple[dict[str, int], tuple[st
 
 def _warnings(source: Path, content: Content, written: float, free: int) -> list[str]:
     warnings = []
-    if content.kind == "folder" and source.is_dir() and (overlooked := source_files.overlooked(source, content.files)):
+    if dvc_graph.is_lock_damaged():
+        warnings.append(
+            "dvc.lock is damaged, as by a kill while DVC wrote it: `darkroom repro` moves it out of the way; before a plain "
+            "`dvc repro` delete it, and DVC takes the results from its run cache"
+        )
+    elif content.kind == "folder" and source.is_dir() and (overlooked := source_files.overlooked(source, content.files)):
         warnings.append(overlooked)
     if written > free:
         warnings.append(

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from darkroom.core import atomic, kept_results
 
 INTERVAL = 1.0  # seconds of training that are not worth a file
-MAX_SHARE = 0.05  # of the time of training may go into files, where epochs are short
+MAX_SHARE = 0.02  # of the time of training may go into files, where epochs are short
 HEADER = "state"  # the key of the values that are no tensors
 ROOMS = ("models", "training")  # whose code decides the weights
 
