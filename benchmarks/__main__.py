@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "gate": ("gate.py",),
     "monitor": ("monitor.py", "WEIGHTS"),
     "zip_names": ("zip_names.py",),
+    "kills": ("kills.py",),
     "expected": ("expected.py", "WEIGHTS"),
     "augmentation": ("augmentation.py",),
     "initialization": ("initialization.py", "MNIST"),

@@ -30,7 +30,7 @@ from darkroom.studies import runner, summary
 from darkroom.studies.trainer import losses
 from darkroom.studies.training_settings import InitializationStudy
 from darkroom.studies.vectorized import SingleNetwork, StackedNetworks
-from darkroom.training.loop import ParamGroup, Stepper
+from darkroom.training.stepper import ParamGroup, Stepper
 
 RUNS, BATCH = 30, 128
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from darkroom import cli
+from darkroom.commands import tidy
 from darkroom.core import atomic, locks
 from tests.conftest import ROOT
 
@@ -141,6 +142,34 @@ def test_a_stage_of_dvc_repro_is_named(workspace, capsys):
     holder["pid"] = 2**30
     (workspace / ".dvc/tmp/rwlock").write_text(json.dumps({"data/embedded/vgg16": {"write": holder}}))
     assert cli.main(["tidy"]) == 0
+
+
+def test_dvc_starts_no_stage_meanwhile(workspace, monkeypatch, capsys):
+    """While outputs are removed DVC's own lock is held, and where DVC holds it nothing is removed."""
+    import zc.lockfile
+
+    left = workspace / "models" / ".x.y.partial"
+    left.mkdir(parents=True)
+    monkeypatch.setattr(tidy, "DVC_WAIT", 0.1)
+    (workspace / ".dvc" / "tmp").mkdir(parents=True)
+    held = zc.lockfile.LockFile(str(workspace / tidy.DVC_LOCK))
+    assert cli.main(["tidy"]) == 75
+    assert "DVC is at work" in capsys.readouterr().err
+    assert left.exists()
+    held.close()
+    remove, refused = tidy._remove, []
+
+    def removed(path: Path) -> None:
+        with pytest.raises(zc.lockfile.LockError):
+            zc.lockfile.LockFile(str(workspace / tidy.DVC_LOCK))
+        refused.append(path)
+        remove(path)
+
+    monkeypatch.setattr(tidy, "_remove", removed)
+    assert cli.main(["tidy"]) == 0
+    assert refused
+    assert not left.exists()
+    zc.lockfile.LockFile(str(workspace / tidy.DVC_LOCK)).close()
 
 
 def test_leftovers_of_an_earlier_version_are_removed(workspace):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -180,3 +182,75 @@ def test_a_link_is_replaced_and_not_followed(tmp_path):
     assert content(tmp_path / "out") == "new"
     assert content(tmp_path / "elsewhere") == "old"
     assert not (tmp_path / "out").is_symlink()
+
+
+def left_by(machine: str, folder: Path) -> Path:
+    """Return a scratch folder of `out` as a killed writer of a machine leaves it."""
+    scratch = folder / f".out.{machine}abc_1234.partial"
+    write(scratch / "new", "half")
+    (scratch / "lock").touch()
+    return scratch
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path, kind):
+    """Left-overs of the same path are gone, whichever is written; those of other paths are not its business."""
+    left_by(atomic.MACHINE, tmp_path)
+    (other := tmp_path / ".other.abc_1234.partial").mkdir()
+    if kind == "folder":
+        write(tmp_path / "out", "new")
+    else:
+        atomic.write_json(tmp_path / "out", 1)
+    assert {path.name for path in tmp_path.iterdir()} == {"out", other.name}
+
+
+def test_what_another_machine_may_be_writing_is_left_alone(tmp_path):
+    """On a shared disk its lock may not be seen; a day after its last write it is a left-over."""
+    scratch = left_by("0" * 8, tmp_path)
+    assert atomic.MACHINE != "0" * 8
+    atomic.recover(scratch)
+    write(tmp_path / "out", "new")
+    assert not atomic.is_abandoned(scratch)
+    assert scratch.exists()
+    for path in (scratch, *scratch.rglob("*")):
+        os.utime(path, (0, time.time() - atomic.FOREIGN_AGE - 60))
+    os.utime(scratch / "new" / "a")  # it has written there meanwhile
+    atomic.recover(scratch)
+    assert scratch.exists()
+    os.utime(scratch / "new" / "a", (0, 0))
+    atomic.recover(scratch)
+    assert not scratch.exists()
+
+
+def test_a_sweep_takes_left_overs_alone(tmp_path):
+    """What a living writer is at stays, and so does what has no lock, which may be a person's."""
+    dead, mine = left_by(atomic.MACHINE, tmp_path), tmp_path / ".my.notes.partial"
+    mine.mkdir()
+    with atomic.new_folder(tmp_path / "living") as folder:
+        atomic.sweep([tmp_path, tmp_path / "not there"])
+        assert folder.exists()
+        assert not dead.exists()
+        assert mine.exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, kind):
+    """After a power failure a name never stands for an empty file: files, their folder, the rename, the folder around it."""
+    events: list[str] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (events.append(Path(os.readlink(f"/proc/self/fd/{file}")).name), fsync(file))[1])
+    for name in ("rename", "replace"):
+        original = getattr(Path, name)
+
+        def renamed(self, target, original=original):
+            events.append("renamed")
+            return original(self, target)
+
+        monkeypatch.setattr(Path, name, renamed)
+    if kind == "folder":
+        write(tmp_path / "out", "new")
+        assert events.index("renamed") > max(map(events.index, ("a", "b", "new")))
+    else:
+        atomic.write_json(tmp_path / "out", 1)
+        assert events[:2] == ["new", "renamed"]
+    assert events[-1] == tmp_path.name

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from darkroom.config.params import parse
+from darkroom.core.kept_results import KeptResults
 from darkroom.evaluation import diagnostics
 from darkroom.evaluation.diagnostics import Corruptions, Evaluated, Split
 from darkroom.evaluation.leaderboard import Row
@@ -117,3 +118,34 @@ def test_without_views_there_is_no_row_of_views(values):
     diagnosed = diagnostics.diagnose(parse(values), models, classifiers.__getitem__, CORRUPTIONS, False, lambda members: 0.0)
     assert diagnosed.rows == []
     assert diagnosed.diagnostics.ensembles == {}
+
+
+def test_what_was_computed_before_a_kill_is_not_computed_again(values, tmp_path, monkeypatch):
+    """Killed after any array that is kept, the diagnostics are those of an undisturbed run, and each array is computed once."""
+    monkeypatch.chdir(tmp_path)
+    values["evaluate"] |= {"robustness_images": 2, "views": "mirror"}
+    models, classifiers = evaluated(2, {"train": 20, "val": 4, "test": 6}, ["baseline", "transfer/x"])
+    computed: list[str] = []
+
+    def diagnose(kept: KeptResults, kill_at: int) -> diagnostics.Diagnosed:
+        def keep(key, compute):
+            def count():
+                if len(computed) >= kill_at:
+                    raise KeyboardInterrupt
+                arrays = compute()
+                computed.append(key)
+                return arrays
+
+            return kept.get(key, count)
+
+        return diagnostics.diagnose(parse(values), models, classifiers.__getitem__, CORRUPTIONS, True, lambda members: 1.0, keep)
+
+    expected = diagnose(KeptResults("undisturbed", "a"), 1000)
+    keys = sorted(computed)
+    assert len(keys) == len(set(keys)) == 6  # views of two splits, embeddings, labels, two corruptions
+    computed.clear()
+    for kill_at in range(1, 6):
+        with pytest.raises(KeyboardInterrupt):
+            diagnose(KeptResults("killed", "a"), kill_at)
+    assert diagnose(KeptResults("killed", "a"), 1000) == expected
+    assert sorted(computed) == keys

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from darkroom.core.errors import SourceError
+from darkroom.data import manifest
+from darkroom.data.source_row import SourceRow
 from darkroom.preflight import source_files
 
 
@@ -128,3 +130,23 @@ def test_the_nearest_name_is_suggested(folder):
     """A misspelt folder is answered with the nearest name beside it."""
     with pytest.raises(SourceError, match='did you mean "photos"'):
         source_files.check(folder.with_name("photo"))
+
+
+def test_a_file_that_came_as_ingest_ended_is_told(tmp_path, monkeypatch):
+    """DVC counted it, and the manifest does not have it: without this `dvc repro` would say for ever that all is up to date."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos/cat/0.jpg", "photos/cat/1.jpg", "photos/dog/0.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    manifest.write(tmp_path / "manifest.parquet", [SourceRow(f"photos/{name}") for name in ("cat/0.jpg", "dog/0.jpg")])
+    lock = "stages: {ingest: {cmd: x, deps: [{path: photos, md5: a.dir, nfiles: %d}], outs: [{path: manifest.parquet, md5: b}]}}"
+    (tmp_path / "dvc.lock").write_text(lock % 3)
+    sentence = source_files.overlooked(Path("photos"), 3)
+    assert "has 3 files, and ingest has read 2" in sentence
+    assert "`dvc repro -f ingest`" in sentence
+    (tmp_path / "dvc.lock").write_text(lock % 2)  # it came later: the next run reads it
+    assert source_files.overlooked(Path("photos"), 3) == ""
+    (tmp_path / "photos/cat/1.jpg").unlink()
+    assert source_files.overlooked(Path("photos"), 2) == ""
+    (tmp_path / "dvc.lock").unlink()
+    assert source_files.overlooked(Path("photos"), 2) == ""

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from darkroom.core import kept_results
 from darkroom.core.errors import ParamsError, WorkspaceError
 from darkroom.data import manifest
 from darkroom.data.manifest import Row
@@ -152,3 +153,35 @@ def test_folds_of_the_source_need_every_image_to_have_one():
     assert folds.given(["group fold a", "group fold b", "group fold a"]).tolist() == [0, 1, 0]
     assert folds.given(["group fold a", "g"]) is None
     assert folds.given([]) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill_at", [1, 2, 3])
+def test_a_stage_that_was_killed_trains_what_it_had_not(values, monkeypatch, kill_at):
+    """Folds and models that were finished are not trained again, and the outputs have the bytes of an undisturbed run."""
+    workspace(values, [str(i) for i in range(16)], 12, cross_validation=2)
+    trained: list[str] = []
+
+    def counting(module, name):
+        train = getattr(module, name)
+
+        def count(*arguments, **options):
+            if len(trained) == kill_at:
+                raise KeyboardInterrupt
+            trained.append(name)
+            return train(*arguments, **options)
+
+        monkeypatch.setattr(module, name, count)
+
+    with monkeypatch.context():
+        counting(fold_models.baseline, "train_baseline")
+        counting(fold_models.transfer, "train_head")
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        kill_at = 1000
+        run()
+    assert sorted(trained) == ["train_baseline"] * 2 + ["train_head"] * 2
+    outputs = {path.name: path.read_bytes() for path in OUT.iterdir()}
+    kept_results.clear()
+    run()
+    assert {path.name: path.read_bytes() for path in OUT.iterdir()} == outputs

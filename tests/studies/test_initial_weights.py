@@ -14,7 +14,8 @@ from darkroom.studies import learning_rate, runner, trainer
 from darkroom.studies.initial_weights import PartlyFrozen, build_network, save_features, split_blocks
 from darkroom.studies.run_config import RunConfig, RunResult
 from darkroom.studies.samples import SampleLoader
-from darkroom.training.loop import ParamGroup, Stepper, run_epoch
+from darkroom.training.loop import run_epoch
+from darkroom.training.stepper import ParamGroup, Stepper
 
 CONFIG = RunConfig("p", "a", 0, "compact", {"width": 4}, steps=4, batch_size=16, lr=0.01, eval_points=1)
 NETWORKS = {"compact": {"width": 4}, "resnet8": {"width": 4}, "torchvision/squeezenet1_1": {}, "mlp": {"hidden": [8, 8]}}

@@ -19,7 +19,7 @@ from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save, save_tensors
 from darkroom.models.factory import build_features
 from darkroom.models.specs import CompactSpec
-from darkroom.tracking import entities, home, mlflow_client, model_check, registry
+from darkroom.tracking import entities, home, mlflow_client, model_check, registry, restore
 
 pytestmark = pytest.mark.slow
 
@@ -259,3 +259,29 @@ def test_a_version_that_cannot_answer_is_refused(place):
     with pytest.raises(WeightsError, match="NaN"):
         model_check.check(NAME, version)
     shutil.rmtree(home.VERSIONS)
+
+
+def test_versions_and_the_champion_come_back_without_a_backup(place, tmp_path, monkeypatch, empty_database):
+    """After the loss of mlflow.db the packages in mlruns/ are versions again, in their order, and answer.
+
+    The champion is the one of promotion.json.
+    """
+    for name in ("mlruns", "model-1", "model-2", "package-1", "package-2"):
+        shutil.copytree(place / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mlflow_client, "_make", lambda working: shutil.copy(empty_database, working))
+    first, second = (weight_files.checkpoint_digest(Path(f"model-{seed}")) for seed in (1, 2))
+    check = {"name": "accuracy", "passed": True}
+    verdict = {"passed": True, "vetoed": False, "message": "passed all 1 checks", "checks": [check]}
+    decision = {"accuracy": 0.9, "val_accuracy": 0.8, "registered": {"name": NAME, "aliases": ["champion"]}, "verdict": verdict}
+    restored = restore.restore(NAME, {first: decision}, weight_files.checkpoint_digest)
+    assert (restored.backup, restored.former, restored.champion) == (None, None, "1")
+    assert restored.versions == ["1", "2", "3"]  # the third cannot answer, as before
+    versions = registry.versions(NAME)
+    assert {item.version: item.sha256 for item in versions if item.version != "3"} == {"1": first, "2": second}
+    champion = registry.champion(NAME)
+    assert (champion.version, champion.verdict, champion.tags["val_accuracy"]) == ("1", entities.PASSED, "0.8000")
+    assert "promotion.json" in registry.ledger(NAME)[-1].why
+    model_check.check(NAME, "2")
+    assert (registry.fetch(NAME, "1") / "evaluation" / "trained-on.txt").read_text() == "1\n"
+    assert restore.restore(NAME, {}, weight_files.checkpoint_digest) is None

@@ -18,6 +18,7 @@ from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
+    from darkroom.commands import stage_inputs
     from darkroom.core import tables
     from darkroom.stages import register
 
@@ -37,7 +38,8 @@ def command(model: str | None, as_json: bool, **paths: Any) -> None:
         raise click.UsageError("--json needs MODEL; the stage writes its decision to --out")
     if not model:
         stages.fill_paths("register", paths)
-        register.run(**paths)
+        with stage_inputs.unchanged("register"):
+            register.run(**paths)
         return
     del paths["out"]
     stages.fill_paths("register", paths, without=["out"])

@@ -14,7 +14,7 @@ from darkroom.core.lazy import lazy_imports
 with lazy_imports():
     import pathlib
 
-    from darkroom.commands import param_types
+    from darkroom.commands import param_types, stage_inputs
     from darkroom.config import dvc_graph
 
 PATHS = {
@@ -78,7 +78,8 @@ def command(name: str) -> click.Command:
 
     def run(**arguments: Any) -> None:
         fill_paths(name, arguments)
-        importlib.import_module(f"darkroom.stages.{name}").run(**arguments)
+        with stage_inputs.unchanged(name):
+            importlib.import_module(f"darkroom.stages.{name}").run(**arguments)
 
     return Command(name, callback=run, params=parameters, help=f"Run the stage {name}: {stage.summary}.")
 

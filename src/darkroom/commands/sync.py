@@ -1,4 +1,4 @@
-"""Upload recorded runs to MLflow."""
+"""Upload recorded runs to MLflow, or restore its database."""
 
 from __future__ import annotations
 
@@ -9,15 +9,24 @@ from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import home, records
 
 with lazy_imports():
-    from darkroom.tracking import uploader
+    from darkroom.commands import promotion_file
+    from darkroom.config import params
+    from darkroom.models import weight_files
+    from darkroom.tracking import restore, uploader
 
 
 @click.command(cls=Command)
-def command() -> int:
+@click.option(
+    "--restore", "is_restore", is_flag=True,
+    help="first put the newest backup in the place of an mlflow.db that is damaged or missing",
+)  # fmt: skip
+def command(is_restore: bool) -> int:
     """Upload the recorded runs that MLflow does not have yet.
 
     Exit code 1: a record could not be uploaded; it is kept, and its reason is printed.
     """
+    if is_restore:
+        _restore()
     if not (records.is_pending() or records.damaged()):
         click.echo("every run is in MLflow already")
         return 0
@@ -30,3 +39,25 @@ def command() -> int:
     if damaged:
         click.echo("`darkroom sync` tries these again once the reason is mended; to give one up, delete its folder")
     return 1 if damaged else 0
+
+
+def _restore() -> None:
+    """Restore the database, and say what is back and what is not."""
+    name = params.read().register_.name
+    restored = restore.restore(name, promotion_file.history(), weight_files.checkpoint_digest)
+    if restored is None:
+        click.echo("mlflow.db is whole: nothing to restore; to go back to a backup all the same, move mlflow.db away first")
+        return
+    click.echo("end what still uses the former database, as `make ui` does, and start it again")
+    if restored.former:
+        click.echo(f"the database as it was is {restored.former}")
+    click.echo(
+        f"mlflow.db is the backup {restored.backup}; runs uploaded since are not in it"
+        if restored.backup
+        else "there was no backup: mlflow.db is new, without the runs of before"
+    )
+    if restored.versions:
+        click.echo(f"versions of {name} added from mlruns/: {', '.join(restored.versions)}")
+    if restored.champion:
+        click.echo(f"version {restored.champion} is the champion, by {promotion_file.FILE} of this folder and its commits")
+    click.echo("`darkroom models --history` lists the champions; `darkroom promote VERSION` repeats a choice that is lacking")

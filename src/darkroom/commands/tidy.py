@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -17,6 +18,8 @@ from darkroom.core import atomic, locks
 from darkroom.core.command_line import Command
 from darkroom.core.errors import WorkspaceError
 
+DVC_LOCK = Path(".dvc/tmp/lock")  # held by DVC but while a stage runs
+DVC_WAIT = 10.0  # seconds
 DVC_LOCKS = Path(".dvc/tmp/rwlock")  # the paths that running stages read and write, with their processes
 GC = "dvc gc --workspace --all-commits --all-experiments"  # `dvc gc -w` would remove the outputs of every earlier commit
 RAW, MAPS, SCRATCH = Path("data/raw"), Path(".darkroom/maps"), Path(".darkroom/scratch/sources")
@@ -31,9 +34,7 @@ def command(dry_run: bool) -> None:
 
     Waits for a run of the workspace to end; refuses to work beside a stage that `dvc repro` runs.
     """
-    with locks.workspace("darkroom tidy", lambda text: click.echo(text, err=True)):
-        if not dry_run:
-            _check_no_stage_runs()
+    with locks.workspace("darkroom tidy", lambda text: click.echo(text, err=True)), nullcontext() if dry_run else _no_dvc():
         paths = leftovers(params.read().backbones)
         for path in paths:
             size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
@@ -81,6 +82,19 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+@contextmanager
+def _no_dvc() -> Iterator[None]:
+    """Keep DVC from starting a stage during a block: it takes its own lock, and none of ours.
+
+    Raises WorkspaceError, to be retried, where it works in this workspace now.
+    """
+    with locks.hold(DVC_LOCK, wait=DVC_WAIT) as acquired:
+        if not acquired:
+            raise WorkspaceError("DVC is at work here", "run `darkroom tidy` again when it has ended", retryable=True)
+        _check_no_stage_runs()
+        yield
 
 
 def _check_no_stage_runs() -> None:

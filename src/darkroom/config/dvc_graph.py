@@ -21,6 +21,8 @@ from darkroom.config.yaml_files import read_yaml
 from darkroom.core.errors import WorkspaceError
 
 LOCK = Path("dvc.lock")
+SCHEMA = "2.0"  # of dvc.lock
+DAMAGED_LOCK = Path(".darkroom/dvc.lock.damaged")
 DVC = Path(".dvc")
 # All scalars are read as text, so that no folder name (`on`, `1e3`) is taken for something else.
 Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -33,6 +35,7 @@ class LockedStage:
 
     deps: dict[str, str]
     outs: dict[str, str]
+    files: dict[str, int] = field(default_factory=dict)  # how many files each folder that it read had
     params: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -76,6 +79,36 @@ def read_lock(path: Path = LOCK) -> dict[str, LockedStage]:
     return parse_lock(path.read_text(encoding="utf-8"), str(path)) if path.exists() else {}
 
 
+def is_lock_damaged() -> bool:
+    """Return whether DVC would refuse dvc.lock: it writes the file in place, so that a kill leaves it empty or cut off.
+
+    Nothing that DVC accepts counts as damaged; of what it refuses, a file cut off within a word may not.
+    """
+    if not LOCK.exists():
+        return False
+    try:
+        content = yaml.load(LOCK.read_text(encoding="utf-8"), Loader)
+        stages = content.get("stages", {}).values()
+        items = [item["path"] for stage in stages for part in ("deps", "outs") for item in list(stage.get(part, []))]
+        return content["schema"] != SCHEMA or not all(stage["cmd"] for stage in stages) or not all(items)
+    except (UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+        return True
+
+
+def set_damaged_lock_aside() -> str:
+    """Move a dvc.lock that DVC would refuse out of its way; return a sentence about it, or nothing.
+
+    DVC then finds the results in its run cache, and runs no stage again but `register`.
+    """
+    if not is_lock_damaged():
+        return ""
+    DAMAGED_LOCK.parent.mkdir(exist_ok=True)
+    shutil.move(LOCK, DAMAGED_LOCK)
+    return (
+        f"{LOCK} was damaged, as by a kill while DVC wrote it: it is {DAMAGED_LOCK} now, and DVC takes results from its run cache"
+    )
+
+
 def parse_lock(text: str, name: str) -> dict[str, LockedStage]:
     """Return the stages in the text of a dvc.lock, which error messages call `name`."""
     try:
@@ -89,14 +122,16 @@ def parse_lock(text: str, name: str) -> dict[str, LockedStage]:
 
 
 def _locked(stage: dict[str, Any]) -> LockedStage:
-    return LockedStage(_digests(stage.get("deps", [])), _digests(stage.get("outs", [])), _flat_params(stage.get("params", {})))
+    deps = stage.get("deps", [])
+    files = {item["path"]: int(item["nfiles"]) for item in deps if "nfiles" in item}
+    return LockedStage(_digests(deps), _digests(stage.get("outs", [])), files, flat_params(stage.get("params", {})))
 
 
 def _digests(items: list[dict[str, str]]) -> dict[str, str]:
     return {item["path"]: item.get("md5", "") for item in items}
 
 
-def _flat_params(files: dict[str, dict[str, Any]]) -> dict[str, str]:
+def flat_params(files: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Return the params of all files by flat name; a list is one text."""
     flat: dict[str, str] = {}
     todo = [(key, value) for content in files.values() for key, value in content.items()]

@@ -33,6 +33,15 @@ def tracked(paths: Sequence[str]) -> list[str]:
         return []
 
 
+def contents(path: str) -> list[str]:
+    """Return what a file has been in all commits that changed it, newest first; nothing outside a repository."""
+    try:
+        commits = _git("log", "--all", "--diff-filter=AM", "--format=%H", "--", path).split()
+        return [_git("show", f"{commit}:./{path}") for commit in commits]
+    except (OSError, subprocess.SubprocessError):
+        return []
+
+
 def experiment_file(name: str, path: str, since: float) -> str:
     """Return a file of the DVC experiment of this name that was committed since then; empty where there is none."""
     try:

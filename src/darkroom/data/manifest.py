@@ -79,6 +79,11 @@ def write(path: Path, rows: Iterable[Row]) -> None:
     pq.write_table(table, path)
 
 
+def count(path: Path) -> int:
+    """Return the number of rows of a manifest."""
+    return int(pq.read_metadata(path).num_rows)
+
+
 def read(path: Path) -> list[Row]:
     """Return the rows of a manifest; columns that an older one lacks have their defaults."""
     file = pq.ParquetFile(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from torch import nn
 
 from darkroom.config.params import SPLITS, Params
+from darkroom.core.kept_results import Arrays, compute_anew
+from darkroom.core.kept_results import Get as Keep
 from darkroom.core.progress import Progress
 from darkroom.evaluation import ensembles, intervals, label_issues, mistakes, pixel_baseline, robustness, slices
 from darkroom.evaluation.label_issues import LabelIssue
@@ -88,11 +91,12 @@ def diagnose(
     corruptions: Corruptions,
     can_mirror: bool,
     training_seconds: Callable[[Mapping[str, int]], float],
+    keep: Keep = compute_anew,
 ) -> Diagnosed:
     """Return all diagnostics of the best model.
 
     `load` returns the classifier of that name, `training_seconds` how long models took to train together.
-    `can_mirror` tells whether a mirrored image keeps its class.
+    `can_mirror` tells whether a mirrored image keeps its class. `keep` returns arrays by a key, computed or kept before.
     """
     test, best, classes = evaluated.splits["test"], evaluated.best, evaluated.truth.classes
     classifier = load(best)
@@ -101,8 +105,8 @@ def diagnose(
     def predict(images: np.ndarray) -> np.ndarray:
         return softmax(logits(images), classifier.checkpoint.temperature)
 
-    combined = _ensembles(settings, evaluated, predict, can_mirror, training_seconds)
-    issues, check = _label_issues(settings, evaluated, load)
+    combined = _ensembles(settings, evaluated, predict, can_mirror, training_seconds, keep)
+    issues, check = _label_issues(settings, evaluated, load, keep)
     probabilities = evaluated.probabilities[best]["test"]
     predictions = probabilities.argmax(1)
     trained = {name: evaluated.probabilities[name]["test"] for name in evaluated.trained}
@@ -110,7 +114,7 @@ def diagnose(
     columns = slices.columns(test.rows, [float(image.mean()) for image in test.images])
     diagnostics = Diagnostics(
         model=best,
-        robustness=_robustness(settings, evaluated, predict, corruptions),
+        robustness=_robustness(settings, evaluated, predict, corruptions, keep),
         slices=slices.measure(predictions == test.labels, columns, test.labels, evaluated.truth.groups),
         ensembles=combined.metrics,
         pairs=combined.pairs,
@@ -135,7 +139,7 @@ def _predictor(network: nn.Module, device: torch.device, images: np.ndarray, thr
     return predict
 
 
-def _robustness(settings: Params, evaluated: Evaluated, predict: Predict, corruptions: Corruptions) -> Robustness:
+def _robustness(settings: Params, evaluated: Evaluated, predict: Predict, corruptions: Corruptions, keep: Keep) -> Robustness:
     test, seed = evaluated.splits["test"], settings.compute.seed
     chosen = robustness.sample(len(test.labels), settings.evaluate.robustness_images, seed)
     total = len(chosen) * len(corruptions.kinds) * corruptions.severities
@@ -143,7 +147,9 @@ def _robustness(settings: Params, evaluated: Evaluated, predict: Predict, corrup
         measured = robustness.measure(
             test.images[chosen], test.labels[chosen], predict, evaluated.baseline.probabilities, corruptions.kinds,
             lambda images, name: corruptions.apply(images, name, seed), progress.advance,
+            lambda key, compute: keep(f"{key} by {evaluated.best}", compute),
         )  # fmt: skip
+        progress.done = progress.total
     return measured.model_copy(update={"of": len(test.labels)})
 
 
@@ -198,6 +204,7 @@ def _ensembles(
     predict: Predict,
     can_mirror: bool,
     training_seconds: Callable[[Mapping[str, int]], float],
+    keep: Keep,
 ) -> _Combined:
     """Return ensembles of all trained models, and the best model averaged over the views of the params."""
     combined, trained = _Combined(evaluated, training_seconds), evaluated.trained
@@ -217,12 +224,23 @@ def _ensembles(
         with Progress("evaluate: views of the best model's images", sum(map(len, images.values()))) as progress:
             means, count = {}, 1
             for split, pixels in images.items():
-                means[split], count = tta.average_views(predict, pixels, crops, mirror, progress.advance)
+                average = partial(_average_views, predict, pixels, crops, mirror, progress.advance)
+                means[split], views_of = keep(f"views of {split} by {evaluated.best}", average)
+                count = int(views_of)
+            progress.done = progress.total  # also those that a run before a kill has computed
         combined.add("best/views", "views", means, {evaluated.best: 1}, count)
     return combined
 
 
-def _label_issues(settings: Params, evaluated: Evaluated, load: Callable[[str], Classifier]) -> tuple[list[LabelIssue], LabelCheck]:
+def _average_views(*arguments: Any) -> Arrays:
+    """Return the mean probabilities and the number of views as arrays."""
+    mean, count = tta.average_views(*arguments)
+    return mean, np.asarray(count)
+
+
+def _label_issues(
+    settings: Params, evaluated: Evaluated, load: Callable[[str], Classifier], keep: Keep
+) -> tuple[list[LabelIssue], LabelCheck]:
     """Return the images of all splits whose label may be wrong, and how they were found.
 
     The inputs are embeddings by the frozen backbone that is best on validation: a fine-tuned network has seen
@@ -233,29 +251,39 @@ def _label_issues(settings: Params, evaluated: Evaluated, load: Callable[[str], 
     rows = [row for split in splits for row in split.rows]
     frozen = [name for name in evaluated.trained if name.startswith("transfer/")]
     embedder = min(frozen, key=lambda name: (evaluated.metrics[name].val_log_loss, name), default="")
-    if embedder:
-        classifier = load(embedder)
-        frozen_part = nn.Sequential(classifier.network.normalize, classifier.network.features)
-        embed = _predictor(frozen_part, classifier.device, splits[0].images, settings.compute.threads)
-    else:
-        embed = pixel_baseline.thumbnails
-    with Progress("evaluate: embedding for labels", len(labels)) as progress:
-        parts = []
-        for images in (split.images for split in splits):
-            for start in range(0, len(images), BATCH):
-                parts.append(embed(images[start : start + BATCH]))
-                progress.advance(len(parts[-1]))
     groups, classes = [row["group"] for row in rows], evaluated.truth.classes
-    with Progress("evaluate: judging labels", label_issues.FITS, "fits") as progress:
-        c, probabilities = label_issues.out_of_fold(
-            np.concatenate(parts), labels, groups, len(classes), settings.compute.seed, progress.advance
-        )
+
+    def judge() -> Arrays:
+        (embeddings,) = keep("embeddings for labels", partial(_embeddings, embedder, splits, settings, load))
+        with Progress("evaluate: judging labels", label_issues.FITS, "fits") as progress:
+            c, probabilities = label_issues.out_of_fold(
+                embeddings, labels, groups, len(classes), settings.compute.seed, progress.advance
+            )
+        return np.asarray(c), probabilities
+
+    c, probabilities = keep("labels", judge)
     issues, noise = label_issues.find(probabilities, labels, rows, classes)
     check = LabelCheck(
-        inputs=f"embeddings of {embedder}" if embedder else "pixels", folds=label_issues.FOLDS, c=c, images=len(labels),
+        inputs=f"embeddings of {embedder}" if embedder else "pixels", folds=label_issues.FOLDS, c=float(c), images=len(labels),
         accuracy=float((probabilities.argmax(1) == labels).mean()), candidates=len(issues),
         draws=label_issues.DRAWS, temperature=noise.temperature, wrong_share=noise.share,
         expected_precision=label_issues.expected_precision(issues),
         expected_precision_at_10=label_issues.expected_precision(issues[:10]),
     )  # fmt: skip
     return issues, check
+
+
+def _embeddings(embedder: str, splits: Sequence[Split], settings: Params, load: Callable[[str], Classifier]) -> Arrays:
+    """Return the embeddings (N, D) of all splits by the frozen backbone of a model, or without one their pixels."""
+    embed: Predict = pixel_baseline.thumbnails
+    if embedder:
+        classifier = load(embedder)
+        frozen_part = nn.Sequential(classifier.network.normalize, classifier.network.features)
+        embed = _predictor(frozen_part, classifier.device, splits[0].images, settings.compute.threads)
+    with Progress("evaluate: embedding for labels", sum(len(split.labels) for split in splits)) as progress:
+        parts = []
+        for images in (split.images for split in splits):
+            for start in range(0, len(images), BATCH):
+                parts.append(embed(images[start : start + BATCH]))
+                progress.advance(len(parts[-1]))
+    return (np.concatenate(parts),)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import numpy as np
 
+from darkroom.core.kept_results import Arrays, Get, compute_anew
 from darkroom.evaluation.metrics_io import Corruption, Robustness
 
 Predict = Callable[[np.ndarray], np.ndarray]  # images (N, S, S, 3) uint8 to probabilities (N, classes)
@@ -24,6 +26,7 @@ def measure(
     corruptions: Mapping[str, str],
     corrupted: Callable[[np.ndarray, str], Iterable[np.ndarray]],
     advance: Callable[[int], None] = lambda count: None,
+    keep: Get = compute_anew,
 ) -> Robustness:
     """Return a model's accuracy on images (N, S, S, 3), unchanged and in each severity of corruptions.
 
@@ -33,14 +36,18 @@ def measure(
     That is the mCE of the paper, which divides by the errors of AlexNet; None where the pixel baseline makes
     no mistake.
     """
+
+    def measured(name: str) -> Arrays:
+        accuracies = []
+        for changed in corrupted(images, name):
+            accuracies.append([_accuracy(predict, changed, labels) for predict in (model, pixel_baseline)])
+            advance(len(images))
+        return (np.array(accuracies),)
+
     curves = {}
     for name, kind in corruptions.items():
-        curve = Corruption(kind=kind, accuracy=[], pixel_baseline=[])
-        for changed in corrupted(images, name):
-            curve.accuracy.append(_accuracy(model, changed, labels))
-            curve.pixel_baseline.append(_accuracy(pixel_baseline, changed, labels))
-            advance(len(images))
-        curves[name] = curve
+        (accuracies,) = keep(f"corruption {name}", partial(measured, name))
+        curves[name] = Corruption(kind=kind, accuracy=accuracies[:, 0].tolist(), pixel_baseline=accuracies[:, 1].tolist())
     errors = np.array([1 - np.array(curve.accuracy) for curve in curves.values()])
     baseline_errors = np.array([1 - np.array(curve.pixel_baseline) for curve in curves.values()])
     sums, baseline_sums = errors.sum(1), baseline_errors.sum(1)

@@ -21,7 +21,8 @@ from darkroom.lab import drawing, embedding, plots
 from darkroom.models.architectures import autoencoder
 from darkroom.models.architectures.autoencoder import Autoencoder
 from darkroom.training.batches import batches
-from darkroom.training.loop import ParamGroup, Stepper, lr_factor, run_epoch
+from darkroom.training.loop import run_epoch
+from darkroom.training.stepper import ParamGroup, Stepper, lr_factor
 
 TRAIN_BATCH, EVAL_BATCH = 64, 500
 MAX_IMAGES, TILE = 10, 84  # pictures in a row, and pixels a side of each

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from darkroom.config import dvc_graph
 from darkroom.config.params import SPLITS, Params
 from darkroom.core.errors import SourceError, printable
 from darkroom.data import frozen_splits, label_fixes, sources
@@ -158,7 +159,7 @@ def make(settings: Params, content: Content) -> Plan:
         baseline=settings.baseline.architecture, backbones=downloads.backbones(settings),
         download_mib=downloads.megabytes(settings), threads=settings.compute.threads,
         has_gpu=settings.compute.accelerator != "cpu" and GPU.exists(), busy=busy, seconds=seconds, bytes=written, free=free,
-        warnings=tuple(_warnings(content, sum(written.values()), free)),
+        warnings=tuple(_warnings(Path(settings.ingest.source), content, sum(written.values()), free)),
     )  # fmt: skip
 
 
@@ -175,8 +176,15 @@ def _share(settings: Params, content: Content) -> tuple[dict[str, int], tuple[st
     return {"train": train, **counts}, drawn
 
 
-def _warnings(content: Content, written: float, free: int) -> list[str]:
+def _warnings(source: Path, content: Content, written: float, free: int) -> list[str]:
     warnings = []
+    if dvc_graph.is_lock_damaged():
+        warnings.append(
+            "dvc.lock is damaged, as by a kill while DVC wrote it: `darkroom repro` moves it out of the way; before a plain "
+            "`dvc repro` delete it, and DVC takes the results from its run cache"
+        )
+    elif content.kind == "folder" and source.is_dir() and (overlooked := source_files.overlooked(source, content.files)):
+        warnings.append(overlooked)
     if written > free:
         warnings.append(
             f"a run may write {written / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free: lower `augment.views`, set "

@@ -50,7 +50,6 @@ def check(settings: Params) -> None:
     if not GRAPH.exists():
         return
     _check_dvc()
-    _check_lock()
     graph = read_graph(settings)
     _check_inputs(graph, settings.ingest.source)
     _check_untracked(graph)
@@ -89,14 +88,6 @@ def _check_dvc() -> None:
             f"{Path.cwd()} is not in a git repository, which DVC needs",
             "`git init`, or `dvc config core.no_scm true` to do without git",
         )
-
-
-def _check_lock() -> None:
-    """Raise WorkspaceError where dvc.lock cannot be read."""
-    try:
-        dvc_graph.read_lock()
-    except (UnicodeDecodeError, OSError) as error:
-        raise WorkspaceError(f"dvc.lock cannot be read: {error}", "delete it: `dvc repro` then checks every stage again") from error
 
 
 def read_graph(settings: Params) -> Graph:

@@ -8,7 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from darkroom.config import dvc_graph
 from darkroom.core.errors import SourceError, nearest, printable
+from darkroom.core.lazy import lazy_imports
+
+with lazy_imports():
+    from darkroom.data import manifest
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe, which never ends", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
@@ -56,6 +61,23 @@ def check(source: Path) -> Listing:
         shown = printable(os.fsencode(first.path).decode("utf-8", "backslashreplace"))
         raise SourceError(f"DVC would stop at {shown}{more}: it {first.problem}", first.remedy)
     return Listing(count, size)
+
+
+def overlooked(source: Path, files: int) -> str:
+    """Return a sentence where dvc.lock says that ingest has read all `files` of a source, and the manifest has another number.
+
+    DVC counts them after ingest has ended. A file that comes in the moment between is in dvc.lock, and was not read.
+    """
+    locked = dvc_graph.read_lock().get("ingest")
+    path = next((Path(out) for out in locked.outs if out.endswith("manifest.parquet")), None) if locked else None
+    if not locked or not path or not path.exists() or locked.files.get(source.as_posix()) != check(source).files:
+        return ""
+    rows = manifest.count(path)
+    return (
+        f"{source} has {files:,} files, and ingest has read {rows:,}: others came just as it ended; `dvc repro -f ingest` reads all"
+        if rows != files
+        else ""
+    )
 
 
 def _mode(source: Path) -> int:

@@ -17,6 +17,7 @@ from darkroom.stages.trained_model import write_model
 from darkroom.training import normalization
 from darkroom.training.batches import Examples, View
 from darkroom.training.loop import FitResult, OnEpoch, fit
+from darkroom.training.resume import Resume
 
 SAMPLE = 1000  # images from which the mean and standard deviation are computed
 
@@ -25,19 +26,26 @@ def run(augmented: Path, val: Path, classes: Path, out: Path, cost: Path) -> Non
     with session("baseline", ["ingest", "augment", "baseline", "compute"], [augmented, val]) as (settings, record):
         stopwatch = Stopwatch()
         names = arrays.load_classes(classes)
-        train = Examples(*storage.load_views(augmented, settings.compute.threads))
+        views, labels = storage.load_views(augmented, settings.compute.threads)
         val_images, val_labels = arrays.load_split(val)
         network, checkpoint, result = train_baseline(
-            train, Examples(val_images[None], val_labels), names, settings, "training the baseline", record.log_epoch
-        )
+            Examples(views, labels), Examples(val_images[None], val_labels), names, settings, "training the baseline",
+            record.log_epoch, Resume("baseline", storage.views_digest(views, val_images)),
+        )  # fmt: skip
         write_model(out, checkpoint, network.state_dict(), network.parameter_count(), result, record)
-        stopwatch.write(cost)
+        stopwatch.write(cost, result.earlier_seconds)
         best = result.best
         print(f"baseline: {settings.baseline.architecture}, val accuracy {best['val_accuracy']:.4f} in epoch {best['epoch']}")
 
 
 def train_baseline(
-    train: Examples, val: Examples, classes: tuple[str, ...], settings: Params, description: str, on_epoch: OnEpoch | None = None
+    train: Examples,
+    val: Examples,
+    classes: tuple[str, ...],
+    settings: Params,
+    description: str,
+    on_epoch: OnEpoch | None = None,
+    resume: Resume | None = None,
 ) -> tuple[Network, Checkpoint, FitResult]:
     """Train the network of `settings.baseline` from scratch on images (K, N, H, W, 3) uint8."""
     ingest, hyper, seed = settings.ingest, settings.baseline, settings.compute.seed
@@ -46,7 +54,9 @@ def train_baseline(
     spec = factory.make_spec(hyper.architecture, ingest.image_size, hyper.channels, options)
     network = Network(factory.build_features(spec, seed), preprocessing, len(classes), seed)
     normalization.set_momentum(network)
-    result = fit(network, train, val, hyper, settings.compute, len(classes), description=description, on_epoch=on_epoch)
+    result = fit(
+        network, train, val, hyper, settings.compute, len(classes), description=description, on_epoch=on_epoch, resume=resume
+    )
     checkpoint = Checkpoint("baseline", spec, preprocessing, classes, hyper.model_dump(), result.best, result.temperature)
     return network, checkpoint, result
 

@@ -13,14 +13,26 @@ from darkroom.config.params import Params
 from darkroom.core import atomic
 from darkroom.tracking import records
 
+OUTPUTS = ("data", "data/embedded", "models", "models/cost", "models/finetune", "models/transfer", "models/weights", "reports")
+STATE = Path(".darkroom")
+
 
 @contextmanager
 def session(stage: str, sections: list[str], inputs: list[Path]) -> Iterator[tuple[Params, records.Run]]:
     """Yield the validated params and the record of this run, which has the params of `sections`."""
     settings = params.read()
+    atomic.sweep(_folders())
     recorded = flatten(settings, sections)
     with records.start_run(stage, recorded, [str(path) for path in inputs]) as run:
         yield settings, run
+
+
+def _folders() -> Iterator[Path]:
+    """Yield the folders of this workspace in which stages write."""
+    yield from map(Path, OUTPUTS)
+    for folder in (STATE, *STATE.glob("*"), *STATE.glob("resume/*"), *STATE.glob("scratch/*")):
+        if folder.is_dir() and not folder.is_symlink():
+            yield folder
 
 
 def flatten(settings: Params, sections: list[str]) -> dict[str, Any]:
@@ -42,6 +54,6 @@ class Stopwatch:
     def __init__(self) -> None:
         self.start = time.monotonic()
 
-    def write(self, path: Path) -> None:
-        """Write `{"seconds": …}`."""
-        atomic.write_json(path, {"seconds": round(time.monotonic() - self.start, 3)})
+    def write(self, path: Path, earlier: float = 0.0) -> None:
+        """Write `{"seconds": …}`; `earlier` are those of runs that were stopped, on which this one went on."""
+        atomic.write_json(path, {"seconds": round(earlier + time.monotonic() - self.start, 3)})

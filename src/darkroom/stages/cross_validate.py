@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from darkroom.core import atomic
@@ -14,7 +13,7 @@ with lazy_imports():  # without folds the stage ends before it needs them
     from darkroom.stages import fold_models
 
 SECTIONS = ["ingest", "augment", "baseline", "weights", "transfer", "finetune", "compute", "cross_validation"]
-SCRATCH = Path(".darkroom/scratch")
+SCRATCH = Path(".darkroom/scratch/cross_validate")
 
 
 def run(ingested: Path, models: Path, out: Path) -> None:
@@ -25,9 +24,8 @@ def run(ingested: Path, models: Path, out: Path) -> None:
                 cross_validation.write(folder, None)
                 print("cross_validate: off; `cross_validation: 5` in params.yaml trains every model on five folds")
                 return
-            SCRATCH.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
-                predicted = fold_models.predict(settings, ingested, models, Path(scratch))
+            with atomic.scratch_folder(SCRATCH) as scratch:
+                predicted = fold_models.predict(settings, ingested, models, scratch)
             results = cross_validation.write(folder, predicted)
         for name, figures in results.models.items():
             key = name.replace("/", ".")

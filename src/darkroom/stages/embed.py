@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,19 @@ from safetensors.torch import load_file
 from torch import nn
 
 from darkroom.augmentation import storage
-from darkroom.core import atomic
+from darkroom.core import atomic, kept_results
 from darkroom.core.errors import WorkspaceError
+from darkroom.core.kept_results import KeptResults
 from darkroom.data import arrays
 from darkroom.models.base import Backbone, Normalize, Preprocessing
 from darkroom.models.checkpoint import EmbeddedBackbone, Provenance, save_tensors
 from darkroom.models.factory import build_features
 from darkroom.stages.context import Stopwatch, session
 from darkroom.training import embedding, freezing
+from darkroom.training.blocks import Blocks
 from darkroom.training.freezing import FeatureMapCache
+
+ROOMS = ("augmentation", "models", "training")  # whose code decides the embeddings
 
 
 def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, provenance: Path, out: Path, cost: Path) -> None:
@@ -39,16 +44,24 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
             backbone, normalize, cut, storage.views_digest(views, val_images), embedding.engine_identity(compute)
         )
         is_cached = cache.is_worth_saving(views.shape[0] * views.shape[1] + len(val_images))
-        with atomic.new_folder(out) as folder, cache.save() if is_cached else nullcontext((None, None)) as files:
-            network = embedding.FeaturesAndMaps(normalize, backbone, cut) if is_cached else frozen
-            engine = embedding.engine_for(network, views, compute)
-            outputs = 2 if is_cached else 1
-            description = f"embedding with {name}"
-            embeddings = embedding.run_network(engine, views, description, (folder / "train.npy", files[0])[:outputs])[0]
+        identity = kept_results.identity(
+            cache.identity(), compute.model_dump(), is_cached, files=[weights, provenance], rooms=ROOMS
+        )
+        kept = KeptResults(f"embed-{name}", identity).folder
+        blocks = {part: Blocks(kept / part) for part in ("train", "val")}
+        network = embedding.FeaturesAndMaps(normalize, backbone, cut) if is_cached else frozen
+        engine = embedding.engine_for(network, views, compute)
+        description = f"embedding with {name}"
+        embeddings = embedding.run_network(engine, views, description, blocks=blocks["train"])[0]
+        embedding.run_network(engine, val_images[None], f"{description}, validation images", blocks=blocks["val"])
+        if is_cached:
+            with cache.save() as files:
+                for part, file in zip(blocks.values(), files, strict=True):
+                    _link(part.file(1), file)
+        with atomic.new_folder(out) as folder:
+            shutil.copyfile(blocks["train"].file(0), folder / "train.npy")
             np.save(folder / "train_labels.npy", labels)
-            val_files = (None, files[1])[:outputs]
-            val_embeddings = embedding.run_network(engine, val_images[None], f"{description}, validation images", val_files)[0]
-            np.save(folder / "val.npy", val_embeddings[0])
+            np.save(folder / "val.npy", np.load(blocks["val"].file(0))[0])
             np.save(folder / "val_labels.npy", val_labels)
             save_tensors(folder / "backbone.safetensors", backbone.weights())
             parameters = sum(parameter.numel() for parameter in backbone.parameters())
@@ -59,6 +72,14 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
         count, images, dim = embeddings.shape
         record.log_metrics({"embeddings": count * images, "dim": dim})
         print(f"embed: {count} × {images:,} views and {len(val_images):,} val images, {dim} numbers each")
+
+
+def _link(file: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system cannot."""
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
 
 
 def _load_backbone(name: str, weights: Path, provenance: Path) -> tuple[Backbone, Provenance]:

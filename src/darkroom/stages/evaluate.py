@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from darkroom.augmentation import policies
 from darkroom.augmentation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from darkroom.config import params
 from darkroom.config.params import SPLITS, Params
-from darkroom.core import atomic, git
+from darkroom.core import atomic, git, kept_results
 from darkroom.core.errors import WorkspaceError
+from darkroom.core.kept_results import KeptResults
 from darkroom.core.progress import Progress
 from darkroom.data import arrays, manifest
 from darkroom.evaluation import cost as costs
@@ -53,6 +55,8 @@ from darkroom.tracking.records import Run
 from darkroom.training.devices import prepare
 
 DECISIVE = ("params.yaml", "dvc.yaml", "src", "data/label_fixes.csv", "data/splits.csv")  # results depend on them
+NAME = "evaluate"  # of what it keeps
+ROOMS = ("augmentation", "evaluation", "inference", "models", "stages")  # whose code decides what is kept
 Histories = dict[str, list[dict[str, str]]]
 
 
@@ -100,13 +104,15 @@ def run(ingested: Path, models: Path, cost: Path, folds: Path, reports: Path) ->
         test = data.splits["test"]
         groups = np.array([row["group"] for row in test.rows])
         truth = Truth({name: data.splits[name].labels for name in ("val", "test")}, groups, data.classes, settings.evaluate.top_k)
-        scored = _score_models(settings, data, truth, models, cost, device)
+        kept_results.clear(but=NAME)  # DVC has saved what came of the others
+        kept = KeptResults(NAME, _identity(settings, data, models))
+        scored = _score_models(settings, data, truth, models, cost, device, kept.get)
         metrics, details = _contents(settings, scored, truth, data, folds)
         evaluated = Evaluated(metrics.best, scored.baseline, truth, data.splits, scored.probabilities, metrics.models, scored.rows)
         diagnosed = diagnostics.diagnose(
             settings, evaluated, lambda name: Classifier.load(models / name).to(device),
             Corruptions({name: corruption.kind for name, corruption in CORRUPTIONS.items()}, SEVERITIES, _severities),
-            policies.mirrors(settings.augment.policy), lambda names: costs.training_seconds(names, cost),
+            policies.mirrors(settings.augment.policy), lambda names: costs.training_seconds(names, cost), kept.get,
         )  # fmt: skip
         rows = leaderboard.ranked(scored.rows + diagnosed.rows)
         results = Results(data, scored, metrics, details, diagnosed, rows)
@@ -115,6 +121,16 @@ def run(ingested: Path, models: Path, cost: Path, folds: Path, reports: Path) ->
         _log(record, metrics, details, models, ingested, reports)
         leaderboard.show(rows, metrics)
         print(f"→ {leaderboard.describe_selection(metrics)}")
+
+
+def _identity(settings: Params, data: Data, models: Path) -> str:
+    """Return a digest of everything that decides what is kept during the evaluation."""
+    files = [models / name / file for name in settings.model_names() for file in ("model.json", "model.safetensors")]
+    arrays = [array for split in data.splits.values() for array in (split.images, split.labels)]
+    groups = [row["group"] for split in data.splits.values() for row in split.rows]
+    content = settings.model_dump(include={"augment", "compute", "evaluate"})
+    machine = torch.__version__, torch.backends.cpu.get_cpu_capability()
+    return kept_results.identity(content, machine, groups, data.classes, kept_results.digest(*arrays), files=files, rooms=ROOMS)
 
 
 def _read(ingested: Path) -> Data:
@@ -126,7 +142,9 @@ def _read(ingested: Path) -> Data:
     return Data(splits, arrays.load_classes(ingested / "classes.json"), rows)
 
 
-def _score_models(settings: Params, data: Data, truth: Truth, models: Path, cost: Path, device: torch.device) -> Scored:
+def _score_models(
+    settings: Params, data: Data, truth: Truth, models: Path, cost: Path, device: torch.device, keep: kept_results.Get
+) -> Scored:
     """Return the results of all models and of the pixel baseline."""
     names, (train, val, test) = settings.model_names(), (data.splits[name] for name in SPLITS)
     scores: dict[str, Score] = {}
@@ -150,7 +168,7 @@ def _score_models(settings: Params, data: Data, truth: Truth, models: Path, cost
                 raise WorkspaceError(f"models/{name} was trained on other classes", "run `dvc repro`, which trains it again")
             size = _size(classifier, models / name)
             classifier.to(device)
-            val_logits, test_logits = (classifier.logits(split.images, settings.evaluate.batch_size) for split in (val, test))
+            val_logits, test_logits = keep(f"logits of {name}", partial(_logits, classifier, (val, test), settings))
             temperature = classifier.checkpoint.temperature
             outputs = Outputs(
                 softmax(val_logits, temperature), softmax(test_logits, temperature), softmax(test_logits), temperature
@@ -169,6 +187,10 @@ def _score_models(settings: Params, data: Data, truth: Truth, models: Path, cost
         add(PIXEL_BASELINE, PIXEL_BASELINE, outputs, size, costs.measure(baseline.probabilities, test.images), seconds)
         progress.advance()
     return Scored(scores, probabilities, histories, rows, baseline)
+
+
+def _logits(classifier: Classifier, splits: Sequence[Split], settings: Params) -> tuple[np.ndarray, ...]:
+    return tuple(classifier.logits(split.images, settings.evaluate.batch_size) for split in splits)
 
 
 def _size(classifier: Classifier, folder: Path) -> Size:

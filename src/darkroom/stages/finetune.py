@@ -19,6 +19,7 @@ from darkroom.training import embedding, freezing
 from darkroom.training.batches import Examples, Views
 from darkroom.training.freezing import FeatureMapCache
 from darkroom.training.loop import FitResult, OnEpoch, fit
+from darkroom.training.resume import Resume
 
 SECTIONS = ["ingest", "augment", "weights", "transfer", "finetune", "compute"]
 
@@ -35,20 +36,21 @@ def run(name: str, augmented: Path, val: Path, transfer: Path, out: Path, cost: 
         cut = freezing.first_trained(backbone, hyper.unfreeze)
         digest = storage.views_digest(views, val_images)
         cache = FeatureMapCache(backbone, network.normalize, cut, digest, embedding.engine_identity(compute))
-        refusal = cache.refusal(views.shape[0] * views.shape[1] + len(val_images))
+        refusal, resume = cache.refusal(views.shape[0] * views.shape[1] + len(val_images)), Resume(f"finetune-{name}", digest)
         if refusal:
             print(f"finetune/{name}: the whole network runs in every epoch: {refusal}")
             train, validation = Examples(views, labels), Examples(val_images[None], val_labels)
         else:
             maps = cache.load() or _compute_maps(cache, views, val_images, compute)
             train, validation = Examples(maps[0], labels), Examples(maps[1], val_labels)
+            resume.data = cache.identity()
         description = f"fine-tuning {name} from block {cut + 1} of {backbone.block_count}"
-        result, _ = train_blocks(network, not refusal, train, validation, settings, description, record.log_epoch)
+        result, _ = train_blocks(network, not refusal, train, validation, settings, description, record.log_epoch, resume)
         checkpoint = replace(
             start, name=f"finetune/{name}", params=hyper.model_dump(), best=result.best, temperature=result.temperature
         )
         write_model(out, checkpoint, network.state_dict(), network.parameter_count(), result, record)
-        stopwatch.write(cost)
+        stopwatch.write(cost, result.earlier_seconds)
         print(f"finetune/{name}: val accuracy {result.best['val_accuracy']:.4f} in epoch {result.best['epoch']}")
 
 
@@ -60,6 +62,7 @@ def train_blocks(
     settings: Params,
     description: str,
     on_epoch: OnEpoch | None = None,
+    resume: Resume | None = None,
 ) -> tuple[FitResult, nn.Module]:
     """Train the head and the last blocks of a network in place, on images or on the maps before these blocks.
 
@@ -72,7 +75,7 @@ def train_blocks(
     classes = network.head.out_features
     result = fit(
         model, train, val, hyper, settings.compute, classes, groups=groups, freeze_statistics=True, description=description,
-        on_epoch=on_epoch,
+        on_epoch=on_epoch, resume=resume,
     )  # fmt: skip
     return result, model
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ import torch
 from darkroom.augmentation import storage
 from darkroom.augmentation import views as view_generators
 from darkroom.config.params import Params
+from darkroom.core import kept_results
 from darkroom.core.errors import ParamsError
+from darkroom.core.kept_results import Arrays, KeptResults
 from darkroom.core.progress import Progress
 from darkroom.data import arrays, manifest, splits
 from darkroom.evaluation import folds
@@ -31,9 +34,11 @@ from darkroom.training import embedding, freezing
 from darkroom.training.batches import Examples, SomeViews, Views
 from darkroom.training.freezing import FeatureMapCache
 from darkroom.training.loop import FitResult
+from darkroom.training.resume import Resume
 
 SPLITS = ("train", "val")  # whose images are divided into folds; test images have no part in it
 BATCH = 256
+ROOMS = ("augmentation", "data", "evaluation", "inference", "models", "stages", "training")  # whose code decides the predictions
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Pool:
     """The training and validation images (N, S, S, 3) uint8, their views (K, N, …), labels (N,), and folds."""
 
     images: np.ndarray
-    views: Views
+    views: np.ndarray | storage.OnlineViews
     labels: np.ndarray
     folds: list[Fold]
 
@@ -72,6 +77,7 @@ def predict(settings: Params, ingested: Path, models: Path, scratch: Path) -> Ou
     classes = arrays.load_classes(ingested / "classes.json")
     names = settings.model_names()
     probabilities = {name: np.zeros((len(labels), len(classes))) for name in names}
+    kept = KeptResults("cross_validate", _identity(settings, pool, models))
     with Progress("cross-validation", len(names) * len(dealt), "models") as progress:
 
         def keep(name: str, fold: Fold, predicted: np.ndarray) -> None:
@@ -80,15 +86,23 @@ def predict(settings: Params, ingested: Path, models: Path, scratch: Path) -> Ou
             progress.advance(note=f"fold {fold.number + 1} of {len(dealt)}, {name}: {accuracy:.4f}")
 
         for fold in dealt:
-            keep("baseline", fold, _baseline(pool, fold, classes, settings))
+            (predicted,) = kept.get(f"baseline {fold.number}", partial(_baseline, pool, fold, classes, settings))
+            keep("baseline", fold, predicted)
         for backbone in settings.backbones:
-            network, _ = checkpoints.load(models / "transfer" / backbone)
-            for name, fold, predicted in _transferred(backbone, network, pool, settings, scratch):
+            for name, fold, predicted in _transferred(backbone, models, pool, settings, scratch, kept):
                 keep(name, fold, predicted)
     fold_of = np.zeros(len(labels), int)
     for fold in dealt:
         fold_of[fold.held_out] = fold.number
     return OutOfFold(pooled, labels, fold_of, probabilities, classes)
+
+
+def _identity(settings: Params, pool: Pool, models: Path) -> str:
+    """Return a digest of everything that decides the probabilities."""
+    files = [models / "transfer" / name / file for name in settings.backbones for file in ("model.json", "model.safetensors")]
+    arrays = [pool.images, pool.labels, *(part for fold in pool.folds for part in (fold.train, fold.val, fold.held_out))]
+    content = settings.model_dump(include={"augment", "baseline", "compute", "finetune", "ingest", "transfer"})
+    return kept_results.identity(content, kept_results.digest(*arrays), files=files, rooms=ROOMS)
 
 
 def deal(labels: np.ndarray, groups: Sequence[str], count: int, val_share: float, seed: int) -> list[Fold]:
@@ -122,7 +136,7 @@ def _make_fold(number: int, fold_of: np.ndarray, labels: np.ndarray, groups: Seq
     return Fold(number, *(np.flatnonzero(parts == name) for name in ("train", "val", "held out")))
 
 
-def make_views(settings: Params, images: np.ndarray, scratch: Path) -> Views:
+def make_views(settings: Params, images: np.ndarray, scratch: Path) -> np.ndarray | storage.OnlineViews:
     """Return the views of all images as `augment` makes them."""
     params, threads = settings.augment, settings.compute.threads
     generator = view_generators.ViewGenerator(params.policy, images.shape[1], params.seed)
@@ -130,20 +144,37 @@ def make_views(settings: Params, images: np.ndarray, scratch: Path) -> Views:
     if params.storage == "online":
         return storage.OnlineViews(generator, augment.view_count(params), scratch / "images.npy", threads)
     storage.write_views(scratch / "images.npy", generator, augment.view_count(params), scratch / "views.npy", threads)
-    return np.load(scratch / "views.npy", mmap_mode="c")
+    stored: np.ndarray = np.load(scratch / "views.npy", mmap_mode="c")
+    return stored
 
 
-def _baseline(pool: Pool, fold: Fold, classes: tuple[str, ...], settings: Params) -> np.ndarray:
+def _baseline(pool: Pool, fold: Fold, classes: tuple[str, ...], settings: Params) -> Arrays:
     train, val = pool.examples(pool.views, pool.images, fold)
     description = f"fold {fold.number + 1}: training the baseline"
-    network, checkpoint, _ = baseline.train_baseline(train, val, classes, settings, description)
-    return Classifier(network, checkpoint).probabilities(pool.images[fold.held_out], BATCH)
+    resume = Resume("cross_validate/training", f"{storage.views_digest(pool.views, pool.images)} {fold.number}")
+    network, checkpoint, _ = baseline.train_baseline(train, val, classes, settings, description, resume=resume)
+    return (Classifier(network, checkpoint).probabilities(pool.images[fold.held_out], BATCH),)
 
 
 def _transferred(
-    name: str, network: Network, pool: Pool, settings: Params, scratch: Path
+    name: str, models: Path, pool: Pool, settings: Params, scratch: Path, kept: KeptResults
 ) -> Iterator[tuple[str, Fold, np.ndarray]]:
     """Yield the probabilities of new heads, and of the networks fine-tuned from them, for each fold."""
+    train: Callable[[Fold], Arrays] | None = None
+    for fold in pool.folds:
+        key = f"{name} {fold.number}"
+        arrays = kept.load(key)
+        if arrays is None:
+            # what is computed once for all folds is computed when the first one needs it
+            train = train or _trainer(name, checkpoints.load(models / "transfer" / name)[0], pool, settings, scratch)
+            arrays = kept.get(key, partial(train, fold))
+        head, tuned = arrays
+        yield f"transfer/{name}", fold, head
+        yield f"finetune/{name}", fold, tuned
+
+
+def _trainer(name: str, network: Network, pool: Pool, settings: Params, scratch: Path) -> Callable[[Fold], Arrays]:
+    """Return a function that trains a head for a fold, fine-tunes the network from it, and returns the probabilities of both."""
     backbone, compute = network.features, settings.compute
     assert isinstance(backbone, Backbone)
     cut = freezing.first_trained(backbone, settings.finetune.unfreeze)
@@ -159,18 +190,24 @@ def _transferred(
         computed.append(embedding.run_network(engine, views, f"embedding with {name}", files))
     (embeddings, *maps), (own_embeddings, *own_maps) = computed
     inputs, own_inputs = (maps[0], own_maps[0][0]) if on_maps else (pool.views, pool.images)
-    for fold in pool.folds:
+    digest = kept_results.digest(embeddings, own_embeddings)
+
+    def train(fold: Fold) -> Arrays:
         # heads standardise what they are trained on, so that they take arrays
-        train = Examples(np.ascontiguousarray(embeddings[:, fold.train]), pool.labels[fold.train])
+        heads = Examples(np.ascontiguousarray(embeddings[:, fold.train]), pool.labels[fold.train])
         val = Examples(own_embeddings[:, fold.val], pool.labels[fold.val])
         text = f"fold {fold.number + 1}: training a head on {name}"
-        head, result = transfer.train_head(train, val, network.head.out_features, settings, text)
-        yield f"transfer/{name}", fold, _predict(head, own_embeddings[0], fold, result)
+        head, result = transfer.train_head(heads, val, network.head.out_features, settings, text)
+        of_head = _predict(head, own_embeddings[0], fold, result)
         tuned = copy.deepcopy(network)
         tuned.head.load_state_dict(head.state_dict())
+        text = f"fold {fold.number + 1}: fine-tuning {name}"
+        resume = Resume("cross_validate/training", f"{digest} {name} {fold.number}")
         parts = pool.examples(inputs, own_inputs, fold)
-        result, model = finetune.train_blocks(tuned, on_maps, *parts, settings, f"fold {fold.number + 1}: fine-tuning {name}")
-        yield f"finetune/{name}", fold, _predict(model, own_inputs, fold, result)
+        result, model = finetune.train_blocks(tuned, on_maps, *parts, settings, text, resume=resume)
+        return of_head, _predict(model, own_inputs, fold, result)
+
+    return train
 
 
 def _predict(model: torch.nn.Module, inputs: np.ndarray, fold: Fold, result: FitResult) -> np.ndarray:

@@ -11,7 +11,18 @@ from pathlib import Path
 from darkroom.config.params import SPLITS, Ingest
 from darkroom.core import atomic, tables
 from darkroom.core.errors import printable
-from darkroom.data import frozen_splits, grouping, ingest, label_fixes, lost_classes, manifest, page, split_warnings
+from darkroom.data import (
+    frozen_splits,
+    grouping,
+    ingest,
+    label_fixes,
+    lost_classes,
+    manifest,
+    page,
+    source_state,
+    split_warnings,
+)
+from darkroom.data.frozen_splits import FrozenImage
 from darkroom.data.ingest import Dataset
 from darkroom.data.page import Summary
 from darkroom.data.quality import ISSUES
@@ -19,63 +30,92 @@ from darkroom.data.quarantine_reasons import REASONS
 from darkroom.data.source_row import SourceRow
 from darkroom.data.split_warnings import Move
 from darkroom.stages.context import session
+from darkroom.tracking.records import Run
 
 REFUSED = Path(".darkroom/quarantine.csv")  # the quarantine list of a source that was refused
+ATTEMPTS = 3  # to read a source whose files change meanwhile
 MAX_LISTED = 5
 MAX_CLASSES = 20
 
 
 def run(out: Path, report: Path, fixes: Path, splits: Path | None = None) -> None:
     with session("ingest", ["ingest"], []) as (settings, record):
-        params = settings.ingest
-        source = Path(params.source).expanduser()
+        source = Path(settings.ingest.source).expanduser()
         frozen = frozen_splits.read(splits) if splits else []
-        with ingest.ingest(source, params, label_fixes.read(fixes), f"ingest {source}", frozen=frozen) as dataset:
-            for note in dataset.source.notes:
-                print(f"  {note}")
+        for attempt in range(1, ATTEMPTS + 1):
             try:
-                ingest.check(dataset, source, params)
-            except Exception:
-                write_quarantine(dataset.quarantined(), REFUSED)
-                _print_quarantine(dataset.quarantined(), REFUSED)
-                _print_near_duplicates(dataset, params.near_duplicates)
-                raise
-            moves = _find_moves(out / "manifest.parquet", dataset)
-            with atomic.new_folder(out) as folder:
-                manifest.write(folder / "manifest.parquet", dataset.rows)
-                write_quarantine(dataset.quarantined(), folder / "quarantine.csv")
-                atomic.write_json(folder / "classes.json", list(dataset.classes))
-                for name in SPLITS:
-                    (folder / name).mkdir()
-                    dataset.write(name, folder / name)
-                digest = hashlib.md5((folder / "manifest.parquet").read_bytes()).hexdigest()  # as in dvc.lock
-                with atomic.new_file(report) as working:
-                    working.write_text(page.page(dataset, source, params), encoding="utf-8")
+                _ingest(settings.ingest, source, label_fixes.read(fixes), frozen, splits, out, report, record)
+                return
+            except _ChangedError as error:
+                if attempt == ATTEMPTS:
+                    raise source_state.unsteady(source, str(error), ATTEMPTS) from None
+                print(f"  files of {source} changed while they were read: {error}; they are read again")
 
-            summary = page.summary(dataset)
-            _print_warnings(dataset, summary, out, params, moves)
+
+class _ChangedError(Exception):
+    """The source is not what was read; says what was added, removed or changed."""
+
+
+def _ingest(
+    params: Ingest, source: Path, fixes: dict[str, str], frozen: list[FrozenImage], splits: Path | None, out: Path, report: Path,
+    record: Run,
+) -> None:  # fmt: skip
+    """Read the source, and write and print everything. Raises _ChangedError, with nothing written, where it changed meanwhile."""
+    before = source_state.observe(source) if source.exists() else {}
+    with ingest.ingest(source, params, fixes, f"ingest {source}", frozen=frozen) as dataset:
+        for note in dataset.source.notes:
+            print(f"  {note}")
+        try:
+            ingest.check(dataset, source, params)
+        except Exception:
+            _check_unchanged(before, source)
+            write_quarantine(dataset.quarantined(), REFUSED)
+            _print_quarantine(dataset.quarantined(), REFUSED)
             _print_near_duplicates(dataset, params.near_duplicates)
-            _print_table(summary)
-            _print_totals(dataset, summary)
-            drawn = dataset.groups.drawn
-            if drawn.frozen:
-                print(f"{drawn.frozen:,} images have their split from {splits}")
-            print(f"the page of the data: {report}")
-            record.log_metrics(
-                {
-                    **{f"images_{name}": summary.splits[name] for name in SPLITS},
-                    **{f"{status}_files": count for status, count in summary.statuses.items()},
-                    "quarantined": summary.statuses["quarantined"],
-                    "duplicate_clusters": len(dataset.groups.duplicates),
-                    "label_conflicts": len(dataset.groups.conflicts),
-                    "leaks": len(dataset.groups.leaks),
-                    **{f"flagged_{name}": count for name, count in summary.flags.items()},
-                }
-            )
-            record.log_artifact(report)
-            record.log_artifact(out / "manifest.parquet")
-            shape = {"files": len(dataset.rows), **summary.splits, "classes": len(dataset.classes)}
-            record.log_dataset(source.name, str(source), digest, shape)
+            raise
+        moves = _find_moves(out / "manifest.parquet", dataset)
+        with atomic.new_folder(out) as folder:
+            manifest.write(folder / "manifest.parquet", dataset.rows)
+            write_quarantine(dataset.quarantined(), folder / "quarantine.csv")
+            atomic.write_json(folder / "classes.json", list(dataset.classes))
+            for name in SPLITS:
+                (folder / name).mkdir()
+                dataset.write(name, folder / name)
+            digest = hashlib.md5((folder / "manifest.parquet").read_bytes()).hexdigest()  # as in dvc.lock
+            with atomic.new_file(report) as working:
+                working.write_text(page.page(dataset, source, params), encoding="utf-8")
+                _check_unchanged(before, source)
+
+        summary = page.summary(dataset)
+        _print_warnings(dataset, summary, out, params, moves)
+        _print_near_duplicates(dataset, params.near_duplicates)
+        _print_table(summary)
+        _print_totals(dataset, summary)
+        drawn = dataset.groups.drawn
+        if drawn.frozen:
+            print(f"{drawn.frozen:,} images have their split from {splits}")
+        print(f"the page of the data: {report}")
+        record.log_metrics(
+            {
+                **{f"images_{name}": summary.splits[name] for name in SPLITS},
+                **{f"{status}_files": count for status, count in summary.statuses.items()},
+                "quarantined": summary.statuses["quarantined"],
+                "duplicate_clusters": len(dataset.groups.duplicates),
+                "label_conflicts": len(dataset.groups.conflicts),
+                "leaks": len(dataset.groups.leaks),
+                **{f"flagged_{name}": count for name, count in summary.flags.items()},
+            }
+        )
+        record.log_artifact(report)
+        record.log_artifact(out / "manifest.parquet")
+        shape = {"files": len(dataset.rows), **summary.splits, "classes": len(dataset.classes)}
+        record.log_dataset(source.name, str(source), digest, shape)
+
+
+def _check_unchanged(before: source_state.State, source: Path) -> None:
+    after = source_state.observe(source) if source.exists() else {}
+    if words := source_state.changes(before, after):
+        raise _ChangedError(words)
 
 
 def _find_moves(path: Path, dataset: Dataset) -> list[Move]:

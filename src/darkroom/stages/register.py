@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from darkroom.config.params import SPLITS, Params, Register
-from darkroom.core import atomic
+from darkroom.core import atomic, kept_results
 from darkroom.core.errors import WorkspaceError, nearest
 from darkroom.core.lazy import lazy_imports
 from darkroom.data import manifest
@@ -37,7 +36,7 @@ with lazy_imports():  # they import torch, which a version that is registered al
 SCHEMA = 3
 OTHER_CLASS = "another class"  # for predictions of a champion whose classes have been removed since
 TRAINED, SELECTED = "trained-on.txt", "chosen-on.txt"  # pixel hashes of a version's train and val
-SCRATCH = Path(".darkroom/scratch")
+SCRATCH = Path(".darkroom/scratch/register")
 
 
 @dataclass
@@ -90,6 +89,7 @@ def run_by_hand(model: str, ingested: Path, reports: Path, models: Path) -> Deci
 def _run(model: str, ingested: Path, reports: Path, models: Path) -> Decision:
     """Register this model, or without a name the selected one, which is then promoted where the gate lets it."""
     with session("register", ["register"], [reports / "metrics.json"]) as (settings, record):
+        kept_results.clear()  # DVC has saved what came of it
         metrics = metrics_io.read(reports / metrics_io.METRICS, metrics_io.Metrics)
         name = model or metrics.best
         _check_evaluated(name, metrics, models)
@@ -132,9 +132,7 @@ def _register(decision: Decision, macro_f1: float, inputs: Inputs, record: recor
         description += f". {decision.selection.removesuffix('.')}"
     champion = registry.champion(name)
     existing = {item.sha256: item for item in registry.versions(name)}
-    SCRATCH.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
-        package = Path(scratch)
+    with atomic.scratch_folder(SCRATCH) as package:
         _write_evaluation(package / registry.EVALUATION, model, images, inputs.reports)
         if sha256 not in existing:
             errors = version_files.write_package(inputs.models / model, inputs.ingested, package)

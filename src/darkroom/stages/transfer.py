@@ -18,6 +18,7 @@ from darkroom.stages.trained_model import write_model
 from darkroom.training.batches import Examples
 from darkroom.training.embedding import StandardizedHead
 from darkroom.training.loop import FitResult, OnEpoch, fit
+from darkroom.training.resume import Resume
 
 
 def run(name: str, embedded: Path, out: Path, cost: Path) -> None:
@@ -29,7 +30,9 @@ def run(name: str, embedded: Path, out: Path, cost: Path) -> None:
             raise WorkspaceError(f"{embedded} is missing", f"run `dvc repro embed@{name}`") from error
         train = Examples(np.asarray(arrays.load(embedded / "train.npy")), arrays.load(embedded / "train_labels.npy"))
         val = Examples(np.asarray(arrays.load(embedded / "val.npy"))[None], arrays.load(embedded / "val_labels.npy"))
-        head, result = train_head(train, val, len(backbone.classes), settings, f"training a head on {name}", record.log_epoch)
+        head, result = train_head(
+            train, val, len(backbone.classes), settings, f"training a head on {name}", record.log_epoch, Resume(f"transfer-{name}")
+        )
         # the network itself is not built: that would import torchvision
         weights = {f"features.net.{key}": value for key, value in load_file(embedded / "backbone.safetensors").items()}
         weights |= {f"head.{key}": value for key, value in head.state_dict().items()}
@@ -39,16 +42,25 @@ def run(name: str, embedded: Path, out: Path, cost: Path) -> None:
             result.best, result.temperature,
         )  # fmt: skip
         write_model(out, checkpoint, weights, parameters, result, record)
-        stopwatch.write(cost)
+        stopwatch.write(cost, result.earlier_seconds)
         print(f"transfer/{name}: val accuracy {result.best['val_accuracy']:.4f} in epoch {result.best['epoch']}")
 
 
 def train_head(
-    train: Examples, val: Examples, classes: int, settings: Params, description: str, on_epoch: OnEpoch | None = None
+    train: Examples,
+    val: Examples,
+    classes: int,
+    settings: Params,
+    description: str,
+    on_epoch: OnEpoch | None = None,
+    resume: Resume | None = None,
 ) -> tuple[nn.Linear, FitResult]:
     """Train a head for embeddings (K, N, D) float32 by `settings.transfer`; it takes them as they are."""
     embeddings = np.asarray(train.inputs)
     standardized = StandardizedHead(new_head(embeddings.shape[-1], classes, settings.compute.seed), embeddings)
-    result = fit(standardized, train, val, settings.transfer, settings.compute, classes, description=description, on_epoch=on_epoch)
+    result = fit(
+        standardized, train, val, settings.transfer, settings.compute, classes, description=description, on_epoch=on_epoch,
+        resume=resume,
+    )  # fmt: skip
     standardized.fold()
     return standardized.head, result

@@ -27,6 +27,7 @@ from darkroom.tracking.records import Run
 from darkroom.training.batches import Examples
 from darkroom.training.loop import fit
 from darkroom.training.normalization import set_momentum
+from darkroom.training.resume import Resume
 
 VAL_SHARE = 0.1  # of the pretraining images, for validation
 MIN_IMAGES = 20
@@ -71,7 +72,10 @@ def _pretrain(backbone: Backbone, settings: Params, record: Run) -> dict[str, An
         weight_decay=0.01, warmup_epochs=0.5, label_smoothing=0.1, class_weights="none", patience=epochs,
     )  # fmt: skip
     description = f"pretraining {backbone.spec.name} on {len(train):,} images of {params.pretrain_on}"
-    result = fit(network, train, val, hyper, settings.compute, len(classes), description=description, on_epoch=record.log_epoch)
+    result = fit(
+        network, train, val, hyper, settings.compute, len(classes), description=description, on_epoch=record.log_epoch,
+        resume=Resume(f"weights-{backbone.spec.name}"),
+    )  # fmt: skip
     return {
         "pretrain_on": params.pretrain_on, "images": len(train), "classes": len(classes), "epochs": len(result.history),
         "best": result.best,

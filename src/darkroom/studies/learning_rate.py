@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from darkroom.core.errors import ParamsError, nearest
 from darkroom.studies.run_config import RunConfig
 from darkroom.studies.samples import SampleLoader
-from darkroom.training.loop import ParamGroup, Stepper, lr_factor, run_epoch
+from darkroom.training.loop import run_epoch
+from darkroom.training.stepper import ParamGroup, Stepper, lr_factor
 
 Schedule = Callable[[int, int, int], float]  # (step, steps, warm-up steps) to a factor
 DROPS = ((0.5, 0.1), (0.75, 0.01))  # (share of the steps, factor from there on), as in He et al. 2016

@@ -25,7 +25,8 @@ from darkroom.studies.samples import Sample, SampleLoader
 from darkroom.studies.vectorized import SingleNetwork, StackedNetworks
 from darkroom.training import matmul_conv, normalization
 from darkroom.training.devices import prepare
-from darkroom.training.loop import ParamGroup, Stepper, run_epoch
+from darkroom.training.loop import run_epoch
+from darkroom.training.stepper import ParamGroup, Stepper
 
 EVALUATED, EVAL_BATCH, TTA_BATCH = 1000, 500, 250  # training images of an evaluation; images of a batch
 LATENCY_RUNS = 30

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from darkroom.core.errors import WorkspaceError
-from darkroom.tracking.home import HOME, ROOT, database
+from darkroom.tracking.home import HOME, ROOT, database, is_own
 
 COLUMNS = (
     ("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"),
@@ -29,7 +29,7 @@ WAIT = 60.0  # seconds for another process to finish writing to the database
 def is_relative() -> bool:
     """Return whether the database has no absolute path, or is not the project's own."""
     file = database()
-    if file is None or not file.exists() or not _is_own(file):
+    if file is None or not file.exists() or not is_own(file):
         return True
     with suppress(sqlite3.Error), closing(sqlite3.connect(file, WAIT)) as connection:  # another error is MLflow's to report
         return not list(_roots(connection))
@@ -47,7 +47,7 @@ def make_relative() -> None:
         return
     try:
         with closing(sqlite3.connect(file, WAIT)) as connection, connection:
-            if not _is_own(file):
+            if not is_own(file):
                 _check_is_shared(connection, file)
                 return
             for prefix, root in _roots(connection):
@@ -65,10 +65,6 @@ def make_relative() -> None:
             f"the artifact paths in {file} cannot be made relative: {error}",
             "make it writable, and try again when nothing else uses it",
         ) from error
-
-
-def _is_own(file: Path) -> bool:
-    return file.resolve() == (HOME / "mlflow.db").resolve()
 
 
 def _check_is_shared(connection: sqlite3.Connection, file: Path) -> None:

@@ -17,6 +17,7 @@ PASSED, NOT_BETTER, VETOED = "passed", "not better", "vetoed"  # values of VERDI
 NONE = "none"  # value of FAILED where no check failed
 CHALLENGER, CHAMPION = "challenger", "champion"  # aliases of versions
 PROMOTE, ROLLBACK = "promote", "rollback"  # the commands of a person, in the ledger
+RESTORED = "sync --restore"  # in the ledger: what reports/promotion.json says of a champion, after the database was lost
 # the folders that `register` packages with a checkpoint
 EXPORTED = "exported"  # the programs that predict where the model is served
 EVALUATION = "evaluation"  # predictions, and the images that the model was trained and chosen on

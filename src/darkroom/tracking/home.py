@@ -37,7 +37,12 @@ def uri() -> str:
 def database() -> Path | None:
     """Return the SQLite file of the tracking URI; None where it is a server or another database."""
     scheme = "sqlite:///"
-    return Path(uri().removeprefix(scheme)) if uri().startswith(scheme) else None
+    return Path(uri().removeprefix(scheme).partition("?")[0]) if uri().startswith(scheme) else None
+
+
+def is_own(file: Path) -> bool:
+    """Return whether a database is the project's own."""
+    return file.resolve() == (HOME / "mlflow.db").resolve()
 
 
 def is_registry_empty() -> bool:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir, closing, contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -20,12 +20,14 @@ from alembic.script import ScriptDirectory
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.locks import hold
-from darkroom.tracking import artifact_paths, views
+from darkroom.tracking import artifact_paths, backups, views
 from darkroom.tracking.entities import NOTE, SHA
-from darkroom.tracking.home import EXPERIMENT, HOME, database, uri
+from darkroom.tracking.home import EXPERIMENT, HOME, ROOT, database, uri
 
 RETRYABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # server down, database locked
 KIND = "mlflow.experimentKind"  # without it MLflow shows the pages of language models
@@ -53,15 +55,32 @@ def client() -> MlflowClient:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with hold(artifact_paths.LOCK):
-        file = database()
-        if file and file.exists() and not _is_current(file):  # MLflow would upgrade it without a copy
-            raise WorkspaceError(
-                f"{file} was made by an older MLflow", "`darkroom upgrade` keeps a copy and upgrades it: nothing is lost"
-            )
+        if file := database():
+            _prepare(file)
         created = MlflowClient(uri(), uri())
         _check_artifacts(created.get_experiment(experiment(created)).artifact_location)
         artifact_paths.make_relative()
     return created
+
+
+def _prepare(file: Path) -> None:
+    """Make a database that is not there, whole or not at all: MLflow takes seconds for it, in many transactions.
+
+    Raises WorkspaceError for one that is damaged, lost, or of another MLflow.
+    """
+    if file.parent.is_dir() and backups.is_empty(file):
+        backups.check_not_lost(file)
+        with atomic.new_file(file) as working:
+            _make(working)
+    elif file.exists() and not is_current(file):  # MLflow would upgrade it without a copy
+        raise WorkspaceError(
+            f"{file} was made by an older MLflow", "`darkroom upgrade` keeps a copy and upgrades it: nothing is lost"
+        )
+
+
+def _make(file: Path) -> None:
+    """Make an empty database of the installed MLflow."""
+    SqlAlchemyStore(f"sqlite:///{file.resolve()}", ROOT).engine.dispose()
 
 
 def _check_artifacts(location: str) -> None:
@@ -83,6 +102,9 @@ def reachable() -> Iterator[None]:
         with chdir(HOME):
             yield
     except MlflowException as error:
+        file = database()
+        if file and file.exists() and (problem := backups.damage(file)):
+            raise backups.damaged(file, problem) from error
         raise WorkspaceError(
             f"MLflow at {uri()} cannot be used: {str(error).splitlines()[0][:300]}",
             "start the server or correct MLFLOW_TRACKING_URI, then `darkroom sync`: nothing is lost; or set DARKROOM_TRACKING=off",
@@ -155,32 +177,42 @@ def upgrade() -> Path | None:
     if not file.exists():
         raise WorkspaceError(f"there is no {file}", "the first `dvc repro` creates it")
     with hold(artifact_paths.LOCK):
-        if _is_current(file):
+        if is_current(file):
             return None
         backup = file.with_name(f"{file.name}.{time.strftime('%Y-%m-%d-%H%M%S')}")
-        with sqlite3.connect(file) as source, sqlite3.connect(backup) as target:
-            source.backup(target)
-        done = subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", uri()], capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise WorkspaceError(f"{file} could not be upgraded: {last}", f"its backup is {backup}")
+        backups.copy(file, backup)
+        with closing(sqlite3.connect(file)) as connection, atomic.scratch_folder(file) as scratch:
+            upgraded = scratch / "upgraded.db"
+            before = connection.execute("PRAGMA data_version").fetchone()  # changes when another process writes
+            backups.copy(file, upgraded)
+            command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{upgraded.resolve()}"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+                raise WorkspaceError(f"{file} could not be upgraded: {last}", f"it is as it was, and so is its backup {backup}")
+            if connection.execute("PRAGMA data_version").fetchone() != before:
+                raise WorkspaceError(
+                    f"{file} was written while it was upgraded", "end what uses it, `make ui` for instance, and upgrade it again"
+                )
+            backups.copy(upgraded, file)
     return backup
 
 
-def _is_current(file: Path) -> bool:
-    """Return whether a database is empty or of the installed MLflow; raise WorkspaceError for a newer one."""
+def is_current(file: Path) -> bool:
+    """Return whether a database is empty or of the installed MLflow; raise WorkspaceError for a newer or a damaged one."""
+    if backups.is_empty(file):
+        return True
     try:
-        with sqlite3.connect(file) as connection:
-            if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-                return True
+        with closing(sqlite3.connect(file)) as connection:
             ((schema,),) = connection.execute("SELECT version_num FROM alembic_version")
     except (sqlite3.Error, ValueError) as error:
         if "locked" in str(error) or "unable to open" in str(error):
             raise WorkspaceError(f"{file} cannot be read now: {error}", "try again when nothing else uses it") from error
-        raise WorkspaceError(f"{file} is not a database of MLflow: {error}", "move it away: the next run creates one") from error
+        raise backups.damaged(file, str(error)) from error
     if schema not in _revisions():
         raise WorkspaceError(
-            f"{file} was made by a newer MLflow (its schema is {schema})", "install that MLflow, or move the file away"
+            f"{file} was made by a newer MLflow (its schema is {schema})",
+            f"install that MLflow; or move the file away, and {backups.RESTORE}",
         )
     return bool(schema == _revisions()[0])
 

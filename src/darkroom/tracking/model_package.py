@@ -90,3 +90,17 @@ def artifacts(folder: Path) -> dict[str, Path]:
     origin."""
     parts = Model.load(str(folder)).flavors.get("python_function", {}).get("artifacts", {})
     return {name: folder / part["path"] for name, part in parts.items()}
+
+
+def copy(source: Path, target: Path, model_id: str) -> Path:
+    """Copy a packaged model to be the one with another id; return the copy."""
+    shutil.copytree(source, target)
+    model = Model.load(str(target))
+    model.model_id = model_id
+    model.save(str(target / "MLmodel"))
+    return target
+
+
+def created(folder: Path) -> str:
+    """Return when a model was packaged, in a form that sorts."""
+    return str(Model.load(str(folder)).utc_time_created)

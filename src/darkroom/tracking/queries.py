@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from pathlib import Path
 
+from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import home, pipeline_runs
@@ -52,10 +51,9 @@ def manifest(client: Client, run_id: str) -> Path | None:
     if not path.exists():
         if MANIFEST not in {item.path for item in client.list_artifacts(run_id)}:
             return None
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        with atomic.scratch_folder(path) as scratch:
             mlflow_client.library()
-            shutil.move(client.download_artifacts(run_id, MANIFEST, scratch), path)
+            Path(client.download_artifacts(run_id, MANIFEST, str(scratch))).replace(path)
     return path.resolve()
 
 

@@ -7,14 +7,15 @@ registered model that is never rewritten. The uploader runs the functions that t
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import home
@@ -59,17 +60,31 @@ def register(
 
 
 def _create(client: Client, name: str, checkpoint: Path, package: Path, tags: dict[str, str], description: str) -> str:
-    """Make the logged model of a checkpoint, that of the run that trained it if there is one, a version."""
+    """Package a checkpoint, compare the package with it, and make it a version."""
+    with tempfile.TemporaryDirectory(dir=package) as scratch:
+        folder = Path(scratch) / "model"
+
+        def save(model_id: str) -> Path:
+            model_package.save(folder, checkpoint, package, model_id)
+            model_package.compare(folder, package / CHECK)
+            return folder
+
+        return add_version(client, name, tags, description, save)
+
+
+def add_version(client: Client, name: str, tags: dict[str, str], description: str, save: Callable[[str], Path | None]) -> str:
+    """Make the logged model of a checkpoint, that of the run that trained it if there is one, a version.
+
+    `save` takes the id of the logged model and returns the folder with its files, or None where MLflow has them.
+    """
+    mlflow_client.library()  # MLflow looks for the logged model where its own tracking URI leads
     experiment = mlflow_client.experiment(client)
     logged = mlflow_client.logged_model(client, experiment, tags[SHA])
     if logged is None:
         model, own = tags[MODEL], {key: tags[key] for key in (SHA, MODEL)}
         logged = client.create_logged_model(experiment, name=model.replace("/", "-"), tags=own)
         client.finalize_logged_model(logged.model_id, "READY")
-    with tempfile.TemporaryDirectory(dir=package) as scratch:
-        folder = Path(scratch) / "model"
-        model_package.save(folder, checkpoint, package, logged.model_id)
-        model_package.compare(folder, package / CHECK)
+    if folder := save(logged.model_id):
         client.log_model_artifacts(logged.model_id, str(folder))
     with mlflow_client.ignored("RESOURCE_ALREADY_EXISTS"):
         client.create_registered_model(name, description="The best model of each Darkroom pipeline, by validation accuracy.")
@@ -95,6 +110,11 @@ def _champion(client: Client, name: str) -> Version | None:
 @in_mlflow
 def promote(client: Client, name: str, version: str, why: str, by: str = "register", overridden: str = "") -> None:
     """Make a version the champion and add a line to the ledger, unless it is the champion already."""
+    promote_version(client, name, version, why, by, overridden)
+
+
+def promote_version(client: Client, name: str, version: str, why: str, by: str, overridden: str = "") -> None:
+    """Do what `promote` does, with MLflow's client at hand."""
     before = _champion(client, name)
     if before is None or before.version != version:
         client.get_model_version(name, version)
@@ -148,18 +168,17 @@ def fetch(client: Client, name: str, version: str) -> Path:
     sha256 = client.get_model_version(name, version).tags.get(SHA, "")
     folder = home.VERSIONS / (sha256[:32] or f"{name}-{version}")
     if not folder.is_dir():
-        working = folder.with_name(f"{folder.name}.{os.getpid()}")
-        shutil.rmtree(working, ignore_errors=True)
-        whole = mlflow_client.download_model(f"models:/{name}/{version}", working / "whole")
-        parts = model_package.artifacts(whole)
-        if "checkpoint" not in parts:
-            shutil.rmtree(working)
-            raise WorkspaceError(f"version {version} of {name} is no model of Darkroom's", "`darkroom models` lists those that are")
-        for part in ("checkpoint", EVALUATION):
-            if part in parts:
-                parts[part].rename(working / part)
-        shutil.rmtree(working / "whole")
-        working.rename(folder)
+        with atomic.new_folder(folder) as working:
+            whole = mlflow_client.download_model(f"models:/{name}/{version}", working / "whole")
+            parts = model_package.artifacts(whole)
+            if "checkpoint" not in parts:
+                raise WorkspaceError(
+                    f"version {version} of {name} is no model of Darkroom's", "`darkroom models` lists those that are"
+                )
+            for part in ("checkpoint", EVALUATION):
+                if part in parts:
+                    parts[part].rename(working / part)
+            shutil.rmtree(working / "whole")
     return folder.resolve()
 
 

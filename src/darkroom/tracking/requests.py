@@ -111,5 +111,8 @@ def serve(is_connected: bool = True) -> bool:
                 except Exception as error:
                     print(f"{time.strftime('%F %T')} {name} failed: {error!r}", flush=True)
                 atomic.write_json(file.with_suffix(".response"), response)
+            else:  # killed: it will not remove them
+                for suffix in (".response", ".lock"):
+                    file.with_suffix(suffix).unlink(missing_ok=True)
         file.unlink(missing_ok=True)
     return bool(files)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -25,8 +27,8 @@ from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.core.locks import hold
-from darkroom.tracking import mlflow_client, pipeline_runs, pipelines, requests
-from darkroom.tracking.home import DAMAGED, RECORDS
+from darkroom.tracking import backups, mlflow_client, pipeline_runs, pipelines, requests
+from darkroom.tracking.home import DAMAGED, RECORDS, database, is_own
 from darkroom.tracking.records import LOCK, REASON, RECORD, UNREACHABLE, is_alive, is_pending, pending, start_uploader
 from darkroom.tracking.runs import Upload
 
@@ -84,8 +86,19 @@ def upload(until_empty: bool = False) -> int:
         if _settle_pipelines(client, {item.pipeline for item in uploads.values()}, is_idle) and not until_empty:
             busy_at, is_idle = time.monotonic(), False
         if is_idle or (not until_empty and STOP.exists()):
+            _back_up()
             return ended
         time.sleep(0.05 if until_empty else POLL)
+
+
+def _back_up() -> None:
+    """Make a backup of the project's own database, where one is due; a full disk does not undo what was uploaded."""
+    file = database()
+    if file and is_own(file):
+        try:
+            backups.take(file)
+        except (OSError, sqlite3.OperationalError) as error:
+            print(f"{time.strftime('%F %T')} no backup of {file}: {error}", file=sys.stderr, flush=True)
 
 
 def _advance(client: MlflowClient, uploads: dict[Path, Upload], interval: float) -> tuple[int, bool]:
@@ -159,24 +172,31 @@ def _set_aside(folder: Path, error: Exception) -> None:
         print(f"{folder.name} cannot be uploaded and is kept in {DAMAGED}: {error!r}", file=sys.stderr, flush=True)
 
 
+@contextmanager
+def in_place() -> Iterator[None]:
+    """Work in place of the background process, which ends."""
+    RECORDS.mkdir(parents=True, exist_ok=True)
+    STOP.touch()
+    try:
+        with hold(LOCK), mlflow_client.reachable():
+            yield
+    finally:
+        STOP.unlink(missing_ok=True)
+
+
 def sync() -> int:
     """Upload all records, also those set aside, in place of the background process.
 
     Return how many runs have ended. Raises WorkspaceError where MLflow cannot be used; what was not uploaded
     is kept.
     """
-    RECORDS.mkdir(parents=True, exist_ok=True)
-    STOP.touch()
-    try:
-        with hold(LOCK), mlflow_client.reachable():
-            for folder in DAMAGED.glob("*"):
-                parent = pipelines.PIPELINES if (folder / pipelines.FILE).exists() else RECORDS
-                parent.mkdir(parents=True, exist_ok=True)
-                if not (parent / folder.name).exists():
-                    shutil.move(folder, parent / folder.name)
-            count = upload(until_empty=True)
-    finally:
-        STOP.unlink(missing_ok=True)
+    with in_place():
+        for folder in DAMAGED.glob("*"):
+            parent = pipelines.PIPELINES if (folder / pipelines.FILE).exists() else RECORDS
+            parent.mkdir(parents=True, exist_ok=True)
+            if not (parent / folder.name).exists():
+                shutil.move(folder, parent / folder.name)
+        count = upload(until_empty=True)
     if is_pending():  # stages at work are followed
         start_uploader()
     return count

@@ -17,6 +17,7 @@ from darkroom.models.base import Backbone
 from darkroom.models.engine import Engine
 from darkroom.training import normalization
 from darkroom.training.batches import View, Views, batches, load_batches
+from darkroom.training.blocks import Blocks
 from darkroom.training.devices import AUTOCAST, device_of, prepare
 
 BATCH = 128  # images at a time where batch normalisation is calibrated
@@ -33,23 +34,34 @@ def engine_identity(compute: Compute) -> str:
     return engines.identity(device_of(compute.accelerator), AUTOCAST.get(compute.precision))
 
 
-def run_network(engine: Engine, views: Views, description: str, files: Sequence[Path | None] = (None,)) -> list[np.ndarray]:
+def run_network(
+    engine: Engine, views: Views, description: str, files: Sequence[Path | None] = (None,), blocks: Blocks | None = None
+) -> list[np.ndarray]:
     """Return the outputs of a frozen network for views (K, N, …): an array (K, N, …) float32 for each of its
     outputs.
 
-    An array with a file is memory-mapped there, for outputs that are larger than memory.
+    An array with a file is memory-mapped there, for outputs that are larger than memory. With `blocks` they are in its
+    files, and a run after a kill goes on.
     """
-    order = batches(views.shape[1], engine.batch, keep_single=True)
-    arrays: list[np.ndarray] = []
-    with Progress(f"{description} ({engine.name})", views.shape[0] * views.shape[1]) as progress:
+    count = views.shape[1]
+    order = batches(count, engine.batch, keep_single=True)
+    done = blocks.load() if blocks else 0
+    arrays: list[np.ndarray] = blocks.arrays if blocks and done else []
+    with Progress(f"{description} ({engine.name})", views.shape[0] * count) as progress:
+        progress.advance(done)
         for k in range(views.shape[0]):
-            for batch, outputs in zip(order, engine.stream(load_batches(views[k], order)), strict=True):
+            rest = [batch for batch in order if k * count + batch[0] >= done]
+            for batch, outputs in zip(rest, engine.stream(load_batches(views[k], rest)), strict=True):
                 if not arrays:
                     shapes = [(*views.shape[:2], *output.shape[1:]) for output in outputs]
-                    arrays = [_allocate(shape, file) for shape, file in zip(shapes, files, strict=True)]
+                    if blocks:
+                        blocks.allocate(shapes)
+                    arrays = blocks.arrays if blocks else [_allocate(*pair) for pair in zip(shapes, files, strict=True)]
                 for array, output in zip(arrays, outputs, strict=True):
                     array[k, batch[0] : batch[-1] + 1] = output
                 progress.advance(len(batch))
+                if blocks:
+                    blocks.add(progress.done, progress.done == progress.total)
     return arrays
 
 

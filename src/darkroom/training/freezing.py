@@ -21,7 +21,7 @@ from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
 from darkroom.models.base import Backbone, Network, Normalize
 from darkroom.training import embedding
-from darkroom.training.loop import ParamGroup
+from darkroom.training.stepper import ParamGroup
 
 CACHE = Path(".darkroom/maps")
 DESCRIPTION = "story.json"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,9 +22,10 @@ from darkroom.models import folding
 from darkroom.training import matmul_conv, normalization, temperature
 from darkroom.training.batches import BatchLoader, Examples, batches
 from darkroom.training.devices import autocast, device_of, prepare
-from darkroom.training.optimizers import OPTIMIZERS
+from darkroom.training.resume import Resume
+from darkroom.training.state import EpochMetrics, TrainingState
+from darkroom.training.stepper import ParamGroup, Stepper, lr_factor
 
-EpochMetrics = dict[str, float]
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 OnEpoch = Callable[[EpochMetrics], None]
@@ -40,82 +41,7 @@ class FitResult:
     history: list[EpochMetrics]
     best: EpochMetrics
     temperature: float = 1.0
-
-
-@dataclass(frozen=True)
-class ParamGroup:
-    """Parameters that share a learning rate, given as a factor of the base rate.
-
-    Those of `stacked` networks have a leading dimension, the number of the network.
-    """
-
-    parameters: list[nn.Parameter] = field(repr=False)
-    factor: float = 1.0
-    stacked: bool = False
-
-    def by_decay(self) -> dict[bool, list[nn.Parameter]]:
-        """Return the weights, which decay, and what does not: biases, and scales and shifts of normalisation."""
-        parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-        for parameter in self.parameters:
-            parts[parameter.ndim - self.stacked > 1].append(parameter)
-        return {decays: part for decays, part in parts.items() if part}
-
-
-def lr_factor(step: int, steps: int, warmup: int) -> float:
-    """Return the factor of the learning rate: linear warm-up, then a cosine (Loshchilov and Hutter 2017)."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
-
-
-class Stepper:
-    """An optimizer under a learning-rate schedule; a call makes one step from a loss.
-
-    `schedule` maps the number of a step, counted from 0, to a factor of the learning rate. `count` is the
-    number of steps made. With `norm_interval` n, the norm of the gradient is computed at every n-th step. Only
-    weights decay, not biases and normalisation.
-    """
-
-    def __init__(
-        self,
-        groups: Sequence[ParamGroup],
-        optimizer: str,
-        lr: float,
-        weight_decay: float = 0.0,
-        schedule: Callable[[int], float] = lambda step: 1.0,
-        *,
-        scaler: torch.amp.GradScaler | None = None,
-        norm_interval: int = 0,
-    ) -> None:
-        options = [
-            {"params": part, "lr": lr * group.factor, "factor": group.factor, "weight_decay": weight_decay if decays else 0.0}
-            for group in groups
-            for decays, part in group.by_decay().items()
-        ]
-        self.optimizer = OPTIMIZERS[optimizer](options)
-        self.groups, self.lr, self.schedule = groups, lr, schedule
-        self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
-        self.norm_interval = norm_interval
-        self.norms: list[torch.Tensor] = []
-        self.count = 0
-
-    def __call__(self, loss: torch.Tensor) -> None:
-        for option in self.optimizer.param_groups:
-            option["lr"] = self.lr * option["factor"] * self.schedule(self.count)
-        self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
-        if self.norm_interval and self.count % self.norm_interval == 0:
-            self.scaler.unscale_(self.optimizer)
-            parameters = [parameter for group in self.groups for parameter in group.parameters]
-            self.norms.append(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.count += 1
-
-    def gradient_norm(self) -> float:
-        """Return the mean of the norms since the last call."""
-        norms, self.norms = self.norms, []
-        return float(torch.stack(norms).mean())
+    earlier_seconds: float = 0.0  # of training in processes that were stopped before its end
 
 
 def run_epoch(
@@ -178,6 +104,7 @@ def fit(
     groups: list[ParamGroup] | None = None,
     freeze_statistics: bool = False,
     on_epoch: OnEpoch | None = None,
+    resume: Resume | None = None,
 ) -> FitResult:
     """Train `model`, inputs to logits, in place and leave it with the weights of its best epoch.
 
@@ -187,8 +114,9 @@ def fit(
     better one. The temperature is fitted to the best epoch's logits of `val`. Only the parameters in `groups`
     (by default all that require a gradient) are trained; with `freeze_statistics` batch normalisation keeps
     its running statistics; otherwise they are computed again before each validation of the first
-    `normalization.SETTLED` steps. Identical arguments give identical weights on the same machine. Raises
-    ParamsError where the loss of training or validation becomes NaN or infinite.
+    `normalization.SETTLED` steps. With `resume` a training that was stopped goes on where it was. Identical arguments give
+    identical weights on the same machine, whether and where it was stopped. Raises ParamsError where the loss of training
+    or validation becomes NaN or infinite.
     """
     device = prepare(compute)
     model.to(device)
@@ -196,11 +124,18 @@ def fit(
     criterion = _make_criterion(train.labels, classes, hyper, device)
     stepper = _make_stepper(groups or [ParamGroup([p for p in model.parameters() if p.requires_grad])], hyper, compute, len(train))
     precision = autocast(compute, device)
-    history: list[EpochMetrics] = []
-    best: EpochMetrics = {}
+    state = TrainingState(model, stepper)
     shortcuts = _shortcuts(model, train_loader, hyper, compute, freeze_statistics)
     with Progress(description, hyper.epochs, "epochs") as progress, shortcuts:
-        for epoch in range(hyper.epochs):
+        if resume and state.load(resume, [hyper.model_dump(), compute.model_dump(), classes, freeze_statistics], train, val):
+            progress.advance(len(state.history))
+            print(f"{description}: goes on after epoch {len(state.history)}, which an earlier run has saved")
+            if on_epoch:
+                for row in state.history:
+                    on_epoch(row)
+        for epoch in range(len(state.history), hyper.epochs):
+            if state.is_done(hyper):
+                break
             started = time.monotonic()
             order = np.random.default_rng([compute.seed, epoch]).permutation(len(train))
             examples = train_loader.view(epoch, batches(len(train), hyper.batch_size, order))
@@ -212,20 +147,19 @@ def fit(
             validated, logits = _classify(model, examples, criterion, precision)
             _check_finite(validated["loss"], f"{description}: the validation loss is", epoch)
             row = _epoch_metrics(epoch, stepper, trained, validated)
-            history.append(row)
             if on_epoch:
                 on_epoch({**row, "images_per_second": len(train) / (time.monotonic() - started)})
-            if not best or (row["val_loss"], -row["val_accuracy"]) < (best["val_loss"], -best["val_accuracy"]):
-                best, best_state, best_logits = row, snapshot(model), logits
-            if row["epoch"] - best["epoch"] >= hyper.patience:
+            state.add(row, torch.cat(logits).cpu())
+            if resume and resume.is_due(state.is_done(hyper)):
+                state.save(resume)
+            if state.is_done(hyper):
                 progress.total = int(row["epoch"])
-            note = f"loss {row['train_loss']:.3f}  val accuracy {row['val_accuracy']:.4f}  best epoch {best['epoch']}"
+            note = f"loss {row['train_loss']:.3f}  val accuracy {row['val_accuracy']:.4f}  best epoch {state.best['epoch']}"
             progress.advance(note=note)
-            if progress.done == progress.total:
-                break
-    model.load_state_dict(best_state, strict=False)
+    model.load_state_dict(state.best_weights, strict=False)
     model.cpu().eval()
-    return FitResult(history, best, temperature.fit(torch.cat(best_logits).cpu().numpy(), val.labels))
+    fitted = temperature.fit(state.best_logits.numpy(), val.labels)
+    return FitResult(state.history, state.best, fitted, resume.earlier if resume else 0.0)
 
 
 def _epoch_metrics(epoch: int, stepper: Stepper, trained: EpochMetrics, validated: EpochMetrics) -> EpochMetrics:
@@ -321,9 +255,3 @@ def _shortcuts(model: nn.Module, loader: BatchLoader, hyper: Training, compute: 
             if loader.device.type == "cpu" and compute.precision == "32-true":  # autocast does not reach custom functions
                 stack.enter_context(matmul_conv.as_products(model, example))
         yield
-
-
-def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return copies of what training can change: parameters that require a gradient, and buffers."""
-    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    return {key: value.detach().clone() for key, value in model.state_dict().items() if key not in frozen}

@@ -1,0 +1,193 @@
+"""Kill `darkroom repro` with SIGKILL at random moments until it has ended, and compare every output with an undisturbed run's.
+
+    python benchmarks/kills.py FOLDER [--moments 50] [--seed 0] [--images 30]
+
+The project has `--images` photographs of each class, a backbone that is pretrained, three folds, and MLflow; every stage of
+the graph runs. A sweep runs `darkroom repro` again and again, each time killed with all its processes after a random time, until
+it ends by itself. The uploader of records is killed in every other moment. Epochs are counted in MLflow: one that ended
+and ran again counts as repeated. An output is lost where it does not have the bytes of the undisturbed run; what measures
+time (`models/cost`, the leaderboard, the report) is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+from measuring import Workspace, report
+
+from darkroom.config import dvc_graph
+
+VARY = ("models/cost", "reports/leaderboard.csv", "reports/cost.csv", "reports/report.html")
+SETTINGS = (  # one thread: on a busy machine two wait for each other
+    "compute.threads=1", "backbones=[mobilenet_v3_small]", "ingest.image_size=32", "augment.views=3", "weights.source=pretrain",
+    "weights.pretrain_on=glyphs", "weights.pretrain_images=400", "weights.pretrain_epochs=6", "baseline.epochs=20",
+    "transfer.epochs=20", "finetune.epochs=10", "cross_validation=3", "evaluate.robustness_images=60",
+)  # fmt: skip
+LONGEST = 45.0  # seconds between the start of `darkroom repro` and a kill
+LIMIT = 1800.0  # seconds for a sweep
+STAGE = re.compile(r"Running stage '(?:[^':]*:)?([^':]+)'")
+
+
+def copy_photos(source: Path, target: Path, count: int) -> None:
+    """Copy some photographs of each class."""
+    for folder in sorted(path for path in source.iterdir() if path.is_dir()):
+        (target / folder.name).mkdir(parents=True)
+        for file in sorted(folder.glob("*.jpg"))[:count]:
+            shutil.copy(file, target / folder.name)
+
+
+def outputs(place: Path) -> dict[str, str]:
+    """Return the md5 of every output in dvc.lock that two runs have in common."""
+    stages = dvc_graph.read_lock(place / "dvc.lock").values()
+    return {path: md5 for stage in stages for path, md5 in stage.outs.items() if not path.startswith(VARY)}
+
+
+def repeated_epochs(place: Path) -> dict[str, int]:
+    """Return by stage how many epochs ended more than once."""
+    query = (
+        "SELECT tags.value, metrics.step FROM metrics JOIN tags ON tags.run_uuid = metrics.run_uuid"
+        " WHERE metrics.key = 'images_per_second' AND tags.key = 'darkroom.stage'"
+    )
+    with closing(sqlite3.connect(place / "mlflow.db")) as connection:
+        counts = Counter(connection.execute(query).fetchall())
+    repeated: Counter[str] = Counter()
+    for (stage, _), count in counts.items():
+        repeated[stage] += count - 1
+    return dict(repeated)
+
+
+def processes(workspace: Workspace) -> list[psutil.Process]:
+    """Return the processes that work in the project."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(workspace.place):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def kill(workspace: Workspace, with_uploader: bool) -> None:
+    """Kill all processes of the project at once, or all but the uploader."""
+    stopped = []
+    for process in processes(workspace):
+        try:
+            if with_uploader or "darkroom.tracking.uploader" not in process.cmdline():
+                process.suspend()  # else a parent would still see that its child was killed
+                stopped.append(process)
+        except psutil.Error:
+            continue
+    for process in stopped:
+        try:
+            process.kill()
+        except psutil.Error:
+            continue
+    _, alive = psutil.wait_procs(stopped, 60)
+    assert not alive
+
+
+def repro(workspace: Workspace, log: Path, seconds: float) -> tuple[int | None, str]:
+    """Run `darkroom repro` for some seconds; return its exit code, None where it still runs, and its last stage."""
+    with log.open("w") as file:
+        command = [sys.executable, "-m", "darkroom", "repro"]
+        process = subprocess.Popen(
+            command, cwd=workspace.place, env=workspace.environment, stdout=file, stderr=file, start_new_session=True
+        )
+        try:
+            code: int | None = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+    stages = STAGE.findall(log.read_text())
+    return code, stages[-1] if stages else "before the first"
+
+
+def prepare(place: Path, photos: Path) -> Workspace:
+    """Make a project that has not run."""
+    workspace = Workspace(place)
+    shutil.copytree(photos, place / "photos")
+    workspace.recipe("photos", "--data", "photos", "--set", *SETTINGS)
+    return workspace
+
+
+def sweep(workspace: Workspace, draw: random.Random, number: int, rows: list[dict[str, object]]) -> None:
+    """Run `darkroom repro` to its end through kills; add a row for each."""
+    log = workspace.place / "repro.log"
+    began = time.monotonic()
+    while time.monotonic() - began < LIMIT:
+        seconds = draw.uniform(0.5, LONGEST)
+        code, stage = repro(workspace, log, seconds)
+        if dvc_graph.DAMAGED_LOCK.name in log.read_text():
+            print(f"sweep {number}: dvc.lock was damaged by the kill, and set aside", flush=True)
+        if code is not None:
+            if code:
+                raise SystemExit(f"`darkroom repro` after a kill ended with code {code}:\n{log.read_text()[-3000:]}")
+            return
+        kill(workspace, with_uploader=draw.random() < 0.5)
+        rows.append({"sweep": number, "moment": round(seconds, 1), "stage": stage})
+        print(f"sweep {number}: killed after {seconds:.1f} s in {stage}", flush=True)
+    raise SystemExit(f"a sweep has taken more than {LIMIT:.0f} s")
+
+
+def finish(workspace: Workspace) -> dict[str, int]:
+    """Upload what is left, end the uploader, and return the repeated epochs."""
+    workspace.run("darkroom", "sync")
+    repeated = repeated_epochs(workspace.place)
+    kill(workspace, with_uploader=True)
+    return repeated
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python benchmarks/kills.py", description=__doc__)
+    parser.add_argument("folder", type=Path, help="photographs, one folder per class")
+    parser.add_argument("--moments", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--images", type=int, default=30, help="of each class")
+    options = parser.parse_args()
+    draw = random.Random(options.seed)
+    rows: list[dict[str, object]] = []
+    lost: list[str] = []
+    repeated: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch).resolve()
+        copy_photos(options.folder, place / "photos", options.images)
+        undisturbed = prepare(place / "undisturbed", place / "photos")
+        started = time.monotonic()
+        undisturbed.run("dvc", "repro")
+        seconds = time.monotonic() - started
+        expected = outputs(undisturbed.place)
+        finish(undisturbed)
+        print(f"an undisturbed run: {seconds:.0f} s, {len(expected)} outputs", flush=True)
+        number = 0
+        while len(rows) < options.moments:
+            number += 1
+            workspace = prepare(place / f"sweep-{number}", place / "photos")
+            sweep(workspace, draw, number, rows)
+            found = outputs(workspace.place)
+            different = sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
+            lost += [f"sweep {number}: {path}" for path in different]
+            repeated.update(finish(workspace))
+            left = sorted(str(path.relative_to(workspace.place)) for path in workspace.place.rglob("*.partial"))
+            print(f"sweep {number}: {len(different)} of {len(expected)} outputs differ; left over: {', '.join(left) or 'nothing'}")
+            shutil.rmtree(workspace.place)
+    by_stage = Counter(str(row["stage"]) for row in rows)
+    table = [{"stage": stage, "kills": count, "epochs repeated": repeated[stage]} for stage, count in sorted(by_stage.items())]
+    report("kills", table, {"moments": rows, "lost": lost, "undisturbed": seconds, "seed": options.seed})
+    print(f"{len(rows)} kills in {number} sweeps; lost: {', '.join(lost) or 'nothing'}")
+    raise SystemExit(1 if lost else 0)
+
+
+if __name__ == "__main__":
+    main()

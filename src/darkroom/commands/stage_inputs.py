@@ -1,0 +1,60 @@
+"""Notices that code, params or label fixes were edited while a stage ran, which DVC would take for what it ran on.
+
+DVC reads params and hashes dependencies after a stage has run. Without this, the outputs of the old params would count as
+those of the new ones, and `dvc repro` would run nothing. The stage `ingest` looks at its source itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from darkroom.config import dvc_graph
+from darkroom.core.errors import WorkspaceError
+
+CODE = "src/"
+TABLES = ".csv"  # data/label_fixes.csv, data/splits.csv
+GRAPH, PARAMS = Path("dvc.yaml"), Path("params.yaml")
+
+
+@contextmanager
+def unchanged(stage: str) -> Iterator[None]:
+    """Raise WorkspaceError, to be retried, where inputs of a stage that DVC runs were edited during the block."""
+    if not os.environ.get("DVC_STAGE"):
+        yield
+        return
+    before = observe(stage)
+    yield
+    after: dict[str, str] = {}
+    with suppress(OSError, yaml.YAMLError, AttributeError):  # a file that is being written counts as changed
+        after = observe(stage)
+    changed = [name for name in before | after if before.get(name) != after.get(name)]
+    if changed:
+        names = ", ".join(changed[:3]) + (", …" if len(changed) > 3 else "")
+        raise WorkspaceError(
+            f"{names} changed while {stage} ran, so that its outputs are of what was there before",
+            "`dvc repro` runs it again; where the edit was for a later run, take it back first, and what was trained is used",
+            retryable=True,
+        )
+
+
+def observe(stage: str) -> dict[str, str]:
+    """Return the params of a stage by their flat name, and the digests of its code and tables by path."""
+    declared = _read(GRAPH)["stages"].get(stage, {})
+    wanted = tuple(str(name) for name in declared.get("params", []))
+    sections = tuple(f"{name}." for name in wanted)
+    flat = dvc_graph.flat_params({PARAMS.name: _read(PARAMS)})
+    params = {f"{name} in {PARAMS}": value for name, value in flat.items() if name in wanted or name.startswith(sections)}
+    paths = [Path(dep) for dep in declared.get("deps", []) if dep.startswith(CODE) or dep.endswith(TABLES)]
+    files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*.py")))]
+    return params | {str(file): hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() for file in files}
+
+
+def _read(path: Path) -> Any:
+    return yaml.load(path.read_text(encoding="utf-8"), dvc_graph.Loader)
