@@ -23,7 +23,7 @@ from darkroom.config.params import SPLITS, Params
 from darkroom.core import atomic, git
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.progress import Progress
-from darkroom.data import arrays, manifest
+from darkroom.data import arrays, csv_cells, manifest
 from darkroom.evaluation import cost as costs
 from darkroom.evaluation import (
     cross_validation,
@@ -240,7 +240,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]])
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows(map(csv_cells.escaped, rows))
 
 
 def _write_report(

@@ -11,7 +11,7 @@ from pathlib import Path
 from darkroom.config.params import SPLITS, Ingest
 from darkroom.core import atomic, tables
 from darkroom.core.errors import printable
-from darkroom.data import frozen_splits, grouping, ingest, label_fixes, lost_classes, manifest, page, split_warnings
+from darkroom.data import csv_cells, frozen_splits, grouping, ingest, label_fixes, lost_classes, manifest, page, split_warnings
 from darkroom.data.ingest import Dataset
 from darkroom.data.page import Summary
 from darkroom.data.quality import ISSUES
@@ -95,7 +95,8 @@ def write_quarantine(rows: list[SourceRow], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "reason", "detail", "remedy"])
-        writer.writerows([row.path, row.reason, row.detail, REASONS[row.reason].remedy] for row in rows)
+        cells = ([row.path, row.reason, row.detail, REASONS[row.reason].remedy] for row in rows)
+        writer.writerows(map(csv_cells.escaped, cells))
 
 
 def _print_quarantine(rows: list[SourceRow], path: Path) -> None:
