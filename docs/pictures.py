@@ -124,6 +124,8 @@ def _mlflow(chromium: str, folder: Path) -> int:
 
 def _prefect(chromium: str, folder: Path) -> int:
     sys.path.insert(0, str(Path.cwd()))
+    from playwright.sync_api import sync_playwright
+
     from pipelines import server
 
     api = server.scheduled_address()
@@ -132,9 +134,7 @@ def _prefect(chromium: str, folder: Path) -> int:
         return 2
 
     def asked(what: str, **content: Any) -> Any:
-        request = urllib.request.Request(f"{api}/{what}/filter", json.dumps(content).encode(), {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return json.loads(response.read())
+        return server.request(api, f"{what}/filter", content)
 
     done = {"state": {"name": {"any_": ["Completed"]}}}
     tasks = asked("task_runs", flow_runs=done, flows={"name": {"any_": ["repro"]}}, task_runs=done, sort="END_TIME_DESC")
@@ -151,8 +151,19 @@ def _prefect(chromium: str, folder: Path) -> int:
     pages |= {f"prefect-{key}": f"artifacts/artifact/{shown[key]}" for key in ("leaderboard", "drift") if key in shown}
     if "drift" in shown:
         pages["prefect-runs"] = "runs"
-    for name, page in pages.items():
-        _take(chromium, f"{api.removesuffix('/api')}/{page}", folder / f"{name}.png")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]})
+        page.goto(f"{api.removesuffix('/api')}/runs")
+        page.get_by_placeholder("admin:pass").fill(server.password())
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/runs")
+        for name, address in pages.items():
+            page.goto(f"{api.removesuffix('/api')}/{address}", wait_until="networkidle")
+            page.wait_for_timeout(DRAWN)
+            page.screenshot(path=folder / f"{name}.png")
+            _small(folder / f"{name}.png")
+        browser.close()
     return 0
 
 

@@ -23,7 +23,7 @@ from darkroom.config import dvc_graph, params
 from darkroom.core import locks
 from darkroom.core.command_line import report
 from darkroom.core.errors import DRIFTED, MISTAKE, DarkroomError, ParamsError, WorkspaceError
-from pipelines import crashed_run, notifications
+from pipelines import crashed_run, notifications, server
 from pipelines.process_groups import ProcessGroups, StoppedError
 
 POLL = 1.0  # seconds between two checks that the worker lives
@@ -148,6 +148,7 @@ def run_flow(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
             raise WorkspaceError(f"there is no dvc.yaml here ({Path.cwd()})", "run it in the project's folder")
         params.read()
         flow.validate_parameters(parameters)
+        server.check_response(os.environ.get("PREFECT_API_URL", ""))
         with crashed_run.temporary_server():
             state: Any = flow(**parameters, return_state=True)
     except DarkroomError as error:

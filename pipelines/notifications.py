@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -41,4 +42,14 @@ def _try(channel: str, deliver: Callable[[], object]) -> None:
     try:
         deliver()
     except Exception as error:
-        print(f"sending the notification by {channel} failed: {error}", file=sys.stderr)
+        print(f"sending the notification by {channel} failed: {_reason(error)}", file=sys.stderr)
+
+
+def _reason(error: Exception) -> str:
+    """Return why a channel failed, without its command or address, which may have a password or a token."""
+    if isinstance(error, subprocess.CalledProcessError):
+        return f"exit code {error.returncode}"
+    if isinstance(error, urllib.error.HTTPError):
+        return f"status {error.code}"
+    cause = getattr(error, "reason", error)
+    return str(getattr(cause, "strerror", None) or type(cause).__name__)

@@ -4,6 +4,8 @@
 the terminal; after a reboot `start` brings them back (docs/scheduling.md has units of systemd that do so).
 With PREFECT_API_URL set, only a worker is started, for that server. `prefect` in this folder then uses the
 same server, by a profile in `.prefect`.
+
+The server listens on the loopback device and has a password, in a file that its owner alone can read.
 """
 
 from __future__ import annotations
@@ -44,9 +46,16 @@ STOP_TIMEOUT = 40.0  # seconds until it has ended: a worker first ends its runs
 def start(port: int | None) -> None:
     """Start the server and the worker unless they run, and deploy prefect.yaml."""
     state = server.read_state()
+    if server.is_running(state.get("server")) and "api" not in state["server"]:
+        print("an older version started the server, without a password: it ends, with its worker, and starts again with one")
+        stop()
+        if os.environ.get("PREFECT_API_URL") == state["api"]:
+            del os.environ["PREFECT_API_URL"]
+        state = server.read_state()
     api = os.environ.get("PREFECT_API_URL", "")
-    if not api or ("server" in state and api == state["api"]):
-        api = state["api"] if _is_running(state.get("server")) else _start_server(port or state.get("port"), state)
+    own = state.get("server", {}).get("api")
+    if not api or api == own:
+        api = own if server.is_running(state.get("server")) else _start_server(port or state.get("port"), state)
     elif not server.is_healthy(api):
         raise WorkspaceError(f"no Prefect server responds at {api}", "start it, or unset PREFECT_API_URL for one of this folder")
     environment = _environment(api)
@@ -56,24 +65,71 @@ def start(port: int | None) -> None:
         _wait_for("worker", server.read_state().get("worker"), lambda: _has_pool(api, project))
     _prefect(environment, "--no-prompt", "deploy", "--all")
     _replace_old_deployments(api, project)
-    PROFILES.parent.mkdir(exist_ok=True)
-    PROFILES.write_text(f'active = "darkroom"\n\n[profiles.darkroom]\nPREFECT_API_URL = "{api}"\n', encoding="utf-8")
+    _write_profile(api)
     _start_worker(api, project, environment)
     state = server.read_state()
     _wait_for("worker", state.get("worker"), lambda: bool(_online_workers(api, project, state)))
+    _fix_commands(api, project)
+
+
+def _write_profile(api: str) -> None:
+    """Let `prefect` in this folder use this server; a server that it starts here has the password too."""
+    settings = {"PREFECT_API_URL": api} | server.credentials(api)
+    if server.CLIENT in settings:
+        settings |= _server_settings(api)
+    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    server.write_private(PROFILES, "\n".join(['active = "darkroom"', "", "[profiles.darkroom]", *lines, ""]))
+
+
+def _server_settings(api: str) -> dict[str, str]:
+    """Return the settings by which a server refuses whoever has no password, and pages of other origins."""
+    address = api.removesuffix("/api")
+    origins = f"{address},{address.replace('127.0.0.1', 'localhost')}"
+    return {
+        server.CLIENT: server.password(), server.SERVER: server.password(), "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins,
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+    }  # fmt: skip
 
 
 def _start_worker(api: str, project: str, environment: dict[str, str]) -> None:
     """Start a worker unless one runs, and note the server's address; runs that a dead worker has left run again."""
     state = server.read_state() | {"api": api}
-    if not _is_running(state.get("worker")) and not _online_workers(api, project, {}):
+    worker = state.get("worker")
+    if worker and worker.get("api", api) != api and _end(worker):
+        print(f"the worker of {worker['api']} has ended")
+    if not server.is_running(worker) and not _online_workers(api, project, {}):
         _resume_runs(api, project)
-        state["worker"] = _launch("worker", _worker_arguments(project), environment)
+        state["worker"] = _launch("worker", ["prefect", *_worker_arguments(project)], environment) | {"api": api}
     _write_state(state)
 
 
 def _has_pool(api: str, project: str) -> bool:
     return project in [pool["name"] for pool in server.request(api, "work_pools/filter", {})]
+
+
+def _fix_commands(api: str, project: str) -> None:
+    """Let no run of the pool choose its command or its folder: they are those of its deployment.
+
+    Prefect's template of a pool takes both from the variables of a run.
+    """
+    template = server.request(api, f"work_pools/{project}")["base_job_template"]
+    job, variables = template["job_configuration"], template["variables"]["properties"]
+    if names := [name for name in ("command", "working_dir") if name in job or name in variables]:
+        for name in names:
+            job.pop(name, None)
+            variables.pop(name, None)
+        server.request(api, f"work_pools/{project}", {"base_job_template": template}, method="PATCH")
+
+
+def run_server(port: int | None) -> None:
+    """Become the server of this folder: for a unit of systemd, which restarts it."""
+    state = server.read_state()
+    if server.is_running(state.get("server")):
+        raise WorkspaceError(f"the server runs already (process {state['server']['pid']})", "`make schedule-stop` ends it")
+    port, arguments, environment = _prepare_server(port or state.get("port"), state)
+    _note_server(port, os.getpid(), state)
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-m", *arguments], environment)
 
 
 def run_worker() -> None:
@@ -88,6 +144,7 @@ def run_worker() -> None:
     project = environment["DARKROOM_PROJECT"]
     if not _online_workers(api, project, {}):
         _resume_runs(api, project)
+    _write_state(server.read_state() | {"api": api, "worker": _identify(os.getpid()) | {"api": api}})
     sys.stdout.flush()
     os.execve(sys.executable, [sys.executable, "-m", "prefect", *_worker_arguments(project)], environment)
 
@@ -145,23 +202,45 @@ def _resume_runs(api: str, project: str) -> None:
 
 def _start_server(requested: int | None, state: dict[str, Any]) -> str:
     """Start a server and return its address."""
+    port, arguments, environment = _prepare_server(requested, state)
+    process = _launch("server", arguments, environment)
+    api = _note_server(port, process["pid"], state)
+    _wait_for("server", process, lambda: server.is_healthy(api))
+    return api
+
+
+def _prepare_server(requested: int | None, state: dict[str, Any]) -> tuple[int, list[str], dict[str, str]]:
+    """Return a free port, the arguments of Python and the environment of the server; it has a password."""
     port = requested or PORT
     if _is_port_taken(port):
         if requested:
             raise WorkspaceError(f"port {port} is taken by another process", "choose another one: `make schedule PORT=4300`")
         port = next(number for number in range(PORT + 1, PORT + 1000) if not _is_port_taken(number))
         print(f"port {PORT} is taken, the server listens on {port}")
-    api = f"http://127.0.0.1:{port}/api"
-    process = _launch("server", ["server", "start", "--host", "127.0.0.1", "--port", str(port)], _environment(api))
-    _write_state(state | {"api": api, "port": port, "server": process})
-    _wait_for("server", process, lambda: server.is_healthy(api))
+    server.password(keep=bool(state))  # a copy of the project has the password of its original
+    api = _address(port)
+    return port, ["pipelines.prefect_server", str(port)], _environment(api) | _server_settings(api)
+
+
+def _note_server(port: int, pid: int, state: dict[str, Any]) -> str:
+    """Note the server in the file of the state; return its address."""
+    api = _address(port)
+    _write_state(state | {"api": api, "port": port, "server": _identify(pid) | {"api": api}})
     return api
+
+
+def _address(port: int) -> str:
+    return f"http://127.0.0.1:{port}/api"
+
+
+def _identify(pid: int) -> dict[str, Any]:
+    return {"pid": pid, "born": psutil.Process(pid).create_time()}
 
 
 def _wait_for(name: str, process: dict[str, Any] | None, is_ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_TIMEOUT
     while not is_ready():
-        if time.monotonic() > deadline or not _is_running(process):
+        if time.monotonic() > deadline or not server.is_running(process):
             log = LOGS / f"{name}.log"
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
             raise WorkspaceError(f"the {name} does not start:\n" + "\n".join(lines[-15:]), f"see {log}")
@@ -176,6 +255,10 @@ def status() -> int:
     project = server.project()
     workers = _online_workers(api, project, state) if healthy else []
     print(f"server     {_describe(state.get('server'), healthy, api.removesuffix('/api'))}")
+    if server.credentials(api):
+        print(f"           the password of its pages is in {server.PASSWORD}")
+    elif healthy and server.is_open(api):
+        print("           without a password: whoever reaches it can run commands here, see docs/security.md")
     print(f"worker     {_describe(state.get('worker'), bool(workers), ', '.join(workers))}")
     if not healthy:
         print("start them with `make schedule`")
@@ -209,18 +292,22 @@ def stop() -> None:
         print("nothing runs")
         return
     for name in ("worker", "server"):
-        if not _is_running(state.get(name)):
-            print(f"{name:<10} did not run")
-            continue
-        process = psutil.Process(state[name]["pid"])
-        processes = [process, *process.children(recursive=True)]
-        process.send_signal(signal.SIGTERM)
-        _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT)
-        for child in alive:
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
-        print(f"{name:<10} stopped")
+        print(f"{name:<10} {'stopped' if _end(state.get(name)) else 'did not run'}")
     _write_state({key: value for key, value in state.items() if key == "port"})
+
+
+def _end(process: dict[str, Any] | None) -> bool:
+    """End a process that was started, with its children; return whether it ran."""
+    if not process or not server.is_running(process):
+        return False
+    running = psutil.Process(process["pid"])
+    processes = [running, *running.children(recursive=True)]
+    running.send_signal(signal.SIGTERM)
+    _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT)
+    for child in alive:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    return True
 
 
 def _write_state(state: dict[str, Any]) -> None:
@@ -230,32 +317,21 @@ def _write_state(state: dict[str, Any]) -> None:
     temporary.replace(server.STATE)
 
 
-def _is_running(process: dict[str, Any] | None) -> bool:
-    """Tell whether a process that was started still runs; another process may have its id now."""
-    if not process:
-        return False
-    try:
-        running = psutil.Process(process["pid"])
-        return bool(running.create_time() == process["born"] and running.status() != psutil.STATUS_ZOMBIE)
-    except (psutil.NoSuchProcess, KeyError):
-        return False
-
-
 def _launch(name: str, arguments: list[str], environment: dict[str, str]) -> dict[str, Any]:
-    """Start a process that outlives this one and its terminal."""
+    """Start `python -m` as a process that outlives this one and its terminal."""
     LOGS.mkdir(parents=True, exist_ok=True)
     with (LOGS / f"{name}.log").open("a", encoding="utf-8") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+            [sys.executable, "-m", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
             start_new_session=True,
         )  # fmt: skip
-    return {"pid": process.pid, "born": psutil.Process(process.pid).create_time()}
+    return _identify(process.pid)
 
 
 def _environment(api: str) -> dict[str, str]:
     defaults = {"PREFECT_HOME": str(PREFECT_HOME.resolve()), "DARKROOM_PROJECT": server.project(), "DARKROOM_TIMEZONE": _timezone()}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return defaults | os.environ | {"PREFECT_API_URL": api, "PATH": path}
+    return defaults | os.environ | {"PREFECT_API_URL": api, "PATH": path} | server.credentials(api)
 
 
 def _timezone() -> str:
@@ -287,7 +363,7 @@ def _online_workers(api: str, pool: str, state: dict[str, Any]) -> list[str]:
     except WorkspaceError:
         return []
     online = [worker["name"] for worker in workers if worker["status"] == "ONLINE"]
-    return [name for name in online if name != _worker_name(pool) or _is_running(state.get("worker"))]
+    return [name for name in online if name != _worker_name(pool) or server.is_running(state.get("worker"))]
 
 
 def _is_port_taken(port: int) -> bool:
@@ -296,7 +372,7 @@ def _is_port_taken(port: int) -> bool:
 
 
 def _describe(process: dict[str, Any] | None, responds: bool, location: str) -> str:
-    pid = f" (process {process['pid']})" if process and _is_running(process) else ""
+    pid = f" (process {process['pid']})" if process and server.is_running(process) else ""
     return f"runs{pid}: {location}" if responds else f"does not respond{pid}" if pid else "does not run"
 
 
@@ -305,14 +381,16 @@ def _local_time(timestamp: str) -> str:
 
 
 @click.command(cls=Command, context_settings=SETTINGS)
-@click.argument("action", type=Choice(["start", "status", "stop", "worker"]))
+@click.argument("action", type=Choice(["start", "status", "stop", "server", "worker"]))
 @click.option("--port", type=int, help=f"port of the server; default: {PORT}, or the next free one")
 def command(action: str, port: int | None) -> int:
     """Start or stop the Prefect server and the worker of this folder, or print their status.
 
-    `worker` becomes the worker, for a unit of systemd.
+    `server` and `worker` become the server and the worker, for units of systemd.
     """
-    if action == "worker":
+    if action == "server":
+        run_server(port)
+    elif action == "worker":
         run_worker()
     elif action != "status":
         with locks.hold(LOGS.with_name("schedule.lock")):

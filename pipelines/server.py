@@ -1,22 +1,36 @@
-"""The Prefect server that flows use.
+"""The Prefect server that flows use, and who may use it.
 
-It is that of PREFECT_API_URL, else that of `make schedule`, else a temporary one for the run.
+It is that of PREFECT_API_URL, else that of `make schedule`, else a temporary one for the run. Whoever may write to a
+Prefect server runs commands on the machine of its worker, so the servers that are started here have a password
+(docs/security.md). It is sent to no other server.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import secrets
 import time
+import urllib.error
 import urllib.request
+import uuid
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
 
 BUSY, BUSY_RETRIES = 503, 10  # the HTTP status of a server that cannot write now, and how often it is asked again
+TIMEOUT, BUSY_TIMEOUT = 10.0, 60.0  # seconds in which a server responds at all, and to a request while it is busy
 STATE = Path(".darkroom/schedule.json")  # what `make schedule` started
+PASSWORD = Path(".darkroom/schedule/password")  # of its server, for its owner alone: "user:password"
+CLIENT, SERVER = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
 SETTINGS = {
+    "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1",  # no page of another origin reads; the scheduled server has its own
+    "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
@@ -29,12 +43,45 @@ def configure() -> None:
     """Set the environment variables that Prefect reads when it is imported."""
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
-    if os.environ.get("PREFECT_API_URL"):
-        return
-    if address := scheduled_address():
+    if not os.environ.get("PREFECT_API_URL") and (address := scheduled_address()):
         os.environ["PREFECT_API_URL"] = address
-    else:  # the profile that `make schedule` has written names a server that does not respond
-        os.environ.setdefault("PREFECT_PROFILE", "ephemeral")
+    if address := os.environ.get("PREFECT_API_URL", ""):
+        os.environ.update(credentials(address))
+        return
+    # the profile that `make schedule` has written names a server that does not respond
+    os.environ.setdefault("PREFECT_PROFILE", "ephemeral")
+    # a temporary server listens on a port too, and has the database of the scheduled one
+    os.environ[CLIENT] = os.environ.setdefault(SERVER, _new_password())
+
+
+def _new_password() -> str:
+    return f"darkroom:{secrets.token_urlsafe(24)}"
+
+
+def password(keep: bool = True) -> str:
+    """Return the password of the server of `make schedule`; the first time, or with `keep=False`, a new one is written."""
+    if not (keep and PASSWORD.exists()):
+        write_private(PASSWORD, _new_password() + "\n")
+    return PASSWORD.read_text(encoding="utf-8").strip()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that nobody but its owner can read, in a folder that nobody else can enter."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.chmod(0o700)
+    with atomic.new_file(path) as working:
+        working.touch(mode=0o600)
+        working.write_text(text, encoding="utf-8")
+
+
+def credentials(api: str) -> dict[str, str]:
+    """Return the variables with which clients log in to an address: the password of the server that was started here.
+
+    Nothing for any other server, for which the person's own PREFECT_API_AUTH_STRING and PREFECT_API_KEY count, and nothing
+    while the server does not run: any process could listen on its port then.
+    """
+    process = read_state().get("server")
+    return {CLIENT: password()} if process and process.get("api") == api and is_running(process) else {}
 
 
 def project() -> str:
@@ -66,30 +113,93 @@ def folder_id() -> str:
     return f"{status.st_dev}:{status.st_ino}"
 
 
+def is_running(process: dict[str, Any] | None) -> bool:
+    """Tell whether a process that was started still runs; another process may have its id now."""
+    if not process:
+        return False
+    try:
+        running = psutil.Process(process["pid"])
+        return bool(running.create_time() == process["born"] and running.status() != psutil.STATUS_ZOMBIE)
+    except (psutil.NoSuchProcess, KeyError):
+        return False
+
+
 def is_healthy(address: str) -> bool:
     """Tell whether a Prefect server responds at an address."""
     try:
-        with urllib.request.urlopen(f"{address}/health", timeout=5) as response:
+        with urllib.request.urlopen(f"{address}/health", timeout=TIMEOUT) as response:
             return response.read().strip() == b"true"
     except (OSError, ValueError):
         return False
 
 
-def request(api: str, path: str, content: dict[str, Any] | None = None, method: str | None = None) -> Any:
+def check_response(address: str) -> None:
+    """Raise WorkspaceError where a server is silent or not there; without an address nothing is asked."""
+    try:
+        if address:
+            urllib.request.urlopen(f"{address}/health", timeout=TIMEOUT).close()
+    except urllib.error.HTTPError:
+        pass  # it responds
+    except (OSError, ValueError) as error:
+        remedy = "start it, or unset PREFECT_API_URL: a flow then needs no server"
+        raise WorkspaceError(f"the Prefect server at {address} does not respond: {error}", remedy, retryable=True) from error
+
+
+def is_open(api: str) -> bool:
+    """Tell whether a server answers everybody, without a password."""
+    try:
+        urllib.request.urlopen(f"{api}/admin/version", timeout=TIMEOUT).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def request(api: str, path: str, content: dict[str, Any] | None = None, method: str = "") -> Any:
     """Return the response of Prefect's API: GET, or POST where there is content; a WorkspaceError where there is none.
 
     A server whose database is locked is asked again, as Prefect's own clients do.
     """
     body = None if content is None else json.dumps(content).encode()
-    message = urllib.request.Request(f"{api}/{path}", body, {"Content-Type": "application/json"}, method=method)
+    method = method or ("GET" if body is None else "POST")
+    headers = {"Content-Type": "application/json"} | _login(api)
+    try:
+        if method != "GET":
+            headers |= _csrf_token(api, headers)
+        return _send(urllib.request.Request(f"{api}/{path}", body, headers, method=method))
+    except OSError as error:
+        remedy = "see .darkroom/schedule/server.log"
+        if getattr(error, "code", None) == 401:
+            remedy = f"set {CLIENT} to the server's user:password, or PREFECT_API_KEY"
+        raise WorkspaceError(f"the request to the Prefect server at {api} failed: {error}", remedy) from error
+
+
+def _login(api: str) -> dict[str, str]:
+    variables = os.environ | credentials(api)
+    if login := variables.get(CLIENT):
+        return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+    return {"Authorization": f"Bearer {variables['PREFECT_API_KEY']}"} if variables.get("PREFECT_API_KEY") else {}
+
+
+def _csrf_token(api: str, headers: dict[str, str]) -> dict[str, str]:
+    """Return the headers that a server wants with a change where it protects itself against forged requests."""
+    client = str(uuid.uuid4())
+    try:
+        token = _send(urllib.request.Request(f"{api}/csrf-token?client={client}", headers=headers))["token"]
+    except urllib.error.HTTPError as error:
+        if error.code in (404, 422):  # it has no such protection
+            return {}
+        raise
+    return {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
+
+
+def _send(message: urllib.request.Request) -> Any:
     retries = BUSY_RETRIES
     while True:
         try:
-            with urllib.request.urlopen(message, timeout=30) as response:
+            with urllib.request.urlopen(message, timeout=BUSY_TIMEOUT) as response:
                 return json.loads(response.read() or b"null")
-        except OSError as error:
-            if getattr(error, "code", None) != BUSY or not retries:
-                problem, remedy = f"the request to the Prefect server at {api} failed: {error}", "see .darkroom/schedule/server.log"
-                raise WorkspaceError(problem, remedy) from error
+        except urllib.error.HTTPError as error:
+            if error.code != BUSY or not retries:
+                raise
         retries -= 1
         time.sleep(1)

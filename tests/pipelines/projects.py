@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
@@ -15,6 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -164,7 +166,9 @@ class Project:
     @contextlib.contextmanager
     def default_server(self) -> Iterator[None]:
         """Let Prefect use this project's server in this process, also in its background threads."""
-        environment = {"PREFECT_API_URL": self.api, "PREFECT_HOME": str(self.folder / ".prefect")}
+        environment = {
+            "PREFECT_API_URL": self.api, "PREFECT_API_AUTH_STRING": self.password(), "PREFECT_HOME": str(self.folder / ".prefect"),
+        }  # fmt: skip
         with mock.patch.dict(os.environ, environment):
             refresh_global_settings_context()
             yield
@@ -205,7 +209,27 @@ class Project:
     def request(self, path: str, content: Any = None, method: str = "POST", **fields: Any) -> Any:
         """Return the response of the server; a busy one is asked again, as Prefect's own clients do."""
         data = None if method in ("GET", "DELETE") else json.dumps(fields if content is None else content).encode()
-        request = urllib.request.Request(f"{self.api}/{path}", data, {"Content-Type": "application/json"}, method=method)
+        headers = self.csrf_headers() if method != "GET" and self.password() else {}
+        return self.send(method, path, data, headers | self.login())
+
+    def password(self) -> str:
+        """Return the password of the server, "" where there is none yet: the person's, else that of `make schedule`."""
+        file = self.folder / ".darkroom" / "schedule" / "password"
+        return self.environment.get("PREFECT_API_AUTH_STRING") or (file.read_text().strip() if file.exists() else "")
+
+    def login(self) -> dict[str, str]:
+        password = self.password()
+        return {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"} if password else {}
+
+    def csrf_headers(self) -> dict[str, str]:
+        client = str(uuid.uuid4())
+        token = self.send("GET", f"csrf-token?client={client}", None, self.login())["token"]
+        return {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
+
+    def send(self, method: str, path: str, data: bytes | None, headers: dict[str, str]) -> Any:
+        """Return the response to a request with these headers."""
+        headers = {"Content-Type": "application/json"} | headers
+        request = urllib.request.Request(f"{self.api}/{path}", data, headers, method=method)
         for _ in range(30):
             try:
                 with urllib.request.urlopen(request, timeout=60) as response:

@@ -14,16 +14,21 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
+import psutil
 import pytest
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import connect
 
 from darkroom import cli
 from pipelines import dvc_runner, flow_runtime, process_watcher, schedule
 from pipelines import monitor as monitor_module
 from pipelines.process_groups import CommandResult, ProcessGroups
+from tests import browser
 from tests.conftest import ROOT
 from tests.monitoring.arrivals import arrive, write_model
 from tests.pipelines.processes import is_alive, wait_until
@@ -156,6 +161,117 @@ def test_prefect_in_the_folder_uses_its_server(project, tmp_path):
     words = subprocess.run(command, cwd=project.folder, env=environment, check=True, capture_output=True, text=True).stdout.split()
     assert words == [project.api, ".prefect", ".prefect/profiles.toml"]
     assert not list(tmp_path.iterdir())
+
+
+def test_the_password_is_nowhere_else(project):
+    """The server's password is in two files that their owner alone can read: in no log, in no other file and in no command."""
+    project.prepare()
+    project.flow("repro", "left")
+    password = project.password()
+    files = [path for path in project.folder.rglob("*") if path.is_file() and password.encode() in path.read_bytes()]
+    assert {path.relative_to(project.folder).as_posix() for path in files} == {
+        ".darkroom/schedule/password", ".prefect/profiles.toml",
+    }  # fmt: skip
+    assert all(path.stat().st_mode & 0o077 == 0 for path in files)
+    assert not [process for process in psutil.process_iter(["cmdline"]) if password in " ".join(process.info["cmdline"] or [])]
+
+
+def attack(project: Project, headers: dict[str, str]) -> int | str:
+    """Ask for a run of a deployment with a command of the attacker's; return the status of a refusal, or the id of the run."""
+    body = {"job_variables": {"command": f"touch {project.folder}/attacked"}, "parameters": {"targets": ["left"]}}
+    path = f"deployments/{project.deployment('repro')}/create_flow_run"
+    try:
+        return str(project.send("POST", path, json.dumps(body).encode(), headers)["id"])
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def count_runs(project: Project) -> int:
+    return int(project.request("flow_runs/count", flows={"name": {"any_": ["repro"]}}))
+
+
+def open_events(project: Project, protocols: list[Any], host: str | None, message: dict[str, str]) -> None:
+    """Open the stream of events; raise WebSocketException where the server closes it."""
+    address, headers = f"{project.api.replace('http', 'ws')}/events/in", {"Host": host} if host else {}
+    with connect(address, subprotocols=protocols, additional_headers=headers) as stream:
+        stream.send(json.dumps(message))
+        stream.recv(timeout=60)
+
+
+def test_whoever_has_no_password_runs_nothing(project):
+    """The server refuses changes without the password, with a wrong one, for another host or without a token against forged
+    requests, and event streams as well; another origin may read nothing. The owner's run takes its command from the deployment.
+    """
+    login, token = project.login(), project.csrf_headers()
+    wrong = {"Authorization": "Basic ZGFya3Jvb206d3Jvbmc="}
+    runs = count_runs(project)
+    refused = ({}, token, wrong, wrong | token, login | token | {"Host": "attacker.example.org"}, login, login | {
+        "Prefect-Csrf-Token": "0", "Prefect-Csrf-Client": "tests"})  # fmt: skip
+    assert [attack(project, headers) for headers in refused] == [403, 401, 403, 401, 400, 403, 403]
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        project.send("GET", "csrf-token?client=attacker", None, {})
+    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        project.send("OPTIONS", "flow_runs/filter", None, {"Origin": "http://127.0.0.1:1"} | asks)
+    for protocols, host, message in (
+        ([], None, {}), (["prefect"], None, {"type": "auth"}), (["prefect"], None, {"type": "auth", "token": "wrong"}),
+        (["prefect"], "attacker.example.org", {"type": "auth", "token": project.password()}),
+    ):  # fmt: skip
+        with pytest.raises(WebSocketException):
+            open_events(project, protocols, host, message)
+    assert count_runs(project) == runs
+    project.prepare()
+    run_id = attack(project, login | token)
+    assert wait_until(lambda: project.final_state(run_id))[0] == "Completed"
+    assert project.ends("left") == 1
+    assert not (project.folder / "attacked").exists()
+
+
+def test_a_web_page_runs_nothing_and_its_owner_logs_in(project):
+    """A page of another port that a person has open can send the server nothing and read nothing of it; with the password the
+    owner sees Prefect's pages.
+    """
+    path = f"{project.api}/deployments/{project.deployment('repro')}/create_flow_run"
+    body = json.dumps({"job_variables": {"command": f"touch {project.folder}/attacked"}})
+    page = f"""<form id=form method=post enctype=text/plain target=frame action="{path}">
+        <input name='{{"ignored":"' value='"}}'></form><iframe name=frame></iframe><script>
+        const body = {json.dumps(body)}, tries = {{}};
+        const attempt = (name, options) => fetch("{path}", {{method: "POST", body, ...options}})
+            .then(answer => answer.type + answer.status, error => "refused").then(result => tries[name] = result);
+        const stream = new WebSocket("{project.api.replace("http", "ws")}/events/in", ["prefect"]);
+        const closed = new Promise(done => stream.onclose = () => done(tries.stream = "refused"));
+        stream.onopen = () => stream.send('{{"type": "auth", "token": "guessed"}}');
+        document.getElementById("form").submit();
+        const all = Promise.all([closed, attempt("json", {{headers: {{"Content-Type": "application/json"}}}}),
+            attempt("login", {{headers: {{Authorization: "Basic ZGFya3Jvb206d3Jvbmc="}}}}),
+            attempt("blind", {{mode: "no-cors", credentials: "include"}}),
+            fetch("{project.api}/flows/filter").then(() => 0, () => tries.read = "refused")]).then(() => tries);
+        </script>"""
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(page.encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    runs = count_runs(project)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server, browser.tab() as tab:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        tab.goto(f"http://127.0.0.1:{server.server_port}")
+        tries = tab.evaluate("all")
+        server.shutdown()
+        assert tries == {"stream": "refused", "json": "refused", "login": "refused", "blind": "opaque0", "read": "refused"}
+        assert count_runs(project) == runs
+        assert not (project.folder / "attacked").exists()
+        tab.goto(f"{project.api.removesuffix('/api')}/runs")
+        tab.get_by_placeholder("admin:pass").fill(project.password(), timeout=120_000)
+        tab.keyboard.press("Enter")
+        name = project.newest_run()["name"]
+        tab.get_by_text(name).first.wait_for(timeout=120_000)
 
 
 def test_stages_are_tasks_that_run_side_by_side(project):

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
+import socket
 import time
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from darkroom.core.errors import WorkspaceError
 from pipelines import notifications, schedule, server
 
 
 def test_a_reused_process_id_is_another_process():
     """A process counts as running only if it began when the state file says so."""
     process = {"pid": os.getpid(), "born": psutil.Process().create_time()}
-    assert schedule._is_running(process)
-    assert not schedule._is_running(process | {"born": time.time()})
-    assert not schedule._is_running({"pid": 2**22 + 1, "born": 0.0})
-    assert not schedule._is_running(None)
+    assert server.is_running(process)
+    assert not server.is_running(process | {"born": time.time()})
+    assert not server.is_running({"pid": 2**22 + 1, "born": 0.0})
+    assert not server.is_running(None)
 
 
 def test_the_time_zone_is_the_machines(monkeypatch):
@@ -70,6 +75,36 @@ def test_a_failed_notification_is_reported(monkeypatch, capsys):
     assert all(variable in line for variable, line in zip((notifications.COMMAND, notifications.WEBHOOK), lines, strict=True))
 
 
+def test_a_failed_notification_names_no_secret(monkeypatch, capsys):
+    """What is printed where a channel fails has neither the command nor the address, which may have a password or a token."""
+    for command in ("exit 3 # pass123", "sleep 5 # pass123"):
+        monkeypatch.setattr(notifications, "TIMEOUT", 0.2)
+        monkeypatch.setenv(notifications.COMMAND, command)
+        for address in ("pass123", "http://127.0.0.1:9/pass123\n", "http://me:pass123@127.0.0.1:9/", "file://nowhere/pass123"):
+            monkeypatch.setenv(notifications.WEBHOOK, address)
+            notifications.send("repro", "run", "1", "Failed", "message")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 16
+    assert "pass123" not in "".join(lines)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """Yield the address of a server that takes connections and never says anything."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_silent_server_is_named(silent, monkeypatch):
+    """A flow, and `make schedule`, wait for a server that takes connections and is silent for seconds, and then name it."""
+    assert server.TIMEOUT <= 10
+    monkeypatch.setattr(server, "TIMEOUT", 0.2)
+    with pytest.raises(WorkspaceError, match=f"{silent}/api does not respond") as error:
+        server.check_response(f"{silent}/api")
+    assert error.value.retryable
+    assert not server.is_healthy(f"{silent}/api")
+
+
 def test_a_notification_of_a_drift_names_the_page(monkeypatch, tmp_path):
     """The text ends with the path of the page, and the command has it in a variable, to attach the file."""
     monkeypatch.chdir(tmp_path)
@@ -102,3 +137,121 @@ def test_a_copy_of_the_project_does_not_own_the_processes_of_its_original(tmp_pa
     assert server.read_state() == state
     monkeypatch.chdir(tmp_path / "copy")
     assert server.read_state() == {}
+
+
+def private(path: Path) -> bool:
+    """Tell whether nobody but its owner can read a file."""
+    return path.stat().st_mode & 0o077 == 0
+
+
+def running(**fields):
+    """Return this process as one that `make schedule` has started."""
+    return {"pid": os.getpid(), "born": psutil.Process().create_time(), **fields}
+
+
+def test_the_password_goes_to_the_own_server_alone(tmp_path, monkeypatch):
+    """Clients log in to the server that runs here with its password; another address, or one where the own server has ended,
+    gets none, and there the person's own variables count.
+    """
+    monkeypatch.chdir(tmp_path)
+    own, foreign = "http://127.0.0.1:1/api", "https://prefect.example.org/api"
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:mine")
+    for process, knows in ((running(api=own), True), (running(api=own, born=0.0), False), (running(), False)):
+        schedule._write_state({"api": foreign, "server": process})
+        assert server.credentials(own) == ({"PREFECT_API_AUTH_STRING": server.password()} if knows else {})
+        assert server.credentials(foreign) == {}
+    schedule._write_state({"server": running(api=own)})
+    logins = [base64.b64decode(server._login(api)["Authorization"].split()[1]).decode() for api in (own, foreign)]
+    assert logins == [server.password(), "me:mine"]
+    monkeypatch.delenv("PREFECT_API_AUTH_STRING")
+    monkeypatch.setenv("PREFECT_API_KEY", "key")
+    assert server._login(foreign) == {"Authorization": "Bearer key"}
+
+
+def test_a_password_is_secret_and_lasts(tmp_path, monkeypatch):
+    """Only its owner reads the password, also in the profile of `prefect`; it outlives the server, and a copy gets its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    monkeypatch.setattr(schedule, "_is_port_taken", lambda port: False)
+    _, arguments, environment = schedule._prepare_server(4321, {})
+    password = server.password()
+    assert environment["PREFECT_SERVER_API_AUTH_STRING"] == environment["PREFECT_API_AUTH_STRING"] == password
+    assert environment["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == "http://127.0.0.1:4321,http://localhost:4321"
+    assert password not in " ".join(arguments)
+    schedule._write_state({"server": running(api="http://127.0.0.1:4321/api")})
+    schedule._write_profile("http://127.0.0.1:4321/api")
+    profile = tomllib.loads(schedule.PROFILES.read_text())["profiles"]["darkroom"]
+    assert profile["PREFECT_API_AUTH_STRING"] == profile["PREFECT_SERVER_API_AUTH_STRING"] == password
+    assert all(private(path) and private(path.parent) for path in (server.PASSWORD, schedule.PROFILES))
+    schedule._prepare_server(4321, {"port": 4321})  # it was stopped
+    assert server.password() == password
+    schedule._prepare_server(4321, {})  # the state is that of another folder
+    assert server.password() != password
+    schedule._write_profile("https://prefect.example.org/api")
+    assert tomllib.loads(schedule.PROFILES.read_text())["profiles"]["darkroom"] == {
+        "PREFECT_API_URL": "https://prefect.example.org/api"
+    }
+
+
+def test_a_temporary_server_has_a_password(tmp_path, monkeypatch):
+    """Where no server runs, the temporary one and its client get a password of their own, the same in processes below; with
+    PREFECT_API_URL none is made up.
+    """
+    monkeypatch.chdir(tmp_path)
+    names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_PROFILE", *server.SETTINGS)
+    for name in names:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_API_URL", "https://prefect.example.org/api")
+    server.configure()
+    assert "PREFECT_API_AUTH_STRING" not in os.environ
+    monkeypatch.delenv("PREFECT_API_URL")
+    server.configure()
+    password = os.environ["PREFECT_API_AUTH_STRING"]
+    assert len(password) > 30
+    server.configure()
+    assert os.environ["PREFECT_SERVER_API_AUTH_STRING"] == os.environ["PREFECT_API_AUTH_STRING"] == password
+    assert os.environ["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] != "*"
+
+
+def test_a_server_of_an_older_version_is_replaced(tmp_path, monkeypatch, capsys):
+    """A server that runs without a password, since an older version has started it, ends, and one with a password takes its
+    port.
+    """
+    monkeypatch.chdir(tmp_path)
+    old = "http://127.0.0.1:4321/api"
+    schedule._write_state({"api": old, "port": 4321, "server": running(), "worker": running()})
+    monkeypatch.setenv("PREFECT_API_URL", old)  # of `configure`, since it responds
+    ended, started = [], []
+    monkeypatch.setattr(schedule, "_end", lambda process: ended.append(process) or True)
+
+    def launch(name, arguments, environment):
+        started.append((name, arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(schedule, "_launch", launch)
+    monkeypatch.setattr(schedule, "_is_port_taken", lambda port: False)
+    with pytest.raises(KeyboardInterrupt):
+        schedule.start(None)
+    assert ended == [running(), running()]
+    assert started == [("server", ["pipelines.prefect_server", "4321"])]
+    assert "without a password" in capsys.readouterr().out
+
+
+def test_no_run_chooses_its_command(monkeypatch):
+    """The pool's template takes neither the command nor the folder of a process from a run; what else is in it stays."""
+    variables = {"env": {"default": {"A": "1"}}, "command": {}, "working_dir": {}}
+    job = {name: f"{{{{ {name} }}}}" for name in variables}
+    pool, patched = {"base_job_template": {"job_configuration": job, "variables": {"properties": variables}}}, []
+
+    def request(api, path, content=None, method=""):
+        if content:
+            patched.append((path, method, content))
+        return pool
+
+    monkeypatch.setattr(server, "request", request)
+    schedule._fix_commands("http://nowhere", "small")
+    template = {"job_configuration": {"env": "{{ env }}"}, "variables": {"properties": {"env": {"default": {"A": "1"}}}}}
+    assert patched == [("work_pools/small", "PATCH", {"base_job_template": template})]
+    schedule._fix_commands("http://nowhere", "small")
+    assert len(patched) == 1

@@ -16,6 +16,7 @@ from tests.pipelines.processes import wait_until
 from tests.pipelines.projects import Project, fill_project
 
 pytestmark = pytest.mark.pipeline
+PASSWORD = "team:its password"
 
 
 def serve(project: Project, database: str, log: Path) -> subprocess.Popen[bytes]:
@@ -23,6 +24,7 @@ def serve(project: Project, database: str, log: Path) -> subprocess.Popen[bytes]
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(project.port)]
     environment = project.environment | {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{database}", "PREFECT_HOME": str(log.parent / "server"),
+        "PREFECT_SERVER_API_AUTH_STRING": PASSWORD, "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
     }  # fmt: skip
     with log.open("ab") as file:
         return subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
@@ -42,8 +44,8 @@ def await_server(project: Project, process: subprocess.Popen[bytes], log: Path) 
 
 
 def test_runs_continue_after_a_reboot(tmp_path):
-    """With PREFECT_API_URL only a worker is started, for a server that must respond. Server and worker, killed during a
-    run, come back, and the run is repeated and completes. `stop` leaves the server alone.
+    """With PREFECT_API_URL only a worker is started, for a server that must respond, with the person's password for it. Server
+    and worker, killed during a run, come back, and the run is repeated and completes. `stop` leaves the server alone.
     """
     if postgresql.PROGRAMS is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
@@ -57,9 +59,12 @@ def test_runs_continue_after_a_reboot(tmp_path):
             assert "remedy:" in project.schedule("start", code=2)
             project.environment["PREFECT_API_URL"] = project.api
             await_server(project, server, log)
+            assert "remedy: set PREFECT_API_AUTH_STRING" in project.schedule("start", code=2)
+            project.environment["PREFECT_API_AUTH_STRING"] = PASSWORD
             project.request("work_pools/", name="small", type="process")  # a pool that exists is used
             project.schedule("start")
             assert set(project.schedule_state()) == {"api", "worker", "folder"}
+            assert PASSWORD not in (project.folder / ".prefect" / "profiles.toml").read_text()
             project.prepare(left="hang")
             run_id = project.deploy_run("repro", targets=["left"])
             project.pids("left")
