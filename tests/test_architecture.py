@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -247,8 +248,21 @@ def test_every_param_of_the_studies_is_declared():
     assert set(content) == {"size", "machine", "autoencoder", *NAMES}
     assert graph("studies/dvc.yaml")["lab"]["params"] == ["${item.name}"]
     assert stage["params"] == ["machine", "${item.name}.${size}"]
-    assert "${size}" in stage["cmd"]
     assert set(content["depth"]) == set(studies.SIZES)
+
+
+@pytest.mark.parametrize("file", ["dvc.yaml", "studies/dvc.yaml"])
+def test_a_shell_gets_no_value_of_params_unchecked(file):
+    """The commands of dvc.yaml have no values but the program, and items of a matrix: such a list is written in dvc.yaml, or the
+    stages that it is for, which delete paths of these names too, run after the stage `names`, which depends on the list."""
+    stages = graph(file)
+    for name, stage in stages.items():
+        values = set(re.findall(r"\$\{(.*?)\}", stage["cmd"]))
+        assert all(value in ("run", "digest") or value.startswith("item.") for value in values), name
+        lists = [item.strip("${}") for item in stage.get("matrix", {}).values() if isinstance(item, str)]
+        assert not lists or set(lists) <= set(stages["names"]["params"]), name
+        reads = {dep for dep in stage.get("deps", []) if dep == "data/names.txt" or "${item." in dep}
+        assert not lists or reads, name  # the first stage of a name reads what `names` writes, the others what that one writes
 
 
 def test_only_evaluate_and_the_gate_see_the_test_images():

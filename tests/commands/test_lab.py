@@ -16,10 +16,12 @@ from PIL import Image
 
 from darkroom import cli
 from darkroom.commands import lab
+from darkroom.commands.lab.autoencoder import autoencoder_command
 from darkroom.core.errors import ParamsError
 from darkroom.lab import drawing
 from darkroom.models.checkpoint import Checkpoint, save
 from tests.completion import completions
+from tests.conftest import ROOT
 from tests.lab.test_layers import PLAIN, compact
 
 
@@ -228,3 +230,18 @@ def test_fit_has_about_the_requested_side(shape, side):
     picture = drawing.fit(np.zeros(shape, np.uint8), side)
     assert side * 2 / 3 <= max(picture.shape) <= side * 4 / 3
     assert min(picture.shape) > 0
+
+
+def test_the_options_of_a_stage_are_read_by_the_command(tmp_path):
+    """The stage `lab@autoencoder` takes its options from studies/params.yaml by `--params`, since DVC writes the keys of a section
+    into a command as they are; an option by hand comes before them, and a wrong key ends with its nearest neighbour."""
+    text = (ROOT / "studies/params.yaml").read_text()
+    file = tmp_path / "params.yaml"
+    file.write_text(text.replace("  conv_epochs: 30", "  conv_epochs: 3"))
+    context = autoencoder_command.make_context("autoencoder", ["--params", str(file), "--seed", "7"])
+    assert {key: context.params[key] for key in ("conv_epochs", "codes", "seed")} == {
+        "conv_epochs": 3, "codes": (8, 32, 64), "seed": 7,
+    }  # fmt: skip
+    file.write_text(text.replace("  conv_epochs: 30", "  'epochs; touch x; true': 3"))
+    with pytest.raises(ParamsError, match="epochs; touch x"):
+        autoencoder_command.make_context("autoencoder", ["--params", str(file)])

@@ -32,7 +32,7 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.pipeline
 BACKBONE = "mobilenet_v3_small"
 OWN = [f"{stage}@{BACKBONE}" for stage in ("weights", "embed", "transfer", "finetune")]
-STAGES = sorted(["ingest", "augment", "baseline", *OWN, "cross_validate", "evaluate", "register"])
+STAGES = sorted(["names", "ingest", "augment", "baseline", *OWN, "cross_validate", "evaluate", "register"])
 AFTER_TRANSFER = [f"transfer@{BACKBONE}", f"finetune@{BACKBONE}", "cross_validate", "evaluate", "register"]
 DARK, LIGHT = "dark", "light"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from darkroom.config import dvc_graph
+from darkroom.config import dvc_graph, params
 from darkroom.core import locks
 from darkroom.core.command_line import passthrough
 from darkroom.core.errors import WorkspaceError
@@ -21,6 +21,7 @@ def run(arguments: tuple[str, ...]) -> int:
         return 0
     if not Path("dvc.yaml").exists():
         raise WorkspaceError(f"there is no dvc.yaml here ({Path.cwd()})", "run the command in the folder that holds it")
+    params.read()  # before DVC runs a command of dvc.yaml or deletes an output, whatever the arguments name
     with locks.workspace("darkroom repro", lambda text: click.echo(text, err=True)):
         if sentence := dvc_graph.set_damaged_lock_aside():
             click.echo(sentence, err=True)

@@ -49,6 +49,7 @@ class Stage(NamedTuple):
 
 
 STAGES = {
+    "names": Stage("check the names in params.yaml, before they become paths and parts of commands", "", ("out",)),
     "fetch": Stage("write a named data set to data/raw", "dataset", ("out",)),
     "ingest": Stage("a folder of images → manifest, splits, arrays", "", ("out", "report", "fixes", "splits")),
     "augment": Stage("Albumentations views of every training image", "", ("train", "out")),

@@ -123,7 +123,7 @@ class _Estimate:
         result["evaluate"] = self._evaluate()
         result["register"] = pace * 5
         fetched = {f"fetch@{name}": pace * 2 for name in settings.fetch.datasets}
-        return fetched | result
+        return {"names": pace * 0.5} | fetched | result
 
     def _cross_validate(self, stages: dict[str, float]) -> float:
         """Return the seconds of models for all folds; embeddings are computed once, of the views of all images."""

@@ -15,6 +15,7 @@ from darkroom.core.lazy import lazy_imports
 with lazy_imports():
     import torch
 
+    from darkroom.config import study_params
     from darkroom.data import subsets
     from darkroom.lab import autoencoder, drawing
     from darkroom.models.architectures import autoencoder as networks
@@ -26,7 +27,16 @@ HEADER = ("kind", "code", "train_error", "held_error", "train_ratio", "held_rati
 AT_LEAST_1 = click.IntRange(min=1)
 
 
+def _take_defaults(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    if path:
+        ctx.default_map = study_params.read(path).autoencoder.model_dump()
+
+
 @picture_command("autoencoder", ".csv", outliers=SCORES)
+@click.option(
+    "--params", type=click.Path(path_type=Path), metavar="FILE", is_eager=True, expose_value=False, callback=_take_defaults,
+    help="take the other options from the section `autoencoder` of this file, such as studies/params.yaml",
+)  # fmt: skip
 @click.option("--data", default="glyphs", type=DATASET, help="a named data set, a folder of classes, an archive, an .npz")
 @click.option("--source", default="download", help="source of named data sets: download, or a folder with their files")
 @click.option("--size", type=click.IntRange(min=8), default=28, metavar="N", help="pixels a side; images are grey")

@@ -1,0 +1,100 @@
+"""The stage `names`, with the real DVC: what params.yaml names reaches no shell and no path unchecked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from darkroom import cli
+from darkroom.commands import repro
+from tests.conftest import ROOT
+
+
+def dvc(*words: str) -> subprocess.CompletedProcess[str]:
+    own = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src"),
+        "DARKROOM_TRACKING": "off",
+    }  # fmt: skip
+    return subprocess.run([sys.executable, "-m", "dvc", *words], env=os.environ | own, capture_output=True, text=True)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """Return a project with a photo that nothing else has."""
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "data/label_fixes.csv", "data/splits.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    Path("data/photos").mkdir()
+    Path("data/photos/1.jpg").write_text("a photo")
+    subprocess.run(["git", "init", "-q"], check=True)
+    assert dvc("init", "-q").returncode == 0
+    return tmp_path
+
+
+def set_line(old: str, new: str) -> None:
+    file = Path("params.yaml")
+    text = (ROOT / "params.yaml").read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("backbones: [vgg11_bn,", "backbones: ['x; touch attacked; true',"),
+        ("datasets: [digits]", "datasets: [../photos, '`touch attacked`']"),
+    ],
+)
+def test_a_name_that_is_none_ends_the_run_before_it_is_used(project, old, new):
+    """A plain `dvc repro` with a name that has a command or a path in it runs no command of the name's and deletes nothing: the
+    stage `names` comes first, and its message names the key."""
+    set_line(old, new)
+    done = dvc("repro")
+    assert done.returncode != 0
+    assert old.partition(":")[0] in done.stderr
+    assert "remedy:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Running stage 'names'" in done.stdout
+    assert done.stdout.count("Running stage") == 1
+    assert (project / "data/photos/1.jpg").exists()
+    assert not (project / "attacked").exists()
+
+
+def test_a_path_for_a_backbone_is_refused_by_dvc(project):
+    """A backbone whose name leads out of its folder makes two stages with the same output, which DVC refuses before it does
+    anything."""
+    set_line("backbones: [vgg11_bn,", "backbones: [../../data/photos,")
+    done = dvc("repro")
+    assert done.returncode != 0
+    assert "is specified in" in done.stderr
+    assert (project / "data/photos/1.jpg").exists()
+
+
+def test_the_check_runs_nothing_else_again(tmp_path, monkeypatch):
+    """The output of `names` is the same for all valid names, so that the stages after it run only for changes of their own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DARKROOM_TRACKING", "off")
+    contents = []
+    for backbone in ("vgg11_bn", "mobilenet_v2"):
+        set_line("backbones: [vgg11_bn,", f"backbones: [{backbone},")
+        assert cli.main(["names", "--out", "names.txt"]) == 0
+        contents.append(Path("names.txt").read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_darkroom_repro_checks_before_it_starts_dvc(tmp_path, monkeypatch, capsys):
+    """`darkroom repro` refuses a wrong name before DVC runs, also where its arguments name a single stage."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    monkeypatch.setattr(repro.subprocess, "Popen", lambda *_, **__: pytest.fail("DVC was started"))
+    set_line("backbones: [vgg11_bn,", "backbones: [../photos,")
+    assert cli.main(["repro", "--single-item", "weights@../photos"]) == 2
+    assert "backbones" in capsys.readouterr().err
