@@ -6,6 +6,7 @@ import hashlib
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +80,16 @@ def test_a_damaged_file_is_an_error_with_a_remedy(tmp_path):
         (tmp_path / name).write_bytes(b"\x00" * 20)
         with pytest.raises(WeightsError, match=name):
             weights.read(tmp_path / name)
+
+
+def test_a_file_with_code_in_it_is_refused_without_advice_to_run_it(tmp_path):
+    """A pickle of anything but tensors is not loaded, and the message does not tell how to load it all the same."""
+    torch.save({"state_dict": Path("x")}, tmp_path / "vgg16.pth")
+    with pytest.raises(WeightsError, match="more than tensors") as error:
+        weights.read(tmp_path / "vgg16.pth")
+    assert "safetensors" in error.value.remedy
+    for advice in ("weights_only", "safe_globals", "trust", "torch"):
+        assert advice not in str(error.value)
 
 
 @pytest.fixture

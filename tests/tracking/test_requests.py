@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -30,7 +31,7 @@ def write_request(uri: str) -> Path:
     """Write a request, as a command does that is at once killed, and return its file."""
     requests.REQUESTS.mkdir(parents=True)
     file = requests.REQUESTS / "1.json"
-    file.write_text(json.dumps({"function": "promote", "arguments": {}, "uri": uri}))
+    file.write_text(json.dumps({"function": "promote", "arguments": {}, "mlflow": hashlib.sha256(uri.encode()).hexdigest()}))
     return file
 
 
@@ -55,6 +56,17 @@ def test_a_request_is_served_and_forgotten(monkeypatch):
     with uploader():
         assert requests.send(*HALF) == {"result": {"half": 10}}
     assert not list(requests.REQUESTS.iterdir())
+
+
+def test_a_request_has_no_password(monkeypatch):
+    """A request names its MLflow without the password that an address can have."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:pass123@127.0.0.1:1")
+    texts = []
+    monkeypatch.setattr(requests.atomic, "write_json", lambda path, content: texts.append(json.dumps(content)))
+    monkeypatch.setattr(requests, "START_LIMIT", 0.0)
+    assert requests.send(*HALF) is None
+    assert len(texts) == 1
+    assert "pass123" not in texts[0]
 
 
 @pytest.mark.parametrize("result", [{}, [], None, False, 0, ""])

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +106,16 @@ def server(database, tmp_path_factory) -> Iterator[Server]:
         yield server
     finally:
         server.kill()
+
+
+def test_mlflow_refuses_other_hosts_and_origins(server):
+    """MLflow's own checks are on, as in the server of `darkroom ui`: a page whose name leads to this machine, and one of another
+    origin, change nothing and read nothing."""
+    body, url = b'{"name": "attacked"}', f"{server.uri}/api/2.0/mlflow/experiments/create"
+    for headers in ({"Host": "attacker.example.org"}, {"Origin": "https://attacker.example.org"}):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": "application/json"} | headers))
+    assert MlflowClient(server.uri).get_experiment_by_name("attacked") is None
 
 
 def runs_of(server: Server, filters: str = "") -> tuple[MlflowClient, list[Run]]:

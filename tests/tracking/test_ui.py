@@ -11,7 +11,7 @@ import pytest
 
 from darkroom import cli
 from darkroom.commands import ui
-from darkroom.tracking import mlflow_client, views
+from darkroom.tracking import home, mlflow_client, views
 from tests.conftest import ROOT
 
 
@@ -43,6 +43,8 @@ def test_it_opens_on_runs(workspace, started, capsys):
     ((arguments, environment),) = started
     assert arguments[:4] == [sys.executable, "-m", "mlflow", "ui"]
     assert arguments[-4:] == ["--port", str(port), "--workers", "1"]
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == home.uri()
+    assert home.uri() not in arguments  # it may have a password, and all users see the arguments
     assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
 
 

@@ -17,6 +17,7 @@ from darkroom.core import user_paths
 from darkroom.core.command_line import Choice, Command, json_option
 from darkroom.core.errors import WorkspaceError, printable
 from darkroom.core.lazy import lazy_imports
+from darkroom.data import csv_cells
 
 with lazy_imports():
     from darkroom.core import tables
@@ -111,11 +112,11 @@ def _line_printer(classes: tuple[str, ...], top: int, paths: list[Path]) -> Call
 def _csv_printer(classes: tuple[str, ...], info: classifiers.ModelInfo) -> Callable[[image_files.Row], None]:
     """Print the header of a CSV table; return a function that prints the line of a row."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", "label", "confidence", "error", "model", "checkpoint_sha256", *classes])
+    writer.writerow(csv_cells.escaped(["path", "label", "confidence", "error", "model", "checkpoint_sha256", *classes]))
 
     def print_row(row: image_files.Row) -> None:
         path = row.path.encode("utf-8", "backslashreplace").decode()  # a name need not be text
         cells: list[Any] = [path, row.label, row.confidence, row.error, info.version or info.name, info.checkpoint_sha256]
-        writer.writerow([*cells, *(row.probabilities.values() if row.probabilities else [""] * len(classes))])
+        writer.writerow([*csv_cells.escaped(cells), *(row.probabilities.values() if row.probabilities else [""] * len(classes))])
 
     return print_row

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from darkroom.core.command_line import Command
+from darkroom.core.errors import masked
 from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import home, records
 
@@ -32,7 +33,8 @@ def command(is_restore: bool) -> int:
         return 0
     count = uploader.sync()
     running = len(records.pending())
-    click.echo(f"{count} run{'s' * (count != 1)} uploaded to {home.uri()}" + (f", {running} still running" if running else ""))
+    more = f", {running} still running" if running else ""
+    click.echo(f"{count} run{'s' * (count != 1)} uploaded to {masked(home.uri())}{more}")
     damaged = records.damaged()
     for name, reason in damaged.items():
         click.echo(f"{home.DAMAGED / name} cannot be uploaded: {reason}")

@@ -9,7 +9,7 @@ import sys
 import click
 
 from darkroom.core.command_line import Command
-from darkroom.core.errors import ParamsError
+from darkroom.core.errors import ParamsError, without_login
 from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import home, records
 
@@ -32,15 +32,16 @@ def command(port: int) -> None:
     if records.is_pending():
         uploader.sync()
     with mlflow_client.reachable():
-        addresses = mlflow_client.view_addresses(uri.rstrip("/") if is_remote else f"http://{HOST}:{port}")
+        addresses = mlflow_client.view_addresses(without_login(uri).rstrip("/") if is_remote else f"http://{HOST}:{port}")
     for name, address in addresses.items():
         click.echo(f"{name:<9} {address}")
     if is_remote:
         return
     click.echo("Ctrl+C ends it. `make schedule-status` prints the address of Prefect's pages.")
     sys.stdout.flush()
-    server = ["--backend-store-uri", uri, "--host", HOST, "--port", str(port), "--workers", "1"]
-    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *server], ENVIRONMENT | os.environ)
+    server = ["--host", HOST, "--port", str(port), "--workers", "1"]
+    environment = ENVIRONMENT | os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}  # in a list of processes all could read a password
+    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *server], environment)
 
 
 def _check_port(port: int) -> None:

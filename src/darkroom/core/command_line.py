@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from darkroom.core.errors import MISTAKE, DarkroomError, nearest
+from darkroom.core.errors import MISTAKE, DarkroomError, masked, nearest
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
@@ -147,7 +147,7 @@ def passthrough(run: Callable[[tuple[str, ...]], int | None], help: str = "") ->
 def report(error: BaseException) -> int:
     """Print an error with its remedy on stderr, after its traceback where `--debug` is on; return the exit code."""
     if os.environ.get(DEBUG, "") not in ("", "0"):
-        traceback.print_exception(error)
+        click.echo(masked("".join(traceback.format_exception(error))), err=True)
     error = shortage.explain(error) or error
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
@@ -155,7 +155,7 @@ def report(error: BaseException) -> int:
     elif isinstance(error, DarkroomError):
         problem, remedy, code = error.problem, error.remedy, error.code
     else:
-        problem, remedy, code = str(error), os_errors.remedy_of(error), os_errors.exit_code(error)
+        problem, remedy, code = masked(str(error)), os_errors.remedy_of(error), os_errors.exit_code(error)
     label = click.style("error:", fg="red", bold=True) if _is_coloured() else "error:"
     click.echo(f"{label} {problem}\n  remedy: {remedy}", err=True)
     return code

@@ -6,12 +6,16 @@ command may work later.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
     import difflib
+
+_LOGIN = re.compile(r"(?<=://)[^\s/]*@")  # `user:password@` of an address
+_SECRET = re.compile(r"((?:password|passwd|pwd|token|secret|api_?key)=)[^&\s'\"]+", re.IGNORECASE)
 
 MISTAKE = 2
 DRIFTED = 3  # of `darkroom monitor`: a result, not an error
@@ -21,15 +25,15 @@ EX_TEMPFAIL = 75  # of sysexits.h: retry later
 class DarkroomError(Exception):
     """A problem in one sentence, and its remedy; `retryable` where it may go away by itself, as a failure of the network does.
 
-    `setting` is the key of params.yaml at fault, where there is one.
+    `setting` is the key of params.yaml at fault, where there is one. Both are masked: they reach terminals, logs and records.
     """
 
     setting: str = ""
 
     def __init__(self, problem: str, remedy: str, retryable: bool = False) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.remedy = remedy
+        super().__init__(masked(problem))
+        self.problem = masked(problem)
+        self.remedy = masked(remedy)
         self.retryable = retryable
 
     def __reduce__(self) -> tuple[object, ...]:  # pickling between processes passes `args`, which lacks the remedy
@@ -58,6 +62,16 @@ class WeightsError(DarkroomError):
 
 class WorkspaceError(DarkroomError):
     """An output of an earlier stage is missing, or the command runs in the wrong folder."""
+
+
+def masked(text: str) -> str:
+    """Return a text whose addresses have no user, password or token: `http://***@host`."""
+    return _SECRET.sub(r"\1***", _LOGIN.sub("***@", text))
+
+
+def without_login(address: str) -> str:
+    """Return an address to open, without the user and password in it."""
+    return _LOGIN.sub("", address)
 
 
 def printable(text: str) -> str:

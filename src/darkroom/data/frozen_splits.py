@@ -17,6 +17,7 @@ from typing import Literal
 from darkroom.config.params import SPLITS
 from darkroom.core import atomic
 from darkroom.core.errors import SourceError
+from darkroom.data import csv_cells
 from darkroom.data.manifest import Row
 
 FROZEN = Path("data/splits.csv")
@@ -54,7 +55,7 @@ def read(path: Path) -> list[FrozenImage]:
     for number, row in enumerate(rows[1:], start=2):
         if not 2 <= len(row) <= len(header) or not row[0]:
             raise SourceError(f"row {number} of {path} is {row!r} instead of an image and a split", remedy)
-        item = FrozenImage(row[0], row[1].lower(), row[2].lower() if len(row) == 3 else "")
+        item = FrozenImage(csv_cells.unescaped(row[0]), row[1].lower(), row[2].lower() if len(row) == 3 else "")
         if item.split not in SPLITS:
             raise SourceError(f'row {number} of {path} has the split "{row[1]}"', f"write {', '.join(SPLITS)} there")
         if images.setdefault((item.image, item.sha256), item) != item:
@@ -69,7 +70,7 @@ def write(path: Path, images: Iterable[FrozenImage]) -> None:
     quoting: Literal[0, 1] = csv.QUOTE_ALL if any("\r" in row[0] for row in rows) else csv.QUOTE_MINIMAL
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic.new_file(path) as working, working.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n", quoting=quoting).writerows([COLUMNS, *rows])
+        csv.writer(file, lineterminator="\n", quoting=quoting).writerows([COLUMNS, *map(csv_cells.escaped, rows)])
 
 
 def match(frozen: Sequence[FrozenImage], rows: Sequence[Row]) -> tuple[dict[str, str], list[str]]:

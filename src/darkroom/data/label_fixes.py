@@ -12,7 +12,7 @@ from typing import Literal
 
 from darkroom.core import atomic
 from darkroom.core.errors import SourceError, nearest, printable
-from darkroom.data import class_names
+from darkroom.data import class_names, csv_cells
 from darkroom.data.manifest import Row
 
 COLUMNS = ("image", "label")
@@ -46,7 +46,7 @@ def read(path: Path) -> dict[str, str]:
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != 2 or not all(cell.strip() for cell in row):
             raise SourceError(f"row {number} of {path} is {row!r} instead of an image and a label", remedy)
-        image, label = row[0].strip(), class_names.normalise(row[1])
+        image, label = csv_cells.unescaped(row[0].strip()), class_names.normalise(csv_cells.unescaped(row[1].strip()))
         if fixes.setdefault(image, label) != label:
             raise SourceError(f"{path} gives {image} the labels {fixes[image]!r} and {label!r}", remedy)
     return fixes
@@ -68,7 +68,7 @@ def write(path: Path, fixes: Mapping[str, str]) -> None:
     # a carriage return in a name has to be quoted, which the writer forgets
     quoting: Literal[0, 1] = csv.QUOTE_ALL if any("\r" in name for name in fixes) else csv.QUOTE_MINIMAL
     with atomic.new_file(path) as working, working.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n", quoting=quoting).writerows([COLUMNS, *fixes.items()])
+        csv.writer(file, lineterminator="\n", quoting=quoting).writerows([COLUMNS, *map(csv_cells.escaped, fixes.items())])
 
 
 def lines_of(fixes: Iterable[str], rows: Collection[Row]) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from darkroom.core.errors import WorkspaceError
-from darkroom.data import class_names
+from darkroom.data import class_names, csv_cells
 from darkroom.data.manifest import Row
 
 COLUMNS = ("path", "label", "suggested")
@@ -53,4 +53,4 @@ def read(path: Path) -> list[Suggestion]:
     if lacking:
         raise WorkspaceError(f"{path} has no column {lacking[0]}", remedy)
     names = ("path", "label", "suggested", "sha256", "quality", "error_probability")
-    return [Suggestion(**{name: (line.get(name) or "").strip() for name in names}) for line in lines]
+    return [Suggestion(**{name: csv_cells.unescaped((line.get(name) or "").strip()) for name in names}) for line in lines]

@@ -13,6 +13,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from darkroom.core import atomic
+from darkroom.data import csv_cells
 from darkroom.evaluation import folds
 from darkroom.evaluation.pixel_baseline import Regression
 
@@ -222,6 +223,6 @@ def expected_precision(issues: Sequence[LabelIssue]) -> float | None:
 def write(path: Path, issues: Iterable[LabelIssue]) -> None:
     """Write the issues as CSV, a column per field of `LabelIssue`."""
     with atomic.new_file(path) as working, working.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(LabelIssue)])
-        writer.writeheader()
-        writer.writerows(map(asdict, issues))
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in fields(LabelIssue)])
+        writer.writerows(csv_cells.escaped(asdict(issue).values()) for issue in issues)

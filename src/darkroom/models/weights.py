@@ -33,6 +33,11 @@ def read(path: Path) -> dict[str, torch.Tensor]:
             content = content.get("state_dict", content)
             state = {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
     except Exception as error:
+        if "weights_only" in str(error):  # torch tells how to run what is in the file
+            raise WeightsError(
+                f"{path} holds more than tensors, or is damaged; objects in a pickle can run code, so it is not loaded",
+                "take a .safetensors file, or a .pth file with a state_dict alone",
+            ) from None
         raise WeightsError(f"{path} cannot be read as weights: {error}", "fetch the file again, or remove it") from error
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 

@@ -25,7 +25,7 @@ from darkroom.core import atomic, git, kept_results
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.kept_results import KeptResults
 from darkroom.core.progress import Progress
-from darkroom.data import arrays, manifest
+from darkroom.data import arrays, csv_cells, manifest
 from darkroom.evaluation import cost as costs
 from darkroom.evaluation import (
     cross_validation,
@@ -262,7 +262,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]])
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows(map(csv_cells.escaped, rows))
 
 
 def _write_report(

@@ -12,6 +12,7 @@ from darkroom.config.params import SPLITS, Ingest
 from darkroom.core import atomic, tables
 from darkroom.core.errors import printable
 from darkroom.data import (
+    csv_cells,
     frozen_splits,
     grouping,
     ingest,
@@ -135,7 +136,8 @@ def write_quarantine(rows: list[SourceRow], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "reason", "detail", "remedy"])
-        writer.writerows([row.path, row.reason, row.detail, REASONS[row.reason].remedy] for row in rows)
+        cells = ([row.path, row.reason, row.detail, REASONS[row.reason].remedy] for row in rows)
+        writer.writerows(map(csv_cells.escaped, cells))
 
 
 def _print_quarantine(rows: list[SourceRow], path: Path) -> None:

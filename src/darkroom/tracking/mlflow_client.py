@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import chdir, closing, contextmanager
 from functools import cache
@@ -23,13 +24,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from darkroom.core import atomic
-from darkroom.core.errors import WorkspaceError
+from darkroom.core.errors import WorkspaceError, without_login
 from darkroom.core.locks import hold
 from darkroom.tracking import artifact_paths, backups, views
 from darkroom.tracking.entities import NOTE, SHA
 from darkroom.tracking.home import EXPERIMENT, HOME, ROOT, database, uri
 
 RETRYABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # server down, database locked
+RESPONSE_LIMIT = 10.0  # seconds
+REMEDY = "start the server or correct MLFLOW_TRACKING_URI, then `darkroom sync`: nothing is lost; or set DARKROOM_TRACKING=off"
 KIND = "mlflow.experimentKind"  # without it MLflow shows the pages of language models
 DESCRIPTION = """\
 One row per run of `dvc repro` or of a flow, named by what changed; unfold it for its stages, `transfer@vgg16` and so on. A stage
@@ -54,6 +57,8 @@ def client() -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    if uri().startswith(("http://", "https://")):
+        _check_response(uri())
     with hold(artifact_paths.LOCK):
         if file := database():
             _prepare(file)
@@ -83,6 +88,16 @@ def _make(file: Path) -> None:
     SqlAlchemyStore(f"sqlite:///{file.resolve()}", ROOT).engine.dispose()
 
 
+@cache
+def _check_response(address: str) -> None:
+    """Raise WorkspaceError where a server takes the connection and is silent, for which MLflow waits for minutes."""
+    try:
+        urllib.request.urlopen(f"{without_login(address).rstrip('/')}/health", timeout=RESPONSE_LIMIT).close()
+    except (OSError, ValueError) as error:  # any other one is MLflow's to report
+        if isinstance(getattr(error, "reason", error), TimeoutError):
+            raise WorkspaceError(f"MLflow at {address} does not respond within {RESPONSE_LIMIT:g} s", REMEDY, True) from error
+
+
 def _check_artifacts(location: str) -> None:
     """Raise WorkspaceError for a server of a project's own database: this process would write below its own folder."""
     if uri().startswith(("http://", "https://")) and not urlsplit(location).scheme and not Path(location).is_absolute():
@@ -106,9 +121,7 @@ def reachable() -> Iterator[None]:
         if file and file.exists() and (problem := backups.damage(file)):
             raise backups.damaged(file, problem) from error
         raise WorkspaceError(
-            f"MLflow at {uri()} cannot be used: {str(error).splitlines()[0][:300]}",
-            "start the server or correct MLFLOW_TRACKING_URI, then `darkroom sync`: nothing is lost; or set DARKROOM_TRACKING=off",
-            error.error_code in RETRYABLE,
+            f"MLflow at {uri()} cannot be used: {str(error).splitlines()[0][:300]}", REMEDY, error.error_code in RETRYABLE
         ) from error
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from darkroom.core import atomic
-from darkroom.core.errors import WorkspaceError
+from darkroom.core.errors import WorkspaceError, without_login
 from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import home, pipeline_runs
 from darkroom.tracking.entities import Run
@@ -63,5 +63,5 @@ def pipeline_address(client: Client, key: str, name: str) -> str:
     experiment = mlflow_client.experiment(client)
     run = pipeline_runs.parent_run(client, experiment, key, name, int(time.time() * 1000))
     if home.uri().startswith(("http://", "https://")):
-        return f"{home.uri().rstrip('/')}/#/experiments/{experiment}/runs/{run}"
+        return f"{without_login(home.uri()).rstrip('/')}/#/experiments/{experiment}/runs/{run}"
     return f"the run {client.get_run(run).info.run_name} ({run})"

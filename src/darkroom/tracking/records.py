@@ -20,6 +20,7 @@ from typing import Any, TextIO
 
 from darkroom.config import dvc_graph
 from darkroom.core import git
+from darkroom.core.errors import masked
 from darkroom.core.locks import hold, is_taken
 from darkroom.tracking import artifact_paths, pipelines
 from darkroom.tracking.entities import MEMBER_OF, Status
@@ -134,7 +135,7 @@ def start_run(
         try:
             yield run
         except BaseException as error:
-            run.end(Status.FAILED, str(error))
+            run.end(Status.FAILED, masked(str(error)))
             raise
         else:
             run.end(Status.FINISHED)

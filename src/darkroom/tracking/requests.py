@@ -6,6 +6,7 @@ its work fails, the process that made the request does the work itself, and show
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import os
@@ -21,6 +22,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from darkroom.core import atomic
+from darkroom.core.errors import masked
 from darkroom.core.lazy import lazy_imports
 from darkroom.core.locks import hold, is_taken
 from darkroom.tracking import home, records
@@ -74,7 +76,7 @@ def send(name: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
     file = REQUESTS / f"{time.time_ns()}-{os.urandom(4).hex()}.json"
     response, alive = file.with_suffix(".response"), file.with_suffix(".lock")
     with hold(alive):
-        atomic.write_json(file, {"function": name, "arguments": arguments, "uri": home.uri()})
+        atomic.write_json(file, {"function": name, "arguments": arguments, "mlflow": _mlflow()})
         deadline, check = time.monotonic() + START_LIMIT, 0.0
         try:
             while not response.exists():
@@ -94,6 +96,11 @@ def send(name: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
                 path.unlink(missing_ok=True)
 
 
+def _mlflow() -> str:
+    """Return what identifies the MLflow of this process; its address may have a password, which a file should not."""
+    return hashlib.sha256(home.uri().encode()).hexdigest()
+
+
 def serve(is_connected: bool = True) -> bool:
     """Respond to all requests, and return whether there were any.
 
@@ -103,13 +110,13 @@ def serve(is_connected: bool = True) -> bool:
     for file in files:
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # withdrawn, damaged, or of another version
             request = json.loads(file.read_text(encoding="utf-8"))
-            name, arguments, is_ours = request["function"], request["arguments"], request["uri"] == home.uri()
+            name, arguments, is_ours = request["function"], request["arguments"], request["mlflow"] == _mlflow()
             if is_taken(file.with_suffix(".lock")):  # whoever made it still waits
                 response = None
                 try:
                     response = {"result": perform(name, arguments)} if is_connected and is_ours else None
                 except Exception as error:
-                    print(f"{time.strftime('%F %T')} {name} failed: {error!r}", flush=True)
+                    print(f"{time.strftime('%F %T')} {name} failed: {masked(repr(error))}", flush=True)
                 atomic.write_json(file.with_suffix(".response"), response)
             else:  # killed: it will not remove them
                 for suffix in (".response", ".lock"):

@@ -26,6 +26,7 @@ from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from darkroom.core.errors import masked
 from darkroom.core.locks import hold
 from darkroom.tracking import backups, mlflow_client, pipeline_runs, pipelines, requests
 from darkroom.tracking.home import DAMAGED, RECORDS, database, is_own
@@ -165,11 +166,11 @@ def is_temporary(error: Exception) -> bool:
 def _set_aside(folder: Path, error: Exception) -> None:
     """Move a record that cannot be uploaded out of the way of the others, with the reason."""
     with suppress(FileNotFoundError):
-        (folder / REASON).write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
+        (folder / REASON).write_text(masked(f"{type(error).__name__}: {error}"), encoding="utf-8")
         DAMAGED.mkdir(parents=True, exist_ok=True)
         target = DAMAGED / folder.name
         shutil.move(folder, target if not target.exists() else target.with_name(f"{folder.name}-{time.time_ns()}"))
-        print(f"{folder.name} cannot be uploaded and is kept in {DAMAGED}: {error!r}", file=sys.stderr, flush=True)
+        print(f"{folder.name} cannot be uploaded and is kept in {DAMAGED}: {masked(repr(error))}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -211,7 +212,7 @@ def main() -> int:
                 upload()
                 return 0
             except Exception as error:
-                reason = str(error).splitlines()[0][:300] if str(error) else repr(error)
+                reason = masked(str(error).splitlines()[0][:300] if str(error) else repr(error))
                 UNREACHABLE.write_text(reason, encoding="utf-8")
                 print(f"{time.strftime('%F %T')} not uploaded: {reason}", file=sys.stderr, flush=True)
             if not _wait(pause):

@@ -14,6 +14,7 @@ import click
 from darkroom.core import user_paths
 from darkroom.core.errors import SourceError
 from darkroom.core.lazy import lazy_imports
+from darkroom.data import csv_cells
 
 with lazy_imports():
     import numpy as np
@@ -111,5 +112,5 @@ def to_csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows(map(csv_cells.escaped, rows))
     return text.getvalue()
