@@ -29,7 +29,7 @@ import psutil
 from darkroom.config import yaml_files
 from darkroom.core import locks
 from darkroom.core.command_line import SETTINGS, Choice, Command, report
-from darkroom.core.errors import DarkroomError, WorkspaceError
+from darkroom.core.errors import DarkroomError, WorkspaceError, without_login
 from pipelines import crashed_run, notifications, server
 
 LOGS = Path(".darkroom/schedule")
@@ -78,6 +78,8 @@ def _write_profile(api: str) -> None:
     if server.CLIENT in settings:
         settings |= _server_settings(api)
     lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    PREFECT_HOME.mkdir(exist_ok=True)
+    PREFECT_HOME.chmod(0o700)  # its database has the parameters of all runs
     server.write_private(PROFILES, "\n".join(['active = "darkroom"', "", "[profiles.darkroom]", *lines, ""]))
 
 
@@ -96,7 +98,7 @@ def _start_worker(api: str, project: str, environment: dict[str, str]) -> None:
     state = server.read_state() | {"api": api}
     worker = state.get("worker")
     if worker and worker.get("api", api) != api and _end(worker):
-        print(f"the worker of {worker['api']} has ended")
+        print(f"the worker of {without_login(worker['api'])} has ended")
     if not server.is_running(worker) and not _online_workers(api, project, {}):
         _resume_runs(api, project)
         state["worker"] = _launch("worker", ["prefect", *_worker_arguments(project)], environment) | {"api": api}
@@ -254,7 +256,7 @@ def status() -> int:
     healthy = bool(api) and server.is_healthy(api)
     project = server.project()
     workers = _online_workers(api, project, state) if healthy else []
-    print(f"server     {_describe(state.get('server'), healthy, api.removesuffix('/api'))}")
+    print(f"server     {_describe(state.get('server'), healthy, without_login(api).removesuffix('/api'))}")
     if server.credentials(api):
         print(f"           the password of its pages is in {server.PASSWORD}")
     elif healthy and server.is_open(api):
@@ -311,10 +313,7 @@ def _end(process: dict[str, Any] | None) -> bool:
 
 
 def _write_state(state: dict[str, Any]) -> None:
-    server.STATE.parent.mkdir(parents=True, exist_ok=True)
-    temporary = server.STATE.with_suffix(".new")
-    temporary.write_text(json.dumps(state | {"folder": server.folder_id()}), encoding="utf-8")
-    temporary.replace(server.STATE)
+    server.write_private(server.STATE, json.dumps(state | {"folder": server.folder_id()}))
 
 
 def _launch(name: str, arguments: list[str], environment: dict[str, str]) -> dict[str, Any]:

@@ -15,16 +15,19 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 
 from darkroom.core import atomic
-from darkroom.core.errors import WorkspaceError
+from darkroom.core.errors import WorkspaceError, without_login
 
 BUSY, BUSY_RETRIES = 503, 10  # the HTTP status of a server that cannot write now, and how often it is asked again
 TIMEOUT, BUSY_TIMEOUT = 10.0, 60.0  # seconds in which a server responds at all, and to a request while it is busy
+TOKEN_AGE = 1200.0  # seconds for which a token against forged requests is used; it expires after an hour
 STATE = Path(".darkroom/schedule.json")  # what `make schedule` started
 PASSWORD = Path(".darkroom/schedule/password")  # of its server, for its owner alone: "user:password"
 CLIENT, SERVER = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
@@ -45,13 +48,14 @@ def configure() -> None:
         os.environ.setdefault(key, value)
     if not os.environ.get("PREFECT_API_URL") and (address := scheduled_address()):
         os.environ["PREFECT_API_URL"] = address
-    if address := os.environ.get("PREFECT_API_URL", ""):
-        os.environ.update(credentials(address))
+    address = os.environ.get("PREFECT_API_URL", "")
+    if login := credentials(address):
+        os.environ.update(login)
         return
-    # the profile that `make schedule` has written names a server that does not respond
+    # the profile that `make schedule` has written is of another server, or of one that does not respond, and has its password
     os.environ.setdefault("PREFECT_PROFILE", "ephemeral")
-    # a temporary server listens on a port too, and has the database of the scheduled one
-    os.environ[CLIENT] = os.environ.setdefault(SERVER, _new_password())
+    if not address:  # a temporary server listens on a port too, and has the database of the scheduled one
+        os.environ[CLIENT] = os.environ.setdefault(SERVER, _new_password())
 
 
 def _new_password() -> str:
@@ -66,9 +70,7 @@ def password(keep: bool = True) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that nobody but its owner can read, in a folder that nobody else can enter."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.parent.chmod(0o700)
+    """Write a file that nobody but its owner can read."""
     with atomic.new_file(path) as working:
         working.touch(mode=0o600)
         working.write_text(text, encoding="utf-8")
@@ -127,7 +129,7 @@ def is_running(process: dict[str, Any] | None) -> bool:
 def is_healthy(address: str) -> bool:
     """Tell whether a Prefect server responds at an address."""
     try:
-        with urllib.request.urlopen(f"{address}/health", timeout=TIMEOUT) as response:
+        with urllib.request.urlopen(f"{without_login(address)}/health", timeout=TIMEOUT) as response:
             return response.read().strip() == b"true"
     except (OSError, ValueError):
         return False
@@ -137,7 +139,7 @@ def check_response(address: str) -> None:
     """Raise WorkspaceError where a server is silent or not there; without an address nothing is asked."""
     try:
         if address:
-            urllib.request.urlopen(f"{address}/health", timeout=TIMEOUT).close()
+            urllib.request.urlopen(f"{without_login(address)}/health", timeout=TIMEOUT).close()
     except urllib.error.HTTPError:
         pass  # it responds
     except (OSError, ValueError) as error:
@@ -148,7 +150,7 @@ def check_response(address: str) -> None:
 def is_open(api: str) -> bool:
     """Tell whether a server answers everybody, without a password."""
     try:
-        urllib.request.urlopen(f"{api}/admin/version", timeout=TIMEOUT).close()
+        urllib.request.urlopen(f"{without_login(api)}/admin/version", timeout=TIMEOUT).close()
     except (OSError, ValueError):
         return False
     return True
@@ -164,8 +166,8 @@ def request(api: str, path: str, content: dict[str, Any] | None = None, method: 
     headers = {"Content-Type": "application/json"} | _login(api)
     try:
         if method != "GET":
-            headers |= _csrf_token(api, headers)
-        return _send(urllib.request.Request(f"{api}/{path}", body, headers, method=method))
+            headers |= _csrf_token(api, headers.get("Authorization", ""), int(time.monotonic() // TOKEN_AGE))
+        return _send(urllib.request.Request(f"{without_login(api)}/{path}", body, headers, method=method))
     except OSError as error:
         remedy = "see .darkroom/schedule/server.log"
         if getattr(error, "code", None) == 401:
@@ -174,17 +176,22 @@ def request(api: str, path: str, content: dict[str, Any] | None = None, method: 
 
 
 def _login(api: str) -> dict[str, str]:
-    variables = os.environ | credentials(api)
-    if login := variables.get(CLIENT):
+    variables, parts = os.environ | credentials(api), urlsplit(api)
+    if login := variables.get(CLIENT) or (f"{parts.username}:{parts.password}" if parts.username else ""):
         return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
     return {"Authorization": f"Bearer {variables['PREFECT_API_KEY']}"} if variables.get("PREFECT_API_KEY") else {}
 
 
-def _csrf_token(api: str, headers: dict[str, str]) -> dict[str, str]:
-    """Return the headers that a server wants with a change where it protects itself against forged requests."""
+@cache
+def _csrf_token(api: str, login: str, _: int) -> dict[str, str]:
+    """Return the headers that a server wants with a change where it protects itself against forged requests.
+
+    The last argument is the period in which they are used.
+    """
     client = str(uuid.uuid4())
+    headers = {"Authorization": login} if login else {}
     try:
-        token = _send(urllib.request.Request(f"{api}/csrf-token?client={client}", headers=headers))["token"]
+        token = _send(urllib.request.Request(f"{without_login(api)}/csrf-token?client={client}", headers=headers))["token"]
     except urllib.error.HTTPError as error:
         if error.code in (404, 422):  # it has no such protection
             return {}

@@ -164,6 +164,7 @@ def test_the_password_goes_to_the_own_server_alone(tmp_path, monkeypatch):
     logins = [base64.b64decode(server._login(api)["Authorization"].split()[1]).decode() for api in (own, foreign)]
     assert logins == [server.password(), "me:mine"]
     monkeypatch.delenv("PREFECT_API_AUTH_STRING")
+    assert server._login("https://me:mine@prefect.example.org/api")["Authorization"].startswith("Basic ")
     monkeypatch.setenv("PREFECT_API_KEY", "key")
     assert server._login(foreign) == {"Authorization": "Bearer key"}
 
@@ -182,7 +183,7 @@ def test_a_password_is_secret_and_lasts(tmp_path, monkeypatch):
     schedule._write_profile("http://127.0.0.1:4321/api")
     profile = tomllib.loads(schedule.PROFILES.read_text())["profiles"]["darkroom"]
     assert profile["PREFECT_API_AUTH_STRING"] == profile["PREFECT_SERVER_API_AUTH_STRING"] == password
-    assert all(private(path) and private(path.parent) for path in (server.PASSWORD, schedule.PROFILES))
+    assert all(map(private, (server.PASSWORD, schedule.PROFILES, schedule.PROFILES.parent, server.STATE)))
     schedule._prepare_server(4321, {"port": 4321})  # it was stopped
     assert server.password() == password
     schedule._prepare_server(4321, {})  # the state is that of another folder
@@ -205,6 +206,7 @@ def test_a_temporary_server_has_a_password(tmp_path, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "https://prefect.example.org/api")
     server.configure()
     assert "PREFECT_API_AUTH_STRING" not in os.environ
+    assert os.environ["PREFECT_PROFILE"] == "ephemeral"  # not the one that has the password of the own server
     monkeypatch.delenv("PREFECT_API_URL")
     server.configure()
     password = os.environ["PREFECT_API_AUTH_STRING"]
