@@ -265,6 +265,14 @@ def test_a_shell_gets_no_value_of_params_unchecked(file):
         assert not lists or reads, name  # the first stage of a name reads what `names` writes, the others what that one writes
 
 
+def test_the_answers_to_threats_have_the_tests_that_the_page_names():
+    """Every test that docs/security.md names exists."""
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "security.md").read_text(encoding="utf-8")))
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 20
+    assert not [name for name in sorted(named) if f"def {name}(" not in tests]
+
+
 def test_only_evaluate_and_the_gate_see_the_test_images():
     """Test images never influence a choice: evaluate describes, register can veto, and no other stage depends on them."""
     for name, stage in graph().items():

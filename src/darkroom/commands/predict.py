@@ -36,7 +36,10 @@ METHODS = ("LayerCAM", "Grad-CAM", "occlusion")  # those of inference.explanatio
 )  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), default=1, metavar="K", help="show the K most probable classes in the table")
 @json_option
-@click.option("--csv", "as_csv", is_flag=True, help="print a line per image, with the probability of every class")
+@click.option(
+    "--csv", "as_csv", is_flag=True,
+    help="print a line per image, with the probability of every class; a name that a spreadsheet would run has ' before it",
+)  # fmt: skip
 @click.option("--explain", is_flag=True, help=f"write a page of heat maps to {EXPLAINED}")
 @click.option("--explain-to", metavar="FOLDER", help="write that page to another folder")
 @click.option(

@@ -23,7 +23,7 @@ from mlflow.entities import LoggedModel
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from darkroom.core import atomic, shortage
+from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError, without_login
 from darkroom.core.locks import hold
 from darkroom.tracking import artifact_paths, backups, views
