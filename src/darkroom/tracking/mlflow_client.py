@@ -80,6 +80,7 @@ def _prepare(file: Path) -> None:
 
 def _make(file: Path) -> None:
     """Make an empty database of the installed MLflow."""
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     SqlAlchemyStore(f"sqlite:///{file.resolve()}", ROOT).engine.dispose()
 
 
