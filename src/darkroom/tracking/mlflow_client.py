@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
@@ -70,8 +71,14 @@ def _prepare(file: Path) -> None:
     """
     if file.parent.is_dir() and backups.is_empty(file):
         backups.check_not_lost(file)
-        with atomic.new_file(file) as working:
-            _make(working)
+        try:
+            with atomic.new_file(file) as working:
+                _make(working)
+        except SQLAlchemyError as error:
+            raise WorkspaceError(
+                f"{file} cannot be made: {str(error).splitlines()[0][:300]}",
+                "free some disk space, or make its folder writable, then `darkroom sync`: nothing is lost",
+            ) from error
     elif file.exists() and not is_current(file):  # MLflow would upgrade it without a copy
         raise WorkspaceError(
             f"{file} was made by an older MLflow", "`darkroom upgrade` keeps a copy and upgrades it: nothing is lost"
