@@ -129,8 +129,9 @@ def sweep(workspace: Workspace, draw: random.Random, number: int, rows: list[dic
     while time.monotonic() - began < LIMIT:
         seconds = draw.uniform(0.5, LONGEST)
         code, stage = repro(workspace, log, seconds)
-        if dvc_graph.DAMAGED_LOCK.name in log.read_text():
-            print(f"sweep {number}: dvc.lock was damaged by the kill, and set aside", flush=True)
+        repaired = [line for line in log.read_text().splitlines() if "damaged" in line]
+        if repaired:
+            print(f"sweep {number}: {'; '.join(repaired)}", flush=True)
         if code is not None:
             if code:
                 raise SystemExit(f"`darkroom repro` after a kill ended with code {code}:\n{log.read_text()[-3000:]}")

@@ -19,7 +19,7 @@ from prefect.flows import Flow
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import Cancelled, Completed, Failed, State
 
-from darkroom.config import dvc_graph, params
+from darkroom.config import dvc_repair, params
 from darkroom.core import locks
 from darkroom.core.command_line import report
 from darkroom.core.errors import DRIFTED, MISTAKE, DarkroomError, ParamsError, WorkspaceError
@@ -58,7 +58,7 @@ def run_exclusively(work: Callable[[ProcessGroups], State[Any]], wait: bool, exc
             watch = threading.Thread(target=_watch, args=(done, processes, parent, runtime.flow_run.id), daemon=True)
             watch.start()
             with lock:
-                if exclusive and (sentence := dvc_graph.set_damaged_lock_aside()):
+                for sentence in dvc_repair.repair() if exclusive else []:
                     get_run_logger().warning(sentence)
                 return work(processes)
     except locks.BusyError as error:

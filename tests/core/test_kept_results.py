@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,17 @@ def test_damaged_arrays_are_computed_again():
         file.write_bytes(damage(file.read_bytes()))
         assert "x" not in kept
     assert kept.get("x", counted(calls, "a", 0.1))[0][0, 0] == 0.1
+
+
+def test_a_full_disk_does_not_end_a_stage(monkeypatch, capsys):
+    """Arrays that cannot be written are returned all the same, and it is told."""
+
+    def full(arrays, file, metadata):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(kept_results, "save_file", full)
+    assert KeptResults("stage", "a").get("x", counted([], "a", 0.1))[0][0, 0] == 0.1
+    assert "No space left" in capsys.readouterr().err
 
 
 def test_a_later_stage_removes_all_but_its_own():

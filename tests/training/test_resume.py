@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 
 import numpy as np
@@ -123,6 +124,21 @@ def test_the_state_of_another_training_is_not_used():
     with file.open("r+b") as half:
         half.truncate(len(content) // 2)
     assert train(HYPER)[2] == list(range(1, 7))
+
+
+def test_a_full_disk_does_not_end_a_training(monkeypatch, capsys):
+    """A state that cannot be written is told, and the training goes on to its result."""
+
+    def full(tensors, file, metadata):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    whole, expected, _ = train(name="")
+    monkeypatch.setattr(resuming, "save_file", full)
+    model, result, _ = train()
+    assert same(model, whole)
+    assert result == expected
+    assert "No space left" in capsys.readouterr().err
+    assert not list(kept_results.folder().iterdir())
 
 
 def test_short_trainings_write_no_file(monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from darkroom.config import dvc_graph, params
+from darkroom.config import dvc_repair, params
 from darkroom.core import locks
 from darkroom.core.command_line import passthrough
 from darkroom.core.errors import WorkspaceError
@@ -23,7 +23,7 @@ def run(arguments: tuple[str, ...]) -> int:
         raise WorkspaceError(f"there is no dvc.yaml here ({Path.cwd()})", "run the command in the folder that holds it")
     params.read()  # before DVC runs a command of dvc.yaml or deletes an output, whatever the arguments name
     with locks.workspace("darkroom repro", lambda text: click.echo(text, err=True)):
-        if sentence := dvc_graph.set_damaged_lock_aside():
+        for sentence in dvc_repair.repair():
             click.echo(sentence, err=True)
         environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
         process = subprocess.Popen([sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *arguments], env=environment)

@@ -21,8 +21,6 @@ from darkroom.config.yaml_files import read_yaml
 from darkroom.core.errors import WorkspaceError
 
 LOCK = Path("dvc.lock")
-SCHEMA = "2.0"  # of dvc.lock
-DAMAGED_LOCK = Path(".darkroom/dvc.lock.damaged")
 DVC = Path(".dvc")
 # All scalars are read as text, so that no folder name (`on`, `1e3`) is taken for something else.
 Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -77,36 +75,6 @@ def _interpolated(value: Any, params: Any) -> list[Any]:
 def read_lock(path: Path = LOCK) -> dict[str, LockedStage]:
     """Return the stages of a dvc.lock by name; none where there is no such file."""
     return parse_lock(path.read_text(encoding="utf-8"), str(path)) if path.exists() else {}
-
-
-def is_lock_damaged() -> bool:
-    """Return whether DVC would refuse dvc.lock: it writes the file in place, so that a kill leaves it empty or cut off.
-
-    Nothing that DVC accepts counts as damaged; of what it refuses, a file cut off within a word may not.
-    """
-    if not LOCK.exists():
-        return False
-    try:
-        content = yaml.load(LOCK.read_text(encoding="utf-8"), Loader)
-        stages = content.get("stages", {}).values()
-        items = [item["path"] for stage in stages for part in ("deps", "outs") for item in list(stage.get(part, []))]
-        return content["schema"] != SCHEMA or not all(stage["cmd"] for stage in stages) or not all(items)
-    except (UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError):
-        return True
-
-
-def set_damaged_lock_aside() -> str:
-    """Move a dvc.lock that DVC would refuse out of its way; return a sentence about it, or nothing.
-
-    DVC then finds the results in its run cache, and runs no stage again but `register`.
-    """
-    if not is_lock_damaged():
-        return ""
-    DAMAGED_LOCK.parent.mkdir(exist_ok=True)
-    shutil.move(LOCK, DAMAGED_LOCK)
-    return (
-        f"{LOCK} was damaged, as by a kill while DVC wrote it: it is {DAMAGED_LOCK} now, and DVC takes results from its run cache"
-    )
 
 
 def parse_lock(text: str, name: str) -> dict[str, LockedStage]:

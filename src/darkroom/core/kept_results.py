@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -51,8 +52,11 @@ class KeptResults:
         if arrays is None:
             arrays = compute()
             content = {str(number): np.asarray(array, order="C") for number, array in enumerate(arrays)}
-            with atomic.new_file(self._file(key)) as working:
-                save_file(content, working, {"digest": digest(*arrays)})
+            try:
+                with atomic.new_file(self._file(key)) as working:
+                    save_file(content, working, {"digest": digest(*arrays)})
+            except (OSError, SafetensorError) as error:  # the disk is full; the stage may yet end well
+                print(f"{self._file(key)} cannot be written ({error}): a kill would cost it", file=sys.stderr)
         return arrays
 
     def load(self, key: str) -> Arrays | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from darkroom.config import dvc_graph
+from darkroom.config import dvc_repair
 from darkroom.config.params import SPLITS, Params
 from darkroom.core.errors import SourceError, printable
 from darkroom.data import frozen_splits, label_fixes, sources
@@ -178,7 +178,7 @@ def _share(settings: Params, content: Content) -> tuple[dict[str, int], tuple[st
 
 def _warnings(source: Path, content: Content, written: float, free: int) -> list[str]:
     warnings = []
-    if dvc_graph.is_lock_damaged():
+    if dvc_repair.is_lock_damaged():
         warnings.append(
             "dvc.lock is damaged, as by a kill while DVC wrote it: `darkroom repro` moves it out of the way; before a plain "
             "`dvc repro` delete it, and DVC takes the results from its run cache"

@@ -22,8 +22,9 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy.exc import SQLAlchemyError
 
-from darkroom.core import atomic
+from darkroom.core import atomic, shortage
 from darkroom.core.errors import WorkspaceError, without_login
 from darkroom.core.locks import hold
 from darkroom.tracking import artifact_paths, backups, views
@@ -75,8 +76,14 @@ def _prepare(file: Path) -> None:
     """
     if file.parent.is_dir() and backups.is_empty(file):
         backups.check_not_lost(file)
-        with atomic.new_file(file) as working:
-            _make(working)
+        try:
+            with atomic.new_file(file) as working:
+                _make(working)
+        except SQLAlchemyError as error:
+            raise WorkspaceError(
+                f"{file} cannot be made: {str(error).splitlines()[0][:300]}",
+                "free some disk space, or make its folder writable, then `darkroom sync`: nothing is lost",
+            ) from error
     elif file.exists() and not is_current(file):  # MLflow would upgrade it without a copy
         raise WorkspaceError(
             f"{file} was made by an older MLflow", "`darkroom upgrade` keeps a copy and upgrades it: nothing is lost"
@@ -85,6 +92,7 @@ def _prepare(file: Path) -> None:
 
 def _make(file: Path) -> None:
     """Make an empty database of the installed MLflow."""
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     SqlAlchemyStore(f"sqlite:///{file.resolve()}", ROOT).engine.dispose()
 
 

@@ -8,6 +8,7 @@ bytes of a training that nothing disturbed. It stays until `evaluate` runs: DVC 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -74,12 +75,15 @@ class Resume:
         return now - (self.began if is_last else self.saved) >= max(INTERVAL, 0 if is_last else self.cost / MAX_SHARE)
 
     def save(self, tensors: Tensors, values: Mapping[str, Any]) -> None:
-        """Replace the file by these tensors and values."""
+        """Replace the file by these tensors and values; where the disk is full, say so and go on."""
         started = time.monotonic()
         tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         content = {**values, "identity": self.identity, "digest": _digest(tensors), "seconds": self.seconds}
-        with atomic.new_file(self.file) as working:
-            save_file(tensors, working, {HEADER: json.dumps(content)})
+        try:
+            with atomic.new_file(self.file) as working:
+                save_file(tensors, working, {HEADER: json.dumps(content)})
+        except (OSError, SafetensorError) as error:  # the disk is full; training may yet end well
+            print(f"{self.file} cannot be written ({error}): a kill would cost the training until now", file=sys.stderr)
         self.saved = time.monotonic()
         self.cost = self.saved - started
 
