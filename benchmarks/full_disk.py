@@ -3,8 +3,8 @@
     python benchmarks/full_disk.py FOLDER [--step 2] [--images 30]
 
 The project of `benchmarks/kills.py` lies on a disk of its own (a tmpfs, so as root or where user namespaces are allowed). At
-first the disk has `--step` MB to spare; whenever `darkroom repro` stops because it is full, it gets as much again. Each stop must
-say so in a sentence, with exit code 75 of the stage or DVC's own message, without a traceback and without being ended by a signal;
+first the disk has `--step` MB to spare; whenever `darkroom repro` stops because it is full, it gets some again. Each stop must say
+so in a sentence, with exit code 75 of the stage or DVC's own message, without a traceback and without being ended by a signal;
 the run after it goes on. In the end every output must have the bytes of an undisturbed run.
 """
 
@@ -47,15 +47,19 @@ def fault(code: int | None, output: str) -> str:
 
 
 def attempt(workspace: Workspace, disk: Path, step: float) -> list[dict[str, object]]:
-    """Run `darkroom repro` to its end on a disk that grows by `step` MB at a time; return a row for each stop."""
+    """Run `darkroom repro` to its end on a disk that has `step` MB to spare, and half more after each stop in the same stage;
+    return a row for each stop.
+    """
     rows: list[dict[str, object]] = []
     log = disk.with_name("repro.log")
+    free, before = step, ""
     while True:
-        set_free(disk, step)
+        set_free(disk, free)
         code, stage = repro(workspace, log, 1800)
         output = log.read_text(errors="replace")
         if code == 0:
             return rows
+        free, before = free * 1.5 if stage == before else step, stage
         rows.append({"stage": stage, "exit code": code, "fault": fault(code, output)})
         message = next((line for line in output.splitlines() if SENTENCE.search(line)), output[-300:])
         print(f"stop {len(rows)} in {stage}, exit code {code}: {message[:180]}", flush=True)

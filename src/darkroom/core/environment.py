@@ -1,0 +1,45 @@
+"""What the bytes of a result depend on besides inputs, params and code: libraries, processor, threads."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+from darkroom.core.lazy import lazy_imports
+
+with lazy_imports():
+    from importlib import metadata
+
+LIBRARIES = (
+    "torch", "torchvision", "numpy", "scipy", "scikit-learn", "onnxruntime", "opencv-python-headless", "pillow", "simplejpeg",
+    "albumentations",
+)  # fmt: skip
+
+
+@cache
+def describe() -> dict[str, str]:
+    """Return Python, libraries and processor with the number of its cores, as texts."""
+    return {
+        "python": platform.python_version(),
+        "libraries": ", ".join(f"{name} {_version(name)}" for name in LIBRARIES),
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "is missing"
+
+
+def _processor() -> str:
+    """Return the name of the processor; Linux has it in a file, and `platform` the architecture alone."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
