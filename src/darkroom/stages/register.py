@@ -134,9 +134,13 @@ def _register(decision: Decision, macro_f1: float, inputs: Inputs, record: recor
     existing = {item.sha256: item for item in registry.versions(name)}
     with atomic.scratch_folder(SCRATCH) as package:
         _write_evaluation(package / registry.EVALUATION, model, images, inputs.reports)
-        if sha256 not in existing:
+        is_damaged = sha256 in existing and not registry.is_stored(name, existing[sha256].version)
+        if sha256 not in existing or is_damaged:
             errors = version_files.write_package(inputs.models / model, inputs.ingested, package)
             print("register: " + ", ".join(f"{file} (error {error:.0e})" for file, error in errors.items()))
+        if is_damaged:
+            print(f"register: version {existing[sha256].version} was damaged in MLflow, and is stored again")
+            registry.store_again(name, existing[sha256].version, inputs.models / model, package)
         version = registry.register(name, inputs.models / model, package, sha256, tags, description)
     kind = "new" if version.created else "existing"
     print(f"register: {model} is the {kind} version {version.version} of {name}, alias {registry.CHALLENGER}")
