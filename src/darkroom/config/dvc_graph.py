@@ -76,17 +76,17 @@ def _interpolated(value: Any, params: Any) -> list[Any]:
 
 def read_lock(path: Path = LOCK) -> dict[str, LockedStage]:
     """Return the stages of a dvc.lock by name; none where there is no such file."""
-    return parse_lock(path.read_text(encoding="utf-8"), str(path)) if path.exists() else {}
+    return parse_lock(path.read_bytes(), str(path)) if path.exists() else {}
 
 
-def parse_lock(text: str, name: str) -> dict[str, LockedStage]:
+def parse_lock(text: str | bytes, name: str) -> dict[str, LockedStage]:
     """Return the stages in the text of a dvc.lock, which error messages call `name`."""
     try:
         content = yaml.load(text, Loader) or {}
         return {name: _locked(stage) for name, stage in (content.get("stages") or {}).items()}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         problem = f"is not valid YAML: {error}"
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         problem = "holds no stages as DVC writes them"
     raise WorkspaceError(f"{name} {problem}", "delete it: `dvc repro` then checks every stage again")
 
@@ -124,6 +124,8 @@ def digests(paths: Iterable[str], lock: Path = LOCK) -> dict[str, str]:
 def how_to_restore(path: Path) -> str:
     """Return the remedy for a file or folder that is damaged: the commands that bring it back where a stage wrote it."""
     place = Path(os.path.relpath(path))
+    if ".darkroom" in place.parts:
+        return f"delete it: `rm -r {shlex.quote(str(place))}`; it is made or downloaded again"
     with suppress(WorkspaceError, OSError, UnicodeDecodeError):  # of dvc.lock, which may be damaged too
         for stage, locked in read_lock().items():
             out = next((out for out in locked.outs if place == Path(out) or Path(out) in place.parents), None)

@@ -11,14 +11,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
+import pydantic
 
 from darkroom.core import checksums
-from darkroom.core.errors import WeightsError
+from darkroom.core.errors import WeightsError, printable
 from darkroom.core.lazy import lazy_imports
 from darkroom.inference.predict import Prediction, predict_files, softmax
 
@@ -30,6 +31,7 @@ with lazy_imports():  # a served model is installed with one of them
 ONNX, TORCH, OPENVINO, DESCRIPTION = "model.onnx", "model.pt2", "model.xml", "model.json"
 FILES = "files"  # of the description: the sha256 of each program
 BATCH = 32
+Level = Annotated[int, pydantic.Field(ge=0, le=255)]
 
 
 class ExportedClassifier:
@@ -39,13 +41,15 @@ class ExportedClassifier:
     """
 
     def __init__(self, folder: Path) -> None:
-        content = _described(folder)
-        self.classes: tuple[str, ...] = tuple(content["classes"])
-        self.preprocessing = SimpleNamespace(**content["preprocessing"])
+        description = _described(folder)
+        self.classes, self.preprocessing = description.classes, description.preprocessing
         file, kind = (ONNX, OnnxProgram) if (folder / ONNX).exists() else (TORCH, TorchProgram)
-        if FILES in content and content[FILES].get(file) != checksums.of_file(folder / file):
-            raise _damaged(folder / file)
-        self.program: OnnxProgram | TorchProgram = kind(folder / file)
+        if description.files is not None and description.files.get(file) != checksums.of_file(folder / file):
+            raise _damaged(folder / file, "its checksum differs")
+        try:
+            self.program: OnnxProgram | TorchProgram = kind(folder / file)
+        except Exception as error:  # engines raise errors of every kind
+            raise _damaged(folder / file, str(error)) from error
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return logits (N, classes) float32 for images (N, S, S, 3) uint8."""
@@ -59,22 +63,42 @@ class ExportedClassifier:
         return predict_files(contents, self.preprocessing, lambda images: softmax(self.logits(images)), max_pixels)
 
 
-def _described(folder: Path) -> dict[str, Any]:
-    """Return the description of a folder of programs, as it was written; earlier versions wrote no checksums."""
+@dataclass(frozen=True)
+class ProgramPreprocessing:
+    """How an image file becomes the input of a program, which normalises by itself."""
+
+    image_size: Annotated[int, pydantic.Field(ge=1, le=4096)]
+    resize: Literal["crop", "pad", "stretch"]
+    background: tuple[Level, Level, Level]
+
+
+@dataclass(frozen=True)
+class Description:
+    """The part of `model.json` that predicting needs; earlier versions wrote no sha256 of the files."""
+
+    classes: Annotated[tuple[str, ...], pydantic.Field(min_length=1)]
+    preprocessing: ProgramPreprocessing
+    files: dict[str, str] | None = None
+
+
+def _described(folder: Path) -> Description:
+    """Return the description of a folder of programs, as it was written."""
     try:
-        content: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         expected = content.pop(checksums.KEY, None)
-        is_whole = expected == checksums.of_content(content) if expected or FILES in content else bool(content["classes"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _damaged(folder / DESCRIPTION) from error
-    if not is_whole:
-        raise _damaged(folder / DESCRIPTION)
-    return content
+        description = pydantic.TypeAdapter(Description).validate_python(content)
+        is_sealed = expected is not None or description.files is not None
+        if is_sealed and expected != checksums.of_content(content):
+            raise ValueError("its content and its checksum differ")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:  # pydantic's are ValueErrors
+        raise _damaged(folder / DESCRIPTION, str(error)) from error
+    return description
 
 
-def _damaged(file: Path) -> WeightsError:
+def _damaged(file: Path, problem: str) -> WeightsError:
     return WeightsError(
-        f"{file} is damaged: its checksum differs", "copy the folder again, or export the model again: `darkroom export`"
+        f"{file} is damaged: {printable(' '.join(problem.split()))[:200]}",
+        "copy the folder again, or export the model again: `darkroom export`",
     )
 
 

@@ -18,7 +18,7 @@ import torch
 from pydantic import AfterValidator, Field, PlainValidator
 
 from darkroom.config import dvc_graph
-from darkroom.core import json_files
+from darkroom.core import json_files, shortage
 from darkroom.core.errors import DarkroomError, WorkspaceError
 from darkroom.models import tensor_files
 from darkroom.models.base import Channels, Network, Preprocessing
@@ -83,13 +83,15 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
     try:
         network = Network(build_features(checkpoint.architecture), checkpoint.preprocessing, len(checkpoint.classes))
     except (DarkroomError, RuntimeError, ValueError, TypeError, ArithmeticError, MemoryError) as error:
-        raise json_files.damaged(folder / DESCRIPTION, f"its architecture cannot be built: {error}", remedy) from error
+        problem = f"its architecture cannot be built: {error}"
+        raise shortage.explain(error) or json_files.damaged(folder / DESCRIPTION, problem, remedy) from error
     try:
         network.load_state_dict(tensor_files.load(path, remedy, has_checksums))
     except FileNotFoundError as error:
         raise _no_checkpoint(folder, WEIGHTS) from error
     except RuntimeError as error:
-        raise json_files.damaged(path, f"its weights do not fit the architecture: {error}", remedy) from error
+        problem = f"its weights do not fit the architecture: {error}"
+        raise shortage.explain(error) or json_files.damaged(path, problem, remedy) from error
     return network.eval(), checkpoint
 
 
@@ -112,6 +114,21 @@ def _read(folder: Path) -> tuple[Checkpoint, bool]:
             "use the version of Darkroom that wrote it, or train it again: `dvc repro -f`",
         )
     return json_files.validate(content, Checkpoint, path, remedy), schema == SCHEMA
+
+
+def read_history(folder: Path) -> list[dict[str, str]]:
+    """Return the metrics of every epoch, as text. Raises WorkspaceError where they are no numbers, or the file is missing."""
+    path = folder / HISTORY
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            [float(value) for value in row.values() if value]
+    except FileNotFoundError as error:
+        raise _no_checkpoint(folder, HISTORY) from error
+    except (ValueError, TypeError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
+        raise json_files.damaged(path, str(error), partial(dvc_graph.how_to_restore, folder)) from error
+    return rows
 
 
 def _no_checkpoint(folder: Path, missing: str) -> WorkspaceError:

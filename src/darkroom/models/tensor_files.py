@@ -10,7 +10,7 @@ import xxhash
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from darkroom.core import json_files
+from darkroom.core import json_files, shortage
 from darkroom.core.json_files import Remedy
 
 CHECKSUM = "darkroom.xxh3_128"  # in the metadata; sha256 would take six times as long
@@ -35,7 +35,7 @@ def load(path: Path, remedy: Remedy, needs_checksum: bool = True) -> dict[str, t
     except FileNotFoundError:
         raise
     except (SafetensorError, OSError, ValueError, RuntimeError, OverflowError) as error:
-        raise json_files.damaged(path, str(error), remedy) from error
+        raise shortage.explain(error) or json_files.damaged(path, str(error), remedy) from error
     if expected is None and needs_checksum:
         raise json_files.damaged(path, "it has no checksum", remedy)
     if expected is not None and expected != checksum(tensors):

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 from darkroom.core import checksums
-from darkroom.core.errors import WeightsError, WorkspaceError
+from darkroom.core.errors import WeightsError, WorkspaceError, printable
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 SUMS = "SHA256SUMS"  # a file beside weight files, as `sha256sum` writes it
@@ -35,15 +35,21 @@ def checked_sha256(path: Path) -> str:
             f"{path} is damaged: its sha256 begins with {digest[:8]}, and that in {SUMS} with {expected[:8]}",
             f"{again}correct {path.with_name(SUMS)}",
         )
-    if zipfile.is_zipfile(path):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                broken = archive.testzip()
-        except Exception as error:  # of every kind, for damaged bytes
-            broken = str(error)
-        if broken:
-            raise WeightsError(f"{path} is damaged: {broken}", "fetch it again, or remove it")
+    broken = _broken_part(path)
+    if broken:
+        raise WeightsError(f"{path} is damaged: {printable(broken)[:200]}", "fetch it again, or remove it")
     return digest
+
+
+def _broken_part(path: Path) -> str:
+    """Return what is wrong in an archive, as torch writes .pth files; empty where nothing is, or the file is no archive."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return ""
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() or ""
+    except Exception as error:  # of every kind, for damaged bytes
+        return str(error) or type(error).__name__
 
 
 def _listed_sha256(path: Path) -> str:

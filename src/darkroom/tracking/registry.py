@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
@@ -152,7 +154,18 @@ def ledger(client: Client, name: str) -> list[Promotion]:
     tags: dict[str, str] = {}
     with mlflow_client.ignored("RESOURCE_DOES_NOT_EXIST"):
         tags = client.get_registered_model(name).tags
-    return [Promotion(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(LEDGER)]
+    return [_promotion(name, key, tags[key]) for key in sorted(tags) if key.startswith(LEDGER)]
+
+
+def _promotion(name: str, key: str, text: str) -> Promotion:
+    """Return a line of the ledger."""
+    try:
+        return TypeAdapter(Promotion).validate_json(text)
+    except ValidationError as error:
+        raise WorkspaceError(
+            f"the tag {key} of the registered model {name} is no line of the ledger: {error.errors()[0]['msg']}",
+            "delete or correct this tag in MLflow: `make ui`, Model registry",
+        ) from error
 
 
 @in_mlflow
