@@ -31,7 +31,15 @@ class Workspace:
         self.place = place
         for name in ("src", "recipes"):
             shutil.copytree(root / name, place / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "data/label_fixes.csv", "data/splits.csv"):
+        for name in (
+            "dvc.yaml",
+            "params.yaml",
+            ".dvcignore",
+            ".gitignore",
+            "data/label_fixes.csv",
+            "data/splits.csv",
+            "data/weights/.gitignore",
+        ):
             if (root / name).exists():  # an older commit lacks some
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(root / name, place / name)

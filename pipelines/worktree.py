@@ -19,7 +19,7 @@ from darkroom.core.errors import WorkspaceError
 
 WORKTREES = Path(".darkroom/worktrees")
 SAME_FILES = ("params.yaml", "dvc.yaml")  # a difference would run something else than the user sees
-RAW_PARAMS = (("ingest", "source"), ("fetch", "source"), ("weights", "source"), ("weights", "pretrain_on"))  # may be folders
+RAW_PARAMS = (("ingest", "source"), ("fetch", "source"), ("weights", "folder"), ("weights", "pretrain_on"))  # may be folders
 IDENTITY = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER")
             for key, value in (("NAME", "Darkroom"), ("EMAIL", "darkroom@localhost"))}  # fmt: skip
 
@@ -165,6 +165,10 @@ def _share_raw(root: Path, folder: Path, value: object) -> None:
     if ".." in Path(value).parts:
         raise WorkspaceError(f"{value} lies outside the project, and the commit is run in another folder", "write an absolute path")
     if not link.is_symlink():
+        if value == params.WEIGHTS and link.is_dir():  # committed for its .gitignore; its files are not
+            for file in set(os.listdir(root / value)) - set(os.listdir(link)):
+                _link(link / file, root / value / file)
+            return
         if link.exists() or any(value in stage.outs for stage in dvc_graph.read_lock(root / "dvc.lock").values()):
             return  # a stage writes it, so that DVC provides it
         link.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ ALLOWED = {
     "evaluation": {"models", "inference", "data"},
     "monitoring": {"data", "inference", "evaluation"},  # data: arriving images are decoded and examined for faults
     "preflight": {"models", "data", "evaluation"},  # evaluation: what the planned test images can tell apart
-    "tracking": {"inference", "data"},  # data: the packaged model names why an image cannot be read
+    "tracking": {"inference", "data", "models"},  # data: the packaged model names why an image cannot be read
     "lab": {"models", "training", "inference", "evaluation", "augmentation"},
     "studies": {"models", "training", "inference", "evaluation", "augmentation"},
 }
@@ -36,9 +36,9 @@ ALLOWED = {
 HARMLESS = {
     "errors.py", "params.py", "study_params.py", "progress.py", "atomic.py", "strict_json.py",
     "locks.py", "__init__.py", "stages/context.py", "core/kept_results.py",
-    "stages/trained_model.py", "core/git.py", "config/yaml_files.py",
+    "stages/trained_model.py", "core/git.py", "config/yaml_files.py", "config/dvc_graph.py",
     "core/command_line.py", "core/lazy.py", "core/os_errors.py", "core/tables.py", "core/user_paths.py",
-    "core/shortage.py", "core/array_files.py", "commands/param_types.py",
+    "core/shortage.py", "core/array_files.py", "core/checksums.py", "core/json_files.py", "commands/param_types.py",
     "config/settings_help.py", "commands/study_records.py",
 }  # fmt: skip
 

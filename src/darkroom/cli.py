@@ -34,6 +34,7 @@ COMMANDS = {
     "monitor": "detect drift in new photographs",
     "repro": "run the stages that are out of date; one run at a time per workspace",
     "flow": "run a Prefect flow: repro, retrain, monitor or study",
+    "verify": "notice damaged files: hash again what dvc.lock names",
     "tidy": "remove outputs of backbones that params.yaml no longer lists",
     "lab": "look inside: kernels, filters, feature maps, receptive fields, augmentations, embeddings",
     "study": "run an experiment: networks that differ in one thing, over seeds, at equal cost",

@@ -60,7 +60,7 @@ def test_a_recipe_ends_with_the_plan(workspace, folder, capsys):
         (["--data", "/dev/null"], "--data: /dev/null is a device"),
         (["--weights", ""], "--weights is empty"),
         (["--weights", "~nobody-here/x"], "--weights is ~nobody-here/x"),
-        (["--weights", "no/such"], "--weights: `weights.source` is no/such"),
+        (["--weights", "no/such"], "--weights: the folder of weight files, no/such, does not exist"),
         (["--set", ""], "KEY=VALUE"),
         (["--set", "ingest.source=~nobody-here/x"], "--set ingest.source is ~nobody-here/x"),
         (["--set", "weights.pretrain_on=~nobody-here/x"], "--set weights.pretrain_on is"),

@@ -91,6 +91,24 @@ def test_make_passes_several_settings_as_one_text(workspace):
     assert settings.weights.source == "random"
 
 
+@pytest.mark.parametrize(("option", "prefix"), [("--weights", ""), ("--set", "weights.source=")])
+def test_a_folder_of_weights_is_named_for_dvc(workspace, monkeypatch, option, prefix):
+    """`--weights FOLDER` writes the folder that DVC depends on; a word makes it the project's own again, which is always there."""
+    monkeypatch.setenv("HOME", str(workspace / "home"))
+    for folder in ("home/weights", "inside"):
+        (workspace / folder).mkdir(parents=True)
+        for name in params.read().backbones:
+            (workspace / folder / f"{name}.pth").write_bytes(bytes(100))
+    for name, expected in (("~/weights", "home/weights"), (str(workspace / "inside"), "inside"), ("./inside", "inside")):
+        assert cli.main(["recipe", option, f"{prefix}{name}"]) == 0
+        weights = params.read().weights
+        assert (weights.source, weights.folder) == ("folder", expected)
+    for name in ("random", "folder"):
+        assert cli.main(["recipe", option, f"{prefix}{name}"]) == (0 if name == "random" else 2)  # data/weights is empty
+        weights = params.read().weights
+        assert (weights.source, weights.folder) == ("random", "data/weights")
+
+
 @pytest.mark.parametrize(
     "setting",
     [

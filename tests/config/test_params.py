@@ -25,6 +25,9 @@ def test_the_shipped_params_are_valid(values):
         ("augment", "policy", "standart", "augment.policy"),
         ("finetune", "unfreeze", 1.5, "whole number of blocks"),
         ("weights", "pretrain_on", "data/raw/digits", "the data set itself"),
+        ("weights", "source", "/home/me/weights", "darkroom recipe --weights FOLDER"),
+        ("weights", "source", "imagnet", 'did you mean "imagenet"'),
+        ("weights", "folder", "~/weights", "does not know ~"),
     ],
 )
 def test_a_mistake_names_its_key(values, section, key, value, fact):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -21,9 +22,9 @@ from darkroom.inference.export import FORMATS, CalibratedNetwork, export
 from darkroom.inference.exported_classifier import ONNX, TORCH, ExportedClassifier
 from darkroom.inference.held_out import as_file
 from darkroom.inference.predict import softmax
-from darkroom.models import engine
+from darkroom.models import engine, tensor_files
 from darkroom.models.base import Network, Preprocessing
-from darkroom.models.checkpoint import Checkpoint, save, save_tensors
+from darkroom.models.checkpoint import Checkpoint, save
 from darkroom.models.factory import build_features
 from darkroom.models.specs import ArchitectureSpec, CompactSpec, NetworkSpec
 from tests.models.test_backbones import spec
@@ -110,6 +111,27 @@ def test_programs_and_checkpoint_have_one_temperature(exported, tmp_path):
             np.testing.assert_allclose([prediction.probabilities for prediction in predictions], expected, rtol=1e-3)
 
 
+@pytest.mark.slow
+def test_a_damaged_program_is_not_used(exported, tmp_path):
+    """A program or a description of which a byte was changed is refused by name; folders of earlier versions are read."""
+    folder = shutil.copytree(exported[1], tmp_path / "out")
+    for name in (ONNX, "model.json"):
+        content = (folder / name).read_bytes()
+        at = content.index(b"a") if name == "model.json" else len(content) // 2
+        (folder / name).write_bytes(content[:at] + b"~" + content[at + 1 :])
+        with pytest.raises(WeightsError, match=name):
+            ExportedClassifier(folder)
+        (folder / name).write_bytes(content)
+    description = json.loads((folder / "model.json").read_text())
+    del description["files"]
+    (folder / "model.json").write_text(json.dumps(description))
+    with pytest.raises(WeightsError, match=r"model\.json"):
+        ExportedClassifier(folder)
+    del description["checksum"]
+    (folder / "model.json").write_text(json.dumps(description))
+    assert ExportedClassifier(folder).classes == ("a", "b")
+
+
 @given(st.integers(0, 10**6), st.floats(0.05, 20))
 def test_no_temperature_changes_the_most_probable_class(seed, temperature):
     """The class with the largest logit stays the one with the largest probability, however close another one
@@ -138,7 +160,7 @@ def test_a_program_with_other_predictions_is_left_out(exported, tmp_path, monkey
     classifier, _ = exported
     other = write_checkpoint(tmp_path / "other", architecture("compact"))
     tensors = load_file(other / "model.safetensors")
-    save_tensors(other / "model.safetensors", {key: value * 1.5 for key, value in tensors.items()})
+    tensor_files.save(other / "model.safetensors", {key: value * 1.5 for key, value in tensors.items()})
     names = ("images", ("logits", "probabilities"))
     wrong = engine.export_onnx(CalibratedNetwork(Classifier.load(other)), IMAGES[:2], *names)
     monkeypatch.setattr(engine, "export_onnx", lambda *_: wrong)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from darkroom.core.errors import WeightsError, WorkspaceError
-from darkroom.models import checkpoint, weight_files
+from darkroom.core.errors import DarkroomError, WorkspaceError
+from darkroom.models import checkpoint, tensor_files, weight_files
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.factory import build_features
 from darkroom.models.specs import BackboneSpec, CompactSpec
@@ -32,15 +35,103 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, spec):
     assert weight_files.checkpoint_digest(tmp_path / "one") == weight_files.checkpoint_digest(tmp_path / "two")
 
 
-def test_a_checkpoint_of_an_early_version_has_temperature_one(tmp_path):
-    """Checkpoints without a temperature are read; their predictions do not change."""
-    network = Network(build_features(CompactSpec(32, 8)), PREPROCESSING, 2)
-    written = checkpoint.Checkpoint("baseline", CompactSpec(32, 8), PREPROCESSING, ("a", "b"), {}, {}, 3.0)
-    checkpoint.save(tmp_path, written, network.state_dict(), network.parameter_count(), [{"epoch": 1}])
-    content = json.loads((tmp_path / "model.json").read_text())
-    assert content.pop("temperature") == 3
-    (tmp_path / "model.json").write_text(json.dumps(content))
-    assert checkpoint.load(tmp_path)[1].temperature == 1
+def small(folder: Path, width: int = 4) -> Path:
+    """Write a small checkpoint."""
+    network = Network(build_features(CompactSpec(32, width)), PREPROCESSING, 2)
+    written = checkpoint.Checkpoint("baseline", CompactSpec(32, width), PREPROCESSING, ("a", "b"), {}, {}, 3.0)
+    folder.mkdir(exist_ok=True)
+    checkpoint.save(folder, written, network.state_dict(), network.parameter_count(), [{"epoch": 1}])
+    return folder
+
+
+def of_an_earlier_version(folder: Path, **changed: object) -> Path:
+    """Make a checkpoint one without checksums, with these values of its description."""
+    content = json.loads((folder / "model.json").read_text())
+    del content["checksum"]
+    (folder / "model.json").write_text(json.dumps(content | {"schema": 1} | changed))
+    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors")
+    return folder
+
+
+def test_a_checkpoint_of_an_early_version_is_read(tmp_path):
+    """Checkpoints without checksums are read, and without a temperature it is one: their predictions do not change."""
+    folder = of_an_earlier_version(small(tmp_path))
+    assert checkpoint.load(folder)[1].temperature == 3
+    content = json.loads((folder / "model.json").read_text())
+    del content["temperature"]
+    (folder / "model.json").write_text(json.dumps(content))
+    assert checkpoint.load(folder)[1].temperature == 1
+
+
+def test_no_damaged_checkpoint_is_used(tmp_path):
+    """Wherever a bit of the description or the weights is flipped, the checkpoint is refused with a remedy, or means the same."""
+    folder, draw = small(tmp_path), random.Random(0)
+    _, expected = checkpoint.load(folder)
+    digest = tensor_files.checksum(load_file(folder / "model.safetensors"))
+    refused = unchanged = 0
+    for name in ("model.json", "model.safetensors"):
+        content = (folder / name).read_bytes()
+        for _ in range(150):
+            damaged = bytearray(content)
+            damaged[draw.randrange(len(damaged))] ^= 1 << draw.randrange(8)
+            (folder / name).write_bytes(damaged)
+            try:
+                network, described = checkpoint.load(folder)
+            except DarkroomError as error:
+                refused += name in error.problem and bool(error.remedy)
+            else:
+                assert described == expected
+                assert tensor_files.checksum(network.state_dict()) == digest
+                unchanged += 1
+        (folder / name).write_bytes(content)
+    assert refused + unchanged == 300
+    assert refused > 250
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"schema": 3}, {"schema": [[]]}, {"name": 1}, {"classes": "ab"}, {"classes": ["a", "a"]}, {"classes": []},
+        {"classes": ["a", ""]}, {"temperature": 0},
+        {"temperature": "NaN"}, {"preprocessing": []}, {"preprocessing": None}, {"architecture": "compact"},
+        {"architecture": {"family": []}}, {"architecture": {"family": "compact", "image_size": 10**9}},
+        {"architecture": {"family": "classic", "name": "nosuch", "image_size": 32}},
+        {"architecture": {"family": "classic", "name": "mlp", "image_size": 32, "options": {"hidden": [-1]}}},
+        {"architecture": {"family": "torchvision", "name": "../x", "image_size": 32}},
+        {"architecture": {"family": "compact", "image_size": 32, "width": 16}}, {"params": 3}, {"best": {"epoch": "x"}},
+    ],
+    ids=lambda changed: str(changed)[:40],
+)  # fmt: skip
+def test_a_description_that_makes_no_sense_is_refused(tmp_path, changed):
+    """A value of another type or beyond its bounds is an error about the file with a remedy, also without a checksum."""
+    with pytest.raises(DarkroomError, match=r"damaged|describes an architecture|has schema") as error:
+        checkpoint.load(of_an_earlier_version(small(tmp_path), **changed))
+    assert error.value.remedy
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"null", b"{", b"\xff", b"[" * 100_000, b'{"schema": 1' + b"0" * 5000 + b"}", b'{"a": NaN}']
+)
+def test_a_description_that_is_no_object_is_refused(tmp_path, content):
+    """Bytes that are no JSON object are an error about the file with a remedy."""
+    (small(tmp_path) / "model.json").write_bytes(content)
+    with pytest.raises(WorkspaceError, match=r"model\.json is damaged"):
+        checkpoint.load(tmp_path)
+
+
+def test_the_remedy_names_the_stage_and_the_output(tmp_path, monkeypatch):
+    """A damaged output of a stage is restored by DVC or made again by its stage; another folder is copied again."""
+    monkeypatch.chdir(tmp_path)
+    (small(tmp_path / "models") / "model.json").write_bytes(b"{")
+    with pytest.raises(WorkspaceError) as error:
+        checkpoint.load(Path("models"))
+    assert "copy it again" in error.value.remedy
+    Path("dvc.lock").write_text("stages: {transfer@a b: {outs: [{path: models, md5: x}]}}")
+    for folder in (Path("models"), tmp_path / "models"):
+        with pytest.raises(WorkspaceError) as error:
+            checkpoint.load(folder)
+        assert "`dvc checkout --relink -f models`" in error.value.remedy
+        assert "`dvc repro -f -s 'transfer@a b'`" in error.value.remedy
 
 
 def test_a_folder_that_is_no_checkpoint_is_an_error(tmp_path):
@@ -52,5 +143,5 @@ def test_a_folder_that_is_no_checkpoint_is_an_error(tmp_path):
     network = Network(build_features(CompactSpec(32, 8)), PREPROCESSING, 2)
     written = checkpoint.Checkpoint("baseline", CompactSpec(32, 16), PREPROCESSING, ("a", "b"), {}, {})
     checkpoint.save(tmp_path, written, network.state_dict(), network.parameter_count(), [{"epoch": 1}])
-    with pytest.raises(WeightsError):
+    with pytest.raises(WorkspaceError, match="do not fit"):
         checkpoint.load(tmp_path)

@@ -14,6 +14,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
+from darkroom.core import checksums
 from darkroom.core.errors import WeightsError
 from darkroom.data.decoding import decode
 from darkroom.models import weight_files, weights
@@ -30,7 +31,7 @@ def full_state() -> dict[str, torch.Tensor]:
     return torchvision.models.squeezenet1_1(weights=None).state_dict()
 
 
-@pytest.mark.parametrize("name", ["squeezenet1_1.safetensors", "squeezenet1_1.pth", "squeezenet1_1-b8a52dc0.pth"])
+@pytest.mark.parametrize("name", ["squeezenet1_1.safetensors", "squeezenet1_1.pth", "squeezenet1_1-HASH.pth"])
 def test_a_file_is_found_and_loaded(tmp_path, name):
     """A torchvision state_dict in either format fills the backbone; its classifier is left aside."""
     state = full_state()
@@ -38,8 +39,11 @@ def test_a_file_is_found_and_loaded(tmp_path, name):
         torch.save(state, tmp_path / name)
     else:
         save_file({key: value.half() for key, value in state.items()}, tmp_path / name)
+    sha256 = checksums.of_file(tmp_path / name)
+    (tmp_path / name).rename(tmp_path / name.replace("HASH", sha256[:8]))
     backbone = network(1)
     path = weight_files.find(tmp_path, "squeezenet1_1")
+    assert weight_files.checked_sha256(path) == sha256
     unused = weights.fill(backbone, weights.read(path), str(path))
     assert unused == ["classifier.1.bias", "classifier.1.weight"]
     for key, value in backbone.weights().items():
@@ -92,6 +96,54 @@ def test_a_file_with_code_in_it_is_refused_without_advice_to_run_it(tmp_path):
         assert advice not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "sums", "problem", "remedy"),
+    [
+        ("squeezenet1_1-00000000.pth", "", "in its name", "rename it to squeezenet1_1.pth"),
+        ("squeezenet1_1.pth", "0a *squeezenet1_1.pth\n", "SHA256SUMS", "correct"),
+        ("squeezenet1_1.pth", "\udcff", "SHA256SUMS cannot be read", "remove it"),
+    ],
+)
+def test_a_file_with_another_digest_than_is_known_is_refused(tmp_path, name, sums, problem, remedy):
+    """The sha256 of a weight file is compared with the one in its name and the one in SHA256SUMS beside it."""
+    torch.save({"a": torch.ones(2)}, tmp_path / name)
+    if sums:
+        (tmp_path / "SHA256SUMS").write_bytes(sums.encode("utf-8", "surrogateescape"))
+    with pytest.raises(WeightsError, match=problem) as error:
+        weight_files.checked_sha256(tmp_path / name)
+    assert remedy in error.value.remedy
+
+
+def test_a_listed_file_is_accepted(tmp_path):
+    """A file whose line in SHA256SUMS is right is accepted, and so is one without a line."""
+    for name in ("a.pth", "b.pth"):
+        torch.save({name: torch.ones(2)}, tmp_path / name)
+    digest = checksums.of_file(tmp_path / "a.pth")
+    (tmp_path / "SHA256SUMS").write_text(f"{digest}  a.pth\n\n")
+    assert weight_files.checked_sha256(tmp_path / "a.pth") == digest
+    weight_files.checked_sha256(tmp_path / "b.pth")
+
+
+def test_a_damaged_part_of_an_archive_is_refused(tmp_path):
+    """A .pth file whose numbers were changed does not have the CRC-32 in its archive, which torch does not look at."""
+    file = tmp_path / "net.pth"
+    torch.save({"a": torch.full((64,), 1.5)}, file)
+    content = file.read_bytes()
+    at = content.index(np.full(64, 1.5, np.float32).tobytes())
+    file.write_bytes(content[: at + 9] + b"\x7f" + content[at + 10 :])
+    assert weights.read(file)["a"][2] != 1.5
+    with pytest.raises(WeightsError, match="damaged"):
+        weight_files.checked_sha256(file)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    """NaN or infinity among the weights is named with its tensor."""
+    save_file({"conv.weight": torch.tensor([1.0, value])}, tmp_path / "net.safetensors")
+    with pytest.raises(WeightsError, match=r"conv\.weight has NaN or infinity"):
+        weights.read(tmp_path / "net.safetensors")
+
+
 @pytest.fixture
 def server(monkeypatch, tmp_path):
     """Serve a file of weights on loopback as torchvision's server would, and give torch an empty cache."""
@@ -133,6 +185,19 @@ def test_imagenet_weights_are_downloaded_and_checked(server):
     assert path.exists()
     assert details["torchvision"] == "SqueezeNet1_1_Weights.IMAGENET1K_V1"
     weights.fill(network(), weights.read(path), str(path))
+
+
+def test_a_damaged_file_in_torchs_cache_is_not_used(server):
+    """A cached file without the hash of its name is refused, and fetched again once it is deleted, as the remedy says."""
+    server("squeezenet1_1-HASH.pth")
+    path, _ = download("squeezenet1_1")
+    content = path.read_bytes()
+    path.write_bytes(content[:-9] + b"\0" + content[-8:])
+    with pytest.raises(WeightsError, match="damaged") as error:
+        download("squeezenet1_1")
+    assert f"`rm {path}`" in error.value.remedy
+    path.unlink()
+    assert download("squeezenet1_1")[0].read_bytes() == content
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1-00000000.pth", "gone-HASH.pth"])

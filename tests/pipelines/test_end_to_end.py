@@ -144,7 +144,13 @@ def workspace(tmp_path_factory) -> Workspace:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder)
-    for name in ("data/label_fixes.csv", "data/splits.csv", "models/transfer/.keep", "models/finetune/.keep"):
+    for name in (
+        "data/label_fixes.csv",
+        "data/splits.csv",
+        "data/weights/.gitignore",
+        "models/transfer/.keep",
+        "models/finetune/.keep",
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     rng = np.random.default_rng(0)

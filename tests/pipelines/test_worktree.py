@@ -157,3 +157,15 @@ def test_a_snapshot_has_the_tracked_files_as_they_are(clone, monkeypatch):
     subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "merge", "-q", "other"], stdout=subprocess.DEVNULL)
     with pytest.raises(WorkspaceError, match="conflict"):
         worktree.snapshot()
+
+
+def test_a_worktree_has_the_weight_files_of_the_project(tmp_path):
+    """`data/weights` is committed for its .gitignore alone: the worktree links to each file that it lacks, and again to nothing."""
+    for place in ("root", "tree"):
+        (tmp_path / place / "data/weights").mkdir(parents=True)
+        (tmp_path / place / "data/weights/.gitignore").touch()
+    (tmp_path / "root/data/weights/vgg16.pth").write_text("weights")
+    for _ in range(2):
+        worktree._share_raw(tmp_path / "root", tmp_path / "tree", "data/weights")
+    assert (tmp_path / "tree/data/weights/vgg16.pth").read_text() == "weights"
+    assert not (tmp_path / "tree/data/weights/.gitignore").is_symlink()

@@ -35,7 +35,7 @@ def test_the_cache_is_torchs(variables, monkeypatch):
 
 def settings(values: dict, source: str, names: list[str]) -> params.Params:
     values |= {"backbones": names}
-    values["weights"]["source"] = source
+    values["weights"] |= {"source": source} if source in params.SOURCES else {"source": "folder", "folder": source}
     return params.parse(values)
 
 
@@ -62,13 +62,10 @@ def test_a_weight_file_without_weights_is_named(content, values, tmp_path):
         downloads.check_weights(settings(values, str(tmp_path), ["vgg16"]))
 
 
-def test_weights_in_the_home_folder_are_found(values, tmp_path, monkeypatch):
-    """`~` in `weights.source` is the home folder, as for the stage."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    values["weights"]["source"] = "~/weights"
-    (tmp_path / "weights").mkdir()
+def test_weights_in_a_folder_are_found(values, tmp_path):
+    """The file of each backbone in `weights.folder` is named."""
     for name in values["backbones"]:
-        (tmp_path / "weights" / f"{name}.pth").write_bytes(bytes(100))
-    settings = params.parse(values)
-    downloads.check_weights(settings)
-    assert downloads.backbones(settings) == {name: f"{name}.pth" for name in settings.backbones}
+        (tmp_path / f"{name}.pth").write_bytes(bytes(100))
+    chosen = settings(values, str(tmp_path), values["backbones"])
+    downloads.check_weights(chosen)
+    assert downloads.backbones(chosen) == {name: f"{name}.pth" for name in chosen.backbones}

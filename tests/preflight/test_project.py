@@ -109,6 +109,10 @@ def test_the_source_is_apart_from_the_project(source, copy, values):
     inside = settings.ingest.model_copy(update={"source": source})
     with pytest.raises(DarkroomError, match=r"ingest\.source"):
         project.check_place(settings.model_copy(update={"ingest": inside}))
+    weights = settings.weights.model_copy(update={"folder": source})
+    with pytest.raises(DarkroomError, match=r"weights\.folder") as error:
+        project.check_place(settings.model_copy(update={"weights": weights}))
+    assert error.value.setting == "weights.folder"
 
 
 @pytest.mark.parametrize("source", ["data/raw/digits", "data/photos", "photos", "../photos", "data/ingested-by-hand"])

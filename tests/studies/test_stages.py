@@ -22,7 +22,15 @@ def project(tmp_path: Path) -> Path:
     """Return a project whose studies are tiny, with a git and a DVC repository."""
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     shutil.copytree(ROOT / "studies", tmp_path / "studies", ignore=shutil.ignore_patterns("dvc.lock", "results", "tmp", "cache"))
-    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "data/label_fixes.csv", "data/splits.csv"):
+    for name in (
+        "dvc.yaml",
+        "params.yaml",
+        ".dvcignore",
+        ".gitignore",
+        "data/label_fixes.csv",
+        "data/splits.csv",
+        "data/weights/.gitignore",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     yaml, file = YAML(), tmp_path / "studies" / "params.yaml"

@@ -14,9 +14,9 @@ import pytest
 from darkroom.core.errors import WeightsError, WorkspaceError
 from darkroom.inference import export, held_out
 from darkroom.inference.classifier import Classifier
-from darkroom.models import weight_files
+from darkroom.models import tensor_files, weight_files
 from darkroom.models.base import Network, Preprocessing
-from darkroom.models.checkpoint import Checkpoint, save, save_tensors
+from darkroom.models.checkpoint import Checkpoint, save
 from darkroom.models.factory import build_features
 from darkroom.models.specs import CompactSpec
 from darkroom.tracking import entities, home, mlflow_client, model_check, registry, restore
@@ -110,6 +110,37 @@ def test_what_was_registered_comes_back(place):
         assert (folder / "checkpoint" / file).read_bytes() == (place / "model-1" / file).read_bytes()
     assert (folder / "evaluation" / "trained-on.txt").read_text() == "1\n"
     model_check.check(NAME, "1")
+
+
+def test_a_damaged_copy_is_fetched_again(place):
+    """A copy of a version whose checkpoint was changed on the disk is not used: it is downloaded again."""
+    weights = registry.fetch(NAME, "1") / "checkpoint" / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    registry.fetch(NAME, "1")
+    assert weights.read_bytes() == content
+    weights.unlink()
+    registry.fetch(NAME, "1")
+    assert weights.read_bytes() == content
+
+
+def test_a_version_that_is_damaged_in_mlflow_is_refused_and_stored_again(place):
+    """Where the files in MLflow are not those that were registered the version is refused, until they are stored again."""
+    shutil.rmtree(home.VERSIONS)
+    (weights,) = (path for path in Path("mlruns").rglob("model.safetensors") if path.read_bytes() == saved(place, 1))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert not registry.is_stored(NAME, "1")
+    with pytest.raises(WorkspaceError, match="version 1 of shown is damaged in MLflow") as error:
+        registry.fetch(NAME, "1")
+    assert "`darkroom register baseline`" in error.value.remedy
+    assert not list(home.VERSIONS.glob("*"))
+    registry.store_again(NAME, "1", place / "model-1", place / "package-1")
+    assert registry.is_stored(NAME, "1")
+    assert weights.read_bytes() == saved(place, 1)
+
+
+def saved(place: Path, seed: int) -> bytes:
+    return (place / f"model-{seed}" / "model.safetensors").read_bytes()
 
 
 def test_a_package_that_predicts_something_else_is_not_registered(place):
@@ -254,7 +285,7 @@ def test_a_version_that_cannot_answer_is_refused(place):
     (place / "package-3" / registry.EVALUATION).mkdir(parents=True)
     pack(folder, place / "package-3")  # as it was before its weights were damaged
     tensors = load_file(folder / "model.safetensors")
-    save_tensors(folder / "model.safetensors", {key: value / 0 for key, value in tensors.items()})
+    tensor_files.save(folder / "model.safetensors", {key: value / 0 for key, value in tensors.items()})
     version = register(place, 3).version
     with pytest.raises(WeightsError, match="NaN"):
         model_check.check(NAME, version)

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ import numpy as np
 import xxhash
 
 from darkroom.augmentation.views import ViewGenerator
-from darkroom.core import array_files, atomic
+from darkroom.config import dvc_graph
+from darkroom.core import array_files, atomic, json_files
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
 from darkroom.core.progress import Progress
@@ -155,11 +157,18 @@ def write_policy(folder: Path, generator: ViewGenerator, count: int, storage: st
 def load_views(folder: Path, workers: int) -> tuple[np.ndarray | OnlineViews, np.ndarray]:
     """Return the views (K, N, H, W, 3) uint8 and labels (N,) int64 of a folder; `workers` make online views."""
     try:
-        labels = np.load(folder / "labels.npy")
+        remedy = partial(dvc_graph.how_to_restore, folder)
+        labels = np.asarray(array_files.load(folder / "labels.npy", remedy))
         if (folder / "views.npy").exists():
-            return np.load(folder / "views.npy", mmap_mode="c"), labels
-        policy = Policy(**json.loads((folder / "policy.json").read_text(encoding="utf-8")))
-        size = np.load(folder / "images.npy", mmap_mode="r").shape[1]
+            views = array_files.load(folder / "views.npy", remedy)
+            if views.ndim != 5 or views.dtype != np.uint8 or labels.shape != views.shape[1:2]:
+                raise json_files.damaged(folder / "views.npy", f"{views.dtype} of shape {views.shape} are no views", remedy)
+            return views, labels
+        policy = json_files.read(folder / "policy.json", Policy, remedy)
+        images = array_files.load(folder / "images.npy", remedy, "r")
+        if images.ndim != 4 or images.dtype != np.uint8 or labels.shape != images.shape[:1]:
+            raise json_files.damaged(folder / "images.npy", f"{images.dtype} of shape {images.shape} are no images", remedy)
+        size = images.shape[1]
         generator = ViewGenerator(policy.policy, size, policy.seed)
         return OnlineViews(generator, policy.views, folder / "images.npy", workers), labels
     except FileNotFoundError as error:

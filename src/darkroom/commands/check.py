@@ -70,7 +70,7 @@ def check_params(settings: Params) -> Content:
     with _about("backbones"):
         for backbone in settings.backbones:
             factory.check_torchvision(backbone)
-    with _about("weights.source"):
+    with _about("weights.folder" if settings.weights.source == "folder" else "weights.source"):
         _check_weights(settings)
     with _about("baseline.architecture"):
         factory.make_spec(settings.baseline.architecture, settings.ingest.image_size, settings.baseline.channels)
@@ -84,8 +84,8 @@ def check_params(settings: Params) -> Content:
 
 def _check_weights(settings: Params) -> None:
     source, pretrain_on = settings.weights.source, settings.weights.pretrain_on
-    if source not in params.SOURCES:
-        user_paths.expand(source, "`weights.source`", "a folder of weight files")
+    if source == "folder":
+        user_paths.expand(settings.weights.folder, "`weights.folder`", "a folder of weight files")
     downloads.check_weights(settings)
     if source == "pretrain" and settings.backbones and pretrain_on not in params.DATASETS:
         with _about("weights.pretrain_on"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -29,12 +29,18 @@ def command(as_json: bool) -> None:
     best, selected = metrics.best, leaderboard.describe_selection(metrics)
     rows = leaderboard.read(REPORTS / "leaderboard.csv")
     decision = promotion_file.read()
-    registered, without = decision.get("registered"), _describe_no_champion(decision)
+    registered, without = decision.registered, _describe_no_champion(decision)
     if as_json:
         models = [row.model_dump(include=set(leaderboard.COLUMNS)) for row in rows]
         chosen = metrics.selection.model_dump(mode="json") if metrics.selection else None
         tables.print_json(
-            {"best": best, "selection": chosen, "registered": registered, "no_champion": without or None, "models": models}
+            {
+                "best": best,
+                "selection": chosen,
+                "registered": registered and asdict(registered),
+                "no_champion": without or None,
+                "models": models,
+            }
         )
         return
     leaderboard.show(rows, metrics)
@@ -43,25 +49,25 @@ def command(as_json: bool) -> None:
     if elsewhere:
         click.echo(f"  {elsewhere[0].upper()}{elsewhere[1:]}: {promotion_file.REGISTER_HERE}.")
     elif registered:
-        aliases = ", ".join(registered["aliases"])
-        click.echo(f"  It is version {registered['version']} of the registered model {registered['name']} ({aliases}).")
+        aliases = ", ".join(registered.aliases)
+        click.echo(f"  It is version {registered.version} of the registered model {registered.name} ({aliases}).")
     if without:
         click.echo(f"  {without}")
     click.echo("report     reports/report.html\nruns       make ui\ntry this   change transfer.lr in params.yaml, then `dvc repro`")
 
 
-def _describe_no_champion(decision: dict[str, Any]) -> str:
+def _describe_no_champion(decision: promotion_file.Decision) -> str:
     """Return why there is no champion and what to do, where the last decision left none; MLflow is asked only then."""
-    registered, verdict = decision.get("registered"), decision.get("verdict") or {}
+    registered, verdict = decision.registered, decision.verdict
     if registered is None:
         return "the last run has registered nothing: `dvc repro -f -s register` does it, unless DARKROOM_TRACKING is off"
-    if registry.CHAMPION in registered["aliases"] or verdict.get("champion"):
+    if registry.CHAMPION in registered.aliases or (verdict and verdict.champion):
         return ""
     try:
-        versions = registry.versions(registered["name"])
+        versions = registry.versions(registered.name)
         if any(registry.CHAMPION in item.aliases for item in versions):
             return ""
-        error: DarkroomError = model_resolver.no_champion(registered["name"], versions, params.read().register_.promote)
+        error: DarkroomError = model_resolver.no_champion(registered.name, versions, params.read().register_.promote)
     except DarkroomError as problem:
         error = problem
     return f"{error.problem}\n  remedy: {error.remedy}"

@@ -49,15 +49,16 @@ def no_champion(name: str, versions: list[Version], promote: str) -> NoChampionE
 
 def load(model: str) -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
     """Return a classifier and its identity; raises WorkspaceError if there is no such model."""
-    folder, name, version = user_paths.expand(model, "--model", "a model"), "", ""
+    folder, name, version, digest = user_paths.expand(model, "--model", "a model"), "", "", ""
     if not folder.joinpath("model.json").is_file():
         if folder.is_dir():
             raise WorkspaceError(f"{model} is not a checkpoint: it has no model.json", "name one like models/baseline")
-        name, version, folder = _fetch(model)
+        name, picked, folder = _fetch(model)
+        version, digest = picked.version, picked.sha256  # which has just been checked
     classifier = classifiers.Classifier.load(folder)
     title = classifier.checkpoint.name
     description = f"version {version} of {name} ({title})" if version else f"{model} ({title})"
-    digest = weight_files.checkpoint_digest(folder)
+    digest = digest or weight_files.checkpoint_digest(folder)
     return classifier, classifiers.ModelInfo(name or str(folder), version, title, digest, description)
 
 
@@ -76,7 +77,7 @@ def _accelerator() -> str:
     return value if value in ("cpu", "cuda", "mps") else "auto"
 
 
-def _fetch(model: str) -> tuple[str, str, Path]:
+def _fetch(model: str) -> tuple[str, Version, Path]:
     """Return name, version and checkpoint folder of a registered model."""
     address = registry.address(model)
     name, version = address or ("", model)
@@ -89,5 +90,5 @@ def _fetch(model: str) -> tuple[str, str, Path]:
         error = no_champion(name, versions, settings.promote)
         other = "--model challenger" if versions else "--model models/baseline"
         raise NoChampionError(error.problem, f"{error.remedy}; or name another model: {other}")
-    version = registry.pick(versions, version, name).version
-    return name, version, registry.fetch(name, version) / "checkpoint"
+    picked = registry.pick(versions, version, name)
+    return name, picked, registry.fetch(name, picked.version) / "checkpoint"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import configparser
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -74,17 +76,17 @@ def _interpolated(value: Any, params: Any) -> list[Any]:
 
 def read_lock(path: Path = LOCK) -> dict[str, LockedStage]:
     """Return the stages of a dvc.lock by name; none where there is no such file."""
-    return parse_lock(path.read_text(encoding="utf-8"), str(path)) if path.exists() else {}
+    return parse_lock(path.read_bytes(), str(path)) if path.exists() else {}
 
 
-def parse_lock(text: str, name: str) -> dict[str, LockedStage]:
+def parse_lock(text: str | bytes, name: str) -> dict[str, LockedStage]:
     """Return the stages in the text of a dvc.lock, which error messages call `name`."""
     try:
         content = yaml.load(text, Loader) or {}
         return {name: _locked(stage) for name, stage in (content.get("stages") or {}).items()}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         problem = f"is not valid YAML: {error}"
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         problem = "holds no stages as DVC writes them"
     raise WorkspaceError(f"{name} {problem}", "delete it: `dvc repro` then checks every stage again")
 
@@ -119,6 +121,23 @@ def digests(paths: Iterable[str], lock: Path = LOCK) -> dict[str, str]:
     return {path: outs[out] for path, out in nearest.items() if out}
 
 
+def how_to_restore(path: Path) -> str:
+    """Return the remedy for a file or folder that is damaged: the commands that bring it back where a stage wrote it."""
+    place = Path(os.path.relpath(path))
+    if ".darkroom" in place.parts:
+        return f"delete it: `rm -r {shlex.quote(str(place))}`; it is made or downloaded again"
+    with suppress(WorkspaceError, OSError, UnicodeDecodeError):  # of dvc.lock, which may be damaged too
+        for stage, locked in read_lock().items():
+            out = next((out for out in locked.outs if place == Path(out) or Path(out) in place.parents), None)
+            if out:
+                quoted = shlex.quote(out)
+                return (
+                    f"`dvc checkout --relink -f {quoted}` restores it from DVC's cache; where that is damaged too, `darkroom "
+                    f"verify --cache` names the remedy; `dvc repro -f -s {shlex.quote(stage)}` makes it again"
+                )
+    return "copy it again from where it came, or make it again: `dvc repro`"
+
+
 def upstream(stages: dict[str, LockedStage], names: Iterable[str]) -> set[str]:
     """Return the stages on whose outputs, directly or not, the stages `names` depend, without these."""
     makers = {out: name for name, stage in stages.items() for out in stage.outs}
@@ -143,28 +162,37 @@ def consistent(stages: dict[str, LockedStage]) -> set[str]:
     return {name for name in stages if name not in outdated and not outdated & upstream(stages, [name])}
 
 
-def cache_path(digest: str) -> Path:
-    """Return the path in DVC's cache of the file, or the listing of the folder, with this md5."""
-    return _cache() / "files" / "md5" / digest[:2] / digest[2:]
+def cache_path(digest: str, root: Path = Path()) -> Path:
+    """Return the path in DVC's cache of the file, or the listing of the folder, with this md5.
+
+    `root` is the folder of the DVC repository.
+    """
+    return _cache(root / DVC) / "files" / "md5" / digest[:2] / digest[2:]
 
 
-def _cache() -> Path:
-    """Return the folder of DVC's cache, which `cache.dir` of the project's settings may name."""
+def _cache(folder: Path) -> Path:
+    """Return the folder of DVC's cache, which `cache.dir` of the settings in a folder `.dvc` may name."""
     for name in ("config.local", "config"):
         settings = configparser.ConfigParser(interpolation=None, strict=False)
         with suppress(configparser.Error, UnicodeDecodeError):
-            settings.read(DVC / name, encoding="utf-8")
+            settings.read(folder / name, encoding="utf-8")
         if settings.has_option("cache", "dir"):
-            return DVC / Path(settings.get("cache", "dir")).expanduser()
-    return DVC / "cache"
+            return folder / Path(settings.get("cache", "dir")).expanduser()
+    return folder / "cache"
+
+
+def md5(path: Path) -> str:
+    """Return the md5 of a file, by which DVC names it in its cache."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
 
 def restore(stage: str) -> list[str]:
     """Restore missing outputs that the stage wrote last from DVC's cache; return their paths.
 
     DVC removes a stage's outputs before it runs the stage. A stage that then refuses its input would leave
-    nothing, though dvc.lock still holds its former outputs. Where only the user's own settings of DVC name its
-    cache nothing is restored; `dvc checkout` does the same.
+    nothing, though dvc.lock still holds its former outputs. What is damaged in the cache is not restored, and nothing
+    where only the user's own settings of DVC name its cache; `dvc checkout` does the same.
     """
     restored = []
     locked = read_lock().get(stage)
@@ -175,7 +203,7 @@ def restore(stage: str) -> list[str]:
         files = {target: source}
         if digest.endswith(".dir"):
             files = {target / item["relpath"]: cache_path(item["md5"]) for item in json.loads(source.read_text(encoding="utf-8"))}
-        if all(file.exists() for file in files.values()):
+        if all(file.exists() and md5(file) == file.parent.name + file.name for file in files.values()):
             for path, file in files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, path)

@@ -22,7 +22,8 @@ Dataset = Literal["digits", "glyphs", "mnist", "fashion_mnist", "cifar10"]
 Metric = Literal["log_loss", "accuracy", "macro_f1", "balanced_accuracy"]  # by which the best model is chosen
 Policy = Literal["none", "light", "standard", "strong", "characters"]
 DATASETS, POLICIES = get_args(Dataset), get_args(Policy)
-SOURCES = ("imagenet", "pretrain", "random")  # of weights, beside folders of files
+SOURCES = ("imagenet", "pretrain", "random", "folder")  # of weights
+WEIGHTS = "data/weights"  # `weights.folder` where no other is named
 SPLITS = ("train", "val", "test")
 
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -89,13 +90,25 @@ class Augment(Section):
 
 
 class Weights(Section):
-    source: Annotated[str, Field(min_length=1)]
+    source: str
+    folder: Annotated[str, Field(min_length=1)]
     pretrain_on: Annotated[str, Field(min_length=1)]
     pretrain_images: Annotated[int, Field(ge=100, strict=True)]
     pretrain_epochs: Count
     pretrain_budget: Positive
     pretrain_lr: Positive
     pretrain_batch_size: Annotated[int, Field(ge=2, strict=True)]
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Weights:
+        if self.source not in SOURCES:
+            raise ValueError(
+                f'source is "{self.source}"{nearest(self.source, SOURCES)}; it is {", ".join(SOURCES[:-1])} or {SOURCES[-1]}, '
+                "and a folder of weight files is `folder`: `darkroom recipe --weights FOLDER` writes both"
+            )
+        if self.folder.startswith("~"):
+            raise ValueError("folder: write the whole path, DVC does not know ~ (`darkroom recipe --weights` expands it)")
+        return self
 
 
 class Training(Section):

@@ -19,7 +19,7 @@ from darkroom.core.errors import DarkroomError, ParamsError, nearest
 
 FOLDER = Path("recipes")
 _PATHS = {  # keys with a path, and what it names
-    "ingest.source": "a folder of images", "weights.source": "a folder of weight files",
+    "ingest.source": "a folder of images", "weights.folder": "a folder of weight files",
     "weights.pretrain_on": "a folder of classes", "fetch.source": "the folder of the data set's files",
 }  # fmt: skip
 _WORDS = (*params.SOURCES, *params.DATASETS, "download")
@@ -60,13 +60,16 @@ def values(name: str) -> dict[str, Any]:
 def requested_values(name: str | None, data: str | None, weights: str | None, settings: Sequence[str]) -> dict[str, Any]:
     """Return the values that a recipe, a folder of images, a source of weights and `KEY=VALUE` settings ask for, by key."""
     requested = values(name) if name else {}
+    if "weights.source" in requested:
+        requested |= _weights(requested["weights.source"])
     if data is not None:
         requested |= {"ingest.source": data, "fetch.datasets": []}
         if name or _project_path(data) != _current_source():
             requested["ingest.split_by"] = "stratified"  # of a folder, which seldom has images to spare
     if weights is not None:
-        requested["weights.source"] = weights
-    requested |= dict(params.parse_assignment(item) for item in _assignments(settings))
+        requested |= _weights(weights)
+    for key, value in (params.parse_assignment(item) for item in _assignments(settings)):
+        requested |= _weights(value) if key == "weights.source" and isinstance(value, str) else {key: value}
     options = origins(name, data, weights, settings)
     for key, expected in _PATHS.items():
         value = requested.get(key)
@@ -75,20 +78,31 @@ def requested_values(name: str | None, data: str | None, weights: str | None, se
             path = user_paths.expand(value, option, expected)
             user_paths.check_storable(path, option)
             requested[key] = str(path)
-    if isinstance(requested.get("ingest.source"), str):
-        requested["ingest.source"] = _project_path(requested["ingest.source"])
+    for key in ("ingest.source", "weights.folder"):
+        if isinstance(requested.get(key), str):
+            requested[key] = _project_path(requested[key])
     return requested
+
+
+def _weights(source: str) -> dict[str, str]:
+    """Return the values for a source of weights, which is a word or a folder of weight files."""
+    if source == "folder":
+        return {"weights.source": source}
+    if source in params.SOURCES:  # DVC looks for the folder also where it is not used
+        return {"weights.source": source, "weights.folder": params.WEIGHTS}
+    return {"weights.source": "folder", "weights.folder": source}
 
 
 def origins(name: str | None, data: str | None, weights: str | None, settings: Sequence[str]) -> dict[str, str]:
     """Return where each requested value comes from: `--set transfer.lr=1`, `--data`, `recipe photos`."""
-    result = dict.fromkeys(values(name), f"recipe {name}") if name else {}
+    result = dict.fromkeys((*values(name), "weights.folder"), f"recipe {name}") if name else {}
     if data is not None:
         result |= dict.fromkeys(("ingest.source", "fetch.datasets"), "--data")
     if weights is not None:
-        result["weights.source"] = "--weights"
+        result |= dict.fromkeys(("weights.source", "weights.folder"), "--weights")
     for item in _assignments(settings):
-        result[params.parse_assignment(item)[0]] = f"--set {item}"
+        key = params.parse_assignment(item)[0]
+        result |= dict.fromkeys((key, "weights.folder") if key == "weights.source" else (key,), f"--set {item}")
     return result
 
 

@@ -1,13 +1,40 @@
-"""Arrays that are written through a memory map."""
+"""Arrays on disk: read so that damage is one sentence with a remedy, and written through a memory map."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from darkroom.core import shortage
+from darkroom.core import json_files, shortage
+from darkroom.core.json_files import Remedy
+
+
+def load(path: Path, remedy: Remedy, mode: Literal["r", "c"] = "c") -> np.ndarray:
+    """Return the array of a .npy file as a memory map; with the mode `c` writing to it does not change the file.
+
+    Raises FileNotFoundError, or WorkspaceError where the file is no array.
+    """
+    try:
+        return np.load(path, mmap_mode=mode, allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # NumPy raises errors of many kinds for a damaged header
+        raise shortage.explain(error) or json_files.damaged(path, str(error), remedy) from error
+
+
+def load_named(path: Path, names: Sequence[str], remedy: Remedy) -> list[np.ndarray]:
+    """Return arrays of an .npz file, whose CRC-32 are compared; errors as of `load`."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return [content[name] for name in names]
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # of many kinds, for damaged archives
+        raise shortage.explain(error) or json_files.damaged(path, str(error), remedy) from error
 
 
 def create(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.ndarray:

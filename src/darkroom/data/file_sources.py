@@ -67,7 +67,9 @@ def open_files(source: Path, scratch: Path) -> Iterator[tuple[FileSource, list[E
             entries = files.entries()
         except PermissionError as error:
             raise SourceError(f"{source} cannot be read: {error.strerror}", "give yourself the right to read it") from error
-        except DAMAGED as error:
+        except (*DAMAGED, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # of the disk; bz2 has none for damaged bytes
+                raise
             if source.name.lower().endswith(ARCHIVES):
                 raise SourceError(f"{source} is a damaged archive ({error})", "copy it again from where it came") from error
             raise SourceError(

@@ -6,13 +6,16 @@ import csv
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
+from darkroom.config import dvc_graph
 from darkroom.config.params import SPLITS
+from darkroom.core import json_files, shortage
 
 COLUMNS = (
     "path", "label", "source_label", "split", "sha256", "pixel_hash", "perceptual_hash", "group", "copies", "format", "mode",
@@ -76,7 +79,7 @@ def write(path: Path, rows: Iterable[Row]) -> None:
         arrow_csv.ParseOptions(newlines_in_values=True),
         arrow_csv.ConvertOptions(column_types=_TYPES, null_values=[]),
     )
-    pq.write_table(table, path)
+    pq.write_table(table, path, write_page_checksum=True)
 
 
 def count(path: Path) -> int:
@@ -85,10 +88,23 @@ def count(path: Path) -> int:
 
 
 def read(path: Path) -> list[Row]:
-    """Return the rows of a manifest; columns that an older one lacks have their defaults."""
-    file = pq.ParquetFile(path)
-    # with threads Arrow can abort the process when it exits
-    columns = file.read([name for name in COLUMNS if name in file.schema_arrow.names], use_threads=False).to_pydict()
+    """Return the rows of a manifest; columns that an older one lacks have their defaults.
+
+    Raises FileNotFoundError, or WorkspaceError where the file is damaged.
+    """
+    remedy = partial(dvc_graph.how_to_restore, path)
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        names = [name for name in COLUMNS if name in file.schema_arrow.names]
+        # with threads Arrow can abort the process when it exits
+        table = file.read(names, use_threads=False)
+        columns = table.cast(pa.schema([(name, _TYPES[name]) for name in names])).to_pydict()
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:  # UnicodeDecodeError too
+        raise shortage.explain(error) or json_files.damaged(path, str(error), remedy) from error
+    if "path" not in columns:
+        raise json_files.damaged(path, "it has no column path", remedy)
     if "flags" in columns:
         columns["flags"] = [tuple(flags.split()) for flags in columns["flags"]]
     return [Row(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]

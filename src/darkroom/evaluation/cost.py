@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from darkroom.config import dvc_graph
+from darkroom.core import json_files
 
 BATCH = 32
 BATCHES = 5
@@ -58,4 +61,9 @@ def training_seconds(names: Iterable[str], folder: Path) -> float:
     for name in names:
         stage, _, backbone = name.partition("/")
         files |= {folder / part / f"{backbone}.json" if backbone else folder / f"{part}.json" for part in parts[stage]}
-    return sum(json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in sorted(files) if file.exists())
+    kind = dict[str, float]
+    return sum(
+        json_files.read(file, kind, partial(dvc_graph.how_to_restore, file)).get("seconds", 0.0)
+        for file in sorted(files)
+        if file.exists()
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
-from darkroom.core import atomic, tables
+from darkroom.core import atomic, json_files, tables
 from darkroom.core.errors import WorkspaceError
 from darkroom.evaluation import intervals, significance
 from darkroom.evaluation.metrics import Figures
@@ -97,25 +95,24 @@ def _write_predictions(path: Path, predicted: OutOfFold) -> None:
             "probabilities": pa.LargeListArray.from_arrays(offsets, pa.array(probabilities.ravel())),
         }))  # fmt: skip
     with atomic.new_file(path) as working:
-        pq.write_table(pa.concat_tables(parts), working)
+        pq.write_table(pa.concat_tables(parts), working, write_page_checksum=True)
 
 
 def read(folder: Path) -> CrossValidation:
     """Return the results; WorkspaceError where they are missing or damaged."""
     try:
-        return CrossValidation.model_validate(json.loads((folder / RESULTS).read_text(encoding="utf-8")))
+        return json_files.read(folder / RESULTS, CrossValidation, REMEDY)
     except FileNotFoundError as error:
         raise WorkspaceError(f"{folder / RESULTS} does not exist", REMEDY) from error
-    except (ValueError, ValidationError) as error:
-        raise WorkspaceError(f"{folder / RESULTS} is damaged", REMEDY) from error
 
 
 def read_predictions(folder: Path, names: Sequence[str], classes: tuple[str, ...]) -> Judged:
     """Return the out-of-fold predictions of these models; WorkspaceError where one is missing, or of other classes."""
     try:
-        table = pq.read_table(folder / PREDICTIONS, use_threads=False).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise WorkspaceError(f"{folder / PREDICTIONS} cannot be read: {error}", REMEDY) from error
+        columns = ["model", "fold", "group", "label", "probabilities"]
+        table = pq.read_table(folder / PREDICTIONS, columns=columns, use_threads=False, page_checksum_verification=True).to_pylist()
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise json_files.damaged(folder / PREDICTIONS, str(error), REMEDY) from error
     rows = {name: [row for row in table if row["model"] == name] for name in names}
     if not all(rows.values()) or {row["label"] for row in table} - set(classes):
         raise WorkspaceError(f"{folder / PREDICTIONS} is of other models or classes", REMEDY)

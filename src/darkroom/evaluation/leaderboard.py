@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from darkroom.core import atomic, tables
+from darkroom.core import atomic, json_files, tables
 from darkroom.core.errors import WorkspaceError
 from darkroom.evaluation.metrics_io import REMEDY, Content, Metrics, ModelName
 
@@ -59,7 +59,9 @@ def read(path: Path) -> list[Row]:
     except FileNotFoundError as error:
         raise WorkspaceError(f"{path} does not exist: nothing has been evaluated yet", REMEDY) from error
     except ValidationError as error:
-        raise WorkspaceError(f"{path} is damaged: {error.errors()[0]['msg']}", REMEDY) from error
+        raise json_files.damaged(path, error.errors()[0]["msg"], REMEDY) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise json_files.damaged(path, str(error), REMEDY) from error
 
 
 def show(rows: Iterable[Row], metrics: Metrics) -> None:

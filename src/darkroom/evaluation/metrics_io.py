@@ -5,13 +5,12 @@ docs/evaluation.md describes every field.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
-from darkroom.core import atomic
+from darkroom.core import atomic, json_files
 from darkroom.core.errors import WorkspaceError
 
 METRICS, DETAILS, DIAGNOSTICS = "metrics.json", "details.json", "diagnostics.json"
@@ -315,20 +314,13 @@ def read(path: Path, kind: type[File]) -> File:
     versions become today's.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_files.load(path, REMEDY)
     except FileNotFoundError as error:
         raise WorkspaceError(f"{path} does not exist: nothing has been evaluated yet", REMEDY) from error
-    except ValueError as error:
-        raise WorkspaceError(f"{path} is damaged: {error}", REMEDY) from error
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != kind.SCHEMA:
         raise WorkspaceError(f"{path} has schema {schema}, this Darkroom reads {kind.SCHEMA}", REMEDY)
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise WorkspaceError(f"{path} is damaged: {field + ': ' if field else ''}{first['msg']}", REMEDY) from error
+    return json_files.validate(content, kind, path, REMEDY)
 
 
 def read_both(metrics: Path, details: Path) -> tuple[Metrics, Details]:

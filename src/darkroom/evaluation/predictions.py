@@ -74,7 +74,7 @@ def write(
             "confidence": pa.array(values.max(1)),
             "probabilities": pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values.ravel())),
         })  # fmt: skip
-        writer = writer or pq.ParquetWriter(path, table.schema)
+        writer = writer or pq.ParquetWriter(path, table.schema, write_page_checksum=True)
         writer.write_table(table, row_group_size=max(1, len(rows)))
     if writer:
         writer.close()
@@ -99,7 +99,7 @@ def of_test(path: Path, model: str) -> list[Prediction]:
 
 def extract(path: Path, model: str, out: Path) -> None:
     """Write the rows of one model to a file of their own."""
-    pq.write_table(_table(path, model), out)
+    pq.write_table(_table(path, model), out, write_page_checksum=True)
 
 
 def _rows(path: Path, model: str, columns: list[str]) -> list[dict[str, Any]]:
@@ -109,7 +109,7 @@ def _rows(path: Path, model: str, columns: list[str]) -> list[dict[str, Any]]:
 def _table(path: Path, model: str, columns: list[str] | None = None) -> Any:
     """Return the rows of one model as an Arrow table."""
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
         missing = {"model", *(columns or ())} - set(file.schema_arrow.names)
         if missing:
             raise WorkspaceError(f"{path} is damaged: it has no column {min(missing)}", REMEDY)

@@ -18,10 +18,20 @@ import numpy as np
 import torch
 from torch import nn
 
+from darkroom.core import checksums, json_files
 from darkroom.core.errors import WeightsError, WorkspaceError
 from darkroom.core.lazy import lazy_imports
 from darkroom.inference.classifier import Classifier
-from darkroom.inference.exported_classifier import DESCRIPTION, ONNX, OPENVINO, TORCH, OnnxProgram, OpenVinoProgram, TorchProgram
+from darkroom.inference.exported_classifier import (
+    DESCRIPTION,
+    FILES,
+    ONNX,
+    OPENVINO,
+    TORCH,
+    OnnxProgram,
+    OpenVinoProgram,
+    TorchProgram,
+)
 from darkroom.models import engine
 
 with lazy_imports():  # OpenVINO is optional
@@ -70,7 +80,6 @@ def export(
         raise WeightsError(f"{checkpoint.name} outputs NaN or infinity", "train it again with a lower `lr`: `dvc repro`")
     folder.mkdir(exist_ok=True)
     metadata = _describe(classifier, about)
-    (folder / DESCRIPTION).write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     errors: dict[str, float] = {}
     for name in formats:
         files, program = FORMATS[name].files, FORMATS[name].files[0]
@@ -88,6 +97,8 @@ def export(
             errors[program] = error
     if not errors:
         raise WeightsError(f"{checkpoint.name} cannot be exported", "use another backbone: torchvision's common ones can")
+    written = [folder / file for name in formats for file in FORMATS[name].files if (folder / file).exists()]
+    json_files.write_sealed(folder / DESCRIPTION, {**metadata, FILES: {file.name: checksums.of_file(file) for file in written}})
     _write_readme(folder, metadata, list(errors))
     return errors
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 
-from darkroom.models.specs import BackboneSpec
+from darkroom.models.specs import MAX_SIZE, BackboneSpec
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 Chain = tuple[list[Step], Step]  # from one feature map to the next, (N, C, H, W), and from the last one to the embedding
+Mean = Annotated[float, Field(allow_inf_nan=False)]
+Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Level = Annotated[int, Field(ge=0, le=255)]
 Channels = tuple[float, float, float]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SMALL_IMAGE = 64  # images of at most this many pixels keep their resolution through the first convolution
@@ -26,19 +30,11 @@ class Preprocessing:
     `background`, divided by 255 and normalised with `mean` and `std` per channel.
     """
 
-    image_size: int
-    resize: str
-    background: tuple[int, int, int]
-    mean: Channels
-    std: Channels
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Preprocessing:
-        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
-        return cls(**values)
+    image_size: Annotated[int, Field(ge=1, le=MAX_SIZE)]
+    resize: Literal["crop", "pad", "stretch"]
+    background: tuple[Level, Level, Level]
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Deviation, Deviation, Deviation]
 
 
 class Normalize(nn.Module):

@@ -1,29 +1,43 @@
 """A trained classifier as a folder: weights, class names, preprocessing, architecture, params. No pickles.
 
 `model.safetensors` holds the weights, `model.json` the rest, `history.csv` the metrics of every epoch.
-Backbones have JSON files too: where their weights come from, and which one made embeddings.
+Backbones have JSON files too: where their weights come from, and which one made embeddings. Files of weights and their
+descriptions have a checksum of what they hold, so that a damaged one is refused.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import AfterValidator, Field, PlainValidator
 
-from darkroom.core import atomic, strict_json
-from darkroom.core.errors import WeightsError, WorkspaceError
+from darkroom.config import dvc_graph
+from darkroom.core import json_files, shortage
+from darkroom.core.errors import DarkroomError, WorkspaceError
+from darkroom.models import tensor_files
 from darkroom.models.base import Channels, Network, Preprocessing
 from darkroom.models.factory import build_features
 from darkroom.models.specs import NetworkSpec, spec_from_dict
 
-SCHEMA = 1
+SCHEMA = 2
+UNSEALED = 1  # the schema of earlier versions, whose files have no checksum
+DESCRIPTION, WEIGHTS, HISTORY = "model.json", "model.safetensors", "history.csv"
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names) or not all(names):
+        raise ValueError("a class is named twice, or has no name")
+    return names
+
+
+Spec = Annotated[NetworkSpec, PlainValidator(spec_from_dict)]
+Classes = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
 
 
 @dataclass(frozen=True)
@@ -31,12 +45,13 @@ class Checkpoint:
     """The description of a trained model, `model.json`."""
 
     name: str
-    architecture: NetworkSpec
+    architecture: Spec
     preprocessing: Preprocessing
-    classes: tuple[str, ...]
+    classes: Classes
     params: dict[str, Any]
-    best: dict[str, float]
-    temperature: float = 1.0  # divides the logits before the softmax; missing in files of early versions
+    best: Mapping[str, float | None]
+    # divides the logits before the softmax; missing in files of early versions
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
 
 def save(
@@ -47,13 +62,11 @@ def save(
 
     The same model gives the same bytes.
     """
-    save_tensors(folder / "model.safetensors", weights)
-    content = asdict(checkpoint) | {
+    tensor_files.save(folder / WEIGHTS, weights)
+    json_files.write_sealed(folder / DESCRIPTION, asdict(checkpoint) | {
         "schema": SCHEMA, "parameters": parameters, "architecture": checkpoint.architecture.as_dict(),
-    }  # fmt: skip
-    text = strict_json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
-    (folder / "model.json").write_text(text + "\n", encoding="utf-8")
-    with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
+    })  # fmt: skip
+    with (folder / HISTORY).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(history[0]))
         writer.writeheader()
         writer.writerows(history)
@@ -62,36 +75,64 @@ def save(
 def load(folder: Path) -> tuple[Network, Checkpoint]:
     """Read a checkpoint folder; the network is in evaluation mode.
 
-    Raises WorkspaceError where the folder is not a checkpoint, WeightsError where the weights do not fit.
+    Raises WorkspaceError where the folder is not a checkpoint or one of its files is damaged, WeightsError where its
+    architecture cannot be built.
     """
+    checkpoint, has_checksums = _read(folder)
+    path, remedy = folder / WEIGHTS, partial(dvc_graph.how_to_restore, folder)
     try:
-        content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        network = Network(build_features(checkpoint.architecture), checkpoint.preprocessing, len(checkpoint.classes))
+    except (DarkroomError, RuntimeError, ValueError, TypeError, ArithmeticError, MemoryError) as error:
+        problem = f"its architecture cannot be built: {error}"
+        raise shortage.explain(error) or json_files.damaged(folder / DESCRIPTION, problem, remedy) from error
+    try:
+        network.load_state_dict(tensor_files.load(path, remedy, has_checksums))
     except FileNotFoundError as error:
-        raise WorkspaceError(
-            f"{folder} is not a checkpoint: it has no model.json", "run `dvc repro` to train the models"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise WorkspaceError(f"{folder}/model.json is damaged: {error}", "restore it: `dvc checkout -f`") from error
-    if content.get("schema") != SCHEMA:
-        raise WorkspaceError(
-            f"{folder} has schema {content.get('schema')}; this version of Darkroom reads {SCHEMA}",
-            "train it again: `dvc repro -f`",
-        )
-    names = {item.name for item in fields(Checkpoint)}
-    checkpoint = Checkpoint(**{name: value for name, value in _typed(content).items() if name in names})
-    network = Network(build_features(checkpoint.architecture), checkpoint.preprocessing, len(checkpoint.classes))
-    try:
-        network.load_state_dict(load_file(folder / "model.safetensors"))
-    except (RuntimeError, SafetensorError) as error:
-        raise WeightsError(
-            f"the weights in {folder} do not fit their architecture: {error}", "train it again: `dvc repro -f`"
-        ) from error
+        raise _no_checkpoint(folder, WEIGHTS) from error
+    except RuntimeError as error:
+        problem = f"its weights do not fit the architecture: {error}"
+        raise shortage.explain(error) or json_files.damaged(path, problem, remedy) from error
     return network.eval(), checkpoint
 
 
-def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Write tensors as safetensors without metadata, whose order is not deterministic."""
-    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
+def read(folder: Path) -> Checkpoint:
+    """Return the description of a checkpoint folder; errors as of `load`."""
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[Checkpoint, bool]:
+    """Return the description of a checkpoint folder, and whether its files have checksums."""
+    path, remedy = folder / DESCRIPTION, partial(dvc_graph.how_to_restore, folder)
+    try:
+        content = json_files.load_sealed(path, remedy, lambda content: content.get("schema") != SCHEMA)
+    except FileNotFoundError as error:
+        raise _no_checkpoint(folder, DESCRIPTION) from error
+    schema = content.pop("schema", None)
+    if schema not in (SCHEMA, UNSEALED):
+        raise WorkspaceError(
+            f"{folder} has schema {schema!r:.40}; this version of Darkroom reads {UNSEALED} and {SCHEMA}",
+            "use the version of Darkroom that wrote it, or train it again: `dvc repro -f`",
+        )
+    return json_files.validate(content, Checkpoint, path, remedy), schema == SCHEMA
+
+
+def read_history(folder: Path) -> list[dict[str, str]]:
+    """Return the metrics of every epoch, as text. Raises WorkspaceError where they are no numbers, or the file is missing."""
+    path = folder / HISTORY
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            [float(value) for value in row.values() if value]
+    except FileNotFoundError as error:
+        raise _no_checkpoint(folder, HISTORY) from error
+    except (ValueError, TypeError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
+        raise json_files.damaged(path, str(error), partial(dvc_graph.how_to_restore, folder)) from error
+    return rows
+
+
+def _no_checkpoint(folder: Path, missing: str) -> WorkspaceError:
+    return WorkspaceError(f"{folder} is not a checkpoint: it has no {missing}", "run `dvc repro` to train the models")
 
 
 @dataclass(frozen=True)
@@ -102,7 +143,7 @@ class Provenance:
     its sha256.
     """
 
-    architecture: NetworkSpec
+    architecture: Spec
     mean: Channels
     std: Channels
     source: str  # imagenet, folder, pretrain or random
@@ -110,13 +151,15 @@ class Provenance:
 
     def write(self, path: Path) -> None:
         own = {"architecture": self.architecture.as_dict(), "mean": self.mean, "std": self.std, "source": self.source}
-        atomic.write_json(path, own | dict(self.details))
+        json_files.write_sealed(path, own | dict(self.details))
 
     @classmethod
     def read(cls, path: Path) -> Provenance:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        spec, mean, std = spec_from_dict(content.pop("architecture")), content.pop("mean"), content.pop("std")
-        return cls(spec, tuple(mean), tuple(std), content.pop("source"), content)
+        """Read a file; raises FileNotFoundError, or WorkspaceError where it is damaged."""
+        remedy = partial(dvc_graph.how_to_restore, path)
+        content = json_files.load_sealed(path, remedy)
+        own = {key: content.pop(key) for key in ("architecture", "mean", "std", "source") if key in content}
+        return json_files.validate(own | {"details": content}, cls, path, remedy)
 
     def summary(self) -> dict[str, Any]:
         """Return the part that is kept beside embeddings."""
@@ -127,26 +170,18 @@ class Provenance:
 class EmbeddedBackbone:
     """The backbone as `embed` used it; `calibrated`: its batch-normalisation statistics were recomputed."""
 
-    architecture: NetworkSpec
+    architecture: Spec
     preprocessing: Preprocessing
-    classes: tuple[str, ...]
+    classes: Classes
     weights: Mapping[str, Any]  # `Provenance.summary`
     calibrated: bool
-    parameters: int
+    parameters: Annotated[int, Field(ge=0)]
 
     def write(self, path: Path) -> None:
-        atomic.write_json(path, asdict(self) | {"architecture": self.architecture.as_dict()})
+        json_files.write_sealed(path, asdict(self) | {"architecture": self.architecture.as_dict()})
 
     @classmethod
     def read(cls, path: Path) -> EmbeddedBackbone:
-        return cls(**_typed(json.loads(path.read_text(encoding="utf-8"))))
-
-
-def _typed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a description, read from JSON, with the types of its fields."""
-    return {
-        **content,
-        "architecture": spec_from_dict(content["architecture"]),
-        "preprocessing": Preprocessing.from_dict(content["preprocessing"]),
-        "classes": tuple(content["classes"]),
-    }
+        """Read a file; raises FileNotFoundError, or WorkspaceError where it is damaged."""
+        remedy = partial(dvc_graph.how_to_restore, path.parent)
+        return json_files.validate(json_files.load_sealed(path, remedy), cls, path, remedy)

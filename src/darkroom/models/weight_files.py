@@ -3,17 +3,65 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import zipfile
 from pathlib import Path
 
-from darkroom.core.errors import WeightsError, WorkspaceError
+from darkroom.core import checksums
+from darkroom.core.errors import WeightsError, WorkspaceError, printable
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
+SUMS = "SHA256SUMS"  # a file beside weight files, as `sha256sum` writes it
+_HASHED = re.compile(r"-([0-9a-f]{8})\.\w+$")  # torchvision's names have the beginning of the sha256
 
 
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def checked_sha256(path: Path) -> str:
+    """Return the sha256 of a weight file, once it is compared with what is known of the file.
+
+    Known are the beginning of the sha256 in a name of torchvision's, the line of SHA256SUMS beside it, and the CRC-32 of
+    each part of a .pth archive. Raises WeightsError where the file differs from it.
+    """
+    digest = checksums.of_file(path)
+    again = "fetch it again; if it was changed on purpose, "
+    hashed = _HASHED.search(path.name)
+    if hashed and not digest.startswith(hashed[1]):
+        raise WeightsError(
+            f"{path} is damaged: its sha256 begins with {digest[:8]}, and that in its name with {hashed[1]}",
+            f"{again}rename it to {path.name[: hashed.start()]}{path.suffix}",
+        )
+    expected = _listed_sha256(path)
+    if expected not in ("", digest):
+        raise WeightsError(
+            f"{path} is damaged: its sha256 begins with {digest[:8]}, and that in {SUMS} with {expected[:8]}",
+            f"{again}correct {path.with_name(SUMS)}",
+        )
+    broken = _broken_part(path)
+    if broken:
+        raise WeightsError(f"{path} is damaged: {printable(broken)[:200]}", "fetch it again, or remove it")
+    return digest
+
+
+def _broken_part(path: Path) -> str:
+    """Return what is wrong in an archive, as torch writes .pth files; empty where nothing is, or the file is no archive."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return ""
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() or ""
+    except Exception as error:  # of every kind, for damaged bytes
+        return str(error) or type(error).__name__
+
+
+def _listed_sha256(path: Path) -> str:
+    """Return what SHA256SUMS beside a file says; empty where it says nothing."""
+    try:
+        lines = path.with_name(SUMS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path.with_name(SUMS)} cannot be read: {error}", "correct it, or remove it") from error
+    listed = {name.lstrip(" *"): digest for digest, _, name in (line.partition(" ") for line in lines)}
+    return listed.get(path.name, "").lower()
 
 
 def checkpoint_digest(folder: Path) -> str:
@@ -37,8 +85,9 @@ def find(folder: Path, name: str) -> Path:
     """
     if not folder.is_dir():
         raise WeightsError(
-            f"`weights.source` is {folder}, which does not exist",
-            "set it to a folder of <backbone>.safetensors or .pth files, or to imagenet, pretrain or random",
+            f"the folder of weight files, {folder}, does not exist",
+            "`darkroom recipe --weights FOLDER` names another one, with <backbone>.safetensors or .pth files; --weights also takes "
+            "imagenet, pretrain and random",
         )
     files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
     for suffix in SUFFIXES:

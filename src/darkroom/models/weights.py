@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
-from darkroom.core.errors import WeightsError
+from darkroom.core.errors import DarkroomError, WeightsError
+from darkroom.models import tensor_files
 from darkroom.models.base import IMAGENET, Backbone, Channels
 
 CENTRED = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))  # for networks that Darkroom trains itself
@@ -24,22 +24,32 @@ def normalization(name: str, source: str) -> tuple[Channels, Channels]:
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
-    """Read a state_dict from a .safetensors or .pth file, as float32; nothing in it is executed."""
+    """Read a state_dict from a .safetensors or .pth file, as float32; nothing in it is executed.
+
+    Raises WeightsError where the file cannot be read, or holds NaN or infinity.
+    """
+    remedy = "fetch the file again, or remove it"
     try:
         if path.suffix == ".safetensors":
-            state = load_file(path)
+            state = tensor_files.load(path, remedy, needs_checksum=False)
         else:
             content: Any = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
             content = content.get("state_dict", content)
             state = {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
-    except Exception as error:
+    except DarkroomError as error:
+        raise WeightsError(error.problem, error.remedy) from error
+    except Exception as error:  # of every kind, for damaged bytes
         if "weights_only" in str(error):  # torch tells how to run what is in the file
             raise WeightsError(
                 f"{path} holds more than tensors, or is damaged; objects in a pickle can run code, so it is not loaded",
                 "take a .safetensors file, or a .pth file with a state_dict alone",
             ) from None
-        raise WeightsError(f"{path} cannot be read as weights: {error}", "fetch the file again, or remove it") from error
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+        raise WeightsError(f"{path} cannot be read as weights: {error}", remedy) from error
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    for key, value in state.items():
+        if not value.isfinite().all():
+            raise WeightsError(f"{path} is damaged: {key} has NaN or infinity", remedy)
+    return state
 
 
 def fill(backbone: Backbone, state: dict[str, torch.Tensor], origin: str) -> list[str]:

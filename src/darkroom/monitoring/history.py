@@ -92,7 +92,7 @@ def read(folder: Path) -> list[DriftCheck]:
     for line in (folder / FILE).read_bytes().splitlines() if (folder / FILE).exists() else ():
         try:
             checks.append(_CHECK.validate_python(json.loads(line.decode(), object_hook=_with_new_keys)))
-        except ValueError:  # the machine went off during the write
+        except (ValueError, RecursionError):  # the machine went off during the write
             continue
     return checks
 

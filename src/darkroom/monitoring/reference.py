@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from darkroom.core import atomic
+from darkroom.config import dvc_graph
+from darkroom.core import array_files, atomic, json_files
 from darkroom.data import arrays, manifest
 
 MAX_IMAGES = 300
@@ -68,6 +70,10 @@ def write(path: Path, outputs: Outputs) -> None:
 
 
 def read(path: Path) -> Outputs:
-    """Read a reference."""
-    with np.load(path, allow_pickle=False) as content:
-        return Outputs(content["embeddings"], content["predicted"], content["confidence"])
+    """Read a reference. Raises WorkspaceError where it is damaged."""
+    remedy = partial(dvc_graph.how_to_restore, path.absolute().parents[1])  # the copy of a version
+    outputs = Outputs(*array_files.load_named(path, ("embeddings", "predicted", "confidence"), remedy))
+    shapes = [array.shape for array in (outputs.embeddings, outputs.predicted, outputs.confidence)]
+    if len(shapes[0]) != 2 or not shapes[1] == shapes[2] == shapes[0][:1]:
+        raise json_files.damaged(path, f"its arrays have the shapes {shapes}", remedy)
+    return outputs

@@ -87,7 +87,7 @@ def _default(enum: ast.ClassDef) -> tuple[str, float] | None:
 
 def backbones(settings: Params) -> dict[str, str]:
     """Return what each backbone starts from, with the size of what has to be downloaded."""
-    return {name: _describe(name, settings.weights.source) for name in settings.backbones}
+    return {name: _describe(name, settings) for name in settings.backbones}
 
 
 def megabytes(settings: Params) -> float:
@@ -105,13 +105,14 @@ def datasets(settings: Params) -> list[str]:
     return [name for name in names if not (DOWNLOADS / name).exists()]
 
 
-def _describe(name: str, source: str) -> str:
+def _describe(name: str, settings: Params) -> str:
+    source = settings.weights.source
     if source == "random":
         return "random weights"
     if source == "pretrain":
         return "pretrained here"
-    if source != "imagenet":
-        return weight_files.find(Path(source).expanduser(), name).name
+    if source == "folder":
+        return weight_files.find(Path(settings.weights.folder), name).name
     file = imagenet(name)
     if file is None:
         return "no ImageNet weights"
@@ -124,10 +125,11 @@ def check_weights(settings: Params) -> None:
     for name in settings.backbones:
         if source == "imagenet" and imagenet(name) is None:
             raise WeightsError(
-                f"torchvision has no ImageNet weights for {name}", "set `weights.source` to pretrain, or to a folder"
+                f"torchvision has no ImageNet weights for {name}",
+                "set `weights.source` to pretrain, or name a folder: `darkroom recipe --weights FOLDER`",
             )
-        if source not in ("imagenet", "pretrain", "random"):
-            file = weight_files.find(Path(source).expanduser(), name)
+        if source == "folder":
+            file = weight_files.find(Path(settings.weights.folder), name)
             try:
                 with file.open("rb") as content:
                     start = content.read(64)
@@ -137,3 +139,4 @@ def check_weights(settings: Params) -> None:
                 raise WeightsError(f"{file} is a pointer of Git LFS, without the weights", "fetch them: `git lfs pull`")
             if len(start) < 64:
                 raise WeightsError(f"{file} has only {len(start)} bytes", "copy it again from where it came")
+            weight_files.checked_sha256(file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -24,7 +24,8 @@ TOOLS = (".git", ".dvc", ".darkroom", ".venv", ".prefect", "mlruns", "mlartifact
 HEADERS = {"data/label_fixes.csv": "image,label", "data/splits.csv": "image,split"}  # of inputs that may be empty
 _MARKER = re.compile(r"^(<{7}|>{7}|\|{7})( |$)|^={7}$", re.MULTILINE)
 _VALUE = re.compile(r"\$\{([\w.]+)\}")
-_APART = "put the images into a folder of their own, for example data/photos, and name that"
+_APART = "put the {files} into a folder of their own, for example {example}, and name that"
+EXAMPLES = {"images": "data/photos", "weight files": "data/weights"}
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
@@ -130,22 +131,35 @@ def _lookup(values: Any, key: str) -> Any:
 
 
 def check_place(settings: Params) -> None:
-    """Raise SourceError where a source holds the project, lies in a folder of a program, or is what a stage writes."""
-    source = Path(settings.ingest.source)
-    place, here = source.resolve(), Path.cwd().resolve()
+    """Raise SourceError where a source or the folder of weights holds the project, lies in a folder of a program, or is what a
+    stage writes."""
+    outputs = read_graph(settings).outputs if GRAPH.exists() else ()
+    for key, folder, files in (
+        ("ingest.source", settings.ingest.source, "images"),
+        ("weights.folder", settings.weights.folder, "weight files"),
+    ):
+        problem = _describe_place(Path(folder), outputs)
+        if problem:
+            error = SourceError(f"`{key}` is {folder}, {problem}", _APART.format(files=files, example=EXAMPLES[files]))
+            error.setting = key
+            raise error
+
+
+def _describe_place(folder: Path, outputs: Iterable[Output]) -> str:
+    """Return why a folder cannot be an input; empty where it can."""
+    place, here = folder.resolve(), Path.cwd().resolve()
     if place == here or place in here.parents:
-        raise SourceError(f"`ingest.source` is {source}, which holds this project and so its own outputs", _APART)
+        return "which holds this project and so its own outputs"
     for tool in TOOLS:
         if place == here / tool or here / tool in place.parents:
-            raise SourceError(f"`ingest.source` is {source}, in the folder {tool}, which a program keeps for itself", _APART)
-    for output in read_graph(settings).outputs if GRAPH.exists() else ():
+            return f"in the folder {tool}, which a program keeps for itself"
+    for output in outputs:
         path = (here / output.path).resolve()
         inside = place == path or path in place.parents
         if output.stage != "fetch" and (inside or place in path.parents):
             verb = "is" if place == path else "lies in" if inside else "holds"
-            raise SourceError(
-                f"`ingest.source` is {source}, which {verb} {output.path}, an output of the stage {output.stage}", _APART
-            )
+            return f"which {verb} {output.path}, an output of the stage {output.stage}"
+    return ""
 
 
 def _check_inputs(graph: Graph, source: str) -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from darkroom.augmentation import storage
+from darkroom.config import dvc_graph
 from darkroom.core import atomic, kept_results
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.kept_results import KeptResults
 from darkroom.data import arrays
+from darkroom.models import tensor_files
 from darkroom.models.base import Backbone, Normalize, Preprocessing
-from darkroom.models.checkpoint import EmbeddedBackbone, Provenance, save_tensors
+from darkroom.models.checkpoint import EmbeddedBackbone, Provenance
 from darkroom.models.factory import build_features
 from darkroom.stages.context import Stopwatch, session
 from darkroom.training import embedding, freezing
@@ -63,7 +65,7 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
             np.save(folder / "train_labels.npy", labels)
             np.save(folder / "val.npy", np.load(blocks["val"].file(0))[0])
             np.save(folder / "val_labels.npy", val_labels)
-            save_tensors(folder / "backbone.safetensors", backbone.weights())
+            tensor_files.save(folder / "backbone.safetensors", backbone.weights())
             parameters = sum(parameter.numel() for parameter in backbone.parameters())
             EmbeddedBackbone(
                 origin.architecture, preprocessing, arrays.load_classes(classes), origin.summary(), calibrated, parameters
@@ -84,7 +86,8 @@ def _link(file: Path, target: Path) -> None:
 
 def _load_backbone(name: str, weights: Path, provenance: Path) -> tuple[Backbone, Provenance]:
     try:
-        origin, tensors = Provenance.read(provenance), load_file(weights)
+        origin = Provenance.read(provenance)
+        tensors = tensor_files.load(weights, partial(dvc_graph.how_to_restore, weights))
     except FileNotFoundError as error:
         raise WorkspaceError(f"{error.filename or weights} is missing", f"run `dvc repro weights@{name}`") from error
     backbone = build_features(origin.architecture)

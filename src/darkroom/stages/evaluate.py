@@ -48,6 +48,7 @@ from darkroom.evaluation.scoring import Outputs, Score, Size, Truth, score
 from darkroom.evaluation.selection import Judged
 from darkroom.inference.classifier import Classifier
 from darkroom.inference.predict import softmax
+from darkroom.models import checkpoint as checkpoints
 from darkroom.models import weight_files
 from darkroom.models.macs import multiply_adds
 from darkroom.stages.context import session
@@ -175,8 +176,7 @@ def _score_models(
             )
             speed, seconds = costs.measure(classifier.logits, test.images), costs.training_seconds([name], cost)
             add(name, "model", outputs, size, speed, seconds)
-            with (models / name / "history.csv").open(newline="", encoding="utf-8") as file:
-                histories[name] = list(csv.DictReader(file))
+            histories[name] = checkpoints.read_history(models / name)
             progress.advance(note=f"{name} {scores[name].metrics.accuracy:.4f}")
         started = time.monotonic()
         baseline = PixelRegression(train.images, train.labels, len(data.classes), settings.compute.seed)

@@ -19,7 +19,7 @@ from darkroom.config.params import SPLITS, Params, Register
 from darkroom.core import atomic, kept_results
 from darkroom.core.errors import WorkspaceError, nearest
 from darkroom.core.lazy import lazy_imports
-from darkroom.data import manifest
+from darkroom.data import arrays, manifest
 from darkroom.data.manifest import Row
 from darkroom.evaluation import gate, leaderboard, metrics_io, predictions
 from darkroom.evaluation.gate import Candidate, GateResult
@@ -134,9 +134,13 @@ def _register(decision: Decision, macro_f1: float, inputs: Inputs, record: recor
     existing = {item.sha256: item for item in registry.versions(name)}
     with atomic.scratch_folder(SCRATCH) as package:
         _write_evaluation(package / registry.EVALUATION, model, images, inputs.reports)
-        if sha256 not in existing:
+        is_damaged = sha256 in existing and not registry.is_stored(name, existing[sha256].version)
+        if sha256 not in existing or is_damaged:
             errors = version_files.write_package(inputs.models / model, inputs.ingested, package)
             print("register: " + ", ".join(f"{file} (error {error:.0e})" for file, error in errors.items()))
+        if is_damaged:
+            print(f"register: version {existing[sha256].version} was damaged in MLflow, and is stored again")
+            registry.store_again(name, existing[sha256].version, inputs.models / model, package)
         version = registry.register(name, inputs.models / model, package, sha256, tags, description)
     kind = "new" if version.created else "existing"
     print(f"register: {model} is the {kind} version {version.version} of {name}, alias {registry.CHALLENGER}")
@@ -198,7 +202,7 @@ def _describe_outcome(version: Version, champion: Version | None, verdict: GateR
 
 def _data(inputs: Inputs) -> version_page.Data:
     digest = hashlib.md5((inputs.ingested / "manifest.parquet").read_bytes()).hexdigest()  # as in dvc.lock
-    classes = json.loads((inputs.ingested / "classes.json").read_text(encoding="utf-8"))
+    classes = list(arrays.load_classes(inputs.ingested / "classes.json"))
     counts = {split: len(rows) for split, rows in inputs.images.items()}
     settings = inputs.settings.ingest
     return version_page.Data(settings.source, digest, counts, classes, settings.image_size)
@@ -216,7 +220,7 @@ def _write_evaluation(folder: Path, model: str, images: dict[str, list[Row]], re
 def _judge(name: str, champion: Version | None, inputs: Inputs) -> GateResult:
     """Compare a model with the champion on the images that are held out now."""
     settings, images, reports = inputs.settings, inputs.images, inputs.reports
-    classes = tuple(json.loads((inputs.ingested / "classes.json").read_text(encoding="utf-8")))
+    classes = arrays.load_classes(inputs.ingested / "classes.json")
     outputs = predictions.read(reports / "predictions.parquet", name)
     costs = {row.model: row.ms_per_image for row in leaderboard.read(reports / "leaderboard.csv")}
     megabytes = (inputs.models / name / "model.safetensors").stat().st_size / 1e6

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import load_file
 from torch import nn
 
+from darkroom.config import dvc_graph
 from darkroom.config.params import Params
 from darkroom.core.errors import WorkspaceError
 from darkroom.data import arrays
+from darkroom.models import tensor_files
 from darkroom.models.base import new_head
 from darkroom.models.checkpoint import Checkpoint, EmbeddedBackbone
 from darkroom.stages.context import Stopwatch, session
@@ -26,6 +28,7 @@ def run(name: str, embedded: Path, out: Path, cost: Path) -> None:
         stopwatch = Stopwatch()
         try:
             backbone = EmbeddedBackbone.read(embedded / "backbone.json")
+            frozen = tensor_files.load(embedded / "backbone.safetensors", partial(dvc_graph.how_to_restore, embedded))
         except FileNotFoundError as error:
             raise WorkspaceError(f"{embedded} is missing", f"run `dvc repro embed@{name}`") from error
         train = Examples(np.asarray(arrays.load(embedded / "train.npy")), arrays.load(embedded / "train_labels.npy"))
@@ -34,7 +37,7 @@ def run(name: str, embedded: Path, out: Path, cost: Path) -> None:
             train, val, len(backbone.classes), settings, f"training a head on {name}", record.log_epoch, Resume(f"transfer-{name}")
         )
         # the network itself is not built: that would import torchvision
-        weights = {f"features.net.{key}": value for key, value in load_file(embedded / "backbone.safetensors").items()}
+        weights = {f"features.net.{key}": value for key, value in frozen.items()}
         weights |= {f"head.{key}": value for key, value in head.state_dict().items()}
         parameters = backbone.parameters + sum(parameter.numel() for parameter in head.parameters())
         checkpoint = Checkpoint(

@@ -16,10 +16,10 @@ from darkroom.data.decode_cache import DECODED
 from darkroom.data.file_sample import draw_files
 from darkroom.data.ingest import ingest
 from darkroom.data.sources import SourceFile
-from darkroom.models import weight_files, weights
+from darkroom.models import tensor_files, weight_files, weights
 from darkroom.models.backbones.torchvision import TorchvisionBackbone, download
 from darkroom.models.base import Backbone, Network, Preprocessing
-from darkroom.models.checkpoint import Provenance, save_tensors
+from darkroom.models.checkpoint import Provenance
 from darkroom.models.macs import multiply_adds
 from darkroom.models.specs import BackboneSpec
 from darkroom.stages.context import session
@@ -43,13 +43,13 @@ def run(name: str, out: Path, provenance: Path) -> None:
         elif source == "pretrain":
             details = _pretrain(backbone, settings, record)
         else:
-            file, details = download(name) if source == "imagenet" else (weight_files.find(Path(source).expanduser(), name), {})
+            file, details = download(name) if source == "imagenet" else (weight_files.find(Path(settings.weights.folder), name), {})
+            sha256 = weight_files.checked_sha256(file)
             unused = weights.fill(backbone, weights.read(file), str(file))
-            details |= {"file": file.name, "sha256": weight_files.sha256(file), "left_aside": unused}
-            source = "imagenet" if source == "imagenet" else "folder"
+            details |= {"file": file.name, "sha256": sha256, "left_aside": unused}
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic.new_file(out) as working:
-            save_tensors(working, backbone.weights())
+            tensor_files.save(working, backbone.weights())
         Provenance(backbone.spec, *weights.normalization(name, settings.weights.source), source, details).write(provenance)
         record.set_tags({"darkroom.weights": source})
         print(f"weights: {name} from {source} in {out}")

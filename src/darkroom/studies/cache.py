@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from darkroom.core import atomic
+from darkroom.core import atomic, checksums
 from darkroom.models import weight_files
 from darkroom.studies.run_config import RunConfig, RunResult
 from darkroom.studies.samples import Sample
@@ -92,4 +92,4 @@ def _weights_digest(config: RunConfig) -> str:
     """Return the SHA-256 of the file of initial weights; empty for downloaded or random ones."""
     if config.weights in ("", "imagenet"):
         return ""
-    return weight_files.sha256(weight_files.find(Path(config.weights).expanduser(), config.architecture.rpartition("/")[2]))
+    return checksums.of_file(weight_files.find(Path(config.weights).expanduser(), config.architecture.rpartition("/")[2]))

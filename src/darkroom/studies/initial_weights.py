@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from pathlib import Path
 
-from safetensors.torch import load_file
 from torch import nn
 
 from darkroom.core import atomic
 from darkroom.core.errors import ParamsError
-from darkroom.models import factory, init, weight_files, weights
+from darkroom.models import factory, init, tensor_files, weight_files, weights
 from darkroom.models.architectures.compact import Compact
 from darkroom.models.architectures.features import Classic
 from darkroom.models.backbones.torchvision import TorchvisionBackbone, download
 from darkroom.models.base import new_head
-from darkroom.models.checkpoint import save_tensors
 from darkroom.studies.run_config import RunConfig
 from darkroom.studies.samples import SampleLoader
 
@@ -32,7 +30,7 @@ def build_network(config: RunConfig, loader: SampleLoader, initial: Path | None 
     if config.weights:
         _load_backbone_weights(features, config.weights)
     if initial:
-        features.load_state_dict(load_file(initial))
+        features.load_state_dict(tensor_files.load(initial, f"delete it: `rm {initial}`; the study trains it again"))
     head = new_head(features.dim, loader.classes, config.seed)
     network = nn.Sequential(OrderedDict(features=features, head=head))
     if config.scheme:
@@ -46,6 +44,7 @@ def _load_backbone_weights(features: nn.Module, source: str) -> None:
         raise ParamsError("only torchvision networks have weight files", "set architecture to torchvision/NAME")
     name = features.spec.name
     file = download(name)[0] if source == "imagenet" else weight_files.find(Path(source).expanduser(), name)
+    weight_files.checked_sha256(file)
     weights.fill(features, weights.read(file), str(file))
 
 
@@ -100,4 +99,4 @@ def save_features(network: nn.Module, file: Path) -> None:
     """Write the weights of a network without its head."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic.new_file(file) as working:
-        save_tensors(working, network.features.state_dict())  # type: ignore[union-attr, operator]
+        tensor_files.save(working, network.features.state_dict())  # type: ignore[union-attr, operator]

@@ -21,8 +21,9 @@ from darkroom.tracking import mlflow_client
 from darkroom.tracking.entities import EVALUATION, EXPORTED
 
 CODE = (  # Darkroom's modules that predict: the whole package would be a hundred files to send
-    "__init__.py", "core/__init__.py", "core/lazy.py", "data/__init__.py", "data/decoding.py", "data/deep_pixels.py",
-    "data/heif.py", "data/jpeg_markers.py", "data/quarantine_reasons.py", "data/resizing.py", "data/upright.py",
+    "__init__.py", "core/__init__.py", "core/checksums.py", "core/errors.py", "core/lazy.py", "data/__init__.py",
+    "data/decoding.py", "data/deep_pixels.py", "data/heif.py", "data/jpeg_markers.py", "data/quarantine_reasons.py",
+    "data/resizing.py", "data/upright.py",
     "inference/__init__.py", "inference/predict.py", "inference/exported_classifier.py",
 )  # fmt: skip
 REQUIREMENTS = ("numpy", "opencv-python-headless", "pandas", "pillow", "simplejpeg", "xxhash")  # and one of

@@ -12,12 +12,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
+from darkroom.models import weight_files
 from darkroom.tracking import home
 from darkroom.tracking.entities import (
     CHALLENGER,
@@ -62,14 +66,15 @@ def register(
 def _create(client: Client, name: str, checkpoint: Path, package: Path, tags: dict[str, str], description: str) -> str:
     """Package a checkpoint, compare the package with it, and make it a version."""
     with tempfile.TemporaryDirectory(dir=package) as scratch:
-        folder = Path(scratch) / "model"
-
-        def save(model_id: str) -> Path:
-            model_package.save(folder, checkpoint, package, model_id)
-            model_package.compare(folder, package / CHECK)
-            return folder
-
+        save = partial(_package, Path(scratch) / "model", checkpoint, package)
         return add_version(client, name, tags, description, save)
+
+
+def _package(folder: Path, checkpoint: Path, package: Path, model_id: str) -> Path:
+    """Write the files of a logged model into a folder, and compare them with the checkpoint."""
+    model_package.save(folder, checkpoint, package, model_id)
+    model_package.compare(folder, package / CHECK)
+    return folder
 
 
 def add_version(client: Client, name: str, tags: dict[str, str], description: str, save: Callable[[str], Path | None]) -> str:
@@ -93,6 +98,16 @@ def add_version(client: Client, name: str, tags: dict[str, str], description: st
         model_id=logged.model_id,
     )  # fmt: skip
     return str(version.version)
+
+
+@in_mlflow
+def store_again(client: Client, name: str, version: str, checkpoint: Path, package: Path) -> None:
+    """Store the files of a version again, in place of damaged ones; arguments and errors as of `register`."""
+    source = client.get_model_version(name, version).source or ""
+    model_id = source.removeprefix("models:/")  # as `add_version` wrote it
+    with tempfile.TemporaryDirectory(dir=package) as scratch:
+        folder = _package(Path(scratch) / "model", Path(checkpoint), Path(package), model_id)
+        client.log_model_artifacts(model_id, str(folder))
 
 
 @in_mlflow
@@ -139,7 +154,18 @@ def ledger(client: Client, name: str) -> list[Promotion]:
     tags: dict[str, str] = {}
     with mlflow_client.ignored("RESOURCE_DOES_NOT_EXIST"):
         tags = client.get_registered_model(name).tags
-    return [Promotion(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(LEDGER)]
+    return [_promotion(name, key, tags[key]) for key in sorted(tags) if key.startswith(LEDGER)]
+
+
+def _promotion(name: str, key: str, text: str) -> Promotion:
+    """Return a line of the ledger."""
+    try:
+        return TypeAdapter(Promotion).validate_json(text)
+    except ValidationError as error:
+        raise WorkspaceError(
+            f"the tag {key} of the registered model {name} is no line of the ledger: {error.errors()[0]['msg']}",
+            "delete or correct this tag in MLflow: `make ui`, Model registry",
+        ) from error
 
 
 @in_mlflow
@@ -164,9 +190,15 @@ def _version(item: Any, aliases: list[str]) -> Version:
 
 @in_mlflow
 def fetch(client: Client, name: str, version: str) -> Path:
-    """Return a folder with `checkpoint` and, if the version has one, `evaluation`; it is downloaded once."""
-    sha256 = client.get_model_version(name, version).tags.get(SHA, "")
+    """Return a folder with `checkpoint` and, if the version has one, `evaluation`.
+
+    It is downloaded once, and again where the copy is damaged. Raises WorkspaceError where the version itself is.
+    """
+    tags = client.get_model_version(name, version).tags
+    sha256 = tags.get(SHA, "")
     folder = home.VERSIONS / (sha256[:32] or f"{name}-{version}")
+    if folder.is_dir() and not _is_sound(folder, sha256):
+        shutil.rmtree(folder)
     if not folder.is_dir():
         with atomic.new_folder(folder) as working:
             whole = mlflow_client.download_model(f"models:/{name}/{version}", working / "whole")
@@ -179,7 +211,30 @@ def fetch(client: Client, name: str, version: str) -> Path:
                 if part in parts:
                     parts[part].rename(working / part)
             shutil.rmtree(working / "whole")
+            if not _is_sound(working, sha256):
+                raise WorkspaceError(
+                    f"version {version} of {name} is damaged in MLflow: its checkpoint is not the one that was registered, "
+                    f"sha256 {sha256[:8]}…",
+                    f"`darkroom register {tags.get(MODEL, 'MODEL')}` stores it again where models/ has its checkpoint; else "
+                    "`darkroom promote VERSION` makes another one the champion",
+                )
     return folder.resolve()
+
+
+def is_stored(name: str, version: str) -> bool:
+    """Tell whether the files of a version can be fetched as they were registered."""
+    try:
+        return bool(fetch(name, version))
+    except WorkspaceError:
+        return False
+
+
+def _is_sound(folder: Path, sha256: str) -> bool:
+    """Tell whether the checkpoint in a folder is the one with this sha256; without one nothing is known."""
+    try:
+        return not sha256 or weight_files.checkpoint_digest(folder / "checkpoint") == sha256
+    except WorkspaceError:  # a file is missing
+        return False
 
 
 def address(text: str) -> tuple[str, str] | None:

@@ -17,7 +17,7 @@ from torch import nn
 
 from darkroom.core.errors import ParamsError, WeightsError
 from darkroom.core.os_errors import is_retryable
-from darkroom.models import factory
+from darkroom.models import factory, weight_files
 from darkroom.models.backbones.torchvision_import import torchvision
 from darkroom.models.base import SMALL_IMAGE, Backbone, GlobalPool
 from darkroom.models.init import SkipInit, is_drawn, kaiming
@@ -118,20 +118,25 @@ def download(name: str) -> tuple[Path, dict[str, Any]]:
     """Return the file of torchvision's default ImageNet weights, from its cache or its server, and where it
     comes from.
 
-    The file's hash is checked. Raises WeightsError that names the file and the folder to put it in, where the
-    server cannot be reached.
+    The hash in the file's name is checked, also in the cache. Raises WeightsError where it differs, or where the server
+    cannot be reached, with the file's name and the folder to put it in.
     """
     weights = torchvision.models.get_model_weights(name).DEFAULT
     file = weights.url.rsplit("/", 1)[-1]
     cache = Path(torch.hub.get_dir()) / "checkpoints"
+    if (cache / file).is_file():
+        try:
+            weight_files.checked_sha256(cache / file)
+        except WeightsError as error:
+            raise WeightsError(error.problem, f"delete it, so that it is fetched again: `rm {cache / file}`") from error
     try:
         weights.get_state_dict(progress=True, check_hash=True)
     except Exception as error:
         (cache / f"{file}.partial").unlink(missing_ok=True)
         raise WeightsError(
             f"the ImageNet weights of {name} cannot be fetched from {weights.url}: {error}",
-            f"place {file} in {cache}, or in a folder of your own and set `weights.source` to it, "
-            "or set `weights.source` to pretrain",
+            f"place {file} in {cache}, or in a folder of your own and name that: `darkroom recipe --weights FOLDER`; or set "
+            "`weights.source` to pretrain",
             is_retryable(error),
         ) from error
     return cache / file, {"torchvision": str(weights), "url": weights.url}
