@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from darkroom.core.errors import DarkroomError
+from darkroom.core.errors import DarkroomError, without_login
 from pipelines import process_watcher, server
 from pipelines.process_groups import ProcessGroups
 
@@ -30,7 +30,7 @@ def command(*arguments: str) -> list[str]:
 
 def mark_command(api: str, flow_run_id: str, has_worker: bool) -> list[str]:
     """Return the command that marks a flow run; a worker sets the state of the run itself, but not of its tasks."""
-    return command("mark", api.rstrip("/"), flow_run_id, *(["tasks"] if has_worker else []))
+    return command("mark", without_login(api).rstrip("/"), flow_run_id, *(["tasks"] if has_worker else []))
 
 
 def temporary_server() -> ProcessGroups | nullcontext[None]:
@@ -84,6 +84,8 @@ def main() -> None:
         end_servers(*arguments)
     else:
         api, flow_run_id, *tasks_alone = arguments
+        own = os.environ.get("PREFECT_API_URL", "").rstrip("/")
+        api = own if without_login(own) == api else api  # its password is no argument, which all users see
         with suppress(DarkroomError):  # the server may have been killed too
             mark(api, flow_run_id, bool(tasks_alone))
 

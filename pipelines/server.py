@@ -82,8 +82,12 @@ def credentials(api: str) -> dict[str, str]:
     Nothing for any other server, for which the person's own PREFECT_API_AUTH_STRING and PREFECT_API_KEY count, and nothing
     while the server does not run: any process could listen on its port then.
     """
+    return {CLIENT: password()} if _is_own(api) and PASSWORD.exists() else {}
+
+
+def _is_own(api: str) -> bool:
     process = read_state().get("server")
-    return {CLIENT: password()} if process and process.get("api") == api and is_running(process) else {}
+    return bool(process and process.get("api") == api and is_running(process))
 
 
 def project() -> str:
@@ -171,7 +175,8 @@ def request(api: str, path: str, content: dict[str, Any] | None = None, method: 
     except OSError as error:
         remedy = "see .darkroom/schedule/server.log"
         if getattr(error, "code", None) == 401:
-            remedy = f"set {CLIENT} to the server's user:password, or PREFECT_API_KEY"
+            own = f"{PASSWORD} is not what the server began with: `make schedule-stop`, then `make schedule`"
+            remedy = own if _is_own(api) else f"set {CLIENT} to the server's user:password, or PREFECT_API_KEY"
         raise WorkspaceError(f"the request to the Prefect server at {api} failed: {error}", remedy) from error
 
 

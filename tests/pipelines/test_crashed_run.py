@@ -32,6 +32,18 @@ def test_a_killed_run_and_its_tasks_are_crashed(has_worker, monkeypatch):
     assert crashed == ["task_runs/task", *([] if has_worker else ["flow_runs/run"])]
 
 
+def test_the_password_of_a_server_is_no_argument(monkeypatch):
+    """The command that marks a run has the server's address without a password, which it finds in the environment."""
+    asked = []
+    monkeypatch.setattr(server, "request", lambda api, path, content: asked.append(api) or [])
+    monkeypatch.setenv("PREFECT_API_URL", "http://me:pass123@host/api/")
+    command = crashed_run.mark_command("http://me:pass123@host/api/", "run", has_worker=False)
+    assert "pass123" not in " ".join(command)
+    monkeypatch.setattr(sys, "argv", command[2:])
+    crashed_run.main()
+    assert set(asked) == {"http://me:pass123@host/api"}
+
+
 def test_the_temporary_server_of_a_killed_process_is_ended(monkeypatch):
     """The temporary server of the process is ended, when the run is marked, and no other one, nor another process."""
     owned = os.environ | {crashed_run.OWNER: "1"}

@@ -158,6 +158,7 @@ def test_the_password_goes_to_the_own_server_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:mine")
     for process, knows in ((running(api=own), True), (running(api=own, born=0.0), False), (running(), False)):
         schedule._write_state({"api": foreign, "server": process})
+        server.password()
         assert server.credentials(own) == ({"PREFECT_API_AUTH_STRING": server.password()} if knows else {})
         assert server.credentials(foreign) == {}
     schedule._write_state({"server": running(api=own)})
