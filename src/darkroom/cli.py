@@ -34,7 +34,7 @@ COMMANDS = {
     "monitor": "detect drift in new photographs",
     "repro": "run the stages that are out of date; one run at a time per workspace",
     "flow": "run a Prefect flow: repro, retrain, monitor or study",
-    "verify": "notice damaged files: hash again what dvc.lock names",
+    "verify": "run stages again and compare what they write, or hash files again that dvc.lock names",
     "tidy": "remove outputs of backbones that params.yaml no longer lists",
     "lab": "look inside: kernels, filters, feature maps, receptive fields, augmentations, embeddings",
     "study": "run an experiment: networks that differ in one thing, over seeds, at equal cost",
@@ -136,6 +136,6 @@ def run() -> None:
 def _restore_outputs() -> None:
     """Inside `dvc repro`, which removes a stage's outputs before it runs: restore those that a refused stage would have lost."""
     stage = os.environ.get("DVC_STAGE")
-    if stage:
-        for path in dvc_graph.restore(stage.rpartition(":")[2]):
+    with contextlib.suppress(OSError):  # a full disk: `dvc checkout` restores them when it has room
+        for path in dvc_graph.restore(stage.rpartition(":")[2]) if stage else []:
             click.echo(f"  kept: {path}, as it was before", err=True)

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from darkroom.config.yaml_files import read_yaml
+from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
 
 LOCK = Path("dvc.lock")
@@ -30,13 +31,14 @@ Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 @dataclass(frozen=True)
 class LockedStage:
-    """A stage of dvc.lock: the paths that it read and wrote, each with its md5 or an empty text, and its params by
-    flat name (`transfer.lr`), as text."""
+    """A stage of dvc.lock: the paths that it read and wrote, each with its md5 or an empty text, its params by flat name
+    (`transfer.lr`), as text, and its command."""
 
     deps: dict[str, str]
     outs: dict[str, str]
     files: dict[str, int] = field(default_factory=dict)  # how many files each folder that it read had
     params: dict[str, str] = field(default_factory=dict)
+    command: str = ""
 
     @property
     def outputs_sha256(self) -> str:
@@ -94,7 +96,8 @@ def parse_lock(text: str | bytes, name: str) -> dict[str, LockedStage]:
 def _locked(stage: dict[str, Any]) -> LockedStage:
     deps = stage.get("deps", [])
     files = {item["path"]: int(item["nfiles"]) for item in deps if "nfiles" in item}
-    return LockedStage(_digests(deps), _digests(stage.get("outs", [])), files, flat_params(stage.get("params", {})))
+    outs, params = _digests(stage.get("outs", [])), flat_params(stage.get("params", {}))
+    return LockedStage(_digests(deps), outs, files, params, str(stage.get("cmd", "")))
 
 
 def _digests(items: list[dict[str, str]]) -> dict[str, str]:
@@ -200,12 +203,13 @@ def restore(stage: str) -> list[str]:
         target, source = Path(out), cache_path(digest)
         if target.exists() or not digest or not source.exists():
             continue
-        files = {target: source}
+        files = {"": source}
         if digest.endswith(".dir"):
-            files = {target / item["relpath"]: cache_path(item["md5"]) for item in json.loads(source.read_text(encoding="utf-8"))}
+            files = {item["relpath"]: cache_path(item["md5"]) for item in json.loads(source.read_text(encoding="utf-8"))}
         if all(file.exists() and md5(file) == file.parent.name + file.name for file in files.values()):
-            for path, file in files.items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, path)
+            with (atomic.new_folder if digest.endswith(".dir") else atomic.new_file)(target) as working:
+                for name, file in files.items():
+                    (working / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(file, working / name)
             restored.append(out)
     return restored

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 KEY, STAGE, PIPELINE = "darkroom.key", "darkroom.stage", "darkroom.pipeline"  # tags of runs
+ENVIRONMENT = "darkroom.environment."  # begins the tags with Python, libraries and processor
 OUTPUTS, REUSED, REUSED_OUTPUTS = "darkroom.outputs_sha256", "darkroom.reused", "darkroom.reused_outputs_sha256"
 MEMBER_OF = "darkroom.member_of"  # tag of a run below that of a study: the key of the study's record
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # MLflow's own tags

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from darkroom.config import dvc_graph
-from darkroom.core import git
+from darkroom.core import environment, git
 from darkroom.core.errors import masked
 from darkroom.core.locks import hold, is_taken
 from darkroom.tracking import artifact_paths, pipelines
-from darkroom.tracking.entities import MEMBER_OF, Status
+from darkroom.tracking.entities import ENVIRONMENT, MEMBER_OF, Status
 from darkroom.tracking.home import DAMAGED, HOME, RECORDS
 
 RECORD = "record.jsonl"
@@ -122,7 +122,7 @@ def start_run(
     key = f"{time.time_ns()}-{os.urandom(4).hex()}"
     tags = {"mlflow.source.git.commit": commit.sha, "darkroom.dirty": str(commit.is_dirty).lower()} if commit else {}
     tags |= {"darkroom.stage": stage, "mlflow.source.name": f"darkroom {stage.replace('@', ' ')}"}
-    tags |= {MEMBER_OF: parent.key} if parent else {}
+    tags |= {MEMBER_OF: parent.key} if parent else {f"{ENVIRONMENT}{key}": value for key, value in environment.describe().items()}
     folder = RECORDS / key
     with hold(folder / ALIVE), (folder / RECORD).open("a", encoding="utf-8") as file:
         run = Run(folder, file, key)
