@@ -21,8 +21,7 @@ from darkroom.core.lazy import lazy_imports
 with lazy_imports():
     from darkroom.config import dvc_cache, dvc_graph, stage_rerun
     from darkroom.core import environment, progress, tables
-    from darkroom.tracking import queries
-    from darkroom.tracking.entities import ENVIRONMENT, OUTPUTS
+    from darkroom.tracking import entities, queries
 
 LOCKS = (Path("dvc.lock"), Path("studies/dvc.lock"))  # each of a DVC repository of its own
 SHOWN = 8  # digits of an md5
@@ -152,13 +151,13 @@ def _environment_changes(name: str, locked: dvc_graph.LockedStage) -> list[str]:
     recorded: dict[str, str] = {}
     with suppress(WorkspaceError, OSError):
         for run in queries.runs():
-            if run.stage == name and not run.reused and run.tags.get(OUTPUTS) == locked.outputs_sha256:
-                recorded = {key: value for key, value in run.tags.items() if key.startswith(ENVIRONMENT)}
+            if run.stage == name and not run.reused and run.tags.get(entities.OUTPUTS) == locked.outputs_sha256:
+                recorded = {key: value for key, value in run.tags.items() if key.startswith(entities.ENVIRONMENT)}
     if not recorded:
         return ["MLflow has no record of the environment of the first run"]
     changes = []
     for key, now in environment.describe().items():
-        before = recorded.get(ENVIRONMENT + key, "")
+        before = recorded.get(entities.ENVIRONMENT + key, "")
         changes += [f"{key}: {old} → {new}" for old, new in _changed_items(before, now)]
     return changes or ["same code, params, libraries and processor"]
 
