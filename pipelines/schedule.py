@@ -97,8 +97,8 @@ def _start_worker(api: str, project: str, environment: dict[str, str]) -> None:
     """Start a worker unless one runs, and note the server's address; runs that a dead worker has left run again."""
     state = server.read_state() | {"api": api}
     worker = state.get("worker")
-    if worker and worker.get("api", api) != api and _end(worker):
-        print(f"the worker of {without_login(worker['api'])} has ended")
+    if worker and worker.get("api") != api and _end(worker):
+        print("the worker of another server, or of an older version, has ended")
     if not server.is_running(worker) and not _online_workers(api, project, {}):
         _resume_runs(api, project)
         state["worker"] = _launch("worker", ["prefect", *_worker_arguments(project)], environment) | {"api": api}

@@ -6,6 +6,8 @@ import base64
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Iterator
@@ -239,6 +241,25 @@ def test_a_server_of_an_older_version_is_replaced(tmp_path, monkeypatch, capsys)
     assert ended == [running(), running()]
     assert started == [("server", ["pipelines.prefect_server", "4321"])]
     assert "without a password" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("of", [{}, {"api": "http://other/api"}, {"api": "http://this/api"}])
+def test_a_worker_of_another_server_is_replaced(tmp_path, monkeypatch, of):
+    """A worker that an older version has started, which knows no password, or that is for another server, ends, and one for this
+    server starts; the worker of this server goes on."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("_online_workers", "_resume_runs"):
+        monkeypatch.setattr(schedule, name, lambda *_: [])
+    monkeypatch.setattr(schedule, "_launch", lambda *_: {"pid": 1, "born": 0.0})
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        schedule._write_state({"worker": schedule._identify(child.pid) | of})
+        schedule._start_worker("http://this/api", "small", {})
+        is_own = of == {"api": "http://this/api"}
+        assert (child.poll() is None) == is_own
+        worker = server.read_state()["worker"]
+        assert (worker["pid"] == child.pid) == is_own
+        assert worker["api"] == "http://this/api"
+        child.kill()
 
 
 def test_no_run_chooses_its_command(monkeypatch):
