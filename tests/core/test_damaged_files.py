@@ -27,6 +27,7 @@ from darkroom.monitoring import history, reference
 from darkroom.tracking import registry
 
 DEEP = b"[" * 5_000
+POLICY = b'{"policy": "liht", "seed": 0, "albumentations": "2.0.8", "pipeline": {}, "views": 2}'
 PROGRAM = {"classes": ["a"], "preprocessing": {"image_size": 8, "resize": "crop", "background": [0, 0, 0]}}
 
 
@@ -114,7 +115,7 @@ CASES: list[tuple[str, Callable[[Path], object], list[bytes]]] = [
     ("images.npy", load_split, [b"", b"\x93NUMPY", npy(np.zeros(3)), npy(np.zeros((1, 8, 8, 3), float)), npy(np.array([{}]))]),
     ("labels.npy", load_split, [npy(np.zeros((1, 1), int)), npy(np.zeros(2, int)), npy(np.zeros(1))]),
     ("classes.json", arrays.load_classes, [b"", b"\xf8", b"1", DEEP, b"9" * 5_000, b'["a", 1]']),
-    ("policy.json", load_views, [b"{", b"\xff\xfe{", b'"2.0.8"', DEEP, b"{}"]),
+    ("policy.json", load_views, [b"{", b"\xff\xfe{", b'"2.0.8"', DEEP, b"{}", POLICY]),
     ("reference.npz", reference.read, [b"P", b"PK\x03\x04", b""]),
     ("history.csv", lambda path: checkpoint.read_history(path.parent), [b"\xff", b"epoch\nx\n", b"a,b\n1,2,3\n"]),
     ("issues.csv", label_suggestions.read, [b"", b"\0", b"path,label\n"]),
