@@ -61,7 +61,7 @@ from darkroom.tracking import pyfunc_model, registry, runs, uploader
 from darkroom.tracking.entities import Promotion
 
 ROOT = Path(__file__).parents[1]
-OUT = Path("reports/fuzz")
+OUT = Path("reports/fuzz").absolute()  # the working directory changes
 PREPROCESSING = Preprocessing(32, "crop", (0, 0, 0), (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
 DEEP = 5_000  # levels of nested lists
 VALUES: tuple[Any, ...] = (
@@ -706,11 +706,7 @@ def run(name: str, inputs: range, seed: int, seconds: float) -> Result:
     try:
         target = TARGETS[name]()
         target.read(target.seeds[0])  # what is not damaged is accepted
-        result = fuzz(name, target, inputs, seed, seconds)
-        for path in sorted((place / OUT / name).glob("*.bin")):
-            (back / OUT / name).mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, back / OUT / name)
-        return result
+        return fuzz(name, target, inputs, seed, seconds)
     finally:
         os.chdir(back)
         shutil.rmtree(place, ignore_errors=True)

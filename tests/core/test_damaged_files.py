@@ -6,6 +6,7 @@ import bz2
 import io
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,15 @@ from darkroom.augmentation import storage
 from darkroom.commands import promotion_file
 from darkroom.config import dvc_graph
 from darkroom.core.errors import DarkroomError
-from darkroom.data import arrays, manifest, sources
-from darkroom.evaluation import cost, cross_validation, leaderboard, metrics_io
+from darkroom.data import arrays, label_suggestions, manifest, sources
+from darkroom.evaluation import cost, cross_validation, leaderboard, metrics_io, predictions
 from darkroom.inference.exported_classifier import ExportedClassifier
 from darkroom.models import checkpoint, weight_files
 from darkroom.monitoring import history, reference
 from darkroom.tracking import registry
 
 DEEP = b"[" * 5_000
+POLICY = b'{"policy": "liht", "seed": 0, "albumentations": "2.0.8", "pipeline": {}, "views": 2}'
 PROGRAM = {"classes": ["a"], "preprocessing": {"image_size": 8, "resize": "crop", "background": [0, 0, 0]}}
 
 
@@ -82,6 +84,10 @@ def seconds(path: Path) -> None:
     cost.training_seconds(["baseline"], path.parent)
 
 
+def read_predictions(path: Path) -> None:
+    predictions.read(path, "baseline")
+
+
 def folds(path: Path) -> None:
     cross_validation.read_predictions(path.parent, ["baseline"], ("a",))
 
@@ -101,12 +107,18 @@ CASES: list[tuple[str, Callable[[Path], object], list[bytes]]] = [
     ("leaderboard.csv", leaderboard.read, [b"\xff\xfem\0", b"model\n\0"]),
     ("baseline.json", seconds, [b"", b"3", b'{"seconds": "x"}']),
     ("predictions.parquet", folds, [b"PAR1", parquet(model=["baseline"])]),
+    ("predictions.parquet", read_predictions, [
+        b"PAR1", parquet(model=["baseline"]),
+        parquet(model=["baseline"] * 2, split=["val"] * 2, pixel_hash=["p"] * 2, label=["a"] * 2, probabilities=[[0.5], []]),
+        parquet(model=["baseline"], split=["val"], pixel_hash=["p"], label=["a"], probabilities=["x"]),
+    ]),
     ("images.npy", load_split, [b"", b"\x93NUMPY", npy(np.zeros(3)), npy(np.zeros((1, 8, 8, 3), float)), npy(np.array([{}]))]),
     ("labels.npy", load_split, [npy(np.zeros((1, 1), int)), npy(np.zeros(2, int)), npy(np.zeros(1))]),
     ("classes.json", arrays.load_classes, [b"", b"\xf8", b"1", DEEP, b"9" * 5_000, b'["a", 1]']),
-    ("policy.json", load_views, [b"{", b"\xff\xfe{", b'"2.0.8"', DEEP, b"{}"]),
+    ("policy.json", load_views, [b"{", b"\xff\xfe{", b'"2.0.8"', DEEP, b"{}", POLICY]),
     ("reference.npz", reference.read, [b"P", b"PK\x03\x04", b""]),
     ("history.csv", lambda path: checkpoint.read_history(path.parent), [b"\xff", b"epoch\nx\n", b"a,b\n1,2,3\n"]),
+    ("issues.csv", label_suggestions.read, [b"", b"\0", b"path,label\n"]),
     ("vgg16.pth", weight_files.checked_sha256, [b"PK\x05\x06" + b"\xff" * 18]),
 ]  # fmt: skip
 
@@ -124,6 +136,15 @@ def test_a_damaged_file_is_refused_with_a_remedy(tmp_path, monkeypatch, name, re
         read(tmp_path / name)
     assert error.value.remedy
     assert len(error.value.problem) < 700
+
+
+def test_a_number_of_thousands_of_digits_names_no_file(tmp_path):
+    """A cell of a table that Python cannot read as a number is the path of no image."""
+    for name in ("0.png", "1.png"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "labels.csv").write_text(f"file,label\n{'9' * 5000},a\n1,b\n")
+    with suppress(DarkroomError):
+        open_source(tmp_path)
 
 
 def test_a_damaged_line_of_the_ledger_is_named():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -398,6 +399,9 @@ def test_a_run_that_was_deleted_does_not_hold_up_the_others(workspace, capsys):
         (PermissionError("mlruns"), True),
         (MlflowException("no such run", error_code=RESOURCE_DOES_NOT_EXIST), False),
         (FileNotFoundError("plot.png"), False),
+        (IsADirectoryError(errno.EISDIR, "a folder in the place of a plot"), False),
+        (OSError(errno.ENAMETOOLONG, "a damaged name"), False),
+        (OSError(errno.ENOSPC, "a full disk"), True),
         (RuntimeError("never seen"), False),
         (AttributeError("x"), False),
     ],

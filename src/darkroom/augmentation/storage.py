@@ -23,7 +23,7 @@ import numpy as np
 import xxhash
 
 from darkroom.augmentation.views import ViewGenerator
-from darkroom.config import dvc_graph
+from darkroom.config import dvc_graph, params
 from darkroom.core import array_files, atomic, json_files
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
@@ -142,11 +142,11 @@ class OnlineView:
 class Policy:
     """The content of `policy.json`: `pipeline` is as Albumentations serialises it, `views` their number."""
 
-    policy: str
-    seed: int
+    policy: params.Policy
+    seed: params.Seed
     albumentations: str
     pipeline: dict[str, Any]
-    views: int
+    views: params.Count
     storage: str = "online"
 
 

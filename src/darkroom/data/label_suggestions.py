@@ -44,12 +44,12 @@ def read(path: Path) -> list[Suggestion]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            lines = list(reader)
+            titles, lines = reader.fieldnames or (), list(reader)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise WorkspaceError(f"there is no file {path}", remedy) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise WorkspaceError(f"{path} cannot be read: {error}", remedy) from error
-    lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    lacking = [name for name in COLUMNS if name not in titles]
     if lacking:
         raise WorkspaceError(f"{path} has no column {lacking[0]}", remedy)
     names = ("path", "label", "suggested", "sha256", "quality", "error_probability")

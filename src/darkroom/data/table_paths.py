@@ -13,6 +13,7 @@ from darkroom.data import split_names
 from darkroom.data.class_names import normalise
 
 Find = Callable[[str], list[str]]
+MAX_DIGITS = 20  # of a number that names a file
 
 
 class Matches(NamedTuple):
@@ -107,7 +108,7 @@ class FileIndex:
             yield lambda path, depth=depth: self._below(path, depth)  # type: ignore[misc]
         yield lambda path: _ending(self.folded.get(path.rpartition("/")[2].casefold(), []), path, fold=True)
         if numbers:
-            yield lambda path: self.numbers.get(int(path), []) if path.isdecimal() else []
+            yield lambda path: self.numbers.get(int(path), []) if path.isdecimal() and len(path) < MAX_DIGITS else []
 
     def _at(self, path: str) -> list[str]:
         return [self.exact[path]] if path in self.exact else []

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from darkroom.core import json_files
 from darkroom.core.errors import WorkspaceError
 from darkroom.evaluation.metrics_io import REMEDY
 
@@ -86,7 +87,10 @@ def read(path: Path, model: str) -> dict[str, SplitPredictions]:
     splits = {}
     for split in SPLITS:
         chosen = [row for row in rows if row["split"] == split]
-        probabilities = np.array([row["probabilities"] for row in chosen])
+        try:
+            probabilities = np.array([row["probabilities"] for row in chosen], float)
+        except (ValueError, TypeError) as error:  # rows of different lengths, or without numbers
+            raise json_files.damaged(path, str(error), REMEDY) from error
         splits[split] = SplitPredictions([row["pixel_hash"] for row in chosen], [row["label"] for row in chosen], probabilities)
     return splits
 
@@ -112,12 +116,13 @@ def _table(path: Path, model: str, columns: list[str] | None = None) -> Any:
         file = pq.ParquetFile(path, page_checksum_verification=True)
         missing = {"model", *(columns or ())} - set(file.schema_arrow.names)
         if missing:
-            raise WorkspaceError(f"{path} is damaged: it has no column {min(missing)}", REMEDY)
-        for group in range(file.num_row_groups):
-            if file.metadata.row_group(group).column(0).statistics.min == model:
+            raise json_files.damaged(path, f"it has no column {min(missing)}", REMEDY)
+        for group in range(file.num_row_groups):  # Arrow's statistics of a damaged file would end the process
+            names = file.read_row_group(group, ["model"], use_threads=False).column(0)
+            if len(names) and names[0].as_py() == model:
                 return file.read_row_group(group, columns, use_threads=False)
     except FileNotFoundError as error:
         raise WorkspaceError(f"{path} does not exist", REMEDY) from error
-    except (pa.ArrowException, OSError) as error:
-        raise WorkspaceError(f"{path} is damaged: {error}", REMEDY) from error
+    except (pa.ArrowException, OSError, ValueError) as error:  # UnicodeDecodeError too
+        raise json_files.damaged(path, str(error), REMEDY) from error
     raise WorkspaceError(f"{path} holds no predictions of {model}", REMEDY)

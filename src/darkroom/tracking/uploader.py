@@ -7,6 +7,7 @@ error of the server, the network or the disk stops the upload, which is tried ag
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -40,6 +41,7 @@ SAMPLE_INTERVAL = 5.0  # seconds between samples of the machine
 RETRY_INTERVAL = 60.0  # seconds between attempts to reach MLflow, at most
 STOP = RECORDS / "uploader.stop"  # asks the background process to release its lock
 # MLflow's errors that a later attempt does not mend
+OF_A_PATH = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)  # that a record names
 PERMANENT = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE")
 
 
@@ -160,7 +162,9 @@ def is_temporary(error: Exception) -> bool:
     """Return whether an error is one of the server, the network or the disk, and not of the record."""
     if isinstance(error, MlflowException):
         return error.error_code not in PERMANENT
-    return isinstance(error, OSError | RequestException | SQLAlchemyError) and not isinstance(error, FileNotFoundError)
+    if isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.errno in OF_A_PATH):
+        return False
+    return isinstance(error, OSError | RequestException | SQLAlchemyError)
 
 
 def _set_aside(folder: Path, error: Exception) -> None:
