@@ -35,7 +35,7 @@ SETTINGS = (  # one thread: on a busy machine two wait for each other
     "weights.pretrain_on=glyphs", "weights.pretrain_images=400", "weights.pretrain_epochs=6", "baseline.epochs=20",
     "transfer.epochs=20", "finetune.epochs=10", "cross_validation=3", "evaluate.robustness_images=60",
 )  # fmt: skip
-LONGEST = 45.0  # seconds between the start of `darkroom repro` and a kill
+LONGEST = 30.0  # seconds between the start of `darkroom repro` and a kill, at first
 LIMIT = 1800.0  # seconds for a sweep
 STAGE = re.compile(r"Running stage '(?:[^':]*:)?([^':]+)'")
 
@@ -126,8 +126,11 @@ def sweep(workspace: Workspace, draw: random.Random, number: int, rows: list[dic
     """Run `darkroom repro` to its end through kills; add a row for each."""
     log = workspace.place / "repro.log"
     began = time.monotonic()
+    kills: Counter[str] = Counter()
+    stage = ""
     while time.monotonic() - began < LIMIT:
-        seconds = draw.uniform(0.5, LONGEST)
+        # a stage that was killed three times gets twice the time, since to start again takes a share of it
+        seconds = draw.uniform(0.5, LONGEST * 2 ** (kills[stage] // 3))
         code, stage = repro(workspace, log, seconds)
         repaired = [line for line in log.read_text().splitlines() if "damaged" in line]
         if repaired:
@@ -137,6 +140,7 @@ def sweep(workspace: Workspace, draw: random.Random, number: int, rows: list[dic
                 raise SystemExit(f"`darkroom repro` after a kill ended with code {code}:\n{log.read_text()[-3000:]}")
             return
         kill(workspace, with_uploader=draw.random() < 0.5)
+        kills[stage] += 1
         rows.append({"sweep": number, "moment": round(seconds, 1), "stage": stage})
         print(f"sweep {number}: killed after {seconds:.1f} s in {stage}", flush=True)
     raise SystemExit(f"a sweep has taken more than {LIMIT:.0f} s")

@@ -47,7 +47,7 @@ def network() -> nn.Sequential:
     """Return a network with what has a state: convolution, batch normalisation and dropout."""
     torch.manual_seed(0)
     layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3), nn.Linear(64, 3)
-    return nn.Sequential(*layers)
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)  # as backbones are: optimizers walk the memory
 
 
 def train(hyper: Training = HYPER, stop_at: int = 0, name: str = "test", **options) -> tuple[nn.Module, object, list[int]]:

@@ -54,8 +54,12 @@ class TrainingState:
             parts[part][name] = tensor
         self.model.load_state_dict(parts["model"], strict=False)
         optimizer: dict[int, dict[str, Any]] = {int(index): dict(items) for index, items in values["optimizer"].items()}
+        parameters = [parameter for group in self.stepper.optimizer.param_groups for parameter in group["params"]]
         for key, tensor in parts["optimizer"].items():
             index, _, name = key.partition(".")
+            parameter = parameters[int(index)]
+            if tensor.shape == parameter.shape:  # fused optimizers walk both in the order of the memory
+                tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
             optimizer.setdefault(int(index), {})[name] = tensor
         self.stepper.optimizer.load_state_dict({**self.stepper.optimizer.state_dict(), "state": optimizer})
         self.stepper.scaler.load_state_dict(values["scaler"])
