@@ -44,8 +44,8 @@ def project(tmp_path, monkeypatch, changed, own_mlflow) -> Path:
     outs = {"model.json": json.dumps({"loss": 2.5}), "name.txt": "always"}
     for name, text in outs.items():
         (folder / "out" / name).write_text(text)
-    for name in ("dvc.yaml", "params.yaml"):
-        (folder / name).write_text("{}\n")
+    (folder / "dvc.yaml").write_text("stages: {train: {}}\n")
+    (folder / "params.yaml").write_text("{}\n")
     listing = json.dumps([{"md5": md5(text), "relpath": name} for name, text in outs.items()])
     cache = folder / ".dvc/cache/files/md5" / md5(listing)[:2]
     cache.mkdir(parents=True)

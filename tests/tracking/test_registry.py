@@ -124,6 +124,20 @@ def test_a_damaged_copy_is_fetched_again(place):
     assert weights.read_bytes() == content
 
 
+def test_a_reader_of_anothers_project_writes_nothing_into_it(place, tmp_path, monkeypatch):
+    """Where the project can only be read, versions are listed and fetched all the same, into the reader's own cache."""
+    version = register(place, 1).version
+    monkeypatch.setattr(home, "VERSIONS", tmp_path / "none")
+    monkeypatch.setattr(home, "is_read_only", lambda: True)
+    monkeypatch.setattr(home, "OWN_CACHE", tmp_path / "cache")
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+    assert version in [item.version for item in registry.versions(NAME)]
+    folder = registry.fetch(NAME, version)
+    assert folder.is_relative_to(tmp_path / "cache")
+    assert (folder / "checkpoint" / "model.json").exists()
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
+
+
 def test_a_version_that_is_damaged_in_mlflow_is_refused_and_stored_again(place):
     """Where the files in MLflow are not those that were registered the version is refused, until they are stored again."""
     shutil.rmtree(home.VERSIONS)

@@ -25,6 +25,9 @@ RECORDS = HOME / ".darkroom/journal"  # a folder per run that is not in MLflow y
 DAMAGED = HOME / ".darkroom/damaged"  # records that could not be uploaded, each with the reason
 MANIFESTS = HOME / ".darkroom/manifests"  # downloads, by the id of the ingest run
 VERSIONS = HOME / ".darkroom/versions"  # downloads, by the sha256 of the checkpoint
+OWN_CACHE = (
+    Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "darkroom"
+)  # of a user who may only read the project
 ROOT = "mlruns"  # MLflow's name for the folder of artifacts beside its database
 EXPERIMENT = "darkroom"
 
@@ -32,6 +35,11 @@ EXPERIMENT = "darkroom"
 def uri() -> str:
     """Return the tracking URI: MLFLOW_TRACKING_URI, else SQLite at mlflow.db in the project."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(HOME / 'mlflow.db').resolve()}"
+
+
+def is_read_only() -> bool:
+    """Return whether this process may only read the project: it is another user's, or its disk is mounted so."""
+    return not os.access(HOME, os.W_OK)
 
 
 def database() -> Path | None:

@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from darkroom.core import atomic, shortage
 from darkroom.core.errors import WorkspaceError, without_login
 from darkroom.core.locks import hold
-from darkroom.tracking import artifact_paths, backups, views
+from darkroom.tracking import artifact_paths, backups, home, views
 from darkroom.tracking.entities import NOTE, SHA
 from darkroom.tracking.home import EXPERIMENT, HOME, ROOT, database, uri
 
@@ -60,6 +60,13 @@ def client() -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     if uri().startswith(("http://", "https://")):
         _check_response(uri())
+    if home.is_read_only() and (file := database()):
+        if not file.exists() or backups.is_empty(file):
+            raise WorkspaceError(
+                f"there is no {file}, and {HOME.resolve()} cannot be written", "copy the project, or ask its owner"
+            )
+        _check_current(file)
+        return MlflowClient(uri(), uri())
     with hold(artifact_paths.LOCK):
         if file := database():
             _prepare(file)
@@ -84,7 +91,13 @@ def _prepare(file: Path) -> None:
                 f"{file} cannot be made: {str(error).splitlines()[0][:300]}",
                 "free some disk space, or make its folder writable, then `darkroom sync`: nothing is lost",
             ) from error
-    elif file.exists() and not is_current(file):  # MLflow would upgrade it without a copy
+    elif file.exists():
+        _check_current(file)
+
+
+def _check_current(file: Path) -> None:
+    """Raise WorkspaceError for a database of an older MLflow, which MLflow would upgrade without a copy, or a damaged one."""
+    if not is_current(file):
         raise WorkspaceError(
             f"{file} was made by an older MLflow", "`darkroom upgrade` keeps a copy and upgrades it: nothing is lost"
         )

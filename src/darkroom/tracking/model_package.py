@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import warnings
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from darkroom.tracking.entities import EVALUATION, EXPORTED
 
 CODE = (  # Darkroom's modules that predict: the whole package would be a hundred files to send
     "__init__.py", "core/__init__.py", "core/checksums.py", "core/errors.py", "core/lazy.py", "data/__init__.py",
-    "data/decoding.py", "data/deep_pixels.py", "data/heif.py", "data/jpeg_markers.py", "data/quarantine_reasons.py",
-    "data/resizing.py", "data/upright.py",
+    "data/decoding.py", "data/deep_pixels.py", "data/heif.py", "data/jpeg_markers.py", "data/memory_budget.py",
+    "data/quarantine_reasons.py", "data/resizing.py", "data/upright.py",
     "inference/__init__.py", "inference/predict.py", "inference/exported_classifier.py",
 )  # fmt: skip
 REQUIREMENTS = ("numpy", "opencv-python-headless", "pandas", "pillow", "simplejpeg", "xxhash")  # and one of
@@ -105,3 +106,10 @@ def copy(source: Path, target: Path, model_id: str) -> Path:
 def created(folder: Path) -> str:
     """Return when a model was packaged, in a form that sorts."""
     return str(Model.load(str(folder)).utc_time_created)
+
+
+def set_created(folder: Path, milliseconds: int) -> None:
+    """Let a model that is packaged again keep its time, by which `sync --restore` orders versions."""
+    model = Model.load(str(folder))
+    model.utc_time_created = str(datetime.fromtimestamp(milliseconds / 1000, UTC).replace(tzinfo=None))
+    model.save(str(folder / "MLmodel"))

@@ -47,7 +47,7 @@ def histories(client: Client, run_ids: list[str], keys: list[str]) -> dict[str, 
 @in_mlflow
 def manifest(client: Client, run_id: str) -> Path | None:
     """Return the manifest that an ingest run wrote, downloaded once; None where MLflow has none."""
-    path = home.MANIFESTS / f"{run_id}.parquet"
+    path = (home.OWN_CACHE / "manifests" if home.is_read_only() else home.MANIFESTS) / f"{run_id}.parquet"
     if not path.exists():
         if MANIFEST not in {item.path for item in client.list_artifacts(run_id)}:
             return None

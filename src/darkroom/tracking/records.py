@@ -24,7 +24,7 @@ from darkroom.core.errors import masked
 from darkroom.core.locks import hold, is_taken
 from darkroom.tracking import artifact_paths, pipelines
 from darkroom.tracking.entities import ENVIRONMENT, MEMBER_OF, Status
-from darkroom.tracking.home import DAMAGED, HOME, RECORDS
+from darkroom.tracking.home import DAMAGED, HOME, RECORDS, is_read_only
 
 RECORD = "record.jsonl"
 ARTIFACTS = "files"
@@ -114,7 +114,7 @@ def start_run(
     Where DVC runs the stage, it has DVC's name (`transfer@vgg16`). With `parent`, a run that is under way, it is listed below
     that one, by its own `name`.
     """
-    if is_off():
+    if is_off() or is_read_only():
         yield Run(Path(), None)
         return
     stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2] or stage

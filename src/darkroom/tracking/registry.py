@@ -107,6 +107,7 @@ def store_again(client: Client, name: str, version: str, checkpoint: Path, packa
     model_id = source.removeprefix("models:/")  # as `add_version` wrote it
     with tempfile.TemporaryDirectory(dir=package) as scratch:
         folder = _package(Path(scratch) / "model", Path(checkpoint), Path(package), model_id)
+        model_package.set_created(folder, client.get_logged_model(model_id).creation_timestamp)
         client.log_model_artifacts(model_id, str(folder))
 
 
@@ -197,6 +198,8 @@ def fetch(client: Client, name: str, version: str) -> Path:
     tags = client.get_model_version(name, version).tags
     sha256 = tags.get(SHA, "")
     folder = home.VERSIONS / (sha256[:32] or f"{name}-{version}")
+    if home.is_read_only() and not (folder.is_dir() and _is_sound(folder, sha256)):
+        folder = home.OWN_CACHE / "versions" / folder.name
     if folder.is_dir() and not _is_sound(folder, sha256):
         shutil.rmtree(folder)
     if not folder.is_dir():
