@@ -17,7 +17,7 @@ import pytest
 from darkroom import cli
 from darkroom.augmentation import storage
 from darkroom.commands import promotion_file
-from darkroom.config import dvc_graph
+from darkroom.config import dvc_graph, params
 from darkroom.core.errors import DarkroomError
 from darkroom.data import arrays, label_suggestions, manifest, sources
 from darkroom.evaluation import cost, cross_validation, leaderboard, metrics_io, predictions
@@ -101,6 +101,7 @@ CASES: list[tuple[str, Callable[[Path], object], list[bytes]]] = [
     ]),
     ("photos.tar.bz2", open_source, [bz2.compress(b"x" * 2000)[:-9] + b"y" * 9]),
     ("dvc.lock", dvc_graph.read_lock, [b"{&@\xfa\xb0", DEEP, b"stages: 3", b"stages: {a: {outs: [{md5: x}]}}"]),
+    ("params.yaml", params.read, [b"", b"\xff", b"a: [", b"[" * 1_000]),
     ("manifest.parquet", manifest.read, [b"", b"PAR1", parquet(camera=["x"]), parquet(path=["x"], width=["wide"])]),
     ("promotion.json", read_promotion, [b"", DEEP, b'{"registered": {}}', b'{"registered": 3}', b'{"verdict": []}']),
     ("metrics.json", read_metrics, [DEEP, b"\xff", b'{"schema": 2, "best": NaN}']),

@@ -29,7 +29,7 @@ def parse_yaml(text: str, name: str) -> Any:
     """Return YAML 1.2 as plain Python. Raises ParamsError, with the file's `name`, where it is not valid."""
     try:
         return deepcopy(_load(text))
-    except YAMLError as error:
+    except (YAMLError, RecursionError) as error:
         raise ParamsError(f"{name} is not valid YAML: {error}", _restoring(name)) from None
 
 
@@ -51,5 +51,5 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         raise ParamsError(f'"{text}" must have the form KEY=VALUE', f"write for example {example}")
     try:
         return key.strip(), YAML(typ="safe", pure=True).load(value)
-    except (YAMLError, ValueError) as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise ParamsError(f'"{value}" is not a YAML value for {key}', "quote it for the shell, lists as '[a, b]'") from error
