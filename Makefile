@@ -21,7 +21,8 @@ endif
 help:
 	@sed -n 's/^# //p' Makefile | head -3
 
-install: .venv/.installed
+# an environment that is a link belongs to another folder, which installs it
+install: $(shell test -L .venv || echo .venv/.installed)
 
 # an environment has absolute paths: a moved or copied one would run the code of its old place
 MOVED := $(shell test -s .venv/.installed && test ! -L .venv && test "$$(cat .venv/.installed)" != "$(CURDIR)" && echo .venv/.moved)

@@ -89,6 +89,12 @@ def shapes_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda self, x: x)
 
 
+@pytest.fixture(autouse=True)
+def _path_of_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what MLflow adds when it loads a version: its code, a part of the package, which new processes would import."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
 @pytest.fixture
 def own_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the environment without an address of MLflow's, and as it was afterwards, whatever MLflow sets; nobody is asked."""
