@@ -1,4 +1,4 @@
-# install · repro · test · test-fast · docs-check · lint · bench · ui · lock · schedule · schedule-status · schedule-stop
+# install · repro · test · test-fast · docs-check · lint · bench · reliability · ui · lock · schedule · schedule-status · schedule-stop
 # make repro                                        the embedded default
 # make repro DATA=~/photos [RECIPE=photos] [WEIGHTS=imagenet] [SET="transfer.lr=0.01 augment.views=8"]
 
@@ -16,7 +16,7 @@ ifneq ($(strip $(DATA)),)
 RECIPE ?= photos
 endif
 
-.PHONY: install repro test test-fast docs-check lint bench ui lock schedule schedule-status schedule-stop help
+.PHONY: install repro test test-fast docs-check lint bench reliability ui lock schedule schedule-status schedule-stop help
 
 help:
 	@sed -n 's/^# //p' Makefile | head -3
@@ -85,6 +85,11 @@ lint: install
 bench: install
 	@test -n "$$DATA" || { echo "name a folder of photographs: make bench DATA=~/photos" >&2; exit 2; }
 	@$(BIN)/python benchmarks "$$DATA" $${WEIGHTS:+--weights "$$WEIGHTS"} $${ONLY:+--only $$ONLY}
+
+# make reliability DATA=~/photos: damaged files, kills and full disks, some hours; a table of what was tried, survived and lost
+reliability: install
+	@test -n "$$DATA" || { echo "name a folder of photographs: make reliability DATA=~/photos" >&2; exit 2; }
+	@$(BIN)/python benchmarks/reliability.py "$$DATA"
 
 # make ui [PORT=5001]
 ui: install
