@@ -62,7 +62,7 @@ repro: install
 	@echo
 	@$(BIN)/darkroom leaderboard
 
-# one worker a core; a file of tests, which may share a server or a workspace, runs in one worker
+# workers: see tests/conftest.py; a file of tests, which may share a server or a workspace, runs in one of them
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test: install
