@@ -22,7 +22,6 @@ from darkroom.data.file_sample import draw_files
 from darkroom.data.manifest import ImageFacts
 from darkroom.data.memory_budget import MemoryBudget
 from darkroom.data.sources import SourceFile
-from tests.conftest import ROOT
 from tests.data.test_decoding import BLACK, detailed, encoded
 from tests.data.test_ingest import options
 
@@ -248,25 +247,6 @@ def test_whole_pictures_do_not_wait_in_memory(tmp_path):
     base = peak("small", 2, 2**30)
     assert peak("big", 2, 2**30) - base < 2 * megabytes + 16
     assert peak("big", 8, int(2 * megabytes * 2**20)) - base < 2 * megabytes + 16
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
-def test_decoding_takes_no_more_than_it_reserves():
-    """The bytes that decoding reserves are those that it takes, or more; the benchmark has every format."""
-    kinds = [
-        "png_rgba",
-        "png_16_rgb",
-        "png_16_grey",
-        "webp_lossless",
-        "avif_rgba",
-        "tiff_float_rgba",
-        "jpeg_progressive",
-        "jpeg_cmyk",
-    ]
-    command = [sys.executable, str(ROOT / "benchmarks" / "decoding_memory.py"), "--width", "2400", "--height", "1600", "--kinds"]
-    done = subprocess.run([*command, *kinds], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_picture_is_limited_by_its_sides_and_by_what_decoding_takes(monkeypatch):
