@@ -132,6 +132,14 @@ def test_a_damaged_program_is_not_used(exported, tmp_path):
     assert ExportedClassifier(folder).classes == ("a", "b")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full")
+def test_a_full_disk_does_not_end_the_process(exported, tmp_path):
+    """Where a torch program cannot be written, export reports it as any other file's; torch's own writer aborts."""
+    (tmp_path / TORCH).symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        FORMATS["pt2"].write(CalibratedNetwork(exported[0]), IMAGES[:2], {}, tmp_path)
+
+
 @given(st.integers(0, 10**6), st.floats(0.05, 20))
 def test_no_temperature_changes_the_most_probable_class(seed, temperature):
     """The class with the largest logit stays the one with the largest probability, however close another one

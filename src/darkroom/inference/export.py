@@ -6,6 +6,7 @@ metadata have its classes, preprocessing and temperature; the same is in `model.
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -170,7 +171,9 @@ def _write_torch(network: CalibratedNetwork, example: np.ndarray, metadata: Meta
         shapes = ({0: torch.export.Dim("batch", min=1)},)
         program: Any = torch.export.export(network, (torch.from_numpy(example),), dynamic_shapes=shapes)
         program._example_inputs = None  # they would be stored as a pickle
-        torch.export.save(program, folder / TORCH, extra_files={DESCRIPTION: json.dumps(metadata, ensure_ascii=False)})
+        content = io.BytesIO()  # where a disk is full, torch's own writer ends the process
+        torch.export.save(program, content, extra_files={DESCRIPTION: json.dumps(metadata, ensure_ascii=False)})
+    (folder / TORCH).write_bytes(content.getbuffer())
 
 
 def _write_openvino(network: CalibratedNetwork, example: np.ndarray, metadata: Metadata, folder: Path) -> None:
