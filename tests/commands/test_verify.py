@@ -108,6 +108,15 @@ def test_what_is_not_the_same_run_does_not_run(project, changed, capsys):
     assert cli.main(["verify", "--cache", "train"]) == 2
 
 
+def test_what_cannot_be_compared_is_not_called_different(project, capsys):
+    """Without the list of a folder's files in DVC's cache nothing runs, and the remedy fetches it."""
+    (listing,) = (project / ".dvc/cache/files/md5").rglob("*.dir")
+    listing.unlink()
+    (row,) = run(capsys, code=1)
+    assert row["result"] == "failed"
+    assert "dvc fetch" in row["causes"][0]
+
+
 def test_a_stage_that_fails_is_reported_with_its_output(project, capsys):
     """The others would still run; the exit code is 1."""
     (project / "data/made.txt").write_text("no number")

@@ -132,13 +132,13 @@ def _changes() -> dict[str, list[str]]:
         content = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError) as error:
         raise WorkspaceError(f"`dvc status` failed: {done.stderr.strip()[-500:]}", "run it to see what it reports") from error
-    found: dict[str, list[str]] = {}
+    changed: dict[str, list[str]] = {}
     for name, reasons in content.items():
         for reason in reasons:
             for kind, items in reason.items() if isinstance(reason, dict) else [(reason, {})]:
                 if kind in ("changed deps", "changed command"):
-                    found.setdefault(name, []).extend(_describe(items) if items else [kind])
-    return found
+                    changed.setdefault(name, []).extend(_describe(items) if items else [kind])
+    return changed
 
 
 def _describe(items: Any) -> list[str]:

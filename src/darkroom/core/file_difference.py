@@ -27,8 +27,8 @@ def largest(first: Path, second: Path) -> float | None:
     if not values or values.keys() != others.keys():
         return None
     differences = [_difference(value, others[key]) for key, value in values.items()]
-    found = [item for item in differences if item is not None]
-    return max(found, default=0.0) if len(found) == len(differences) else None
+    comparable = [item for item in differences if item is not None]
+    return max(comparable, default=0.0) if len(comparable) == len(differences) else None
 
 
 def _difference(first: Any, second: Any) -> float | None:

@@ -57,7 +57,8 @@ def disk_full(path: Path, needed: int = 0) -> DarkroomError:
 def reserve_space(path: Path) -> None:
     """Give a file that was made with its final size its space on disk, or raise the error of a full disk.
 
-    Written through a memory map, a file without its space ends the process (SIGBUS) when the disk is full.
+    Written through a memory map, a file without its space ends the process (SIGBUS) when the disk is full. Where a file system
+    cannot reserve space, nothing is reserved.
     """
     if not hasattr(os, "posix_fallocate"):
         return
@@ -66,9 +67,8 @@ def reserve_space(path: Path) -> None:
         try:
             os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
-            if error.errno not in FULL:
-                raise
-            raise disk_full(path, size) from error
+            if error.errno in FULL:
+                raise disk_full(path, size) from error
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

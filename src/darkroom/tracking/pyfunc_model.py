@@ -82,7 +82,10 @@ def _check(image: Any) -> str:
 
 
 def _too_large() -> str:
-    return f"the file has more than {MAX_BYTES >> 20} MiB, or the picture more than {MAX_PIXELS:,} pixels"
+    return (
+        f"the file has more than {MAX_BYTES >> 20} MiB, or the picture more than {MAX_PIXELS:,} pixels, of WebP and 16-bit colours "
+        "more than about half of that"
+    )
 
 
 def _decoded(image: str | bytes) -> bytes:
