@@ -57,9 +57,7 @@ def run_exclusively(work: Callable[[ProcessGroups], State[Any]], wait: bool, exc
         with ProcessGroups(after_death) as processes:
             watch = threading.Thread(target=_watch, args=(done, processes, parent, runtime.flow_run.id), daemon=True)
             watch.start()
-            with lock:
-                for sentence in dvc_repair.repair() if exclusive else []:
-                    get_run_logger().warning(sentence)
+            with lock, dvc_repair.guard(get_run_logger().warning) if exclusive else nullcontext():
                 return work(processes)
     except locks.BusyError as error:
         return skipped(error.problem)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ import click
 from darkroom import __version__
 from darkroom.commands import stages
 from darkroom.core.command_line import COMPLETE, DEBUG, SETTINGS, LazyGroup, debug_option, report
-from darkroom.core.errors import DarkroomError
+from darkroom.core.errors import EXIT_CODE_FILE, DarkroomError
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
@@ -92,6 +93,7 @@ class Darkroom(LazyGroup):
             if not isinstance(error, (DarkroomError, OSError, click.ClickException)) and not shortage.explain(error):
                 raise
             code = report(error)
+            _tell_exit_code(code)
             _restore_outputs()
             return code
 
@@ -131,6 +133,14 @@ def run() -> None:
     if "torch" in sys.modules and processes and not processes.active_children():
         os._exit(code)  # everything is written and closed; unloading torch takes most of a second
     raise SystemExit(code)
+
+
+def _tell_exit_code(code: int) -> None:
+    """Inside `darkroom repro`: tell it the code of a stage, which DVC does not hand on."""
+    path = os.environ.get(EXIT_CODE_FILE)
+    if path and os.environ.get("DVC_STAGE"):
+        with contextlib.suppress(OSError):
+            Path(path).write_text(str(code), encoding="utf-8")
 
 
 def _restore_outputs() -> None:

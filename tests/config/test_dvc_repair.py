@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from darkroom.config import dvc_graph, dvc_repair
+from tests.conftest import ROOT
 
 LOCK = """\
 schema: '2.0'
@@ -70,3 +76,51 @@ def test_a_damaged_list_of_running_stages_is_removed():
     for content in ("", '{"a": {"wri', "{}"):
         dvc_repair.RUNNING.write_text(content)
         assert bool(dvc_repair.repair()) == (content != "{}") == (not dvc_repair.RUNNING.exists())
+
+
+@pytest.fixture
+def cache() -> dict[str, Path]:
+    """Return a cache with a sound and a damaged object, and a damaged object from before the run."""
+    objects = {}
+    for name, content, damaged in (("sound", b"abc", b"abc"), ("damaged", b"def", b"\0\0\0"), ("earlier", b"ghi", b"")):
+        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        objects[name] = dvc_graph.cache_path(digest)
+        objects[name].parent.mkdir(parents=True)
+        objects[name].write_bytes(damaged)
+    os.utime(objects["earlier"], (1e9, 1e9))
+    objects["being written"] = objects["sound"].with_name(f"{objects['sound'].name}.tmp")
+    objects["being written"].write_bytes(b"a")
+    return objects
+
+
+def test_after_a_power_failure_damaged_objects_are_deleted(cache):
+    """What was written since the start of a run that did not end, and is not what its name says, is deleted; nothing else is, and
+    outputs of that time are hashed again by DVC, since their time of change is another."""
+    output, earlier = Path("models/baseline/weights"), Path("models/earlier")
+    output.parent.mkdir(parents=True)
+    for path, moment in ((output, time.time()), (earlier, 1e9)):
+        path.write_bytes(b"abc")
+        os.utime(path, (moment, moment))
+    times = [path.stat().st_mtime for path in (output, earlier)]
+    dvc_repair.BEGAN.parent.mkdir()
+    dvc_repair.BEGAN.write_text(str(time.time() - 60))
+    told: list[str] = []
+    with dvc_repair.guard(told.append):
+        assert {name for name, path in cache.items() if path.exists()} == {"sound", "earlier", "being written"}
+    assert "damaged" in told[0]
+    assert "1;" in told[0]
+    after = [path.stat().st_mtime for path in (output, earlier)]
+    assert after[0] != times[0]
+    assert after[0] == pytest.approx(times[0], abs=0.001)
+    assert after[1] == times[1]
+
+
+@pytest.mark.parametrize("ends", ["by itself", "by an error", "by a kill"])
+def test_only_a_run_that_did_not_end_is_looked_at(cache, ends):
+    """The start of a run is on record until it ends, by an error or not; a kill leaves it."""
+    script = "import os\nfrom darkroom.config import dvc_repair\nwith dvc_repair.guard(print):\n    "
+    script += {"by itself": "pass", "by an error": "raise SystemExit(2)", "by a kill": "os.kill(os.getpid(), 9)"}[ends]
+    subprocess.run([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(ROOT / "src")})
+    assert dvc_repair.BEGAN.exists() == (ends == "by a kill")
+    with dvc_repair.guard(print):
+        assert cache["damaged"].exists()  # it is older than that run

@@ -98,3 +98,16 @@ def test_darkroom_repro_checks_before_it_starts_dvc(tmp_path, monkeypatch, capsy
     set_line("backbones: [vgg11_bn,", "backbones: [../photos,")
     assert cli.main(["repro", "--single-item", "weights@../photos"]) == 2
     assert "backbones" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_exit_code_of_repro_is_that_of_the_stage(project, monkeypatch, capfd):
+    """`darkroom repro` ends with the code of the stage that failed, where `dvc repro` ends with 255, and with DVC's own code where
+    DVC failed."""
+    monkeypatch.setenv("DARKROOM_TRACKING", "off")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    Path("data/empty").mkdir()
+    set_line("source: data/raw/digits", "source: data/empty")
+    assert cli.main(["repro", "ingest"]) == 2
+    assert "error: " in capfd.readouterr().err
+    assert cli.main(["repro", "no-such-stage"]) == 255

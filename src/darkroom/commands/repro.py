@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import click
@@ -12,7 +14,7 @@ import click
 from darkroom.config import dvc_repair, params
 from darkroom.core import locks
 from darkroom.core.command_line import passthrough
-from darkroom.core.errors import WorkspaceError
+from darkroom.core.errors import EXIT_CODE_FILE, WorkspaceError
 
 
 def run(arguments: tuple[str, ...]) -> int:
@@ -22,21 +24,28 @@ def run(arguments: tuple[str, ...]) -> int:
     if not Path("dvc.yaml").exists():
         raise WorkspaceError(f"there is no dvc.yaml here ({Path.cwd()})", "run the command in the folder that holds it")
     params.read()  # before DVC runs a command of dvc.yaml or deletes an output, whatever the arguments name
-    with locks.workspace("darkroom repro", lambda text: click.echo(text, err=True)):
-        for sentence in dvc_repair.repair():
-            click.echo(sentence, err=True)
-        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    tell = partial(click.echo, err=True)
+    with locks.workspace("darkroom repro", tell), dvc_repair.guard(tell), tempfile.NamedTemporaryFile() as told:
+        environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", EXIT_CODE_FILE: told.name,
+        }  # fmt: skip
         process = subprocess.Popen([sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *arguments], env=environment)
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:  # DVC got the signal too, and ends in its own way
-                continue
+        code = _wait(process)
+        return int(told.read() or code) if code else 0
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # DVC got the signal too, and ends in its own way
+            continue
 
 
 command = passthrough(
     run,
     help="""Run the stages that are out of date, as `dvc repro` does; waits for another run of the workspace to end.
 
-    All arguments are those of `dvc repro`, which `dvc repro --help` explains.""",
+    All arguments are those of `dvc repro`, which `dvc repro --help` explains. The exit code is that of the stage that failed,
+    or DVC's own where DVC failed.""",
 )

@@ -170,11 +170,12 @@ def cache_path(digest: str, root: Path = Path()) -> Path:
 
     `root` is the folder of the DVC repository.
     """
-    return _cache(root / DVC) / "files" / "md5" / digest[:2] / digest[2:]
+    return cache_folder(root) / "files" / "md5" / digest[:2] / digest[2:]
 
 
-def _cache(folder: Path) -> Path:
-    """Return the folder of DVC's cache, which `cache.dir` of the settings in a folder `.dvc` may name."""
+def cache_folder(root: Path = Path()) -> Path:
+    """Return the folder of DVC's cache, which `cache.dir` of its settings may name."""
+    folder = root / DVC
     for name in ("config.local", "config"):
         settings = configparser.ConfigParser(interpolation=None, strict=False)
         with suppress(configparser.Error, UnicodeDecodeError):

@@ -1,0 +1,123 @@
+"""Cut the power while `darkroom repro` runs, again and again, and compare every output with an undisturbed run's.
+
+    python benchmarks/power_loss.py FOLDER [--moments 20] [--seed 0] [--images 30]
+
+The project of `benchmarks/kills.py` lies on a disk that loses what was not brought to it (`volatile_disk.py`: Linux, root, libfuse,
+`pip install mfusepy`). After a random time all processes are killed and the disk is what it would be after a power failure; the
+next `darkroom repro` starts there. Lost is what it refuses, and every output that does not have the bytes of an undisturbed run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from kills import LONGEST, copy_photos, finish, kill, outputs, prepare, repro
+from measuring import Workspace, report
+
+DISK = Path(__file__).with_name("volatile_disk.py")
+
+
+class Power:
+    """A project's folder on a disk whose power can be cut."""
+
+    def __init__(self, place: Path, draw: random.Random) -> None:
+        self.place, self.draw, self.cuts = place, draw, 0
+        self.content = place.with_name(f"{place.name}-0")
+        place.rename(self.content)
+        place.mkdir()
+        self.process = self._on()
+
+    def _on(self) -> subprocess.Popen[bytes]:
+        self.cuts += 1
+        after = self.place.with_name(f"{self.place.name}-{self.cuts}")
+        command = [sys.executable, str(DISK), str(self.content), str(self.place), str(after), str(self.draw.randrange(10**6))]
+        process = subprocess.Popen(command)
+        while not self.place.is_mount():
+            assert process.poll() is None, "the disk cannot be mounted"
+            time.sleep(0.05)
+        shutil.rmtree(self.content)
+        self.content = after
+        return process
+
+    def cut(self) -> None:
+        subprocess.run(["umount", str(self.place)], check=True)
+        self.process.wait()
+
+    def fail(self) -> None:
+        """Cut the power, and bring it back."""
+        self.cut()
+        self.process = self._on()
+
+
+def sweep(workspace: Workspace, power: Power, draw: random.Random, most: int) -> tuple[list[dict[str, object]], str]:
+    """Run `darkroom repro` to its end through at most so many power failures.
+
+    Return a row for each, and what it refused to go on from.
+    """
+    rows: list[dict[str, object]] = []
+    log = workspace.place.with_name("repro.log")
+    kills: Counter[str] = Counter()
+    stage = ""
+    while True:
+        seconds = draw.uniform(0.5, LONGEST * 2 ** (kills[stage] // 3)) if len(rows) < most else 3600.0
+        code, stage = repro(workspace, log, seconds)
+        repaired = [line for line in log.read_text().splitlines() if "damaged" in line]
+        if repaired:
+            print(f"  said: {'; '.join(repaired)}", flush=True)
+        if code is not None:
+            return rows, log.read_text()[-3000:] if code else ""
+        kill(workspace, with_uploader=True)
+        power.fail()
+        kills[stage] += 1
+        rows.append({"moment": round(seconds, 1), "stage": stage})
+        print(f"the power failed after {seconds:.1f} s in {stage}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python benchmarks/power_loss.py", description=__doc__)
+    parser.add_argument("folder", type=Path, help="photographs, one folder per class")
+    parser.add_argument("--moments", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--images", type=int, default=30, help="of each class")
+    options = parser.parse_args()
+    if os.geteuid():
+        parser.error("to mount a disk takes root")
+    draw = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch).resolve()
+        copy_photos(options.folder, place / "photos", options.images)
+        undisturbed = prepare(place / "undisturbed", place / "photos")
+        undisturbed.run("darkroom", "repro")
+        expected = outputs(undisturbed.place)
+        finish(undisturbed)
+        print(f"an undisturbed run: {len(expected)} outputs", flush=True)
+        workspace = prepare(place / "project", place / "photos")
+        power = Power(workspace.place, draw)
+        try:
+            rows, refused = sweep(workspace, power, draw, options.moments)
+            found = outputs(workspace.place) if not refused else {}
+            checked = workspace.run("darkroom", "verify", "--cache") if not refused else 0
+            finish(workspace)
+        finally:
+            kill(workspace, with_uploader=True)
+            power.cut()
+    lost = sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
+    counts = Counter(str(row["stage"]) for row in rows)
+    report("power_loss", [{"stage": stage, "failures": count} for stage, count in sorted(counts.items())], {
+        "moments": rows, "lost": lost, "refused": refused, "seed": options.seed, "verify": checked,
+    })  # fmt: skip
+    print(f"{len(rows)} power failures; refused: {refused or 'nothing'}; outputs that differ: {', '.join(lost) or 'none'}")
+    raise SystemExit(1 if lost or refused else 0)
+
+
+if __name__ == "__main__":
+    main()
