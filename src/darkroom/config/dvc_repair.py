@@ -69,6 +69,9 @@ def _examine(since: float) -> list[str]:
     damaged += [path for path in _written(cache_folder() / "runs", since) if not _is_run(path)]
     for path in damaged:
         path.unlink()
+    for folder in (cache_folder() / "runs").glob("*/*"):
+        with suppress(OSError):  # it is not empty; where it is, DVC fails
+            folder.rmdir()
     for name in OUTPUTS:
         for path in _written(Path(name), since):
             state = path.stat()
