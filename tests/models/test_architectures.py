@@ -30,7 +30,12 @@ SMALL = {  # of each family one or two that have all its code, small enough to t
     "vgg": [("vgg11", {"dense": 64}), ("vgg11_bn", {"dense": 0})],
     "resnet": [("resnet8", {}), ("plain8", {}), ("resnet18", {"width": 8}), ("resnet50", {"width": 8})],
     "nin": [("nin", {"dropout": 0.0})],
-    "inception": [("googlenet", {"large": 5}), ("inception_small", {}), ("inception_small_naive", {})],
+    "inception": [
+        ("googlenet", {"large": 5}),
+        ("inception_small", {}),
+        ("inception_small_naive", {}),
+        ("inception_small_stack", {}),
+    ],
     "mobilenet": [("mobilenet_v1", {"width": 0.25}), ("mobilenet_v1_standard", {"width": 0.25}), ("mobilenet_v2", {"width": 0.25})],
     "efficientnet": [("efficientnet", {"width": 0.25, "depth": 0.3, "phi": 0.5})],
 }

@@ -55,7 +55,7 @@ def studies_params() -> study_params.Studies:
 
 def run_study(name: str, *settings: str, options: tuple[str, ...] = ()) -> Path:
     """Run a study at a tiny size in the working folder, and return the folder of its results."""
-    assert cli.main(["study", name, *options, "--set", *TINY, *SETTINGS[name], *settings]) == 0
+    assert cli.main(["study", name, "--size", "smoke", *options, "--set", *TINY, *SETTINGS[name], *settings]) == 0
     return Path("studies/results") / name
 
 

@@ -36,9 +36,11 @@ def project(tmp_path: Path) -> Path:
     yaml, file = YAML(), tmp_path / "studies" / "params.yaml"
     content = yaml.load(file.read_text())
     content["machine"]["processes"] = 1
+    content["size"] = "smoke"
+    content["initialization"]["quick"]["lr"] = 0.5  # so that the text of the other size is another
     for item in TINY + SETTINGS["initialization"]:
         key, _, value = item.partition("=")
-        content["initialization"]["quick"][key] = YAML(typ="safe").load(value)
+        content["initialization"]["smoke"][key] = YAML(typ="safe").load(value)
     with file.open("w") as out:
         yaml.dump(content, out)
     write_images(tmp_path)

@@ -21,7 +21,7 @@ with lazy_imports():
     from darkroom.core import tables
 
 OUT = Path("studies/results")
-SIZES = ("quick", "full")
+SIZES = ("quick", "smoke", "full")
 
 
 class SettingKey(param_types.Completed):
@@ -58,7 +58,11 @@ class StudyCommand(Command):
 @click.command(cls=StudyCommand)
 @click.argument("name", required=False, type=param_types.STUDY)
 @click.option("--list", "is_list", is_flag=True, help="list the studies")
-@click.option("--size", type=click.Choice(SIZES), help="minutes, or as long as it takes; default: that of studies/params.yaml")
+@click.option(
+    "--size",
+    type=click.Choice(SIZES),
+    help="minutes; without a download; or as long as it takes. Default: that of studies/params.yaml",
+)
 @click.option("--set", "items", cls=Many, type=SettingKey("KEY=VALUE", tuple), help="other values: seeds=5 data=~/photos")
 @click.option("--out", type=click.Path(path_type=Path), help=f"the folder of the results; default: {OUT}/NAME")
 @click.option("--cost", type=click.Path(path_type=Path), help=f"the folder of times; default: {OUT}/cost/NAME")

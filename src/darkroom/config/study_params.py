@@ -12,7 +12,7 @@ from darkroom.config.params import Count, NonNegative, Number, Policy, Positive,
 from darkroom.core.errors import nearest
 
 FILE = Path("studies/params.yaml")
-SIZES = ("quick", "full")
+SIZES = ("quick", "smoke", "full")
 RENAMED = {  # keys of earlier versions, which are read as well
     "looks": "eval_points", "ways": "tta_modes", "together": "ensemble_size", "on": "tuned", "few": "few_images",
     "learning": "train_sizes", "inner": "inner_val_share", "before": "pretrain_on", "before_images": "pretrain_images",
@@ -262,16 +262,17 @@ Kind = TypeVar("Kind", bound=Setting)
 
 
 class Sizes(Section, Generic[Kind]):
-    """The settings of a study that takes minutes, and of one that takes as long as it needs."""
+    """The settings of a study that takes minutes, of one that needs no download, and of one that takes as long as it needs."""
 
     quick: Kind
+    smoke: Kind | None = None  # files of earlier versions have none
     full: Kind
 
 
 class Studies(Section):
     """The whole of studies/params.yaml; `size` is the one that `dvc repro` runs."""
 
-    size: Literal["quick", "full"]
+    size: Literal["quick", "smoke", "full"]
     machine: Machine
     initialization: Sizes[Initialization]
     depth: Sizes[Depth]

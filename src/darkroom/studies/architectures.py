@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from darkroom.config.study_params import Architecture, Bottleneck, Depth, Scaling, Separable
+from darkroom.config.study_params import Architecture, Bottleneck, Depth, Scaling, Separable, Setting
 from darkroom.core.errors import ParamsError
 from darkroom.models.architectures.efficientnet import ALPHA, BETA, GAMMA
 from darkroom.studies import plots
@@ -26,10 +26,13 @@ from darkroom.studies.summary import (
 )  # fmt: skip
 
 EQUAL_COST, EQUAL_STEPS, EQUAL_WIDTH, NO_MORE_COST = "equal multiply-adds", "equal steps", "equal width", "no more multiply-adds"
-PLAIN, RESIDUAL, WITH, WITHOUT, SEPARABLE, STANDARD = "plain", "residual", "with 1×1", "without", "separable", "standard"
+PLAIN, RESIDUAL, WITH, WITHOUT, STACK = "plain", "residual", "with 1×1", "without", "3×3 stack"
+SEPARABLE, STANDARD, INVERTED, NOT_LINEAR = "separable", "standard", "inverted residual", "inverted, ReLU bottleneck"
+V1_AND_V2 = "v1 and v2, no more multiply-adds"
 DEPTH_NETWORKS = {PLAIN: "plain", RESIDUAL: "resnet"}  # followed by the number of layers
-INCEPTION_NETWORKS = {WITH: "inception_small", WITHOUT: "inception_small_naive"}
+INCEPTION_NETWORKS = {WITH: "inception_small", WITHOUT: "inception_small_naive", STACK: "inception_small_stack"}
 MOBILE_NETWORKS = {SEPARABLE: "mobilenet_v1", STANDARD: "mobilenet_v1_standard"}
+SECOND_VERSION, WIDEST = "mobilenet_v2", 2.0  # times the width of the first version
 SCALED_NETWORK, BASE, COMPOUND = "efficientnet", "base", "compound"
 FORWARD_PASSES = 3  # a training step costs three: the gradients of weights and of inputs take as many products each
 WIDTH_STEP = 0.005  # of the search for a width of equal cost
@@ -117,29 +120,31 @@ class DepthStudy(Study):
 
 class BottleneckStudy(Study):
     title = "1×1 convolutions as bottlenecks"
-    question = "How much do 1×1 convolutions before the 3×3 and 5×5 ones save, and do they cost accuracy?"
+    question = "How much do 1×1 convolutions save, do they cost accuracy, and is the module better than a 3×3 convolution?"
     paper = "Szegedy et al. 2015, Lin et al. 2014"
     held_constant = "the images and their order; the number of steps, or the multiply-adds of the training"
-    varies = ("architecture", "steps", "warmup", "eval_points")
+    varies = ("architecture", "steps", "warmup", "eval_points", "options")
     settings: Bottleneck
 
     def runs(self, images: int) -> list[RunConfig]:
         """Return a run per comparison, seed and kind.
 
-        At equal multiply-adds the dearer network makes fewer steps.
+        At equal multiply-adds of the training the dearer network makes fewer steps. The stack of 3×3 convolutions is as wide
+        as it can be where an image costs no more than in the network with 1×1 convolutions.
         """
         settings, steps = self.settings, self.steps(images)
         options = {"width": settings.width}
-        costs = {
-            label: count_multiply_adds(name, settings.image_size, settings.channels, options)
-            for label, name in INCEPTION_NETWORKS.items()
-        }
+        costs = {label: cost_of(settings, INCEPTION_NETWORKS[label], **options) for label in (WITH, WITHOUT)}
         runs = []
         for comparison in (EQUAL_STEPS, EQUAL_COST):
             for seed in range(settings.seeds):
-                for label, name in INCEPTION_NETWORKS.items():
+                for label in costs:
                     count = steps if comparison == EQUAL_STEPS else max(1, round(steps * costs[WITH] / costs[label]))
-                    runs.append(self.run_config(comparison, label, seed, name, count, options))
+                    runs.append(self.run_config(comparison, label, seed, INCEPTION_NETWORKS[label], count, options))
+        widths = {WITH: settings.width, STACK: widest(settings, INCEPTION_NETWORKS[STACK], costs[WITH], settings.width)}
+        for seed in range(settings.seeds):
+            for label, width in widths.items():
+                runs.append(self.run_config(NO_MORE_COST, label, seed, INCEPTION_NETWORKS[label], steps, {"width": width}))
         return runs
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
@@ -149,7 +154,8 @@ class BottleneckStudy(Study):
         differences = "; ".join(describe_difference(names[comparison, WITHOUT]) for comparison in (EQUAL_STEPS, EQUAL_COST))
         return (
             f"With 1×1 convolutions an image takes {multiply_adds:.0%} of the multiply-adds, and the network has "
-            f"{parameters:.0%} of the parameters. Without them: {differences}."
+            f"{parameters:.0%} of the parameters. Without them: {differences}. "
+            f"A 3×3 convolution in place of each module: {describe_difference(names[NO_MORE_COST, STACK])}."
         )
 
 
@@ -164,31 +170,47 @@ class SeparableStudy(Study):
     def runs(self, images: int) -> list[RunConfig]:
         """Return a run per comparison, seed and kind."""
         settings, steps = self.settings, self.steps(images)
-        widths = {EQUAL_WIDTH: settings.width, NO_MORE_COST: self.equal_cost_width()}
+        separable, standard = MOBILE_NETWORKS[SEPARABLE], MOBILE_NETWORKS[STANDARD]
+        ceiling = cost_of(settings, separable, width=settings.width)
+        narrow = widest(settings, standard, ceiling, settings.width)
+        second = {"width": widest(settings, SECOND_VERSION, ceiling, WIDEST * settings.width), "dropout": 0.0}
+        own = {"width": settings.width}
+        compared: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+            EQUAL_WIDTH: {SEPARABLE: (separable, own), STANDARD: (standard, own)},
+            NO_MORE_COST: {SEPARABLE: (separable, own), STANDARD: (standard, {"width": narrow})},
+            V1_AND_V2: {
+                INVERTED: (SECOND_VERSION, second), SEPARABLE: (separable, own),
+                NOT_LINEAR: (SECOND_VERSION, second | {"linear_bottleneck": False}),
+            },
+        }  # fmt: skip
         return [
-            self.run_config(comparison, label, seed, name, steps, {"width": width if label == STANDARD else settings.width})
-            for comparison, width in widths.items() for seed in range(settings.seeds) for label, name in MOBILE_NETWORKS.items()
+            self.run_config(comparison, label, seed, name, steps, options)
+            for comparison, networks in compared.items() for seed in range(settings.seeds)
+            for label, (name, options) in networks.items()
         ]  # fmt: skip
-
-    def equal_cost_width(self) -> float:
-        """Return the largest width at which standard convolutions cost no more than the separable ones."""
-        settings = self.settings
-
-        def cost(kind: str, width: float) -> int:
-            return count_multiply_adds(MOBILE_NETWORKS[kind], settings.image_size, settings.channels, {"width": width})
-
-        widths = [round(WIDTH_STEP * i, 6) for i in range(1, max(2, round(settings.width / WIDTH_STEP) + 1))]
-        index = bisect_right(widths, cost(SEPARABLE, settings.width), key=lambda width: cost(STANDARD, width))
-        return widths[max(0, index - 1)]
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
         names = by_name(rows)
         cheap, dear = names[EQUAL_WIDTH, SEPARABLE], names[EQUAL_WIDTH, STANDARD]
         differences = "; ".join(describe_difference(names[comparison, STANDARD]) for comparison in (EQUAL_WIDTH, NO_MORE_COST))
+        second = "; ".join(f"{label} {describe_difference(names[V1_AND_V2, label], '')}" for label in (SEPARABLE, NOT_LINEAR))
         return (
             f"Standard convolutions of the same width cost {dear.multiply_adds / cheap.multiply_adds:.1f} times the multiply-adds "
-            f"and {dear.parameters / cheap.parameters:.1f} times the parameters. Their accuracy: {differences}."
+            f"and {dear.parameters / cheap.parameters:.1f} times the parameters. Their accuracy: {differences}. "
+            f"Against MobileNetV2: {second}."
         )
+
+
+def cost_of(settings: Setting, name: str, **options: Any) -> int:
+    """Return the multiply-adds of an architecture for one image of a study."""
+    return count_multiply_adds(name, settings.image_size, settings.channels, options)
+
+
+def widest(settings: Setting, name: str, ceiling: int, limit: float) -> float:
+    """Return the largest width, up to `limit`, at which an image costs no more multiply-adds than `ceiling`."""
+    widths = [round(WIDTH_STEP * i, 6) for i in range(1, max(2, round(limit / WIDTH_STEP) + 1))]
+    index = bisect_right(widths, ceiling, key=lambda width: cost_of(settings, name, width=width))
+    return widths[max(0, index - 1)]
 
 
 class Scale(NamedTuple):

@@ -28,8 +28,9 @@ MODULES: dict[str, Row] = {  # table 1: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5�
     "5b": (384, 192, 384, 48, 128, 128),
 }
 SMALL = {
-    "inception_small": ("Five modules of table 1 at half their width, for images of 32 pixels.", (False,)),
-    "inception_small_naive": ("inception_small without the 1×1 convolutions that reduce (figure 2a).", (True,)),
+    "inception_small": ("Five modules of table 1 at half their width, for images of 32 pixels.", ("reduced",)),
+    "inception_small_naive": ("inception_small without the 1×1 convolutions that reduce (figure 2a).", ("naive",)),
+    "inception_small_stack": ("inception_small with a 3×3 convolution of as many maps in place of each module.", ("stack",)),
 }
 
 
@@ -84,14 +85,19 @@ def googlenet(size: int, channels: int, *, large: int = 3, dropout: float = 0.2)
 
 
 @architecture(PAPER, size=32, classes=10, variants=SMALL)
-def inception_few(size: int, channels: int, is_naive: bool, *, width: float = 0.5) -> Parts:
+def inception_few(size: int, channels: int, kind: str, *, width: float = 0.5) -> Parts:
     """Five modules of table 1."""
     inputs = max(1, round(128 * width))
     body: Layers = {"conv1": _conv(channels, inputs, 3)}
     for name in ("3a", "3b", "4a", "4b", "5a"):
         one, reduce3, three, reduce5, five, project = (max(1, round(maps * width)) for maps in MODULES[name])
-        body[name] = module = Inception(inputs, (one, reduce3, three, reduce5, five, project), is_naive=is_naive)
-        inputs = module.outputs
+        if kind == "stack":
+            outputs = one + three + five + project
+            body[name] = _conv(inputs, outputs, 3)
+        else:
+            body[name] = module = Inception(inputs, (one, reduce3, three, reduce5, five, project), is_naive=kind == "naive")
+            outputs = module.outputs
+        inputs = outputs
         if name in ("3b", "4b"):
             body[f"pool{name[0]}"] = nn.MaxPool2d(3, 2, ceil_mode=True)
     return Parts(body, averaged(), inputs)

@@ -53,14 +53,16 @@ def mobilenet_separable(size: int, channels: int, is_separable: bool, *, width: 
 
 
 class InvertedResidual(nn.Module):
-    """1×1 to `expansion` times the channels, depthwise, linear 1×1 down (v2, figure 3b and table 1)."""
+    """1×1 to `expansion` times the channels, depthwise, 1×1 down (v2, figure 3b and table 1), which is linear unless the study of
+    section 6 (figure 6a) is repeated.
+    """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, is_linear: bool = True) -> None:
         super().__init__()
         hidden = inputs * expansion
         layers = [] if expansion == 1 else [normed(inputs, hidden, 1, activation=nn.ReLU6(inplace=True))]
         layers.append(normed(hidden, hidden, 3, stride, groups=hidden, activation=nn.ReLU6(inplace=True)))
-        layers.append(normed(hidden, outputs, 1))
+        layers.append(normed(hidden, outputs, 1, activation=None if is_linear else nn.ReLU6(inplace=True)))
         self.layers = nn.Sequential(*layers)
         self.has_skip = stride == 1 and inputs == outputs
 
@@ -69,14 +71,16 @@ class InvertedResidual(nn.Module):
 
 
 @architecture(V2)
-def mobilenet_v2(size: int, channels: int, *, width: float = 1.0, dropout: float = 0.2) -> Parts:
+def mobilenet_v2(
+    size: int, channels: int, *, width: float = 1.0, dropout: float = 0.2, linear_bottleneck: bool = True
+) -> Parts:  # fmt: skip
     """Inverted residuals with linear bottlenecks."""
     inputs = divisible(32 * width)
     body: Layers = {"conv1": normed(channels, inputs, 3, stem(size, 2), activation=nn.ReLU6(inplace=True))}
     for stage, (expansion, outputs, repeats, stride) in enumerate(RESIDUALS, 2):
         outputs = divisible(outputs * width)
         for i in range(repeats):
-            body[f"block{stage}_{i + 1}"] = InvertedResidual(inputs, outputs, 1 if i else stride, expansion)
+            body[f"block{stage}_{i + 1}"] = InvertedResidual(inputs, outputs, 1 if i else stride, expansion, linear_bottleneck)
             inputs = outputs
     dim = divisible(1280 * max(1.0, width))
     body["conv_last"] = normed(inputs, dim, 1, activation=nn.ReLU6(inplace=True))
