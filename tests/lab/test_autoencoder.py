@@ -60,3 +60,24 @@ def test_a_code_as_long_as_the_images_is_refused():
     x = torch.rand(30, 1, 3, 3)
     with pytest.raises(ParamsError, match="9"):
         autoencoder.pca_errors(x, x, [9])
+
+
+@pytest.mark.slow
+def test_a_denoising_autoencoder_removes_noise(images):
+    """Trained on noisy images, it comes nearer to those without noise than an autoencoder that was not; each repeats bit by bit."""
+    plain, denoising = (autoencoder.train("autoencoder_linear", images.train, 12, 200, 0, noise) for noise in (0.0, 1.0))
+    denoised = autoencoder.denoise(images, plain, denoising, 12, 1.0)
+    assert denoised.errors["with noise"] == pytest.approx(1.0, rel=0.1)
+    assert denoised.errors["denoising autoencoder"] < denoised.errors["autoencoder"] < denoised.errors["with noise"]
+    again = autoencoder.denoise(images, plain, denoising, 12, 1.0)
+    assert again.errors == denoised.errors
+
+
+def test_interpolation_begins_and_ends_with_the_images(images):
+    """The first and last of the images between two are the two themselves, in pixels, and their reconstructions."""
+    model = autoencoder.train("autoencoder_linear", images.train, 8, 5, 0)
+    first, last = images.held_out[:2]
+    pixels, decoded = autoencoder.interpolate(model, first, last, 5)
+    assert pixels.shape == decoded.shape == (5, *first.shape)
+    for part, ends in ((pixels, images.held_out[:2]), (decoded, autoencoder.reconstruct(model, images.held_out[:2]))):
+        torch.testing.assert_close(part[[0, -1]], ends)

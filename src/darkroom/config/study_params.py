@@ -255,6 +255,7 @@ class Autoencoder(Section):
     codes: Annotated[list[Count], Field(min_length=1)]
     epochs: Count
     conv_epochs: NonNegativeInt
+    noise: NonNegative
     seed: Seed
 
 

@@ -1,8 +1,8 @@
-"""Autoencoders against principal components: the error of a code of k numbers, and unusual images.
+"""Autoencoders against principal components: the error of a code of k numbers, noise, images between two, and unusual images.
 
 The best linear code is the projection on the first k principal components (Eckart and Young 1936). A linear
 autoencoder that is trained on squared error has it as its only minimum, from any initial weights (Baldi and
-Hornik 1989).
+Hornik 1989). A denoising autoencoder reads images with noise and is trained to write them without (Vincent et al. 2008).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from darkroom.training.stepper import ParamGroup, Stepper, lr_factor
 TRAIN_BATCH, EVAL_BATCH = 64, 500
 MAX_IMAGES, TILE = 10, 84  # pictures in a row, and pixels a side of each
 MAX_CLASSES = 10  # in the scatter plots
+NOISE, HELD_OUT_NOISE = 1, 2  # streams of random numbers
 LR = {"autoencoder_linear": 0.01, "autoencoder_conv": 0.003}
 
 
@@ -68,36 +69,89 @@ def pca_errors(train: torch.Tensor, held_out: torch.Tensor, codes: Sequence[int]
         raise ParamsError(
             f"a code of {max(codes)} numbers is not shorter than {len(rows)} images of {rows.shape[1]} pixels", "give less"
         )
-    centre = rows.mean(0)
-    _, axes = torch.linalg.eigh((rows - centre).t() @ (rows - centre))  # in ascending order
+    centre, axes = _principal_axes(rows)
     errors = {}
     for code in codes:
-        components = axes[:, -code:]
-        train_error, error = (
-            float(((x - centre) - (x - centre) @ components @ components.t()).square().mean()) for x in (rows, others)
-        )
+        train_error, error = (float((_project(x, centre, axes[:, -code:]) - x).square().mean()) for x in (rows, others))
         errors[code] = train_error, error
     return errors
 
 
-def train(name: str, images: torch.Tensor, code: int, epochs: int, seed: int) -> Autoencoder:
-    """Return an autoencoder of the registry, trained on squared error from random weights, without labels."""
+def pca_project(train: torch.Tensor, images: torch.Tensor, code: int) -> torch.Tensor:
+    """Return images (N, C, S, S) projected on the first `code` principal components of the training images."""
+    centre, axes = _principal_axes(train.flatten(1).double())
+    return _project(images.flatten(1).double(), centre, axes[:, -code:]).float().view_as(images)
+
+
+def _principal_axes(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean of rows (N, D), and their principal axes (D, D), in ascending order of variance."""
+    centre = rows.mean(0)
+    return centre, torch.linalg.eigh((rows - centre).t() @ (rows - centre))[1]
+
+
+def _project(rows: torch.Tensor, centre: torch.Tensor, components: torch.Tensor) -> torch.Tensor:
+    return centre + (rows - centre) @ components @ components.t()
+
+
+def add_noise(images: torch.Tensor, deviation: float, seed: Sequence[int]) -> torch.Tensor:
+    """Return images with Gaussian noise, whose deviation is in units of that of the training images."""
+    noise = np.random.default_rng(seed).standard_normal(tuple(images.shape), np.float32)
+    return images + deviation * torch.from_numpy(noise)
+
+
+def train(name: str, images: torch.Tensor, code: int, epochs: int, seed: int, noise: float = 0.0) -> Autoencoder:
+    """Return an autoencoder of the registry, trained on squared error from random weights, without labels.
+
+    With `noise` it reads images with noise of this deviation, drawn anew in each epoch, and is compared with those without.
+    """
     model = autoencoder.build(name, images.shape[2], images.shape[1], seed, {"code": code})
     steps = epochs * len(batches(len(images), TRAIN_BATCH))
     stepper = Stepper([ParamGroup(list(model.parameters()))], "adamw", LR[name], schedule=lambda step: lr_factor(step, steps, 0))
-    with Progress(f"{name}, code of {code}", epochs, "epochs") as progress:
+    with Progress(f"{name}, code of {code}{', denoising' if noise else ''}", epochs, "epochs") as progress:
         for epoch in range(epochs):
             order = np.random.default_rng([seed, epoch]).permutation(len(images))
-            parts = (images[torch.from_numpy(batch)] for batch in batches(len(images), TRAIN_BATCH, order))
-            error = run_epoch(model, ((x, x) for x in parts), F.mse_loss, stepper)
+            inputs = add_noise(images, noise, [NOISE, seed, epoch]) if noise else images
+            parts = (torch.from_numpy(batch) for batch in batches(len(images), TRAIN_BATCH, order))
+            error = run_epoch(model, ((inputs[batch], images[batch]) for batch in parts), F.mse_loss, stepper)
             progress.advance(note=f"error {error:.4f}")
     return model.eval()
 
 
+def reconstruct(model: Autoencoder, images: torch.Tensor) -> torch.Tensor:
+    """Return the outputs for images (N, C, S, S)."""
+    with torch.inference_mode():
+        return torch.cat([model(x) for x in images.split(EVAL_BATCH)])
+
+
 def errors(model: Autoencoder, images: torch.Tensor) -> np.ndarray:
     """Return the mean squared error of each image, (N,)."""
+    return (reconstruct(model, images) - images).square().flatten(1).mean(1).numpy()
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """Held-out images with noise, and what is made of them: images (N, C, S, S) by name, and mean squared errors by name."""
+
+    images: dict[str, torch.Tensor]
+    errors: dict[str, float]
+
+
+def denoise(images: StandardizedImages, plain: Autoencoder, denoising: Autoencoder, code: int, noise: float) -> Denoised:
+    """Return what PCA, an autoencoder and a denoising one with codes of the same length make of held-out images with noise."""
+    noisy = add_noise(images.held_out, noise, [HELD_OUT_NOISE])
+    results = {
+        "with noise": noisy, f"{code} principal components": pca_project(images.train, noisy, code),
+        "autoencoder": reconstruct(plain, noisy), "denoising autoencoder": reconstruct(denoising, noisy),
+    }  # fmt: skip
+    return Denoised(results, {name: float((x - images.held_out).square().mean()) for name, x in results.items()})
+
+
+def interpolate(model: Autoencoder, first: torch.Tensor, second: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return `count` images from one (C, S, S) to another: means of their pixels, and decoded means of their codes."""
+    share = torch.linspace(0, 1, count).view(-1, 1, 1, 1)
     with torch.inference_mode():
-        return torch.cat([(model(x) - x).square().flatten(1).mean(1) for x in images.split(EVAL_BATCH)]).numpy()
+        start, end = model.encode(torch.stack([first, second]))
+        return (1 - share) * first + share * second, model.decode((1 - share[:, :, 0, 0]) * start + share[:, :, 0, 0] * end)
 
 
 def codes(model: Autoencoder, images: torch.Tensor) -> np.ndarray:
@@ -107,18 +161,27 @@ def codes(model: Autoencoder, images: torch.Tensor) -> np.ndarray:
 
 
 def draw_rows(
-    subset: Any, models: Mapping[tuple[str, int], Autoencoder], images: StandardizedImages, pca: Mapping[int, tuple[float, float]]
-) -> list[drawing.Row]:
+    subset: Any, models: Mapping[tuple[str, int], Autoencoder], images: StandardizedImages, pca: Mapping[int, tuple[float, float]],
+    denoised: Denoised | None = None,
+) -> list[drawing.Row]:  # fmt: skip
     """Return the rows of a sheet. `subset` has the held-out images and labels, `models` are by kind and code."""
     pixels, labels = subset.held_out
     chosen = np.linspace(0, len(pixels) - 1, min(MAX_IMAGES, len(pixels))).round().astype(int)  # of all classes
     rows = [drawing.Row(_tiles(pixels[chosen]), "held-out images")]
     for (kind, code), model in models.items():
         with torch.inference_mode():
-            reconstructed = images.to_pixels(model(images.held_out[torch.from_numpy(chosen)]))
+            reconstructed = images.to_pixels(model(images.held_out[chosen]))
         error = float(errors(model, images.held_out).mean())
         remark = f"{error:.1%} of the variance is lost; PCA {pca[code][1]:.1%}"
         rows.append(drawing.Row(_tiles(reconstructed), f"{kind}, code of {code}", remark))
+    for name, results in (denoised.images if denoised else {}).items():
+        remark = f"error {denoised.errors[name]:.1%} of the variance" if denoised else ""
+        rows.append(drawing.Row(_tiles(images.to_pixels(results[chosen])), name, remark))
+    if ("convolutional", max(pca)) in models and len(chosen) > 1:
+        first, *_, last = images.held_out[chosen]
+        between = interpolate(models["convolutional", max(pca)], first, last, MAX_IMAGES)
+        for part, name in zip(between, ("means of the pixels of two images", "decoded means of their codes"), strict=True):
+            rows.append(drawing.Row(_tiles(images.to_pixels(part)), name))
     names = [subset.classes[i] for i in labels]
     shown = set(sorted(set(names))[:MAX_CLASSES])
     is_shown = np.array([name in shown for name in names])

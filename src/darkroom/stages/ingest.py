@@ -10,7 +10,7 @@ from pathlib import Path
 
 from darkroom.config.params import SPLITS, Ingest
 from darkroom.core import atomic, tables
-from darkroom.core.errors import printable
+from darkroom.core.errors import WorkspaceError, printable
 from darkroom.data import (
     csv_cells,
     frozen_splits,
@@ -123,7 +123,11 @@ def _find_moves(path: Path, dataset: Dataset) -> list[Move]:
     """Return the images that the last manifest has in another split; where there are some, write where they were."""
     if not path.exists():
         return []
-    previous = manifest.read(path)
+    try:
+        previous = manifest.read(path)
+    except WorkspaceError as error:  # it is about to be replaced
+        print(f"ingest: {error.problem}; images that are in another split than before cannot be named")
+        return []
     moves = split_warnings.find_moves(previous, dataset.rows)
     if moves:
         frozen_splits.write(frozen_splits.PREVIOUS, frozen_splits.freeze(previous, [])[0])

@@ -47,13 +47,17 @@ def _take_defaults(ctx: click.Context, _: click.Parameter, path: Path | None) ->
     "--conv-epochs", "--conv_epochs", type=click.IntRange(min=0), default=30, metavar="N",
     help="epochs of convolutional autoencoders; 0 trains none",
 )  # fmt: skip
+@click.option(
+    "--noise", type=click.FloatRange(min=0), default=1.0, metavar="X",
+    help="deviation of the noise that a denoising autoencoder removes, in units of the images'; 0 trains none",
+)  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="seed of the weights and of the order of images")
 @click.option(
     "--outliers", type=click.Path(path_type=Path), metavar="FOLDER", help="score the images of this folder by their error"
 )
 def autoencoder_command(
-    data: str, source: str, size: int, images: int, codes: tuple[int, ...], epochs: int, conv_epochs: int, seed: int,
-    outliers: Path | None,
+    data: str, source: str, size: int, images: int, codes: tuple[int, ...], epochs: int, conv_epochs: int, noise: float,
+    seed: int, outliers: Path | None,
 ) -> drawing.Sheet:  # fmt: skip
     """Compare linear and convolutional autoencoders with PCA: how much of images a short code preserves.
 
@@ -68,6 +72,10 @@ def autoencoder_command(
         (kind, code): autoencoder.train(ARCHITECTURES[kind], standardized.train, code, count, seed)
         for kind, count in {"linear": epochs, "convolutional": conv_epochs}.items() if count for code in codes
     }  # fmt: skip
+    longest, denoised = max(codes), None
+    if conv_epochs and noise:
+        denoising = autoencoder.train(ARCHITECTURES["convolutional"], standardized.train, longest, conv_epochs, seed, noise)
+        denoised = autoencoder.denoise(standardized, models["convolutional", longest], denoising, longest, noise)
     rows = [("pca", code, *errors, 1.0, 1.0) for code, errors in pca.items()]
     for (kind, code), model in models.items():
         train, held_out = (float(autoencoder.errors(model, x).mean()) for x in (standardized.train, standardized.held_out))
@@ -78,7 +86,7 @@ def autoencoder_command(
         )
     texts = {".csv": image_io.to_csv(HEADER, [(*row[:2], *(f"{value:.6g}" for value in row[2:])) for row in rows])}
     if outliers:
-        largest = {kind: model for (kind, code), model in models.items() if code == max(codes)}
+        largest = {kind: model for (kind, code), model in models.items() if code == longest}
         texts[SCORES] = _score(outliers, size, largest, standardized)
     worst = max((row for row in rows if row[0] == "linear"), key=lambda row: row[4])
     note = (
@@ -86,8 +94,11 @@ def autoencoder_command(
         f"weights the linear autoencoder comes within {max(worst[4] - 1, 0):.1%} of PCA's error at every code "
         f"(worst at {worst[1]})."
     )
+    if denoised:
+        note += f" Noise of deviation {noise:g}, error of held-out images: "
+        note += ", ".join(f"{name} {error:.4f}" for name, error in denoised.errors.items()) + "."
     click.echo(note)
-    rows_of_images = autoencoder.draw_rows(subset, models, standardized, pca)
+    rows_of_images = autoencoder.draw_rows(subset, models, standardized, pca, denoised)
     return drawing.Sheet("Autoencoders against principal components", rows_of_images, note, texts)
 
 
