@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.config import dvc_graph, dvc_repair
+from darkroom.core.errors import WorkspaceError
 from tests.conftest import ROOT
 
 LOCK = """\
@@ -128,3 +129,12 @@ def test_only_a_run_that_did_not_end_is_looked_at(cache, ends):
     assert dvc_repair.BEGAN.exists() == (ends == "by a kill")
     with dvc_repair.guard(print):
         assert cache["damaged"].exists()  # it is older than that run
+
+
+def test_braces_in_the_path_are_refused(tmp_path, monkeypatch):
+    """DVC takes a path with braces for a template, and fails; it is not started there."""
+    place = tmp_path / "a{2}"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    with pytest.raises(WorkspaceError, match="braces"), dvc_repair.guard(print):
+        pytest.fail("DVC was started")

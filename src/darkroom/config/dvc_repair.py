@@ -19,6 +19,7 @@ import yaml
 
 from darkroom.config.dvc_graph import DVC, LOCK, Loader, cache_folder, md5
 from darkroom.core import atomic
+from darkroom.core.errors import WorkspaceError
 from darkroom.core.locks import hold
 
 SCHEMA = "2.0"  # of dvc.lock
@@ -35,8 +36,11 @@ MICROSECOND = 1000  # ns; DVC compares times as floating-point numbers
 def guard(tell: Callable[[str], object]) -> Iterator[None]:
     """Repair what an earlier run has left, and say so; once the block has ended, wait until all its files are on the disk.
 
-    A block that a kill or a power failure ends leaves `BEGAN`: the next one examines whatever was written since.
+    A block that a kill or a power failure ends leaves `BEGAN`: the next one examines whatever was written since. Raises
+    WorkspaceError where DVC cannot work.
     """
+    if {"{", "}"} & set(str(Path.cwd())):  # DVC's progress bars take the path for a template
+        raise WorkspaceError(f"DVC fails in a folder whose path has braces: {Path.cwd()}", "rename it, or move the project")
     since = _began()
     for sentence in repair() + (_examine(since) if since is not None else []):
         tell(sentence)
