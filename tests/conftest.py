@@ -121,6 +121,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return cores if "not pipeline" in config.getoption("markexpr") else cores + 1
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the files of the real DVC, MLflow and Prefect where no such test is wanted: their imports take seconds a worker."""
+    if "not pipeline" not in config.getoption("markexpr") or collection_path.suffix != ".py":
+        return None
+    return "\npytestmark = pytest.mark.pipeline\n" in collection_path.read_text(encoding="utf-8") or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take minutes, those of the real DVC, MLflow and Prefect: the others fill up the time in which they
     wait, and keep every worker busy to the end.

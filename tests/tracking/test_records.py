@@ -537,7 +537,9 @@ def test_the_uploader_is_one_process_that_ends(workspace):
     while records.pending():
         assert process.poll() is None
         time.sleep(0.05)
-    second = "import sys\nfrom darkroom.tracking import uploader_process\nsys.exit(uploader_process.main() or 'mlflow' in sys.modules)"
+    second = (
+        "import sys\nfrom darkroom.tracking import uploader_process\nsys.exit(uploader_process.main() or 'mlflow' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", second], check=False).returncode == 0
     assert process.poll() is None
     uploader.STOP.touch()
