@@ -96,7 +96,7 @@ pathlib.Path(f"{name}.txt").write_text(pathlib.Path("input.txt").read_text())
 
 
 run_as_process = ProcessGroups.run
-one_at_a_time = threading.Lock()  # what runs here writes to sys.stdout
+one_at_a_time = threading.Lock()  # what runs here changes sys.stdout and the working folder
 
 
 def run_here(
@@ -109,17 +109,19 @@ def run_here(
     capture_stdout: bool = False,
 ) -> CommandResult:
     """Run a `darkroom` command, and the script that reads DVC's graph, as `ProcessGroups.run` does, in this process, which has
-    imported what they need; all else, and what runs in another folder, as a process.
+    imported what they need; all else as a process.
     """
     arguments = [argument for argument in command[1:] if argument != "-P"]
     is_script = arguments[0] == str(dvc_runner.SCRIPT.resolve())
-    if folder.resolve() != Path.cwd() or not (is_script or arguments[:2] == ["-m", "darkroom"]):
+    if not (is_script or arguments[:2] == ["-m", "darkroom"]):
         return run_as_process(groups, command, on_line, folder, environment, limit, capture_stdout)
     output, errors = io.StringIO(), io.StringIO()
 
     def work() -> int:
         with (
             one_at_a_time,
+            contextlib.chdir(folder),
+            mock.patch.dict(os.environ, environment or {}),
             contextlib.redirect_stdout(output),
             contextlib.redirect_stderr(errors),
             mock.patch.object(sys, "argv", arguments),
@@ -138,6 +140,7 @@ class Project:
         self.folder = folder
         self.port = free_port()
         self.slot = (datetime.now().hour + 12) % 24  # the hour of its schedules: none is due while tests run
+        self.csrf: dict[str, str] = {}  # the server's token against forged requests, which lasts longer than the tests
         self.task_states: dict[str, str] = {}  # of the newest flow in this process, by the name of the task
         self.api = f"http://127.0.0.1:{self.port}/api"
         unset = ("PREFECT_", "DARKROOM_", "MLFLOW_", "DVC_", "GIT_")
@@ -250,8 +253,10 @@ class Project:
     def request(self, path: str, content: Any = None, method: str = "POST", **fields: Any) -> Any:
         """Return the response of the server; a busy one is asked again, as Prefect's own clients do."""
         data = None if method in ("GET", "DELETE") else json.dumps(fields if content is None else content).encode()
-        headers = self.csrf_headers() if method != "GET" and self.password() else {}
-        return self.send(method, path, data, headers | self.login())
+        if method == "GET" or not self.password():
+            return self.send(method, path, data, self.login())
+        self.csrf = self.csrf or self.csrf_headers()
+        return self.send(method, path, data, self.csrf | self.login())
 
     def password(self) -> str:
         """Return the password of the server, "" where there is none yet: the person's, else that of `make schedule`."""
