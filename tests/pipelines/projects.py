@@ -96,7 +96,7 @@ pathlib.Path(f"{name}.txt").write_text(pathlib.Path("input.txt").read_text())
 
 
 run_as_process = ProcessGroups.run
-one_at_a_time = threading.Lock()  # what runs here changes sys.stdout and the working folder
+one_at_a_time = threading.Lock()  # what runs here writes to sys.stdout
 
 
 def run_here(
@@ -109,19 +109,17 @@ def run_here(
     capture_stdout: bool = False,
 ) -> CommandResult:
     """Run a `darkroom` command, and the script that reads DVC's graph, as `ProcessGroups.run` does, in this process, which has
-    imported what they need; all else as a process.
+    imported what they need; all else, and what runs in another folder, as a process.
     """
     arguments = [argument for argument in command[1:] if argument != "-P"]
     is_script = arguments[0] == str(dvc_runner.SCRIPT.resolve())
-    if not (is_script or arguments[:2] == ["-m", "darkroom"]):
+    if folder.resolve() != Path.cwd() or not (is_script or arguments[:2] == ["-m", "darkroom"]):
         return run_as_process(groups, command, on_line, folder, environment, limit, capture_stdout)
     output, errors = io.StringIO(), io.StringIO()
 
     def work() -> int:
         with (
             one_at_a_time,
-            contextlib.chdir(folder),
-            mock.patch.dict(os.environ, environment or {}),
             contextlib.redirect_stdout(output),
             contextlib.redirect_stderr(errors),
             mock.patch.object(sys, "argv", arguments),
