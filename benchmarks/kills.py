@@ -85,7 +85,7 @@ def kill(workspace: Workspace, with_uploader: bool) -> None:
     stopped = []
     for process in processes(workspace):
         try:
-            if with_uploader or "darkroom.tracking.uploader" not in process.cmdline():
+            if with_uploader or "darkroom.tracking.uploader_process" not in process.cmdline():
                 process.suspend()  # else a parent would still see that its child was killed
                 stopped.append(process)
         except psutil.Error:

@@ -19,26 +19,21 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 import psutil
 
-from darkroom.config import yaml_files
 from darkroom.core import locks
 from darkroom.core.command_line import SETTINGS, Choice, Command, report
 from darkroom.core.errors import DarkroomError, WorkspaceError, without_login
-from pipelines import crashed_run, notifications, server
+from pipelines import server, work_pool
 
 LOGS = Path(".darkroom/schedule")
 PREFECT_HOME = Path(".prefect")
 PROFILES = PREFECT_HOME / "profiles.toml"  # pyproject.toml names it
-DEPLOYMENTS = Path("prefect.yaml")
-PROJECT = "{{ $DARKROOM_PROJECT }}"  # in the names of prefect.yaml
 PORT = 4200
-MAX_ATTEMPTS = 3  # of a run whose worker dies
 START_TIMEOUT = 180.0  # seconds until a server or a worker responds
 STOP_TIMEOUT = 40.0  # seconds until it has ended: a worker first ends its runs
 
@@ -60,16 +55,16 @@ def start(port: int | None) -> None:
         raise WorkspaceError(f"no Prefect server responds at {api}", "start it, or unset PREFECT_API_URL for one of this folder")
     environment = _environment(api)
     project = environment["DARKROOM_PROJECT"]
-    if not _has_pool(api, project):
+    if not work_pool.exists(api, project):
         _start_worker(api, project, environment)  # it creates the pool, into which nothing is deployed yet
-        _wait_for("worker", server.read_state().get("worker"), lambda: _has_pool(api, project))
+        _wait_for("worker", server.read_state().get("worker"), lambda: work_pool.exists(api, project))
     _prefect(environment, "--no-prompt", "deploy", "--all")
-    _replace_old_deployments(api, project)
+    work_pool.replace_old_deployments(api, project)
     _write_profile(api)
     _start_worker(api, project, environment)
     state = server.read_state()
-    _wait_for("worker", state.get("worker"), lambda: bool(_online_workers(api, project, state)))
-    _fix_commands(api, project)
+    _wait_for("worker", state.get("worker"), lambda: bool(work_pool.online_workers(api, project, state)))
+    work_pool.fix_commands(api, project)
 
 
 def _write_profile(api: str) -> None:
@@ -99,28 +94,10 @@ def _start_worker(api: str, project: str, environment: dict[str, str]) -> None:
     worker = state.get("worker")
     if worker and worker.get("api") != api and _end(worker):
         print("the worker of another server, or of an older version, has ended")
-    if not server.is_running(worker) and not _online_workers(api, project, {}):
-        _resume_runs(api, project)
-        state["worker"] = _launch("worker", ["prefect", *_worker_arguments(project)], environment) | {"api": api}
+    if not server.is_running(worker) and not work_pool.online_workers(api, project, {}):
+        work_pool.resume_runs(api, project)
+        state["worker"] = _launch("worker", ["prefect", *work_pool.worker_arguments(project)], environment) | {"api": api}
     _write_state(state)
-
-
-def _has_pool(api: str, project: str) -> bool:
-    return project in [pool["name"] for pool in server.request(api, "work_pools/filter", {})]
-
-
-def _fix_commands(api: str, project: str) -> None:
-    """Let no run of the pool choose its command or its folder: they are those of its deployment.
-
-    Prefect's template of a pool takes both from the variables of a run.
-    """
-    template = server.request(api, f"work_pools/{project}")["base_job_template"]
-    job, variables = template["job_configuration"], template["variables"]["properties"]
-    if names := [name for name in ("command", "working_dir") if name in job or name in variables]:
-        for name in names:
-            job.pop(name, None)
-            variables.pop(name, None)
-        server.request(api, f"work_pools/{project}", {"base_job_template": template}, method="PATCH")
 
 
 def run_server(port: int | None) -> None:
@@ -144,62 +121,11 @@ def run_worker() -> None:
         time.sleep(0.3)
     environment = _environment(api)
     project = environment["DARKROOM_PROJECT"]
-    if not _online_workers(api, project, {}):
-        _resume_runs(api, project)
+    if not work_pool.online_workers(api, project, {}):
+        work_pool.resume_runs(api, project)
     _write_state(server.read_state() | {"api": api, "worker": _identify(os.getpid()) | {"api": api}})
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-m", "prefect", *_worker_arguments(project)], environment)
-
-
-def _named(name: str) -> dict[str, Any]:
-    return {"name": {"any_": [name]}}
-
-
-def _replace_old_deployments(api: str, project: str) -> None:
-    """Delete the deployments that have the project's name, as all had before they were called after what they do.
-
-    Each is deleted with its triggers where prefect.yaml names another one of its flow, which is paused where the old
-    one was, or where none of the old one's schedules was active.
-    """
-    declared = {item["name"].replace(PROJECT, project) for item in yaml_files.read_yaml(DEPLOYMENTS)["deployments"]}
-    deployments = server.request(api, "deployments/filter", {"work_pools": _named(project)})
-    for old in (item for item in deployments if item["name"] == project and project not in declared):
-        new = [item for item in deployments if item["flow_id"] == old["flow_id"] and item["name"] in declared]
-        is_paused = old["paused"] or (old["schedules"] and not any(item["active"] for item in old["schedules"]))
-        for item in new if is_paused else []:
-            server.request(api, f"deployments/{item['id']}", {"paused": True}, method="PATCH")
-        if new:
-            server.request(api, f"automations/owned-by/prefect.deployment.{old['id']}", method="DELETE")
-            server.request(api, f"deployments/{old['id']}", method="DELETE")
-            flow = server.request(api, f"flows/{old['flow_id']}")["name"]
-            names = " and ".join(f"{flow}/{item['name']}" for item in new)
-            print(f"{flow}/{project} is now {names}{' (paused)' if is_paused else ''}")
-
-
-def _worker_arguments(project: str) -> list[str]:
-    return ["worker", "start", "--pool", project, "--type", "process", "--name", _worker_name(project)]
-
-
-def _resume_runs(api: str, project: str) -> None:
-    """Reschedule the runs whose worker died; cancel those that were being cancelled.
-
-    Without a worker no run of the pool has a process. A run that was started `MAX_ATTEMPTS` times may be the
-    cause of its worker's death: it becomes *Crashed*, with a notification.
-    """
-    unfinished = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
-    for run in server.request(api, "flow_runs/filter", {"work_pools": _named(project), "flow_runs": unfinished}):
-        crashed_run.mark_tasks(api, run["id"])
-        if run["state_type"] == "CANCELLING":
-            state: dict[str, Any] = {"type": "CANCELLED", "name": "Cancelled", "message": "its worker ended"}
-        elif run["run_count"] >= MAX_ATTEMPTS:
-            state = {"type": "CRASHED", "name": "Crashed", "message": f"its worker ended {run['run_count']} times while it ran"}
-            flow = server.request(api, f"flows/{run['flow_id']}")["name"]
-            notifications.send(flow, run["name"], run["id"], "Crashed", state["message"])
-        else:
-            state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "its worker ended, it runs again",
-                     "state_details": {"scheduled_time": datetime.now(UTC).isoformat()}}  # fmt: skip
-        server.request(api, f"flow_runs/{run['id']}/set_state", {"state": state, "force": True})
-        print(f"{run['name']}: {state['message']}")
+    os.execve(sys.executable, [sys.executable, "-m", "prefect", *work_pool.worker_arguments(project)], environment)
 
 
 def _start_server(requested: int | None, state: dict[str, Any]) -> str:
@@ -255,7 +181,7 @@ def status() -> int:
     api = state.get("api", "")
     healthy = bool(api) and server.is_healthy(api)
     project = server.project()
-    workers = _online_workers(api, project, state) if healthy else []
+    workers = work_pool.online_workers(api, project, state) if healthy else []
     print(f"server     {_describe(state.get('server'), healthy, without_login(api).removesuffix('/api'))}")
     if server.credentials(api):
         print(f"           the password of its pages is in {server.PASSWORD}")
@@ -265,26 +191,8 @@ def status() -> int:
     if not healthy:
         print("start them with `make schedule`")
         return 1
-    deployments = server.request(api, "deployments/filter", {"work_pools": _named(project)})
-    print("\n".join(sorted(_describe_deployment(api, deployment) for deployment in deployments)))
+    print(work_pool.describe_deployments(api, project))
     return 0 if workers else 1
-
-
-def _describe_deployment(api: str, deployment: dict[str, Any]) -> str:
-    """Return a deployment's name, its next run, and how its last run ended."""
-    flow = server.request(api, f"flows/{deployment['flow_id']}")["name"]
-    query: dict[str, Any] = {"deployments": {"id": {"any_": [deployment["id"]]}}, "limit": 1}
-    future = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "sort": "EXPECTED_START_TIME_ASC"}
-    past = {"flow_runs": {"state": {"type": {"not_any_": ["SCHEDULED"]}}}, "sort": "EXPECTED_START_TIME_DESC"}
-    upcoming, last = (server.request(api, "flow_runs/filter", query | filters) for filters in (future, past))
-    schedules = [
-        " ".join(value for value in item["schedule"].values() if isinstance(value, str))
-        for item in deployment["schedules"]
-        if item["active"]
-    ]
-    due = _local_time(upcoming[0]["expected_start_time"]) if upcoming else ", ".join(schedules) or "no schedule"
-    ended = f"; last {last[0]['state_name']} at {_local_time(last[0]['expected_start_time'])}" if last else ""
-    return f"{flow + '/' + deployment['name']:<32} {due}{' (paused)' if deployment['paused'] else ''}{ended}"
 
 
 def stop() -> None:
@@ -348,23 +256,6 @@ def _prefect(environment: dict[str, str], *arguments: str) -> None:
         raise WorkspaceError(problem, "correct prefect.yaml, then `make schedule` again")
 
 
-def _worker_name(project: str) -> str:
-    return f"{project} on {socket.gethostname()}"
-
-
-def _online_workers(api: str, pool: str, state: dict[str, Any]) -> list[str]:
-    """Return the workers of a pool that are online.
-
-    The server lists the worker of this folder for a while after it has ended.
-    """
-    try:
-        workers = server.request(api, f"work_pools/{pool}/workers/filter", {})
-    except WorkspaceError:
-        return []
-    online = [worker["name"] for worker in workers if worker["status"] == "ONLINE"]
-    return [name for name in online if name != _worker_name(pool) or server.is_running(state.get("worker"))]
-
-
 def _is_port_taken(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -373,10 +264,6 @@ def _is_port_taken(port: int) -> bool:
 def _describe(process: dict[str, Any] | None, responds: bool, location: str) -> str:
     pid = f" (process {process['pid']})" if process and server.is_running(process) else ""
     return f"runs{pid}: {location}" if responds else f"does not respond{pid}" if pid else "does not run"
-
-
-def _local_time(timestamp: str) -> str:
-    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).astimezone().strftime("%a %Y-%m-%d %H:%M")
 
 
 @click.command(cls=Command, context_settings=SETTINGS)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -61,15 +63,23 @@ def shared() -> Path:
     return SHARED
 
 
+@cache
+def random_images() -> list[bytes]:
+    """Return 60 random images as PNG, which take longer to encode than to write."""
+    rng = np.random.default_rng(0)
+    files = [io.BytesIO() for _ in range(60)]
+    for file in files:
+        Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8)).save(file, "PNG")
+    return [file.getvalue() for file in files]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a folder of two classes, 30 random images each."""
-    rng = np.random.default_rng(0)
-    for label in ("cat", "dog"):
+    for label, images in (("cat", random_images()[:30]), ("dog", random_images()[30:])):
         (tmp_path / "photos" / label).mkdir(parents=True)
-        for i in range(30):
-            pixels = rng.integers(0, 256, (20, 24, 3), np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{i}.png")
+        for i, content in enumerate(images):
+            (tmp_path / "photos" / label / f"{i}.png").write_bytes(content)
     return tmp_path / "photos"
 
 
@@ -119,6 +129,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return one worker more than there are cores: tests of the real DVC, MLflow and Prefect wait for a third of their time."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores if "not pipeline" in config.getoption("markexpr") else cores + 1
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the files of which no test is wanted: to import MLflow's server and Prefect takes each worker seconds."""
+    unwanted = [marker for marker in ("pipeline", "slow") if f"not {marker}" in config.getoption("markexpr")]
+    if not unwanted or collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    return any(f"\npytestmark = pytest.mark.{marker}\n" in text for marker in unwanted) or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

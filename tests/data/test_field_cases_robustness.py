@@ -7,6 +7,8 @@ import struct
 import subprocess
 import sys
 import threading
+from functools import cache
+from itertools import product
 
 import cv2
 import numpy as np
@@ -32,6 +34,7 @@ def jpeg(progressive: bool = False, mode: str = "RGB", **settings) -> bytes:
     return encoded(PICTURE.convert(mode), "JPEG", quality=90, progressive=progressive, **settings)
 
 
+@cache
 def trailer(kind: str) -> bytes:
     """Return what phones and cameras write behind a JPEG; random bytes hold hundreds of FF DA."""
     noise = np.random.default_rng(0).bytes(8 << 20)
@@ -71,19 +74,19 @@ def test_embedded_thumbnails_are_no_scans():
     assert decode(content, 64, "crop", BLACK).pixel_hash == decode(jpeg(), 64, "crop", BLACK).pixel_hash
 
 
-@pytest.mark.parametrize("kind", ["", *TRAILERS])
-@pytest.mark.parametrize("cut", [1, 2, 4, 8])
 @pytest.mark.parametrize("settings", [{}, {"progressive": True}, {"mode": "L"}, {"subsampling": 0}, {"restart_marker_rows": 1}])
-def test_the_last_bytes_may_be_missing(settings, cut, kind):
+def test_the_last_bytes_may_be_missing(settings):
     """A JPEG without its last bytes is used, with or without a trailer; only where data are missing it is flagged."""
-    whole, content = decode(jpeg(**settings), 64, "crop", BLACK), jpeg(**settings)[:-cut]
-    read = decode(content + (trailer(kind) if kind else b""), 64, "crop", BLACK)
-    assert read.reason == ""
-    if cut <= 2 and not kind:
-        assert (read.pixel_hash, read.flags) == (whole.pixel_hash, ())
-    elif not kind:
-        assert read.flags == ("damaged",)
-    assert np.abs(read.upright.astype(int) - whole.upright).mean() < 1
+    content = jpeg(**settings)
+    whole = decode(content, 64, "crop", BLACK)
+    for cut, kind in product([1, 2, 4, 8], ["", *TRAILERS]):
+        read = decode(content[:-cut] + (trailer(kind) if kind else b""), 64, "crop", BLACK)
+        assert read.reason == "", (cut, kind)
+        if cut <= 2 and not kind:
+            assert (read.pixel_hash, read.flags) == (whole.pixel_hash, ()), cut
+        elif not kind:
+            assert read.flags == ("damaged",), cut
+        assert np.abs(read.upright.astype(int) - whole.upright).mean() < 1, (cut, kind)
 
 
 @pytest.mark.parametrize("settings", [{}, {"progressive": True}, {"mode": "L"}, {"mode": "CMYK"}])

@@ -132,6 +132,7 @@ def test_a_damaged_program_is_not_used(exported, tmp_path):
     assert ExportedClassifier(folder).classes == ("a", "b")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full")
 def test_a_full_disk_does_not_end_the_process(exported, tmp_path):
     """Where a torch program cannot be written, export reports it as any other file's; torch's own writer aborts."""

@@ -12,11 +12,15 @@ Value = TypeVar("Value")
 
 
 def wait_until(condition: Callable[[], Value], timeout: float = 180.0) -> Value:
-    """Wait until a condition returns a true value, and return the value."""
-    deadline = time.monotonic() + timeout
+    """Wait until a condition returns a true value, and return the value.
+
+    The longer it takes, the more seldom it is looked at: a server that is asked all the time has less for what is waited for.
+    """
+    started = time.monotonic()
     while not (value := condition()):
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.05)
+        waited = time.monotonic() - started
+        assert waited < timeout, "timed out"
+        time.sleep(min(max(0.05, waited / 10), 0.5))
     return value
 
 

@@ -13,11 +13,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,10 @@ from unittest import mock
 
 from prefect.context import refresh_global_settings_context
 
-from pipelines import command_line, schedule
+from darkroom import cli
+from pipelines import command_line, dvc_runner, schedule, stage_graph
 from pipelines.monitor import monitor
+from pipelines.process_groups import CommandResult, ProcessGroups
 from pipelines.repro import repro
 from pipelines.retrain import retrain
 from pipelines.study import study
@@ -91,6 +95,42 @@ pathlib.Path(f"{name}.txt").write_text(pathlib.Path("input.txt").read_text())
 """
 
 
+run_as_process = ProcessGroups.run
+one_at_a_time = threading.Lock()  # what runs here writes to sys.stdout
+
+
+def run_here(
+    groups: ProcessGroups,
+    command: Sequence[str],
+    on_line: Callable[[str], object],
+    folder: Path = Path(),
+    environment: Mapping[str, str] | None = None,
+    limit: float | None = None,
+    capture_stdout: bool = False,
+) -> CommandResult:
+    """Run a `darkroom` command, and the script that reads DVC's graph, as `ProcessGroups.run` does, in this process, which has
+    imported what they need; all else, and what runs in another folder, as a process.
+    """
+    arguments = [argument for argument in command[1:] if argument != "-P"]
+    is_script = arguments[0] == str(dvc_runner.SCRIPT.resolve())
+    if folder.resolve() != Path.cwd() or not (is_script or arguments[:2] == ["-m", "darkroom"]):
+        return run_as_process(groups, command, on_line, folder, environment, limit, capture_stdout)
+    output, errors = io.StringIO(), io.StringIO()
+
+    def work() -> int:
+        with (
+            one_at_a_time,
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(errors),
+            mock.patch.object(sys, "argv", arguments),
+        ):
+            return stage_graph.main() if is_script else cli.main(arguments[2:])
+
+    with ThreadPoolExecutor(1) as thread:  # one that is not Prefect's, which logs what is printed
+        code = thread.submit(work).result()
+    return CommandResult(code, errors.getvalue().splitlines(), output.getvalue())
+
+
 class Project:
     """A project in a folder, and a server at a port that was free."""
 
@@ -98,6 +138,7 @@ class Project:
         self.folder = folder
         self.port = free_port()
         self.slot = (datetime.now().hour + 12) % 24  # the hour of its schedules: none is due while tests run
+        self.csrf: dict[str, str] = {}  # the server's token against forged requests, which lasts longer than the tests
         self.task_states: dict[str, str] = {}  # of the newest flow in this process, by the name of the task
         self.api = f"http://127.0.0.1:{self.port}/api"
         unset = ("PREFECT_", "DARKROOM_", "MLFLOW_", "DVC_", "GIT_")
@@ -125,7 +166,7 @@ class Project:
         return output
 
     def flow(self, name: str, *arguments: str, code: int = 0, **environment: str) -> str:
-        """Run a flow in this process, as `darkroom flow` does in one of its own.
+        """Run a flow in this process, as `darkroom flow` does in one of its own, and in it what `run_here` runs.
 
         Return its output and its logs.
         """
@@ -139,6 +180,7 @@ class Project:
             mock.patch.dict(os.environ, self.environment | environment, clear=True),
             contextlib.redirect_stdout(output),
             contextlib.redirect_stderr(output),
+            mock.patch.object(ProcessGroups, "run", run_here),
         ):
             for logger in loggers:
                 logger.addHandler(handler)
@@ -209,8 +251,10 @@ class Project:
     def request(self, path: str, content: Any = None, method: str = "POST", **fields: Any) -> Any:
         """Return the response of the server; a busy one is asked again, as Prefect's own clients do."""
         data = None if method in ("GET", "DELETE") else json.dumps(fields if content is None else content).encode()
-        headers = self.csrf_headers() if method != "GET" and self.password() else {}
-        return self.send(method, path, data, headers | self.login())
+        if method == "GET" or not self.password():
+            return self.send(method, path, data, self.login())
+        self.csrf = self.csrf or self.csrf_headers()
+        return self.send(method, path, data, self.csrf | self.login())
 
     def password(self) -> str:
         """Return the password of the server, "" where there is none yet: the person's, else that of `make schedule`."""

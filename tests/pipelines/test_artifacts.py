@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
+
 import pytest
 
-from pipelines import artifacts
+
+@pytest.fixture(scope="module")
+def artifacts() -> ModuleType:
+    """Return the module, which imports Prefect: of all workers, the one that runs these tests alone does."""
+    return importlib.import_module("pipelines.artifacts")
 
 
 @pytest.mark.parametrize("registered", [True, False])
-def test_the_promotion_decision_is_a_table(registered):
+def test_the_promotion_decision_is_a_table(registered, artifacts):
     """Every check is a row, a veto stands out, and no text breaks the table."""
     checks = [
         {"name": "accuracy", "passed": True, "message": "fine"},
@@ -23,7 +30,7 @@ def test_the_promotion_decision_is_a_table(registered):
     assert "| size | **veto** | too \\| large by far |" in text
 
 
-def test_the_leaderboard_is_shown(tmp_path, monkeypatch):
+def test_the_leaderboard_is_shown(artifacts, tmp_path, monkeypatch):
     """Its numbers have four decimals at most; files that do not exist are not shown."""
     tables = {}
     monkeypatch.setattr(artifacts, "create_table_artifact", lambda rows, key, description: tables.update({key: rows}))
@@ -34,7 +41,7 @@ def test_the_leaderboard_is_shown(tmp_path, monkeypatch):
     ]}  # fmt: skip
 
 
-def test_progress_is_read_from_the_lines_of_a_stage(monkeypatch):
+def test_progress_is_read_from_the_lines_of_a_stage(artifacts, monkeypatch):
     """The first line of an activity and its last line are shown, other lines at most every few seconds."""
     shown = []
     monkeypatch.setattr(artifacts, "create_progress_artifact", lambda percent, key, description: shown.append((key, percent)) or 1)

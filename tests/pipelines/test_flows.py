@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import io
 import json
 import os
 import shutil
@@ -27,7 +26,6 @@ from websockets.sync.client import connect
 from darkroom import cli
 from pipelines import dvc_runner, flow_runtime, process_watcher, schedule
 from pipelines import monitor as monitor_module
-from pipelines.process_groups import CommandResult, ProcessGroups
 from tests import browser
 from tests.conftest import ROOT
 from tests.monitoring.arrivals import arrive, write_model
@@ -79,15 +77,6 @@ class Webhook(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         pass
-
-
-def run_here(self: ProcessGroups, command: list[str], *_: Any, **__: Any) -> CommandResult:
-    """Run a `darkroom` command as `ProcessGroups.run` does, in this process, which has imported torch."""
-    assert command[1:3] == ["-m", "darkroom"]
-    output, errors = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-        code = cli.main(command[3:])
-    return CommandResult(code, errors.getvalue().splitlines(), output.getvalue())
 
 
 @pytest.fixture
@@ -553,8 +542,6 @@ def test_a_drift_starts_a_retraining_once(project, monkeypatch):
     events = []
     emit_event = monitor_module.emit_event
     monkeypatch.setattr(monitor_module, "emit_event", lambda *args, **fields: events.append(args) or emit_event(*args, **fields))
-
-    monkeypatch.setattr(ProcessGroups, "run", run_here)
     sent, page = project.folder / "sent.txt", project.folder / "reports" / "monitoring" / "index.html"
 
     def monitor(*arguments: str, code: int = 0) -> str:

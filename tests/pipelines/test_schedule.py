@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from darkroom.core.errors import WorkspaceError
-from pipelines import notifications, schedule, server
+from pipelines import notifications, schedule, server, work_pool
 
 
 def test_a_reused_process_id_is_another_process():
@@ -46,7 +46,7 @@ def test_a_run_whose_worker_died_runs_again_but_not_for_ever(monkeypatch):
 
     The tasks that it has left are Crashed.
     """
-    unfinished = [("RUNNING", 1), ("PENDING", 0), ("RUNNING", schedule.MAX_ATTEMPTS), ("CANCELLING", 1)]
+    unfinished = [("RUNNING", 1), ("PENDING", 0), ("RUNNING", work_pool.MAX_ATTEMPTS), ("CANCELLING", 1)]
     runs = [
         {"id": str(i), "name": f"run {i}", "flow_id": "f", "state_type": state, "run_count": count}
         for i, (state, count) in enumerate(unfinished)
@@ -62,7 +62,7 @@ def test_a_run_whose_worker_died_runs_again_but_not_for_ever(monkeypatch):
 
     monkeypatch.setattr(server, "request", request)
     monkeypatch.setattr(notifications, "send", lambda *arguments: sent.append(arguments))
-    schedule._resume_runs("http://nowhere", "small")
+    work_pool.resume_runs("http://nowhere", "small")
     assert states == {"0": "SCHEDULED", "1": "SCHEDULED", "2": "CRASHED", "3": "CANCELLED", "its task": "CRASHED"}
     assert [arguments[:4] for arguments in sent] == [("repro", "run 2", "2", "Crashed")]
 
@@ -248,8 +248,8 @@ def test_a_worker_of_another_server_is_replaced(tmp_path, monkeypatch, of):
     """A worker that an older version has started, which knows no password, or that is for another server, ends, and one for this
     server starts; the worker of this server goes on."""
     monkeypatch.chdir(tmp_path)
-    for name in ("_online_workers", "_resume_runs"):
-        monkeypatch.setattr(schedule, name, lambda *_: [])
+    for name in ("online_workers", "resume_runs"):
+        monkeypatch.setattr(work_pool, name, lambda *_: [])
     monkeypatch.setattr(schedule, "_launch", lambda *_: {"pid": 1, "born": 0.0})
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         schedule._write_state({"worker": schedule._identify(child.pid) | of})
@@ -274,8 +274,8 @@ def test_no_run_chooses_its_command(monkeypatch):
         return pool
 
     monkeypatch.setattr(server, "request", request)
-    schedule._fix_commands("http://nowhere", "small")
+    work_pool.fix_commands("http://nowhere", "small")
     template = {"job_configuration": {"env": "{{ env }}"}, "variables": {"properties": {"env": {"default": {"A": "1"}}}}}
     assert patched == [("work_pools/small", "PATCH", {"base_job_template": template})]
-    schedule._fix_commands("http://nowhere", "small")
+    work_pool.fix_commands("http://nowhere", "small")
     assert len(patched) == 1

@@ -45,7 +45,7 @@ def set_line(old: str, new: str) -> None:
     file.write_text(text.replace(old, new))
 
 
-@pytest.mark.slow
+@pytest.mark.pipeline
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -68,6 +68,7 @@ def test_a_name_that_is_none_ends_the_run_before_it_is_used(project, old, new):
     assert not (project / "attacked").exists()
 
 
+@pytest.mark.pipeline
 def test_a_path_for_a_backbone_is_refused_by_dvc(project):
     """A backbone whose name leads out of its folder makes two stages with the same output, which DVC refuses before it does
     anything."""

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -55,8 +56,9 @@ class Counts:
         return self.train + self.val + self.test
 
 
+@cache
 def measure(threads: int) -> Machine:
-    """Measure a core of this machine for about 0.2 s, in processor time: what else runs now hardly counts.
+    """Measure a core of this machine for about 0.2 s, once a process, in processor time: what else runs now hardly counts.
 
     The matrices are so small that NumPy uses one thread: several would spin while they wait for each other.
     """

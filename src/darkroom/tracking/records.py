@@ -166,7 +166,7 @@ def start_uploader() -> None:
             artifact_paths.make_relative()
     with (RECORDS / "uploader.log").open("ab") as log:
         subprocess.Popen(
-            [sys.executable, "-m", "darkroom.tracking.uploader"],
+            [sys.executable, "-m", "darkroom.tracking.uploader_process"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=HOME,
         )  # fmt: skip
 

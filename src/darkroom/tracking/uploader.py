@@ -1,4 +1,4 @@
-"""The process that sends records to MLflow. The first stage starts it; it ends when nothing is left to do.
+"""Sending records to MLflow, in a process that the first stage starts (`uploader_process`) and that ends when nothing is left.
 
 A record is followed while its stage writes it, and removed when MLflow has it to its end; the files of a
 pipeline once it has ended and none of its records is left. A record that cannot be uploaded is set aside; an
@@ -8,7 +8,6 @@ error of the server, the network or the disk stops the upload, which is tried ag
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import sqlite3
 import sys
@@ -207,22 +206,20 @@ def sync() -> int:
     return count
 
 
-def main() -> int:
-    """Upload in the background, as the only process of a project; retry while stages work."""
-    with hold(LOCK, wait=2) as acquired:  # others hold it for an instant, to see whether it is taken
-        pause = 2.0
-        while acquired:
-            try:
-                upload()
-                return 0
-            except Exception as error:
-                reason = masked(str(error).splitlines()[0][:300] if str(error) else repr(error))
-                UNREACHABLE.write_text(reason, encoding="utf-8")
-                print(f"{time.strftime('%F %T')} not uploaded: {reason}", file=sys.stderr, flush=True)
-            if not _wait(pause):
-                return 1
-            pause = min(2 * pause, RETRY_INTERVAL)
-    return 0
+def upload_while_stages_work() -> int:
+    """Upload until none has come for a while, and retry while stages work; return 1 where something is left to `darkroom sync`."""
+    pause = 2.0
+    while True:
+        try:
+            upload()
+            return 0
+        except Exception as error:
+            reason = masked(str(error).splitlines()[0][:300] if str(error) else repr(error))
+            UNREACHABLE.write_text(reason, encoding="utf-8")
+            print(f"{time.strftime('%F %T')} not uploaded: {reason}", file=sys.stderr, flush=True)
+        if not _wait(pause):
+            return 1
+        pause = min(2 * pause, RETRY_INTERVAL)
 
 
 def _wait(seconds: float) -> bool:
@@ -235,8 +232,3 @@ def _wait(seconds: float) -> bool:
             return False
         time.sleep(POLL)
     return not STOP.exists()
-
-
-if __name__ == "__main__":
-    os.nice(5)  # stages come first
-    raise SystemExit(main())

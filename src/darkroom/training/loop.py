@@ -121,9 +121,9 @@ def fit(
     device = prepare(compute)
     model.to(device)
     train_loader, val_loader = BatchLoader(train, device), BatchLoader(val, device)
-    criterion = _make_criterion(train.labels, classes, hyper, device)
     stepper = _make_stepper(groups or [ParamGroup([p for p in model.parameters() if p.requires_grad])], hyper, compute, len(train))
-    precision = autocast(compute, device)
+    criterion = _make_criterion(train.labels, classes, hyper, device)
+    epochs = _Epochs(model, criterion, stepper, autocast(compute, device), freeze_statistics, description)
     state = TrainingState(model, stepper)
     shortcuts = _shortcuts(model, train_loader, hyper, compute, freeze_statistics)
     with Progress(description, hyper.epochs, "epochs") as progress, shortcuts:
@@ -138,14 +138,8 @@ def fit(
                 break
             started = time.monotonic()
             order = np.random.default_rng([compute.seed, epoch]).permutation(len(train))
-            examples = train_loader.view(epoch, batches(len(train), hyper.batch_size, order))
-            trained, _ = _classify(model, examples, criterion, precision, stepper, freeze_statistics)
-            _check_finite(trained["loss"], f"{description}: the loss is", epoch)
-            if stepper.count < normalization.SETTLED and not freeze_statistics:
-                _recompute_statistics(model, train_loader, epoch, order)
-            examples = val_loader.view(0, batches(len(val), VAL_BATCH, keep_single=True))
-            validated, logits = _classify(model, examples, criterion, precision)
-            _check_finite(validated["loss"], f"{description}: the validation loss is", epoch)
+            trained = epochs.train(train_loader, epoch, batches(len(train), hyper.batch_size, order), order)
+            validated, logits = epochs.validate(val_loader, epoch, batches(len(val), VAL_BATCH, keep_single=True))
             row = _epoch_metrics(epoch, stepper, trained, validated)
             if on_epoch:
                 on_epoch({**row, "images_per_second": len(train) / (time.monotonic() - started)})
@@ -160,6 +154,33 @@ def fit(
     model.cpu().eval()
     fitted = temperature.fit(state.best_logits.numpy(), val.labels)
     return FitResult(state.history, state.best, fitted, resume.earlier if resume else 0.0)
+
+
+@dataclass(frozen=True)
+class _Epochs:
+    """Runs epochs of the training and the validation of a classifier, and raises ParamsError where a loss is not finite."""
+
+    model: nn.Module
+    criterion: _Criterion
+    stepper: Stepper
+    precision: AbstractContextManager[Any]
+    freeze_statistics: bool
+    description: str
+
+    def train(self, loader: BatchLoader, epoch: int, rows: list[np.ndarray], order: np.ndarray) -> EpochMetrics:
+        """Train on the view of an epoch, in batches of these rows; return loss and accuracy."""
+        examples = loader.view(epoch, rows)
+        metrics, _ = _classify(self.model, examples, self.criterion, self.precision, self.stepper, self.freeze_statistics)
+        _check_finite(metrics["loss"], f"{self.description}: the loss is", epoch)
+        if self.stepper.count < normalization.SETTLED and not self.freeze_statistics:
+            _recompute_statistics(self.model, loader, epoch, order)
+        return metrics
+
+    def validate(self, loader: BatchLoader, epoch: int, rows: list[np.ndarray]) -> tuple[EpochMetrics, list[torch.Tensor]]:
+        """Return loss, accuracy and logits in batches of these rows."""
+        metrics, logits = _classify(self.model, loader.view(0, rows), self.criterion, self.precision)
+        _check_finite(metrics["loss"], f"{self.description}: the validation loss is", epoch)
+        return metrics, logits
 
 
 def _epoch_metrics(epoch: int, stepper: Stepper, trained: EpochMetrics, validated: EpochMetrics) -> EpochMetrics:
