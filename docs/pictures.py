@@ -1,9 +1,9 @@
-"""Take the pictures of the documents: `.venv/bin/python docs/pictures.py report|mlflow|prefect|monitoring [FOLDER]`.
+"""Take the pictures of the documents: `.venv/bin/python docs/pictures.py report|mlflow|prefect|monitoring|blocks [FOLDER]`.
 
 Those of the report, of docs/mlflow.md and of `monitor` want a workspace in which the pipeline has run (`make repro`), those of
 docs/mlflow.md also a study (`darkroom study initialization`). Those of Prefect want the server of `make schedule`, a run of
 `darkroom flow repro --force`, and for `prefect-drift` and `prefect-runs` one of `darkroom flow monitor` that has found drift.
-All want Chromium.
+All want Chromium, except `blocks`, which draws docs/images/blocks from the code of the architectures.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ DRAWN = 5_000  # milliseconds in which MLflow's charts are drawn once their data
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("report", "mlflow", "prefect", "monitoring"))
+    parser.add_argument("what", choices=("report", "mlflow", "prefect", "monitoring", "blocks"))
     parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
+    if options.what == "blocks":
+        return _blocks(options.folder / "blocks")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if not chromium:
         print("Chromium is not installed: apt-get install chromium", file=sys.stderr)
@@ -183,6 +185,46 @@ def _monitoring(chromium: str, folder: Path) -> int:
             print("no drift to show", file=sys.stderr)
             return 2
         _take(chromium, f"file://{scratch}/index.html", folder / "monitoring.png")
+    return 0
+
+
+def _blocks(folder: Path) -> int:
+    """Draw blocks and whole networks, each from running the code of its architecture once."""
+    from torch import nn
+
+    from darkroom.lab import network_diagram
+    from darkroom.models import network_summary
+    from darkroom.models.architectures import efficientnet, features, inception, mobilenet, registry, resnet
+    from darkroom.models.specs import ArchitectureSpec
+
+    mobile = features.Classic(ArchitectureSpec("mobilenet_v1", 224)).body
+    blocks: dict[str, tuple[str, nn.Module, tuple[int, int, int]]] = {  # title, module, channels and sides of its input
+        "residual": ("A residual block (He et al. 2016)", resnet.Basic(64, 64, 1, True, True), (64, 56, 56)),
+        "residual-projection": ("With another width and stride", resnet.Basic(64, 128, 2, True, True), (64, 56, 56)),
+        "plain": ("A plain stack: no skip", resnet.Basic(64, 64, 1, False, True), (64, 56, 56)),
+        "bottleneck": ("A bottleneck (He et al. 2016)", resnet.Bottleneck(256, 64, 1, True, True), (256, 56, 56)),
+        "inception": ("Inception 3a (Szegedy et al. 2015)", inception.Inception(192, inception.MODULES["3a"]), (192, 28, 28)),
+        "inception-naive": (
+            "Inception, naive", inception.Inception(192, inception.MODULES["3a"], is_naive=True), (192, 28, 28)
+        ),
+        "depthwise-separable": ("Depthwise separable (Howard et al. 2017)", mobile.get_submodule("conv3"), (64, 112, 112)),
+        "inverted-residual": ("Inverted residual (Sandler et al. 2018)", mobilenet.InvertedResidual(24, 24, 1, 6), (24, 56, 56)),
+        "squeeze-excite": ("Squeeze and excite (Hu et al. 2018)", efficientnet.SqueezeExcitation(96, 4), (96, 56, 56)),
+        "mbconv": ("MBConv (Tan and Le 2019)", efficientnet.Block(24, 24, 6, 3, 1, 1.0), (24, 56, 56)),
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (title, block, image) in blocks.items():
+        network_diagram.save(folder / f"{name}.svg", network_diagram.draw_block(block, image, title))
+    titles = {
+        "lenet5": "LeNet-5 (LeCun et al. 1998)",
+        "alexnet": "AlexNet (Krizhevsky 2014)",
+        "vgg16": "VGG-16 (Simonyan and Zisserman 2015)",
+    }
+    for name, title in titles.items():
+        entry = registry.entry(name)
+        graph = network_summary.graph(name, entry.size, entry.channels, entry.classes, {})
+        network_diagram.save(folder / f"{name}.svg", network_diagram.draw(graph, title))
+    print(*sorted(folder.iterdir()), sep="\n")
     return 0
 
 

@@ -65,7 +65,7 @@ class Canvas:
     def write(self, x: int, text: str, size: str, colour: tuple[int, int, int] = FAINT, bold: bool = False) -> int:
         """Place a line of text at x and the current y; return where it ends."""
         self.texts.append((x, self.y, text, size, bold, colour))
-        end = x + round(_text_width(text, size, bold))
+        end = x + round(text_width(text, size, bold))
         self.widest = max(self.widest, end)
         return end
 
@@ -130,7 +130,8 @@ def _font(size: str, bold: bool) -> Any:
     return ImageFont.truetype(str(fonts / f"DejaVuSans{'-Bold' if bold else ''}.ttf"), SIZES[size])
 
 
-def _text_width(text: str, size: str, bold: bool = False) -> float:
+def text_width(text: str, size: str, bold: bool = False) -> float:
+    """Return the pixels of a text in DejaVu Sans of a named size."""
     return float(_font(size, bold).getlength(text))
 
 
@@ -138,7 +139,7 @@ def _wrap(text: str, size: str, bold: bool, width: int) -> list[str]:
     lines: list[str] = []
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and _text_width(longer, size, bold) <= width:
+        if lines and text_width(longer, size, bold) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
@@ -146,7 +147,7 @@ def _wrap(text: str, size: str, bold: bool, width: int) -> list[str]:
 
 
 def _tile_width(tile: Tile) -> int:
-    return max(tile.pixels.shape[1], *(round(_text_width(line, "text")) for line in tile.caption.split("\n")))
+    return max(tile.pixels.shape[1], *(round(text_width(line, "text")) for line in tile.caption.split("\n")))
 
 
 def _break_lines(tiles: Sequence[Tile], width: int) -> list[list[Tile]]:
@@ -212,7 +213,7 @@ def draw_numbers(kernel: np.ndarray) -> np.ndarray:
         is_dark = picture[row * cell + cell // 2, column * cell + cell // 2, 0] < 128
         text = format_number(value, 3)
         size = "heading" if len(text) < 5 else "text"
-        place = column * cell + (cell - _text_width(text, size)) / 2, row * cell + cell / 2 - SIZES[size] * 0.62
+        place = column * cell + (cell - text_width(text, size)) / 2, row * cell + cell / 2 - SIZES[size] * 0.62
         draw.text(place, text, font=_font(size, False), fill=PAPER if is_dark else INK)
     return np.asarray(canvas)
 
