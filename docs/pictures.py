@@ -192,8 +192,7 @@ def _blocks(folder: Path) -> int:
     """Draw blocks and whole networks, each from running the code of its architecture once."""
     from torch import nn
 
-    from darkroom.lab import network_diagram
-    from darkroom.models import network_summary
+    from darkroom.lab import network_diagram, network_table
     from darkroom.models.architectures import efficientnet, features, inception, mobilenet, registry, resnet
     from darkroom.models.specs import ArchitectureSpec
 
@@ -222,7 +221,7 @@ def _blocks(folder: Path) -> int:
     }
     for name, title in titles.items():
         entry = registry.entry(name)
-        graph = network_summary.graph(name, entry.size, entry.channels, entry.classes, {})
+        graph = network_table.graph(name, entry.size, entry.channels, entry.classes, {})
         network_diagram.save(folder / f"{name}.svg", network_diagram.draw(graph, title))
     print(*sorted(folder.iterdir()), sep="\n")
     return 0

@@ -11,11 +11,10 @@ import torch
 from torch import nn
 
 from darkroom.core.errors import ParamsError
-from darkroom.lab import diagram_frames, network_diagram
+from darkroom.lab import diagram_frames, network_diagram, network_graph, network_table
 from darkroom.lab.diagram_boxes import Box, make_boxes
 from darkroom.lab.diagram_sizes import text_width
 from darkroom.lab.diagram_structure import Frame, Parallel, Series, Tangle
-from darkroom.models import network_graph, network_summary
 from darkroom.models.architectures.inception import Inception
 from darkroom.models.architectures.mobilenet import InvertedResidual
 from darkroom.models.architectures.resnet import Basic
@@ -39,7 +38,7 @@ class Crossed(nn.Module):
 
 @cache
 def graph(name: str) -> network_graph.Graph:
-    return network_summary.graph(name, NETWORKS[name], 1 if name == "lenet5" else 3, 10, {})
+    return network_table.graph(name, NETWORKS[name], 1 if name == "lenet5" else 3, 10, {})
 
 
 def edges_of(series: Series, source: int) -> tuple[set[tuple[int, int]], int]:

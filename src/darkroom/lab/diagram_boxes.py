@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from darkroom.models.network_graph import ACTIVATIONS, ADD, CONCATENATE, INPUT, MULTIPLY, NORMALISATIONS, Edge, Graph, Node, Shape
+from darkroom.lab.network_graph import ACTIVATIONS, ADD, CONCATENATE, INPUT, MULTIPLY, NORMALISATIONS, Edge, Graph, Node, Shape
 
 CONVOLUTION, DEPTHWISE, LINEAR, POOLING = "convolution", "depthwise convolution", "linear layer", "pooling"
 NORMALISATION, ACTIVATION, MERGE, OTHER = "normalisation", "activation", "merge of branches", "other"

@@ -9,7 +9,7 @@ from torch import nn
 
 from darkroom.lab.diagram_boxes import Box, make_boxes
 from darkroom.lab.diagram_structure import Frame, Item, Parallel, Series, boxes_of, parse
-from darkroom.models.network_graph import Graph
+from darkroom.lab.network_graph import Graph
 
 MAX_SHARE = 0.5  # of a network's boxes in a frame: more is the network itself
 LEAST_SAVED = 3  # boxes that folding must save

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from darkroom.lab.diagram_boxes import Box
-from darkroom.models.network_graph import Shape
+from darkroom.lab.network_graph import Shape
 
 MAX_ARCS = 12  # of crossing branches; more, as in a DenseNet, are told in words
 

@@ -40,7 +40,7 @@ from darkroom.lab.diagram_sizes import (
 )  # fmt: skip
 from darkroom.lab.diagram_structure import Frame, Item, Parallel, Series, Tangle
 from darkroom.lab.diagram_style import style_sheet
-from darkroom.models.network_graph import Shape
+from darkroom.lab.network_graph import Shape
 
 MARK = "<!-- darkroom diagram -->"
 Point = tuple[float, float]

@@ -9,9 +9,8 @@ from torch import nn
 from darkroom.core import atomic
 from darkroom.core.charts import short
 from darkroom.core.errors import ParamsError
-from darkroom.lab import diagram_frames, diagram_svg
-from darkroom.models import network_graph
-from darkroom.models.network_graph import Graph, Shape
+from darkroom.lab import diagram_frames, diagram_svg, network_graph
+from darkroom.lab.network_graph import Graph, Shape
 
 
 def draw(graph: Graph, title: str, inputs: str = "") -> str:

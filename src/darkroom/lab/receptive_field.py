@@ -11,7 +11,7 @@ from torch import nn
 
 from darkroom.core.errors import ParamsError
 from darkroom.lab import drawing, layers
-from darkroom.models.receptive_field import WHOLE, Field, FieldTracker, Side
+from darkroom.lab.theoretical_field import WHOLE, Field, FieldTracker, Side
 
 THRESHOLD = 0.0455  # of the largest gradient: two standard deviations of a Gaussian (Luo et al. 2016)
 SIDE = 200  # pixels of a picture, about

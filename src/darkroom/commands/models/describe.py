@@ -19,8 +19,7 @@ from darkroom.models.architectures import registry
 
 with lazy_imports():
     from darkroom.core import tables
-    from darkroom.lab import network_diagram
-    from darkroom.models import network_graph, network_summary
+    from darkroom.lab import network_diagram, network_graph, network_table
 
 NUMBERS = ("kernel", "stride", "padding", "groups", "field", "parameters", "multiply-adds", "share")
 
@@ -60,7 +59,7 @@ def command(
         subject, title, graph = _trained(model, [option for option, value in options.items() if value is not None])
     else:
         subject, title, graph = _architecture(model, size, channels, classes, dict(map(_option, settings)))
-    rows = network_summary.describe(graph)
+    rows = network_table.describe(graph)
     if as_json:
         totals = {key: sum(getattr(row, key) for row in rows) for key in ("parameters", "multiply_adds")}
         tables.print_json({**subject, **totals, "layers": [asdict(row) for row in rows]})
@@ -91,7 +90,7 @@ def _trained(model: str, refused: list[str]) -> tuple[dict[str, Any], str, netwo
         "checkpoint_sha256": info.checkpoint_sha256,
     }  # fmt: skip
     title = f"{info.description}: {getattr(spec, 'name', spec.family)}\n{_describe_inputs(subject)}"
-    return subject, title, network_summary.graph_of_model(classifier.network, size)
+    return subject, title, network_table.graph_of_model(classifier.network, size)
 
 
 def _architecture(
@@ -106,7 +105,7 @@ def _architecture(
         "classes": classes or (entry.classes if entry else 10 if name == factory.COMPACT else 1000),
         "options": options,
     }
-    graph = network_summary.graph(*subject.values())
+    graph = network_table.graph(*subject.values())
     if entry is None and name != factory.COMPACT:
         subject["name"] = factory.TORCHVISION + name.removeprefix(factory.TORCHVISION)
     title = f"{subject['name']} ({entry.paper}): {entry.summary}" if entry else subject["name"]
@@ -132,7 +131,7 @@ def _option(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _show(title: str, rows: list[network_summary.Row]) -> None:
+def _show(title: str, rows: list[network_table.Row]) -> None:
     """Print the rows as a table, without columns that are empty in all of them."""
     click.echo(f"{title}\n")
     multiply_adds = sum(row.multiply_adds for row in rows)

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from darkroom.lab.theoretical_field import WHOLE, Field, FieldTracker, Side
 from darkroom.models import macs
 from darkroom.models.hooks import observing
-from darkroom.models.receptive_field import WHOLE, Field, FieldTracker, Side
 
 INPUT = "input"
 ADD, MULTIPLY, CONCATENATE = "add", "multiply", "concatenate"

@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from darkroom.models import macs, network_graph, network_summary
+from darkroom.lab import network_graph, network_table
+from darkroom.models import macs, network_summary
 from darkroom.models.architectures import registry
 from tests.models.test_backbones import SMALLEST
 
 FAMILIES = {entry.family: entry for entry in reversed(registry.entries().values())}
 
 
-def rows_of(name: str, size: int, channels: int = 3, classes: int = 10) -> dict[str, network_summary.Row]:
-    return {row.name: row for row in network_summary.describe(network_summary.graph(name, size, channels, classes, {}))}
+def rows_of(name: str, size: int, channels: int = 3, classes: int = 10) -> dict[str, network_table.Row]:
+    return {row.name: row for row in network_table.describe(network_table.graph(name, size, channels, classes, {}))}
 
 
 @pytest.mark.parametrize(
