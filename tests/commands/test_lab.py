@@ -52,8 +52,8 @@ def workspace(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 CALLS = {
     "kernels": ["image.png", "--kernel", "0 1; 2 3"],
-    "filters": ["model", "stages.1.0.0", "--before"],
-    "feature-maps": ["model", "image.png", "--before", "--most", "3"],
+    "filters": ["model", "stages.1.0.0", "--before", "--seed", "3"],
+    "feature-maps": ["model", "image.png", "--before", "--most", "3", "--seed", "3"],
     "occlusion": ["model", "image.png", "--class", "bee"],
     "maximize": ["model", "--class", "fly", "--steps", "2"],
     "receptive-field": ["model", "--images", "1"],

@@ -12,7 +12,7 @@ from torch import nn
 
 from darkroom.core.errors import ParamsError
 from darkroom.lab import network_graph
-from darkroom.lab.network_graph import ACTIVATIONS, INPUT, MERGES, Graph, Node
+from darkroom.lab.network_graph import ACTIVATIONS, INPUT, Graph, Node
 from darkroom.models import network_summary
 from darkroom.models.base import Network
 

@@ -17,7 +17,7 @@ with lazy_imports():
     import torch
 
     from darkroom.core import tables
-    from darkroom.lab import drawing, layer_pictures, layers, networks, plots, receptive_field
+    from darkroom.lab import drawing, initial_network, layer_pictures, layers, networks, plots, receptive_field
 
 LAYERS = ("layer", "kind", "output", "parameters")
 FIELDS = ("layer", "kind", "output", "stride", "receptive field", "effective")
@@ -62,8 +62,9 @@ def filters_command(inspected: networks.InspectedNetwork, layer: str | None, mos
     name, module = layer_pictures.find_convolution(inspected.network, layer)
     rows = [layer_pictures.draw_filters(module, most, inspected.description)]
     if before:
-        initial = layer_pictures.find_convolution(inspected.untrained(), name)[1]
-        rows.insert(0, layer_pictures.draw_filters(initial, most, f"before training (seed {inspected.seed})", module))
+        start = initial_network.initial_network(inspected)
+        initial = layer_pictures.find_convolution(start.network, name)[1]
+        rows.insert(0, layer_pictures.draw_filters(initial, most, start.description, module))
         if len(rows[0].tiles) == 1:  # mosaics fit side by side
             captions = ["\n".join([row.heading, *row.remark.split("; ")]) for row in rows]
             tiles = [drawing.Tile(row.tiles[0].pixels, caption) for row, caption in zip(rows, captions, strict=True)]
@@ -100,19 +101,27 @@ def feature_maps_command(
         problem = f"{' and '.join(chosen)} of {inspected.description} has no maps: its output has no spatial positions"
         raise ParamsError(problem, "name an earlier layer")
     shown = list(maps) if names else [list(maps)[i] for i in image_io.spaced(len(maps), most)]
-    initial = {}
-    if before:
-        initial = layer_pictures.compute_maps(inspected.untrained(), networks.to_tensor(pixels), chosen)
+    initial, start = {}, initial_network.initial_network(inspected) if before else None
+    if start:
+        initial = layer_pictures.compute_maps(start.network, networks.to_tensor(pixels), chosen)
     rows = [drawing.Row([drawing.Tile(drawing.fit(pixels, 160), f"{image.name}, {inspected.size}×{inspected.size}")])]
     for name in shown:
-        module, count = modules[name.partition("#")[0]], None if names else channels
+        module = modules[name.partition("#")[0]]
+        shown_channels = layer_pictures.choose_channels(maps[name], None if names else channels)
+        side = layer_pictures.LARGE if names else layer_pictures.SIDE
         if initial:
-            rows.append(layer_pictures.draw_maps(initial[name], module, f"{name} before training", count))
-        rows.append(layer_pictures.draw_maps(maps[name], module, f"{name} after training" if initial else name, count))
+            rows.append(layer_pictures.draw_maps(initial[name], module, f"{name} before training", shown_channels, side))
+        heading = f"{name} after training" if initial else name
+        rows.append(layer_pictures.draw_maps(maps[name], module, heading, shown_channels, side))
+    trained = " after training" if initial else ""
     layer_count = f"{len(shown)} of its {len(maps)} layers" if len(shown) < len(maps) else "Its layers"
-    note = "All channels. " if names else f"{layer_count}, from the input on; of each the {channels} channels that vary most. "
+    note = (
+        "All channels. "
+        if names
+        else f"{layer_count}, from the input on; of each the {channels} channels that vary most{trained}. "
+    )
     note += "One scale per row: from black to yellow if no value is negative, else mid-grey is zero."
-    note += f" Before training: the initial weights of seed {inspected.seed}." if initial else ""
+    note += f" The same channels {start.description}." if start else ""
     return drawing.Sheet(f"Feature maps of {inspected.description}", rows, note)
 
 
