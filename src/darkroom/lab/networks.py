@@ -10,6 +10,7 @@ import torch
 
 from darkroom.core.errors import ParamsError, nearest, printable
 from darkroom.inference.classifier import Classifier
+from darkroom.inference.predict import softmax
 from darkroom.models import factory
 from darkroom.models.backbones.torchvision import imagenet_classes
 from darkroom.models.base import IMAGENET, Network, Preprocessing
@@ -43,9 +44,9 @@ class InspectedNetwork:
         return self.preprocessing.image_size
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Return probabilities (N, classes) float32 for images (N, S, S, 3) uint8."""
+        """Return probabilities (N, classes) float64 for images (N, S, S, 3) uint8, the same as `darkroom predict`."""
         with torch.inference_mode():
-            return (self.network(to_tensor(images)) / self.temperature).softmax(1).numpy()
+            return softmax(self.network(to_tensor(images)).numpy(), self.temperature)
 
     def class_names(self) -> tuple[str, ...]:
         """Return the class names; raises ParamsError if the head is untrained."""
