@@ -15,7 +15,7 @@ MODULES = {  # with the functions of their commands
     "autoencoder": ("autoencoder",),
 }
 COMMANDS = {
-    "kernels": "responses of Sobel, Prewitt, Scharr, Laplacian, Gabor or your own kernel",
+    "kernels": "responses of Sobel, Prewitt, Scharr, Laplacian, Gabor or your own kernel; HSV; corners",
     "layers": "list the layers of a model, with their output for one image",
     "filters": "the learned filters of a convolution, as a picture",
     "feature-maps": "the outputs of each layer for an image, also before training",
