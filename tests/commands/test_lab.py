@@ -54,6 +54,7 @@ def workspace(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 CALLS = {
     "kernels": ["image.png", "--kernel", "0 1; 2 3"],
+    "pooling": ["image.png"],
     "filters": ["model", "stages.1.0.0", "--before", "--seed", "3"],
     "feature-maps": ["model", "image.png", "--before", "--most", "3", "--seed", "3"],
     "occlusion": ["model", "image.png", "--class", "bee"],
@@ -131,6 +132,9 @@ def test_torch_is_imported_only_where_it_is_used(workspace, words):
         (["occlusion", "model", "image.png", "--class", "be"], 'did you mean "bee"?'),
         (["occlusion", "compact", "image.png"], "never trained"),
         (["occlusion", "model", "image.png", "--patch", "99"], "--patch may be 1 to 32"),
+        (["feature-maps", "model", "image.png", "--filter", "99"], "--filter may be 0 to 3"),
+        (["feature-maps", "model", "image.png", "--filter", "0", "--layer", "head"], "not a convolution"),
+        (["pooling", "image.png", "--size", "12"], "--size 16"),
         (["maximize", "model", "--layer", "stages.0.0.0", "--channel", "99"], "has no channel 99"),
         (["maximize", "model", "--channel", "1"], "--layer"),
         (["occlusion", "model", "image.png", "--patch", "0"], "--patch may be 1 to 32"),

@@ -16,7 +16,7 @@ from darkroom.core.lazy import lazy_imports
 with lazy_imports():
     from darkroom.augmentation import policies, views
     from darkroom.config import params
-    from darkroom.lab import augmentation_strength, drawing, kernel_steps, kernels
+    from darkroom.lab import augmentation_strength, drawing, kernel_steps, kernels, pooling
 
 STRENGTHS, SIDE = 7, 128  # pictures of each transform, and pixels a side of each, about
 STEPS = ("colour", "corners")  # rows of the sheet of kernels that are more than a kernel
@@ -82,6 +82,19 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ParamsError(f"{path} cannot be read as text: {error}", "name a file with a row of numbers on each line") from error
+
+
+@picture_command("pooling")
+@image_argument
+@click.option("--size", type=click.IntRange(min=1), default=64, metavar="N", help="maximum pixels of the longer side of the map")
+def pooling_command(image: Path, size: int) -> drawing.Sheet:
+    """Show what stride, padding, max and average pooling do to a map, with the formula of the output's size.
+
+    The map is the image in grey, and the response of a Sobel kernel to it.
+    """
+    rows = pooling.draw(kernels.to_grey(image_io.read_whole(image, size)))
+    note = "A response of zero is mid-grey, brighter positive, darker negative. All maps are drawn at one size, so that a pixel of "
+    return drawing.Sheet(f"Stride, padding and pooling of {image.name}", rows, note + "a smaller map is larger.")
 
 
 @picture_command("augmentations")

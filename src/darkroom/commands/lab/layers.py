@@ -17,7 +17,7 @@ with lazy_imports():
     import torch
 
     from darkroom.core import tables
-    from darkroom.lab import drawing, initial_network, layer_pictures, layers, networks, plots, receptive_field
+    from darkroom.lab import drawing, initial_network, layer_pictures, layers, networks, one_filter, plots, receptive_field
 
 LAYERS = ("layer", "kind", "output", "parameters")
 FIELDS = ("layer", "kind", "output", "stride", "receptive field", "effective")
@@ -82,13 +82,23 @@ def filters_command(inspected: networks.InspectedNetwork, layer: str | None, mos
     "--channels", type=click.IntRange(min=1), default=10, metavar="N", help="channels of each layer, those that vary most"
 )
 @click.option("--most", type=click.IntRange(min=1), default=16, metavar="N", help="number of layers, evenly through the network")
+@click.option("--filter", "number", type=int, metavar="N", help="one filter of a convolution (--layer, or the first), step by step")
 @before_option
 def feature_maps_command(
-    inspected: networks.InspectedNetwork, image: Path, names: tuple[str, ...], channels: int, most: int, before: bool
-) -> drawing.Sheet:
+    inspected: networks.InspectedNetwork, image: Path, names: tuple[str, ...], channels: int, most: int, number: int | None,
+    before: bool,
+) -> drawing.Sheet:  # fmt: skip
     """Show the output of each convolution, activation and pooling for an image; all channels of one with
-    --layer."""
+    --layer; one filter's map before and after normalisation, activation and pooling with --filter.
+
+    Example: darkroom lab feature-maps models/baseline digit.png --layer stages.0.1.0 --filter 3
+    """
     pixels = image_io.read_input(image, inspected.preprocessing)
+    if number is not None:
+        if before or len(names) > 1:
+            raise click.UsageError("--filter is of one --layer, without --before")
+        layer = layer_pictures.find_convolution(inspected.network, names[0] if names else None)[0]
+        return one_filter.draw(inspected, layer, number, pixels, image.name)
     modules = layers.named_layers(inspected.network)
     chosen = list(names) or layer_pictures.default_layers(inspected.network)
     for name in names:
