@@ -1,9 +1,10 @@
-"""Take the pictures of the documents: `.venv/bin/python docs/pictures.py report|mlflow|prefect|monitoring|blocks [FOLDER]`.
+"""Take the pictures of the documents: `.venv/bin/python docs/pictures.py report|mlflow|prefect|monitoring|blocks|lab [FOLDER]`.
 
 Those of the report, of docs/mlflow.md and of `monitor` want a workspace in which the pipeline has run (`make repro`), those of
 docs/mlflow.md also a study (`darkroom study initialization`). Those of Prefect want the server of `make schedule`, a run of
 `darkroom flow repro --force`, and for `prefect-drift` and `prefect-runs` one of `darkroom flow monitor` that has found drift.
-All want Chromium, except `blocks`, which draws docs/images/blocks from the code of the architectures.
+`lab` wants a workspace with models/baseline of the digits; its photographs are scikit-learn's.
+All want Chromium, except `lab`, and `blocks`, which draws docs/images/blocks from the code of the architectures.
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ DRAWN = 5_000  # milliseconds in which MLflow's charts are drawn once their data
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("report", "mlflow", "prefect", "monitoring", "blocks"))
+    parser.add_argument("what", choices=("report", "mlflow", "prefect", "monitoring", "blocks", "lab"))
     parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
     if options.what == "blocks":
         return _blocks(options.folder / "blocks")
+    if options.what == "lab":
+        return _lab(options.folder)
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if not chromium:
         print("Chromium is not installed: apt-get install chromium", file=sys.stderr)
@@ -188,6 +191,42 @@ def _monitoring(chromium: str, folder: Path) -> int:
     return 0
 
 
+def _lab(folder: Path) -> int:
+    """Make the pictures of docs/case-studies/kernels.md and looking-inside.md that are about one image."""
+    import numpy as np
+    from sklearn.datasets import load_sample_image
+
+    from darkroom import cli
+
+    if not Path("models/baseline/model.json").is_file():
+        print("the baseline of the digits is missing: `make repro`", file=sys.stderr)
+        return 2
+    images, labels = (np.load(f"data/ingested/val/{name}.npy") for name in ("images", "labels"))
+    filters = ["--layer", "stages.0.1.0", "--filter", "2"]
+    with tempfile.TemporaryDirectory() as scratch:
+        flower, china, digit = (Path(scratch, name) for name in ("flower.jpg", "china.jpg", "digit.png"))
+        for path in (flower, china):
+            picture = Image.fromarray(load_sample_image(path.name))
+            picture.resize((300, 200), Image.Resampling.LANCZOS).save(path, quality=95)
+        Image.fromarray(images[list(labels).index(8)]).save(digit)
+        named = ["--name", "sobel", "--name", "gabor", "--kernel", "0 -1 0; -1 5 -1; 0 -1 0"]
+        calls = {
+            "kernels": ["kernels", str(flower), *named],
+            "corners": ["kernels", str(china), "--name", "colour", "--name", "corners"],
+            "pooling": ["pooling", str(flower)],
+            "filters": ["filters", "models/baseline", "--before"],
+            "feature-maps": ["feature-maps", "models/baseline", str(digit), "--before", "--most", "6"],
+            "one-filter": ["feature-maps", "models/baseline", str(digit), *filters],
+            "occlusion": ["occlusion", "models/baseline", str(digit), "--patch", "6", "--stride", "2"],
+        }
+        for name, call in calls.items():
+            picture_file = folder / f"lab-{name}.png"
+            if cli.main(["lab", *call, "--out", str(picture_file), "--overwrite"]):
+                return 2
+            _small(picture_file, 256)  # hues are what some of them are about
+    return 0
+
+
 def _blocks(folder: Path) -> int:
     """Draw blocks and whole networks, each from running the code of its architecture once."""
     from torch import nn
@@ -238,9 +277,9 @@ def _take(chromium: str, address: str, taken: Path) -> None:
     _small(taken)
 
 
-def _small(taken: Path) -> None:
+def _small(taken: Path, colours: int = COLOURS) -> None:
     with Image.open(taken) as shown:  # a clone of the project carries it
-        shown.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(taken, optimize=True)
+        shown.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(taken, optimize=True)
     print(taken)
 
 
