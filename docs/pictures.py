@@ -1,9 +1,10 @@
-"""Take the pictures of the documents: `.venv/bin/python docs/pictures.py report|mlflow|prefect|monitoring [FOLDER]`.
+"""Take the pictures of the documents: `.venv/bin/python docs/pictures.py report|mlflow|prefect|monitoring|blocks|lab [FOLDER]`.
 
 Those of the report, of docs/mlflow.md and of `monitor` want a workspace in which the pipeline has run (`make repro`), those of
 docs/mlflow.md also a study (`darkroom study initialization`). Those of Prefect want the server of `make schedule`, a run of
 `darkroom flow repro --force`, and for `prefect-drift` and `prefect-runs` one of `darkroom flow monitor` that has found drift.
-All want Chromium.
+`lab` wants a workspace with models/baseline of the digits; its photographs are scikit-learn's.
+All want Chromium, except `lab`, and `blocks`, which draws docs/images/blocks from the code of the architectures.
 """
 
 from __future__ import annotations
@@ -32,9 +33,13 @@ DRAWN = 5_000  # milliseconds in which MLflow's charts are drawn once their data
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("report", "mlflow", "prefect", "monitoring"))
+    parser.add_argument("what", choices=("report", "mlflow", "prefect", "monitoring", "blocks", "lab"))
     parser.add_argument("folder", nargs="?", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
+    if options.what == "blocks":
+        return _blocks(options.folder / "blocks")
+    if options.what == "lab":
+        return _lab(options.folder)
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if not chromium:
         print("Chromium is not installed: apt-get install chromium", file=sys.stderr)
@@ -186,6 +191,81 @@ def _monitoring(chromium: str, folder: Path) -> int:
     return 0
 
 
+def _lab(folder: Path) -> int:
+    """Make the pictures of docs/case-studies/kernels.md and looking-inside.md that are about one image."""
+    import numpy as np
+    from sklearn.datasets import load_sample_image
+
+    from darkroom import cli
+
+    if not Path("models/baseline/model.json").is_file():
+        print("the baseline of the digits is missing: `make repro`", file=sys.stderr)
+        return 2
+    images, labels = (np.load(f"data/ingested/val/{name}.npy") for name in ("images", "labels"))
+    filters = ["--layer", "stages.0.1.0", "--filter", "2"]
+    with tempfile.TemporaryDirectory() as scratch:
+        flower, china, digit = (Path(scratch, name) for name in ("flower.jpg", "china.jpg", "digit.png"))
+        for path in (flower, china):
+            picture = Image.fromarray(load_sample_image(path.name))
+            picture.resize((300, 200), Image.Resampling.LANCZOS).save(path, quality=95)
+        Image.fromarray(images[list(labels).index(8)]).save(digit)
+        named = ["--name", "sobel", "--name", "gabor", "--kernel", "0 -1 0; -1 5 -1; 0 -1 0"]
+        calls = {
+            "kernels": ["kernels", str(flower), *named],
+            "corners": ["kernels", str(china), "--name", "colour", "--name", "corners"],
+            "pooling": ["pooling", str(flower)],
+            "filters": ["filters", "models/baseline", "--before"],
+            "feature-maps": ["feature-maps", "models/baseline", str(digit), "--before", "--most", "6"],
+            "one-filter": ["feature-maps", "models/baseline", str(digit), *filters],
+            "occlusion": ["occlusion", "models/baseline", str(digit), "--patch", "6", "--stride", "2"],
+        }
+        for name, call in calls.items():
+            picture_file = folder / f"lab-{name}.png"
+            if cli.main(["lab", *call, "--out", str(picture_file), "--overwrite"]):
+                return 2
+            _small(picture_file, 256)  # hues are what some of them are about
+    return 0
+
+
+def _blocks(folder: Path) -> int:
+    """Draw blocks and whole networks, each from running the code of its architecture once."""
+    from torch import nn
+
+    from darkroom.lab import network_diagram, network_table
+    from darkroom.models.architectures import efficientnet, features, inception, mobilenet, registry, resnet
+    from darkroom.models.specs import ArchitectureSpec
+
+    mobile = features.Classic(ArchitectureSpec("mobilenet_v1", 224)).body
+    blocks: dict[str, tuple[str, nn.Module, tuple[int, int, int]]] = {  # title, module, channels and sides of its input
+        "residual": ("A residual block (He et al. 2016)", resnet.Basic(64, 64, 1, True, True), (64, 56, 56)),
+        "residual-projection": ("With another width and stride", resnet.Basic(64, 128, 2, True, True), (64, 56, 56)),
+        "plain": ("A plain stack: no skip", resnet.Basic(64, 64, 1, False, True), (64, 56, 56)),
+        "bottleneck": ("A bottleneck (He et al. 2016)", resnet.Bottleneck(256, 64, 1, True, True), (256, 56, 56)),
+        "inception": ("Inception 3a (Szegedy et al. 2015)", inception.Inception(192, inception.MODULES["3a"]), (192, 28, 28)),
+        "inception-naive": (
+            "Inception, naive", inception.Inception(192, inception.MODULES["3a"], is_naive=True), (192, 28, 28)
+        ),
+        "depthwise-separable": ("Depthwise separable (Howard et al. 2017)", mobile.get_submodule("conv3"), (64, 112, 112)),
+        "inverted-residual": ("Inverted residual (Sandler et al. 2018)", mobilenet.InvertedResidual(24, 24, 1, 6), (24, 56, 56)),
+        "squeeze-excite": ("Squeeze and excite (Hu et al. 2018)", efficientnet.SqueezeExcitation(96, 4), (96, 56, 56)),
+        "mbconv": ("MBConv (Tan and Le 2019)", efficientnet.Block(24, 24, 6, 3, 1, 1.0), (24, 56, 56)),
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (title, block, image) in blocks.items():
+        network_diagram.save(folder / f"{name}.svg", network_diagram.draw_block(block, image, title))
+    titles = {
+        "lenet5": "LeNet-5 (LeCun et al. 1998)",
+        "alexnet": "AlexNet (Krizhevsky 2014)",
+        "vgg16": "VGG-16 (Simonyan and Zisserman 2015)",
+    }
+    for name, title in titles.items():
+        entry = registry.entry(name)
+        graph = network_table.graph(name, entry.size, entry.channels, entry.classes, {})
+        network_diagram.save(folder / f"{name}.svg", network_diagram.draw(graph, title))
+    print(*sorted(folder.iterdir()), sep="\n")
+    return 0
+
+
 def _take(chromium: str, address: str, taken: Path) -> None:
     with tempfile.TemporaryDirectory() as profile:
         command = [
@@ -197,9 +277,9 @@ def _take(chromium: str, address: str, taken: Path) -> None:
     _small(taken)
 
 
-def _small(taken: Path) -> None:
+def _small(taken: Path, colours: int = COLOURS) -> None:
     with Image.open(taken) as shown:  # a clone of the project carries it
-        shown.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(taken, optimize=True)
+        shown.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(taken, optimize=True)
     print(taken)
 
 

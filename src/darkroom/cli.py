@@ -39,7 +39,7 @@ COMMANDS = {
     "tidy": "remove outputs of backbones that params.yaml no longer lists",
     "lab": "look inside: kernels, filters, feature maps, receptive fields, augmentations, embeddings",
     "study": "run an experiment: networks that differ in one thing, over seeds, at equal cost",
-    "models": "list the registered versions, or describe an architecture",
+    "models": "list the registered versions, or describe a network",
     "promote": "make a version the champion",
     "rollback": "make the previous champion the champion again",
     "compare": "compare runs over their seeds, as a table and a page",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -18,7 +20,7 @@ from darkroom import cli
 from darkroom.commands import lab
 from darkroom.commands.lab.autoencoder import autoencoder_command
 from darkroom.core.errors import ParamsError
-from darkroom.lab import drawing
+from darkroom.lab import drawing, networks
 from darkroom.models.checkpoint import Checkpoint, save
 from tests.completion import completions
 from tests.conftest import ROOT
@@ -52,8 +54,9 @@ def workspace(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 CALLS = {
     "kernels": ["image.png", "--kernel", "0 1; 2 3"],
-    "filters": ["model", "stages.1.0.0", "--before"],
-    "feature-maps": ["model", "image.png", "--before", "--most", "3"],
+    "pooling": ["image.png"],
+    "filters": ["model", "stages.1.0.0", "--before", "--seed", "3"],
+    "feature-maps": ["model", "image.png", "--before", "--most", "3", "--seed", "3"],
     "occlusion": ["model", "image.png", "--class", "bee"],
     "maximize": ["model", "--class", "fly", "--steps", "2"],
     "receptive-field": ["model", "--images", "1"],
@@ -129,6 +132,9 @@ def test_torch_is_imported_only_where_it_is_used(workspace, words):
         (["occlusion", "model", "image.png", "--class", "be"], 'did you mean "bee"?'),
         (["occlusion", "compact", "image.png"], "never trained"),
         (["occlusion", "model", "image.png", "--patch", "99"], "--patch may be 1 to 32"),
+        (["feature-maps", "model", "image.png", "--filter", "99"], "--filter may be 0 to 3"),
+        (["feature-maps", "model", "image.png", "--filter", "0", "--layer", "head"], "not a convolution"),
+        (["pooling", "image.png", "--size", "12"], "--size 16"),
         (["maximize", "model", "--layer", "stages.0.0.0", "--channel", "99"], "has no channel 99"),
         (["maximize", "model", "--channel", "1"], "--layer"),
         (["occlusion", "model", "image.png", "--patch", "0"], "--patch may be 1 to 32"),
@@ -147,6 +153,31 @@ def test_a_mistake_is_one_message(workspace, capsys, arguments, fact):
     assert "remedy:" in error
     assert Path("image.png").read_bytes() == before
     assert not Path("reports").exists()
+
+
+@pytest.mark.parametrize(("resize", "temperature"), [("crop", 1.0), ("pad", 0.2), ("stretch", 3.0)])
+def test_occlusion_begins_with_the_prediction(workspace, monkeypatch, capsys, resize, temperature):
+    """The probability above the picture is that of `darkroom predict`, digit by digit: the same preprocessing of a turned
+    photograph, the same calibration, no test-time views."""
+    network = compact()
+    network.head.weight.data *= 30  # as sure as a trained one
+    preprocessing = replace(PLAIN, resize=resize, background=(9, 200, 30))
+    checkpoint = Checkpoint("small", network.features.spec, preprocessing, ("ant", "bee", "fly"), {}, {}, temperature)
+    save(Path("model"), checkpoint, network.state_dict(), network.parameter_count(), [{"epoch": 1.0}])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 90, 3), np.uint8)
+    pixels[:, :50] //= 4
+    Image.fromarray(pixels).save("turned.jpg", exif=exif)
+    assert cli.main(["predict", "--model", "model", "turned.jpg", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["predictions"]
+    sheets, seen = [], []
+    monkeypatch.setattr(drawing, "draw", lambda sheet: sheets.append(sheet) or np.zeros((4, 4, 3), np.uint8))
+    own = networks.InspectedNetwork.probabilities
+    monkeypatch.setattr(networks.InspectedNetwork, "probabilities", lambda *args: seen.append(own(*args)) or seen[-1])
+    assert cli.main(["lab", "occlusion", "model", "turned.jpg"]) == 0
+    assert list(seen[0][0]) == list(row["probabilities"].values())
+    assert sheets[0].rows[0].tiles[0].caption == f"turned.jpg\n{row['label']} {row['confidence']:.1%}"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (3000, 2)])

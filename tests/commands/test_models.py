@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
+from torch import nn
 
 from darkroom import cli
-from darkroom.models import network_summary
+from darkroom.models import macs, network_summary
 from darkroom.models.architectures import registry
+from darkroom.models.checkpoint import Checkpoint, save
 from darkroom.tracking import registry as versions
 from darkroom.tracking.entities import Promotion, Version
 from tests.completion import completions
 from tests.conftest import ROOT
+from tests.lab.test_layers import PLAIN, compact
 
 
 def describe(capsys, *arguments: str) -> str:
@@ -35,8 +38,9 @@ def test_json_has_the_same(capsys):
     options = ("mobilenet_v1", "--size", "32", "--channels", "1", "--classes", "7", "--set", "width=0.25", "--json")
     summary = json.loads(describe(capsys, *options))
     assert (summary["size"], summary["channels"], summary["classes"], summary["options"]) == (32, 1, 7, {"width": 0.25})
-    head = {"name": "head", "kind": "Linear", "output": [7], "parameters": 257 * 7, "multiply_adds": 256 * 7}
-    assert summary["layers"][-1] == head
+    head = {"name": "head", "kind": "Linear", "output": [7], "parameters": 257 * 7, "multiply_adds": 256 * 7, "inputs": ["pool"]}
+    assert head.items() <= summary["layers"][-1].items()
+    assert summary["layers"][0]["kernel"] == [3, 3]
     assert summary["parameters"] == sum(layer["parameters"] for layer in summary["layers"])
 
 
@@ -44,6 +48,25 @@ def test_json_has_the_same(capsys):
 def test_every_kind_can_be_described(capsys, name):
     """Darkroom's own network, autoencoders and torchvision's networks can be described too."""
     assert describe(capsys, name, "--size", "32").partition("\n")[0].partition(" ")[0].endswith(name)
+
+
+def test_a_trained_model_is_described_as_it_is(tmp_path, monkeypatch, capsys):
+    """A checkpoint folder has the layers, parameters and multiply-adds of its own network, and options of a name are refused."""
+    monkeypatch.chdir(tmp_path)
+    network = compact()
+    checkpoint = Checkpoint("small", network.features.spec, PLAIN, ("ant", "bee", "fly"), {}, {})
+    (tmp_path / "models/small").mkdir(parents=True)
+    save(tmp_path / "models/small", checkpoint, network.state_dict(), network.parameter_count(), [{"epoch": 1.0}])
+    summary = json.loads(describe(capsys, "models/small", "--json", "--diagram", "small.svg"))
+    assert summary["parameters"] == network.parameter_count()
+    whole = nn.Sequential(network.features, network.head)
+    assert summary["multiply_adds"] == macs.multiply_adds(whole, 32)
+    assert (summary["classes"], summary["layers"][-1]["output"]) == (3, [3])
+    assert "global average" in (tmp_path / "small.svg").read_text()
+    assert cli.main(["models", "describe", "models/small", "--size", "64"]) == 2
+    assert "leave --size out" in capsys.readouterr().err
+    assert cli.main(["models", "describe", "models/none"]) == 2
+    assert "remedy:" in capsys.readouterr().err
 
 
 def test_ours_comes_first(capsys):

@@ -99,3 +99,12 @@ def test_filters_are_the_weights():
     assert layer_pictures.mosaic(layer_pictures.shades(layer_pictures.weights_of(module)), 3).shape == (4 * 11 - 2, 3 * 11 - 2, 3)
     with pytest.raises(ParamsError, match="not a convolution"):
         layer_pictures.find_convolution(network, "head")
+
+
+def test_before_and_after_show_the_same_channels():
+    """The channels that are chosen by the trained maps are those of the row before training, in the same order."""
+    after, before = torch.rand(6, 4, 4) * torch.arange(6).view(6, 1, 1), torch.rand(6, 4, 4)
+    chosen = layer_pictures.choose_channels(after, 3)
+    rows = [layer_pictures.draw_maps(maps, nn.ReLU(), "maps", chosen) for maps in (before, after)]
+    assert [tile.caption for tile in rows[0].tiles] == [tile.caption for tile in rows[1].tiles] == [str(i) for i in chosen]
+    assert layer_pictures.choose_channels(after, None) == list(range(6))

@@ -24,6 +24,7 @@ MARGIN, GAP = 22, 8
 INK, FAINT, PAPER = (28, 28, 30), (101, 101, 106), (255, 255, 255)
 COLOUR_NAMES = ("red", "blue", "green", "purple", "ochre", "teal", "pink", "olive", "brown", "grey")  # of PALETTE
 COLOURS = {name: tuple(bytes.fromhex(colour[1:])) for name, colour in zip(COLOUR_NAMES, PALETTE, strict=True)}
+CODE, CODE_COLUMNS = (244, 243, 238), 96  # ground and longest line of code
 SIZES = {"title": 21, "heading": 15, "text": 13}
 
 
@@ -65,7 +66,7 @@ class Canvas:
     def write(self, x: int, text: str, size: str, colour: tuple[int, int, int] = FAINT, bold: bool = False) -> int:
         """Place a line of text at x and the current y; return where it ends."""
         self.texts.append((x, self.y, text, size, bold, colour))
-        end = x + round(_text_width(text, size, bold))
+        end = x + round(text_width(text, size, bold))
         self.widest = max(self.widest, end)
         return end
 
@@ -122,15 +123,25 @@ def draw(sheet: Sheet) -> np.ndarray:
 
 @cache
 def _font(size: str, bold: bool) -> Any:
+    return _load_font(f"DejaVuSans{'-Bold' if bold else ''}.ttf", SIZES[size])
+
+
+@cache
+def _mono() -> Any:
+    return _load_font("DejaVuSansMono.ttf", 12)
+
+
+def _load_font(name: str, size: int) -> Any:
     """Return a font of matplotlib's, without importing matplotlib."""
     package = importlib.util.find_spec("matplotlib")
     assert package is not None
     assert package.origin is not None
     fonts = Path(package.origin).parent / "mpl-data" / "fonts" / "ttf"
-    return ImageFont.truetype(str(fonts / f"DejaVuSans{'-Bold' if bold else ''}.ttf"), SIZES[size])
+    return ImageFont.truetype(str(fonts / name), size)
 
 
-def _text_width(text: str, size: str, bold: bool = False) -> float:
+def text_width(text: str, size: str, bold: bool = False) -> float:
+    """Return the pixels of a text in DejaVu Sans of a named size."""
     return float(_font(size, bold).getlength(text))
 
 
@@ -138,7 +149,7 @@ def _wrap(text: str, size: str, bold: bool, width: int) -> list[str]:
     lines: list[str] = []
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and _text_width(longer, size, bold) <= width:
+        if lines and text_width(longer, size, bold) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
@@ -146,7 +157,7 @@ def _wrap(text: str, size: str, bold: bool, width: int) -> list[str]:
 
 
 def _tile_width(tile: Tile) -> int:
-    return max(tile.pixels.shape[1], *(round(_text_width(line, "text")) for line in tile.caption.split("\n")))
+    return max(tile.pixels.shape[1], *(round(text_width(line, "text")) for line in tile.caption.split("\n")))
 
 
 def _break_lines(tiles: Sequence[Tile], width: int) -> list[list[Tile]]:
@@ -212,9 +223,31 @@ def draw_numbers(kernel: np.ndarray) -> np.ndarray:
         is_dark = picture[row * cell + cell // 2, column * cell + cell // 2, 0] < 128
         text = format_number(value, 3)
         size = "heading" if len(text) < 5 else "text"
-        place = column * cell + (cell - _text_width(text, size)) / 2, row * cell + cell / 2 - SIZES[size] * 0.62
+        place = column * cell + (cell - text_width(text, size)) / 2, row * cell + cell / 2 - SIZES[size] * 0.62
         draw.text(place, text, font=_font(size, False), fill=PAPER if is_dark else INK)
     return np.asarray(canvas)
+
+
+def draw_code(text: str) -> np.ndarray:
+    """Return lines of code as a picture (H, W, 3) uint8 in a font of equal widths; long lines are wrapped."""
+    lines = [part for line in text.split("\n") for part in _wrap_code(line)]
+    font, step = _mono(), 16
+    width = round(max(font.getlength(line) for line in lines)) + 20
+    canvas = Image.new("RGB", (width, step * len(lines) + 14), CODE)
+    draw = ImageDraw.Draw(canvas)
+    for number, line in enumerate(lines):
+        draw.text((10, 6 + step * number), line, font=font, fill=INK)
+    return np.asarray(canvas)
+
+
+def _wrap_code(line: str) -> list[str]:
+    """Return a line in parts of at most CODE_COLUMNS, cut at spaces, the further ones indented more."""
+    indent = len(line) - len(line.lstrip()) + 4
+    parts = []
+    while len(line) > CODE_COLUMNS and (cut := line.rfind(" ", indent, CODE_COLUMNS)) > 0:
+        parts.append(line[:cut])
+        line = " " * indent + line[cut + 1 :]
+    return [*parts, line]
 
 
 def check_writable(path: Path, suffixes: Sequence[str] = (), overwrite: bool = False) -> None:

@@ -67,7 +67,8 @@ def banks() -> dict[str, Bank]:
 
 def to_grey(image: np.ndarray) -> np.ndarray:
     """Return an RGB image (H, W, 3) uint8 as luma (H, W) float32 from 0 to 1 (ITU-R BT.601)."""
-    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+    return grey.astype(np.float32) / 255
 
 
 def respond(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:

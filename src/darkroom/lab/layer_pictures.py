@@ -110,12 +110,16 @@ def compute_maps(network: nn.Module, images: torch.Tensor, names: Sequence[str])
     return {name: output[0] for name, output in maps.items() if output is not None}
 
 
-def draw_maps(maps: torch.Tensor, module: nn.Module, heading: str, channels: int | None) -> drawing.Row:
-    """Return maps (C, H, W) on one scale: the `channels` that vary most, or all of them for None."""
-    chosen = list(range(min(MAX_MAPS, len(maps)))) if channels is None else layers.most_varied(maps, channels)
-    values = maps[chosen].float().numpy()
+def choose_channels(maps: torch.Tensor, count: int | None) -> list[int]:
+    """Return the channels of maps (C, H, W) that are shown: the `count` that vary most, or all of them for None."""
+    return list(range(min(MAX_MAPS, len(maps)))) if count is None else layers.most_varied(maps, count)
+
+
+def draw_maps(maps: torch.Tensor, module: nn.Module, heading: str, chosen: Sequence[int], side: int = SIDE) -> drawing.Row:
+    """Return these channels of maps (C, H, W) as pictures on one scale."""
+    values = maps[list(chosen)].float().numpy()
     most = float(abs(values).max()) or 1.0
-    shade, side = drawing.signed if values.min() < 0 else drawing.heat, LARGE if channels is None else SIDE
+    shade = drawing.signed if values.min() < 0 else drawing.heat
     tiles = [drawing.Tile(drawing.fit(shade(item, most), side), str(i)) for i, item in zip(chosen, values, strict=True)]
     size = f"{maps.shape[0]} channels of {maps.shape[1]}×{maps.shape[2]}"
     remark = f"{type(module).__name__}, {size}, {drawing.format_number(values.min())} … {drawing.format_number(values.max())}"

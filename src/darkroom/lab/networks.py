@@ -10,6 +10,7 @@ import torch
 
 from darkroom.core.errors import ParamsError, nearest, printable
 from darkroom.inference.classifier import Classifier
+from darkroom.inference.predict import softmax
 from darkroom.models import factory
 from darkroom.models.backbones.torchvision import imagenet_classes
 from darkroom.models.base import IMAGENET, Network, Preprocessing
@@ -19,7 +20,11 @@ from darkroom.models.weights import CENTRED, fill, read
 
 @dataclass(frozen=True)
 class InspectedNetwork:
-    """A network in evaluation mode; `classes` is empty if its head is untrained, `seed` drew its weights."""
+    """A network in evaluation mode; `classes` is empty if its head is untrained.
+
+    `seed` drew the weights of an architecture by name, and draws images; `has_file`: its weights are from a
+    file. A trained model has the name in its checkpoint and, where it is on this machine, its folder.
+    """
 
     network: Network
     spec: NetworkSpec
@@ -28,6 +33,10 @@ class InspectedNetwork:
     description: str
     seed: int
     temperature: float = 1.0  # divides the logits before the softmax
+    checkpoint_name: str = ""
+    folder: Path | None = None
+    has_file: bool = False
+    is_seed_given: bool = False  # by a person, not by params.yaml
 
     @property
     def size(self) -> int:
@@ -35,9 +44,9 @@ class InspectedNetwork:
         return self.preprocessing.image_size
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Return probabilities (N, classes) float32 for images (N, S, S, 3) uint8."""
+        """Return probabilities (N, classes) float64 for images (N, S, S, 3) uint8, the same as `darkroom predict`."""
         with torch.inference_mode():
-            return (self.network(to_tensor(images)) / self.temperature).softmax(1).numpy()
+            return softmax(self.network(to_tensor(images)).numpy(), self.temperature)
 
     def class_names(self) -> tuple[str, ...]:
         """Return the class names; raises ParamsError if the head is untrained."""
@@ -55,18 +64,13 @@ class InspectedNetwork:
             raise ParamsError(f'the model has no class "{name}"{nearest(name, classes)}', f"name one of {some}")
         return classes.index(name)
 
-    def untrained(self) -> Network:
-        """Return the same architecture with the initial weights of its seed, in evaluation mode."""
-        features = factory.build_features(self.spec, self.seed)
-        return Network(features, self.preprocessing, max(1, len(self.classes)), self.seed).eval()
 
-
-def from_classifier(classifier: Classifier, description: str, seed: int) -> InspectedNetwork:
-    """Return the network of a trained model."""
+def from_classifier(classifier: Classifier, description: str, seed: int, folder: Path | None = None) -> InspectedNetwork:
+    """Return the network of a trained model, whose checkpoint is in the folder, if it is known."""
     checkpoint = classifier.checkpoint
     return InspectedNetwork(
         classifier.network, checkpoint.architecture, checkpoint.preprocessing, classifier.classes, printable(description), seed,
-        checkpoint.temperature,
+        checkpoint.temperature, checkpoint.name, folder,
     )  # fmt: skip
 
 
@@ -99,7 +103,7 @@ def build_with_weights(name: str, file: Path, size: int | None, seed: int) -> In
         network = Network(features, preprocessing, len(head[0]), seed)
         network.head.load_state_dict({"weight": head[0], "bias": head[1]})
         classes = imagenet_classes() if len(head[0]) == 1000 else tuple(map(str, range(len(head[0]))))
-    return InspectedNetwork(network.eval(), spec, preprocessing, classes, f"{name} with {file.name}", seed)
+    return InspectedNetwork(network.eval(), spec, preprocessing, classes, f"{name} with {file.name}", seed, has_file=True)
 
 
 def _check_size(size: int) -> int:

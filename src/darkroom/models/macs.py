@@ -60,6 +60,12 @@ def layers(network: nn.Module, image: tuple[int, int, int]) -> list[Layer]:
     return list(rows.values())
 
 
+def products(module: nn.Module, x: torch.Tensor, output: torch.Tensor) -> int:
+    """Return the multiply-adds of one use of a module itself, without those of modules in it."""
+    count = _PRODUCTS.get(type(module).__name__)
+    return count(module, x, output) if count else 0
+
+
 def _weighted(module: Any, x: torch.Tensor, output: torch.Tensor) -> int:
     return output.numel() * int(module.weight[0].numel())
 

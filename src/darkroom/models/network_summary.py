@@ -25,7 +25,7 @@ def layers(name: str, image_size: int, channels: int, classes: int, options: Map
 
     Raises ParamsError for options that it does not have, and for images that it cannot take.
     """
-    network = _build(name, image_size, channels, classes, options)
+    network = build(name, image_size, channels, classes, options)
     try:
         rows = macs.layers(network, (channels, image_size, image_size))
     except (RuntimeError, ValueError) as error:
@@ -33,7 +33,7 @@ def layers(name: str, image_size: int, channels: int, classes: int, options: Map
     return [replace(row, name=PREFIX.sub("", row.name)) for row in rows]
 
 
-def _build(name: str, image_size: int, channels: int, classes: int, options: Mapping[str, Any]) -> nn.Module:
+def build(name: str, image_size: int, channels: int, classes: int, options: Mapping[str, Any]) -> nn.Module:
     """Build a network; on torch's meta device where its family can, which takes no memory."""
     entry = registry.entries().get(name)
     if name == factory.COMPACT:

@@ -9,16 +9,17 @@ import click
 from darkroom.core.command_line import LazyGroup
 
 MODULES = {  # with the functions of their commands
-    "images": ("kernels", "augmentations"),
+    "images": ("kernels", "pooling", "augmentations"),
     "layers": ("layers", "filters", "feature-maps", "receptive-field"),
     "classifiers": ("occlusion", "maximize", "embedding"),
     "autoencoder": ("autoencoder",),
 }
 COMMANDS = {
-    "kernels": "responses of Sobel, Prewitt, Scharr, Laplacian, Gabor or your own kernel",
+    "kernels": "responses of Sobel, Prewitt, Scharr, Laplacian, Gabor or your own kernel; HSV; corners",
+    "pooling": "what stride, padding and pooling do to a map, and the size of its output",
     "layers": "list the layers of a model, with their output for one image",
     "filters": "the learned filters of a convolution, as a picture",
-    "feature-maps": "the outputs of each layer for an image, also before training",
+    "feature-maps": "the outputs of each layer for an image, also before training, or one filter step by step",
     "occlusion": "predictions for an image while a patch of it is covered",
     "maximize": "images that maximise a channel or a class",
     "receptive-field": "how much of the image each layer sees, theoretical and effective",

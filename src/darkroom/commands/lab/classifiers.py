@@ -39,7 +39,7 @@ def occlusion_command(
     pixels = image_io.read_input(image, inspected.preprocessing)
     patch = max(1, inspected.size // 5) if patch is None else patch
     stride = max(1, patch // 3) if stride is None else stride
-    uncovered = inspected.probabilities(pixels[None])[0]
+    uncovered = inspected.probabilities(pixels[None])[0]  # without views, as in `darkroom predict`
     target = inspected.class_index(label) if label else int(uncovered.argmax())
     covered = occlusion.occlude(inspected.probabilities, pixels, patch, stride)
     drops = occlusion.spread(uncovered[target] - covered[..., target], inspected.size, patch, stride)

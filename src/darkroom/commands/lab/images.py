@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -15,16 +16,18 @@ from darkroom.core.lazy import lazy_imports
 with lazy_imports():
     from darkroom.augmentation import policies, views
     from darkroom.config import params
-    from darkroom.lab import augmentation_strength, drawing, kernels
+    from darkroom.lab import augmentation_strength, drawing, kernel_steps, kernels, pooling
 
-STEPS, SIDE = 7, 128  # pictures of each transform, and pixels a side of each, about
+STRENGTHS, SIDE = 7, 128  # pictures of each transform, and pixels a side of each, about
+STEPS = ("colour", "corners")  # rows of the sheet of kernels that are more than a kernel
 
 
 @picture_command("kernels")
 @image_argument
 @click.option(
-    "--name", "names", multiple=True, metavar="NAME", type=Completed("name", lambda: kernels.banks()), show_default="all",
-    help="sobel, prewitt, scharr, laplacian or gabor; several times for several",
+    "--name", "names", multiple=True, metavar="NAME", type=Completed("name", lambda: [*kernels.banks(), *STEPS]),
+    show_default="all",
+    help="sobel, prewitt, scharr, laplacian, gabor, colour or corners; several times for several",
 )  # fmt: skip
 @click.option(
     "--kernel", "texts", multiple=True, metavar="ROWS",
@@ -38,7 +41,8 @@ STEPS, SIDE = 7, 128  # pictures of each transform, and pixels a side of each, a
 def kernels_command(
     image: Path, names: tuple[str, ...], texts: tuple[str, ...], files: tuple[Path, ...], size: int
 ) -> drawing.Sheet:
-    """Show the responses of designed kernels, or your own, to an image.
+    """Show the responses of designed kernels, or your own, to an image, with the code that computed them; its
+    colour channels, and its corners.
 
     Example: darkroom lab kernels photo.jpg --kernel "0 -1 0; -1 5 -1; 0 -1 0"
     """
@@ -46,21 +50,31 @@ def kernels_command(
     own = [kernels.Bank(f"--kernel {text}", {"": kernels.parse(text)}) for text in texts]
     own += [kernels.Bank(path.name, {"": kernels.parse(_read_text(path), str(path))}) for path in files]
     for name in names:
-        if name not in banks:
+        if name not in (known := [*banks, *STEPS]):
             raise ParamsError(
-                f'there is no kernel "{name}"{nearest(name, banks)}', f"name one of {', '.join(banks)}, or --kernel ROWS"
+                f'there is no kernel "{name}"{nearest(name, known)}', f"name one of {', '.join(known)}, or --kernel ROWS"
             )
-    chosen = [banks[name] for name in names or ([] if own else banks)]
+    chosen = names or ([] if own else [STEPS[0], *banks, *STEPS[1:]])
     pixels = image_io.read_whole(image, size)
     grey = kernels.to_grey(pixels)
     tiles = [
         drawing.Tile(drawing.fit(pixels, kernels.SIDE), "the image"),
         drawing.Tile(drawing.fit(drawing.grey(grey), kernels.SIDE), "in grey, the input of the kernels"),
     ]
-    rows = [drawing.Row(tiles), *(kernels.draw_row(bank, grey) for bank in [*chosen, *own])]
+    steps = {"colour": lambda: kernel_steps.draw_colour(pixels), "corners": lambda: kernel_steps.draw_corners(pixels, grey)}
+    rows = [drawing.Row([*tiles, kernel_steps.code_tile(kernels.to_grey, kernels.respond)])]
+    rows += [steps[name]() if name in steps else _with_code(kernels.draw_row(banks[name], grey), banks[name]) for name in chosen]
+    rows += [kernel_steps.draw_own(bank, grey) for bank in own]
     note = f"The input has {pixels.shape[1]}×{pixels.shape[0]} pixels, values 0 to 1. "
     note += "Mid-grey is a response of zero, brighter positive, darker negative."
     return drawing.Sheet(f"Kernels on {image.name}", rows, note)
+
+
+def _with_code(row: drawing.Row, bank: kernels.Bank) -> drawing.Row:
+    """Return a row with the function that combines its responses, if one does."""
+    functions = {"length": kernels.length, "strongest": kernels.strongest}
+    code = [kernel_steps.code_tile(functions[bank.combination])] if bank.combination else []
+    return replace(row, tiles=[*row.tiles, *code])
 
 
 def _read_text(path: Path) -> str:
@@ -68,6 +82,19 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ParamsError(f"{path} cannot be read as text: {error}", "name a file with a row of numbers on each line") from error
+
+
+@picture_command("pooling")
+@image_argument
+@click.option("--size", type=click.IntRange(min=1), default=64, metavar="N", help="maximum pixels of the longer side of the map")
+def pooling_command(image: Path, size: int) -> drawing.Sheet:
+    """Show what stride, padding, max and average pooling do to a map, with the formula of the output's size.
+
+    The map is the image in grey, and the response of a Sobel kernel to it.
+    """
+    rows = pooling.draw(kernels.to_grey(image_io.read_whole(image, size)))
+    note = "A response of zero is mid-grey, brighter positive, darker negative. All maps are drawn at one size, so that a pixel of "
+    return drawing.Sheet(f"Stride, padding and pooling of {image.name}", rows, note + "a smaller map is larger.")
 
 
 @picture_command("augmentations")
@@ -97,7 +124,7 @@ def augmentations_command(image: Path, policy_name: str | None, requested_size: 
     rows = [drawing.Row([drawing.Tile(drawing.fit(pixels, SIDE), f"{image.name}, {size}×{size}")])]
     for transform in policies.POLICIES[policy](size):
         ranges = augmentation_strength.describe(transform)  # before its probability becomes 1
-        steps = augmentation_strength.ladder(pixels, augmentation_strength.drawer(transform, pixels, seed), STEPS)
+        steps = augmentation_strength.ladder(pixels, augmentation_strength.drawer(transform, pixels, seed), STRENGTHS)
         if steps[0][1] == steps[-1][1]:  # a transform without strength, such as a mirror
             steps = steps[:1]
         tiles = [drawing.Tile(drawing.fit(item, SIDE), f"changes by {change:.0f}") for item, change in steps]

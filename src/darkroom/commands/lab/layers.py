@@ -17,7 +17,7 @@ with lazy_imports():
     import torch
 
     from darkroom.core import tables
-    from darkroom.lab import drawing, layer_pictures, layers, networks, plots, receptive_field
+    from darkroom.lab import drawing, initial_network, layer_pictures, layers, networks, one_filter, plots, receptive_field
 
 LAYERS = ("layer", "kind", "output", "parameters")
 FIELDS = ("layer", "kind", "output", "stride", "receptive field", "effective")
@@ -62,8 +62,9 @@ def filters_command(inspected: networks.InspectedNetwork, layer: str | None, mos
     name, module = layer_pictures.find_convolution(inspected.network, layer)
     rows = [layer_pictures.draw_filters(module, most, inspected.description)]
     if before:
-        initial = layer_pictures.find_convolution(inspected.untrained(), name)[1]
-        rows.insert(0, layer_pictures.draw_filters(initial, most, f"before training (seed {inspected.seed})", module))
+        start = initial_network.initial_network(inspected)
+        initial = layer_pictures.find_convolution(start.network, name)[1]
+        rows.insert(0, layer_pictures.draw_filters(initial, most, start.description, module))
         if len(rows[0].tiles) == 1:  # mosaics fit side by side
             captions = ["\n".join([row.heading, *row.remark.split("; ")]) for row in rows]
             tiles = [drawing.Tile(row.tiles[0].pixels, caption) for row, caption in zip(rows, captions, strict=True)]
@@ -81,13 +82,23 @@ def filters_command(inspected: networks.InspectedNetwork, layer: str | None, mos
     "--channels", type=click.IntRange(min=1), default=10, metavar="N", help="channels of each layer, those that vary most"
 )
 @click.option("--most", type=click.IntRange(min=1), default=16, metavar="N", help="number of layers, evenly through the network")
+@click.option("--filter", "number", type=int, metavar="N", help="one filter of a convolution (--layer, or the first), step by step")
 @before_option
 def feature_maps_command(
-    inspected: networks.InspectedNetwork, image: Path, names: tuple[str, ...], channels: int, most: int, before: bool
-) -> drawing.Sheet:
+    inspected: networks.InspectedNetwork, image: Path, names: tuple[str, ...], channels: int, most: int, number: int | None,
+    before: bool,
+) -> drawing.Sheet:  # fmt: skip
     """Show the output of each convolution, activation and pooling for an image; all channels of one with
-    --layer."""
+    --layer; one filter's map before and after normalisation, activation and pooling with --filter.
+
+    Example: darkroom lab feature-maps models/baseline digit.png --layer stages.0.1.0 --filter 3
+    """
     pixels = image_io.read_input(image, inspected.preprocessing)
+    if number is not None:
+        if before or len(names) > 1:
+            raise click.UsageError("--filter is of one --layer, without --before")
+        layer = layer_pictures.find_convolution(inspected.network, names[0] if names else None)[0]
+        return one_filter.draw(inspected, layer, number, pixels, image.name)
     modules = layers.named_layers(inspected.network)
     chosen = list(names) or layer_pictures.default_layers(inspected.network)
     for name in names:
@@ -100,19 +111,27 @@ def feature_maps_command(
         problem = f"{' and '.join(chosen)} of {inspected.description} has no maps: its output has no spatial positions"
         raise ParamsError(problem, "name an earlier layer")
     shown = list(maps) if names else [list(maps)[i] for i in image_io.spaced(len(maps), most)]
-    initial = {}
-    if before:
-        initial = layer_pictures.compute_maps(inspected.untrained(), networks.to_tensor(pixels), chosen)
+    initial, start = {}, initial_network.initial_network(inspected) if before else None
+    if start:
+        initial = layer_pictures.compute_maps(start.network, networks.to_tensor(pixels), chosen)
     rows = [drawing.Row([drawing.Tile(drawing.fit(pixels, 160), f"{image.name}, {inspected.size}×{inspected.size}")])]
     for name in shown:
-        module, count = modules[name.partition("#")[0]], None if names else channels
+        module = modules[name.partition("#")[0]]
+        shown_channels = layer_pictures.choose_channels(maps[name], None if names else channels)
+        side = layer_pictures.LARGE if names else layer_pictures.SIDE
         if initial:
-            rows.append(layer_pictures.draw_maps(initial[name], module, f"{name} before training", count))
-        rows.append(layer_pictures.draw_maps(maps[name], module, f"{name} after training" if initial else name, count))
+            rows.append(layer_pictures.draw_maps(initial[name], module, f"{name} before training", shown_channels, side))
+        heading = f"{name} after training" if initial else name
+        rows.append(layer_pictures.draw_maps(maps[name], module, heading, shown_channels, side))
+    trained = " after training" if initial else ""
     layer_count = f"{len(shown)} of its {len(maps)} layers" if len(shown) < len(maps) else "Its layers"
-    note = "All channels. " if names else f"{layer_count}, from the input on; of each the {channels} channels that vary most. "
+    note = (
+        "All channels. "
+        if names
+        else f"{layer_count}, from the input on; of each the {channels} channels that vary most{trained}. "
+    )
     note += "One scale per row: from black to yellow if no value is negative, else mid-grey is zero."
-    note += f" Before training: the initial weights of seed {inspected.seed}." if initial else ""
+    note += f" The same channels {start.description}." if start else ""
     return drawing.Sheet(f"Feature maps of {inspected.description}", rows, note)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from darkroom.core.lazy import lazy_imports
 with lazy_imports():
     from darkroom.config import params
     from darkroom.lab import drawing, networks
-    from darkroom.models import factory
+    from darkroom.models import factory, weight_files
 
 FOLDER = Path("reports/lab")
 KINDS = {".png": "picture", ".csv": "table", ".html": "page", ".scores.csv": "scores"}
@@ -69,16 +70,19 @@ def network_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--seed", type=int, metavar="N", help="seed of random weights", show_default="compute.seed of params.yaml, or 0")
     @functools.wraps(function)
     def wrapper(model: str, weights: Path | None, size: int | None, seed: int | None, **options: Any) -> Any:
+        is_given = seed is not None
         if seed is None:
             seed = params.read().compute.seed if Path("params.yaml").is_file() else 0
-        return function(inspected=load_network(model, weights, size, seed), **options)
+        return function(inspected=replace(load_network(model, weights, size, seed), is_seed_given=is_given), **options)
 
     return wrapper
 
 
 model_argument = click.argument("model", type=MODEL_OR_ARCHITECTURE, metavar="MODEL")
 image_argument = click.argument("image", type=click.Path(path_type=Path), metavar="IMAGE")
-before_option = click.option("--before", is_flag=True, help="also show the initial weights of its seed, before training")
+before_option = click.option(
+    "--before", is_flag=True, help="also show the weights that it began with: of its run's seed, or pretrained"
+)
 
 
 def load_network(model: str, weights: Path | None, size: int | None, seed: int) -> networks.InspectedNetwork:
@@ -96,4 +100,6 @@ def load_network(model: str, weights: Path | None, size: int | None, seed: int) 
         if hint:
             raise type(error)(f"{error.problem}{hint}", f"{error.remedy}; or name an architecture", error.retryable) from error
         raise
-    return networks.from_classifier(classifier, info.description, seed)
+    folders = [path for path in (Path(model), Path("models", classifier.checkpoint.name)) if (path / "model.json").is_file()]
+    own = next((path for path in folders if weight_files.checkpoint_digest(path) == info.checkpoint_sha256), None)
+    return networks.from_classifier(classifier, info.description, seed, own)

@@ -1,4 +1,4 @@
-"""List the registered versions, or describe an architecture."""
+"""List the registered versions, or describe a network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ with lazy_imports():
 
 COMMANDS = {
     "list": "list the versions of the registered model; the default",
-    "describe": "show an architecture layer by layer",
+    "describe": "show a model or an architecture layer by layer, or draw it",
 }
 
 
@@ -21,6 +21,6 @@ COMMANDS = {
 @json_option
 @click.pass_context
 def command(context: click.Context, history: bool, as_json: bool) -> None:
-    """List the versions of the registered model, or describe an architecture."""
+    """List the versions of the registered model, or describe a network."""
     if context.invoked_subcommand is None:
         context.invoke(listing.command, history=history, as_json=as_json)
