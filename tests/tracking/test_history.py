@@ -16,7 +16,9 @@ BEFORE = 150.0
 
 def run(identity: str, pipeline: str, started: float = OLD, **tags: str) -> Run:
     names = {"sha": SHA, "reused": REUSED, "outputs": OUTPUTS, "parent": PARENT}
-    return Run(identity, identity, "FINISHED", started, tags={PIPELINE: pipeline} | {names[key]: text for key, text in tags.items()})
+    return Run(
+        identity, identity, "FINISHED", started, tags={PIPELINE: pipeline} | {names[key]: text for key, text in tags.items()}
+    )
 
 
 def version(number: int, created: float = OLD, *aliases: str) -> Version:
