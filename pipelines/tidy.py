@@ -23,7 +23,7 @@ def tidy(older_than: Positive = 90, keep_versions: Count = 10, time_limit: Posit
     """Remove old history: versions, runs, downloads and results in DVC's cache that nothing refers to.
 
     Args:
-        older_than: days for which everything stays.
+        older_than: days for which versions, runs and downloads stay.
         keep_versions: versions that stay whatever their age, and as many former champions.
         time_limit: minutes that it may take.
     """

@@ -36,7 +36,8 @@ ROOTS = (Path("data"), Path("models"), Path("reports"), Path(".darkroom"))
 @click.option("--dry-run", is_flag=True, help="only list what would be removed")
 @click.option(
     "--older-than", type=click.FloatRange(min=0, min_open=True), metavar="DAYS",
-    help="also remove versions and runs of MLflow, downloads and results in DVC's cache that are older and that nothing refers to",
+    help="also remove versions and runs of MLflow and downloads that are older and that nothing refers to, and results in DVC's "
+    "cache, of any age, that no commit, experiment, workspace or worktree refers to",
 )  # fmt: skip
 @click.option(
     "--keep-versions", type=click.IntRange(min=1), default=KEEP_VERSIONS, metavar="N",
