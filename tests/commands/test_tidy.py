@@ -187,10 +187,10 @@ def test_leftovers_of_an_earlier_version_are_removed(workspace):
 @pytest.fixture
 def repository(workspace):
     """Return a workspace with a git and a DVC repository, and a way to put an object into its cache."""
-    command = f"{sys.executable} -m dvc"
-    subprocess.run(f"git init -q && {command} init -q && mkdir -p .darkroom/worktrees/retrain", cwd=workspace, shell=True, check=True)
     tree = workspace / ".darkroom" / "worktrees" / "retrain"
-    subprocess.run(f"git init -q && {command} init -q", cwd=tree, shell=True, check=True)
+    tree.mkdir(parents=True)
+    for folder in (workspace, tree):
+        subprocess.run(f"git init -q && {sys.executable} -m dvc init -q", cwd=folder, shell=True, check=True)
     return workspace
 
 
