@@ -7,8 +7,8 @@ which is served then. It is served as docs/models.md says: `mlflow models serve 
 sends one request after the other (`serving_requests.py`). A response is a fault where its status is not among those that the
 request may have, where a row of an image that `darkroom predict` reads has no probabilities or others (by more than 0.001), where
 a row of anything else has some, or where an image gets other probabilities than before. Memory is the resident memory of the
-server and its children, sampled every two seconds; the slope is that of a line through the medians of the minutes after the
-first fifth.
+server and its children, sampled every two seconds; the slope is that of a line through the tenth percentiles of windows of half
+a minute after the first fifth: what the server holds between large requests.
 """
 
 from __future__ import annotations
@@ -40,9 +40,11 @@ SETTINGS = ("compute.threads=1", "backbones=[]", "ingest.image_size=64", "augmen
 PHOTOS = 30  # of each class, for the model
 TOLERANCE = 1e-3  # of a probability, between the exported program and the checkpoint, as in docs/models.md
 INTERVAL = 2.0  # seconds between two samples of memory
+WINDOW = 30.0  # seconds
 WARM_UP = 0.2  # of the time, before memory is expected to be flat
 START_TIMEOUT = 180.0
 TIMEOUT = 120.0  # seconds for a response
+KEEP_ALIVE = 5.0  # seconds after which uvicorn closes a connection that is not used
 FAULTS = 20  # that are shown in full
 
 
@@ -151,8 +153,12 @@ class Results:
 
 
 def client(port: int, requests: Requests, results: Results, deadline: float) -> None:
-    """Send one request after the other over one connection, which is opened again where it was closed."""
+    """Send one request after the other over one connection.
+
+    It is opened again where the server has closed it: after a 500, and where the client was idle for KEEP_ALIVE seconds.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+    used = time.monotonic()
     while time.monotonic() < deadline:
         request = requests.next()
         started = time.perf_counter()
@@ -161,9 +167,9 @@ def client(port: int, requests: Requests, results: Results, deadline: float) -> 
             if request.is_cut:
                 _cut(port, request.body)
             else:
-                connection.request("POST", "/invocations", request.body, request.headers)
-                response = connection.getresponse()
+                response = _post(connection, request, used)
                 status, body = str(response.status), response.read()
+                used = time.monotonic()
                 if status == str(MLFLOW_FAILS):  # uvicorn closes the connection then
                     connection.close()
             fault = "" if request.is_cut else results.check(request, int(status), body)
@@ -172,6 +178,19 @@ def client(port: int, requests: Requests, results: Results, deadline: float) -> 
             status, fault = type(error).__name__, f"no response: {error!r}"
         results.add(request, status, time.perf_counter() - started, fault)
     connection.close()
+
+
+def _post(connection: http.client.HTTPConnection, request: Request, used: float) -> http.client.HTTPResponse:
+    """Send a request; once more where its connection was last used so long ago that the server may have closed it."""
+    for is_last in (False, True):
+        try:
+            connection.request("POST", "/invocations", request.body, request.headers)
+            return connection.getresponse()
+        except (ConnectionError, http.client.RemoteDisconnected):
+            if is_last or connection.sock is None or time.monotonic() - used < KEEP_ALIVE:
+                raise
+            connection.close()
+    raise AssertionError
 
 
 def _cut(port: int, body: bytes) -> None:
@@ -203,15 +222,15 @@ def predictions(project: Path, environment: dict[str, str], files: list[Path]) -
 
 
 def slope(samples: list[tuple[float, float]]) -> float:
-    """Return how memory grows after the warm-up, in MiB a minute."""
-    minutes = defaultdict(list)
+    """Return how the memory that is held between large requests grows after the warm-up, in MiB a minute."""
+    windows = defaultdict(list)
     for seconds, memory in samples:
         if seconds >= WARM_UP * samples[-1][0]:
-            minutes[int(seconds // 30)].append(memory)
-    if len(minutes) < 3:
+            windows[int(seconds // WINDOW)].append(memory)
+    if len(windows) < 3:
         return float("nan")
-    medians = [statistics.median(values) for _, values in sorted(minutes.items())]
-    return float(np.polyfit(np.arange(len(medians)) / 2, medians, 1)[0])
+    floors = [float(np.quantile(values, 0.1)) for _, values in sorted(windows.items())]
+    return float(np.polyfit(np.arange(len(floors)) * WINDOW / 60, floors, 1)[0])
 
 
 def serve(server: Server, samples: list[Sample], minutes: float, clients: int) -> tuple[Results, list[tuple[float, float]]]:
@@ -226,7 +245,8 @@ def serve(server: Server, samples: list[Sample], minutes: float, clients: int) -
         thread.start()
     told = started
     while any(thread.is_alive() for thread in threads):
-        memory.append((time.monotonic() - started, server.memory()))
+        if time.monotonic() < deadline:
+            memory.append((time.monotonic() - started, server.memory()))
         if time.monotonic() - told > 60:
             told = time.monotonic()
             sent = sum(sum(counts.values()) for counts in results.statuses.values())
