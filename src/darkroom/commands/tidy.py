@@ -85,8 +85,10 @@ def unused_downloads(before: float) -> list[Path]:
 def _remove_history(before: float, keep: int, dry_run: bool) -> None:
     """Remove what MLflow has from before, but what is protected; a server's history is its owner's."""
     file = home.database()
-    if file is None or not file.exists() or not home.is_own(file):
+    if file is None or not home.is_own(file):
         click.echo(f"MLflow at {without_login(home.uri())} is not the project's own: its history stays")
+        return
+    if not file.exists():
         return
     name = params.read().register_.name
     lockfiles = [folder / "dvc.lock" for folder in (Path(), *dvc_gc.worktrees())]

@@ -11,12 +11,12 @@ LIMIT = 10 * 2**20  # bytes of a log; as many of the part before are kept beside
 OLD = ".old"
 
 
-def trim(path: Path, limit: int = LIMIT) -> None:
-    """Where a log is longer than the limit, move its content to a file beside it, in place of what is there.
+def trim(path: Path, limit: int | None = None) -> None:
+    """Where a log is longer than the limit, by default LIMIT, move its content to a file beside it, in place of what is there.
 
     Processes that have it open for appending write on into the same, empty file; a line that is written meanwhile may be lost.
     """
     with suppress(FileNotFoundError):
-        if path.stat().st_size > limit:
+        if path.stat().st_size > (LIMIT if limit is None else limit):
             shutil.copyfile(path, path.with_name(path.name + OLD))
             os.truncate(path, 0)
