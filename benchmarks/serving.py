@@ -167,9 +167,9 @@ def client(port: int, requests: Requests, results: Results, deadline: float) -> 
             if request.is_cut:
                 _cut(port, request.body)
             else:
-                response = _post(connection, request, used)
+                before, used = used, time.monotonic()
+                response = _post(connection, request, before)
                 status, body = str(response.status), response.read()
-                used = time.monotonic()
                 if status == str(MLFLOW_FAILS):  # uvicorn closes the connection then
                     connection.close()
             fault = "" if request.is_cut else results.check(request, int(status), body)
@@ -181,7 +181,7 @@ def client(port: int, requests: Requests, results: Results, deadline: float) -> 
 
 
 def _post(connection: http.client.HTTPConnection, request: Request, used: float) -> http.client.HTTPResponse:
-    """Send a request; once more where its connection was last used so long ago that the server may have closed it."""
+    """Send a request; once more where the one before was sent so long ago that the server may have closed the connection since."""
     for is_last in (False, True):
         try:
             connection.request("POST", "/invocations", request.body, request.headers)
