@@ -86,7 +86,7 @@ bench: install
 	@test -n "$$DATA" || { echo "name a folder of photographs: make bench DATA=~/photos" >&2; exit 2; }
 	@$(BIN)/python benchmarks "$$DATA" $${WEIGHTS:+--weights "$$WEIGHTS"} $${ONLY:+--only $$ONLY}
 
-# make reliability DATA=~/photos: damaged files, kills and full disks, some hours; a table of what was tried, survived and lost
+# make reliability DATA=~/photos: damaged files, kills, full disks, wrong requests, a fortnight of flows, some hours; a table
 reliability: install
 	@test -n "$$DATA" || { echo "name a folder of photographs: make reliability DATA=~/photos" >&2; exit 2; }
 	@$(BIN)/python benchmarks/reliability.py "$$DATA"

@@ -39,6 +39,8 @@ class Workspace:
             "data/label_fixes.csv",
             "data/splits.csv",
             "data/weights/.gitignore",
+            "models/transfer/.keep",
+            "models/finetune/.keep",
         ):
             if (root / name).exists():  # an older commit lacks some
                 (place / name).parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from pipelines import flow_runtime
 OPTIONS = {"set_params": "--set", "time_limits": "--limit", "limits": "--limit", "max_age_days": "--max-age"}  # others: --NAME
 METAVARS = {
     "targets": "STAGE", "names": "STUDY", "folders": "FOLDER", "set_params": "KEY=VALUE", "time_limits": "STAGE=MINUTES",
-    "limits": "TEST=SIZE", "max_age_days": "DAYS", "time_limit": "MINUTES",
+    "limits": "TEST=SIZE", "older_than": "DAYS", "keep_versions": "N", "max_age_days": "DAYS", "time_limit": "MINUTES",
 }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from typing import Any
 import click
 import psutil
 
-from darkroom.core import locks
+from darkroom.core import locks, log_files
 from darkroom.core.command_line import SETTINGS, Choice, Command, report
 from darkroom.core.errors import DarkroomError, WorkspaceError, without_login
 from pipelines import server, work_pool
@@ -34,6 +34,10 @@ LOGS = Path(".darkroom/schedule")
 PREFECT_HOME = Path(".prefect")
 PROFILES = PREFECT_HOME / "profiles.toml"  # pyproject.toml names it
 PORT = 4200
+RETENTION = {  # of flow runs that have ended, with their logs and artifacts; events are kept for 7 days, Prefect's default
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(90 * 86400),
+}  # fmt: skip
 START_TIMEOUT = 180.0  # seconds until a server or a worker responds
 STOP_TIMEOUT = 40.0  # seconds until it has ended: a worker first ends its runs
 
@@ -147,7 +151,7 @@ def _prepare_server(requested: int | None, state: dict[str, Any]) -> tuple[int, 
         print(f"port {PORT} is taken, the server listens on {port}")
     server.password(keep=bool(state))  # a copy of the project has the password of its original
     api = _address(port)
-    return port, ["pipelines.prefect_server", str(port)], _environment(api) | _server_settings(api)
+    return port, ["pipelines.prefect_server", str(port)], RETENTION | _environment(api) | _server_settings(api)
 
 
 def _note_server(port: int, pid: int, state: dict[str, Any]) -> str:
@@ -227,6 +231,7 @@ def _write_state(state: dict[str, Any]) -> None:
 def _launch(name: str, arguments: list[str], environment: dict[str, str]) -> dict[str, Any]:
     """Start `python -m` as a process that outlives this one and its terminal."""
     LOGS.mkdir(parents=True, exist_ok=True)
+    log_files.trim(LOGS / f"{name}.log")
     with (LOGS / f"{name}.log").open("a", encoding="utf-8") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,

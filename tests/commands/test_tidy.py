@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -181,3 +182,58 @@ def test_leftovers_of_an_earlier_version_are_removed(workspace):
     (workspace / "data").mkdir()
     assert cli.main(["tidy"]) == 0
     assert not any(Path(path).exists() for path in left)
+
+
+@pytest.fixture
+def repository(workspace):
+    """Return a workspace with a git and a DVC repository, and a way to put an object into its cache."""
+    tree = workspace / ".darkroom" / "worktrees" / "retrain"
+    tree.mkdir(parents=True)
+    for folder in (workspace, tree):
+        subprocess.run(f"git init -q && {sys.executable} -m dvc init -q", cwd=folder, shell=True, check=True)
+    return workspace
+
+
+def add_object(folder: Path, content: bytes) -> Path:
+    """Put a content into the cache of a folder; return its object, whose name has its md5."""
+    md5 = hashlib.md5(content).hexdigest()
+    path = folder / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def lock(folder: Path, path: Path) -> None:
+    """Let the dvc.lock of a folder name an object of a cache as its output."""
+    md5, size = path.parent.name + path.name, path.stat().st_size
+    (folder / "dvc.yaml").write_text("stages:\n  a:\n    cmd: 'true'\n    outs: [a.txt]\n")
+    out = f"{{path: a.txt, hash: md5, md5: {md5}, size: {size}}}"
+    (folder / "dvc.lock").write_text(f"schema: '2.0'\nstages:\n  a:\n    cmd: 'true'\n    outs: [{out}]\n")
+
+
+@pytest.mark.slow
+def test_old_history_goes_and_what_is_in_use_stays(repository, capsys, monkeypatch):
+    """Objects that neither this folder nor a worktree names are removed, and downloads that nobody has used since.
+
+    `--dry-run` names them and removes nothing. A cache outside the project is left alone.
+    """
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    mine, theirs, nobodys = (add_object(repository, content) for content in (b"mine", b"of a worktree", b"nobody's"))
+    lock(repository, mine)
+    lock(repository / ".darkroom" / "worktrees" / "retrain", theirs)
+    used, unused = (repository / ".darkroom" / "versions" / name for name in ("used", "unused"))
+    for folder in (used, unused):
+        folder.mkdir(parents=True)
+    os.utime(unused, (time.time() - 3 * 86400,) * 2)
+    assert cli.main(["tidy", "--older-than", "2", "--dry-run"]) == 0
+    assert "would remove .darkroom/versions/unused" in capsys.readouterr().out
+    assert nobodys.exists()
+    assert unused.exists()
+    assert cli.main(["tidy", "--older-than", "2"]) == 0
+    assert [path.exists() for path in (mine, theirs, nobodys, used, unused)] == [True, True, False, True, False]
+    nobodys.write_bytes(b"nobody's")
+    with (repository / ".dvc" / "config.local").open("a") as file:
+        file.write(f"[cache]\n    dir = {repository.parent / 'shared'}\n")
+    assert cli.main(["tidy", "--older-than", "2"]) == 0
+    assert nobodys.exists()
+    assert "others may share it" in capsys.readouterr().out

@@ -34,12 +34,16 @@ from pipelines.process_groups import CommandResult, ProcessGroups
 from pipelines.repro import repro
 from pipelines.retrain import retrain
 from pipelines.study import study
+from pipelines.tidy import tidy
 from tests.conftest import ROOT
 from tests.pipelines.processes import wait_until
 from tests.postgresql import free_port
 
-FLOWS = {"repro": repro, "retrain": retrain, "monitor": monitor, "study": study}
-DEPLOYMENTS = {"repro": "small-on-demand", "retrain": "small-nightly", "monitor": "small-hourly", "study": "small-on-demand"}
+FLOWS = {"repro": repro, "retrain": retrain, "monitor": monitor, "study": study, "tidy": tidy}
+DEPLOYMENTS = {
+    "repro": "small-on-demand", "retrain": "small-nightly", "monitor": "small-hourly", "study": "small-on-demand",
+    "tidy": "small-weekly",
+}  # fmt: skip
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 GRAPH = """\
 stages:
@@ -372,8 +376,8 @@ def fill_project(project: Project) -> None:
         shutil.copy(ROOT / name, folder)
     (folder / "dvc.yaml").write_text(GRAPH)
     (folder / "step.py").write_text(STEP)
-    deployments, count = re.subn(r'cron: "0 (3|\*) ', f'cron: "0 {project.slot} ', (ROOT / "prefect.yaml").read_text())
-    assert count == 2, "every schedule of prefect.yaml is moved"
+    deployments, count = re.subn(r'cron: "0 (3|5|\*) ', f'cron: "0 {project.slot} ', (ROOT / "prefect.yaml").read_text())
+    assert count == 3, "every schedule of prefect.yaml is moved"
     (folder / "prefect.yaml").write_text(deployments)
     project.prepare()
     project.git("init", "-q", "-b", "main")

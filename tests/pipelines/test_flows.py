@@ -24,6 +24,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 from darkroom import cli
+from darkroom.core import log_files
 from pipelines import dvc_runner, flow_runtime, process_watcher, schedule
 from pipelines import monitor as monitor_module
 from tests import browser
@@ -618,6 +619,23 @@ def test_outputs_are_pushed_and_pulled(project, tmp_path):
         assert (project.folder / "left.txt").exists()
     finally:
         project.run("dvc", "remote", "remove", "--local", "store")
+
+
+def test_tidy_removes_results_that_nothing_refers_to(project, monkeypatch):
+    """Of two runs the results of the last one stay, and logs are limited; the second time nothing is left to do."""
+    monkeypatch.setattr(log_files, "LIMIT", 100)
+    log = project.folder / ".darkroom" / "schedule" / "of-an-older-version.log"
+    log.write_text("line\n" * 100)
+    for _ in range(2):
+        project.prepare()
+        project.flow("repro", "left")
+    result = (project.folder / "left.txt").read_text()
+    assert "DVC's cache: Removed" in project.flow("tidy", "--older-than", "1")
+    assert (log.stat().st_size, log.with_name(f"{log.name}.old").stat().st_size) == (0, 500)
+    (project.folder / "left.txt").unlink()
+    project.run("dvc", "checkout", "left")
+    assert (project.folder / "left.txt").read_text() == result
+    assert "Removed" not in project.flow("tidy", "--older-than", "1")
 
 
 def test_mistakes_are_refused_before_a_stage_runs(project):

@@ -17,6 +17,7 @@ FLOWS = {
     "retrain": "ingest what is new, train, and register if there is a reason",
     "monitor": "detect drift in new photographs",
     "study": "run studies, a task each",
+    "tidy": "remove old history: runs, versions, results in DVC's cache",
 }
 
 

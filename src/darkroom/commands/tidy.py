@@ -1,10 +1,11 @@
-"""Remove outputs of backbones that params.yaml no longer lists, and scratch files of killed processes."""
+"""Remove outputs of backbones that params.yaml no longer lists, scratch files of killed processes, and old history."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -12,40 +13,91 @@ from pathlib import Path
 import click
 import psutil
 
-from darkroom.config import params
+from darkroom.config import dvc_gc, params
 from darkroom.config.dvc_graph import read_lock
 from darkroom.core import atomic, locks
 from darkroom.core.command_line import Command
-from darkroom.core.errors import WorkspaceError
+from darkroom.core.errors import WorkspaceError, without_login
+from darkroom.core.lazy import lazy_imports
+from darkroom.tracking import home
+
+with lazy_imports():
+    from darkroom.tracking import history
 
 DVC_LOCK = Path(".dvc/tmp/lock")  # held by DVC but while a stage runs
 DVC_WAIT = 10.0  # seconds
 DVC_LOCKS = Path(".dvc/tmp/rwlock")  # the paths that running stages read and write, with their processes
-GC = "dvc gc --workspace --all-commits --all-experiments"  # `dvc gc -w` would remove the outputs of every earlier commit
+KEEP_VERSIONS = 10
 RAW, MAPS, SCRATCH = Path("data/raw"), Path(".darkroom/maps"), Path(".darkroom/scratch/sources")
 ROOTS = (Path("data"), Path("models"), Path("reports"), Path(".darkroom"))
 
 
 @click.command(cls=Command)
 @click.option("--dry-run", is_flag=True, help="only list what would be removed")
-def command(dry_run: bool) -> None:
+@click.option(
+    "--older-than", type=click.FloatRange(min=0, min_open=True), metavar="DAYS",
+    help="also remove versions and runs of MLflow and downloads that are older and that nothing refers to, and results in DVC's "
+    "cache, of any age, that no commit, experiment, workspace or worktree refers to",
+)  # fmt: skip
+@click.option(
+    "--keep-versions", type=click.IntRange(min=1), default=KEEP_VERSIONS, metavar="N",
+    help="with --older-than: versions that stay whatever their age, and as many former champions",
+)  # fmt: skip
+def command(dry_run: bool, older_than: float | None, keep_versions: int) -> None:
     """Remove outputs of backbones that params.yaml no longer lists, and scratch files of killed
-    processes.
+    processes; with --older-than also old history.
 
     Waits for a run of the workspace to end; refuses to work beside a stage that `dvc repro` runs.
     """
-    with locks.workspace("darkroom tidy", lambda text: click.echo(text, err=True)), nullcontext() if dry_run else _no_dvc():
-        paths = leftovers(params.read().backbones)
-        for path in paths:
-            size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
-            click.echo(f"{'would remove' if dry_run else 'removed'} {path} ({size / 2**20:.1f} MiB)")
-            if not dry_run:
-                _remove(path)
+    with locks.workspace("darkroom tidy", lambda text: click.echo(text, err=True)):
+        with nullcontext() if dry_run else _no_dvc():
+            paths = leftovers(params.read().backbones)
+            _remove_all(paths, dry_run)
+            if older_than is not None:
+                before = time.time() - 86400 * older_than
+                _remove_all(unused_downloads(before), dry_run)
+                _remove_history(before, keep_versions, dry_run)
+        if older_than is not None:
+            dvc_gc.collect(click.echo, dry_run)  # it takes DVC's lock itself
+    if older_than is not None:
+        return
     if not paths:
         click.echo("nothing to remove")
     elif not dry_run and any(path.suffix != atomic.PARTIAL for path in paths):
         click.echo("the next `dvc repro` evaluates again; DVC's cache still has these:")
-        click.echo(f"`{GC}` frees what no commit and no experiment needs")
+        click.echo(f"`{dvc_gc.COMMAND}` frees what no commit and no experiment needs")
+
+
+def _remove_all(paths: list[Path], dry_run: bool) -> None:
+    for path in paths:
+        size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+        click.echo(f"{'would remove' if dry_run else 'removed'} {path} ({size / 2**20:.1f} MiB)")
+        if not dry_run:
+            _remove(path)
+
+
+def unused_downloads(before: float) -> list[Path]:
+    """Return the copies of versions and manifests that nothing has read since `before`, in seconds since 1970."""
+    paths = [path for folder in (home.VERSIONS, home.MANIFESTS) for path in sorted(folder.glob("*"))]
+    return [path for path in paths if path.suffix != atomic.PARTIAL and path.stat().st_mtime < before]
+
+
+def _remove_history(before: float, keep: int, dry_run: bool) -> None:
+    """Remove what MLflow has from before, but what is protected; a server's history is its owner's."""
+    file = home.database()
+    if file is None or not home.is_own(file):
+        click.echo(f"MLflow at {without_login(home.uri())} is not the project's own: its history stays")
+        return
+    if not file.exists():
+        return
+    name = params.read().register_.name
+    lockfiles = [folder / "dvc.lock" for folder in (Path(), *dvc_gc.worktrees())]
+    current = {stage.outputs_sha256 for file in lockfiles for stage in read_lock(file).values()}
+    old = history.expired(name, before, keep, sorted(current))
+    if not dry_run:
+        history.remove(name, old.versions, old.runs)
+    versions = f"{len(old.versions)} versions" + (f" ({', '.join(old.versions)})" if old.versions else "")
+    click.echo(f"{'would remove' if dry_run else 'removed'} {versions} and {len(old.runs)} runs from MLflow")
 
 
 def leftovers(backbones: list[str]) -> list[Path]:

@@ -33,6 +33,14 @@ def tracked(paths: Sequence[str]) -> list[str]:
         return []
 
 
+def prefix() -> str:
+    """Return this folder's path in its repository; empty at the top, and outside a repository."""
+    try:
+        return _git("rev-parse", "--show-prefix")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
 def contents(path: str) -> list[str]:
     """Return what a file has been in all commits that changed it, newest first; nothing outside a repository."""
     try:

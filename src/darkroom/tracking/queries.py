@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def manifest(client: Client, run_id: str) -> Path | None:
         with atomic.scratch_folder(path) as scratch:
             mlflow_client.library()
             Path(client.download_artifacts(run_id, MANIFEST, str(scratch))).replace(path)
+    if not home.is_read_only():
+        os.utime(path)  # `darkroom tidy --older-than` removes what is not used
     return path.resolve()
 
 

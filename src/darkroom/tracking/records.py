@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from darkroom.config import dvc_graph
-from darkroom.core import environment, git
+from darkroom.core import environment, git, log_files
 from darkroom.core.errors import masked
 from darkroom.core.locks import hold, is_taken
 from darkroom.tracking import artifact_paths, pipelines
@@ -164,6 +164,7 @@ def start_uploader() -> None:
     if not artifact_paths.is_relative():  # here, where the person sees the message
         with hold(artifact_paths.LOCK):
             artifact_paths.make_relative()
+    log_files.trim(RECORDS / "uploader.log")
     with (RECORDS / "uploader.log").open("ab") as log:
         subprocess.Popen(
             [sys.executable, "-m", "darkroom.tracking.uploader_process"],

@@ -7,6 +7,7 @@ registered model that is never rewritten. The uploader runs the functions that t
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -221,6 +222,8 @@ def fetch(client: Client, name: str, version: str) -> Path:
                     f"`darkroom register {tags.get(MODEL, 'MODEL')}` stores it again where models/ has its checkpoint; else "
                     "`darkroom promote VERSION` makes another one the champion",
                 )
+    if not home.is_read_only():
+        os.utime(folder)  # `darkroom tidy --older-than` removes what is not used
     return folder.resolve()
 
 
