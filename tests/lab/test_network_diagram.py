@@ -46,7 +46,8 @@ def edges_of(series: Series, source: int) -> tuple[set[tuple[int, int]], int]:
     edges: set[tuple[int, int]] = set()
     for item in series.items:
         if isinstance(item, Box):
-            edges.add((source, item.number))
+            is_told = any("outputs above" in line for line in item.details)  # after branches that cross
+            edges |= {(edge.source, item.number) for edge in item.inputs} if is_told else {(source, item.number)}
             source = item.number
         elif isinstance(item, Frame):
             inner, source = edges_of(item.body, source)
@@ -69,7 +70,8 @@ def edges_of(series: Series, source: int) -> tuple[set[tuple[int, int]], int]:
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if "dense" in n else n for n in NETWORKS])
 def test_the_edges_are_those_of_the_run(name, monkeypatch):
-    """Without folding, the lines of a diagram are exactly the connections of the executed graph."""
+    """Without folding, the lines of a diagram, or its words where branches cross, are exactly the connections of the executed
+    graph."""
     monkeypatch.setattr(diagram_frames, "_fold", lambda series: series)
     boxes = make_boxes(graph(name))
     series = diagram_frames.build(graph(name))

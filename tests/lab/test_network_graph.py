@@ -35,7 +35,7 @@ def test_totals_are_those_of_the_layers(name):
         assert sum(getattr(row, key) for row in rows.values()) == sum(getattr(layer, key) for layer in counted)
     figures = {layer.name: (layer.output, layer.parameters, layer.multiply_adds) for layer in counted if layer.name in rows}
     for layer, figure in figures.items():
-        if not any(other.startswith(f"{layer}.") for other in (item.name for item in counted)) and figure[0]:
+        if layer and figure[0] and not any(item.name.startswith(f"{layer}.") for item in counted):  # "" is the network itself
             assert (rows[layer].output, rows[layer].parameters, rows[layer].multiply_adds) == figure
 
 

@@ -125,9 +125,10 @@ class _Parser:
                 branches, is_direct = self._branches(region), meeting in users
                 if len(branches) + is_direct == 1:
                     items.append(self._tangle(region))
+                    self.boxes[meeting] = _told(self.boxes[meeting])
                 else:
-                    merge = None if meeting == sink else self.boxes[meeting]
                     parts = [self._between(source, meeting, part, [user for user in users if user in part]) for part in branches]
+                    merge = None if meeting == sink else self.boxes[meeting]
                     series = (*(Series(tuple(part)) for part in parts), *([Series()] * is_direct))
                     items.append(Parallel(series, merge, self.boxes[source].output))
             if meeting == sink:
@@ -176,8 +177,9 @@ class _Parser:
         skipping = tuple(edge for edge in edges if edge[1] - edge[0] > 1)
         if len(skipping) <= MAX_ARCS:
             return Tangle(tuple(boxes), skipping)
-        told = [
-            replace(box, details=(*box.details, f"of {len(box.inputs)} outputs above")) if len(box.inputs) > 1 else box
-            for box in boxes
-        ]
-        return Tangle(tuple(told), ())
+        return Tangle(tuple(map(_told, boxes)), ())
+
+
+def _told(box: Box) -> Box:
+    """Return a box that says how many inputs it has, where they are more than one and no line is drawn."""
+    return replace(box, details=(*box.details, f"of {len(box.inputs)} outputs above")) if len(box.inputs) > 1 else box
