@@ -41,13 +41,18 @@ def graph(name: str) -> network_graph.Graph:
     return network_table.graph(name, NETWORKS[name], 1 if name == "lenet5" else 3, 10, {})
 
 
+def ends_at(box: Box, drawn: list[int]) -> set[tuple[int, int]]:
+    """Return the edges to a box: those that are drawn, or all that it takes where it says so, after branches that cross."""
+    is_told = any("outputs above" in line for line in box.details)
+    return {(source, box.number) for source in ([edge.source for edge in box.inputs] if is_told else drawn)}
+
+
 def edges_of(series: Series, source: int) -> tuple[set[tuple[int, int]], int]:
     """Return the edges that a series draws below a box, and the number of its last box."""
     edges: set[tuple[int, int]] = set()
     for item in series.items:
         if isinstance(item, Box):
-            is_told = any("outputs above" in line for line in item.details)  # after branches that cross
-            edges |= {(edge.source, item.number) for edge in item.inputs} if is_told else {(source, item.number)}
+            edges |= ends_at(item, [source])
             source = item.number
         elif isinstance(item, Frame):
             inner, source = edges_of(item.body, source)
@@ -59,7 +64,7 @@ def edges_of(series: Series, source: int) -> tuple[set[tuple[int, int]], int]:
                 edges |= inner
                 ends.append(end)
             assert item.merge is not None
-            edges |= {(end, item.merge.number) for end in ends}
+            edges |= ends_at(item.merge, ends)
             source = item.merge.number
         else:
             assert isinstance(item, Tangle)
