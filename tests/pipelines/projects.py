@@ -119,7 +119,8 @@ def run_here(
     is_script = arguments[0] == str(dvc_runner.SCRIPT.resolve())
     if folder.resolve() != Path.cwd() or not (is_script or arguments[:2] == ["-m", "darkroom"]):
         return run_as_process(groups, command, on_line, folder, environment, limit, capture_stdout)
-    output, errors = io.StringIO(), io.StringIO()
+    output = io.StringIO()
+    errors = io.StringIO() if capture_stdout else output
 
     def work() -> int:
         with (
@@ -132,7 +133,10 @@ def run_here(
 
     with ThreadPoolExecutor(1) as thread:  # one that is not Prefect's, which logs what is printed
         code = thread.submit(work).result()
-    return CommandResult(code, errors.getvalue().splitlines(), output.getvalue())
+    lines = errors.getvalue().splitlines()
+    for line in lines:
+        on_line(line)
+    return CommandResult(code, lines, output.getvalue() if capture_stdout else "")
 
 
 class Project:
