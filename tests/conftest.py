@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -103,6 +104,14 @@ def shapes_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def _path_of_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take away what MLflow adds when it loads a version: its code, a part of the package, which new processes would import."""
     monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _path_of_modules_after_a_file() -> Iterator[None]:
+    """Take away what fixtures of a whole file have added."""
+    path = [*sys.path]
+    yield
+    sys.path[:] = path
 
 
 @pytest.fixture
