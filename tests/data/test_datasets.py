@@ -187,7 +187,7 @@ def server(tmp_path):
     (tmp_path / "served").mkdir()
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
-        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        threading.Thread(target=serving.serve_forever, args=[0.02], daemon=True).start()
         yield tmp_path / "served", f"http://127.0.0.1:{serving.server_port}/"
         serving.shutdown()
 

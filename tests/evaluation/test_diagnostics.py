@@ -120,6 +120,7 @@ def test_without_views_there_is_no_row_of_views(values):
     assert diagnosed.diagnostics.ensembles == {}
 
 
+@pytest.mark.slow
 def test_what_was_computed_before_a_kill_is_not_computed_again(values, tmp_path, monkeypatch):
     """Killed after any array that is kept, the diagnostics are those of an undisturbed run, and each array is computed once."""
     monkeypatch.chdir(tmp_path)

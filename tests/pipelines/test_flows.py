@@ -85,7 +85,7 @@ def webhook() -> Iterator[str]:
     """Yield the address of a webhook that has received nothing."""
     Webhook.received.clear()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/hook"
         server.shutdown()
 
@@ -250,7 +250,7 @@ def test_a_web_page_runs_nothing_and_its_owner_logs_in(project):
 
     runs = count_runs(project)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server, browser.tab() as tab:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
         tab.goto(f"http://127.0.0.1:{server.server_port}")
         tries = tab.evaluate("all")
         server.shutdown()
