@@ -28,6 +28,7 @@ def test_the_shipped_params_are_valid(values):
         ("weights", "source", "/home/me/weights", "darkroom recipe --weights FOLDER"),
         ("weights", "source", "imagnet", 'did you mean "imagenet"'),
         ("weights", "folder", "~/weights", "does not know ~"),
+        ("weights", "source", "\ud800", "half a character"),
     ],
 )
 def test_a_mistake_names_its_key(values, section, key, value, fact):

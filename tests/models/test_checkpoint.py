@@ -98,6 +98,7 @@ def test_no_damaged_checkpoint_is_used(tmp_path):
         {"architecture": {"family": "classic", "name": "nosuch", "image_size": 32}},
         {"architecture": {"family": "classic", "name": "mlp", "image_size": 32, "options": {"hidden": [-1]}}},
         {"architecture": {"family": "torchvision", "name": "../x", "image_size": 32}},
+        {"architecture": {"family": "compact", "image_size": 64, "width": 4}},  # which the preprocessing does not make
         {"architecture": {"family": "compact", "image_size": 32, "width": 16}}, {"params": 3}, {"best": {"epoch": "x"}},
     ],
     ids=lambda changed: str(changed)[:40],

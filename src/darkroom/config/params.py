@@ -225,6 +225,8 @@ def validate(model: type[Model], content: Any, origin: str, hint: str = "") -> M
         raise ParamsError(
             f"{origin}: {listed(problems)}", f"correct {origin}; `git diff {origin}` shows what changed{hint}"
         ) from None
+    except UnicodeEncodeError:  # pydantic takes no halves of characters
+        raise ParamsError(f"{origin}: a text has half a character, \\ud800 to \\udfff", f"correct {origin}{hint}") from None
 
 
 def mistakes(content: Any) -> list[str]:

@@ -113,7 +113,13 @@ def _read(folder: Path) -> tuple[Checkpoint, bool]:
             f"{folder} has schema {schema!r:.40}; this version of Darkroom reads {UNSEALED} and {SCHEMA}",
             "use the version of Darkroom that wrote it, or train it again: `dvc repro -f`",
         )
-    return json_files.validate(content, Checkpoint, path, remedy), schema == SCHEMA
+    checkpoint = json_files.validate(content, Checkpoint, path, remedy)
+    sizes = checkpoint.architecture.as_dict()["image_size"], checkpoint.preprocessing.image_size
+    if sizes[0] != sizes[1]:
+        raise json_files.damaged(
+            path, f"its network takes images of {sizes[0]} pixels, and its preprocessing makes {sizes[1]}", remedy
+        )
+    return checkpoint, schema == SCHEMA
 
 
 def read_history(folder: Path) -> list[dict[str, str]]:
