@@ -114,11 +114,9 @@ def _read(folder: Path) -> tuple[Checkpoint, bool]:
             "use the version of Darkroom that wrote it, or train it again: `dvc repro -f`",
         )
     checkpoint = json_files.validate(content, Checkpoint, path, remedy)
-    sizes = checkpoint.architecture.as_dict()["image_size"], checkpoint.preprocessing.image_size
-    if sizes[0] != sizes[1]:
-        raise json_files.damaged(
-            path, f"its network takes images of {sizes[0]} pixels, and its preprocessing makes {sizes[1]}", remedy
-        )
+    least, size = checkpoint.architecture.as_dict()["image_size"], checkpoint.preprocessing.image_size
+    if size < least:
+        raise json_files.damaged(path, f"its network takes images of {least} pixels, and its preprocessing makes {size}", remedy)
     return checkpoint, schema == SCHEMA
 
 
