@@ -28,7 +28,7 @@ TRAIN_BATCH, EVAL_BATCH = 64, 500
 MAX_IMAGES, TILE = 10, 84  # pictures in a row, and pixels a side of each
 MAX_CLASSES = 10  # in the scatter plots
 NOISE, HELD_OUT_NOISE = 1, 2  # streams of random numbers
-LR = {"autoencoder_linear": 0.01, "autoencoder_conv": 0.003}
+LR = {"autoencoder_linear": 0.01, "autoencoder_conv": 0.004}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,10 @@ from darkroom.models.architectures import registry
 from darkroom.models.architectures.features import draw
 from darkroom.models.architectures.layers import normed
 from darkroom.models.architectures.registry import AUTOENCODER, architecture
-from darkroom.models.init import SkipInit
+from darkroom.models.init import SkipInit, initialize
+
+# He et al.'s variance, 2/n, is for layers with a ReLU after them; it makes the outputs of one channel, and codes, far too large
+SCHEME = "uniform_fan"
 
 
 class Autoencoder(nn.Module):
@@ -44,7 +47,9 @@ def build(name: str, size: int, channels: int = 3, seed: int | None = 0, options
     """
     with SkipInit():
         model: Autoencoder = registry.make(name, size, channels, options or {}, AUTOENCODER)
-    draw(model, seed)
+    draw(model, None)
+    if seed is not None:
+        initialize(model, SCHEME, seed)
     return model
 
 
