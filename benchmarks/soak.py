@@ -40,6 +40,8 @@ from kills import outputs, processes
 from measuring import ROOT, Workspace, median, report
 from PIL import Image
 
+from darkroom.core.errors import WorkspaceError
+
 sys.path.insert(0, str(ROOT))
 from pipelines import server
 
@@ -56,6 +58,7 @@ KILLED = 1 / 3
 IMAGES = 14  # of each class at first
 SIDE = 96  # pixels of an image
 LIMIT = 600.0  # seconds for a flow
+PATIENCE = 5  # requests that are repeated
 DAY = 86_400.0
 PARTS = {
     "dvc cache": [".dvc/cache"], "worktrees": [".darkroom/worktrees"], "mlruns": ["mlruns"], "mlflow.db": ["mlflow.db"],
@@ -153,6 +156,10 @@ class Soak:
         return change
 
     def request(self, path: str, content: dict[str, Any] | None = None, method: str = "") -> Any:
+        """Ask the server, which is late beside other load."""
+        for _ in range(PATIENCE):
+            with chdir(self.place), suppress(WorkspaceError):
+                return server.request(self.api, path, content, method)
         with chdir(self.place):
             return server.request(self.api, path, content, method)
 
