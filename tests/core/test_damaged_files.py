@@ -8,16 +8,19 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import AfterValidator
 
 from darkroom import cli
 from darkroom.augmentation import storage
 from darkroom.commands import promotion_file
 from darkroom.config import dvc_graph, params
+from darkroom.core import json_files
 from darkroom.core.errors import DarkroomError
 from darkroom.data import arrays, label_suggestions, manifest, sources
 from darkroom.evaluation import cost, cross_validation, leaderboard, metrics_io, predictions
@@ -137,6 +140,17 @@ def test_a_damaged_file_is_refused_with_a_remedy(tmp_path, monkeypatch, name, re
         read(tmp_path / name)
     assert error.value.remedy
     assert len(error.value.problem) < 700
+
+
+def test_half_a_character_in_a_message_is_refused(tmp_path):
+    """Where a validator names a value that has half a character, pydantic fails; the file is damaged all the same."""
+
+    def refuse(text: str) -> str:
+        raise ValueError(f"there is no {text}")
+
+    (tmp_path / "a.json").write_text('"\\ud800"')
+    with pytest.raises(DarkroomError, match="half a character"):
+        json_files.read(tmp_path / "a.json", Annotated[str, AfterValidator(refuse)], "make it again")
 
 
 def test_a_number_of_thousands_of_digits_names_no_file(tmp_path):

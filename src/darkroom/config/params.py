@@ -25,6 +25,7 @@ DATASETS, POLICIES = get_args(Dataset), get_args(Policy)
 SOURCES = ("imagenet", "pretrain", "random", "folder")  # of weights
 WEIGHTS = "data/weights"  # `weights.folder` where no other is named
 SPLITS = ("train", "val", "test")
+HALF = "a text has half a character, \\ud800 to \\udfff"
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
@@ -226,7 +227,7 @@ def validate(model: type[Model], content: Any, origin: str, hint: str = "") -> M
             f"{origin}: {listed(problems)}", f"correct {origin}; `git diff {origin}` shows what changed{hint}"
         ) from None
     except UnicodeEncodeError:  # pydantic takes no halves of characters
-        raise ParamsError(f"{origin}: a text has half a character, \\ud800 to \\udfff", f"correct {origin}{hint}") from None
+        raise ParamsError(f"{origin}: {HALF}", f"correct {origin}{hint}") from None
 
 
 def mistakes(content: Any) -> list[str]:
@@ -235,6 +236,8 @@ def mistakes(content: Any) -> list[str]:
         Params.model_validate(content)
     except ValidationError as error:
         return [_explain(item, content, Params) for item in error.errors()]
+    except UnicodeEncodeError:
+        return [HALF]
     return []
 
 
