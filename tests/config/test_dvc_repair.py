@@ -131,10 +131,11 @@ def test_only_a_run_that_did_not_end_is_looked_at(cache, ends):
         assert cache["damaged"].exists()  # it is older than that run
 
 
-def test_braces_in_the_path_are_refused(tmp_path, monkeypatch):
-    """DVC takes a path with braces for a template, and fails; it is not started there."""
-    place = tmp_path / "a{2}"
+@pytest.mark.parametrize(("name", "program"), [("a{2}", "DVC"), ("50% done", "MLflow")])
+def test_a_path_that_is_taken_for_a_template_is_refused(tmp_path, monkeypatch, name, program):
+    """DVC takes a path with braces for a template, MLflow one with %, and both fail; no stage is started there."""
+    place = tmp_path / name
     place.mkdir()
     monkeypatch.chdir(place)
-    with pytest.raises(WorkspaceError, match="braces"), dvc_repair.guard(print):
+    with pytest.raises(WorkspaceError, match=program), dvc_repair.guard(print):
         pytest.fail("DVC was started")

@@ -27,6 +27,7 @@ DAMAGED_LOCK = Path(".darkroom/dvc.lock.damaged")
 RUNNING = DVC / "tmp/rwlock"  # the paths that running stages use
 GUARD = DVC / "tmp/rwlock.lock"  # held by DVC while it writes that
 BEGAN = Path(".darkroom/repro-began")  # there while a run is under way: the time of its start, in seconds since 1970
+REFUSED = {"{": "DVC", "}": "DVC", "%": "MLflow"}  # progress bars and settings that take the path for a template
 OUTPUTS = ("data", "models", "reports")
 OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")  # the name of a file in the cache, without the first two digits of its md5
 MICROSECOND = 1000  # ns; DVC compares times as floating-point numbers
@@ -37,10 +38,13 @@ def guard(tell: Callable[[str], object]) -> Iterator[None]:
     """Repair what an earlier run has left, and say so; once the block has ended, wait until all its files are on the disk.
 
     A block that a kill or a power failure ends leaves `BEGAN`: the next one examines whatever was written since. Raises
-    WorkspaceError where DVC cannot work.
+    WorkspaceError where DVC or MLflow cannot work.
     """
-    if {"{", "}"} & set(str(Path.cwd())):  # DVC's progress bars take the path for a template
-        raise WorkspaceError(f"DVC fails in a folder whose path has braces: {Path.cwd()}", "rename it, or move the project")
+    for character, program in REFUSED.items():
+        if character in str(Path.cwd()):
+            raise WorkspaceError(
+                f"{program} fails in a folder whose path has {character}: {Path.cwd()}", "rename it, or move the project"
+            )
     since = _began()
     for sentence in repair() + (_examine(since) if since is not None else []):
         tell(sentence)
