@@ -138,3 +138,37 @@ def test_pixels_are_written_as_numpy_reads_them(folder, tmp_path):
     assert (np.load(tmp_path / "images.npy") == images).all()
     assert (np.load(tmp_path / "labels.npy") == labels).all()
     assert Path(tmp_path / "images.npy").stat().st_size == 128 + images.nbytes
+
+
+@pytest.mark.parametrize("moment", ["put", "close"])
+def test_damage_that_is_noticed_while_writing_is_survived(tmp_path, moment):
+    """Where SQLite finds the index malformed as it writes, the index begins anew: the run goes on, and the next one too."""
+
+    class Malformed(sqlite3.Connection):
+        def execute(self, *arguments):
+            if moment == "put" and arguments[0].startswith("INSERT"):
+                raise sqlite3.DatabaseError("database disk image is malformed")
+            return super().execute(*arguments)
+
+        def commit(self):
+            raise sqlite3.DatabaseError("database disk image is malformed")
+
+    cache = DecodeCache(tmp_path, 16)
+    cache.index.close()
+    cache.index = sqlite3.connect(cache.path, factory=Malformed)
+    cache.put("1", picture(1), None, ImageFacts(width=1))
+    cache.close()
+    cache = DecodeCache(tmp_path, 16)
+    assert (cache.get("1") is not None) == (moment == "put")
+    cache.put("2", picture(2), None, ImageFacts(width=2))
+    assert cache.get("2") is not None
+    cache.close()
+
+
+def test_the_journal_of_a_deleted_index_goes_with_it(tmp_path):
+    """A damaged index is deleted with its journal, which would else be rolled back into the next one."""
+    DecodeCache(tmp_path, 16).close()
+    (tmp_path / "index.sqlite").write_bytes(b"x" * 8192)
+    (tmp_path / "index.sqlite-journal").write_bytes(b"x" * 8192)
+    DecodeCache(tmp_path, 16).close()
+    assert [path.name for path in tmp_path.glob("index*")] == ["index.sqlite"]

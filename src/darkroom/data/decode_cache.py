@@ -90,7 +90,8 @@ class DecodeCache:
     def __init__(self, folder: Path, size: int) -> None:
         self.size, self.length = size, size * size * 3
         self.lock = threading.Lock()
-        self.index = _open_index(folder / "index.sqlite")
+        self.path = folder / "index.sqlite"
+        self.index = _open_index(self.path)
         self.pixels_file = os.open(folder / "pixels.bin", os.O_RDWR | os.O_CREAT, 0o644)
         self.fingerprints_file = os.open(folder / "fingerprints.bin", os.O_RDWR | os.O_CREAT, 0o644)
         count = os.fstat(self.pixels_file).st_size // self.length
@@ -130,14 +131,22 @@ class DecodeCache:
                 _write(self.fingerprints_file, small, slot * len(_BLANK))
         with self.lock:
             self.pending += 1
+            row = (key, slot, _checksum(image, small, text), text)
             try:
-                row = (key, slot, _checksum(image, small, text), text)
-                self.index.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", row)
-                if self.pending % 1000 == 0:
-                    self.index.commit()
+                self._insert(row)
             except sqlite3.Error as error:
-                raise OSError(f"the index of decoded images cannot be written: {error}") from error
+                if not _is_damaged(error):
+                    raise OSError(f"the index of decoded images cannot be written: {error}") from error
+                self.index.close()
+                _delete(self.path)
+                self.index = _open_index(self.path)
+                self._insert(row)
         return slot
+
+    def _insert(self, row: tuple[str, int, int, str]) -> None:
+        self.index.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?)", row)
+        if self.pending % 1000 == 0:
+            self.index.commit()
 
     def read_pixels(self, slot: int) -> bytes:
         return os.pread(self.pixels_file, self.length, slot * self.length)
@@ -165,7 +174,12 @@ class DecodeCache:
 
     def close(self) -> None:
         with self.lock:
-            self.index.commit()
+            try:
+                self.index.commit()
+            except sqlite3.Error as error:
+                if not _is_damaged(error):
+                    raise
+                _delete(self.path)
             self.index.close()
             os.close(self.pixels_file)
             os.close(self.fingerprints_file)
@@ -176,19 +190,28 @@ def _open_index(path: Path) -> sqlite3.Connection:
     for attempt in (1, 2):
         index = sqlite3.connect(path, check_same_thread=False)
         try:
-            index.execute("PRAGMA synchronous = OFF")
             index.execute(  # not STRICT, which SQLite has since 3.37
                 "CREATE TABLE IF NOT EXISTS images "
                 "(key TEXT PRIMARY KEY NOT NULL, slot INTEGER NOT NULL, sum INTEGER NOT NULL, facts TEXT NOT NULL)"
             )
-            if index.execute("PRAGMA quick_check").fetchall() == [("ok",)]:
+            if index.execute("PRAGMA integrity_check").fetchall() == [("ok",)]:
                 return index
         except (sqlite3.Error, UnicodeDecodeError):
             if attempt == 2:
                 raise
         index.close()
-        path.unlink()
+        _delete(path)
     raise AssertionError
+
+
+def _delete(path: Path) -> None:
+    """Delete an index, and the journal of a change that was not finished, which would be taken for that of the next index."""
+    for file in (path, path.with_name(f"{path.name}-journal")):
+        file.unlink(missing_ok=True)
+
+
+def _is_damaged(error: sqlite3.Error) -> bool:
+    return type(error) is sqlite3.DatabaseError  # "database disk image is malformed", "file is not a database"
 
 
 def _write(file: int, content: bytes, offset: int) -> None:
