@@ -163,12 +163,3 @@ def test_damage_that_is_noticed_while_writing_is_survived(tmp_path, moment):
     cache.put("2", picture(2), None, ImageFacts(width=2))
     assert cache.get("2") is not None
     cache.close()
-
-
-def test_the_journal_of_a_deleted_index_goes_with_it(tmp_path):
-    """A damaged index is deleted with its journal, which would else be rolled back into the next one."""
-    DecodeCache(tmp_path, 16).close()
-    (tmp_path / "index.sqlite").write_bytes(b"x" * 8192)
-    (tmp_path / "index.sqlite-journal").write_bytes(b"x" * 8192)
-    DecodeCache(tmp_path, 16).close()
-    assert [path.name for path in tmp_path.glob("index*")] == ["index.sqlite"]

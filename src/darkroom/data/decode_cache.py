@@ -138,7 +138,7 @@ class DecodeCache:
                 if not _is_damaged(error):
                     raise OSError(f"the index of decoded images cannot be written: {error}") from error
                 self.index.close()
-                _delete(self.path)
+                self.path.unlink()
                 self.index = _open_index(self.path)
                 self._insert(row)
         return slot
@@ -179,7 +179,7 @@ class DecodeCache:
             except sqlite3.Error as error:
                 if not _is_damaged(error):
                     raise
-                _delete(self.path)
+                self.path.unlink()
             self.index.close()
             os.close(self.pixels_file)
             os.close(self.fingerprints_file)
@@ -200,14 +200,8 @@ def _open_index(path: Path) -> sqlite3.Connection:
             if attempt == 2:
                 raise
         index.close()
-        _delete(path)
+        path.unlink()
     raise AssertionError
-
-
-def _delete(path: Path) -> None:
-    """Delete an index, and the journal of a change that was not finished, which would be taken for that of the next index."""
-    for file in (path, path.with_name(f"{path.name}-journal")):
-        file.unlink(missing_ok=True)
 
 
 def _is_damaged(error: sqlite3.Error) -> bool:
