@@ -20,7 +20,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from kills import SETTINGS, copy_photos, finish, outputs, prepare, repro
+from kills import SETTINGS, differing, finish, outputs, prepare, repro, run_undisturbed
 from measuring import Workspace, report
 
 PLENTY = 2_000  # MB
@@ -77,23 +77,18 @@ def main() -> None:
         os.execvp("unshare", ["unshare", "--map-root-user", "--mount", sys.executable, *sys.argv])
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch).resolve()
-        copy_photos(options.folder, place / "photos", options.images)
-        undisturbed = prepare(place / "undisturbed", place / "photos")
-        undisturbed.run("darkroom", "repro")
-        expected = outputs(undisturbed.place)
-        finish(undisturbed)
+        expected, _ = run_undisturbed(place, options.folder, options.images)
         disk = place / "disk"
         disk.mkdir()
         mount(disk, f"size={PLENTY}m")
         try:
             workspace = prepare(disk / "project", place / "photos")
             rows = attempt(workspace, disk, options.step)
-            found = outputs(workspace.place)
+            lost = differing(expected, outputs(workspace.place))
             set_free(disk, PLENTY)
             finish(workspace)
         finally:
             subprocess.run(["umount", "--lazy", str(disk)], check=True)
-    lost = sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
     faults = [row for row in rows if row["fault"]]
     stops = Counter(str(row["stage"]) for row in rows)
     faulty = Counter(str(row["stage"]) for row in faults)

@@ -122,6 +122,22 @@ def prepare(place: Path, photos: Path) -> Workspace:
     return workspace
 
 
+def run_undisturbed(place: Path, source: Path, images: int) -> tuple[dict[str, str], float]:
+    """Copy photographs to PLACE/photos, run the graph once; return its outputs by path, and the seconds that it took."""
+    copy_photos(source, place / "photos", images)
+    workspace = prepare(place / "undisturbed", place / "photos")
+    seconds = workspace.run("darkroom", "repro")
+    expected = outputs(workspace.place)
+    finish(workspace)
+    print(f"an undisturbed run: {seconds:.0f} s, {len(expected)} outputs", flush=True)
+    return expected, seconds
+
+
+def differing(expected: dict[str, str], actual: dict[str, str]) -> list[str]:
+    """Return the paths of outputs that differ."""
+    return sorted(path for path in expected.keys() | actual.keys() if expected.get(path) != actual.get(path))
+
+
 def sweep(workspace: Workspace, draw: random.Random, number: int, rows: list[dict[str, object]]) -> None:
     """Run `darkroom repro` to its end through kills; add a row for each."""
     log = workspace.place / "repro.log"
@@ -167,21 +183,13 @@ def main() -> None:
     repeated: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch).resolve()
-        copy_photos(options.folder, place / "photos", options.images)
-        undisturbed = prepare(place / "undisturbed", place / "photos")
-        started = time.monotonic()
-        undisturbed.run("dvc", "repro")
-        seconds = time.monotonic() - started
-        expected = outputs(undisturbed.place)
-        finish(undisturbed)
-        print(f"an undisturbed run: {seconds:.0f} s, {len(expected)} outputs", flush=True)
+        expected, seconds = run_undisturbed(place, options.folder, options.images)
         number = 0
         while len(rows) < options.moments:
             number += 1
             workspace = prepare(place / f"sweep-{number}", place / "photos")
             sweep(workspace, draw, number, rows)
-            found = outputs(workspace.place)
-            different = sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
+            different = differing(expected, outputs(workspace.place))
             lost += [f"sweep {number}: {path}" for path in different]
             repeated.update(finish(workspace))
             left = sorted(str(path.relative_to(workspace.place)) for path in workspace.place.rglob("*.partial"))

@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from kills import LONGEST, copy_photos, finish, kill, outputs, prepare, repro
+from kills import LONGEST, differing, kill, outputs, prepare, repro, run_undisturbed
 from measuring import Workspace, report
 
 DISK = Path(__file__).with_name("volatile_disk.py")
@@ -72,7 +72,7 @@ def sweep(workspace: Workspace, power: Power, draw: random.Random, most: int) ->
         code, stage = repro(workspace, log, seconds)
         repaired = [line for line in log.read_text().splitlines() if "damaged" in line]
         if repaired:
-            print(f"  said: {'; '.join(repaired)}", flush=True)
+            print(f"  repaired: {'; '.join(repaired)}", flush=True)
         if code is not None:
             return rows, log.read_text()[-3000:] if code else ""
         kill(workspace, with_uploader=True)
@@ -94,23 +94,16 @@ def main() -> None:
     draw = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch).resolve()
-        copy_photos(options.folder, place / "photos", options.images)
-        undisturbed = prepare(place / "undisturbed", place / "photos")
-        undisturbed.run("darkroom", "repro")
-        expected = outputs(undisturbed.place)
-        finish(undisturbed)
-        print(f"an undisturbed run: {len(expected)} outputs", flush=True)
+        expected, _ = run_undisturbed(place, options.folder, options.images)
         workspace = prepare(place / "project", place / "photos")
         power = Power(workspace.place, draw)
         try:
             rows, refused = sweep(workspace, power, draw, options.moments)
-            found = outputs(workspace.place) if not refused else {}
+            lost = differing(expected, {} if refused else outputs(workspace.place))
             checked = workspace.run("darkroom", "verify", "--cache") if not refused else 0
-            finish(workspace)
         finally:
             kill(workspace, with_uploader=True)
             power.cut()
-    lost = sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
     counts = Counter(str(row["stage"]) for row in rows)
     report("power_loss", [{"stage": stage, "failures": count} for stage, count in sorted(counts.items())], {
         "moments": rows, "lost": lost, "refused": refused, "seed": options.seed, "verify": checked,

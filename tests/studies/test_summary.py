@@ -61,7 +61,7 @@ def test_a_difference_is_printed_in_points():
 
 def test_equal_multiply_adds_are_equal():
     """In the study of architectures steps times the cost of a step is the same for all, within half a step."""
-    runs = [run for run in ArchitectureStudy(studies_params().architecture.smoke).runs(1000) if run.seed == 0]
+    runs = [run for run in ArchitectureStudy(studies_params().architecture.quick).runs(1000) if run.seed == 0]
     for run in runs:
         step = count_multiply_adds(run.architecture, 16, 1, run.options) * 64 * 3
         assert abs(run.steps * step - 30e9) <= step / 2
@@ -78,10 +78,10 @@ def test_the_pareto_front_is_not_dominated():
 
 @pytest.mark.slow
 def test_scaled_networks_cost_nearly_the_same():
-    """In the study of scaling, at its smoke size, every method comes within a quarter of the requested
+    """In the study of scaling, at its quick size, every method comes within a quarter of the requested
     multiply-adds.
     """
-    study = ScalingStudy(studies_params().scaling.smoke)
+    study = ScalingStudy(studies_params().scaling.quick)
     for factor in study.settings.factors:
         for method in METHODS:
             ratio = study.cost(study.find_scale(method, factor)) / study.cost(UNSCALED)
@@ -90,7 +90,7 @@ def test_scaled_networks_cost_nearly_the_same():
 
 def test_an_ensemble_is_the_mean_of_probabilities(sample):
     """An ensemble predicts the mean and costs the sum; one network is what it is alone."""
-    study = PracticeStudy(studies_params().practice.smoke)
+    study = PracticeStudy(studies_params().practice.quick)
     rng = np.random.default_rng(0)
     results = []
     for run in study.runs(100):

@@ -157,7 +157,7 @@ def test_heads_on_embeddings_are_tuned(workspace):
 
 def test_runs_differ_in_what_was_searched():
     """The best settings are trained for the epochs of the defaults, and differ in nothing else."""
-    settings = studies_params().tune.smoke
+    settings = studies_params().tune.quick
     trials = [end(seed, 0, {"batch_size": 16, "lr": 0.05}, 1.0, name) for name in (RANDOM, TPE) for seed in range(settings.seeds)]
     runs = TuneStudy(settings, trials).runs(320)
     assert [run.label for run in runs[:3]] == [tune.DEFAULT, RANDOM, TPE]

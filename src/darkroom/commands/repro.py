@@ -25,13 +25,13 @@ def run(arguments: tuple[str, ...]) -> int:
         raise WorkspaceError(f"there is no dvc.yaml here ({Path.cwd()})", "run the command in the folder that holds it")
     params.read()  # before DVC runs a command of dvc.yaml or deletes an output, whatever the arguments name
     tell = partial(click.echo, err=True)
-    with locks.workspace("darkroom repro", tell), dvc_repair.guard(tell), tempfile.NamedTemporaryFile() as told:
+    with locks.workspace("darkroom repro", tell), dvc_repair.guard(tell), tempfile.NamedTemporaryFile() as code_file:
         environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", EXIT_CODE_FILE: told.name,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", EXIT_CODE_FILE: code_file.name,
         }  # fmt: skip
         process = subprocess.Popen([sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *arguments], env=environment)
         code = _wait(process)
-        return int(told.read() or code) if code else 0
+        return int(code_file.read() or code) if code else 0
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:

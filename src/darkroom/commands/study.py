@@ -61,7 +61,7 @@ class StudyCommand(Command):
 @click.option(
     "--size",
     type=click.Choice(SIZES),
-    help="minutes; without a download; or as long as it takes. Default: that of studies/params.yaml",
+    help="minutes; less than one, to see that it runs; or as long as it takes. Default: that of studies/params.yaml",
 )
 @click.option("--set", "items", cls=Many, type=SettingKey("KEY=VALUE", tuple), help="other values: seeds=5 data=~/photos")
 @click.option("--out", type=click.Path(path_type=Path), help=f"the folder of the results; default: {OUT}/NAME")

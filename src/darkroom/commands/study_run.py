@@ -34,8 +34,8 @@ def run_study(
     kind = registry.load(name)
     content = params.read_yaml(study_params.FILE)
     size = size or study_params.parse(content).size
-    if size not in content[name]:
-        raise ParamsError(f"{study_params.FILE} has no size {size} of {name}", "copy that section from the project's template")
+    if not study_params.has_size(content, name, size):
+        raise ParamsError(f"{study_params.FILE} has no size {size} of {name}", "add it, or choose another --size")
     content[name][size] |= dict(map(params.parse_assignment, items))
     all_params = study_params.parse(content, ", or what --set says" if items else "")
     settings: Setting = getattr(getattr(all_params, name), size)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from darkroom.config.yaml_files import parse_assignment, parse_yaml, read_yaml
-from darkroom.core.errors import ParamsError, nearest
+from darkroom.core.errors import HALF_CHARACTER, ParamsError, nearest
 
 __all__ = ["Params", "listed", "mistakes", "parse", "parse_assignment", "parse_yaml", "read", "read_yaml", "validate"]
 
@@ -25,7 +25,6 @@ DATASETS, POLICIES = get_args(Dataset), get_args(Policy)
 SOURCES = ("imagenet", "pretrain", "random", "folder")  # of weights
 WEIGHTS = "data/weights"  # `weights.folder` where no other is named
 SPLITS = ("train", "val", "test")
-HALF = "a text has half a character, \\ud800 to \\udfff"
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
@@ -226,8 +225,8 @@ def validate(model: type[Model], content: Any, origin: str, hint: str = "") -> M
         raise ParamsError(
             f"{origin}: {listed(problems)}", f"correct {origin}; `git diff {origin}` shows what changed{hint}"
         ) from None
-    except UnicodeEncodeError:  # pydantic takes no halves of characters
-        raise ParamsError(f"{origin}: {HALF}", f"correct {origin}{hint}") from None
+    except UnicodeEncodeError:
+        raise ParamsError(f"{origin}: {HALF_CHARACTER}", f"correct {origin}{hint}") from None
 
 
 def mistakes(content: Any) -> list[str]:
@@ -237,7 +236,7 @@ def mistakes(content: Any) -> list[str]:
     except ValidationError as error:
         return [_explain(item, content, Params) for item in error.errors()]
     except UnicodeEncodeError:
-        return [HALF]
+        return [HALF_CHARACTER]
     return []
 
 

@@ -263,7 +263,7 @@ Kind = TypeVar("Kind", bound=Setting)
 
 
 class Sizes(Section, Generic[Kind]):
-    """The settings of a study that takes minutes, of one that needs no download, and of one that takes as long as it needs."""
+    """The settings of a study by size: minutes, less than one, as long as it takes."""
 
     quick: Kind
     smoke: Kind | None = None  # files of earlier versions have none
@@ -292,6 +292,11 @@ class Studies(Section):
 def parse(content: Any, hint: str = "", origin: str = str(FILE)) -> Studies:
     """Return the params, or raise one ParamsError that lists every mistake; `hint` ends the remedy."""
     return validate(Studies, content, origin, hint)
+
+
+def has_size(content: Any, name: str, size: str) -> bool:
+    """Tell whether the content of a file has the settings of a study for a size."""
+    return isinstance(content, dict) and isinstance(content.get(name), dict) and isinstance(content[name].get(size), dict)
 
 
 def read(path: Path = FILE) -> Studies:

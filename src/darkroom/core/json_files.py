@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from darkroom.core import atomic, checksums, strict_json
-from darkroom.core.errors import WorkspaceError, printable
+from darkroom.core.errors import HALF_CHARACTER, WorkspaceError, printable
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
@@ -50,8 +50,8 @@ def validate(content: Any, kind: type[T], path: Path, remedy: Remedy) -> T:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         raise damaged(path, f"{field}: {first['msg']}" if field else first["msg"], remedy) from error
-    except UnicodeEncodeError as error:  # pydantic takes no halves of characters
-        raise damaged(path, "a text has half a character, \\ud800 to \\udfff", remedy) from error
+    except UnicodeEncodeError as error:
+        raise damaged(path, HALF_CHARACTER, remedy) from error
 
 
 def damaged(path: Path, problem: str, remedy: Remedy) -> WorkspaceError:

@@ -53,8 +53,8 @@ def size_of(item: Item, fit: Fit) -> Size:
     if isinstance(item, Frame):
         body = size_of_series(item.body, fit)
         title = max(text_width(line, SMALL, bold=True) for line in frame_title(item, body))
-        wanted = title + 2 * FRAME_PAD + (30 if len(item.names) > 1 else 0)
-        missing = max(0.0, wanted - body.width - 2 * FRAME_PAD) / 2
+        needed = title + 2 * FRAME_PAD + (30 if len(item.names) > 1 else 0)
+        missing = max(0.0, needed - body.width - 2 * FRAME_PAD) / 2
         side = FRAME_PAD + missing
         return Size(body.left + side, body.right + side, body.height + frame_head(item, body) + FRAME_TOP)
     if isinstance(item, Tangle):
@@ -167,23 +167,9 @@ def text_width(text: str, size: float, bold: bool = False) -> float:
 
 def wrap(text: str, size: float, width: float, bold: bool = False) -> list[str]:
     """Return a text as lines of at most this width, unless a single word is wider."""
-    lines: list[str] = []
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and text_width(longer, size, bold) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
+    return drawing.fill_lines(text.split(" "), " ", width, lambda line: text_width(line, size, bold))
 
 
 def _group(details: Sequence[str], width: float) -> list[str]:
     """Return details, separated by commas, on lines of at most this width."""
-    lines: list[str] = []
-    for detail in details:
-        longer = f"{lines[-1]}, {detail}" if lines else detail
-        if lines and text_width(longer, SMALL) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(detail)
-    return lines
+    return drawing.fill_lines(details, ", ", width, lambda line: text_width(line, SMALL))

@@ -139,14 +139,14 @@ class _Parser:
 
     def _before(self, users: Sequence[int], meeting: int) -> set[int]:
         """Return the boxes on the ways from these users to the meeting, without it."""
-        found: set[int] = set()
+        region: set[int] = set()
         stack = list(users)
         while stack:
             number = stack.pop()
-            if number < meeting and number not in found:
-                found.add(number)
+            if number < meeting and number not in region:
+                region.add(number)
                 stack += self.users[number]
-        return found
+        return region
 
     def _meeting(self, source: int, sink: int, inner: set[int], users: Sequence[int]) -> int:
         """Return the first box that all ways from the source to the sink pass: its immediate post-dominator."""

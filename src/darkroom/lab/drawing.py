@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
@@ -145,15 +145,20 @@ def text_width(text: str, size: str, bold: bool = False) -> float:
     return float(_font(size, bold).getlength(text))
 
 
-def _wrap(text: str, size: str, bold: bool, width: int) -> list[str]:
+def fill_lines(parts: Iterable[str], separator: str, width: float, measure: Callable[[str], float]) -> list[str]:
+    """Return parts, joined by a separator, as lines of at most this width, unless a single part is wider."""
     lines: list[str] = []
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and text_width(longer, size, bold) <= width:
+    for part in parts:
+        longer = f"{lines[-1]}{separator}{part}" if lines else part
+        if lines and measure(longer) <= width:
             lines[-1] = longer
         else:
-            lines.append(word)
+            lines.append(part)
     return lines
+
+
+def _wrap(text: str, size: str, bold: bool, width: int) -> list[str]:
+    return fill_lines(text.split(" "), " ", width, lambda line: text_width(line, size, bold))
 
 
 def _tile_width(tile: Tile) -> int:

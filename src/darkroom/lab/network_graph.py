@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from darkroom.lab.theoretical_field import WHOLE, Field, FieldTracker, Side
+from darkroom.lab.theoretical_field import WHOLE, Field, FieldTracker, Side, pair
 from darkroom.models import macs
 from darkroom.models.hooks import observing
 
@@ -194,10 +194,10 @@ class _Recorder(TorchFunctionMode):
 
     def _edges(self, values: Any) -> tuple[Edge, ...]:
         tensors = [item for value in values for item in (value if isinstance(value, (list, tuple)) else [value])]
-        found = [
+        known = [
             (item, self._sources[id(item)][1]) for item in tensors if isinstance(item, torch.Tensor) and id(item) in self._sources
         ]
-        return tuple(dict.fromkeys(Edge(number, tuple(item.shape[1:])) for item, number in found))
+        return tuple(dict.fromkeys(Edge(number, tuple(item.shape[1:])) for item, number in known))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -234,14 +234,10 @@ def _window(module: Any) -> Window | None:
         return None
     stride = module.kernel_size if module.stride is None else module.stride
     dilation, groups = getattr(module, "dilation", 1), getattr(module, "groups", 1)
-    return Window(_pair(module.kernel_size), _pair(stride), _pair(module.padding), _pair(dilation), groups)
+    return Window(pair(module.kernel_size), pair(stride), pair(module.padding), pair(dilation), groups)
 
 
 def _pool_window(args: Any, kwargs: Any) -> Window:
     values = dict(zip(("kernel_size", "stride", "padding"), args[1:], strict=False)) | kwargs
     kernel = values["kernel_size"]
-    return Window(_pair(kernel), _pair(values.get("stride") or kernel), _pair(values.get("padding", 0)))
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (value[0], value[-1]) if isinstance(value, tuple) else (int(value), int(value))
+    return Window(pair(kernel), pair(values.get("stride") or kernel), pair(values.get("padding", 0)))

@@ -80,9 +80,8 @@ def _output_field(name: str, args: Any, inputs: list[tuple[torch.Tensor, Field]]
     if name.startswith(("max_pool2d", "avg_pool2d")):
         kernel, stride, padding, dilation = ((*args[1:], *(None,) * 4))[:4]
         return _extend(field, kernel, stride or kernel, padding or 0, dilation if name.startswith("max") and dilation else 1)
-    if (
-        name == "slice" and first.ndim == 4 and args[1] in (2, 3)
-    ):  # every second position, as a shortcut without a convolution has it
+    # every second position, as a shortcut without a convolution has it
+    if name == "slice" and first.ndim == 4 and args[1] in (2, 3):
         begin, _, step = ((*args[2:], *(None,) * 3))[:3]
         axis, start = args[1] - 2, (begin or 0) + (first.shape[args[1]] if (begin or 0) < 0 else 0)
         sides = list(field)
@@ -109,11 +108,12 @@ def _output_field(name: str, args: Any, inputs: list[tuple[torch.Tensor, Field]]
 
 
 def _extend(field: Field, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Field:
-    down, across = zip(*map(_pair, (kernel, stride, padding, dilation)), strict=True)
+    down, across = zip(*map(pair, (kernel, stride, padding, dilation)), strict=True)
     return field[0].extend(*down), field[1].extend(*across)
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def pair(value: Any) -> tuple[int, int]:
+    """Return a setting of both sides, or of one that holds for both, as (down, across)."""
     values = list(value) if isinstance(value, Sequence) else [value]
     return int(values[0]), int(values[-1])
 
