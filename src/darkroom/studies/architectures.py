@@ -28,7 +28,7 @@ from darkroom.studies.summary import (
 EQUAL_COST, EQUAL_STEPS, EQUAL_WIDTH, NO_MORE_COST = "equal multiply-adds", "equal steps", "equal width", "no more multiply-adds"
 PLAIN, RESIDUAL, WITH, WITHOUT, STACK = "plain", "residual", "with 1×1", "without", "3×3 stack"
 SEPARABLE, STANDARD, INVERTED, NOT_LINEAR = "separable", "standard", "inverted residual", "inverted, ReLU bottleneck"
-V1_AND_V2 = "v1 and v2, no more multiply-adds"
+V1_AND_V2 = "v1 and v2"
 DEPTH_NETWORKS = {PLAIN: "plain", RESIDUAL: "resnet"}  # followed by the number of layers
 INCEPTION_NETWORKS = {WITH: "inception_small", WITHOUT: "inception_small_naive", STACK: "inception_small_stack"}
 MOBILE_NETWORKS = {SEPARABLE: "mobilenet_v1", STANDARD: "mobilenet_v1_standard"}

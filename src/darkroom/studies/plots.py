@@ -109,7 +109,7 @@ def _draw_means(axis: Any, comparison: str, rows: Sequence[SummaryRow], colors: 
         axis.plot([value], [i], "o", color=colors[row.label], ms=4)
     axis.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=7)
     axis.invert_yaxis()
-    axis.set_title(f"{comparison}: held-out accuracy, 95% interval", fontsize=9)
+    axis.set_title(f"{comparison}: accuracy, 95% interval", fontsize=9)
 
 
 def _figure(width: float, height: float) -> Any:
