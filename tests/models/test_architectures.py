@@ -30,6 +30,8 @@ SMALL = {  # of each family one or two that have all its code, small enough to t
     "vgg": [("vgg11", {"dense": 64}), ("vgg11_bn", {"dense": 0})],
     "resnet": [("resnet8", {}), ("plain8", {}), ("resnet18", {"width": 8}), ("resnet50", {"width": 8})],
     "nin": [("nin", {"dropout": 0.0})],
+    "convnet": [("convnet", {"dropout": 0.0})],
+    "residual": [("residual", {"block": block}) for block in ("reduced", "separable", "inverted_relu")],
     "inception": [
         ("googlenet", {"large": 5}),
         ("inception_small", {}),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.commands import study_records
+from darkroom.commands.study_gallery import draw_gallery
 from darkroom.config import params, study_params
 from darkroom.config.study_params import Setting
 from darkroom.core import atomic, pages
@@ -75,7 +76,7 @@ def read_sample(settings: Setting, source: str = "", images: int | None = None) 
         )
     options = SubsetOptions(data, settings.image_size, settings.channels, limit, settings.held_out, settings.source)
     part = load_subset(options)
-    return Sample(*part.train, *part.held_out, len(part.classes), part.digest)
+    return Sample(*part.train, *part.held_out, len(part.classes), part.digest, part.classes)
 
 
 def write_results(
@@ -105,6 +106,8 @@ def write_results(
         for file, text in tables.items():
             (working / file).write_text(text, encoding="utf-8")
         (working / f"{name}.png").write_bytes(picture)
+        if shown := study.shown(results):
+            (working / "predictions.png").write_bytes(draw_gallery(study.title, sample, shown))
         atomic.write_json(working / "summary.json", {
             "study": name, "question": study.question, "held_constant": study.held_constant, "finding": finding, **facts,
             "rows": [row.as_dict() for row in rows],

@@ -48,11 +48,17 @@ class Setting(Section):
     images: Count | None = Field(description="maximum number of training images; null: all")
     held_out: Share = Field(description="share that is held out of a source without test images")
     seeds: Annotated[int, Field(ge=3, strict=True)] = Field(description="runs of each label")
+    first_seed: NonNegativeInt = Field(0, description="seed of the first of them; the others follow it")
     batch_size: AtLeastTwo = Field(description="images of a step")
     optimizer: OptimizerName = Field(description="optimizer; sgd has Nesterov's momentum")
     lr: Positive = Field(description="highest learning rate")
     weight_decay: NonNegative = Field(description="weight decay")
     eval_points: Count = Field(description="evaluations of a run, after the one before the first step")
+
+    @property
+    def run_seeds(self) -> range:
+        """The seeds of the runs of a label."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     @model_validator(mode="before")
     @classmethod
@@ -94,11 +100,23 @@ class Depth(Timed):
 
 
 class Bottleneck(Timed):
+    width: Channels = Field(description="channels of the first stage")
+    kernel: Literal[3, 5, 7] = Field(description="side of the convolutions after the bottlenecks")
+    reductions: Annotated[list[AtLeastTwo], Field(min_length=1)] = Field(description="a bottleneck has 1/N of the channels")
+
+
+class Inception(Timed):
     width: Width = Field(description="share of the channels of GoogLeNet's modules")
 
 
 class Separable(Timed):
-    width: Width = Field(description="share of the channels of MobileNet's layers")
+    widths: Annotated[list[Channels], Field(min_length=1)] = Field(description="channels of the first stage")
+    blocks: Count = Field(description="blocks of a stage")
+
+
+class Inverted(Timed):
+    width: Channels = Field(description="channels of the first stage of version 1")
+    blocks: Count = Field(description="blocks of a stage")
 
 
 class Architecture(Stepped):
@@ -129,6 +147,40 @@ class Augmentation(OneArchitecture, Timed):
     policies: Annotated[list[Policy], Field(min_length=2)] = Field(description="policies; the first is the reference")
     policy: Policy = Field(description="the policy of the comparison of numbers of views")
     views: Annotated[list[NonNegativeInt], Field(min_length=2)] = Field(description="views of an image; 0: new each epoch")
+
+
+class Ablation(OneArchitecture, Timed):
+    comparisons: Annotated[dict[str, dict[str, dict[str, Any]]], Field(min_length=1)] = Field(
+        description="{COMPARISON: {LABEL: {KEY: VALUE}}}: what each label changes; the first one is the reference"
+    )
+
+    @field_validator("comparisons")
+    @classmethod
+    def _check_comparisons(cls, comparisons: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
+        for name, variants in comparisons.items():
+            if len(variants) < 2:
+                raise ValueError(f'"{name}" has fewer than two labels')
+            for label, changes in variants.items():
+                try:
+                    Variant.model_validate(changes)
+                except ValidationError as error:
+                    place, text = error.errors()[0]["loc"], error.errors()[0]["msg"]
+                    key = str(place[0]) if place else ""
+                    raise ValueError(f'"{label}" of "{name}": {key}: {text}{nearest(key, Variant.model_fields)}') from None
+        return comparisons
+
+
+class Variant(Section):
+    """What a label of an ablation may change; `options` are added to those of the settings."""
+
+    options: Options = Field({})
+    images: Count = 1
+    policy: Policy = "none"
+    views: NonNegativeInt = 0
+    optimizer: OptimizerName = "adamw"
+    lr: Positive = 1.0
+    weight_decay: NonNegative = 0.0
+    scheme: str = ""
 
 
 class Pretrained(OneArchitecture):
@@ -276,9 +328,14 @@ class Studies(Section):
     size: Literal["quick", "smoke", "full"]
     machine: Machine
     initialization: Sizes[Initialization]
+    mlp: Sizes[Ablation]
+    cnn: Sizes[Ablation]
+    nin: Sizes[Ablation]
     depth: Sizes[Depth]
     bottleneck: Sizes[Bottleneck]
+    inception: Sizes[Inception]
     separable: Sizes[Separable]
+    inverted: Sizes[Inverted]
     architecture: Sizes[Architecture]
     scaling: Sizes[Scaling]
     augmentation: Sizes[Augmentation]

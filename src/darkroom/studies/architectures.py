@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from darkroom.config.study_params import Architecture, Bottleneck, Depth, Scaling, Separable, Setting
+from darkroom.config.study_params import Architecture, Bottleneck, Depth, Inception, Inverted, Scaling, Separable, Setting
 from darkroom.core.errors import ParamsError
 from darkroom.models.architectures.efficientnet import ALPHA, BETA, GAMMA
 from darkroom.studies import plots
@@ -25,14 +25,16 @@ from darkroom.studies.summary import (
     of_comparison,
 )  # fmt: skip
 
-EQUAL_COST, EQUAL_STEPS, EQUAL_WIDTH, NO_MORE_COST = "equal multiply-adds", "equal steps", "equal width", "no more multiply-adds"
-PLAIN, RESIDUAL, WITH, WITHOUT, STACK = "plain", "residual", "with 1×1", "without", "3×3 stack"
-SEPARABLE, STANDARD, INVERTED, NOT_LINEAR = "separable", "standard", "inverted residual", "inverted, ReLU bottleneck"
-V1_AND_V2 = "v1 and v2"
+EQUAL_COST, NO_MORE_COST = "equal multiply-adds", "no more multiply-adds"
+PLAIN, RESIDUAL = "plain", "residual"
+WITH, WITHOUT, STACK, MODULES = "Inception modules", "naive modules", "3×3 stack", "modules"
+NOT_REDUCED, NARROW, REDUCTIONS = "5×5 alone", "5×5 alone, narrower", "before 5×5"
+STANDARD, SEPARABLE = "standard", "separable"
+FIRST, SECOND, PARTS = "v1: separable", "v2: inverted residual", "parts of v2"
+NO_SKIPS, NOT_LINEAR = "without skips", "ReLU after the bottleneck"
+RESIDUAL_NETWORK = "residual"
 DEPTH_NETWORKS = {PLAIN: "plain", RESIDUAL: "resnet"}  # followed by the number of layers
 INCEPTION_NETWORKS = {WITH: "inception_small", WITHOUT: "inception_small_naive", STACK: "inception_small_stack"}
-MOBILE_NETWORKS = {SEPARABLE: "mobilenet_v1", STANDARD: "mobilenet_v1_standard"}
-SECOND_VERSION, WIDEST = "mobilenet_v2", 2.0  # times the width of the first version
 SCALED_NETWORK, BASE, COMPOUND = "efficientnet", "base", "compound"
 FORWARD_PASSES = 3  # a training step costs three: the gradients of weights and of inputs take as many products each
 WIDTH_STEP = 0.005  # of the search for a width of equal cost
@@ -58,7 +60,7 @@ class ArchitectureStudy(Study):
             steps[name] = max(1, round(settings.budget * 1e9 / (forward * settings.batch_size * FORWARD_PASSES)))
         return [
             self.run_config(EQUAL_COST, name, seed, name, steps[name], options)
-            for seed in range(settings.seeds) for name, options in settings.architectures.items()
+            for seed in settings.run_seeds for name, options in settings.architectures.items()
         ]  # fmt: skip
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
@@ -96,7 +98,7 @@ class DepthStudy(Study):
         settings, steps = self.settings, self.steps(images)
         return [
             self.run_config(f"{depth} layers", label, seed, f"{name}{depth}", steps, {"width": settings.width})
-            for depth in sorted(settings.depths) for seed in range(settings.seeds) for label, name in DEPTH_NETWORKS.items()
+            for depth in sorted(settings.depths) for seed in settings.run_seeds for label, name in DEPTH_NETWORKS.items()
         ]  # fmt: skip
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
@@ -120,42 +122,65 @@ class DepthStudy(Study):
 
 class BottleneckStudy(Study):
     title = "1×1 convolutions as bottlenecks"
-    question = "How much do 1×1 convolutions save, do they cost accuracy, and is the module better than a 3×3 convolution?"
+    question = "How many channels can a 1×1 convolution leave before a 5×5 one, and is a narrower network as good?"
     paper = "Szegedy et al. 2015, Lin et al. 2014"
-    held_constant = "the images and their order; the number of steps, or the multiply-adds of the training"
-    varies = ("architecture", "steps", "warmup", "eval_points", "options")
+    held_constant = "the images, their order, the number of steps, and all of the network but its 5×5 convolutions"
+    varies = ("options",)
     settings: Bottleneck
 
     def runs(self, images: int) -> list[RunConfig]:
-        """Return a run per comparison, seed and kind.
+        """Return a run per seed and reduction, and one of a network without any that costs no more than with the middle one."""
+        settings, steps = self.settings, self.steps(images)
+        own: dict[str, Any] = {"width": settings.width, "kernel": settings.kernel}
+        reductions = sorted(settings.reductions)
+        networks = {NOT_REDUCED: own} | {reduced_to(n): own | {"block": "reduced", "reduction": n} for n in reductions}
+        middle = reductions[len(reductions) // 2]
+        ceiling = cost_of(settings, RESIDUAL_NETWORK, **networks[reduced_to(middle)])
+        narrow = own | {"width": widest_residual(settings, own, ceiling)}
+        compared = {
+            REDUCTIONS: networks,
+            NO_MORE_COST: {reduced_to(middle): networks[reduced_to(middle)], NARROW: narrow},
+        }
+        return runs_of(self, compared, steps)
 
-        At equal multiply-adds of the training the dearer network makes fewer steps. The stack of 3×3 convolutions is as wide
-        as it can be where an image costs no more than in the network with 1×1 convolutions.
+    def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
+        whole, *others = of_comparison(rows, REDUCTIONS)
+        costs = "; ".join(
+            f"{row.label}, {row.multiply_adds / whole.multiply_adds:.0%} of the multiply-adds: {describe_difference(row, '')}"
+            for row in others
+        )
+        return f"Before each 5×5 convolution {costs}. A narrower network without them: {describe_difference(rows[-1])}."
+
+
+class InceptionStudy(Study):
+    title = "Inception modules"
+    question = "Are kernels of several sizes side by side better than 3×3 convolutions of the same cost?"
+    paper = "Szegedy et al. 2015"
+    held_constant = "the images, their order and the number of steps; the multiply-adds of an image, or the number of maps"
+    varies = ("architecture", "options")
+    settings: Inception
+
+    def runs(self, images: int) -> list[RunConfig]:
+        """Return a run per seed and network: with the modules, with 3×3 convolutions in their place, and with naive modules.
+
+        The stack of 3×3 convolutions is as wide as it can be where an image costs no more than with the modules.
         """
         settings, steps = self.settings, self.steps(images)
-        options = {"width": settings.width}
-        costs = {label: cost_of(settings, INCEPTION_NETWORKS[label], **options) for label in (WITH, WITHOUT)}
-        runs = []
-        for comparison in (EQUAL_STEPS, EQUAL_COST):
-            for seed in range(settings.seeds):
-                for label in costs:
-                    count = steps if comparison == EQUAL_STEPS else max(1, round(steps * costs[WITH] / costs[label]))
-                    runs.append(self.run_config(comparison, label, seed, INCEPTION_NETWORKS[label], count, options))
-        widths = {WITH: settings.width, STACK: widest(settings, INCEPTION_NETWORKS[STACK], costs[WITH], settings.width)}
-        for seed in range(settings.seeds):
-            for label, width in widths.items():
-                runs.append(self.run_config(NO_MORE_COST, label, seed, INCEPTION_NETWORKS[label], steps, {"width": width}))
-        return runs
+        own = {"width": settings.width}
+        ceiling = cost_of(settings, INCEPTION_NETWORKS[WITH], **own)
+        stack = {"width": widest(settings, INCEPTION_NETWORKS[STACK], ceiling, settings.width)}
+        return [
+            self.run_config(comparison, label, seed, INCEPTION_NETWORKS[label], steps, options)
+            for comparison, networks in {NO_MORE_COST: {WITH: own, STACK: stack}, MODULES: {WITH: own, WITHOUT: own}}.items()
+            for seed in settings.run_seeds for label, options in networks.items()
+        ]  # fmt: skip
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
         names = by_name(rows)
-        small, large = names[EQUAL_STEPS, WITH], names[EQUAL_STEPS, WITHOUT]
-        multiply_adds, parameters = small.multiply_adds / large.multiply_adds, small.parameters / large.parameters
-        differences = "; ".join(describe_difference(names[comparison, WITHOUT]) for comparison in (EQUAL_STEPS, EQUAL_COST))
+        small, large = names[MODULES, WITH], names[MODULES, WITHOUT]
         return (
-            f"With 1×1 convolutions an image takes {multiply_adds:.0%} of the multiply-adds, and the network has "
-            f"{parameters:.0%} of the parameters. Without them: {differences}. "
-            f"A 3×3 convolution in place of each module: {describe_difference(names[NO_MORE_COST, STACK])}."
+            f"3×3 convolutions in place of the modules: {describe_difference(names[NO_MORE_COST, STACK])}. Naive modules take "
+            f"{large.multiply_adds / small.multiply_adds:.1f} times the multiply-adds: {describe_difference(large, '')}."
         )
 
 
@@ -163,42 +188,80 @@ class SeparableStudy(Study):
     title = "Depthwise-separable convolutions"
     question = "Is a convolution per channel followed by a 1×1 convolution as good as a standard one, at its lower cost?"
     paper = "Howard et al. 2017"
-    held_constant = "the images, their order and the number of steps; the number of channels, or the multiply-adds of an image"
-    varies = ("architecture", "options")
+    held_constant = "the images, their order, the number of steps, and all of the network but its 3×3 convolutions"
+    varies = ("options",)
     settings: Separable
 
     def runs(self, images: int) -> list[RunConfig]:
-        """Return a run per comparison, seed and kind."""
+        """Return a run per width, seed and kind, and one of standard convolutions at the cost of separable ones."""
         settings, steps = self.settings, self.steps(images)
-        separable, standard = MOBILE_NETWORKS[SEPARABLE], MOBILE_NETWORKS[STANDARD]
-        ceiling = cost_of(settings, separable, width=settings.width)
-        narrow = widest(settings, standard, ceiling, settings.width)
-        second = {"width": widest(settings, SECOND_VERSION, ceiling, WIDEST * settings.width), "dropout": 0.0}
-        own = {"width": settings.width}
-        compared: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
-            EQUAL_WIDTH: {SEPARABLE: (separable, own), STANDARD: (standard, own)},
-            NO_MORE_COST: {SEPARABLE: (separable, own), STANDARD: (standard, {"width": narrow})},
-            V1_AND_V2: {
-                INVERTED: (SECOND_VERSION, second), SEPARABLE: (separable, own),
-                NOT_LINEAR: (SECOND_VERSION, second | {"linear_bottleneck": False}),
-            },
-        }  # fmt: skip
-        return [
-            self.run_config(comparison, label, seed, name, steps, options)
-            for comparison, networks in compared.items() for seed in range(settings.seeds)
-            for label, (name, options) in networks.items()
-        ]  # fmt: skip
+        compared: dict[str, dict[str, dict[str, Any]]] = {}
+        for width in sorted(settings.widths):
+            own = {"width": width, "blocks": settings.blocks}
+            compared[f"{width} channels"] = {STANDARD: own, SEPARABLE: own | {"block": "separable"}}
+        separable = own | {"block": "separable"}
+        narrow = own | {"width": widest_residual(settings, own, cost_of(settings, RESIDUAL_NETWORK, **separable))}
+        return runs_of(self, compared | {NO_MORE_COST: {SEPARABLE: separable, STANDARD: narrow}}, steps)
+
+    def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
+        *widths, last = comparisons(results)
+        sentences = []
+        for comparison in widths:
+            dear, cheap = of_comparison(rows, comparison)
+            sentences.append(
+                f"With {comparison} separable convolutions take {cheap.multiply_adds / dear.multiply_adds:.0%} of multiply-adds "
+                f"and {cheap.parameters / dear.parameters:.0%} of parameters: {describe_difference(cheap, '')}"
+            )
+        narrow = of_comparison(rows, last)[1]
+        return f"{'. '.join(sentences)}. Standard convolutions in a narrower network: {describe_difference(narrow)}."
+
+
+class InvertedStudy(Study):
+    title = "Inverted residuals and linear bottlenecks"
+    question = "What do skips around bottlenecks, and bottlenecks without a ReLU, add to depthwise-separable convolutions?"
+    paper = "Sandler et al. 2018, Howard et al. 2017"
+    held_constant = "the images, their order and the number of steps; the multiply-adds of an image, or all but one part of a block"
+    varies = ("options",)
+    settings: Inverted
+
+    def runs(self, images: int) -> list[RunConfig]:
+        """Return a run per seed and network. Version 2 is as wide as it can be where an image costs no more than with version 1."""
+        settings, steps = self.settings, self.steps(images)
+        first = {"width": settings.width, "blocks": settings.blocks, "block": "separable", "skips": False}
+        ceiling = cost_of(settings, RESIDUAL_NETWORK, **first)
+        second = {"blocks": settings.blocks, "block": "inverted"}
+        second["width"] = widest_residual(settings, second | {"width": settings.width}, ceiling)
+        compared = {
+            NO_MORE_COST: {FIRST: first, SECOND: second},
+            PARTS: {SECOND: second, NO_SKIPS: second | {"skips": False}, NOT_LINEAR: second | {"block": "inverted_relu"}},
+        }
+        return runs_of(self, compared, steps)
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
         names = by_name(rows)
-        cheap, dear = names[EQUAL_WIDTH, SEPARABLE], names[EQUAL_WIDTH, STANDARD]
-        differences = "; ".join(describe_difference(names[comparison, STANDARD]) for comparison in (EQUAL_WIDTH, NO_MORE_COST))
-        second = "; ".join(f"{label} {describe_difference(names[V1_AND_V2, label], '')}" for label in (SEPARABLE, NOT_LINEAR))
-        return (
-            f"Standard convolutions of the same width cost {dear.multiply_adds / cheap.multiply_adds:.1f} times the multiply-adds "
-            f"and {dear.parameters / cheap.parameters:.1f} times the parameters. Their accuracy: {differences}. "
-            f"Against MobileNetV2: {second}."
-        )
+        parts = "; ".join(f"{row.label}: {describe_difference(row, '')}" for row in of_comparison(rows, PARTS)[1:])
+        return f"{SECOND} against {FIRST}: {describe_difference(names[NO_MORE_COST, SECOND])}. Of its parts, {parts}."
+
+
+def runs_of(study: Study, compared: Mapping[str, Mapping[str, Mapping[str, Any]]], steps: int) -> list[RunConfig]:
+    """Return a run of the residual network per comparison, seed and label, from the options of each label."""
+    return [
+        study.run_config(comparison, label, seed, RESIDUAL_NETWORK, steps, options)
+        for comparison, networks in compared.items() for seed in study.settings.run_seeds
+        for label, options in networks.items()
+    ]  # fmt: skip
+
+
+def reduced_to(reduction: int) -> str:
+    """Return the label of a bottleneck that leaves a share of the channels."""
+    return f"1×1 to 1/{reduction} of the channels"
+
+
+def widest_residual(settings: Setting, options: Mapping[str, Any], ceiling: int) -> int:
+    """Return the largest width, up to that of `options`, at which an image costs no more than `ceiling`."""
+    widths = range(1, options["width"] + 1)
+    index = bisect_right(widths, ceiling, key=lambda width: cost_of(settings, RESIDUAL_NETWORK, **{**options, "width": width}))
+    return widths[max(0, index - 1)]
 
 
 def cost_of(settings: Setting, name: str, **options: Any) -> int:
@@ -247,7 +310,7 @@ class ScalingStudy(Study):
         runs = []
         for factor in sorted(settings.factors):
             scales = {BASE: UNSCALED} | {method: self.find_scale(method, factor) for method in METHODS}
-            for seed in range(settings.seeds):
+            for seed in settings.run_seeds:
                 for label, scale in scales.items():
                     options, side = self.network(scale)
                     runs.append(self.run_config(f"×{factor:g}", label, seed, SCALED_NETWORK, steps, options, image_size=side))

@@ -63,6 +63,10 @@ class Study(ABC):
         """Draw on the last two axes of the picture; by default accuracy against multiply-adds."""
         plots.draw_costs(axes, results, colors, [(name, "multiply_adds") for name in comparisons(results)[:2]])
 
+    def shown(self, results: Sequence[RunResult]) -> RunResult | None:
+        """Return a run with predictions for the held-out images, which are drawn; None draws none."""
+        return None
+
     def tables(self) -> dict[str, str]:
         """Return further files to write: text by file name."""
         return {}

@@ -29,18 +29,18 @@ class PracticeStudy(Study):
 
     def runs(self, images: int) -> list[RunConfig]:
         """Return `ensemble_size` networks per seed, and a wide one, which costs about as much as all of them."""
-        settings, steps = self.settings, self.steps(images)
+        settings, size, steps = self.settings, self.settings.ensemble_size, self.steps(images)
         for name in settings.tta_modes:
             check_mode(name)
-        wide = {"width": round(settings.width * math.sqrt(settings.ensemble_size))}
+        wide = {"width": round(settings.width * math.sqrt(size))}
         runs = []
-        for seed in range(settings.seeds * settings.ensemble_size):
+        for seed in range(settings.first_seed * size, (settings.first_seed + settings.seeds) * size):
             base = self.run_config(
                 TRAINED, ONE, seed, settings.architecture, steps, {"width": settings.width},
                 policy="" if settings.policy == "none" else settings.policy, tta_modes=tuple(settings.tta_modes),
             )  # fmt: skip
             runs.append(base)
-            if seed % settings.ensemble_size == 0:
+            if seed % size == 0:
                 runs.append(replace(base, label=WIDE, options=wide, tta_modes=tuple(settings.tta_modes[:1])))
         return runs
 
@@ -54,8 +54,8 @@ class PracticeStudy(Study):
             for result in small for mode in settings.tta_modes
         ]  # fmt: skip
         first, last = settings.tta_modes[0], settings.tta_modes[-1]
-        for seed in range(settings.seeds):
-            group = small[seed * settings.ensemble_size : (seed + 1) * settings.ensemble_size]
+        for i, seed in enumerate(settings.run_seeds):
+            group = small[i * settings.ensemble_size : (i + 1) * settings.ensemble_size]
             sizes = sorted({max(2, (len(group) + 1) // 2), len(group)})
             modes = {ONE: (group[:1], first), **{f"{size} networks": (group[:size], first) for size in sizes}}
             modes[f"{len(group)} networks, {last.replace('_', ' ')}"] = (group, last)

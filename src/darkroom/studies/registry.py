@@ -12,10 +12,15 @@ if TYPE_CHECKING:
 
 NAMES = {
     "initialization": "ten initialisations of the weights",
+    "mlp": "a perceptron with fewer images, dropout, weight decay",
+    "cnn": "a convolutional network without one of its parts",
+    "nin": "Network in Network with and without its 1×1 convolutions",
     "architecture": "architecture families at equal multiply-adds",
     "depth": "plain and residual networks, shallow and deep",
-    "bottleneck": "Inception modules with and without 1×1 convolutions before the wide ones",
+    "bottleneck": "1×1 convolutions that leave fewer channels to 5×5 ones",
+    "inception": "Inception modules, naive ones, and 3×3 convolutions of the same cost",
     "separable": "depthwise-separable and standard convolutions, at equal width and at equal cost",
+    "inverted": "MobileNet's two versions at equal cost, and the second without one of its parts",
     "scaling": "more depth, more width, larger images or all three, at equal multiply-adds",
     "augmentation": "augmentation policies, and the number of views of an image",
     "transfer": "the trained part of a network, the number of training images, the source of the weights",
@@ -24,7 +29,8 @@ NAMES = {
     "tune": "Optuna's TPE, random search and no search, at equal cost",
 }
 MODULES = {  # of the studies that share one; any other study's module has its name
-    **dict.fromkeys(("architecture", "depth", "bottleneck", "separable", "scaling"), "architectures"),
+    **dict.fromkeys(("architecture", "depth", "bottleneck", "inception", "separable", "inverted", "scaling"), "architectures"),
+    **dict.fromkeys(("mlp", "cnn", "nin"), "ablation"),
     **dict.fromkeys(("initialization", "optimizer", "augmentation"), "training_settings"),
 }
 

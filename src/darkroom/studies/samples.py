@@ -26,7 +26,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Sample:
-    """Training and held-out images (N, C, S, S) uint8, labels (N,) int64, and a digest of all of them."""
+    """Training and held-out images (N, C, S, S) uint8, labels (N,) int64, a digest of all of them, and the names of the classes."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -34,6 +34,7 @@ class Sample:
     val_labels: np.ndarray
     classes: int
     digest: str
+    class_names: tuple[str, ...] = ()
 
     def subset(self, images: int, image_size: int) -> Sample:
         """Return the first `images` training images and all held-out ones at `image_size`; 0: unchanged."""

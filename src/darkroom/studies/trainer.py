@@ -29,6 +29,7 @@ from darkroom.training.loop import run_epoch
 from darkroom.training.stepper import ParamGroup, Stepper
 
 EVALUATED, EVAL_BATCH, TTA_BATCH = 1000, 500, 250  # training images of an evaluation; images of a batch
+ON_THE_WAY = 2000  # held-out images of an evaluation before the last one, at most
 LATENCY_RUNS = 30
 
 OnSteps = Callable[[int], None]
@@ -106,8 +107,8 @@ class Evaluator:
         stop: Stop | None,
     ) -> None:  # fmt: skip
         self.group, self.loader, self.on_steps, self.stop = group, loader, on_steps, stop
-        steps, points = unit[0].steps, unit[0].eval_points
-        self.eval_steps = {round(steps * i / points) for i in range(1, points + 1)}
+        self.steps, points = unit[0].steps, unit[0].eval_points
+        self.eval_steps = {round(self.steps * i / points) for i in range(1, points + 1)}
         self.step = 0
         self.curves: list[list[CurvePoint]] = [[] for _ in unit]
         self.stats: list[list[LayerStats]] = [[] for _ in unit]
@@ -131,7 +132,8 @@ class Evaluator:
         if normalization.layers(self.group):
             normalization.recompute(self.group.train(), map(loader.normalize, sample))
         train = self._loss_and_accuracy(loader.train_x[:EVALUATED], loader.train_y[:EVALUATED])
-        val = self._loss_and_accuracy(loader.val_x, loader.val_y)
+        stride = 1 if self.step == self.steps else -(-len(loader.val_y) // ON_THE_WAY)  # held-out images may be sorted by class
+        val = self._loss_and_accuracy(loader.val_x[::stride], loader.val_y[::stride])
         for i, (train_figures, val_figures) in enumerate(zip(train, val, strict=True)):
             self.curves[i].append(CurvePoint(self.step, *train_figures, *val_figures))
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # keeps training's dropout

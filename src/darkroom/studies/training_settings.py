@@ -46,7 +46,7 @@ class InitializationStudy(Study):
         options: dict[str, dict[str, Any]] = {"mlp": {"hidden": list(settings.hidden)}, "cnn": {"activation": "relu"}}
         return [
             self.run_config(network, name, seed, NETWORKS[network], steps, options[network], scheme=name)
-            for network in settings.networks for seed in range(settings.seeds) for name in names
+            for network in settings.networks for seed in settings.run_seeds for name in names
         ]  # fmt: skip
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
@@ -94,7 +94,7 @@ class OptimizerStudy(Study):
         for name in settings.schedules:
             schedule(name)
         runs = []
-        for seed in range(settings.seeds):
+        for seed in settings.run_seeds:
             base = self.run_config(OPTIMIZERS, "", seed, settings.architecture, self.steps(images), settings.options)
             runs += [replace(base, label=name, optimizer=name) for name in settings.optimizers]
             runs += [replace(base, comparison=SCHEDULES, label=name, schedule=name) for name in settings.schedules]
@@ -147,7 +147,7 @@ class AugmentationStudy(Study):
         """Return a run per seed and policy, and one per seed and number of views."""
         settings, steps = self.settings, self.steps(images)
         runs = []
-        for seed in range(settings.seeds):
+        for seed in settings.run_seeds:
             base = self.run_config(POLICIES, "", seed, settings.architecture, steps, settings.options)
             runs += [replace(base, label=name, policy="" if name == "none" else name) for name in settings.policies]
             base = replace(base, comparison=VIEWS, policy=settings.policy)

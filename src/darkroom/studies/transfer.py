@@ -35,7 +35,7 @@ class TransferStudy(Study):
         parts: dict[str, int | None] = {FROZEN: 0}
         parts |= {f"{count} block{'s' * (count > 1)}": count for count in settings.blocks} | {WHOLE: None}
         runs = []
-        for seed in range(settings.seeds):
+        for seed in settings.run_seeds:
             base = self.run_config("", SCRATCH, seed, settings.architecture, settings.steps, settings.options)
             pretrained = self.pretrained(base, settings.sources[0])
             runs.append(replace(base, comparison=PARTS, images=few))

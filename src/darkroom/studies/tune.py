@@ -55,7 +55,7 @@ class TuneStudy(Study):
     def runs(self, images: int) -> list[RunConfig]:
         """Return a run per seed with the default settings, and one with the best settings of each search."""
         runs = []
-        for seed in range(self.settings.seeds):
+        for seed in self.settings.run_seeds:
             runs.append(self.configure({}, images, SETTINGS, DEFAULT, seed))
             for sampler, trials in self._searches(seed):
                 runs.append(self.configure(best_trial(trials).values, images, SETTINGS, sampler, seed))
@@ -99,7 +99,7 @@ class TuneStudy(Study):
                     tags = {"sampler": trial.sampler, "trial": str(trial.number), "state": trial.state}
                     on_result(trial.result, {f"darkroom.{key}": value for key, value in tags.items()})
 
-            for seed in range(settings.seeds):
+            for seed in settings.run_seeds:
 
                 def configure(values: Values, seed: int = seed) -> RunConfig:
                     return replace(self.configure(values, images, "search", "trial", seed), sample=INNER)
@@ -157,14 +157,15 @@ class TuneStudy(Study):
 
     def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
         left, right = axes
-        for seed in range(self.settings.seeds):
+        first = self.settings.first_seed
+        for seed in self.settings.run_seeds:
             for sampler, trials in self._searches(seed):
                 spent, lowest, points = 0.0, math.inf, []
                 for trial in trials:
                     spent += trial.cost * self.settings.epochs
                     lowest = lowest if trial.is_pruned else min(lowest, trial.loss)
                     points.append((spent, lowest))
-                style = {"color": colors[sampler], "lw": 1 if sampler == TPE else 3, "label": sampler if seed == 0 else None}
+                style = {"color": colors[sampler], "lw": 1 if sampler == TPE else 3, "label": sampler if seed == first else None}
                 left.step(*zip(*points, strict=True), where="post", **style)
         left.set_yscale("log")
         left.legend(fontsize=7)

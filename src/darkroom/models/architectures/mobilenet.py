@@ -31,10 +31,12 @@ RESIDUALS = (  # v2, table 2: expansion, outputs, repeats, stride of the first
 )  # fmt: skip
 
 
-def _separable(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    """Return v1's pair (figure 3, right): depthwise, then 1×1 across channels, each normalised."""
-    depthwise = normed(inputs, inputs, 3, stride, groups=inputs, activation=nn.ReLU(inplace=True))
-    return nn.Sequential(depthwise, normed(inputs, outputs, 1, activation=nn.ReLU(inplace=True)))
+def separable(inputs: int, outputs: int, stride: int, kernel: int = 3, is_last_linear: bool = False) -> nn.Sequential:
+    """Return v1's pair (figure 3, right): depthwise, then 1×1 across channels, each normalised and, unless the last is linear, with
+    ReLU.
+    """
+    depthwise = normed(inputs, inputs, kernel, stride, groups=inputs, activation=nn.ReLU(inplace=True))
+    return nn.Sequential(depthwise, normed(inputs, outputs, 1, activation=None if is_last_linear else nn.ReLU(inplace=True)))
 
 
 @architecture(V1, variants=V1_VARIANTS)
@@ -45,7 +47,7 @@ def mobilenet_separable(size: int, channels: int, is_separable: bool, *, width: 
     for i, (outputs, stride) in enumerate(SEPARABLE, 2):
         outputs = divisible(outputs * width)
         if is_separable:
-            body[f"conv{i}"] = _separable(inputs, outputs, stride)
+            body[f"conv{i}"] = separable(inputs, outputs, stride)
         else:
             body[f"conv{i}"] = normed(inputs, outputs, 3, stride, activation=nn.ReLU(inplace=True))
         inputs = outputs
@@ -57,14 +59,16 @@ class InvertedResidual(nn.Module):
     section 6 (figure 6a) is repeated.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, is_linear: bool = True) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, expansion: int, is_linear: bool = True, kernel: int = 3, has_skip: bool = True
+    ) -> None:  # fmt: skip
         super().__init__()
         hidden = inputs * expansion
         layers = [] if expansion == 1 else [normed(inputs, hidden, 1, activation=nn.ReLU6(inplace=True))]
-        layers.append(normed(hidden, hidden, 3, stride, groups=hidden, activation=nn.ReLU6(inplace=True)))
+        layers.append(normed(hidden, hidden, kernel, stride, groups=hidden, activation=nn.ReLU6(inplace=True)))
         layers.append(normed(hidden, outputs, 1, activation=None if is_linear else nn.ReLU6(inplace=True)))
         self.layers = nn.Sequential(*layers)
-        self.has_skip = stride == 1 and inputs == outputs
+        self.has_skip = has_skip and stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.layers(x) if self.has_skip else self.layers(x)

@@ -17,12 +17,15 @@ STAGES = (((192, 5), (160, 1), (96, 1)), ((192, 5), (192, 1), (192, 1)), ((192, 
 
 
 @architecture("Lin et al. 2014", size=32, classes=10)
-def nin(size: int, channels: int, *, dropout: float = 0.5) -> Parts:
-    """Three stages for CIFAR-10 with overlapping pooling and dropout between them."""
+def nin(size: int, channels: int, *, width: float = 1.0, pointwise: bool = True, dropout: float = 0.5) -> Parts:
+    """Three stages for CIFAR-10 with overlapping pooling and dropout between them; `pointwise: false` leaves out the 1×1
+    convolutions.
+    """
     body: Layers = {}
     inputs = channels
     for stage, convolutions in enumerate(STAGES, 1):
-        for i, (outputs, kernel) in enumerate(convolutions, 1):
+        for i, (outputs, kernel) in enumerate(convolutions if pointwise else convolutions[:1], 1):
+            outputs = max(1, round(outputs * width))
             body[f"conv{stage}_{i}"] = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
             body[f"relu{stage}_{i}"] = nn.ReLU(inplace=True)
             inputs = outputs
