@@ -40,7 +40,7 @@ def draw_gallery(title: str, sample: Sample, result: RunResult) -> bytes:
     return stream.getvalue()
 
 
-def _framed(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+def _framed(image: np.ndarray, colour: tuple[int, ...]) -> np.ndarray:
     """Return an image (C, S, S) as RGB of about `SIDE` pixels in a frame."""
     pixels = drawing.fit(np.repeat(image, 3, 0).transpose(1, 2, 0) if len(image) == 1 else image.transpose(1, 2, 0), SIDE)
     framed = np.tile(np.array(colour, np.uint8), (*(side + 2 * FRAME for side in pixels.shape[:2]), 1))

@@ -76,7 +76,8 @@ def read_sample(settings: Setting, source: str = "", images: int | None = None) 
         )
     options = SubsetOptions(data, settings.image_size, settings.channels, limit, settings.held_out, settings.source)
     part = load_subset(options)
-    return Sample(*part.train, *part.held_out, len(part.classes), part.digest, part.classes)
+    sample = Sample(*part.train, *part.held_out, len(part.classes), part.digest, part.classes)
+    return sample.with_held_out(settings.held_out_images) if settings.held_out_images else sample
 
 
 def write_results(

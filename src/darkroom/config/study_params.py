@@ -47,6 +47,7 @@ class Setting(Section):
     channels: Literal[1, 3] = Field(description="1: grey, 3: colour")
     images: Count | None = Field(description="maximum number of training images; null: all")
     held_out: Share = Field(description="share that is held out of a source without test images")
+    held_out_images: AtLeastTwo | None = Field(None, description="maximum number of held-out images; null: all")
     seeds: Annotated[int, Field(ge=3, strict=True)] = Field(description="runs of each label")
     first_seed: NonNegativeInt = Field(0, description="seed of the first of them; the others follow it")
     batch_size: AtLeastTwo = Field(description="images of a step")
@@ -195,8 +196,15 @@ class Pretrained(OneArchitecture):
 class Transfer(Pretrained, Stepped):
     steps: Count = Field(description="steps of a run")
     few_images: AtLeastTwo = Field(description="training images of the first two comparisons; a multiple of batch_size")
+    epochs: Count = Field(10, description="epochs where the number of training images is compared, if they are more than `steps`")
+    enlarged_to: Annotated[int, Field(ge=0, le=1024, strict=True)] = Field(
+        0, description="pixels a side to which images are enlarged for pretrained networks; 0: unchanged"
+    )
+    scratch: str = Field("", description="architecture that is trained from random weights; empty: the same")
+    scratch_options: Options = Field({}, description="its options")
+    scratch_lr: NonNegative = Field(0, description="its highest learning rate; 0: the same")
     blocks: Annotated[list[Count], Field(min_length=1)] = Field(description="numbers of last blocks that are trained")
-    train_sizes: Annotated[list[AtLeastTwo], Field(min_length=2)] = Field(description="further numbers of training images")
+    train_sizes: Annotated[list[AtLeastTwo], Field(min_length=2)] = Field(description="numbers of training images to compare")
     sources: Annotated[list[Text], Field(min_length=1)] = Field(
         description="pretraining: glyphs, rotations, imagenet, a data set or a folder; the first is used in all comparisons"
     )

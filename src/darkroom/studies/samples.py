@@ -19,7 +19,7 @@ from darkroom.training.batches import batches
 ARRAYS = ("train_images", "train_labels", "val_images", "val_labels")
 ROTATIONS, INNER = "rotations", "inner"  # names of samples that are made from a study's own
 TURNS = 4
-EMBED_BATCH = 250  # images
+EMBED_BATCH = 32  # images: larger batches of maps do not fit into a processor's cache, and take up to four times as long
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -41,6 +41,14 @@ class Sample:
         count = images or len(self.train_labels)
         train, val = (resize(array, image_size) for array in (self.train_images[:count], self.val_images))
         return replace(self, train_images=train, train_labels=self.train_labels[:count], val_images=val)
+
+    def with_held_out(self, count: int) -> Sample:
+        """Return at most `count` of the held-out images, drawn at random, and all training images."""
+        if count >= len(self.val_labels):
+            return self
+        chosen = np.sort(np.random.default_rng(0).permutation(len(self.val_labels))[:count])
+        digest = _digest(f"{count} held-out images of {self.digest}")
+        return replace(self, val_images=self.val_images[chosen], val_labels=self.val_labels[chosen], digest=digest)
 
     def head(self, count: int) -> Sample:
         """Return the first images of each part."""
@@ -113,7 +121,9 @@ class SampleLoader:
         """Replace the images by their embeddings, (N, D) float32."""
         features.eval()
         self.train_x, self.val_x = (
-            torch.cat([features(self.normalize(part)) for part in images.split(EMBED_BATCH)])
+            torch.cat(
+                [features(self.normalize(part).contiguous(memory_format=torch.channels_last)) for part in images.split(EMBED_BATCH)]
+            )
             for images in (self.train_x, self.val_x)
         )
         self.mean, self.std = torch.zeros(1, device=self.train_x.device), torch.ones(1, device=self.train_x.device)

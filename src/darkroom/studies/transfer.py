@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from darkroom.config.study_params import Transfer
 from darkroom.studies import plots
 from darkroom.studies.base import ReadSample, Study
-from darkroom.studies.run_config import RunConfig, RunResult, by_label
+from darkroom.studies.run_config import RunConfig, RunResult, by_label, comparisons, count_steps
 from darkroom.studies.samples import Sample
 from darkroom.studies.summary import SummaryRow, best, by_name, describe_difference, format_estimate, of_comparison
 
@@ -22,53 +23,74 @@ class TransferStudy(Study):
     question = "When are pretrained weights better than random ones, and how much of the network should be trained?"
     paper = "Yosinski et al. 2014, Gidaris et al. 2018, Kornblith et al. 2019"
     held_constant = "within a comparison the images, their order and the number of steps; the steps of the pretraining"
-    varies = ("pretraining", "weights", "trained_blocks")
+    varies = ("pretraining", "weights", "trained_blocks", "cache_embeddings", "architecture", "options", "lr", "image_size")
     settings: Transfer
 
     def extra_samples(self, own: Sample, read: ReadSample) -> dict[str, Sample]:
         return self.pretraining_samples(self.settings.sources, own, read)
 
     def runs(self, images: int) -> list[RunConfig]:
-        """Return the runs by trained part, source of weights, and number of training images."""
+        """Return the runs by trained part, by source of weights if there are several, and by number of training images.
+
+        With more images there are more steps, `epochs` of them, since a network from scratch would not see them otherwise.
+        """
         settings = self.settings
         few = min(settings.few_images, images)
-        parts: dict[str, int | None] = {FROZEN: 0}
-        parts |= {f"{count} block{'s' * (count > 1)}": count for count in settings.blocks} | {WHOLE: None}
+        parts: dict[str, int | None] = {f"{count} block{'s' * (count > 1)}": count for count in settings.blocks} | {WHOLE: None}
         runs = []
         for seed in settings.run_seeds:
             base = self.run_config("", SCRATCH, seed, settings.architecture, settings.steps, settings.options)
+            base = replace(base, image_size=settings.enlarged_to)
             pretrained = self.pretrained(base, settings.sources[0])
-            runs.append(replace(base, comparison=PARTS, images=few))
+            runs += self._scratch_and_frozen(PARTS, seed, few, settings.steps)
             for label, blocks in parts.items():
                 runs.append(replace(pretrained, comparison=PARTS, images=few, label=label, trained_blocks=blocks))
-            runs.append(replace(base, comparison=SOURCES, images=few, label="random"))
-            for source in settings.sources:
-                runs.append(replace(self.pretrained(base, source), comparison=SOURCES, images=few, label=source))
-            for count in sorted({min(size, images) for size in settings.train_sizes} - {few}):  # `few` is the first comparison
-                comparison = f"{count} images"
-                runs.append(replace(base, comparison=comparison, images=count))
-                for label in (FROZEN, WHOLE):
-                    blocks = parts[label]
-                    runs.append(replace(pretrained, comparison=comparison, images=count, label=label, trained_blocks=blocks))
+            if len(settings.sources) > 1:
+                runs.append(replace(base, comparison=SOURCES, images=few, label="random"))
+                for source in settings.sources:
+                    runs.append(replace(self.pretrained(base, source), comparison=SOURCES, images=few, label=source))
+            for count in sorted({min(size, images) for size in settings.train_sizes}):
+                steps = max(settings.steps, count_steps(count, settings.batch_size, settings.epochs))
+                runs += self._scratch_and_frozen(f"{count} images", seed, count, steps)
         return runs
 
+    def _scratch_and_frozen(self, comparison: str, seed: int, count: int, steps: int) -> list[RunConfig]:
+        """Return a network from random weights, and a new last layer on a frozen one, for a number of training images."""
+        settings = self.settings
+        scratch = self.run_config(
+            comparison, SCRATCH, seed, settings.scratch or settings.architecture, steps,
+            settings.scratch_options if settings.scratch else settings.options, images=count, lr=settings.scratch_lr or settings.lr,
+        )  # fmt: skip
+        frozen = self.run_config(comparison, FROZEN, seed, settings.architecture, steps, settings.options, images=count)
+        frozen = self.pretrained(replace(frozen, image_size=settings.enlarged_to), settings.sources[0])
+        return [scratch, replace(frozen, trained_blocks=0, cache_embeddings=True)]
+
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
+        part = best(of_comparison(rows, PARTS))
+        sentences = [f"The best trained part is {part.label}, {format_estimate(part.accuracy)}"]
+        if sources := of_comparison(rows, SOURCES):
+            source = best(sources)
+            sentences.append(f"the best source of weights is {source.label}, {format_estimate(source.accuracy)}")
+        sizes = [name for name in comparisons(results) if name not in (PARTS, SOURCES)]
         names = by_name(rows)
-        sizes = {result.config.images: result.config.comparison for result in results if result.config.comparison != SOURCES}
-        few = next(result.config.images for result in results if result.config.comparison == PARTS)
-        differences = "; ".join(
-            describe_difference(names[sizes[count], WHOLE], f"{count} images") for count in sorted({min(sizes), few, max(sizes)})
-        )
-        part, source = best(of_comparison(rows, PARTS)), best(of_comparison(rows, SOURCES))
-        return (
-            f"Weights from {self.settings.sources[0]} against random ones, with the whole network trained: {differences}. "
-            f"The best trained part is {part.label}, {format_estimate(part.accuracy)}; the best source is {source.label}, "
-            f"{format_estimate(source.accuracy)}."
-        )
+        frozen = "; ".join(describe_difference(names[name, FROZEN], name) for name in sizes)
+        return f"{'; '.join(sentences)}. A new layer on frozen features against scratch: {frozen}. {self._crossing(names, sizes)}"
+
+    def _crossing(self, names: Mapping[tuple[str, str], SummaryRow], sizes: Sequence[str]) -> str:
+        """Say from how many images on scratch is better, by interpolation between the logarithms of two numbers."""
+        gains = [names[name, FROZEN].accuracy.value - names[name, SCRATCH].accuracy.value for name in sizes]
+        counts = [int(name.split()[0]) for name in sizes]
+        for (low, high), (first, second) in zip(pairwise(counts), pairwise(gains), strict=True):
+            if first > 0 >= second:
+                share = first / (first - second)
+                return f"Scratch passes the frozen features at about {low * (high / low) ** share:,.0f} images."
+        if gains[0] <= 0:
+            return f"Scratch is no worse from {counts[0]} images on."
+        return f"Up to {counts[-1]:,} images the frozen features are better."
 
     def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
         left, right = axes
-        for label in (SCRATCH, FROZEN, WHOLE):
+        for label in (SCRATCH, FROZEN):
             accuracies: dict[int, list[float]] = {}
             for result in sorted(results, key=lambda result: result.config.images):
                 if result.config.label == label and result.config.comparison != SOURCES:
