@@ -102,8 +102,8 @@ def _output_field(name: str, args: Any, inputs: list[tuple[torch.Tensor, Field]]
             return _union([field for _, field in inputs])
     if name in PER_POSITION and result.shape == first.shape:
         return _union([field for _, field in inputs])
-    if "adaptive" in name and result.shape[2:] == first.shape[2:]:
-        return field
+    if first.ndim == 4 and result.shape[2:] == first.shape[2:] and ("adaptive" in name or name in ("mean", "sum")):
+        return field  # of channels, as where colours become grey
     return WHOLE, WHOLE
 
 
