@@ -39,6 +39,7 @@ COMMANDS = {
     "tidy": "remove outputs of backbones that params.yaml no longer lists, and old history",
     "lab": "look inside: kernels, filters, feature maps, receptive fields, augmentations, embeddings",
     "study": "run an experiment: networks that differ in one thing, over seeds, at equal cost",
+    "course": "list the lessons of the course, keep your predictions and compare them with your own runs",
     "models": "list the registered versions, or describe a network",
     "promote": "make a version the champion",
     "rollback": "make the previous champion the champion again",

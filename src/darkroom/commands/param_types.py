@@ -19,6 +19,7 @@ with lazy_imports():
     import json
 
     from darkroom.config import dvc_graph, params, yaml_files
+    from darkroom.course import lessons
     from darkroom.data import manifest
     from darkroom.models import factory
     from darkroom.studies import registry as studies
@@ -86,6 +87,7 @@ EVALUATED = Completed("model", _evaluated)
 MODEL_OR_ARCHITECTURE = Completed("model", lambda: [*_models(), *factory.names()])
 POLICY = Completed("policy", lambda: params.POLICIES)
 STUDY = Completed("study", lambda: studies.NAMES)
+LESSON = Completed("lesson", lambda: lessons.names())
 STAGE = Completed("stage", lambda: dvc_graph.stage_names())
 CLASS = Completed("class", _classes)
 IMAGE = Completed("image", _images)

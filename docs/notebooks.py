@@ -1,0 +1,238 @@
+"""Make a notebook of each lesson, from its page: `.venv/bin/python docs/notebooks.py`.
+
+They are written to docs/case-studies/notebooks; a test holds them to the pages. A notebook has the text of its page, the
+commands as cells, and after a study or a command of the lab what it has written. What needs a file of the reader's,
+takes hours or replaces the results of the command before it, is a comment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from darkroom.commands import study
+from darkroom.commands.lab.options import FOLDER as PICTURES
+from darkroom.course import lessons
+from darkroom.course.lessons import Command, Kind, Lesson, Part
+
+SOURCE = Path("src/darkroom")
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+SETUP = """\
+# Run this cell first. It finds the project, or clones and installs it, and changes into its folder.
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from IPython.display import Code, Image, display
+
+REPOSITORY = ""  # the address of the project's git repository, where this notebook is opened outside of the project
+
+
+def find_project():
+    folders = (Path.cwd(), *Path.cwd().parents, Path.cwd() / "darkroom")
+    return next((folder for folder in folders if (folder / "dvc.yaml").is_file() and (folder / "src/darkroom").is_dir()), None)
+
+
+project = find_project()
+if project is None:
+    if not REPOSITORY:
+        raise SystemExit("this is not the project's folder: write the address of its repository into REPOSITORY")
+    subprocess.run(["git", "clone", REPOSITORY, "darkroom"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", "darkroom"], check=True)
+    project = find_project()
+os.chdir(project)
+programs = [project / ".venv/bin", Path(sys.executable).parent]
+os.environ["PATH"] = os.pathsep.join([*map(str, programs), os.environ["PATH"]])
+if shutil.which("darkroom") is None:
+    raise SystemExit(f"the project is not installed: run `make install` in {project}")
+print(f"{shutil.which('darkroom')} in {project}")"""
+MODELS = """\
+# The networks of the digits, which some commands look into: about three minutes on two cores, unless they are there.
+if not all(Path(model, "model.json").is_file() for model in {models}):
+    !darkroom repro"""
+RESULTS = """\
+import pandas
+
+results = pandas.read_csv("{folder}/results.csv")
+display(
+    results.groupby(["comparison", "label"], sort=False, dropna=False).agg(
+        seeds=("seed", "count"),
+        accuracy=("accuracy", "mean"),
+        deviation=("accuracy", "std"),
+        train_accuracy=("train_accuracy", "mean"),
+        parameters=("parameters", "first"),
+        multiply_adds=("multiply_adds", "first"),
+    )
+)
+Image("{folder}/{name}.png")"""
+OWN_FILES, HOURS, REPLACES = "# With files of your own:", "# Takes hours:", "# Replaces the results of the run above:"
+
+_LINK = re.compile(r"""(\]\(|src=")(?!\w+:|/)([^)\s"]+)""")
+_COMMENT = re.compile(r"\s*<!--.*?-->", re.DOTALL)
+_FILE = re.compile(r"[~/].*|.*/|[A-Z]{3,}(\.\w+)?|.*\.(jpe?g|png|gif|webp|heic|npz|csv|zip|tar(\.gz)?|safetensors|pth)")
+_MODULE = re.compile(r"`([\w/]+\.py)`")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a notebook: markdown or code."""
+
+    kind: str
+    source: str
+
+
+def main() -> int:
+    made = notebooks()
+    folder = next(iter(made)).parent
+    folder.mkdir(exist_ok=True)
+    for path in set(folder.glob("*.ipynb")) - set(made):
+        path.unlink()
+    for path, text in made.items():
+        path.write_text(text, encoding="utf-8")
+        print(path)
+    return 0
+
+
+def notebooks() -> dict[Path, str]:
+    """Return the text of each lesson's notebook, by its path."""
+    return {lesson.notebook: to_json(cells(lesson)) for lesson in lessons.read_all()}
+
+
+def to_json(content: Iterable[Cell]) -> str:
+    """Return a notebook of nbformat 4.5; the id of a cell depends on its content, and on equal cells before it."""
+    written: list[dict[str, Any]] = []
+    seen: Counter[Cell] = Counter()
+    for cell in content:
+        seen[cell] += 1
+        key = hashlib.sha256(f"{cell.kind}\n{seen[cell]}\n{cell.source}".encode()).hexdigest()[:8]
+        own = {"execution_count": None, "outputs": []} if cell.kind == "code" else {}
+        written.append({"cell_type": cell.kind, "id": key, "metadata": {}, "source": cell.source.splitlines(True), **own})
+    notebook = {"cells": written, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def cells(lesson: Lesson) -> Iterator[Cell]:
+    """Yield the cells of a lesson: its title, the cell that finds the project, and the parts of the page."""
+    text: list[str] = []
+    has_setup = False
+    for part in lesson.parts:
+        is_new = part.kind is not Kind.TEXT or part.text.startswith("#") or not has_setup
+        if text and is_new:
+            yield Cell("markdown", "\n\n".join(text))
+            text = []
+            if not has_setup:
+                yield Cell("code", SETUP)
+                has_setup = True
+        if part.kind is Kind.TEXT:
+            text.append(_markdown(part.text, lesson))
+        else:
+            yield from _cells_of(part, lesson)
+    if text:
+        yield Cell("markdown", "\n\n".join(text))
+
+
+def _cells_of(part: Part, lesson: Lesson) -> Iterator[Cell]:
+    if part.kind is Kind.QUESTIONS:
+        yield from _questions(part, lesson)
+    elif part.kind is Kind.COMMANDS:
+        yield from _commands(part)
+    elif part.kind is Kind.ANSWERS:
+        yield Cell("code", f"!darkroom course {lesson.name}    # your predictions, and once all are made your own run beside them")
+        yield Cell("markdown", _markdown(part.text, lesson))
+    elif part.kind is Kind.CODE:
+        yield Cell("markdown", _markdown(part.text, lesson))
+        for path in _modules(part, lesson):
+            yield Cell("code", f'# Change it in an editor and run the command again.\nCode("{path}")')
+
+
+def _questions(part: Part, lesson: Lesson) -> Iterator[Cell]:
+    """Yield each question, with a cell for the student's answer."""
+    introduction = re.split(r"^\d+\. ", part.text, maxsplit=1, flags=re.MULTILINE)[0].strip()
+    yield Cell("markdown", _markdown(introduction, lesson))
+    numbers = []
+    for text in lessons.numbered(_COMMENT.sub("", part.text)):
+        numbers.append(next(i for i, question in enumerate(lesson.questions, 1) if question.text == text))
+        yield Cell("markdown", f"**{numbers[-1]}.** {_markdown(text, lesson)}")
+        yield Cell("markdown", "*Your prediction:* ")
+    lines = [f'# !darkroom course {lesson.name} --predict {number} "…"' for number in numbers]
+    yield Cell("code", "\n".join(["# Stores your predictions with the project, to be compared with your own run:", *lines]))
+
+
+def _commands(part: Part) -> Iterator[Cell]:
+    """Yield a block of commands, with what they need before it and what they have written after it."""
+    lines: list[str] = []
+    left_out: dict[str, list[str]] = {}  # by the reason
+    models: list[str] = []
+    studies: list[str] = []
+    for command in lessons.commands(part.text):
+        if not command.text:
+            lines.append(f"# {command.comment}")
+            continue
+        kind, name = command.target
+        line = f"!{command.text}" + (f"    # {command.comment}" if command.comment else "")
+        reason = OWN_FILES if _needs_reader(command) else HOURS if "full" in command.words else REPLACES if name in studies else ""
+        if reason:
+            left_out.setdefault(reason, []).append(f"# {line}")
+            continue
+        lines.append(line)
+        models += [word for word in command.words if word.startswith("models/")]
+        if kind == "study":
+            studies.append(name)
+        elif kind == "lab":
+            lines.append(f'display(Image("{_picture(command)}"))')
+    if models:
+        yield Cell("code", MODELS.format(models=json.dumps(list(dict.fromkeys(models)))))
+    lines += [line for reason, commented in left_out.items() for line in (reason, *commented)]
+    yield Cell("code", "\n".join(lines))
+    for name in studies:
+        yield Cell("code", RESULTS.format(folder=(study.OUT / name).as_posix(), name=name))
+
+
+def _needs_reader(command: Command) -> bool:
+    """Return whether a command reads a file that only the reader has; the project has what it names in docs."""
+    pairs = zip(command.words, command.words[1:], strict=False)
+    values = [word.rpartition("=")[2] for option, word in pairs if option not in ("--out", "--diagram")]
+    return any(_FILE.fullmatch(value) and not (value.startswith("docs/") and Path(value).exists()) for value in values)
+
+
+def _picture(command: Command) -> str:
+    words = command.words
+    return words[words.index("--out") + 1] if "--out" in words else (PICTURES / f"{command.target[1]}.png").as_posix()
+
+
+def _modules(part: Part, lesson: Lesson) -> list[Path]:
+    """Return the modules of the package that a paragraph names, by their path or beside the one before."""
+    found: list[Path] = []
+    folder = SOURCE
+    for name in _MODULE.findall(part.text):
+        path = next((path for path in (Path(name), SOURCE / name, folder / name) if path.is_file()), None)
+        if path is None:
+            raise SystemExit(f"{lesson.page} names {name}, which is not there")
+        if path.is_relative_to(SOURCE):
+            folder = path.parent
+            found += [] if path in found else [path]
+    return found
+
+
+def _markdown(text: str, lesson: Lesson) -> str:
+    """Return Markdown without comments, whose relative links work from the folder of the notebooks."""
+
+    def moved(link: re.Match[str]) -> str:
+        return f"{link[1]}../{lesson.page.name if link[2].startswith('#') else ''}{link[2]}"
+
+    return _LINK.sub(moved, _COMMENT.sub("", text))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,175 @@
+"""The course: lessons, predictions made before a run, and answers after them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import textwrap
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from darkroom.commands import study
+from darkroom.commands.param_types import LESSON
+from darkroom.core.command_line import Command, json_option
+from darkroom.core.errors import printable
+from darkroom.core.lazy import lazy_imports
+
+with lazy_imports():
+    from darkroom.commands.lab import options
+    from darkroom.core import tables
+    from darkroom.course import lessons, own_runs, predictions, quantities
+
+WIDEST = 100  # columns of a paragraph
+
+
+@click.command(cls=Command)
+@click.argument("lesson", required=False, type=LESSON)
+@click.option("--predict", nargs=2, type=(click.IntRange(min=1), str), metavar="N TEXT", help="predict the answer to question N")
+@click.option("--answers", "wants_answers", is_flag=True, help="show the answers, though questions are without a prediction")
+@json_option
+def command(lesson: str | None, predict: tuple[int, str] | None, wants_answers: bool, as_json: bool) -> None:
+    """List the lessons, or show one: what you should learn, the command to run next, and its questions.
+
+    LESSON is a number or a name. Predict what will come out before you run its command: once every question has a prediction,
+    the answers are shown, and beside them the numbers of your own run. The predictions are in studies/predictions.json.
+
+    \b
+    darkroom course depth --predict 1 "the plain one, by 5 points"
+    darkroom course depth
+    """
+    if lesson is None and (predict or wants_answers):
+        raise click.UsageError(f"name the lesson that {'--predict' if predict else '--answers'} is about")
+    if predict and wants_answers:
+        raise click.UsageError("--predict and --answers exclude each other")
+    workspace = own_runs.Workspace(study.OUT, options.FOLDER)
+    made = predictions.Predictions.read()
+    if lesson is None:
+        _list(workspace, made, as_json)
+    elif predict:
+        _predict(lessons.read(lesson), made, *predict, as_json)
+    else:
+        _show(lessons.read(lesson), workspace, made, wants_answers, as_json)
+
+
+def _list(workspace: own_runs.Workspace, made: predictions.Predictions, as_json: bool) -> None:
+    items = lessons.read_all()
+    if as_json:
+        tables.print_json([_facts(item, workspace, made) for item in items])
+        return
+    rows = [
+        (
+            item.number, item.title, item.question, "\n".join(map(str, workspace.runs(item.commands))),
+            f"{made.count(item)} of {len(item.questions)}" if item.questions else "",
+        )
+        for item in items
+    ]  # fmt: skip
+    tables.show(["", "lesson", "question", "run here", "predictions"], rows, right=["", "predictions"])
+    going_on = next((item for item in items if not workspace.runs(item.commands)), items[0])
+    click.echo(f"\n`darkroom course {going_on.number}` shows {going_on.title}")
+
+
+def _predict(lesson: lessons.Lesson, made: predictions.Predictions, number: int, text: str, as_json: bool) -> None:
+    made.predict(lesson, number, text)
+    waiting = [i for i, item in enumerate(lesson.questions, 1) if not made.of(lesson, item).prediction]
+    if as_json:
+        tables.print_json({"lesson": lesson.name, "number": number, "prediction": " ".join(text.split()), "waiting": waiting})
+    elif waiting:
+        click.echo(f"stored in {predictions.FILE}; without a prediction: {', '.join(map(str, waiting))}")
+    else:
+        click.echo(f"stored in {predictions.FILE}; every question has one: `darkroom course {lesson.name}` shows the answers")
+
+
+def _show(
+    lesson: lessons.Lesson, workspace: own_runs.Workspace, made: predictions.Predictions, wants_answers: bool, as_json: bool
+) -> None:
+    has_answers = bool(lesson.questions) and (wants_answers or made.may_show(lesson))
+    questions = [_question(lesson, item, workspace, made, has_answers) for item in lesson.questions]
+    if as_json:
+        following = workspace.next_command(lesson.commands)
+        tables.print_json(
+            _facts(lesson, workspace, made)
+            | {"goal": _plain(lesson.goal), "next": following and following.text, "questions": questions}
+        )
+    else:
+        _print(lesson, workspace, questions, has_answers)
+    if has_answers:
+        made.note_shown(lesson)
+
+
+def _print(lesson: lessons.Lesson, workspace: own_runs.Workspace, questions: list[dict[str, Any]], has_answers: bool) -> None:
+    click.echo(f"{click.style(f'{lesson.number}  {lesson.title}', bold=True)}: {lesson.question}\n")
+    if lesson.goal:
+        click.echo(f"{_wrap(f'What you should learn. {_plain(lesson.goal)}')}\n")
+    following = workspace.next_command(lesson.commands)
+    if following:
+        click.echo(f"run next   {following.text}" + (f"    # {following.comment}" if following.comment else ""))
+    for run in workspace.runs(lesson.commands):
+        click.echo(f"run here   {run}: {run.path}")
+    for kind, path in (("page", lesson.page), ("notebook", lesson.notebook)):
+        if path.is_file():
+            click.echo(f"{kind:<10} {path}")
+    for item in questions:
+        click.echo("\n" + _wrap(item["question"], f"{item['number']}. "))
+        for name in ("prediction", "answer"):
+            if item[name] is not None:
+                click.echo(_wrap(item[name], f"   {name:<11} "))
+        measurement = lesson.questions[item["number"] - 1].measurement
+        if has_answers and measurement:
+            click.echo(_wrap(_compare(item, measurement, workspace), f"   {'your run':<11} "))
+    if questions and not has_answers:
+        waiting = next(item["number"] for item in questions if item["prediction"] is None)
+        click.echo(f'\npredict    darkroom course {lesson.name} --predict {waiting} "…"    # the answers come after the last one')
+
+
+def _facts(lesson: lessons.Lesson, workspace: own_runs.Workspace, made: predictions.Predictions) -> dict[str, Any]:
+    """Return what `--json` has of each lesson."""
+    runs = [
+        {"command": run.command, "size": run.size or None, "when": run.when.isoformat(timespec="seconds"), "path": str(run.path)}
+        for run in workspace.runs(lesson.commands)
+    ]
+    return {
+        "number": lesson.number, "name": lesson.name, "title": lesson.title, "question": lesson.question,
+        "page": str(lesson.page), "runs": runs, "questions": len(lesson.questions), "predictions": made.count(lesson),
+    }  # fmt: skip
+
+
+def _question(
+    lesson: lessons.Lesson, question: lessons.Question, workspace: own_runs.Workspace, made: predictions.Predictions,
+    has_answer: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """Return a question with its prediction, and with what answers it where it may be shown; None for what is not there."""
+    prediction, measurement = made.of(lesson, question).prediction, question.measurement if has_answer else None
+    return {
+        "number": lesson.questions.index(question) + 1, "question": _plain(question.text),
+        "prediction": printable(prediction) or None, "answer": _plain(question.answer) or None if has_answer else None,
+        "own_run": asdict(measurement) | {"value": workspace.value(measurement)} if measurement else None,
+        "predicted": quantities.parse(prediction, measurement.field) if measurement else None,
+    }  # fmt: skip
+
+
+def _compare(item: dict[str, Any], measurement: lessons.Measurement, workspace: own_runs.Workspace) -> str:
+    """Return the number of the own run, and how far the prediction is from it."""
+    field, measured, predicted = measurement.field, item["own_run"]["value"], item["predicted"]
+    run = workspace.run("study", measurement.study)
+    name = f"{field.replace('_', ' ')} of {measurement.row}"
+    if run is None:
+        return f"none yet of `darkroom study {measurement.study}`"
+    if measured is None:
+        return f"no {name} in {run.path.with_name(own_runs.SUMMARY)} ({run})"
+    text = f"{name}: {quantities.text(measured, field)} ({run})"
+    if predicted is None:
+        return text
+    return f"{text}; your {quantities.text(predicted, field)} is {quantities.compare(predicted, measured, field)}"
+
+
+def _plain(markdown: str) -> str:
+    """Return Markdown in one line, without links, emphasis and code marks."""
+    return re.sub(r"\*\*|`", "", re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", " ".join(markdown.split())))
+
+
+def _wrap(text: str, first: str = "") -> str:
+    """Return a paragraph that fits the terminal, below what stands before its first line."""
+    width = min(WIDEST, shutil.get_terminal_size().columns)
+    return textwrap.fill(text, width, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False)

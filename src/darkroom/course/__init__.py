@@ -1,0 +1,1 @@
+"""The course: lessons, the student's predictions and own runs."""

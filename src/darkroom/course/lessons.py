@@ -1,0 +1,259 @@
+"""The lessons of the course, read from the pages of docs/case-studies, which are their only source.
+
+The table in README.md has the order, and the question and the command of each lesson. A page has, in this order,
+
+- `# Title`;
+- a paragraph that begins with `**What you should learn.**`;
+- a paragraph that begins with `**Predict before you run.**`, with a numbered list of questions. A question may end in
+  `<!-- summary: STUDY | COMPARISON | LABEL | FIELD -->`, which names the number that answers it: a field of a row of
+  studies/results/STUDY/summary.json, as the student's own run wrote it;
+- fenced blocks of commands;
+- `<details><summary>Answers</summary>`, with a numbered list of as many answers.
+
+Parts may repeat, and a page may lack any of them but the title: a lesson without questions is one to read and to run.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+
+from darkroom.core.errors import ParamsError, WorkspaceError, nearest
+
+PAGES = Path("docs/case-studies")
+RESTORE = f"restore it: `git checkout {PAGES}`"
+FIELDS = ("accuracy", "difference", "train_accuracy", "multiply_adds", "parameters")  # of a row of summary.json
+
+_GOAL, _PREDICT = "**What you should learn.**", "**Predict before you run.**"
+_CODE = ("**The code.**", "**Code.**")
+_ANSWERS = re.compile(r"<details>\s*<summary>Answers?</summary>")
+_ROW = re.compile(r"^\|\s*(\d+)\s*\|\s*\[[^]]*\]\(([\w-]+)\.md\)\s*\|\s*(.*?)\s*\|", re.MULTILINE)
+_ITEM = re.compile(r"^\d+\. +", re.MULTILINE)
+_COMMENT = re.compile(r"\s*<!--(.*?)-->", re.DOTALL)
+
+
+class Kind(Enum):
+    """What a part of a page is."""
+
+    TEXT = "text"
+    COMMANDS = "commands"
+    QUESTIONS = "questions"
+    ANSWERS = "answers"
+    CODE = "code"  # the paragraph that names the modules
+
+
+@dataclass(frozen=True)
+class Part:
+    """A paragraph, a fenced block or a folded block of a page, as it stands there."""
+
+    kind: Kind
+    text: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The number of the student's own run that answers a question: a field of a row of a study's summary.json."""
+
+    study: str
+    comparison: str
+    label: str
+    field: str
+
+    @property
+    def row(self) -> str:
+        """Return the row in words: `20 layers, residual`."""
+        return ", ".join(filter(None, (self.comparison, self.label)))
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, the answer of the page (empty where it has none), and the number that answers it."""
+
+    text: str
+    answer: str = ""
+    measurement: Measurement | None = None
+
+
+@dataclass(frozen=True)
+class Command:
+    """A line of a block of commands; `comment` is the text after its #."""
+
+    text: str
+    comment: str = ""
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Return the words as a shell has them."""
+        try:
+            return shlex.split(self.text)
+        except ValueError:  # a quote without its end
+            return self.text.split()
+
+    @property
+    def target(self) -> tuple[str, str]:
+        """Return (`study`, its name) or (`lab`, its command); two empty texts for any other command."""
+        kind, name = [*self.words, "", "", ""][1:3]
+        return (kind, name) if self.words[0] == "darkroom" and kind in ("study", "lab") else ("", "")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A page of the course."""
+
+    number: int
+    name: str
+    title: str
+    question: str
+    goal: str
+    questions: tuple[Question, ...]
+    commands: tuple[Command, ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def page(self) -> Path:
+        return PAGES / f"{self.name}.md"
+
+    @property
+    def notebook(self) -> Path:
+        return PAGES / "notebooks" / f"{self.number:02}-{self.name}.ipynb"
+
+
+def names() -> list[str]:
+    """Return the names of the lessons, in their order. Raises WorkspaceError where the pages are missing."""
+    return [name for _, name, _ in _table()]
+
+
+def read_all() -> list[Lesson]:
+    """Return the lessons, in their order. Raises WorkspaceError where a page is missing or is no lesson."""
+    return [parse(number, name, question, _read(PAGES / f"{name}.md")) for number, name, question in _table()]
+
+
+def read(lesson: str) -> Lesson:
+    """Return a lesson by its number or name. Raises ParamsError, with the nearest name, if there is no such lesson."""
+    table = _table()
+    for number, name, question in table:
+        if lesson in (name, str(number)):
+            return parse(number, name, question, _read(PAGES / f"{name}.md"))
+    known = [name for _, name, _ in table]
+    raise ParamsError(f'there is no lesson "{lesson}"{nearest(lesson, known)}', f"choose a number, or from {', '.join(known)}")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        home = f"run the command in the folder of the project, which has the pages of the course; or {RESTORE}"
+        raise WorkspaceError(f"there is no {path} in {Path.cwd()}", home) from error
+    except UnicodeDecodeError as error:
+        raise WorkspaceError(f"{path} is damaged: it is not UTF-8", RESTORE) from error
+
+
+def _table() -> list[tuple[int, str, str]]:
+    """Return number, name and question of each lesson."""
+    index = PAGES / "README.md"
+    rows = [(int(number), name, question) for number, name, question in _ROW.findall(_read(index))]
+    if not rows:
+        raise WorkspaceError(f"{index} has no table of lessons", RESTORE)
+    return rows
+
+
+def parse(number: int, name: str, question: str, text: str) -> Lesson:
+    """Return the lesson that a page is. Raises WorkspaceError for a page without a title, or with a wrong comment."""
+    title, parts = re.search(r"^# (.+)", text, re.MULTILINE), tuple(_split(text))
+    if title is None:
+        raise WorkspaceError(f"{PAGES / name}.md has no title", RESTORE)
+    questions, answers = (
+        [item for part in parts if part.kind is kind for item in numbered(part.text)] for kind in (Kind.QUESTIONS, Kind.ANSWERS)
+    )
+    answers += [""] * len(questions)
+    return Lesson(
+        number, name, title[1].strip(), question,
+        next((part.text.removeprefix(_GOAL).strip() for part in parts if part.text.startswith(_GOAL)), ""),
+        tuple(_question(name, *pair) for pair in zip(questions, answers, strict=False)),
+        tuple(line for part in parts if part.kind is Kind.COMMANDS for line in commands(part.text) if line.text), parts,
+    )  # fmt: skip
+
+
+def numbered(text: str) -> list[str]:
+    """Return the items of a numbered list, each in one line."""
+    return [" ".join(item.removesuffix("</details>").split()) for item in _ITEM.split(text.rstrip())[1:]]
+
+
+def commands(block: str) -> list[Command]:
+    r"""Return the lines of a fenced block, comments alone included; lines that end in \ are joined."""
+    lines = re.sub(r"\s*\\\n\s*", " ", block).splitlines()[1:-1]
+    return [_command(line.strip()) for line in lines if line.strip()]
+
+
+def _command(line: str) -> Command:
+    for mark in re.finditer(r"(?:^|\s+)#", line):
+        try:
+            shlex.split(line[: mark.start()])
+        except ValueError:  # a # in quotes
+            continue
+        return Command(line[: mark.start()], line[mark.end() :].strip())
+    return Command(line)
+
+
+def _question(lesson: str, text: str, answer: str) -> Question:
+    comment = _COMMENT.search(text)
+    plain = _COMMENT.sub("", text)
+    if comment is None or not comment[1].strip().startswith("summary:"):
+        return Question(plain, answer)
+    values = [value.strip() for value in comment[1].strip().removeprefix("summary:").split("|")]
+    if len(values) != 4 or values[3] not in FIELDS:
+        expected = f"<!-- summary: STUDY | COMPARISON | LABEL | FIELD -->, with a field of {', '.join(FIELDS)}"
+        raise WorkspaceError(f"{PAGES / lesson}.md has the comment <!--{comment[1]}-->", f"write {expected}; or {RESTORE}")
+    return Question(plain, answer, Measurement(*values))
+
+
+def _split(text: str) -> Iterator[Part]:
+    """Yield the parts of a page; a list of questions that a blank line parts is one of them."""
+    questions = ""
+    for chunk in _chunks(text):
+        if questions and re.match(r"\d+\. |\s", chunk):
+            questions += f"\n\n{chunk}"
+            continue
+        if questions:
+            yield Part(Kind.QUESTIONS, questions)
+            questions = ""
+        if chunk.startswith(_PREDICT):
+            questions = chunk
+        else:
+            yield Part(_kind(chunk), chunk)
+    if questions:
+        yield Part(Kind.QUESTIONS, questions)
+
+
+def _kind(chunk: str) -> Kind:
+    if chunk.startswith("```"):
+        return Kind.COMMANDS if re.search(r"\A.*\n(?:\s*#.*\n|\s*\n)*\s*darkroom ", chunk) else Kind.TEXT
+    if _ANSWERS.match(chunk):
+        return Kind.ANSWERS
+    return Kind.CODE if chunk.startswith(_CODE) else Kind.TEXT
+
+
+def _chunks(text: str) -> Iterator[str]:
+    """Yield what blank lines part; a fenced or folded block is whole, and stands alone."""
+    chunk: list[str] = []
+    end = ""  # the line that ends the block
+    for line in text.splitlines():
+        starts = not end and line.startswith(("```", "<details>"))
+        if chunk and (starts or not (end or line.strip())):
+            yield "\n".join(chunk)
+            chunk = []
+        if chunk or line.strip():
+            chunk.append(line.rstrip())
+        if starts:
+            end = "```" if line.startswith("```") else "</details>"
+        elif end and line.strip().endswith(end):
+            end = ""
+            yield "\n".join(chunk)
+            chunk = []
+    if chunk:
+        yield "\n".join(chunk)

@@ -1,0 +1,147 @@
+"""The notebooks of the course: made from the pages, valid, and executed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from darkroom.course import lessons
+from darkroom.models.checkpoint import Checkpoint, save
+from docs import notebooks
+from tests.conftest import ROOT
+from tests.lab.test_layers import PLAIN, compact
+
+PAGE = """# Title
+
+**Predict before you run.** Some words.
+1. How [many](x.md)? <!-- summary: depth | 20 layers | residual | accuracy -->
+2. Why ![so](../images/y.png)?
+
+```
+# first
+darkroom study depth             # three seeds
+darkroom study depth --set lr=1
+darkroom study depth --size full
+darkroom lab kernels photo.jpg
+darkroom lab filters models/baseline --out a.png
+```
+
+<details><summary>Answers</summary>
+
+1. Ten, see [below](#below).
+2. So.
+</details>
+
+**The code.** `studies/base.py` and `summary.py`.
+"""
+
+
+def cells_of(page: str) -> list[tuple[str, str]]:
+    return [(cell.kind, cell.source) for cell in notebooks.cells(lessons.parse(3, "page", "", page))]
+
+
+def test_the_notebooks_are_those_of_the_pages(monkeypatch):
+    """What is in docs/case-studies/notebooks is what docs/notebooks.py makes of the pages as they are."""
+    monkeypatch.chdir(ROOT)
+    made = notebooks.notebooks()
+    assert sorted(made) == sorted((lessons.PAGES / "notebooks").iterdir()), "run docs/notebooks.py"
+    for path, text in made.items():
+        assert path.read_text(encoding="utf-8") == text, f"{path} is not its page: run docs/notebooks.py"
+
+
+def test_the_notebooks_are_valid(monkeypatch):
+    """Each is a notebook of nbformat 4.5, and its links lead to files."""
+    nbformat = pytest.importorskip("nbformat")
+    monkeypatch.chdir(ROOT)
+    for path, text in notebooks.notebooks().items():
+        nbformat.validate(json.loads(text))
+        for cell in json.loads(text)["cells"]:
+            for _, target in notebooks._LINK.findall("".join(cell["source"])) if cell["cell_type"] == "markdown" else ():
+                assert (path.parent / target.partition("#")[0]).exists(), f"{path} links to {target}"
+
+
+def test_a_page_becomes_cells(monkeypatch):
+    """Questions have cells to answer in, what runs is code, what needs a file, hours or another place is a comment, links move."""
+    monkeypatch.chdir(ROOT)
+    cells = cells_of(PAGE)
+    assert cells[:2] == [("markdown", "# Title"), ("code", notebooks.SETUP)]
+    markdown = [source for kind, source in cells if kind == "markdown"]
+    assert markdown[1:6] == [
+        "**Predict before you run.** Some words.", "**1.** How [many](../x.md)?", "*Your prediction:* ",
+        "**2.** Why ![so](../../images/y.png)?", "*Your prediction:* ",
+    ]  # fmt: skip
+    assert "[below](../page.md#below)" in markdown[6]
+    code = [source for kind, source in cells if kind == "code"]
+    models, commands, results = code[2:5]
+    assert '["models/baseline"]' in models
+    assert commands.splitlines() == [
+        "# first",
+        "!darkroom study depth    # three seeds",
+        "!darkroom lab filters models/baseline --out a.png",
+        'display(Image("a.png"))',
+        "# Replaces the results of the run above:",
+        "# !darkroom study depth --set lr=1",
+        "# Takes hours:",
+        "# !darkroom study depth --size full",
+        "# With files of your own:",
+        "# !darkroom lab kernels photo.jpg",
+    ]
+    assert 'read_csv("studies/results/depth/results.csv")' in results
+    assert [source.splitlines()[-1] for source in code[6:]] == [
+        'Code("src/darkroom/studies/base.py")', 'Code("src/darkroom/studies/summary.py")',
+    ]  # fmt: skip
+
+
+def test_equal_pages_give_equal_bytes():
+    """A cell keeps its id where another one changes, and equal cells have ids of their own."""
+    cell, other = notebooks.Cell("code", "1"), notebooks.Cell("code", "2")
+    ids = [[item["id"] for item in json.loads(notebooks.to_json(cells))["cells"]] for cells in ([cell, cell], [other, cell, cell])]
+    assert len(set(ids[0])) == 2
+    assert ids[1][1:] == ids[0]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the project whose studies have the smoke size, with a small baseline and two depths."""
+    for name in ("docs", "src", "studies", "recipes"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "results", "images", ".dvc"))
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    path = tmp_path / "studies/params.yaml"
+    text = (
+        path.read_text(encoding="utf-8")
+        .replace("\nsize: quick ", "\nsize: smoke ")
+        .replace("depths: [8, 20, 44]", "depths: [8, 20]")
+    )
+    path.write_text(text, encoding="utf-8")
+    network = compact()
+    checkpoint = Checkpoint("baseline", network.features.spec, PLAIN, ("ant", "bee", "fly"), {}, {})
+    (tmp_path / "models/baseline").mkdir(parents=True)
+    save(tmp_path / "models/baseline", checkpoint, network.state_dict(), network.parameter_count(), [{"epoch": 1.0}])
+    monkeypatch.setenv("DARKROOM_TRACKING", "off")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "src"), os.environ.get("PYTHONPATH", "")]))
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("lesson", "pictures"), [("depth", 1), ("receptive-field", 3)])
+def test_a_notebook_runs(lesson, pictures, project, monkeypatch):
+    """A notebook that is opened in its own folder runs to its end, and shows what its commands have written."""
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    monkeypatch.chdir(project)
+    path = project / lessons.read(lesson).notebook
+    notebook = nbformat.read(path, as_version=4)
+    client = nbclient.NotebookClient(notebook, timeout=300, allow_errors=True, resources={"metadata": {"path": str(path.parent)}})
+    client.execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    printed = "".join(output.get("text", "") for output in outputs)
+    assert str(project) in printed
+    assert "error:" not in printed, printed
+    assert not [output.evalue for output in outputs if output.output_type == "error"]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= pictures
+    assert any("text/html" in output.get("data", {}) for output in outputs)
