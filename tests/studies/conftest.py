@@ -30,6 +30,10 @@ SETTINGS = {
     "mlp": [*TIMED, "options={hidden: [8]}"],
     "cnn": [*TIMED, "options={widths: [4], hidden: 8}"],
     "nin": [*TIMED],
+    "features": [
+        *TIMED, "options={widths: [4], hidden: 8}",
+        "comparisons={few: {hog: {architecture: hog, options: {cell: 2}}, cnn: {}}}",
+    ],
     "bottleneck": [*TIMED, "width=4"],
     "inception": [*TIMED, "width=0.05"],
     "separable": [*TIMED, "widths=[4]"],

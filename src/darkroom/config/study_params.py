@@ -174,6 +174,7 @@ class Ablation(OneArchitecture, Timed):
 class Variant(Section):
     """What a label of an ablation may change; `options` are added to those of the settings."""
 
+    architecture: str = ""
     options: Options = Field({})
     images: Count = 1
     policy: Policy = "none"
@@ -339,6 +340,7 @@ class Studies(Section):
     mlp: Sizes[Ablation]
     cnn: Sizes[Ablation]
     nin: Sizes[Ablation]
+    features: Sizes[Ablation]
     depth: Sizes[Depth]
     bottleneck: Sizes[Bottleneck]
     inception: Sizes[Inception]

@@ -17,7 +17,7 @@ class AblationStudy(Study):
     """Comparisons of variants that differ from the network of the settings in what they name, with equally many steps."""
 
     held_constant = "the number of steps, and within a comparison everything but what a label names"
-    varies = ("options", "images", "policy", "weight_decay", "lr", "optimizer", "scheme", "views", "tta_modes")
+    varies = ("architecture", "options", "images", "policy", "weight_decay", "lr", "optimizer", "scheme", "views", "tta_modes")
     settings: Ablation
 
     def runs(self, images: int) -> list[RunConfig]:
@@ -30,15 +30,16 @@ class AblationStudy(Study):
 
     def _run(self, comparison: str, label: str, seed: int, images: int, changes: Mapping[str, Any]) -> RunConfig:
         settings = self.settings
-        fields = {key: value for key, value in changes.items() if key != "options"}
+        fields = {key: value for key, value in changes.items() if key not in ("options", "architecture")}
         if fields.get("policy") == "none":
             fields["policy"] = ""
         if "images" in fields:
             fields["images"] = min(fields["images"], images)
-        options = settings.options | changes.get("options", {})
+        architecture = changes.get("architecture", settings.architecture)
+        options = (settings.options if architecture == settings.architecture else {}) | changes.get("options", {})
         if (comparison, label, seed) == self._shown:
             fields["tta_modes"] = (PLAIN,)
-        return self.run_config(comparison, label, seed, settings.architecture, self.steps(images), options, **fields)
+        return self.run_config(comparison, label, seed, architecture, self.steps(images), options, **fields)
 
     @property
     def _shown(self) -> tuple[str, str, int]:
@@ -79,3 +80,9 @@ class NinStudy(AblationStudy):
     title = "Network in Network"
     question = "What do 1×1 convolutions after each convolution add, at equal width and at equal cost?"
     paper = "Lin et al. 2014"
+
+
+class FeaturesStudy(AblationStudy):
+    title = "Hand-engineered features against learned ones"
+    question = "From how many images on are features that a network learns better than those that people designed?"
+    paper = "Dalal and Triggs 2005, LeCun et al. 1998"

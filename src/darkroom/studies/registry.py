@@ -15,6 +15,7 @@ NAMES = {
     "mlp": "a perceptron with fewer images, dropout, weight decay",
     "cnn": "a convolutional network without one of its parts",
     "nin": "Network in Network with and without its 1×1 convolutions",
+    "features": "histograms of gradients against a convolutional network, by number of images",
     "architecture": "architecture families at equal multiply-adds",
     "depth": "plain and residual networks, shallow and deep",
     "bottleneck": "1×1 convolutions that leave fewer channels to 5×5 ones",
@@ -30,7 +31,7 @@ NAMES = {
 }
 MODULES = {  # of the studies that share one; any other study's module has its name
     **dict.fromkeys(("architecture", "depth", "bottleneck", "inception", "separable", "inverted", "scaling"), "architectures"),
-    **dict.fromkeys(("mlp", "cnn", "nin"), "ablation"),
+    **dict.fromkeys(("mlp", "cnn", "nin", "features"), "ablation"),
     **dict.fromkeys(("initialization", "optimizer", "augmentation"), "training_settings"),
 }
 
