@@ -13,7 +13,6 @@ MODULES = {  # with the functions of their commands
     "layers": ("layers", "filters", "feature-maps", "receptive-field"),
     "classifiers": ("occlusion", "maximize", "embedding"),
     "autoencoder": ("autoencoder",),
-    "symmetry": ("symmetry",),
 }
 COMMANDS = {
     "kernels": "responses of Sobel, Prewitt, Scharr, Laplacian, Gabor or your own kernel; HSV; corners",
@@ -26,7 +25,6 @@ COMMANDS = {
     "receptive-field": "how much of the image each layer sees, theoretical and effective",
     "augmentations": "a policy's transforms one by one, weak to strong, and whole views",
     "embedding": "a map of images by their embeddings, coloured by class",
-    "symmetry": "hidden units from equal initial weights, which stay equal, and from random ones",
     "autoencoder": "autoencoders against PCA, and outliers of a folder",
 }
 
