@@ -217,7 +217,6 @@ def _lab(folder: Path) -> int:
             "filters": ["filters", "models/baseline", "--before"],
             "feature-maps": ["feature-maps", "models/baseline", str(digit), "--before", "--most", "6"],
             "one-filter": ["feature-maps", "models/baseline", str(digit), *filters],
-            "symmetry": ["symmetry"],
             "occlusion": ["occlusion", "models/baseline", str(digit), "--patch", "6", "--stride", "2"],
         }
         for name, call in calls.items():
