@@ -7,13 +7,13 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from darkroom.core import charts
+from darkroom.core import axes, charts
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0.93, 0.97), (-3, 17), (0.5, 0.5), (1, 30), (0, 1e-5), (990, 1010)])
 def test_ticks_are_few_round_and_inside(low, high):
     """There are at most seven ticks, all within the range, equally far apart."""
-    ticks = charts.ticks(low, high)
+    ticks = axes.ticks(low, high)
     assert len(ticks) <= 7
     assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
     assert len({round(b - a, 9) for a, b in itertools.pairwise(ticks)}) <= 1
@@ -22,8 +22,8 @@ def test_ticks_are_few_round_and_inside(low, high):
 def test_logarithmic_ticks_cover_a_wide_range():
     """Over three decades the ticks are 1, 2 and 5 times powers of ten; within one of them there are still
     two."""
-    assert charts.log_ticks(0.004, 3) == pytest.approx([0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2])
-    assert len(charts.log_ticks(0.31, 0.34)) >= 2
+    assert axes.log_ticks(0.004, 3) == pytest.approx([0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2])
+    assert len(axes.log_ticks(0.31, 0.34)) >= 2
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 40])
@@ -41,6 +41,36 @@ def test_every_series_has_a_line_inside_the_chart(epochs, log):
         places = [tuple(map(float, pair.split(","))) for pair in line.get("points").split()]
         assert len(places) == epochs
         assert all(0 <= x <= charts.WIDTH and 0 <= y <= charts.HEIGHT for x, y in places)
+
+
+@pytest.mark.parametrize("decades", [3, 6, 16])
+def test_logarithmic_ticks_are_few_over_any_number_of_decades(decades):
+    """There are at most as many ticks as asked for, all powers of ten where 1, 2 and 5 times them would be too many."""
+    ticks = axes.log_ticks(3e-10, 3e-10 * 10**decades, 6)
+    assert 2 <= len(ticks) <= 6
+    assert all(f"{tick:e}".startswith("1.000000e") for tick in ticks)
+
+
+def boxes(svg):
+    """Return the edges of the names beside points: left, top, right and bottom."""
+    names = [text for text in svg.findall("text") if text.get("class") is None and text.get("text-anchor") is None]
+    places = [(float(text.get("x")), float(text.get("y")), len(text.text) * charts.CHARACTER) for text in names]
+    return [(x, y - charts.LINE, x + width, y) for x, y, width in places]
+
+
+@pytest.mark.parametrize(("count", "step"), [(9, 0.0), (9, 0.02), (4, 0.5)])
+def test_names_beside_dots_do_not_overlap(count, step):
+    """Names of single dots are inside the chart and cover no other name, however close the dots are; each dot has its name as
+    a hint."""
+    series = [charts.Series(f"network {i}", [(10.0 ** (i * step), 0.9 + i * step / 50)], i, "dots") for i in range(count)]
+    chart = charts.Chart("accuracy", axes.Axis("cost", log=True), axes.Axis(shares=True), series)
+    svg = ET.fromstring(charts.draw(chart))
+    assert [circle.find("title").text.split(":")[0] for circle in svg.findall("circle")] == [item.name for item in series]
+    named = boxes(svg)
+    assert len(named) >= (count if step == 0.5 else 1)
+    assert all(left >= 0 and right <= charts.WIDTH and top >= 0 for left, top, right, _ in named)
+    for (a, b, c, d), (e, f, g, h) in itertools.combinations(named, 2):
+        assert c <= e or g <= a or d <= f or h <= b
 
 
 def test_points_of_a_scatter_plot_are_inside_it():

@@ -7,9 +7,11 @@ import csv
 import json
 import math
 import re
+from pathlib import Path
 
 import pytest
 
+from darkroom.commands import study_run
 from darkroom.config import study_params
 from darkroom.core.errors import WeightsError
 from darkroom.studies import architectures, registry, search, trainer
@@ -21,7 +23,7 @@ from tests.studies.conftest import contents, enter_recorded, read_records, run_s
 pytestmark = pytest.mark.slow
 
 WRITTEN = {"results.csv", "curves.csv", "layers.csv", "summary.json", "index.html"}
-FURTHER = {"tune": {"trials.csv"}}
+FURTHER = {"tune": {"trials.csv"}, **{name: {"predictions.png"} for name in ("mlp", "cnn", "nin")}}
 
 
 @pytest.mark.parametrize("name", registry.NAMES)
@@ -43,12 +45,25 @@ def test_every_study_writes_its_results(name, results_of):
 
 @pytest.mark.parametrize("name", registry.NAMES)
 def test_a_page_needs_nothing_else(name, results_of):
-    """The page of a study has its picture inside, and no attribute or style names another address."""
-    page = (results_of(name) / "index.html").read_text()
-    addresses = re.findall(r"""\b(?:src|href|action|poster)\s*=\s*["']?([^"'\s>]{0,40})""", page)
-    assert any(address.startswith("data:image/png") for address in addresses)
-    assert all(address.startswith(("data:", "#")) for address in addresses)
+    """The page of a study has its charts inside and loads nothing; its links are the files beside it."""
+    folder = results_of(name)
+    page = (folder / "index.html").read_text()
+    compared = {row["comparison"] for row in json.loads((folder / "summary.json").read_text())["rows"]}
+    assert page.count('<div class="dots"') == len(compared)
+    assert page.count("<svg") > 2 * len(compared)
+    addresses = set(re.findall(r"""\b(?:src|href|action|poster)\s*=\s*["']?([^"'\s>]*)""", page))
+    assert addresses == {"#content"} | {file.name for file in folder.iterdir()} - {"index.html"}
     assert not re.search(r"@import|url\(\s*[\"']?(?!data:)", page)
+
+
+def test_a_page_links_its_lesson_within_the_project(workspace, tmp_path_factory):
+    """A page in the project links its lesson, from wherever it is, if there is one. A page outside does not: that address would
+    be of the machine."""
+    assert study_run.lesson_address("depth", Path("a/b")) is None
+    Path("docs/case-studies").mkdir(parents=True)
+    Path("docs/case-studies/depth.md").touch()
+    assert study_run.lesson_address("depth", Path("a/b")) == "../../docs/case-studies/depth.md"
+    assert study_run.lesson_address("depth", tmp_path_factory.mktemp("elsewhere")) is None
 
 
 @pytest.mark.parametrize("size", study_params.SIZES)
@@ -156,11 +171,25 @@ def test_scaled_networks_cost_nearly_the_same(results_of):
     assert all(abs(math.log(cost / base / factor)) < math.log(1.25) for cost in scaled)
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_a_page_is_accessible(dark, results_of):
-    """In a browser a page logs nothing, requests nothing, and has no serious violation by axe-core."""
-    with opened((results_of("separable") / "index.html").resolve(), dark) as page:
+# texts that stick out of their chart, and tables and charts that stick out of the page
+CUT_OFF = """() => [
+    ...[...document.querySelectorAll('svg text')].filter(text => {
+        const inner = text.getBoundingClientRect(), outer = text.closest('svg').getBoundingClientRect();
+        return inner.left < outer.left - 1 || inner.right > outer.right + 1 || inner.top < outer.top - 1;
+    }),
+    ...[...document.querySelectorAll('.scroll, svg, .dots')].filter(
+        element => element.getBoundingClientRect().right > document.documentElement.clientWidth),
+].map(element => element.textContent.slice(0, 60))"""
+
+
+@pytest.mark.parametrize(("dark", "width"), [(False, 1100), (True, 390)])
+def test_a_page_is_accessible(dark, width, results_of):
+    """In a browser a page logs nothing, requests nothing, has no serious violation by axe-core, and nothing on it is cut off, be
+    the screen that of a phone."""
+    with opened((results_of("separable") / "index.html").resolve(), dark, width) as page:
         assert faults(page) == []
+        assert page.evaluate(CUT_OFF) == []
+        assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 def test_an_error_of_a_process_keeps_its_facts():

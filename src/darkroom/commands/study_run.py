@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,17 +12,20 @@ from darkroom.commands import study_records
 from darkroom.commands.study_gallery import draw_gallery
 from darkroom.config import params, study_params
 from darkroom.config.study_params import Setting
-from darkroom.core import atomic, pages
+from darkroom.core import atomic
 from darkroom.core.errors import ParamsError, nearest
 from darkroom.data import datasets
 from darkroom.data.subsets import SubsetOptions, load_subset
-from darkroom.studies import plots, registry, runner, summary
+from darkroom.studies import chart_data, page, plots, registry, runner, summary
 from darkroom.studies.base import Study
 from darkroom.studies.run_config import RunResult
 from darkroom.studies.samples import ROTATIONS, Sample
 from darkroom.studies.summary import HEADINGS, SummaryRow
 
 __all__ = ["HEADINGS", "run_study"]
+
+LESSONS = Path("docs/case-studies")
+GALLERY = "predictions.png"
 
 
 def run_study(
@@ -66,6 +70,14 @@ def check_folders(out: Path, cost: Path) -> None:
         raise ParamsError(f"--out {out} and --cost {cost} overlap", "name two folders, none inside the other")
 
 
+def lesson_address(name: str, out: Path) -> str | None:
+    """Return the address of a study's lesson in the page of its results; None if either is not in the project."""
+    lesson = LESSONS / f"{name}.md"
+    if not lesson.is_file() or not out.resolve().is_relative_to(Path.cwd()):
+        return None
+    return Path(os.path.relpath(lesson, out.resolve())).as_posix()
+
+
 def read_sample(settings: Setting, source: str = "", images: int | None = None) -> Sample:
     """Return the images of a study or of a pretraining, at the same size and channels."""
     data, limit = source or settings.data, images if source else settings.images
@@ -89,7 +101,7 @@ def write_results(
     """
     rows = summary.summarize(results)
     finding = study.finding(rows, results)
-    picture = plots.draw_study(results, rows, study.draw)
+    compared, further = chart_data.compare(results, rows), study.charts(results)
     settings = study.settings
     data = {
         "name": settings.data, "images": len(sample.train_labels), "held_out": len(sample.val_labels),
@@ -98,17 +110,15 @@ def write_results(
     facts: dict[str, Any] = {"size": size, "data": data, "settings": settings.model_dump()}
     tables = summary.tables(results) | study.tables()
     costs = tables.pop("cost.csv")
-    tables["index.html"] = pages.render(
-        "studies", "study.html.j2", source=study.title, study=study, finding=finding,
-        picture=pages.data_uri("image/png", picture),
-        headings=summary.HEADINGS, rows=[row.cells() for row in rows], **facts,
-    )  # fmt: skip
+    shown = study.shown(results)
+    files = [*tables, "summary.json", f"{name}.png", *([GALLERY] if shown else [])]
+    tables["index.html"] = page.render(study, finding, rows, compared, further, files, lesson_address(name, out), facts)
     with atomic.new_folder(out) as working:
         for file, text in tables.items():
             (working / file).write_text(text, encoding="utf-8")
-        (working / f"{name}.png").write_bytes(picture)
-        if shown := study.shown(results):
-            (working / "predictions.png").write_bytes(draw_gallery(study.title, sample, shown))
+        (working / f"{name}.png").write_bytes(plots.draw_study(compared, further))
+        if shown:
+            (working / GALLERY).write_bytes(draw_gallery(study.title, sample, shown))
         atomic.write_json(working / "summary.json", {
             "study": name, "question": study.question, "held_constant": study.held_constant, "finding": finding, **facts,
             "rows": [row.as_dict() for row in rows],

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, Literal
+
+from darkroom.core.axes import Axis, Scale, padded, short, tick_text
 
 # `layout.html.j2` has a CSS variable for each colour, --series-0 and so on; pictures use the light ones
 PALETTE = ("#c43b2a", "#1f6fb5", "#2c8a3a", "#8a56b8", "#a06a00", "#0b8f9c", "#b8478c", "#5d6b1f", "#7a4f35", "#77777d")
@@ -14,13 +16,50 @@ PALETTE_DARK = ("#e86854", "#6cb0ee", "#6cc47a", "#c39be8", "#dba63f", "#53c6d2"
 NEUTRAL = len(PALETTE) - 1  # the grey of a series that others are compared with
 WIDTH, HEIGHT = 300, 190  # of one chart
 LEFT, RIGHT, TOP, BOTTOM = 40, 16, 24, 30  # margins around its axes
-TINY = 1e-6  # the least value on a logarithmic axis
+CHARACTER, LINE = 6.2, 12  # about the width and the height of a character
+X_TICKS, Y_TICKS, Y_LOG_TICKS = 6, 5, 9  # about as many have room
+FEW = 7  # a line of fewer points has a dot at each
+TINY = 1e-6  # the least loss that is drawn on a logarithmic axis
 Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
+class Series:
+    """Points (x, y), as a line through them, as dots or as rings, in the colour of that number of the palette.
+
+    Another line on a `wide` one can be seen.
+    """
+
+    name: str
+    points: Points
+    colour: int
+    style: Literal["line", "dots", "rings"] = "line"
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart as data: its title, its axes, and its series. Series may share a name and a colour."""
+
+    title: str
+    x: Axis
+    y: Axis
+    series: Sequence[Series]
+
+    @property
+    def is_labelled(self) -> bool:
+        """Tell whether each series is one dot, so that its name has room beside it."""
+        return all(series.style == "dots" and len(series.points) == 1 for series in self.series)
+
+    @property
+    def colours(self) -> dict[str, int]:
+        """The colour of each name, for a key."""
+        return {series.name: series.colour for series in self.series if series.points}
+
+
+@dataclass(frozen=True)
 class Dot:
-    """A row of a dot plot: a value, its interval (None without one), and whether it is highlighted."""
+    """A row of a dot plot: a value, its interval (None without one), whether it is highlighted, and its own colour."""
 
     name: str
     value: float
@@ -28,6 +67,7 @@ class Dot:
     high: float | None = None
     note: str = ""
     chosen: bool = False
+    colour: int | None = None
 
 
 @dataclass(frozen=True)
@@ -39,48 +79,6 @@ class Point:
     x: float
     y: float
     chosen: bool = False
-
-
-@dataclass(frozen=True)
-class Scale:
-    """One axis, linear or logarithmic, from `low` to `high`."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    def position(self, value: float) -> float:
-        """Return where a value is on the axis, 0 at `low` and 1 at `high`."""
-        if self.log:
-            return math.log(max(value, TINY) / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
-
-    def ticks(self, most: int) -> list[float]:
-        """Return round numbers within the axis."""
-        return log_ticks(self.low, self.high) if self.log else ticks(self.low, self.high, most)
-
-
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Return at most `most` + 1 round numbers (1, 2 or 5 times a power of ten apart) from low to high."""
-    span = max(high - low, 1e-12)
-    power = 10.0 ** math.floor(math.log10(span / most))
-    step = next(factor * power for factor in (1, 2, 5, 10, 20) if span / (factor * power) <= most)
-    return [round(i * step, 12) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
-
-
-def log_ticks(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 times powers of ten from low to high; linear ticks if there are fewer than two."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    values = [factor * 10.0**power for power in powers for factor in (1, 2, 5) if low <= factor * 10.0**power <= high]
-    return values if len(values) > 1 else ticks(low, high, 4)
-
-
-def short(value: float) -> str:
-    """Return a number with three significant digits and a unit: 1.2k, 34M."""
-    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
 
 
 def dots(rows: Sequence[Dot], title: str, shares: bool = True) -> dict[str, Any]:
@@ -112,13 +110,14 @@ def dots(rows: Sequence[Dot], title: str, shares: bool = True) -> dict[str, Any]
         lines.append({
             "name": row.name, "note": row.note, "chosen": row.chosen, "text": text(row.value), "at": place(row.value),
             "left": place(left), "width": round(place(right) - place(left), 2), "spoken": f"{row.name} {text(row.value)}{interval}",
+            "colour": "" if row.colour is None else f"s{row.colour % len(PALETTE)}",
         })  # fmt: skip
     marks = [(value, f"{100 * value:g}%" if shares else f"{value:g}") for value in axis.ticks(5) if not shares or value <= 1]
     return {"title": title, "lines": lines, "ticks": [{"at": place(value), "text": label} for value, label in marks]}
 
 
-class _Chart:
-    """An SVG chart: a title, axes, and elements at places of the axes."""
+class _Canvas:
+    """An SVG chart as it is drawn: a title, axes, and elements at places of the axes."""
 
     def __init__(self, title: str, x: Scale, y: Scale, x_label: str) -> None:
         self.title, self.x, self.y = title, x, y
@@ -138,9 +137,26 @@ class _Chart:
             at = self.place(self.x.low, value)[1]
             self.elements.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" class="level"/>')
             self.elements.append(f'<text x="{LEFT - 5}" y="{at + 3.5:.1f}" text-anchor="end">{label}</text>')
+        free = 0.0  # from where on there is room
         for value, label in x.items():
-            at = self.place(value, self.y.low)[0]
-            self.elements.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 13}" text-anchor="middle">{label}</text>')
+            half = CHARACTER * len(label) / 2
+            at = min(self.place(value, self.y.low)[0], WIDTH - half)
+            if at - half >= free:
+                self.elements.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 13}" text-anchor="middle">{escape(label)}</text>')
+                free = at + half
+
+    def label(self, names: Mapping[str, tuple[float, float]]) -> None:
+        """Write each name beside its pixel, or none where it would cover another name or pixel."""
+        taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in names.values()]
+        for name, (x, y) in names.items():
+            width = CHARACTER * len(name)
+            for left, top in ((x + 6, y - 6), (x - 6 - width, y - 6), (x - width / 2, y - 18), (x - width / 2, y + 6)):
+                right, bottom = left + width, top + LINE
+                inside = left >= LEFT and right <= WIDTH and top >= TOP and bottom <= HEIGHT - BOTTOM
+                if inside and all(right < a or c < left or bottom < b or d < top for a, b, c, d in taken):
+                    taken.append((left, top, right, bottom))
+                    self.elements.append(f'<text x="{left:.1f}" y="{bottom - 2.5:.1f}">{escape(name)}</text>')
+                    break
 
     def svg(self, descriptions: Sequence[str]) -> str:
         """Return the SVG element; `descriptions` are read out instead of it."""
@@ -148,6 +164,42 @@ class _Chart:
         body = "".join(self.elements)
         size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
         return f'<svg {size} role="img" aria-label="{spoken}">{body}</svg>'
+
+
+def draw(chart: Chart) -> str:
+    """Return a chart as SVG; an empty text if it has no points."""
+    places = [point for series in chart.series for point in series.points]
+    if not places:
+        return ""
+    xs, ys = zip(*places, strict=True)
+    is_line = all(series.style == "line" for series in chart.series) and not chart.x.ticks
+    x = Scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, chart.x.log) if is_line else padded(xs, chart.x)
+    canvas = _Canvas(chart.title, x, padded(ys, chart.y), chart.x.label)
+    whole = all(value == int(value) for value in xs)
+    marks = chart.x.ticks or {v: tick_text(v, chart.x.shares) for v in x.ticks(X_TICKS) if v == int(v) or not whole}
+    levels = canvas.y.ticks(Y_LOG_TICKS if chart.y.log else Y_TICKS)
+    canvas.grid(marks, {y: tick_text(y, chart.y.shares) for y in levels if y <= 1 or not chart.y.shares})
+    spoken = [_draw_series(canvas, series, chart) for series in chart.series if series.points]
+    if chart.is_labelled:
+        canvas.label({series.name: canvas.place(*series.points[0]) for series in chart.series})
+    return canvas.svg(spoken)
+
+
+def _draw_series(canvas: _Canvas, series: Series, chart: Chart) -> str:
+    """Draw a series; return it in words."""
+    colour, points, hint = f"s{series.colour % len(PALETTE)}", series.points, series.name
+    first, last = (f"{y:.1%}" if chart.y.shares else f"{y:.3g}" for y in (points[0][1], points[-1][1]))
+    spoken = f"{series.name} from {first} to {last}"
+    if series.style != "line" and len(points) == 1:
+        spoken = hint = f"{series.name}: {first} at {short(points[0][0])} {chart.x.label}"
+    title, places = f"<title>{escape(hint)}</title>", [canvas.place(x, y) for x, y in points]
+    if series.style == "line":
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        canvas.elements.append(f'<polyline class="{colour}{" wide" if series.wide else ""}" points="{path}">{title}</polyline>')
+    if series.style != "line" or len(points) < FEW:
+        kind, radius = f"{colour} ring" if series.style == "rings" else colour, 2.6 if series.style == "line" else 3.4
+        canvas.elements += [f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>' for x, y in places]
+    return spoken
 
 
 def lines(
@@ -163,27 +215,10 @@ def lines(
 
     `shares` are written in percent. With a `floor` the y axis goes from there to 1.
     """
-    xs = [x for points in series.values() for x, _ in points]
-    if not xs:
-        return ""
-    ys = [max(y, TINY) if log else y for points in series.values() for _, y in points]
-    y_axis = _padded(min(ys), max(ys), log, shares) if floor is None else Scale(floor, 1.0)
-    chart = _Chart(title, Scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1), y_axis, x_label)
-    chart.grid(
-        {x: f"{x:g}" for x in chart.x.ticks(6) if x == int(x)},
-        {y: f"{100 * y:g}%" if shares else f"{y:g}" for y in y_axis.ticks(5)},
-    )
-    spoken = []
-    for name, points in series.items():
-        colour, hint = f"s{colours[name] % len(PALETTE)}", f"<title>{escape(name)}</title>"
-        places = [chart.place(x, y) for x, y in points]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        chart.elements.append(f'<polyline class="{colour}" points="{path}">{hint}</polyline>')
-        if len(points) < 7:
-            chart.elements += [f'<circle class="{colour}" cx="{x:.1f}" cy="{y:.1f}" r="2.6">{hint}</circle>' for x, y in places]
-        first, last = (f"{y:.1%}" if shares else f"{y:.3g}" for y in (points[0][1], points[-1][1]))
-        spoken.append(f"{name} from {first} to {last}")
-    return chart.svg(spoken)
+    drawn = [
+        Series(name, [(x, max(y, TINY) if log else y) for x, y in points], colours[name]) for name, points in series.items()
+    ]  # fmt: skip
+    return draw(Chart(title, Axis(x_label), Axis(log=log, shares=shares, floor=floor), drawn))
 
 
 def reliability(title: str, bins: Sequence[Any]) -> str:
@@ -191,7 +226,7 @@ def reliability(title: str, bins: Sequence[Any]) -> str:
 
     A bin has the attributes `low`, `high`, `count`, `confidence` and `accuracy`.
     """
-    chart = _Chart(title, Scale(0, 1), Scale(0, 1), "confidence")
+    chart = _Canvas(title, Scale(0, 1), Scale(0, 1), "confidence")
     quarters = {value: f"{value:.0%}" for value in (0, 0.25, 0.5, 0.75, 1)}
     chart.grid(quarters, quarters)
     filled = [item for item in bins if item.count]
@@ -215,15 +250,12 @@ def scatter(title: str, x_label: str, points: Sequence[Point]) -> str:
     if not drawn:
         return ""
     costs, shares = [point.x for point in drawn], [point.y for point in drawn]
-    y_axis = _padded(min(shares), max(shares), False, True)
+    y_axis = padded(shares, Axis(shares=True))
     room = 0.04 * (y_axis.high - y_axis.low)
-    chart = _Chart(
+    chart = _Canvas(
         title, Scale(min(costs) / 1.35, max(costs) * 1.35, log=True), Scale(y_axis.low - room, y_axis.high + room), x_label
     )
-    marks = chart.x.ticks(6)
-    while len(marks) > 6:
-        marks = marks[::2]
-    chart.grid({x: short(x) for x in marks}, {y: f"{100 * y:g}%" for y in chart.y.ticks(4) if y <= 1})
+    chart.grid({x: short(x) for x in chart.x.ticks(X_TICKS)}, {y: f"{100 * y:g}%" for y in chart.y.ticks(4) if y <= 1})
     for point in sorted(drawn, key=lambda point: point.chosen):
         x, y = chart.place(point.x, point.y)
         hint = f"<title>{escape(point.name)}: {point.y:.1%}, {short(point.x)} {escape(x_label)}</title>"
@@ -232,14 +264,3 @@ def scatter(title: str, x_label: str, points: Sequence[Point]) -> str:
             f'<text x="{x:.1f}" y="{y + 3.6:.1f}" text-anchor="middle">{escape(point.mark)}</text>{hint}</g>'
         )
     return chart.svg([f"{point.name} {point.y:.1%} at {short(point.x)} {x_label}" for point in drawn])
-
-
-def _padded(low: float, high: float, log: bool, shares: bool) -> Scale:
-    """Return an axis around the values that is never empty."""
-    if log:
-        factor = max((high / low) ** 0.05, 1.05)
-        return Scale(low / factor, high * factor, log=True)
-    room = max(0.05 * (high - low), 0.005)
-    if not shares:
-        return Scale(low - room, high + room)
-    return Scale(max(low - room, 0.0), min(high + room, 1.0) if high < 1 else 1.0 + room / 2)

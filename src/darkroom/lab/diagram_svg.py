@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from darkroom.core.charts import short
+from darkroom.core.axes import short
 from darkroom.lab.diagram_boxes import KINDS, Box
 from darkroom.lab.diagram_sizes import (
     EDGE,

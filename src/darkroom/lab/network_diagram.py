@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from darkroom.core import atomic
-from darkroom.core.charts import short
+from darkroom.core.axes import short
 from darkroom.core.errors import ParamsError
 from darkroom.lab import diagram_frames, diagram_svg, network_graph
 from darkroom.lab.network_graph import Graph, Shape

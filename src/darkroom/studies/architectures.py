@@ -9,11 +9,12 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from darkroom.config.study_params import Architecture, Bottleneck, Depth, Inception, Inverted, Scaling, Separable, Setting
+from darkroom.core.charts import Chart
 from darkroom.core.errors import ParamsError
 from darkroom.models.architectures.efficientnet import ALPHA, BETA, GAMMA
-from darkroom.studies import plots
+from darkroom.studies import chart_data
 from darkroom.studies.base import Study, count_multiply_adds
-from darkroom.studies.run_config import RunConfig, RunResult, by_label, comparisons
+from darkroom.studies.run_config import RunConfig, RunResult, comparisons
 from darkroom.studies.summary import (
     SummaryRow,
     best,
@@ -70,8 +71,8 @@ class ArchitectureStudy(Study):
             f"{list_significant(rows)}. Pareto front of accuracy and multiply-adds of an image: {', '.join(pareto_front(rows))}."
         )
 
-    def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
-        plots.draw_costs(axes, results, colors, [(EQUAL_COST, "multiply_adds"), (EQUAL_COST, "parameters")])
+    def charts(self, results: Sequence[RunResult]) -> list[Chart]:
+        return [chart_data.costs(results, EQUAL_COST, key) for key in ("multiply_adds", "parameters")]
 
 
 def pareto_front(rows: Sequence[SummaryRow]) -> list[str]:
@@ -113,11 +114,15 @@ class DepthStudy(Study):
             )
         return f"{', '.join(changes)}. Skip connections: {describe_difference(names[deep, RESIDUAL])}."
 
-    def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
+    def charts(self, results: Sequence[RunResult]) -> list[Chart]:
         deepest = comparisons(results)[-1]
-        for axis, is_last in zip(axes, (False, True), strict=True):
-            title = f"{deepest}: gradient of a layer, {'last step' if is_last else 'step 0'}"
-            plots.draw_layers(axis, by_label(results, deepest), "gradient", colors, title, is_last)
+        cost = chart_data.COSTS["multiply_adds"]
+        by_cost = chart_data.accuracies(results, [*DEPTH_NETWORKS], lambda result: result.multiply_adds, "accuracy by depth", cost)
+        gradients = [
+            chart_data.layers(results, deepest, "gradient", f"{deepest}: gradient, {text}", last)
+            for text, last in (("step 0", False), ("last step", True))
+        ]  # fmt: skip
+        return [by_cost, *gradients]
 
 
 class BottleneckStudy(Study):
@@ -362,9 +367,8 @@ class ScalingStudy(Study):
             sentences.append(f"At {factor} of the multiply-adds, {best(others).label} is best: {differences}")
         return ". ".join(sentences) + "."
 
-    def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
-        largest = comparisons(results)[-1]
-        plots.draw_costs(axes, results, colors, [(largest, "multiply_adds"), (largest, "parameters")])
+    def charts(self, results: Sequence[RunResult]) -> list[Chart]:
+        return [chart_data.costs(results, comparisons(results)[-1], key) for key in ("multiply_adds", "parameters")]
 
 
 @cache

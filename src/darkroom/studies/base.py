@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from darkroom.config.study_params import Setting
+from darkroom.core.charts import Chart
 from darkroom.models import factory
 from darkroom.models.macs import layers
-from darkroom.studies import plots
+from darkroom.studies import chart_data
 from darkroom.studies.run_config import RunConfig, RunResult, comparisons, count_steps
 from darkroom.studies.samples import ROTATIONS, Sample, rotate
 from darkroom.studies.summary import SummaryRow
@@ -59,9 +60,9 @@ class Study(ABC):
         """Return the results to compare: those of the runs, or others derived from them."""
         return list(results)
 
-    def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
-        """Draw on the last two axes of the picture; by default accuracy against multiply-adds."""
-        plots.draw_costs(axes, results, colors, [(name, "multiply_adds") for name in comparisons(results)[:2]])
+    def charts(self, results: Sequence[RunResult]) -> list[Chart]:
+        """Return the study's own charts; by default accuracy against multiply-adds, for each comparison."""
+        return [chart_data.costs(results, name, "multiply_adds") for name in comparisons(results)]
 
     def shown(self, results: Sequence[RunResult]) -> RunResult | None:
         """Return a run with predictions for the held-out images, which are drawn; None draws none."""

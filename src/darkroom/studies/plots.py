@@ -3,113 +3,95 @@
 from __future__ import annotations
 
 import io
-import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from darkroom.core.charts import PALETTE
-from darkroom.studies.run_config import RunResult, by_label, comparisons, layer_means, mean_curve
-from darkroom.studies.summary import SummaryRow
+from darkroom.core.charts import FEW, PALETTE, Chart
+from darkroom.studies import chart_data
+from darkroom.studies.chart_data import ComparisonCharts
+from darkroom.studies.run_config import RunResult, comparisons
 
 DPI = 100
 # measures every label, which takes most of the time of a small study's pictures
 LAYOUT: Literal["constrained"] | None = "constrained"
 MAX_COLUMNS = 3
-KEYS = {"multiply_adds": "multiply-adds of an image", "parameters": "parameters", "latency": "milliseconds of an image"}
-
-Colors = Mapping[str, str]
-Results = Sequence[RunResult]
+MAX_KEY_LINES = 6  # a longer key has two columns
 
 
-def draw_study(results: Results, rows: Sequence[SummaryRow], draw: Callable[[Sequence[Any], Results, Colors], None]) -> bytes:
-    """Return a PNG: means and learning curves of each comparison, and what `draw` draws on two further axes."""
-    names, colors = comparisons(results), label_colors(results)
-    columns = min(MAX_COLUMNS, len(names))
-    lines = -(-len(names) // columns)
-    figure = _figure(min(4.2 * max(2, columns), 12.6), 2.8 * (2 * lines + 1))
-    grid = figure.add_gridspec(2 * lines + 1, 2 * columns)
-    for i, name in enumerate(names):
-        line, column = 2 * (i // columns), 2 * (i % columns)
-        _draw_means(figure.add_subplot(grid[line, column : column + 2]), name, rows, colors)
-        axis = figure.add_subplot(grid[line + 1, column : column + 2])
-        draw_curves(axis, by_label(results, name), "train_loss", colors, f"{name}: training loss")
-        low, high = axis.get_ylim()
-        axis.set_ylim(low, min(high, 20.0) if low < 20 else high)
-    draw([figure.add_subplot(grid[-1, :columns]), figure.add_subplot(grid[-1, columns:])], results, colors)
+def draw_study(compared: Sequence[ComparisonCharts], further: Sequence[Chart]) -> bytes:
+    """Return a PNG: means and training losses of each comparison, and below them the study's own charts."""
+    columns, below = min(MAX_COLUMNS, len(compared)), max(1, min(MAX_COLUMNS, len(further)))
+    lines = -(-len(compared) // columns)
+    further_lines = -(-len(further) // below)
+    figure = _figure(4.2 * max(2, columns, below), 2.8 * (2 * lines + further_lines))
+    grid = figure.add_gridspec(2 * lines + further_lines, columns * below)
+    for i, charts in enumerate(compared):
+        line, left = 2 * (i // columns), below * (i % columns)
+        _draw_means(figure.add_subplot(grid[line, left : left + below]), charts)
+        draw(figure.add_subplot(grid[line + 1, left : left + below]), charts.train_loss, f"{charts.name}: ")
+    for i, chart in enumerate(further):
+        left = columns * (i % below)
+        axis = figure.add_subplot(grid[2 * lines + i // below, left : left + columns])
+        draw(axis, chart)
+        if not chart.is_labelled:
+            axis.legend(fontsize=6, ncols=1 if len(chart.colours) <= MAX_KEY_LINES else 2, framealpha=0.6)
     return _png(figure)
 
 
-def draw_latency(results: Results) -> bytes:
+def draw_latency(results: Sequence[RunResult]) -> bytes:
     """Return a PNG: accuracy against milliseconds, for each comparison."""
     names = comparisons(results)
     columns, lines = min(MAX_COLUMNS, len(names)), -(-len(names) // MAX_COLUMNS)
     figure = _figure(4.2 * columns, 3.2 * lines)
-    axes = [figure.add_subplot(lines, columns, i + 1) for i in range(len(names))]
-    draw_costs(axes, results, label_colors(results), [(name, "latency") for name in names])
+    for i, name in enumerate(names):
+        draw(figure.add_subplot(lines, columns, i + 1), chart_data.costs(results, name, "latency"))
     return _png(figure)
 
 
-def draw_costs(axes: Sequence[Any], results: Results, colors: Colors, content: Sequence[tuple[str, str]]) -> None:
-    """Draw mean accuracy against the median of a cost (`KEYS`) by label, for each (comparison, cost)."""
-    for axis, (comparison, key) in zip(axes, content, strict=False):
-        for label, group in by_label(results, comparison).items():
-            accuracy = statistics.fmean(result.accuracy for result in group)
-            value = statistics.median(getattr(result, key) for result in group)
-            axis.plot([value], [accuracy], "o", color=colors[label])
-            axis.annotate(label, (value, accuracy), fontsize=7, xytext=(4, 4), textcoords="offset points")
+def draw(axis: Any, chart: Chart, prefix: str = "") -> None:
+    """Draw a chart on an axis; `prefix` is written before its title."""
+    named: set[str] = set()
+    for series in chart.series:
+        color, points = PALETTE[series.colour % len(PALETTE)], series.points
+        if not points:
+            continue
+        label = f"_{series.name}" if series.name in named else series.name  # a key has each name once
+        named.add(series.name)
+        if series.style == "line":
+            width = {"lw": 3.5, "alpha": 0.5} if series.wide else {"lw": 1.3}
+            axis.plot(*zip(*points, strict=True), "o-" if len(points) < FEW else "-", color=color, ms=3, label=label, **width)
+        elif chart.is_labelled:
+            axis.plot(*zip(*points, strict=True), "o", color=color)
+            axis.annotate(series.name, points[0], fontsize=7, xytext=(4, 4), textcoords="offset points")
+        else:
+            fill = {"mfc": "none", "alpha": 0.4} if series.style == "rings" else {}
+            axis.plot(*zip(*points, strict=True), "o", color=color, ms=4, label=label, **fill)
+    if chart.x.log:
         axis.set_xscale("log")
         axis.xaxis.set_minor_formatter("")
-        axis.margins(x=0.2, y=0.15)
-        axis.set_title(f"{comparison}: accuracy", fontsize=9)
-        axis.set_xlabel(KEYS[key], fontsize=8)
-
-
-def draw_curves(axis: Any, groups: Mapping[str, Results], key: str, colors: Colors, title: str) -> None:
-    """Draw the mean of a figure of the curve over the steps, by label, on a logarithmic axis if it is a loss."""
-    for label, group in groups.items():
-        points = mean_curve(group, key)
-        if points:
-            axis.plot(*zip(*points, strict=True), color=colors[label], lw=1.3, label=label)
-    if key.endswith("loss"):
+    if chart.y.log:
         axis.set_yscale("log")
-    axis.set_xlabel("step", fontsize=8)
-    axis.set_title(title, fontsize=9)
+    if chart.x.ticks:
+        axis.set_xticks(list(chart.x.ticks), list(chart.x.ticks.values()))
+    if chart.is_labelled:
+        axis.margins(x=0.2, y=0.15)
+    axis.set_title(prefix + chart.title, fontsize=9)
+    axis.set_xlabel(chart.x.label, fontsize=8)
 
 
-def draw_layers(axis: Any, groups: Mapping[str, Results], key: str, colors: Colors, title: str, last: bool = False) -> None:
-    """Draw the mean of a statistic by layer, before the first step or after the last one, by label."""
-    for label, group in groups.items():
-        means = layer_means(group, key, last)
-        points = [(i, value) for i, value in enumerate(means.values()) if value]
-        if points:
-            axis.plot(*zip(*points, strict=True), "o-" if len(means) < 10 else "-", color=colors[label], ms=3, lw=1.3)
-    if len(means) < 10:
-        axis.set_xticks(range(len(means)), means, fontsize=7)
-    axis.set_yscale("log")
-    axis.set_xlabel("layer", fontsize=8)
-    axis.set_title(title, fontsize=9)
-
-
-def label_colors(results: Results) -> dict[str, str]:
-    """Return a colour for each label."""
-    labels = dict.fromkeys(result.config.label for result in results)
-    return {label: PALETTE[i % len(PALETTE)] for i, label in enumerate(labels)}
-
-
-def _draw_means(axis: Any, comparison: str, rows: Sequence[SummaryRow], colors: Colors) -> None:
-    rows = [row for row in rows if row.comparison == comparison]
-    for i, row in enumerate(rows):
-        value, low, high = row.accuracy.value, row.accuracy.low, row.accuracy.high
-        if low == low:
-            axis.plot([max(low, 0), min(high, 1)], [i, i], color=colors[row.label], lw=3, alpha=0.5)
-        axis.plot([value], [i], "o", color=colors[row.label], ms=4)
-    axis.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=7)
+def _draw_means(axis: Any, charts: ComparisonCharts) -> None:
+    for i, dot in enumerate(charts.means):
+        color = PALETTE[(dot.colour or 0) % len(PALETTE)]
+        if dot.low is not None:
+            axis.plot([dot.low, dot.high], [i, i], color=color, lw=3, alpha=0.5)
+        axis.plot([dot.value], [i], "o", color=color, ms=4)
+    axis.set_yticks(range(len(charts.means)), [dot.name for dot in charts.means], fontsize=7)
     axis.invert_yaxis()
-    axis.set_title(f"{comparison}: accuracy, 95% interval", fontsize=9)
+    axis.set_title(f"{charts.name}: accuracy, 95% interval", fontsize=9)
 
 
 def _figure(width: float, height: float) -> Any:

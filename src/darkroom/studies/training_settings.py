@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from darkroom.config.study_params import Augmentation, Initialization, Optimizer
+from darkroom.core.axes import Axis
+from darkroom.core.charts import Chart, Series
 from darkroom.models.init import scheme
-from darkroom.studies import plots
+from darkroom.studies import chart_data
 from darkroom.studies.base import Study
 from darkroom.studies.learning_rate import schedule
 from darkroom.studies.run_config import RunConfig, RunResult, by_label, comparisons, count_steps
@@ -68,11 +70,12 @@ class InitializationStudy(Study):
             sentences.append(sentence)
         return ". ".join(sentences) + "."
 
-    def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
+    def charts(self, results: Sequence[RunResult]) -> list[Chart]:
         network = comparisons(results)[0]
-        groups = by_label(results, network)
-        for axis, key, text in zip(axes, ("std", "gradient"), ("standard deviation of outputs", "gradient"), strict=True):
-            plots.draw_layers(axis, groups, key, colors, f"{network}: {text} by layer, step 0")
+        return [
+            chart_data.layers(results, network, key, f"{network}: {text}, step 0")
+            for key, text in (("std", "deviation of outputs"), ("gradient", "gradient"))
+        ]  # fmt: skip
 
 
 class OptimizerStudy(Study):
@@ -118,21 +121,21 @@ class OptimizerStudy(Study):
             )
         return ". ".join(sentences) + "."
 
-    def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
-        left, right = axes
-        for label, group in by_label(results, OPTIMIZERS).items():
-            if group[0].lr_test:
-                left.plot(*zip(*group[0].lr_test, strict=True), color=colors[label], lw=1.5)
-            left.axvline(group[0].lr, color=colors[label], lw=0.8, ls=":")
-        left.set_xscale("log")
-        left.set_xlabel("learning rate; dotted: the one used", fontsize=8)
-        left.set_title("range test: loss of seed 0", fontsize=9)
-        for label, group in by_label(results, BATCHES).items():
-            right.plot([int(label)] * len(group), [result.lr for result in group], "o", color=colors[label], ms=4)
-        right.set_xscale("log", base=2)
-        right.set_yscale("log")
-        right.set_xlabel("batch size", fontsize=8)
-        right.set_title("learning rate by batch size and seed", fontsize=9)
+    def charts(self, results: Sequence[RunResult]) -> list[Chart]:
+        colours = chart_data.label_colours(results)
+        tests = []
+        for label, (first, *_) in by_label(results, OPTIMIZERS).items():
+            used = [point for point in first.lr_test if float(f"{point[0]:.3g}") == first.lr]
+            tests += [Series(label, first.lr_test, colours[label]), Series(label, used, colours[label], "dots")]
+        sizes = by_label(results, BATCHES)
+        ticks = {float(size): size for size in sizes}
+        rates = [
+            Series(size, [(float(size), result.lr) for result in group], colours[size], "dots") for size, group in sizes.items()
+        ]  # fmt: skip
+        return [
+            Chart("range test of seed 0: loss", Axis("learning rate; dot: the one used", log=True), Axis(), tests),
+            Chart("learning rate by batch size and seed", Axis("batch size", log=True, ticks=ticks), Axis(log=True), rates),
+        ]
 
 
 class AugmentationStudy(Study):
@@ -162,7 +165,5 @@ class AugmentationStudy(Study):
             f"Views: {views[-1].label} instead of {views[0].label}: {describe_difference(views[-1])}."
         )
 
-    def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
-        for axis, comparison in zip(axes, (POLICIES, VIEWS), strict=True):
-            title = f"{comparison}: loss on held-out images"
-            plots.draw_curves(axis, by_label(results, comparison), "val_loss", colors, title)
+    def charts(self, results: Sequence[RunResult]) -> list[Chart]:
+        return [chart_data.curves(results, name, "val_loss", f"{name}: held-out loss") for name in (POLICIES, VIEWS)]

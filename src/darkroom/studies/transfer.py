@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 from darkroom.config.study_params import Transfer
-from darkroom.studies import plots
+from darkroom.core.charts import Chart
+from darkroom.studies import chart_data
 from darkroom.studies.base import ReadSample, Study
-from darkroom.studies.run_config import RunConfig, RunResult, by_label, comparisons, count_steps
+from darkroom.studies.run_config import RunConfig, RunResult, comparisons, count_steps
 from darkroom.studies.samples import Sample
 from darkroom.studies.summary import SummaryRow, best, by_name, describe_difference, format_estimate, of_comparison
 
@@ -88,17 +88,9 @@ class TransferStudy(Study):
             return f"Scratch is no worse from {counts[0]} images on."
         return f"Up to {counts[-1]:,} images the frozen features are better."
 
-    def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
-        left, right = axes
-        for label in (SCRATCH, FROZEN):
-            accuracies: dict[int, list[float]] = {}
-            for result in sorted(results, key=lambda result: result.config.images):
-                if result.config.label == label and result.config.comparison != SOURCES:
-                    accuracies.setdefault(result.config.images, []).append(result.accuracy)
-            means = [sum(values) / len(values) for values in accuracies.values()]
-            left.plot(list(accuracies), means, "o-", color=colors[label], lw=1.5, ms=4)
-            left.annotate(label, (next(iter(accuracies)), means[0]), fontsize=7)
-        left.set_xscale("log")
-        left.set_title("accuracy against training images", fontsize=9)
-        plots.draw_curves(right, by_label(results, PARTS), "val_accuracy", colors, "held-out accuracy by trained part")
-        right.legend(fontsize=7)
+    def charts(self, results: Sequence[RunResult]) -> list[Chart]:
+        def images(result: RunResult) -> int | None:
+            return None if result.config.comparison in (PARTS, SOURCES) else result.config.images
+
+        title = "accuracy against training images"
+        return [chart_data.accuracies(results, (SCRATCH, FROZEN), images, title, "training images")]

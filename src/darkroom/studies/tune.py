@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from darkroom.config.study_params import Searchable, Setting, Tune
+from darkroom.core.axes import Axis
+from darkroom.core.charts import Chart, Series
 from darkroom.core.errors import ParamsError
 from darkroom.core.progress import Progress
 from darkroom.models import init
-from darkroom.studies import runner, summary
+from darkroom.studies import chart_data, runner, summary
 from darkroom.studies.base import ReadSample, Study
 from darkroom.studies.cache import ResultCache
 from darkroom.studies.run_config import RunConfig, RunResult, count_steps
@@ -155,37 +156,41 @@ class TuneStudy(Study):
             f"Of {len(self.trials)} trials {pruned} were pruned; the most important setting is {self._most_important()[0]}."
         )
 
-    def draw(self, axes: Sequence[Any], results: Sequence[RunResult], colors: Mapping[str, str]) -> None:
-        left, right = axes
-        first = self.settings.first_seed
-        for seed in self.settings.run_seeds:
-            for sampler, trials in self._searches(seed):
-                spent, lowest, points = 0.0, math.inf, []
-                for trial in trials:
-                    spent += trial.cost * self.settings.epochs
-                    lowest = lowest if trial.is_pruned else min(lowest, trial.loss)
-                    points.append((spent, lowest))
-                style = {"color": colors[sampler], "lw": 1 if sampler == TPE else 3, "label": sampler if seed == first else None}
-                left.step(*zip(*points, strict=True), where="post", **style)
-        left.set_yscale("log")
-        left.legend(fontsize=7)
-        left.set_xlabel("epochs of all trials; a line for each seed", fontsize=8)
-        left.set_title("lowest inner loss so far", fontsize=9)
+    def charts(self, results: Sequence[RunResult]) -> list[Chart]:
+        colours = chart_data.label_colours(results)
+        lowest = [
+            Series(sampler, self._lowest_losses(trials), colours[sampler], wide=sampler == RANDOM)
+            for seed in self.settings.run_seeds for sampler, trials in self._searches(seed)
+        ]  # fmt: skip
         name, share = self._most_important()
         declared = self.settings.space[name]
+        choices = [str(choice) for choice in declared.get("choices", [])]
+        losses = []
         for sampler in (RANDOM, TPE):
             for is_pruned in (False, True):
                 trials = [trial for trial in self.trials if (trial.sampler, trial.is_pruned) == (sampler, is_pruned)]
-                trials = [trial for trial in trials if math.isfinite(trial.loss)]
-                x = [str(trial.values[name]) if "choices" in declared else trial.values[name] for trial in trials]
-                fill = {"facecolors": "none", "alpha": 0.4} if is_pruned else {}
-                color = colors[sampler]
-                right.scatter(x, [trial.loss for trial in trials], 12, edgecolors=color, color=color, **fill)
-        if declared.get("log"):
-            right.set_xscale("log")
-        right.set_yscale("log")
-        right.set_xlabel(f"{name}, importance {share:.0%}; rings: pruned", fontsize=8)
-        right.set_title("inner loss by trial", fontsize=9)
+                values = [(trial.values[name], trial.loss) for trial in trials if math.isfinite(trial.loss)]
+                points = [(float(choices.index(str(value)) if choices else value), loss) for value, loss in values]
+                losses.append(Series(sampler, points, colours[sampler], "rings" if is_pruned else "dots"))
+        ticks = {float(i): choice for i, choice in enumerate(choices)} or None
+        x = Axis(f"{name}, importance {share:.0%}; rings: pruned", log=bool(declared.get("log")), ticks=ticks)
+        return [
+            Chart("lowest inner loss so far", Axis("epochs of all trials; a line for each seed"), Axis(log=True), lowest),
+            Chart("inner loss by trial", x, Axis(log=True), losses),
+        ]
+
+    def _lowest_losses(self, trials: Sequence[Trial]) -> list[tuple[float, float]]:
+        """Return the epochs spent and the lowest loss until then, as steps."""
+        spent, lowest = 0.0, math.inf
+        points: list[tuple[float, float]] = []
+        for trial in trials:
+            spent += trial.cost * self.settings.epochs
+            if points:
+                points.append((spent, lowest))
+            lowest = lowest if trial.is_pruned else min(lowest, trial.loss)
+            if math.isfinite(lowest):
+                points.append((spent, lowest))
+        return points
 
     def _most_important(self) -> tuple[str, float]:
         """Return the most important setting among the trials of random search, and its share."""
