@@ -23,7 +23,7 @@ from tests.studies.conftest import contents, enter_recorded, read_records, run_s
 pytestmark = pytest.mark.slow
 
 WRITTEN = {"results.csv", "curves.csv", "layers.csv", "summary.json", "index.html"}
-FURTHER = {"tune": {"trials.csv"}, **{name: {"predictions.png"} for name in ("mlp", "cnn", "nin")}}
+FURTHER = {"tune": {"trials.csv"}, **{name: {"predictions.png"} for name in ("mlp", "cnn", "nin", "features")}}
 
 
 @pytest.mark.parametrize("name", registry.NAMES)

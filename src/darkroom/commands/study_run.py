@@ -111,14 +111,16 @@ def write_results(
     tables = summary.tables(results) | study.tables()
     costs = tables.pop("cost.csv")
     shown = study.shown(results)
-    files = [*tables, "summary.json", f"{name}.png", *([GALLERY] if shown else [])]
-    tables["index.html"] = page.render(study, finding, rows, compared, further, files, lesson_address(name, out), facts)
+    gallery = draw_gallery(study.title, sample, shown) if shown else None
+    files = [*tables, "summary.json", f"{name}.png", *([GALLERY] if gallery else [])]
+    lesson = lesson_address(name, out)
+    tables["index.html"] = page.render(study, finding, rows, compared, further, files, lesson, gallery, facts)
     with atomic.new_folder(out) as working:
         for file, text in tables.items():
             (working / file).write_text(text, encoding="utf-8")
         (working / f"{name}.png").write_bytes(plots.draw_study(compared, further))
-        if shown:
-            (working / GALLERY).write_bytes(draw_gallery(study.title, sample, shown))
+        if gallery:
+            (working / GALLERY).write_bytes(gallery)
         atomic.write_json(working / "summary.json", {
             "study": name, "question": study.question, "held_constant": study.held_constant, "finding": finding, **facts,
             "rows": [row.as_dict() for row in rows],

@@ -20,9 +20,13 @@ def render(
     further: Sequence[Chart],
     files: Sequence[str],
     lesson: str | None,
+    gallery: bytes | None,
     facts: Mapping[str, Any],
 ) -> str:
-    """Return the page. `files` lie beside it, `lesson` is the address of the study's lesson; both only have links."""
+    """Return the page. `files` lie beside it, `lesson` is the address of the study's lesson; both only have links.
+
+    `gallery` is a PNG of predictions, which the page holds.
+    """
     sections = [
         {
             "name": comparison.name, "means": charts.dots(comparison.means, f"{comparison.name}: accuracy"),
@@ -34,5 +38,6 @@ def render(
     return pages.render(
         "studies", "study.html.j2", source=study.title, study=study, finding=finding, sections=sections,
         further=[(charts.draw(chart), chart.colours) for chart in further if chart.colours],
-        headings=HEADINGS, rows=[row.cells() for row in rows], files=files, lesson=lesson, **facts,
+        headings=HEADINGS, rows=[row.cells() for row in rows], files=files, lesson=lesson,
+        gallery=gallery and pages.data_uri("image/png", gallery), **facts,
     )  # fmt: skip
