@@ -13,7 +13,7 @@ from darkroom.commands.study_gallery import draw_gallery
 from darkroom.config import params, study_params
 from darkroom.config.study_params import Setting
 from darkroom.core import atomic
-from darkroom.core.errors import ParamsError, nearest
+from darkroom.core.errors import ParamsError, SourceError, nearest
 from darkroom.data import datasets
 from darkroom.data.subsets import SubsetOptions, load_subset
 from darkroom.studies import chart_data, page, plots, registry, runner, summary
@@ -87,7 +87,12 @@ def read_sample(settings: Setting, source: str = "", images: int | None = None) 
             f'there are no images "{data}"{nearest(data, names)}', f"name a folder, an archive, an .npz, or {', '.join(names)}"
         )
     options = SubsetOptions(data, settings.image_size, settings.channels, limit, settings.held_out, settings.source)
-    part = load_subset(options)
+    try:
+        part = load_subset(options)
+    except SourceError as error:
+        hint = "; a set that was downloaded elsewhere can be an .npz, --set data=FILE.npz; --size smoke needs no download"
+        is_download = data in datasets.DATASETS and settings.source == "download"
+        raise SourceError(error.problem, f"{error.remedy}{hint if is_download else ''}", error.retryable) from error
     sample = Sample(*part.train, *part.held_out, len(part.classes), part.digest, part.classes)
     return sample.with_held_out(settings.held_out_images) if settings.held_out_images else sample
 

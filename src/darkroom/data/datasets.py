@@ -37,13 +37,16 @@ MNIST_MD5 = {  # of the uncompressed files
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """The size and number of rendered images, `fetch.source`, and the folder for downloads."""
+    """The size and number of rendered images, where named sets come from, the folder for downloads, and the setting that says where
+    they come from, for messages.
+    """
 
     size: int = 64
     count: int = 5_000
     seed: int = 0
     source: str = "download"
     downloads: Path = DOWNLOADS
+    setting: str = "fetch.source"
 
 
 def write_digits(folder: Path, options: DatasetOptions) -> int:
@@ -86,7 +89,7 @@ def write_benchmark(name: str, folder: Path, options: DatasetOptions) -> int:
     root.mkdir(parents=True, exist_ok=True)
     try:
         if not download:
-            root = _unpack_local(name, kind.__name__, Path(options.source).expanduser(), options.downloads / "local")
+            root = _unpack_local(name, kind.__name__, options)
         parts = {split: kind(root, train=split == "train", download=download) for split in ("train", "test")}
     except SourceError:
         raise
@@ -94,9 +97,9 @@ def write_benchmark(name: str, folder: Path, options: DatasetOptions) -> int:
         where = "downloaded" if download else f"read from {options.source}"
         raise SourceError(
             f"{name} cannot be {where}: {str(error) or 'a file is damaged'}",
-            "check the network, or set `fetch.source` to a folder with its files as they are distributed"
+            f"check the network, or set `{options.setting}` to a folder with its files as they are distributed"
             if download
-            else "copy the files again from where they came, or set `fetch.source` to download",
+            else f"copy the files again from where they came, or set `{options.setting}` to download",
             # "Error downloading" is torchvision's, when every mirror failed
             download and (is_retryable(error) or str(error).startswith("Error downloading")),
         ) from error
@@ -108,8 +111,9 @@ def write_benchmark(name: str, folder: Path, options: DatasetOptions) -> int:
     return len(arrays["train_labels"]) + len(arrays["test_labels"])
 
 
-def _unpack_local(name: str, kind: str, source: Path, root: Path) -> Path:
-    """Return a folder where torchvision finds the files that lie in `source`, or in its subfolder `name`."""
+def _unpack_local(name: str, kind: str, options: DatasetOptions) -> Path:
+    """Return a folder where torchvision finds the files that lie in `options.source`, or in its subfolder `name`."""
+    source, root, setting = Path(options.source).expanduser(), options.downloads / "local", options.setting
     inside = source / name if (source / name).is_dir() else source
     if name == "cifar10":
         if (inside / "cifar-10-batches-py").is_dir():
@@ -119,12 +123,12 @@ def _unpack_local(name: str, kind: str, source: Path, root: Path) -> Path:
             with tarfile.open(packed) as archive:
                 archive.extractall(root, filter="data")
             return root
-        raise _absent(name, inside, "cifar-10-python.tar.gz, or the folder cifar-10-batches-py")
+        raise _absent(name, inside, "cifar-10-python.tar.gz, or the folder cifar-10-batches-py", setting)
     for file in MNIST_MD5:
         target = root / kind / "raw" / file
         plain, packed = inside / file, inside / f"{file}.gz"
         if not plain.is_file() and not packed.is_file():
-            raise _absent(name, inside, f"{file}.gz, or {file}")
+            raise _absent(name, inside, f"{file}.gz, or {file}", setting)
         with atomic.new_file(target) as working:
             if plain.is_file():
                 shutil.copyfile(plain, working)
@@ -136,16 +140,16 @@ def _unpack_local(name: str, kind: str, source: Path, root: Path) -> Path:
                 raise SourceError(
                     f"{plain if plain.is_file() else packed} is {'not ' if name == 'mnist' else ''}the file of MNIST: the files of "
                     f"{name} have the same names",
-                    f"put the files of {name} into a folder of that name, in the folder that `fetch.source` names",
+                    f"put the files of {name} into a folder of that name, in the folder that `{setting}` names",
                 )
     return root
 
 
-def _absent(name: str, folder: Path, expected: str) -> SourceError:
+def _absent(name: str, folder: Path, expected: str, setting: str) -> SourceError:
     names = sorted(path.name for path in folder.iterdir())[:5] if folder.is_dir() else []
     return SourceError(
         f"{folder} does not hold {name}: looked for {expected}, found {', '.join(names) or 'nothing'}",
-        "set `fetch.source` to the folder with the files as they are distributed, or to download",
+        f"set `{setting}` to the folder with the files as they are distributed, or to download",
     )
 
 

@@ -61,7 +61,7 @@ class Subset:
 def load_subset(options: SubsetOptions) -> Subset:
     """Return a part of a source, always the same; SourceError where there are too few images or classes."""
     count = math.ceil(options.images / (1 - options.held_out)) if options.images else DatasetOptions.count
-    with named_or_path(options.data, DatasetOptions(options.size, count, 0, options.source)) as path:
+    with named_or_path(options.data, DatasetOptions(options.size, count, 0, options.source, setting="source")) as path:
         file = next(path.glob("*.npz"), path) if options.data in DATASETS else path
         is_published = file.suffix == ".npz" and file.is_file()
         train, held_out, classes = (_published if is_published else _ingested)(file, options)
