@@ -205,6 +205,26 @@ def test_a_failed_run_has_no_outputs(monkeypatch):
     assert not [run for run in children("one").values() if OUTPUTS in run.data.tags]
 
 
+def test_a_pipeline_with_a_damaged_lock_is_uploaded_without_it(monkeypatch):
+    """Where a power failure has left a damaged copy of dvc.lock, the pipeline is uploaded and ends, without outputs, and nothing is
+    set aside.
+    """
+    run(monkeypatch, "one", "ingest")
+    Path("dvc.lock").write_bytes(b"\0" * 200)
+    pipelines.close_ended()
+    uploader.upload(until_empty=True)
+    client, above = parent("one")
+    assert not client.list_artifacts(above.info.run_id)
+    assert above.info.status != "RUNNING"
+    assert not records.damaged()
+    assert OUTPUTS not in children("one")["ingest"].data.tags
+    lock({"ingest": "1", "transfer": "2", "evaluate": "3"})
+    run(monkeypatch, "two", "ingest")
+    uploader.upload(until_empty=True)
+    assert OUTPUTS in children("two")["ingest"].data.tags
+    assert noted() == []
+
+
 @pytest.mark.slow
 def test_a_flow_in_which_nothing_ran_is_one_run_with_results(monkeypatch):
     """`darkroom finished` makes one run, without children, of stages that were all up to date; called twice, it doubles
@@ -284,7 +304,8 @@ def test_a_damaged_pipeline_does_not_hold_up_the_others(monkeypatch, capsys):
     run(monkeypatch, "one", "ingest")
     run(monkeypatch, "two", "ingest")
     damaged = next(pipeline for pipeline in noted() if pipeline.key == "one")
-    (damaged.path / "dvc.lock").write_text("stages: [")
+    (damaged.path / "dvc.lock").unlink()
+    (damaged.path / "dvc.lock").mkdir()
     uploader.upload(until_empty=True)
     assert parent("two")[1].info.status == "FINISHED"
     assert noted() == []

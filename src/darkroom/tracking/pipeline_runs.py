@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from darkroom.config import dvc_graph
 from darkroom.config.dvc_graph import LockedStage
+from darkroom.core.errors import WorkspaceError
 from darkroom.tracking import changes, entities, pipelines
 from darkroom.tracking.entities import (
     KEY,
@@ -54,7 +55,7 @@ def settle(client: MlflowClient, experiment: str, pipeline: Pipeline) -> None:
     query = f"tags.`{PIPELINE}` = '{pipeline.key}' and tags.`{PARENT}` = '{parent}'"  # not what a stage has below its own run
     children = client.search_runs([experiment], query, order_by=["attributes.start_time ASC"], max_results=5000)
     ran = {run.data.tags[STAGE]: run for run in children if REUSED not in run.data.tags}  # the last attempt
-    stages = dvc_graph.read_lock(lock)
+    stages = _copied_stages(lock)
     locked_at = lock.stat().st_mtime * 1000 if lock.exists() else 0.0
     unfinished = {
         stage for stage, run in ran.items()
@@ -83,7 +84,7 @@ def _describe(
 ) -> None:  # fmt: skip
     """Name a pipeline's run by what changed since the one before, and log its dvc.lock."""
     lock = pipeline.path / pipelines.LOCKFILE
-    words = changes.describe(_previous_stages(client, experiment, pipeline), dvc_graph.read_lock(lock), ran)
+    words = changes.describe(_previous_stages(client, experiment, pipeline), _copied_stages(lock), ran)
     name = "" if words and pipeline.name == pipelines.UNNAMED else pipeline.name
     client.update_run(parent, name=" · ".join(filter(None, (words, name))))
     if lock.exists():
@@ -99,8 +100,17 @@ def _previous_stages(client: MlflowClient, experiment: str, pipeline: Pipeline) 
         has_lock = any(item.path == pipelines.LOCKFILE for item in client.list_artifacts(run.info.run_id))
         if has_lock and run.data.tags[PIPELINE] != pipeline.key:
             with tempfile.TemporaryDirectory() as scratch:
-                return dvc_graph.read_lock(Path(client.download_artifacts(run.info.run_id, pipelines.LOCKFILE, scratch)))
+                return _copied_stages(Path(client.download_artifacts(run.info.run_id, pipelines.LOCKFILE, scratch)))
     return {}
+
+
+def _copied_stages(lock: Path) -> dict[str, LockedStage]:
+    """Return the stages in a copy of dvc.lock. A damaged copy, as a power failure can leave it, is removed: it says nothing."""
+    try:
+        return dvc_graph.read_lock(lock)
+    except WorkspaceError:
+        lock.unlink()
+        return {}
 
 
 def _log_results(client: MlflowClient, parent: str, members: Mapping[str, Run]) -> None:
