@@ -112,7 +112,7 @@ class DepthStudy(Study):
                 f"{label} networks go from {first.accuracy.value:.4f} at {shallow} to {last.accuracy.value:.4f} at {deep} "
                 f"(on training images {first.train_accuracy:.4f} to {last.train_accuracy:.4f})"
             )
-        return f"{', '.join(changes)}. Skip connections: {describe_difference(names[deep, RESIDUAL])}."
+        return f"With depth, {', '.join(changes)}. Skip connections: {describe_difference(names[deep, RESIDUAL])}."
 
     def charts(self, results: Sequence[RunResult]) -> list[Chart]:
         deepest = comparisons(results)[-1]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 from PIL import Image
 
 from darkroom.core.charts import FEW, PALETTE, Chart
@@ -19,6 +20,7 @@ DPI = 100
 # measures every label, which takes most of the time of a small study's pictures
 LAYOUT: Literal["constrained"] | None = "constrained"
 MAX_COLUMNS = 3
+DECADE = 10
 MAX_KEY_LINES = 6  # a longer key has two columns
 
 
@@ -75,6 +77,10 @@ def draw(axis: Any, chart: Chart, prefix: str = "") -> None:
         axis.xaxis.set_minor_formatter("")
     if chart.y.log:
         axis.set_yscale("log")
+        low, high = axis.get_ylim()
+        if high < DECADE * low:  # 2.1 instead of 2.1 × 10⁰
+            axis.yaxis.set_minor_formatter(ScalarFormatter())
+            axis.yaxis.set_major_formatter(ScalarFormatter())
     if chart.x.ticks:
         axis.set_xticks(list(chart.x.ticks), list(chart.x.ticks.values()))
     if chart.is_labelled:
@@ -90,6 +96,7 @@ def _draw_means(axis: Any, charts: ComparisonCharts) -> None:
             axis.plot([dot.low, dot.high], [i, i], color=color, lw=3, alpha=0.5)
         axis.plot([dot.value], [i], "o", color=color, ms=4)
     axis.set_yticks(range(len(charts.means)), [dot.name for dot in charts.means], fontsize=7)
+    axis.margins(y=0.3 if len(charts.means) < FEW else 0.1)
     axis.invert_yaxis()
     axis.set_title(f"{charts.name}: accuracy, 95% interval", fontsize=9)
 
