@@ -62,6 +62,7 @@ CALLS = {
     "receptive-field": ["model", "--images", "1"],
     "augmentations": ["image.png", "--policy", "light", "--size", "32"],
     "embedding": ["photos", "--model", "model"],
+    "symmetry": ["--data=photos", "--units=3", "--steps=5", "--size=8"],
     "autoencoder": ["--images=250", "--size=12", "--codes=4", "--epochs=3", "--conv-epochs=1", "--outliers=photos"],
 }
 

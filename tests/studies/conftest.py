@@ -41,8 +41,8 @@ SETTINGS = {
     "scaling": [*TIMED, "image_size=16", "base_size=8", "width=0.1", "factors=[1.5]"],
     "augmentation": [*TIMED, "architecture=mlp", "options={hidden: [8]}", "policies=[none,light]", "policy=light", "views=[1,0]"],
     "transfer": [
-        "steps=2", "few_images=32", "train_sizes=[16,32]", "blocks=[1]", "options={width: 4}", "pretrain_images=32",
-        "pretrain_steps=2", "sources=[rotations]",
+        "architecture=compact", "options={width: 4}", "scratch=null", "steps=2", "few_images=32", "train_sizes=[16,32]",
+        "blocks=[1]", "pretrain_images=32", "pretrain_steps=2", "sources=[rotations]",
     ],
     "optimizer": [
         *TIMED, "architecture=mlp", "options={hidden: [8]}", "optimizers=[sgd,adam]", "batch_sizes=[16,32]",

@@ -9,7 +9,7 @@ import pytest
 from darkroom import cli
 from darkroom.studies import registry
 from tests.completion import completions
-from tests.studies.conftest import SETTINGS, TINY
+from tests.studies.conftest import SETTINGS, TINY, studies_params
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_help_lists_the_settings(name, workspace, capsys):
     keys = completions("study", name, "--set", "")
     assert {"data=", "seeds=", "eval_points="} <= set(keys)
     assert all(key in text for key in keys)
-    assert "data=digits" in text
+    assert f"data={getattr(studies_params(), name).quick.data}" in text
 
 
 def test_earlier_names_of_keys_are_read(workspace, capsys):

@@ -52,6 +52,8 @@ def test_a_page_needs_nothing_else(name, results_of):
     assert page.count('<div class="dots"') == len(compared)
     assert page.count("<svg") > 2 * len(compared)
     addresses = set(re.findall(r"""\b(?:src|href|action|poster)\s*=\s*["']?([^"'\s>]*)""", page))
+    assert any(address.startswith("data:image/png") for address in addresses) == ((folder / "predictions.png").exists())
+    addresses = {address for address in addresses if not address.startswith("data:")}
     assert addresses == {"#content"} | {file.name for file in folder.iterdir()} - {"index.html"}
     assert not re.search(r"@import|url\(\s*[\"']?(?!data:)", page)
 

@@ -97,6 +97,8 @@ def command(
 def _describe_settings(model: type[params.Section], values: dict[str, Any]) -> list[tuple[str, str]]:
     """Return KEY=VALUE, type and description of each setting."""
     schema = model.model_json_schema()["properties"]
+    defaults = {key: field.default for key, field in model.model_fields.items() if not field.is_required()}
+    values = defaults | values
     return [
         (f"{key}={_yaml(values[key])}" if key in values else key, f"{_type_text(schema[key])}: {field.description}")
         for key, field in model.model_fields.items()
