@@ -85,6 +85,16 @@ def test_runs_differ_in_one_thing(name, size, monkeypatch):
         assert different <= {"label", *study.varies}, different
 
 
+def test_labels_name_the_kernel_that_is_set():
+    """With another kernel the comparisons and labels of the bottlenecks say so."""
+    settings = studies_params().bottleneck.quick.model_copy(update={"kernel": 3})
+    runs = registry.load("bottleneck")(settings).runs(100)
+    assert {run.options["kernel"] for run in runs} == {3}
+    named = {text for run in runs for text in (run.comparison, run.label)}
+    assert {"before 3×3", "3×3 alone", "3×3 alone, narrower"} < named
+    assert not [text for text in named if "5×5" in text]
+
+
 @pytest.mark.parametrize("name", ["initialization", "tune"])
 def test_outputs_depend_on_settings_and_images_only(name, workspace, results_of):
     """Trained again in another folder, a study writes the same bytes."""

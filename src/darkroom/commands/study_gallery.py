@@ -1,4 +1,4 @@
-"""Held-out images with what a network of a study predicts for them: some of each class, and its most confident mistakes."""
+"""Held-out images with what a network of a study predicts for them: some, drawn at random, and its most confident mistakes."""
 
 from __future__ import annotations
 

@@ -29,7 +29,6 @@ from darkroom.studies.summary import (
 EQUAL_COST, NO_MORE_COST = "equal multiply-adds", "no more multiply-adds"
 PLAIN, RESIDUAL = "plain", "residual"
 WITH, WITHOUT, STACK, MODULES = "Inception modules", "naive modules", "3×3 stack", "modules"
-NOT_REDUCED, NARROW, REDUCTIONS = "5×5 alone", "5×5 alone, narrower", "before 5×5"
 STANDARD, SEPARABLE = "standard", "separable"
 FIRST, SECOND, PARTS = "v1: separable", "v2: inverted residual", "parts of v2"
 NO_SKIPS, NOT_LINEAR = "without skips", "ReLU after the bottleneck"
@@ -127,9 +126,9 @@ class DepthStudy(Study):
 
 class BottleneckStudy(Study):
     title = "1×1 convolutions as bottlenecks"
-    question = "How many channels can a 1×1 convolution leave before a 5×5 one, and is a narrower network as good?"
+    question = "How many channels can a 1×1 convolution leave before a wider one, and is a narrower network as good?"
     paper = "Szegedy et al. 2015, Lin et al. 2014"
-    held_constant = "the images, their order, the number of steps, and all of the network but its 5×5 convolutions"
+    held_constant = "the images, their order, the number of steps, and all of the network but its wide convolutions"
     varies = ("options",)
     settings: Bottleneck
 
@@ -138,23 +137,24 @@ class BottleneckStudy(Study):
         settings, steps = self.settings, self.steps(images)
         own: dict[str, Any] = {"width": settings.width, "kernel": settings.kernel}
         reductions = sorted(settings.reductions)
-        networks = {NOT_REDUCED: own} | {reduced_to(n): own | {"block": "reduced", "reduction": n} for n in reductions}
+        wide = f"{settings.kernel}×{settings.kernel}"
+        networks = {f"{wide} alone": own} | {reduced_to(n): own | {"block": "reduced", "reduction": n} for n in reductions}
         middle = reductions[len(reductions) // 2]
         ceiling = cost_of(settings, RESIDUAL_NETWORK, **networks[reduced_to(middle)])
         narrow = own | {"width": widest_residual(settings, own, ceiling)}
         compared = {
-            REDUCTIONS: networks,
-            NO_MORE_COST: {reduced_to(middle): networks[reduced_to(middle)], NARROW: narrow},
+            f"before {wide}": networks,
+            NO_MORE_COST: {reduced_to(middle): networks[reduced_to(middle)], f"{wide} alone, narrower": narrow},
         }
         return runs_of(self, compared, steps)
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
-        whole, *others = of_comparison(rows, REDUCTIONS)
+        whole, *others = of_comparison(rows, comparisons(results)[0])
         costs = "; ".join(
             f"{row.label}, {row.multiply_adds / whole.multiply_adds:.0%} of the multiply-adds: {describe_difference(row, '')}"
             for row in others
         )
-        return f"Before each 5×5 convolution {costs}. A narrower network without them: {describe_difference(rows[-1])}."
+        return f"{comparisons(results)[0].capitalize()}, {costs}. A narrower network without them: {describe_difference(rows[-1])}."
 
 
 class InceptionStudy(Study):
