@@ -35,7 +35,7 @@ ALLOWED = {
 }
 # cannot change a byte of an output: messages, types of params, the record of a run, the order of calls
 HARMLESS = {
-    "errors.py", "params.py", "study_params.py", "progress.py", "atomic.py", "strict_json.py",
+    "errors.py", "params.py", "study_params.py", "study_settings.py", "progress.py", "atomic.py", "strict_json.py",
     "locks.py", "__init__.py", "stages/context.py", "core/kept_results.py",
     "stages/trained_model.py", "core/git.py", "config/yaml_files.py", "config/dvc_graph.py",
     "core/command_line.py", "core/lazy.py", "core/os_errors.py", "core/tables.py", "core/user_paths.py",

@@ -15,8 +15,7 @@ import pytest
 
 from darkroom import cli
 from darkroom.config import study_params
-from darkroom.models.architectures import efficientnet
-from darkroom.studies import architectures, learning_rate, plots, trainer
+from darkroom.studies import learning_rate, plots, trainer
 from darkroom.studies.samples import Sample
 from darkroom.tracking import records
 from tests.conftest import ROOT
@@ -38,7 +37,7 @@ SETTINGS = {
     "inception": [*TIMED, "width=0.05"],
     "separable": [*TIMED, "widths=[4]"],
     "inverted": [*TIMED, "width=8"],
-    "scaling": [*TIMED, "image_size=16", "base_size=8", "width=0.1", "factors=[1.5]"],
+    "scaling": [*TIMED, "image_size=16", "base_size=8", "architecture=residual", "options={blocks: 1, width: 4}", "factors=[4]"],
     "augmentation": [*TIMED, "architecture=mlp", "options={hidden: [8]}", "policies=[none,light]", "policy=light", "views=[1,0]"],
     "transfer": [
         "architecture=compact", "options={width: 4}", "scratch=null", "steps=2", "few_images=32", "train_sizes=[16,32]",
@@ -107,11 +106,9 @@ def write_project(folder: Path) -> None:
 
 
 def shrink(patch: pytest.MonkeyPatch) -> None:
-    """Make small what no setting of a study does: range tests, timings, the scaled network and its search, pictures."""
+    """Make small what no setting of a study does: range tests, timings, pictures."""
     patch.setattr(learning_rate, "STEPS", 12)
     patch.setattr(trainer, "LATENCY_RUNS", 2)
-    patch.setattr(architectures, "HALVINGS", 4)
-    patch.setattr(efficientnet, "STAGES", efficientnet.STAGES[:3])
     patch.setattr(plots, "LAYOUT", None)
 
 

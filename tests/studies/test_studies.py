@@ -13,9 +13,9 @@ import pytest
 
 from darkroom.commands import study_run
 from darkroom.config import study_params
-from darkroom.core.errors import WeightsError
-from darkroom.studies import architectures, registry, search, trainer
-from darkroom.studies.architectures import METHODS
+from darkroom.core.errors import ParamsError, WeightsError
+from darkroom.studies import registry, scaling, search, trainer
+from darkroom.studies.scaling import METHODS
 from darkroom.studies.search import RANDOM
 from tests.browser import faults, opened
 from tests.studies.conftest import contents, enter_recorded, read_records, run_study, split_records, studies_params
@@ -68,12 +68,17 @@ def test_a_page_links_its_lesson_within_the_project(workspace, tmp_path_factory)
     assert study_run.lesson_address("depth", tmp_path_factory.mktemp("elsewhere")) is None
 
 
+def cost_by_formula(name, size, channels, options):
+    """Return depth times width² and resolution² (Tan and Le 2019, equation 3)."""
+    depth = options.get("blocks") or options["depth"]
+    return round(1e5 * depth * (options["width"] * size) ** 2)
+
+
 @pytest.mark.parametrize("size", study_params.SIZES)
 @pytest.mark.parametrize("name", registry.NAMES)
 def test_runs_differ_in_one_thing(name, size, monkeypatch):
     """Runs of one comparison and seed differ in nothing but what the study varies."""
-    # the cost of 45 networks takes most of a minute: depth, width² and resolution² instead (Tan and Le 2019)
-    monkeypatch.setattr(architectures, "_cost", lambda side, channels, depth, width: round(1e5 * depth * (width * side) ** 2))
+    monkeypatch.setattr(scaling, "count_multiply_adds", cost_by_formula)  # of 45 networks: most of a minute
     study = registry.load(name)(getattr(getattr(studies_params(), name), size))
     runs = study.runs(100)
     assert len({run.seed for run in runs}) >= 3
@@ -83,6 +88,14 @@ def test_runs_differ_in_one_thing(name, size, monkeypatch):
         reference = first.setdefault((run.comparison, run.seed), run)
         different = {key for key in vars(run) if getattr(run, key) != getattr(reference, key)}
         assert different <= {"label", *study.varies}, different
+
+
+def test_a_network_whose_layers_cannot_be_counted_is_not_scaled():
+    """An architecture without options for its layers and channels is refused, and those that have them are named."""
+    settings = studies_params().scaling.smoke.model_copy(update={"architecture": "alexnet", "options": {}})
+    with pytest.raises(ParamsError) as error:
+        registry.load("scaling")(settings)
+    assert {"efficientnet", "residual"} <= set(re.findall(r"\w+", error.value.remedy))
 
 
 def test_labels_name_the_kernel_that_is_set():

@@ -10,10 +10,11 @@ import pytest
 
 from darkroom.evaluation.seed_comparison import Estimate, against
 from darkroom.studies import practice, summary
-from darkroom.studies.architectures import METHODS, UNSCALED, ArchitectureStudy, ScalingStudy, pareto_front
+from darkroom.studies.architectures import ArchitectureStudy, pareto_front
 from darkroom.studies.base import count_multiply_adds
 from darkroom.studies.practice import PracticeStudy
 from darkroom.studies.run_config import CurvePoint, LayerStats, RunConfig, RunResult
+from darkroom.studies.scaling import METHODS, UNSCALED, ScalingStudy
 from tests.studies.conftest import studies_params
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-from darkroom.config.study_params import Setting
+from darkroom.config.study_settings import Setting
 from darkroom.studies.base import Study
 from darkroom.studies.run_config import RunConfig, RunResult
 from darkroom.studies.samples import Sample

@@ -11,7 +11,7 @@ from typing import Any
 from darkroom.commands import study_records
 from darkroom.commands.study_gallery import draw_gallery
 from darkroom.config import params, study_params
-from darkroom.config.study_params import Setting
+from darkroom.config.study_settings import Setting
 from darkroom.core import atomic
 from darkroom.core.errors import ParamsError, SourceError, nearest
 from darkroom.data import datasets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from darkroom.config.study_params import Ablation
+from darkroom.config.study_settings import Ablation
 from darkroom.studies.base import Study
 from darkroom.studies.run_config import RunConfig, RunResult, comparisons
 from darkroom.studies.summary import SummaryRow, best, format_estimate, list_significant, of_comparison

@@ -1,17 +1,13 @@
-"""The studies of architectures: families, depth, bottlenecks, separable convolutions, scaling."""
+"""The studies of architectures: families, depth, bottlenecks, Inception modules, separable convolutions, inverted residuals."""
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from darkroom.config.study_params import Architecture, Bottleneck, Depth, Inception, Inverted, Scaling, Separable, Setting
+from darkroom.config.study_settings import Architecture, Bottleneck, Depth, Inception, Inverted, Separable, Setting
 from darkroom.core.charts import Chart
-from darkroom.core.errors import ParamsError
-from darkroom.models.architectures.efficientnet import ALPHA, BETA, GAMMA
 from darkroom.studies import chart_data
 from darkroom.studies.base import Study, count_multiply_adds
 from darkroom.studies.run_config import RunConfig, RunResult, comparisons
@@ -20,7 +16,6 @@ from darkroom.studies.summary import (
     best,
     by_name,
     describe_difference,
-    format_difference,
     format_estimate,
     list_significant,
     of_comparison,
@@ -35,12 +30,8 @@ NO_SKIPS, NOT_LINEAR = "without skips", "ReLU after the bottleneck"
 RESIDUAL_NETWORK = "residual"
 DEPTH_NETWORKS = {PLAIN: "plain", RESIDUAL: "resnet"}  # followed by the number of layers
 INCEPTION_NETWORKS = {WITH: "inception_small", WITHOUT: "inception_small_naive", STACK: "inception_small_stack"}
-SCALED_NETWORK, BASE, COMPOUND = "efficientnet", "base", "compound"
 FORWARD_PASSES = 3  # a training step costs three: the gradients of weights and of inputs take as many products each
 WIDTH_STEP = 0.005  # of the search for a width of equal cost
-SIDE_MARGIN = 3  # pixels by which the resolution of compound scaling may differ from the formula
-MAX_RATIO = 1.5  # of the multiply-adds reached to those requested
-HALVINGS = 8  # of the interval in which a scale of the requested cost is searched
 
 
 class ArchitectureStudy(Study):
@@ -279,98 +270,3 @@ def widest(settings: Setting, name: str, ceiling: int, limit: float) -> float:
     widths = [round(WIDTH_STEP * i, 6) for i in range(1, max(2, round(limit / WIDTH_STEP) + 1))]
     index = bisect_right(widths, ceiling, key=lambda width: cost_of(settings, name, width=width))
     return widths[max(0, index - 1)]
-
-
-class Scale(NamedTuple):
-    """Factors of the base network."""
-
-    depth: float
-    width: float
-    resolution: float
-
-
-UNSCALED = Scale(1.0, 1.0, 1.0)
-METHODS: dict[str, Callable[[float], Scale]] = {
-    "depth": lambda s: Scale(s, 1, 1),
-    "width": lambda s: Scale(1, s, 1),
-    "resolution": lambda s: Scale(1, 1, s),
-    COMPOUND: lambda s: Scale(ALPHA ** (s - 1), BETA ** (s - 1), GAMMA ** (s - 1)),  # φ = s - 1
-}
-
-
-class ScalingStudy(Study):
-    title = "Scaling a network up"
-    question = "How should a network become larger: by depth, by width, by image size, or by a little of each?"
-    paper = "Tan and Le 2019"
-    held_constant = "the images, their order and the number of steps; within a comparison the multiply-adds, as nearly as possible"
-    varies = ("options", "image_size")
-    settings: Scaling
-
-    def runs(self, images: int) -> list[RunConfig]:
-        """Return the base and a run per factor, seed and method.
-
-        Raises ParamsError if no network has the requested cost.
-        """
-        settings, steps = self.settings, self.steps(images)
-        runs = []
-        for factor in sorted(settings.factors):
-            scales = {BASE: UNSCALED} | {method: self.find_scale(method, factor) for method in METHODS}
-            for seed in settings.run_seeds:
-                for label, scale in scales.items():
-                    options, side = self.network(scale)
-                    runs.append(self.run_config(f"×{factor:g}", label, seed, SCALED_NETWORK, steps, options, image_size=side))
-        return runs
-
-    def find_scale(self, method: str, factor: float) -> Scale:
-        """Return the scale whose multiply-adds are nearest to `factor` times the base's."""
-        settings, make = self.settings, METHODS[method]
-        target = factor * self.cost(UNSCALED)
-        low, high = 1.0, 1.0 + 2 * factor
-        while make(high).resolution * settings.base_size > settings.image_size + 0.5:
-            high -= 0.05  # no image is larger than image_size: above 64 pixels networks are cheaper again
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.cost(make(middle)) < target else (low, middle)
-        candidates = [make(low), make(high)]
-        if method == COMPOUND:  # depth and width grow in steps, for which the resolution makes up
-            base = settings.base_size
-            candidates = [
-                scale._replace(resolution=max(round(base * scale.resolution) + margin, base) / base)
-                for scale in candidates for margin in range(-SIDE_MARGIN, SIDE_MARGIN + 1)
-            ]  # fmt: skip
-        nearest = min(candidates, key=lambda scale: abs(math.log(self.cost(scale) / target)))
-        reached = self.cost(nearest) / self.cost(UNSCALED)
-        if abs(math.log(reached / factor)) > math.log(MAX_RATIO):
-            reason = f"scaling by {method} reaches {reached:.2g} times the multiply-adds of the base, not {factor:g} times"
-            raise ParamsError(reason, "raise image_size, or change base_size, width or factors")
-        return nearest
-
-    def network(self, scale: Scale) -> tuple[dict[str, Any], int]:
-        """Return the options of a network, and the pixels a side of its images."""
-        width = round(self.settings.width * scale.width, 4)
-        options = {"depth": round(scale.depth, 4), "width": width, "dropout": 0.0}
-        return options, round(self.settings.base_size * scale.resolution)
-
-    def cost(self, scale: Scale) -> int:
-        options, side = self.network(scale)
-        return _cost(side, self.settings.channels, options["depth"], options["width"])
-
-    def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
-        sentences = []
-        for factor in comparisons(results):
-            base, *others = of_comparison(rows, factor)
-            differences = "; ".join(
-                f"{row.label} (×{row.multiply_adds / base.multiply_adds:.1f}) {format_difference(row.difference)}"
-                f"{'' if row.is_significant else ', not significant'}"
-                for row in others
-            )
-            sentences.append(f"At {factor} of the multiply-adds, {best(others).label} is best: {differences}")
-        return ". ".join(sentences) + "."
-
-    def charts(self, results: Sequence[RunResult]) -> list[Chart]:
-        return [chart_data.costs(results, comparisons(results)[-1], key) for key in ("multiply_adds", "parameters")]
-
-
-@cache
-def _cost(side: int, channels: int, depth: float, width: float) -> int:
-    return count_multiply_adds(SCALED_NETWORK, side, channels, {"depth": depth, "width": width})

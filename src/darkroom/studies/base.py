@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from darkroom.config.study_params import Setting
+from darkroom.config.study_settings import Setting
 from darkroom.core.charts import Chart
 from darkroom.models import factory
 from darkroom.models.macs import layers

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from darkroom.config.study_params import Practice
+from darkroom.config.study_settings import Practice
 from darkroom.inference.tta import VIEW_COUNTS, check_mode
 from darkroom.studies.base import Study
 from darkroom.studies.run_config import RunConfig, RunResult

@@ -30,7 +30,7 @@ NAMES = {
     "tune": "Optuna's TPE, random search and no search, at equal cost",
 }
 MODULES = {  # of the studies that share one; any other study's module has its name
-    **dict.fromkeys(("architecture", "depth", "bottleneck", "inception", "separable", "inverted", "scaling"), "architectures"),
+    **dict.fromkeys(("architecture", "depth", "bottleneck", "inception", "separable", "inverted"), "architectures"),
     **dict.fromkeys(("mlp", "cnn", "nin", "features"), "ablation"),
     **dict.fromkeys(("initialization", "optimizer", "augmentation"), "training_settings"),
 }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from darkroom.config.study_params import Augmentation, Initialization, Optimizer
+from darkroom.config.study_settings import Augmentation, Initialization, Optimizer
 from darkroom.core.axes import Axis
 from darkroom.core.charts import Chart, Series
 from darkroom.models.init import scheme

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from darkroom.config.study_params import Transfer
+from darkroom.config.study_settings import Transfer
 from darkroom.core.charts import Chart
 from darkroom.studies import chart_data
 from darkroom.studies.base import ReadSample, Study

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from darkroom.config.study_params import Searchable, Setting, Tune
+from darkroom.config.study_settings import Searchable, Setting, Tune
 from darkroom.core.axes import Axis
 from darkroom.core.charts import Chart, Series
 from darkroom.core.errors import ParamsError
