@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from darkroom.core.errors import SourceError
 from darkroom.data.subsets import SubsetOptions, load_subset
@@ -57,6 +58,18 @@ def test_a_folder_is_ingested(folder, tmp_path, monkeypatch):
     assert np.array_equal(few.held_out[0], whole.held_out[0])  # few training images do not leave few held out
     with pytest.raises(SourceError, match="held out"):
         load_subset(SubsetOptions(str(folder), 8, 1, 10, 0.0))
+
+
+def test_a_refusal_names_the_setting_that_the_caller_has(tmp_path, monkeypatch):
+    """What `ingest` would say of `ingest.source` is said of `data`; a name that is not there, with what could be named."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "cat" / "1.png")
+    for name, facts in {"photos": ["`data`"], "mnits": ["mnist", "rotations"]}.items():
+        with pytest.raises(SourceError) as error:
+            load_subset(SubsetOptions(name, 8), ["rotations"])
+        assert all(fact in str(error.value) for fact in facts)
+        assert "ingest.source" not in str(error.value)
 
 
 def test_a_real_subset_is_read(shared, tmp_path, monkeypatch):

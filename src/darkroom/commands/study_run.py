@@ -13,7 +13,8 @@ from darkroom.commands.study_gallery import draw_gallery
 from darkroom.config import params, study_params
 from darkroom.config.study_settings import Setting
 from darkroom.core import atomic
-from darkroom.core.errors import ParamsError, SourceError, nearest
+from darkroom.core.errors import ParamsError, SourceError
+from darkroom.course.lessons import PAGES
 from darkroom.data import datasets
 from darkroom.data.subsets import SubsetOptions, load_subset
 from darkroom.studies import chart_data, page, plots, registry, runner, summary
@@ -24,7 +25,6 @@ from darkroom.studies.summary import HEADINGS, SummaryRow
 
 __all__ = ["HEADINGS", "run_study"]
 
-LESSONS = Path("docs/case-studies")
 GALLERY = "predictions.png"
 
 
@@ -72,7 +72,7 @@ def check_folders(out: Path, cost: Path) -> None:
 
 def lesson_address(name: str, out: Path) -> str | None:
     """Return the address of a study's lesson in the page of its results; None if either is not in the project."""
-    lesson = LESSONS / f"{name}.md"
+    lesson = PAGES / f"{name}.md"
     if not lesson.is_file() or not out.resolve().is_relative_to(Path.cwd()):
         return None
     return Path(os.path.relpath(lesson, out.resolve())).as_posix()
@@ -81,14 +81,9 @@ def lesson_address(name: str, out: Path) -> str | None:
 def read_sample(settings: Setting, source: str = "", images: int | None = None) -> Sample:
     """Return the images of a study or of a pretraining, at the same size and channels."""
     data, limit = source or settings.data, images if source else settings.images
-    if data not in datasets.DATASETS and not Path(data).expanduser().exists():
-        names = [*datasets.DATASETS, *([ROTATIONS] if source else [])]
-        raise ParamsError(
-            f'there are no images "{data}"{nearest(data, names)}', f"name a folder, an archive, an .npz, or {', '.join(names)}"
-        )
     options = SubsetOptions(data, settings.image_size, settings.channels, limit, settings.held_out, settings.source)
     try:
-        part = load_subset(options)
+        part = load_subset(options, [ROTATIONS] if source else [])
     except SourceError as error:
         hint = "; a set that was downloaded elsewhere can be an .npz, --set data=FILE.npz; --size smoke needs no download"
         is_download = data in datasets.DATASETS and settings.source == "download"

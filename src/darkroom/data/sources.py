@@ -58,6 +58,16 @@ class Source:
 
 
 @contextmanager
+def named_by(setting: str) -> Iterator[None]:
+    """Name `setting` in place of `ingest.source` in what a source is refused for."""
+    try:
+        yield
+    except SourceError as error:
+        problem, remedy = (text.replace("`ingest.source`", f"`{setting}`") for text in (error.problem, error.remedy))
+        raise SourceError(problem, remedy, error.retryable) from error
+
+
+@contextmanager
 def open_source(path: Path, scratch: Path = SCRATCH, class_folder: ClassFolder = "auto") -> Iterator[Source]:
     """Open a source. Raises SourceError with the expected layout and the one found where it holds no classes.
 

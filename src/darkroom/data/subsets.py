@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from darkroom.config.params import Ingest
-from darkroom.core.errors import SourceError
+from darkroom.core.errors import SourceError, nearest
 from darkroom.data import decoding, npz
 from darkroom.data.datasets import DATASETS, DatasetOptions, named_or_path
 from darkroom.data.decode_cache import DECODED
 from darkroom.data.file_sample import draw_files
 from darkroom.data.ingest import ingest
-from darkroom.data.sources import SourceFile
+from darkroom.data.sources import SourceFile, named_by
 
 BACKGROUND = (0, 0, 0)
 READ = 5000  # images that are read in any case, so that few training images do not leave few held out
@@ -58,8 +59,22 @@ class Subset:
     digest: str
 
 
-def load_subset(options: SubsetOptions) -> Subset:
-    """Return a part of a source, always the same; SourceError where there are too few images or classes."""
+def load_subset(options: SubsetOptions, further: Sequence[str] = ()) -> Subset:
+    """Return a part of a source, always the same; SourceError where there is none, or too few images or classes.
+
+    `further` are names that the caller takes besides those of data sets.
+    """
+    if options.data not in DATASETS and not Path(options.data).expanduser().exists():
+        names = [*DATASETS, *further]
+        raise SourceError(
+            f'there are no images "{options.data}"{nearest(options.data, names)}',
+            f"name a folder, an archive, an .npz, or {', '.join(names)}",
+        )
+    with named_by("data"):
+        return _load(options)
+
+
+def _load(options: SubsetOptions) -> Subset:
     count = math.ceil(options.images / (1 - options.held_out)) if options.images else DatasetOptions.count
     with named_or_path(options.data, DatasetOptions(options.size, count, 0, options.source, setting="source")) as path:
         file = next(path.glob("*.npz"), path) if options.data in DATASETS else path

@@ -15,7 +15,7 @@ from darkroom.data.datasets import DatasetOptions, named_or_path
 from darkroom.data.decode_cache import DECODED
 from darkroom.data.file_sample import draw_files
 from darkroom.data.ingest import ingest
-from darkroom.data.sources import SourceFile
+from darkroom.data.sources import SourceFile, named_by
 from darkroom.models import tensor_files, weight_files, weights
 from darkroom.models.backbones.torchvision import TorchvisionBackbone, download
 from darkroom.models.base import Backbone, Network, Preprocessing
@@ -116,6 +116,7 @@ def _read_source(settings: Params) -> Images:
         return np.random.default_rng(seed).permutation(count)[: params.pretrain_images]
 
     with (
+        named_by("weights.pretrain_on"),
         named_or_path(params.pretrain_on, options) as source,
         ingest(source, unsplit, description=f"reading {params.pretrain_on}", cache_folder=cache, choose=choose) as data,
     ):

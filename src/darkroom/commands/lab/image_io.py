@@ -79,7 +79,7 @@ def read_folder(
     if not folder.exists():
         raise SourceError(f"there is no folder {folder}", "name one of classes, or run `dvc repro`")
     images, names, paths = [], [], []
-    with sources.open_source(folder) as source:
+    with sources.named_by("FOLDER"), sources.open_source(folder) as source:
         files = [file for file in source.files if not file.ignored and not file.refused and split in (None, file.split)]
         chosen = [files[i] for i in spaced(len(files), max_images)]
         for file in chosen:
