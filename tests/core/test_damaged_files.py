@@ -17,8 +17,8 @@ import pytest
 from pydantic import AfterValidator
 
 from darkroom import cli
+from darkroom.api import promotion_file
 from darkroom.augmentation import storage
-from darkroom.commands import promotion_file
 from darkroom.config import dvc_graph, params
 from darkroom.core import json_files
 from darkroom.core.errors import DarkroomError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from darkroom.commands import model_resolver
+from darkroom.api import model_resolver
 from darkroom.commands.param_types import MODEL
 from darkroom.core import atomic, user_paths
 from darkroom.core.command_line import Choice, Command, json_option

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
@@ -12,22 +11,20 @@ from darkroom.core.errors import DarkroomError
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
-    from darkroom.commands import model_resolver, promotion_file
+    from darkroom.api import model_resolver, project, promotion_file
     from darkroom.config import params
     from darkroom.core import tables
-    from darkroom.evaluation import leaderboard, metrics_io
+    from darkroom.evaluation import leaderboard
     from darkroom.tracking import home, registry
-
-REPORTS = Path("reports")
 
 
 @click.command(cls=Command)
 @json_option
 def command(as_json: bool) -> None:
     """Show the last evaluation, best test accuracy first; an arrow marks the selected model."""
-    metrics = metrics_io.read(REPORTS / metrics_io.METRICS, metrics_io.Metrics)
-    best, selected = metrics.best, leaderboard.describe_selection(metrics)
-    rows = leaderboard.read(REPORTS / "leaderboard.csv")
+    evaluated = project.open().leaderboard()
+    metrics, rows, best = evaluated.metrics, evaluated.rows, evaluated.best
+    selected = leaderboard.describe_selection(metrics)
     decision = promotion_file.read()
     registered, without = decision.registered, _describe_no_champion(decision)
     if as_json:

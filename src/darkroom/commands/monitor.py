@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from darkroom.commands import model_resolver
+from darkroom.api import model_resolver
 from darkroom.commands.param_types import MODEL
 from darkroom.core import locks, user_paths
 from darkroom.core.command_line import Command, Many, json_option

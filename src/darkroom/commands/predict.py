@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from darkroom.commands import model_resolver
+from darkroom.api import model_resolver
 from darkroom.commands.param_types import MODEL
 from darkroom.core import user_paths
 from darkroom.core.command_line import Choice, Command, json_option

@@ -10,7 +10,7 @@ from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import home, records
 
 with lazy_imports():
-    from darkroom.commands import promotion_file
+    from darkroom.api import promotion_file
     from darkroom.config import params
     from darkroom.models import weight_files
     from darkroom.tracking import restore, uploader

@@ -109,13 +109,13 @@ def overlays(
     files = []
     for image, heat in zip(images, heats, strict=True):
         resized = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC if image.shape[0] < side else cv2.INTER_AREA)
-        encoded, data = cv2.imencode(".webp", _overlay(resized, heat)[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])
+        encoded, data = cv2.imencode(".webp", overlay(resized, heat)[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])
         assert encoded
         files.append(data.tobytes())
     return files, method
 
 
-def _overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Return an image (h, w, 3) uint8 with a heat map (S, S) from 0 to 1 over it."""
     heat = cv2.resize(heat, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
@@ -149,7 +149,7 @@ def write_page(folder: Path, model: str, method: str, count: int, items: Iterabl
             resized = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if scale > 2 else cv2.INTER_CUBIC)
             stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path).stem)[:60] or "image"
             name = f"{len(entries) + 1:0{len(str(count))}}-{stem}.png"
-            cv2.imwrite(str(working / name), np.concatenate([resized, _overlay(resized, heat)], axis=1)[..., ::-1])
+            cv2.imwrite(str(working / name), np.concatenate([resized, overlay(resized, heat)], axis=1)[..., ::-1])
             entries.append({"path": printable(path), "label": label, "confidence": confidence, "picture": name})
             pictures[path] = str(folder / name)
         page = pages.render(

@@ -31,6 +31,10 @@ SUFFIXES = (
 )  # fmt: skip
 
 
+Problem = tuple[str, str]  # why an image cannot be read, and the remedy
+NO_PROBLEM: Problem = ("", "")
+
+
 @dataclass
 class Row:
     """The prediction for one file, with probabilities by class, or an error with its remedy."""
@@ -72,37 +76,55 @@ def _expand(name: str) -> Iterator[Path]:
         yield path
 
 
+def row(path: str, classes: tuple[str, ...], probabilities: np.ndarray | None, problem: Problem = NO_PROBLEM) -> Row:
+    """Return the row of an image: its probabilities (classes,), or why it has none."""
+    if probabilities is None:
+        return Row(path, error=problem[0], remedy=problem[1])
+    by_class = dict(zip(classes, map(float, probabilities), strict=True))
+    label = max(by_class, key=lambda name: by_class[name])
+    return Row(path, label, by_class[label], by_class)
+
+
+def problem_of(reason: str) -> Problem:
+    """Return the problem of an image that was decoded with a reason for its quarantine."""
+    return REASONS[reason].meaning, REASONS[reason].remedy
+
+
+def read(path: Path) -> tuple[bytes | None, Problem]:
+    """Return the bytes of a file, or None and why it cannot be read."""
+    try:
+        return user_paths.read_file(path), NO_PROBLEM
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        return None, ((getattr(error, "strerror", None) or str(error)).lower(), "name a file that this user may read")
+
+
 def predict_paths(classifier: classifiers.Classifier, paths: list[Path]) -> Iterator[Row]:
     """Yield a row for each file, in their order."""
     with ExitStack() as stack:
         progress = stack.enter_context(Progress("predict", len(paths), "images")) if len(paths) > BATCH else None
         for start in range(0, len(paths), BATCH):
             batch = paths[start : start + BATCH]
-            unreadable: dict[Path, str] = {}
+            unreadable: dict[Path, Problem] = {}
             predictions = iter(classifier.predict_files(_contents(batch, unreadable)))
             for path in batch:
                 if path in unreadable:
-                    remedy = "name a file that this user may read"
-                    yield Row(str(path), error=unreadable[path], remedy=remedy)
+                    yield row(str(path), classifier.classes, None, unreadable[path])
                     continue
                 prediction = next(predictions)
-                if prediction.probabilities is None:
-                    yield Row(str(path), error=REASONS[prediction.error].meaning, remedy=REASONS[prediction.error].remedy)
-                    continue
-                probabilities = dict(zip(classifier.classes, map(float, prediction.probabilities), strict=True))
-                label = max(probabilities, key=lambda name: probabilities[name])
-                yield Row(str(path), label, probabilities[label], probabilities)
+                problem = problem_of(prediction.error) if prediction.error else NO_PROBLEM
+                yield row(str(path), classifier.classes, prediction.probabilities, problem)
             if progress:
                 progress.advance(len(batch))
 
 
-def _contents(paths: list[Path], unreadable: dict[Path, str]) -> Iterator[bytes]:
+def _contents(paths: list[Path], unreadable: dict[Path, Problem]) -> Iterator[bytes]:
     """Yield the bytes of one file after another; note why a file cannot be read."""
     for path in paths:
-        try:
-            yield user_paths.read_file(path)
-        except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-            unreadable[path] = (getattr(error, "strerror", None) or str(error)).lower()
+        content, problem = read(path)
+        if content is None:
+            unreadable[path] = problem
+        else:
+            yield content
 
 
 def explain(classifier: classifiers.Classifier, rows: list[Row], folder: Path, model: str, method: str = "") -> dict[str, str]:

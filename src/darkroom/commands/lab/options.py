@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from darkroom.commands import model_resolver
+from darkroom.api import model_resolver
 from darkroom.commands.param_types import MODEL_OR_ARCHITECTURE
 from darkroom.core.command_line import Command
 from darkroom.core.errors import DarkroomError, ParamsError, nearest

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from darkroom.commands import model_resolver
+from darkroom.api import model_resolver
 from darkroom.commands.param_types import ALIASES, MODEL_OR_ARCHITECTURE
 from darkroom.core.command_line import Choice, Command, Many, json_option
 from darkroom.core.errors import ParamsError

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from darkroom.commands import promotion_file
+from darkroom.api import promotion_file
 from darkroom.config import params
 from darkroom.core.command_line import Command, json_option
 from darkroom.core.lazy import lazy_imports

@@ -11,7 +11,7 @@ from darkroom.tracking import entities
 from darkroom.tracking.entities import Version
 
 with lazy_imports():
-    from darkroom.commands import promotion_file
+    from darkroom.api import promotion_file
     from darkroom.config import params
     from darkroom.inference import classifier as classifiers
     from darkroom.models import weight_files

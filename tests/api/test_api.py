@@ -1,0 +1,203 @@
+"""Darkroom from Python: the same results as the commands, as objects that a notebook shows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import darkroom as dr
+from darkroom.api import heads
+from darkroom.cli import main
+from darkroom.evaluation import metrics_io
+from darkroom.models.base import Network, Preprocessing
+from darkroom.models.checkpoint import Checkpoint, save
+from darkroom.models.factory import build_features
+from darkroom.models.specs import CompactSpec
+from tests.conftest import ROOT
+from tests.evaluation import example_report
+
+CLASSES = ("cat", "dög", "owl")
+LEADERBOARD = """model,kind,accuracy,macro_f1,parameters,ms_per_image,train_seconds
+baseline,model,0.9,0.89,100,0.2,3.0
+transfer/<b>,model,0.95,0.94,200,0.3,4.0
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Return a project with an untrained network, images, and a working folder elsewhere."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "models" / "baseline").mkdir(parents=True)
+    architecture, preprocessing = CompactSpec(16, 4), Preprocessing(16, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3)
+    network = Network(build_features(architecture), preprocessing, 3)
+    checkpoint = Checkpoint("baseline", architecture, preprocessing, CLASSES, {}, {})
+    save(folder / "models" / "baseline", checkpoint, network.state_dict(), 1, [{"epoch": 1.0}])
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "deep/<i>.png"):
+        path = folder / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(path)
+    (folder / "photos" / "broken.png").write_bytes(b"broken")
+    return dr.open(folder)
+
+
+@pytest.fixture
+def photos(project):
+    return project.folder / "photos"
+
+
+def test_predictions_are_those_of_the_command(project, photos, monkeypatch, capsys):
+    """Rows, probabilities and remedies are what `darkroom predict --json` prints, and the working folder stays."""
+    before = Path.cwd()
+    predictions = project.model("baseline").predict(photos)
+    assert Path.cwd() == before
+    monkeypatch.chdir(project.folder)
+    assert main(["predict", str(photos), "--model", "models/baseline", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["predictions"] == json.loads(json.dumps([vars(row) for row in predictions]))
+    frame = predictions.to_frame()
+    assert frame["label"].isna().tolist() == [row.error is not None for row in predictions] == [False, True, False]
+    assert np.allclose(predictions.probabilities[[0, 2]].sum(1), 1)
+    assert np.isnan(predictions.probabilities[1]).all()
+    assert list(frame.filter(like="p_")) == [f"p_{name}" for name in CLASSES]
+
+
+def test_images_in_memory_are_those_of_files(project, photos):
+    """A file, a PIL image and an array of the same pixels have the same probabilities and embeddings."""
+    model, path = project.model("baseline"), photos / "a.png"
+    with Image.open(path) as image:
+        forms = [path, str(path), image.copy(), np.asarray(image), [np.asarray(image)]]
+    expected = model.predict(path).probabilities
+    for form in forms:
+        assert np.array_equal(model.predict(form).probabilities, expected)
+        assert model.embed(form).shape == (1, model.classifier.network.features.dim)
+    assert model.predict([photos, path])[:2].labels == model.predict(photos)[:2].labels
+    assert model.predict([]).probabilities.shape == (0, 3)
+
+
+def test_a_heat_map_is_of_the_image_and_the_label(project, photos):
+    """By default the predicted label is explained; another one has its own probability."""
+    model = project.model("baseline")
+    explanation = model.explain(photos / "a.png")
+    row = model.predict(photos / "a.png")[0]
+    assert (explanation.label, explanation.probability) == (row.label, row.confidence)
+    assert explanation.heat.shape == (16, 16)
+    assert explanation.overlay.shape == explanation.image.shape == (16, 16, 3)
+    other = next(name for name in CLASSES if name != row.label)
+    assert model.explain(photos / "a.png", other, by="occlusion").probability == pytest.approx(row.probabilities[other])
+
+
+def test_what_a_notebook_shows_runs_nothing(project, photos):
+    """Names from outside are escaped, pictures are inside the HTML, and unreadable images say why."""
+    model = project.model("baseline")
+    html = model.predict(photos)._repr_html_() + model.explain(photos / "deep" / "<i>.png")._repr_html_()
+    assert "<i>" not in html
+    assert "&lt;i&gt;.png" in html
+    assert html.count("data:image/png;base64,") == html.count("<img") == 4
+    assert model.predict(photos)[1].remedy in html
+
+
+def test_a_leaderboard_is_that_of_the_command(project, monkeypatch, capsys):
+    """The rows are what `darkroom leaderboard --json` prints; the selected model stands out, and names are escaped."""
+    assert "dvc repro" in project._repr_html_()  # nothing is evaluated yet
+    reports = project.folder / "reports"
+    reports.mkdir()
+    (reports / "leaderboard.csv").write_text(LEADERBOARD)
+    labels = np.arange(10) % 2
+    metrics, _ = example_report.results(("cat", "dog"), labels, {"baseline": np.eye(2)[labels] * 0.8 + 0.1})
+    metrics_io.write(reports / "metrics.json", metrics)
+    board = project.leaderboard()
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setenv("DARKROOM_TRACKING", "off")
+    assert main(["leaderboard", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["models"] == board.to_frame().to_dict("records")
+    assert printed["best"] == board.best
+    assert board["baseline"].accuracy == 0.9
+    assert "<b>baseline</b>" in project._repr_html_()
+    assert "transfer/&lt;b&gt;" in project._repr_html_()
+
+
+MISTAKES = {
+    "no project": (lambda project, photos: dr.open(photos), "params.yaml"),
+    "no model": (lambda project, photos: project.model("models/none"), "models"),
+    "no embeddings": (lambda project, photos: project.embeddings("vgg16"), "dvc repro"),
+    "no manifest": (lambda project, photos: project.manifest, "dvc repro ingest"),
+    "no images": (lambda project, photos: project.model("baseline").predict(project.folder / "models"), "*.jpg"),
+    "no image": (lambda project, photos: project.model("baseline").predict(np.zeros((4, 4, 3))), "uint8"),
+    "no class": (lambda project, photos: project.model("baseline").explain(photos / "a.png", "dog"), "owl"),
+    "no method": (lambda project, photos: project.model("baseline").explain(photos / "a.png", by="x"), "LayerCAM"),
+    "damaged": (lambda project, photos: project.model("baseline").embed(photos), "broken.png"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_names_its_remedy(project, photos, mistake):
+    """Every mistake is a DarkroomError whose text has the remedy."""
+    act, fact = MISTAKES[mistake]
+    with pytest.raises(dr.DarkroomError) as error:
+        act(project, photos)
+    assert fact in str(error.value)
+    assert "remedy: " in str(error.value)
+
+
+def clusters(count=60, seed=0):
+    rng = np.random.default_rng(seed)
+    names = np.array(["ant", "bee", "wasp"])[np.arange(count) % 3]
+    centres = {"ant": (4, 0), "bee": (0, 4), "wasp": (-4, -4)}
+    return np.array([centres[name] for name in names], np.float32) + rng.normal(size=(count, 2)).astype(np.float32), names
+
+
+def test_a_head_is_trained_on_embeddings(capsys):
+    """Separate clusters are told apart, with views or without; the same arguments give the same weights."""
+    train, labels = clusters()
+    test, expected = clusters(seed=1)
+    head = dr.train_head(train, labels, epochs=20, lr=0.1)
+    assert head.score(test, expected) > 0.9
+    assert list(head.classes_) == ["ant", "bee", "wasp"]
+    assert np.allclose(head.predict_proba(test).sum(1), 1)
+    assert len(head.history) <= 20
+    again = dr.train_head(train, labels, epochs=20, lr=0.1)
+    assert np.array_equal(head.coef_, again.coef_)
+    views = dr.train_head(np.stack([train, train + 0.1]), labels, (test, expected), epochs=20, lr=0.1)
+    assert views.score(test, expected) > 0.9
+    assert "val_accuracy" in head._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("change", "fact"),
+    [
+        ({"labels": ["a"] * 60}, "two or more"), ({"labels": [1, 2]}, "N labels"), ({"lr": -1}, "lr"), ({"learning_rate": 1}, "lr"),
+        ({"labels": ["one", *["b"] * 59]}, "val"),
+        ({"val": (np.zeros((1, 2)), ["fly"])}, "fly"), ({"val": (np.zeros((1, 3)), ["ant"])}, "(M, 2)"),
+    ],
+)  # fmt: skip
+def test_arrays_that_do_not_fit_are_refused(change, fact):
+    """A head is trained on nothing that it would misread; settings are those of params.yaml."""
+    train, labels = clusters()
+    with pytest.raises(dr.DarkroomError) as error:
+        dr.train_head(**{"embeddings": train, "labels": labels, "epochs": 1} | change)
+    assert fact in str(error.value)
+
+
+def test_the_settings_of_a_head_are_those_of_params_yaml(values):
+    """`train_head` trains as the stage `transfer` does where params.yaml is as it comes."""
+    assert values["transfer"] == heads.DEFAULTS
+
+
+def test_importing_darkroom_imports_nothing_else():
+    """`import darkroom` costs what its own file costs; each name in `__all__` is there when it is used."""
+    code = "import sys, darkroom; print(*({'torch', 'numpy', 'pandas', 'pydantic'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+    assert all(getattr(dr, name) for name in dr.__all__)
+    assert set(dr.__all__) <= set(dir(dr))
+    with pytest.raises(AttributeError, match="opne"):
+        dr.opne  # noqa: B018
