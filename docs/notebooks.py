@@ -1,6 +1,6 @@
-"""Make a notebook of each lesson, from its page: `.venv/bin/python docs/notebooks.py`.
+"""Make a notebook of each lesson and of docs/python.md, from its page: `.venv/bin/python docs/notebooks.py`.
 
-They are written to docs/case-studies/notebooks; a test holds them to the pages. A notebook has the text of its page, the
+Lessons are written to docs/case-studies/notebooks; a test holds all to their pages. A notebook has the text of its page, the
 commands as cells, and after a study or a command of the lab what it has written. What needs a file of the reader's,
 takes hours or replaces the results of the command before it, is a comment.
 """
@@ -22,6 +22,7 @@ from darkroom.course import lessons
 from darkroom.course.lessons import Command, Kind, Lesson, Part
 
 SOURCE = Path("src/darkroom")
+PYTHON = Path("docs/python.md")
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -94,7 +95,7 @@ class Cell:
 
 def main() -> int:
     made = notebooks()
-    folder = next(iter(made)).parent
+    folder = lessons.PAGES / "notebooks"
     folder.mkdir(exist_ok=True)
     for path in set(folder.glob("*.ipynb")) - set(made):
         path.unlink()
@@ -105,8 +106,9 @@ def main() -> int:
 
 
 def notebooks() -> dict[Path, str]:
-    """Return the text of each lesson's notebook, by its path."""
-    return {lesson.notebook: to_json(cells(lesson)) for lesson in lessons.read_all()}
+    """Return the text of each notebook, by its path."""
+    made = {lesson.notebook: to_json(cells(lesson)) for lesson in lessons.read_all()}
+    return made | {PYTHON.with_suffix(".ipynb"): to_json(python_cells(PYTHON.read_text(encoding="utf-8")))}
 
 
 def to_json(content: Iterable[Cell]) -> str:
@@ -140,6 +142,16 @@ def cells(lesson: Lesson) -> Iterator[Cell]:
             yield from _cells_of(part, lesson)
     if text:
         yield Cell("markdown", "\n\n".join(text))
+
+
+def python_cells(page: str) -> Iterator[Cell]:
+    """Yield the cells of a page whose code is Python, after the cell that finds the project."""
+    title, *parts = re.split(r"^(?=## )|^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    yield Cell("markdown", title.strip())
+    yield Cell("code", SETUP)
+    for i, part in enumerate(parts):
+        if part and part.strip():
+            yield Cell("markdown" if i % 2 else "code", part.strip())
 
 
 def _cells_of(part: Part, lesson: Lesson) -> Iterator[Cell]:

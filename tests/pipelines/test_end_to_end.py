@@ -6,6 +6,7 @@ and a cache that it shares with its copies. Tests read this workspace, or change
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import json
@@ -298,6 +299,23 @@ def test_the_registered_model_predicts(workspace):
     assert predictions.label[0] in (DARK, LIGHT)
     assert sum(predictions.probabilities[0].values()) == pytest.approx(1, abs=1e-5)
     assert predictions.error[1]
+
+
+def test_the_notebook_of_the_python_interface_runs(workspace):
+    """Each cell of docs/python.ipynb runs in a finished project, and what it ends with can be shown."""
+    cells = json.loads((ROOT / "docs" / "python.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    names: dict[str, Any] = {}
+    with workspace.inside(), contextlib.redirect_stdout(io.StringIO()) as printed:
+        for source in code[1:]:  # the first one finds the project
+            *statements, last = ast.parse(source).body
+            exec(compile(ast.Module(statements, []), "cell", "exec"), names)
+            shown = ast.unparse(last)
+            value = eval(shown, names) if isinstance(last, ast.Expr) else exec(shown, names)
+            assert value is None or repr(value)
+            assert "<" in getattr(value, "_repr_html_", lambda: "<")()
+    assert names["model"].predict(list(names["images"])).labels[0] in names["classes"]
+    assert "remedy: " in printed.getvalue()
 
 
 def test_images_and_models_lead_to_each_other(workspace):
