@@ -22,12 +22,7 @@ TOP = ("README.md", "CHANGELOG.md", "LICENSE")
 KINDS = (".md", ".png", ".jpg", ".svg", ".ipynb", ".js", ".css")
 FENCE = re.compile(r"^ *```")
 BLOCK = re.compile(r"^(\||[-*] |\d+\. )")  # a table or a list, before which Python's Markdown wants an empty line
-LOADED = {
-    ("script", "src"),
-    ("link", "href"),
-    ("img", "src"),
-    ("iframe", "src"),
-}  # links of a page that a browser follows by itself
+LOADED = {("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src")}  # what a browser loads with the page
 POINTERS = {"canonical", "next", "prev", "alternate"}  # relations of <link> that load nothing
 
 
