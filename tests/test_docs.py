@@ -61,6 +61,26 @@ def test_every_page_is_in_the_navigation():
     assert sorted(named) == sorted(map(str, PAGES))
 
 
+def test_a_built_site_that_is_not_whole_is_told(tmp_path):
+    """A dead link, a wrong anchor, a missing picture and a script from elsewhere are each named; other addresses are not."""
+    (tmp_path / "a.html").write_text(
+        '<h2 id="there">x</h2><a href="b.html">x</a><a href="#there">x</a><a href="#nowhere">x</a><img src="c.png">'
+        '<script src="https://example.org/x.js"></script><a href="https://example.org">x</a><img src="data:image/png;base64,">'
+    )
+    problems = sorted(build_site.check(tmp_path))
+    assert [re.split(" (?:links to|loads) ", problem)[1].partition(",")[0] for problem in problems] == [
+        "#nowhere", "b.html", "c.png", "https://example.org/x.js",
+    ]  # fmt: skip
+
+
+def test_pages_are_given_the_empty_lines_that_markdown_wants():
+    """Before a table and a list that follow a paragraph, and nowhere else: not in code, nor within a table or a list."""
+    page = "words\n| a |\n| - |\n| b |\nwords\n- one\n  more\n- two\n```\nwords\n- code\n<details>\n```\n<details>\n"
+    assert build_site.with_empty_lines(page) == (
+        "words\n\n| a |\n| - |\n| b |\nwords\n\n- one\n  more\n- two\n```\nwords\n- code\n<details>\n```\n<details markdown>\n"
+    )
+
+
 def test_the_readme_is_one_screen():
     """README.md is short; what is longer has a page."""
     assert len(text_of(Path("README.md")).splitlines()) <= 90
