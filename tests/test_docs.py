@@ -148,6 +148,17 @@ def test_every_command_that_a_page_names_exists(page):
             assert not word.startswith("--") or word == "--" or option in options, f"{page}: no option {option} in `{line}`"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_program_that_a_page_names_exists(page):
+    """`make TARGET` is a target of the Makefile, and `python benchmarks/NAME.py` or `docs/NAME.py` a file."""
+    targets = set(re.findall(r"^([a-z-]+):", text_of(Path("Makefile")), re.MULTILINE))
+    code = "\n".join([*SPAN.findall(CODE.sub("", text_of(page))), *(block[0] for block in CODE.finditer(text_of(page)))])
+    named = set(re.findall(r"(?:^|`|[;&|] )make ([a-z][a-z-]*)", code, re.MULTILINE))
+    assert named <= targets, f"{page}: make {named - targets}"
+    for path in re.findall(r"\b((?:benchmarks|docs)/\w+\.py)\b", text_of(page)):
+        assert (ROOT / path).is_file(), f"{page} names {path}"
+
+
 def test_the_messages_of_troubleshooting_exist():
     """Each message that the page quotes, up to `…`, is in the code, but for those of DVC and torch."""
     files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "pipelines").glob("*.py"), ROOT / "Makefile"]
