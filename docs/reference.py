@@ -91,7 +91,7 @@ def _params_table(
     for key, value in content.items():
         name = f"{section}.{key}".lstrip(".")
         meaning = next((meanings[place] for place in (name, *(f"{other}.{key}" for other in SHARED)) if place in meanings), "")
-        again = runs.get(section, []) + runs.get(name, [])
+        again = [*runs.get(section, []), *runs.get(name, [])]
         cells = (
             f"`{key}`",
             type_text(schema["properties"][key]),
