@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -34,6 +34,25 @@ WIDTH = 100  # columns of the help texts
 HELP: dict[str, Any] = {key: value for key, value in SETTINGS.items() if key != "max_content_width"}
 COMMENT = re.compile(r"^(?P<indent> *)(?P<key>\w+): [^#]*?# (?P<text>.+)$")
 SECTION = re.compile(r"^(\w+):")
+VARIABLES = {  # of the environment
+    "DARKROOM_TRACKING": "`off`: nothing is recorded in MLflow, and nothing registered",
+    "DARKROOM_DEBUG": "`1`: errors show their traceback, as with `--debug`",
+    "DARKROOM_CSV": "`raw`: CSV files have no apostrophe before texts that a spreadsheet would run as a formula",
+    "DARKROOM_PROJECT": "name of the project in Prefect; default: that of its folder",
+    "DARKROOM_TIMEZONE": "time zone of schedules; default: that of the machine",
+    "DARKROOM_NOTIFY_COMMAND": "a command that is run where a flow fails or drift begins ([scheduling.md](../scheduling.md))",
+    "DARKROOM_NOTIFY_WEBHOOK": "an address that gets the same as JSON",
+    "DARKROOM_PIPELINE": "name under which runs are grouped in MLflow; flows set it",
+    "DARKROOM_HOME": "the project to which the records of a worktree go; flows set it",
+    "DARKROOM_COMPLETE": "`_DARKROOM_COMPLETE` is set by the scripts of `darkroom completion`",
+    "DARKROOM_EXIT_CODE_FILE": "set by `darkroom repro`: where a stage writes its exit code",
+    "DARKROOM_FLOW_PROCESS": "set by flows: the process that everything of a run ends with",
+    "MLFLOW_TRACKING_URI": "a server or database of MLflow instead of `mlflow.db` ([mlflow.md](../mlflow.md))",
+    "PREFECT_API_URL": "a Prefect server instead of that of `make schedule` or a temporary one ([scheduling.md](../scheduling.md))",
+    "XDG_CACHE_HOME": "where results are kept that are fetched in a project that may only be read",
+    "NO_COLOR": "set: messages have no colours",
+}
+RECIPE = "photos"  # the recipe for a folder of one's own, whose values are shown beside those of params.yaml
 SHARED = ("baseline",)  # the section whose comments also hold for the same keys of other trainings
 
 
@@ -59,48 +78,58 @@ def pages() -> dict[Path, str]:
     }
 
 
+class _Params(NamedTuple):
+    """What is known of the keys of params.yaml, by flat key: meanings, stages that run again, values of the recipe."""
+
+    meanings: Mapping[str, str]
+    runs: Mapping[str, Sequence[str]]
+    recipe: Mapping[str, Any]
+
+
 def params_page() -> str:
     """Return the page of params.yaml: a table for each section, and the rules that hold between keys."""
-    values, meanings = read_yaml(ROOT / "params.yaml"), comments((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values = read_yaml(ROOT / "params.yaml")
+    known = _Params(
+        comments((ROOT / "params.yaml").read_text(encoding="utf-8")),
+        stages_of_params(read_yaml(ROOT / "dvc.yaml")["stages"]),
+        flat(read_yaml(ROOT / "recipes" / f"{RECIPE}.yaml")),
+    )
     schema = params.Params.model_json_schema()
-    runs = stages_of_params(read_yaml(ROOT / "dvc.yaml")["stages"])
     parts = [
         "`params.yaml` has a section for each stage. Types and ranges are those of `darkroom.config.params`, which refuses unknown",
-        "keys with the nearest known one. The values are those of the file as it is delivered, recipe `digits`;",
-        "`darkroom recipe NAME` writes those of another recipe. The last column has the stages that DVC runs again after a change;",
-        "the stages below them run where their inputs differ.",
+        "keys with the nearest known one. `value` is that of the file when this page was made (as it is delivered: recipe",
+        f"`digits`), `{RECIPE}` what the recipe for your own folder sets. The last column has the stages that DVC runs again after",
+        "a change; the stages below them run where their inputs differ.",
     ]
     plain = [key for key, value in values.items() if not isinstance(value, dict)]
-    parts += ["", "## Top level", "", *_params_table("", {key: values[key] for key in plain}, schema, meanings, runs)]
+    parts += ["", "## Top level", "", *_params_table("", {key: values[key] for key in plain}, schema, known)]
     for section, content in values.items():
         if section in plain:
             continue
         text = _docstring(params.Params.model_fields[{"register": "register_"}.get(section, section)].annotation)
         parts += ["", f"## {section}", "", *([text, ""] if text else [])]
-        parts += _params_table(section, content, _resolve(schema["properties"][section], schema), meanings, runs)
+        parts += _params_table(section, content, _resolve(schema["properties"][section], schema), known)
     parts += ["", "## Rules between keys", "", "Each is refused with one sentence:", ""]
     parts += [f"- {text}" for text in reference_errors.rules(ROOT / "src/darkroom/config/params.py")]
     return page("params.yaml", parts)
 
 
-def _params_table(
-    section: str, content: Mapping[str, Any], schema: Mapping[str, Any], meanings: Mapping[str, str],
-    runs: Mapping[str, Sequence[str]],
-) -> list[str]:  # fmt: skip
+def _params_table(section: str, content: Mapping[str, Any], schema: Mapping[str, Any], known: _Params) -> list[str]:
     rows = []
     for key, value in content.items():
         name = f"{section}.{key}".lstrip(".")
-        meaning = next((meanings[place] for place in (name, *(f"{other}.{key}" for other in SHARED)) if place in meanings), "")
-        again = [*runs.get(section, []), *runs.get(name, [])]
-        cells = (
-            f"`{key}`",
-            type_text(schema["properties"][key]),
-            f"`{yaml_text(value)}`",
-            meaning,
-            ", ".join(dict.fromkeys(again)),
-        )
-        rows.append(cells)
-    return table(("key", "type and range", "value", "meaning", "runs again"), rows)
+        places = (name, *(f"{other}.{key}" for other in SHARED))
+        meaning = next((known.meanings[place] for place in places if place in known.meanings), "")
+        own = f"`{yaml_text(known.recipe[name])}`" if name in known.recipe else ""
+        again = dict.fromkeys([*known.runs.get(section, []), *known.runs.get(name, [])])
+        rows.append((f"`{key}`", type_text(schema["properties"][key]), f"`{yaml_text(value)}`", own, meaning, ", ".join(again)))
+    return table(("key", "type and range", "value", RECIPE, "meaning", "runs again"), rows)
+
+
+def flat(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a file of params by flat key."""
+    inner = {f"{name}.{key}": value for name, keys in content.items() if isinstance(keys, dict) for key, value in keys.items()}
+    return inner | {name: value for name, value in content.items() if not isinstance(value, dict)}
 
 
 def comments(text: str) -> dict[str, str]:
@@ -164,6 +193,10 @@ def cli_page() -> str:
         "`darkroom COMMAND --help` prints the same. Every command also takes `--debug`, which shows the traceback of an error.",
         "",
         *table(("exit code", "meaning"), reference_errors.EXIT_CODES),
+        "",
+        "## Environment",
+        "",
+        *table(("variable", "meaning"), [(f"`{name}`", meaning) for name, meaning in VARIABLES.items()]),
     ]
     for path, command in [*commands(group, ("darkroom",)), *flows()]:
         with click.Context(command, info_name=path[-1], parent=_parents(path), terminal_width=WIDTH, **HELP) as context:
