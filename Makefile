@@ -1,4 +1,4 @@
-# install · repro · test · test-fast · docs-check · lint · bench · reliability · ui · lock · schedule · schedule-status · schedule-stop
+# install · repro · test · test-fast · docs · docs-check · lint · bench · reliability · ui · lock · schedule · schedule-status · schedule-stop
 # make repro                                        the embedded default
 # make repro DATA=~/photos [RECIPE=photos] [WEIGHTS=imagenet] [SET="transfer.lr=0.01 augment.views=8"]
 
@@ -16,7 +16,7 @@ ifneq ($(strip $(DATA)),)
 RECIPE ?= photos
 endif
 
-.PHONY: install repro test test-fast docs-check lint bench reliability ui lock schedule schedule-status schedule-stop help
+.PHONY: install repro test test-fast docs docs-check lint bench reliability ui lock schedule schedule-status schedule-stop help
 
 help:
 	@sed -n 's/^# //p' Makefile | head -3
@@ -72,7 +72,12 @@ test: install
 test-fast: install
 	@$(PYTEST) -m "not pipeline and not slow"
 
-# the commands of docs/models.md, mlflow.md and scheduling.md, in a finished project
+# the reference from the code, then the site of the documents: build/site/index.html
+docs: install
+	@$(BIN)/python -m docs.reference
+	@$(BIN)/python -m docs.build_site
+
+# the commands of docs/tutorial.md, models.md, mlflow.md and scheduling.md, in a finished project
 docs-check: install
 	@$(BIN)/python -m pytest tests/docs_check.py
 

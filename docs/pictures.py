@@ -1,7 +1,8 @@
 """Take the pictures of the documents: `.venv/bin/python docs/pictures.py report|mlflow|prefect|monitoring|blocks|lab [FOLDER]`.
 
 Those of the report, of docs/mlflow.md and of `monitor` want a workspace in which the pipeline has run (`make repro`), those of
-docs/mlflow.md also a study (`darkroom study initialization`). Those of Prefect want the server of `make schedule`, a run of
+the report also heat maps (`darkroom predict holiday/ --explain`), those of docs/mlflow.md also a study (`darkroom study
+initialization`). Those of Prefect want the server of `make schedule`, a run of
 `darkroom flow repro --force`, and for `prefect-drift` and `prefect-runs` one of `darkroom flow monitor` that has found drift.
 `lab` wants a workspace with models/baseline of the digits; its photographs are scikit-learn's.
 All want Chromium, except `lab`, and `blocks`, which draws docs/images/blocks from the code of the architectures.
@@ -10,6 +11,7 @@ All want Chromium, except `lab`, and `blocks`, which draws docs/images/blocks fr
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import shutil
@@ -51,19 +53,38 @@ def main() -> int:
 
 
 def _report(chromium: str, folder: Path) -> int:
-    """Show how the report begins, and its confusions with the images of a cell."""
+    """Show how the report begins and its test images, its confusions, copies in the page of the data, and heat maps of predictions.
+
+    These are the pictures of README.md, docs/evaluation.md and docs/tutorial.md.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1240, "height": 900})
+
+        def take(name: str, heading: str, height: int) -> Image.Image:
+            """Take a part of the page, from a heading on; without a name it is returned alone."""
+            top = page.evaluate(f"(document.querySelector('{heading}')?.getBoundingClientRect().top ?? 16) + window.scrollY")
+            clip = {"x": 0, "y": top - 16, "width": 1240, "height": height}
+            data = page.screenshot(clip=clip, full_page=True, **({"type": "jpeg", "quality": 75} if name else {}))
+            if name:
+                (folder / name).write_bytes(data)
+                print(folder / name)
+            return Image.open(io.BytesIO(data)).convert("RGB")
+
         page.goto(Path("reports/report.html").resolve().as_uri())
-        page.screenshot(path=folder / "report.png")
-        page.evaluate("document.querySelector('#confusions').scrollIntoView()")
-        page.screenshot(path=folder / "report-images.jpg", type="jpeg", quality=75)
+        begin, images = take("", "top", 480), take("", "#images", 300)
+        shown = Image.new("RGB", (begin.width, begin.height + images.height))
+        shown.paste(begin)
+        shown.paste(images, (0, begin.height))
+        shown.save(folder / "report.jpg", quality=74, optimize=True)
+        take("report-images.jpg", "#confusions", 900)
+        page.goto(Path("reports/data.html").resolve().as_uri())
+        take("tutorial-copies.jpg", "#duplicates", 570)
+        page.goto(Path("reports/explained/index.html").resolve().as_uri())
+        take("tutorial-heat-maps.jpg", "top", 620)
         browser.close()
-    _small(folder / "report.png")
-    print(folder / "report-images.jpg")
     return 0
 
 

@@ -2,8 +2,8 @@
 
 A block ```sh is run by bash, a block ```python by Python, in the order of the page. A comment before a block changes
 that: `<!-- check: skip, REASON -->`, `<!-- check: exit 3 -->`, `<!-- check: before COMMAND -->`, which runs a command that the
-reader has run by then, or `<!-- check: server URL -->`, which starts the block beside the following ones and waits until the
-URL answers.
+reader has run by then, `<!-- check: instead COMMAND -->`, which runs another one where the block takes long or downloads, or
+`<!-- check: server URL -->`, which starts the block beside the following ones and waits until the URL answers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sklearn.datasets import load_digits
 
 from tests.conftest import ROOT
 
-PAGES = ("models", "mlflow", "scheduling")
+PAGES = ("models", "mlflow", "scheduling", "tutorial")  # the last one changes what the project is about
 BLOCK = re.compile(r"^(?:<!-- check: (.+?) -->\n)?```(sh|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 QUICK = (
     "backbones=[mobilenet_v3_small]", "weights.source=random", "baseline.epochs=3", "transfer.epochs=3", "finetune.epochs=1",
@@ -112,6 +112,7 @@ def write_images(folder: Path, home: Path) -> None:
     names = ["new.jpg", "holiday/1.jpg", "holiday/2.jpg", "archive/2025/a.png"]
     names += [f"data/inbox/{number}.png" for number in range(40)]
     paths = [folder / name for name in names] + [home / "camera" / f"{number}.png" for number in range(40)]
+    paths += [home / "flowers" / label / f"{number}.jpg" for number in range(20) for label in ("daisy", "tulips")]
     for number, path in enumerate(paths):
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = (digits[number % len(digits)] * 15.9).astype(np.uint8)
@@ -131,7 +132,9 @@ def test_every_command_of_a_page_runs(project, page, tmp_path):
                 continue
             if kind == "before":
                 project.run(value, line=block.line)
-            if kind != "skip,":
+            if kind == "instead":
+                project.run(value, line=block.line)
+            elif kind != "skip,":
                 project.run(block.code, int(value) if kind == "exit" else 0, block.language, block.line)
 
 

@@ -25,6 +25,7 @@ with lazy_imports():
     from darkroom.inference import explanation, image_files
 
 EXPLAINED = Path("reports/explained")
+COLUMNS = ("path", "label", "confidence", "error", "model", "checkpoint_sha256")  # of --csv, before those of the classes
 METHODS = ("LayerCAM", "Grad-CAM", "occlusion")  # those of inference.explanation, which imports torch
 
 
@@ -115,7 +116,7 @@ def _line_printer(classes: tuple[str, ...], top: int, paths: list[Path]) -> Call
 def _csv_printer(classes: tuple[str, ...], info: classifiers.ModelInfo) -> Callable[[image_files.Row], None]:
     """Print the header of a CSV table; return a function that prints the line of a row."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(csv_cells.escaped(["path", "label", "confidence", "error", "model", "checkpoint_sha256", *classes]))
+    writer.writerow(csv_cells.escaped([*COLUMNS, *classes]))
 
     def print_row(row: image_files.Row) -> None:
         path = row.path.encode("utf-8", "backslashreplace").decode()  # a name need not be text

@@ -34,6 +34,7 @@ from darkroom.stages.context import session
 from darkroom.tracking.records import Run
 
 REFUSED = Path(".darkroom/quarantine.csv")  # the quarantine list of a source that was refused
+QUARANTINE = ("path", "reason", "detail", "remedy")  # columns of quarantine.csv
 ATTEMPTS = 3  # to read a source whose files change meanwhile
 MAX_LISTED = 5
 MAX_CLASSES = 20
@@ -139,7 +140,7 @@ def write_quarantine(rows: list[SourceRow], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "reason", "detail", "remedy"])
+        writer.writerow(QUARANTINE)
         cells = ([row.path, row.reason, row.detail, REASONS[row.reason].remedy] for row in rows)
         writer.writerows(map(csv_cells.escaped, cells))
 
