@@ -188,11 +188,14 @@ def test_results_as_json(results_of):
 
 
 def test_scaled_networks_cost_nearly_the_same(results_of):
-    """In the study of scaling every method comes within a quarter of the requested multiply-adds."""
+    """In the study of scaling every method comes within a quarter of the requested multiply-adds, and is compared with
+    compound scaling too, by the same runs."""
     summary = json.loads((results_of("scaling") / "summary.json").read_text())
-    base, *scaled = (row["multiply_adds"] for row in summary["rows"])
     (factor,) = summary["settings"]["factors"]
+    base, *scaled = (row["multiply_adds"] for row in summary["rows"] if row["comparison"] == f"×{factor:g}")
     assert len(scaled) == len(METHODS)
+    accuracies = {(row["comparison"], row["label"]): row["accuracy"] for row in summary["rows"]}
+    assert all(accuracies[f"×{factor:g}", name] == accuracies[f"×{factor:g}{scaling.AGAINST}", name] for name in METHODS)
     assert all(abs(math.log(cost / base / factor)) < math.log(1.25) for cost in scaled)
 
 

@@ -14,9 +14,10 @@ from darkroom.models.architectures.efficientnet import ALPHA, BETA, GAMMA
 from darkroom.studies import chart_data
 from darkroom.studies.base import Study, count_multiply_adds
 from darkroom.studies.run_config import RunConfig, RunResult, comparisons
-from darkroom.studies.summary import SummaryRow, best, format_difference, of_comparison
+from darkroom.studies.summary import SummaryRow, best, describe_difference, format_difference, of_comparison
 
 BASE, COMPOUND = "base", "compound"
+AGAINST = f", against {COMPOUND}"  # ends the name of a comparison at equal cost
 DEPTH_OPTIONS = {"blocks", "depth"}  # of an architecture: the blocks of a stage, or a factor of them
 SIDE_MARGIN = 3  # pixels by which the resolution of compound scaling may differ from the formula
 MAX_RATIO = 1.5  # of the multiply-adds reached to those requested
@@ -66,20 +67,23 @@ class ScalingStudy(Study):
         self.costs: dict[str, int] = {}
 
     def runs(self, images: int) -> list[RunConfig]:
-        """Return the base and a run per factor, seed and method.
+        """Return the base and a run per factor, seed and method; and the latter again, compared with compound scaling.
 
         Raises ParamsError if no network has the requested cost.
         """
         settings, steps = self.settings, self.steps(images)
-        runs = []
+        compared: dict[str, dict[str, Scale]] = {}
         for factor in sorted(settings.factors):
-            scales = {BASE: UNSCALED} | {method: self.find_scale(method, factor) for method in METHODS}
+            single = {method: self.find_scale(method, factor) for method in METHODS}
+            compound = {COMPOUND: single.pop(COMPOUND)}
+            compared[f"×{factor:g}"] = {BASE: UNSCALED} | single | compound
+            compared[f"×{factor:g}{AGAINST}"] = compound | single
+        runs = []
+        for comparison, scales in compared.items():
+            networks = {label: self.network(scale) for label, scale in scales.items()}
             for seed in settings.run_seeds:
-                for label, scale in scales.items():
-                    options, side = self.network(scale)
-                    runs.append(
-                        self.run_config(f"×{factor:g}", label, seed, settings.architecture, steps, options, image_size=side)
-                    )
+                for label, (options, side) in networks.items():
+                    runs.append(self.run_config(comparison, label, seed, settings.architecture, steps, options, image_size=side))
         return runs
 
     def find_scale(self, method: str, factor: float) -> Scale:
@@ -124,15 +128,19 @@ class ScalingStudy(Study):
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
         sentences = []
-        for factor in comparisons(results):
+        for factor in (name for name in comparisons(results) if not name.endswith(AGAINST)):
             base, *others = of_comparison(rows, factor)
             differences = "; ".join(
                 f"{row.label} (×{row.multiply_adds / base.multiply_adds:.1f}) {format_difference(row.difference)}"
                 f"{'' if row.is_significant else ', not significant'}"
                 for row in others
             )
-            sentences.append(f"At {factor} of the multiply-adds, {best(others).label} is best: {differences}")
+            single = best(of_comparison(rows, factor + AGAINST)[1:])
+            sentences.append(
+                f"At {factor} of the multiply-adds, {best(others).label} is best: {differences}; "
+                f"{single.label}, the best single factor, against {COMPOUND}: {describe_difference(single, '')}"
+            )
         return ". ".join(sentences) + "."
 
     def charts(self, results: Sequence[RunResult]) -> list[Chart]:
-        return [chart_data.costs(results, comparisons(results)[-1], key) for key in ("multiply_adds", "parameters")]
+        return [chart_data.costs(results, comparisons(results)[-2], key) for key in ("multiply_adds", "parameters")]
