@@ -46,7 +46,7 @@ from darkroom.data.decoding import decode
 from darkroom.evaluation import cross_validation, folds, selection, significance
 from darkroom.evaluation.selection import Judged
 from darkroom.inference.classifier import Classifier
-from darkroom.inference.predict import softmax
+from darkroom.models.probabilities import softmax
 from darkroom.stages import augment, baseline, cross_validate, embed, finetune, ingest, transfer, weights
 
 ROOT = Path(__file__).parents[1]

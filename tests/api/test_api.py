@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from darkroom.evaluation import metrics_io
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save
 from darkroom.models.factory import build_features
+from darkroom.models.prediction_sets import ConformalScores
 from darkroom.models.specs import CompactSpec
 from tests.conftest import ROOT
 from tests.evaluation import example_report
@@ -39,7 +41,8 @@ def project(tmp_path_factory):
     (folder / "models" / "baseline").mkdir(parents=True)
     architecture, preprocessing = CompactSpec(16, 4), Preprocessing(16, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3)
     network = Network(build_features(architecture), preprocessing, 3)
-    checkpoint = Checkpoint("baseline", architecture, preprocessing, CLASSES, {}, {})
+    scores = ConformalScores(tuple(0.02 * i for i in range(20, 50)), (0, 1, 2) * 10)
+    checkpoint = Checkpoint("baseline", architecture, preprocessing, CLASSES, {}, {}, conformal=scores)
     save(folder / "models" / "baseline", checkpoint, network.state_dict(), 1, [{"epoch": 1.0}])
     rng = np.random.default_rng(0)
     for name in ("a.png", "deep/<i>.png"):
@@ -68,6 +71,25 @@ def test_predictions_are_those_of_the_command(project, photos, monkeypatch, caps
     assert np.allclose(predictions.probabilities[[0, 2]].sum(1), 1)
     assert np.isnan(predictions.probabilities[1]).all()
     assert list(frame.filter(like="p_")) == [f"p_{name}" for name in CLASSES]
+
+
+def test_prediction_sets_are_those_of_the_command(project, photos, monkeypatch, capsys):
+    """With a coverage Python, JSON, CSV and the table have the same sets, none for an image that cannot be read."""
+    sets = [row.prediction_set for row in project.model("baseline").predict(photos, 0.9)]
+    assert sets[1] is None
+    assert all(row.prediction_set is None for row in project.model("baseline").predict(photos))
+    monkeypatch.chdir(project.folder)
+    command = ["predict", str(photos), "--model", "models/baseline", "--coverage", "0.9"]
+    assert main([*command, "--json"]) == 1
+    assert [row["prediction_set"] for row in json.loads(capsys.readouterr().out)["predictions"]] == sets
+    assert main([*command, "--csv"]) == 1
+    rows = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert [row["prediction_set"] for row in rows] == ["; ".join(names or []) for names in sets]
+    assert main(command) == 1
+    shown = [line.rpartition("{")[2] for line in capsys.readouterr().out.splitlines() if "{" in line]
+    assert shown == [", ".join(names) + "}" for names in sets if names is not None]
+    assert main([*command[:-1], "0.99"]) == 2
+    assert "at most 0.967" in capsys.readouterr().err
 
 
 def test_images_in_memory_are_those_of_files(project, photos):

@@ -21,11 +21,11 @@ from darkroom.inference.classifier import Classifier
 from darkroom.inference.export import FORMATS, CalibratedNetwork, export
 from darkroom.inference.exported_classifier import ONNX, TORCH, ExportedClassifier
 from darkroom.inference.held_out import as_file
-from darkroom.inference.predict import softmax
 from darkroom.models import engine, tensor_files
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save
 from darkroom.models.factory import build_features
+from darkroom.models.probabilities import softmax
 from darkroom.models.specs import ArchitectureSpec, CompactSpec, NetworkSpec
 from tests.models.test_backbones import spec
 

@@ -18,6 +18,7 @@ from darkroom.models import tensor_files, weight_files
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save
 from darkroom.models.factory import build_features
+from darkroom.models.prediction_sets import ConformalScores
 from darkroom.models.specs import CompactSpec
 from darkroom.tracking import entities, home, mlflow_client, model_check, registry, restore
 
@@ -26,11 +27,14 @@ pytestmark = pytest.mark.slow
 NAME = "shown"
 
 
+SCORES = ConformalScores(tuple(0.01 * i for i in range(40, 60)), (0, 1) * 10)
+
+
 def checkpoint(folder: Path, seed: int) -> Path:
     """Write a small network as a checkpoint."""
     architecture = CompactSpec(16, 4)
     preprocessing = Preprocessing(16, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3)
-    description = Checkpoint("baseline", architecture, preprocessing, ("a", "b"), {}, {})
+    description = Checkpoint("baseline", architecture, preprocessing, ("a", "b"), {}, {}, conformal=SCORES)
     network = Network(build_features(architecture, seed), preprocessing, 2, seed)
     folder.mkdir(parents=True)
     save(folder, description, network.state_dict(), 1, [{"epoch": 1.0}])

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from mlflow import pyfunc
 from mlflow.pyfunc import scoring_server
 
+from darkroom.inference.classifier import Classifier
 from darkroom.inference.held_out import as_file
 from darkroom.tracking import entities, model_package, registry
 from tests.tracking.test_registry import checkpoint, pack
@@ -75,6 +76,21 @@ def test_a_bad_row_has_an_error_of_its_own(client, format):
     assert all(row["label"] is None and row["probabilities"] is None for row in rows[1:-1])
     assert rows[0] == rows[-1]
     assert rows[0]["label"]
+
+
+@pytest.mark.parametrize("coverage", [0.3, 0.9])
+def test_a_request_with_a_coverage_gets_prediction_sets(client, packaged, coverage):
+    """They are those of the checkpoint; without a coverage there are none, and an impossible one is refused with the status 400."""
+    (plain,) = ask(client, bodies([IMAGE])["dataframe_split"])
+    assert plain["prediction_set"] is None
+    rows = ask(client, bodies([IMAGE, BAD[1]])["dataframe_split"] | {"params": {"coverage": coverage}})
+    classifier = Classifier.load(packaged / "artifacts" / "checkpoint")
+    (prediction,) = classifier.predict_files([base64.b64decode(IMAGE)])
+    assert [rows[0]["prediction_set"]] == classifier.prediction_sets(prediction.probabilities[None], coverage)
+    assert rows[1]["prediction_set"] is None
+    refused = client.post("/invocations", json=bodies([IMAGE])["dataframe_split"] | {"params": {"coverage": 0.99}})
+    assert refused.status_code == 400
+    assert "at most 0.952" in refused.json()["message"]
 
 
 def test_a_request_without_images_is_refused(client):

@@ -14,8 +14,8 @@ from darkroom.api.html import table
 from darkroom.config import params
 from darkroom.config.params import Compute, Transfer
 from darkroom.core.errors import ParamsError
-from darkroom.inference.predict import softmax
 from darkroom.models.base import new_head
+from darkroom.models.probabilities import softmax
 from darkroom.training.batches import Examples
 from darkroom.training.embedding import StandardizedHead
 from darkroom.training.loop import FitResult, fit

@@ -122,19 +122,27 @@ class Model:
     def __repr__(self) -> str:
         return f"<{self.info.description}: {len(self.classes)} classes, {self.preprocessing.image_size} px>"
 
-    def predict(self, images: Images) -> Predictions:
+    def predict(self, images: Images, coverage: float | None = None) -> Predictions:
         """Return a prediction for each image; one that cannot be read has an error and its remedy instead.
+
+        With a coverage, such as 0.9, each row has a `prediction_set` too: classes that hold the true one for this share of
+        images. Raises ParamsError where that needs more validation images than the model was trained with.
 
         Images are files, folders (searched with their subfolders), globs, PIL images, or arrays (H, W, 3) or (H, W) uint8,
         one or several of them. Raises WorkspaceError if a folder or a glob holds no image.
         """
+        if coverage is not None:
+            self.classifier.checkpoint.conformal.check(coverage)
         rows, thumbnails = [], []
         for batch in _batches(_listed(images)):
             squares = [self._square(item) for item in batch]
             readable = [square for square, _ in squares if square is not None]
             probabilities = iter(self.classifier.probabilities(np.stack(readable)) if readable else [])
             for item, (square, reason) in zip(batch, squares, strict=True):
-                rows.append(image_files.row(_name(item), self.classes, None if square is None else next(probabilities), reason))
+                own = None if square is None else next(probabilities)
+                rows.append(image_files.row(_name(item), self.classes, own, reason))
+                if coverage is not None and own is not None:
+                    (rows[-1].prediction_set,) = self.classifier.prediction_sets(own[None], coverage)
                 thumbnails.append(square)
         return Predictions(rows, self.classes, thumbnails)
 

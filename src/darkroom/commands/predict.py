@@ -26,6 +26,7 @@ with lazy_imports():
 
 EXPLAINED = Path("reports/explained")
 COLUMNS = ("path", "label", "confidence", "error", "model", "checkpoint_sha256")  # of --csv, before those of the classes
+SET = "prediction_set"  # the column that --coverage adds to these
 METHODS = ("LayerCAM", "Grad-CAM", "occlusion")  # those of inference.explanation, which imports torch
 
 
@@ -41,6 +42,10 @@ METHODS = ("LayerCAM", "Grad-CAM", "occlusion")  # those of inference.explanatio
     "--csv", "as_csv", is_flag=True,
     help="print a line per image, with the probability of every class; a name that a spreadsheet would run has ' before it",
 )  # fmt: skip
+@click.option(
+    "--coverage", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
+    help="show the classes that an image may have: a set that holds the true one for this share of images, such as 0.9",
+)  # fmt: skip
 @click.option("--explain", is_flag=True, help=f"write a page of heat maps to {EXPLAINED}")
 @click.option("--explain-to", metavar="FOLDER", help="write that page to another folder")
 @click.option(
@@ -48,8 +53,8 @@ METHODS = ("LayerCAM", "Grad-CAM", "occlusion")  # those of inference.explanatio
     help="method of the heat maps: LayerCAM, Grad-CAM or occlusion (a perceptron is always explained by occlusion)",
 )  # fmt: skip
 def command(
-    images: tuple[str, ...], model: str, top: int, as_json: bool, as_csv: bool, explain: bool, explain_to: str | None,
-    explain_by: str | None,
+    images: tuple[str, ...], model: str, top: int, as_json: bool, as_csv: bool, coverage: float | None, explain: bool,
+    explain_to: str | None, explain_by: str | None,
 ) -> int:  # fmt: skip
     """Classify images, by the champion or any other trained model.
 
@@ -74,9 +79,11 @@ def command(
             f"there are no images in {', '.join(images)}", "name image files; folders are searched for *.jpg, *.png, …"
         )
     classifier, info = model_resolver.load_on_device(model)
+    if coverage:
+        classifier.checkpoint.conformal.check(coverage)
     rows: list[image_files.Row] = []
-    print_row = _csv_printer(classifier.classes, info) if as_csv else _line_printer(classifier.classes, top, paths)
-    for row in image_files.predict_paths(classifier, paths):
+    print_row = _csv_printer(classifier.classes, info, coverage) if as_csv else _line_printer(classifier.classes, top, paths)
+    for row in image_files.predict_paths(classifier, paths, coverage):
         rows.append(row)
         if not as_json:
             print_row(row)
@@ -108,19 +115,26 @@ def _line_printer(classes: tuple[str, ...], top: int, paths: list[Path]) -> Call
             print(f"{path}  error: {row.error}; {row.remedy}")
         else:
             best = sorted(row.probabilities.items(), key=lambda item: -item[1])[:top]
-            print(path, *(f"{printable(name).ljust(label_width)} {share:6.1%}" for name, share in best), sep="  ")
+            shown = [f"{printable(name).ljust(label_width)} {share:6.1%}" for name, share in best]
+            if row.prediction_set is not None:
+                shown.append(f"{{{', '.join(map(printable, row.prediction_set))}}}")
+            print(path, *shown, sep="  ")
 
     return print_row
 
 
-def _csv_printer(classes: tuple[str, ...], info: classifiers.ModelInfo) -> Callable[[image_files.Row], None]:
+def _csv_printer(
+    classes: tuple[str, ...], info: classifiers.ModelInfo, coverage: float | None
+) -> Callable[[image_files.Row], None]:
     """Print the header of a CSV table; return a function that prints the line of a row."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(csv_cells.escaped([*COLUMNS, *classes]))
+    writer.writerow(csv_cells.escaped([*COLUMNS, *([SET] if coverage else []), *classes]))
 
     def print_row(row: image_files.Row) -> None:
         path = row.path.encode("utf-8", "backslashreplace").decode()  # a name need not be text
         cells: list[Any] = [path, row.label, row.confidence, row.error, info.version or info.name, info.checkpoint_sha256]
+        if coverage:
+            cells.append("; ".join(row.prediction_set or []))
         writer.writerow([*csv_cells.escaped(cells), *(row.probabilities.values() if row.probabilities else [""] * len(classes))])
 
     return print_row

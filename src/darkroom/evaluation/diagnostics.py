@@ -32,8 +32,8 @@ from darkroom.evaluation.metrics_io import (
 from darkroom.evaluation.scoring import Truth
 from darkroom.inference import tta
 from darkroom.inference.classifier import Classifier
-from darkroom.inference.predict import softmax
 from darkroom.models import engine as engines
+from darkroom.models.probabilities import softmax
 
 BATCH = 1024  # images that are embedded between two steps of the progress
 Predict = Callable[[np.ndarray], np.ndarray]  # images (N, S, S, 3) uint8 to (N, D)

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from darkroom.inference.predict import Prediction, predict_files, softmax
+from darkroom.inference.predict import Prediction, predict_files
 from darkroom.models import checkpoint as checkpoints
 from darkroom.models.base import Network
 from darkroom.models.checkpoint import Checkpoint
+from darkroom.models.probabilities import softmax
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,13 @@ class Classifier:
     def probabilities(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Return calibrated probabilities (N, classes) float64 for images (N, S, S, 3) uint8."""
         return softmax(self.logits(images, batch_size), self.checkpoint.temperature)
+
+    def prediction_sets(self, probabilities: np.ndarray, coverage: float) -> list[list[str]]:
+        """Return the classes of each image's prediction set, most probable first, from probabilities (N, classes).
+
+        Raises ParamsError where the coverage needs more validation images than the model was trained with.
+        """
+        return self.checkpoint.conformal.named_sets(probabilities, coverage, self.classes)
 
     @torch.inference_mode()
     def embed(self, images: np.ndarray, batch_size: int = 64) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,8 @@ def export(
     if not errors:
         raise WeightsError(f"{checkpoint.name} cannot be exported", "use another backbone: torchvision's common ones can")
     written = [folder / file for name in formats for file in FORMATS[name].files if (folder / file).exists()]
-    json_files.write_sealed(folder / DESCRIPTION, {**metadata, FILES: {file.name: checksums.of_file(file) for file in written}})
+    own = {FILES: {file.name: checksums.of_file(file) for file in written}, "conformal": asdict(checkpoint.conformal)}
+    json_files.write_sealed(folder / DESCRIPTION, {**metadata, **own})
     _write_readme(folder, metadata, list(errors))
     return errors
 
@@ -126,6 +127,7 @@ def _describe(classifier: Classifier, about: str = "") -> dict[str, Any]:
             "normalization": "by the program: pass pixels from 0 to 255",
         },
         "temperature": checkpoint.temperature,
+        "prediction_sets": checkpoint.conformal.table(count),
     }
 
 

@@ -21,7 +21,9 @@ import pydantic
 from darkroom.core import checksums
 from darkroom.core.errors import WeightsError, printable
 from darkroom.core.lazy import lazy_imports
-from darkroom.inference.predict import Prediction, predict_files, softmax
+from darkroom.inference.predict import Prediction, predict_files
+from darkroom.models.prediction_sets import NO_SCORES, ConformalScores
+from darkroom.models.probabilities import softmax
 
 with lazy_imports():  # a served model is installed with one of them
     import onnxruntime
@@ -42,7 +44,7 @@ class ExportedClassifier:
 
     def __init__(self, folder: Path) -> None:
         description = _described(folder)
-        self.classes, self.preprocessing = description.classes, description.preprocessing
+        self.classes, self.preprocessing, self.conformal = description.classes, description.preprocessing, description.conformal
         file, kind = (ONNX, OnnxProgram) if (folder / ONNX).exists() else (TORCH, TorchProgram)
         if description.files is not None and description.files.get(file) != checksums.of_file(folder / file):
             raise _damaged(folder / file, "its checksum differs")
@@ -79,6 +81,7 @@ class Description:
     classes: Annotated[tuple[str, ...], pydantic.Field(min_length=1)]
     preprocessing: ProgramPreprocessing
     files: dict[str, str] | None = None
+    conformal: ConformalScores = NO_SCORES
 
 
 def _described(folder: Path) -> Description:

@@ -45,6 +45,7 @@ class Row:
     probabilities: dict[str, float] | None = None
     error: str | None = None
     remedy: str | None = None
+    prediction_set: list[str] | None = None  # where a coverage was requested
 
 
 def expand(names: Iterable[str]) -> Iterator[Path]:
@@ -98,8 +99,8 @@ def read(path: Path) -> tuple[bytes | None, Problem]:
         return None, ((getattr(error, "strerror", None) or str(error)).lower(), "name a file that this user may read")
 
 
-def predict_paths(classifier: classifiers.Classifier, paths: list[Path]) -> Iterator[Row]:
-    """Yield a row for each file, in their order."""
+def predict_paths(classifier: classifiers.Classifier, paths: list[Path], coverage: float | None = None) -> Iterator[Row]:
+    """Yield a row for each file, in their order, with a prediction set of this coverage if one is named."""
     with ExitStack() as stack:
         progress = stack.enter_context(Progress("predict", len(paths), "images")) if len(paths) > BATCH else None
         for start in range(0, len(paths), BATCH):
@@ -112,7 +113,10 @@ def predict_paths(classifier: classifiers.Classifier, paths: list[Path]) -> Iter
                     continue
                 prediction = next(predictions)
                 problem = problem_of(prediction.error) if prediction.error else NO_PROBLEM
-                yield row(str(path), classifier.classes, prediction.probabilities, problem)
+                result = row(str(path), classifier.classes, prediction.probabilities, problem)
+                if coverage and prediction.probabilities is not None:
+                    (result.prediction_set,) = classifier.prediction_sets(prediction.probabilities[None], coverage)
+                yield result
             if progress:
                 progress.advance(len(batch))
 

@@ -41,11 +41,3 @@ def predict_files(
         del image, content
     probabilities = iter(predict(np.stack(pixels)) if pixels else [])
     return [Prediction(None, error) if error else Prediction(next(probabilities)) for error in errors]
-
-
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Return probabilities (N, classes) float64 from logits at a temperature (Guo et al. 2017), which keeps
-    their order."""
-    scaled = logits.astype(np.float64) / temperature
-    shifted = np.exp(scaled - scaled.max(1, keepdims=True))
-    return shifted / shifted.sum(1, keepdims=True)

@@ -10,10 +10,10 @@ import torch
 
 from darkroom.core.errors import ParamsError, nearest, printable
 from darkroom.inference.classifier import Classifier
-from darkroom.inference.predict import softmax
 from darkroom.models import factory
 from darkroom.models.backbones.torchvision import imagenet_classes
 from darkroom.models.base import IMAGENET, Network, Preprocessing
+from darkroom.models.probabilities import softmax
 from darkroom.models.specs import BackboneSpec, NetworkSpec
 from darkroom.models.weights import CENTRED, fill, read
 

@@ -23,6 +23,7 @@ from darkroom.core.errors import DarkroomError, WorkspaceError
 from darkroom.models import tensor_files
 from darkroom.models.base import Channels, Network, Preprocessing
 from darkroom.models.factory import build_features
+from darkroom.models.prediction_sets import NO_SCORES, ConformalScores
 from darkroom.models.specs import NetworkSpec, spec_from_dict
 
 SCHEMA = 2
@@ -52,6 +53,7 @@ class Checkpoint:
     best: Mapping[str, float | None]
     # divides the logits before the softmax; missing in files of early versions
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    conformal: ConformalScores = NO_SCORES  # of prediction sets; missing in files of 0.1
 
 
 def save(

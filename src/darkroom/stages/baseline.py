@@ -57,7 +57,9 @@ def train_baseline(
     result = fit(
         network, train, val, hyper, settings.compute, len(classes), description=description, on_epoch=on_epoch, resume=resume
     )
-    checkpoint = Checkpoint("baseline", spec, preprocessing, classes, hyper.model_dump(), result.best, result.temperature)
+    checkpoint = Checkpoint(
+        "baseline", spec, preprocessing, classes, hyper.model_dump(), result.best, result.temperature, result.conformal
+    )
     return network, checkpoint, result
 
 

@@ -47,10 +47,10 @@ from darkroom.evaluation.report.page import ISSUES, Evaluation, page
 from darkroom.evaluation.scoring import Outputs, Score, Size, Truth, score
 from darkroom.evaluation.selection import Judged
 from darkroom.inference.classifier import Classifier
-from darkroom.inference.predict import softmax
 from darkroom.models import checkpoint as checkpoints
 from darkroom.models import weight_files
 from darkroom.models.macs import multiply_adds
+from darkroom.models.probabilities import softmax
 from darkroom.stages.context import session
 from darkroom.tracking.records import Run
 from darkroom.training.devices import prepare

@@ -47,7 +47,12 @@ def run(name: str, augmented: Path, val: Path, transfer: Path, out: Path, cost: 
         description = f"fine-tuning {name} from block {cut + 1} of {backbone.block_count}"
         result, _ = train_blocks(network, not refusal, train, validation, settings, description, record.log_epoch, resume)
         checkpoint = replace(
-            start, name=f"finetune/{name}", params=hyper.model_dump(), best=result.best, temperature=result.temperature
+            start,
+            name=f"finetune/{name}",
+            params=hyper.model_dump(),
+            best=result.best,
+            temperature=result.temperature,
+            conformal=result.conformal,
         )
         write_model(out, checkpoint, network.state_dict(), network.parameter_count(), result, record)
         stopwatch.write(cost, result.earlier_seconds)

@@ -26,9 +26,9 @@ from darkroom.data import arrays, manifest, splits
 from darkroom.evaluation import folds
 from darkroom.evaluation.cross_validation import OutOfFold
 from darkroom.inference.classifier import Classifier
-from darkroom.inference.predict import softmax
 from darkroom.models import checkpoint as checkpoints
 from darkroom.models.base import Backbone, Network
+from darkroom.models.probabilities import softmax
 from darkroom.stages import augment, baseline, finetune, transfer
 from darkroom.training import embedding, freezing
 from darkroom.training.batches import Examples, SomeViews, Views

@@ -42,7 +42,7 @@ def run(name: str, embedded: Path, out: Path, cost: Path) -> None:
         parameters = backbone.parameters + sum(parameter.numel() for parameter in head.parameters())
         checkpoint = Checkpoint(
             f"transfer/{name}", backbone.architecture, backbone.preprocessing, backbone.classes, settings.transfer.model_dump(),
-            result.best, result.temperature,
+            result.best, result.temperature, result.conformal,
         )  # fmt: skip
         write_model(out, checkpoint, weights, parameters, result, record)
         stopwatch.write(cost, result.earlier_seconds)

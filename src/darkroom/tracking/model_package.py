@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pandas as pd
 from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
-from mlflow.types.schema import AnyType, Map
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType, Array, Map
 
 import darkroom
 from darkroom.core.errors import WeightsError
@@ -26,6 +26,7 @@ CODE = (  # Darkroom's modules that predict: the whole package would be a hundre
     "data/decoding.py", "data/deep_pixels.py", "data/heif.py", "data/jpeg_markers.py", "data/memory_budget.py",
     "data/quarantine_reasons.py", "data/resizing.py", "data/upright.py",
     "inference/__init__.py", "inference/predict.py", "inference/exported_classifier.py",
+    "models/__init__.py", "models/prediction_sets.py", "models/probabilities.py",
 )  # fmt: skip
 REQUIREMENTS = ("numpy", "opencv-python-headless", "pandas", "pillow", "simplejpeg", "xxhash")  # and one of
 ONNX, TORCH = "onnxruntime", "torch"
@@ -34,7 +35,9 @@ INPUTS = Schema([ColSpec(AnyType(), "image")])  # bytes or base64: under `binary
 OUTPUTS = Schema([
     ColSpec(DataType.string, "label", required=False), ColSpec(DataType.double, "confidence", required=False),
     ColSpec(DataType.string, "error", required=False), ColSpec(Map(DataType.double), "probabilities", required=False),
+    ColSpec(Array(DataType.string), "prediction_set", required=False),
 ])  # fmt: skip
+PARAMS = ParamSchema([ParamSpec("coverage", DataType.double, 0.0)])  # of prediction sets; 0: none
 
 
 def save(folder: Path, checkpoint: Path, package: Path, model_id: str) -> None:
@@ -55,7 +58,7 @@ def save(folder: Path, checkpoint: Path, package: Path, model_id: str) -> None:
             mlflow_model=Model(model_id=model_id),
             python_model=str(source / "tracking" / "pyfunc_model.py"),
             artifacts={"checkpoint": str(files), EXPORTED: str(package / EXPORTED), EVALUATION: str(package / EVALUATION)},
-            signature=ModelSignature(inputs=INPUTS, outputs=OUTPUTS),
+            signature=ModelSignature(inputs=INPUTS, outputs=OUTPUTS, params=PARAMS),
             input_example=pd.DataFrame({"image": [_example()]}),
             pip_requirements=[f"{name}=={version(name)}" for name in (*REQUIREMENTS, engine)],
             code_paths=[str(code)],

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from mlflow.pyfunc import PythonModel
 
+from darkroom.core.errors import ParamsError
 from darkroom.data.quarantine_reasons import REASONS
 from darkroom.inference.exported_classifier import ExportedClassifier
 from darkroom.inference.predict import Prediction
@@ -21,6 +22,7 @@ from darkroom.inference.predict import Prediction
 MAX_IMAGES = 256  # of a request
 MAX_BYTES = 64 * 2**20  # of an image file
 MAX_PIXELS = 64_000_000  # of an image
+COLUMNS = ["label", "confidence", "error", "probabilities", "prediction_set"]
 NO_IMAGE = "neither the bytes of an image file nor base64 text"
 
 
@@ -31,7 +33,9 @@ class ExportedModel(PythonModel):
         self.model = ExportedClassifier(Path(context.artifacts["exported"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return label, confidence, error and probabilities by class for each image of the column `image`.
+        """Return label, confidence, error, probabilities by class and a prediction set for each image of the column `image`.
+
+        The set is there where `params` has a `coverage` above 0, the share of images whose set is to hold the true class.
 
         An image is the bytes of a file, or base64 text of them, also as a data URL. One that cannot be read has an
         error and no label, and so has one above the limits. MlflowException, over HTTP the status 400, where there are
@@ -43,6 +47,7 @@ class ExportedModel(PythonModel):
                 f"the request has {len(images):,} images; the limit is {MAX_IMAGES}: send them in several requests",
                 error_code=INVALID_PARAMETER_VALUE,
             )
+        coverage = self._coverage(params or {})
         errors = [_check(image) for image in images]
         contents = (_decoded(image) for image, error in zip(images, errors, strict=True) if not error)
         try:
@@ -50,17 +55,30 @@ class ExportedModel(PythonModel):
         except MemoryError as error:
             message = "the server has too little memory for these images: send fewer or smaller ones, or try again later"
             raise MlflowException(message, error_code=TEMPORARILY_UNAVAILABLE) from error
-        rows = [{"error": error} if error else self._row(next(predictions)) for error in errors]
+        rows = [{"error": error} if error else self._row(next(predictions), coverage) for error in errors]
         # as objects: pandas would turn None into NaN, which JSON does not have
-        table = pd.DataFrame(rows, columns=["label", "confidence", "error", "probabilities"], dtype=object)
+        table = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
         return table.where(table.notna(), None)
 
-    def _row(self, prediction: Prediction) -> dict[str, Any]:
+    def _coverage(self, params: dict[str, Any]) -> float:
+        """Return the coverage that a request names; MlflowException, over HTTP the status 400, where it cannot be had."""
+        coverage = float(params.get("coverage") or 0)
+        try:
+            if coverage:
+                self.model.conformal.check(coverage)
+        except ParamsError as error:
+            raise MlflowException(f"{error.problem}: {error.remedy}", error_code=INVALID_PARAMETER_VALUE) from error
+        return coverage
+
+    def _row(self, prediction: Prediction, coverage: float) -> dict[str, Any]:
         if prediction.probabilities is None:
             return {"error": _too_large() if prediction.error == "too_large" else REASONS[prediction.error].meaning}
         probabilities = dict(zip(self.model.classes, map(float, prediction.probabilities), strict=True))
         label = max(probabilities, key=lambda name: probabilities[name])
-        return {"label": label, "confidence": probabilities[label], "error": None, "probabilities": probabilities}
+        row = {"label": label, "confidence": probabilities[label], "error": None, "probabilities": probabilities}
+        if coverage:
+            (row["prediction_set"],) = self.model.conformal.named_sets(prediction.probabilities[None], coverage, self.model.classes)
+        return row
 
 
 def _images(column: Iterable[Any]) -> list[Any]:

@@ -19,6 +19,8 @@ from darkroom.config.params import Compute, Training
 from darkroom.core.errors import ParamsError
 from darkroom.core.progress import Progress
 from darkroom.models import folding
+from darkroom.models.prediction_sets import NO_SCORES, ConformalScores
+from darkroom.models.probabilities import softmax
 from darkroom.training import matmul_conv, normalization, temperature
 from darkroom.training.batches import BatchLoader, Examples, batches
 from darkroom.training.devices import autocast, device_of, prepare
@@ -36,11 +38,12 @@ VAL_BATCH = 256
 
 @dataclass(frozen=True)
 class FitResult:
-    """The metrics of every epoch and of the best one, and the temperature fitted to its logits."""
+    """The metrics of every epoch and of the best one, and the temperature and the scores of prediction sets from its logits."""
 
     history: list[EpochMetrics]
     best: EpochMetrics
     temperature: float = 1.0
+    conformal: ConformalScores = NO_SCORES
     earlier_seconds: float = 0.0  # of training in processes that were stopped before its end
 
 
@@ -108,15 +111,14 @@ def fit(
 ) -> FitResult:
     """Train `model`, inputs to logits, in place and leave it with the weights of its best epoch.
 
-    Epoch e sees view e mod K of every training example. The best epoch is the one with the lowest validation
-    loss, which is steadier than accuracy where validation images are few; ties go to the higher accuracy,
-    then to the earlier epoch. Training ends after `hyper.epochs`, or after `hyper.patience` epochs without a
-    better one. The temperature is fitted to the best epoch's logits of `val`. Only the parameters in `groups`
-    (by default all that require a gradient) are trained; with `freeze_statistics` batch normalisation keeps
-    its running statistics; otherwise they are computed again before each validation of the first
-    `normalization.SETTLED` steps. With `resume` a training that was stopped goes on where it was. Identical arguments give
-    identical weights on the same machine, whether and where it was stopped. Raises ParamsError where the loss of training
-    or validation becomes NaN or infinite.
+    Epoch e sees view e mod K of every training example. The best epoch is the one with the lowest validation loss, which
+    is steadier than accuracy where validation images are few; ties go to the higher accuracy, then to the earlier epoch.
+    Training ends after `hyper.epochs`, or after `hyper.patience` epochs without a better one. The temperature and the
+    scores of prediction sets are those of the best epoch's logits of `val`. Only the parameters in `groups` (by default
+    all that require a gradient) are trained; with `freeze_statistics` batch normalisation keeps its running statistics;
+    otherwise they are computed again before each validation of the first `normalization.SETTLED` steps. With `resume` a
+    training that was stopped goes on where it was. Identical arguments give identical weights on the same machine,
+    whether and where it was stopped. Raises ParamsError where the loss of training or validation becomes NaN or infinite.
     """
     device = prepare(compute)
     model.to(device)
@@ -152,8 +154,10 @@ def fit(
             progress.advance(note=note)
     model.load_state_dict(state.best_weights, strict=False)
     model.cpu().eval()
-    fitted = temperature.fit(state.best_logits.numpy(), val.labels)
-    return FitResult(state.history, state.best, fitted, resume.earlier if resume else 0.0)
+    logits = state.best_logits.numpy()
+    fitted = temperature.fit(logits, val.labels)
+    conformal = ConformalScores.of(softmax(logits, fitted), val.labels)
+    return FitResult(state.history, state.best, fitted, conformal, resume.earlier if resume else 0.0)
 
 
 @dataclass(frozen=True)
