@@ -1,4 +1,4 @@
-"""Run a Prefect flow: `darkroom flow repro` is `python -m pipelines.repro`."""
+"""Run a Prefect flow: `darkroom flow repro` is `python -m pipelines.repro`, or the same flow of the installed package."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import NoReturn
 
 import click
 
+from darkroom.config import stage_code
 from darkroom.core.command_line import LazyGroup, passthrough
 from darkroom.core.errors import WorkspaceError
 
+REPOSITORY, PACKAGE = "pipelines", "darkroom_pipelines"  # the package of the flows, and what it is called in a wheel
 FLOWS = {
     "repro": "run the stages that are out of date, a task each",
     "retrain": "ingest what is new, train, and register if there is a reason",
@@ -25,15 +27,21 @@ class Flows(LazyGroup):
     """The flows; each is a process of its own, which imports Prefect and parses the flow's options."""
 
     def load(self, name: str) -> click.Command:
-        def run(arguments: tuple[str, ...]) -> NoReturn:
-            if not Path("pipelines").is_dir():
-                raise WorkspaceError(
-                    f"there are no flows here ({Path.cwd()})", "run the command in the project's folder, which holds pipelines/"
-                )
-            sys.stdout.flush()
-            os.execv(sys.executable, [sys.executable, "-m", f"pipelines.{name}", *arguments])
+        return passthrough(lambda arguments: become(name, arguments), help=FLOWS[name])
 
-        return passthrough(run, help=FLOWS[name])
+
+def become(module: str, arguments: tuple[str, ...]) -> NoReturn:
+    """Become a process that runs a module of the flows: of the repository, or of the installed package in a project elsewhere."""
+    if stage_code.is_used():
+        command = ["-P", "-m", f"{PACKAGE}.{module}"]  # -P: no file of the project's hides a module
+    elif Path(REPOSITORY).is_dir():
+        command = ["-m", f"{REPOSITORY}.{module}"]
+    else:
+        raise WorkspaceError(
+            f"there is no project here ({Path.cwd()})", "run the command in its folder; `darkroom new DIR` makes one"
+        )
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *command, *arguments])
 
 
 command = Flows(
