@@ -9,11 +9,11 @@ from typing import NoReturn
 
 import click
 
-from darkroom.config import stage_code
+from darkroom.config import package_files, stage_code
 from darkroom.core.command_line import LazyGroup, passthrough
 from darkroom.core.errors import WorkspaceError
 
-REPOSITORY, PACKAGE = "pipelines", "darkroom_pipelines"  # the package of the flows, and what it is called in a wheel
+REPOSITORY = "pipelines"  # the package of the flows in the repository
 FLOWS = {
     "repro": "run the stages that are out of date, a task each",
     "retrain": "ingest what is new, train, and register if there is a reason",
@@ -33,7 +33,7 @@ class Flows(LazyGroup):
 def become(module: str, arguments: tuple[str, ...]) -> NoReturn:
     """Become a process that runs a module of the flows: of the repository, or of the installed package in a project elsewhere."""
     if stage_code.is_used():
-        command = ["-P", "-m", f"{PACKAGE}.{module}"]  # -P: no file of the project's hides a module
+        command = ["-P", "-m", f"{package_files.FLOWS}.{module}"]  # -P: no file of the project's hides a module
     elif Path(REPOSITORY).is_dir():
         command = ["-m", f"{REPOSITORY}.{module}"]
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
+FLOWS = "darkroom_pipelines"  # what the package `pipelines` of the repository is called in a wheel
 SHIPPED = PACKAGE / "project" / "files"  # in a wheel; setup.py puts them there
 
 

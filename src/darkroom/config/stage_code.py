@@ -19,7 +19,7 @@ from darkroom.config import dvc_graph, package_files
 from darkroom.core.errors import WorkspaceError
 
 FILE, GRAPH = Path("code.yaml"), Path("dvc.yaml")
-STAGES, VERSION = "stages", "darkroom"  # keys of the file
+STAGES, FILES, VERSION = "stages", "files", "darkroom"  # keys of the file
 PREFIX = "src/darkroom/"  # of a stage's code in the graph of the repository
 SUFFIXES = (".py", ".j2", ".csv")
 UPDATE = "`darkroom update` takes it over, and says which stages run again"
@@ -55,8 +55,8 @@ def check(stages: Iterable[str] = ()) -> None:
     if changed:
         names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more stages" if len(changed) > 3 else "")
         raise WorkspaceError(
-            f"the installed Darkroom {darkroom.__version__} has another code of {names} than {FILE} of this project, which is of "
-            f"Darkroom {content.get(VERSION, 'an unknown version')}",
+            f"the code of {names} in the installed Darkroom {darkroom.__version__} is not the one in {FILE}, of Darkroom "
+            f"{content.get(VERSION, 'unknown')}",
             UPDATE,
         )
 
@@ -69,7 +69,7 @@ def read() -> dict[str, Any]:
         content = yaml.load(FILE.read_text(encoding="utf-8"), dvc_graph.Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise WorkspaceError(f"{FILE} is not valid YAML: {error}", "delete it, then `darkroom update` writes it") from error
-    if not isinstance(content, dict) or not all(isinstance(content.get(key) or {}, dict) for key in (STAGES, "files")):
+    if not isinstance(content, dict) or not all(isinstance(content.get(key) or {}, dict) for key in (STAGES, FILES)):
         raise WorkspaceError(f"{FILE} holds no digests of stages", "delete it, then `darkroom update` writes it")
     return content
 

@@ -44,12 +44,20 @@ def carry(text: str, template: str, renamed: Mapping[str, str] = RENAMED) -> Car
             expected[key] = value
             changes.append(f"{key}: {_shown(value)} is new")
     result = "\n".join(lines) + "\n" if changes else text
-    if _flat(parse_yaml(result, "params.yaml")) != expected:
+    if not _holds(result, expected):
         raise ParamsError(
             f"params.yaml is not written with a line for each key, so that these cannot be written into it: {'; '.join(changes)}",
             "write them yourself, then `darkroom update` again",
         )
     return Carried(result, changes)
+
+
+def _holds(text: str, expected: Mapping[str, Any]) -> bool:
+    """Tell whether a text is YAML with these values."""
+    try:
+        return _flat(parse_yaml(text, "params.yaml")) == expected
+    except ParamsError:
+        return False
 
 
 def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,34 +96,32 @@ def _end(lines: list[str], key: str) -> int:
 def _add(lines: list[str], template: list[str], key: str, order: list[str]) -> list[str]:
     """Return the lines with a key of the template, after the one that it follows there."""
     section, _, inner = key.partition(".")
-    present, start = _positions(lines), _positions(template)[key]
-    if inner and section not in present:
-        new = [template[_positions(template)[section]], template[start]]
-        above = [name for name in order[: order.index(section)] if "." not in name and name in present]
-        place = _end(lines, above[-1]) if above else 0
-        return [*lines[:place], "", *new, *lines[place:]]
-    siblings = [
-        name
-        for name in order[: order.index(key)]
-        if name in present and (name.startswith(f"{section}.") if inner else "." not in name)
-    ]
-    if inner:
+    present, here = _positions(lines), _positions(template)
+    before = [name for name in order[: order.index(key)] if name in present]
+    if inner and section in present:
+        siblings = [name for name in before if name.startswith(f"{section}.")]
         place = _end(lines, siblings[-1]) if siblings else present[section] + 1
-        return [*lines[:place], template[start], *lines[place:]]
-    place = _end(lines, siblings[-1]) if siblings else 0
-    return [*lines[:place], "", template[start], *lines[place:]]
+        return [*lines[:place], template[here[key]], *lines[place:]]
+    block = [template[here[section]], *([template[here[key]]] if inner else [])]
+    above = [name for name in before if "." not in name]
+    if above:
+        place = _end(lines, above[-1])
+        return [*lines[:place], "", *block, *lines[place:]]
+    place = min(present.values(), default=len(lines))  # after the comment at the top
+    return [*lines[:place], *block, "", *lines[place:]]
 
 
 def _rename(lines: list[str], template: list[str], old: str, new: str) -> list[str]:
     """Return the lines with a value under its new key, with the comment of the template."""
-    number, order = _positions(lines)[old], list(_positions(template))
-    value = _VALUE.fullmatch(lines[number])
-    target = _positions(template)[new]
-    line = _VALUE.fullmatch(template[target])
+    number, target = _positions(lines)[old], _positions(template)[new]
+    value, line = _VALUE.fullmatch(lines[number]), _VALUE.fullmatch(template[target])
     if value is None or line is None:
         return lines
-    renamed = [*template[:target], f"{line[1]}{value[2]}{line[3] or ''}", *template[target + 1 :]]
-    return _add([*lines[:number], *lines[number + 1 :]], renamed, new, order)
+    renamed = f"{line[1]}{value[2]}{line[3] or ''}"
+    if old.rpartition(".")[0] == new.rpartition(".")[0]:
+        return [*lines[:number], renamed, *lines[number + 1 :]]
+    changed = [*template[:target], renamed, *template[target + 1 :]]
+    return _add([*lines[:number], *lines[number + 1 :]], changed, new, list(_positions(template)))
 
 
 def _shown(value: Any) -> str:

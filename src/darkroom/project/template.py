@@ -6,8 +6,9 @@ Its graph is that of the repository with the installed command, and with the dig
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import jinja2
@@ -17,12 +18,12 @@ from darkroom.config import package_files, stage_code
 
 GRAPH, DEPLOYMENTS, PARAMS, README = "dvc.yaml", "prefect.yaml", "params.yaml", "README.md"
 DVC_SETTINGS = ".dvc/config"
+ORIGINALS = "originals"  # a key of code.yaml
 FOLLOWED = (GRAPH, DEPLOYMENTS, "prefect.toml", ".gitignore", ".dvcignore")  # by a newer Darkroom; others belong to the person
 COPIED = (
     PARAMS, *FOLLOWED[2:], "data/label_fixes.csv", "data/splits.csv", "data/weights/.gitignore", "models/transfer/.keep",
     "models/finetune/.keep",
 )  # fmt: skip
-FLOWS = "darkroom_pipelines"  # the package of the flows in a wheel
 HEADER = """\
 # The code of each stage in the package, by digests, on which the stages depend; `darkroom new` and `darkroom update` write this
 # file. `files` has what they wrote of others, so that your changes are known. To be committed, and not to be edited.
@@ -77,15 +78,20 @@ def graph(text: str) -> str:
 def deployments(text: str) -> str:
     """Return the deployments of a project, made of those of the repository: the flows are in a package, and no study is one."""
     blocks = re.split(r"\n\n(?=  - name: )", text.rstrip("\n"))
-    kept = [_ENTRYPOINT.sub(rf"{FLOWS}.\1.\2", block) for block in blocks if _STUDIES not in block]
+    kept = [_ENTRYPOINT.sub(rf"{package_files.FLOWS}.\1.\2", block) for block in blocks if _STUDIES not in block]
     return "\n\n".join(kept).replace("make schedule", "darkroom schedule start") + "\n"
 
 
-def code(written: Mapping[str, str]) -> str:
-    """Return the text of code.yaml of this Darkroom; `written` has the texts of the files that follow it."""
+def code(written: Mapping[str, str], merged: Collection[str] = ()) -> str:
+    """Return the text of code.yaml of this Darkroom; `written` has the texts of the files that follow it.
+
+    Of files that are `merged` with a person's changes it has the whole text: no commit has it.
+    """
     lines = [f"{stage_code.VERSION}: {darkroom.__version__}", f"{stage_code.STAGES}:"]
     lines += [f"  {stage}: {digest}" for stage, digest in stage_code.digests().items()]
-    lines += ["files:", *(f"  {path}: {file_digest(text)}" for path, text in written.items())]
+    lines += [f"{stage_code.FILES}:", *(f"  {path}: {file_digest(text)}" for path, text in written.items())]
+    if merged:
+        lines += [f"{ORIGINALS}:", *(f"  {path}: {json.dumps(written[path], ensure_ascii=False)}" for path in merged)]
     return HEADER + "\n".join(lines) + "\n"
 
 

@@ -12,6 +12,8 @@ from darkroom.core import atomic, git
 from darkroom.core.errors import WorkspaceError
 from darkroom.project import params_file, template
 
+MERGED = "has the changes of the new version beside yours"
+
 
 @dataclass(frozen=True)
 class Update:
@@ -34,11 +36,13 @@ def plan() -> Update:
     carried = params_file.carry(_read(template.PARAMS) or template.params(), template.params())
     params.parse(parse_yaml(carried.text, template.PARAMS), template.PARAMS)
     texts, changes = {template.PARAMS: carried.text}, [f"params.yaml: {change}" for change in carried.changes]
-    followed = template.followed()
+    followed, merged = template.followed(), []
+    digests, originals = recorded.get(stage_code.FILES) or {}, recorded.get(template.ORIGINALS) or {}
     for path, text in followed.items():
-        texts[path], change = _follow(path, text, (recorded.get("files") or {}).get(path, ""))
+        texts[path], change = _follow(path, text, digests.get(path, ""), originals.get(path))
         changes += [f"{path}: {change}"] if change else []
-    texts[str(stage_code.FILE)] = template.code(followed)
+        merged += [path] if change == MERGED or (path in originals and texts[path] != text) else []
+    texts[str(stage_code.FILE)] = template.code(followed, merged)
     known = recorded.get(stage_code.STAGES) or {}
     stages = [stage for stage, digest in stage_code.digests().items() if known.get(stage) != digest]
     before = str(recorded.get(stage_code.VERSION, "an unknown version"))
@@ -54,8 +58,11 @@ def write(update: Update) -> None:
             working.write_text(text, encoding="utf-8")
 
 
-def _follow(path: str, text: str, written: str) -> tuple[str, str]:
-    """Return the new text of a file, and what was done in words; `written` is the digest of what Darkroom wrote last."""
+def _follow(path: str, text: str, written: str, original: str | None) -> tuple[str, str]:
+    """Return the new text of a file, and what was done in words.
+
+    `written` is the digest of what Darkroom wrote last, `original` the text of it, where it was merged with changes of the person.
+    """
     current, new = _read(path), template.file_digest(text)
     if current is None:
         return text, "is written anew"
@@ -63,15 +70,16 @@ def _follow(path: str, text: str, written: str) -> tuple[str, str]:
         return current, ""
     if template.file_digest(current) == written:
         return text, "is that of the new version"
-    base = next((content for content in git.contents(path) if template.file_digest(content) == written), None)
-    merged = git.merge(current, f"{base}\n", text) if base is not None else None
+    contents = (content for content in [original, *git.contents(path)] if content is not None)
+    base = next((f"{content.strip()}\n" for content in contents if template.file_digest(content) == written), None)
+    merged = git.merge(current, base, text) if base is not None else None
     if merged is None:
         reason = "git cannot merge the two" if base is not None else "no commit has it as it was before yours"
         raise WorkspaceError(
             f"{path} has changes of yours, Darkroom {darkroom.__version__} has changed it too, and {reason}",
             f"`mv {path} {path}.mine`, then `darkroom update`, and make your changes again in the new {path}",
         )
-    return merged, "has the changes of the new version beside yours"
+    return merged, MERGED
 
 
 def _read(path: str) -> str | None:

@@ -228,7 +228,8 @@ def upgrade() -> Path | None:
                 raise WorkspaceError(f"{file} could not be upgraded: {last}", f"it is as it was, and so is its backup {backup}")
             if connection.execute("PRAGMA data_version").fetchone() != before:
                 raise WorkspaceError(
-                    f"{file} was written while it was upgraded", "end what uses it, `darkroom ui` for instance, and upgrade it again"
+                    f"{file} was written while it was upgraded",
+                    "end what uses it, `darkroom ui` for instance, and upgrade it again",
                 )
             backups.copy(upgraded, file)
     return backup
