@@ -129,13 +129,13 @@ ui: install
 
 # a Prefect server and a worker on this machine, with the deployments of prefect.yaml: make schedule [PORT=4300]
 schedule: install
-	@$(BIN)/python -m pipelines.schedule start $${PORT:+--port "$$PORT"}
+	@$(BIN)/darkroom schedule start $${PORT:+--port "$$PORT"}
 
 schedule-status: install
-	@$(BIN)/python -m pipelines.schedule status
+	@$(BIN)/darkroom schedule status
 
 schedule-stop: install
-	@$(BIN)/python -m pipelines.schedule stop
+	@$(BIN)/darkroom schedule stop
 
 # every version and hash of what pyproject.toml asks for, on any platform: what runs, and in a file of its own what tests need
 # beside it, the extras included

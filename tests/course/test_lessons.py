@@ -142,7 +142,7 @@ def test_a_lesson_has_a_number_and_a_name():
 
 
 def test_a_project_without_pages_has_those_of_darkroom(tmp_path, monkeypatch):
-    """A project elsewhere has the whole course; pages of its own come first, and of damaged ones a sentence has the remedy."""
+    """A project elsewhere has the whole course; of pages that are missing or damaged a sentence has the remedy."""
     names = lessons.names()
     monkeypatch.chdir(tmp_path)
     assert lessons.names() == names

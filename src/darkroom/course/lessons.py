@@ -117,11 +117,11 @@ class Lesson:
 
     @property
     def page(self) -> Path:
-        return package_files.find(PAGES / f"{self.name}.md")
+        return _pages() / f"{self.name}.md"
 
     @property
     def notebook(self) -> Path:
-        return package_files.find(PAGES / "notebooks" / f"{self.number:02}-{self.name}.ipynb")
+        return _pages() / "notebooks" / f"{self.number:02}-{self.name}.ipynb"
 
 
 def names() -> list[str]:
@@ -131,7 +131,7 @@ def names() -> list[str]:
 
 def read_all() -> list[Lesson]:
     """Return the lessons, in their order. Raises WorkspaceError where a page is missing or is no lesson."""
-    return [parse(number, name, question, _read(package_files.find(PAGES / f"{name}.md"))) for number, name, question in _table()]
+    return [parse(number, name, question, _read(_pages() / f"{name}.md")) for number, name, question in _table()]
 
 
 def read(lesson: str) -> Lesson:
@@ -139,9 +139,14 @@ def read(lesson: str) -> Lesson:
     table = _table()
     for number, name, question in table:
         if lesson in (name, str(number)):
-            return parse(number, name, question, _read(package_files.find(PAGES / f"{name}.md")))
+            return parse(number, name, question, _read(_pages() / f"{name}.md"))
     known = [name for _, name, _ in table]
     raise ParamsError(f'there is no lesson "{lesson}"{nearest(lesson, known)}', f"choose a number, or from {', '.join(known)}")
+
+
+def _pages() -> Path:
+    """Return the folder of the pages: of this folder, or of Darkroom."""
+    return package_files.find(PAGES)
 
 
 def _read(path: Path) -> str:
@@ -155,7 +160,7 @@ def _read(path: Path) -> str:
 
 def _table() -> list[tuple[int, str, str]]:
     """Return number, name and question of each lesson."""
-    index = package_files.find(PAGES / "README.md")
+    index = _pages() / "README.md"
     rows = [(int(number), name, question) for number, name, question in _ROW.findall(_read(index))]
     if not rows:
         raise WorkspaceError(f"{index} has no table of lessons", RESTORE)
