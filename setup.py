@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent
 FLOWS, FLOWS_NAME = "pipelines", "darkroom_pipelines"
 FILES = "darkroom/project/files"
 SHIPPED = (
-    "dvc.yaml", "params.yaml", "prefect.yaml", "prefect.toml", ".gitignore", ".dvcignore", ".dvc/config", "recipes/*.yaml", "studies/params.yaml",
-    "docs/case-studies/*.md", "data/*.csv", "data/weights/.gitignore", "models/*/.keep",
+    "dvc.yaml", "params.yaml", "prefect.yaml", "prefect.toml", ".gitignore", ".dvcignore", ".dvc/config", "recipes/*.yaml",
+    "studies/params.yaml", "docs/case-studies/*.md", "data/*.csv", "data/weights/.gitignore", "models/*/.keep",
 )  # fmt: skip
 
 

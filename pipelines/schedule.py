@@ -146,7 +146,8 @@ def _prepare_server(requested: int | None, state: dict[str, Any]) -> tuple[int, 
     port = requested or PORT
     if _is_port_taken(port):
         if requested:
-            raise WorkspaceError(f"port {port} is taken by another process", "choose another one: `darkroom schedule start --port 4300`")
+            remedy = "choose another one: `darkroom schedule start --port 4300`"
+            raise WorkspaceError(f"port {port} is taken by another process", remedy)
         port = next(number for number in range(PORT + 1, PORT + 1000) if not _is_port_taken(number))
         print(f"port {PORT} is taken, the server listens on {port}")
     server.password(keep=bool(state))  # a copy of the project has the password of its original

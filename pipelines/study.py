@@ -44,7 +44,8 @@ def study(
     def work(processes: ProcessGroups) -> State[Any]:
         if not GRAPH.exists():
             raise WorkspaceError(
-                f"there is no {GRAPH} here ({Path.cwd()}); it stays in the repository of Darkroom", "`darkroom study NAME` runs one here"
+                f"there is no {GRAPH} here ({Path.cwd()}); it stays in the repository of Darkroom",
+                "`darkroom study NAME` runs one here",
             )
         if not REPOSITORY.exists():
             raise WorkspaceError(

@@ -18,7 +18,7 @@ import darkroom
 from darkroom.config import dvc_graph, package_files
 from darkroom.core.errors import WorkspaceError
 
-FILE, GRAPH = Path("code.yaml"), Path("dvc.yaml")
+FILE, GRAPH = Path(dvc_graph.CODE), Path("dvc.yaml")
 STAGES, FILES, VERSION = "stages", "files", "darkroom"  # keys of the file
 PREFIX = "src/darkroom/"  # of a stage's code in the graph of the repository
 SUFFIXES = (".py", ".j2", ".csv")
