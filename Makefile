@@ -137,11 +137,11 @@ schedule-status: install
 schedule-stop: install
 	@$(BIN)/darkroom schedule stop
 
-# every version and hash of what pyproject.toml asks for, on any platform: what runs, and in a file of its own what tests need
-# beside it, the extras included
+# every version and hash of what pyproject.toml asks for, on any platform: what runs, HEIC included, and in a file of its own
+# what tests need beside it, with the other extras
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock" --upgrade
 LOCKED := sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock
 lock: install
-	@$(COMPILE) -o requirements.lock pyproject.toml
+	@$(COMPILE) --extra heif -o requirements.lock pyproject.toml
 	@$(COMPILE) --all-extras -c requirements.lock $$($(LOCKED)) pyproject.toml | sed '/^# The following packages were excluded/,$$d' > requirements-dev.lock
