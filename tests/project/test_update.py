@@ -13,9 +13,11 @@ from PIL import Image
 
 import darkroom
 from darkroom import cli
+from darkroom.commands import flow
 from darkroom.config import params, stage_code
 from darkroom.preflight import project as preflight
 from darkroom.project import template
+from tests.conftest import ROOT
 from tests.skeletons import git
 
 pytestmark = pytest.mark.slow
@@ -71,6 +73,7 @@ def test_a_project_is_what_a_run_needs(project):
     assert (settings.backbones, settings.weights.source, settings.fetch.datasets) == ([], "imagenet", [])
     assert Path(settings.ingest.source).is_absolute()
     assert Path("README.md").read_text().startswith("# flowers\n")
+    assert Path(".dvc/config").read_bytes() == (ROOT / ".dvc/config").read_bytes()
     assert subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True).stdout == ""
 
 
@@ -96,8 +99,8 @@ def test_in_a_repository_it_is_a_part_of_it(tmp_path, monkeypatch):
     git("init", "-q")
     Path("deep/flowers").mkdir(parents=True)
     assert cli.main(["new", "deep/flowers"]) == 0
-    assert not Path(tmp_path, "deep/flowers/.git").exists()
-    assert Path(tmp_path, "deep/flowers/.dvc/config").exists()
+    assert not Path("deep/flowers/.git").exists()
+    monkeypatch.chdir("deep/flowers")
     preflight.check(params.read())
 
 
@@ -174,3 +177,10 @@ def test_a_value_that_the_new_version_refuses_is_named_first(project, monkeypatc
     assert cli.main(["update"]) == 2
     assert "evaluate.top_k" in capsys.readouterr().err
     assert "older_than: 90" in Path("prefect.yaml").read_text()
+
+
+def test_flows_of_a_project_need_the_wheel(project, monkeypatch, capsys):
+    """An installation from the repository has no package of the flows: a sentence says so, before Python is started for it."""
+    monkeypatch.setattr(flow, "find_spec", lambda name: None)
+    assert cli.main(["flow", "repro"]) == 2
+    assert "install the wheel" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,6 +34,11 @@ class Flows(LazyGroup):
 def become(module: str, arguments: tuple[str, ...]) -> NoReturn:
     """Become a process that runs a module of the flows: of the repository, or of the installed package in a project elsewhere."""
     if stage_code.is_used():
+        if find_spec(package_files.FLOWS) is None:
+            raise WorkspaceError(
+                "this Darkroom is installed from its repository, in which alone its flows run",
+                "install the wheel: `make dist` there, then `pip install dist/darkroom-*.whl` here",
+            )
         command = ["-P", "-m", f"{package_files.FLOWS}.{module}"]  # -P: no file of the project's hides a module
     elif Path(REPOSITORY).is_dir():
         command = ["-m", f"{REPOSITORY}.{module}"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import subprocess
 import sys
@@ -22,6 +21,8 @@ with lazy_imports():
     from darkroom.config import params, recipes
     from darkroom.preflight import plan, project
     from darkroom.project import template
+
+DVC_SETTINGS = "[core]\n    analytics = false\n    check_update = false\n"  # as of the repository: a run asks nobody
 
 
 @click.command(cls=Command)
@@ -59,12 +60,12 @@ def command(folder: Path, data: str | None, recipe: str | None, weights: str | N
             (working / path).write_text(text, encoding="utf-8")
         with contextlib.chdir(working):
             content = _fill(name, paths[0], paths[1], settings)
-    os.chdir(place)
-    is_new = git.init()
-    _dvc("init", "--quiet", *([] if is_new else ["--subdir"]))
-    Path(template.DVC_SETTINGS).write_text(template.dvc_settings(), encoding="utf-8")
-    git.add(".")
-    click.echo("\n".join(plan.lines(plan.make(params.read(), content))))
+    with contextlib.chdir(place):
+        is_new = git.init()
+        _dvc("init", "--quiet", *([] if is_new else ["--subdir"]))
+        Path(".dvc/config").write_text(DVC_SETTINGS, encoding="utf-8")
+        git.add(".")
+        click.echo("\n".join(plan.lines(plan.make(params.read(), content))))
     click.echo(f"\nmade       {place}\nrun it     cd {shlex.quote(str(place))} && darkroom repro")
 
 

@@ -17,7 +17,6 @@ import darkroom
 from darkroom.config import package_files, stage_code
 
 GRAPH, DEPLOYMENTS, PARAMS, README = "dvc.yaml", "prefect.yaml", "params.yaml", "README.md"
-DVC_SETTINGS = ".dvc/config"
 ORIGINALS = "originals"  # a key of code.yaml
 FOLLOWED = (GRAPH, DEPLOYMENTS, "prefect.toml", ".gitignore", ".dvcignore")  # by a newer Darkroom; others belong to the person
 COPIED = (
@@ -51,11 +50,6 @@ def followed() -> dict[str, str]:
 def params() -> str:
     """Return params.yaml as this Darkroom has it."""
     return _shipped(PARAMS)
-
-
-def dvc_settings() -> str:
-    """Return DVC's settings of a project, for DVC_SETTINGS, which `dvc init` writes first: it asks nobody, and tells nobody."""
-    return _shipped(DVC_SETTINGS)
 
 
 def graph(text: str) -> str:
