@@ -1,6 +1,7 @@
-# install · repro · test · test-fast · docs · docs-check · lint · bench · reliability · ui · lock · schedule · schedule-status · schedule-stop
+# install · repro · test · test-fast · docs · docs-check · lint · dist · bench · reliability · ui · lock · schedule · schedule-status · schedule-stop
 # make repro                                        the embedded default
 # make repro DATA=~/photos [RECIPE=photos] [WEIGHTS=imagenet] [SET="transfer.lr=0.01 augment.views=8"]
+# make install TORCH=cpu                            torch without CUDA, for a machine without a GPU
 
 SHELL := /bin/sh
 PYTHON ?= python3
@@ -16,13 +17,16 @@ ifneq ($(strip $(DATA)),)
 RECIPE ?= photos
 endif
 
-.PHONY: install repro test test-fast docs docs-check lint bench reliability ui lock schedule schedule-status schedule-stop help
+.PHONY: install install-dev repro test test-fast docs docs-check lint dist bench reliability ui lock schedule schedule-status schedule-stop help
 
 help:
-	@sed -n 's/^# //p' Makefile | head -3
+	@sed -n 's/^# //p' Makefile | head -4
 
 # an environment that is a link belongs to another folder, which installs it
 install: $(shell test -L .venv || echo .venv/.installed)
+
+# what tests and the linter need, beside it
+install-dev: install $(shell test -L .venv || echo .venv/.installed-dev)
 
 # an environment has absolute paths: a moved or copied one would run the code of its old place
 MOVED := $(shell test -s .venv/.installed && test ! -L .venv && test "$$(cat .venv/.installed)" != "$(CURDIR)" && echo .venv/.moved)
@@ -31,15 +35,38 @@ MOVED := $(shell test -s .venv/.installed && test ! -L .venv && test "$$(cat .ve
 	@echo "the environment was made in $$(cat .venv/.installed): it is made again for this folder"
 	@rm -rf .venv
 
+# the build of torch: that of the package registry, which has CUDA on Linux, or one of PyTorch's own: cpu, cu130, rocm7.2, …
+# (`uv pip install --help`, --torch-backend). An environment keeps its build; another one is made anew, since CUDA would stay.
+TORCH ?= $(shell cat .venv/.torch 2>/dev/null)
+OTHER_TORCH := $(shell test -s .venv/.installed && test ! -L .venv && test "$$(cat .venv/.torch 2>/dev/null)" != "$(TORCH)" && echo .venv/.other-torch)
+.PHONY: .venv/.other-torch
+.venv/.other-torch:
+	@echo "the environment has another build of torch: it is made again"
+	@rm -rf .venv
+
+# what comes with a build of torch, and is not in the lock for the others
+TORCH_FAMILY := torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+
+UV_INSTALL := VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv pip install --quiet --compile-bytecode
 # uv from the PATH, else from the package registry into the environment itself
-.venv/.installed: requirements.lock pyproject.toml $(MOVED)
+.venv/.installed: requirements.lock pyproject.toml setup.py $(MOVED) $(OTHER_TORCH)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Darkroom needs Python 3.11 or later; name one: make PYTHON=python3.12 …" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@echo "installing requirements.lock into .venv (a few minutes the first time)"
-	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
-	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv pip install --quiet --compile-bytecode --no-deps --no-build-isolation -e .
+ifeq ($(strip $(TORCH)),)
+	@$(UV_INSTALL) --require-hashes -r requirements.lock
+else
+	@awk '/^[a-z]/ { skip = /^($(TORCH_FAMILY))==/ } !skip' requirements.lock > .venv/requirements.lock
+	@$(UV_INSTALL) --no-deps --require-hashes -r .venv/requirements.lock
+	@$(UV_INSTALL) --torch-backend $(TORCH) $$(sed -nE 's/^(torch(vision)?==[^ ]*).*/\1/p' requirements.lock)
+endif
+	@$(UV_INSTALL) --no-deps --no-build-isolation -e .
+	@echo "$(TORCH)" > .venv/.torch
 	@echo "$(CURDIR)" > $@
+
+.venv/.installed-dev: requirements-dev.lock .venv/.installed
+	@$(UV_INSTALL) --no-deps --require-hashes -r requirements-dev.lock
+	@touch $@
 
 export DATA RECIPE WEIGHTS SET ONLY PORT
 
@@ -65,26 +92,32 @@ repro: install
 # workers: see tests/conftest.py; a file of tests, which may share a server or a workspace, runs in one of them
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test: install
+test: install-dev
 	@$(PYTEST)
 
 # the laws of every room in about a minute: without what takes more than about a second, and without the real DVC and Prefect
-test-fast: install
+test-fast: install-dev
 	@$(PYTEST) -m "not pipeline and not slow"
 
 # the reference from the code, then the site of the documents: build/site/index.html
-docs: install
+docs: install-dev
 	@$(BIN)/python -m docs.reference
 	@$(BIN)/python -m docs.build_site
 
 # the commands of docs/tutorial.md, models.md, mlflow.md and scheduling.md, in a finished project
-docs-check: install
+docs-check: install-dev
 	@$(BIN)/python -m pytest tests/docs_check.py
 
-lint: install
-	@$(BIN)/ruff check src pipelines tests benchmarks docs
-	@$(BIN)/ruff format --check src pipelines tests benchmarks docs
+lint: install-dev
+	@$(BIN)/ruff check src pipelines tests benchmarks docs setup.py
+	@$(BIN)/ruff format --check src pipelines tests benchmarks docs setup.py
 	@$(BIN)/mypy
+
+# a wheel and a source distribution, in dist/
+dist: install
+	@git diff --quiet HEAD -- 2>/dev/null || echo "note: they have changes that are not committed"
+	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv build --quiet --offline --no-build-isolation --out-dir dist .
+	@ls dist/*.whl dist/*.tar.gz
 
 # make bench DATA=~/photos [WEIGHTS=~/weights] [ONLY="startup transfer"]: ratios within one run
 bench: install
@@ -102,15 +135,19 @@ ui: install
 
 # a Prefect server and a worker on this machine, with the deployments of prefect.yaml: make schedule [PORT=4300]
 schedule: install
-	@$(BIN)/python -m pipelines.schedule start $${PORT:+--port "$$PORT"}
+	@$(BIN)/darkroom schedule start $${PORT:+--port "$$PORT"}
 
 schedule-status: install
-	@$(BIN)/python -m pipelines.schedule status
+	@$(BIN)/darkroom schedule status
 
 schedule-stop: install
-	@$(BIN)/python -m pipelines.schedule stop
+	@$(BIN)/darkroom schedule stop
 
-# every version and hash of what pyproject.toml asks for, on any platform
+# every version and hash of what pyproject.toml asks for, on any platform: what runs, HEIC included, and in a file of its own
+# what tests need beside it, with the other extras
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock" --upgrade
+LOCKED := sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock
 lock: install
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--all-extras --upgrade -o requirements.lock pyproject.toml
+	@$(COMPILE) --extra heif -o requirements.lock pyproject.toml
+	@$(COMPILE) --all-extras -c requirements.lock $$($(LOCKED)) pyproject.toml | sed '/^# The following packages were excluded/,$$d' > requirements-dev.lock

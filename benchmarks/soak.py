@@ -91,7 +91,7 @@ class Soak:
     def _prepare(self, keep_days: float) -> None:
         workspace = self.workspace
         shutil.copytree(ROOT / "pipelines", self.place / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", self.place)
+        shutil.copy(ROOT / "prefect.toml", self.place)
         hour = (time.localtime().tm_hour + 12) % 24  # no schedule is due meanwhile
         (self.place / "prefect.yaml").write_text(re.sub(r'cron: "0 \S+ ', f'cron: "0 {hour} ', (ROOT / "prefect.yaml").read_text()))
         for name in self.pool:

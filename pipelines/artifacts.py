@@ -80,7 +80,7 @@ def show_mlflow_run(location: str) -> None:
     if location.startswith("http"):
         create_link_artifact(location, "this run in MLflow", key="mlflow", description="Its stages: params, metrics, plots.")
     elif location:
-        create_markdown_artifact(f"In MLflow, which `make ui` opens: {location}", key="mlflow")
+        create_markdown_artifact(f"In MLflow, which `darkroom ui` opens: {location}", key="mlflow")
 
 
 def show_drift(check: dict[str, Any], page: Path) -> None:

@@ -56,7 +56,7 @@ class DvcRunner:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
         source = (folder / "src").resolve()
-        if source != Path("src").resolve():  # a worktree runs the code of its own commit
+        if source.is_dir() and source != Path("src").resolve():  # a worktree of the repository runs the code of its own commit
             self.environment["PYTHONPATH"] = os.pathsep.join([str(source), *filter(None, [os.environ.get("PYTHONPATH")])])
 
     def dvc(

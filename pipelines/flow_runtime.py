@@ -19,7 +19,7 @@ from prefect.flows import Flow
 from prefect.settings import PREFECT_UI_URL
 from prefect.states import Cancelled, Completed, Failed, State
 
-from darkroom.config import dvc_repair, params
+from darkroom.config import dvc_repair, params, stage_code
 from darkroom.core import locks
 from darkroom.core.command_line import report
 from darkroom.core.errors import DRIFTED, MISTAKE, DarkroomError, ParamsError, WorkspaceError
@@ -144,6 +144,7 @@ def run_flow(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
     try:
         if not Path("dvc.yaml").exists():
             raise WorkspaceError(f"there is no dvc.yaml here ({Path.cwd()})", "run it in the project's folder")
+        stage_code.check()
         params.read()
         flow.validate_parameters(parameters)
         server.check_response(os.environ.get("PREFECT_API_URL", ""))

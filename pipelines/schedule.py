@@ -32,7 +32,7 @@ from pipelines import server, work_pool
 
 LOGS = Path(".darkroom/schedule")
 PREFECT_HOME = Path(".prefect")
-PROFILES = PREFECT_HOME / "profiles.toml"  # pyproject.toml names it
+PROFILES = PREFECT_HOME / "profiles.toml"  # prefect.toml names it
 PORT = 4200
 RETENTION = {  # of flow runs that have ended, with their logs and artifacts; events are kept for 7 days, Prefect's default
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
@@ -108,7 +108,7 @@ def run_server(port: int | None) -> None:
     """Become the server of this folder: for a unit of systemd, which restarts it."""
     state = server.read_state()
     if server.is_running(state.get("server")):
-        raise WorkspaceError(f"the server runs already (process {state['server']['pid']})", "`make schedule-stop` ends it")
+        raise WorkspaceError(f"the server runs already (process {state['server']['pid']})", "`darkroom schedule stop` ends it")
     port, arguments, environment = _prepare_server(port or state.get("port"), state)
     _note_server(port, os.getpid(), state)
     sys.stdout.flush()
@@ -146,7 +146,8 @@ def _prepare_server(requested: int | None, state: dict[str, Any]) -> tuple[int, 
     port = requested or PORT
     if _is_port_taken(port):
         if requested:
-            raise WorkspaceError(f"port {port} is taken by another process", "choose another one: `make schedule PORT=4300`")
+            remedy = "choose another one: `darkroom schedule start --port 4300`"
+            raise WorkspaceError(f"port {port} is taken by another process", remedy)
         port = next(number for number in range(PORT + 1, PORT + 1000) if not _is_port_taken(number))
         print(f"port {PORT} is taken, the server listens on {port}")
     server.password(keep=bool(state))  # a copy of the project has the password of its original
@@ -193,7 +194,7 @@ def status() -> int:
         print("           without a password: whoever reaches it can run commands here, see docs/security.md")
     print(f"worker     {_describe(state.get('worker'), bool(workers), ', '.join(workers))}")
     if not healthy:
-        print("start them with `make schedule`")
+        print("start them with `darkroom schedule start`")
         return 1
     print(work_pool.describe_deployments(api, project))
     return 0 if workers else 1
@@ -258,7 +259,7 @@ def _prefect(environment: dict[str, str], *arguments: str) -> None:
     if result.returncode:
         lines = (result.stdout + result.stderr).strip().splitlines()[-12:]
         problem = "\n".join([f"prefect {' '.join(arguments)} failed:", *lines])
-        raise WorkspaceError(problem, "correct prefect.yaml, then `make schedule` again")
+        raise WorkspaceError(problem, "correct prefect.yaml, then `darkroom schedule start` again")
 
 
 def _is_port_taken(port: int) -> bool:
@@ -295,7 +296,7 @@ def command(action: str, port: int | None) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return 0, 1 where server or worker do not run, or 2 for a mistake."""
     try:
-        code: int = command.main(arguments, "python -m pipelines.schedule", standalone_mode=False)
+        code: int = command.main(arguments, "darkroom schedule", standalone_mode=False)
         return code
     except (DarkroomError, click.ClickException) as error:
         return report(error)

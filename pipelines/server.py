@@ -175,7 +175,7 @@ def request(api: str, path: str, content: dict[str, Any] | None = None, method: 
     except OSError as error:
         remedy = "see .darkroom/schedule/server.log"
         if getattr(error, "code", None) == 401:
-            own = f"{PASSWORD} is not what the server began with: `make schedule-stop`, then `make schedule`"
+            own = f"{PASSWORD} is not what the server began with: `darkroom schedule stop`, then `darkroom schedule start`"
             remedy = own if _is_own(api) else f"set {CLIENT} to the server's user:password, or PREFECT_API_KEY"
         raise WorkspaceError(f"the request to the Prefect server at {api} failed: {error}", remedy) from error
 

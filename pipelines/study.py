@@ -43,7 +43,10 @@ def study(
 
     def work(processes: ProcessGroups) -> State[Any]:
         if not GRAPH.exists():
-            raise WorkspaceError(f"there is no {GRAPH} here ({Path.cwd()})", "run it in the project's folder")
+            raise WorkspaceError(
+                f"there is no {GRAPH} here ({Path.cwd()}); it stays in the repository of Darkroom",
+                "`darkroom study NAME` runs one here",
+            )
         if not REPOSITORY.exists():
             raise WorkspaceError(
                 f"DVC does not know {GRAPH.parent}", f"`git checkout HEAD -- {REPOSITORY}` restores it; it came with {GRAPH}"

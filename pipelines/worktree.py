@@ -18,7 +18,7 @@ from darkroom.config import dvc_graph, params
 from darkroom.core.errors import WorkspaceError
 
 WORKTREES = Path(".darkroom/worktrees")
-SAME_FILES = ("params.yaml", "dvc.yaml")  # a difference would run something else than the user sees
+SAME_FILES = ("params.yaml", "dvc.yaml", "code.yaml")  # a difference would run something else than the user sees
 RAW_PARAMS = (("ingest", "source"), ("fetch", "source"), ("weights", "folder"), ("weights", "pretrain_on"))  # may be folders
 IDENTITY = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER")
             for key, value in (("NAME", "Darkroom"), ("EMAIL", "darkroom@localhost"))}  # fmt: skip
@@ -42,12 +42,12 @@ def git(
 def resolve_commit(ref: str) -> str:
     """Return the commit of a ref.
 
-    Raises WorkspaceError where params.yaml or dvc.yaml of this checkout differ from it.
+    Raises WorkspaceError where params.yaml, dvc.yaml or code.yaml of this checkout differ from it.
     """
     commit = git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", check=False)
     if not commit:
         raise WorkspaceError(f"there is no commit {ref} here ({Path.cwd()})", "see `git log --all`")
-    for name in SAME_FILES:
+    for name in filter(os.path.exists, SAME_FILES):
         committed = git("rev-parse", "--verify", "--quiet", f"{commit}:./{name}", check=False)
         if not committed:
             raise WorkspaceError(f"{name} is not in commit {ref}", f"`git add {name}` and commit it")

@@ -24,6 +24,8 @@ with lazy_imports():
     from darkroom.core import shortage
 
 COMMANDS = {
+    "new": "make a project in a new folder",
+    "update": "carry a project to the installed Darkroom: its files, and an older MLflow database",
     "recipe": "write a recipe's values into params.yaml",
     "check": "say what a run will do and take, and what would stop it",
     "fix": "correct labels, one by one or from the candidates of the last evaluation",
@@ -35,6 +37,7 @@ COMMANDS = {
     "monitor": "detect drift in new photographs",
     "repro": "run the stages that are out of date; one run at a time per workspace",
     "flow": "run a Prefect flow: repro, retrain, monitor, study or tidy",
+    "schedule": "start, show or stop the server and the worker of scheduled flows",
     "verify": "run stages again and compare what they write, or hash files again that dvc.lock names",
     "tidy": "remove outputs of backbones that params.yaml no longer lists, and old history",
     "lab": "look inside: kernels, filters, feature maps, receptive fields, augmentations, embeddings",
@@ -46,7 +49,6 @@ COMMANDS = {
     "compare": "compare runs over their seeds, as a table and a page",
     "lineage": "trace an image to models, or a model to images",
     "sync": "upload recorded runs to MLflow",
-    "upgrade": "upgrade an older MLflow database",
     "ui": "open the MLflow UI",
     "completion": "print the completion script of a shell",
 }
@@ -108,7 +110,8 @@ group = Darkroom(
     help="""Develop an image classifier from a folder of photographs. `dvc repro` runs the stages that are out of date, in order.
 
     \b
-    darkroom recipe photos --data ~/photos     your own folder, one subfolder per class
+    darkroom new flowers --data ~/photos       make a project of your own folder, one subfolder per class
+    darkroom recipe photos --data ~/photos     or put it into the project that is here
     dvc repro                                  run the stages that are out of date""",
     epilog="`darkroom COMMAND --help` explains a command. Exit codes: 0 done, 1 some failed, 2 mistake with a remedy, "
     "75 retry later, 130 interrupted.",

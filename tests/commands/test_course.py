@@ -175,9 +175,11 @@ def test_the_course_imports_no_torch():
 
 
 def test_without_pages_the_remedy_is_named(project, capsys):
-    """Where a page or all pages are missing, the message says how to have them; completion is silent."""
+    """Where a page is missing, the message says how to have it, and completion is silent; without any, Darkroom's are shown."""
     (project / "docs/case-studies/depth.md").unlink()
     assert "git checkout docs/case-studies" in course(capsys, code=2)
-    shutil.rmtree(project / "docs")
+    (project / "docs/case-studies/README.md").unlink()
     assert "there is no docs/case-studies/README.md" in course(capsys, code=2)
     assert completions("course", "") == []
+    shutil.rmtree(project / "docs")
+    assert "Receptive fields" in course(capsys)

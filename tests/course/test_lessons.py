@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from darkroom.config import study_params
+from darkroom.config import package_files, study_params
 from darkroom.core.errors import ParamsError, WorkspaceError
 from darkroom.course import lessons
 from darkroom.course.lessons import Command, Kind, Measurement
@@ -141,10 +141,13 @@ def test_a_lesson_has_a_number_and_a_name():
         lessons.read("autoencodr")
 
 
-def test_without_pages_there_is_no_course(tmp_path, monkeypatch):
-    """Outside of the project, or without a page, one sentence has the remedy."""
+def test_a_project_without_pages_has_those_of_darkroom(tmp_path, monkeypatch):
+    """A project elsewhere has the whole course; of pages that are missing or damaged a sentence has the remedy."""
+    names = lessons.names()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(WorkspaceError, match="in the folder of the project"):
+    assert lessons.names() == names
+    monkeypatch.setattr(package_files, "root", lambda: tmp_path)
+    with pytest.raises(WorkspaceError, match="page of the course"):
         lessons.names()
     (tmp_path / lessons.PAGES).mkdir(parents=True)
     (tmp_path / lessons.PAGES / "README.md").write_text("no table")

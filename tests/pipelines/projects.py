@@ -376,7 +376,7 @@ def fill_project(project: Project) -> None:
     folder = project.folder
     for name in ("src", "pipelines"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    for name in ("params.yaml", "pyproject.toml", ".dvcignore", ".gitignore"):
+    for name in ("params.yaml", "prefect.toml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder)
     (folder / "dvc.yaml").write_text(GRAPH)
     (folder / "step.py").write_text(STEP)

@@ -107,6 +107,14 @@ def test_a_copy_of_the_project_has_a_worktree_of_its_own(clone, monkeypatch):
     assert ((original / ".git").read_text(), worktree.git("rev-parse", "HEAD", folder=original)) == head
 
 
+@pytest.mark.parametrize("name", worktree.SAME_FILES)
+def test_a_commit_that_would_run_something_else_is_refused(clone, name):
+    """Where params, graph or the digests of the code are not committed as they are in the folder, the file is named."""
+    (clone / name).write_text("other: 1\n")
+    with pytest.raises(WorkspaceError, match=f"{name} (of this folder differs|is not in commit)"):
+        worktree.resolve_commit("HEAD")
+
+
 def test_results_are_committed_beside_the_working_tree(clone, monkeypatch):
     """Results go to a branch, whose commits have the commit that was run as a parent.
 

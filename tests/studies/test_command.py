@@ -73,11 +73,11 @@ def test_earlier_names_of_keys_are_read(workspace, capsys):
     assert "depth.quick.eval_points" in capsys.readouterr().err
 
 
-def test_a_missing_file_says_where_to_go(workspace, capsys):
-    """Outside of a project the message says in which folder to run the command."""
+def test_a_project_without_params_of_studies_has_those_of_darkroom(workspace, capsys):
+    """Where there is no studies/params.yaml, the values that come with Darkroom count, with those of --set."""
     (workspace / "studies" / "params.yaml").unlink()
-    assert cli.main(["study", "depth"]) == 2
-    assert "run the command in the folder" in capsys.readouterr().err
+    assert cli.main(["study", "depth", "--set", "epoch=1"]) == 2
+    assert 'unknown key "depth.quick.epoch"' in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_study_is_not_replaced(workspace, capsys):

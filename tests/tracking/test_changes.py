@@ -15,7 +15,7 @@ stages:
     outs: [{path: data/ingested, md5: a}]
   transfer:
     deps: [{path: data/ingested/train, md5: a}]
-    params: {params.yaml: {transfer: {lr: 0.003, epochs: 30, head: pooled}, compute.seed: 0}}
+    params: {params.yaml: {transfer: {lr: 0.003, epochs: 30, head: pooled}, compute.seed: 0}, code.yaml: {stages.transfer: abc}}
     outs: [{path: models/transfer, md5: a}]
 """
 EVALUATE = "  evaluate: {deps: [{path: models/transfer, md5: a}], outs: [{path: reports, md5: a}]}\n"
@@ -35,6 +35,7 @@ EVALUATE = "  evaluate: {deps: [{path: models/transfer, md5: a}], outs: [{path: 
         ),
         ("path: photos, md5: a", "path: photos, md5: b", "data: photos"),
         ("ingest.py, md5: a", "ingest.py, md5: b", "code: ingest.py"),
+        ("transfer: abc", "transfer: abd", "code: transfer"),  # in a project elsewhere than the repository
         ("train, md5: a", "train, md5: b", changes.FORCED),  # a result of ingest
         ("lr: 0.003", "rate: 0.003", changes.FORCED),  # a key of another version of Darkroom
         ("outs: [{path: models/transfer, md5: a}]\n", "outs: [{path: models/transfer, md5: a}]\n" + EVALUATE, "new: evaluate"),

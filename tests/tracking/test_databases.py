@@ -45,7 +45,7 @@ def older(back: int) -> str:
 
 
 def test_an_older_database_is_brought_up_to_date(capsys):
-    """A run waits with a message that names the command; `darkroom upgrade` keeps a copy, loses nothing, and
+    """A run waits with a message that names the command; `darkroom update` keeps a copy, loses nothing, and
     delivers the run."""
     revision = older(2)
     with records.start_run("baseline", {}, []):
@@ -53,8 +53,8 @@ def test_an_older_database_is_brought_up_to_date(capsys):
     assert main(["sync"]) == 2
     message = capsys.readouterr().err
     assert "mlflow.db" in message
-    assert "`darkroom upgrade`" in message
-    assert main(["upgrade"]) == 0
+    assert "`darkroom update`" in message
+    assert main(["update"]) == 0
     (copy,) = Path().glob("mlflow.db.*")
     with sqlite3.connect(copy) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision,)]
@@ -62,7 +62,7 @@ def test_an_older_database_is_brought_up_to_date(capsys):
     assert client.get_experiment_by_name("kept").experiment_id == "7"
     assert [run.info.run_name for run in client.search_runs([mlflow_client.experiment(client)])] == ["baseline"]
     assert not records.pending()
-    assert main(["upgrade"]) == 0
+    assert main(["update"]) == 0
     assert list(Path().glob("mlflow.db.*")) == [copy]
 
 
@@ -72,7 +72,7 @@ def test_a_newer_database_is_left_alone(capsys, empty_database):
     with sqlite3.connect("mlflow.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
     before = Path("mlflow.db").read_bytes()
-    assert main(["upgrade"]) == 2
+    assert main(["update"]) == 2
     assert "newer MLflow" in capsys.readouterr().err
     assert Path("mlflow.db").read_bytes() == before
 
@@ -80,13 +80,13 @@ def test_a_newer_database_is_left_alone(capsys, empty_database):
 def test_other_databases_are_refused(capsys, monkeypatch):
     """A server's database is its own, a file that is none is named, and before the first run there is nothing
     to do."""
-    assert main(["upgrade"]) == 2
+    assert main(["update"]) == 2
     assert "dvc repro" in capsys.readouterr().err
     Path("mlflow.db").write_text("none")
-    assert main(["upgrade"]) == 2
+    assert main(["update"]) == 2
     assert "mlflow.db" in capsys.readouterr().err
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    assert main(["upgrade"]) == 2
+    assert main(["update"]) == 2
     assert "http://127.0.0.1:9" in capsys.readouterr().err
 
 

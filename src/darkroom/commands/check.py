@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from darkroom.config import params
+from darkroom.config import params, stage_code
 from darkroom.config.params import Params
 from darkroom.core import user_paths
 from darkroom.core.command_line import Command, json_option
@@ -55,6 +55,7 @@ def check_run(settings: Params) -> Content:
         project.check_mlflow(home.uri())
     for path in project.TRACKED:
         project.check_merged(path)
+    stage_code.check()
     with _about("ingest.source"):
         project.check_place(settings)
     content = check_params(settings)

@@ -1,17 +1,20 @@
-"""Run a Prefect flow: `darkroom flow repro` is `python -m pipelines.repro`."""
+"""Run a Prefect flow: `darkroom flow repro` is `python -m pipelines.repro`, or the same flow of the installed package."""
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
+from darkroom.config import package_files, stage_code
 from darkroom.core.command_line import LazyGroup, passthrough
 from darkroom.core.errors import WorkspaceError
 
+REPOSITORY = "pipelines"  # the package of the flows in the repository
 FLOWS = {
     "repro": "run the stages that are out of date, a task each",
     "retrain": "ingest what is new, train, and register if there is a reason",
@@ -25,15 +28,26 @@ class Flows(LazyGroup):
     """The flows; each is a process of its own, which imports Prefect and parses the flow's options."""
 
     def load(self, name: str) -> click.Command:
-        def run(arguments: tuple[str, ...]) -> NoReturn:
-            if not Path("pipelines").is_dir():
-                raise WorkspaceError(
-                    f"there are no flows here ({Path.cwd()})", "run the command in the project's folder, which holds pipelines/"
-                )
-            sys.stdout.flush()
-            os.execv(sys.executable, [sys.executable, "-m", f"pipelines.{name}", *arguments])
+        return passthrough(lambda arguments: become(name, arguments), help=FLOWS[name])
 
-        return passthrough(run, help=FLOWS[name])
+
+def become(module: str, arguments: tuple[str, ...]) -> NoReturn:
+    """Become a process that runs a module of the flows: of the repository, or of the installed package in a project elsewhere."""
+    if stage_code.is_used():
+        if find_spec(package_files.FLOWS) is None:
+            raise WorkspaceError(
+                "this Darkroom is installed from its repository, in which alone its flows run",
+                "install the wheel: `make dist` there, then `pip install dist/darkroom-*.whl` here",
+            )
+        command = ["-P", "-m", f"{package_files.FLOWS}.{module}"]  # -P: no file of the project's hides a module
+    elif Path(REPOSITORY).is_dir():
+        command = ["-m", f"{REPOSITORY}.{module}"]
+    else:
+        raise WorkspaceError(
+            f"there is no project here ({Path.cwd()})", "run the command in its folder; `darkroom new DIR` makes one"
+        )
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *command, *arguments])
 
 
 command = Flows(

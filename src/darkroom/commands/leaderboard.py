@@ -50,7 +50,9 @@ def command(as_json: bool) -> None:
         click.echo(f"  It is version {registered.version} of the registered model {registered.name} ({aliases}).")
     if without:
         click.echo(f"  {without}")
-    click.echo("report     reports/report.html\nruns       make ui\ntry this   change transfer.lr in params.yaml, then `dvc repro`")
+    click.echo(
+        "report     reports/report.html\nruns       darkroom ui\ntry this   change transfer.lr in params.yaml, then `dvc repro`"
+    )
 
 
 def _describe_no_champion(decision: promotion_file.Decision) -> str:

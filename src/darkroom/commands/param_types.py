@@ -18,7 +18,7 @@ from darkroom.core.lazy import lazy_imports
 with lazy_imports():
     import json
 
-    from darkroom.config import dvc_graph, params, yaml_files
+    from darkroom.config import dvc_graph, params, recipes, yaml_files
     from darkroom.course import lessons
     from darkroom.data import manifest
     from darkroom.models import factory
@@ -93,5 +93,5 @@ CLASS = Completed("class", _classes)
 IMAGE = Completed("image", _images)
 VERSION = Completed("version", lambda: ALIASES)
 WEIGHTS = Completed("source", lambda: params.SOURCES)
-RECIPE = Completed("recipe", lambda: sorted(path.stem for path in Path("recipes").glob("*.yaml")))
+RECIPE = Completed("recipe", lambda: recipes.names())
 SETTING = Completed("KEY=VALUE", lambda: _keys(yaml_files.read_yaml(Path("params.yaml"))))

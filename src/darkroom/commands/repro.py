@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from darkroom.config import dvc_repair, params
+from darkroom.config import dvc_repair, params, stage_code
 from darkroom.core import locks
 from darkroom.core.command_line import passthrough
 from darkroom.core.errors import EXIT_CODE_FILE, WorkspaceError
@@ -23,6 +23,7 @@ def run(arguments: tuple[str, ...]) -> int:
         return 0
     if not Path("dvc.yaml").exists():
         raise WorkspaceError(f"there is no dvc.yaml here ({Path.cwd()})", "run the command in the folder that holds it")
+    stage_code.check()
     params.read()  # before DVC runs a command of dvc.yaml or deletes an output, whatever the arguments name
     tell = partial(click.echo, err=True)
     with locks.workspace("darkroom repro", tell), dvc_repair.guard(tell), tempfile.NamedTemporaryFile() as code_file:

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from darkroom.config import dvc_graph
+from darkroom.config import dvc_graph, stage_code
 from darkroom.core.errors import WorkspaceError
 
 CODE = "src/"
@@ -25,7 +25,10 @@ GRAPH, PARAMS = Path("dvc.yaml"), Path("params.yaml")
 
 @contextmanager
 def unchanged(stage: str) -> Iterator[None]:
-    """Raise WorkspaceError, to be retried, where inputs of a stage that DVC runs were edited during the block."""
+    """Raise WorkspaceError where inputs of a stage that DVC runs were edited during the block, to be retried, and before it where
+    the project's stage has another code.
+    """
+    stage_code.check([stage])
     if not os.environ.get("DVC_STAGE"):
         yield
         return
@@ -47,13 +50,22 @@ def unchanged(stage: str) -> Iterator[None]:
 def observe(stage: str) -> dict[str, str]:
     """Return the params of a stage by their flat name, and the digests of its code and tables by path."""
     declared = _read(GRAPH)["stages"].get(stage, {})
-    wanted = tuple(str(name) for name in declared.get("params", []))
-    sections = tuple(f"{name}." for name in wanted)
-    flat = dvc_graph.flat_params({PARAMS.name: _read(PARAMS)})
-    params = {f"{name} in {PARAMS}": value for name, value in flat.items() if name in wanted or name.startswith(sections)}
+    entries = declared.get("params", [])
+    named = {PARAMS.name: [name for name in entries if isinstance(name, str)]}
+    named |= {file: names for entry in entries if isinstance(entry, dict) for file, names in entry.items()}
+    params = {f"{name} in {file}": value for file, names in named.items() for name, value in _params(Path(file), names)}
     paths = [Path(dep) for dep in declared.get("deps", []) if dep.startswith(CODE) or dep.endswith(TABLES)]
     files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*.py")))]
+    files += stage_code.files(stage) if stage_code.is_used() else []
     return params | {str(file): hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() for file in files}
+
+
+def _params(file: Path, names: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the params of a file that are named, or below a section that is."""
+    sections = tuple(f"{name}." for name in names)
+    for name, value in dvc_graph.flat_params({file.name: _read(file)}).items():
+        if name in names or name.startswith(sections):
+            yield name, value
 
 
 def _read(path: Path) -> Any:

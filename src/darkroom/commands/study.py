@@ -17,7 +17,7 @@ from darkroom.studies import registry
 
 with lazy_imports():
     from darkroom.commands import study_run
-    from darkroom.config import params, study_params
+    from darkroom.config import package_files, params, study_params
     from darkroom.core import tables
 
 OUT = Path("studies/results")
@@ -48,7 +48,7 @@ class StudyCommand(Command):
                 formatter.write_dl(list(registry.NAMES.items()))
             formatter.write_text("`darkroom study NAME --help` lists the settings of a study.")
             return
-        content: dict[str, Any] = params.read_yaml(study_params.FILE) if study_params.FILE.is_file() else {}
+        content: dict[str, Any] = params.read_yaml(package_files.find(study_params.FILE))
         size = size or content.get("size", SIZES[0])
         values = content.get(name, {}).get(size, {})
         with formatter.section(f"Settings of {name}, size {size} (--set KEY=VALUE)"):
@@ -72,8 +72,8 @@ def command(
 ) -> None:  # fmt: skip
     """Run a study: networks that differ in one thing, over several seeds, at equal cost.
 
-    studies/params.yaml has the data, the size and all other settings. A study that was stopped continues
-    where it was. `dvc repro study@NAME` in the folder studies runs it as a stage.
+    studies/params.yaml has the data, the size and all other settings; a project without this file uses that of Darkroom.
+    A study that was stopped continues where it was.
     """
     if is_list:
         if as_json:

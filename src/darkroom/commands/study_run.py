@@ -10,7 +10,7 @@ from typing import Any
 
 from darkroom.commands import study_records
 from darkroom.commands.study_gallery import draw_gallery
-from darkroom.config import params, study_params
+from darkroom.config import package_files, params, study_params
 from darkroom.config.study_settings import Setting
 from darkroom.core import atomic
 from darkroom.core.errors import ParamsError, SourceError
@@ -37,7 +37,7 @@ def run_study(
     in them, and for output folders that hold anything but the results of a study.
     """
     kind = registry.load(name)
-    content = params.read_yaml(study_params.FILE)
+    content = params.read_yaml(package_files.find(study_params.FILE))
     size = size or study_params.parse(content).size
     if not study_params.has_size(content, name, size):
         raise ParamsError(f"{study_params.FILE} has no size {size} of {name}", "add it, or choose another --size")

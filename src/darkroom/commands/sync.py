@@ -50,7 +50,7 @@ def _restore() -> None:
     if restored is None:
         click.echo("mlflow.db is whole: nothing to restore; to go back to a backup all the same, move mlflow.db away first")
         return
-    click.echo("end what still uses the former database, as `make ui` does, and start it again")
+    click.echo("end what still uses the former database, as `darkroom ui` does, and start it again")
     if restored.former:
         click.echo(f"the database as it was is {restored.former}")
     click.echo(

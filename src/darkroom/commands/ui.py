@@ -37,7 +37,7 @@ def command(port: int) -> None:
         click.echo(f"{name:<9} {address}")
     if is_remote:
         return
-    click.echo("Ctrl+C ends it. `make schedule-status` prints the address of Prefect's pages.")
+    click.echo("Ctrl+C ends it. `darkroom schedule status` prints the address of Prefect's pages.")
     sys.stdout.flush()
     server = ["--host", HOST, "--port", str(port), "--workers", "1"]
     environment = ENVIRONMENT | os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}  # in a list of processes all could read a password
@@ -50,7 +50,7 @@ def _check_port(port: int) -> None:
         return
     free = next((other for other in range(port + 1, 65536) if _is_free(other)), 5000)
     raise ParamsError(
-        f"port {port} is taken by another process, perhaps MLflow already", f"`make ui PORT={free}`, or `darkroom ui --port {free}`"
+        f"port {port} is taken by another process, perhaps MLflow already", f"`darkroom ui --port {free}`, or `make ui PORT={free}`"
     )
 
 

@@ -24,6 +24,7 @@ from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
 
 LOCK = Path("dvc.lock")
+CODE = "code.yaml"  # the digests of the stages' code in a project elsewhere than the repository, see stage_code
 DVC = Path(".dvc")
 # All scalars are read as text, so that no folder name (`on`, `1e3`) is taken for something else.
 Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -32,13 +33,14 @@ Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 @dataclass(frozen=True)
 class LockedStage:
     """A stage of dvc.lock: the paths that it read and wrote, each with its md5 or an empty text, its params by flat name
-    (`transfer.lr`), as text, and its command."""
+    (`transfer.lr`), as text, its command, and the digest of its code where the project has no source files."""
 
     deps: dict[str, str]
     outs: dict[str, str]
     files: dict[str, int] = field(default_factory=dict)  # how many files each folder that it read had
     params: dict[str, str] = field(default_factory=dict)
     command: str = ""
+    code: str = ""
 
     @property
     def outputs_sha256(self) -> str:
@@ -96,8 +98,9 @@ def parse_lock(text: str | bytes, name: str) -> dict[str, LockedStage]:
 def _locked(stage: dict[str, Any]) -> LockedStage:
     deps = stage.get("deps", [])
     files = {item["path"]: int(item["nfiles"]) for item in deps if "nfiles" in item}
-    outs, params = _digests(stage.get("outs", [])), flat_params(stage.get("params", {}))
-    return LockedStage(_digests(deps), outs, files, params, str(stage.get("cmd", "")))
+    params = dict(stage.get("params", {}))
+    code = "".join(flat_params({CODE: params.pop(CODE, {})}).values())
+    return LockedStage(_digests(deps), _digests(stage.get("outs", [])), files, flat_params(params), str(stage.get("cmd", "")), code)
 
 
 def _digests(items: list[dict[str, str]]) -> dict[str, str]:

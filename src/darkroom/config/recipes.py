@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from darkroom.config import params
+from darkroom.config import package_files, params
 from darkroom.config.params import Params
 from darkroom.core import atomic, user_paths
 from darkroom.core.errors import DarkroomError, ParamsError, nearest
@@ -27,14 +27,18 @@ _ASSIGNMENTS = re.compile(r"\s+(?=[\w.]+=)")  # several KEY=VALUE in one text, a
 
 
 def names() -> list[str]:
-    """Return the names of the recipes."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    """Return the names of the recipes: those of this folder, and those that come with Darkroom."""
+    return sorted({path.stem for folder in (FOLDER, package_files.root() / FOLDER) for path in folder.glob("*.yaml")})
+
+
+def _file(name: str) -> Path:
+    return package_files.find(FOLDER / f"{name}.yaml")
 
 
 def header(name: str) -> str:
     """Return the comment at the beginning of a recipe, without its `#`."""
     lines = []
-    for line in (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
+    for line in _file(name).read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         lines.append(line.lstrip("# ").rstrip())
@@ -47,7 +51,7 @@ def values(name: str) -> dict[str, Any]:
         raise ParamsError(
             f'there is no recipe "{name}"{nearest(name, names())}; there are {", ".join(names())}', "`darkroom recipe --list`"
         )
-    path = FOLDER / f"{name}.yaml"
+    path = _file(name)
     content = params.read_yaml(path)
     if not isinstance(content, dict):
         raise ParamsError(f"{path} holds no values", f"restore it: `git checkout {path}`")

@@ -15,7 +15,7 @@ from darkroom.core import file_difference
 
 SCRATCH = Path(".darkroom/verify")
 PLACE = SCRATCH.joinpath(*"abcdef", "project")  # so deep that a source of `../../photos` has its place in SCRATCH
-FILES = ("dvc.yaml", "dvc.lock", "params.yaml")
+FILES = ("dvc.yaml", "dvc.lock", "params.yaml", "code.yaml")  # the last one in a project elsewhere than the repository
 CODE = "src/"
 MEASURED = ("models/cost", "reports/cost.csv", "reports/leaderboard.csv", "reports/report.html")  # they hold seconds
 IDENTICAL, CLOSE, DIFFERENT, SECONDS = "identical", "within tolerance", "different", "measured seconds"
@@ -59,7 +59,7 @@ def run(stage: str, locked: dvc_graph.LockedStage, tolerance: float) -> list[Com
 def _prepare(locked: dvc_graph.LockedStage) -> None:
     """Make a folder in which a stage finds its inputs, as links, and no outputs."""
     PLACE.mkdir(parents=True)
-    for name in FILES:
+    for name in filter(os.path.exists, FILES):
         shutil.copyfile(name, PLACE / name)
     for dep in locked.deps:
         target, source = Path(os.path.normpath(PLACE / dep)), Path(dep).absolute()

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+
+from darkroom.core.errors import WorkspaceError
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,45 @@ def experiment_file(name: str, path: str, since: float) -> str:
     except (OSError, subprocess.SubprocessError):
         pass
     return ""
+
+
+def merge(current: str, base: str, new: str) -> str | None:
+    """Return a text with its changes since `base` and those of `new`; None where they meet, or where git is not installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder, name) for name in ("current", "base", "new")]
+        for path, text in zip(paths, (current, base, new), strict=True):
+            path.write_text(text, encoding="utf-8")
+        try:
+            return _git("merge-file", "--stdout", *map(str, paths)) + "\n"
+        except (OSError, subprocess.SubprocessError):
+            return None
+
+
+def init() -> bool:
+    """Make this folder a git repository, unless it is in one; return whether it was made. Raises WorkspaceError without git."""
+    try:
+        if _is_inside():
+            return False
+        _git("init", "--quiet")
+    except FileNotFoundError as error:
+        raise WorkspaceError(
+            "git is not installed, which DVC needs", "install it: apt-get install git, brew install git"
+        ) from error
+    return True
+
+
+def add(path: str) -> None:
+    """Let git know the files at a path, for the next commit; what it ignores is left out."""
+    with suppress(OSError, subprocess.SubprocessError):
+        _git("add", "--all", "--", path)
+
+
+def _is_inside() -> bool:
+    """Tell whether this folder is in a git repository."""
+    try:
+        return _git("rev-parse", "--is-inside-work-tree") == "true"
+    except subprocess.SubprocessError:
+        return False
 
 
 def _git(*arguments: str) -> str:

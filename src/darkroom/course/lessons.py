@@ -23,6 +23,7 @@ from enum import Enum
 from functools import cached_property
 from pathlib import Path
 
+from darkroom.config import package_files
 from darkroom.core.errors import ParamsError, WorkspaceError, nearest
 
 PAGES = Path("docs/case-studies")
@@ -116,11 +117,11 @@ class Lesson:
 
     @property
     def page(self) -> Path:
-        return PAGES / f"{self.name}.md"
+        return _pages() / f"{self.name}.md"
 
     @property
     def notebook(self) -> Path:
-        return PAGES / "notebooks" / f"{self.number:02}-{self.name}.ipynb"
+        return _pages() / "notebooks" / f"{self.number:02}-{self.name}.ipynb"
 
 
 def names() -> list[str]:
@@ -130,7 +131,7 @@ def names() -> list[str]:
 
 def read_all() -> list[Lesson]:
     """Return the lessons, in their order. Raises WorkspaceError where a page is missing or is no lesson."""
-    return [parse(number, name, question, _read(PAGES / f"{name}.md")) for number, name, question in _table()]
+    return [parse(number, name, question, _read(_pages() / f"{name}.md")) for number, name, question in _table()]
 
 
 def read(lesson: str) -> Lesson:
@@ -138,24 +139,28 @@ def read(lesson: str) -> Lesson:
     table = _table()
     for number, name, question in table:
         if lesson in (name, str(number)):
-            return parse(number, name, question, _read(PAGES / f"{name}.md"))
+            return parse(number, name, question, _read(_pages() / f"{name}.md"))
     known = [name for _, name, _ in table]
     raise ParamsError(f'there is no lesson "{lesson}"{nearest(lesson, known)}', f"choose a number, or from {', '.join(known)}")
+
+
+def _pages() -> Path:
+    """Return the folder of the pages: of this folder, or of Darkroom."""
+    return package_files.find(PAGES)
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        home = f"run the command in the folder of the project, which has the pages of the course; or {RESTORE}"
-        raise WorkspaceError(f"there is no {path} in {Path.cwd()}", home) from error
+        raise WorkspaceError(f"there is no {path}, a page of the course", RESTORE) from error
     except UnicodeDecodeError as error:
         raise WorkspaceError(f"{path} is damaged: it is not UTF-8", RESTORE) from error
 
 
 def _table() -> list[tuple[int, str, str]]:
     """Return number, name and question of each lesson."""
-    index = PAGES / "README.md"
+    index = _pages() / "README.md"
     rows = [(int(number), name, question) for number, name, question in _ROW.findall(_read(index))]
     if not rows:
         raise WorkspaceError(f"{index} has no table of lessons", RESTORE)

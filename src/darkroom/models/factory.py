@@ -41,7 +41,10 @@ def torchvision_names() -> tuple[str, ...]:
     """Return the torchvision classifiers that can be a backbone, read from torchvision's source."""
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
-        raise ParamsError("torchvision is not installed", "run `make install`")
+        raise ParamsError(
+            "torchvision is not installed",
+            "install the one that belongs to the installed torch: `make install`, or `pip install torchvision`",
+        )
     files = (Path(spec.origin).parent / "models").glob("*.py")
     return tuple(sorted(name for file in files for name in _REGISTERED.findall(file.read_text(encoding="utf-8"))))
 

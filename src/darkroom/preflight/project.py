@@ -13,13 +13,16 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from darkroom.config import dvc_graph
+from darkroom.config import dvc_graph, stage_code
 from darkroom.config.params import Params
 from darkroom.core import git
 from darkroom.core.errors import ParamsError, SourceError, WorkspaceError
 
 GRAPH = Path("dvc.yaml")
-TRACKED = (GRAPH, dvc_graph.LOCK, Path("studies/dvc.yaml"), Path("studies/dvc.lock"), Path("params.yaml"), Path(".dvc/config"))
+TRACKED = (
+    GRAPH, dvc_graph.LOCK, stage_code.FILE, Path("studies/dvc.yaml"), Path("studies/dvc.lock"), Path("params.yaml"),
+    Path(".dvc/config"),
+)  # fmt: skip
 TOOLS = (".git", ".dvc", ".darkroom", ".venv", ".prefect", "mlruns", "mlartifacts")  # folders of programs, no place for images
 HEADERS = {"data/label_fixes.csv": "image,label", "data/splits.csv": "image,split"}  # of inputs that may be empty
 _MARKER = re.compile(r"^(<{7}|>{7}|\|{7})( |$)|^={7}$", re.MULTILINE)

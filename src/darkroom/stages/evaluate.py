@@ -55,7 +55,7 @@ from darkroom.stages.context import session
 from darkroom.tracking.records import Run
 from darkroom.training.devices import prepare
 
-DECISIVE = ("params.yaml", "dvc.yaml", "src", "data/label_fixes.csv", "data/splits.csv")  # results depend on them
+DECISIVE = ("params.yaml", "dvc.yaml", "code.yaml", "src", "data/label_fixes.csv", "data/splits.csv")  # results depend on them
 NAME = "evaluate"  # of what it keeps
 ROOMS = ("augmentation", "evaluation", "inference", "models", "stages")  # whose code decides what is kept
 Histories = dict[str, list[dict[str, str]]]

@@ -37,6 +37,8 @@ def describe(before: Stages, after: Stages, ran: Collection[str]) -> str:
     for kind, is_code in (("data", False), ("code", True)):
         if names := [PurePosixPath(path).name for path in sources if path.startswith(CODE) == is_code]:
             return f"{kind}: {_join([_short(name) for name in names])}"
+    if code := [name for name in common if before[name].code != after[name].code]:
+        return f"code: {_join(code)}"
     if new := [name for name in after if name in ran and name not in before]:
         return f"new: {_join(new)}"
     return FORCED if ran else NOTHING

@@ -99,7 +99,7 @@ def _check_current(file: Path) -> None:
     """Raise WorkspaceError for a database of an older MLflow, which MLflow would upgrade without a copy, or a damaged one."""
     if not is_current(file):
         raise WorkspaceError(
-            f"{file} was made by an older MLflow", "`darkroom upgrade` keeps a copy and upgrades it: nothing is lost"
+            f"{file} was made by an older MLflow", "`darkroom update` keeps a copy and upgrades it: nothing is lost"
         )
 
 
@@ -228,7 +228,8 @@ def upgrade() -> Path | None:
                 raise WorkspaceError(f"{file} could not be upgraded: {last}", f"it is as it was, and so is its backup {backup}")
             if connection.execute("PRAGMA data_version").fetchone() != before:
                 raise WorkspaceError(
-                    f"{file} was written while it was upgraded", "end what uses it, `make ui` for instance, and upgrade it again"
+                    f"{file} was written while it was upgraded",
+                    "end what uses it, `darkroom ui` for instance, and upgrade it again",
                 )
             backups.copy(upgraded, file)
     return backup

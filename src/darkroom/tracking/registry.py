@@ -166,7 +166,7 @@ def _promotion(name: str, key: str, text: str) -> Promotion:
     except ValidationError as error:
         raise WorkspaceError(
             f"the tag {key} of the registered model {name} is no line of the ledger: {error.errors()[0]['msg']}",
-            "delete or correct this tag in MLflow: `make ui`, Model registry",
+            "delete or correct this tag in MLflow: `darkroom ui`, Model registry",
         ) from error
 
 

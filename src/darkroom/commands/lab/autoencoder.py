@@ -15,7 +15,7 @@ from darkroom.core.lazy import lazy_imports
 with lazy_imports():
     import torch
 
-    from darkroom.config import study_params
+    from darkroom.config import package_files, study_params
     from darkroom.data import subsets
     from darkroom.lab import autoencoder, drawing
     from darkroom.models.architectures import autoencoder as networks
@@ -29,7 +29,7 @@ AT_LEAST_1 = click.IntRange(min=1)
 
 def _take_defaults(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     if path:
-        ctx.default_map = study_params.read(path).autoencoder.model_dump()
+        ctx.default_map = study_params.read(package_files.find(path)).autoencoder.model_dump()
 
 
 @picture_command("autoencoder", ".csv", outliers=SCORES)
