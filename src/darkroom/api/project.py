@@ -114,13 +114,10 @@ class Project:
             folder = EMBEDDED / backbone
             if not folder.is_dir():
                 there = sorted(path.parent.name for path in EMBEDDED.glob("*/train.npy"))
-                raise WorkspaceError(
-                    f"there are no embeddings of {backbone}", f"choose from {', '.join(there)}" if there else "run `dvc repro`"
-                )
-            names = ("train", "train_labels", "val", "val_labels")
-            return Embeddings(
-                *(arrays.load(folder / f"{name}.npy") for name in names), arrays.load_classes(INGESTED / "classes.json")
-            )
+                remedy = f"choose from {', '.join(there)}" if there else "run `dvc repro`"
+                raise WorkspaceError(f"there are no embeddings of {backbone}", remedy)
+            train, train_labels, val, val_labels = (arrays.load(folder / f"{name}.npy") for name in Embeddings._fields[:4])
+            return Embeddings(train, train_labels, val, val_labels, arrays.load_classes(INGESTED / "classes.json"))
 
     def _table(self, path: Path, stage: str) -> pd.DataFrame:
         with self._inside():

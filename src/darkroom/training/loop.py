@@ -154,9 +154,9 @@ def fit(
             progress.advance(note=note)
     model.load_state_dict(state.best_weights, strict=False)
     model.cpu().eval()
-    logits = state.best_logits.numpy()
-    fitted = temperature.fit(logits, val.labels)
-    conformal = ConformalScores.of(softmax(logits, fitted), val.labels)
+    best_logits = state.best_logits.numpy()
+    fitted = temperature.fit(best_logits, val.labels)
+    conformal = ConformalScores.of(softmax(best_logits, fitted), val.labels)
     return FitResult(state.history, state.best, fitted, conformal, resume.earlier if resume else 0.0)
 
 
