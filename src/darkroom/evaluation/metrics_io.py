@@ -35,6 +35,14 @@ class Calibration(Content):
     ece_uncalibrated: float
 
 
+class SetMetrics(Content):
+    """Prediction sets on test: the share that holds the true class, the mean number of classes, the share without any."""
+
+    coverage: float
+    size: float
+    empty: float
+
+
 class ModelMetrics(Content):
     """Headline figures of one model; `top_<k>_accuracy` is an extra field, since k is a param."""
 
@@ -50,6 +58,7 @@ class ModelMetrics(Content):
     average_precision: float | None
     intervals: dict[str, Range]
     calibration: Calibration
+    prediction_sets: dict[str, SetMetrics] = {}  # by the coverage that is asked for
     val_accuracy: float
     val_macro_f1: float
     val_log_loss: float

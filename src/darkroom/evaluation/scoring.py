@@ -9,7 +9,8 @@ import numpy as np
 
 from darkroom.evaluation import calibration, intervals
 from darkroom.evaluation.metrics import Figures
-from darkroom.evaluation.metrics_io import ClassMetrics, ModelDetails, ModelMetrics
+from darkroom.evaluation.metrics_io import ClassMetrics, ModelDetails, ModelMetrics, SetMetrics
+from darkroom.models.prediction_sets import ConformalScores
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def score(outputs: Outputs, truth: Truth, size: Size) -> Score:
         "calibration": {
             "temperature": outputs.temperature, "ece": ece, "ece_uncalibrated": calibration.error(outputs.uncalibrated, labels),
         },
+        "prediction_sets": _prediction_sets(outputs, truth),
         **{f"val_{key}": val[key] for key in ("accuracy", "macro_f1", "log_loss")},
         **vars(size),
     })  # fmt: skip
@@ -75,3 +77,17 @@ def score(outputs: Outputs, truth: Truth, size: Size) -> Score:
         bins_uncalibrated=calibration.reliability(outputs.uncalibrated, labels),
     )
     return Score(metrics, details, resampled)
+
+
+def _prediction_sets(outputs: Outputs, truth: Truth) -> dict[str, SetMetrics]:
+    """Return the figures on test of prediction sets that validation calibrates, for the coverages that it is large enough for."""
+    labels, scores = truth.labels["test"], ConformalScores.of(outputs.val, truth.labels["val"])
+    result = {}
+    for coverage in scores.coverages():
+        sets = scores.sets(outputs.test, coverage)
+        sizes = sets.sum(1)
+        hits = sets[np.arange(len(labels)), labels]
+        result[f"{coverage:g}"] = SetMetrics(
+            coverage=float(hits.mean()), size=float(sizes.mean()), empty=float((sizes == 0).mean())
+        )
+    return result

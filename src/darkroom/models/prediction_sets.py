@@ -22,7 +22,7 @@ from darkroom.core.errors import ParamsError
 MIN_PER_CLASS = 50
 MAX_SCORES = 5_000  # that are kept: more thresholds than a coverage can be told apart by
 DIGITS = 6
-COVERAGES = (0.8, 0.9, 0.95, 0.99)  # whose thresholds are written into exported programs
+COVERAGES = (0.8, 0.9, 0.95, 0.99)  # that are evaluated, and whose thresholds exported programs have
 MARGIN = 1e-9  # of a product of floats that should be a whole number
 
 Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -60,10 +60,13 @@ class ConformalScores:
                 result[number] = _quantile(own, coverage)
         return result
 
+    def coverages(self) -> list[float]:
+        """Return those of COVERAGES that the calibration images suffice for."""
+        return [coverage for coverage in COVERAGES if len(self.scores) >= _needed(coverage)]
+
     def table(self, classes: int) -> dict[str, list[float]]:
-        """Return the thresholds (classes,) of the coverages in COVERAGES that the calibration images suffice for."""
-        possible = [coverage for coverage in COVERAGES if len(self.scores) >= _needed(coverage)]
-        return {f"{coverage:g}": self.thresholds(coverage, classes).tolist() for coverage in possible}
+        """Return the thresholds (classes,) by coverage, for `coverages`."""
+        return {f"{coverage:g}": self.thresholds(coverage, classes).tolist() for coverage in self.coverages()}
 
     def check(self, coverage: float) -> None:
         """Raise ParamsError for a coverage that is no share, or that needs more calibration images than there were."""
