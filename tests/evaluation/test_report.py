@@ -91,15 +91,17 @@ def test_a_page_without_issues_and_slices():
 
 
 def test_the_page_is_self_contained():
-    """It refers to no address, has no script but its own, class names cannot become markup, and equal inputs
-    give equal bytes."""
+    """It loads nothing, links to files of the source alone, has no script but its own, class names cannot become
+    markup, and equal inputs give equal bytes."""
     names = ("<b>a</b>", "</script><script>alert(1)</script>", "c")
     text = page(evaluation(names))
     elements = Elements(text)
     scripts = [attributes.get("type") for tag, attributes in elements.tags if tag == "script"]
     assert scripts == ["application/json", None]
-    addresses = [attributes[name] for _, attributes in elements.tags for name in ("src", "href", "action") if name in attributes]
-    assert all(address.startswith(("data:", "#")) for address in addresses)
+    loaded = [attributes[name] for _, attributes in elements.tags for name in ("src", "action") if name in attributes]
+    assert all(address.startswith("data:") for address in loaded)
+    links = [(tag, attributes["href"]) for tag, attributes in elements.tags if "href" in attributes]
+    assert all(tag == "a" and address.startswith(("#", "../photos/")) for tag, address in links)
     styles = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
     assert all(address.startswith("data:") for style in styles for address in re.findall(r"url\(([^)]*)\)|@import", style))
     assert names[0] in elements.text

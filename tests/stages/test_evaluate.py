@@ -18,7 +18,7 @@ from darkroom.models.architectures.compact import Compact
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint
 from darkroom.models.specs import CompactSpec
-from darkroom.stages import evaluate
+from darkroom.stages import evaluate, evaluation_report
 from tests.conftest import ROOT
 
 
@@ -26,7 +26,7 @@ def test_files_are_counted_by_class_and_split():
     """Accepted files count by class and split, quarantined ones apart."""
     rows = [Row(label=label, split=split) for label, split in (("a", "train"), ("a", "test"), ("b", "test"))]
     rows.append(Row(label="b", status="quarantined"))
-    counts = evaluate._counts(rows)
+    counts = evaluation_report._counts(rows)
     assert (counts["files"], counts["quarantined"]) == (4, 1)
     assert (counts["train"], counts["val"], counts["test"]) == (1, 0, 2)
     assert counts["classes"] == {"a": {"train": 1, "val": 0, "test": 1}, "b": {"train": 0, "val": 0, "test": 1}}
@@ -40,12 +40,12 @@ def test_the_origin_tells_whether_changes_are_committed(tmp_path, monkeypatch):
     for arguments in (["init", "-q"], ["add", "params.yaml"], ["commit", "-qm", "run"]):
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], check=True)
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout[:12]
-    origin = evaluate._origin(tmp_path)
+    origin = evaluation_report._origin(tmp_path / "manifest.parquet")
     assert origin["commit"] == head
     assert "not committed" not in origin
     assert hashlib.md5(b"manifest").hexdigest() in origin["data version"]
     (tmp_path / "params.yaml").write_text("a: 2")
-    assert "params.yaml" in evaluate._origin(tmp_path)["not committed"]
+    assert "params.yaml" in evaluation_report._origin(tmp_path / "manifest.parquet")["not committed"]
 
 
 def test_the_stage_writes_every_output_of_the_graph(tmp_path, values, monkeypatch, capsys):
