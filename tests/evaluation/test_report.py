@@ -35,11 +35,22 @@ class Elements(HTMLParser):
         self.hidden = "" if tag == self.hidden else self.hidden
 
     def handle_data(self, data):
-        self.text += "" if self.hidden else data
+        self.text += "" if self.hidden else f"{data} "
 
 
 def content(text: str) -> dict:
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def miscounted(text: str) -> list[str]:
+    """Return the like of `1 images`, `1 image are` and `2 image` in a text."""
+    nouns = "image|file|picture|class|group|copy|cluster|conflict|leak|mistake|fold|thread|corruption|resample"
+    before = r"(?<![\d.,/])"
+    kind = "(?:(?:test|training|validation|more) )?"
+    plural = rf"{before}1 {kind}(?:{nouns.replace('class', 'classe').replace('copy', 'copie')})s\b"
+    singular = rf"{before}(?:0|[2-9]|\d[\d,]*\d) {kind}(?:{nouns})\b"
+    verb = rf"{before}1 (?:{kind}(?:{nouns}) )?(?:are|have|lie|predict)\b"
+    return re.findall(f"{plural}|{singular}|{verb}", text)
 
 
 def predicting(predictions: np.ndarray, classes: int = 3) -> dict[str, np.ndarray]:
@@ -80,6 +91,25 @@ def test_the_page_is_sensible_in_extreme_cases(case):
         assert "no mistake" in shown
         assert re.search(r"100\.0% of 60 test images .*\(94\.0% to 100\.0%\)", shown)
         assert "-0.0" not in shown
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_counts_are_in_grammar(count):
+    """With one of everything nothing is plural beside the 1, and with two of everything nothing singular beside the 2."""
+    example = evaluation(("a", "b")[:count], np.arange(count), probabilities={"baseline": np.eye(count)[::-1] * 0.9 + 0.05})
+    diagnostics = example.diagnostics.model_copy(update={
+        "labels": example.diagnostics.labels.model_copy(update={"images": count}),
+        "robustness": example.diagnostics.robustness.model_copy(update={
+            "corruptions": dict(list(example.diagnostics.robustness.corruptions.items())[:count])}),
+        "slices": [item.model_copy(update={"images": count}) for item in example.diagnostics.slices],
+    })  # fmt: skip
+    data = {"files": count, "quarantined": count, "train": count, "val": count, "test": count, "classes": {}}
+    params = {**example.params, "compute": {"threads": count}}
+    metrics = example.metrics.model_copy(update={"resamples": count})
+    text = page(dataclasses.replace(example, metrics=metrics, diagnostics=diagnostics, data=data, params=params))
+    elements = Elements(text)
+    spoken = [attributes.get(name) or "" for _, attributes in elements.tags for name in ("aria-label", "alt", "title")]
+    assert miscounted(elements.text + "; ".join(spoken)) == []
 
 
 def test_a_page_without_issues_and_slices():

@@ -56,7 +56,8 @@ def pca(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(embeddings) < MIN_IMAGES:
         raise SourceError(f"{len(embeddings)} images are too few for a map", f"give {MIN_IMAGES} or more")
     model = PCA(min(2, embeddings.shape[1]), random_state=0, svd_solver="full")
-    points = model.fit_transform(embeddings.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # equal embeddings have no variance to share
+        points = model.fit_transform(embeddings.astype(np.float64))
     shares = model.explained_variance_ratio_
     if points.shape[1] == 1:
         return np.pad(points, ((0, 0), (0, 1))), np.append(shares, 0.0)
