@@ -156,15 +156,17 @@ def test_four_hundred_classes_and_ten_thousand_images_stay_below_5_mib():
 
 
 def test_of_more_images_a_sample_holds_the_mistakes():
-    """Of 12,000 images 10,000 are in the page, with all mistakes and the total number."""
+    """Of 12,000 images 10,000 are in the page, with all mistakes, the images of the map and the total number."""
     labels = np.arange(12_000) % 4
     probabilities = {"baseline": np.eye(4)[np.where(np.arange(12_000) % 10, labels, (labels + 1) % 4)]}
     images = [{"path": f"{i}.png"} for i in range(12_000)]
-    explored = explorer.explore("baseline", probabilities, labels, images, "abcd")
+    mapped = np.arange(11_000, 12_000)
+    explored = explorer.explore("baseline", probabilities, labels, images, "abcd", mapped)
     assert len(explored.images) == explorer.MOST
     assert explored.content["of"] == 12_000
     wrong = np.flatnonzero(probabilities["baseline"].argmax(1) != labels)
     assert np.isin(wrong, explored.images).all()
+    assert np.isin(mapped, explored.images).all()
     assert set(explored.order[: len(wrong)]) == set(wrong.tolist())
 
 
