@@ -175,6 +175,7 @@ def test_the_map_is_coloured_by_class_or_by_error(report):
         assert browser.locator("#map-dots circle.s1").count() == (example.labels == 1).sum()
         browser.select_option("#map-class", "1")
         assert browser.locator("#map-dots circle.dim").count() == (example.labels != 1).sum()
+        assert browser.inner_text("#map-image h3") == "dog"
         browser.select_option("#map-colour", "correct")
         assert browser.locator("#map-dots circle.bad").count() == wrong
 
