@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _report(chromium: str, folder: Path) -> int:
-    """Show how the report begins and its test images, its confusions, copies in the page of the data, and heat maps of predictions.
+    """Show how the report begins, its test images, confusions and map, copies in the page of the data, and heat maps.
 
     These are the pictures of README.md, docs/evaluation.md and docs/tutorial.md.
     """
@@ -80,6 +80,7 @@ def _report(chromium: str, folder: Path) -> int:
         shown.paste(images, (0, begin.height))
         shown.save(folder / "report.jpg", quality=74, optimize=True)
         take("report-images.jpg", "#confusions", 900)
+        take("report-map.jpg", "#map", 900)
         page.goto(Path("reports/data.html").resolve().as_uri())
         take("tutorial-copies.jpg", "#duplicates", 570)
         page.goto(Path("reports/explained/index.html").resolve().as_uri())

@@ -148,7 +148,9 @@ def commands_of(page: Path) -> Iterator[str]:
                 yield part.strip()
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "reference" and page.name != "CHANGELOG.md"], ids=str)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.parent.name != "reference" and page.name != "CHANGELOG.md"], ids=str
+)
 def test_every_command_that_a_page_names_exists(page):
     """Each `darkroom …` of a page is a command, with options that it has; `make docs-check` runs those of the how-to pages."""
     for line in commands_of(page):

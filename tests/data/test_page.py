@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from darkroom.core.counts import counted
 from darkroom.data import ingest as room
 from darkroom.data.page import page
 from tests.browser import COLOURS, faults, opened, scrolls_sideways
 from tests.data.test_decoding import detailed, encoded
 from tests.data.test_grouping import drawn, textured  # noqa: F401
 from tests.data.test_ingest import elsewhere, options  # noqa: F401
+from tests.evaluation.test_report import miscounted
 
 
 def render(folder, cache, **changes) -> str:
@@ -38,6 +40,19 @@ def messy(textured):  # noqa: F811
     Image.fromarray(np.asarray(detailed(400, 80))).save(textured / "cat" / "long.png")
     shutil.copy(textured / "cat" / "4.png", textured / "cat" / "<script>alert(1)<script>.png")
     return textured
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_counts_are_in_grammar(count, textured, tmp_path):  # noqa: F811
+    """With none, one and two of everything no noun or verb beside a count has the wrong number."""
+    for i in range(count):
+        shutil.copy(textured / "cat" / f"{2 * i}.png", textured / "cat" / f"copy{i}.png")
+        (textured / "dog" / f"text{i}.png").write_text("no image")
+        (textured / ".more").mkdir(exist_ok=True)
+        shutil.copy(textured / "cat" / f"{2 * i}.png", textured / ".more" / f"{i}.png")
+    text = re.sub("<[^>]*>", " ", render(textured, tmp_path / "cache").partition("<body>")[2])
+    assert not count or f"{counted(count, 'picture has', 'pictures have')} copies" in text
+    assert miscounted(text) == []
 
 
 def test_the_page_has_every_section(messy, tmp_path):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from darkroom.evaluation import calibration, intervals, mistakes
+from darkroom.evaluation.embedding_map import EmbeddingMap
 from darkroom.evaluation.label_issues import LabelIssue
 from darkroom.evaluation.leaderboard import Row
 from darkroom.evaluation.metrics import Figures
@@ -74,8 +75,15 @@ def evaluation(
         issues=[LabelIssue(images[0]["path"], "0", "test", classes[labels[0]], classes[-1], 0.9, 0.1, 0.8)],
         pictures={images[0]["path"]: pixels[0]}, method="LayerCAM (Jiang et al. 2021)",
         heatmaps=[HeatMap(i, OVERLAY) for i in [*wrong, *range(min(3, len(labels)))]],
-        origin={"commit": "0123456789ab", "data": "sha256 of the manifest"},
+        origin={"commit": "0123456789ab", "data": "sha256 of the manifest"}, embedded=mapped(labels), folder="../photos",
+        corrupted={name: np.stack([pixels[0]] * 6) for name in ("gaussian_noise", "fog")},
     )  # fmt: skip
+
+
+def mapped(labels: np.ndarray) -> EmbeddingMap:
+    """Return a map of the first 2,000 images at most: those of a class are in one column."""
+    images = np.arange(len(labels))[:2000]
+    return EmbeddingMap(images, np.stack([labels[images] % 25 * 40, images % 250 * 4], axis=1), "PCA")
 
 
 def results(classes: tuple[str, ...], labels: np.ndarray, probabilities: dict[str, np.ndarray]) -> tuple[Metrics, Details]:

@@ -35,11 +35,22 @@ class Elements(HTMLParser):
         self.hidden = "" if tag == self.hidden else self.hidden
 
     def handle_data(self, data):
-        self.text += "" if self.hidden else data
+        self.text += "" if self.hidden else f"{data} "
 
 
 def content(text: str) -> dict:
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def miscounted(text: str) -> list[str]:
+    """Return the like of `1 images`, `1 image are` and `2 image` in a text."""
+    nouns = "image|file|picture|class|group|copy|cluster|conflict|leak|mistake|fold|thread|corruption|resample"
+    before = r"(?<![\d.,/])"
+    kind = "(?:(?:test|training|validation|more) )?"
+    plural = rf"{before}1 {kind}(?:{nouns.replace('class', 'classe').replace('copy', 'copie')})s\b"
+    singular = rf"{before}(?:0|[2-9]|\d[\d,]*\d) {kind}(?:{nouns})\b"
+    verb = rf"{before}1 (?:{kind}(?:{nouns}) )?(?:are|have|lie|predict)\b"
+    return re.findall(f"{plural}|{singular}|{verb}", text)
 
 
 def predicting(predictions: np.ndarray, classes: int = 3) -> dict[str, np.ndarray]:
@@ -82,6 +93,25 @@ def test_the_page_is_sensible_in_extreme_cases(case):
         assert "-0.0" not in shown
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_counts_are_in_grammar(count):
+    """With one of everything nothing is plural beside the 1, and with two of everything nothing singular beside the 2."""
+    example = evaluation(("a", "b")[:count], np.arange(count), probabilities={"baseline": np.eye(count)[::-1] * 0.9 + 0.05})
+    diagnostics = example.diagnostics.model_copy(update={
+        "labels": example.diagnostics.labels.model_copy(update={"images": count}),
+        "robustness": example.diagnostics.robustness.model_copy(update={
+            "corruptions": dict(list(example.diagnostics.robustness.corruptions.items())[:count])}),
+        "slices": [item.model_copy(update={"images": count}) for item in example.diagnostics.slices],
+    })  # fmt: skip
+    data = {"files": count, "quarantined": count, "train": count, "val": count, "test": count, "classes": {}}
+    params = {**example.params, "compute": {"threads": count}}
+    metrics = example.metrics.model_copy(update={"resamples": count})
+    text = page(dataclasses.replace(example, metrics=metrics, diagnostics=diagnostics, data=data, params=params))
+    elements = Elements(text)
+    spoken = [attributes.get(name) or "" for _, attributes in elements.tags for name in ("aria-label", "alt", "title")]
+    assert miscounted(elements.text + "; ".join(spoken)) == []
+
+
 def test_a_page_without_issues_and_slices():
     """Sections without content say so."""
     example = evaluation()
@@ -91,15 +121,17 @@ def test_a_page_without_issues_and_slices():
 
 
 def test_the_page_is_self_contained():
-    """It refers to no address, has no script but its own, class names cannot become markup, and equal inputs
-    give equal bytes."""
+    """It loads nothing, links to files of the source alone, has no script but its own, class names cannot become
+    markup, and equal inputs give equal bytes."""
     names = ("<b>a</b>", "</script><script>alert(1)</script>", "c")
     text = page(evaluation(names))
     elements = Elements(text)
     scripts = [attributes.get("type") for tag, attributes in elements.tags if tag == "script"]
     assert scripts == ["application/json", None]
-    addresses = [attributes[name] for _, attributes in elements.tags for name in ("src", "href", "action") if name in attributes]
-    assert all(address.startswith(("data:", "#")) for address in addresses)
+    loaded = [attributes[name] for _, attributes in elements.tags for name in ("src", "action") if name in attributes]
+    assert all(address.startswith("data:") for address in loaded)
+    links = [(tag, attributes["href"]) for tag, attributes in elements.tags if "href" in attributes]
+    assert all(tag == "a" and address.startswith(("#", "../photos/")) for tag, address in links)
     styles = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
     assert all(address.startswith("data:") for style in styles for address in re.findall(r"url\(([^)]*)\)|@import", style))
     assert names[0] in elements.text
@@ -124,15 +156,17 @@ def test_four_hundred_classes_and_ten_thousand_images_stay_below_5_mib():
 
 
 def test_of_more_images_a_sample_holds_the_mistakes():
-    """Of 12,000 images 10,000 are in the page, with all mistakes and the total number."""
+    """Of 12,000 images 10,000 are in the page, with all mistakes, the images of the map and the total number."""
     labels = np.arange(12_000) % 4
     probabilities = {"baseline": np.eye(4)[np.where(np.arange(12_000) % 10, labels, (labels + 1) % 4)]}
     images = [{"path": f"{i}.png"} for i in range(12_000)]
-    explored = explorer.explore("baseline", probabilities, labels, images, "abcd")
+    mapped = np.arange(11_000, 12_000)
+    explored = explorer.explore("baseline", probabilities, labels, images, "abcd", mapped)
     assert len(explored.images) == explorer.MOST
     assert explored.content["of"] == 12_000
     wrong = np.flatnonzero(probabilities["baseline"].argmax(1) != labels)
     assert np.isin(wrong, explored.images).all()
+    assert np.isin(mapped, explored.images).all()
     assert set(explored.order[: len(wrong)]) == set(wrong.tolist())
 
 

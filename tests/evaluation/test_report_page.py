@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from darkroom.evaluation.report import page as report_page
+from darkroom.evaluation.report import source_files
 from darkroom.evaluation.report.page import most_confused, page
 from tests.browser import COLOURS, chromium, faults, opened, scrolls_sideways  # noqa: F401
 from tests.evaluation.example_report import evaluation
@@ -136,6 +139,94 @@ def test_a_picture_is_that_of_its_image(report):
             )
 
 
+def test_a_dot_of_the_map_is_its_image(report):
+    """Pointed at, a dot shows its image with the prediction; the arrow keys move to the next dot, Enter opens it."""
+    example, file = report
+    predictions = example.probabilities["baseline"].argmax(1)
+    with opened(file) as browser:
+        browser.locator("#map-dots").scroll_into_view_if_needed()
+        box = browser.locator("#map-dots").bounding_box()
+        for number in (0, 31):
+            x, y = example.embedded.places[number]
+            at = [box["x"] + (x + 25) / 1050 * box["width"], box["y"] + (1025 - y) / 1050 * box["height"]]
+            browser.mouse.move(at[0], at[1])
+            shown = browser.inner_text("#map-image")
+            assert example.images[number]["path"] in shown
+            mark = "✓" if predictions[number] == example.labels[number] else "✗"
+            assert f"{mark} {example.details.classes[predictions[number]]}, " in shown
+        browser.mouse.click(at[0], at[1])
+        browser.mouse.move(box["x"] + 5, box["y"] + 5)
+        assert example.images[31]["path"] in browser.inner_text("#map-image")  # it is kept
+        browser.focus("#map-dots")
+        browser.keyboard.press("ArrowUp")
+        browser.keyboard.press("ArrowRight")
+        path = browser.inner_text("#map-image a")
+        label = int(example.labels[[image["path"] for image in example.images].index(path)])
+        assert label == example.labels[31] + 1  # a class is a column of this map
+        browser.keyboard.press("Enter")
+        assert path in browser.inner_text("#image-body")
+
+
+def test_the_map_is_coloured_by_class_or_by_error(report):
+    """As many dots have a class's colour as it has images, or the colour of mistakes as there are mistakes."""
+    example, file = report
+    wrong = int((example.probabilities["baseline"].argmax(1) != example.labels).sum())
+    with opened(file, width=390) as browser:
+        assert browser.locator("#map-dots circle.s1").count() == (example.labels == 1).sum()
+        browser.select_option("#map-class", "1")
+        assert browser.locator("#map-dots circle.dim").count() == (example.labels != 1).sum()
+        assert browser.inner_text("#map-image h3") == "dog"
+        browser.select_option("#map-colour", "correct")
+        assert browser.locator("#map-dots circle.bad").count() == wrong
+
+
+def test_a_dialog_has_the_file_and_the_line_that_corrects_it(tmp_path):
+    """The link leads to the file beside the report, and the line is the one that Python quotes, whatever the name."""
+    names = ["it's.jpg", "a b#c.jpg", "-x.jpg"]
+    labels = np.zeros(3, int)
+    example = evaluation(("cat", "old dog"), labels, probabilities={"baseline": np.array([[0.1, 0.9]] * 3)})
+    images = [{"path": name, "sha256": ""} for name in names]
+    example = dataclasses.replace(example, images=images, issues=(), heatmaps=(), folder="../photos")
+    diagnostics = example.diagnostics.model_copy(update={"always_wrong": []})
+    (tmp_path / "report.html").write_text(page(dataclasses.replace(example, diagnostics=diagnostics)), encoding="utf-8")
+    with opened(tmp_path / "report.html") as browser:
+        for name in names:
+            browser.locator(f'#thumbs button[title$="{name}"]').click()
+            address = browser.get_attribute("#image-body a", "href")
+            assert unquote(address) == unquote(source_files.address("../photos", name)) == f"../photos/{name}"
+            assert browser.inner_text("#image-body .fix code") == source_files.fix_command(name, "old dog")
+            browser.click("#close")
+
+
+def test_a_line_is_copied(report):
+    """The button beside a line puts it on the clipboard."""
+    with opened(report[1]) as browser:
+        browser.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        line = browser.locator("#labels ~ ul .fix").first
+        line.locator("button").click()
+        assert line.locator("button").inner_text() == "copied"
+        assert browser.evaluate("navigator.clipboard.readText()") == "darkroom fix cat/00000.png owl"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_table_that_scrolls_says_so(report, dark):
+    """On a phone the edge beyond which a table goes on is shaded, and no longer once it has been scrolled to its end."""
+    with opened(report[1], dark, width=390) as browser:
+        table = browser.locator('.scroll[aria-label="leaderboard"]')
+
+        def shade(end: int) -> float:
+            """Return how far the column of pixels at the left (0) or right (1) edge differs from the others."""
+            pixels = np.asarray(Image.open(io.BytesIO(table.screenshot())).convert("L")).astype(float)
+            columns = np.median(pixels, axis=0)
+            return abs(columns[[1, -2][end]] - np.median(columns))
+
+        left, right = shade(0), shade(1)
+        assert right > 20 > 4 > left
+        table.evaluate("element => { element.scrollLeft = element.scrollWidth; }")
+        left, right = shade(0), shade(1)
+        assert left > 20 > 4 > right
+
+
 def test_tables_are_sorted_by_a_column(report):
     """A click on a heading sorts by it, largest first, a second one turns it round."""
     with opened(report[1]) as browser:
@@ -183,7 +274,7 @@ def test_a_matrix_without_numbers_has_no_serious_fault(tmp_path):
     with opened(tmp_path / "report.html") as browser:
         assert "spread" in browser.get_attribute("#matrix", "class")
         assert faults(browser) == []
-        assert browser.locator("#matrix td[aria-label*=images]").count() == 25 * 25
+        assert browser.locator("#matrix td[aria-label*=image]").count() == 25 * 25
 
 
 def test_of_very_many_classes_the_most_confused_are_shown(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from darkroom.core.errors import ParamsError, SourceError
+from darkroom.evaluation import embedding_map
 from darkroom.lab import augmentation_strength, embedding, occlusion
 from tests.lab.test_layers import compact
 
@@ -49,9 +50,9 @@ def test_two_groups_stay_apart_on_both_maps():
     """Points of two distant groups are nearer to their own group than to the other, by PCA and by t-SNE."""
     rng = np.random.default_rng(0)
     vectors = np.concatenate([rng.normal(0, 1, (20, 64)), rng.normal(6, 1, (20, 64))]).astype(np.float32)
-    principal, shares = embedding.pca(vectors)
+    principal, shares = embedding_map.pca(vectors)
     assert shares[0] > 0.5
-    for points in (principal, embedding.tsne(vectors, 30)):
+    for points in (principal, embedding_map.tsne(vectors, 30)):
         assert points.shape == (40, 2)
         distances = np.linalg.norm(points[:, None] - points[None], axis=2)
         assert distances[:20, :20].mean() < distances[:20, 20:].mean() / 2
@@ -60,9 +61,9 @@ def test_two_groups_stay_apart_on_both_maps():
 def test_few_or_equal_images():
     """Too few images are refused; equal ones have finite coordinates."""
     with pytest.raises(SourceError, match="too few"):
-        embedding.pca(np.zeros((4, 8), np.float32))
+        embedding_map.pca(np.zeros((4, 8), np.float32))
     with np.errstate(all="ignore"):
-        assert np.isfinite(embedding.pca(np.ones((6, 8), np.float32))[0]).all()
+        assert np.isfinite(embedding_map.pca(np.ones((6, 8), np.float32))[0]).all()
 
 
 def test_embeddings_are_the_input_of_the_head():

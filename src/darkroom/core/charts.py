@@ -9,6 +9,7 @@ from html import escape
 from typing import Any, Literal
 
 from darkroom.core.axes import Axis, Scale, padded, short, tick_text
+from darkroom.core.counts import counted
 
 # `layout.html.j2` has a CSS variable for each colour, --series-0 and so on; pictures use the light ones
 PALETTE = ("#c43b2a", "#1f6fb5", "#2c8a3a", "#8a56b8", "#a06a00", "#0b8f9c", "#b8478c", "#5d6b1f", "#7a4f35", "#77777d")
@@ -234,7 +235,7 @@ def reliability(title: str, bins: Sequence[Any]) -> str:
     for item in filled:
         (left, top), (right, bottom) = chart.place(item.low, item.accuracy), chart.place(item.high, 0)
         opacity = 0.25 + 0.75 * math.sqrt(item.count / most)
-        hint = f"{item.count} images, mean confidence {item.confidence:.1%}, {item.accuracy:.1%} right"
+        hint = f"{counted(item.count, 'image')}, mean confidence {item.confidence:.1%}, {item.accuracy:.1%} right"
         chart.elements.append(
             f'<rect class="fill" x="{left + 0.5:.1f}" y="{top:.1f}" width="{right - left - 1:.1f}" '
             f'height="{max(bottom - top, 0.8):.1f}" fill-opacity="{opacity:.2f}"><title>{hint}</title></rect>'

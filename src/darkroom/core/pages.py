@@ -12,12 +12,13 @@ import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 
 from darkroom.core.charts import PALETTE, PALETTE_DARK
+from darkroom.core.counts import counted
 
 
 def render(room: str, template: str, **values: Any) -> str:
     """Return a template of a room (`data`, `data.html.j2`) filled in; it extends `core/layout.html.j2`.
 
-    Templates can import the macros of `core/parts.html.j2` and include `core/charts.css.j2`.
+    Templates can import the macros of `core/parts.html.j2` and include `core/charts.css.j2`; `3|counted("image")` is `3 images`.
     """
     return _environment(room).get_template(template).render(**values)
 
@@ -28,6 +29,7 @@ def _environment(room: str) -> Environment:
     loaders = [PackageLoader("darkroom", room), PackageLoader("darkroom", "core")]
     environment = Environment(loader=ChoiceLoader(loaders), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals.update(palette=PALETTE, palette_dark=PALETTE_DARK)
+    environment.filters["counted"] = counted
     return environment
 
 

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from darkroom.core.counts import counted
 from darkroom.core.errors import printable
 from darkroom.data import class_names, file_names, layout, split_names
 from darkroom.data.folder_source import Entry
@@ -96,7 +97,7 @@ def hidden_folders(entries: list[Entry]) -> list[str]:
         if file_names.is_image(entry.name) and (hidden := file_names.hidden_by_hand(entry.name.rpartition("/")[0]))
     )
     return [
-        f"warning: the folder {printable(name)} is hidden, since its name begins with a dot: its {count:,} images are left out; "
-        "rename it if it is a class"
+        f"warning: the folder {printable(name)} is hidden, since its name begins with a dot: "
+        f"{counted(count, 'image is', 'images are')} left out; rename it if it is a class"
         for name, count in sorted(counts.items())
     ]

@@ -39,9 +39,8 @@ def find(rows: Iterable[SourceRow], classes: Iterable[str], folders: Iterable[st
     for label in sorted({*quarantined, *relabelled}):
         rows_of = quarantined.get(label, [])
         if relabelled[label]:
-            lost.append(
-                LostClass(label, f"all its {relabelled[label]:,} images have another label in data/label_fixes.csv", "", False)
-            )
+            images = "its only image has" if relabelled[label] == 1 else f"all its {relabelled[label]:,} images have"
+            lost.append(LostClass(label, f"{images} another label in data/label_fixes.csv", "", False))
         elif not rows_of:
             lost.append(LostClass(label, "its folder holds no image", "add images, or remove the folder", False))
         else:
@@ -55,9 +54,8 @@ def _unusable(label: str, rows: list[SourceRow]) -> LostClass:
     formats = {row.format or ("raw" if file_names.is_raw(row.path) else "") for row in rows if row.reason == "unread_format"}
     first = counts.most_common(1)[0][0]
     remedy = unread_formats.remedy(formats) if first == "unread_format" else REASONS[first].remedy
-    return LostClass(
-        label, f"none of its {len(rows):,} files can be used: {reasons}", remedy, not any(r in _DECIDED for r in counts)
-    )
+    files = "its only file cannot" if len(rows) == 1 else f"none of its {len(rows):,} files can"
+    return LostClass(label, f"{files} be used: {reasons}", remedy, not any(r in _DECIDED for r in counts))
 
 
 def sentence(lost: LostClass) -> str:

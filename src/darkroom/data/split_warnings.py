@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from darkroom.config.params import SPLITS, Ingest
+from darkroom.core.counts import counted
 from darkroom.core.errors import printable
 from darkroom.data.frozen_splits import FROZEN
 from darkroom.data.manifest import Row
@@ -98,9 +99,9 @@ def _explain_absent(share: ClassShare, names: Sequence[str], ready: frozenset[st
     if params.split_by == "hash":
         return "set `ingest.split_by` to stratified, or add images"
     if share.groups < MIN_GROUPS:
-        what = f"{share.groups} image{'s' * (share.groups != 1)}"
+        what = f"{counted(share.groups, 'image')}"
         if share.images > share.groups:
-            what = f"{_images(share.images)} in {share.groups} group{'s' * (share.groups != 1)} of copies or of the table"
+            what = f"{_images(share.images)} in {counted(share.groups, 'group')} of copies or of the table"
         return f"it has {what} to divide, and {MIN_GROUPS} are needed; add images"
     if share.fixed:
         return f"{FROZEN} freezes {share.fixed:,} of its {share.groups:,} groups elsewhere; add images, or remove lines"

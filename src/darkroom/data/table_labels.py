@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from darkroom.core.counts import counted
 from darkroom.core.errors import SourceError, printable
 from darkroom.data import split_names, table_columns, table_paths, tables
 from darkroom.data.file_sources import Entry, FileSource
@@ -235,7 +236,8 @@ def _note(tables_read: FoundTables, left_out: int) -> None:
     notes = [f"labels from {reading.label_column} of the table {printable(reading.table)}" for reading in tables_read.readings[:3]]
     tables_read.notes[:0] = [*notes, *(note for reading in tables_read.readings for note in reading.notes)]
     if left_out:
-        tables_read.notes.append(f"warning: {left_out:,} files that the table {printable(first.table)} does not name are left out")
+        that = f"that the table {printable(first.table)} does not name"
+        tables_read.notes.append(f"warning: {counted(left_out, f'file {that} is', f'files {that} are')} left out")
 
 
 def describe(tables_read: FoundTables, by_folder: list[SourceFile]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from darkroom.core import atomic, json_files, tables
+from darkroom.core.counts import counted
 from darkroom.core.errors import WorkspaceError
 from darkroom.evaluation.metrics_io import REMEDY, Content, Metrics, ModelName
 
@@ -83,8 +84,10 @@ def describe_selection(metrics: Metrics) -> str:
     chosen = metrics.selection
     if chosen is None:
         return ""
-    images = f"{chosen.images:,} {'images of ' + str(chosen.folds) + ' folds' if chosen.folds else 'validation images'}"
-    groups = f" in {chosen.groups:,} groups" if chosen.groups < chosen.images else ""
+    images = (
+        f"{counted(chosen.images, 'image')} of {chosen.folds} folds" if chosen.folds else counted(chosen.images, "validation image")
+    )
+    groups = f" in {counted(chosen.groups, 'group')}" if chosen.groups < chosen.images else ""
     metric = chosen.metric.replace("_", " ").replace("f1", "F1")
     text = f"{metrics.best} was selected by {metric} on {images}{groups}"
     if chosen.indistinguishable:

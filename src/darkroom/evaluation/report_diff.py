@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import fisher_exact
 
 from darkroom.core import charts, pages
+from darkroom.core.counts import counted
 from darkroom.core.errors import printable
 from darkroom.evaluation import significance
 from darkroom.evaluation.metrics_io import PIXEL_BASELINE, Details, Metrics, ModelMetrics
@@ -106,7 +107,7 @@ def headline(a: Side, b: Side, pair: Paired | None) -> tuple[str, str]:
         result = f"{b.name} is {points} than {a.name}{chance}"
     if pair:
         test = (
-            f"Of the {pair.images:,} test images of both, only {b.name} is correct on {len(pair.won)}, only {a.name} on "
+            f"Of the {counted(pair.images, 'test image')} of both, only {b.name} is correct on {len(pair.won)}, only {a.name} on "
             f"{len(pair.lost)}; McNemar's exact test: {verdict.p_text(p)}. "
             "It assumes independent images: their groups are not in predictions.parquet."
         )

@@ -50,11 +50,18 @@ class Classifier:
         return self.checkpoint.classes
 
     @torch.inference_mode()
+    def outputs(self, images: np.ndarray, batch_size: int = 64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield embeddings (B, D) and logits (B, classes), float32, of each batch of images (N, S, S, 3) uint8."""
+        for batch in batches(images, batch_size):
+            features = self.network.features(self.network.normalize(batch.to(self.device)))
+            yield features.cpu().numpy(), self.network.head(features).cpu().numpy()
+
+    def _no_logits(self) -> np.ndarray:
+        return np.empty((0, len(self.classes)), np.float32)
+
     def logits(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Return logits (N, classes) float32 for images (N, S, S, 3) uint8, prepared as `ingest` does."""
-        logits = [np.empty((0, len(self.classes)), np.float32)]
-        logits += [self.network(batch.to(self.device)).cpu().numpy() for batch in batches(images, batch_size)]
-        return np.concatenate(logits)
+        return np.concatenate([self._no_logits(), *(logits for _, logits in self.outputs(images, batch_size))])
 
     def probabilities(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Return calibrated probabilities (N, classes) float64 for images (N, S, S, 3) uint8."""
@@ -67,15 +74,12 @@ class Classifier:
         """
         return self.checkpoint.conformal.named_sets(probabilities, coverage, self.classes)
 
-    @torch.inference_mode()
     def embed(self, images: np.ndarray, batch_size: int = 64) -> tuple[np.ndarray, np.ndarray]:
         """Return embeddings (N, D) float32 and probabilities (N, classes) for images (N, S, S, 3) uint8."""
-        embeddings = [np.empty((0, self.network.features.dim), np.float32)]
-        logits = [np.empty((0, len(self.classes)), np.float32)]
-        for batch in batches(images, batch_size):
-            features = self.network.features(self.network.normalize(batch.to(self.device)))
-            embeddings.append(features.cpu().numpy())
-            logits.append(self.network.head(features).cpu().numpy())
+        embeddings, logits = [np.empty((0, self.network.features.dim), np.float32)], [self._no_logits()]
+        for features, values in self.outputs(images, batch_size):
+            embeddings.append(features)
+            logits.append(values)
         return np.concatenate(embeddings), softmax(np.concatenate(logits), self.checkpoint.temperature)
 
     def predict_files(self, contents: Iterable[bytes]) -> list[Prediction]:

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from darkroom.core.errors import ParamsError
 from darkroom.core.progress import Progress
-from darkroom.lab import drawing, embedding, plots
+from darkroom.evaluation import embedding_map
+from darkroom.lab import drawing, plots
 from darkroom.models.architectures import autoencoder
 from darkroom.models.architectures.autoencoder import Autoencoder
 from darkroom.training.batches import batches
@@ -188,7 +189,7 @@ def draw_rows(
     maps = {}
     for kind in ("linear", "convolutional"):
         if (kind, max(pca)) in models:
-            points, _ = embedding.pca(codes(models[kind, max(pca)], images.held_out))
+            points, _ = embedding_map.pca(codes(models[kind, max(pca)], images.held_out))
             maps[f"{kind}: codes of {max(pca)}, two widest axes"] = points[is_shown]
     if len(maps) == 2:
         picture = plots.scatter(maps, [name for name in names if name in shown], np.zeros(int(is_shown.sum()), bool))

@@ -1,4 +1,4 @@
-"""Maps of images by their embeddings: PCA, which keeps distances, and t-SNE (van der Maaten and Hinton 2008)."""
+"""The page of maps of images by their embeddings, which `evaluation.embedding_map` computes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 from darkroom.core import pages
 from darkroom.core.charts import PALETTE
-from darkroom.core.errors import SourceError, printable
+from darkroom.core.errors import printable
 from darkroom.core.progress import Progress
 from darkroom.models.base import Network
 
-MIN_IMAGES = 5
 BATCH = 64
 THUMBNAIL = 72  # pixels a side
 
@@ -32,30 +29,6 @@ def embed(network: Network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]
             logits.append(network.head(features).numpy())
             progress.advance(len(batch))
     return np.concatenate(embeddings), np.concatenate(logits)
-
-
-def pca(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first two principal components, (N, 2) float64, and the share of the variance of each, (2,).
-
-    Raises SourceError for fewer than MIN_IMAGES images.
-    """
-    if len(embeddings) < MIN_IMAGES:
-        raise SourceError(f"{len(embeddings)} images are too few for a map", f"give {MIN_IMAGES} or more")
-    model = PCA(min(2, embeddings.shape[1]), random_state=0, svd_solver="full")
-    points = model.fit_transform(embeddings.astype(np.float64))
-    shares = model.explained_variance_ratio_
-    if points.shape[1] == 1:
-        return np.pad(points, ((0, 0), (0, 1))), np.append(shares, 0.0)
-    return points, np.nan_to_num(shares)
-
-
-def tsne(embeddings: np.ndarray, perplexity: float) -> np.ndarray:
-    """Return t-SNE coordinates (N, 2) float32 of the first 50 principal components, initialised with PCA."""
-    components = min(50, *embeddings.shape)
-    if embeddings.shape[1] > components:
-        embeddings = PCA(components, random_state=0).fit_transform(embeddings)
-    perplexity = min(perplexity, max(1.0, (len(embeddings) - 1) / 3))
-    return TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(embeddings.astype(np.float32))
 
 
 def render_page(title: str, note: str, maps: Mapping[str, np.ndarray], images: np.ndarray, rows: Sequence[tuple[Any, ...]]) -> str:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import platform
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from darkroom import __version__
 from darkroom.augmentation import policies
 from darkroom.augmentation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from darkroom.config import params
 from darkroom.config.params import SPLITS, Params
-from darkroom.core import atomic, git, kept_results
+from darkroom.core import atomic, kept_results
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.kept_results import KeptResults
 from darkroom.core.progress import Progress
@@ -30,20 +26,21 @@ from darkroom.evaluation import cost as costs
 from darkroom.evaluation import (
     cross_validation,
     diagnostics,
+    embedding_map,
     intervals,
     label_issues,
     leaderboard,
     metrics_io,
     predictions,
+    robustness,
     selection,
     significance,
 )
-from darkroom.evaluation.diagnostics import Corruptions, Diagnosed, Evaluated, Split
+from darkroom.evaluation.diagnostics import Corruptions, Evaluated, Split
 from darkroom.evaluation.leaderboard import Row
 from darkroom.evaluation.metrics_io import PIXEL_BASELINE, Details, Metrics
 from darkroom.evaluation.pixel_baseline import PixelRegression
-from darkroom.evaluation.report import heatmaps, plots
-from darkroom.evaluation.report.page import ISSUES, Evaluation, page
+from darkroom.evaluation.report import plots
 from darkroom.evaluation.scoring import Outputs, Score, Size, Truth, score
 from darkroom.evaluation.selection import Judged
 from darkroom.inference.classifier import Classifier
@@ -51,48 +48,14 @@ from darkroom.models import checkpoint as checkpoints
 from darkroom.models import weight_files
 from darkroom.models.macs import multiply_adds
 from darkroom.models.probabilities import softmax
+from darkroom.stages import evaluation_report
 from darkroom.stages.context import session
+from darkroom.stages.evaluation_report import Data, Histories, Results, Scored
 from darkroom.tracking.records import Run
 from darkroom.training.devices import prepare
 
-DECISIVE = ("params.yaml", "dvc.yaml", "code.yaml", "src", "data/label_fixes.csv", "data/splits.csv")  # results depend on them
 NAME = "evaluate"  # of what it keeps
 ROOMS = ("augmentation", "evaluation", "inference", "models", "stages")  # whose code decides what is kept
-Histories = dict[str, list[dict[str, str]]]
-
-
-@dataclass(frozen=True)
-class Data:
-    """The ingested data: the arrays and manifest rows of each split, the classes, and all rows of the
-    manifest."""
-
-    splits: dict[str, Split]
-    classes: tuple[str, ...]
-    rows: list[manifest.Row]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Results by model: scores, probabilities by split, learning curves, rows of the leaderboard; and the
-    pixel baseline."""
-
-    scores: dict[str, Score]
-    probabilities: dict[str, dict[str, np.ndarray]]
-    histories: Histories
-    rows: list[Row]
-    baseline: PixelRegression
-
-
-@dataclass(frozen=True)
-class Results:
-    """Everything that is written: the contents of the JSON files, and all rows of the leaderboard."""
-
-    data: Data
-    scored: Scored
-    metrics: Metrics
-    details: Details
-    diagnosed: Diagnosed
-    rows: list[Row]
 
 
 def run(ingested: Path, models: Path, cost: Path, folds: Path, reports: Path) -> None:
@@ -107,7 +70,8 @@ def run(ingested: Path, models: Path, cost: Path, folds: Path, reports: Path) ->
         truth = Truth({name: data.splits[name].labels for name in ("val", "test")}, groups, data.classes, settings.evaluate.top_k)
         kept_results.clear(but=NAME)  # DVC has saved what came of the others
         kept = KeptResults(NAME, _identity(settings, data, models))
-        scored = _score_models(settings, data, truth, models, cost, device, kept.get)
+        mapped = robustness.sample(len(test.labels), embedding_map.MOST, settings.compute.seed)
+        scored = _score_models(settings, data, truth, models, cost, device, kept.get, mapped)
         metrics, details = _contents(settings, scored, truth, data, folds)
         evaluated = Evaluated(metrics.best, scored.baseline, truth, data.splits, scored.probabilities, metrics.models, scored.rows)
         diagnosed = diagnostics.diagnose(
@@ -118,7 +82,8 @@ def run(ingested: Path, models: Path, cost: Path, folds: Path, reports: Path) ->
         rows = leaderboard.ranked(scored.rows + diagnosed.rows)
         results = Results(data, scored, metrics, details, diagnosed, rows)
         _write(reports, results)
-        _write_report(settings, ingested, models, reports, results, device)
+        classifier = Classifier.load(models / metrics.best).to(device)
+        evaluation_report.write(settings, results, classifier, mapped, ingested / "manifest.parquet", reports / "report.html")
         _log(record, metrics, details, models, ingested, reports)
         leaderboard.show(rows, metrics)
         print(f"→ {leaderboard.describe_selection(metrics)}")
@@ -144,12 +109,20 @@ def _read(ingested: Path) -> Data:
 
 
 def _score_models(
-    settings: Params, data: Data, truth: Truth, models: Path, cost: Path, device: torch.device, keep: kept_results.Get
+    settings: Params,
+    data: Data,
+    truth: Truth,
+    models: Path,
+    cost: Path,
+    device: torch.device,
+    keep: kept_results.Get,
+    mapped: np.ndarray,
 ) -> Scored:
-    """Return the results of all models and of the pixel baseline."""
+    """Return the results of all models and of the pixel baseline, and the embeddings of the `mapped` test images."""
     names, (train, val, test) = settings.model_names(), (data.splits[name] for name in SPLITS)
     scores: dict[str, Score] = {}
     probabilities: dict[str, dict[str, np.ndarray]] = {}
+    embeddings: dict[str, np.ndarray] = {}
     histories: Histories = {}
     rows: list[Row] = []
 
@@ -169,7 +142,10 @@ def _score_models(
                 raise WorkspaceError(f"models/{name} was trained on other classes", "run `dvc repro`, which trains it again")
             size = _size(classifier, models / name)
             classifier.to(device)
-            val_logits, test_logits = keep(f"logits of {name}", partial(_logits, classifier, (val, test), settings))
+            batch = settings.evaluate.batch_size
+            val_logits, test_logits, embeddings[name] = keep(
+                f"outputs of {name}", partial(_outputs, classifier, val.images, test.images, mapped, batch)
+            )
             temperature = classifier.checkpoint.temperature
             outputs = Outputs(
                 softmax(val_logits, temperature), softmax(test_logits, temperature), softmax(test_logits), temperature
@@ -186,11 +162,16 @@ def _score_models(
         size = Size(baseline.weights.size, baseline.weights[:-1].size)
         add(PIXEL_BASELINE, PIXEL_BASELINE, outputs, size, costs.measure(baseline.probabilities, test.images), seconds)
         progress.advance()
-    return Scored(scores, probabilities, histories, rows, baseline)
+    return Scored(scores, probabilities, embeddings, histories, rows, baseline)
 
 
-def _logits(classifier: Classifier, splits: Sequence[Split], settings: Params) -> tuple[np.ndarray, ...]:
-    return tuple(classifier.logits(split.images, settings.evaluate.batch_size) for split in splits)
+def _outputs(classifier: Classifier, val: np.ndarray, test: np.ndarray, mapped: np.ndarray, batch: int) -> tuple[np.ndarray, ...]:
+    """Return the logits of validation and test images, and the embeddings of the `mapped` test images, in one pass."""
+    logits, embeddings = [], []
+    for start, (features, values) in zip(range(0, len(test), batch), classifier.outputs(test, batch), strict=True):
+        logits.append(values)
+        embeddings.append(features[mapped[(mapped >= start) & (mapped < start + batch)] - start])
+    return classifier.logits(val, batch), np.concatenate(logits), np.concatenate(embeddings)
 
 
 def _size(classifier: Classifier, folder: Path) -> Size:
@@ -263,53 +244,6 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]])
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(map(csv_cells.escaped, rows))
-
-
-def _write_report(
-    settings: Params, ingested: Path, models: Path, reports: Path, results: Results, device: torch.device
-) -> None:  # fmt: skip
-    splits, metrics, issues = results.data.splits, results.metrics, results.diagnosed.issues
-    test, probabilities = splits["test"], {name: item["test"] for name, item in results.scored.probabilities.items()}
-    network = Classifier.load(models / metrics.best).to(device).network
-    drawn, method = heatmaps.draw(network, test.images, test.labels, probabilities[metrics.best])
-    doubtful = {issue.path for issue in issues[:ISSUES]}
-    pictures = {
-        row["path"]: np.array(split.images[i])
-        for split in splits.values() for i, row in enumerate(split.rows) if row["path"] in doubtful
-    }  # fmt: skip
-    evaluation = Evaluation(
-        metrics=metrics, details=results.details, diagnostics=results.diagnosed.diagnostics, rows=results.rows,
-        histories=results.scored.histories, images=test.rows, pixels=test.images, labels=test.labels,
-        probabilities=probabilities, issues=issues, pictures=pictures, heatmaps=drawn, method=method,
-        data=_counts(results.data.rows), origin=_origin(ingested),
-        params=settings.model_dump(by_alias=True, exclude={"fetch", "register_"}),
-    )  # fmt: skip
-    with atomic.new_file(reports / "report.html") as working:
-        working.write_text(page(evaluation), encoding="utf-8")
-
-
-def _counts(rows: Sequence[manifest.Row]) -> dict[str, Any]:
-    """Return the numbers of files, of quarantined files, and of images by split and by class and split."""
-    images = Counter((row.label, row.split) for row in rows if row.status == "accepted")
-    classes = {label: {split: images[label, split] for split in SPLITS} for label in sorted({label for label, _ in images})}
-    splits = {split: sum(counts[split] for counts in classes.values()) for split in SPLITS}
-    quarantined = sum(row.status == "quarantined" for row in rows)
-    return {"files": len(rows), "quarantined": quarantined, "classes": classes, **splits}
-
-
-def _origin(ingested: Path) -> dict[str, str]:
-    """Return the commit, the data version and the versions of libraries; no time, so that equal inputs give
-    an equal page."""
-    commit, origin = git.commit(DECISIVE), {}
-    if commit:
-        origin["commit"] = commit.sha[:12]
-        if commit.is_dirty:
-            origin["not committed"] = f"changes of {', '.join(DECISIVE)}"
-    path = ingested / "manifest.parquet"
-    digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    origin["data version"] = f"{path} md5 {digest}, as in dvc.lock"
-    origin["versions"] = f"darkroom {__version__}, Python {platform.python_version()}, torch {torch.__version__}"
-    return origin
 
 
 def _log(record: Run, metrics: Metrics, details: Details, models: Path, ingested: Path, reports: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from darkroom.config.params import SPLITS, Ingest
 from darkroom.core import atomic, tables
+from darkroom.core.counts import counted
 from darkroom.core.errors import WorkspaceError, printable
 from darkroom.data import (
     csv_cells,
@@ -95,7 +96,7 @@ def _ingest(
         _print_totals(dataset, summary)
         drawn = dataset.groups.drawn
         if drawn.frozen:
-            print(f"{drawn.frozen:,} images have their split from {splits}")
+            print(f"{counted(drawn.frozen, 'image has its', 'images have their')} split from {splits}")
         print(f"the page of the data: {report}")
         record.log_metrics(
             {
@@ -162,7 +163,8 @@ def _print_warnings(dataset: Dataset, summary: Summary, out: Path, params: Inges
         print(f"  warning: and {len(leaks) - MAX_LISTED} more such pictures")
     if torn:
         names = printable(", ".join(members[0].group for members in torn[:MAX_LISTED]))
-        print(f"  warning: {len(torn)} groups of the table lie in several of the source's own splits: {names}")
+        lie = counted(len(torn), "group of the table lies", "groups of the table lie")
+        print(f"  warning: {lie} in several of the source's own splits: {names}")
     for lost in dataset.lost_classes():
         print(f"  warning: {lost_classes.sentence(lost)}")
     if dataset.unused_fixes:
@@ -195,12 +197,9 @@ def _print_totals(dataset: Dataset, summary: Summary) -> None:
     copies = sum(len(members) for members in groups.duplicates)
     flagged = ", ".join(f"{summary.flags[flag]} {kind}" for flag, (kind, _) in ISSUES.items() if summary.flags[flag])
     print(
-        f"ingest: {len(dataset.rows):,} files: {summary.statuses['accepted']:,} accepted, "
-        f"{summary.statuses['quarantined']:,} quarantined, {summary.statuses['ignored']:,} ignored; {copies:,} copies of "
-        f"{_plural(len(groups.duplicates), 'picture')}, {_plural(len(groups.conflicts), 'conflict')}, "
-        f"{_plural(len(groups.leaks), 'leak')}" + (f"; {flagged}" if flagged else "")
+        f"ingest: {counted(len(dataset.rows), 'file')}: {summary.statuses['accepted']:,} accepted, "
+        f"{summary.statuses['quarantined']:,} quarantined, {summary.statuses['ignored']:,} ignored; "
+        f"{counted(copies, 'copy', 'copies')} of "
+        f"{counted(len(groups.duplicates), 'picture')}, {counted(len(groups.conflicts), 'conflict')}, "
+        f"{counted(len(groups.leaks), 'leak')}" + (f"; {flagged}" if flagged else "")
     )
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

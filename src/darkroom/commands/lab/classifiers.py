@@ -17,6 +17,7 @@ from darkroom.core.lazy import lazy_imports
 with lazy_imports():
     import numpy as np
 
+    from darkroom.evaluation import embedding_map
     from darkroom.lab import activation_maximization, drawing, embedding, networks, occlusion, plots
 
 MAX_TARGETS = 10  # classes or channels that are maximised, if none are named
@@ -132,8 +133,8 @@ def embedding_command(
         preprocessing = inspected.preprocessing
         images = image_io.read_folder(folder, most, inspected.size, preprocessing.resize, preprocessing.background, split)
     embeddings, logits = embedding.embed(inspected.network, images.pixels)
-    principal, variances = embedding.pca(embeddings)
-    neighbours = embedding.tsne(embeddings, perplexity)
+    principal, variances = embedding_map.pca(embeddings)
+    neighbours = embedding_map.tsne(embeddings, perplexity)
     predicted = [inspected.classes[i] for i in logits.argmax(1)] if inspected.classes else [""] * len(images.names)
     in_model = [name in inspected.classes for name in images.names]  # no prediction is right for other classes
     triples = zip(in_model, images.names, predicted, strict=True)

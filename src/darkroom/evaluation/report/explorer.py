@@ -46,25 +46,29 @@ def explore(
     labels: np.ndarray,
     images: Sequence[Mapping[str, str]],
     classes: Sequence[str],
+    mapped: Sequence[int] | np.ndarray = (),
 ) -> Explorer:
     """Return images (N) with the predictions of all models (`probabilities`, (N, C) each), the best first.
 
-    Of more than `MOST` images its mistakes come first, then as many of each class as there is room for, and
-    no other models. Pictures go to mistakes first too, the most confident ahead, then to the mistakes of
-    other models, then to the classes in turn.
+    Of more than `MOST` images the `mapped` ones are taken, which the page needs, then mistakes, then as many of
+    each class as there is room for, and no other models. Pictures go to mistakes first, the most confident
+    ahead, then to the mistakes of other models, to the mapped images, and to the classes in turn.
     """
     labels = np.asarray(labels)
     predictions = {name: values.argmax(1) for name, values in probabilities.items()}
     wrong = predictions[best] != labels
     wrong_for_any = np.any([predicted != labels for predicted in predictions.values()], axis=0)
     confidence = np.where(wrong, -probabilities[best].max(1), 0.0)
-    order = np.lexsort((_turns(labels), confidence, ~wrong_for_any, ~wrong))
-    chosen = np.sort(order[:MOST])
+    others = np.ones(len(labels), bool)
+    others[np.asarray(mapped, int)] = False
+    order = np.lexsort((_turns(labels), others, confidence, ~wrong_for_any, ~wrong))
+    taken = order[np.argsort(others[order], kind="stable")[:MOST]]
+    chosen, order = np.sort(taken), order[np.isin(order, taken)]
     models = max(1, BUDGET // (BYTES * max(len(chosen), 1))) if len(chosen) == len(labels) else 1
     shown = [best, *(name for name in probabilities if name != best)][:models]
     content = {
         "classes": list(classes), "of": len(labels), "labels": labels[chosen].tolist(),
-        **_file_names([printable(images[i]["path"]) for i in chosen.tolist()]),
+        **_file_names([images[i]["path"] for i in chosen.tolist()]),
         "models": [
             {
                 "name": name, "predicted": predictions[name][chosen].tolist(),
@@ -74,7 +78,7 @@ def explore(
             for name in shown
         ],
     }  # fmt: skip
-    return Explorer(content, chosen, order[:MOST].tolist())
+    return Explorer(content, chosen, order.tolist())
 
 
 def embedded(content: Any) -> str:
@@ -97,16 +101,22 @@ def _turns(labels: np.ndarray) -> np.ndarray:
 
 
 def _file_names(paths: list[str]) -> dict[str, Any]:
-    """Return folders, each path's folder number, and names; shortened where they take too many bytes."""
-    parts = [path.rpartition("/") for path in paths]
+    """Return folders, each path's folder number, and names; shortened where they take too many bytes.
+
+    `inexact` are the numbers of those that are not the names of their files: shortened, or with characters that
+    cannot be printed.
+    """
+    shown = [printable(path) for path in paths]
+    parts = [path.rpartition("/") for path in shown]
     folders = list(dict.fromkeys(folder for folder, _, _ in parts))
     names = [name for _, _, name in parts]
     if sum(len(name.encode()) for name in names) > NAMES:
         names = [name if len(name) <= SHORT else "…" + name[-SHORT:] for name in names]
     if sum(len(folder.encode()) for folder in folders) > NAMES // 2:  # about one folder per image
-        return {"folders": [""], "folder": [0] * len(paths), "names": names}
+        return {"folders": [""], "folder": [0] * len(paths), "names": names, "inexact": list(range(len(paths)))}
     number = {folder: i for i, folder in enumerate(folders)}
-    return {"folders": folders, "folder": [number[folder] for folder, _, _ in parts], "names": names}
+    inexact = [i for i, path in enumerate(paths) if path != shown[i] or names[i] != parts[i][2]]
+    return {"folders": folders, "folder": [number[folder] for folder, _, _ in parts], "names": names, "inexact": inexact}
 
 
 def sheets(images: np.ndarray, order: Sequence[int], most: int) -> tuple[list[str], list[int]]:

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from darkroom.core import charts, pages
+from darkroom.core.counts import counted
 from darkroom.core.errors import printable
 from darkroom.evaluation import cost
+from darkroom.evaluation.embedding_map import SIDE, EmbeddingMap
 from darkroom.evaluation.label_issues import LabelIssue
 from darkroom.evaluation.leaderboard import Row
 from darkroom.evaluation.metrics_io import (
@@ -24,7 +26,7 @@ from darkroom.evaluation.metrics_io import (
     Metrics,
     ModelMetrics,
 )
-from darkroom.evaluation.report import explorer, verdict
+from darkroom.evaluation.report import curves, explorer, source_files, verdict
 from darkroom.evaluation.report.heatmaps import HeatMap
 from darkroom.evaluation.significance import SIGNIFICANT
 
@@ -32,6 +34,7 @@ LIMIT = 4_900_000  # bytes of the page
 PICTURES = 24  # of a gallery
 MATRIX = 150  # classes of the confusion matrix, those with most mistakes
 PAIRS, SLICES, ISSUES = 12, 12, 24  # shown at most
+SCRIPTS = ("embedding_map.js.j2", "report.js.j2")
 KINDS = {PIXEL_BASELINE: "pixels only", "ensemble": "ensemble", "views": "averaged views"}
 
 
@@ -42,8 +45,10 @@ class Evaluation:
     `rows` are the leaderboard with all costs, `histories` the learning curves by model. `images` are rows of
     the manifest for the test images, `pixels` (N, S, S, 3) uint8 and `labels` (N,) their arrays,
     `probabilities` (N, C) those of each model, and `pictures` other images by path (S, S, 3). `heatmaps` come
-    with the name of their `method`. `data` has the numbers of files and images, `origin` the commit, the data
-    version and the versions of libraries.
+    with the name of their `method`. `embedded` is the map of test images, `corrupted` has a test image in all
+    severities of each corruption, unchanged first, `folder` is the way from the page to the images' files, if
+    they are in a folder. `data` has the numbers of files and images, `origin` the commit, the data version and
+    the versions of libraries.
     """
 
     metrics: Metrics
@@ -61,6 +66,9 @@ class Evaluation:
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     heatmaps: Sequence[HeatMap] = ()
     method: str = ""
+    embedded: EmbeddingMap | None = None
+    corrupted: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    folder: str | None = None
     origin: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -73,8 +81,11 @@ def page(evaluation: Evaluation) -> str:
     matrix = np.array(best_details.confusion_matrix)
     shown = most_confused(matrix, MATRIX)
     colours = {name: number for number, name in enumerate([best, *(name for name in evaluation.histories if name != best)])}
-    explored = explorer.explore(best, evaluation.probabilities, evaluation.labels, evaluation.images, classes)
-    script = pages.text("evaluation/report", "report.js.j2")
+    placed = evaluation.embedded
+    explored = explorer.explore(
+        best, evaluation.probabilities, evaluation.labels, evaluation.images, classes, placed.images if placed else ()
+    )
+    script = "".join(pages.text("evaluation/report", name) for name in SCRIPTS)
     values = {
         "best": best, "classes": classes, "headline": headline, "sentences": sentences, "batch": cost.BATCH,
         "metrics": metrics, "chosen": metrics.best_figures, "diagnostics": diagnostics, "baseline": PIXEL_BASELINE,
@@ -88,15 +99,18 @@ def page(evaluation: Evaluation) -> str:
             charts.reliability("before calibration", best_details.bins_uncalibrated),
             charts.reliability("after calibration", best_details.bins),
         ],
-        "robustness": _robustness(diagnostics), "slices": _slices(diagnostics), "heatmaps": _heatmaps(evaluation),
+        "robustness": curves.robustness(diagnostics, evaluation.corrupted),
+        "slices": _slices(diagnostics), "heatmaps": _heatmaps(evaluation),
         "method": evaluation.method, "always_wrong": _always_wrong(evaluation), "confused": diagnostics.confused[:PAIRS],
         "issues": _issues(evaluation), "issues_total": len(evaluation.issues),
-        "curves": _curves(evaluation.histories, colours), "costs": _costs(evaluation), "data": evaluation.data,
+        "accuracy_curves": curves.accuracy_curves(evaluation.histories, colours),
+        "loss_curves": curves.loss_curves(evaluation.histories), "losses": curves.LOSSES, "placed": placed,
+        "costs": _costs(evaluation), "data": evaluation.data,
         "params": evaluation.params, "origin": evaluation.origin, "spread": len(shown) > 24,
         "source": printable(str(evaluation.params["ingest"]["source"])), "pixelated": evaluation.pixels.shape[1] < explorer.SMALL,
         "script": script, "digest": _script_digest(script),
     }  # fmt: skip
-    explored.content["shown"] = shown
+    explored.content.update(shown=shown, source=source_files.address(evaluation.folder, ""), map=_map(placed, explored))
     bare = _render(values, explored.content, [])
     room = LIMIT - len(bare.encode()) - 7 * len(explored.images) - 2000
     return _render(values, *explored.with_pictures(evaluation.pixels, room))
@@ -161,26 +175,28 @@ def _shaded(matrix: np.ndarray, shown: Sequence[int]) -> list[list[tuple[int, st
     return [[(int(matrix[i, j]), f"{matrix[i, j] / max(total[i], 1):.2f}") for j in shown] for i in shown]
 
 
-def _robustness(diagnostics: Diagnostics) -> list[str]:
-    robustness = diagnostics.robustness
-    colours = {diagnostics.model: 0, PIXEL_BASELINE: charts.NEUTRAL}
-    drawn = []
-    for name, corruption in robustness.corruptions.items():
-        series = {
-            diagnostics.model: list(enumerate([robustness.accuracy, *corruption.accuracy])),
-            PIXEL_BASELINE: list(enumerate([robustness.pixel_baseline_accuracy, *corruption.pixel_baseline])),
-        }
-        drawn.append(charts.lines(name.replace("_", " "), series, "severity", colours, floor=0.0))
-    return drawn
-
-
 def _slices(diagnostics: Diagnostics) -> dict[str, Any] | None:
     rows = []
     for item in diagnostics.slices[:SLICES]:
-        note = f"{item.images} images, others {item.rest:.1%}, {verdict.p_text(item.p_holm)}"
+        note = f"{counted(item.images, 'image')}, others {item.rest:.1%}, {verdict.p_text(item.p_holm)}"
         significant = item.p_holm < SIGNIFICANT
         rows.append(charts.Dot(f"{item.column}: {item.value}", item.accuracy, item.low, item.high, note, significant))
     return charts.dots(rows, "accuracy of slices") if rows else None
+
+
+def _file(evaluation: Evaluation, path: str) -> dict[str, str]:
+    """Return the name of an image as it is shown, and the address of its file."""
+    return {"path": printable(path), "address": source_files.address(evaluation.folder, path)}
+
+
+def _map(placed: EmbeddingMap | None, explored: explorer.Explorer) -> dict[str, Any] | None:
+    """Return the map for the page's script: the places of its images among the explored ones, and on the map."""
+    if placed is None:
+        return None
+    order = np.argsort(placed.images)
+    x, y = placed.places[order].T.tolist()
+    images = np.searchsorted(explored.images, placed.images[order]).tolist()
+    return {"images": images, "x": x, "y": y, "side": SIDE, "colours": len(charts.PALETTE)}
 
 
 def _heatmaps(evaluation: Evaluation) -> dict[bool, list[dict[str, Any]]]:
@@ -190,7 +206,7 @@ def _heatmaps(evaluation: Evaluation) -> dict[bool, list[dict[str, Any]]]:
     for item in evaluation.heatmaps:
         label, predicted = int(evaluation.labels[item.image]), int(probabilities[item.image].argmax())
         rows[label == predicted].append({
-            "path": printable(evaluation.images[item.image]["path"]), "label": classes[label], "predicted": classes[predicted],
+            **_file(evaluation, evaluation.images[item.image]["path"]), "label": classes[label], "predicted": classes[predicted],
             "confidence": float(probabilities[item.image].max()), "label_probability": float(probabilities[item.image, label]),
             "picture": pages.picture(evaluation.pixels[item.image]), "heat": pages.data_uri("image/webp", item.overlay),
         })  # fmt: skip
@@ -202,7 +218,7 @@ def _always_wrong(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Return the images that every model misclassifies, each with its picture."""
     places = {image["path"]: i for i, image in enumerate(evaluation.images)}
     return [
-        {**row.model_dump(), "path": printable(row.path), "picture": pages.picture(evaluation.pixels[places[row.path]])}
+        {**row.model_dump(), **_file(evaluation, row.path), "picture": pages.picture(evaluation.pixels[places[row.path]])}
         for row in evaluation.diagnostics.always_wrong[:PICTURES]
     ]
 
@@ -210,21 +226,14 @@ def _always_wrong(evaluation: Evaluation) -> list[dict[str, Any]]:
 def _issues(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Return the most doubtful labels, each with the picture of its image."""
     return [
-        {**vars(issue), "path": printable(issue.path), "picture": pages.picture(evaluation.pictures[issue.path])}
+        {
+            **vars(issue),
+            **_file(evaluation, issue.path),
+            "picture": pages.picture(evaluation.pictures[issue.path]),
+            "fix": source_files.fix_command(issue.path, issue.suggested),
+        }
         for issue in evaluation.issues[:ISSUES]
     ]
-
-
-def _curves(histories: Mapping[str, Sequence[Mapping[str, str]]], colours: Mapping[str, int]) -> list[str]:
-    def series(key: str) -> dict[str, charts.Points]:
-        return {
-            name: [(float(row["epoch"]), float(row[key])) for row in history]
-            for name, history in histories.items() if history and all(row.get(key) for row in history)
-        }  # fmt: skip
-
-    accuracy = charts.lines("validation accuracy", series("val_accuracy"), "epoch", colours)
-    losses = (("validation loss", "val_loss"), ("training loss", "train_loss"))
-    return [accuracy, *(charts.lines(title, series(key), "epoch", colours, shares=False, log=True) for title, key in losses)]
 
 
 def _costs(evaluation: Evaluation) -> list[str]:

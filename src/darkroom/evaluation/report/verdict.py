@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from darkroom.core.counts import counted
 from darkroom.evaluation import leaderboard
 from darkroom.evaluation.metrics_io import PIXEL_BASELINE, Details, Metrics, ModelDetails, Pair
 from darkroom.evaluation.significance import SIGNIFICANT
@@ -19,9 +20,8 @@ def sentences(metrics: Metrics, details: Details) -> tuple[str, list[str]]:
     low, high = figures.intervals["accuracy"] or (figures.accuracy, figures.accuracy)
     count = metrics.images
     correct = round(figures.accuracy * count)
-    headline = (
-        f"{best} classifies {percent(figures.accuracy)} of {count:,} test images correctly ({percent(low)} to {percent(high)})"
-    )
+    share, images = percent(figures.accuracy), counted(count, "test image")
+    headline = f"{best} classifies {share} of {images} correctly ({percent(low)} to {percent(high)})"
     rest = [
         f"That is {correct:,} of {count:,}; the range is the 95% interval for other test images of this kind.",
         leaderboard.describe_selection(metrics) or "The model was selected on validation.",
@@ -35,7 +35,7 @@ def sentences(metrics: Metrics, details: Details) -> tuple[str, list[str]]:
     if PIXEL_BASELINE in models and best != PIXEL_BASELINE:
         rest.append(f"Logistic regression on the pixels {_against(PIXEL_BASELINE, best, details.pairs)}.")
     if correct == count:
-        rest.append(f"It makes no mistake on them; up to {percent(1 - low)} mistakes on other images would not contradict that.")
+        rest.append(f"It makes no mistake; up to {percent(1 - low)} mistakes on other images would not contradict that.")
     else:
         rest.append(_weakest_class(details.models[best], details.classes))
     gap, before = figures.calibration.ece, figures.calibration.ece_uncalibrated
