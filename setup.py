@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent
 FLOWS, FLOWS_NAME = "pipelines", "darkroom_pipelines"
 FILES = "darkroom/project/files"
 SHIPPED = (
-    "dvc.yaml", "params.yaml", "prefect.yaml", "prefect.toml", ".gitignore", ".dvcignore", "recipes/*.yaml",
+    "dvc.yaml", "params.yaml", "prefect.yaml", "prefect.toml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/plots/*.html",
+    "recipes/*.yaml",
     "studies/params.yaml", "docs/case-studies/*.md", "data/*.csv", "data/weights/.gitignore", "models/*/.keep",
 )  # fmt: skip
 

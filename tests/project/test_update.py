@@ -74,7 +74,8 @@ def test_a_project_is_what_a_run_needs(project):
     assert (settings.backbones, settings.weights.source, settings.fetch.datasets) == ([], "imagenet", [])
     assert Path(settings.ingest.source).is_absolute()
     assert Path("README.md").read_text().startswith("# flowers\n")
-    assert Path(".dvc/config").read_bytes() == (ROOT / ".dvc/config").read_bytes()
+    for path in (".dvc/config", ".dvc/plots/offline.html"):
+        assert Path(path).read_bytes() == (ROOT / path).read_bytes()
     assert subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True).stdout == ""
 
 

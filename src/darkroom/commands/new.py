@@ -22,8 +22,6 @@ with lazy_imports():
     from darkroom.preflight import plan, project
     from darkroom.project import template
 
-DVC_SETTINGS = "[core]\n    analytics = false\n    check_update = false\n"  # as of the repository: a run asks nobody
-
 
 @click.command(cls=Command)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
@@ -63,7 +61,9 @@ def command(folder: Path, data: str | None, recipe: str | None, weights: str | N
     with contextlib.chdir(place):
         is_new = git.init()
         _dvc("init", "--quiet", *([] if is_new else ["--subdir"]))
-        Path(".dvc/config").write_text(DVC_SETTINGS, encoding="utf-8")
+        for path, text in template.dvc_files().items():
+            Path(path).parent.mkdir(exist_ok=True)
+            Path(path).write_text(text, encoding="utf-8")
         git.add(".")
         click.echo("\n".join(plan.lines(plan.make(params.read(), content))))
     click.echo(f"\nmade       {place}\nrun it     cd {shlex.quote(str(place))} && darkroom repro")

@@ -23,6 +23,7 @@ COPIED = (
     PARAMS, *FOLLOWED[2:], "data/label_fixes.csv", "data/splits.csv", "data/weights/.gitignore", "models/transfer/.keep",
     "models/finetune/.keep",
 )  # fmt: skip
+OF_DVC = (".dvc/config", ".dvc/plots/offline.html")  # a run asks nobody, and plots load nothing
 HEADER = """\
 # The code of each stage in the package, by digests, on which the stages depend; `darkroom new` and `darkroom update` write this
 # file. `files` has what they wrote of others, so that your changes are known. To be committed, and not to be edited.
@@ -39,6 +40,11 @@ def files(name: str) -> dict[str, str]:
     texts[README] = _readme(name)
     texts[str(stage_code.FILE)] = code({path: texts[path] for path in FOLLOWED})
     return texts
+
+
+def dvc_files() -> dict[str, str]:
+    """Return the texts of the files that are written once DVC is initialised, by path."""
+    return {path: _shipped(path) for path in OF_DVC}
 
 
 def followed() -> dict[str, str]:
