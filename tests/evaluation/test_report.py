@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from darkroom.evaluation.metrics_io import Pair
+from darkroom.evaluation.metrics_io import Pair, SetMetrics
 from darkroom.evaluation.report import explorer, verdict
 from darkroom.evaluation.report.page import page
 from tests.evaluation.example_report import MODELS, evaluation
@@ -110,6 +110,17 @@ def test_counts_are_in_grammar(count):
     elements = Elements(text)
     spoken = [attributes.get(name) or "" for _, attributes in elements.tags for name in ("aria-label", "alt", "title")]
     assert miscounted(elements.text + "; ".join(spoken)) == []
+
+
+def test_prediction_sets_are_those_of_the_metrics():
+    """The page has, for the selected model, how often the sets of each coverage hold the true class, and how large they are."""
+    example = evaluation()
+    assert "Prediction sets" not in page(example)  # a model of before there were any
+    sets = {"0.8": SetMetrics(coverage=0.8125, size=0.95, empty=0.05), "0.95": SetMetrics(coverage=0.9375, size=1.25, empty=0)}
+    chosen = example.metrics.models[example.metrics.best].model_copy(update={"prediction_sets": sets})
+    metrics = example.metrics.model_copy(update={"models": {**example.metrics.models, example.metrics.best: chosen}})
+    shown = Elements(page(dataclasses.replace(example, metrics=metrics))).text
+    assert re.search(r"80\.0%\s+81\.\d%\s+0\.95\s+5\.0%\s+95\.0%\s+93\.\d%\s+1\.25\s+0\.0%", shown), shown[-200:]
 
 
 def test_a_page_without_issues_and_slices():
