@@ -159,6 +159,8 @@ def _cells_of(part: Part, lesson: Lesson) -> Iterator[Cell]:
         yield from _questions(part, lesson)
     elif part.kind is Kind.COMMANDS:
         yield from _commands(part)
+    elif part.kind is Kind.PYTHON:
+        yield Cell("code", "\n".join(part.text.splitlines()[1:-1]))
     elif part.kind is Kind.ANSWERS:
         yield Cell("code", f"!darkroom course {lesson.name}    # your predictions, and once all are made your own run beside them")
         yield Cell("markdown", _markdown(part.text, lesson))

@@ -7,7 +7,7 @@ The table in README.md has the order, and the question and the command of each l
 - a paragraph that begins with `**Predict before you run.**`, with a numbered list of questions. A question may end in
   `<!-- summary: STUDY | COMPARISON | LABEL | FIELD -->`, which names the number that answers it: a field of a row of
   studies/results/STUDY/summary.json, as the student's own run wrote it;
-- fenced blocks of commands;
+- fenced blocks of commands, or of Python;
 - `<details><summary>Answers</summary>`, with a numbered list of as many answers.
 
 Parts may repeat, and a page may lack any of them but the title: a lesson without questions is one to read and to run.
@@ -43,6 +43,7 @@ class Kind(Enum):
 
     TEXT = "text"
     COMMANDS = "commands"
+    PYTHON = "python"  # a fenced block of Python
     QUESTIONS = "questions"
     ANSWERS = "answers"
     CODE = "code"  # the paragraph that names the modules
@@ -236,6 +237,8 @@ def _split(text: str) -> Iterator[Part]:
 
 
 def _kind(chunk: str) -> Kind:
+    if chunk.startswith("```python"):
+        return Kind.PYTHON
     if chunk.startswith("```"):
         return Kind.COMMANDS if re.search(r"\A.*\n(?:\s*#.*\n|\s*\n)*\s*darkroom ", chunk) else Kind.TEXT
     if _ANSWERS.match(chunk):
