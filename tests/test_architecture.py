@@ -311,5 +311,5 @@ def test_named_things_agree():
     from darkroom.augmentation.policies import POLICIES
     from darkroom.data.datasets import DATASETS
 
-    assert tuple(POLICIES) == params.POLICIES
+    assert tuple(POLICIES) == params.POLICIES  # read from the source
     assert tuple(DATASETS) == params.DATASETS
