@@ -11,5 +11,6 @@ def decorated_functions(path: Path, decorator: str) -> tuple[str, ...]:
     return tuple(
         node.name
         for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.FunctionDef) and any(isinstance(mark, ast.Name) and mark.id == decorator for mark in node.decorator_list)
+        if isinstance(node, ast.FunctionDef)
+        and any(isinstance(mark, ast.Name) and mark.id == decorator for mark in node.decorator_list)
     )
