@@ -38,9 +38,9 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from darkroom.api import promotion_file
 from darkroom.augmentation import storage
 from darkroom.augmentation.views import ViewGenerator
-from darkroom.api import promotion_file
 from darkroom.config import dvc_graph, params
 from darkroom.core import checksums, tables
 from darkroom.core.errors import DarkroomError
