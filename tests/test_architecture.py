@@ -245,7 +245,7 @@ def test_every_param_of_the_studies_is_declared():
 
     content = read_yaml(ROOT / "studies" / "params.yaml")
     stage = graph("studies/dvc.yaml")["study"]
-    assert stage["matrix"]["name"] == list(NAMES), f"studies/dvc.yaml: write `name: [{', '.join(NAMES)}]`, which DVC cannot derive"
+    assert stage["matrix"]["name"] == list(NAMES), "list the studies in studies/dvc.yaml as in STUDIES: DVC cannot read Python"
     assert set(content) == {"size", "machine", "autoencoder", *NAMES}
     assert graph("studies/dvc.yaml")["lab"]["params"] == ["${item.name}"]
     assert stage["params"] == ["machine", "${item.name}.${size}"]
