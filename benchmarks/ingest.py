@@ -38,10 +38,11 @@ import simplejpeg
 from PIL import Image, ImageDraw, ImageOps
 
 from darkroom.config.params import SPLITS, Ingest
+from darkroom.core import platforms
 from darkroom.core.lazy import lazy_imports
 from darkroom.data import duplicates, fingerprints, manifest, quality
 from darkroom.data.decoding import decode
-from darkroom.data.ingest import cores, ingest
+from darkroom.data.ingest import ingest
 from darkroom.inference import image_files, predict
 
 # the part `memory` measures a process without torch
@@ -91,7 +92,9 @@ def image_folder(source: Path) -> float:
     """
     datasets, transforms = torchvision.datasets, torchvision.transforms
     steps = [transforms.Resize(SIZE), transforms.CenterCrop(SIZE), transforms.PILToTensor()]
-    loader = torch_data.DataLoader(datasets.ImageFolder(str(source), transforms.Compose(steps)), batch_size=32, num_workers=cores())
+    loader = torch_data.DataLoader(
+        datasets.ImageFolder(str(source), transforms.Compose(steps)), batch_size=32, num_workers=platforms.usable_cores()
+    )
     return seconds(lambda: [None for _ in loader])
 
 
@@ -104,7 +107,7 @@ def limit(files: list[Path]) -> float:
         scale = next((n for n in (8, 4, 2) if min(width, height) // n >= 256), 1)
         simplejpeg.decode_jpeg(content, "RGB", min_width=-(-width // scale), min_height=-(-height // scale))
 
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(platforms.usable_cores()) as pool:
         return seconds(lambda: list(pool.map(bare, contents))) * len(files) / max(len(contents), 1)
 
 
@@ -126,8 +129,8 @@ def speed(folder: Path, scratch: Path, arguments: argparse.Namespace) -> None:
         rounds = [(cold(source, scratch), image_folder(source), limit(images)) for _ in range(3)]
         ours, theirs, bare = (statistics.median(item[i] for item in rounds) for i in range(3))
         print(
-            f"speed {name}: {len(images)} images, {len(images) / ours:.0f} a second with {cores()} cores; ImageFolder "
-            f"{len(images) / theirs:.0f} a second; ratio {theirs / ours:.2f}; {bare / ours:.0%} of the decoder's limit",
+            f"speed {name}: {len(images)} images, {len(images) / ours:.0f} a second with {platforms.usable_cores()} cores; "
+            f"ImageFolder {len(images) / theirs:.0f} a second; ratio {theirs / ours:.2f}; {bare / ours:.0%} of the decoder's limit",
             flush=True,
         )
 
@@ -301,7 +304,7 @@ def banner(image: Image.Image, share: float, below: bool) -> Image.Image:
 
 
 def copies(folder: Path, scratch: Path, arguments: argparse.Namespace) -> None:
-    with ProcessPoolExecutor(cores()) as pool:
+    with ProcessPoolExecutor(platforms.usable_cores()) as pool:
         described = [item for item in pool.map(fingerprints_of_copies, photographs(folder), chunksize=16) if item]
     originals, count = [item["original"] for item in described], len(described)
     for name in list(described[0])[1:]:
@@ -391,7 +394,9 @@ def search(folder: Path, scratch: Path, arguments: argparse.Namespace) -> None:
     files = photographs(folder)
     for kind in ("noise with the spectrum of photographs", "pieces of the photographs"):
         started = time.perf_counter()
-        with ProcessPoolExecutor(cores()) as pool:  # in parts of 1,000, so that they do not depend on the number of cores
+        with ProcessPoolExecutor(
+            platforms.usable_cores()
+        ) as pool:  # in parts of 1,000, so that they do not depend on the number of cores
             parts = pool.map(textures if kind.startswith("noise") else partial(pieces, files), range(100), chunksize=5)
             everything = np.concatenate(list(parts))
         print(f"search {kind}: {len(everything):,} fingerprints in {time.perf_counter() - started:.0f} s", flush=True)

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from darkroom.models import factory, macs
+from darkroom.models import macs
 from darkroom.models.architectures import features, registry
-from darkroom.models.backbones import torchvision
+from darkroom.models.backbones import torchvision, torchvision_tables
 from darkroom.models.hooks import observing
 from darkroom.preflight import network_costs
 
@@ -88,7 +88,7 @@ def _joined(values: Iterable[float]) -> str:
 
 def rows() -> Iterator[Row]:
     """Yield all rows; sizes that a network cannot take have none."""
-    for name in factory.torchvision_names():
+    for name in torchvision_tables.names():
         for size in SIZES:
             try:
                 yield backbone(name, size)

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES, SITE = ROOT / "build" / "pages", ROOT / "build" / "site"
-TOP = ("README.md", "CHANGELOG.md")
+TOP = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 KINDS = (".md", ".png", ".jpg", ".svg", ".ipynb", ".js", ".css")
 FENCE = re.compile(r"^ *```")
 BLOCK = re.compile(r"^(\||[-*] |\d+\. )")  # a table or a list, before which Python's Markdown wants an empty line

@@ -1,8 +1,9 @@
-"""Write the reference, docs/reference/*.md, from the code: `.venv/bin/python -m docs.reference` (`make docs` runs it).
+"""Write the reference, docs/reference/*.md and the table of docs/architectures.md, from the code.
 
-The params come from config/params.py (types, ranges), params.yaml (values, meanings) and dvc.yaml (what runs again), the studies'
-from config/study_params.py and studies/params.yaml, the commands from click, output files from the classes and schemas that
-write them, errors from the places that raise them. A test holds the pages to the code.
+`.venv/bin/python -m docs.reference` writes all of it (`make docs` runs it). The params come from config/params.py (types,
+ranges), params.yaml (values, meanings) and dvc.yaml (what runs again), the studies' from config/study_params.py and
+studies/params.yaml, the commands from click, output files from the classes and schemas that write them, errors from the places
+that raise them, architectures from the networks. Tests hold the pages to the code.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from darkroom.config import params, study_params
 from darkroom.config.yaml_files import read_yaml
 from darkroom.core.command_line import SETTINGS
 from darkroom.studies import registry
-from docs import reference_errors, reference_files
+from docs import reference_architectures, reference_errors, reference_files
 from docs.reference_markdown import page, table
 from pipelines import command_line
 
@@ -64,6 +65,8 @@ def main() -> int:
     for path, text in made.items():
         (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / path).write_text(text, encoding="utf-8")
+    page = ROOT / reference_architectures.PAGE
+    page.write_text(reference_architectures.render(page.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 

@@ -26,7 +26,7 @@ from darkroom.stages import ingest, register
 from darkroom.studies import summary
 from docs.reference_markdown import page, table
 
-OUTPUTS = {  # every output of dvc.yaml, and what it holds; `{}` stands for a name
+OUTPUTS = {  # outputs of dvc.yaml, and what they hold; `{}` stands for a name. Others have it in dvc.yaml, as `desc`
     "data/names.txt": "always the same: the names in params.yaml may become paths",
     "data/raw/{}": "a named data set: a folder of classes, or an `.npz`",
     "data/ingested/manifest.parquet": "a row for each file of the source: [columns](#manifestparquet)",
@@ -90,7 +90,7 @@ def render(root: Path) -> str:
         "",
         "## Outputs of the stages",
         "",
-        *table(("output", "stage", "content"), [(f"`{path.replace('{}', 'NAME')}`", stage, OUTPUTS[path]) for path, stage in
+        *table(("output", "stage", "content"), [(f"`{path.replace('{}', 'NAME')}`", stage, text) for path, stage, text in
                                                 outputs(read_yaml(root / "dvc.yaml")["stages"])]),
         "",
         "## manifest.parquet",
@@ -150,13 +150,14 @@ def _further() -> list[str]:
     ]  # fmt: skip
 
 
-def outputs(stages: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield each output of dvc.yaml, with `{}` for the name of an item, and its stage."""
+def outputs(stages: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield each output of dvc.yaml, with `{}` for the name of an item, its stage, and what it holds: by OUTPUTS, or its `desc`."""
     for stage, content in stages.items():
         for kind in ("outs", "metrics", "plots"):
             for out in content.get(kind, []):
-                path = out if isinstance(out, str) else next(iter(out))
-                yield ITEM.sub("{}", path), stage
+                path, details = (out, {}) if isinstance(out, str) else next(iter(out.items()))
+                name = ITEM.sub("{}", path)
+                yield name, stage, OUTPUTS.get(name) or details.get("desc", "")
 
 
 def _prediction_schema() -> pa.Schema:

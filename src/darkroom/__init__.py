@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from darkroom.api.project import Project, open
     from darkroom.core.errors import DarkroomError
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"  # the only place: pyproject.toml reads it
 __all__ = ["DarkroomError", "Head", "Model", "Project", "__version__", "open", "train_head"]
 
 _PLACES = {

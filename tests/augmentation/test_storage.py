@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -68,6 +70,32 @@ def test_online_views_are_the_stored_ones(images, tmp_path):
     assert multiprocessing.active_children()
     del online
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.slow
+def test_threads_of_opencv_do_not_stop_the_workers(tmp_path):
+    """Views are written in worker processes also where OpenCV has threads already, which a forked process does not have."""
+    code = """
+import sys, time
+from pathlib import Path
+import cv2
+import numpy as np
+from darkroom.augmentation import storage
+from darkroom.augmentation.views import ViewGenerator
+storage.FEW, folder = 10, Path(sys.argv[1])
+np.save(folder / "images.npy", np.zeros((64, 24, 24, 3), np.uint8))
+cv2.setNumThreads(4)
+cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (31, 31), 5)
+time.sleep(0.5)
+storage.write_views(folder / "images.npy", ViewGenerator("strong", 24, 7), 3, folder / "views.npy", 2)
+assert cv2.getNumThreads() == 4
+"""
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], start_new_session=True)
+    try:
+        assert process.wait(60) == 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_the_digest_of_views_follows_their_content(images, tmp_path):

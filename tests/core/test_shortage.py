@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -78,6 +79,16 @@ def test_an_array_has_its_space_before_it_is_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.posix_fallocate", refuse)
     with pytest.raises(WorkspaceError, match=r"needs 3\.0 MB, and [0-9,.]+ MB are free") as caught:
+        array_files.create(tmp_path / "b.npy", np.uint8, (3, 1_000_000))
+    assert caught.value.code == 75
+
+
+def test_where_blocks_cannot_be_reserved_the_free_space_is_compared(tmp_path, monkeypatch):
+    """Without posix_fallocate, as on macOS, a file that the disk has no room for is refused before it is written, too."""
+    monkeypatch.delattr("os.posix_fallocate", raising=False)
+    array_files.create(tmp_path / "a.npy", np.uint8, (3, 1_000_000))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_000_000))
+    with pytest.raises(WorkspaceError, match=r"needs 3\.0 MB") as caught:
         array_files.create(tmp_path / "b.npy", np.uint8, (3, 1_000_000))
     assert caught.value.code == 75
 

@@ -17,7 +17,7 @@ from torchvision.models.efficientnet import MBConvConfig
 from torchvision.models.resnet import BasicBlock
 
 from darkroom.core.errors import ParamsError
-from darkroom.models import factory
+from darkroom.models.backbones import torchvision_tables
 from darkroom.models.backbones.torchvision import _WHOLE_HEADS, LAYOUTS, TorchvisionBackbone, _head_name, _network
 from darkroom.models.specs import BackboneSpec
 
@@ -164,4 +164,4 @@ def test_an_unknown_backbone_names_its_neighbour():
 
 def test_the_names_are_torchvisions():
     """The names that are read from torchvision's source are those of its registry."""
-    assert list(factory.torchvision_names()) == sorted(torchvision.models.list_models(module=torchvision.models))
+    assert list(torchvision_tables.names()) == sorted(torchvision.models.list_models(module=torchvision.models))

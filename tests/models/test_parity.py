@@ -8,15 +8,15 @@ from torch import nn
 
 from darkroom.models.architectures import registry
 from darkroom.models.architectures.features import Classic, classifier
+from darkroom.models.backbones import torchvision_tables
 from darkroom.models.backbones.torchvision import TorchvisionBackbone
 from darkroom.models.backbones.torchvision_import import torchvision
-from darkroom.models.factory import torchvision_names
 from darkroom.models.init import SkipInit
 from darkroom.models.specs import ArchitectureSpec, BackboneSpec
 
 pytestmark = pytest.mark.slow
 
-BOTH = sorted(set(registry.names()) & set(torchvision_names()))
+BOTH = sorted(set(registry.names()) & set(torchvision_tables.names()))
 OTHERS = ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7")  # torchvision gives their BatchNorm another epsilon
 PERIOD = 10_007  # a prime, so that no two rows of a matrix are alike
 

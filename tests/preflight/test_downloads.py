@@ -8,15 +8,16 @@ import torchvision
 
 from darkroom.config import params
 from darkroom.core.errors import WeightsError
-from darkroom.models import factory
+from darkroom.models.backbones import registry, torchvision_tables
+from darkroom.models.backbones.weight_file import cache_folder
 from darkroom.preflight import downloads
 
 
 def test_files_and_sizes_are_torchvisions():
     """The address and size of every classifier's default weights are those that torchvision has, read without it."""
-    for name in factory.torchvision_names():
+    for name in torchvision_tables.names():
         default = torchvision.models.get_model_weights(name).DEFAULT
-        file = downloads.imagenet(name)
+        file = registry.weight_file(name)
         assert file is not None, name
         assert (file.url, file.megabytes) == (default.url, default.meta["_file_size"])
 
@@ -30,7 +31,7 @@ def test_the_cache_is_torchs(variables, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert str(downloads.cache_folder()) == f"{torch.hub.get_dir()}/checkpoints"
+    assert str(cache_folder()) == f"{torch.hub.get_dir()}/checkpoints"
 
 
 def settings(values: dict, source: str, names: list[str]) -> params.Params:
@@ -45,7 +46,7 @@ def test_only_what_is_missing_counts(values, tmp_path, monkeypatch):
     chosen = settings(values, "imagenet", ["vgg16", "mobilenet_v2"])
     assert downloads.megabytes(chosen) == pytest.approx(527.796 + 13.598)
     assert downloads.backbones(chosen)["vgg16"] == "downloads 528 MiB"
-    file = downloads.imagenet("vgg16")
+    file = registry.weight_file("vgg16")
     assert file is not None
     file.cached.parent.mkdir(parents=True)
     file.cached.touch()

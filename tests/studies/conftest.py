@@ -15,6 +15,7 @@ import pytest
 
 from darkroom import cli
 from darkroom.config import study_params
+from darkroom.config.study_settings import Timed
 from darkroom.studies import learning_rate, plots, trainer
 from darkroom.studies.samples import Sample
 from darkroom.tracking import records
@@ -22,7 +23,7 @@ from tests.conftest import ROOT
 
 TINY = ["data=images.npz", "images=64", "seeds=3", "batch_size=32", "eval_points=1", "image_size=8", "held_out=0.5"]
 TIMED = ["epochs=1", "warmup_epochs=0"]
-SETTINGS = {
+SETTINGS = {  # of studies whose size smoke is not tiny enough
     "initialization": [*TIMED, "hidden=[16]", "schemes=[kaiming,zeros,lsuv]", "networks=[mlp,cnn]"],
     "architecture": ["budget=0.05", "architectures={mlp: {hidden: [8]}, resnet8: {width: 4}}"],
     "depth": [*TIMED, "depths=[8,20]", "width=4"],
@@ -63,7 +64,8 @@ def studies_params() -> study_params.Studies:
 
 def run_study(name: str, *settings: str, options: tuple[str, ...] = ()) -> Path:
     """Run a study at a tiny size in the working folder, and return the folder of its results."""
-    assert cli.main(["study", name, "--size", "smoke", *options, "--set", *TINY, *SETTINGS[name], *settings]) == 0
+    own = SETTINGS.get(name, TIMED if issubclass(study_params.model_of(name), Timed) else [])
+    assert cli.main(["study", name, "--size", "smoke", *options, "--set", *TINY, *own, *settings]) == 0
     return Path("studies/results") / name
 
 

@@ -1,7 +1,8 @@
 """Named augmentation policies: changes of a training image that keep its class.
 
-A policy is a list of Albumentations transforms for images of `size` pixels. Images of at most 64 pixels are
-cropped less, since they have less to lose.
+A policy is a function with the decorator `policy`: from the size of an image in pixels to a list of Albumentations
+transforms. Its name is the policy's, its docstring the summary; config/params.py reads the names from this file's
+source. Images of at most 64 pixels are cropped less, since they have less to lose.
 """
 
 from __future__ import annotations
@@ -16,13 +17,22 @@ with lazy_imports():
     import cv2
 
 Transforms = list[Any]
+POLICIES: dict[str, Callable[[int], Transforms]] = {}
 
 
+def policy(function: Callable[[int], Transforms]) -> Callable[[int], Transforms]:
+    """Register a policy under the name of its function."""
+    POLICIES[function.__name__] = function
+    return function
+
+
+@policy
 def none(size: int) -> Transforms:
     """No change."""
     return []
 
 
+@policy
 def light(size: int) -> Transforms:
     """Mirror images, small shifts and rotations."""
     return [
@@ -31,6 +41,7 @@ def light(size: int) -> Transforms:
     ]
 
 
+@policy
 def standard(size: int) -> Transforms:
     """The usual recipe for photographs (Szegedy et al. 2015): random crops, mirror images, changed light."""
     return [
@@ -40,6 +51,7 @@ def standard(size: int) -> Transforms:
     ]
 
 
+@policy
 def strong(size: int) -> Transforms:
     """The standard recipe with larger changes, blur, noise, and patches cut out (DeVries and Taylor 2017)."""
     return [
@@ -53,6 +65,7 @@ def strong(size: int) -> Transforms:
     ]
 
 
+@policy
 def characters(size: int) -> Transforms:
     """For writing: rotated, slanted and bent (Simard et al. 2003), never mirrored."""
     return [
@@ -65,11 +78,6 @@ def characters(size: int) -> Transforms:
     ]  # fmt: skip
 
 
-POLICIES: dict[str, Callable[[int], Transforms]] = {
-    "none": none, "light": light, "standard": standard, "strong": strong, "characters": characters,
-}  # fmt: skip
-
-
-def mirrors(policy: str) -> bool:
+def mirrors(name: str) -> bool:
     """Return whether the mirror image of an image keeps its class under a policy."""
-    return any(type(transform).__name__ == "HorizontalFlip" for transform in POLICIES[policy](32))
+    return any(type(transform).__name__ == "HorizontalFlip" for transform in POLICIES[name](32))

@@ -14,6 +14,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -64,6 +65,17 @@ def _pool(workers: int, generator: ViewGenerator, images: Path, start: str) -> P
     return ProcessPoolExecutor(workers, multiprocessing.get_context(start), _start_worker, arguments)
 
 
+@contextmanager
+def _without_opencv_threads() -> Iterator[None]:
+    """End OpenCV's threads for a block that forks: a child does not have them, and would wait for them without end."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
 def write_views(images: Path, generator: ViewGenerator, count: int, file: Path, workers: int) -> None:
     """Write `count` views of each of the images in a file (N, H, W, 3) uint8 to a new file (K, N, H, W, 3).
 
@@ -79,7 +91,8 @@ def write_views(images: Path, generator: ViewGenerator, count: int, file: Path, 
                 progress.advance(_write_chunk(str(file), *chunk))
             return
         # fork takes no time, and is safe on Linux as long as no thread has been started
-        with _pool(workers, generator, images, "fork" if sys.platform == "linux" else "spawn") as pool:
+        start = "fork" if sys.platform == "linux" else "spawn"
+        with _without_opencv_threads(), _pool(workers, generator, images, start) as pool:
             for done in as_completed([pool.submit(_write_chunk, str(file), *chunk) for chunk in chunks]):
                 progress.advance(done.result())
 

@@ -17,6 +17,7 @@ from darkroom.core.command_line import Command, json_option
 from darkroom.core.errors import DarkroomError
 from darkroom.core.lazy import lazy_imports
 from darkroom.models import factory
+from darkroom.models.backbones import registry as backbones
 
 if TYPE_CHECKING:
     from darkroom.preflight.plan import Content
@@ -70,7 +71,7 @@ def check_params(settings: Params) -> Content:
     """
     with _about("backbones"):
         for backbone in settings.backbones:
-            factory.check_torchvision(backbone)
+            backbones.find(backbone)
     with _about("weights.folder" if settings.weights.source == "folder" else "weights.source"):
         _check_weights(settings)
     with _about("baseline.architecture"):

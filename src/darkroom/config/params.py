@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from darkroom.config.yaml_files import parse_assignment, parse_yaml, read_yaml
 from darkroom.core.errors import HALF_CHARACTER, ParamsError, nearest
+from darkroom.core.source_names import decorated_functions
 
 __all__ = ["Params", "listed", "mistakes", "parse", "parse_assignment", "parse_yaml", "read", "read_yaml", "validate"]
 
 Dataset = Literal["digits", "glyphs", "mnist", "fashion_mnist", "cifar10"]
 Metric = Literal["log_loss", "accuracy", "macro_f1", "balanced_accuracy"]  # by which the best model is chosen
-Policy = Literal["none", "light", "standard", "strong", "characters"]
-DATASETS, POLICIES = get_args(Dataset), get_args(Policy)
+DATASETS = get_args(Dataset)
+POLICIES = decorated_functions(Path(__file__).parents[1] / "augmentation" / "policies.py", "policy")
+if TYPE_CHECKING:
+    Policy = str
+else:
+    Policy = Literal[POLICIES]
 SOURCES = ("imagenet", "pretrain", "random", "folder")  # of weights
 WEIGHTS = "data/weights"  # `weights.folder` where no other is named
 SPLITS = ("train", "val", "test")

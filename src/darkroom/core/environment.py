@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 from functools import cache
-from pathlib import Path
 
+from darkroom.core import platforms
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
@@ -24,7 +24,7 @@ def describe() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "libraries": ", ".join(f"{name} {_version(name)}" for name in LIBRARIES),
-        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "processor": f"{platforms.processor()}, {os.cpu_count()} cores",
     }
 
 
@@ -33,13 +33,3 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return "is missing"
-
-
-def _processor() -> str:
-    """Return the name of the processor; Linux has it in a file, and `platform` the architecture alone."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from darkroom.core import platforms
 from darkroom.core.errors import DarkroomError, WorkspaceError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -60,15 +61,11 @@ def reserve_space(path: Path) -> None:
     Written through a memory map, a file without its space ends the process (SIGBUS) when the disk is full. Where a file system
     cannot reserve space, nothing is reserved.
     """
-    if not hasattr(os, "posix_fallocate"):
-        return
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            if error.errno in FULL:
-                raise disk_full(path, size) from error
+    try:
+        platforms.reserve_space(path)
+    except OSError as error:
+        if error.errno in FULL:
+            raise disk_full(path, path.stat().st_size) from error
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

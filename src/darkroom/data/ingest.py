@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from darkroom.config.params import SPLITS, Ingest
-from darkroom.core import shortage
+from darkroom.core import platforms, shortage
 from darkroom.core.errors import SourceError, printable
 from darkroom.core.progress import Progress
 from darkroom.data import (
@@ -129,7 +128,7 @@ def ingest(
         source.files = choose(source.files)
         rows, keys = [], set()
         with Progress(description, len(source.files), "files") as progress:
-            for row, key in _read_all(source, params, cache, threads or cores()):
+            for row, key in _read_all(source, params, cache, threads or platforms.usable_cores()):
                 rows.append(row)
                 keys.add(key)
                 progress.advance()
@@ -183,11 +182,6 @@ def check(dataset: Dataset, source: Path, params: Ingest) -> None:
                 f"no training image of {', '.join(absent)}: {source} has too few of them",
                 f"{stratify}add images to these classes, remove their folders, or change `ingest.seed`",
             )
-
-
-def cores() -> int:
-    """Return the number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _ReadFile(NamedTuple):

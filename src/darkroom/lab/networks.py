@@ -11,10 +11,11 @@ import torch
 from darkroom.core.errors import ParamsError, nearest, printable
 from darkroom.inference.classifier import Classifier
 from darkroom.models import factory
+from darkroom.models.backbones import registry as backbones
 from darkroom.models.backbones.torchvision import imagenet_classes
 from darkroom.models.base import IMAGENET, Network, Preprocessing
 from darkroom.models.probabilities import softmax
-from darkroom.models.specs import BackboneSpec, NetworkSpec
+from darkroom.models.specs import NetworkSpec
 from darkroom.models.weights import CENTRED, fill, read
 
 
@@ -85,16 +86,16 @@ def build(name: str, size: int | None, seed: int) -> InspectedNetwork:
 
 
 def build_with_weights(name: str, file: Path, size: int | None, seed: int) -> InspectedNetwork:
-    """Return a torchvision network with a file of weights; 1000 outputs are ImageNet's classes."""
-    name_there = name.removeprefix(factory.TORCHVISION)
-    if name_there not in factory.torchvision_names():
-        raise ParamsError("--weights is for torchvision's networks", f"name the folder of a trained {name} as MODEL")
+    """Return the network of a library with a file of weights; 1000 outputs are ImageNet's classes."""
+    if name not in backbones.names() and not backbones.is_prefixed(name):
+        libraries = " and ".join(backbones.SOURCES)
+        raise ParamsError(f"--weights is for networks of {libraries}", f"name the folder of a trained {name} as MODEL")
     if not file.is_file():
         raise ParamsError(f"there is no file {file}", "name a state_dict, .safetensors or .pth: --weights FILE")
-    spec = BackboneSpec(name_there, _check_size(factory.native_input(name)[0] if size is None else size), "classifier")
-    features = factory.build_features(spec, seed)
+    spec = factory.backbone_spec(name, _check_size(factory.native_input(name)[0] if size is None else size), "classifier")
+    features = factory.build_backbone(spec, seed)
     state = read(file)
-    unused = [state[key] for key in fill(features, state, str(file)) if not key.startswith(("aux", "Aux"))]  # type: ignore[arg-type]
+    unused = [state[key] for key in fill(features, state, str(file)) if not key.startswith(("aux", "Aux"))]
     head = [value for ndim in (2, 1) for value in unused if value.ndim == ndim]
     preprocessing = Preprocessing(spec.image_size, "crop", (0, 0, 0), *IMAGENET)
     classes: tuple[str, ...] = ()

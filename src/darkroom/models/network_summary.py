@@ -14,7 +14,7 @@ from torch import nn
 from darkroom.core.errors import ParamsError
 from darkroom.models import factory, macs
 from darkroom.models.architectures import autoencoder, features, registry
-from darkroom.models.backbones import torchvision
+from darkroom.models.backbones import registry as backbones
 from darkroom.models.macs import Layer
 
 PREFIX = re.compile(r"^features\.((body|neck)\.)?")
@@ -41,7 +41,8 @@ def build(name: str, image_size: int, channels: int, classes: int, options: Mapp
         return nn.Sequential(OrderedDict(features=body, head=nn.Linear(body.dim, classes)))
     if entry is None:
         factory.make_spec(name, image_size, channels, options)  # raises ParamsError for what it does not have
-        return torchvision.classifier(name.removeprefix(factory.TORCHVISION), image_size, classes)
+        source, name_there = backbones.find(name)
+        return backbones.load(source).classifier(name_there, image_size, classes)
     with torch.device("meta"):
         if entry.kind == registry.AUTOENCODER:
             return autoencoder.build(name, image_size, channels, None, options)

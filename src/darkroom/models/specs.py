@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, TypeAdapter
 
 from darkroom.core.errors import WeightsError
+from darkroom.models.backbones.registry import SOURCES
 
+COMPACT, CLASSIC = "compact", "classic"  # families of our own networks; the others are sources of backbones
 MAX_SIZE = 4096  # pixels a side of images
 Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
 
@@ -28,10 +30,14 @@ OneOrThree = Annotated[int, AfterValidator(_check_channels)]
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network without its last linear layer, for square images; `family` selects its builder."""
+    """A network without its last linear layer, for square images."""
 
-    family: ClassVar[str]
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (pydantic's own form)
+
+    @property
+    def family(self) -> str:
+        """The kind of network, which a description names."""
+        raise NotImplementedError
 
     def as_dict(self) -> dict[str, Any]:
         return {"family": self.family, **asdict(self)}
@@ -41,41 +47,54 @@ class NetworkSpec:
 class CompactSpec(NetworkSpec):
     """Darkroom's own small network; `channels` 1 averages an image's three channels."""
 
-    family = "compact"
     image_size: Size
     width: Annotated[int, Field(ge=1, le=512)] = 16
     channels: OneOrThree = 3
+
+    @property
+    def family(self) -> str:
+        return COMPACT
 
 
 @dataclass(frozen=True)
 class ArchitectureSpec(NetworkSpec):
     """A network of `models.architectures`; `options` are the keyword arguments of its function."""
 
-    family = "classic"
     name: str
     image_size: Size
     channels: OneOrThree = 3
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def family(self) -> str:
+        return CLASSIC
+
 
 @dataclass(frozen=True)
 class BackboneSpec(NetworkSpec):
-    """A torchvision classifier; `head` is `pooled` or `classifier` (see `models.base.Backbone`)."""
+    """A network of a library; `head` is `pooled` or `classifier` (see `models.base.Backbone`). Its family is its source."""
 
-    family = "torchvision"
     name: str
     image_size: Size
     head: Literal["pooled", "classifier"] = "pooled"
+    source: str = "torchvision"  # of models.backbones.registry
 
+    @property
+    def family(self) -> str:
+        return self.source
 
-KINDS: dict[str, type[NetworkSpec]] = {kind.family: kind for kind in (CompactSpec, ArchitectureSpec, BackboneSpec)}
+    def as_dict(self) -> dict[str, Any]:
+        return {"family": self.source, **{key: value for key, value in asdict(self).items() if key != "source"}}
 
 
 def spec_from_dict(content: Any) -> NetworkSpec:
     """Return the description that `as_dict` wrote; WeightsError for an unknown family, unknown fields or impossible values."""
     try:
         values = dict(content)
-        kind = KINDS[values.pop("family", "")]
+        family = values.pop("family", "")
+        if family in SOURCES:
+            values["source"] = family
+        kind = BackboneSpec if family in SOURCES else {COMPACT: CompactSpec, CLASSIC: ArchitectureSpec}[family]
         return TypeAdapter(kind).validate_python(values)
     except (KeyError, TypeError, ValueError) as error:  # pydantic's is a ValueError
         raise WeightsError(

@@ -9,7 +9,8 @@ import torch
 
 from darkroom.core.errors import DarkroomError, WeightsError
 from darkroom.models import tensor_files
-from darkroom.models.base import IMAGENET, Backbone, Channels
+from darkroom.models.backbones import registry as backbones
+from darkroom.models.base import Backbone, Channels
 
 CENTRED = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))  # for networks that Darkroom trains itself
 
@@ -18,9 +19,8 @@ def normalization(name: str, source: str) -> tuple[Channels, Channels]:
     """Return the mean and standard deviation per channel that the weights were trained with."""
     if source in ("pretrain", "random"):
         return CENTRED
-    if name in ("googlenet", "inception_v3"):  # their own input transform, which backbones are built without
-        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-    return IMAGENET
+    library, name_there = backbones.find(name)
+    return backbones.load(library).normalization(name_there)
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
@@ -75,7 +75,7 @@ def fill(backbone: Backbone, state: dict[str, torch.Tensor], origin: str) -> lis
         listing = "\n".join(f"{title} ({len(rows)}):\n{_shorten(rows)}" for title, rows in differences.items() if rows)
         raise WeightsError(
             f"{origin} does not fit {backbone.spec.name}; only the classifier may differ\n{listing}",
-            f"use a state_dict of torchvision's {backbone.spec.name}",
+            f"use a state_dict of {backbone.spec.source}'s {backbone.spec.name}",
         )
     backbone.net.load_state_dict(weights)
     return unused

@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 
 from darkroom.config.params import Params
-from darkroom.data.ingest import cores
+from darkroom.core import platforms
 from darkroom.preflight.network_costs import Cost, NetworkCost, of_architecture, of_backbone
 
 LOW, HIGH = 0.8, 2.4  # of the estimate: the range that is shown
@@ -68,9 +68,8 @@ def measure(threads: int) -> Machine:
     product = min(_seconds(lambda: a @ weights) for _ in range(8))
     addition = min(_seconds(lambda: np.add(b, b, out=out)) for _ in range(4))
     loop = min(_seconds(lambda: sum(i * i for i in range(100_000))) for _ in range(6))
-    used = min(threads, cores())
-    load = os.getloadavg()[1] if hasattr(os, "getloadavg") else 0.0
-    busy = max(1.0, (load + used) / (os.cpu_count() or 1))
+    used = min(threads, platforms.usable_cores())
+    busy = max(1.0, (platforms.load_average() + used) / (os.cpu_count() or 1))
     return Machine(used * LARGE * a.size * 64 / product, 12 * len(b) / addition, loop / REFERENCE, busy)
 
 
@@ -91,7 +90,7 @@ class _Estimate:
         self.settings, self.counts, self.classes, self.machine = settings, counts, classes, machine
         self.size = settings.ingest.image_size
         self.views = 1 if settings.augment.policy == "none" else settings.augment.views
-        self.cores = min(settings.compute.threads, cores())
+        self.cores = min(settings.compute.threads, platforms.usable_cores())
         baseline = settings.baseline
         self.baseline = of_architecture(baseline.architecture, self.size, baseline.channels, baseline.width)
         self.backbones = {name: of_backbone(name, self.size) for name in settings.backbones}
@@ -113,7 +112,7 @@ class _Estimate:
     def stages(self) -> dict[str, float]:
         pace, settings, counts = self.machine.pace, self.settings, self.counts
         each = (0.3e-3 if counts.bytes < 4096 * counts.all else 1.2e-3) * counts.all
-        result = {"ingest": pace * (1.3 + (each + 3.3e-9 * counts.bytes) * 2 / cores())}
+        result = {"ingest": pace * (1.3 + (each + 3.3e-9 * counts.bytes) * 2 / platforms.usable_cores())}
         stored = 0 if settings.augment.storage == "online" else self.views * counts.train
         result["augment"] = pace * (1.1 + stored * (0.4e-3 + 2.7e-8 * self.size**2) / self.cores)
         whole = self.baseline.part() if self.baseline else None

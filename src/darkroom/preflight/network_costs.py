@@ -17,6 +17,7 @@ from pathlib import Path
 
 from darkroom.models import factory
 from darkroom.models.architectures import registry
+from darkroom.models.backbones import registry as backbones
 
 TABLE = Path(__file__).with_name("network_costs.csv")
 CLASSIC = "classic/"  # prefix of our own architectures, some of which have the name of one of torchvision's
@@ -58,8 +59,9 @@ class NetworkCost:
 
 
 def of_backbone(name: str, image_size: int) -> NetworkCost | None:
-    """Return the cost of a torchvision backbone without its classifier; None where the table lacks it."""
-    return _scaled(_rows().get(name, {}), image_size)
+    """Return the cost of a backbone without its classifier; None where the table lacks it."""
+    source, name_there = backbones.find(name)
+    return _scaled(_rows().get(name_there if source == "torchvision" else name, {}), image_size)
 
 
 def of_architecture(name: str, image_size: int, channels: int, width: int) -> NetworkCost | None:
@@ -68,7 +70,7 @@ def of_architecture(name: str, image_size: int, channels: int, width: int) -> Ne
         return _compact(image_size, channels, width)
     if name in registry.names():
         return _scaled(_rows().get(CLASSIC + name, {}), image_size)
-    return of_backbone(name.removeprefix(factory.TORCHVISION), image_size)
+    return of_backbone(name, image_size)
 
 
 def _scaled(sizes: Mapping[int, NetworkCost], image_size: int) -> NetworkCost | None:

@@ -16,12 +16,11 @@ from darkroom.data.decode_cache import DECODED
 from darkroom.data.file_sample import draw_files
 from darkroom.data.ingest import ingest
 from darkroom.data.sources import SourceFile, named_by
-from darkroom.models import tensor_files, weight_files, weights
-from darkroom.models.backbones.torchvision import TorchvisionBackbone, download
+from darkroom.models import factory, tensor_files, weight_files, weights
+from darkroom.models.backbones import registry as backbones
 from darkroom.models.base import Backbone, Network, Preprocessing
 from darkroom.models.checkpoint import Provenance
 from darkroom.models.macs import multiply_adds
-from darkroom.models.specs import BackboneSpec
 from darkroom.stages.context import session
 from darkroom.tracking.records import Run
 from darkroom.training.batches import Examples
@@ -37,13 +36,14 @@ Images = tuple[np.ndarray, np.ndarray, tuple[str, ...]]
 def run(name: str, out: Path, provenance: Path) -> None:
     with session("weights", ["weights", "compute"], []) as (settings, record):
         source, seed = settings.weights.source, settings.compute.seed
-        backbone = TorchvisionBackbone(BackboneSpec(name, settings.ingest.image_size, settings.transfer.head), seed)
+        spec = factory.backbone_spec(name, settings.ingest.image_size, settings.transfer.head)
+        library, backbone = backbones.load(spec.source), factory.build_backbone(spec, seed)
         if source == "random":
             details: dict[str, Any] = {"seed": seed}
         elif source == "pretrain":
             details = _pretrain(backbone, settings, record)
         else:
-            file, details = download(name) if source == "imagenet" else (weight_files.find(Path(settings.weights.folder), name), {})
+            file, details = library.download(spec.name) if source == "imagenet" else (_own_file(settings, name), {})
             sha256 = weight_files.checked_sha256(file)
             unused = weights.fill(backbone, weights.read(file), str(file))
             details |= {"file": file.name, "sha256": sha256, "left_aside": unused}
@@ -53,6 +53,10 @@ def run(name: str, out: Path, provenance: Path) -> None:
         Provenance(backbone.spec, *weights.normalization(name, settings.weights.source), source, details).write(provenance)
         record.set_tags({"darkroom.weights": source})
         print(f"weights: {name} from {source} in {out}")
+
+
+def _own_file(settings: Params, name: str) -> Path:
+    return weight_files.find(Path(settings.weights.folder), name)
 
 
 def _pretrain(backbone: Backbone, settings: Params, record: Run) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from darkroom.core.errors import ParamsError
 from darkroom.models import factory, init, tensor_files, weight_files, weights
 from darkroom.models.architectures.compact import Compact
 from darkroom.models.architectures.features import Classic
-from darkroom.models.backbones.torchvision import TorchvisionBackbone, download
-from darkroom.models.base import new_head
+from darkroom.models.backbones import registry as backbones
+from darkroom.models.base import Backbone, new_head
 from darkroom.studies.run_config import RunConfig
 from darkroom.studies.samples import SampleLoader
 
@@ -39,11 +39,11 @@ def build_network(config: RunConfig, loader: SampleLoader, initial: Path | None 
 
 
 def _load_backbone_weights(features: nn.Module, source: str) -> None:
-    """Load the ImageNet weights of a torchvision network, downloaded (`imagenet`) or from a folder of files."""
-    if not isinstance(features, TorchvisionBackbone):
+    """Load the ImageNet weights of a library's network, downloaded (`imagenet`) or from a folder of files."""
+    if not isinstance(features, Backbone):
         raise ParamsError("only torchvision networks have weight files", "set architecture to torchvision/NAME")
-    name = features.spec.name
-    file = download(name)[0] if source == "imagenet" else weight_files.find(Path(source).expanduser(), name)
+    name, library = features.spec.name, backbones.load(features.spec.source)
+    file = library.download(name)[0] if source == "imagenet" else weight_files.find(Path(source).expanduser(), name)
     weight_files.checked_sha256(file)
     weights.fill(features, weights.read(file), str(file))
 
@@ -58,7 +58,7 @@ def split_blocks(features: nn.Module) -> list[list[nn.Module]]:
     elif isinstance(features, Classic):
         modules = [*features.body, *features.neck]
     else:
-        assert isinstance(features, TorchvisionBackbone)
+        assert isinstance(features, Backbone)
         modules = [module for i in range(features.block_count) for module in features.block(i)] + list(features.own_head())
     blocks: list[list[nn.Module]] = []
     for module in modules:

@@ -16,6 +16,7 @@ from darkroom.core.errors import ParamsError
 from darkroom.core.lazy import lazy_imports
 from darkroom.models import factory
 from darkroom.models.architectures import registry
+from darkroom.models.backbones import registry as backbones
 
 with lazy_imports():
     from darkroom.core import tables
@@ -75,7 +76,7 @@ def _is_trained(model: str) -> bool:
     """Tell whether the name is of a trained model and not of an architecture."""
     if Path(model, "model.json").is_file():
         return True
-    is_name = model in registry.entries() or model in factory.names() or model.startswith(factory.TORCHVISION)
+    is_name = model in registry.entries() or model in factory.names() or backbones.is_prefixed(model)
     return not is_name and (model in ALIASES or model.isdigit() or "/" in model or Path(model).is_dir())
 
 
@@ -107,7 +108,7 @@ def _architecture(
     }
     graph = network_table.graph(*subject.values())
     if entry is None and name != factory.COMPACT:
-        subject["name"] = factory.TORCHVISION + name.removeprefix(factory.TORCHVISION)
+        subject["name"] = "/".join(backbones.find(name))
     title = f"{subject['name']} ({entry.paper}): {entry.summary}" if entry else subject["name"]
     title += f"\n{_describe_inputs(subject, has_classes=not entry or entry.kind != registry.AUTOENCODER)}"
     if entry:
@@ -162,12 +163,13 @@ def _pair(value: tuple[int, int] | None) -> str:
 def _list(as_json: bool) -> None:
     entries = registry.entries().values()
     if as_json:
-        theirs = [{"name": factory.TORCHVISION + name} for name in factory.torchvision_names()]
+        theirs = [{"name": name} for name in backbones.prefixed()]
         tables.print_json([*(entry._asdict() for entry in entries), {"name": factory.COMPACT}, *theirs])
         return
     rows = [(entry.name, entry.paper, f"{entry.size} px, {entry.channels} ch.", entry.summary) for entry in entries]
     tables.show(("name", "paper", "made for", "what it is"), rows)
     click.echo(
-        f"\n{factory.COMPACT}, Darkroom's own, and torchvision's classifiers "
-        f"(`{factory.TORCHVISION}NAME` where the name is also above):\n{', '.join(factory.torchvision_names())}"
+        f"\n{factory.COMPACT}, Darkroom's own, and the classifiers of libraries (`LIBRARY/NAME` where the name is also above):"
     )
+    for library, source in backbones.SOURCES.items():
+        click.echo(f"{library}: {', '.join(source.names())}")

@@ -17,9 +17,10 @@ from torch import nn
 
 from darkroom.core.errors import ParamsError, WeightsError
 from darkroom.core.os_errors import is_retryable
-from darkroom.models import factory, weight_files
+from darkroom.models import weight_files
+from darkroom.models.backbones import registry as backbones
 from darkroom.models.backbones.torchvision_import import torchvision
-from darkroom.models.base import SMALL_IMAGE, Backbone, GlobalPool
+from darkroom.models.base import IMAGENET, SMALL_IMAGE, Backbone, Channels, GlobalPool
 from darkroom.models.init import SkipInit, is_drawn, kaiming
 from darkroom.models.specs import BackboneSpec
 
@@ -68,7 +69,7 @@ class TorchvisionBackbone(Backbone):
 
     def __init__(self, spec: BackboneSpec, seed: int = 0) -> None:
         super().__init__()
-        factory.check_torchvision(spec.name)
+        backbones.find(f"torchvision/{spec.name}")
         self.spec = spec
         self.net = _network(spec, seed)
         if type(self.net)._load_from_state_dict is not nn.Module._load_from_state_dict:
@@ -101,13 +102,25 @@ class TorchvisionBackbone(Backbone):
         return key.split(".")[0] in (_head_name(self.net), "aux1", "aux2", "AuxLogits") and key not in self.net.state_dict()
 
 
+def build(spec: BackboneSpec, seed: int) -> TorchvisionBackbone:
+    """Return the backbone of a description, with weights drawn from the seed."""
+    return TorchvisionBackbone(spec, seed)
+
+
+def normalization(name: str) -> tuple[Channels, Channels]:
+    """Return the mean and standard deviation per channel that the ImageNet weights were trained with."""
+    if name in ("googlenet", "inception_v3"):  # their own input transform, which backbones are built without
+        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    return IMAGENET
+
+
 def classifier(name: str, image_size: int, classes: int) -> nn.Module:
     """Return torchvision's whole classifier on the meta device: its tensors have shapes and no memory.
 
     Up to 64 pixels its first convolution has stride 1, as a backbone's. Raises ParamsError for an unknown
     name.
     """
-    factory.check_torchvision(name)
+    backbones.find(f"torchvision/{name}")
     net = _network(BackboneSpec(name, image_size), 0, num_classes=classes).to("meta")
     if image_size <= SMALL_IMAGE:
         _widen_stem(net)
