@@ -16,6 +16,7 @@ for python in "${pythons[@]}"; do
   place="build/pythons/$(basename "$python")"
   test -x "$place/bin/python" || "$python" -m venv "$place"
   VIRTUAL_ENV="$PWD/$place" .venv/bin/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
+  VIRTUAL_ENV="$PWD/$place" .venv/bin/uv pip install --quiet --no-deps --require-hashes -r requirements-dev.lock
   VIRTUAL_ENV="$PWD/$place" .venv/bin/uv pip install --quiet --no-deps --no-build-isolation -e .
   if "$place/bin/python" -m pytest --numprocesses auto --dist loadfile -m "not pipeline and not slow"; then
     echo "$python: passed"
