@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -71,7 +72,8 @@ def test_runs_continue_after_a_reboot(tmp_path):
             worker = psutil.Process(project.schedule_state()["worker"]["pid"])
             processes = [worker, *worker.children(recursive=True)]
             for process in processes:  # the machine goes off
-                process.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):  # it ended with the one before
+                    process.kill()
             os.killpg(server.pid, signal.SIGKILL)
             psutil.wait_procs(processes, timeout=120)
             server.wait()
