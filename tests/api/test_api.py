@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -101,8 +103,28 @@ def test_images_in_memory_are_those_of_files(project, photos):
     for form in forms:
         assert np.array_equal(model.predict(form).probabilities, expected)
         assert model.embed(form).shape == (1, model.classifier.network.features.dim)
+    with Image.open(path) as image:  # lies on its side, and says so
+        exif = image.getexif()
+        exif[0x0112] = 6
+        image.save(path.with_name("turned.png"), exif=exif)
+    with Image.open(path.with_name("turned.png")) as turned:
+        found = model.predict([path.with_name("turned.png"), turned]).probabilities
+    path.with_name("turned.png").unlink()
+    assert np.array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], expected[0])
     assert model.predict([photos, path])[:2].labels == model.predict(photos)[:2].labels
     assert model.predict([]).probabilities.shape == (0, 3)
+
+
+def test_a_damaged_image_in_memory_has_an_error(project, photos):
+    """Pillow reads pixels late: an image whose file ends too early has an error and its remedy, as the file has."""
+    content = (photos / "a.png").read_bytes()
+    with Image.open(io.BytesIO(content[: len(content) // 2])) as image:
+        rows = project.model("baseline").predict([image, photos / "a.png"])
+    assert rows[0].error
+    assert rows[0].remedy
+    assert rows.labels[0] is None
+    assert rows.labels[1] is not None
 
 
 def test_a_heat_map_is_of_the_image_and_the_label(project, photos):
@@ -155,6 +177,8 @@ MISTAKES = {
     "no manifest": (lambda project, photos: project.manifest, "dvc repro ingest"),
     "no images": (lambda project, photos: project.model("baseline").predict(project.folder / "models"), "*.jpg"),
     "no image": (lambda project, photos: project.model("baseline").predict(np.zeros((4, 4, 3))), "uint8"),
+    "no path": (lambda project, photos: project.model("baseline").predict([None]), "PIL"),
+    "a number": (lambda project, photos: project.model("baseline").predict(3), "PIL"),
     "no class": (lambda project, photos: project.model("baseline").explain(photos / "a.png", "dog"), "owl"),
     "no method": (lambda project, photos: project.model("baseline").explain(photos / "a.png", by="x"), "LayerCAM"),
     "damaged": (lambda project, photos: project.model("baseline").embed(photos), "broken.png"),
@@ -189,6 +213,7 @@ def test_a_head_is_trained_on_embeddings(capsys):
     assert len(head.history) <= 20
     again = dr.train_head(train, labels, epochs=20, lr=0.1)
     assert np.array_equal(head.coef_, again.coef_)
+    assert np.array_equal(dr.train_head(train, pd.Series(labels), epochs=20, lr=0.1).coef_, head.coef_)
     views = dr.train_head(np.stack([train, train + 0.1]), labels, (test, expected), epochs=20, lr=0.1)
     assert views.score(test, expected) > 0.9
     assert "val_accuracy" in head._repr_html_()
@@ -198,6 +223,12 @@ def test_a_head_is_trained_on_embeddings(capsys):
     ("change", "fact"),
     [
         ({"labels": ["a"] * 60}, "two or more"), ({"labels": [1, 2]}, "N labels"), ({"lr": -1}, "lr"), ({"learning_rate": 1}, "lr"),
+        ({"labels": [None] * 60}, "text"),
+        ({"embeddings": [["x", "y"]] * 60}, "numbers"),
+        ({"seed": -1}, "seed"),
+        ({"threads": 0}, "threads"),
+        ({"val": (np.zeros((0, 2)), np.array([], str))}, "M labels"),
+        ({"val": (np.zeros((1, 2)), [1])}, "same form"),
         ({"labels": ["one", *["b"] * 59]}, "val"),
         ({"val": (np.zeros((1, 2)), ["fly"])}, "fly"), ({"val": (np.zeros((1, 3)), ["ant"])}, "(M, 2)"),
     ],

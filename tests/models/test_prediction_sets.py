@@ -49,6 +49,13 @@ def test_a_class_with_enough_images_has_its_own_threshold():
     assert shared < 0.7
 
 
+def test_a_class_with_too_few_images_for_a_coverage_shares_the_threshold():
+    """A coverage of 0.99 needs 99 images: a class that has MIN_PER_CLASS of them is not in every set for it."""
+    scores = ConformalScores.of(*drawn(np.random.default_rng(4), 4 * MIN_PER_CLASS))
+    assert len(set(scores.thresholds(0.99, 4))) == 1
+    assert scores.thresholds(0.99, 4).max() < 1
+
+
 def test_sets_are_named_with_the_most_probable_class_first():
     """A set may have several classes, or none where no class is as probable as true ones usually are."""
     scores = ConformalScores(tuple(0.01 * i for i in range(1, 100)), (0,) * 99)

@@ -29,6 +29,7 @@ from tests.studies.conftest import SETTINGS, TINY, studies_params
         (["transfer", "--set", *TINY, *SETTINGS["transfer"], "blocks=[8]"], ["8 blocks", "`blocks`"]),
         (["optimizer", "--set", "optimizers=[sgd,sgd]"], ["optimizers", "twice"]),
         (["practice", "--set", "tta_modes=[plain,plain]"], ["tta_modes", "twice"]),
+        (["scaling", "--set", "options={width: wide}"], ["width", "wide"]),
         (["scaling", "--set", "base_size=64"], ["scaling.quick", "base_size", "image_size"]),
         (["augmentation", "--set", *TINY, "architecture=nope"], ['"nope"']),
         (["augmentation", "--set", *TINY, "options={width: -3}"], ["-3", "darkroom models describe"]),

@@ -1,1 +1,1 @@
-"""Darkroom from Python: a project, its results and its models as objects. The commands are a thin layer over it."""
+"""Darkroom from Python: a project, its results and its models as objects. Commands find models by the same module."""

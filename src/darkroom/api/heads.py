@@ -72,31 +72,32 @@ def train_head(
     params.yaml's section `transfer`, such as lr, epochs or class_weights. Raises ParamsError for arrays that do not fit, a
     class of one example, or an unknown key.
     """
-    views = np.asarray(embeddings, np.float32)
+    views = _array(embeddings, "embeddings")
     views = views[None] if views.ndim == 2 else views
-    names = np.asarray(labels)
+    names = _labels(labels, "labels")
     if views.ndim != 3 or names.shape != views.shape[1:2]:
         reason = f"embeddings {np.shape(embeddings)} and labels {names.shape} do not fit together"
         raise ParamsError(reason, "pass embeddings (N, D) or (K, N, D), and N labels")
     classes, numbers = np.unique(names, return_inverse=True)
     if len(classes) < 2:
         raise ParamsError(f"labels have {len(classes)} class", "pass examples of two or more")
-    if val is None:
-        train_rows, val_rows = _split(numbers, seed)
-        train = Examples(views[:, train_rows], numbers[train_rows])
-        held_out = Examples(views[:1, val_rows], numbers[val_rows])
-    else:
-        train = Examples(views, numbers)
-        held_out = Examples(np.asarray(val[0], np.float32)[None], _numbers(np.asarray(val[1]), classes))
-        if held_out.inputs.shape[1:] != (len(held_out.labels), views.shape[2]):
-            reason = f"val has embeddings {np.shape(val[0])} and {len(held_out.labels)} labels"
-            raise ParamsError(reason, f"pass embeddings (M, {views.shape[2]}), and M labels")
-    machine = {"seed": seed, "threads": threads or torch.get_num_threads(), "accelerator": "cpu", "precision": "32-true"}
+    threads = torch.get_num_threads() if threads is None else threads
+    machine = {"seed": seed, "threads": threads, "accelerator": "cpu", "precision": "32-true"}
     try:
         hyper = params.validate(Transfer, DEFAULTS | settings, "train_head")
         compute = params.validate(Compute, machine, "train_head")
     except ParamsError as error:
         raise ParamsError(error.problem, f"the settings are seed, threads, {', '.join(DEFAULTS)}") from error
+    if val is None:
+        train_rows, val_rows = _split(numbers, classes, compute.seed)
+        train = Examples(views[:, train_rows], numbers[train_rows])
+        held_out = Examples(views[:1, val_rows], numbers[val_rows])
+    else:
+        train = Examples(views, numbers)
+        held_out = Examples(_array(val[0], "val")[None], _numbers(_labels(val[1], "labels of val"), classes))
+        if not len(held_out.labels) or held_out.inputs.shape[1:] != (len(held_out.labels), views.shape[2]):
+            reason = f"val has embeddings {np.shape(val[0])} and {len(held_out.labels)} labels"
+            raise ParamsError(reason, f"pass embeddings (M, {views.shape[2]}), and M labels")
     model = StandardizedHead(new_head(views.shape[2], len(classes), seed), views)
     result = fit(model, train, held_out, hyper, compute, len(classes), description="training a head")
     model.fold()
@@ -104,8 +105,29 @@ def train_head(
         return Head(model.head.weight.numpy().copy(), model.head.bias.numpy().copy(), classes, result)
 
 
+def _array(values: Any, name: str) -> np.ndarray:
+    """Return numbers as float32."""
+    try:
+        return np.asarray(values, np.float32)
+    except (ValueError, TypeError) as error:
+        raise ParamsError(f"{name} cannot be read as numbers: {error}", "pass an array of numbers") from error
+
+
+def _labels(values: Any, name: str) -> np.ndarray:
+    """Return labels as an array of text or of whole numbers; a column of pandas holds text as objects."""
+    labels = np.asarray(values)
+    if labels.dtype.kind not in "biuU" and labels.size and all(isinstance(label, str) for label in labels.flat):
+        labels = labels.astype(str)
+    if labels.dtype.kind not in "biuU":
+        kind = f"of {labels.dtype}" if labels.size else "empty"
+        raise ParamsError(f"{name} are {kind}", "pass a whole number or text for each")
+    return labels
+
+
 def _numbers(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Return the place of each label in the sorted classes."""
+    if (labels.dtype.kind == "U") != (classes.dtype.kind == "U"):
+        raise ParamsError(f"labels are of {classes.dtype}, and those of val of {labels.dtype}", "pass both in the same form")
     places = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
     unknown = sorted(set(labels[classes[places] != labels].tolist()), key=str)
     if unknown:
@@ -113,13 +135,13 @@ def _numbers(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return places
 
 
-def _split(numbers: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _split(numbers: np.ndarray, classes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows to train on and those held out: of each class a share, and at least one."""
     rng = np.random.default_rng(seed)
     held_out: list[int] = []
     for number, count in enumerate(np.bincount(numbers)):
         if count < 2:
-            raise ParamsError("a class has one example alone, so that none can be held out", "pass more, or `val`")
+            raise ParamsError(f"{classes[number]} has one example alone, so that none can be held out", "pass more, or `val`")
         rows = rng.permutation(np.flatnonzero(numbers == number))
         held_out += rows[: max(1, round(VAL_SHARE * count))].tolist()
     mask = np.zeros(len(numbers), bool)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from darkroom.api.html import picture, table
 from darkroom.core.errors import ParamsError, SourceError, WorkspaceError
-from darkroom.data import decoding
+from darkroom.data import decoding, upright
 from darkroom.inference import explanation, image_files
 from darkroom.inference.classifier import Classifier, ModelInfo
 from darkroom.inference.image_files import NO_PROBLEM, Problem, Row
@@ -23,7 +23,8 @@ from darkroom.models.base import Preprocessing
 
 THUMBNAIL, HEAT_MAP = 64, 224  # pixels a side in a notebook
 SHOWN = 50  # rows of a table in a notebook
-BATCH = 64
+BATCH = image_files.BATCH
+ORIENTATION = 0x0112  # EXIF's tag
 CHANNELS = ((), (1,), (3,), (4,))  # of an array, after its height and width
 
 OneImage = str | os.PathLike[str] | Image.Image | np.ndarray
@@ -181,7 +182,10 @@ class Model:
         """Return an image (S, S, 3) uint8 as `ingest` prepares it, or None with the reason and its remedy."""
         settings = (self.preprocessing.image_size, self.preprocessing.resize, self.preprocessing.background)
         if isinstance(image, Image.Image):
-            image = np.asarray(image.convert("RGB"))
+            try:
+                image = upright.upright_rgb(image, image.getexif().get(ORIENTATION), self.preprocessing.background)
+            except OSError as error:  # Pillow reads a file when its pixels are needed
+                return None, (str(error).lower(), image_files.problem_of("corrupt")[1])
         if isinstance(image, np.ndarray):
             if image.dtype != np.uint8 or image.ndim < 2 or image.shape[2:] not in CHANNELS or not image.size:
                 reason = f"an array {image.shape} of {image.dtype} is no image"
@@ -197,12 +201,16 @@ class Model:
 
 def _listed(images: Images) -> list[OneImage]:
     """Return every image; folders and globs are searched."""
-    items = [images] if isinstance(images, str | os.PathLike | Image.Image | np.ndarray) else list(images)
+    is_one = isinstance(images, str | os.PathLike | Image.Image | np.ndarray) or not isinstance(images, Iterable)
+    items: list[Any] = [images] if is_one else list(images)  # type: ignore[arg-type]
     result: list[OneImage] = []
     for item in items:
         if isinstance(item, Image.Image | np.ndarray):
             result.append(item)
             continue
+        if not isinstance(item, str | os.PathLike):
+            remedy = "pass a path, a PIL image or an array (H, W, 3) uint8, or a list of them"
+            raise ParamsError(f"{item!r:.60} is no image", remedy)
         found = list(image_files.expand([os.fspath(item)]))
         if not found:
             raise WorkspaceError(f"there are no images in {os.fspath(item)}", "folders are searched for *.jpg, *.png, …")

@@ -3,8 +3,8 @@
 Split conformal prediction (Vovk et al. 2005; Angelopoulos and Bates 2021) with the score 1 − p of a class, which has the
 smallest sets on average (Sadinle et al. 2019). Whatever the network is, a set holds the true class of a new image with at
 least the requested probability, if the image comes from where the calibration images come from. A set may be empty: then no
-class is as probable as true classes usually are. A class with MIN_PER_CLASS calibration images or more has a threshold of its
-own, so that the statement holds for its images too.
+class is as probable as true classes usually are. A class with MIN_PER_CLASS calibration images or more, and as many as the
+coverage needs, has a threshold of its own, so that the statement holds for its images too.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ConformalScores:
         result = np.full(classes, _quantile(scores, coverage))
         for number in range(classes):
             own = scores[labels == number]
-            if len(own) >= MIN_PER_CLASS:
+            if len(own) >= max(MIN_PER_CLASS, _needed(coverage)):
                 result[number] = _quantile(own, coverage)
         return result
 

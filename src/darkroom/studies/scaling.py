@@ -50,7 +50,7 @@ class ScalingStudy(Study):
     settings: Scaling
 
     def __init__(self, settings: Scaling) -> None:
-        """Raises ParamsError if the architecture's layers or channels cannot be scaled."""
+        """Raises ParamsError if the architecture's layers or channels cannot be scaled, or if it does not take the options."""
         super().__init__(settings)
         defaults = registry.entry(settings.architecture).options
         depths = defaults.keys() & DEPTH_OPTIONS
@@ -65,6 +65,7 @@ class ScalingStudy(Study):
         self.scaled = {depths.pop(): "depth", "width": "width"}  # a field of Scale by option
         self.is_count = {option: isinstance(defaults[option], int) for option in self.scaled}
         self.costs: dict[str, int] = {}
+        count_multiply_adds(settings.architecture, settings.base_size, settings.channels, self.options)  # refuses wrong values
 
     def runs(self, images: int) -> list[RunConfig]:
         """Return the base and a run per factor, seed and method; and the latter again, compared with compound scaling.
