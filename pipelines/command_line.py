@@ -11,7 +11,7 @@ import click
 from prefect.flows import Flow
 from prefect.utilities.callables import parameter_docstrings
 
-from darkroom.core.command_line import SETTINGS, Command, Many, report
+from darkroom.core.command_line import Command, Many, report
 from pipelines import flow_runtime
 
 OPTIONS = {"set_params": "--set", "time_limits": "--limit", "limits": "--limit", "max_age_days": "--max-age"}  # others: --NAME
@@ -52,7 +52,7 @@ def command(flow: Flow[..., Any]) -> click.Command:
         else:
             parameters.append(click.Option([option, name], type=kind, metavar=metavar, default=parameter.default, help=description))
     return Command(
-        flow.name, params=parameters, help=help_text, context_settings=SETTINGS,
+        flow.name, params=parameters, help=help_text,
         callback=lambda **values: flow_runtime.run_flow(flow, values),
     )  # fmt: skip
 

@@ -26,7 +26,7 @@ import click
 import psutil
 
 from darkroom.core import locks, log_files
-from darkroom.core.command_line import SETTINGS, Choice, Command, report
+from darkroom.core.command_line import Choice, Command, report
 from darkroom.core.errors import DarkroomError, WorkspaceError, without_login
 from pipelines import server, work_pool
 
@@ -272,7 +272,7 @@ def _describe(process: dict[str, Any] | None, responds: bool, location: str) -> 
     return f"runs{pid}: {location}" if responds else f"does not respond{pid}" if pid else "does not run"
 
 
-@click.command(cls=Command, context_settings=SETTINGS)
+@click.command(cls=Command)
 @click.argument("action", type=Choice(["start", "status", "stop", "server", "worker"]))
 @click.option("--port", type=int, help=f"port of the server; default: {PORT}, or the next free one")
 def command(action: str, port: int | None) -> int:

@@ -13,7 +13,7 @@ import click
 
 from darkroom import __version__
 from darkroom.commands import stages
-from darkroom.core.command_line import COMPLETE, DEBUG, SETTINGS, LazyGroup, debug_option, report
+from darkroom.core.command_line import COMPLETE, DEBUG, LazyGroup, debug_option, report
 from darkroom.core.errors import EXIT_CODE_FILE, DarkroomError
 from darkroom.core.lazy import lazy_imports
 
@@ -106,7 +106,6 @@ group = Darkroom(
     package="darkroom.commands",
     sections={"Commands": COMMANDS, "Stages, on the paths of dvc.yaml": STAGES},
     hidden=("finished",),
-    context_settings=SETTINGS,
     help="""Develop an image classifier from a folder of photographs. `dvc repro` runs the stages that are out of date, in order.
 
     \b

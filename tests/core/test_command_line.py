@@ -47,6 +47,12 @@ def test_a_misspelt_choice_names_the_nearest():
     assert 'did you mean "first"' in result.output
 
 
+def test_the_help_of_a_command_does_not_depend_on_how_it_was_called_first():
+    """Called without its group, a command has `-h` and `--help` too: click keeps the names of the first call."""
+    for word in ("--help", "-h"):
+        assert "-h, --help" in CliRunner().invoke(echo, [word]).output
+
+
 def test_a_lazy_module_is_imported_on_first_use():
     """Creating it imports nothing; an attribute does, and sees what a test replaces."""
     sys.modules.pop("colorsys", None)

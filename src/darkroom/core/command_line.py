@@ -52,10 +52,11 @@ class Choice(click.Choice[str]):
 
 
 class Command(click.Command):
-    """A command that also takes `--debug`, and whose `Many` options take several values after one name."""
+    """A command that also takes `--debug` and `-h`, and whose `Many` options take several values after one name."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
+        # not those of the group alone: click keeps the names of the help option of a command's first call
+        super().__init__(*args, **{"context_settings": SETTINGS} | settings)
         debug_option(self)
         self.params[-1].hidden = True  # type: ignore[attr-defined]  # the help of `darkroom` has it
 
@@ -94,7 +95,7 @@ class LazyGroup(click.Group):
     def __init__(
         self, *args: Any, package: str, sections: Mapping[str, Mapping[str, str]], hidden: Iterable[str] = (), **settings: Any
     ) -> None:
-        defaults: dict[str, Any] = {"callback": _show_overview, "invoke_without_command": True}
+        defaults: dict[str, Any] = {"context_settings": SETTINGS, "callback": _show_overview, "invoke_without_command": True}
         super().__init__(*args, **defaults | settings)
         self.package, self.sections, self.hidden_names = package, sections, tuple(hidden)
 
