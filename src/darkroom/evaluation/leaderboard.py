@@ -54,15 +54,34 @@ def write(path: Path, rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> 
 
 def read(path: Path) -> list[Row]:
     """Return the rows of leaderboard.csv; WorkspaceError where it is missing or damaged."""
+    return [_row(path, row) for row in _read(path)]
+
+
+def read_with_costs(reports: Path) -> list[Row]:
+    """Return the rows of leaderboard.csv with the costs that cost.csv beside it has; errors as of `read`."""
+    path = reports / "cost.csv"
+    costs = {row.get("model"): row for row in _read(path)}
+    rows = _read(reports / "leaderboard.csv")
+    if {row.get("model") for row in rows} != costs.keys():
+        raise json_files.damaged(path, "it has other models than leaderboard.csv", REMEDY)
+    return [_row(path, row | costs[row["model"]]) for row in rows]
+
+
+def _read(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return [Row.model_validate(row) for row in csv.DictReader(file)]
+            return list(csv.DictReader(file))
     except FileNotFoundError as error:
         raise WorkspaceError(f"{path} does not exist: nothing has been evaluated yet", REMEDY) from error
-    except ValidationError as error:
-        raise json_files.damaged(path, error.errors()[0]["msg"], REMEDY) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise json_files.damaged(path, str(error), REMEDY) from error
+
+
+def _row(path: Path, content: dict[str, str]) -> Row:
+    try:
+        return Row.model_validate(content)
+    except ValidationError as error:
+        raise json_files.damaged(path, error.errors()[0]["msg"], REMEDY) from error
 
 
 def show(rows: Iterable[Row], metrics: Metrics) -> None:

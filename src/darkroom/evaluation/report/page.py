@@ -25,6 +25,7 @@ from darkroom.evaluation.metrics_io import (
     EnsembleMetrics,
     Metrics,
     ModelMetrics,
+    Pair,
 )
 from darkroom.evaluation.report import curves, explorer, source_files, verdict
 from darkroom.evaluation.report.heatmaps import HeatMap
@@ -134,7 +135,7 @@ def _render(values: Mapping[str, Any], content: Mapping[str, Any], sheets: Seque
 def _row(place: int, row: Row, evaluation: Evaluation) -> dict[str, Any]:
     """Return a row of the leaderboard with its figures, and the comparison with the best model."""
     best, figures = evaluation.metrics.best, _figures(row.model, evaluation)
-    pair = verdict.between([*evaluation.details.pairs, *evaluation.diagnostics.pairs], row.model, best)
+    pair = verdict.between(_pairs(evaluation), row.model, best)
     compared = {}
     if pair:
         difference, _, _, p = verdict.comparison(pair, row.model)
@@ -146,8 +147,14 @@ def _row(place: int, row: Row, evaluation: Evaluation) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _pairs(evaluation: Evaluation) -> list[Pair]:
+    details, views = evaluation.details, evaluation.diagnostics.views
+    return [*details.pairs, *details.ensembles.pairs, *views.pairs]
+
+
 def _figures(name: str, evaluation: Evaluation) -> ModelMetrics | EnsembleMetrics:
-    return evaluation.metrics.models.get(name) or evaluation.diagnostics.ensembles[name]
+    combined = evaluation.details.ensembles.models | evaluation.diagnostics.views.models
+    return evaluation.metrics.models.get(name) or combined[name]
 
 
 def _accuracies(evaluation: Evaluation) -> dict[str, Any]:
