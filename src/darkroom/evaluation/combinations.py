@@ -52,6 +52,7 @@ class Combined:
             ms_per_image=views * sum(row.ms_per_image for row in costs),
             ms_p50=views * sum(row.ms_p50 for row in costs), ms_p95=views * sum(row.ms_p95 for row in costs),
             images_per_second=1 / (views * sum(1 / row.images_per_second for row in costs)),
+            busy=max(row.busy for row in costs),
         ))  # fmt: skip
 
     @property

@@ -13,14 +13,15 @@ from darkroom.core.counts import counted
 from darkroom.core.errors import WorkspaceError
 from darkroom.evaluation.metrics_io import REMEDY, Content, Metrics, ModelName
 
-COLUMNS = ("model", "kind", "accuracy", "macro_f1", "parameters", "ms_per_image", "train_seconds")
-COSTS = ("model", "ms_p50", "ms_p95", "images_per_second", "train_seconds")
+COLUMNS = ("model", "kind", "accuracy", "macro_f1", "parameters", "ms_per_image", "train_seconds", "busy")
+COSTS = ("model", "ms_p50", "ms_p95", "images_per_second", "train_seconds", "busy")
 HEADER = ("model", "test accuracy", "macro F1", "parameters", "ms/image", "training")  # in the terminal
 ROUNDED = {"ms_per_image", "ms_p50", "ms_p95", "images_per_second", "train_seconds"}  # to four digits
 
 
 class Row(Content):
-    """One model; `kind` is model, ensemble, views or pixel_baseline. Times: ms per image, s of training.
+    """One model; `kind` is model, ensemble, views or pixel_baseline. Times: ms per image, s of training; `busy` is the
+    mean number of cores that other processes used while ms were measured.
 
     `ms_p50`, `ms_p95` and `images_per_second` are in cost.csv alone: 0 in rows of leaderboard.csv.
     """
@@ -35,6 +36,7 @@ class Row(Content):
     ms_p50: float = 0.0
     ms_p95: float = 0.0
     images_per_second: float = 0.0
+    busy: float = 0.0
 
 
 def ranked(rows: Iterable[Row]) -> list[Row]:

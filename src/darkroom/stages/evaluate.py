@@ -79,6 +79,8 @@ def run(ingested: Path, models: Path, cost: Path, folds: Path, reports: Path) ->
         _log(record, metrics, details, models, ingested, reports)
         leaderboard.show(rows, metrics)
         print(f"→ {leaderboard.describe_selection(metrics)}")
+        if busy := costs.busy_note(row.busy for row in rows):
+            print(f"  {busy}")
 
 
 def _score_models(
@@ -119,7 +121,10 @@ def _score_models(
             outputs = Outputs(
                 softmax(val_logits, temperature), softmax(test_logits, temperature), softmax(test_logits), temperature
             )
-            speed, seconds = costs.measure(classifier.logits, test.images), costs.training_seconds([name], cost)
+            speed, seconds = (
+                costs.measure(classifier.logits, test.images, device.type == "cpu"),
+                costs.training_seconds([name], cost),
+            )
             add(name, "model", outputs, size, speed, seconds)
             histories[name] = checkpoints.read_history(models / name)
             progress.advance(note=f"{name} {scores[name].metrics.accuracy:.4f}")

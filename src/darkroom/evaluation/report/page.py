@@ -89,6 +89,7 @@ def page(evaluation: Evaluation) -> str:
     script = "".join(pages.text("evaluation/report", name) for name in SCRIPTS)
     values = {
         "best": best, "classes": classes, "headline": headline, "sentences": sentences, "batch": cost.BATCH,
+        "busy": cost.busy_note(row.busy for row in evaluation.rows),
         "metrics": metrics, "chosen": metrics.best_figures, "diagnostics": diagnostics, "baseline": PIXEL_BASELINE,
         "rows": [_row(place, row, evaluation) for place, row in enumerate(evaluation.rows, 1)],
         "crossed": _crossed(metrics), "accuracies": _accuracies(evaluation),
