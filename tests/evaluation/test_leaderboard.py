@@ -52,7 +52,7 @@ def test_rows_with_all_costs_are_of_one_evaluation(tmp_path):
     rows = leaderboard.read_with_costs(tmp_path)
     assert [(row.model, row.accuracy, row.ms_p50) for row in rows] == [("finetune/x", 0.9, 1.2346), ("baseline", 0.5, 1.2346)]
     leaderboard.write(tmp_path / "cost.csv", ROWS[:1], leaderboard.COSTS)
-    with pytest.raises(WorkspaceError, match="cost.csv"):
+    with pytest.raises(WorkspaceError, match=r"cost\.csv"):
         leaderboard.read_with_costs(tmp_path)
 
 
