@@ -101,7 +101,7 @@ def test_the_digits_run(installed):
 def test_nothing_is_left_to_run(installed):
     """A second `dvc repro` runs nothing, and neither does a flow, which is that of the installed package."""
     assert stages_run(installed.run("python", "-m", "dvc", "repro")) == []
-    assert "0 of 8 stages ran" in installed.run("darkroom", "flow", "repro")
+    assert "0 of 9 stages ran" in installed.run("darkroom", "flow", "repro")
 
 
 def test_an_upgrade_reruns_what_it_changes(installed):
