@@ -11,7 +11,8 @@ why, stands in benchmarks/peers/NAME_peer.py. No figure on test images selects a
 images and labels, of which `--images` are drawn.
 
 accuracy    on the test images of all seeds, with the interval of the difference to Darkroom on the same images: a bootstrap
-            over images, of which one may be in the test splits of several seeds
+            over images, of which one may be in the test splits of several seeds; images that a peer does not read, as a GIF
+            by ImageFolder, are left out for all
 minutes     wall time of everything from Enter on, start-up included, and processor time of all processes, which says more
             where the machine is busy; of Darkroom up to the fine-tuned network, as of the peers, and with `--report` up to the
             report. On a busy machine set GOMP_SPINCOUNT=1000 for all, so that waiting threads do not spin
@@ -38,6 +39,7 @@ from typing import Any
 
 import numpy as np
 from measuring import Workspace, median, report
+from peers.conversion import largest_difference
 from PIL import Image
 from transfer import trained_modules
 
@@ -121,9 +123,8 @@ def run_peer(peer: str, images: Path, seed: int, options: argparse.Namespace, *s
         settings = (*settings, f"trained={json.dumps(options.trained)}")
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "out.json"
-        weights = next(options.weights.glob(f"{NETWORK}*.safetensors"))
         command = [
-            str(python), "-W", "ignore", str(SCRIPTS / f"{peer}_peer.py"), str(images), "--weights", str(weights),
+            str(python), "-W", "ignore", str(SCRIPTS / f"{peer}_peer.py"), str(images), "--weights", str(weights_file(options)),
             "--size", str(SIZE), "--seed", str(seed), "--out", str(out), "--set", *settings,
         ]  # fmt: skip
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -132,6 +133,12 @@ def run_peer(peer: str, images: Path, seed: int, options: argparse.Namespace, *s
         if done[0].returncode:
             raise SystemExit(f"{peer} failed:\n{done[0].stderr[-4000:]}")
         return {**measured, **json.loads(out.read_text())}
+
+
+def weights_file(options: argparse.Namespace) -> Path:
+    for file in options.weights.glob(f"{NETWORK}*.safetensors"):
+        return file
+    raise SystemExit(f"{options.weights} has no {NETWORK}.safetensors")
 
 
 def quicker_threads(images: Path, options: argparse.Namespace) -> int:
@@ -194,16 +201,17 @@ def lines(peer: str) -> int:
 
 
 def compare(runs: list[dict[str, Any]], peer: str) -> dict[str, Any]:
-    """Return accuracy and difference to Darkroom, with its interval, over runs that have the peer."""
+    """Return accuracy and difference to Darkroom, with its interval, over runs that have the peer.
+
+    Only images that all contenders read count: ImageFolder passes over a GIF.
+    """
     mine, theirs, groups = [], [], []
     for run in (run for run in runs if peer in run["results"]):
-        ours, other = (correct(run["results"][name], run["classes"]) for name in ("darkroom", peer))
-        if ours.keys() != other.keys():
-            raise SystemExit(f"{peer} predicted other images than Darkroom, seed {run['seed']} of {run['folder']}")
+        predicted = {name: correct(result, run["classes"]) for name, result in run["results"].items()}
         of_image = run["results"]["darkroom"]["groups"]
-        for path in ours:
-            mine.append(ours[path])
-            theirs.append(other[path])
+        for path in sorted(set.intersection(*(set(of) for of in predicted.values()))):
+            mine.append(predicted["darkroom"][path])
+            theirs.append(predicted[peer][path])
             groups.append(f"{run['folder']} {of_image[path]}")
     first, second = np.array(mine, int), np.array(theirs, int)
     numbers = np.unique(groups, return_inverse=True)[1]
@@ -248,6 +256,9 @@ def main() -> None:
     options = parser.parse_args()
     options.weights, options.results = options.weights.resolve(), options.results.resolve()
     options.trained = trained_modules(NETWORK)
+    if "keras" in options.peers:
+        weights, python = weights_file(options), options.environments / "keras/bin/python"
+        kept(options.results / "conversion.json", lambda: {"largest difference": largest_difference(weights, python)})
     runs = []
     for seed in options.seeds:
         for source in options.folders:

@@ -71,7 +71,8 @@ def checkpoint(file: Path) -> str:
     if difference > 1e-3:
         raise SystemExit(f"the converted network differs by {difference}")
     folder = Path(tempfile.mkdtemp())
-    torch.save(network.state_dict(), folder / "pytorch_model.bin")
+    body = {name: value for name, value in network.state_dict().items() if not name.startswith("classifier")}
+    torch.save(body, folder / "pytorch_model.bin")
     config = {"architecture": "mobilenetv2_100", "num_features": network.num_features, "pretrained_cfg": network.default_cfg}
     (folder / "config.json").write_text(json.dumps(config, default=str))
     return str(folder)
