@@ -157,6 +157,7 @@ class Evaluate(Section):
     batch_size: Count
     robustness_images: Count
     views: Literal["none", "mirror", "crops"]
+    refuse: Annotated[Number, Field(ge=0, lt=1)] = 0.02
 
 
 class Register(Section):
