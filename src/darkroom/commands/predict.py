@@ -123,9 +123,8 @@ def command(
 
 def _describe(threshold: abstention.Threshold, unknown: int, images: int) -> str:
     """Return what it means that images are unknown, and on how much that rests."""
-    text = (
-        f"{unknown} of {images} are unknown: farther from the training images than {1 - threshold.refuse:.4%} of images like them"
-    )
+    likely = f"{100 * (1 - threshold.refuse):.6g}% of images like them"
+    text = f"{unknown} of {images} are unknown: farther from the training images than {likely}"
     if threshold.is_fitted:
         few = f"{threshold.images} validation images, where {abstention.needed(threshold.refuse)} would be needed"
         text += f"; that is an estimate by {few}"

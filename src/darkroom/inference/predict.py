@@ -39,9 +39,9 @@ def predict_files(
 ) -> list[Prediction]:
     """Return a prediction for the bytes of each image file, of any format and size.
 
-    `preprocessing` has `image_size`, `resize` and `background`. `measure` takes (N, S, S, 3) uint8. Files are decoded one after another, so one whole picture is in memory
-    at a time, and one file where `contents` is a generator. An image has at most `max_pixels`, by default
-    decoding.MAX_PIXELS.
+    `preprocessing` has `image_size`, `resize` and `background`. `measure` takes (N, S, S, 3) uint8. Files are decoded one
+    after another, so one whole picture is in memory at a time, and one file where `contents` is a generator. An image has
+    at most `max_pixels`, by default decoding.MAX_PIXELS.
     """
     settings = (preprocessing.image_size, preprocessing.resize, preprocessing.background)
     pixels: list[np.ndarray] = []
