@@ -26,7 +26,7 @@ from darkroom.models.prediction_sets import ConformalScores
 from darkroom.models.specs import CompactSpec
 from tests.conftest import ROOT
 from tests.evaluation import example_report
-from tests.models.known_images import fit_distance
+from tests.models.known_images import fit_dark
 
 CLASSES = ("cat", "dög", "owl")
 LEADERBOARD = """model,kind,accuracy,macro_f1,parameters,ms_per_image,train_seconds
@@ -45,7 +45,7 @@ def project(tmp_path_factory):
     architecture, preprocessing = CompactSpec(16, 4), Preprocessing(16, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3)
     network = Network(build_features(architecture), preprocessing, 3)
     scores = ConformalScores(tuple(0.02 * i for i in range(20, 50)), (0, 1, 2) * 10)
-    distances = fit_distance(network, 16)
+    distances = fit_dark(network, 16)
     checkpoint = Checkpoint("baseline", architecture, preprocessing, CLASSES, {}, {}, conformal=scores, abstention=distances)
     save(folder / "models" / "baseline", checkpoint, network.state_dict(), 1, [{"epoch": 1.0}])
     rng = np.random.default_rng(0)

@@ -28,7 +28,7 @@ from darkroom.models.checkpoint import Checkpoint, save
 from darkroom.models.factory import build_features
 from darkroom.models.probabilities import softmax
 from darkroom.models.specs import ArchitectureSpec, CompactSpec, NetworkSpec
-from tests.models.known_images import fit_distance
+from tests.models.known_images import fit_dark
 from tests.models.test_backbones import spec
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
@@ -39,7 +39,7 @@ def write_checkpoint(folder: Path, architecture: NetworkSpec, temperature: float
     preprocessing = Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3)
     network = Network(build_features(architecture, 0), preprocessing, 2, 0)
     folder.mkdir(parents=True)
-    distances = fit_distance(network, 32) if is_known else NO_DISTANCES
+    distances = fit_dark(network, 32) if is_known else NO_DISTANCES
     checkpoint = Checkpoint("some", architecture, preprocessing, ("a", "b"), {}, {}, temperature, abstention=distances)
     save(folder, checkpoint, network.state_dict(), 1, [{"epoch": 1.0}])
     return folder

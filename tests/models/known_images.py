@@ -13,12 +13,16 @@ from darkroom.training.batches import Examples
 COMPUTE = Compute(seed=0, threads=1, accelerator="cpu", precision="32-true")
 
 
-def fit_distance(network: Network, size: int, val: int = 60) -> CalibrationDistances:
+def fit_dark(network: Network, size: int) -> CalibrationDistances:
     """Give a network the distance from dark images (S, S, 3); return the distances of others like them."""
-    rng = np.random.default_rng(0)
-    parts = [rng.integers(0, 100, (1, count, size, size, 3), np.uint8) for count in (60, val)]
+    images = np.random.default_rng(0).integers(0, 100, (120, size, size, 3), np.uint8)
+    return fit_distance(network, images[:60], images[60:])
+
+
+def fit_distance(network: Network, train: np.ndarray, val: np.ndarray) -> CalibrationDistances:
+    """Give a network the distance from images (N, S, S, 3) uint8; return the distances of others."""
     classes = network.head.out_features
-    train, held_out = (Examples(part, np.arange(part.shape[1]) % classes) for part in parts)
-    distances = abstention.fit_network(network.eval(), network, train, held_out, COMPUTE)
+    examples = (Examples(part[None], np.arange(len(part)) % classes) for part in (train, val))
+    distances = abstention.fit_network(network.eval(), network, *examples, COMPUTE)
     assert network.distance
     return distances

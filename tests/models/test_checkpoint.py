@@ -15,7 +15,7 @@ from darkroom.models import checkpoint, tensor_files, weight_files
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.factory import build_features
 from darkroom.models.specs import BackboneSpec, CompactSpec
-from tests.models.known_images import fit_distance
+from tests.models.known_images import fit_dark
 
 PREPROCESSING = Preprocessing(32, "crop", (0, 0, 0), (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
 
@@ -24,7 +24,7 @@ PREPROCESSING = Preprocessing(32, "crop", (0, 0, 0), (0.5, 0.4, 0.3), (0.2, 0.2,
 def test_what_is_saved_is_what_is_loaded(tmp_path, spec):
     """A saved network gives the same logits bit for bit, and saving it twice the same bytes."""
     network = Network(build_features(spec, 1), PREPROCESSING, 3, 1).eval()
-    distances = fit_distance(network, 32)
+    distances = fit_dark(network, 32)
     written = checkpoint.Checkpoint(
         "baseline", spec, PREPROCESSING, ("a", "b", "ü"), {"lr": 0.1}, {"epoch": 1}, 1.25, abstention=distances
     )
