@@ -155,6 +155,9 @@ class Evaluate(Section):
     select: Metric = "log_loss"
     top_k: Count
     batch_size: Count
+
+
+class Diagnose(Section):
     robustness_images: Count
     views: Literal["none", "mirror", "crops"]
     refuse: Annotated[Number, Field(ge=0, lt=1)] = 0.02
@@ -185,6 +188,7 @@ class Params(Section):
     finetune: Finetune
     cross_validation: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
     evaluate: Evaluate
+    diagnose: Diagnose
     register_: Register = Field(alias="register")
 
     @model_validator(mode="after")
