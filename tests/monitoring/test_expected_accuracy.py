@@ -10,7 +10,7 @@ import pytest
 
 from darkroom.cli import main
 from darkroom.monitoring import expected_accuracy
-from darkroom.monitoring.expected_accuracy import MAX_UNKNOWN, MIN_IMAGES, estimate, interval
+from darkroom.monitoring.expected_accuracy import MAX_FARTHER, MAX_UNKNOWN, MIN_IMAGES, Novelty, estimate, interval
 from darkroom.monitoring.reference import Outputs, Reference
 from tests.conftest import ROOT
 from tests.monitoring import arrivals
@@ -29,10 +29,11 @@ def test_the_interval_holds_the_accuracy(images, easy):
     rng = np.random.default_rng(0)
     held = []
     for _ in range(300):
-        known, correct = drawn(rng, 150)
-        new, right = drawn(rng, images, easy)
-        result = interval(correct, known, new)
-        held.append(result.low <= right.mean() <= result.high)
+        _, correct = drawn(rng, 150)
+        confidence, right = drawn(rng, images, easy)
+        value, low, high = interval(correct, confidence)
+        assert low <= value <= high
+        held.append(low <= right.mean() <= high)
     assert np.mean(held) >= 0.89
 
 
@@ -45,20 +46,26 @@ def test_it_says_why_there_is_no_estimate():
     rng = np.random.default_rng(1)
     known, correct = drawn(rng, 100)
     reference = Reference(np.zeros((100, 2)), np.zeros(100, int), known, correct)
-    new, like = outputs(rng, 50), np.zeros(50, bool)
+    new, like = outputs(rng, 50), Novelty(0.5, 0.02)
     assert estimate(reference, new, like).value is not None
-    unlike = np.arange(50) < MAX_UNKNOWN * 50 + 1
     earlier = Reference(reference.embeddings, reference.predicted, reference.confidence)
-    few = outputs(rng, MIN_IMAGES - 1)
     cases = [
-        (reference, new, unlike, "unlike the data"), (earlier, new, like, "dvc repro"), (reference, new, None, "no abstention"),
-        (reference, few, like[: MIN_IMAGES - 1], str(MIN_IMAGES)),
+        (reference, new, Novelty(0.5, MAX_UNKNOWN + 0.1), "unlike the data"),
+        (reference, new, Novelty(MAX_FARTHER + 0.1, 0), "unlike the data"), (earlier, new, like, "dvc repro"),
+        (reference, new, None, "no abstention"), (reference, outputs(rng, MIN_IMAGES - 1), like, str(MIN_IMAGES)),
     ]  # fmt: skip
-    for known_images, arrived, unknown, fact in cases:
-        result = estimate(known_images, arrived, unknown)
+    for known_images, arrived, novelty, fact in cases:
+        result = estimate(known_images, arrived, novelty)
         assert (result.value, result.low, result.high) == (None, None, None)
         assert fact in result.reason
         assert f"cannot be estimated: {result.reason}" in str(result)
+
+
+def test_images_that_are_alike_are_farther_half_the_time():
+    """Of equal distances half are farther, of larger ones all, of smaller ones none."""
+    known = np.arange(10.0)
+    for new, farther in ((known, 0.5), (known + 20, 1), (known - 20, 0)):
+        assert Novelty.of(known, new, new > 15) == Novelty(farther, float(farther == 1))
 
 
 @pytest.mark.slow

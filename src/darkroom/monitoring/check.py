@@ -94,7 +94,7 @@ def check(
         history.count_flags(rows), any(test.drifted for test in tests), tests, summary, settings, count,
         level=due.level or (due.last.level if due.last else 0.0),
         tested=now.isoformat() if due.level else due.last.tested_at if due.last else "", waiting=due.waiting,
-        expected_accuracy=expected_accuracy.estimate(reference, arrived, unknown(classifier, arrived)),
+        expected_accuracy=expected_accuracy.estimate(reference, arrived, novelty(classifier, reference, arrived)),
     )  # fmt: skip
     faults = {flag: meaning for flag, (meaning, _) in quality.ISSUES.items()}
     images_shown = page.Images(rows, compared, dissimilarity, reference)
@@ -190,12 +190,13 @@ def outputs(rows: list[LogRow], classes: Sequence[str]) -> Outputs:
     )  # fmt: skip
 
 
-def unknown(classifier: Classifier, new: Outputs) -> np.ndarray | None:
-    """Return which images (N,) bool are unlike the training images; None where the model does not tell."""
-    distances = classifier.distances(new.embeddings)
-    if distances is None or classifier.threshold is None:
+def novelty(classifier: Classifier, reference: Reference, new: Outputs) -> expected_accuracy.Novelty | None:
+    """Return how far new images are from the training images; None where there are none, or the model does not tell."""
+    threshold, known, distances = classifier.threshold, *map(classifier.distances, (reference.embeddings, new.embeddings))
+    if threshold is None or known is None or distances is None or not len(distances):
         return None
-    return np.array([classifier.threshold.is_unknown(distance) for distance in distances.tolist()], bool)
+    unknown = np.array([threshold.is_unknown(distance) for distance in distances.tolist()])
+    return expected_accuracy.Novelty.of(known, distances, unknown)
 
 
 def _text(path: Path) -> str:

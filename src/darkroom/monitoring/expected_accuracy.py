@@ -1,10 +1,12 @@
 """The accuracy to expect on images without labels, with an interval, or why it cannot be estimated.
 
-It is the accuracy on the reference images, changed by as much as the mean confidence has changed (difference of confidences,
-Guillory et al. 2021). The interval has the sampling error of both groups of images, and a part of the change itself: the
-further the confidence has moved, the less it says about the accuracy. On images unlike the data a network may be sure and
-wrong, so that nothing is estimated where more of them are unknown than MAX_UNKNOWN, or than chance makes of those like them.
-`benchmarks/expected_accuracy.py` compares this with others and counts how often the interval holds.
+It is the mean of the calibrated confidence. The interval has the sampling error of both groups of images, and a part of the
+difference from the accuracy on the reference images: the more is claimed to have changed, the less sure it is.
+
+Confidence tells how hard images like the data are. Of images unlike the data a network may be sure and wrong, so that nothing
+is estimated where the new images lie farther from the training images than the reference images do (`mahalanobis`).
+`benchmarks/expected_accuracy.py` counts how often the interval holds, and compares with the difference of confidences (Guillory
+et al. 2021) and the average thresholded confidence (Garg et al. 2022), which go wrong on the same images.
 """
 
 from __future__ import annotations
@@ -17,20 +19,38 @@ import numpy as np
 from darkroom.monitoring.reference import Outputs, Reference
 
 MIN_IMAGES = 20  # of the reference, and of the new ones
-MAX_UNKNOWN = 0.2  # share of new images that are unlike the data
+MAX_FARTHER = 0.65  # how often a new image is farther than one of the reference; 0.5 where they are alike
+MAX_UNKNOWN = 0.2  # share of new images that are unknown
 Z = 1.645  # of a normal distribution, for 90%
-CHANGE = 0.5  # of the difference of confidences, that is added to the interval on both sides
+CHANGE = 0.5  # of the difference from the reference, that is added to the interval on both sides
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """How far images are: `farther`, how often a new image is farther from the training images than one of the reference, and
+    the share of new images that is unknown."""
+
+    farther: float
+    unknown: float
+
+    @classmethod
+    def of(cls, reference: np.ndarray, new: np.ndarray, unknown: np.ndarray) -> Novelty:
+        """Compare distances (M,) and (N,) of which the (N,) bool are unknown; equal distances count half."""
+        ordered = np.sort(reference)
+        below, above = (np.searchsorted(ordered, new, side) for side in ("left", "right"))
+        return cls(float((below + above).mean() / 2 / len(ordered)), float(unknown.mean()))
 
 
 @dataclass(frozen=True)
 class ExpectedAccuracy:
-    """An estimate with its interval, of 90%; or only a reason why there is none. `unknown` is the share of unknown images."""
+    """An estimate with its interval, of 90%; or only a reason why there is none. `farther` and `unknown` are those of Novelty."""
 
     value: float | None = None
     low: float | None = None
     high: float | None = None
-    unknown: float | None = None
     images: int = 0
+    farther: float | None = None
+    unknown: float | None = None
     reason: str = ""
 
     def __str__(self) -> str:
@@ -39,38 +59,37 @@ class ExpectedAccuracy:
         return f"expected accuracy {self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def estimate(reference: Reference, new: Outputs, unknown: np.ndarray | None) -> ExpectedAccuracy:
-    """Return the accuracy to expect on new images; `unknown` (N,) bool are those unlike the data, None where nothing tells."""
-    images = len(new)
-    share = None if unknown is None or not images else float(np.mean(unknown))
-    reason = _hindrance(reference, images, share)
-    if reason:
-        return ExpectedAccuracy(unknown=share, images=images, reason=reason)
-    assert reference.correct is not None
-    return interval(reference.correct, reference.confidence, new.confidence, share)
+def estimate(reference: Reference, new: Outputs, novelty: Novelty | None) -> ExpectedAccuracy:
+    """Return the accuracy to expect on new images; `novelty` is None where nothing tells whether they are like the data."""
+    farther, unknown = (novelty.farther, novelty.unknown) if novelty else (None, None)
+    reason = _hindrance(reference, len(new), novelty)
+    if reason or reference.correct is None:
+        return ExpectedAccuracy(images=len(new), farther=farther, unknown=unknown, reason=reason)
+    return ExpectedAccuracy(*interval(reference.correct, new.confidence), len(new), farther, unknown)
 
 
-def _hindrance(reference: Reference, images: int, share: float | None) -> str:
+def _hindrance(reference: Reference, images: int, novelty: Novelty | None) -> str:
     """Return why there is no estimate; empty where there is one."""
-    if reference.correct is None:
-        return "the version was registered before; `dvc repro` registers one that has it"
-    if share is None:
-        return "the model has no abstention, which tells whether the images are like its data"
     if min(images, len(reference)) < MIN_IMAGES:
         return f"{min(images, len(reference))} images are too few, at least {MIN_IMAGES} are needed"
-    if share > MAX_UNKNOWN:
-        return f"{share:.0%} of the images are unlike the data"
+    if reference.correct is None:
+        return "the version was registered before there were estimates; a new one has them: `dvc repro`"
+    if novelty is None:
+        return "the model has no abstention, which tells whether the images are like its data"
+    if novelty.unknown > MAX_UNKNOWN:
+        return f"{novelty.unknown:.0%} of the images are unlike the data"
+    if novelty.farther > MAX_FARTHER:
+        return (
+            f"the images are unlike the data: {novelty.farther:.0%} are farther from it than a held-out image, where 50% is chance"
+        )
     return ""
 
 
-def interval(correct: np.ndarray, known: np.ndarray, new: np.ndarray, share: float | None = None) -> ExpectedAccuracy:
-    """Return the estimate from reference images, (M,) bool whether right and (M,) confidence, and the confidence (N,) of new
-    ones."""
-    change = float(new.mean() - known.mean())
-    value = min(max(float(correct.mean()) + change, 0.0), 1.0)
-    variance = _variance(float(correct.mean()), len(correct)) + _variance(value, len(new))
-    half = Z * math.sqrt(variance) + CHANGE * abs(change)
-    return ExpectedAccuracy(value, max(value - half, 0.0), min(value + half, 1.0), share, len(new))
+def interval(correct: np.ndarray, confidence: np.ndarray) -> tuple[float, float, float]:
+    """Return the estimate, low and high edge, from which reference images (M,) bool are right and the confidence (N,) of new ones."""
+    value, known = float(confidence.mean()), float(correct.mean())
+    half = Z * math.sqrt(_variance(known, len(correct)) + _variance(value, len(confidence))) + CHANGE * abs(value - known)
+    return value, max(value - half, 0.0), min(value + half, 1.0)
 
 
 def _variance(share: float, count: int) -> float:
