@@ -38,7 +38,7 @@ from darkroom.monitoring.reference import Outputs, Reference
 
 CORRUPTED = ("gaussian_noise", "gaussian_blur", "brightness", "contrast", "jpeg", "pixelate")
 SEVERITIES = (1, 3, 5)
-ARRIVE, MOST = 0.25, 90  # share of the images that arrive, and their number at most
+ARRIVE, FEWEST, MOST = 0.09, 60, 90  # share of the images that arrive, and their number at least and at most
 ONE_CLASS = 3  # images of one class for each other one
 METHODS = ("confidence", "difference", "threshold")
 
@@ -50,7 +50,7 @@ def embed(folders: list[Path], weights: Path) -> dict[str, np.ndarray]:
         images, labels = read_folder(folder)
         order = np.random.default_rng(0).permutation(len(labels))
         images, labels = images[order], labels[order]
-        name, count = folder.name, min(round(ARRIVE * len(labels)), MOST)
+        name, count = folder.name, min(max(round(ARRIVE * len(labels)), FEWEST), MOST)
         found |= {name: network(images), f"{name}_y": labels, f"{name}_k": np.array(count)}
         for kind in CORRUPTED:
             for severity in SEVERITIES:

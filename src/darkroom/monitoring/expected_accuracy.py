@@ -79,14 +79,13 @@ def _hindrance(reference: Reference, images: int, novelty: Novelty | None) -> st
     if novelty.unknown > MAX_UNKNOWN:
         return f"{novelty.unknown:.0%} of the images are unlike the data"
     if novelty.farther > MAX_FARTHER:
-        return (
-            f"the images are unlike the data: {novelty.farther:.0%} are farther from it than a held-out image, where 50% is chance"
-        )
+        return f"the images are unlike the data: {novelty.farther:.0%} are farther from it than held-out ones, where 50% is chance"
     return ""
 
 
 def interval(correct: np.ndarray, confidence: np.ndarray) -> tuple[float, float, float]:
-    """Return the estimate, low and high edge, from which reference images (M,) bool are right and the confidence (N,) of new ones."""
+    """Return the estimate, low and high edge, from which reference images are right, (M,) bool, and the confidence (N,) of new
+    ones."""
     value, known = float(confidence.mean()), float(correct.mean())
     half = Z * math.sqrt(_variance(known, len(correct)) + _variance(value, len(confidence))) + CHANGE * abs(value - known)
     return value, max(value - half, 0.0), min(value + half, 1.0)
