@@ -154,7 +154,7 @@ class Model:
             for item, (square, reason) in zip(batch, squares, strict=True):
                 own = None if square is None else next(predictions)
                 rows.append(image_files.row(_name(item), self.classifier, own, reason))
-                if coverage is not None and own is not None:
+                if coverage is not None and own is not None and own.probabilities is not None:
                     (rows[-1].prediction_set,) = self.classifier.prediction_sets(own.probabilities[None], coverage)
                 thumbnails.append(square)
         return Predictions(rows, self.classes, thumbnails)

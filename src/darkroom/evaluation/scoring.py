@@ -67,7 +67,9 @@ def score(outputs: Outputs, truth: Truth, size: Size) -> Score:
     val = Figures(outputs.val, truth.labels["val"], truth.top_k).headlines()
     ece = headlines.pop("ece")
     correct, doubt, distances = outputs.test.argmax(1) == labels, 1 - outputs.test.max(1), outputs.distances
-    is_refusing = distances is not None and outputs.threshold is not None
+    refusing = None
+    if distances is not None and outputs.threshold is not None:
+        refusing = risk_coverage.abstention(correct, distances, outputs.threshold)
     metrics = ModelMetrics.model_validate({
         **headlines,
         "intervals": edges,
@@ -76,7 +78,7 @@ def score(outputs: Outputs, truth: Truth, size: Size) -> Score:
         },
         "prediction_sets": _prediction_sets(outputs, truth),
         "aurc": risk_coverage.area(correct, doubt),
-        "abstention": risk_coverage.abstention(correct, distances, outputs.threshold) if is_refusing else None,
+        "abstention": refusing,
         **{f"val_{key}": val[key] for key in ("accuracy", "macro_f1", "log_loss")},
         **vars(size),
     })  # fmt: skip
