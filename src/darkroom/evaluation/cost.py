@@ -20,8 +20,8 @@ from darkroom.core import json_files
 BATCH = 32
 BATCHES = 5  # at least; then until the two fastest agree, or SECONDS have passed
 AGREE = 1.03
-SECONDS = 1.0  # of batches, and of single images after the first LEAST
 LEAST, MOST = 20, 100  # single images
+SECONDS, LONGEST = 1.0, 5.0  # of batches, and of single images: up to MOST, up to LEAST
 BUSY = 0.25  # cores in use by other processes from which a measurement is marked
 Predict = Callable[[np.ndarray], Any]
 
@@ -53,7 +53,7 @@ def measure(predict: Predict, images: np.ndarray, on_cpu: bool = True) -> Speed:
         batches.append(_seconds(predict, batch))
     predict(batch[:1])
     singles: list[float] = []
-    while len(singles) < LEAST or (len(singles) < MOST and sum(singles) < SECONDS):
+    while len(singles) < BATCHES or len(singles) < _singles(sum(singles)):
         place = len(singles) % BATCH
         singles.append(_seconds(predict, batch[place : place + 1]))
     busy = load.others()
@@ -88,6 +88,11 @@ class _Load:
         """Return the processor time of all processes in seconds."""
         times = psutil.cpu_times()
         return float(times.user + times.system + getattr(times, "nice", 0.0))
+
+
+def _singles(seconds: float) -> int:
+    """Return how many single images are timed in all, where the first ones took so long."""
+    return MOST if seconds < SECONDS else LEAST if seconds < LONGEST else 0
 
 
 def _is_stable(seconds: list[float]) -> bool:
