@@ -49,7 +49,7 @@ from darkroom.evaluation import cross_validation, leaderboard, metrics_io, predi
 from darkroom.inference import export
 from darkroom.inference.classifier import Classifier
 from darkroom.inference.exported_classifier import ExportedClassifier
-from darkroom.inference.predict import predict_files
+from darkroom.inference.predict import Measured, predict_files
 from darkroom.models import checkpoint, weight_files, weights
 from darkroom.models.backbones.torchvision import TorchvisionBackbone
 from darkroom.models.base import Network, Preprocessing
@@ -516,9 +516,9 @@ def served_request() -> Target:
     settings = SimpleNamespace(image_size=8, resize="crop", background=(0, 0, 0))
 
     def predict(contents: Iterator[bytes], max_pixels: int) -> Any:
-        return predict_files(contents, settings, lambda images: np.full((len(images), 2), 0.5), max_pixels)
+        return predict_files(contents, settings, lambda images: Measured(np.full((len(images), 2), 0.5)), max_pixels)
 
-    model.model = SimpleNamespace(classes=("a", "b"), predict_files=predict)  # type: ignore[assignment]
+    model.model = SimpleNamespace(classes=("a", "b"), threshold=None, predict_files=predict)  # type: ignore[assignment]
 
     def read(content: bytes) -> None:
         try:

@@ -191,9 +191,9 @@ def peak_predict(source: Path, scratch: Path, arguments: argparse.Namespace) -> 
     preprocessing = SimpleNamespace(image_size=SIZE, resize="crop", background=(0, 0, 0))
 
     def predict_files(contents: Iterable[bytes]) -> list[predict.Prediction]:
-        return predict.predict_files(contents, preprocessing, lambda images: np.full((len(images), 2), 0.5))
+        return predict.predict_files(contents, preprocessing, lambda images: predict.Measured(np.full((len(images), 2), 0.5)))
 
-    classifier: Any = SimpleNamespace(classes=("even", "odd"), predict_files=predict_files)
+    classifier: Any = SimpleNamespace(classes=("even", "odd"), threshold=None, predict_files=predict_files)
     assert not [row.error for row in image_files.predict_paths(classifier, photographs(source)) if row.error]
     print_peak()
 

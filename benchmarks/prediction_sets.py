@@ -37,17 +37,25 @@ LAMBDA, FREE = 0.1, 1  # of RAPS: a penalty for each class after the first FREE
 Scores = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def embed(folder: Path, weights_folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the embeddings (N, D) of a folder of classes by the frozen backbone, and labels (N,)."""
+def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images (N, S, S, 3) uint8 of a folder of classes, and labels (N,)."""
     subset = load_subset(SubsetOptions(str(folder), SIZE, 3, None, 0.2))
     images = np.concatenate([subset.train[0], subset.held_out[0]]).transpose(0, 2, 3, 1)
-    backbone = TorchvisionBackbone(BackboneSpec(BACKBONE, SIZE, "pooled"), 0)
+    return np.ascontiguousarray(images), np.concatenate([subset.train[1], subset.held_out[1]])
+
+
+def make_embedder(weights_folder: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from images (N, S, S, 3) uint8 to embeddings (N, D) by the frozen backbone."""
+    backbone = TorchvisionBackbone(BackboneSpec(BACKBONE, SIZE, "pooled"), 0).eval()
     file = weight_files.find(weights_folder, BACKBONE)
     weights.fill(backbone, weights.read(file), str(file))
     normalize = Normalize(*weights.normalization(BACKBONE, "imagenet"))
-    with torch.inference_mode():
-        parts = [backbone.eval()(normalize(batch)).numpy() for batch in batches(np.ascontiguousarray(images), 32)]
-    return np.concatenate(parts), np.concatenate([subset.train[1], subset.held_out[1]])
+
+    def embed(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return np.concatenate([backbone(normalize(batch)).numpy() for batch in batches(images, 32)])
+
+    return embed
 
 
 def lac(probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:
@@ -124,8 +132,10 @@ def main() -> None:
     parser.add_argument("--coverage", type=float, default=0.9)
     args = parser.parse_args()
     rows = []
+    embed = make_embedder(args.weights)
     for folder in args.folders:
-        x, y = embed(folder, args.weights)
+        images, y = read_folder(folder)
+        x = embed(images)
         splits = [run(x, y, seed, args.coverage) for seed in range(args.splits)]
         for method in splits[0]:
             means = {key: fmean(part[method][key] for part in splits) for key in splits[0][method]}

@@ -26,6 +26,7 @@ from darkroom.models.prediction_sets import ConformalScores
 from darkroom.models.specs import CompactSpec
 from tests.conftest import ROOT
 from tests.evaluation import example_report
+from tests.models.known_images import fit_dark
 
 CLASSES = ("cat", "dög", "owl")
 LEADERBOARD = """model,kind,accuracy,macro_f1,parameters,ms_per_image,train_seconds
@@ -44,7 +45,8 @@ def project(tmp_path_factory):
     architecture, preprocessing = CompactSpec(16, 4), Preprocessing(16, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3)
     network = Network(build_features(architecture), preprocessing, 3)
     scores = ConformalScores(tuple(0.02 * i for i in range(20, 50)), (0, 1, 2) * 10)
-    checkpoint = Checkpoint("baseline", architecture, preprocessing, CLASSES, {}, {}, conformal=scores)
+    distances = fit_dark(network, 16)
+    checkpoint = Checkpoint("baseline", architecture, preprocessing, CLASSES, {}, {}, conformal=scores, abstention=distances)
     save(folder / "models" / "baseline", checkpoint, network.state_dict(), 1, [{"epoch": 1.0}])
     rng = np.random.default_rng(0)
     for name in ("a.png", "deep/<i>.png"):
@@ -92,6 +94,40 @@ def test_prediction_sets_are_those_of_the_command(project, photos, monkeypatch, 
     assert shown == [", ".join(names) + "}" for names in sets if names is not None]
     assert main([*command[:-1], "0.99"]) == 2
     assert "at most 0.967" in capsys.readouterr().err
+
+
+def test_unknown_images_are_those_of_the_command(project, photos, monkeypatch, capsys, tmp_path):
+    """Python, JSON, CSV and the table call the same images unknown, by `evaluate.refuse` or the share that is named."""
+    rng = np.random.default_rng(0)
+    for name, low, high in (("like.png", 0, 100), ("unlike.png", 254, 256)):
+        Image.fromarray(rng.integers(low, high, (16, 16, 3), np.uint8)).save(tmp_path / name)
+    paths = [str(tmp_path / "like.png"), str(tmp_path / "unlike.png"), str(photos / "broken.png")]
+    model = project.model("baseline")
+    rows = model.predict(paths)
+    assert rows.unknown == rows.to_frame()["unknown"].tolist() == [False, True, None]
+    assert "unknown, perhaps" in rows._repr_html_()
+    monkeypatch.chdir(project.folder)
+    command = ["predict", *paths, "--model", "models/baseline"]
+    assert main([*command, "--json"]) == 1
+    content = json.loads(capsys.readouterr().out)
+    assert [row["unknown"] for row in content["predictions"]] == rows.unknown
+    assert content["abstention"]["refuse"] == 0.02
+    assert [row["distance"] for row in content["predictions"]][:2] == pytest.approx([rows[0].distance, rows[1].distance])
+    assert rows[0].distance <= content["abstention"]["distance"] < rows[1].distance
+    assert main([*command, "--csv"]) == 1
+    assert [row["unknown"] for row in csv.DictReader(capsys.readouterr().out.splitlines())] == ["false", "true", ""]
+    assert main(command) == 1
+    out = capsys.readouterr()
+    assert ["unknown:" in line for line in out.out.splitlines()] == [False, True, False]
+    assert "1 of 2 are unknown: farther from the training images than 98% of images like them" in out.err
+    assert model.predict(paths, refuse=0).unknown == [None, None, None]
+    assert main([*command, "--json", "--refuse", "0"]) == 1
+    assert [row["unknown"] for row in json.loads(capsys.readouterr().out)["predictions"]] == [None, None, None]
+    assert model.predict(paths, refuse=0.99).unknown == [True, True, None]
+    (project.folder / "params.yaml").write_text((ROOT / "params.yaml").read_text().replace("refuse: 0.02", "refuse: 0"))
+    assert main([*command, "--json"]) == 1
+    assert [row["unknown"] for row in json.loads(capsys.readouterr().out)["predictions"]] == [None, None, None]
+    shutil.copy(ROOT / "params.yaml", project.folder)
 
 
 def test_images_in_memory_are_those_of_files(project, photos):

@@ -21,12 +21,12 @@ PREPROCESSING = SimpleNamespace(image_size=16, resize="crop", background=(0, 0, 
 class Classifier:
     """A classifier that predicts the mean of an image's red channel as the share of the first class."""
 
-    classes = ("red", "other")
+    classes, threshold = ("red", "other"), None
 
     def predict_files(self, contents, max_pixels=None):
         def probabilities(images):
             red = images[..., 0].mean((1, 2)) / 255
-            return np.stack([red, 1 - red], axis=1)
+            return predict.Measured(np.stack([red, 1 - red], axis=1))
 
         return predict.predict_files(contents, PREPROCESSING, probabilities, max_pixels)
 

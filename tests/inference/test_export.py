@@ -22,22 +22,25 @@ from darkroom.inference.export import FORMATS, CalibratedNetwork, export
 from darkroom.inference.exported_classifier import ONNX, TORCH, ExportedClassifier
 from darkroom.inference.held_out import as_file
 from darkroom.models import engine, tensor_files
+from darkroom.models.abstention import NO_DISTANCES
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save
 from darkroom.models.factory import build_features
 from darkroom.models.probabilities import softmax
 from darkroom.models.specs import ArchitectureSpec, CompactSpec, NetworkSpec
+from tests.models.known_images import fit_dark
 from tests.models.test_backbones import spec
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
 TEMPERATURE = 0.01
 
 
-def write_checkpoint(folder: Path, architecture: NetworkSpec, temperature: float = 1.0) -> Path:
+def write_checkpoint(folder: Path, architecture: NetworkSpec, temperature: float = 1.0, is_known: bool = True) -> Path:
     preprocessing = Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3)
     network = Network(build_features(architecture, 0), preprocessing, 2, 0)
     folder.mkdir(parents=True)
-    checkpoint = Checkpoint("some", architecture, preprocessing, ("a", "b"), {}, {}, temperature)
+    distances = fit_dark(network, 32) if is_known else NO_DISTANCES
+    checkpoint = Checkpoint("some", architecture, preprocessing, ("a", "b"), {}, {}, temperature, abstention=distances)
     save(folder, checkpoint, network.state_dict(), 1, [{"epoch": 1.0}])
     return folder
 
@@ -109,6 +112,28 @@ def test_programs_and_checkpoint_have_one_temperature(exported, tmp_path):
         for model in (program, classifier):
             predictions = model.predict_files(files)
             np.testing.assert_allclose([prediction.probabilities for prediction in predictions], expected, rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
+def test_programs_tell_unknown_images(exported, tmp_path, name):
+    """Programs of each format output the checkpoint's distances, and their description has its threshold; those of a model without
+    abstention have neither, and are read as before."""
+    if name == "openvino":
+        pytest.importorskip("openvino")
+    classifier, _ = exported
+    images = np.concatenate([IMAGES, IMAGES // 3])
+    expected = classifier.measure(images).distances
+    (program,) = export(classifier, IMAGES, tmp_path / "out", [name])
+    assert FORMATS[name].load(tmp_path / "out" / program)(images).distances == pytest.approx(expected, rel=1e-4)
+    description = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert description["abstention"] == classifier.threshold.as_dict()
+    assert "unknown" in (tmp_path / "out" / "README.md").read_text()
+    earlier = Classifier.load(write_checkpoint(tmp_path / "model", architecture("compact"), is_known=False))
+    assert earlier.threshold is None
+    (program,) = export(earlier, IMAGES, tmp_path / "earlier", [name])
+    assert FORMATS[name].load(tmp_path / "earlier" / program)(images).distances is None
+    assert "unknown" not in (tmp_path / "earlier" / "README.md").read_text()
 
 
 @pytest.mark.slow

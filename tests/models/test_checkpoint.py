@@ -15,6 +15,7 @@ from darkroom.models import checkpoint, tensor_files, weight_files
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.factory import build_features
 from darkroom.models.specs import BackboneSpec, CompactSpec
+from tests.models.known_images import fit_dark
 
 PREPROCESSING = Preprocessing(32, "crop", (0, 0, 0), (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
 
@@ -23,7 +24,10 @@ PREPROCESSING = Preprocessing(32, "crop", (0, 0, 0), (0.5, 0.4, 0.3), (0.2, 0.2,
 def test_what_is_saved_is_what_is_loaded(tmp_path, spec):
     """A saved network gives the same logits bit for bit, and saving it twice the same bytes."""
     network = Network(build_features(spec, 1), PREPROCESSING, 3, 1).eval()
-    written = checkpoint.Checkpoint("baseline", spec, PREPROCESSING, ("a", "b", "ü"), {"lr": 0.1}, {"epoch": 1}, 1.25)
+    distances = fit_dark(network, 32)
+    written = checkpoint.Checkpoint(
+        "baseline", spec, PREPROCESSING, ("a", "b", "ü"), {"lr": 0.1}, {"epoch": 1}, 1.25, abstention=distances
+    )
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         checkpoint.save(tmp_path / name, written, network.state_dict(), network.parameter_count(), [{"epoch": 1, "val_loss": 0.5}])
@@ -31,6 +35,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, spec):
     images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.equal(loaded(images), network(images))
+        assert torch.equal(loaded.distance(loaded.embed(images)), network.distance(network.embed(images)))
     assert described == written
     assert weight_files.checkpoint_digest(tmp_path / "one") == weight_files.checkpoint_digest(tmp_path / "two")
 

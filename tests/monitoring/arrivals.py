@@ -16,6 +16,7 @@ from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save
 from darkroom.models.factory import build_features
 from darkroom.models.specs import CompactSpec
+from tests.models.known_images import fit_distance
 
 CLASSES = ("cat", "dög")
 SIZE, HELD_OUT = 16, 40
@@ -42,7 +43,10 @@ def write_model(place: Path = Path()) -> None:
     architecture = CompactSpec(SIZE, 4)
     preprocessing = Preprocessing(SIZE, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3)
     network = Network(build_features(architecture), preprocessing, len(CLASSES))
-    checkpoint = Checkpoint("baseline", architecture, preprocessing, CLASSES, {}, {})
+    rng = np.random.default_rng(1)
+    pictures = np.stack([np.asarray(picture(rng).resize((SIZE, SIZE))) for _ in range(120)])
+    distances = fit_distance(network, pictures[:60], pictures[60:])
+    checkpoint = Checkpoint("baseline", architecture, preprocessing, CLASSES, {}, {}, abstention=distances)
     (place / "model").mkdir()
     save(place / "model", checkpoint, network.state_dict(), 1, [{"epoch": 1.0}])
     rng = np.random.default_rng(0)

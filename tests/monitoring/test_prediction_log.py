@@ -135,11 +135,17 @@ def test_a_reference_is_a_sample_of_held_out_images(tmp_path):
 
     outputs = reference.compute(
         embed,
-        [np.full((200, 4, 4, 3), shade, np.uint8) for shade in (0, 255)],
-        [list(map(str, range(200))), list(map(str, range(200, 400)))],
+        reference.HeldOut(
+            [np.full((200, 4, 4, 3), shade, np.uint8) for shade in (0, 255)],
+            [np.zeros(200, int), np.full(200, 1)],
+            [list(map(str, range(200))), list(map(str, range(200, 400)))],
+        ),
     )
     assert len(outputs) == 300
+    assert not outputs.correct.any()  # black is predicted to be the second class
     assert 100 < (outputs.predicted == 0).sum() < 200
     reference.write(tmp_path / "reference.npz", outputs)
     again = reference.read(tmp_path / "reference.npz")
     assert all(np.array_equal(value, vars(again)[key]) for key, value in vars(outputs).items())
+    reference.write(tmp_path / "earlier.npz", reference.Reference(outputs.embeddings, outputs.predicted, outputs.confidence))
+    assert reference.read(tmp_path / "earlier.npz").correct is None

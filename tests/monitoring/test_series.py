@@ -16,7 +16,7 @@ from darkroom.monitoring import drift, levels, series
 from darkroom.monitoring.drift import DriftTest, Limits
 from darkroom.monitoring.history import CheckSettings, DriftCheck
 from darkroom.monitoring.prediction_log import LogRow
-from darkroom.monitoring.reference import Outputs, compute
+from darkroom.monitoring.reference import HeldOut, Outputs, compute
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -234,6 +234,7 @@ def test_the_reference_has_one_image_of_each_group():
         return batch.reshape(-1, 1).astype(np.float32), np.ones((len(batch), 2)) / 2
 
     flat = [name for part in names for name in part]
+    labels = [np.zeros(40, int), np.zeros(20, int)]
     for seed in range(5):
-        drawn = compute(embed, images, names, seed).embeddings[:, 0].astype(int)
+        drawn = compute(embed, HeldOut(images, labels, names), seed).embeddings[:, 0].astype(int)
         assert sorted(flat[i] for i in drawn) == sorted(set(flat))

@@ -73,7 +73,7 @@ def place(tmp_path, monkeypatch):
     for name in ("register", "champion", "promote", "describe", "versions", "fetch", "ledger"):
         monkeypatch.setattr(registry, name, getattr(fake, name))
 
-    def write_package(checkpoint, ingested, folder):
+    def write_package(checkpoint, ingested, folder, refuse):
         (folder / "packaged").touch()
         return {}
 

@@ -21,6 +21,7 @@ from darkroom.models.factory import build_features
 from darkroom.models.prediction_sets import ConformalScores
 from darkroom.models.specs import CompactSpec
 from darkroom.tracking import entities, home, mlflow_client, model_check, registry, restore
+from tests.models.known_images import fit_dark
 
 pytestmark = pytest.mark.slow
 
@@ -34,8 +35,9 @@ def checkpoint(folder: Path, seed: int) -> Path:
     """Write a small network as a checkpoint."""
     architecture = CompactSpec(16, 4)
     preprocessing = Preprocessing(16, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3)
-    description = Checkpoint("baseline", architecture, preprocessing, ("a", "b"), {}, {}, conformal=SCORES)
     network = Network(build_features(architecture, seed), preprocessing, 2, seed)
+    distances = fit_dark(network, 16)
+    description = Checkpoint("baseline", architecture, preprocessing, ("a", "b"), {}, {}, conformal=SCORES, abstention=distances)
     folder.mkdir(parents=True)
     save(folder, description, network.state_dict(), 1, [{"epoch": 1.0}])
     return folder

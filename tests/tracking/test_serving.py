@@ -93,6 +93,18 @@ def test_a_request_with_a_coverage_gets_prediction_sets(client, packaged, covera
     assert "at most 0.952" in refused.json()["message"]
 
 
+def test_unknown_images_are_those_of_the_checkpoint(client, packaged):
+    """An image unlike the training images is unknown in the served answer as by the checkpoint; an unreadable one is neither."""
+    rng = np.random.default_rng(2)
+    files = [as_file(rng.integers(low, high, (16, 16, 3), np.uint8)) for low, high in ((0, 100), (254, 256))]
+    rows = ask(client, bodies([*(base64.b64encode(file).decode() for file in files), BAD[1]])["dataframe_split"])
+    classifier = Classifier.load(packaged / "artifacts" / "checkpoint")
+    assert [row["unknown"] for row in rows] == [False, True, None]
+    distances = [prediction.distance for prediction in classifier.predict_files(files)]
+    assert [row["distance"] for row in rows[:2]] == pytest.approx(distances, rel=1e-3)
+    assert [classifier.threshold.is_unknown(distance) for distance in distances] == [False, True]
+
+
 def test_a_request_without_images_is_refused(client):
     """The column's name is in the message, and the status is 400."""
     response = client.post("/invocations", json={"inputs": {"picture": [IMAGE]}})

@@ -60,22 +60,28 @@ class Predictions(Sequence[Row]):
         missing = dict.fromkeys(self.classes, np.nan)
         return np.array([list((row.probabilities or missing).values()) for row in self.rows]).reshape(len(self), len(self.classes))
 
+    @property
+    def unknown(self) -> list[bool | None]:
+        """Whether each image is unlike the training images; None where it cannot be read, or the model does not tell."""
+        return [row.unknown for row in self.rows]
+
     def to_frame(self) -> pd.DataFrame:
-        """Return a row per image: path, label, confidence, error, remedy, and the probability of each class."""
+        """Return a row per image: path, label, confidence, unknown, error, remedy, and the probability of each class."""
         rows = [{key: value for key, value in asdict(row).items() if key != "probabilities"} for row in self.rows]
-        columns = ["path", "label", "confidence", "error", "remedy"]
+        columns = ["path", "label", "confidence", "unknown", "error", "remedy"]
         return pd.DataFrame(rows, columns=columns).join(
             pd.DataFrame(self.probabilities, columns=[f"p_{name}" for name in self.classes])
         )
 
     def __repr__(self) -> str:
-        return repr(self.to_frame()[["path", "label", "confidence", "error"]])
+        return repr(self.to_frame()[["path", "label", "confidence", "unknown", "error"]])
 
     def _repr_html_(self) -> str:
         cells = []
         for row, image in zip(self.rows[:SHOWN], self._thumbnails[:SHOWN], strict=True):
             shown = "" if image is None else picture(image, row.path, THUMBNAIL)
-            result = f"{escape(str(row.label))}" if row.error is None else f"{escape(row.error)}; {escape(str(row.remedy))}"
+            label = f"unknown, perhaps {escape(str(row.label))}" if row.unknown else escape(str(row.label))
+            result = label if row.error is None else f"{escape(row.error)}; {escape(str(row.remedy))}"
             cells.append((shown, escape(row.path), result, "" if row.confidence is None else f"{row.confidence:.1%}"))
         more = f"<p>and {len(self) - SHOWN} more</p>" if len(self) > SHOWN else ""
         return table(("image", "path", "label", "confidence"), cells) + more
@@ -123,27 +129,33 @@ class Model:
     def __repr__(self) -> str:
         return f"<{self.info.description}: {len(self.classes)} classes, {self.preprocessing.image_size} px>"
 
-    def predict(self, images: Images, coverage: float | None = None) -> Predictions:
+    def predict(self, images: Images, coverage: float | None = None, refuse: float | None = None) -> Predictions:
         """Return a prediction for each image; one that cannot be read has an error and its remedy instead.
 
         With a coverage, such as 0.9, each row has a `prediction_set` too: classes that hold the true one for this share of
         images. Raises ParamsError where that needs more validation images than the model was trained with.
+
+        A row is `unknown` where its image is unlike the training images, `distance` away from them. With `refuse`, such as
+        0.02, that share of images like them is, from this call on; 0 is for none. Raises ParamsError where the model has no
+        abstention.
 
         Images are files, folders (searched with their subfolders), globs, PIL images, or arrays (H, W, 3) or (H, W) uint8,
         one or several of them. Raises WorkspaceError if a folder or a glob holds no image.
         """
         if coverage is not None:
             self.classifier.checkpoint.conformal.check(coverage)
+        if refuse is not None:
+            self.classifier.refuse(refuse)
         rows, thumbnails = [], []
         for batch in _batches(_listed(images)):
             squares = [self._square(item) for item in batch]
             readable = [square for square, _ in squares if square is not None]
-            probabilities = iter(self.classifier.probabilities(np.stack(readable)) if readable else [])
+            predictions = iter(self.classifier.measure(np.stack(readable)).predictions() if readable else [])
             for item, (square, reason) in zip(batch, squares, strict=True):
-                own = None if square is None else next(probabilities)
-                rows.append(image_files.row(_name(item), self.classes, own, reason))
-                if coverage is not None and own is not None:
-                    (rows[-1].prediction_set,) = self.classifier.prediction_sets(own[None], coverage)
+                own = None if square is None else next(predictions)
+                rows.append(image_files.row(_name(item), self.classifier, own, reason))
+                if coverage is not None and own is not None and own.probabilities is not None:
+                    (rows[-1].prediction_set,) = self.classifier.prediction_sets(own.probabilities[None], coverage)
                 thumbnails.append(square)
         return Predictions(rows, self.classes, thumbnails)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from darkroom.core import user_paths
 from darkroom.core.errors import WorkspaceError
@@ -14,6 +15,7 @@ with lazy_imports():
     from darkroom.api import promotion_file
     from darkroom.config import params
     from darkroom.inference import classifier as classifiers
+    from darkroom.inference import exported_classifier
     from darkroom.models import weight_files
     from darkroom.tracking import registry
     from darkroom.training import devices
@@ -56,6 +58,8 @@ def load(model: str) -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
         name, picked, folder = _fetch(model)
         version, digest = picked.version, picked.sha256  # which has just been checked
     classifier = classifiers.Classifier.load(folder)
+    if classifier.threshold:
+        classifier.refuse(_refuse(folder.parent / entities.EXPORTED if version else None, classifier.threshold.refuse))
     title = classifier.checkpoint.name
     description = f"version {version} of {name} ({title})" if version else f"{model} ({title})"
     digest = digest or weight_files.checkpoint_digest(folder)
@@ -69,12 +73,26 @@ def load_on_device(model: str) -> tuple[classifiers.Classifier, classifiers.Mode
 
 
 def _accelerator() -> str:
-    """Return `compute.accelerator`. Only this key is read: the params of another program, or of a version of before, are
-    no reason not to predict."""
-    content = params.read_yaml(Path("params.yaml")) if Path("params.yaml").is_file() else {}
-    compute = content.get("compute") if isinstance(content, dict) else None
-    value = compute.get("accelerator") if isinstance(compute, dict) else None
+    """Return `compute.accelerator`."""
+    value = _param("compute", "accelerator")
     return value if value in ("cpu", "cuda", "mps") else "auto"
+
+
+def _refuse(exported: Path | None, default: float) -> float:
+    """Return the share of images that may be unknown: of a version that with which it is served, else `evaluate.refuse`."""
+    if exported and (exported / exported_classifier.DESCRIPTION).is_file():
+        threshold = exported_classifier.read_description(exported).abstention
+        return threshold.refuse if threshold else 0.0
+    value = _param("evaluate", "refuse")
+    return float(value) if isinstance(value, int | float) and 0 <= value < 1 else default
+
+
+def _param(section: str, key: str) -> Any:
+    """Return a value of params.yaml, None where there is none. Only this key is read: the params of another program, or of a
+    version of before, are no reason not to predict."""
+    content = params.read_yaml(Path("params.yaml")) if Path("params.yaml").is_file() else {}
+    inner = content.get(section) if isinstance(content, dict) else None
+    return inner.get(key) if isinstance(inner, dict) else None
 
 
 def _fetch(model: str) -> tuple[str, Version, Path]:

@@ -67,7 +67,8 @@ def command(
     """Detect drift in new photographs.
 
     FOLDER is where images arrive, data/inbox by default. Each file is classified once; the latest ones are
-    compared with images that the model has not learnt. Of a series, such as a burst of one scene, one image
+    compared with images that the model has not learnt, and the accuracy
+    that the labels would show is estimated. Of a series, such as a burst of one scene, one image
     counts. The exit code is 3 where there is drift.
 
     The predictions are kept in reports/monitoring/log (Parquet), the result of each check in history.jsonl
@@ -117,20 +118,20 @@ def _parse_limits(alpha: float, limits: tuple[str, ...]) -> drift.Limits:
     return drift.Limits(alpha, **sizes)
 
 
-def _load_reference(classifier: classifiers.Classifier, model: classifiers.ModelInfo) -> reference.Outputs:
+def _load_reference(classifier: classifiers.Classifier, model: classifiers.ModelInfo) -> reference.Reference:
     """Return the reference stored with the version, or compute it from the workspace's held-out images."""
     if model.version:
         path = registry.fetch(model.name, model.version) / EVALUATION / REFERENCE
         if path.exists():
             return reference.read(path)
-    held_out, groups = reference.load_held_out(INGESTED)
+    held_out = reference.load_held_out(INGESTED)
     size = classifier.checkpoint.preprocessing.image_size
-    if arrays.load_classes(INGESTED / "classes.json") != classifier.classes or held_out[0].shape[1] != size:
+    if arrays.load_classes(INGESTED / "classes.json") != classifier.classes or held_out.images[0].shape[1] != size:
         raise WorkspaceError(
             f"{model.description} was registered without a reference, and the workspace holds another data set",
             "restore its data set (`dvc checkout`), or monitor a model that was registered since: `dvc repro` registers one",
         )
-    return reference.compute(classifier.embed, held_out, groups)
+    return reference.compute(classifier.embed, held_out)
 
 
 def _print(check: history.DriftCheck, out: Path) -> None:
@@ -139,6 +140,8 @@ def _print(check: history.DriftCheck, out: Path) -> None:
     for test in check.tests:
         mark = "DRIFT " if test.drifted else "  same"
         lines.append(f"  {mark}  {test.name:<11} {test.size:6.3f} (limit {test.limit:g}), p {test.corrected:.4f}")
+    if check.expected_accuracy:
+        lines.append(f"  {check.expected_accuracy}")
     if check.flags:
         lines.append("  flags: " + ", ".join(f"{count} {name}" for name, count in check.flags.items()))
     lines += [printable(check.summary), f"by {printable(check.description)}; see {out}/index.html"]

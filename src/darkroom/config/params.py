@@ -155,6 +155,7 @@ class Evaluate(Section):
     select: Metric = "log_loss"
     top_k: Count
     batch_size: Count
+    refuse: Annotated[Number, Field(ge=0, lt=1)] = 0.02
 
 
 class Diagnose(Section):

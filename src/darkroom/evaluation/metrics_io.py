@@ -43,6 +43,24 @@ class SetMetrics(Content):
     empty: float
 
 
+class AbstentionMetrics(Content):
+    """Abstention on test: the share of images that may be unknown and the share that is, the accuracy on the others (None if
+    all are), and the validation images of the threshold, which is fitted to them where they are too few for a rank."""
+
+    refuse: float
+    refused: float
+    accuracy: float | None
+    val_images: int
+    is_fitted: bool
+
+
+class AnsweredShare(Content):
+    """The accuracy on a share of the images, the others being refused."""
+
+    answered: float
+    accuracy: float
+
+
 class ModelMetrics(Content):
     """Headline figures of one model; `top_<k>_accuracy` is an extra field, since k is a param."""
 
@@ -59,6 +77,8 @@ class ModelMetrics(Content):
     intervals: dict[str, Range]
     calibration: Calibration
     prediction_sets: dict[str, SetMetrics] = {}  # by the coverage that is asked for
+    aurc: float | None = None  # area under the curve of risk and coverage, by confidence
+    abstention: AbstentionMetrics | None = None
     val_accuracy: float
     val_macro_f1: float
     val_log_loss: float
@@ -95,6 +115,8 @@ class ModelDetails(Content):
     confusion_matrix: list[list[int]]
     bins: list[Bin]
     bins_uncalibrated: list[Bin]
+    answered_by_confidence: list[AnsweredShare] = []
+    answered_by_distance: list[AnsweredShare] = []
 
 
 class Pair(Content):

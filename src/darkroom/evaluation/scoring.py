@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from darkroom.evaluation import calibration, intervals
+from darkroom.evaluation import calibration, intervals, risk_coverage
 from darkroom.evaluation.metrics import Figures
 from darkroom.evaluation.metrics_io import ClassMetrics, ModelDetails, ModelMetrics, SetMetrics
+from darkroom.models.abstention import Threshold
 from darkroom.models.prediction_sets import ConformalScores
 
 
@@ -25,12 +26,17 @@ class Truth:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Probabilities (N, C) of a model, the temperature, and test probabilities before temperature scaling."""
+    """Probabilities (N, C) of a model, the temperature, and test probabilities before temperature scaling.
+
+    `distances` (N,) are those of the test images, None of a model without abstention; `threshold` is that of unknown images.
+    """
 
     val: np.ndarray = field(repr=False)
     test: np.ndarray = field(repr=False)
     uncalibrated: np.ndarray = field(repr=False)
     temperature: float = 1.0
+    distances: np.ndarray | None = field(default=None, repr=False)
+    threshold: Threshold | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,10 @@ def score(outputs: Outputs, truth: Truth, size: Size) -> Score:
     edges = intervals.around(headlines, resampled, truth.groups)
     val = Figures(outputs.val, truth.labels["val"], truth.top_k).headlines()
     ece = headlines.pop("ece")
+    correct, doubt, distances = outputs.test.argmax(1) == labels, 1 - outputs.test.max(1), outputs.distances
+    refusing = None
+    if distances is not None and outputs.threshold is not None:
+        refusing = risk_coverage.abstention(correct, distances, outputs.threshold)
     metrics = ModelMetrics.model_validate({
         **headlines,
         "intervals": edges,
@@ -67,6 +77,8 @@ def score(outputs: Outputs, truth: Truth, size: Size) -> Score:
             "temperature": outputs.temperature, "ece": ece, "ece_uncalibrated": calibration.error(outputs.uncalibrated, labels),
         },
         "prediction_sets": _prediction_sets(outputs, truth),
+        "aurc": risk_coverage.area(correct, doubt),
+        "abstention": refusing,
         **{f"val_{key}": val[key] for key in ("accuracy", "macro_f1", "log_loss")},
         **vars(size),
     })  # fmt: skip
@@ -75,6 +87,8 @@ def score(outputs: Outputs, truth: Truth, size: Size) -> Score:
         confusion_matrix=figures.confusion_matrix(),
         bins=calibration.reliability(outputs.test, labels),
         bins_uncalibrated=calibration.reliability(outputs.uncalibrated, labels),
+        answered_by_confidence=risk_coverage.curve(correct, doubt),
+        answered_by_distance=[] if distances is None else risk_coverage.curve(correct, distances),
     )
     return Score(metrics, details, resampled)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from darkroom.inference.predict import Prediction, predict_files
+from darkroom.inference.predict import Measured, Prediction, predict_files
 from darkroom.models import checkpoint as checkpoints
 from darkroom.models import give_way
+from darkroom.models.abstention import REFUSE, Threshold
 from darkroom.models.base import Network
 from darkroom.models.checkpoint import Checkpoint
 from darkroom.models.probabilities import softmax
@@ -30,11 +31,17 @@ class ModelInfo:
 
 
 class Classifier:
-    """A trained network with the preprocessing and class names that it was trained with."""
+    """A trained network with the preprocessing and class names that it was trained with.
+
+    `threshold` tells unknown images by their distances; None where it refuses none, or the model has no distance.
+    """
+
+    threshold: Threshold | None
 
     def __init__(self, network: Network, checkpoint: Checkpoint) -> None:
         self.network, self.checkpoint = network.eval(), checkpoint
         self.device = torch.device("cpu")
+        self.threshold = checkpoint.abstention.default(REFUSE)
 
     @classmethod
     def load(cls, folder: Path) -> Classifier:
@@ -65,6 +72,21 @@ class Classifier:
         """Return logits (N, classes) float32 for images (N, S, S, 3) uint8, prepared as `ingest` does."""
         return np.concatenate([self._no_logits(), *(logits for _, logits in self.outputs(images, batch_size))])
 
+    def refuse(self, share: float) -> Classifier:
+        """Let this share of the images like the data be unknown; return this classifier. Raises ParamsError where it cannot."""
+        self.threshold = self.checkpoint.abstention.threshold(share)
+        return self
+
+    def measure(self, images: np.ndarray, batch_size: int = 64) -> Measured:
+        """Return calibrated probabilities and distances of images (N, S, S, 3) uint8, prepared as `ingest` does."""
+        embeddings, probabilities = self.embed(images, batch_size)
+        return Measured(probabilities, self.distances(embeddings))
+
+    def distances(self, embeddings: np.ndarray) -> np.ndarray | None:
+        """Return the distances (N,) float32 of embeddings (N, D) from the training images; None of an earlier model."""
+        distance = self.network.distance
+        return None if distance is None or not self.checkpoint.abstention.distances else distance.measure(embeddings)
+
     def probabilities(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Return calibrated probabilities (N, classes) float64 for images (N, S, S, 3) uint8."""
         return softmax(self.logits(images, batch_size), self.checkpoint.temperature)
@@ -86,7 +108,7 @@ class Classifier:
 
     def predict_files(self, contents: Iterable[bytes]) -> list[Prediction]:
         """Return a prediction for the bytes of each image file; an unreadable one has an error instead."""
-        return predict_files(contents, self.checkpoint.preprocessing, self.probabilities)
+        return predict_files(contents, self.checkpoint.preprocessing, self.measure)
 
 
 def batches(images: np.ndarray, batch_size: int) -> Iterator[torch.Tensor]:

@@ -1,7 +1,8 @@
 """Export of a checkpoint to ONNX, `torch.export` and OpenVINO; each program is compared with the checkpoint.
 
-A program takes `images` (N, S, S, 3) uint8 and returns `logits` and `probabilities` (N, classes) float32. Its own
-metadata have its classes, preprocessing and temperature; the same is in `model.json` beside it.
+A program takes `images` (N, S, S, 3) uint8 and returns `logits` and `probabilities` (N, classes) float32, and `distance` (N,)
+float32 where the classifier has a threshold for it. Its own metadata have its classes, preprocessing, temperature and
+threshold; the same is in `model.json` beside it.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from darkroom.core.lazy import lazy_imports
 from darkroom.inference.classifier import Classifier
 from darkroom.inference.exported_classifier import (
     DESCRIPTION,
+    DISTANCE,
     FILES,
     ONNX,
     OPENVINO,
     TORCH,
     OnnxProgram,
     OpenVinoProgram,
+    ProgramOutputs,
     TorchProgram,
 )
 from darkroom.models import engine
@@ -40,20 +43,29 @@ with lazy_imports():  # OpenVINO is optional
     import openvino
 
 README = "README.md"
+OUTPUTS = ("logits", "probabilities", DISTANCE)
+NOTE = "from the training images: an image beyond the distance of `abstention` is unknown"
 Metadata = Mapping[str, Any]
 
 
 class CalibratedNetwork(nn.Module):
-    """A network whose logits are divided by the temperature, so that callers of the program need not know it."""
+    """A network whose logits are divided by the temperature, so that callers of the program need not know it.
+
+    forward: (N, S, S, 3) uint8 to the `output_names`.
+    """
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.network, self.temperature = classifier.network, classifier.checkpoint.temperature
+        self.distance = classifier.network.distance if classifier.threshold else None
+        self.output_names = OUTPUTS if self.distance else OUTPUTS[:2]
         self.eval()
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = self.network(images) / self.temperature
-        return logits, logits.softmax(1)
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        embeddings = self.network.embed(images)
+        logits = self.network.head(embeddings) / self.temperature
+        distances = (self.distance(embeddings),) if self.distance else ()
+        return logits, logits.softmax(1), *distances
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,7 @@ class Format:
 
     files: tuple[str, ...]
     write: Callable[[CalibratedNetwork, np.ndarray, Metadata, Path], None]
-    load: Callable[[Path], Callable[[np.ndarray], np.ndarray]]
+    load: Callable[[Path], Callable[[np.ndarray], ProgramOutputs]]
 
 
 def export(
@@ -71,13 +83,14 @@ def export(
     """Write the programs of a classifier and a README into a folder, and load them again; return each one's error, by its
     file.
 
-    `images` (N ≥ 2, S, S, 3) uint8 are what they are compared on. The error is a share of the largest logit. `about`
+    `images` (N ≥ 2, S, S, 3) uint8 are what they are compared on. The error is a share of the largest logit, or distance. `about`
     says for people which model it is. A program that cannot be made, or whose error is too large, is left out and named
     on stdout. Raises WeightsError if none is left.
     """
     checkpoint = classifier.checkpoint
-    expected = classifier.logits(images) / checkpoint.temperature
-    if not np.isfinite(expected).all():
+    embeddings, logits = map(np.concatenate, zip(*classifier.outputs(images), strict=True))
+    expected = ProgramOutputs(logits / checkpoint.temperature, classifier.distances(embeddings) if classifier.threshold else None)
+    if not np.isfinite(logits).all():
         raise WeightsError(f"{checkpoint.name} outputs NaN or infinity", "train it again with a lower `lr`: `dvc repro`")
     folder.mkdir(exist_ok=True)
     metadata = _describe(classifier, about)
@@ -87,7 +100,7 @@ def export(
         try:
             FORMATS[name].write(CalibratedNetwork(classifier), images[:2], metadata, folder)
             error = _largest_error(FORMATS[name].load(folder / program), images, expected)
-            problem = "" if error <= engine.TOLERANCE else f"its logits differ by {error:.1e} of the largest"
+            problem = "" if error <= engine.TOLERANCE else f"its outputs differ by {error:.1e} of the largest"
         except Exception as exception:  # exporters raise errors of every kind
             problem = f"{type(exception).__name__}: {(str(exception).strip().splitlines() or [''])[0]}"
         if problem:
@@ -119,6 +132,7 @@ def _describe(classifier: Classifier, about: str = "") -> dict[str, Any]:
         "outputs": {
             "logits": {"dtype": "float32", "shape": ["N", count], "note": "divided by the temperature"},
             "probabilities": {"dtype": "float32", "shape": ["N", count], "note": "softmax of the logits"},
+            **({DISTANCE: {"dtype": "float32", "shape": ["N"], "note": NOTE}} if classifier.threshold else {}),
         },
         "preprocessing": {
             "image_size": size,
@@ -128,6 +142,7 @@ def _describe(classifier: Classifier, about: str = "") -> dict[str, Any]:
         },
         "temperature": checkpoint.temperature,
         "prediction_sets": checkpoint.conformal.table(count),
+        "abstention": classifier.threshold.as_dict() if classifier.threshold else None,
     }
 
 
@@ -161,7 +176,7 @@ def _noise(rng: np.random.Generator, cells: int, size: int) -> np.ndarray:
 
 
 def _write_onnx(network: CalibratedNetwork, example: np.ndarray, metadata: Metadata, folder: Path) -> None:
-    program = onnx.load_from_string(engine.export_onnx(network, example, "images", ("logits", "probabilities")))
+    program = onnx.load_from_string(engine.export_onnx(network, example, "images", network.output_names))
     onnx.helper.set_model_props(program, _as_text(metadata))
     program.doc_string = metadata["about"]
     onnx.save(program, folder / ONNX)
@@ -179,7 +194,7 @@ def _write_torch(network: CalibratedNetwork, example: np.ndarray, metadata: Meta
 
 
 def _write_openvino(network: CalibratedNetwork, example: np.ndarray, metadata: Metadata, folder: Path) -> None:
-    source = engine.export_onnx(network, example, "images", ("logits", "probabilities"))
+    source = engine.export_onnx(network, example, "images", network.output_names)
     program = openvino.Core().read_model(source)
     for name, value in _as_text(metadata).items():
         program.set_rt_info(value, ["model_info", name])
@@ -198,7 +213,12 @@ FORMATS = {
 }
 
 
-def _largest_error(program: Callable[[np.ndarray], np.ndarray], images: np.ndarray, expected: np.ndarray) -> float:
-    """Return a program's largest error, in batches of one and several, as a share of the largest logit."""
-    logits = np.concatenate([program(images[:1]), program(images[1:])])
-    return float(np.abs(logits - expected).max() / max(float(np.abs(expected).max()), 1e-30))
+def _largest_error(program: Callable[[np.ndarray], ProgramOutputs], images: np.ndarray, expected: ProgramOutputs) -> float:
+    """Return a program's largest error, in batches of one and several, as a share of its largest logit or distance."""
+    parts = program(images[:1]), program(images[1:])
+    errors = []
+    for first, second, values in zip(*parts, expected, strict=True):
+        if values is not None:
+            difference = np.abs(np.concatenate([first, second]) - values).max()
+            errors.append(float(difference / max(float(np.abs(values).max()), 1e-30)))
+    return max(errors)

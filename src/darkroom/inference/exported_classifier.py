@@ -1,8 +1,9 @@
 """An exported classifier: an ONNX, OpenVINO or `torch.export` program that predicts without the code that trained it.
 
 A folder holds `model.onnx` and `model.pt2`, of which one may be missing, and `model.json`. Programs take `images`
-(N, S, S, 3) uint8, prepared as `ingest` does, and return `logits` and `probabilities` (N, classes). The logits are
-divided by the checkpoint's temperature: their softmax is the probabilities. None is a pickle. `model.json` has the
+(N, S, S, 3) uint8, prepared as `ingest` does, and return `logits` and `probabilities` (N, classes), and `distance` (N,)
+where the model has abstention. The logits are divided by the checkpoint's temperature: their softmax is the
+probabilities. None is a pickle. `model.json` has the
 checksums of the programs and of itself, so that a damaged folder is refused.
 """
 
@@ -13,7 +14,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pydantic
@@ -21,7 +22,8 @@ import pydantic
 from darkroom.core import checksums
 from darkroom.core.errors import WeightsError, printable
 from darkroom.core.lazy import lazy_imports
-from darkroom.inference.predict import Prediction, predict_files
+from darkroom.inference.predict import Measured, Prediction, predict_files
+from darkroom.models.abstention import Threshold
 from darkroom.models.prediction_sets import NO_SCORES, ConformalScores
 from darkroom.models.probabilities import softmax
 
@@ -31,6 +33,7 @@ with lazy_imports():  # a served model is installed with one of them
     import torch
 
 ONNX, TORCH, OPENVINO, DESCRIPTION = "model.onnx", "model.pt2", "model.xml", "model.json"
+DISTANCE = "distance"  # the output of programs with abstention
 FILES = "files"  # of the description: the sha256 of each program
 BATCH = 32
 Level = Annotated[int, pydantic.Field(ge=0, le=255)]
@@ -43,8 +46,9 @@ class ExportedClassifier:
     """
 
     def __init__(self, folder: Path) -> None:
-        description = _described(folder)
+        description = read_description(folder)
         self.classes, self.preprocessing, self.conformal = description.classes, description.preprocessing, description.conformal
+        self.threshold = description.abstention
         file, kind = (ONNX, OnnxProgram) if (folder / ONNX).exists() else (TORCH, TorchProgram)
         if description.files is not None and description.files.get(file) != checksums.of_file(folder / file):
             raise _damaged(folder / file, "its checksum differs")
@@ -55,14 +59,25 @@ class ExportedClassifier:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return logits (N, classes) float32 for images (N, S, S, 3) uint8."""
-        logits = [np.empty((0, len(self.classes)), np.float32)]
-        logits += [self.program(np.ascontiguousarray(images[start : start + BATCH])) for start in range(0, len(images), BATCH)]
-        return np.concatenate(logits)
+        return self._run(images).logits
+
+    def measure(self, images: np.ndarray) -> Measured:
+        """Return calibrated probabilities and distances of images (N, S, S, 3) uint8."""
+        logits, distances = self._run(images)
+        return Measured(softmax(logits), distances if self.threshold else None)
+
+    def _run(self, images: np.ndarray) -> ProgramOutputs:
+        if not len(images):
+            return ProgramOutputs(np.empty((0, len(self.classes)), np.float32), np.empty(0, np.float32))
+        starts = range(0, len(images), BATCH)
+        parts = [self.program(np.ascontiguousarray(images[start : start + BATCH])) for start in starts]
+        distances = [part.distances for part in parts if part.distances is not None]
+        return ProgramOutputs(np.concatenate([part.logits for part in parts]), np.concatenate(distances) if distances else None)
 
     def predict_files(self, contents: Iterable[bytes], max_pixels: int | None = None) -> list[Prediction]:
         """Return a prediction for the bytes of each image file; a file that cannot be read, or that has more
         than `max_pixels`, has an error instead."""
-        return predict_files(contents, self.preprocessing, lambda images: softmax(self.logits(images)), max_pixels)
+        return predict_files(contents, self.preprocessing, self.measure, max_pixels)
 
 
 @dataclass(frozen=True)
@@ -82,10 +97,11 @@ class Description:
     preprocessing: ProgramPreprocessing
     files: dict[str, str] | None = None
     conformal: ConformalScores = NO_SCORES
+    abstention: Threshold | None = None
 
 
-def _described(folder: Path) -> Description:
-    """Return the description of a folder of programs, as it was written."""
+def read_description(folder: Path) -> Description:
+    """Return the description of a folder of programs. Raises WeightsError where it is damaged."""
     try:
         content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         expected = content.pop(checksums.KEY, None)
@@ -105,35 +121,50 @@ def _damaged(file: Path, problem: str) -> WeightsError:
     )
 
 
+class ProgramOutputs(NamedTuple):
+    """Logits (N, classes) float32 of images, and their distances (N,) where the model has abstention."""
+
+    logits: np.ndarray
+    distances: np.ndarray | None
+
+
 class OnnxProgram:
-    """An ONNX program: (N, S, S, 3) uint8 to logits (N, classes)."""
+    """An ONNX program: (N, S, S, 3) uint8 to its outputs."""
 
     def __init__(self, file: Path) -> None:
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime reads it at import
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        names = {output.name for output in self.session.get_outputs()}
+        self.names = [name for name in ("logits", DISTANCE) if name in names]
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        return self.session.run(["logits"], {"images": images})[0]
+    def __call__(self, images: np.ndarray) -> ProgramOutputs:
+        return _outputs(self.session.run(self.names, {"images": images}))
 
 
 class TorchProgram:
-    """A `torch.export` program: (N, S, S, 3) uint8 to logits (N, classes)."""
+    """A `torch.export` program: (N, S, S, 3) uint8 to its outputs."""
 
     def __init__(self, file: Path) -> None:
         self.network = torch.export.load(file).module()
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def __call__(self, images: np.ndarray) -> ProgramOutputs:
         with torch.inference_mode():
-            return self.network(torch.from_numpy(images))[0].numpy()
+            logits, _, *rest = self.network(torch.from_numpy(images))
+        return _outputs([output.numpy() for output in (logits, *rest)])
 
 
 class OpenVinoProgram:
-    """A program of OpenVINO, computed in float32: (N, S, S, 3) uint8 to logits (N, classes)."""
+    """A program of OpenVINO, computed in float32: (N, S, S, 3) uint8 to its outputs."""
 
     def __init__(self, file: Path) -> None:
         self.model = openvino.compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        return self.model(images)["logits"]
+    def __call__(self, images: np.ndarray) -> ProgramOutputs:
+        logits, _, *rest = self.model(images).to_tuple()
+        return _outputs([logits, *rest])
+
+
+def _outputs(values: list[Any]) -> ProgramOutputs:
+    return ProgramOutputs(values[0], values[1] if len(values) > 1 else None)

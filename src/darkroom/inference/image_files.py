@@ -17,6 +17,7 @@ from darkroom.core.lazy import lazy_imports
 from darkroom.core.progress import Progress
 from darkroom.data.decoding import decode
 from darkroom.data.quarantine_reasons import REASONS
+from darkroom.inference.predict import Prediction
 
 with lazy_imports():
     from darkroom.inference import classifier as classifiers
@@ -46,6 +47,8 @@ class Row:
     error: str | None = None
     remedy: str | None = None
     prediction_set: list[str] | None = None  # where a coverage was requested
+    distance: float | None = None  # from the training images; of models that have abstention
+    unknown: bool | None = None  # whether it is too large, so that the label is not to be trusted
 
 
 def expand(names: Iterable[str]) -> Iterator[Path]:
@@ -77,13 +80,16 @@ def _expand(name: str) -> Iterator[Path]:
         yield path
 
 
-def row(path: str, classes: tuple[str, ...], probabilities: np.ndarray | None, problem: Problem = NO_PROBLEM) -> Row:
-    """Return the row of an image: its probabilities (classes,), or why it has none."""
-    if probabilities is None:
+def row(path: str, classifier: classifiers.Classifier, prediction: Prediction | None, problem: Problem = NO_PROBLEM) -> Row:
+    """Return the row of an image: its prediction, or why it has none."""
+    if prediction is None or prediction.probabilities is None:
         return Row(path, error=problem[0], remedy=problem[1])
-    by_class = dict(zip(classes, map(float, probabilities), strict=True))
+    by_class = dict(zip(classifier.classes, map(float, prediction.probabilities), strict=True))
     label = max(by_class, key=lambda name: by_class[name])
-    return Row(path, label, by_class[label], by_class)
+    result = Row(path, label, by_class[label], by_class, distance=prediction.distance)
+    if classifier.threshold and prediction.distance is not None:
+        result.unknown = classifier.threshold.is_unknown(prediction.distance)
+    return result
 
 
 def problem_of(reason: str) -> Problem:
@@ -109,11 +115,11 @@ def predict_paths(classifier: classifiers.Classifier, paths: list[Path], coverag
             predictions = iter(classifier.predict_files(_contents(batch, unreadable)))
             for path in batch:
                 if path in unreadable:
-                    yield row(str(path), classifier.classes, None, unreadable[path])
+                    yield row(str(path), classifier, None, unreadable[path])
                     continue
                 prediction = next(predictions)
                 problem = problem_of(prediction.error) if prediction.error else NO_PROBLEM
-                result = row(str(path), classifier.classes, prediction.probabilities, problem)
+                result = row(str(path), classifier, prediction, problem)
                 if coverage and prediction.probabilities is not None:
                     (result.prediction_set,) = classifier.prediction_sets(prediction.probabilities[None], coverage)
                 yield result

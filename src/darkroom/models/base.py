@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from darkroom.models.mahalanobis import Mahalanobis
 from darkroom.models.specs import MAX_SIZE, BackboneSpec
 
 Step = Callable[[torch.Tensor], torch.Tensor]
@@ -146,16 +147,26 @@ def to_channels(images: torch.Tensor, channels: int) -> torch.Tensor:
 
 
 class Network(nn.Module):
-    """Preprocessing, features and a linear head: (N, H, W, 3) uint8 to logits (N, classes) float32."""
+    """Preprocessing, features and a linear head: (N, H, W, 3) uint8 to logits (N, classes) float32.
+
+    `distance` is that of embeddings from those of the training images; None where it was not fitted.
+    """
+
+    distance: Mahalanobis | None
 
     def __init__(self, features: Features, preprocessing: Preprocessing, classes: int, seed: int = 0) -> None:
         super().__init__()
         self.normalize = Normalize(preprocessing.mean, preprocessing.std)
         self.features: Features = features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.head = new_head(features.dim, classes, seed)
+        self.register_module("distance", None)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.features(self.normalize(images)))
+        return self.head(self.embed(images))
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Return embeddings (N, D) float32."""
+        return self.features(self.normalize(images))
 
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())

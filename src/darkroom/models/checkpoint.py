@@ -20,9 +20,11 @@ from pydantic import AfterValidator, Field, PlainValidator
 from darkroom.config import dvc_graph
 from darkroom.core import json_files, shortage
 from darkroom.core.errors import DarkroomError, WorkspaceError
-from darkroom.models import tensor_files
+from darkroom.models import mahalanobis, tensor_files
+from darkroom.models.abstention import NO_DISTANCES, CalibrationDistances
 from darkroom.models.base import Channels, Network, Preprocessing
 from darkroom.models.factory import build_features
+from darkroom.models.mahalanobis import Mahalanobis
 from darkroom.models.prediction_sets import NO_SCORES, ConformalScores
 from darkroom.models.specs import NetworkSpec, spec_from_dict
 
@@ -54,6 +56,7 @@ class Checkpoint:
     # divides the logits before the softmax; missing in files of early versions
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     conformal: ConformalScores = NO_SCORES  # of prediction sets; missing in files of 0.1
+    abstention: CalibrationDistances = NO_DISTANCES  # missing in the same
 
 
 def save(
@@ -88,13 +91,21 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
         problem = f"its architecture cannot be built: {error}"
         raise shortage.explain(error) or json_files.damaged(folder / DESCRIPTION, problem, remedy) from error
     try:
-        network.load_state_dict(tensor_files.load(path, remedy, has_checksums))
+        tensors = tensor_files.load(path, remedy, has_checksums)
+        network.distance = _distance_like(network, tensors)
+        network.load_state_dict(tensors)
     except FileNotFoundError as error:
         raise _no_checkpoint(folder, WEIGHTS) from error
     except RuntimeError as error:
         problem = f"its weights do not fit the architecture: {error}"
         raise shortage.explain(error) or json_files.damaged(path, problem, remedy) from error
     return network.eval(), checkpoint
+
+
+def _distance_like(network: Network, tensors: Mapping[str, torch.Tensor]) -> Mahalanobis | None:
+    """Return the distance that the tensors of a network have, to be filled; None where they have none."""
+    variances = tensors.get(f"{mahalanobis.PREFIX}variances")
+    return None if variances is None else Mahalanobis(network.head.out_features, network.features.dim, variances.numel())
 
 
 def read(folder: Path) -> Checkpoint:

@@ -24,11 +24,11 @@ from darkroom.data.decoding import decode
 from darkroom.data.fingerprints import SUMMARY
 from darkroom.inference import image_files
 from darkroom.inference.classifier import Classifier, ModelInfo
-from darkroom.monitoring import drift, history, levels, page, series
+from darkroom.monitoring import drift, expected_accuracy, history, levels, page, series
 from darkroom.monitoring.drift import Limits
 from darkroom.monitoring.history import CheckSettings, DriftCheck
 from darkroom.monitoring.prediction_log import LogRow, PredictionLog
-from darkroom.monitoring.reference import Outputs
+from darkroom.monitoring.reference import Outputs, Reference
 
 BATCH, CHUNK = 64, 512  # images that are classified together, and rows that are written together
 RECENT = 500  # images that new ones may be in a series with
@@ -52,7 +52,7 @@ class Options:
 
 
 def check(
-    classifier: Classifier, model: ModelInfo, load_reference: Callable[[], Outputs], folders: Sequence[Path], options: Options,
+    classifier: Classifier, model: ModelInfo, load_reference: Callable[[], Reference], folders: Sequence[Path], options: Options,
     out: Path,
 ) -> DriftCheck:  # fmt: skip
     """Classify new images in `folders`, and compare the last series with the reference.
@@ -94,6 +94,7 @@ def check(
         history.count_flags(rows), any(test.drifted for test in tests), tests, summary, settings, count,
         level=due.level or (due.last.level if due.last else 0.0),
         tested=now.isoformat() if due.level else due.last.tested_at if due.last else "", waiting=due.waiting,
+        expected_accuracy=expected_accuracy.estimate(reference, arrived, novelty(classifier, reference, arrived)),
     )  # fmt: skip
     faults = {flag: meaning for flag, (meaning, _) in quality.ISSUES.items()}
     images_shown = page.Images(rows, compared, dissimilarity, reference)
@@ -187,6 +188,15 @@ def outputs(rows: list[LogRow], classes: Sequence[str]) -> Outputs:
         np.array([row.embedding for row in rows], np.float32), np.array([index[str(row.label)] for row in rows]),
         np.array([row.confidence for row in rows]),
     )  # fmt: skip
+
+
+def novelty(classifier: Classifier, reference: Reference, new: Outputs) -> expected_accuracy.Novelty | None:
+    """Return how far new images are from the training images; None where there are none, or the model does not tell."""
+    threshold, known, distances = classifier.threshold, *map(classifier.distances, (reference.embeddings, new.embeddings))
+    if threshold is None or known is None or distances is None or not len(distances):
+        return None
+    unknown = np.array([threshold.is_unknown(distance) for distance in distances.tolist()])
+    return expected_accuracy.Novelty.of(known, distances, unknown)
 
 
 def _text(path: Path) -> str:

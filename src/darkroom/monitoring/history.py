@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from darkroom.core import strict_json
 from darkroom.monitoring.drift import DriftTest
+from darkroom.monitoring.expected_accuracy import ExpectedAccuracy
 from darkroom.monitoring.prediction_log import LogRow
 
 FILE = "history.jsonl"
@@ -67,6 +68,7 @@ class DriftCheck:
     level: float = 0.0
     tested: str = ""  # ISO 8601, UTC; empty in lines of earlier versions
     waiting: int = 0
+    expected_accuracy: ExpectedAccuracy | None = None  # missing in lines of earlier versions
 
     @property
     def is_test(self) -> bool:

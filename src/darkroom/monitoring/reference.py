@@ -6,7 +6,7 @@ image that is new to it. So the sample is drawn from the held-out images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,48 +32,64 @@ class Outputs:
         return len(self.predicted)
 
 
-def load_held_out(ingested: Path) -> tuple[list[np.ndarray], list[list[str]]]:
-    """Return the images of validation and test, (N, S, S, 3) uint8 each, and the group of each image."""
+@dataclass(frozen=True)
+class Reference(Outputs):
+    """The same on images with labels: `correct` (N,) bool are those that are predicted right. References of earlier versions
+    lack it."""
+
+    correct: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The images of validation and test, (N, S, S, 3) uint8 each, and the label and the group of each image."""
+
+    images: list[np.ndarray]
+    labels: list[np.ndarray]
+    groups: list[list[str]]
+
+
+def load_held_out(ingested: Path) -> HeldOut:
+    """Return the held-out images of a workspace."""
     rows = manifest.read_images(ingested / "manifest.parquet")
     splits = ("val", "test")
-    return [arrays.load_split(ingested / split)[0] for split in splits], [
-        [row.group or row.pixel_hash for row in rows[split]] for split in splits
-    ]
+    images, labels = zip(*(arrays.load_split(ingested / split) for split in splits), strict=True)
+    groups = [[row.group or row.pixel_hash for row in rows[split]] for split in splits]
+    return HeldOut(list(images), list(labels), groups)
 
 
 def compute(
-    embed: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], held_out: Sequence[np.ndarray],
-    groups: Sequence[Sequence[str]], seed: int = 0,
-) -> Outputs:  # fmt: skip
+    embed: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], held_out: HeldOut, seed: int = 0
+) -> Reference:  # fmt: skip
     """Return the outputs on a random sample of held-out images, MAX_IMAGES at most, one of each group.
 
-    `embed` takes images (N, S, S, 3) uint8 and returns embeddings (N, D) and probabilities (N, C). `held_out`
-    are arrays of such images, and `groups` names the group of each: copies of a picture, and images that belong
-    together, are not independent. The sample has the same share of each array's groups.
+    `embed` takes images (N, S, S, 3) uint8 and returns embeddings (N, D) and probabilities (N, C). Of a group one image
+    counts: copies of a picture, and images that belong together, are not independent. The sample has the same share of
+    each array's groups.
     """
-    names = np.concatenate([np.asarray(part, str) for part in groups])
+    names = np.concatenate([np.asarray(part, str) for part in held_out.groups])
     order = np.random.default_rng(seed).permutation(len(names))
     drawn = np.sort(order[np.sort(np.unique(names[order], return_index=True)[1])][:MAX_IMAGES])
-    starts = np.cumsum([0, *map(len, held_out)])
-    sample = [
-        part[drawn[(drawn >= start) & (drawn < start + len(part))] - start] for part, start in zip(held_out, starts, strict=False)
-    ]
+    starts = np.cumsum([0, *map(len, held_out.images)])
+    parts = zip(held_out.images, starts, strict=False)
+    sample = [part[drawn[(drawn >= start) & (drawn < start + len(part))] - start] for part, start in parts]
     embeddings, probabilities = embed(np.concatenate(sample))
-    return Outputs(embeddings, probabilities.argmax(1), probabilities.max(1))
+    predicted = probabilities.argmax(1)
+    return Reference(embeddings, predicted, probabilities.max(1), predicted == np.concatenate(held_out.labels)[drawn])
 
 
-def write(path: Path, outputs: Outputs) -> None:
+def write(path: Path, reference: Reference) -> None:
     """Write a reference as an .npz file."""
-    embeddings = outputs.embeddings.astype(np.float32)
+    content = vars(reference) | {"embeddings": reference.embeddings.astype(np.float32)}
     with atomic.new_file(path) as working, working.open("wb") as file:
-        np.savez(file, embeddings=embeddings, predicted=outputs.predicted, confidence=outputs.confidence)
+        np.savez(file, **{name: array for name, array in content.items() if array is not None})
 
 
-def read(path: Path) -> Outputs:
+def read(path: Path) -> Reference:
     """Read a reference. Raises WorkspaceError where it is damaged."""
     remedy = partial(dvc_graph.how_to_restore, path.absolute().parents[1])  # the copy of a version
-    outputs = Outputs(*array_files.load_named(path, ("embeddings", "predicted", "confidence"), remedy))
-    shapes = [array.shape for array in (outputs.embeddings, outputs.predicted, outputs.confidence)]
-    if len(shapes[0]) != 2 or not shapes[1] == shapes[2] == shapes[0][:1]:
+    content = array_files.load_named(path, ("embeddings", "predicted", "confidence"), remedy, ("correct",))
+    shapes = [array.shape for array in content]
+    if len(shapes[0]) != 2 or not set(shapes[1:]) == {shapes[0][:1]}:
         raise json_files.damaged(path, f"its arrays have the shapes {shapes}", remedy)
-    return outputs
+    return Reference(*content)

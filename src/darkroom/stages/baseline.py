@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint
 from darkroom.stages.context import Stopwatch, session
 from darkroom.stages.trained_model import write_model
-from darkroom.training import normalization
+from darkroom.training import abstention, normalization
 from darkroom.training.batches import Examples, View
 from darkroom.training.loop import FitResult, OnEpoch, fit
 from darkroom.training.resume import Resume
@@ -28,10 +29,12 @@ def run(augmented: Path, val: Path, classes: Path, out: Path, cost: Path) -> Non
         names = arrays.load_classes(classes)
         views, labels = storage.load_views(augmented, settings.compute.threads)
         val_images, val_labels = arrays.load_split(val)
+        train, validation = Examples(views, labels), Examples(val_images[None], val_labels)
         network, checkpoint, result = train_baseline(
-            Examples(views, labels), Examples(val_images[None], val_labels), names, settings, "training the baseline",
+            train, validation, names, settings, "training the baseline",
             record.log_epoch, Resume("baseline", storage.views_digest(views, val_images)),
         )  # fmt: skip
+        checkpoint = replace(checkpoint, abstention=abstention.fit_network(network, network, train, validation, settings.compute))
         write_model(out, checkpoint, network.state_dict(), network.parameter_count(), result, record)
         stopwatch.write(cost, result.earlier_seconds)
         best = result.best

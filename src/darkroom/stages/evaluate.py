@@ -116,11 +116,13 @@ def _score_models(
             size = _size(classifier, models / name)
             classifier.to(device)
             batch = settings.evaluate.batch_size
-            val_logits, test_logits = keep(f"logits of {name}", partial(_logits, classifier, val.images, test.images, batch))
+            computed = keep(f"outputs of {name}", partial(_outputs, classifier, val.images, test.images, batch))
+            val_logits, test_logits, distances = computed
             temperature = classifier.checkpoint.temperature
             outputs = Outputs(
-                softmax(val_logits, temperature), softmax(test_logits, temperature), softmax(test_logits), temperature
-            )
+                softmax(val_logits, temperature), softmax(test_logits, temperature), softmax(test_logits), temperature,
+                distances if len(distances) else None, classifier.checkpoint.abstention.default(settings.evaluate.refuse),
+            )  # fmt: skip
             speed, seconds = (
                 costs.measure(classifier.logits, test.images, device.type == "cpu"),
                 costs.training_seconds([name], cost),
@@ -139,8 +141,14 @@ def _score_models(
     return Scored(scores, probabilities, histories, rows)
 
 
-def _logits(classifier: Classifier, val: np.ndarray, test: np.ndarray, batch: int) -> tuple[np.ndarray, ...]:
-    return classifier.logits(val, batch), classifier.logits(test, batch)
+def _outputs(classifier: Classifier, val: np.ndarray, test: np.ndarray, batch: int) -> tuple[np.ndarray, ...]:
+    """Return the logits of validation and test images, and the distances of the test images, none of an earlier model."""
+    logits, distances = [], []
+    for embeddings, values in classifier.outputs(test, batch):
+        logits.append(values)
+        measured = classifier.distances(embeddings)
+        distances.append(np.empty(0, np.float32) if measured is None else measured)
+    return classifier.logits(val, batch), np.concatenate(logits), np.concatenate(distances)
 
 
 def _size(classifier: Classifier, folder: Path) -> Size:

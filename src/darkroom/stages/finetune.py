@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from darkroom.augmentation import storage
 from darkroom.config.params import Compute, Params
@@ -15,8 +14,9 @@ from darkroom.models import checkpoint as checkpoints
 from darkroom.models.base import Backbone, Network
 from darkroom.stages.context import Stopwatch, session
 from darkroom.stages.trained_model import write_model
-from darkroom.training import embedding, freezing
+from darkroom.training import abstention, embedding, freezing
 from darkroom.training.batches import Examples, Views
+from darkroom.training.embedding import UpperPart
 from darkroom.training.freezing import FeatureMapCache
 from darkroom.training.loop import FitResult, OnEpoch, fit
 from darkroom.training.resume import Resume
@@ -45,7 +45,9 @@ def run(name: str, augmented: Path, val: Path, transfer: Path, out: Path, cost: 
             train, validation = Examples(maps[0], labels), Examples(maps[1], val_labels)
             resume.data = cache.identity()
         description = f"fine-tuning {name} from block {cut + 1} of {backbone.block_count}"
-        result, _ = train_blocks(network, not refusal, train, validation, settings, description, record.log_epoch, resume)
+        network.distance = None  # that of the blocks as they were
+        result, model = train_blocks(network, not refusal, train, validation, settings, description, record.log_epoch, resume)
+        distances = abstention.fit_network(network, model, train, validation, compute)
         checkpoint = replace(
             start,
             name=f"finetune/{name}",
@@ -53,6 +55,7 @@ def run(name: str, augmented: Path, val: Path, transfer: Path, out: Path, cost: 
             best=result.best,
             temperature=result.temperature,
             conformal=result.conformal,
+            abstention=distances,
         )
         write_model(out, checkpoint, network.state_dict(), network.parameter_count(), result, record)
         stopwatch.write(cost, result.earlier_seconds)
@@ -68,7 +71,7 @@ def train_blocks(
     description: str,
     on_epoch: OnEpoch | None = None,
     resume: Resume | None = None,
-) -> tuple[FitResult, nn.Module]:
+) -> tuple[FitResult, Network | UpperPart]:
     """Train the head and the last blocks of a network in place, on images or on the maps before these blocks.
 
     Also returns the module that takes such inputs.
@@ -76,7 +79,7 @@ def train_blocks(
     hyper = settings.finetune
     cut, groups = freezing.unfreeze(network, hyper.unfreeze, hyper.lr_decay)
     assert isinstance(network.features, Backbone)
-    model = embedding.UpperPart(network.features, network.head, cut) if on_maps else network
+    model = UpperPart(network.features, network.head, cut) if on_maps else network
     classes = network.head.out_features
     result = fit(
         model, train, val, hyper, settings.compute, classes, groups=groups, freeze_statistics=True, description=description,

@@ -88,7 +88,7 @@ def run_by_hand(model: str, ingested: Path, reports: Path, models: Path) -> Deci
 
 def _run(model: str, ingested: Path, reports: Path, models: Path) -> Decision:
     """Register this model, or without a name the selected one, which is then promoted where the gate lets it."""
-    with session("register", ["register"], [reports / "metrics.json"]) as (settings, record):
+    with session("register", ["register", "evaluate.refuse"], [reports / "metrics.json"]) as (settings, record):
         kept_results.clear()  # DVC has saved what came of it
         metrics = metrics_io.read(reports / metrics_io.METRICS, metrics_io.Metrics)
         name = model or metrics.best
@@ -136,7 +136,7 @@ def _register(decision: Decision, macro_f1: float, inputs: Inputs, record: recor
         _write_evaluation(package / registry.EVALUATION, model, images, inputs.reports)
         is_damaged = sha256 in existing and not registry.is_stored(name, existing[sha256].version)
         if sha256 not in existing or is_damaged:
-            errors = version_files.write_package(inputs.models / model, inputs.ingested, package)
+            errors = version_files.write_package(inputs.models / model, inputs.ingested, package, settings.evaluate.refuse)
             print("register: " + ", ".join(f"{file} (error {error:.0e})" for file, error in errors.items()))
         if is_damaged:
             print(f"register: version {existing[sha256].version} was damaged in MLflow, and is stored again")

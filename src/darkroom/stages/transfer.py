@@ -12,11 +12,12 @@ from darkroom.config import dvc_graph
 from darkroom.config.params import Params
 from darkroom.core.errors import WorkspaceError
 from darkroom.data import arrays
-from darkroom.models import tensor_files
+from darkroom.models import mahalanobis, tensor_files
 from darkroom.models.base import new_head
 from darkroom.models.checkpoint import Checkpoint, EmbeddedBackbone
 from darkroom.stages.context import Stopwatch, session
 from darkroom.stages.trained_model import write_model
+from darkroom.training import abstention
 from darkroom.training.batches import Examples
 from darkroom.training.embedding import StandardizedHead
 from darkroom.training.loop import FitResult, OnEpoch, fit
@@ -36,13 +37,15 @@ def run(name: str, embedded: Path, out: Path, cost: Path) -> None:
         head, result = train_head(
             train, val, len(backbone.classes), settings, f"training a head on {name}", record.log_epoch, Resume(f"transfer-{name}")
         )
+        distance, distances = abstention.fit(lambda embeddings: embeddings, train, val, len(backbone.classes))
         # the network itself is not built: that would import torchvision
         weights = {f"features.net.{key}": value for key, value in frozen.items()}
         weights |= {f"head.{key}": value for key, value in head.state_dict().items()}
+        weights |= {f"{mahalanobis.PREFIX}{key}": value for key, value in distance.state_dict().items()}
         parameters = backbone.parameters + sum(parameter.numel() for parameter in head.parameters())
         checkpoint = Checkpoint(
             f"transfer/{name}", backbone.architecture, backbone.preprocessing, backbone.classes, settings.transfer.model_dump(),
-            result.best, result.temperature, result.conformal,
+            result.best, result.temperature, result.conformal, distances,
         )  # fmt: skip
         write_model(out, checkpoint, weights, parameters, result, record)
         stopwatch.write(cost, result.earlier_seconds)

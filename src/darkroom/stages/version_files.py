@@ -17,13 +17,15 @@ from darkroom.tracking import entities, registry
 CHECKED = 8  # validation images on which the package is compared with the checkpoint
 
 
-def write_package(checkpoint: Path, ingested: Path, folder: Path) -> Mapping[str, float]:
+def write_package(checkpoint: Path, ingested: Path, folder: Path, refuse: float) -> Mapping[str, float]:
     """Write the exported programs, the reference, and image files with their predictions; return the
-    programs' errors."""
-    held_out, groups = reference.load_held_out(ingested)
-    images = np.ascontiguousarray(held_out[0][:CHECKED])
+    programs' errors. `refuse` is the share of images like the data that may be unknown."""
+    held_out = reference.load_held_out(ingested)
+    images = np.ascontiguousarray(held_out.images[0][:CHECKED])
     classifier = Classifier.load(checkpoint)
-    reference.write(folder / registry.EVALUATION / entities.REFERENCE, reference.compute(classifier.embed, held_out, groups))
+    if classifier.threshold:
+        classifier.refuse(refuse)
+    reference.write(folder / registry.EVALUATION / entities.REFERENCE, reference.compute(classifier.embed, held_out))
     errors = export(classifier, np.concatenate([images, images])[:CHECKED], folder / entities.EXPORTED)
     check = folder / registry.CHECK
     check.mkdir()

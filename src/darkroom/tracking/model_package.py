@@ -26,7 +26,7 @@ CODE = (  # Darkroom's modules that predict: the whole package would be a hundre
     "data/decoding.py", "data/deep_pixels.py", "data/heif.py", "data/jpeg_markers.py", "data/memory_budget.py",
     "data/quarantine_reasons.py", "data/resizing.py", "data/upright.py",
     "inference/__init__.py", "inference/predict.py", "inference/exported_classifier.py",
-    "models/__init__.py", "models/prediction_sets.py", "models/probabilities.py",
+    "models/__init__.py", "models/abstention.py", "models/prediction_sets.py", "models/probabilities.py",
 )  # fmt: skip
 REQUIREMENTS = ("numpy", "opencv-python-headless", "pandas", "pillow", "simplejpeg", "xxhash")  # and one of
 ONNX, TORCH = "onnxruntime", "torch"
@@ -36,6 +36,7 @@ OUTPUTS = Schema([
     ColSpec(DataType.string, "label", required=False), ColSpec(DataType.double, "confidence", required=False),
     ColSpec(DataType.string, "error", required=False), ColSpec(Map(DataType.double), "probabilities", required=False),
     ColSpec(Array(DataType.string), "prediction_set", required=False),
+    ColSpec(DataType.double, "distance", required=False), ColSpec(DataType.boolean, "unknown", required=False),
 ])  # fmt: skip
 PARAMS = ParamSchema([ParamSpec("coverage", DataType.double, 0.0)])  # of prediction sets; 0: none
 

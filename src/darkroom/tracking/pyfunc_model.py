@@ -22,7 +22,7 @@ from darkroom.inference.predict import Prediction
 MAX_IMAGES = 256  # of a request
 MAX_BYTES = 64 * 2**20  # of an image file
 MAX_PIXELS = 64_000_000  # of an image
-COLUMNS = ["label", "confidence", "error", "probabilities", "prediction_set"]
+COLUMNS = ["label", "confidence", "error", "probabilities", "prediction_set", "distance", "unknown"]
 NO_IMAGE = "neither the bytes of an image file nor base64 text"
 
 
@@ -35,6 +35,7 @@ class ExportedModel(PythonModel):
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return label, confidence, error, probabilities by class and a prediction set for each image of the column `image`.
 
+        The distance from the training images, and whether it makes an image unknown, are there where the model has abstention.
         The set is there where `params` has a `coverage` above 0, the share of images whose set is to hold the true class.
 
         An image is the bytes of a file, or base64 text of them, also as a data URL. One that cannot be read has an
@@ -75,7 +76,9 @@ class ExportedModel(PythonModel):
             return {"error": _too_large() if prediction.error == "too_large" else REASONS[prediction.error].meaning}
         probabilities = dict(zip(self.model.classes, map(float, prediction.probabilities), strict=True))
         label = max(probabilities, key=lambda name: probabilities[name])
-        row = {"label": label, "confidence": probabilities[label], "error": None, "probabilities": probabilities}
+        row: dict[str, Any] = {"label": label, "confidence": probabilities[label], "error": None, "probabilities": probabilities}
+        if self.model.threshold and prediction.distance is not None:
+            row |= {"distance": prediction.distance, "unknown": self.model.threshold.is_unknown(prediction.distance)}
         if coverage:
             (row["prediction_set"],) = self.model.conformal.named_sets(prediction.probabilities[None], coverage, self.model.classes)
         return row

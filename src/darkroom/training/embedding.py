@@ -122,8 +122,12 @@ class UpperPart(nn.Module):
         self.backbone: Backbone = backbone
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return self.head(self.embed(maps))
+
+    def embed(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return embeddings (N, D) float32."""
         maps = maps.contiguous(memory_format=torch.channels_last) if maps.ndim == 4 else maps
-        return self.head(self.backbone.upper(maps, self.cut))
+        return self.backbone.upper(maps, self.cut)
 
 
 class StandardizedHead(nn.Module):

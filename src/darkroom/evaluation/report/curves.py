@@ -11,7 +11,7 @@ import numpy as np
 from darkroom.core import charts, pages
 from darkroom.core.axes import Axis
 from darkroom.core.charts import Chart, Series
-from darkroom.evaluation.metrics_io import PIXEL_BASELINE, Diagnostics
+from darkroom.evaluation.metrics_io import PIXEL_BASELINE, AnsweredShare, Diagnostics, ModelDetails, ModelMetrics
 
 SAMPLE = 64  # pixels a side of a corrupted image
 SAMPLE_QUALITY = 70  # of WebP
@@ -51,6 +51,23 @@ def _points(history: History, key: str) -> list[tuple[float, float]]:
         return []
     least = charts.TINY if key.endswith("loss") else 0.0
     return [(float(row["epoch"]), max(float(row[key]), least)) for row in history]
+
+
+def answered(details: ModelDetails, figures: ModelMetrics) -> str:
+    """Return the accuracy by the share of images that are answered; a ring marks the threshold of unknown images."""
+
+    def points(shares: Sequence[AnsweredShare]) -> list[tuple[float, float]]:
+        return [(share.answered, share.accuracy) for share in shares]
+
+    series = [
+        Series("least sure refused first", points(details.answered_by_confidence), 0),
+        Series("farthest refused first", points(details.answered_by_distance), 1),
+    ]
+    abstention = figures.abstention
+    if abstention and abstention.accuracy is not None:
+        series.append(Series("unknown refused", [(1 - abstention.refused, abstention.accuracy)], 1, "rings"))
+    drawn = [item for item in series if item.points]
+    return charts.draw(Chart("accuracy by the share of images answered", Axis("share answered"), Axis(shares=True), drawn))
 
 
 def robustness(diagnostics: Diagnostics, samples: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:

@@ -101,6 +101,7 @@ def page(evaluation: Evaluation) -> str:
             charts.reliability("before calibration", best_details.bins_uncalibrated),
             charts.reliability("after calibration", best_details.bins),
         ],
+        "answered": curves.answered(best_details, metrics.best_figures),
         "robustness": curves.robustness(diagnostics, evaluation.corrupted),
         "slices": _slices(diagnostics), "heatmaps": _heatmaps(evaluation),
         "method": evaluation.method, "always_wrong": _always_wrong(evaluation), "confused": diagnostics.confused[:PAIRS],
