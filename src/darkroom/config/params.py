@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Policy = str
 else:
     Policy = Literal[POLICIES]
-SOURCES = ("imagenet", "pretrain", "random", "folder")  # of weights
+SOURCES = ("imagenet", "package", "pretrain", "random", "folder")  # of weights
 WEIGHTS = "data/weights"  # `weights.folder` where no other is named
 SPLITS = ("train", "val", "test")
 
@@ -38,7 +38,9 @@ Share = Annotated[Number, Field(ge=0, lt=1)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+# NAME, LIBRARY/NAME with an optional tag, hf/NAME or hf/OWNER/NAME: safe in a shell and as a path, never with `..` or a leading -
+_HUB_PART = "[A-Za-z0-9_][A-Za-z0-9_-]*(?:[.][A-Za-z0-9_-]+)*"
+Name = Annotated[str, Field(pattern=rf"^(?:[a-z0-9_]+|[a-z][a-z0-9_]*/[a-z0-9_]+(?:[.][a-z0-9_]+)?|hf/{_HUB_PART}(?:/{_HUB_PART})?)$")]
 Channel = Annotated[int, Field(ge=0, le=255, strict=True)]
 
 
@@ -131,7 +133,7 @@ class Training(Section):
 
 
 class Baseline(Training):
-    architecture: Annotated[str, Field(pattern=r"^[a-z0-9_/]+$")]
+    architecture: Annotated[str, Field(pattern=r"^[a-z0-9_/.]+$")]
     channels: Literal[1, 3]
     width: Annotated[int, Field(ge=4, le=512, strict=True)]
 
@@ -190,6 +192,10 @@ class Params(Section):
     def _check_sections(self) -> Params:
         if len(set(self.backbones)) != len(self.backbones):
             raise ValueError("backbones names a network twice")
+        for name in self.backbones:
+            inside = next((other for other in self.backbones if other.startswith(f"{name}/")), None)
+            if inside:  # one's folder of outputs would be inside the other's
+                raise ValueError(f"backbones names {name} and {inside}: the one's files would lie among the other's")
         if self.cross_validation == 1:
             raise ValueError("cross_validation is a number of folds, 2 or more, or 0: off")
         if self.weights.source == "pretrain" and _is_overlap(self.weights.pretrain_on, self.ingest.source):

@@ -17,10 +17,12 @@ from darkroom.data.file_sample import draw_files
 from darkroom.data.ingest import ingest
 from darkroom.data.sources import SourceFile, named_by
 from darkroom.models import factory, tensor_files, weight_files, weights
+from darkroom.models.backbones import hub_folders, packages
 from darkroom.models.backbones import registry as backbones
 from darkroom.models.base import Backbone, Network, Preprocessing
 from darkroom.models.checkpoint import Provenance
 from darkroom.models.macs import multiply_adds
+from darkroom.models.specs import BackboneSpec
 from darkroom.stages.context import session
 from darkroom.tracking.records import Run
 from darkroom.training.batches import Examples
@@ -36,27 +38,43 @@ Images = tuple[np.ndarray, np.ndarray, tuple[str, ...]]
 def run(name: str, out: Path, provenance: Path) -> None:
     with session("weights", ["weights", "compute"], []) as (settings, record):
         source, seed = settings.weights.source, settings.compute.seed
-        spec = factory.backbone_spec(name, settings.ingest.image_size, settings.transfer.head)
-        library, backbone = backbones.load(spec.source), factory.build_backbone(spec, seed)
+        folder = Path(settings.weights.folder)
+        spec = factory.backbone_spec(name, settings.ingest.image_size, settings.transfer.head, folder)
+        backbone = factory.build_backbone(spec, seed)
         if source == "random":
             details: dict[str, Any] = {"seed": seed}
         elif source == "pretrain":
             details = _pretrain(backbone, settings, record)
         else:
-            file, details = library.download(spec.name) if source == "imagenet" else (_own_file(settings, name), {})
+            file, details = _find(name, spec, source, folder)
             sha256 = weight_files.checked_sha256(file)
-            unused = weights.fill(backbone, weights.read(file), str(file))
+            state = weights.read(file)
+            if "package" in details:
+                state = packages.rename(state, backbone.weights(), spec.name)
+            unused = weights.fill(backbone, state, str(file))
             details |= {"file": file.name, "sha256": sha256, "left_aside": unused}
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic.new_file(out) as working:
             tensor_files.save(working, backbone.weights())
-        Provenance(backbone.spec, *weights.normalization(name, settings.weights.source), source, details).write(provenance)
+        normalization = weights.normalization(name, settings.weights.source, folder)
+        Provenance(backbone.spec, *normalization, source, details).write(provenance)
         record.set_tags({"darkroom.weights": source})
         print(f"weights: {name} from {source} in {out}")
 
 
-def _own_file(settings: Params, name: str) -> Path:
-    return weight_files.find(Path(settings.weights.folder), name)
+def _find(name: str, spec: BackboneSpec, source: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the file of a backbone's weights, and where it comes from; raises WeightsError where there is none."""
+    if hub_folders.is_named(name):
+        licence = hub_folders.read(name, folder).license
+        place = "" if hub_folders.local(name, folder) else f"hf-hub:{name.removeprefix(hub_folders.PREFIX)}"
+        return hub_folders.weight_file(name, folder), {
+            key: value for key, value in (("url", place), ("license", licence)) if value
+        }
+    if source == "imagenet":
+        return backbones.load(spec.source).download(spec.name)
+    if source == "package":
+        return packages.find(spec.source, spec.name), packages.provenance(spec.source, spec.name)
+    return weight_files.find(folder, name), {}
 
 
 def _pretrain(backbone: Backbone, settings: Params, record: Run) -> dict[str, Any]:
