@@ -255,9 +255,9 @@ def _size_error(spec: BackboneSpec, error: Exception) -> ParamsError:
 
 
 def _classifier(net: Any) -> tuple[str, ...]:
-    """Return the names of a network's last linear layers."""
+    """Return the attributes of a network that hold its last linear layers."""
     names: Any = (getattr(net, "pretrained_cfg", None) or {}).get("classifier") or ()
-    return (names,) if isinstance(names, str) else tuple(names)
+    return tuple(name.partition(".")[0] for name in ((names,) if isinstance(names, str) else names))
 
 
 def _blocks(net: Any, layout: Layout) -> list[list[nn.Module]]:
