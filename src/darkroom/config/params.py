@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from darkroom.config.yaml_files import parse_assignment, parse_yaml, read_yaml
 from darkroom.core.errors import HALF_CHARACTER, ParamsError, nearest
@@ -217,6 +217,16 @@ def _is_overlap(one: str, other: str) -> bool:
     first, second = first.resolve(), second.resolve()
     above = second == first.parent if one in DATASETS else second in first.parents  # a data set by name is no folder yet
     return first == second or first in second.parents or above
+
+
+def check_backbone(name: str) -> None:
+    """Raise ParamsError for a name that `backbones` could not have: it becomes a path and a part of commands."""
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        raise ParamsError(
+            f'"{name}" cannot be the name of a backbone', "write mobilenet_v2, timm/NAME, timm/NAME.TAG, hf/NAME or hf/OWNER/NAME"
+        ) from None
 
 
 def parse(content: Any, origin: str = "params.yaml") -> Params:

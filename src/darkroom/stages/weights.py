@@ -16,13 +16,10 @@ from darkroom.data.decode_cache import DECODED
 from darkroom.data.file_sample import draw_files
 from darkroom.data.ingest import ingest
 from darkroom.data.sources import SourceFile, named_by
-from darkroom.models import factory, tensor_files, weight_files, weights
-from darkroom.models.backbones import hub_folders, packages
-from darkroom.models.backbones import registry as backbones
+from darkroom.models import factory, pretrained, tensor_files, weights
 from darkroom.models.base import Backbone, Network, Preprocessing
 from darkroom.models.checkpoint import Provenance
 from darkroom.models.macs import multiply_adds
-from darkroom.models.specs import BackboneSpec
 from darkroom.stages.context import session
 from darkroom.tracking.records import Run
 from darkroom.training.batches import Examples
@@ -38,43 +35,19 @@ Images = tuple[np.ndarray, np.ndarray, tuple[str, ...]]
 def run(name: str, out: Path, provenance: Path) -> None:
     with session("weights", ["weights", "compute"], []) as (settings, record):
         source, seed = settings.weights.source, settings.compute.seed
-        folder = Path(settings.weights.folder)
-        spec = factory.backbone_spec(name, settings.ingest.image_size, settings.transfer.head, folder)
-        backbone = factory.build_backbone(spec, seed)
-        if source == "random":
-            details: dict[str, Any] = {"seed": seed}
-        elif source == "pretrain":
+        size, head, folder = settings.ingest.image_size, settings.transfer.head, Path(settings.weights.folder)
+        if source == "pretrain":
+            backbone = factory.build_backbone(factory.backbone_spec(name, size, head, folder), seed)
             details = _pretrain(backbone, settings, record)
+            origin = Provenance(backbone.spec, *weights.normalization(name, source), source, details)
         else:
-            file, details = _find(name, spec, source, folder)
-            sha256 = weight_files.checked_sha256(file)
-            state = weights.read(file)
-            if "package" in details:
-                state = packages.rename(state, backbone.weights(), spec.name)
-            unused = weights.fill(backbone, state, str(file))
-            details |= {"file": file.name, "sha256": sha256, "left_aside": unused}
+            backbone, origin = pretrained.load(name, size, head, source, folder, seed)
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic.new_file(out) as working:
             tensor_files.save(working, backbone.weights())
-        normalization = weights.normalization(name, settings.weights.source, folder)
-        Provenance(backbone.spec, *normalization, source, details).write(provenance)
+        origin.write(provenance)
         record.set_tags({"darkroom.weights": source})
         print(f"weights: {name} from {source} in {out}")
-
-
-def _find(name: str, spec: BackboneSpec, source: str, folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the file of a backbone's weights, and where it comes from; raises WeightsError where there is none."""
-    if hub_folders.is_named(name):
-        licence = hub_folders.read(name, folder).license
-        place = "" if hub_folders.local(name, folder) else f"hf-hub:{name.removeprefix(hub_folders.PREFIX)}"
-        return hub_folders.weight_file(name, folder), {
-            key: value for key, value in (("url", place), ("license", licence)) if value
-        }
-    if source == "imagenet":
-        return backbones.load(spec.source).download(spec.name)
-    if source == "package":
-        return packages.find(spec.source, spec.name), packages.provenance(spec.source, spec.name)
-    return weight_files.find(folder, name), {}
 
 
 def _pretrain(backbone: Backbone, settings: Params, record: Run) -> dict[str, Any]:
