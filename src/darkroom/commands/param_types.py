@@ -82,6 +82,7 @@ def _keys(content: Any, prefix: str = "") -> list[str]:
 
 DATASET = Completed("dataset", lambda: _setting("fetch", "datasets") or params.DATASETS)
 BACKBONE = Completed("backbone", lambda: _setting("backbones"))
+SOURCE = Completed("library", lambda: backbones.SOURCES)
 KNOWN_BACKBONE = Completed("backbone", lambda: [*backbones.names(), *backbones.prefixed()])
 ARCHITECTURE = Completed("architecture", lambda: factory.names())
 MODEL = Completed("model", _models)

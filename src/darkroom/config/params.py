@@ -40,7 +40,9 @@ Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
 # NAME, LIBRARY/NAME with an optional tag, hf/NAME or hf/OWNER/NAME: safe in a shell and as a path, never with `..` or a leading -
 _HUB_PART = "[A-Za-z0-9_][A-Za-z0-9_-]*(?:[.][A-Za-z0-9_-]+)*"
-Name = Annotated[str, Field(pattern=rf"^(?:[a-z0-9_]+|[a-z][a-z0-9_]*/[a-z0-9_]+(?:[.][a-z0-9_]+)?|hf/{_HUB_PART}(?:/{_HUB_PART})?)$")]
+Name = Annotated[
+    str, Field(pattern=rf"^(?:[a-z0-9_]+|[a-z][a-z0-9_]*/[a-z0-9_]+(?:[.][a-z0-9_]+)?|hf/{_HUB_PART}(?:/{_HUB_PART})?)$")
+]
 Channel = Annotated[int, Field(ge=0, le=255, strict=True)]
 
 

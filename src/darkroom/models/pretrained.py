@@ -19,10 +19,13 @@ def load(
     """Return the backbone that `backbones` in params.yaml names, and the provenance of its weights.
 
     `source` is `weights.source`, but not `pretrain`: imagenet, package, folder, or random, drawn from the seed. `folder` is
-    `weights.folder`. The details have the file's sha256. Raises ParamsError or WeightsError where there are none.
+    `weights.folder`, which also has the weights of backbones that no package has. The details have the file's sha256. Raises
+    ParamsError or WeightsError where there are none.
     """
     spec = factory.backbone_spec(name, image_size, head, folder)
     backbone = factory.build_backbone(spec, seed)
+    if source == "package" and not packages.package_of(spec.source, spec.name):
+        source = "folder"
     details: dict[str, Any] = {"seed": seed}
     if source != "random":
         file, details = _find(name, spec, source, folder)

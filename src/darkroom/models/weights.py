@@ -23,9 +23,9 @@ def normalization(name: str, source: str, folder: Path = Path("data/weights")) -
     if hub_folders.is_named(name):
         config = hub_folders.read(name, folder)
         return config.mean, config.std
-    if source == "package":
-        return packages.NORMALIZATION
     library, name_there = backbones.find(name)
+    if source == "package" and packages.package_of(library, name_there):
+        return packages.NORMALIZATION
     return backbones.load(library).normalization(name_there)
 
 

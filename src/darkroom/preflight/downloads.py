@@ -43,9 +43,10 @@ def _describe(name: str, settings: Params) -> str:
     folder = Path(settings.weights.folder)
     if hub_folders.is_named(name) and hub_folders.local(name, folder):
         return hub_folders.weight_file(name, folder).name
-    if source == "package" and not hub_folders.is_named(name):
-        return f"package {packages.package_of(*registry.find(name))}"
-    if source == "folder" and not hub_folders.is_named(name):
+    package = "" if hub_folders.is_named(name) else packages.package_of(*registry.find(name))
+    if source == "package" and package:
+        return f"package {package}"
+    if source in ("folder", "package") and not hub_folders.is_named(name):
         return weight_files.find(folder, name).name
     file = registry.weight_file(name)
     if file is None:
@@ -61,14 +62,15 @@ def check_weights(settings: Params) -> None:
         if hub_folders.is_named(name):
             hub_folders.check(name, Path(settings.weights.folder))
             continue
-        if source == "package":
+        package = source == "package" and packages.package_of(*registry.find(name))
+        if package:
             packages.find(*registry.find(name))
         if source == "imagenet" and registry.weight_file(name) is None:
             raise WeightsError(
                 f"{registry.find(name)[0]} has no ImageNet weights for {name}",
                 "set `weights.source` to pretrain, or name a folder: `darkroom recipe --weights FOLDER`",
             )
-        if source == "folder":
+        if source == "folder" or (source == "package" and not package):
             file = weight_files.find(Path(settings.weights.folder), name)
             try:
                 with file.open("rb") as content:

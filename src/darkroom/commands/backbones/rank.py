@@ -31,8 +31,12 @@ MOST = 5_000  # images, drawn with the seed where there are more
 
 @click.command(cls=Command)
 @click.argument("names", nargs=-1, type=KNOWN_BACKBONE, metavar="[NAME]…")
-@click.option("--weights", type=WEIGHTS, metavar="SOURCE", help="imagenet, package, random, or a folder", show_default="as in params.yaml")
-@click.option("--max-ms", type=click.FloatRange(min=0, min_open=True), metavar="MS", help="of those that take at most so long an image")
+@click.option(
+    "--weights", type=WEIGHTS, metavar="SOURCE", help="imagenet, package, random, or a folder", show_default="as in params.yaml"
+)
+@click.option(
+    "--max-ms", type=click.FloatRange(min=0, min_open=True), metavar="MS", help="of those that take at most so long an image"
+)
 @click.option("--top", type=click.IntRange(min=1), default=1, metavar="K", help="how many --write takes")
 @click.option("--write", is_flag=True, help="write the best K under --max-ms into params.yaml, comments kept")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=PICTURE, metavar="FILE.png", help="the picture")
@@ -139,7 +143,12 @@ def _cost(item: backbone_embeddings.Embedded) -> dict[str, Any]:
 
 
 def _draw(
-    ranked: list[backbone_ranking.Ranked], milliseconds: dict[str, float], best: list[str], most: float | None, images: int, out: Path
+    ranked: list[backbone_ranking.Ranked],
+    milliseconds: dict[str, float],
+    best: list[str],
+    most: float | None,
+    images: int,
+    out: Path,
 ) -> None:
     top = ranked[0].accuracy
     marks = [
@@ -154,14 +163,12 @@ def _show(
     ranked: list[backbone_ranking.Ranked], embedded: dict[str, backbone_embeddings.Embedded], refused: dict[str, str],
     agreement: float | None, images: int, out: Path,
 ) -> None:  # fmt: skip
-    rows = [
-        (
-            item.name, f"{item.accuracy:.4f}", "" if item is ranked[0] else f"{item.difference:+.4f} ({item.low:+.4f}, {item.high:+.4f})",
-            f"{item.log_loss:.4f}", f"{item.logme:.4f}", f"{embedded[item.name].milliseconds:.1f}",
-            f"{embedded[item.name].parameters / 1e6:.1f}", f"{embedded[item.name].multiply_adds / 1e6:,.0f}",
-        )
-        for item in ranked
-    ]  # fmt: skip
+    rows = []
+    for item in ranked:
+        cost = embedded[item.name]
+        behind = "" if item is ranked[0] else f"{item.difference:+.4f} ({item.low:+.4f}, {item.high:+.4f})"
+        figures = (f"{item.accuracy:.4f}", behind, f"{item.log_loss:.4f}", f"{item.logme:.4f}", f"{cost.milliseconds:.1f}")
+        rows.append((item.name, *figures, f"{cost.parameters / 1e6:.1f}", f"{cost.multiply_adds / 1e6:,.0f}"))
     header = ("backbone", "accuracy", "difference, 95% interval", "log loss", "LogME", "ms", "parameters, M", "multiply-adds, M")
     tables.show(header, rows, right=header[1:])
     click.echo(f"\n{images:,} training and validation images, {backbone_ranking.FOLDS} folds; ms: embedding one image here")

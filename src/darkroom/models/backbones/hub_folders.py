@@ -77,7 +77,9 @@ def read(name: str, weights: Path) -> HubConfig:
             "with the library timm have one",
         ) from error
     if not timm_tables.knows(architecture):
-        raise WeightsError(f'{file} names the architecture "{architecture}", which timm does not have', "update it: `pip install -U timm`")
+        raise WeightsError(
+            f'{file} names the architecture "{architecture}", which timm does not have', "update it: `pip install -U timm`"
+        )
     return HubConfig(architecture, options, license=str(own.get("license") or ""), **normal)
 
 

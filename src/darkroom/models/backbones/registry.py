@@ -33,6 +33,9 @@ class Library(Protocol):
     def download(self, name: str) -> tuple[Path, dict[str, Any]]:
         """Return the file of its ImageNet weights, and where it comes from; raises WeightsError."""
 
+    def describe_weights(self, name: str) -> dict[str, Any]:
+        """Return what the library says of a network's weights, such as `input_size` (3, S, S) and `license`; nothing if nothing."""
+
     def normalization(self, name: str) -> tuple[Channels, Channels]:
         """Return the mean and standard deviation per channel that its ImageNet weights were trained with."""
 
@@ -43,7 +46,7 @@ class Source(NamedTuple):
     `module` is a `Library`. `names` returns the networks' names (a-z, 0-9, _). `weight_file` returns the file of a
     network's ImageNet weights, None where there is none. `example` is a small network, which the tests build. `knows` tells
     whether there is a network of a name, where there are more than `names` lists; it may raise ParamsError with a remedy.
-    `is_prefixed`: its networks are named as SOURCE/NAME only.
+    `is_prefixed`: its networks are named as SOURCE/NAME only. `tags` returns those of a network's weights.
     """
 
     module: str
@@ -52,10 +55,15 @@ class Source(NamedTuple):
     example: str
     knows: Callable[[str], bool] | None = None
     is_prefixed: bool = False
+    tags: Callable[[str], Sequence[str]] | None = None
 
     def has(self, name: str) -> bool:
         """Tell whether there is a network of this name."""
         return self.knows(name) if self.knows else name in self.names()
+
+    def tagged(self, name: str) -> list[str]:
+        """Return NAME.TAG for each of a network's weights that have a tag."""
+        return [f"{name}.{tag}" for tag in (self.tags(name) if self.tags else ()) if tag]
 
 
 SOURCES = {  # where several have a name, it is that of the first; `SOURCE/NAME` is any one's
@@ -63,7 +71,13 @@ SOURCES = {  # where several have a name, it is that of the first; `SOURCE/NAME`
         "darkroom.models.backbones.torchvision", torchvision_tables.names, torchvision_tables.weight_file, "squeezenet1_1"
     ),
     "timm": Source(
-        "darkroom.models.backbones.timm", timm_tables.names, timm_tables.weight_file, "test_efficientnet", timm_tables.knows, True
+        "darkroom.models.backbones.timm",
+        timm_tables.names,
+        timm_tables.weight_file,
+        "test_efficientnet",
+        timm_tables.knows,
+        True,
+        timm_tables.tags,
     ),
 }
 LIBRARIES = {"timm": timm_tables.MISSING}  # packages that are installed by an extra, and how
@@ -95,8 +109,9 @@ def find(name: str) -> tuple[str, str]:
         close = nearest(name, names()) or nearest(name.rpartition("/")[2], names())
         others = [f"{source}/{name}" for source, entry in SOURCES.items() if entry.is_prefixed and name in entry.names()]
         close = f' (did you mean "{others[0]}"?)' if others else close
+    library, wanted = (prefix, rest) if prefix in SOURCES and slash else (" or ".join(plain), name)
     raise ParamsError(
-        f'{prefix if slash and prefix in SOURCES else " or ".join(plain)} has no classifier "{rest if slash and prefix in SOURCES else name}"{close}',
+        f'{library} has no classifier "{wanted}"{close}',
         f"name classifiers of {' or '.join(plain)} in `backbones`, for example vgg16 or mobilenet_v2, or others with their "
         "library, for example timm/efficientnet_lite0; `darkroom models list --source timm` shows them",
     )
@@ -128,4 +143,5 @@ def load(source: str) -> Library:
     except ModuleNotFoundError as error:
         if error.name not in LIBRARIES:
             raise
-        raise ParamsError(f"the networks of {source} need the package {error.name}, which is not installed", LIBRARIES[error.name]) from None
+        problem = f"the networks of {source} need the package {error.name}, which is not installed"
+        raise ParamsError(problem, LIBRARIES[error.name]) from None

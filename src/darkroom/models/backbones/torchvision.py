@@ -113,6 +113,11 @@ def normalization(name: str) -> tuple[Channels, Channels]:
     return IMAGENET
 
 
+def describe_weights(name: str) -> dict[str, Any]:
+    """Return nothing: torchvision does not say the licence of its weights."""
+    return {}
+
+
 def classifier(name: str, image_size: int, classes: int) -> nn.Module:
     """Return torchvision's whole classifier on the meta device: its tensors have shapes and no memory.
 
