@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from darkroom import cli
-from darkroom.config import params
+from darkroom.config import params, recipes
 from darkroom.data import arrays
 from darkroom.lab import backbone_embeddings
 from tests.conftest import ROOT
@@ -26,9 +26,8 @@ def project(folder, tmp_path, monkeypatch, capsys) -> Path:
         shutil.copy(ROOT / name, tmp_path)
     Path("data").mkdir()
     shutil.copy(ROOT / "data/label_fixes.csv", "data")
-    assert cli.main(["recipe", "--data", str(folder), "--weights", "random", "--set", "ingest.image_size=32"]) in (0, 2)
-    text = Path("params.yaml").read_text()
-    assert "source: random" in text
+    requested = {"ingest.source": str(folder), "fetch.datasets": [], "ingest.image_size": 32, "weights.source": "random"}
+    recipes.apply(Path("params.yaml"), requested, lambda settings: None)
     assert cli.main(["ingest", "--out", "data/ingested", "--report", "reports/data.html", "--fixes", "data/label_fixes.csv"]) == 0
     capsys.readouterr()
     return tmp_path
@@ -54,12 +53,11 @@ def test_the_best_is_written_and_comments_stay(project, capsys):
     before = Path("params.yaml").read_text()
     assert cli.main(["backbones", "rank", *PAIR, "--write", "--max-ms", "0.000001"]) == 2
     assert Path("params.yaml").read_text() == before
+    capsys.readouterr()
     assert cli.main(["backbones", "rank", *PAIR, "--write", "--json"]) == 0
-    best = json.loads(capsys.readouterr().out.partition("{")[1] + capsys.readouterr().out) if False else None
-    assert best is None
-    written = params.read().backbones
-    assert len(written) == 1
-    assert written[0] in PAIR
+    best = json.loads(capsys.readouterr().out)["chosen"]
+    assert params.read().backbones == best
+    assert len(best) == 1
     assert "each gets stages of its own" in Path("params.yaml").read_text()
 
 
@@ -73,13 +71,15 @@ def test_a_backbone_without_weights_is_left_out_with_the_reason(project, capsys)
     assert "cannot be the name of a backbone" in capsys.readouterr().err
 
 
-def test_test_images_have_no_part(monkeypatch, tmp_path):
-    """The command reads train and val alone."""
-    from darkroom.commands.backbones import rank
+@pytest.mark.slow
+def test_test_images_have_no_part(project, capsys):
+    """The ranking is the same without the test images."""
+    shutil.rmtree("data/ingested/test")
+    assert cli.main(["backbones", "rank", PAIR[0], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ranked"][0]["difference"] == 0
 
-    assert rank.SPLITS == ("train", "val")
 
-
+@pytest.mark.slow
 def test_the_networks_of_a_library_are_listed(capsys):
     """`models list --source` shows input size, parameters and multiply-adds of the networks that fit a pattern."""
     assert cli.main(["models", "list", "--source", "torchvision", "squeezenet1_1", "--json"]) == 0
