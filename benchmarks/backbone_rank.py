@@ -34,7 +34,8 @@ def run(place: Workspace, folder: Path, options: argparse.Namespace, seed: int) 
     """Return a row for each backbone: its figures in the ranking, and its test accuracy."""
     names = ",".join(options.backbones)
     place.recipe(
-        "photos", "--data", str(folder), "--weights", "package", "--set", f"weights.folder={options.weights}", f"backbones=[{names}]",
+        "photos", "--data", str(folder), "--weights", "package", "--set", f"weights.folder={options.weights}",
+        f"backbones=[{names}]",
         f"ingest.image_size={options.size}", f"ingest.seed={seed}", f"compute.seed={seed}", f"augment.views={options.views}",
         "ingest.max_quarantined=1.0",
     )  # fmt: skip

@@ -87,7 +87,7 @@ def find(folder: Path, name: str) -> Path:
         raise WeightsError(
             f"the folder of weight files, {folder}, does not exist",
             "`darkroom recipe --weights FOLDER` names another one, with <backbone>.safetensors or .pth files; --weights also takes "
-            "imagenet, pretrain and random",
+            "imagenet, package, pretrain and random",
         )
     library, _, name = name.rpartition("/")
     folders = [folder / library, folder] if library and (folder / library).is_dir() else [folder]
