@@ -32,8 +32,8 @@ SMALLEST = {
 }  # fmt: skip
 WHOLE = ("xcit_nano_12_p16_224", "eva02_tiny_patch14_224", "cait_xxs24_224", "levit_128s")  # that run whole
 SIZES = {
-    "swin_tiny_patch4_window7_224": 224, "maxvit_rmlp_pico_rw_256": 256, "levit_128s": 224, "eva02_tiny_patch14_224": 112,
-    "cait_xxs24_224": 224, "inception_v3": 80, "convmixer_768_32": 70,
+    "swin_tiny_patch4_window7_224": 112, "maxvit_rmlp_pico_rw_256": 256, "levit_128s": 224, "eva02_tiny_patch14_224": 112,
+    "inception_v3": 80, "convmixer_768_32": 70, "cspresnet50": 70, "vovnet39a": 70, "vgg11": 70,
 }  # fmt: skip
 
 
@@ -129,10 +129,10 @@ def test_patches_must_fill_the_image(size, remedy):
 
 
 def test_a_size_that_a_network_cannot_take_is_named():
-    """A network of one size says which, instead of a traceback of timm's."""
-    with pytest.raises(ParamsError, match="cannot take images of 96 pixels") as error:
-        factory.build_backbone(BackboneSpec("levit_128s", 96, source="timm"))
-    assert "224" in error.value.remedy
+    """A network that fails for an image size says which size it was made for, instead of a traceback of timm's."""
+    with pytest.raises(ParamsError, match="cannot take images of 33 pixels") as error:
+        factory.build_backbone(BackboneSpec("maxvit_rmlp_pico_rw_256", 33, source="timm"))
+    assert "256" in error.value.remedy
 
 
 def test_places_are_resized_with_the_image():
@@ -146,13 +146,13 @@ def test_places_are_resized_with_the_image():
 
 def test_normalisations_with_an_activation_are_folded():
     """Fine-tuning folds timm's batch normalisation, activation kept; convolutions with TensorFlow's padding stay as they are."""
-    for name, folds in (("test_efficientnet", True), ("tf_efficientnet_lite0", False)):
-        backbone, x = factory.build_backbone(BackboneSpec(name, 96, source="timm")), pixels(96)
+    for name, largest in (("test_efficientnet", 100), ("tf_efficientnet_lite0", 44)):  # of 49 normalisations
+        backbone, x = factory.build_backbone(BackboneSpec(name, 96, source="timm")).double(), pixels(96).double()
         with torch.no_grad():
             expected = backbone(x)
             with folding.folded(backbone, x, 64) as count:
-                assert count if folds else count < 40
-                assert torch.allclose(backbone(x), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+                assert 0 < count <= largest
+                assert torch.allclose(backbone(x), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_names_are_known_without_torch():

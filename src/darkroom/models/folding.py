@@ -95,4 +95,12 @@ def identity(x: torch.Tensor) -> torch.Tensor:
 def after(norm: nn.BatchNorm2d) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return what is left of a normalisation that is folded away: the dropout and the activation that timm's have inside."""
     parts = [part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if isinstance(part, nn.Module)]
-    return nn.Sequential(*parts) if parts else identity
+
+    def run(
+        x: torch.Tensor,
+    ) -> torch.Tensor:  # a function: a module would become a child of the normalisation, and not its `forward`
+        for part in parts:
+            x = part(x)
+        return x
+
+    return run if parts else identity
