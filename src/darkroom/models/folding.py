@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import nn
@@ -52,8 +53,8 @@ def pairs(model: nn.Module, example: torch.Tensor, batch: int) -> list[tuple[nn.
             convolution, convolved = sources[id(tensor)]
             consumers[convolution] += 1
             is_large = convolved[0].numel() * batch >= convolution.weight.numel()
-            if is_plain(convolution, module) and module.track_running_stats and is_large:
-                norms[convolution] = module
+            if is_plain(convolution, module) and cast(nn.BatchNorm2d, module).track_running_stats and is_large:
+                norms[convolution] = cast(nn.BatchNorm2d, module)
         if isinstance(module, nn.Conv2d):
             sources[id(output)] = module, output
 
@@ -96,9 +97,7 @@ def after(norm: nn.BatchNorm2d) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return what is left of a normalisation that is folded away: the dropout and the activation that timm's have inside."""
     parts = [part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if isinstance(part, nn.Module)]
 
-    def run(
-        x: torch.Tensor,
-    ) -> torch.Tensor:  # a function: a module would become a child of the normalisation, and not its `forward`
+    def run(x: torch.Tensor) -> torch.Tensor:  # a function: a module would become a child, and not the `forward`
         for part in parts:
             x = part(x)
         return x
