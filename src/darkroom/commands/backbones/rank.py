@@ -74,7 +74,7 @@ def command(
             continue
         with progress.Progress(f"cross-validating {name}", backbone_ranking.FITS, "fits") as bar:
             heads[name] = backbone_ranking.cross_validate(
-                embedded[name].values, labels, groups, classes, settings.compute.seed, bar.advance
+                embedded[name].values, labels, groups.tolist(), classes, settings.compute.seed, bar.advance
             )
     if not heads:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())

@@ -66,7 +66,7 @@ def read(name: str, weights: Path) -> HubConfig:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         own = content.get("pretrained_cfg") or {}
-        normal = {key: tuple(map(float, own[key])) for key in ("mean", "std") if own.get(key)}
+        normal: dict[str, Any] = {key: tuple(map(float, own[key])) for key in ("mean", "std") if own.get(key)}
         architecture, options = content["architecture"], dict(content.get("model_args") or {})
         if any(len(values) != 3 for values in normal.values()) or not isinstance(architecture, str):
             raise ValueError("mean and std have three numbers each, and architecture is a name")

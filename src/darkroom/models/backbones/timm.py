@@ -200,7 +200,7 @@ def download(name: str) -> tuple[Path, dict[str, Any]]:
             file = cache_folder() / str(config.url).rsplit("/", 1)[-1]
             if not file.exists():
                 file.parent.mkdir(parents=True, exist_ok=True)
-                torch.hub.download_url_to_file(config.url, str(file))
+                torch.hub.download_url_to_file(str(config.url), str(file))
     except Exception as error:
         raise WeightsError(
             f"the weights of timm/{name} cannot be fetched from {origin}: {str(error).strip().splitlines()[0]}",
