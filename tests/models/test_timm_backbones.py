@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from darkroom.core.errors import ParamsError, WeightsError
-from darkroom.models import factory, folding, pretrained, tensor_files, weights
+from darkroom.core.errors import MissingLibraryError, ParamsError, WeightsError
+from darkroom.models import checkpoint, factory, folding, pretrained, tensor_files, weights
 from darkroom.models.backbones import packages, registry, timm_tables
 from darkroom.models.backbones.timm_layouts import LAYOUTS
-from darkroom.models.base import Backbone
+from darkroom.models.base import Backbone, Preprocessing
 from darkroom.models.feature_maps import maps_of
 from darkroom.models.specs import BackboneSpec, spec_from_dict
 
@@ -168,7 +168,7 @@ def test_names_are_known_without_torch():
         registry.find("timm/efficientnet_lite0.nosuch")
 
 
-def test_without_timm_an_error_says_how_to_install_it(monkeypatch):
+def test_without_timm_an_error_says_how_to_install_it(tmp_path, monkeypatch):
     """A name of timm's, and a checkpoint with such a network, need timm: the message says what installs it."""
     monkeypatch.setattr(timm_tables.importlib.util, "find_spec", lambda name: None)
     timm_tables._tags.cache_clear()
@@ -187,6 +187,14 @@ def test_without_timm_an_error_says_how_to_install_it(monkeypatch):
     with pytest.raises(ParamsError, match="need the package timm") as error:
         factory.build_features(spec_from_dict({"family": "timm", "name": "test_vit", "image_size": 96}))
     assert "darkroom[timm]" in error.value.remedy
+    network = checkpoint.Checkpoint(
+        "transfer/timm/test_vit", BackboneSpec("test_vit", 96, source="timm"),
+        Preprocessing(96, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3), ("a", "b"), {}, {},
+    )  # fmt: skip
+    checkpoint.save(tmp_path, network, {"head.weight": torch.zeros(2, 2)}, 4, [{"epoch": 1.0}])
+    with pytest.raises(MissingLibraryError, match="cannot be loaded: the networks of timm need the package timm") as error:
+        checkpoint.load(tmp_path)
+    assert "pip install timm" in error.value.remedy
 
 
 def hub_folder(folder: Path, name: str = "small", **config: object) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
 
-from darkroom.core.errors import ParamsError, nearest
+from darkroom.core.errors import MissingLibraryError, ParamsError, nearest
 from darkroom.models.architectures import registry
 from darkroom.models.backbones import hub_folders
 from darkroom.models.backbones import registry as backbones
@@ -66,9 +66,9 @@ def _check_known(name: str) -> None:
     """Raise ParamsError where no library has a network of this name."""
     try:
         backbones.find(name)
-    except ParamsError as error:
-        if "not installed" in error.problem:
-            raise
+    except MissingLibraryError:
+        raise
+    except ParamsError:
         raise ParamsError(
             f'there is no architecture "{name}"{nearest(name, names())}', "`darkroom models describe --list` shows the names"
         ) from None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
-from darkroom.core.errors import ParamsError, nearest
+from darkroom.core.errors import MissingLibraryError, ParamsError, nearest
 from darkroom.models.backbones import hub_folders, timm_tables, torchvision_tables
 from darkroom.models.backbones.weight_file import WeightFile
 
@@ -137,11 +137,11 @@ def weight_file(name: str) -> WeightFile | None:
 
 
 def load(source: str) -> Library:
-    """Import the module of a source. Raises ParamsError where its library is not installed, with what installs it."""
+    """Import the module of a source. Raises MissingLibraryError where its library is not installed, with what installs it."""
     try:
         return cast("Library", importlib.import_module(SOURCES[source].module))
     except ModuleNotFoundError as error:
         if error.name not in LIBRARIES:
             raise
         problem = f"the networks of {source} need the package {error.name}, which is not installed"
-        raise ParamsError(problem, LIBRARIES[error.name]) from None
+        raise MissingLibraryError(problem, LIBRARIES[error.name]) from None

@@ -12,7 +12,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from darkroom.core.errors import ParamsError
+from darkroom.core.errors import MissingLibraryError
 from darkroom.models.backbones.weight_file import WeightFile
 
 MISSING = "install it: `pip install timm`, or `pip install 'darkroom[timm]'`; in Darkroom's own repository `make install-dev`"
@@ -32,9 +32,9 @@ def tags(name: str) -> tuple[str, ...]:
 
 
 def knows(name: str) -> bool:
-    """Tell whether timm has a network of this name, which may have a tag. Raises ParamsError where timm is not installed."""
+    """Tell whether timm has a network of this name, which may have a tag. Raises MissingLibraryError where timm is not installed."""
     if not is_installed():
-        raise ParamsError(f"timm/{name} needs the package timm, which is not installed", MISSING)
+        raise MissingLibraryError(f"timm/{name} needs the package timm, which is not installed", MISSING)
     architecture, dot, tag = name.partition(".")
     return architecture in _tags() and (not dot or tag in _tags()[architecture])
 
