@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -178,12 +178,11 @@ def test_without_timm_an_error_says_how_to_install_it(tmp_path, monkeypatch):
         assert "pip install timm" in error.value.remedy
     finally:
         timm_tables._tags.cache_clear()
-    monkeypatch.setitem(sys.modules, "darkroom.models.backbones.timm", None)
 
     def missing(name):
         raise ModuleNotFoundError("No module named 'timm'", name="timm")
 
-    monkeypatch.setattr(registry.importlib, "import_module", missing)
+    monkeypatch.setattr(registry, "importlib", SimpleNamespace(import_module=missing))
     with pytest.raises(ParamsError, match="need the package timm") as error:
         factory.build_features(spec_from_dict({"family": "timm", "name": "test_vit", "image_size": 96}))
     assert "darkroom[timm]" in error.value.remedy

@@ -32,7 +32,7 @@ def tags(name: str) -> tuple[str, ...]:
 
 
 def knows(name: str) -> bool:
-    """Tell whether timm has a network of this name, which may have a tag. Raises MissingLibraryError where timm is not installed."""
+    """Tell whether timm has a network of this name, which may have a tag; MissingLibraryError where timm is not installed."""
     if not is_installed():
         raise MissingLibraryError(f"timm/{name} needs the package timm, which is not installed", MISSING)
     architecture, dot, tag = name.partition(".")
