@@ -33,7 +33,7 @@ VARY = ("models/cost", "reports/leaderboard.csv", "reports/cost.csv", "reports/r
 SETTINGS = (  # one thread: on a busy machine two wait for each other
     "compute.threads=1", "backbones=[mobilenet_v3_small]", "ingest.image_size=32", "augment.views=3", "weights.source=pretrain",
     "weights.pretrain_on=glyphs", "weights.pretrain_images=400", "weights.pretrain_epochs=6", "baseline.epochs=20",
-    "transfer.epochs=20", "finetune.epochs=10", "cross_validation=3", "evaluate.robustness_images=60",
+    "transfer.epochs=20", "finetune.epochs=10", "cross_validation=3", "diagnose.robustness_images=60",
 )  # fmt: skip
 LONGEST = 30.0  # seconds between the start of `darkroom repro` and a kill, at first
 LIMIT = 1800.0  # seconds for a sweep

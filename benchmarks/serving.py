@@ -36,7 +36,7 @@ from measuring import Workspace, report
 from serving_requests import MLFLOW_FAILS, Request, Requests, Sample, write_files
 
 SETTINGS = ("compute.threads=1", "backbones=[]", "ingest.image_size=64", "augment.views=1", "baseline.epochs=4",
-            "evaluate.robustness_images=10")  # fmt: skip
+            "diagnose.robustness_images=10")  # fmt: skip
 PHOTOS = 30  # of each class, for the model
 TOLERANCE = 1e-3  # of a probability, between the exported program and the checkpoint, as in docs/models.md
 INTERVAL = 2.0  # seconds between two samples of memory

@@ -47,7 +47,7 @@ from pipelines import server
 
 SETTINGS = (
     "compute.threads=1", "backbones=[]", "ingest.image_size=32", "augment.views=1", "baseline.epochs=2", "baseline.width=8",
-    "evaluate.robustness_images=4", "evaluate.views=none", "register.max_calibration_error=1",
+    "diagnose.robustness_images=4", "diagnose.views=none", "register.max_calibration_error=1",
 )  # fmt: skip
 FLOWS = {"retrain": 0.45, "repro": 0.25, "temporary": 0.1, "monitor": 0.2}
 DEPLOYMENTS = {

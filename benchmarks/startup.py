@@ -19,9 +19,9 @@ import numpy as np
 from measuring import Workspace, alternating, median, report, seconds
 from PIL import Image
 
-TORCH = {"baseline", "weights", "embed", "transfer", "finetune", "evaluate"}
+TORCH = {"baseline", "weights", "embed", "transfer", "finetune", "evaluate", "diagnose"}
 MATRIX = {"weights", "embed", "transfer", "finetune"}
-STAGES = ("ingest", "augment", "baseline", "weights", "embed", "transfer", "finetune", "evaluate", "register")
+STAGES = ("ingest", "augment", "baseline", "weights", "embed", "transfer", "finetune", "evaluate", "register", "diagnose")
 
 
 def images(folder: Path) -> Path:

@@ -277,10 +277,10 @@ def test_the_answers_to_threats_have_the_tests_that_the_page_names():
 
 
 def test_only_evaluate_and_the_gate_see_the_test_images():
-    """Test images never influence a choice: evaluate describes, register can veto, and no other stage depends on them."""
+    """Test images never influence a choice: evaluate and diagnose describe, register can veto, no other stage depends on them."""
     for name, stage in graph().items():
         reads = [dep for dep in stage["deps"] if Path("data/ingested/test").is_relative_to(dep) or "ingested/test" in dep]
-        assert bool(reads) == (name in ("evaluate", "register")), name
+        assert bool(reads) == (name in ("evaluate", "diagnose", "register")), name
 
 
 def test_every_param_is_declared_by_a_stage(values):

@@ -19,9 +19,9 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.pipeline
 TINY = (
     "backbones=[]", "augment.views=1", "augment.policy=none", "baseline.epochs=1", "baseline.width=4", "ingest.image_size=16",
-    "evaluate.robustness_images=1", "evaluate.views=none",
+    "diagnose.robustness_images=1", "diagnose.views=none",
 )  # fmt: skip
-STAGES = ["names", "fetch@digits", "ingest", "augment", "baseline", "cross_validate", "evaluate", "register"]
+STAGES = ["names", "fetch@digits", "ingest", "augment", "baseline", "cross_validate", "evaluate", "register", "diagnose"]
 
 
 def stages_run(output: str) -> list[str]:

@@ -158,7 +158,7 @@ def test_decomposed_names_are_the_same_image(workspace):
         ([], ["darkroom fix PATH LABEL"]),
         (["cat/1.png", "dog", "--from", "x.csv"], ["exclude each other"]),
         (["cat/1.png", "dog", "--top", "3"], ["--from"]),
-        (["--from", "none.csv", "--top", "3"], ["there is no file none.csv", "dvc repro evaluate"]),
+        (["--from", "none.csv", "--top", "3"], ["there is no file none.csv", "dvc repro diagnose"]),
         (["--from", "data/label_fixes.csv", "--top", "3"], ["no column path"]),
         (["--from", "reports/label_issues.csv"], ["--top N", "--review"]),
         (["--from", "reports/label_issues.csv", "--review"], ["no terminal", "--top N"]),

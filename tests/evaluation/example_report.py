@@ -61,13 +61,13 @@ def evaluation(
         )
         for name, figures in metrics.models.items()
     ]  # fmt: skip
-    ensemble = rows[0].model_copy(update={"model": "ensemble/mean", "kind": "ensemble"})
+    views = rows[0].model_copy(update={"model": "best/views", "kind": "views"})
     history = [
         {"epoch": str(i), "train_loss": str(1 / i), "val_loss": str(1.2 / i), "val_accuracy": str(1 - 0.5 / i)} for i in (1, 2, 3)
     ]
     return Evaluation(
         metrics=metrics, details=details, diagnostics=diagnostics(tuple(classes), labels, probabilities[best], images),
-        rows=[ensemble, *rows], histories={name: history for name in probabilities if name != PIXEL_BASELINE},
+        rows=[views, *rows], histories={name: history for name in probabilities if name != PIXEL_BASELINE},
         images=images, pixels=pixels, labels=labels, probabilities=probabilities,
         data={"files": len(labels) * 5, "quarantined": 1, "train": len(labels) * 3, "val": 9, "test": len(labels),
               "classes": {name: {"train": 3, "val": 1, "test": 1} for name in classes}},
@@ -127,11 +127,14 @@ def diagnostics(
         },
         "slices": [{"column": "size", "value": "8 to 9", "images": 30, "accuracy": 0.6, "low": 0.4, "high": 0.8, "rest": 0.9,
                     "p": 0.001, "p_holm": 0.01}],
-        "ensembles": {"ensemble/mean": {"members": {"baseline": 1}, "views": 1, "accuracy": 0.9, "val_accuracy": 0.9, "ece": 0.1,
-                                        "log_loss": 0.3, "val_log_loss": 0.3, "parameters": 10_000, "multiply_adds": 2_000_000,
-                                        "intervals": {"accuracy": (0.8, 0.95)}}},
-        "pairs": [{"a": "ensemble/mean", "b": "baseline", "difference": 0.0123, "low": -0.01, "high": 0.03, "mcnemar_p": 0.2,
-                   "p_holm": 0.4321}],
+        "views": {
+            "models": {"best/views": {
+                "members": {"baseline": 1}, "views": 2, "accuracy": 0.9, "val_accuracy": 0.9, "ece": 0.1, "log_loss": 0.3,
+                "val_log_loss": 0.3, "parameters": 10_000, "multiply_adds": 2_000_000, "intervals": {"accuracy": (0.8, 0.95)},
+            }},
+            "pairs": [{"a": "best/views", "b": "baseline", "difference": 0.0123, "low": -0.01, "high": 0.03, "mcnemar_p": 0.2,
+                       "p_holm": 0.4321}],
+        },
         "mistakes": mistakes.surest(probabilities, labels, images, classes), "always_wrong": always,
         "confused": mistakes.confused(probabilities.argmax(1), labels, classes),
         "labels": {"inputs": "pixels", "folds": 5, "c": 0.01, "images": 100, "accuracy": 0.9, "candidates": 1,

@@ -9,8 +9,9 @@ import pytest
 
 from darkroom.config.params import parse
 from darkroom.core.kept_results import KeptResults
-from darkroom.evaluation import diagnostics
-from darkroom.evaluation.diagnostics import Corruptions, Evaluated, Split
+from darkroom.evaluation import combinations, diagnostics
+from darkroom.evaluation.diagnostics import Corruptions
+from darkroom.evaluation.evaluated import Evaluated, Split
 from darkroom.evaluation.leaderboard import Row
 from darkroom.evaluation.metrics_io import PIXEL_BASELINE, ModelMetrics
 from darkroom.evaluation.pixel_baseline import PixelRegression
@@ -34,8 +35,8 @@ def darker(images, name, seed):
 CORRUPTIONS = Corruptions({"dark": "light", "night": "light"}, 2, darker)
 
 
-def evaluated(classes: int, counts: dict[str, int], names: list[str]) -> tuple[Evaluated, dict[str, Classifier]]:
-    """Return evaluated untrained models, and their classifiers by name; the last class has no val and test
+def evaluated(classes: int, counts: dict[str, int], names: list[str]) -> tuple[Evaluated, PixelRegression, dict[str, Classifier]]:
+    """Return evaluated untrained models, the pixel baseline, and the classifiers by name; the last class has no val and test
     images."""
     rng = np.random.default_rng(0)
     class_names = tuple(f"c{i:03}" for i in range(classes))
@@ -65,10 +66,10 @@ def evaluated(classes: int, counts: dict[str, int], names: list[str]) -> tuple[E
         class_names, 3,
     )  # fmt: skip
     return Evaluated(
-        names[0], baseline, truth, splits,
+        names[0], truth, splits,
         {name: {split: function(item.images) for split, item in held_out.items()} for name, function in predict.items()},
         dict.fromkeys(predict, metrics), [row.model_copy(update={"model": name}) for name in predict],
-    ), classifiers  # fmt: skip
+    ), baseline, classifiers  # fmt: skip
 
 
 @pytest.mark.slow
@@ -82,14 +83,14 @@ def evaluated(classes: int, counts: dict[str, int], names: list[str]) -> tuple[E
 )
 def test_diagnostics_are_complete_and_repeatable(values, classes, counts, names):
     """Two classes or thirty, one image of each, one test image, one model: no warning, and twice the same."""
-    values["evaluate"] |= {"robustness_images": 5, "views": "crops"}
-    models, classifiers = evaluated(classes, counts, names)
+    values["diagnose"] |= {"robustness_images": 5, "views": "crops"}
+    models, baseline, classifiers = evaluated(classes, counts, names)
     results = []
     for _ in range(2):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             results.append(diagnostics.diagnose(
-                parse(values), models, classifiers.__getitem__, CORRUPTIONS, True, lambda members: 7.0 * len(members)
+                parse(values), models, baseline, classifiers.__getitem__, CORRUPTIONS, True, lambda members: 7.0 * len(members)
             ))  # fmt: skip
     assert results[0] == results[1]
     content, rows = results[0].diagnostics, results[0].rows
@@ -97,35 +98,47 @@ def test_diagnostics_are_complete_and_repeatable(values, classes, counts, names)
     assert content.robustness.of == content.counts.images == counts["test"]
     assert [len(item.accuracy) for item in content.robustness.corruptions.values()] == [2, 2]
     assert content.labels.inputs == ("embeddings of transfer/x" if len(names) > 1 else "pixels")
-    assert {row.model for row in rows} == {"best/views", *(["ensemble/mean", "ensemble/greedy"] if len(names) > 1 else [])}
-    views = next(row for row in rows if row.kind == "views")
+    assert [(row.model, row.kind) for row in rows] == [("best/views", "views")]
+    views = rows[0]
     assert (views.ms_p50, views.images_per_second, views.parameters) == (12.0, 100 / 12, 10)
-    assert content.ensembles["best/views"].multiply_adds == 12 * 1000
-    assert {(pair.a, pair.b) for pair in content.pairs} == {(row.model, names[0]) for row in rows}
-    assert all(pair.p_holm >= pair.mcnemar_p for pair in content.pairs)
-    if len(names) > 1:
-        mean = next(row for row in rows if row.model == "ensemble/mean")
-        assert (mean.parameters, mean.train_seconds) == (10 * len(names), 7.0 * len(names))
-        assert content.ensembles["ensemble/mean"].members == dict.fromkeys(sorted(names), 1)
+    assert content.views.models["best/views"].multiply_adds == 12 * 1000
+    assert [(pair.a, pair.b) for pair in content.views.pairs] == [("best/views", names[0])]
     if counts["test"] == 100:
         assert {"camera", "flag dark", "size", "aspect"} <= {item.column for item in content.slices}
 
 
 def test_without_views_there_is_no_row_of_views(values):
     """Images that must not be mirrored have no mirrored views; one trained model is no ensemble."""
-    values["evaluate"] |= {"robustness_images": 1, "views": "mirror"}
-    models, classifiers = evaluated(2, {"train": 20, "val": 4, "test": 4}, ["baseline"])
-    diagnosed = diagnostics.diagnose(parse(values), models, classifiers.__getitem__, CORRUPTIONS, False, lambda members: 0.0)
+    values["diagnose"] |= {"robustness_images": 1, "views": "mirror"}
+    models, baseline, classifiers = evaluated(2, {"train": 20, "val": 4, "test": 4}, ["baseline"])
+    diagnosed = diagnostics.diagnose(
+        parse(values), models, baseline, classifiers.__getitem__, CORRUPTIONS, False, lambda members: 0.0
+    )
     assert diagnosed.rows == []
-    assert diagnosed.diagnostics.ensembles == {}
+    assert diagnosed.diagnostics.views.models == {}
+
+
+def test_ensembles_are_of_the_trained_models():
+    """Their costs are the sums over their members, each is compared with the best model, and one model is no ensemble."""
+    names = ["baseline", "transfer/x", "finetune/x"]
+    models, _, _ = evaluated(2, {"train": 20, "val": 8, "test": 30}, names)
+    combined = combinations.of_models(models, lambda members: 7.0 * len(members))
+    content, rows = combined.content, {row.model: row for row in combined.rows}
+    assert set(rows) == set(content.models) == {"ensemble/mean", "ensemble/greedy"}
+    assert (rows["ensemble/mean"].parameters, rows["ensemble/mean"].train_seconds) == (10 * len(names), 7.0 * len(names))
+    assert content.models["ensemble/mean"].members == dict.fromkeys(sorted(names), 1)
+    assert {(pair.a, pair.b) for pair in content.pairs} == {(name, "baseline") for name in rows}
+    assert all(pair.p_holm >= pair.mcnemar_p for pair in content.pairs)
+    alone, _, _ = evaluated(2, {"train": 20, "val": 4, "test": 4}, ["baseline"])
+    assert combinations.of_models(alone, lambda members: 0.0).rows == []
 
 
 @pytest.mark.slow
 def test_what_was_computed_before_a_kill_is_not_computed_again(values, tmp_path, monkeypatch):
     """Killed after any array that is kept, the diagnostics are those of an undisturbed run, and each array is computed once."""
     monkeypatch.chdir(tmp_path)
-    values["evaluate"] |= {"robustness_images": 2, "views": "mirror"}
-    models, classifiers = evaluated(2, {"train": 20, "val": 4, "test": 6}, ["baseline", "transfer/x"])
+    values["diagnose"] |= {"robustness_images": 2, "views": "mirror"}
+    models, baseline, classifiers = evaluated(2, {"train": 20, "val": 4, "test": 6}, ["baseline", "transfer/x"])
     computed: list[str] = []
 
     def diagnose(kept: KeptResults, kill_at: int) -> diagnostics.Diagnosed:
@@ -139,7 +152,9 @@ def test_what_was_computed_before_a_kill_is_not_computed_again(values, tmp_path,
 
             return kept.get(key, count)
 
-        return diagnostics.diagnose(parse(values), models, classifiers.__getitem__, CORRUPTIONS, True, lambda members: 1.0, keep)
+        return diagnostics.diagnose(
+            parse(values), models, baseline, classifiers.__getitem__, CORRUPTIONS, True, lambda members: 1.0, keep
+        )
 
     expected = diagnose(KeptResults("undisturbed", "a"), 1000)
     keys = sorted(computed)

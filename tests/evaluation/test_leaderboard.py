@@ -23,7 +23,7 @@ def test_the_leaderboard_is_ranked_and_read_back(tmp_path, capsys):
     model."""
     leaderboard.write(tmp_path / "leaderboard.csv", ROWS)
     text = (tmp_path / "leaderboard.csv").read_text().splitlines()
-    assert text[0] == "model,kind,accuracy,macro_f1,parameters,ms_per_image,train_seconds"
+    assert text[0] == "model,kind,accuracy,macro_f1,parameters,ms_per_image,train_seconds,busy"
     rows = leaderboard.read(tmp_path / "leaderboard.csv")
     assert [(row.model, row.accuracy, row.parameters, row.ms_per_image) for row in rows] == [
         ("finetune/x", 0.9, 2000, 0.1235), ("baseline", 0.5, 1000, 0.1235),
@@ -45,15 +45,26 @@ def test_costs_are_a_table_of_their_own(tmp_path):
     assert rows[0]["ms_p50"] == "1.2346"
 
 
+def test_rows_with_all_costs_are_of_one_evaluation(tmp_path):
+    """The rows of both tables are joined by the model; tables of two evaluations are refused with the remedy."""
+    leaderboard.write(tmp_path / "leaderboard.csv", ROWS)
+    leaderboard.write(tmp_path / "cost.csv", ROWS, leaderboard.COSTS)
+    rows = leaderboard.read_with_costs(tmp_path)
+    assert [(row.model, row.accuracy, row.ms_p50) for row in rows] == [("finetune/x", 0.9, 1.2346), ("baseline", 0.5, 1.2346)]
+    leaderboard.write(tmp_path / "cost.csv", ROWS[:1], leaderboard.COSTS)
+    with pytest.raises(WorkspaceError, match=r"cost\.csv"):
+        leaderboard.read_with_costs(tmp_path)
+
+
 def test_files_of_earlier_versions_are_read(tmp_path):
-    """The pixel baseline was called `reference`, by its name and by its kind."""
-    header = ",".join(leaderboard.COLUMNS)
+    """The pixel baseline was called `reference`, by its name and by its kind, and `busy` was not there."""
+    header = ",".join(leaderboard.COLUMNS[:-1])
     (tmp_path / "old.csv").write_text(f"{header}\nreference,reference,0.96875,0.96,30730,0.0167,5.29\n")
     (row,) = leaderboard.read(tmp_path / "old.csv")
     assert (row.model, row.kind) == ("pixel_baseline", "pixel_baseline")
 
 
-@pytest.mark.parametrize("content", [None, "model,accuracy\nbaseline,0.9\n", ",".join(leaderboard.COLUMNS) + "\na,b,c,d,e,f,g\n"])
+@pytest.mark.parametrize("content", [None, "model,accuracy\nbaseline,0.9\n", ",".join(leaderboard.COLUMNS) + "\na,b,c,d,e,f,g,h\n"])
 def test_a_missing_or_damaged_file_has_a_remedy(tmp_path, content):
     """The message names the file and the command that writes it."""
     path = tmp_path / "leaderboard.csv"

@@ -30,11 +30,13 @@ def project(tmp_path):
     shutil.copy(ROOT / ".dvc/config", tmp_path / ".dvc/config")
     shutil.copytree(ROOT / ".dvc/plots", tmp_path / ".dvc/plots")
     dvc(tmp_path, "config", "core.no_scm", "true")
-    declared = read_yaml(ROOT / "dvc.yaml")["stages"]["evaluate"]["plots"]
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
+    declared = stages["evaluate"]["plots"] + stages["diagnose"]["plots"]
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"plots": declared}))
     example = evaluation()
     (tmp_path / "reports/plots/curves").mkdir(parents=True)
-    tables = plots.tables(example.details, example.diagnostics, example.probabilities["baseline"].argmax(1), example.labels)
+    tables = plots.of_best("baseline", example.details, example.probabilities["baseline"].argmax(1), example.labels)
+    tables["robustness.csv"] = plots.robustness(example.diagnostics)
     history = [list(example.histories["baseline"][0]), *(list(row.values()) for row in example.histories["baseline"])]
     for name, rows in {**{k: [v[0], *v[1]] for k, v in tables.items()}, "curves/baseline.csv": history}.items():
         with (tmp_path / "reports/plots" / name).open("w", newline="") as file:

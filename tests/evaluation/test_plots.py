@@ -24,8 +24,10 @@ def test_plots_have_the_columns_that_the_graph_draws(example):
     """Every table that dvc.yaml declares exists, with the columns of its axes; recalls are those of the
     predictions."""
     predictions = example.probabilities["baseline"].argmax(1)
-    tables = plots.tables(example.details, example.diagnostics, predictions, example.labels)
-    for plot in read_yaml(ROOT / "dvc.yaml")["stages"]["evaluate"]["plots"]:
+    tables = plots.of_best("baseline", example.details, predictions, example.labels)
+    tables["robustness.csv"] = plots.robustness(example.diagnostics)
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
+    for plot in stages["evaluate"]["plots"] + stages["diagnose"]["plots"]:
         ((path, axes),) = plot.items()
         if path.endswith(".csv"):
             header, rows = tables[path.rpartition("/")[2]]

@@ -33,8 +33,8 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.pipeline
 BACKBONE = "mobilenet_v3_small"
 OWN = [f"{stage}@{BACKBONE}" for stage in ("weights", "embed", "transfer", "finetune")]
-STAGES = sorted(["names", "ingest", "augment", "baseline", *OWN, "cross_validate", "evaluate", "register"])
-AFTER_TRANSFER = [f"transfer@{BACKBONE}", f"finetune@{BACKBONE}", "cross_validate", "evaluate", "register"]
+STAGES = sorted(["names", "ingest", "augment", "baseline", *OWN, "cross_validate", "evaluate", "register", "diagnose"])
+AFTER_TRANSFER = [f"transfer@{BACKBONE}", f"finetune@{BACKBONE}", "cross_validate", "evaluate", "register", "diagnose"]
 DARK, LIGHT = "dark", "light"
 
 
@@ -169,7 +169,7 @@ def workspace(tmp_path_factory) -> Workspace:
     workspace.set(
         "fetch.datasets=[]", "ingest.source=photos", "ingest.image_size=16", "ingest.split_by=stratified",
         f"backbones=[{BACKBONE}]", "weights.source=random", "augment.policy=light", "augment.views=2", "baseline.epochs=2",
-        "baseline.width=4", "transfer.epochs=2", "finetune.epochs=2", "evaluate.robustness_images=2", "evaluate.views=none",
+        "baseline.width=4", "transfer.epochs=2", "finetune.epochs=2", "diagnose.robustness_images=2", "diagnose.views=none",
         "compute.threads=1",
     )  # fmt: skip
 
@@ -450,7 +450,7 @@ def test_backbones_come_and_go(copy):
     changed = json.loads(copy.dvc("status", "--json").splitlines()[-1])
     assert {f"{stage}@squeezenet1_1" for stage in ("weights", "embed", "transfer", "finetune")} <= set(changed)
     copy.set("backbones=[]")
-    assert copy.repro() == ["names", "cross_validate", "evaluate", "register"]
+    assert copy.repro() == ["names", "cross_validate", "evaluate", "register", "diagnose"]
     assert "baseline" in (models := json.loads(copy.read("reports/metrics.json"))["models"])
     assert not [name for name in models if BACKBONE in name]
     assert BACKBONE in copy.run("tidy")

@@ -1,9 +1,10 @@
-"""The stage `evaluate`: numbers of images, the outputs of a network, and the origin and links of a report."""
+"""The stages `evaluate` and `diagnose`: their outputs, and the numbers of images, the origin and the links of a report."""
 
 from __future__ import annotations
 
 import hashlib
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,13 @@ from darkroom.config.params import read_yaml
 from darkroom.data import manifest
 from darkroom.data.manifest import Row
 from darkroom.evaluation import cross_validation, leaderboard, metrics_io
-from darkroom.evaluation.diagnostics import Split
-from darkroom.inference.classifier import Classifier
+from darkroom.evaluation.evaluated import Split
 from darkroom.models import checkpoint
 from darkroom.models.architectures.compact import Compact
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint
 from darkroom.models.specs import CompactSpec
-from darkroom.stages import evaluate, evaluation_report
+from darkroom.stages import diagnose, evaluate, evaluation_report
 from tests.conftest import ROOT
 
 
@@ -51,12 +51,12 @@ def test_the_origin_tells_whether_changes_are_committed(tmp_path, monkeypatch):
     assert "params.yaml" in evaluation_report._origin(tmp_path / "manifest.parquet")["not committed"]
 
 
-def test_the_stage_writes_every_output_of_the_graph(tmp_path, values, monkeypatch, capsys):
-    """From ingested arrays and one checkpoint it writes all outputs of dvc.yaml, and removes the old beyond.json."""
+def test_the_stages_write_every_output_of_the_graph(tmp_path, values, monkeypatch, capsys):
+    """From ingested arrays and one checkpoint they write all outputs of dvc.yaml, and remove the old beyond.json."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DARKROOM_TRACKING", "off")
     values["backbones"] = []
-    values["evaluate"] |= {"robustness_images": 1, "views": "none"}
+    values["diagnose"] |= {"robustness_images": 1, "views": "none"}
     Path("params.yaml").write_text(yaml.safe_dump(values))
     ingested, rng, rows = Path("data/ingested"), np.random.default_rng(0), []
     for split, count in (("train", 20), ("val", 6), ("test", 8)):
@@ -81,28 +81,22 @@ def test_the_stage_writes_every_output_of_the_graph(tmp_path, values, monkeypatc
     (folds := Path("reports/cross_validation")).mkdir(parents=True)
     Path("reports/beyond.json").touch()
     cross_validation.write(folds, None)
-    evaluate.run(ingested, Path("models"), Path("models/cost"), folds, Path("reports"))
-    stage = read_yaml(ROOT / "dvc.yaml")["stages"]["evaluate"]
-    outputs = [*stage["outs"], *stage["metrics"], *(path for plot in stage["plots"] for path in plot)]
-    assert [path for path in outputs if not Path(path).exists()] == []
+    paths = {"ingested": ingested, "models": Path("models"), "cost": Path("models/cost"), "reports": Path("reports")}
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
+    for name, run in (("evaluate", partial(evaluate.run, folds=folds)), ("diagnose", diagnose.run)):
+        stage = stages[name]
+        outputs = [*stage["outs"], *stage.get("metrics", []), *(path for plot in stage["plots"] for path in plot)]
+        assert not any(Path(path).exists() for path in outputs), "no other stage writes them"
+        run(**paths)
+        assert [path for path in outputs if not Path(path).exists()] == []
     assert not Path("reports/beyond.json").exists()
     metrics, _ = metrics_io.read_both(Path("reports/metrics.json"), Path("reports/details.json"))
     assert set(metrics.models) == {"baseline", metrics_io.PIXEL_BASELINE}
     assert metrics_io.read(Path("reports/diagnostics.json"), metrics_io.Diagnostics).model == "baseline"
     assert {row.model for row in leaderboard.read(Path("reports/leaderboard.csv"))} == set(metrics.models)
-    assert "→ baseline" in capsys.readouterr().out
-
-
-def test_one_pass_gives_logits_and_embeddings():
-    """The logits are those of the classifier, and the embeddings those of the requested images, whatever the batches."""
-    shown, spec = Preprocessing(16, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3), CompactSpec(16, 4)
-    classifier = Classifier(Network(Compact(spec, 0), shown, 2, 0), Checkpoint("baseline", spec, shown, ("a", "b"), {}, {}))
-    images = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 3), np.uint8)
-    mapped = np.array([0, 3, 4, 9])
-    val, test, embeddings = evaluate._outputs(classifier, images[:3], images, mapped, 4)
-    assert np.array_equal(val, classifier.logits(images[:3], 4))
-    assert np.array_equal(test, classifier.logits(images, 4))
-    assert np.array_equal(embeddings, classifier.embed(images, 4)[0][mapped])
+    printed = capsys.readouterr().out
+    assert "→ baseline" in printed
+    assert "reports/report.html" in printed
 
 
 def test_links_lead_to_a_folder_alone(tmp_path, monkeypatch):

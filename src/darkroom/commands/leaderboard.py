@@ -14,7 +14,7 @@ with lazy_imports():
     from darkroom.api import model_resolver, project, promotion_file
     from darkroom.config import params
     from darkroom.core import tables
-    from darkroom.evaluation import leaderboard
+    from darkroom.evaluation import cost, leaderboard
     from darkroom.tracking import home, registry
 
 
@@ -50,6 +50,8 @@ def command(as_json: bool) -> None:
         click.echo(f"  It is version {registered.version} of the registered model {registered.name} ({aliases}).")
     if without:
         click.echo(f"  {without}")
+    if busy := cost.busy_note(row.busy for row in rows):
+        click.echo(f"  {busy}")
     click.echo(
         "report     reports/report.html\nruns       darkroom ui\ntry this   change transfer.lr in params.yaml, then `dvc repro`"
     )

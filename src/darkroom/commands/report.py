@@ -46,7 +46,15 @@ def command(sides: tuple[str, str] | None, out: Path | None, as_json: bool) -> N
     if as_json:
         tables.print_json({"headline": headline, "sentences": sentences, "page": str(page)})
     else:
-        click.echo("\n  ".join([headline, *sentences]) + f"\n\npage: {page}")
+        click.echo("\n  ".join([headline, *sentences]) + f"\n\npage: {page}{'' if sides else _stale()}")
+
+
+def _stale() -> str:
+    """Return a note where the page is missing or of an earlier evaluation: the stage `diagnose` has not run since."""
+    locked = dvc_graph.read_lock()
+    if (REPORTS / "report.html").exists() and ("diagnose" not in locked or "diagnose" in dvc_graph.consistent(locked)):
+        return ""
+    return " (not of this evaluation yet: `dvc repro diagnose` writes it)"
 
 
 def _compare(one: str, other: str, page: Path) -> tuple[str, list[str]]:

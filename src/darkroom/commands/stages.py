@@ -65,6 +65,7 @@ STAGES = {
     ),
     "cross_validate": Stage("train every model again on the other folds", "", ("ingested", "models", "out")),
     "evaluate": Stage("score every model on the test split", "", ("ingested", "models", "cost", "folds", "reports")),
+    "diagnose": Stage("diagnostics of the best model, and the report", "", ("ingested", "models", "cost", "reports")),
     "register": Stage("the best model → a version in MLflow", "", ("ingested", "reports", "models", "out")),
 }  # fmt: skip
 

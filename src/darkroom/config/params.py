@@ -159,6 +159,9 @@ class Evaluate(Section):
     select: Metric = "log_loss"
     top_k: Count
     batch_size: Count
+
+
+class Diagnose(Section):
     robustness_images: Count
     views: Literal["none", "mirror", "crops"]
 
@@ -188,6 +191,7 @@ class Params(Section):
     finetune: Finetune
     cross_validation: Annotated[int, Field(ge=0, le=100, strict=True)] = 0
     evaluate: Evaluate
+    diagnose: Diagnose
     register_: Register = Field(alias="register")
 
     @model_validator(mode="after")

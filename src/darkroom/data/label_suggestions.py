@@ -1,4 +1,4 @@
-"""Suggested labels, as `evaluate` writes them into `reports/label_issues.csv`."""
+"""Suggested labels, as `diagnose` writes them into `reports/label_issues.csv`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Suggestion:
 
 def read(path: Path) -> list[Suggestion]:
     """Return the suggestions in their order. Raises WorkspaceError where the file cannot be read."""
-    remedy = "`dvc repro evaluate` writes reports/label_issues.csv"
+    remedy = "`dvc repro diagnose` writes reports/label_issues.csv"
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)

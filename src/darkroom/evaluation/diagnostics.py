@@ -1,9 +1,9 @@
-"""Diagnostics beyond the average: corruptions, slices, ensembles, mistakes, and labels that may be wrong."""
+"""Diagnostics beyond the average: corruptions, slices, views, mistakes, and labels that may be wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,21 +15,13 @@ from darkroom.config.params import SPLITS, Params
 from darkroom.core.kept_results import Arrays, compute_anew
 from darkroom.core.kept_results import Get as Keep
 from darkroom.core.progress import Progress
-from darkroom.evaluation import ensembles, intervals, label_issues, mistakes, pixel_baseline, robustness, slices
+from darkroom.evaluation import label_issues, mistakes, pixel_baseline, robustness, slices
+from darkroom.evaluation.combinations import Combined, TrainingSeconds
+from darkroom.evaluation.evaluated import Evaluated, Split
 from darkroom.evaluation.label_issues import LabelIssue
 from darkroom.evaluation.leaderboard import Row
-from darkroom.evaluation.metrics import Figures
-from darkroom.evaluation.metrics_io import (
-    PIXEL_BASELINE,
-    Counts,
-    Diagnostics,
-    EnsembleMetrics,
-    LabelCheck,
-    ModelMetrics,
-    Pair,
-    Robustness,
-)  # fmt: skip
-from darkroom.evaluation.scoring import Truth
+from darkroom.evaluation.metrics_io import Counts, Diagnostics, LabelCheck, Robustness
+from darkroom.evaluation.pixel_baseline import PixelRegression
 from darkroom.inference import tta
 from darkroom.inference.classifier import Classifier
 from darkroom.models import engine as engines
@@ -37,15 +29,6 @@ from darkroom.models.probabilities import softmax
 
 BATCH = 1024  # images that are embedded between two steps of the progress
 Predict = Callable[[np.ndarray], np.ndarray]  # images (N, S, S, 3) uint8 to (N, D)
-
-
-@dataclass(frozen=True)
-class Split:
-    """The images (N, S, S, 3) uint8 of a split, their labels (N,) int, and their rows of the manifest."""
-
-    images: np.ndarray = field(repr=False)
-    labels: np.ndarray = field(repr=False)
-    rows: Sequence[Mapping[str, Any]] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -58,26 +41,8 @@ class Corruptions:
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """Scores of all models: probabilities (N, C) by split, figures, and rows of the leaderboard."""
-
-    best: str
-    baseline: pixel_baseline.PixelRegression
-    truth: Truth
-    splits: Mapping[str, Split]
-    probabilities: Mapping[str, Mapping[str, np.ndarray]]
-    metrics: Mapping[str, ModelMetrics]
-    rows: Sequence[Row]
-
-    @property
-    def trained(self) -> list[str]:
-        """Return the names of the models with a checkpoint."""
-        return [name for name in self.probabilities if name != PIXEL_BASELINE]
-
-
-@dataclass(frozen=True)
 class Diagnosed:
-    """The content of diagnostics.json, the label issues, and the rows of ensembles for the leaderboard."""
+    """The content of diagnostics.json, the label issues, and the row of averaged views beside those of the leaderboard."""
 
     diagnostics: Diagnostics
     issues: list[LabelIssue]
@@ -87,15 +52,17 @@ class Diagnosed:
 def diagnose(
     settings: Params,
     evaluated: Evaluated,
+    baseline: PixelRegression,
     load: Callable[[str], Classifier],
     corruptions: Corruptions,
     can_mirror: bool,
-    training_seconds: Callable[[Mapping[str, int]], float],
+    training_seconds: TrainingSeconds,
     keep: Keep = compute_anew,
 ) -> Diagnosed:
     """Return all diagnostics of the best model.
 
-    `load` returns the classifier of that name, `training_seconds` how long models took to train together.
+    `baseline` is the regression on pixels, `load` returns the classifier of that name, `training_seconds` how long models
+    took to train together.
     `can_mirror` tells whether a mirrored image keeps its class. `keep` returns arrays by a key, computed or kept before.
     """
     test, best, classes = evaluated.splits["test"], evaluated.best, evaluated.truth.classes
@@ -105,7 +72,7 @@ def diagnose(
     def predict(images: np.ndarray) -> np.ndarray:
         return softmax(logits(images), classifier.checkpoint.temperature)
 
-    combined = _ensembles(settings, evaluated, predict, can_mirror, training_seconds, keep)
+    views = _views(settings, evaluated, predict, can_mirror, training_seconds, keep)
     issues, check = _label_issues(settings, evaluated, load, keep)
     probabilities = evaluated.probabilities[best]["test"]
     predictions = probabilities.argmax(1)
@@ -114,17 +81,16 @@ def diagnose(
     columns = slices.columns(test.rows, [float(image.mean()) for image in test.images])
     diagnostics = Diagnostics(
         model=best,
-        robustness=_robustness(settings, evaluated, predict, corruptions, keep),
+        robustness=_robustness(settings, evaluated, baseline, predict, corruptions, keep),
         slices=slices.measure(predictions == test.labels, columns, test.labels, evaluated.truth.groups),
-        ensembles=combined.metrics,
-        pairs=combined.pairs,
+        views=views.content,
         counts=Counts(images=len(test.labels), mistakes=int((predictions != test.labels).sum()), always_wrong=lost),
         mistakes=mistakes.surest(probabilities, test.labels, test.rows, classes),
         confused=mistakes.confused(predictions, test.labels, classes),
         always_wrong=always,
         labels=check,
     )
-    return Diagnosed(diagnostics, issues, combined.rows)
+    return Diagnosed(diagnostics, issues, views.rows)
 
 
 def _predictor(network: nn.Module, device: torch.device, images: np.ndarray, threads: int) -> Predict:
@@ -139,13 +105,15 @@ def _predictor(network: nn.Module, device: torch.device, images: np.ndarray, thr
     return predict
 
 
-def _robustness(settings: Params, evaluated: Evaluated, predict: Predict, corruptions: Corruptions, keep: Keep) -> Robustness:
+def _robustness(
+    settings: Params, evaluated: Evaluated, baseline: PixelRegression, predict: Predict, corruptions: Corruptions, keep: Keep
+) -> Robustness:
     test, seed = evaluated.splits["test"], settings.compute.seed
-    chosen = robustness.sample(len(test.labels), settings.evaluate.robustness_images, seed)
+    chosen = robustness.sample(len(test.labels), settings.diagnose.robustness_images, seed)
     total = len(chosen) * len(corruptions.kinds) * corruptions.severities
-    with Progress("evaluate: corrupted images", total) as progress:
+    with Progress("diagnose: corrupted images", total) as progress:
         measured = robustness.measure(
-            test.images[chosen], test.labels[chosen], predict, evaluated.baseline.probabilities, corruptions.kinds,
+            test.images[chosen], test.labels[chosen], predict, baseline.probabilities, corruptions.kinds,
             lambda images, name: corruptions.apply(images, name, seed), progress.advance,
             lambda key, compute: keep(f"{key} by {evaluated.best}", compute),
         )  # fmt: skip
@@ -153,75 +121,15 @@ def _robustness(settings: Params, evaluated: Evaluated, predict: Predict, corrup
     return measured.model_copy(update={"of": len(test.labels)})
 
 
-class _Combined:
-    """Ensembles and averaged views: figures, rows of the leaderboard, and pairs with the best model."""
-
-    def __init__(self, evaluated: Evaluated, training_seconds: Callable[[Mapping[str, int]], float]) -> None:
-        self.evaluated, self.training_seconds = evaluated, training_seconds
-        self.metrics: dict[str, EnsembleMetrics] = {}
-        self.rows: list[Row] = []
-        self.test: dict[str, np.ndarray] = {}
-        self.resampled: dict[str, intervals.Resampled] = {}
-        self._resample(evaluated.best, evaluated.probabilities[evaluated.best]["test"])
-
-    def _resample(self, name: str, test: np.ndarray) -> Figures:
-        truth = self.evaluated.truth
-        figures = Figures(test, truth.labels["test"], truth.top_k)
-        self.test[name], self.resampled[name] = test, intervals.resample(figures, truth.groups)
-        return figures
-
-    def add(self, name: str, kind: str, probabilities: Mapping[str, np.ndarray], members: dict[str, int], views: int) -> None:
-        """Add what has no checkpoint of its own; its costs are the sum of its members' and views'."""
-        truth = self.evaluated.truth
-        headlines = self._resample(name, probabilities["test"]).headlines()
-        val = Figures(probabilities["val"], truth.labels["val"], truth.top_k).headlines()
-        sizes = [self.evaluated.metrics[member] for member in members]
-        costs = [row for row in self.evaluated.rows if row.model in members]
-        self.metrics[name] = EnsembleMetrics.model_validate({
-            "members": members, "views": views, **headlines,
-            "val_accuracy": val["accuracy"], "val_log_loss": val["log_loss"],
-            "parameters": sum(size.parameters for size in sizes),
-            "multiply_adds": views * sum(size.multiply_adds for size in sizes),
-            "intervals": intervals.around(headlines, self.resampled[name], truth.groups),
-        })  # fmt: skip
-        self.rows.append(Row(
-            model=name, kind=kind, accuracy=self.metrics[name].accuracy, macro_f1=headlines["macro_f1"] or 0.0,
-            parameters=self.metrics[name].parameters, train_seconds=self.training_seconds(members),
-            ms_per_image=views * sum(row.ms_per_image for row in costs),
-            ms_p50=views * sum(row.ms_p50 for row in costs), ms_p95=views * sum(row.ms_p95 for row in costs),
-            images_per_second=1 / (views * sum(1 / row.images_per_second for row in costs)),
-        ))  # fmt: skip
-
-    @property
-    def pairs(self) -> list[Pair]:
-        truth = self.evaluated.truth
-        return intervals.pairs(self.test, truth.labels["test"], self.resampled, truth.groups, self.evaluated.best)
-
-
-def _ensembles(
-    settings: Params,
-    evaluated: Evaluated,
-    predict: Predict,
-    can_mirror: bool,
-    training_seconds: Callable[[Mapping[str, int]], float],
-    keep: Keep,
-) -> _Combined:
-    """Return ensembles of all trained models, and the best model averaged over the views of the params."""
-    combined, trained = _Combined(evaluated, training_seconds), evaluated.trained
-    if len(trained) > 1:
-        val = {name: evaluated.probabilities[name]["val"] for name in trained}
-        members_of = {"mean": dict.fromkeys(trained, 1), "greedy": ensembles.greedy(val, evaluated.truth.labels["val"])}
-        for kind, members in members_of.items():
-            means = {
-                split: ensembles.mean({name: evaluated.probabilities[name][split] for name in trained}, members)
-                for split in ("val", "test")
-            }
-            combined.add(f"ensemble/{kind}", "ensemble", means, members, 1)
-    views = settings.evaluate.views
+def _views(
+    settings: Params, evaluated: Evaluated, predict: Predict, can_mirror: bool, training_seconds: TrainingSeconds, keep: Keep
+) -> Combined:
+    """Return the best model averaged over the views of the params."""
+    combined, views = Combined(evaluated, training_seconds), settings.diagnose.views
     crops, mirror = views == "crops", views != "none" and can_mirror
     if crops or mirror:
         images = {split: evaluated.splits[split].images for split in ("val", "test")}
-        with Progress("evaluate: views of the best model's images", sum(map(len, images.values()))) as progress:
+        with Progress("diagnose: views of the best model's images", sum(map(len, images.values()))) as progress:
             means, count = {}, 1
             for split, pixels in images.items():
                 average = partial(_average_views, predict, pixels, crops, mirror, progress.advance)
@@ -255,7 +163,7 @@ def _label_issues(
 
     def judge() -> Arrays:
         (embeddings,) = keep("embeddings for labels", partial(_embeddings, embedder, splits, settings, load))
-        with Progress("evaluate: judging labels", label_issues.FITS, "fits") as progress:
+        with Progress("diagnose: judging labels", label_issues.FITS, "fits") as progress:
             c, probabilities = label_issues.out_of_fold(
                 embeddings, labels, groups, len(classes), settings.compute.seed, progress.advance
             )
@@ -280,7 +188,7 @@ def _embeddings(embedder: str, splits: Sequence[Split], settings: Params, load: 
         classifier = load(embedder)
         frozen_part = nn.Sequential(classifier.network.normalize, classifier.network.features)
         embed = _predictor(frozen_part, classifier.device, splits[0].images, settings.compute.threads)
-    with Progress("evaluate: embedding for labels", sum(len(split.labels) for split in splits)) as progress:
+    with Progress("diagnose: embedding for labels", sum(len(split.labels) for split in splits)) as progress:
         parts = []
         for images in (split.images for split in splits):
             for start in range(0, len(images), BATCH):

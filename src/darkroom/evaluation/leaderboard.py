@@ -13,14 +13,15 @@ from darkroom.core.counts import counted
 from darkroom.core.errors import WorkspaceError
 from darkroom.evaluation.metrics_io import REMEDY, Content, Metrics, ModelName
 
-COLUMNS = ("model", "kind", "accuracy", "macro_f1", "parameters", "ms_per_image", "train_seconds")
-COSTS = ("model", "ms_p50", "ms_p95", "images_per_second", "train_seconds")
+COLUMNS = ("model", "kind", "accuracy", "macro_f1", "parameters", "ms_per_image", "train_seconds", "busy")
+COSTS = ("model", "ms_p50", "ms_p95", "images_per_second", "train_seconds", "busy")
 HEADER = ("model", "test accuracy", "macro F1", "parameters", "ms/image", "training")  # in the terminal
 ROUNDED = {"ms_per_image", "ms_p50", "ms_p95", "images_per_second", "train_seconds"}  # to four digits
 
 
 class Row(Content):
-    """One model; `kind` is model, ensemble, views or pixel_baseline. Times: ms per image, s of training.
+    """One model; `kind` is model, ensemble, views or pixel_baseline. Times: ms per image, s of training; `busy` is the
+    mean number of cores that other processes used while ms were measured.
 
     `ms_p50`, `ms_p95` and `images_per_second` are in cost.csv alone: 0 in rows of leaderboard.csv.
     """
@@ -35,6 +36,7 @@ class Row(Content):
     ms_p50: float = 0.0
     ms_p95: float = 0.0
     images_per_second: float = 0.0
+    busy: float = 0.0
 
 
 def ranked(rows: Iterable[Row]) -> list[Row]:
@@ -54,15 +56,34 @@ def write(path: Path, rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> 
 
 def read(path: Path) -> list[Row]:
     """Return the rows of leaderboard.csv; WorkspaceError where it is missing or damaged."""
+    return [_row(path, row) for row in _read(path)]
+
+
+def read_with_costs(reports: Path) -> list[Row]:
+    """Return the rows of leaderboard.csv with the costs that cost.csv beside it has; errors as of `read`."""
+    path = reports / "cost.csv"
+    costs = {row.get("model"): row for row in _read(path)}
+    rows = _read(reports / "leaderboard.csv")
+    if {row.get("model") for row in rows} != costs.keys():
+        raise json_files.damaged(path, "it has other models than leaderboard.csv", REMEDY)
+    return [_row(path, row | costs[row["model"]]) for row in rows]
+
+
+def _read(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return [Row.model_validate(row) for row in csv.DictReader(file)]
+            return list(csv.DictReader(file))
     except FileNotFoundError as error:
         raise WorkspaceError(f"{path} does not exist: nothing has been evaluated yet", REMEDY) from error
-    except ValidationError as error:
-        raise json_files.damaged(path, error.errors()[0]["msg"], REMEDY) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise json_files.damaged(path, str(error), REMEDY) from error
+
+
+def _row(path: Path, content: dict[str, str]) -> Row:
+    try:
+        return Row.model_validate(content)
+    except ValidationError as error:
+        raise json_files.damaged(path, error.errors()[0]["msg"], REMEDY) from error
 
 
 def show(rows: Iterable[Row], metrics: Metrics) -> None:

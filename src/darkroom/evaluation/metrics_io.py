@@ -168,14 +168,38 @@ class Metrics(Content):
         return self.models[self.best]
 
 
+class EnsembleMetrics(Content):
+    """Figures of an ensemble or of averaged views; `ModelMetrics`' headline figures are extra fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+    members: dict[str, int]
+    views: int
+    accuracy: float
+    log_loss: float
+    val_accuracy: float
+    val_log_loss: float
+    parameters: int
+    multiply_adds: int
+    intervals: dict[str, Range]
+
+
+class Combinations(Content):
+    """Figures of ensembles or of averaged views, and their pairs with the best model."""
+
+    models: dict[ModelName, EnsembleMetrics] = {}
+    pairs: list[Pair] = []
+
+
 class Details(Content):
-    """Content of details.json."""
+    """Content of details.json; without ensembles in files of earlier versions."""
 
     SCHEMA: ClassVar[int] = 2
 
     classes: list[str]
     models: dict[ModelName, ModelDetails]
     pairs: list[Pair]
+    ensembles: Combinations = Combinations()
 
 
 class Corruption(Content):
@@ -211,22 +235,6 @@ class Slice(Content):
     rest: float
     p: float
     p_holm: float
-
-
-class EnsembleMetrics(Content):
-    """Figures of an ensemble or of averaged views; `ModelMetrics`' headline figures are extra fields."""
-
-    model_config = ConfigDict(extra="allow")
-
-    members: dict[str, int]
-    views: int
-    accuracy: float
-    log_loss: float
-    val_accuracy: float
-    val_log_loss: float
-    parameters: int
-    multiply_adds: int
-    intervals: dict[str, Range]
 
 
 class Mistake(Content):
@@ -294,13 +302,12 @@ class LabelCheck(Content):
 class Diagnostics(Content):
     """Content of diagnostics.json."""
 
-    SCHEMA: ClassVar[int] = 2
+    SCHEMA: ClassVar[int] = 3
 
     model: str
     robustness: Robustness
     slices: list[Slice]
-    ensembles: dict[str, EnsembleMetrics]
-    pairs: list[Pair]
+    views: Combinations
     counts: Counts
     mistakes: list[Mistake]
     confused: list[ConfusedPair]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,11 @@ def read(path: Path, model: str) -> dict[str, SplitPredictions]:
             raise json_files.damaged(path, str(error), REMEDY) from error
         splits[split] = SplitPredictions([row["pixel_hash"] for row in chosen], [row["label"] for row in chosen], probabilities)
     return splits
+
+
+def read_all(path: Path, models: Iterable[str]) -> dict[str, dict[str, np.ndarray]]:
+    """Return the probabilities (N, C) of each model by split; errors as of `read`."""
+    return {model: {split: item.probabilities for split, item in read(path, model).items()} for model in models}
 
 
 def of_test(path: Path, model: str) -> list[Prediction]:

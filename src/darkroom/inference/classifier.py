@@ -11,6 +11,7 @@ import torch
 
 from darkroom.inference.predict import Prediction, predict_files
 from darkroom.models import checkpoint as checkpoints
+from darkroom.models import give_way
 from darkroom.models.base import Network
 from darkroom.models.checkpoint import Checkpoint
 from darkroom.models.probabilities import softmax
@@ -38,6 +39,7 @@ class Classifier:
     @classmethod
     def load(cls, folder: Path) -> Classifier:
         """Read a checkpoint folder; raises WorkspaceError or WeightsError if it is not one."""
+        give_way.start()
         return cls(*checkpoints.load(folder))
 
     def to(self, device: torch.device) -> Classifier:

@@ -121,7 +121,7 @@ class _Estimate:
         for name, network in self.backbones.items():
             result |= self._backbone(name, network)
         result["cross_validate"] = self._cross_validate(result)
-        result["evaluate"] = self._evaluate()
+        result |= self._evaluate()
         result["register"] = pace * 5
         fetched = {f"fetch@{name}": pace * 2 for name in settings.fetch.datasets}
         return {"names": pace * 0.5} | fetched | result
@@ -160,20 +160,22 @@ class _Estimate:
         epochs = max(1, min(params.pretrain_epochs, int(params.pretrain_budget * 1e12 / max(cost.multiply_adds * images, 1))))
         return self.machine.pace * 0.3e-3 * images + epochs * images * self.train(cost, params.pretrain_batch_size)
 
-    def _evaluate(self) -> float:
-        """Return the seconds of `evaluate`; the best model is not known, so the mean of all stands for it."""
+    def _evaluate(self) -> dict[str, float]:
+        """Return the seconds of `evaluate` and `diagnose`; the best model is not known, so the mean of all stands for it."""
         pace, settings, counts = self.machine.pace, self.settings, self.counts
         networks = [network.part() for network in self.backbones.values() if network]
         models = [*networks, *networks, *([self.baseline.part()] if self.baseline else [])]
         forwards = [self.forward(cost) for cost in models]
         best = sum(forwards) / max(len(forwards), 1)
-        corrupted = CORRUPTIONS * min(counts.test, settings.evaluate.robustness_images)
-        views = {"none": 1, "mirror": 2, "crops": 12}[settings.evaluate.views]
+        corrupted = CORRUPTIONS * min(counts.test, settings.diagnose.robustness_images)
+        views = {"none": 1, "mirror": 2, "crops": 12}[settings.diagnose.views]
         seen = counts.val + counts.test
-        networks_seconds = sum(forwards) * seen + best * (corrupted + views * seen + counts.all)
         corrupting = corrupted * (0.1e-3 + 4e-8 * self.size**2)
         regressions = 1e-5 * counts.all * self.classes
-        return pace * (5 + 1.5 * len(models) + corrupting + regressions) + networks_seconds
+        return {
+            "evaluate": pace * (3 + 1.5 * len(models)) + sum(forwards) * seen,
+            "diagnose": pace * (4 + corrupting + regressions) + best * (corrupted + views * seen + counts.all),
+        }
 
 
 def bounds(seconds: float, busy: float) -> tuple[float, float]:

@@ -10,7 +10,10 @@ from typing import Any
 from darkroom.config.yaml_files import parse_yaml
 from darkroom.core.errors import ParamsError
 
-RENAMED: Mapping[str, str] = {}  # `section.key` of an earlier version → what it is called now
+RENAMED = {  # `section.key` of an earlier version → what it is called now
+    "evaluate.robustness_images": "diagnose.robustness_images",
+    "evaluate.views": "diagnose.views",
+}
 _KEY = re.compile(r"(?P<indent>(?:  )?)(?P<name>\w+):(?P<rest>.*)")
 _VALUE = re.compile(r"(\s*\w+:\s*)(.*?)(\s+#.*)?")
 

@@ -1,4 +1,4 @@
-"""What `evaluate` has found, and the report about it."""
+"""The report about what `evaluate` and `diagnose` have found."""
 
 from __future__ import annotations
 
@@ -18,71 +18,53 @@ from darkroom import __version__
 from darkroom.augmentation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from darkroom.config.params import SPLITS, Params
 from darkroom.core import atomic, git
+from darkroom.core.counts import counted
 from darkroom.data import manifest
-from darkroom.evaluation import embedding_map, robustness
-from darkroom.evaluation.diagnostics import Diagnosed, Split
-from darkroom.evaluation.leaderboard import Row
+from darkroom.evaluation import embedding_map, leaderboard, robustness
+from darkroom.evaluation.diagnostics import Diagnosed
+from darkroom.evaluation.evaluated import Evaluated, Split
 from darkroom.evaluation.metrics_io import Details, Metrics
-from darkroom.evaluation.pixel_baseline import PixelRegression
 from darkroom.evaluation.report import heatmaps
 from darkroom.evaluation.report.page import ISSUES, Evaluation, page
-from darkroom.evaluation.scoring import Score
 from darkroom.inference.classifier import Classifier
+from darkroom.models import checkpoint as checkpoints
+from darkroom.stages.evaluation_inputs import Data
 
 DECISIVE = ("params.yaml", "dvc.yaml", "code.yaml", "src", "data/label_fixes.csv", "data/splits.csv")  # results depend on them
-Histories = dict[str, list[dict[str, str]]]
-
-
-@dataclass(frozen=True)
-class Data:
-    """The ingested data: the arrays and manifest rows of each split, the classes, and all rows of the
-    manifest."""
-
-    splits: dict[str, Split]
-    classes: tuple[str, ...]
-    rows: list[manifest.Row]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Results by model: scores, probabilities by split, embeddings of the mapped test images, learning curves,
-    rows of the leaderboard; and the pixel baseline."""
-
-    scores: dict[str, Score]
-    probabilities: dict[str, dict[str, np.ndarray]]
-    embeddings: dict[str, np.ndarray]
-    histories: Histories
-    rows: list[Row]
-    baseline: PixelRegression
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that is written: the contents of the JSON files, and all rows of the leaderboard."""
+    """What `evaluate` and `diagnose` have found; `models` is the folder of checkpoints."""
 
     data: Data
-    scored: Scored
-    metrics: Metrics
+    evaluated: Evaluated
     details: Details
+    metrics: Metrics
     diagnosed: Diagnosed
-    rows: list[Row]
+    models: Path
 
 
-def write(settings: Params, results: Results, classifier: Classifier, mapped: np.ndarray, rows: Path, out: Path) -> None:
-    """Write the report to `out`; `classifier` is the best model, `mapped` (M,) the test images of the map, `rows` the manifest."""
-    splits, metrics, issues = results.data.splits, results.metrics, results.diagnosed.issues
-    test, probabilities = splits["test"], {name: item["test"] for name, item in results.scored.probabilities.items()}
+def write(settings: Params, results: Results, device: torch.device, rows: Path, out: Path) -> None:
+    """Write the report to `out`; `rows` is the manifest."""
+    metrics, issues, evaluated = results.metrics, results.diagnosed.issues, results.evaluated
+    splits, probabilities = evaluated.splits, {name: item["test"] for name, item in evaluated.probabilities.items()}
+    test, classifier = splits["test"], Classifier.load(results.models / metrics.best).to(device)
     drawn, method = heatmaps.draw(classifier.network, test.images, test.labels, probabilities[metrics.best])
     doubtful = {issue.path for issue in issues[:ISSUES]}
     pictures = {
         row["path"]: np.array(split.images[i])
         for split in splits.values() for i, row in enumerate(split.rows) if row["path"] in doubtful
     }  # fmt: skip
+    mapped = robustness.sample(len(test.labels), embedding_map.MOST, settings.compute.seed)
+    embeddings, _ = classifier.embed(test.images[mapped], settings.evaluate.batch_size)
     evaluation = Evaluation(
-        metrics=metrics, details=results.details, diagnostics=results.diagnosed.diagnostics, rows=results.rows,
-        histories=results.scored.histories, images=test.rows, pixels=test.images, labels=test.labels,
+        metrics=metrics, details=results.details, diagnostics=results.diagnosed.diagnostics,
+        rows=leaderboard.ranked([*evaluated.rows, *results.diagnosed.rows]),
+        histories={name: checkpoints.read_history(results.models / name) for name in evaluated.trained},
+        images=test.rows, pixels=test.images, labels=test.labels,
         probabilities=probabilities, issues=issues, pictures=pictures, heatmaps=drawn, method=method,
-        embedded=embedding_map.project(mapped, results.scored.embeddings[metrics.best]),
+        embedded=embedding_map.project(mapped, embeddings),
         corrupted=_corrupted(settings, test, probabilities[metrics.best]), folder=_folder(settings, test, out),
         data=_counts(results.data.rows), origin=_origin(rows),
         params=settings.model_dump(by_alias=True, exclude={"fetch", "register_"}),
@@ -91,13 +73,23 @@ def write(settings: Params, results: Results, classifier: Classifier, mapped: np
         working.write_text(page(evaluation), encoding="utf-8")
 
 
+def summary(diagnosed: Diagnosed) -> str:
+    """Return in a few words what a person would look at in the report."""
+    measured, counts = diagnosed.diagnostics.robustness, diagnosed.diagnostics.counts
+    return (
+        f"{counted(counts.mistakes, 'mistake')} in {counted(counts.images, 'test image')}; accuracy on corrupted images "
+        f"{1 - measured.corruption_error:.3f} ({measured.accuracy:.3f} without); "
+        f"{counted(len(diagnosed.issues), 'label')} may be wrong"
+    )
+
+
 def _corrupted(settings: Params, test: Split, probabilities: np.ndarray) -> dict[str, np.ndarray]:
     """Return by corruption one test image in all severities, unchanged first, (1 + SEVERITIES, S, S, 3).
 
     It is the first of the images that robustness is measured on which the best model classifies correctly, if there is one.
     """
     seed = settings.compute.seed
-    measured = robustness.sample(len(test.labels), settings.evaluate.robustness_images, seed)
+    measured = robustness.sample(len(test.labels), settings.diagnose.robustness_images, seed)
     correct = measured[probabilities[measured].argmax(1) == test.labels[measured]]
     image = test.images[[*correct, *measured][0]][None]
     severities = range(1, SEVERITIES + 1)

@@ -10,6 +10,7 @@ import torch
 
 from darkroom.config.params import Compute
 from darkroom.core.errors import ParamsError
+from darkroom.models import give_way
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -32,7 +33,7 @@ def available_device(accelerator: str) -> torch.device:
 
 
 def prepare(compute: Compute) -> torch.device:
-    """Set the number of threads, the seed and deterministic algorithms, and return the device.
+    """Set the number of threads, which give way to other programs, the seed and deterministic algorithms, and return the device.
 
     Raises ParamsError where the device, or the precision on it, is not available.
     """
@@ -42,6 +43,7 @@ def prepare(compute: Compute) -> torch.device:
             f"`compute.precision` 16-mixed is for CUDA devices, not for {device.type}", "set it to 32-true or bf16-mixed"
         )
     torch.set_num_threads(compute.threads)
+    give_way.start()
     torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms imports the compiler
     deterministic: Any = torch.utils.deterministic
     deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a tenth of the time

@@ -25,6 +25,7 @@ from darkroom.evaluation.metrics_io import (
     EnsembleMetrics,
     Metrics,
     ModelMetrics,
+    Pair,
 )
 from darkroom.evaluation.report import curves, explorer, source_files, verdict
 from darkroom.evaluation.report.heatmaps import HeatMap
@@ -88,6 +89,7 @@ def page(evaluation: Evaluation) -> str:
     script = "".join(pages.text("evaluation/report", name) for name in SCRIPTS)
     values = {
         "best": best, "classes": classes, "headline": headline, "sentences": sentences, "batch": cost.BATCH,
+        "busy": cost.busy_note(row.busy for row in evaluation.rows),
         "metrics": metrics, "chosen": metrics.best_figures, "diagnostics": diagnostics, "baseline": PIXEL_BASELINE,
         "rows": [_row(place, row, evaluation) for place, row in enumerate(evaluation.rows, 1)],
         "crossed": _crossed(metrics), "accuracies": _accuracies(evaluation),
@@ -134,7 +136,7 @@ def _render(values: Mapping[str, Any], content: Mapping[str, Any], sheets: Seque
 def _row(place: int, row: Row, evaluation: Evaluation) -> dict[str, Any]:
     """Return a row of the leaderboard with its figures, and the comparison with the best model."""
     best, figures = evaluation.metrics.best, _figures(row.model, evaluation)
-    pair = verdict.between([*evaluation.details.pairs, *evaluation.diagnostics.pairs], row.model, best)
+    pair = verdict.between(_pairs(evaluation), row.model, best)
     compared = {}
     if pair:
         difference, _, _, p = verdict.comparison(pair, row.model)
@@ -146,8 +148,14 @@ def _row(place: int, row: Row, evaluation: Evaluation) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _pairs(evaluation: Evaluation) -> list[Pair]:
+    details, views = evaluation.details, evaluation.diagnostics.views
+    return [*details.pairs, *details.ensembles.pairs, *views.pairs]
+
+
 def _figures(name: str, evaluation: Evaluation) -> ModelMetrics | EnsembleMetrics:
-    return evaluation.metrics.models.get(name) or evaluation.diagnostics.ensembles[name]
+    combined = evaluation.details.ensembles.models | evaluation.diagnostics.views.models
+    return evaluation.metrics.models.get(name) or combined[name]
 
 
 def _accuracies(evaluation: Evaluation) -> dict[str, Any]:
