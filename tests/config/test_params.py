@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from darkroom.config.params import parse
+from darkroom.config.params import check_backbone, parse
 from darkroom.core.errors import ParamsError
 
 
@@ -38,6 +38,44 @@ def test_a_mistake_names_its_key(values, section, key, value, fact):
         parse(values)
     assert fact in str(error.value)
     assert "remedy" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vgg16", "timm/efficientnet_lite0", "timm/vit_small_patch14_dinov2.lvd142m", "hf/my-vit", "hf/timm/vit_small.augreg_in21k",
+        "hf/OWNER/Name-1.5",
+    ],
+)  # fmt: skip
+def test_backbones_of_libraries_and_folders_have_names(values, name):
+    """A backbone may have its library, a tag, or the folder or repository of the Hub in its name."""
+    values["backbones"] = [name]
+    assert parse(values).backbones == [name]
+    check_backbone(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../src", "timm/../../src", "timm/..", "hf/..", "hf/../x", "hf/a/../b", "hf/a/b/c", "hf/-x", "hf/.x", "hf/a.", "/etc",
+        "timm//x", "timm/x;ls", "timm/x y", "hf/$HOME", "hf/`ls`", "~/x", "-x", "timm/x.y.z", "hf/a\n", "vgg16\n",
+        "timm/", "/x", "./x", "",
+    ],
+)  # fmt: skip
+def test_a_name_that_a_shell_or_a_path_could_misread_is_refused(values, name):
+    """What DVC fills into commands and into paths that it deletes has no `..`, no leading dot or dash, and nothing of a shell's."""
+    values["backbones"] = [name]
+    with pytest.raises(ParamsError):
+        parse(values)
+    with pytest.raises(ParamsError):
+        check_backbone(name)
+
+
+def test_outputs_of_a_backbone_do_not_lie_in_those_of_another(values):
+    """`hf/a` and `hf/a/b` would have folders one within the other."""
+    values["backbones"] = ["hf/a", "hf/a/b"]
+    with pytest.raises(ParamsError, match="among the other"):
+        parse(values)
 
 
 def test_a_missing_key_is_named(values):

@@ -113,7 +113,7 @@ class Project:
         with self._inside():
             folder = EMBEDDED / backbone
             if not folder.is_dir():
-                there = sorted(path.parent.name for path in EMBEDDED.glob("*/train.npy"))
+                there = sorted(path.parent.relative_to(EMBEDDED).as_posix() for path in EMBEDDED.rglob("train.npy"))
                 remedy = f"choose from {', '.join(there)}" if there else "run `dvc repro`"
                 raise WorkspaceError(f"there are no embeddings of {backbone}", remedy)
             train, train_labels, val, val_labels = (arrays.load(folder / f"{name}.npy") for name in Embeddings._fields[:4])

@@ -32,7 +32,7 @@ with lazy_imports():
     help="the values to begin with: `darkroom recipe --list`",
     show_default="photos with --data, else digits",
 )
-@click.option("--weights", metavar="SOURCE", type=WEIGHTS, help="imagenet, pretrain, random, or a folder of weight files")
+@click.option("--weights", metavar="SOURCE", type=WEIGHTS, help="imagenet, package, pretrain, random, or a folder of weight files")
 @click.option("--set", "settings", cls=Many, metavar="KEY=VALUE …", type=SETTING, help="single values: transfer.lr=0.01")
 def command(folder: Path, data: str | None, recipe: str | None, weights: str | None, settings: tuple[str, ...]) -> None:
     """Make a project in the new or empty folder DIR, which uses the installed Darkroom.

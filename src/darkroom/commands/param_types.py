@@ -22,6 +22,7 @@ with lazy_imports():
     from darkroom.course import lessons
     from darkroom.data import manifest
     from darkroom.models import factory
+    from darkroom.models.backbones import registry as backbones
     from darkroom.studies import registry as studies
 
 
@@ -81,6 +82,8 @@ def _keys(content: Any, prefix: str = "") -> list[str]:
 
 DATASET = Completed("dataset", lambda: _setting("fetch", "datasets") or params.DATASETS)
 BACKBONE = Completed("backbone", lambda: _setting("backbones"))
+SOURCE = Completed("library", lambda: backbones.SOURCES)
+KNOWN_BACKBONE = Completed("backbone", lambda: [*backbones.names(), *backbones.prefixed()])
 ARCHITECTURE = Completed("architecture", lambda: factory.names())
 MODEL = Completed("model", _models)
 EVALUATED = Completed("model", _evaluated)

@@ -22,7 +22,7 @@ with lazy_imports():
 @click.argument("name", type=RECIPE, required=False)
 @click.option("--list", "list_them", is_flag=True, help="list the recipes with their claims")
 @click.option("--data", metavar="DIR", type=click.Path(), help="your folder of images, one subfolder per class")
-@click.option("--weights", metavar="SOURCE", type=WEIGHTS, help="imagenet, pretrain, random, or a folder of weight files")
+@click.option("--weights", metavar="SOURCE", type=WEIGHTS, help="imagenet, package, pretrain, random, or a folder of weight files")
 @click.option("--set", "settings", cls=Many, metavar="KEY=VALUE …", type=SETTING, help="single values: transfer.lr=0.01")
 @json_option
 def command(

@@ -107,7 +107,12 @@ def leftovers(backbones: list[str]) -> list[Path]:
         name, _, backbone = stage.partition("@")
         if backbone and name != "fetch" and backbone not in backbones:
             paths |= {Path(path) for path in locked.outs}
-    paths |= {path for path in MAPS.glob("*") if path.suffix != atomic.PARTIAL and path.name not in backbones}
+    kept = {name.replace("/", "-") for name in backbones}  # as `BackboneSpec.label`; which network `hf/NAME` has, its folder says
+    is_hub = any(name.startswith("hf/") for name in backbones)
+    paths |= {
+        path for path in MAPS.glob("*")
+        if path.suffix != atomic.PARTIAL and path.name not in kept and not (is_hub and path.name.startswith("timm-"))
+    }  # fmt: skip
     return sorted(path for path in paths if path.exists())
 
 

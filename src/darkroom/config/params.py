@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from darkroom.config.yaml_files import parse_assignment, parse_yaml, read_yaml
 from darkroom.core.errors import HALF_CHARACTER, ParamsError, nearest
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Policy = str
 else:
     Policy = Literal[POLICIES]
-SOURCES = ("imagenet", "pretrain", "random", "folder")  # of weights
+SOURCES = ("imagenet", "package", "pretrain", "random", "folder")  # of weights
 WEIGHTS = "data/weights"  # `weights.folder` where no other is named
 SPLITS = ("train", "val", "test")
 
@@ -38,7 +38,11 @@ Share = Annotated[Number, Field(ge=0, lt=1)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+# NAME, LIBRARY/NAME with an optional tag, hf/NAME or hf/OWNER/NAME: safe in a shell and as a path, never with `..` or a leading -
+_HUB_PART = "[A-Za-z0-9_][A-Za-z0-9_-]*(?:[.][A-Za-z0-9_-]+)*"
+Name = Annotated[
+    str, Field(pattern=rf"^(?:[a-z0-9_]+|[a-z][a-z0-9_]*/[a-z0-9_]+(?:[.][a-z0-9_]+)?|hf/{_HUB_PART}(?:/{_HUB_PART})?)$")
+]
 Channel = Annotated[int, Field(ge=0, le=255, strict=True)]
 
 
@@ -131,7 +135,7 @@ class Training(Section):
 
 
 class Baseline(Training):
-    architecture: Annotated[str, Field(pattern=r"^[a-z0-9_/]+$")]
+    architecture: Annotated[str, Field(pattern=r"^[a-z0-9_/.]+$")]
     channels: Literal[1, 3]
     width: Annotated[int, Field(ge=4, le=512, strict=True)]
 
@@ -195,6 +199,10 @@ class Params(Section):
     def _check_sections(self) -> Params:
         if len(set(self.backbones)) != len(self.backbones):
             raise ValueError("backbones names a network twice")
+        for name in self.backbones:
+            inside = next((other for other in self.backbones if other.startswith(f"{name}/")), None)
+            if inside:  # one's folder of outputs would be inside the other's
+                raise ValueError(f"backbones names {name} and {inside}: the one's files would lie among the other's")
         if self.cross_validation == 1:
             raise ValueError("cross_validation is a number of folds, 2 or more, or 0: off")
         if self.weights.source == "pretrain" and _is_overlap(self.weights.pretrain_on, self.ingest.source):
@@ -216,6 +224,16 @@ def _is_overlap(one: str, other: str) -> bool:
     first, second = first.resolve(), second.resolve()
     above = second == first.parent if one in DATASETS else second in first.parents  # a data set by name is no folder yet
     return first == second or first in second.parents or above
+
+
+def check_backbone(name: str) -> None:
+    """Raise ParamsError for a name that `backbones` could not have: it becomes a path and a part of commands."""
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        raise ParamsError(
+            f'"{name}" cannot be the name of a backbone', "write mobilenet_v2, timm/NAME, timm/NAME.TAG, hf/NAME or hf/OWNER/NAME"
+        ) from None
 
 
 def parse(content: Any, origin: str = "params.yaml") -> Params:

@@ -90,7 +90,7 @@ def requested_values(name: str | None, data: str | None, weights: str | None, se
 
 def _weights(source: str) -> dict[str, str]:
     """Return the values for a source of weights, which is a word or a folder of weight files."""
-    if source == "folder":
+    if source in ("folder", "package"):  # a package's neighbours are in the folder that is named
         return {"weights.source": source}
     if source in params.SOURCES:  # DVC looks for the folder also where it is not used
         return {"weights.source": source, "weights.folder": params.WEIGHTS}

@@ -54,6 +54,10 @@ class ParamsError(DarkroomError):
     """A value in params.yaml, a recipe or an option cannot be used."""
 
 
+class MissingLibraryError(ParamsError):
+    """A network is of a library that is not installed."""
+
+
 class SourceError(DarkroomError):
     """A folder of images cannot become a data set."""
 

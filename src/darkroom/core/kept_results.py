@@ -38,7 +38,7 @@ class KeptResults:
     """The arrays of a stage by key. `identity` is a digest of everything that decides them; those of another one are removed."""
 
     def __init__(self, name: str, identity: str) -> None:
-        self.folder = folder() / name / identity
+        self.folder = folder() / name.replace("/", "-") / identity
         for other in self.folder.parent.glob("*"):
             if other != self.folder:
                 shutil.rmtree(other, ignore_errors=True)

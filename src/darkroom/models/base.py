@@ -114,6 +114,14 @@ class Backbone(Features):
         """Tell whether the blocks pass feature maps (N, C, H, W) to each other."""
         return self.sequential
 
+    def map_grid(self) -> Step | None:
+        """Return what converts the outputs of the blocks to maps (N, C, H, W), where they are others; None where they have none."""
+        return None
+
+    def adapt(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return a state_dict of the library's, converted for this network's image size."""
+        return state
+
     def own_head(self) -> nn.ModuleList:
         """Return the network's own fully connected layers that the embedding passes through, if any."""
         return nn.ModuleList([module for module in self._neck if next(module.parameters(), None) is not None])

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field, PlainValidator
 
 from darkroom.config import dvc_graph
 from darkroom.core import json_files, shortage
-from darkroom.core.errors import DarkroomError, WorkspaceError
+from darkroom.core.errors import DarkroomError, MissingLibraryError, WorkspaceError
 from darkroom.models import mahalanobis, tensor_files
 from darkroom.models.abstention import NO_DISTANCES, CalibrationDistances
 from darkroom.models.base import Channels, Network, Preprocessing
@@ -81,12 +81,14 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
     """Read a checkpoint folder; the network is in evaluation mode.
 
     Raises WorkspaceError where the folder is not a checkpoint or one of its files is damaged, WeightsError where its
-    architecture cannot be built.
+    architecture cannot be built, MissingLibraryError where it is of a library that is not installed.
     """
     checkpoint, has_checksums = _read(folder)
     path, remedy = folder / WEIGHTS, partial(dvc_graph.how_to_restore, folder)
     try:
         network = Network(build_features(checkpoint.architecture), checkpoint.preprocessing, len(checkpoint.classes))
+    except MissingLibraryError as error:
+        raise MissingLibraryError(f"{folder} cannot be loaded: {error.problem}", error.remedy) from None
     except (DarkroomError, RuntimeError, ValueError, TypeError, ArithmeticError, MemoryError) as error:
         problem = f"its architecture cannot be built: {error}"
         raise shortage.explain(error) or json_files.damaged(folder / DESCRIPTION, problem, remedy) from error

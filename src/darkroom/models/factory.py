@@ -6,11 +6,13 @@ Names cost no import of torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal
 
-from darkroom.core.errors import ParamsError, nearest
+from darkroom.core.errors import MissingLibraryError, ParamsError, nearest
 from darkroom.models.architectures import registry
+from darkroom.models.backbones import hub_folders
 from darkroom.models.backbones import registry as backbones
 from darkroom.models.specs import CLASSIC, COMPACT, ArchitectureSpec, BackboneSpec, CompactSpec, NetworkSpec
 
@@ -42,10 +44,8 @@ def make_spec(name: str, image_size: int, channels: int = 3, options: Mapping[st
     unknown name, for options that the network does not have, and for one channel where libraries' networks need
     three.
     """
-    if name not in names():
-        raise ParamsError(
-            f'there is no architecture "{name}"{nearest(name, names())}', "`darkroom models describe --list` shows the names"
-        )
+    if name not in (COMPACT, *registry.names()):
+        _check_known(name)
     options = dict(options or {})
     if name == COMPACT:
         unknown = options.keys() - {"width"}
@@ -62,8 +62,28 @@ def make_spec(name: str, image_size: int, channels: int = 3, options: Mapping[st
     return BackboneSpec(name_there, image_size, source=source)
 
 
-def backbone_spec(name: str, image_size: int, head: Literal["pooled", "classifier"] = "pooled") -> BackboneSpec:
-    """Return the description of a backbone that `backbones` in params.yaml names. Raises ParamsError for an unknown one."""
+def _check_known(name: str) -> None:
+    """Raise ParamsError where no library has a network of this name."""
+    try:
+        backbones.find(name)
+    except MissingLibraryError:
+        raise
+    except ParamsError:
+        raise ParamsError(
+            f'there is no architecture "{name}"{nearest(name, names())}', "`darkroom models describe --list` shows the names"
+        ) from None
+
+
+def backbone_spec(
+    name: str, image_size: int, head: Literal["pooled", "classifier"] = "pooled", weights: Path = Path("data/weights")
+) -> BackboneSpec:
+    """Return the description of a backbone that `backbones` in params.yaml names; `weights` is the folder of weight files.
+
+    Raises ParamsError for an unknown one, WeightsError for `hf/NAME` without a folder or repository of this name.
+    """
+    if hub_folders.is_named(name):
+        config = hub_folders.read(name, weights)
+        return BackboneSpec(config.architecture, image_size, head, "timm", config.options)
     source, name_there = backbones.find(name)
     return BackboneSpec(name_there, image_size, head, source)
 

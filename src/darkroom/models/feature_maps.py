@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
-from darkroom.models.base import Backbone, Features, Step
+from darkroom.models.base import Backbone, Features, Step, run_block
 
 
 class FeatureMaps(NamedTuple):
@@ -34,7 +34,22 @@ def maps_of(features: Features) -> FeatureMaps | None:
         return FeatureMaps(*chain, grid=_same)
     if not isinstance(features, Backbone):
         return None
+    grid = features.map_grid()
+    if grid is not None:
+        return _converted(features, grid)
+    if features.sequential is False and type(features.net).__name__ != "VisionTransformer":
+        return None
     return _tokens(features) if type(features.net).__name__ == "VisionTransformer" else _channels_last(features)
+
+
+def _converted(backbone: Backbone, grid: Step) -> FeatureMaps:
+    """The blocks of a chain that passes tokens, or maps with the channels last; the last block is part of the tail."""
+    last = backbone.block_count - 1
+
+    def step(index: int) -> Step:
+        return lambda x: run_block(list(backbone.block(index)), x)
+
+    return FeatureMaps([step(i) for i in range(last)], lambda x: backbone.upper(x, last), grid)
 
 
 def _same(x: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import nn
@@ -29,7 +30,7 @@ def folded(model: nn.Module, example: torch.Tensor, batch: int) -> Iterator[int]
     not change inside the block.
     """
     folds = pairs(model, example, batch)
-    functions: dict[nn.Module, Callable[[torch.Tensor], torch.Tensor]] = dict.fromkeys((norm for _, norm in folds), identity)
+    functions: dict[nn.Module, Callable[[torch.Tensor], torch.Tensor]] = {norm: after(norm) for _, norm in folds}
     functions |= {convolution: _folded_forward(convolution, norm) for convolution, norm in folds}
     with replaced(functions):
         yield len(folds)
@@ -43,7 +44,7 @@ def pairs(model: nn.Module, example: torch.Tensor, batch: int) -> list[tuple[nn.
     norms: dict[nn.Conv2d, nn.BatchNorm2d] = {}
 
     def observer(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        if next(module.children(), None) is not None:
+        if next(module.children(), None) is not None and not isinstance(module, nn.BatchNorm2d):  # timm's have an activation
             return
         uses[module] += 1
         for tensor in inputs:
@@ -52,13 +53,21 @@ def pairs(model: nn.Module, example: torch.Tensor, batch: int) -> list[tuple[nn.
             convolution, convolved = sources[id(tensor)]
             consumers[convolution] += 1
             is_large = convolved[0].numel() * batch >= convolution.weight.numel()
-            if isinstance(module, nn.BatchNorm2d) and module.track_running_stats and is_large:
-                norms[convolution] = module
+            if is_plain(convolution, module) and cast(nn.BatchNorm2d, module).track_running_stats and is_large:
+                norms[convolution] = cast(nn.BatchNorm2d, module)
         if isinstance(module, nn.Conv2d):
             sources[id(output)] = module, output
 
     observe(model, example, (nn.Module,), observer)
     return [(c, n) for c, n in norms.items() if uses[c] == uses[n] == consumers[c] == 1 and c.padding_mode == "zeros"]
+
+
+def is_plain(convolution: nn.Conv2d, module: nn.Module) -> bool:
+    """Tell whether a module is batch normalisation, and both compute what torch's do: timm's convolutions with TensorFlow's
+    padding or with standardised weights do not, and its normalisations add an activation alone.
+    """
+    own = isinstance(module, nn.BatchNorm2d) and (type(module).forward is nn.BatchNorm2d.forward or hasattr(module, "act"))
+    return own and type(convolution).forward is nn.Conv2d.forward
 
 
 def fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,3 +91,15 @@ def _folded_forward(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Callable[[t
 def identity(x: torch.Tensor) -> torch.Tensor:
     """Return the argument: the forward of a normalisation that is folded away."""
     return x
+
+
+def after(norm: nn.BatchNorm2d) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what is left of a normalisation that is folded away: the dropout and the activation that timm's have inside."""
+    parts = [part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if isinstance(part, nn.Module)]
+
+    def run(x: torch.Tensor) -> torch.Tensor:  # a function: a module would become a child, and not the `forward`
+        for part in parts:
+            x = part(x)
+        return x
+
+    return run if parts else identity

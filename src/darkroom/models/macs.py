@@ -93,7 +93,15 @@ def _grids(module: Any, x: torch.Tensor, output: torch.Tensor) -> int:
     return 2 * x.numel() * x.shape[2]
 
 
+def _products_of_tokens(module: Any, x: torch.Tensor, output: torch.Tensor) -> int:
+    """Scores and weighted means of attention whose projections are layers of their own, of tokens (N, T, C)."""
+    return 2 * x.numel() * x.shape[1] if x.ndim == 3 else 0
+
+
 _PRODUCTS: dict[str, Callable[[Any, torch.Tensor, torch.Tensor], int]] = {
+    "Attention": _products_of_tokens,  # timm's
+    "EvaAttention": _products_of_tokens,
+    "WindowAttention": _products_of_tokens,
     "Conv2d": _weighted,
     "Linear": _weighted,
     "ConvTranspose2d": _transposed,

@@ -72,19 +72,29 @@ class ArchitectureSpec(NetworkSpec):
 
 @dataclass(frozen=True)
 class BackboneSpec(NetworkSpec):
-    """A network of a library; `head` is `pooled` or `classifier` (see `models.base.Backbone`). Its family is its source."""
+    """A network of a library; `head` is `pooled` or `classifier` (see `models.base.Backbone`). Its family is its source.
+
+    `options` are keyword arguments of the library's, as the config.json of a folder of weights has them.
+    """
 
     name: str
     image_size: Size
     head: Literal["pooled", "classifier"] = "pooled"
     source: str = "torchvision"  # of models.backbones.registry
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def family(self) -> str:
         return self.source
 
+    @property
+    def label(self) -> str:
+        """The name as a part of a path: that of torchvision's alone, of others with the source before it."""
+        return self.name if self.source == "torchvision" else f"{self.source}-{self.name}"
+
     def as_dict(self) -> dict[str, Any]:
-        return {"family": self.source, **{key: value for key, value in asdict(self).items() if key != "source"}}
+        own = {key: value for key, value in asdict(self).items() if key != "source" and (key != "options" or value)}
+        return {"family": self.source, **own}
 
 
 def spec_from_dict(content: Any) -> NetworkSpec:

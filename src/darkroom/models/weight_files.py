@@ -79,7 +79,7 @@ def checkpoint_digest(folder: Path) -> str:
 
 def find(folder: Path, name: str) -> Path:
     """Return the weight file of a backbone: `<name>.safetensors`, `.pth` or `.pt`, also with torchvision's
-    hash in the name.
+    hash in the name. Those of `LIBRARY/NAME` may lie in a subfolder LIBRARY.
 
     Raises WeightsError that lists the folder's weight files where there is none.
     """
@@ -87,9 +87,11 @@ def find(folder: Path, name: str) -> Path:
         raise WeightsError(
             f"the folder of weight files, {folder}, does not exist",
             "`darkroom recipe --weights FOLDER` names another one, with <backbone>.safetensors or .pth files; --weights also takes "
-            "imagenet, pretrain and random",
+            "imagenet, package, pretrain and random",
         )
-    files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    library, _, name = name.rpartition("/")
+    folders = [folder / library, folder] if library and (folder / library).is_dir() else [folder]
+    files = [path for place in folders for path in sorted(place.iterdir()) if path.suffix in SUFFIXES]
     for suffix in SUFFIXES:
         for path in files:
             stem, _, tail = path.stem.rpartition("-")

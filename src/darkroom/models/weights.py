@@ -9,17 +9,23 @@ import torch
 
 from darkroom.core.errors import DarkroomError, WeightsError
 from darkroom.models import tensor_files
+from darkroom.models.backbones import hub_folders, packages
 from darkroom.models.backbones import registry as backbones
 from darkroom.models.base import Backbone, Channels
 
 CENTRED = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))  # for networks that Darkroom trains itself
 
 
-def normalization(name: str, source: str) -> tuple[Channels, Channels]:
-    """Return the mean and standard deviation per channel that the weights were trained with."""
+def normalization(name: str, source: str, folder: Path = Path("data/weights")) -> tuple[Channels, Channels]:
+    """Return the mean and standard deviation per channel that the weights were trained with; `folder` is that of weight files."""
     if source in ("pretrain", "random"):
         return CENTRED
+    if hub_folders.is_named(name):
+        config = hub_folders.read(name, folder)
+        return config.mean, config.std
     library, name_there = backbones.find(name)
+    if source == "package" and packages.package_of(library, name_there):
+        return packages.NORMALIZATION
     return backbones.load(library).normalization(name_there)
 
 
@@ -58,7 +64,7 @@ def fill(backbone: Backbone, state: dict[str, torch.Tensor], origin: str) -> lis
 
     Raises WeightsError that lists the differences where anything but the classifier differs.
     """
-    own = backbone.weights()
+    own, state = backbone.weights(), backbone.adapt(state)
     unused = sorted(key for key in state if key not in own and backbone.is_head(key))
     counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}  # absent from old files
     weights = counters | {key: value for key, value in state.items() if key not in unused}

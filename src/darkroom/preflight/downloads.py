@@ -7,7 +7,7 @@ from pathlib import Path
 from darkroom.config.params import Params
 from darkroom.core.errors import WeightsError
 from darkroom.models import weight_files
-from darkroom.models.backbones import registry
+from darkroom.models.backbones import hub_folders, packages, registry
 
 DOWNLOADS = Path(".darkroom/downloads")
 DATASETS = {"mnist": 12, "fashion_mnist": 30, "cifar10": 170}  # MB, as the recipes have it
@@ -40,24 +40,37 @@ def _describe(name: str, settings: Params) -> str:
         return "random weights"
     if source == "pretrain":
         return "pretrained here"
-    if source == "folder":
-        return weight_files.find(Path(settings.weights.folder), name).name
+    folder = Path(settings.weights.folder)
+    if hub_folders.is_named(name) and hub_folders.local(name, folder):
+        return hub_folders.weight_file(name, folder).name
+    package = "" if hub_folders.is_named(name) else packages.package_of(*registry.find(name))
+    if source == "package" and package:
+        return f"package {package}"
+    if source in ("folder", "package") and not hub_folders.is_named(name):
+        return weight_files.find(folder, name).name
     file = registry.weight_file(name)
     if file is None:
         return "no ImageNet weights"
-    return f"{file.megabytes:,.0f} MiB in torch's cache" if file.is_cached else f"downloads {file.megabytes:,.0f} MiB"
+    size = f"{file.megabytes:,.0f} MiB" if file.megabytes else "its weights"
+    return f"{size} in the cache" if file.is_cached else f"downloads {size}"
 
 
 def check_weights(settings: Params) -> None:
     """Raise WeightsError for weights that a backbone cannot have, or a weight file that holds none."""
     source = settings.weights.source
     for name in settings.backbones:
+        if hub_folders.is_named(name):
+            hub_folders.check(name, Path(settings.weights.folder))
+            continue
+        package = source == "package" and packages.package_of(*registry.find(name))
+        if package:
+            packages.find(*registry.find(name))
         if source == "imagenet" and registry.weight_file(name) is None:
             raise WeightsError(
                 f"{registry.find(name)[0]} has no ImageNet weights for {name}",
                 "set `weights.source` to pretrain, or name a folder: `darkroom recipe --weights FOLDER`",
             )
-        if source == "folder":
+        if source == "folder" or (source == "package" and not package):
             file = weight_files.find(Path(settings.weights.folder), name)
             try:
                 with file.open("rb") as content:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,16 @@ STATE = Path(".darkroom")
 def session(stage: str, sections: list[str], inputs: list[Path]) -> Iterator[tuple[Params, records.Run]]:
     """Yield the validated params and the record of this run, which has the params of `sections`."""
     settings = params.read()
-    atomic.sweep(_folders())
+    atomic.sweep(_folders(settings.backbones))
     recorded = flatten(settings, sections)
     with records.start_run(stage, recorded, [str(path) for path in inputs]) as run:
         yield settings, run
 
 
-def _folders() -> Iterator[Path]:
-    """Yield the folders of this workspace in which stages write."""
+def _folders(backbones: Iterable[str]) -> Iterator[Path]:
+    """Yield the folders of this workspace in which stages write; `LIBRARY/NAME` has one of the library's in each."""
     yield from map(Path, OUTPUTS)
+    yield from sorted({Path(output, name).parent for output in OUTPUTS for name in backbones if "/" in name})
     for folder in (STATE, *STATE.glob("*"), *STATE.glob("resume/*"), *STATE.glob("scratch/*")):
         if folder.is_dir() and not folder.is_symlink():
             yield folder

@@ -16,8 +16,7 @@ from darkroom.data.decode_cache import DECODED
 from darkroom.data.file_sample import draw_files
 from darkroom.data.ingest import ingest
 from darkroom.data.sources import SourceFile, named_by
-from darkroom.models import factory, tensor_files, weight_files, weights
-from darkroom.models.backbones import registry as backbones
+from darkroom.models import factory, pretrained, tensor_files, weights
 from darkroom.models.base import Backbone, Network, Preprocessing
 from darkroom.models.checkpoint import Provenance
 from darkroom.models.macs import multiply_adds
@@ -36,27 +35,19 @@ Images = tuple[np.ndarray, np.ndarray, tuple[str, ...]]
 def run(name: str, out: Path, provenance: Path) -> None:
     with session("weights", ["weights", "compute"], []) as (settings, record):
         source, seed = settings.weights.source, settings.compute.seed
-        spec = factory.backbone_spec(name, settings.ingest.image_size, settings.transfer.head)
-        library, backbone = backbones.load(spec.source), factory.build_backbone(spec, seed)
-        if source == "random":
-            details: dict[str, Any] = {"seed": seed}
-        elif source == "pretrain":
+        size, head, folder = settings.ingest.image_size, settings.transfer.head, Path(settings.weights.folder)
+        if source == "pretrain":
+            backbone = factory.build_backbone(factory.backbone_spec(name, size, head, folder), seed)
             details = _pretrain(backbone, settings, record)
+            origin = Provenance(backbone.spec, *weights.normalization(name, source), source, details)
         else:
-            file, details = library.download(spec.name) if source == "imagenet" else (_own_file(settings, name), {})
-            sha256 = weight_files.checked_sha256(file)
-            unused = weights.fill(backbone, weights.read(file), str(file))
-            details |= {"file": file.name, "sha256": sha256, "left_aside": unused}
+            backbone, origin = pretrained.load(name, size, head, source, folder, seed)
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic.new_file(out) as working:
             tensor_files.save(working, backbone.weights())
-        Provenance(backbone.spec, *weights.normalization(name, settings.weights.source), source, details).write(provenance)
+        origin.write(provenance)
         record.set_tags({"darkroom.weights": source})
         print(f"weights: {name} from {source} in {out}")
-
-
-def _own_file(settings: Params, name: str) -> Path:
-    return weight_files.find(Path(settings.weights.folder), name)
 
 
 def _pretrain(backbone: Backbone, settings: Params, record: Run) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class FeatureMapCache:
 
     def __init__(self, backbone: Backbone, normalize: Normalize, cut: int, data: str, engine: str) -> None:
         self.backbone, self.normalize, self.cut, self.data, self.engine = backbone, normalize, cut, data, engine
-        self.folder = CACHE / backbone.spec.name
+        self.folder = CACHE / backbone.spec.label
 
     def refusal(self, images: int) -> str:
         """Return why `finetune` does not use the maps of so many images (all views, and val), or an empty

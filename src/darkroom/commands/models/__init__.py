@@ -11,7 +11,7 @@ with lazy_imports():
     from darkroom.commands.models import list as listing
 
 COMMANDS = {
-    "list": "list the versions of the registered model; the default",
+    "list": "list the versions of the registered model, the default, or the networks of a library",
     "describe": "show a model or an architecture layer by layer, or draw it",
 }
 

@@ -43,8 +43,8 @@ def command(
     multiply-adds.
 
     MODEL is a trained one (champion, challenger, a version, a folder such as models/baseline) or the name of a classic
-    architecture, compact, or any torchvision classifier. A name that is also torchvision's means ours; torchvision/NAME is
-    theirs.
+    architecture, compact, any torchvision classifier, or timm/NAME. A name that is also torchvision's means ours;
+    torchvision/NAME is theirs.
 
     Example: darkroom models describe resnet20 --diagram resnet20.svg
     """
@@ -172,4 +172,6 @@ def _list(as_json: bool) -> None:
         f"\n{factory.COMPACT}, Darkroom's own, and the classifiers of libraries (`LIBRARY/NAME` where the name is also above):"
     )
     for library, source in backbones.SOURCES.items():
-        click.echo(f"{library}: {', '.join(source.names())}")
+        names = source.names()
+        listed = f"{len(names):,} networks, `darkroom models list --source {library}`" if source.is_prefixed else ", ".join(names)
+        click.echo(f"{library}: {listed}")

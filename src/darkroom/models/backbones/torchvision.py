@@ -6,7 +6,6 @@ between any two blocks. Vision transformers are not; they run whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import nn
 from darkroom.core.errors import ParamsError, WeightsError
 from darkroom.core.os_errors import is_retryable
 from darkroom.models import weight_files
+from darkroom.models.backbones import chains
 from darkroom.models.backbones import registry as backbones
 from darkroom.models.backbones.torchvision_import import torchvision
 from darkroom.models.base import IMAGENET, SMALL_IMAGE, Backbone, Channels, GlobalPool
@@ -57,7 +57,6 @@ LAYOUTS: dict[str, Layout] = {
     "VGG": Layout(("features",), ("avgpool", "flatten"), "classifier"),
 }
 _WHOLE_HEADS = {"VisionTransformer": "heads"}  # of networks that are no chain
-_POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 
 class TorchvisionBackbone(Backbone):
@@ -81,7 +80,7 @@ class TorchvisionBackbone(Backbone):
         own_layers = _own_layers(getattr(self.net, head)) if spec.head == "classifier" or not layout else []
         setattr(self.net, head, nn.Sequential(*own_layers))
         if layout:
-            self._blocks = _blocks([unit for part in layout.body for unit in _units(getattr(self.net, part))])
+            self._blocks = chains.blocks([unit for part in layout.body for unit in chains.units(getattr(self.net, part))])
             neck = layout.neck if spec.head == "classifier" else ("pool",)
             self._neck = [*(_neck_part(self.net, part) for part in neck), *own_layers, GlobalPool()]
         else:
@@ -90,7 +89,7 @@ class TorchvisionBackbone(Backbone):
             self._neck = []
         _materialize(self, seed)
         if spec.image_size <= SMALL_IMAGE:
-            _widen_stem(self.net)
+            chains.widen_stem(self.net)
         self.eval()
         with torch.inference_mode():
             self.dim = int(self(torch.zeros(1, 3, spec.image_size, spec.image_size)).shape[1])
@@ -114,6 +113,11 @@ def normalization(name: str) -> tuple[Channels, Channels]:
     return IMAGENET
 
 
+def describe_weights(name: str) -> dict[str, Any]:
+    """Return nothing: torchvision does not say the licence of its weights."""
+    return {}
+
+
 def classifier(name: str, image_size: int, classes: int) -> nn.Module:
     """Return torchvision's whole classifier on the meta device: its tensors have shapes and no memory.
 
@@ -123,7 +127,7 @@ def classifier(name: str, image_size: int, classes: int) -> nn.Module:
     backbones.find(f"torchvision/{name}")
     net = _network(BackboneSpec(name, image_size), 0, num_classes=classes).to("meta")
     if image_size <= SMALL_IMAGE:
-        _widen_stem(net)
+        chains.widen_stem(net)
     return net
 
 
@@ -217,39 +221,7 @@ def _own_layers(head: nn.Module) -> list[nn.Module]:
     return layers[:last]
 
 
-def _units(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the links of a chain: plain containers are opened, everything else is one link."""
-    if type(module) in (nn.Sequential, nn.ModuleList):
-        for child in module.children():
-            yield from _units(child)
-    else:
-        yield module
-
-
-def _blocks(units: list[nn.Module]) -> list[list[nn.Module]]:
-    """Group a chain into blocks: single layers up to and with a pooling layer, or one composite module."""
-    blocks: list[list[nn.Module]] = [[]]
-    closed = False
-    for unit in units:
-        composite = next(unit.children(), None) is not None
-        weightless = next(unit.parameters(), None) is None
-        if blocks[-1] and not weightless and (closed or composite):
-            blocks.append([])
-        blocks[-1].append(unit)
-        closed = composite or isinstance(unit, _POOLS) or (closed and weightless)
-    return blocks
-
-
 def _neck_part(net: nn.Module, part: str) -> nn.Module:
     """Return a part between chain and head: the network's own module, or the function that it calls there."""
     functions = {"pool": GlobalPool(), "relu": nn.ReLU(), "flatten": nn.Flatten(1)}
     return getattr(net, part) if hasattr(net, part) and part != "relu" else functions[part]
-
-
-def _widen_stem(net: nn.Module) -> None:
-    """Set the first strided convolution to stride 1."""
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            if module.stride == (2, 2):
-                module.stride = (1, 1)
-            return

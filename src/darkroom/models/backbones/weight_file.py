@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A file of ImageNet weights: where it comes from, where it is kept, and its size in MiB."""
+    """A file of ImageNet weights: where it comes from, where it is kept, and its size in MiB, 0 if it is not known."""
 
     url: str
     cached: Path
@@ -18,7 +18,7 @@ class WeightFile:
     @property
     def is_cached(self) -> bool:
         """Whether it is there already."""
-        return self.cached.is_file()
+        return self.cached.exists()
 
 
 def cache_folder() -> Path:
