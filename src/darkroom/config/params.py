@@ -176,6 +176,7 @@ class Register(Section):
     max_calibration_error: Fraction
     max_milliseconds: Positive | None
     max_megabytes: Positive | None
+    quantize: Literal["none", "int8"] = "none"
 
 
 class Params(Section):

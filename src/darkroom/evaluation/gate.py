@@ -155,6 +155,19 @@ def against(challenger: Candidate, champion: Candidate, truth: Truth, limits: Re
             _check_better(on_val, on_test)]  # fmt: skip
 
 
+def against_parent(twin: Candidate, parent: Candidate, truth: Truth, limits: Register) -> list[Check]:
+    """Return the checks of a program of lower precision: those without a champion, and that it is smaller than the float32 program
+    of the same model, and no worse on test and in any class. `megabytes` are those of the programs."""
+    on = _Paired(truth.test, parent.test.argmax(1), twin.test.argmax(1), truth.test_groups)
+    smaller = Check(
+        "smaller than float32", twin.megabytes < parent.megabytes,
+        f"the program has {twin.megabytes:.3g} MB, that of float32 {parent.megabytes:.3g} MB",
+        {"value": twin.megabytes, "float32": parent.megabytes},
+    )  # fmt: skip
+    paired = [*_check_test(on, len(truth.classes), limits, "float32"), _check_classes(on, truth.classes, limits)]
+    return [*absolute(twin, truth, limits), *paired, smaller]
+
+
 @dataclass(frozen=True)
 class _Paired:
     """Labels, predictions of the champion and of the challenger, and groups of the same images, each (N,)."""
@@ -197,7 +210,7 @@ def _is_worse(difference: float, p: float, limit: float) -> bool:
     return difference < 0 and (p < ALPHA or (difference < -limit - ROUNDING and p / 2 < ALPHA))
 
 
-def _check_test(on: _Paired, classes: int, limits: Register) -> list[Check]:
+def _check_test(on: _Paired, classes: int, limits: Register, opponent: str = "the champion") -> list[Check]:
     p = significance.mcnemar(*on.correct, on.groups)
     intervals = significance.bootstrap(on.labels, on.champion, on.challenger, classes, on.groups)
     accuracy, f1 = intervals["accuracy"], intervals["macro_f1"]
@@ -205,13 +218,13 @@ def _check_test(on: _Paired, classes: int, limits: Register) -> list[Check]:
     images = len(on.labels)
     return [
         Check(
-            "accuracy against the champion",
+            f"accuracy against {opponent}",
             not _is_worse(accuracy.difference, p, limits.max_drop),
             f"test accuracy differs by {_text(accuracy)} on {_count(images)}, McNemar p {p:.3g}; {limit}",
             {**asdict(accuracy), "mcnemar_p": p, "images": images, "limit": limits.max_drop},
         ),
         Check(
-            "macro F1 against the champion",
+            f"macro F1 against {opponent}",
             f1.difference >= -limits.max_drop - ROUNDING or f1.high >= 0,
             f"macro F1 differs by {_text(f1)}; {limit}",
             {**asdict(f1), "limit": limits.max_drop},

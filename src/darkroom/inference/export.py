@@ -93,7 +93,7 @@ def export(
     if not np.isfinite(logits).all():
         raise WeightsError(f"{checkpoint.name} outputs NaN or infinity", "train it again with a lower `lr`: `dvc repro`")
     folder.mkdir(exist_ok=True)
-    metadata = _describe(classifier, about)
+    metadata = describe(classifier, about)
     errors: dict[str, float] = {}
     for name in formats:
         files, program = FORMATS[name].files, FORMATS[name].files[0]
@@ -118,7 +118,7 @@ def export(
     return errors
 
 
-def _describe(classifier: Classifier, about: str = "") -> dict[str, Any]:
+def describe(classifier: Classifier, about: str = "") -> dict[str, Any]:
     """Return the metadata of a classifier's programs: what they take and return, as JSON values.
 
     `mean` and `std` are left out: a program normalises by itself, and its callers shall not do it twice.
@@ -177,7 +177,7 @@ def _noise(rng: np.random.Generator, cells: int, size: int) -> np.ndarray:
 
 def _write_onnx(network: CalibratedNetwork, example: np.ndarray, metadata: Metadata, folder: Path) -> None:
     program = onnx.load_from_string(engine.export_onnx(network, example, "images", network.output_names))
-    onnx.helper.set_model_props(program, _as_text(metadata))
+    onnx.helper.set_model_props(program, as_text(metadata))
     program.doc_string = metadata["about"]
     onnx.save(program, folder / ONNX)
 
@@ -196,12 +196,12 @@ def _write_torch(network: CalibratedNetwork, example: np.ndarray, metadata: Meta
 def _write_openvino(network: CalibratedNetwork, example: np.ndarray, metadata: Metadata, folder: Path) -> None:
     source = engine.export_onnx(network, example, "images", network.output_names)
     program = openvino.Core().read_model(source)
-    for name, value in _as_text(metadata).items():
+    for name, value in as_text(metadata).items():
         program.set_rt_info(value, ["model_info", name])
     openvino.save_model(program, str(folder / OPENVINO), compress_to_fp16=False)
 
 
-def _as_text(metadata: Metadata) -> dict[str, str]:
+def as_text(metadata: Metadata) -> dict[str, str]:
     """Return the metadata for formats that keep texts: everything but texts as JSON."""
     return {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in metadata.items()}
 

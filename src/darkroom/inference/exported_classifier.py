@@ -4,7 +4,8 @@ A folder holds `model.onnx` and `model.pt2`, of which one may be missing, and `m
 (N, S, S, 3) uint8, prepared as `ingest` does, and return `logits` and `probabilities` (N, classes), and `distance` (N,)
 where the model has abstention. The logits are divided by the checkpoint's temperature: their softmax is the
 probabilities. None is a pickle. `model.json` has the
-checksums of the programs and of itself, so that a damaged folder is refused.
+checksums of the programs and of itself, so that a damaged folder is refused. A version may have a program of 8-bit integers
+beside them, `model.int8.onnx`, with a description and a calibration of its own, `model.int8.json`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from darkroom.core import checksums
 from darkroom.core.errors import WeightsError, printable
 from darkroom.core.lazy import lazy_imports
 from darkroom.inference.predict import Measured, Prediction, predict_files
-from darkroom.models.abstention import Threshold
+from darkroom.models.abstention import NO_DISTANCES, CalibrationDistances, Threshold
 from darkroom.models.prediction_sets import NO_SCORES, ConformalScores
 from darkroom.models.probabilities import softmax
 
@@ -33,6 +34,7 @@ with lazy_imports():  # a served model is installed with one of them
     import torch
 
 ONNX, TORCH, OPENVINO, DESCRIPTION = "model.onnx", "model.pt2", "model.xml", "model.json"
+INT8_ONNX, INT8_DESCRIPTION = "model.int8.onnx", "model.int8.json"
 DISTANCE = "distance"  # the output of programs with abstention
 FILES = "files"  # of the description: the sha256 of each program
 BATCH = 32
@@ -42,14 +44,16 @@ Level = Annotated[int, pydantic.Field(ge=0, le=255)]
 class ExportedClassifier:
     """A classifier of image files, computed by ONNX Runtime, or by torch if the folder has no ONNX program.
 
-    Raises WeightsError where a file of the folder is damaged.
+    `precision` is that of the program: `float32` or `int8`. Raises WeightsError where a file of the folder is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
-        description = read_description(folder)
+    def __init__(self, folder: Path, precision: Literal["float32", "int8"] = "float32") -> None:
+        is_int8 = precision == "int8"
+        self.description = description = read_description(folder, INT8_DESCRIPTION if is_int8 else DESCRIPTION)
         self.classes, self.preprocessing, self.conformal = description.classes, description.preprocessing, description.conformal
         self.threshold = description.abstention
-        file, kind = (ONNX, OnnxProgram) if (folder / ONNX).exists() else (TORCH, TorchProgram)
+        file, kind = (ONNX, OnnxProgram) if is_int8 or (folder / ONNX).exists() else (TORCH, TorchProgram)
+        file = INT8_ONNX if is_int8 else file
         if description.files is not None and description.files.get(file) != checksums.of_file(folder / file):
             raise _damaged(folder / file, "its checksum differs")
         try:
@@ -98,19 +102,21 @@ class Description:
     files: dict[str, str] | None = None
     conformal: ConformalScores = NO_SCORES
     abstention: Threshold | None = None
+    temperature: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] = 1.0
+    distances: CalibrationDistances = NO_DISTANCES  # of a program of 8-bit integers
 
 
-def read_description(folder: Path) -> Description:
+def read_description(folder: Path, file: str = DESCRIPTION) -> Description:
     """Return the description of a folder of programs. Raises WeightsError where it is damaged."""
     try:
-        content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        content = json.loads((folder / file).read_text(encoding="utf-8"))
         expected = content.pop(checksums.KEY, None)
         description = pydantic.TypeAdapter(Description).validate_python(content)
         is_sealed = expected is not None or description.files is not None
         if is_sealed and expected != checksums.of_content(content):
             raise ValueError("its content and its checksum differ")
     except (ValueError, TypeError, AttributeError, RecursionError) as error:  # pydantic's are ValueErrors
-        raise _damaged(folder / DESCRIPTION, str(error)) from error
+        raise _damaged(folder / file, str(error)) from error
     return description
 
 

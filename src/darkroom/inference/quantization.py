@@ -1,0 +1,153 @@
+"""Programs of 8-bit integers: static quantisation by ONNX Runtime (Jacob et al. 2018), with mixed precision where it is needed.
+
+The layers of the features and of the head are quantised: activations to 8 bits, by their range on calibration images, weights to
+7 bits with a scale for each output channel. With 8 bits the sum of two products would saturate on processors without VNNI, which
+would predict something else; with 7 a program gives the same everywhere. Normalisation, temperature, softmax and the distance of
+abstention stay float32, and so do, where that is asked for, the layers whose weights lose the most.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from darkroom.core.errors import WeightsError
+from darkroom.core.lazy import lazy_imports
+from darkroom.inference.classifier import Classifier
+from darkroom.inference.export import CalibratedNetwork, as_text
+from darkroom.models import engine
+
+with lazy_imports():  # none of them where nothing is quantised
+    import onnx
+    from onnx import numpy_helper
+    from onnxruntime import quantization
+    from onnxruntime.quantization import shape_inference
+
+QUANTIZED = ("/features/", "/head/")  # the parts of `Network` whose nodes are quantised, by the names of the exported nodes
+LAYERS = ("Conv", "Gemm", "MatMul")
+ACTIVATIONS = ("Clip", "Relu", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid", "Gelu")
+STEPS = 63  # of a weight of 7 bits, on each side of 0
+CALIBRATION_IMAGES, CALIBRATION_BATCH = 128, 8
+
+
+class Quantizer:
+    """Makes programs of 8-bit integers of a classifier, any number of them, calibrated on images (N, S, S, 3) uint8.
+
+    `float32` is its program in float32, `layers` the names of the layers that can be quantised, in their order. `scratch` is an
+    empty folder for its files. Raises WeightsError where the network has no such layer.
+    """
+
+    def __init__(self, classifier: Classifier, images: np.ndarray, scratch: Path) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
+        network = CalibratedNetwork(classifier)
+        example = np.ascontiguousarray(np.resize(images[:2], (2, *images.shape[1:])))
+        self.images, self.float32, self._prepared = images, scratch / "float32.onnx", scratch / "prepared.onnx"
+        self.float32.write_bytes(engine.export_onnx(network, example, "images", network.output_names))
+        with _quiet():
+            shape_inference.quant_pre_process(str(self.float32), str(self._prepared), skip_symbolic_shape=True)
+        graph = onnx.load(self._prepared).graph
+        weights = {tensor.name: tensor for tensor in graph.initializer}
+        self._nodes = [node for node in graph.node if node.op_type != "Constant"]
+        inner = [node for node in self._nodes if node.name.startswith(QUANTIZED) and node.op_type in LAYERS]
+        self._layers = {node.name: node for node in inner if node.input[1] in weights}
+        if not self._layers:
+            raise WeightsError(
+                f"{classifier.checkpoint.name} has no layer that can be quantised", "set `register.quantize: none` in params.yaml"
+            )
+        errors = {name: _rounding_error(node, weights) for name, node in self._layers.items()}
+        self._by_error = sorted(errors, key=lambda name: -errors[name])
+
+    @property
+    def layers(self) -> list[str]:
+        return list(self._layers)
+
+    def float_layers(self, share: float) -> list[str]:
+        """Return the layers that a program with this share of them in float32 leaves: the first, the last, and those whose weights
+        lose the most; for 0 none."""
+        if not share:
+            return []
+        chosen = {self.layers[0], self.layers[-1], *self._by_error[: round(share * len(self._layers))]}
+        return [name for name in self._layers if name in chosen]
+
+    def write(self, target: Path, float_layers: list[str]) -> None:
+        """Write the program with these layers in float32, which is that of the classifier in all else."""
+        kept = {name for layer in float_layers for name in (layer, *self._activations(layer))}
+        kept |= {node.name for node in self._nodes if not node.name.startswith(QUANTIZED)}
+        with _quiet():
+            quantization.quantize_static(
+                str(self._prepared), str(target), _calibration(self.images), quant_format=quantization.QuantFormat.QDQ,
+                per_channel=True, reduce_range=True, activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8, nodes_to_exclude=sorted(kept),
+            )  # fmt: skip
+
+    def _activations(self, layer: str) -> list[str]:
+        """Return the activation functions of a layer's output: quantised before them, it would have the larger range."""
+        output = self._layers[layer].output[0]
+        return [node.name for node in self._nodes if output in node.input and node.op_type in ACTIVATIONS]
+
+
+def calibrate(program: Path, temperature: float, metadata: Mapping[str, Any]) -> None:
+    """Give a program another temperature, by which its logits are divided, and its metadata."""
+    model = onnx.load(program)
+    divide = next(node for node in model.graph.node if "logits" in node.output)
+    value = numpy_helper.from_array(np.array(temperature, np.float32), "temperature")
+    divide.input[1] = value.name
+    model.graph.initializer.append(value)
+    onnx.helper.set_model_props(model, as_text(metadata))
+    model.doc_string = metadata["about"]
+    onnx.save(model, program)
+
+
+def calibration_images(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return at most CALIBRATION_IMAGES of the training images (N, S, S, 3) uint8, evenly drawn in the order of their labels."""
+    order = np.argsort(labels, kind="stable")
+    places = np.linspace(0, len(order) - 1, min(len(order), CALIBRATION_IMAGES)).round().astype(int)
+    return np.ascontiguousarray(images[np.sort(order[places])])
+
+
+def divergence(probabilities: np.ndarray, others: np.ndarray) -> float:
+    """Return the mean Kullback-Leibler divergence in nats of probabilities (N, C) from others of the same images."""
+    first, second = (np.clip(values, 1e-12, 1) for values in (probabilities, others))
+    return float((first * np.log(first / second)).sum(1).mean())
+
+
+def _rounding_error(node: Any, weights: Mapping[str, Any]) -> float:
+    """Return the share of the squares of a layer's weights that 7 bits by channel lose."""
+    values = numpy_helper.to_array(weights[node.input[1]]).astype(np.float64)
+    is_transposed = node.op_type == "MatMul" or not any(item.name == "transB" and item.i for item in node.attribute)
+    rows = values if node.op_type == "Conv" or not is_transposed else np.moveaxis(values, -1, 0)
+    rows = rows.reshape(len(rows), -1)
+    scale = np.maximum(np.abs(rows).max(1, keepdims=True), 1e-30) / STEPS
+    return float(np.square(rows - np.round(rows / scale) * scale).sum() / max(float(np.square(rows).sum()), 1e-30))
+
+
+def _calibration(images: np.ndarray) -> Any:
+    """Return images as ONNX Runtime reads them for calibration."""
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            starts = range(0, len(images), CALIBRATION_BATCH)
+            self.batches = iter([images[start : start + CALIBRATION_BATCH] for start in starts])
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else {"images": batch}
+
+    return Reader()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what ONNX Runtime's quantisation logs below errors: its advice is for its own tools."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
