@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def command(model: str | None, as_json: bool, **paths: Any) -> None:
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         decision = register.run_by_hand(name, **paths)
     if as_json:
-        tables.print_json(asdict(decision))
+        tables.print_json(decision.as_dict())
 
 
 command.params += stages.path_options("register")

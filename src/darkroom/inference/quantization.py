@@ -67,13 +67,12 @@ class Quantizer:
     def layers(self) -> list[str]:
         return list(self._layers)
 
-    def float_layers(self, share: float) -> list[str]:
-        """Return the layers that a program with this share of them in float32 leaves: the first, the last, and those whose weights
-        lose the most; for 0 none."""
-        if not share:
-            return []
-        chosen = {self.layers[0], self.layers[-1], *self._by_error[: round(share * len(self._layers))]}
-        return [name for name in self._layers if name in chosen]
+    def mixtures(self) -> list[list[str]]:
+        """Return the layers that stay float32 in each program to try, from the smallest program on: none; the first, the last and
+        those that convolve each channel by itself, which have few weights; the quarter whose weights lose the most besides."""
+        few = {self.layers[0], self.layers[-1], *(name for name, node in self._layers.items() if _is_grouped(node))}
+        more = few | set(self._by_error[: round(len(self._layers) / 4)])
+        return [[name for name in self._layers if name in chosen] for chosen in (set[str](), few, more)]
 
     def write(self, target: Path, float_layers: list[str]) -> None:
         """Write the program with these layers in float32, which is that of the classifier in all else."""
@@ -85,11 +84,38 @@ class Quantizer:
                 per_channel=True, reduce_range=True, activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8, nodes_to_exclude=sorted(kept),
             )  # fmt: skip
+        if float_layers:
+            _guard(target, float_layers)
 
     def _activations(self, layer: str) -> list[str]:
         """Return the activation functions of a layer's output: quantised before them, it would have the larger range."""
         output = self._layers[layer].output[0]
         return [node.name for node in self._nodes if output in node.input and node.op_type in ACTIVATIONS]
+
+
+def _guard(program: Path, float_layers: list[str]) -> None:
+    """Put a Clip to the range of their quantised inputs, which changes nothing, before the layers that stay float32.
+
+    Without it ONNX Runtime rounds the weights of a layer whose input comes straight from a DequantizeLinear to 8 bits by itself,
+    with one scale for all channels, which is worse than what is avoided.
+    """
+    model = onnx.load(program)
+    graph, constants = model.graph, {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    sources = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
+    nodes = []
+    for node in graph.node:
+        source = sources.get(node.input[0]) if node.name in float_layers else None
+        if source is not None:
+            scale, zero = (constants[name].astype(np.float32) for name in source.input[1:])
+            limits = np.float32([-zero * scale, (255 - zero) * scale])
+            names = [f"{node.name}/{part}" for part in ("low", "high", "input")]
+            graph.initializer.extend(numpy_helper.from_array(np.array(x), name) for x, name in zip(limits, names, strict=False))
+            nodes.append(onnx.helper.make_node("Clip", [node.input[0], *names[:2]], names[2:], name=f"{node.name}/Clip"))
+            node.input[0] = names[2]
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.save(model, program)
 
 
 def calibrate(program: Path, temperature: float, metadata: Mapping[str, Any]) -> None:
@@ -115,6 +141,10 @@ def divergence(probabilities: np.ndarray, others: np.ndarray) -> float:
     """Return the mean Kullback-Leibler divergence in nats of probabilities (N, C) from others of the same images."""
     first, second = (np.clip(values, 1e-12, 1) for values in (probabilities, others))
     return float((first * np.log(first / second)).sum(1).mean())
+
+
+def _is_grouped(node: Any) -> bool:
+    return any(item.name == "group" and item.i > 1 for item in node.attribute)
 
 
 def _rounding_error(node: Any, weights: Mapping[str, Any]) -> float:

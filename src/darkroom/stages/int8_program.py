@@ -25,13 +25,12 @@ from darkroom.models.prediction_sets import ConformalScores
 from darkroom.models.probabilities import softmax
 from darkroom.monitoring import reference
 from darkroom.monitoring.reference import HeldOut
+from darkroom.stages import version_files
+from darkroom.tracking import entities
 from darkroom.training import temperature
 
-FLOAT_SHARES = (0, 1 / 8, 1 / 4)  # of the layers, tried one after the other
-MAX_DIVERGENCE = 0.02  # mean nats on validation, from which more layers stay float32
-VERDICT = "int8.json"  # in the folder `evaluation` of a version
-
-CPU_BATCH = 32
+MAX_DIVERGENCE = 0.02  # mean nats on validation, above which more layers stay float32
+BATCH = cost.BATCH
 Outputs = tuple[np.ndarray, np.ndarray | None]
 
 
@@ -72,8 +71,8 @@ def add(checkpoint: Path, ingested: Path, package: Path, refuse: float, limits: 
         parent.refuse(refuse)
     held_out = reference.load_held_out(ingested)
     train = quantization.calibration_images(*arrays.load_split(ingested / "train"))
-    verdict = make(parent, train, held_out, package / "exported", limits).as_dict()
-    atomic.write_json(package / "evaluation" / VERDICT, verdict)
+    verdict = make(parent, train, held_out, package / entities.EXPORTED, limits).as_dict()
+    atomic.write_json(package / entities.EVALUATION / version_files.INT8_VERDICT, verdict)
     return verdict
 
 
@@ -100,8 +99,7 @@ def _choose(parent: Classifier, quantizer: Quantizer, val: np.ndarray, target: P
     expected = parent.probabilities(val)
     best: tuple[list[str], float] | None = None
     candidate = target.with_suffix(".candidate")
-    for share in FLOAT_SHARES:
-        layers = quantizer.float_layers(share)
+    for layers in quantizer.mixtures():
         quantizer.write(candidate, layers)
         found = quantization.divergence(expected, softmax(_outputs(OnnxProgram(candidate), val)[0]))
         if best is None or found < best[1]:
@@ -138,7 +136,7 @@ def _judge(
 ) -> Verdict:  # fmt: skip
     program = ExportedClassifier(folder, "int8")
     val, test = held_out.images
-    speeds = [cost.measure(run, test[:CPU_BATCH]) for run in (OnnxProgram(quantizer.float32), OnnxProgram(folder / INT8_ONNX))]
+    speeds = [cost.measure(run, test[:BATCH]) for run in (OnnxProgram(quantizer.float32), OnnxProgram(folder / INT8_ONNX))]
     files = (quantizer.float32, folder / INT8_ONNX)
     candidates = [
         Candidate(name, measure(val), measure(test), speed.ms_p50, file.stat().st_size / 1e6)
@@ -177,6 +175,6 @@ def _describe(float32: Figures, int8: Figures, layers: tuple[int, list[str]], bu
 
 def _outputs(program: OnnxProgram, images: np.ndarray) -> Outputs:
     """Return logits (N, classes), divided by the temperature, and distances (N,) where the program has them."""
-    parts = [program(np.ascontiguousarray(images[start : start + CPU_BATCH])) for start in range(0, len(images), CPU_BATCH)]
+    parts = [program(np.ascontiguousarray(images[start : start + BATCH])) for start in range(0, len(images), BATCH)]
     distances = [part.distances for part in parts if part.distances is not None]
     return np.concatenate([part.logits for part in parts]), np.concatenate(distances) if distances else None

@@ -31,7 +31,7 @@ from darkroom.tracking.entities import Version
 
 with lazy_imports():  # they import torch, which a version that is registered already does not need
     from darkroom.inference import classifier, held_out
-    from darkroom.stages import version_files
+    from darkroom.stages import int8_program, version_files
 
 SCHEMA = 3
 OTHER_CLASS = "another class"  # for predictions of a champion whose classes have been removed since
@@ -52,7 +52,12 @@ class Decision:
     registered: Mapping[str, Any] | None = None
     promoted: bool = False
     verdict: Mapping[str, Any] | None = None
+    int8: Mapping[str, Any] | None = None  # the verdict on the program of 8-bit integers, where `register.quantize` asks for one
     schema: int = field(default=SCHEMA)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content of promotion.json; `int8` is left out where nothing asks for it."""
+        return {key: value for key, value in asdict(self).items() if key != "int8" or value is not None}
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Inputs:
 
 
 def run(ingested: Path, reports: Path, models: Path, out: Path) -> None:
-    atomic.write_json(out, asdict(_run("", ingested, reports, models)))
+    atomic.write_json(out, _run("", ingested, reports, models).as_dict())
 
 
 def run_by_hand(model: str, ingested: Path, reports: Path, models: Path) -> Decision:
@@ -135,13 +140,24 @@ def _register(decision: Decision, macro_f1: float, inputs: Inputs, record: recor
     with atomic.scratch_folder(SCRATCH) as package:
         _write_evaluation(package / registry.EVALUATION, model, images, inputs.reports)
         is_damaged = sha256 in existing and not registry.is_stored(name, existing[sha256].version)
-        if sha256 not in existing or is_damaged:
+        if settings.register_.quantize == "int8" and sha256 in existing and not is_damaged:
+            decision.int8 = version_files.read_int8(registry.fetch(name, existing[sha256].version))
+        lacks_int8 = settings.register_.quantize == "int8" and decision.int8 is None
+        if sha256 not in existing or is_damaged or lacks_int8:
             errors = version_files.write_package(inputs.models / model, inputs.ingested, package, settings.evaluate.refuse)
             print("register: " + ", ".join(f"{file} (error {error:.0e})" for file, error in errors.items()))
-        if is_damaged:
-            print(f"register: version {existing[sha256].version} was damaged in MLflow, and is stored again")
+        if lacks_int8:
+            arguments = inputs.models / model, inputs.ingested, package, settings.evaluate.refuse, settings.register_
+            decision.int8 = int8_program.add(*arguments)
+            print(f"register: int8: {decision.int8['message']}")
+        if is_damaged or (lacks_int8 and sha256 in existing):
+            reason = "was damaged in MLflow, and" if is_damaged else "has an int8 verdict now, and"
+            print(f"register: version {existing[sha256].version} {reason} is stored again")
             registry.store_again(name, existing[sha256].version, inputs.models / model, package)
         version = registry.register(name, inputs.models / model, package, sha256, tags, description)
+    if decision.int8:
+        outcome = entities.ACCEPTED if decision.int8["accepted"] else entities.REFUSED
+        registry.tag(name, version.version, entities.INT8, outcome)
     kind = "new" if version.created else "existing"
     print(f"register: {model} is the {kind} version {version.version} of {name}, alias {registry.CHALLENGER}")
     aliases = [registry.CHALLENGER]

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from darkroom.core import json_files
 from darkroom.inference.classifier import Classifier
 from darkroom.inference.export import export
 from darkroom.inference.held_out import as_file
 from darkroom.monitoring import reference
 from darkroom.tracking import entities, registry
 
+INT8_VERDICT = "int8.json"  # in EVALUATION: what `int8_program` found
 CHECKED = 8  # validation images on which the package is compared with the checkpoint
 
 
@@ -35,3 +38,10 @@ def write_package(checkpoint: Path, ingested: Path, folder: Path, refuse: float)
     probabilities = [prediction.probabilities for prediction in classifier.predict_files(files)]
     np.save(check / "expected.npy", np.array(probabilities))
     return errors
+
+
+def read_int8(version: Path) -> Mapping[str, Any] | None:
+    """Return the verdict on the program of 8-bit integers in the folder of a version; None where nothing has asked for it."""
+    file = version / registry.EVALUATION / INT8_VERDICT
+    kind = dict[str, Any]
+    return json_files.read(file, kind, "`darkroom tidy --older-than 0d`") if file.is_file() else None

@@ -15,6 +15,7 @@ SHA, MODEL = "darkroom.checkpoint_sha256", "darkroom.model"  # tags of runs, log
 VERDICT, DATA = "darkroom.verdict", "darkroom.data"  # tags of versions
 FAILED, PROMOTION = "darkroom.failed_checks", "darkroom.promotion"  # tags: names of checks, and a sentence about all
 PASSED, NOT_BETTER, VETOED = "passed", "not better", "vetoed"  # values of VERDICT
+INT8, ACCEPTED, REFUSED = "darkroom.int8", "accepted", "refused"  # tag of versions with a program of 8-bit integers, or without
 NONE = "none"  # value of FAILED where no check failed
 CHALLENGER, CHAMPION = "challenger", "champion"  # aliases of versions
 PROMOTE, ROLLBACK = "promote", "rollback"  # the commands of a person, in the ledger

@@ -25,10 +25,13 @@ from darkroom.core.lazy import lazy_imports
 from darkroom.models import weight_files
 from darkroom.tracking import home
 from darkroom.tracking.entities import (
+    ACCEPTED,
     CHALLENGER,
     CHAMPION,
     CHECK,
     EVALUATION,
+    EXPORTED,
+    INT8,
     MODEL,
     NOTE,
     ROLLBACK,
@@ -42,6 +45,7 @@ from darkroom.tracking.requests import Client, in_mlflow
 with lazy_imports():
     from darkroom.tracking import mlflow_client, model_package
 
+INT8_FILES = ("model.int8.onnx", "model.int8.json")  # of EXPORTED
 LEDGER = "darkroom.ledger."  # the tags of the ledger begin with this
 
 
@@ -151,6 +155,12 @@ def describe(client: Client, name: str, version: str, tags: dict[str, str], desc
 
 
 @in_mlflow
+def tag(client: Client, name: str, version: str, key: str, value: str) -> None:
+    """Set one tag of a version."""
+    client.set_model_version_tag(name, version, key, value)
+
+
+@in_mlflow
 def ledger(client: Client, name: str) -> list[Promotion]:
     """Return the changes of champion, oldest first."""
     tags: dict[str, str] = {}
@@ -192,7 +202,7 @@ def _version(item: Any, aliases: list[str]) -> Version:
 
 @in_mlflow
 def fetch(client: Client, name: str, version: str) -> Path:
-    """Return a folder with `checkpoint` and, if the version has one, `evaluation`.
+    """Return a folder with `checkpoint` and, if the version has them, `evaluation`, and the INT8_FILES in `exported`.
 
     It is downloaded once, and again where the copy is damaged. Raises WorkspaceError where the version itself is.
     """
@@ -201,7 +211,7 @@ def fetch(client: Client, name: str, version: str) -> Path:
     folder = home.VERSIONS / (sha256[:32] or f"{name}-{version}")
     if home.is_read_only() and not (folder.is_dir() and _is_sound(folder, sha256)):
         folder = home.OWN_CACHE / "versions" / folder.name
-    if folder.is_dir() and not _is_sound(folder, sha256):
+    if folder.is_dir() and not (_is_sound(folder, sha256) and _has_int8(folder, tags)):
         shutil.rmtree(folder)
     if not folder.is_dir():
         with atomic.new_folder(folder) as working:
@@ -214,6 +224,10 @@ def fetch(client: Client, name: str, version: str) -> Path:
             for part in ("checkpoint", EVALUATION):
                 if part in parts:
                     parts[part].rename(working / part)
+            for file in INT8_FILES:
+                if EXPORTED in parts and (parts[EXPORTED] / file).is_file():
+                    (working / EXPORTED).mkdir(exist_ok=True)
+                    (parts[EXPORTED] / file).rename(working / EXPORTED / file)
             shutil.rmtree(working / "whole")
             if not _is_sound(working, sha256):
                 raise WorkspaceError(
@@ -225,6 +239,11 @@ def fetch(client: Client, name: str, version: str) -> Path:
     if not home.is_read_only():
         os.utime(folder)  # `darkroom tidy --older-than` removes what is not used
     return folder.resolve()
+
+
+def _has_int8(folder: Path, tags: dict[str, str]) -> bool:
+    """Tell whether a copy has the program of 8-bit integers, if its version has one: it may have been added since."""
+    return tags.get(INT8) != ACCEPTED or (folder / EXPORTED / INT8_FILES[0]).is_file()
 
 
 def is_stored(name: str, version: str) -> bool:
