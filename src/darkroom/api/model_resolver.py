@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.core import user_paths
-from darkroom.core.errors import WorkspaceError
+from darkroom.core.errors import ParamsError, WorkspaceError, nearest
 from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import entities
 from darkroom.tracking.entities import Version
@@ -15,12 +15,13 @@ with lazy_imports():
     from darkroom.api import promotion_file
     from darkroom.config import params
     from darkroom.inference import classifier as classifiers
-    from darkroom.inference import exported_classifier
+    from darkroom.inference import exported_classifier, quantized_classifier
     from darkroom.models import weight_files
     from darkroom.tracking import registry
     from darkroom.training import devices
 
 
+ENGINES = ("float32", "int8")
 SHOWN = 3  # versions whose verdict is named
 
 
@@ -49,8 +50,14 @@ def no_champion(name: str, versions: list[Version], promote: str) -> NoChampionE
     return NoChampionError(f"{name} has no champion: {listed}{older}{setting}", f"{remedy}; `darkroom models` lists all versions")
 
 
-def load(model: str) -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
-    """Return a classifier and its identity; raises WorkspaceError if there is no such model."""
+def load(model: str, engine: str = "float32") -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
+    """Return a classifier and its identity; raises WorkspaceError if there is no such model.
+
+    With the engine `int8` a registered version predicts by its program of 8-bit integers; raises WorkspaceError where it has none,
+    ParamsError for another engine.
+    """
+    if engine not in ENGINES:
+        raise ParamsError(f'there is no engine "{engine}"{nearest(engine, ENGINES)}', f"choose from {', '.join(ENGINES)}")
     folder, name, version, digest = user_paths.expand(model, "--model", "a model"), "", "", ""
     if not folder.joinpath("model.json").is_file():
         if folder.is_dir():
@@ -62,13 +69,18 @@ def load(model: str) -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
         classifier.refuse(_refuse(folder.parent / entities.EXPORTED if version else None, classifier.threshold.refuse))
     title = classifier.checkpoint.name
     description = f"version {version} of {name} ({title})" if version else f"{model} ({title})"
+    if engine == "int8":
+        exported = folder.parent / entities.EXPORTED
+        if not version or not (exported / exported_classifier.INT8_DESCRIPTION).is_file():
+            raise quantized_classifier.missing(description)
+        classifier, description = quantized_classifier.QuantizedClassifier(classifier, exported), f"{description}, int8"
     digest = digest or weight_files.checkpoint_digest(folder)
     return classifier, classifiers.ModelInfo(name or str(folder), version, title, digest, description)
 
 
-def load_on_device(model: str) -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
+def load_on_device(model: str, engine: str = "float32") -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
     """Return the same, on the device of `compute.accelerator`; where params.yaml has none, on that of `auto`."""
-    classifier, info = load(model)
+    classifier, info = load(model, engine)
     return classifier.to(devices.available_device(_accelerator())), info
 
 

@@ -85,14 +85,16 @@ class Project:
         with self._inside():
             return leaderboards.Leaderboard(leaderboard.read(REPORTS / "leaderboard.csv"), self.metrics)
 
-    def model(self, name: str = "champion") -> models.Model:
+    def model(self, name: str = "champion", engine: str = "float32") -> models.Model:
         """Return a model: champion, challenger, a version number, or one of this project, such as baseline or transfer/vgg16.
 
-        Raises WorkspaceError if there is no such model, or if its files are damaged.
+        With the engine `int8` a version predicts by its program of 8-bit integers; heat maps and embeddings stay float32. Raises
+        WorkspaceError if there is no such model or program, or if its files are damaged.
         """
         with self._inside():
             folder = MODELS / name
-            return models.Model(*model_resolver.load_on_device(str(folder) if folder.joinpath("model.json").is_file() else name))
+            address = str(folder) if folder.joinpath("model.json").is_file() else name
+            return models.Model(*model_resolver.load_on_device(address, engine))
 
     @property
     def models(self) -> list[str]:

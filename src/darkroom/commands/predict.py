@@ -29,6 +29,7 @@ EXPLAINED = Path("reports/explained")
 COLUMNS = ("path", "label", "confidence", "error", "model", "checkpoint_sha256")  # of --csv, before those of the classes
 UNKNOWN = "unknown"  # the column after these, empty where the model has no abstention
 SET = "prediction_set"  # the column that --coverage adds to these
+ENGINES = model_resolver.ENGINES
 METHODS = ("LayerCAM", "Grad-CAM", "occlusion")  # those of inference.explanation, which imports torch
 
 
@@ -52,6 +53,10 @@ METHODS = ("LayerCAM", "Grad-CAM", "occlusion")  # those of inference.explanatio
     "--refuse", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE", show_default="that of the version, or evaluate.refuse",
     help="call images unknown that are farther from the training images than all but this share of images like them; 0: none",
 )  # fmt: skip
+@click.option(
+    "--engine", type=Choice(ENGINES), default="float32",
+    help="float32, or int8: the program of 8-bit integers of a registered version, which `register.quantize: int8` makes",
+)  # fmt: skip
 @click.option("--explain", is_flag=True, help=f"write a page of heat maps to {EXPLAINED}")
 @click.option("--explain-to", metavar="FOLDER", help="write that page to another folder")
 @click.option(
@@ -60,7 +65,7 @@ METHODS = ("LayerCAM", "Grad-CAM", "occlusion")  # those of inference.explanatio
 )  # fmt: skip
 def command(
     images: tuple[str, ...], model: str, top: int, as_json: bool, as_csv: bool, coverage: float | None,
-    refuse: float | None, explain: bool, explain_to: str | None, explain_by: str | None,
+    refuse: float | None, engine: str, explain: bool, explain_to: str | None, explain_by: str | None,
 ) -> int:  # fmt: skip
     """Classify images, by the champion or any other trained model.
 
@@ -84,7 +89,7 @@ def command(
         raise WorkspaceError(
             f"there are no images in {', '.join(images)}", "name image files; folders are searched for *.jpg, *.png, …"
         )
-    classifier, info = model_resolver.load_on_device(model)
+    classifier, info = model_resolver.load_on_device(model, engine)
     if coverage:
         classifier.checkpoint.conformal.check(coverage)
     if refuse is not None:

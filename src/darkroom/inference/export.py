@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +29,8 @@ from darkroom.inference.exported_classifier import (
     DESCRIPTION,
     DISTANCE,
     FILES,
+    INT8_DESCRIPTION,
+    INT8_ONNX,
     ONNX,
     OPENVINO,
     TORCH,
@@ -116,6 +119,17 @@ def export(
     json_files.write_sealed(folder / DESCRIPTION, {**metadata, **own})
     _write_readme(folder, metadata, list(errors))
     return errors
+
+
+def add_int8(source: Path, folder: Path) -> None:
+    """Copy a version's program of 8-bit integers from the folder `source` into one that may have other programs, and add it to the
+    README."""
+    folder.mkdir(exist_ok=True)
+    for file in (INT8_ONNX, INT8_DESCRIPTION):
+        shutil.copyfile(source / file, folder / file)
+    others = [FORMATS[name].files[0] for name in FORMATS if (folder / FORMATS[name].files[0]).exists()]
+    description = folder / (DESCRIPTION if others else INT8_DESCRIPTION)
+    _write_readme(folder, json.loads(description.read_text(encoding="utf-8")), [*others, INT8_ONNX])
 
 
 def describe(classifier: Classifier, about: str = "") -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 The layers of the features and of the head are quantised: activations to 8 bits, by their range on calibration images, weights to
 7 bits with a scale for each output channel. With 8 bits the sum of two products would saturate on processors without VNNI, which
-would predict something else; with 7 a program gives the same everywhere. Normalisation, temperature, softmax and the distance of
-abstention stay float32, and so do, where that is asked for, the layers whose weights lose the most.
+would predict something else; with 7 a program gives the same everywhere. Layers that convolve each channel by itself have 8 bits:
+their products are not summed in pairs. Normalisation, temperature, softmax and the distance of abstention stay float32, and so do,
+where that is asked for, some of the layers.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ with lazy_imports():  # none of them where nothing is quantised
 QUANTIZED = ("/features/", "/head/")  # the parts of `Network` whose nodes are quantised, by the names of the exported nodes
 LAYERS = ("Conv", "Gemm", "MatMul")
 ACTIVATIONS = ("Clip", "Relu", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid", "Gelu")
+FLOAT_SHARES = (0, 1 / 8, 1 / 4)  # of the layers, of the programs to try
+EIGHT_BITS = {"axis": 0, "symmetric": True, "reduce_range": False}  # of a weight, by output channel
 STEPS = 63  # of a weight of 7 bits, on each side of 0
 CALIBRATION_IMAGES, CALIBRATION_BATCH = 128, 8
 
@@ -60,7 +63,9 @@ class Quantizer:
             raise WeightsError(
                 f"{classifier.checkpoint.name} has no layer that can be quantised", "set `register.quantize: none` in params.yaml"
             )
-        errors = {name: _rounding_error(node, weights) for name, node in self._layers.items()}
+        convolutions = [node for node in self._layers.values() if node.op_type == "Conv"]
+        self._depthwise_weights = [node.input[1] for node in convolutions if weights[node.input[1]].dims[1] == 1]
+        errors = {name: self._rounding_error(node, weights) for name, node in self._layers.items()}
         self._by_error = sorted(errors, key=lambda name: -errors[name])
 
     @property
@@ -68,11 +73,10 @@ class Quantizer:
         return list(self._layers)
 
     def mixtures(self) -> list[list[str]]:
-        """Return the layers that stay float32 in each program to try, from the smallest program on: none; the first, the last and
-        those that convolve each channel by itself, which have few weights; the quarter whose weights lose the most besides."""
-        few = {self.layers[0], self.layers[-1], *(name for name, node in self._layers.items() if _is_grouped(node))}
-        more = few | set(self._by_error[: round(len(self._layers) / 4)])
-        return [[name for name in self._layers if name in chosen] for chosen in (set[str](), few, more)]
+        """Return the layers that stay float32 in each program to try, from the smallest program on: none of them, an eighth, a
+        quarter; first those whose weights lose the most."""
+        chosen = [set(self._by_error[: round(share * len(self._layers))]) for share in FLOAT_SHARES]
+        return [[name for name in self._layers if name in names] for names in chosen]
 
     def write(self, target: Path, float_layers: list[str]) -> None:
         """Write the program with these layers in float32, which is that of the classifier in all else."""
@@ -83,9 +87,19 @@ class Quantizer:
                 str(self._prepared), str(target), _calibration(self.images), quant_format=quantization.QuantFormat.QDQ,
                 per_channel=True, reduce_range=True, activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8, nodes_to_exclude=sorted(kept),
+                extra_options={"TensorQuantOverrides": dict.fromkeys(self._depthwise_weights, [dict(EIGHT_BITS)])},
             )  # fmt: skip
         if float_layers:
             _guard(target, float_layers)
+
+    def _rounding_error(self, node: Any, weights: Mapping[str, Any]) -> float:
+        """Return the share of the squares of a layer's weights that rounding them by output channel loses."""
+        values = numpy_helper.to_array(weights[node.input[1]]).astype(np.float64)
+        has_rows = node.op_type == "Conv" or any(item.name == "transB" and item.i for item in node.attribute)
+        rows = values.reshape(len(values), -1) if has_rows else np.moveaxis(values, -1, 0).reshape(values.shape[-1], -1)
+        steps = 2 * STEPS + 1 if node.input[1] in self._depthwise_weights else STEPS
+        scale = np.maximum(np.abs(rows).max(1, keepdims=True), 1e-30) / steps
+        return float(np.square(rows - np.round(rows / scale) * scale).sum() / max(float(np.square(rows).sum()), 1e-30))
 
     def _activations(self, layer: str) -> list[str]:
         """Return the activation functions of a layer's output: quantised before them, it would have the larger range."""
@@ -141,20 +155,6 @@ def divergence(probabilities: np.ndarray, others: np.ndarray) -> float:
     """Return the mean Kullback-Leibler divergence in nats of probabilities (N, C) from others of the same images."""
     first, second = (np.clip(values, 1e-12, 1) for values in (probabilities, others))
     return float((first * np.log(first / second)).sum(1).mean())
-
-
-def _is_grouped(node: Any) -> bool:
-    return any(item.name == "group" and item.i > 1 for item in node.attribute)
-
-
-def _rounding_error(node: Any, weights: Mapping[str, Any]) -> float:
-    """Return the share of the squares of a layer's weights that 7 bits by channel lose."""
-    values = numpy_helper.to_array(weights[node.input[1]]).astype(np.float64)
-    is_transposed = node.op_type == "MatMul" or not any(item.name == "transB" and item.i for item in node.attribute)
-    rows = values if node.op_type == "Conv" or not is_transposed else np.moveaxis(values, -1, 0)
-    rows = rows.reshape(len(rows), -1)
-    scale = np.maximum(np.abs(rows).max(1, keepdims=True), 1e-30) / STEPS
-    return float(np.square(rows - np.round(rows / scale) * scale).sum() / max(float(np.square(rows).sum()), 1e-30))
 
 
 def _calibration(images: np.ndarray) -> Any:

@@ -10,7 +10,7 @@ import torch
 
 from darkroom.core.errors import WorkspaceError
 from darkroom.inference.classifier import Classifier
-from darkroom.inference.exported_classifier import INT8_DESCRIPTION, ExportedClassifier
+from darkroom.inference.exported_classifier import ExportedClassifier
 from darkroom.inference.predict import Measured
 
 
@@ -18,12 +18,10 @@ class QuantizedClassifier(Classifier):
     """A classifier whose probabilities and distances are those of the program of 8-bit integers in `folder`.
 
     Temperature, prediction sets and abstention are the program's own. Embeddings and heat maps are of the float32 network of
-    `parent`. It computes on the CPU. Raises WorkspaceError where the folder has no such program, WeightsError where it is damaged.
+    `parent`. It computes on the CPU. Raises WeightsError where it is damaged.
     """
 
     def __init__(self, parent: Classifier, folder: Path) -> None:
-        if not (folder / INT8_DESCRIPTION).is_file():
-            raise missing("the model")
         self.folder, self.parent = folder, parent
         self.program = ExportedClassifier(folder, "int8")
         own = self.program.description

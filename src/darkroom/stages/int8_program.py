@@ -25,7 +25,6 @@ from darkroom.models.prediction_sets import ConformalScores
 from darkroom.models.probabilities import softmax
 from darkroom.monitoring import reference
 from darkroom.monitoring.reference import HeldOut
-from darkroom.stages import version_files
 from darkroom.tracking import entities
 from darkroom.training import temperature
 
@@ -72,7 +71,7 @@ def add(checkpoint: Path, ingested: Path, package: Path, refuse: float, limits: 
     held_out = reference.load_held_out(ingested)
     train = quantization.calibration_images(*arrays.load_split(ingested / "train"))
     verdict = make(parent, train, held_out, package / entities.EXPORTED, limits).as_dict()
-    atomic.write_json(package / entities.EVALUATION / version_files.INT8_VERDICT, verdict)
+    atomic.write_json(package / entities.EVALUATION / entities.INT8_VERDICT, verdict)
     return verdict
 
 

@@ -16,7 +16,6 @@ from darkroom.inference.held_out import as_file
 from darkroom.monitoring import reference
 from darkroom.tracking import entities, registry
 
-INT8_VERDICT = "int8.json"  # in EVALUATION: what `int8_program` found
 CHECKED = 8  # validation images on which the package is compared with the checkpoint
 
 
@@ -42,6 +41,6 @@ def write_package(checkpoint: Path, ingested: Path, folder: Path, refuse: float)
 
 def read_int8(version: Path) -> Mapping[str, Any] | None:
     """Return the verdict on the program of 8-bit integers in the folder of a version; None where nothing has asked for it."""
-    file = version / registry.EVALUATION / INT8_VERDICT
+    file = version / registry.EVALUATION / entities.INT8_VERDICT
     kind = dict[str, Any]
     return json_files.read(file, kind, "`darkroom tidy --older-than 0d`") if file.is_file() else None

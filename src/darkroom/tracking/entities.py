@@ -24,6 +24,7 @@ RESTORED = "sync --restore"  # in the ledger: what reports/promotion.json says o
 EXPORTED = "exported"  # the programs that predict where the model is served
 EVALUATION = "evaluation"  # predictions, and the images that the model was trained and chosen on
 REFERENCE = "reference.npz"  # in EVALUATION: its outputs on held-out images, for drift tests
+INT8_VERDICT = "int8.json"  # in EVALUATION: what `register` found of the program of 8-bit integers
 CHECK = "check"  # image files with the checkpoint's predictions, to compare the package with
 
 

@@ -25,13 +25,13 @@ from darkroom.core.lazy import lazy_imports
 from darkroom.models import weight_files
 from darkroom.tracking import home
 from darkroom.tracking.entities import (
-    ACCEPTED,
     CHALLENGER,
     CHAMPION,
     CHECK,
     EVALUATION,
     EXPORTED,
     INT8,
+    INT8_VERDICT,
     MODEL,
     NOTE,
     ROLLBACK,
@@ -211,7 +211,7 @@ def fetch(client: Client, name: str, version: str) -> Path:
     folder = home.VERSIONS / (sha256[:32] or f"{name}-{version}")
     if home.is_read_only() and not (folder.is_dir() and _is_sound(folder, sha256)):
         folder = home.OWN_CACHE / "versions" / folder.name
-    if folder.is_dir() and not (_is_sound(folder, sha256) and _has_int8(folder, tags)):
+    if folder.is_dir() and not (_is_sound(folder, sha256) and _is_current(folder, tags)):
         shutil.rmtree(folder)
     if not folder.is_dir():
         with atomic.new_folder(folder) as working:
@@ -241,9 +241,9 @@ def fetch(client: Client, name: str, version: str) -> Path:
     return folder.resolve()
 
 
-def _has_int8(folder: Path, tags: dict[str, str]) -> bool:
-    """Tell whether a copy has the program of 8-bit integers, if its version has one: it may have been added since."""
-    return tags.get(INT8) != ACCEPTED or (folder / EXPORTED / INT8_FILES[0]).is_file()
+def _is_current(folder: Path, tags: dict[str, str]) -> bool:
+    """Tell whether a copy has the verdict on the program of 8-bit integers, if its version has one: it may be newer than the copy."""
+    return INT8 not in tags or (folder / EVALUATION / INT8_VERDICT).is_file()
 
 
 def is_stored(name: str, version: str) -> bool:
