@@ -123,8 +123,9 @@ def test_the_folder_has_the_models_name_and_is_never_overwritten(model, capsys):
 
 
 def test_the_command_offers_the_formats_that_there_are():
-    """The words of --format are the formats of the room `inference`, which the command must not import to know them."""
-    assert set(FORMATS) == set(export.FORMATS)
+    """The words of --format are the formats of the room `inference`, which the command must not import to know them,
+    and the one that `register` makes."""
+    assert set(FORMATS) == {*export.FORMATS, "int8"}
 
 
 @pytest.mark.slow

@@ -383,3 +383,34 @@ def test_without_tracking_nothing_is_registered(place, monkeypatch, capsys):
     evaluated(0.9)
     assert run()["registered"] is None
     assert not place.versions_
+
+
+def test_an_int8_program_is_asked_for(place, monkeypatch, capsys):
+    """`register.quantize: int8` puts the verdict into promotion.json and a tag; a version that exists is stored again with it, once.
+    Without it promotion.json has no such block."""
+    from darkroom.stages import int8_program
+
+    tags, added, stored = {}, [], []
+
+    def add(checkpoint, ingested, package, refuse, limits):
+        added.append(limits.quantize)
+        (package / registry.EVALUATION / entities.INT8_VERDICT).write_text('{"accepted": true, "message": "2 times as fast"}')
+        return {"accepted": True, "message": "2 times as fast"}
+
+    def store_again(name, version, checkpoint, package):
+        stored.append(version)
+        shutil.copytree(package / registry.EVALUATION, place.folder / version / registry.EVALUATION, dirs_exist_ok=True)
+        (package / "packaged").unlink()
+
+    monkeypatch.setattr(int8_program, "add", add)
+    monkeypatch.setattr(registry, "tag", lambda name, version, key, value: tags.update({(version, key): value}))
+    monkeypatch.setattr(registry, "store_again", store_again)
+    monkeypatch.setattr(registry, "is_stored", lambda *_: True)
+    evaluated(0.9)
+    assert "int8" not in run()
+    assert not added
+    params(quantize="int8")
+    assert run()["int8"] == run()["int8"] == {"accepted": True, "message": "2 times as fast"}
+    assert "int8: 2 times as fast" in capsys.readouterr().out
+    assert (added, stored) == (["int8"], ["1"])
+    assert tags == {("1", entities.INT8): entities.ACCEPTED}

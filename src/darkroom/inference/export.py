@@ -129,7 +129,9 @@ def add_int8(source: Path, folder: Path) -> None:
         shutil.copyfile(source / file, folder / file)
     others = [FORMATS[name].files[0] for name in FORMATS if (folder / FORMATS[name].files[0]).exists()]
     description = folder / (DESCRIPTION if others else INT8_DESCRIPTION)
-    _write_readme(folder, json.loads(description.read_text(encoding="utf-8")), [*others, INT8_ONNX])
+    metadata = json.loads(description.read_text(encoding="utf-8"))
+    outputs = {name: metadata["outputs"][name] for name in OUTPUTS if name in metadata["outputs"]}  # in the program's order
+    _write_readme(folder, metadata | {"outputs": outputs}, [*others, INT8_ONNX])
 
 
 def describe(classifier: Classifier, about: str = "") -> dict[str, Any]:

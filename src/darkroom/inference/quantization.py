@@ -137,6 +137,8 @@ def calibrate(program: Path, temperature: float, metadata: Mapping[str, Any]) ->
     model = onnx.load(program)
     divide = next(node for node in model.graph.node if "logits" in node.output)
     value = numpy_helper.from_array(np.array(temperature, np.float32), "temperature")
+    for old in [item for item in model.graph.initializer if item.name == divide.input[1]]:
+        model.graph.initializer.remove(old)
     divide.input[1] = value.name
     model.graph.initializer.append(value)
     onnx.helper.set_model_props(model, as_text(metadata))

@@ -1,0 +1,135 @@
+"""The program of 8-bit integers of a version: validation calibrates it, test can refuse it, and predicting by it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from darkroom.api import model_resolver
+from darkroom.cli import main
+from darkroom.config import params
+from darkroom.config.params import Register
+from darkroom.core.errors import ParamsError, WeightsError
+from darkroom.inference.classifier import Classifier
+from darkroom.inference.exported_classifier import INT8_DESCRIPTION, INT8_ONNX, ExportedClassifier
+from darkroom.inference.held_out import as_file
+from darkroom.inference.quantized_classifier import QuantizedClassifier
+from darkroom.models import tensor_files
+from darkroom.monitoring.reference import HeldOut
+from darkroom.stages import int8_program
+from darkroom.stages.int8_program import Verdict
+from darkroom.tracking.entities import Version
+from tests.conftest import ROOT
+from tests.inference.test_export import architecture, write_checkpoint
+
+RNG = np.random.default_rng(0)
+VAL, TEST = (RNG.integers(0, 256, (count, 32, 32, 3), np.uint8) for count in (60, 40))
+LIMITS = params.read(ROOT / "params.yaml").register_.model_copy(update={"max_calibration_error": 1.0})
+
+
+def _balanced(folder: Path) -> Path:
+    """Let the network of a checkpoint predict either class for half of the images."""
+    logits = Classifier.load(folder).logits(np.concatenate([VAL, TEST]))
+    tensors = load_file(folder / "model.safetensors")
+    tensors["head.bias"][0] -= float(np.median(logits[:, 0] - logits[:, 1]))
+    tensor_files.save(folder / "model.safetensors", tensors)
+    return folder
+
+
+def make(place: Path, limits: Register = LIMITS) -> tuple[Classifier, Verdict]:
+    """Quantise an untrained network; the labels are what it predicts, but for every tenth image."""
+    parent = Classifier.load(_balanced(write_checkpoint(place / "checkpoint", architecture("compact"))))
+    labels = [parent.logits(images).argmax(1) ^ (np.arange(len(images)) % 10 == 0) for images in (VAL, TEST)]
+    groups = [[f"{number}" for number in range(len(images))] for images in (VAL, TEST)]
+    (place / "exported").mkdir()
+    return parent, int8_program.make(parent, VAL[:16], HeldOut([VAL, TEST], labels, groups), place / "exported", limits)
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory) -> tuple[Path, Classifier, Verdict]:
+    """Return the folder of a version with the program, its parent and the verdict."""
+    place = tmp_path_factory.mktemp("version")
+    return place, *make(place)
+
+
+@pytest.mark.slow
+def test_validation_calibrates_the_program(version):
+    """Temperature, prediction sets and abstention are those of the program's own outputs on validation, the threshold for the
+    parent's share; the parent's files are left alone."""
+    place, parent, verdict = version
+    assert verdict.accepted
+    assert sorted(path.name for path in (place / "exported").iterdir()) == [INT8_DESCRIPTION, INT8_ONNX]
+    program = QuantizedClassifier(parent, place / "exported")
+    assert program.checkpoint.temperature == verdict.temperature != parent.checkpoint.temperature
+    assert len(program.checkpoint.conformal.scores) == len(VAL)
+    measured = program.measure(VAL)
+    assert program.checkpoint.abstention.distances == pytest.approx(np.sort(measured.distances), rel=1e-3)
+    assert program.threshold.refuse == parent.threshold.refuse
+    held = program.checkpoint.conformal.sets(measured.probabilities, 0.9)
+    labels = parent.logits(VAL).argmax(1) ^ (np.arange(len(VAL)) % 10 == 0)
+    assert held[np.arange(len(VAL)), labels].mean() >= 0.9
+    with_files = [row.probabilities for row in program.predict_files([as_file(image) for image in TEST[:4]])]
+    np.testing.assert_allclose(with_files, program.probabilities(TEST[:4]), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_program_that_fails_a_check_is_refused(tmp_path):
+    """Where a check fails, no file of the program is left, and the verdict names the figure and the limit."""
+    _, verdict = make(tmp_path, LIMITS.model_copy(update={"max_megabytes": 0.001}))
+    assert not verdict.accepted
+    assert "refused: " in verdict.message
+    assert "the limit is 0.001" in verdict.message
+    assert not list((tmp_path / "exported").iterdir())
+    assert json.loads(json.dumps(verdict.as_dict()))["int8"]["megabytes"] > 0.001
+
+
+@pytest.mark.slow
+def test_a_damaged_program_is_refused(tmp_path):
+    """A program of which a byte was changed is not used."""
+    make(tmp_path)
+    file = tmp_path / "exported" / INT8_ONNX
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(WeightsError, match=INT8_ONNX):
+        ExportedClassifier(tmp_path / "exported", "int8")
+
+
+@pytest.mark.slow
+def test_predict_and_export_by_the_engine(version, monkeypatch, capsys, tmp_path):
+    """`predict --engine int8` gives the program's probabilities, `export --format int8` its files with a README whose code runs;
+    a checkpoint has no such program, which is refused with what makes one."""
+    place, parent, _ = version
+    picked = Version("3", "baseline", "0" * 64)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.png").write_bytes(as_file(TEST[0]))
+    checkpoint = str(place / "checkpoint")
+    assert main(["predict", "photo.png", "--model", checkpoint, "--engine", "int8"]) == 2
+    assert "register.quantize: int8" in capsys.readouterr().err
+    monkeypatch.setattr(model_resolver, "_fetch", lambda _: ("darkroom", picked, place / "checkpoint"))
+    rows = {}
+    for engine in ("float32", "int8"):
+        assert main(["predict", "photo.png", "--model", "3", "--engine", engine, "--json"]) == 0
+        content = json.loads(capsys.readouterr().out)
+        rows[engine] = list(content["predictions"][0]["probabilities"].values())
+    program = QuantizedClassifier(parent, place / "exported")
+    assert rows["int8"] == pytest.approx(program.probabilities(TEST[:1])[0].tolist(), rel=1e-4)
+    assert rows["float32"] == pytest.approx(parent.probabilities(TEST[:1])[0].tolist(), rel=1e-4)
+    assert main(["export", "--model", "3", "--format", "int8", "--out", "out"]) == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == ["README.md", INT8_DESCRIPTION, INT8_ONNX]
+    (tmp_path / "photo.png").rename(tmp_path / "out" / "photo.jpg")
+    monkeypatch.chdir(tmp_path / "out")
+    code = Path("README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    capsys.readouterr()
+    exec(code, {})
+    assert "'a': " in capsys.readouterr().out
+
+
+def test_an_unknown_engine_is_refused():
+    """An engine that there is not is answered with the nearest one."""
+    with pytest.raises(ParamsError, match="int8"):
+        model_resolver.load("champion", "int")
