@@ -236,3 +236,19 @@ def test_copies_of_an_image_win_once():
     result = gate.judge(candidate(), old, truth(groups=copies), LIMITS)
     assert failed(result) == [BETTER]
     assert "on 1 group, the reverse on 0" in result.message
+
+
+def test_a_program_of_lower_precision_is_compared_with_its_parent():
+    """It passes where it is smaller and as good by the paired tests, also if no better; where it is significantly worse on test,
+    or not smaller, the check that fails has the figure. Validation, which calibrates it, is not compared."""
+    parent = candidate("float32", wrong=[1, 2], megabytes=10.0)
+    same = gate.against_parent(candidate("int8", wrong=[2, 3], val_wrong=list(range(9)), megabytes=3.0), parent, truth(), LIMITS)
+    assert all(check.passed for check in same)
+    assert [check.name for check in same] == [
+        "accuracy", "calibration", "accuracy against float32", "macro F1 against float32", "every class", "smaller than float32",
+    ]  # fmt: skip
+    worse = gate.against_parent(candidate("int8", wrong=list(range(40)), megabytes=11.0), parent, truth(), LIMITS)
+    failed = {check.name: check.message for check in worse if not check.passed}
+    assert {"accuracy against float32", "macro F1 against float32", "smaller than float32"} <= set(failed)
+    assert "differs by -0.1267" in failed["accuracy against float32"]
+    assert "11 MB" in failed["smaller than float32"]

@@ -17,7 +17,7 @@ from darkroom import cli
 from darkroom.core.errors import WorkspaceError
 from darkroom.data.manifest import read_images
 from darkroom.evaluation import leaderboard, metrics_io, predictions
-from darkroom.stages import register, version_files
+from darkroom.stages import int8_program, register, version_files
 from darkroom.tracking import entities, records, registry
 from tests.conftest import ROOT
 from tests.evaluation import example_report
@@ -386,10 +386,8 @@ def test_without_tracking_nothing_is_registered(place, monkeypatch, capsys):
 
 
 def test_an_int8_program_is_asked_for(place, monkeypatch, capsys):
-    """`register.quantize: int8` puts the verdict into promotion.json and a tag; a version that exists is stored again with it, once.
-    Without it promotion.json has no such block."""
-    from darkroom.stages import int8_program
-
+    """`register.quantize: int8` puts the verdict into promotion.json and a tag; a version that exists is stored again with it,
+    once. Without it promotion.json has no such block."""
     tags, added, stored = {}, [], []
 
     def add(checkpoint, ingested, package, refuse, limits):

@@ -87,7 +87,7 @@ class Quantizer:
                 str(self._prepared), str(target), _calibration(self.images), quant_format=quantization.QuantFormat.QDQ,
                 per_channel=True, reduce_range=True, activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8, nodes_to_exclude=sorted(kept),
-                extra_options={"TensorQuantOverrides": dict.fromkeys(self._depthwise_weights, [dict(EIGHT_BITS)])},
+                extra_options={"TensorQuantOverrides": {key: [dict(EIGHT_BITS)] for key in self._depthwise_weights}},
             )  # fmt: skip
         if float_layers:
             _guard(target, float_layers)

@@ -242,7 +242,7 @@ def fetch(client: Client, name: str, version: str) -> Path:
 
 
 def _is_current(folder: Path, tags: dict[str, str]) -> bool:
-    """Tell whether a copy has the verdict on the program of 8-bit integers, if its version has one: it may be newer than the copy."""
+    """Tell whether a copy has the verdict on the program of 8-bit integers, where its version has one: it may be younger."""
     return INT8 not in tags or (folder / EVALUATION / INT8_VERDICT).is_file()
 
 
