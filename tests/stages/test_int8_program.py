@@ -88,6 +88,21 @@ def test_a_program_that_fails_a_check_is_refused(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_network_that_cannot_be_quantised_is_registered_without(tmp_path, monkeypatch):
+    """Where no program can be made, the verdict says why, and nothing of it is left: the version is registered as without int8."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", architecture("compact"))
+    monkeypatch.setattr(int8_program.reference, "load_held_out", lambda _: HeldOut([VAL, TEST], [np.zeros(60, int)] * 2, [[], []]))
+    monkeypatch.setattr(int8_program.arrays, "load_split", lambda _: (VAL, np.zeros(60, int)))
+    monkeypatch.setattr(int8_program, "_calibrate", lambda *_: 1 / 0)
+    for name in ("exported", "evaluation"):
+        (tmp_path / "package" / name).mkdir(parents=True)
+    verdict = int8_program.add(checkpoint, tmp_path, tmp_path / "package", 0.02, LIMITS)
+    assert verdict == {"accepted": False, "message": "it cannot be made: division by zero"}
+    assert json.loads((tmp_path / "package" / "evaluation" / "int8.json").read_text()) == verdict
+    assert not list((tmp_path / "package" / "exported").iterdir())
+
+
+@pytest.mark.slow
 def test_a_damaged_program_is_refused(tmp_path):
     """A program of which a byte was changed is not used."""
     make(tmp_path)

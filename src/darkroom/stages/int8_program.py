@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import numpy as np
 
 from darkroom.config.params import Register
 from darkroom.core import atomic, checksums, json_files
+from darkroom.core.errors import WeightsError
 from darkroom.data import arrays
 from darkroom.evaluation import cost, gate
 from darkroom.evaluation.gate import Candidate, Check, Truth
@@ -64,13 +66,21 @@ class Verdict:
 
 def add(checkpoint: Path, ingested: Path, package: Path, refuse: float, limits: Register) -> Mapping[str, Any]:
     """Add the program of 8-bit integers to a package's exported programs, unless it is refused, and its verdict to the evaluation;
-    return the verdict."""
+    return the verdict. A network that cannot be quantised is refused too, with the reason alone."""
     parent = Classifier.load(checkpoint)
     if parent.threshold:
         parent.refuse(refuse)
     held_out = reference.load_held_out(ingested)
     train = quantization.calibration_images(*arrays.load_split(ingested / "train"))
-    verdict = make(parent, train, held_out, package / entities.EXPORTED, limits).as_dict()
+    folder = package / entities.EXPORTED
+    try:
+        verdict = make(parent, train, held_out, folder, limits).as_dict()
+    except MemoryError:
+        raise
+    except Exception as error:  # exporters and ONNX Runtime raise errors of every kind
+        remove(folder)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        verdict = {"accepted": False, "message": f"it cannot be made: {reason}"}
     atomic.write_json(package / entities.EVALUATION / entities.INT8_VERDICT, verdict)
     return verdict
 
@@ -87,9 +97,14 @@ def make(parent: Classifier, train: np.ndarray, held_out: HeldOut, folder: Path,
         _calibrate(parent, folder, held_out)
         verdict = _judge(parent, quantizer, float_layers, distance, folder, held_out, limits)
     if not verdict.accepted:
-        for file in (INT8_ONNX, INT8_DESCRIPTION):
-            (folder / file).unlink()
+        remove(folder)
     return verdict
+
+
+def remove(folder: Path) -> None:
+    """Delete the program's files."""
+    for file in (INT8_ONNX, INT8_DESCRIPTION):
+        (folder / file).unlink(missing_ok=True)
 
 
 def _choose(parent: Classifier, quantizer: Quantizer, val: np.ndarray, target: Path) -> tuple[list[str], float]:
@@ -101,13 +116,15 @@ def _choose(parent: Classifier, quantizer: Quantizer, val: np.ndarray, target: P
     for layers in quantizer.mixtures():
         quantizer.write(candidate, layers)
         found = quantization.divergence(expected, softmax(_outputs(OnnxProgram(candidate), val)[0]))
-        if best is None or found < best[1]:
+        if best is None or found < best[1] or math.isnan(best[1]):
             best = layers, found
             shutil.move(candidate, target)
         if found <= MAX_DIVERGENCE:
             break
     candidate.unlink(missing_ok=True)
     assert best is not None
+    if not math.isfinite(best[1]):
+        raise WeightsError(f"{parent.checkpoint.name} outputs NaN or infinity in 8-bit integers", "set `register.quantize: none`")
     return best
 
 
