@@ -120,10 +120,11 @@ def _guard(program: Path, float_layers: list[str]) -> None:
     for node in graph.node:
         source = sources.get(node.input[0]) if node.name in float_layers else None
         if source is not None:
-            scale, zero = (constants[name].astype(np.float32) for name in source.input[1:])
-            limits = np.float32([-zero * scale, (255 - zero) * scale])
+            scale, zero = (float(constants[name]) for name in source.input[1:])
+            limits = -zero * scale, (255 - zero) * scale
             names = [f"{node.name}/{part}" for part in ("low", "high", "input")]
-            graph.initializer.extend(numpy_helper.from_array(np.array(x), name) for x, name in zip(limits, names, strict=False))
+            for value, name in zip(limits, names, strict=False):
+                graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
             nodes.append(onnx.helper.make_node("Clip", [node.input[0], *names[:2]], names[2:], name=f"{node.name}/Clip"))
             node.input[0] = names[2]
         nodes.append(node)

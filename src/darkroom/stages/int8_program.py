@@ -173,7 +173,8 @@ def _judge(
     failed = [check.message for check in checks if not check.passed]
     counts = len(quantizer.layers), float_layers
     message = f"it is refused: {'; '.join(failed)}" if failed else _describe(figures[0], figures[1], counts, busy)
-    return Verdict(not failed, message, *counts, distance, program.description.temperature, *figures, busy, checks)
+    own = program.description.temperature
+    return Verdict(not failed, message, *counts, distance, own, figures[0], figures[1], busy, checks)
 
 
 def _describe(float32: Figures, int8: Figures, layers: tuple[int, list[str]], busy: float) -> str:
