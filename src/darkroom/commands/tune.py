@@ -78,7 +78,7 @@ def command(
     for name in candidates:
         params.check_backbone(name)
     source, folder = _source(settings, weights)
-    pool = _pool(settings)
+    pool = load_pool(settings)
     embedded = {name: pool.embed(name, source, folder) for name in dict.fromkeys([*candidates, *settings.backbones])}
     fast = [name for name in candidates if max_ms is None or embedded[name].milliseconds <= max_ms]
     if not fast:
@@ -123,7 +123,7 @@ def _source(settings: params.Params, weights: str | None) -> tuple[str, Path]:
     return source, Path(str(values.get("weights.folder", settings.weights.folder)))
 
 
-def _pool(settings: params.Params) -> heads.Pool:
+def load_pool(settings: params.Params) -> heads.Pool:
     """Return the training and validation images of the last ingest."""
     splits = [arrays.load_split(INGESTED / split) for split in SPLITS]
     rows = manifest.read_images(INGESTED / "manifest.parquet")
