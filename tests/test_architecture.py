@@ -31,6 +31,8 @@ ALLOWED = {
     "tracking": {"inference", "data", "models"},  # data: the packaged model names why an image cannot be read
     "lab": {"models", "training", "inference", "evaluation", "augmentation"},
     "studies": {"models", "training", "inference", "evaluation", "augmentation"},
+    # stages: folds and heads as the pipeline makes them; lab: what an image costs
+    "tuning": {"models", "training", "augmentation", "evaluation", "stages", "lab"},
     "course": set(),
     "project": set(),
 }

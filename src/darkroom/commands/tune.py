@@ -88,7 +88,7 @@ def command(
     with records.start_run("tune", {"minutes": minutes, "backbones": ", ".join(fast)}, [str(INGESTED)]) as run:
         is_interrupted = _run(found, run, minutes * 60 - (time.monotonic() - started), trials)
         gain, best, reference = found.gain(), found.best(), found.reference()
-        text = _verdict(gain, best, reference)
+        text = _verdict(found, gain)
         run.set_tags({"mlflow.note.content": text})
         run.log_metrics({"log_loss": best.log_loss, "reference_log_loss": reference.log_loss, "trials": len(found.trials)})
         run.log_metrics({"accuracy_gain": gain.accuracy.difference, "accuracy_gain_low": gain.accuracy.low})
@@ -181,9 +181,11 @@ def _gain(gain: selection_bias.Gain) -> dict[str, Any]:
     return result | {"is_gained": gain.is_accuracy_gained or gain.is_log_loss_gained}
 
 
-def _verdict(gain: selection_bias.Gain, best: search.Trial, reference: search.Trial) -> str:
+def _verdict(found: search.Search, gain: selection_bias.Gain) -> str:
     """Return what the search has gained, in a sentence."""
-    if best is reference:
+    if all(trial.is_recipe for trial in found.trials):
+        return "no settings but those of params.yaml were tried; raise --minutes, or --trials"
+    if found.best().is_recipe:
         return "nothing is gained: no trial has a lower log loss than params.yaml"
     one, other = gain.accuracy, gain.log_loss
     points = f"{100 * one.difference:+.1f} points of accuracy ({100 * one.low:+.1f} to {100 * one.high:+.1f})"
