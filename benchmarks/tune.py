@@ -13,8 +13,8 @@ claims  draws sets of images again and again, and searches on each (random searc
           shuffled  the labels are shuffled: no accuracy can be gained, whatever the log loss does
           recipe    the recipe's settings, and those of a search
           poor      the same search, against settings of 2 epochs at a rate of 0.0001: there is much to gain
-        A gain is claimed where the interval of accuracy or that of the log loss leaves out 0; with shuffled labels accuracy alone
-        counts, since there stronger regularisation does improve the log loss
+        A gain is claimed where the interval of accuracy or that of the log loss leaves out 0; with shuffled labels the latter may
+        be true, since there stronger regularisation does improve the log loss
 
 WEIGHTS has the files of torchvision's backbones.
 """
