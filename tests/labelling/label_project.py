@@ -15,7 +15,7 @@ from darkroom.labelling import inbox, queues
 from darkroom.labelling.session import Session
 from tests.conftest import ROOT
 
-LOG, FIXES = Path(".darkroom/labels/decisions.jsonl"), Path("data/label_fixes.csv")
+LOG, FIXES = Path("data/label_decisions.jsonl"), Path("data/label_fixes.csv")
 CLASSES = ("cat", "dog")
 
 

@@ -27,7 +27,7 @@ with lazy_imports():
     from darkroom.labelling import pictures as picture_files
     from darkroom.labelling import session as sessions
 
-LOG = Path(".darkroom/labels/decisions.jsonl")
+LOG = Path("data/label_decisions.jsonl")
 REPORTS = Path("reports")
 NEXT = "`dvc repro` retrains; the gate decides whether the new model becomes the champion"
 MOST_NAMED = 5  # images that are named, of those that are left out
@@ -54,7 +54,7 @@ def command(
 
     Shown are labels that `diagnose` doubts, misclassified test images, pictures with several labels, and with --inbox new images:
     uncertain ones that differ from each other. A decision is on the disk at once: as a line of data/label_fixes.csv, or of
-    DIR/labels.csv, and in .darkroom/labels/decisions.jsonl. No image is moved. The page is on 127.0.0.1 alone.
+    DIR/labels.csv, and in data/label_decisions.jsonl. No image is moved. The page is on 127.0.0.1 alone.
 
     \b
     darkroom label --name Ada
@@ -79,7 +79,7 @@ def command(
         return _add(place, arrived, as_json)
     if imported is not None:
         return _import(place, Path(imported), arrived, who, as_json)
-    shown = place.queues()
+    shown = place.queues(with_decided=export_tasks is not None)
     if arrived is not None:
         shown.append(_arrivals(arrived, model, images))
     session = place.session(shown, who)
@@ -104,15 +104,15 @@ class Workplace:
             raise WorkspaceError(f"there is no {path}, which lists the images", "`dvc repro ingest`, then run this command again")
         return cls(manifest.read(path), Path(params.read().ingest.source), Path(options["fixes"]))
 
-    def queues(self) -> list[queues.Queue]:
-        """Return what there is to label in the source; what people have decided before is left out."""
+    def queues(self, with_decided: bool = False) -> list[queues.Queue]:
+        """Return what there is to label in the source, without what people have decided before, or with it."""
         fixes = label_fixes.read(self.fixes)
         found = [
             queues.doubtful(REPORTS / "label_issues.csv", self.index, fixes),
             queues.mistakes(REPORTS / metrics_io.DIAGNOSTICS, self.index, fixes),
             queues.conflicts(self.rows, self.index, fixes),
         ]
-        return [sessions.without_decided(queue, LOG) for queue in found]
+        return found if with_decided else [sessions.without_decided(queue, LOG) for queue in found]
 
     def session(self, shown: Sequence[queues.Queue], name: str) -> sessions.Session:
         return sessions.Session(shown, sorted(self.index.classes), self.fixes, LOG, name)

@@ -94,8 +94,8 @@ def policy(page: str) -> str:
         for kind, pattern in _INLINE.items()
     }
     return (
-        f"default-src 'none'; img-src 'self' data:; connect-src 'self'; style-src {hashes['style']}; script-src {hashes['script']}; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; img-src 'self' data:; connect-src 'self'; style-src {hashes['style']}; "
+        f"script-src {hashes['script']}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 
 

@@ -17,6 +17,7 @@ from darkroom.labelling import decisions, inbox
 from darkroom.labelling.decisions import Decision
 from darkroom.labelling.queues import SOURCE, Item, Queue
 
+LOCK = Path(".darkroom/labels.lock")
 WAIT = 30.0  # seconds for another person's decision to be written
 
 
@@ -119,7 +120,7 @@ class Session:
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
         """Let no other thread and no other session write meanwhile."""
-        with self.lock, locks.hold(self.log.with_suffix(".lock"), wait=WAIT) as acquired:
+        with self.lock, locks.hold(LOCK, wait=WAIT) as acquired:
             if not acquired:
                 raise WorkspaceError(f"{self.log} is taken by another process", "try again", retryable=True)
             yield
