@@ -73,7 +73,8 @@ def test_labels_of_label_studio_are_taken_over(capsys):
         return {"data": {"image": path}, "annotations": [{"result": [{"value": {"choices": list(choices)}}]}]}
 
     tasks = [task("/data/local-files/?d=photos/cat/1.png", "dog"), task("/data/upload/1/0a1b2c3d-4.png", "emu"),
-             task("cat/2.png", "cat"), task("cat/9.png", "dog"), task("dog/1.png", "emu"), task("dog/2.png", "cat", "dog")]  # fmt: skip
+             task("cat/2.png", "cat"), task("cat/9.png", "dog"), task("dog/1.png", "emu"),
+             task("dog/2.png", "cat", "dog")]  # fmt: skip
     Path("export.json").write_text(json.dumps(tasks))
     out = label(capsys, "--import", "export.json", "--inbox", "new", "--name", "Ada", code=1)
     assert "3 labels taken over from export.json, 2 of them new" in out.out

@@ -69,7 +69,7 @@ def session(name: str = "Ada") -> Session:
 
     place = Workplace.open()
     arrived = queues.arrivals(["0.png", "1.png", "2.png"], Path("new"), {"0.png": "dog"}, {}, inbox.read(Path("new")))
-    return place.session([*place.queues(), arrived], name)
+    return place.session([*place.in_source(), arrived], name)
 
 
 def item_of(found: Session, path: str) -> str:

@@ -53,7 +53,7 @@ def test_annotators_who_agree_are_one_and_others_a_problem(tmp_path):
 def test_what_is_written_comes_back(tmp_path):
     """Tasks have the label of a person as an annotation, a suggestion as a prediction, and the path by which they are found."""
     items = [Item("cat/ü 1.png", "", "cat", "train", "dog", ""), Item("dog/2.png", "", "dog", "train", "", "")]
-    tasks = label_studio.tasks(items, {items[1].id: "cat"}, "Ada")
+    tasks = label_studio.tasks(items, {items[1].id: "cat"})
     assert tasks[0]["data"]["image"] == "/data/local-files/?d=cat/%C3%BC%201.png"
     assert tasks[0]["predictions"][0]["result"][0]["value"] == {"choices": ["dog"]}
     assert "annotations" not in tasks[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -79,7 +80,7 @@ def command(
         return _add(place, arrived, as_json)
     if imported is not None:
         return _import(place, Path(imported), arrived, who, as_json)
-    shown = place.queues(with_decided=export_tasks is not None)
+    shown = place.in_source(with_decided=export_tasks is not None)
     if arrived is not None:
         shown.append(_arrivals(arrived, model, images))
     session = place.session(shown, who)
@@ -104,7 +105,7 @@ class Workplace:
             raise WorkspaceError(f"there is no {path}, which lists the images", "`dvc repro ingest`, then run this command again")
         return cls(manifest.read(path), Path(params.read().ingest.source), Path(options["fixes"]))
 
-    def queues(self, with_decided: bool = False) -> list[queues.Queue]:
+    def in_source(self, with_decided: bool = False) -> list[queues.Queue]:
         """Return what there is to label in the source, without what people have decided before, or with it."""
         fixes = label_fixes.read(self.fixes)
         found = [
@@ -162,7 +163,7 @@ def _serve(place: Workplace, session: sessions.Session, folder: Path | None, por
     port = listener.getsockname()[1]
     notes = {
         "fixes": str(place.fixes), "log": str(LOG), "quarantined": queues.quarantined(place.rows), "inbox": str(folder or ""),
-        "add": f"darkroom label --inbox {folder} --add", "table": str(folder / inbox.TABLE) if folder else "",
+        "add": f"darkroom label --inbox {shlex.quote(str(folder))} --add", "table": str(folder / inbox.TABLE) if folder else "",
     }  # fmt: skip
     images = picture_files.Pictures(place.source)
     try:
@@ -199,7 +200,7 @@ def _add(place: Workplace, folder: Path, as_json: bool) -> int:
 def _export(session: sessions.Session, path: Path, as_json: bool) -> int:
     given = session.label_of()
     items = list(session.items.values())
-    atomic.write_json(path, label_studio.tasks(items, given, session.name))
+    atomic.write_json(path, label_studio.tasks(items, given))
     if as_json:
         tables.print_json({"path": str(path), "tasks": len(items), "config": label_studio.config(session.classes)})
     else:

@@ -38,7 +38,7 @@ def config(classes: Sequence[str]) -> str:
     return f'<View><Image name="image" value="$image"/><Choices name="choice" toName="image">{choices}</Choices></View>'
 
 
-def tasks(items: Iterable[Item], given: Mapping[str, str], name: str, model: str = "") -> list[dict[str, Any]]:
+def tasks(items: Iterable[Item], given: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return a task for each image: the label that a person gave it, by `given`, as an annotation, a suggestion as a prediction.
 
     `data.image` is an address of Label Studio's local files, by the path in the source or inbox; `data.path` is that path.
@@ -47,9 +47,9 @@ def tasks(items: Iterable[Item], given: Mapping[str, str], name: str, model: str
     for item in items:
         task: dict[str, Any] = {"data": {"image": LOCAL_FILES + quote(item.path), "path": item.path, "folder": item.folder}}
         if item.suggested:
-            task["predictions"] = [{"model_version": model or "darkroom", "result": [_choice(item.suggested)]}]
+            task["predictions"] = [{"model_version": "darkroom", "result": [_choice(item.suggested)]}]
         if item.id in given:
-            task["annotations"] = [{"result": [_choice(given[item.id])], "completed_by": {"email": name}}]
+            task["annotations"] = [{"result": [_choice(given[item.id])]}]
         written.append(task)
     return written
 

@@ -70,8 +70,8 @@ def mistakes(path: Path, index: ManifestIndex, fixes: Mapping[str, str]) -> Queu
         label = label_fixes.label_of(rows[0], fixes) if rows else ""
         if rows and label == entry.label:
             items.append(_of_source(rows, index, label, entry.predicted, f"confidence {entry.confidence:.2f}"))
-    model = f" of {content.model}" if content else ""
-    return Queue("mistakes", "Mistakes", f"test images that are misclassified{model}, the most certain first", items)
+    model = content.model if content else "the best model"
+    return Queue("mistakes", "Mistakes", f"test images that {model} misclassifies, the most certain first", items)
 
 
 def conflicts(rows: Iterable[Row], index: ManifestIndex, fixes: Mapping[str, str]) -> Queue:
