@@ -17,7 +17,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from darkroom.core.errors import ParamsError, SourceError
-from darkroom.data import label_fixes
+from darkroom.data import label_fixes, sources
 from darkroom.labelling import decisions, server
 from darkroom.labelling.pictures import Pictures
 from darkroom.labelling.queues import SOURCE
@@ -108,11 +108,12 @@ def test_pictures_are_decoded_and_written_anew(client, found):
     assert client.get(f"/{TOKEN}/image/{item_of(found, '0.png')}").status_code == 200
 
 
-def test_a_large_picture_is_scaled_and_keeps_its_proportions(tmp_path):
-    """At most 1,024 pixels a side, without a border; small ones are as large as they are. Archives are read, too."""
+def test_a_large_picture_is_scaled_and_keeps_its_proportions(tmp_path, monkeypatch):
+    """At most 1,024 pixels a side, without a border; small ones are as large as they are. Archives and arrays are read, too."""
     for name, size in (("wide.jpg", (300, 2000)), ("small.jpg", (90, 300))):
         label_project.write(tmp_path / "a" / "x" / name, 1, size)
         label_project.write(tmp_path / "a" / "y" / name, 2, size)
+    monkeypatch.chdir(tmp_path)
     pictures = Pictures(tmp_path / "a")
     assert Image.open(io.BytesIO(pictures.encoded(SOURCE, "x/wide.jpg")[0])).size == (1024, 153)
     assert Image.open(io.BytesIO(pictures.encoded(SOURCE, "x/small.jpg")[0])).size == (300, 90)
@@ -122,6 +123,13 @@ def test_a_large_picture_is_scaled_and_keeps_its_proportions(tmp_path):
     with pytest.raises(SourceError):
         packed.encoded(SOURCE, "x/none.jpg")
     packed.close()
+    grey = np.random.default_rng(0).integers(0, 256, (4, 8, 8), np.uint8)
+    np.savez(tmp_path / "c.npz", images=grey, labels=np.array([0, 1, 0, 1]))
+    arrays = Pictures(tmp_path / "c.npz")
+    with sources.open_source(tmp_path / "c.npz", tmp_path / "scratch") as source:
+        for file, image in zip(source.files, grey, strict=True):
+            assert np.array_equal(np.asarray(Image.open(io.BytesIO(arrays.encoded(SOURCE, file.path)[0])))[..., 0], image)
+    arrays.close()
 
 
 def test_a_port_that_is_taken_is_named():

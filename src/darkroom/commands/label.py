@@ -149,7 +149,7 @@ def _load(model: str | None) -> Any:
         return model_resolver.load_on_device(model)
     try:
         return model_resolver.load_on_device("champion")
-    except WorkspaceError:
+    except model_resolver.NoChampionError:
         path = REPORTS / metrics_io.METRICS
         if not path.exists():
             raise

@@ -41,15 +41,14 @@ class Pictures:
         """
         content = self._read(folder, path)
         if isinstance(content, np.ndarray):
-            grey = content.ndim == 2 or content.shape[2] == 1
-            pixels = np.repeat(content.reshape(*content.shape[:2], 1), 3, 2) if grey else content[..., :3]
+            decoded = decoding.from_array(np.ascontiguousarray(content), SIDE, "pad", (0, 0, 0))
         else:
             decoded = decoding.decode(content, SIDE, "pad", (0, 0, 0))
-            if decoded.pixels is None or decoded.upright is None:
-                raise SourceError(f"{path} cannot be shown: {decoded.detail or decoded.reason}", "skip it")
-            longest, pixels = max(decoded.width, decoded.height), decoded.upright
-            if max(pixels.shape[:2]) < longest:  # a large JPEG, which was scaled while it was decoded
-                pixels = _without_border(decoded.pixels, pixels.shape, longest)
+        if decoded.pixels is None or decoded.upright is None:
+            raise SourceError(f"{path} cannot be shown: {decoded.detail or decoded.reason}", "skip it")
+        longest, pixels = max(decoded.width, decoded.height), decoded.upright
+        if max(pixels.shape[:2]) < longest:  # a large JPEG, which was scaled while it was decoded
+            pixels = _without_border(decoded.pixels, pixels.shape, longest)
         return encode(pixels)
 
     def _read(self, folder: str, path: str) -> bytes | np.ndarray:
