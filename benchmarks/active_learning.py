@@ -34,29 +34,29 @@ GREY = (128, 128, 128)
 STEPS = 20  # choices after the first labels
 AT = (4, 8, 12, 16, 20)  # the points of random's curve whose accuracy is to be reached
 RESAMPLES = 2_000
+TINY = 1e-9  # of an accuracy, by which sums in another order differ
 
 # probabilities (N, C), embeddings (N, D) and number to choose, embeddings (M, D) that have labels, generator → indices
 Strategy = Callable[[np.ndarray, np.ndarray, int, np.ndarray, np.random.Generator], list[int]]
 
 
-def weighted_clusters(probabilities: np.ndarray, values: np.ndarray, count: int, _: np.ndarray, rng: Any) -> list[int]:
-    """Return the images next to the centres of k-means, weighted by uncertainty, of the most uncertain ones (Zhdanov 2019)."""
-    margins = active_learning.margins(probabilities)
-    pool = np.argsort(margins, kind="stable")[: 10 * count]
-    rows, weights = active_learning.normalised(values[pool]), 1 - margins[pool]
-    means = rows[rng.choice(len(rows), min(count, len(rows)), replace=False, p=weights / weights.sum())]
-    for _step in range(10):
-        owner = (rows @ means.T).argmax(1)
-        for k in range(len(means)):
-            own = owner == k
-            if own.any():
-                means[k] = np.average(rows[own], axis=0, weights=weights[own] + 1e-9)
-        means = active_learning.normalised(means)
+def centres(embeddings: np.ndarray, count: int, labelled: np.ndarray) -> list[int]:
+    """Return the indices of rows of embeddings (N, D), each the farthest from those before it and from those with labels (M, D):
+    greedy k-centre (Gonzalez 1985; for images Sener and Savarese 2018)."""
+    rows, known = active_learning.normalised(embeddings), active_learning.normalised(labelled)
+    distances = (2 - 2 * rows @ known.T).min(1)
     chosen: list[int] = []
-    for k in np.argsort(-np.bincount(owner, minlength=len(means))):
-        order = np.argsort(-(rows @ means[k]))
-        chosen.append(next(int(pool[i]) for i in order if int(pool[i]) not in chosen))
+    while len(chosen) < count:
+        chosen.append(int(distances.argmax()))
+        distances = np.minimum(distances, 2 - 2 * rows @ rows[chosen[-1]])
+        distances[chosen] = -1
     return chosen
+
+
+def margin_centres(probabilities: np.ndarray, values: np.ndarray, count: int, labelled: np.ndarray, rng: Any) -> list[int]:
+    """Return the same of the most uncertain images, of which there are twice as many."""
+    pool = np.argsort(active_learning.margins(probabilities), kind="stable")[: 2 * count]
+    return pool[centres(values[pool], count, labelled)].tolist()
 
 
 def badge(probabilities: np.ndarray, values: np.ndarray, count: int, _: np.ndarray, rng: Any) -> list[int]:
@@ -75,19 +75,12 @@ def badge(probabilities: np.ndarray, values: np.ndarray, count: int, _: np.ndarr
     return chosen
 
 
-def spread(times: int) -> Strategy:
-    return lambda p, values, count, known, rng: active_learning.choose(p, values, count, known, times)
-
-
 STRATEGIES: dict[str, Strategy] = {
     "random": lambda p, values, count, known, rng: rng.permutation(len(p))[:count].tolist(),
     "margin": lambda p, values, count, known, rng: np.argsort(active_learning.margins(p), kind="stable")[:count].tolist(),
-    "centres": lambda p, values, count, known, rng: active_learning.centres(
-        active_learning.normalised(values), count, active_learning.normalised(known)
-    ),
-    "margin_centres_2": spread(2),
-    "margin_centres_5": spread(5),
-    "clusters": weighted_clusters,
+    "centres": lambda p, values, count, known, rng: centres(values, count, known),
+    "margin_centres": margin_centres,
+    "clusters": lambda p, values, count, known, rng: active_learning.choose(p, values, count, rng),  # what `darkroom label` does
     "badge": badge,
 }
 
@@ -137,9 +130,9 @@ def needed(curves: np.ndarray, reference: np.ndarray, point: int) -> float:
     `curves` and `reference` are (seeds, STEPS + 1).
     """
     target, mean = reference[:, point].mean(), np.maximum.accumulate(curves.mean(0))
-    if mean[-1] < target:
+    if mean[-1] < target - TINY:
         return float("inf")
-    after = int(np.argmax(mean >= target))
+    after = int(np.argmax(mean >= target - TINY))
     before = max(after - 1, 0)
     rise = mean[after] - mean[before]
     steps = before + ((target - mean[before]) / rise if rise > 0 else 0)

@@ -1,11 +1,15 @@
-"""Active learning: of images without labels those whose labels teach most, uncertain ones that differ from each other."""
+"""Active learning: of images without labels those whose labels teach most, uncertain ones that differ from each other.
+
+`python benchmarks/active_learning.py` compares this order with others, and with chance.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 BATCH = 20  # images that are chosen together
-SPREAD = 5  # times as many uncertain images as are chosen from
+POOL = 10  # times as many uncertain images as are chosen from
+STEPS = 10  # of k-means
 
 
 def margins(probabilities: np.ndarray) -> np.ndarray:
@@ -25,49 +29,42 @@ def normalised(embeddings: np.ndarray) -> np.ndarray:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12))
 
 
-def centres(embeddings: np.ndarray, count: int, labelled: np.ndarray | None = None, first: int = 0) -> list[int]:
-    """Return the indices of at most `count` rows of embeddings (N, D), each the farthest from those before it.
+def choose(probabilities: np.ndarray, embeddings: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
+    """Return the indices of at most `count` images to label, of the largest cluster first.
 
-    Greedy k-centre (Gonzalez 1985; for images Sener and Savarese 2018). `labelled` (M, D) are images that have labels: the
-    first row is far from these; without them the row `first` begins.
+    `probabilities` (N, C) and `embeddings` (N, D) are those of the images without labels. The `POOL * count` most uncertain
+    images are clustered by k-means with their uncertainty as weights, and of each cluster the image next to its centre is taken
+    (Zhdanov 2019).
     """
-    count = min(count, len(embeddings))
-    distances = np.full(len(embeddings), np.inf, np.float32)
-    if labelled is not None and len(labelled):
-        squares = (labelled**2).sum(1)
-        for start in range(0, len(embeddings), 1024):  # (1024, M) at a time
-            part = embeddings[start : start + 1024]
-            distances[start : start + 1024] = ((part**2).sum(1)[:, None] + squares - 2 * part @ labelled.T).min(1)
+    count = min(count, len(probabilities))
+    lead = margins(probabilities)
+    pool = np.argsort(lead, kind="stable")[: POOL * count]
+    rows, weights = normalised(embeddings[pool]), (1 - lead[pool]).clip(1e-9)
+    means = rows[rng.choice(len(rows), count, replace=False, p=weights / weights.sum())]
+    owner = np.zeros(len(rows), int)
+    for _ in range(STEPS):
+        owner = (rows @ means.T).argmax(1)
+        for k in range(count):
+            own = owner == k
+            if own.any():
+                means[k] = np.average(rows[own], axis=0, weights=weights[own])
+        means = normalised(means)
+    nearest = rows @ means.T
     chosen: list[int] = []
-    while len(chosen) < count:
-        index = first if not chosen and np.isinf(distances).all() else int(distances.argmax())
-        chosen.append(index)
-        distances = np.minimum(distances, ((embeddings - embeddings[index]) ** 2).sum(1))
-        distances[chosen] = -1
+    for k in np.argsort(-np.bincount(owner, minlength=count), kind="stable").tolist():
+        best = int(nearest[:, k].argmax())
+        nearest[best] = -np.inf  # of one cluster alone
+        chosen.append(int(pool[best]))
     return chosen
 
 
-def choose(
-    probabilities: np.ndarray, embeddings: np.ndarray, count: int, labelled: np.ndarray | None = None, spread: int = SPREAD
-) -> list[int]:
-    """Return the indices of `count` images to label, in this order: of the `spread * count` most uncertain ones those that lie
-    far from each other and from the `labelled` ones (M, D).
-
-    `probabilities` (N, C) and `embeddings` (N, D) are those of the images without labels.
-    """
-    uncertain = np.argsort(margins(probabilities), kind="stable")[: spread * count]
-    near = normalised(embeddings[uncertain])
-    known = None if labelled is None else normalised(labelled)
-    return [int(uncertain[i]) for i in centres(near, count, known)]
-
-
-def order(probabilities: np.ndarray, embeddings: np.ndarray, count: int, labelled: np.ndarray, batch: int = BATCH) -> list[int]:
+def order(probabilities: np.ndarray, embeddings: np.ndarray, count: int, seed: int = 0, batch: int = BATCH) -> list[int]:
     """Return the indices of `count` images in the order in which to label them: `choose` again and again, `batch` at a time."""
+    rng = np.random.default_rng(seed)
     left = np.arange(len(probabilities))
     chosen: list[int] = []
     while len(chosen) < count and len(left):
-        known = np.concatenate([labelled, embeddings[chosen]])
-        picked = choose(probabilities[left], embeddings[left], min(batch, count - len(chosen)), known)
+        picked = choose(probabilities[left], embeddings[left], min(batch, count - len(chosen)), rng)
         chosen += left[picked].tolist()
         left = np.delete(left, picked)
     return chosen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,17 +67,12 @@ def measure(classifier: Classifier, folder: Path) -> Arrivals:
 
 
 def queue(found: Arrivals, labels: Mapping[str, str], count: int) -> queues.Queue:
-    """Return the images to label first, at most `count`; those that have labels are left out, and others differ from them."""
-    free = [i for i, path in enumerate(found.paths) if path not in labels]
-    known = [i for i, path in enumerate(found.paths) if path in labels]
-    chosen = _in_order(found, free, known, count) if free else []
+    """Return the images to label first, at most `count`; those that have labels are left out."""
+    free = np.array([i for i, path in enumerate(found.paths) if path not in labels], int)
+    order = active_learning.order(found.probabilities[free], found.embeddings[free], count)
+    chosen = free[order].tolist()
     margins = active_learning.margins(found.probabilities)
     best = found.probabilities.argmax(1)
     suggested = {found.paths[i]: found.classes[best[i]] for i in chosen}
     why = {found.paths[i]: f"probability {found.probabilities[i, best[i]]:.2f}, margin {margins[i]:.2f}" for i in chosen}
     return queues.arrivals([found.paths[i] for i in chosen], found.folder, suggested, why, labels)
-
-
-def _in_order(found: Arrivals, free: Sequence[int], known: Sequence[int], count: int) -> list[int]:
-    order = active_learning.order(found.probabilities[free], found.embeddings[free], count, found.embeddings[known])
-    return [free[i] for i in order]
