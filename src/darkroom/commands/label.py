@@ -124,8 +124,8 @@ def _who(name: str | None) -> str:
     if name is None:
         try:
             name = getpass.getuser()
-        except (OSError, KeyError):  # a user without a name, as in a container
-            name = f"user {os.getuid()}"
+        except (OSError, KeyError) as error:  # a user without a name, as in a container
+            raise ParamsError("your user has no name here", "give yours: --name Ada") from error
     name = class_names.normalise(name)
     if not name or not class_names.is_showable(name):
         raise ParamsError("--name is empty, or cannot be shown", "give your name: --name Ada")
