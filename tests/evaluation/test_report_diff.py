@@ -112,6 +112,20 @@ def test_revisions_are_read_from_the_lock_and_the_cache(project, capsys):
     assert "reports is 15.0 points worse than HEAD~1" in capsys.readouterr().out
 
 
+def test_a_report_of_another_evaluation_is_named_so(project, capsys):
+    """The page is that of these figures if `diagnose` has read them, as dvc.lock says; else the command that writes it is named."""
+    assert main(["report"]) == 0
+    assert "dvc repro diagnose" in capsys.readouterr().out, "there is no page yet"
+    Path("reports/report.html").touch()
+    lock = json.loads(Path("dvc.lock").read_text())
+    (metrics,) = [out for out in lock["stages"]["evaluate"]["outs"] if out["path"] == "reports/metrics.json"]
+    for read, is_named in ((metrics["md5"], False), ("0" * 32, True)):
+        lock["stages"]["diagnose"] = {"deps": [metrics | {"md5": read}]}
+        Path("dvc.lock").write_text(json.dumps(lock))
+        assert main(["report"]) == 0
+        assert ("dvc repro diagnose" in capsys.readouterr().out) == is_named
+
+
 def test_without_predictions_the_figures_are_compared(project, capsys):
     """A folder that holds the two JSON files alone can be compared."""
     (project / "reports/predictions.parquet").unlink()

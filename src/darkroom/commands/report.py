@@ -51,8 +51,10 @@ def command(sides: tuple[str, str] | None, out: Path | None, as_json: bool) -> N
 
 def _stale() -> str:
     """Return a note where the page is missing or of an earlier evaluation: the stage `diagnose` has not run since."""
-    locked = dvc_graph.read_lock()
-    if (REPORTS / "report.html").exists() and ("diagnose" not in locked or "diagnose" in dvc_graph.consistent(locked)):
+    locked, metrics = dvc_graph.read_lock(), (REPORTS / metrics_io.METRICS).as_posix()
+    written = locked["evaluate"].outs.get(metrics) if "evaluate" in locked else None
+    read = locked["diagnose"].deps.get(metrics, written) if "diagnose" in locked else written
+    if (REPORTS / "report.html").exists() and read == written:
         return ""
     return " (not of this evaluation yet: `dvc repro diagnose` writes it)"
 

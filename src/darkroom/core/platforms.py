@@ -35,6 +35,11 @@ def reserve_space(path: Path) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
+def has_nvidia_device() -> bool:
+    """Tell whether Linux shows a GPU of NVIDIA's; asking torch takes seconds."""
+    return Path("/dev/nvidia0").exists()
+
+
 def processor() -> str:
     """Return the name of the processor, where Linux has it in a file; elsewhere what Python knows of it."""
     try:

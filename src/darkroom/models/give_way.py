@@ -21,6 +21,7 @@ SETTINGS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # a person's own decide
 INTERVAL = 0.5  # seconds between two looks
 BUSY, FREE = 0.10, 0.03  # share of its time that the main thread waits for a core, from which and up to which
 LOOKS = 4  # in a row without waiting, until the machine counts as free
+GRAIN = 1 << 15  # numbers that a thread of torch's takes at least
 LEAST = 0.1  # of the interval that the main thread wants to run, below which its waiting says nothing
 
 _started = threading.Lock()
@@ -63,8 +64,9 @@ class _IdleTeam:
     def _hold(self) -> None:
         """Make a team in this thread, which lasts as long as the thread."""
         torch.ones(1).add_(1)  # torch sets its own number of threads at the first call in a thread
-        self.library.omp_set_num_threads(self.library.omp_get_num_procs() + 1)
-        torch.ones(1 << 20).add_(1)  # large enough for all of them
+        count = self.library.omp_get_num_procs() + 1
+        self.library.omp_set_num_threads(count)
+        torch.ones(count * GRAIN).add_(1)  # a part for each
         self.ended.wait()
 
     def end(self) -> None:

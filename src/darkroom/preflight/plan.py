@@ -12,6 +12,7 @@ from typing import Any
 
 from darkroom.config import dvc_repair
 from darkroom.config.params import SPLITS, Params
+from darkroom.core import platforms
 from darkroom.core.errors import SourceError, printable
 from darkroom.data import frozen_splits, label_fixes, sources
 from darkroom.data.splits import MIN_GROUPS
@@ -26,7 +27,6 @@ GLYPHS = 62  # classes
 UNREAD = {b"\x1f\x8b": 32, b"BZh": 4, b"\xfd7zXZ\x00": 8}  # MB of a compressed tar above which listing it takes too long
 MAX_ARRAYS = 512 * 2**20  # bytes of an .npz above which it is left to ingest
 LISTED = 6
-GPU = Path("/dev/nvidia0")  # asking torch takes seconds
 BUSY = 1.5  # times longer a run takes than alone, from which it is said
 
 
@@ -158,7 +158,8 @@ def make(settings: Params, content: Content) -> Plan:
         source=settings.ingest.source, content=content, splits=splits, drawn=drawn, split_by=settings.ingest.split_by,
         baseline=settings.baseline.architecture, backbones=downloads.backbones(settings),
         download_mib=downloads.megabytes(settings), threads=settings.compute.threads,
-        has_gpu=settings.compute.accelerator != "cpu" and GPU.exists(), busy=busy, seconds=seconds, bytes=written, free=free,
+        has_gpu=settings.compute.accelerator != "cpu" and platforms.has_nvidia_device(),
+        busy=busy, seconds=seconds, bytes=written, free=free,
         warnings=tuple(_warnings(Path(settings.ingest.source), content, sum(written.values()), free)),
     )  # fmt: skip
 
