@@ -30,6 +30,7 @@ COMMANDS = {
     "check": "say what a run will do and take, and what would stop it",
     "doctor": "look at the machine, the installation and the project, with remedies",
     "fix": "correct labels, one by one or from the candidates of the last evaluation",
+    "label": "label images on a page: doubtful ones, mistakes, conflicts, and new images that teach most",
     "splits": "freeze which images are for training, validation and testing",
     "leaderboard": "show the last evaluation",
     "report": "explain the last evaluation, or compare two of them",
