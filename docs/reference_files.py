@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import tempfile
@@ -20,6 +21,7 @@ from darkroom.data import frozen_splits, label_fixes, manifest
 from darkroom.data.quarantine_reasons import IGNORE_REASONS, REASONS
 from darkroom.evaluation import gate, leaderboard, metrics_io, predictions
 from darkroom.evaluation.label_issues import LabelIssue
+from darkroom.labelling import decisions
 from darkroom.models import checkpoint
 from darkroom.monitoring import drift, history, prediction_log
 from darkroom.stages import ingest, register
@@ -141,6 +143,7 @@ def _further() -> list[str]:
         "", "## Inputs that are versioned with the code", "",
         *table(("file", "columns"), [
             ("`data/label_fixes.csv`", _names(label_fixes.COLUMNS)), ("`data/splits.csv`", _names(frozen_splits.COLUMNS)),
+            ("`data/label_decisions.jsonl`", _names(field.name for field in dataclasses.fields(decisions.Decision))),
         ]),
         "", "## `darkroom predict --csv`", "", f"Columns: {_names(PREDICTED)}, then the probability of each class under its name.",
         "", "## The log of `darkroom monitor`", "", "`reports/monitoring/log/*.parquet`:", "", *_arrow(prediction_log.SCHEMA),

@@ -27,10 +27,13 @@ ALLOWED = {
     "inference": {"models", "data"},
     "evaluation": {"models", "inference", "data"},
     "monitoring": {"data", "inference", "evaluation"},  # data: arriving images are decoded and examined for faults
+    "labelling": {"data", "inference", "evaluation"},
     "preflight": {"models", "data", "evaluation"},  # evaluation: what the planned test images can tell apart
     "tracking": {"inference", "data", "models"},  # data: the packaged model names why an image cannot be read
     "lab": {"models", "training", "inference", "evaluation", "augmentation"},
     "studies": {"models", "training", "inference", "evaluation", "augmentation"},
+    # stages: folds and heads as the pipeline makes them; lab: what an image costs
+    "tuning": {"models", "training", "augmentation", "evaluation", "stages", "lab"},
     "course": set(),
     "project": set(),
 }

@@ -81,7 +81,7 @@ def compute(name: str, backbone: Backbone, origin: Provenance, images: np.ndarra
     engine = embedding.engine_for(network, images[None], settings)
     values = embedding.run_network(engine, images[None], f"embedding with {name}")[0][0]
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
-    return Embedded(values, _milliseconds(engine, images), parameters, products, str(origin.details.get("license", "")))
+    return Embedded(values, milliseconds(engine, images), parameters, products, str(origin.details.get("license", "")))
 
 
 def save(folder: Path, embedded: Embedded) -> None:
@@ -102,7 +102,7 @@ def _file_state(name: str, source: str, folder: Path) -> list[tuple[str, int, in
     return [(path.as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 
-def _milliseconds(engine: Engine, images: np.ndarray) -> float:
+def milliseconds(engine: Engine, images: np.ndarray) -> float:
     """Return the time of one image alone, the lower quartile of several, after one that is not counted."""
     seconds = []
     for start in range(min(TIMED, len(images)) + 1):

@@ -1,0 +1,136 @@
+"""`darkroom tune`: what it prints and writes, and that it goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from darkroom import cli
+from darkroom.config import params, recipes
+from darkroom.evaluation import selection_bias
+from darkroom.tracking import records
+from darkroom.training import embedding
+from darkroom.tuning import search
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+NAME = "squeezenet1_1"
+TUNE = ["tune", "--minutes", "5", "--trials", "4", "--json"]
+
+
+@pytest.fixture
+def project(folder, tmp_path, monkeypatch, capsys) -> Path:
+    """Return a project with the images of a folder ingested at 32 pixels, and random weights."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DARKROOM_TRACKING", "off")
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    Path("data").mkdir()
+    shutil.copy(ROOT / "data/label_fixes.csv", "data")
+    requested = {
+        "backbones": [NAME], "ingest.source": str(folder), "fetch.datasets": [], "ingest.image_size": 32,
+        "weights.source": "random", "augment.views": 2, "transfer.epochs": 3,
+    }  # fmt: skip
+    recipes.apply(Path("params.yaml"), requested, lambda settings: None)
+    assert cli.main(["ingest", "--out", "data/ingested", "--report", "reports/data.html", "--fixes", "data/label_fixes.csv"]) == 0
+    capsys.readouterr()
+    return tmp_path
+
+
+def test_it_prints_the_same_again_and_never_needs_test_images(project, capsys, monkeypatch):
+    """A second call embeds nothing and says the same; test images have no part in it; without --write params.yaml is as it was."""
+    shutil.rmtree("data/ingested/test")
+    before = Path("params.yaml").read_text()
+    assert cli.main(TUNE) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert [trial["number"] for trial in first["trials"]] == [0, 1, 2, 3]
+    assert first["recipe"] == 0
+    monkeypatch.setattr(embedding, "run_network", lambda *_: pytest.fail("it embeds again"))
+    assert cli.main(TUNE) == 0
+    assert json.loads(capsys.readouterr().out) == first
+    assert Path("params.yaml").read_text() == before
+    assert cli.main(TUNE[:-1]) == 0
+    text = capsys.readouterr().out
+    assert "gained" in text
+    assert "4 trials" in text
+
+
+def test_the_best_is_written_and_comments_stay(project, capsys, monkeypatch):
+    """--write changes what `changes` lists, and nothing else; comments stay, and the file is valid."""
+    before = Path("params.yaml").read_text().splitlines()
+    monkeypatch.setattr(search.Search, "best", lambda self: self.trials[-1])
+    assert cli.main([*TUNE, "--write"]) == 0
+    changes = json.loads(capsys.readouterr().out)["changes"]
+    assert changes
+    after = Path("params.yaml").read_text().splitlines()
+    changed = [new for old, new in zip(before, after, strict=True) if old != new]
+    assert len(changed) == len(changes)
+    content = params.read().model_dump(by_alias=True)
+    assert all(content[key.partition(".")[0]][key.partition(".")[2]] == value for key, value in changes.items())
+
+
+def test_an_interrupt_tells_the_best_so_far(project, capsys, monkeypatch):
+    """Ctrl-C ends the search with its result, exit code 0; before the first trial it ends the command."""
+    run = search.Search.run
+    calls = [2, 0]
+
+    def interrupted(self, is_over, on_trial):
+        run(self, lambda trials: len(trials) > calls[0], on_trial) if calls[0] else None
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search.Search, "run", interrupted)
+    assert cli.main(TUNE) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["interrupted"]
+    assert len(result["trials"]) == 3
+    calls[0] = 0
+    assert cli.main(TUNE) == 130
+
+
+def test_every_trial_is_a_run_below_that_of_the_search(project, capsys, monkeypatch):
+    """MLflow gets a run of the search and one for each trial, with its values."""
+    started: list[tuple] = []
+    start = records.start_run
+
+    def note(stage, values, inputs, name="", parent=None):
+        started.append((name, parent is not None, dict(values)))
+        return start(stage, values, inputs, name, parent)
+
+    monkeypatch.setattr(records, "start_run", note)
+    assert cli.main(TUNE) == 0
+    assert [(name, below) for name, below, _ in started] == [("", False), *((f"trial {i}", True) for i in range(4))]
+    assert started[1][2]["transfer.lr"] == params.read().transfer.lr
+
+
+def test_mistakes_have_remedies(project, capsys):
+    """No backbone under --max-ms, an unknown source of weights and no backbones are mistakes with a remedy."""
+    before = Path("params.yaml").read_text()
+    assert cli.main([*TUNE, "--max-ms", "0.0001"]) == 2
+    assert "raise --max-ms" in capsys.readouterr().err
+    assert cli.main([*TUNE, "--backbones", "../x"]) == 2
+    assert "cannot be the name of a backbone" in capsys.readouterr().err
+    assert Path("params.yaml").read_text() == before
+    recipes.apply(Path("params.yaml"), {"backbones": [], "weights.source": "pretrain"}, lambda settings: None)
+    assert cli.main(TUNE) == 2
+    assert "--backbones" in capsys.readouterr().err
+    assert cli.main([*TUNE, "--backbones", NAME]) == 2
+    assert f"dvc repro weights@{NAME}" in capsys.readouterr().err
+    shutil.rmtree("data/ingested")
+    assert cli.main(TUNE) == 2
+
+
+def test_a_verdict_says_what_is_chance(project, capsys, monkeypatch):
+    """Where both intervals hold 0 nothing is gained beyond chance; where accuracy's does not, its points are named."""
+    interval = selection_bias.Interval
+    gain = selection_bias.Gain(interval(0.021, 0.004, 0.039), interval(-0.1, -0.2, 0.1), 0.03, -0.2)
+    monkeypatch.setattr(search.Search, "best", lambda self: self.trials[-1])
+    monkeypatch.setattr(search.Search, "gain", lambda self: gain)
+    assert cli.main(TUNE[:-1]) == 0
+    assert "gained 2.1 points of accuracy (+0.4 to +3.9) over params.yaml" in capsys.readouterr().out
+    chance = selection_bias.Gain(interval(0.021, -0.004, 0.039), interval(-0.1, -0.2, 0.1), 0.03, -0.2)
+    monkeypatch.setattr(search.Search, "gain", lambda self: chance)
+    assert cli.main(TUNE[:-1]) == 0
+    assert "nothing is gained beyond chance: +2.1 points" in capsys.readouterr().out
