@@ -52,6 +52,16 @@ def test_other_programs_do_not_make_a_model_slow(monkeypatch):
     assert cost.BATCH / on_gpu.images_per_second >= 0.025
 
 
+def test_a_short_measurement_is_not_called_busy(monkeypatch):
+    """The time of the machine comes in ticks: one more of each core than this process used is no other program."""
+    times = iter([10.0, 10.0 + 2 * 0.01])
+    monkeypatch.setattr(cost._Load, "_machine", staticmethod(lambda: next(times)))
+    monkeypatch.setattr(cost.platforms, "usable_cores", lambda: 2)
+    assert cost._Load().others() == 0.0
+    times = iter([10.0, 20.0])
+    assert cost._Load().others() > 1
+
+
 def test_stages_that_models_share_count_once(tmp_path):
     """The training time of several models has the embedding and the head of a backbone once; stages without a
     file take no time."""

@@ -15,13 +15,14 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from darkroom.config import dvc_graph
-from darkroom.core import json_files
+from darkroom.core import json_files, platforms
 
 BATCH = 32
 BATCHES = 5  # at least; then until the two fastest agree, or SECONDS have passed
 AGREE = 1.03
 LEAST, MOST = 20, 100  # single images
 SECONDS, LONGEST = 1.0, 5.0  # of batches, and of single images: up to MOST, up to LEAST
+TICKS = 0.02  # seconds of each core, two ticks, by which the machine's time may be wrong
 BUSY = 0.25  # cores in use by other processes from which a measurement is marked
 Predict = Callable[[np.ndarray], Any]
 
@@ -79,9 +80,10 @@ class _Load:
         self.started, self.machine, self.own = time.monotonic(), self._machine(), time.process_time()
 
     def others(self) -> float:
-        """Return the mean number of cores that other processes used."""
+        """Return the mean number of cores that other processes used, at least: Linux counts a core's time in ticks."""
         seconds = max(time.monotonic() - self.started, 1e-9)
-        return max(0.0, (self._machine() - self.machine) - (time.process_time() - self.own)) / seconds
+        used = (self._machine() - self.machine) - (time.process_time() - self.own)
+        return max(0.0, used - TICKS * platforms.usable_cores()) / seconds
 
     @staticmethod
     def _machine() -> float:
