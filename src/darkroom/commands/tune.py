@@ -13,23 +13,19 @@ import click
 
 from darkroom.commands.param_types import KNOWN_BACKBONE, WEIGHTS
 from darkroom.core.command_line import Command, Many, json_option
-from darkroom.core.errors import ParamsError, WorkspaceError
+from darkroom.core.errors import ParamsError
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
-    import numpy as np
-
     from darkroom.commands import check
     from darkroom.config import params, recipes
     from darkroom.core import progress, tables
-    from darkroom.data import arrays, manifest
+    from darkroom.data import seen_images
     from darkroom.evaluation import selection_bias
     from darkroom.tracking import records
     from darkroom.tuning import heads, search, space
 
 INGESTED, PARAMS = Path("data/ingested"), Path("params.yaml")
-SPLITS = ("train", "val")  # test images have no part in it
-MOST = 5_000  # images, drawn with the seed where there are more
 SHOWN = 5  # trials of the table, beside those of params.yaml
 
 
@@ -77,7 +73,7 @@ def command(
         raise ParamsError("no backbone is named", "name some: `darkroom tune --backbones mobilenet_v2 squeezenet1_1`")
     for name in candidates:
         params.check_backbone(name)
-    source, folder = _source(settings, weights)
+    source, folder = recipes.weights_of(settings, weights)
     pool = load_pool(settings)
     embedded = {name: pool.embed(name, source, folder) for name in dict.fromkeys([*candidates, *settings.backbones])}
     fast = [name for name in candidates if max_ms is None or embedded[name].milliseconds <= max_ms]
@@ -116,25 +112,10 @@ def command(
         click.echo("params.yaml is as it was; --write writes this")
 
 
-def _source(settings: params.Params, weights: str | None) -> tuple[str, Path]:
-    """Return the source of weights and their folder."""
-    values = recipes.requested_values(None, None, weights, ()) if weights else {}
-    source = str(values.get("weights.source", settings.weights.source))
-    return source, Path(str(values.get("weights.folder", settings.weights.folder)))
-
-
 def load_pool(settings: params.Params) -> heads.Pool:
     """Return the training and validation images of the last ingest."""
-    splits = [arrays.load_split(INGESTED / split) for split in SPLITS]
-    rows = manifest.read_images(INGESTED / "manifest.parquet")
-    groups = np.array([row.group for split in SPLITS for row in rows[split]])
-    labels = np.concatenate([labels for _, labels in splits])
-    if len(groups) != len(labels):
-        raise WorkspaceError("the manifest does not fit the images of data/ingested", "run `dvc repro ingest`")
-    keep = np.sort(np.random.default_rng(settings.compute.seed).permutation(len(labels))[:MOST])
-    images = np.concatenate([images for images, _ in splits])
-    classes = len(arrays.load_classes(INGESTED / "classes.json"))
-    return heads.Pool(images[keep], labels[keep], groups[keep], classes, settings, len(splits[1][1]) / len(labels))
+    seen = seen_images.load(INGESTED, settings.compute.seed)
+    return heads.Pool(seen.images, seen.labels, seen.groups, seen.classes, settings, seen.val_share)
 
 
 def _run(found: search.Search, run: records.Run, seconds: float, most: int | None) -> bool:

@@ -61,6 +61,13 @@ def values(name: str) -> dict[str, Any]:
     return flat
 
 
+def weights_of(settings: params.Params, weights: str | None) -> tuple[str, Path]:
+    """Return the source of weights and their folder, as an option names them, else as the params do."""
+    requested = requested_values(None, None, weights, ()) if weights else {}
+    source = str(requested.get("weights.source", settings.weights.source))
+    return source, Path(str(requested.get("weights.folder", settings.weights.folder)))
+
+
 def requested_values(name: str | None, data: str | None, weights: str | None, settings: Sequence[str]) -> dict[str, Any]:
     """Return the values that a recipe, a folder of images, a source of weights and `KEY=VALUE` settings ask for, by key."""
     requested = values(name) if name else {}

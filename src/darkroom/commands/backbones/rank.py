@@ -10,7 +10,7 @@ import click
 
 from darkroom.commands.param_types import KNOWN_BACKBONE, WEIGHTS
 from darkroom.core.command_line import Command, json_option
-from darkroom.core.errors import DarkroomError, ParamsError, WorkspaceError
+from darkroom.core.errors import DarkroomError, ParamsError
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
@@ -19,14 +19,12 @@ with lazy_imports():
     from darkroom.commands import check
     from darkroom.config import params, recipes
     from darkroom.core import progress, tables
-    from darkroom.data import arrays, manifest
+    from darkroom.data import seen_images
     from darkroom.evaluation import backbone_ranking
     from darkroom.lab import backbone_embeddings, backbone_plot
     from darkroom.models import pretrained
 
 INGESTED, PICTURE = Path("data/ingested"), Path("reports/backbones.png")
-SPLITS = ("train", "val")  # test images have no part in it
-MOST = 5_000  # images, drawn with the seed where there are more
 
 
 @click.command(cls=Command)
@@ -58,9 +56,13 @@ def command(
     chosen = list(dict.fromkeys(names or settings.backbones))
     if not chosen:
         raise ParamsError("no backbone is named", "name some: `darkroom backbones rank mobilenet_v2 timm/efficientnet_lite0`")
-    source, folder = _source(settings, weights)
-    images, labels, groups = _images(settings.compute.seed)
-    classes = len(arrays.load_classes(INGESTED / "classes.json"))
+    source, folder = recipes.weights_of(settings, weights)
+    if source == "pretrain":
+        raise ParamsError(
+            "`weights.source` is pretrain: a ranking would train each backbone first", "name other weights: --weights imagenet"
+        )
+    seen = seen_images.load(INGESTED, settings.compute.seed)
+    images, labels, groups, classes = seen.images, seen.labels, seen.groups, seen.classes
     embedded: dict[str, backbone_embeddings.Embedded] = {}
     heads: dict[str, backbone_ranking.Heads] = {}
     refused: dict[str, str] = {}
@@ -95,30 +97,6 @@ def command(
         _show(ranked, embedded, refused, agreement, len(labels), out)
     if write:
         _write(best, max_ms, source, folder, settings, as_json)
-
-
-def _source(settings: params.Params, weights: str | None) -> tuple[str, Path]:
-    """Return the source of weights and their folder."""
-    values = recipes.requested_values(None, None, weights, ()) if weights else {}
-    source = str(values.get("weights.source", settings.weights.source))
-    if source == "pretrain":
-        raise ParamsError(
-            "`weights.source` is pretrain: a ranking would train each backbone first", "name other weights: --weights imagenet"
-        )
-    return source, Path(str(values.get("weights.folder", settings.weights.folder)))
-
-
-def _images(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the training and validation images (N, S, S, 3) uint8, labels (N,), and groups (N,)."""
-    splits = [arrays.load_split(INGESTED / split) for split in SPLITS]
-    rows = manifest.read_images(INGESTED / "manifest.parquet")
-    groups = np.array([row.group for split in SPLITS for row in rows[split]])
-    labels = np.concatenate([labels for _, labels in splits])
-    if len(groups) != len(labels):
-        raise WorkspaceError("the manifest does not fit the images of data/ingested", "run `dvc repro ingest`")
-    keep = np.sort(np.random.default_rng(seed).permutation(len(labels))[:MOST])
-    images = np.concatenate([images for images, _ in splits])
-    return images[keep], labels[keep], groups[keep]
 
 
 def _embed(
