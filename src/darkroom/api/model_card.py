@@ -20,20 +20,22 @@ with lazy_imports():
     from darkroom.evaluation import metrics_io, predictions, significance
     from darkroom.tracking import registry
 
+IMAGES, DIGEST = "data_images", "data_digest"  # tags of a version
 REPORTS, WEIGHTS = Path("reports"), Path("models/weights")
 
 
 def describe(classifier: Classifier, info: ModelInfo, metadata: Mapping[str, Any], precision: str) -> dict[str, str]:
     """Return the rows of a model card, text by term. `metadata` are those of the exported program, of this precision."""
     own, count = classifier.checkpoint, len(metadata["classes"])
-    card = {"model": f"{info.description}, checkpoint {info.checkpoint_sha256[:12]}"}
+    card = {"model": f"{metadata['about']}, checkpoint {info.checkpoint_sha256[:12]}"}
     card["classes"] = f"{count}: {', '.join(metadata['classes'])}"
     registered = _version(info)
-    card |= {"training data": registered.tags[entities.DATA]} if registered and entities.DATA in registered.tags else {}
+    if registered and IMAGES in registered.tags:  # where they are is nobody else's business
+        card["images"] = f"{registered.tags[IMAGES]}; manifest {registered.tags.get(DIGEST, '')[:8]}"
     card["test accuracy"] = _accuracy(info, own.temperature, registered, precision) or "not known here"
     card["probabilities"] = (
-        f"calibrated on validation images by the temperature {metadata['temperature']:.4g}: of the images that get 80%, about 80% are right, "
-        "as long as new images come from where those came from"
+        f"calibrated on validation images by the temperature {metadata['temperature']:.4g}: of images that get 80%, about 80% are "
+        "right, as long as new images come from where those came from"
     )
     if metadata["prediction_sets"]:
         card["prediction sets"] = (

@@ -118,7 +118,6 @@ def _export(
 
 def _add_page(classifier: classifiers.Classifier, info: classifiers.ModelInfo, runtime: str | None, folder: Path) -> None:
     """Write the page of a model into the folder of an export, and name it in the README."""
-    files = web_runtime.load(user_paths.expand(runtime, "--runtime", "a .tgz or a folder") if runtime else None)
     with atomic.scratch_folder(folder / "page") as scratch:
         if isinstance(classifier, quantized_classifier.QuantizedClassifier):
             program, precision = classifier.folder / exported_classifier.INT8_ONNX, INT8
@@ -127,7 +126,9 @@ def _add_page(classifier: classifiers.Classifier, info: classifiers.ModelInfo, r
             program, precision = scratch / exported_classifier.ONNX, "float32"
             _export(classifier, scratch, ["onnx"], info)
             metadata = export.describe(classifier)
-        metadata["about"] = info.description
+        metadata["about"] = info.description if info.version else info.model  # without the path of a folder
+        web_page.check_size(program)
+        files = web_runtime.load(user_paths.expand(runtime, "--runtime", "a .tgz or a folder") if runtime else None)
         card = model_card.describe(classifier, info, metadata, precision)
         web_page.write(program, metadata, card, files, folder / exported_classifier.PAGE)
     export.add_readme(folder, metadata)

@@ -131,7 +131,7 @@ def _fetch(url: str, target: Path) -> None:
     """Write what an address has into a file; ConnectionError where it ends before its length."""
     with urllib.request.urlopen(url, timeout=TIMEOUT) as response, target.open("wb") as file:
         length = int(response.headers.get("Content-Length") or 0)
-        with Progress(f"download {PACKAGE}", max(length // BLOCK, 1), "MB") as progress:
+        with Progress(f"download {PACKAGE}", -(-length // BLOCK), "MiB") as progress:
             while block := response.read(BLOCK):
                 file.write(block)
                 progress.advance()
