@@ -103,7 +103,7 @@ def read_content(settings: Params, fixes: Path) -> Content:
         usable = [file for file in opened.files if file.label and not file.ignored and not file.refused]
         images = Counter((file.label, file.split) for file in usable)
         ignored, refused = (sum(bool(getattr(file, why)) for file in opened.files) for why in ("ignored", "refused"))
-        kind = "folder" if source.is_dir() else "arrays" if opened.arrays else "archive"
+        kind = opened.kind or ("folder" if source.is_dir() else "archive")
         missing, notes = len(opened.missing), tuple(opened.notes)
         content = Content(kind, len(opened.files), listing.bytes, images, ignored, refused, missing, notes=notes)
     if not images:
