@@ -3,7 +3,7 @@
     python benchmarks/parquet_memory.py FOLDER [--gigabytes 2] [--rows 100 1000 0]
 
 The photographs of FOLDER are repeated, with a few bytes behind their end, until the file has its size; 0 rows: one row group.
-The peak is that of the process, less what it has after its imports.
+The peak is that of the process, less what it has after its imports, as Linux tells it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 READ = """
-import resource, sys
+import sys
 from pathlib import Path
 import pyarrow.parquet
 from darkroom.data.sources import open_source
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():  # ru_maxrss would begin with what the parent had
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+before = peak()
 with open_source(Path(sys.argv[1])) as source:
     size = sum(len(source.read(file)) for file in source.files)
-print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(size, peak() - before)
 """
 KIND = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -50,14 +52,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[100, 1000, 0])
     arguments = parser.parse_args()
     photographs = [path.read_bytes() for path in sorted(arguments.folder.rglob("*.jpg"))]
-    unit = 1 if sys.platform == "darwin" else 1024
     print("rows in a row group   rows in all   MB of the file   MB of memory")
     for rows in arguments.rows:
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch, "photographs.parquet")
             total = write(path, photographs, arguments.gigabytes * 1e9, rows)
             done = subprocess.run([sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=True)
-            peak = int(done.stdout.split()[1]) * unit
+            peak = int(done.stdout.split()[1]) * 1024
             print(f"{rows or total:>19,} {total:>13,} {path.stat().st_size / 1e6:>16,.0f} {peak / 1e6:>14,.0f}", flush=True)
 
 
