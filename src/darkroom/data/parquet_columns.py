@@ -105,7 +105,8 @@ def read_rows(name: str, file: pq.ParquetFile, columns: Columns) -> Rows:
         chunks = [chunk.field("path") if pa.types.is_struct(chunk.type) else chunk for chunk in column.chunks]
         paths = [text for chunk in chunks for text in _texts(chunk, b"\\\\")]
     labels = _labels(name, table.column(columns.label), columns.classes)
-    splits, notes = empty, []
+    splits = empty
+    notes: list[str] = []
     if columns.splits:
         words = Table(name, {column: _texts(table.column(column)) for column in columns.splits})
         splits, _, notes = table_splits.read(words, list(words.columns))

@@ -169,8 +169,7 @@ def read_files(source: Path, opened: ParquetFiles, beside: list[Path]) -> list[S
             refused = "" if label else "unlabelled"
             files.append(SourceFile(name, label, (split or own) if has_labels else "", rows.groups[i], "", refused, start + i))
     _note(opened, split_of)
-    for path in beside:
-        files.append(SourceFile(escaped(path.relative_to(source).as_posix()), ignored="no_image", key=None))
+    files += [SourceFile(escaped(other.relative_to(source).as_posix()), ignored="no_image") for other in beside]
     return files
 
 
