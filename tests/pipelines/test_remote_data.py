@@ -49,7 +49,7 @@ def remote(kind: str, tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         return
     pytest.importorskip("dvc_s3", reason="the extra s3 is not installed")
     boto3 = pytest.importorskip("boto3")
-    moto = pytest.importorskip("moto.server", reason="moto is not installed, which is not in requirements-dev.lock")
+    moto = pytest.importorskip("moto.server", reason="moto is not installed")
     bucket = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     bucket.start()
     try:
