@@ -30,8 +30,8 @@ BLOCK = 2**22  # bytes that are copied at a time
 THREADS = 8  # files that are copied at a time
 MAX_FILES = 5_000_000
 _FILES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip", ".npz", ".parquet")  # that are sources by themselves
-_PACKAGES = {  # by protocol, and the extra that installs it
-    "s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gs"), "gcs": ("gcsfs", "gs"), "hf": ("huggingface_hub", "timm"),
+_PACKAGES = {  # by protocol, and the extra that installs it, if there is one
+    "s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", ""), "gcs": ("gcsfs", ""), "hf": ("huggingface_hub", "timm"),
 }  # fmt: skip
 _IDENTITIES = (
     "ETag", "etag", "md5Hash", "Content-MD5", "Digest", "blob_id", "sha256", "crc32c", "LastModified", "Last-Modified",
@@ -205,7 +205,8 @@ def _open(address: str) -> tuple[Any, str]:
         system, path = fsspec_core.url_to_fs(address)
     except ImportError as error:
         package, extra = _PACKAGES.get(protocol, ("", ""))
-        remedy = f"`pip install {package}`, or darkroom[{extra}]" if package else f"install it: {error}"
+        remedy = f"`pip install {package}`" if package else f"install it: {error}"
+        remedy += f", or darkroom[{extra}]" if extra else ""
         raise ParamsError(f"{protocol}:// needs a package that is not installed", remedy) from error
     system.invalidate_cache()
     return system, str(path)
