@@ -64,15 +64,16 @@ def close_pairs(
 
     With `both`, (i, j) and (j, i) are different pairs.
     """
-    blocks, count, size = [np.empty(0, np.int64)], 0, len(tables[0].hashes)
+    blocks, count, most, size = [np.empty(0, np.int64)], 0, 4 * _BLOCK, len(tables[0].hashes)
     for table, table_keys in zip(tables, keys(queries, len(tables), bits, unused), strict=True):
         for one, other in table.near(table_keys, queries, distance):
             keep = one != other if both else one < other
             blocks.append(one[keep] * size + other[keep])
             count += len(blocks[-1])
-            if count > 4 * _BLOCK:  # most of them come from several tables
+            if count > most:  # most of them come from several tables
                 blocks = [np.unique(np.concatenate(blocks))]
                 count = len(blocks[0])
+                most = 2 * count + 4 * _BLOCK  # so that none is sorted often
     return np.divmod(np.unique(np.concatenate(blocks)), max(size, 1))
 
 
