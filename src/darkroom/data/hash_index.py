@@ -115,8 +115,10 @@ def _close(
     """
     sizes = np.bincount(counts)
     order = np.argsort(counts.astype(np.uint16 if len(sizes) <= 2**16 else np.int64), kind="stable")  # 16 bits in linear time
-    ends = np.cumsum(sizes)
-    for size in np.flatnonzero(sizes[1:]) + 1:
+    ends = np.cumsum(sizes).tolist()
+    for size in np.flatnonzero(sizes).tolist():
+        if not size:
+            continue
         begin, end = ends[size - 1], ends[size]
         rows, at_once = sliding_window_view(hashes, size), max(1, _BLOCK // size)
         for start in range(begin, end, at_once):
