@@ -6,7 +6,8 @@ The images are rendered glyphs, pieces of the folder's photographs and, with --m
 folder with `train-images-idx3-ubyte.gz` and its labels), all of 64 pixels, so that they have thumbnails. Views are
 made while training. Memory is the largest resident size of the process without the files that it maps, which the
 system takes back when it needs the room. Seconds are of processor time, of all processes of a stage, which other
-programs hardly change. The last row is a line through the figures, at 1.28 million images.
+programs hardly change. The last row has the seconds of lines through the figures at 1.28 million images. Memory is not
+continued: beyond some size, arrays are on disk.
 """
 
 from __future__ import annotations
@@ -103,11 +104,15 @@ def measure(place: Workspace, *command: str) -> tuple[float, float]:
 
 
 def continued(rows: list[dict[str, object]]) -> dict[str, object]:
-    """Return the figures of `MANY` images on lines through those of the rows, weighted so that each row counts alike."""
+    """Return the seconds of `MANY` images on lines through those of the rows, weighted so that each row counts alike."""
     counts = np.array([row["images"] for row in rows], float)
-    figures = {key: np.array([row[key] for row in rows], float) for key in rows[0] if key != "images"}
+    figures = {key: np.array([row[key] for row in rows], float) for key in rows[0] if key.endswith(" s")}
     lines = {key: np.polyfit(counts, values, 1, w=1 / values.clip(1)) for key, values in figures.items()}
-    return {"images": MANY, **{key: round(float(np.polyval(line, MANY)), 1) for key, line in lines.items()}}
+    return (
+        dict.fromkeys(rows[0], "")
+        | {"images": MANY}
+        | {key: round(float(np.polyval(line, MANY)), 1) for key, line in lines.items()}
+    )
 
 
 def main() -> None:

@@ -54,7 +54,8 @@ def average_views(
     means, count = np.empty((0, 0)), 0
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH]
-        total, count = np.zeros(()), 0
+        total: np.ndarray = np.zeros(())
+        count = 0
         for view in views(batch, crops, mirror):
             total, count = total + predict(view), count + 1
         if not start:
