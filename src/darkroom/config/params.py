@@ -134,6 +134,11 @@ class Weights(Section):
         return self
 
 
+class Embed(Section):
+    feature_maps: Literal["float32", "float16"] = "float32"
+    feature_maps_gib: Annotated[Number, Field(ge=0)] = 8
+
+
 class Training(Section):
     """The settings of the training loop."""
 
@@ -202,6 +207,7 @@ class Params(Section):
     ingest: Ingest
     augment: Augment
     weights: Weights
+    embed: Embed = Embed()
     baseline: Baseline
     transfer: Transfer
     finetune: Finetune
