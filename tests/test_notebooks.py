@@ -36,6 +36,7 @@ darkroom lab filters models/baseline --out a.png
 
 **The code.** `studies/base.py` and `summary.py`.
 """
+INSTALLS = ["install", "--quiet", "--editable", "."]  # arguments of pip
 
 
 def cells_of(page: str) -> list[tuple[str, str]]:
@@ -171,7 +172,7 @@ def start(folder: Path, monkeypatch: pytest.MonkeyPatch, repository: str = "", *
 
 def test_the_first_cell_installs_the_project_once(tmp_path, monkeypatch):
     """Opened elsewhere it clones and installs the project; run again it does neither, and it ends in the project's folder."""
-    assert start(tmp_path, monkeypatch, "the-address") == [["clone", "the-address", "darkroom"], ["install", "--quiet", "--editable", "."]]
+    assert start(tmp_path, monkeypatch, "the-address") == [["clone", "the-address", "darkroom"], INSTALLS]
     assert Path.cwd() == tmp_path / "darkroom"
     assert start(tmp_path, monkeypatch, "the-address") == []
     assert Path.cwd() == tmp_path / "darkroom"
@@ -184,7 +185,7 @@ def test_the_first_cell_installs_nothing_unasked(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="make install"):
         start(tmp_path, monkeypatch)
     monkeypatch.setenv("COLAB_RELEASE_TAG", "x")
-    assert start(tmp_path, monkeypatch) == [["install", "--quiet", "--editable", "."]]
+    assert start(tmp_path, monkeypatch) == [INSTALLS]
 
 
 def test_the_first_cell_asks_for_an_address(tmp_path, monkeypatch):

@@ -21,9 +21,10 @@ def nin(
     size: int, channels: int, *, width: float = 1.0, pointwise: bool = True, pointwise_relu: bool = True, dropout: float = 0.5,
     batch_norm: bool = False, dense: int = 0,
 ) -> Parts:  # fmt: skip
-    """Three stages for CIFAR-10 with overlapping pooling and dropout between them; `pointwise: false` leaves out the 1×1
-    convolutions, `pointwise_relu: false` the ReLUs before them, `batch_norm` normalises after each convolution, and with `dense` a fully connected layer of that width takes
-    the place of global average pooling.
+    """Three stages for CIFAR-10 with overlapping pooling and dropout between them.
+
+    `pointwise: false` leaves out the 1×1 convolutions, `pointwise_relu: false` the ReLUs before them, `batch_norm` normalises
+    after each convolution, and with `dense` a fully connected layer of that width takes the place of global average pooling.
     """
     body: Layers = {}
     inputs = channels
