@@ -206,6 +206,22 @@ def test_a_leaderboard_is_that_of_the_command(project, monkeypatch, capsys):
     assert "transfer/&lt;b&gt;" in project._repr_html_()
 
 
+def test_diagnostics_are_those_of_the_last_evaluation(project, tmp_path):
+    """They are read where `diagnose` has run since `evaluate`, as dvc.lock says; otherwise there are none."""
+    folder = tmp_path / "project"
+    (folder / "reports").mkdir(parents=True)
+    shutil.copy(project.folder / "params.yaml", folder)
+    opened = dr.open(folder)
+    assert opened.diagnostics is None
+    example = example_report.evaluation()
+    metrics_io.write(folder / "reports/diagnostics.json", example.diagnostics)
+    for read, found in (("a" * 32, example.diagnostics), ("b" * 32, None)):
+        written = {"path": "reports/metrics.json", "md5": "a" * 32}
+        stages = {"evaluate": {"outs": [written]}, "diagnose": {"deps": [written | {"md5": read}]}}
+        (folder / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
+        assert opened.diagnostics == found
+
+
 MISTAKES = {
     "no project": (lambda project, photos: dr.open(photos), "params.yaml"),
     "no model": (lambda project, photos: project.model("models/none"), "models"),

@@ -139,4 +139,11 @@ def diagnostics(
         "confused": mistakes.confused(probabilities.argmax(1), labels, classes),
         "labels": {"inputs": "pixels", "folds": 5, "c": 0.01, "images": 100, "accuracy": 0.9, "candidates": 1,
                    "expected_precision": 0.8, "expected_precision_at_10": 0.8},
+        "learning_curve": {
+            "embedder": "transfer/x", "of": 3 * len(labels), "test_images": len(labels), "images": [10, 20, 40],
+            "gain": 0.05, "gain_interval": (-0.01, 0.11), "curves": {
+                name: [{"mean": value, "low": value, "high": value} for value in values]
+                for name, values in (("frozen features", (0.6, 0.8, 0.85)), ("pixels", (0.4, 0.5, 0.7)))
+            },
+        },
     })  # fmt: skip

@@ -45,3 +45,16 @@ def test_each_corruption_has_its_sample():
     assert np.abs(strip[32, 32 :: curves.SAMPLE].astype(int) - images[:, 0, 0, 0]).max() <= 4
     assert all("<svg" in item["chart"] for item in drawn)
     assert charts.NEUTRAL != curves.VALIDATION
+
+
+def test_a_learning_curve_has_a_line_for_each_kind_of_inputs():
+    """Features and pixels are lines over the number of images on a logarithmic axis, the best model is a ring at all of them."""
+    measured = evaluation().diagnostics.learning_curve
+    chart = curves.learning_curve(measured, "baseline", 0.9)
+    colours = curves.learning_curve_colours(measured, "baseline")
+    assert len(set(colours.values())) == 3
+    lines = {colour: points.split() for colour, points in re.findall(r'<polyline class="s(\d)" points="([^"]*)"', chart)}
+    assert lines.keys() == {str(colours["frozen features"]), str(colours["pixels"])}
+    first, second, third = (float(point.split(",")[0]) for point in lines[str(colours["frozen features"])])
+    assert abs((second - first) - (third - second)) < 0.2  # each number is twice the one before
+    assert f'class="s{colours["baseline"]} ring"' in chart

@@ -158,9 +158,9 @@ def test_what_was_computed_before_a_kill_is_not_computed_again(values, tmp_path,
 
     expected = diagnose(KeptResults("undisturbed", "a"), 1000)
     keys = sorted(computed)
-    assert len(keys) == len(set(keys)) == 6  # views of two splits, embeddings, labels, two corruptions
+    assert len(keys) == len(set(keys)) == 8  # views of two splits, embeddings, labels, two corruptions, two learning curves
     computed.clear()
-    for kill_at in range(1, 6):
+    for kill_at in range(1, 8):
         with pytest.raises(KeyboardInterrupt):
             diagnose(KeptResults("killed", "a"), kill_at)
     assert diagnose(KeptResults("killed", "a"), 1000) == expected

@@ -126,9 +126,22 @@ def test_prediction_sets_are_those_of_the_metrics():
 def test_a_page_without_issues_and_slices():
     """Sections without content say so."""
     example = evaluation()
-    diagnostics = example.diagnostics.model_copy(update={"slices": [], "confused": [], "always_wrong": []})
+    nothing = {"slices": [], "confused": [], "always_wrong": [], "learning_curve": None}
+    diagnostics = example.diagnostics.model_copy(update=nothing)
     text = page(dataclasses.replace(example, diagnostics=diagnostics, issues=(), pictures={}, heatmaps=(), origin={}))
-    assert all(sentence in text for sentence in ("None.", "too few test images for slices", "No test image is misclassified"))
+    assert all(
+        sentence in text
+        for sentence in ("None.", "too few test images for slices", "for a learning curve", "No test image is misclassified")
+    )
+
+
+def test_the_learning_curve_is_told_in_a_paragraph():
+    """It has the accuracies with the fewest images, with how many features reach what pixels have with all, and the last gain."""
+    text = page(evaluation())
+    found = re.search(r'<h2 id="learning-curve">.*?<p>(.*?)</p>', text, re.DOTALL)[1]
+    assert all(
+        part in found for part in ("10 images", "60.0%", "40.0%", "40 images", "14", "from 20 to 40", "+5.0", "-1.0 to +11.0")
+    )
 
 
 def test_the_page_is_self_contained():

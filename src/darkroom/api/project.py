@@ -80,6 +80,19 @@ class Project:
         with self._inside():
             return metrics_io.read(REPORTS / metrics_io.METRICS, metrics_io.Metrics)
 
+    @property
+    def diagnostics(self) -> metrics_io.Diagnostics | None:
+        """What the stage `diagnose` has found about the best model: corruptions, slices, mistakes, labels, the learning curve.
+
+        None where it has not run since the last evaluation.
+        """
+        path, metrics = REPORTS / metrics_io.DIAGNOSTICS, (REPORTS / metrics_io.METRICS).as_posix()
+        with self._inside():
+            locked = dvc_graph.read_lock()
+            written = locked["evaluate"].outs.get(metrics) if "evaluate" in locked else None
+            evaluated = locked["diagnose"].deps.get(metrics, written) if "diagnose" in locked else written
+            return metrics_io.read(path, metrics_io.Diagnostics) if path.exists() and evaluated == written else None
+
     def leaderboard(self) -> leaderboards.Leaderboard:
         """Return the last evaluation, best test accuracy first. Raises WorkspaceError if nothing is evaluated yet."""
         with self._inside():

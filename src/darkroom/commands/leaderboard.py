@@ -14,7 +14,7 @@ with lazy_imports():
     from darkroom.api import model_resolver, project, promotion_file
     from darkroom.config import params
     from darkroom.core import tables
-    from darkroom.evaluation import cost, leaderboard
+    from darkroom.evaluation import cost, leaderboard, learning_curve
     from darkroom.tracking import home, registry
 
 
@@ -22,7 +22,8 @@ with lazy_imports():
 @json_option
 def command(as_json: bool) -> None:
     """Show the last evaluation, best test accuracy first; an arrow marks the selected model."""
-    evaluated = project.open().leaderboard()
+    opened = project.open()
+    evaluated = opened.leaderboard()
     metrics, rows, best = evaluated.metrics, evaluated.rows, evaluated.best
     selected = leaderboard.describe_selection(metrics)
     decision = promotion_file.read()
@@ -50,6 +51,8 @@ def command(as_json: bool) -> None:
         click.echo(f"  It is version {registered.version} of the registered model {registered.name} ({aliases}).")
     if without:
         click.echo(f"  {without}")
+    if (diagnosed := opened.diagnostics) and (curve := diagnosed.learning_curve):
+        click.echo(f"  {learning_curve.describe(curve)}")
     if busy := cost.busy_note(row.busy for row in rows):
         click.echo(f"  {busy}")
     click.echo(

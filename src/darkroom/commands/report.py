@@ -17,12 +17,13 @@ from darkroom.core.lazy import lazy_imports
 from darkroom.evaluation import metrics_io
 
 with lazy_imports():
+    from darkroom.api import project
     from darkroom.core import tables
     from darkroom.evaluation import predictions, report_diff
     from darkroom.evaluation.report import verdict
 
 REPORTS = Path("reports")
-PAGE = REPORTS / "side-by-side.html"
+PAGE_OF_ALL, PAGE = REPORTS / "report.html", REPORTS / "side-by-side.html"
 REQUIRED, OPTIONAL = (metrics_io.METRICS, metrics_io.DETAILS), "predictions.parquet"
 
 
@@ -41,7 +42,7 @@ def command(sides: tuple[str, str] | None, out: Path | None, as_json: bool) -> N
     elif out:
         raise click.UsageError("--out is for the page of --compare")
     else:
-        page = REPORTS / "report.html"
+        page = PAGE_OF_ALL
         headline, sentences = verdict.sentences(*metrics_io.read_both(*(REPORTS / name for name in REQUIRED)))
     if as_json:
         tables.print_json({"headline": headline, "sentences": sentences, "page": str(page)})
@@ -51,10 +52,7 @@ def command(sides: tuple[str, str] | None, out: Path | None, as_json: bool) -> N
 
 def _stale() -> str:
     """Return a note where the page is missing or of an earlier evaluation: the stage `diagnose` has not run since."""
-    locked, metrics = dvc_graph.read_lock(), (REPORTS / metrics_io.METRICS).as_posix()
-    written = locked["evaluate"].outs.get(metrics) if "evaluate" in locked else None
-    read = locked["diagnose"].deps.get(metrics, written) if "diagnose" in locked else written
-    if (REPORTS / "report.html").exists() and read == written:
+    if PAGE_OF_ALL.exists() and project.open().diagnostics:
         return ""
     return " (not of this evaluation yet: `dvc repro diagnose` writes it)"
 

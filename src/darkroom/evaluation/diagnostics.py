@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,12 @@ from darkroom.config.params import SPLITS, Params
 from darkroom.core.kept_results import Arrays, compute_anew
 from darkroom.core.kept_results import Get as Keep
 from darkroom.core.progress import Progress
-from darkroom.evaluation import label_issues, mistakes, pixel_baseline, robustness, slices
+from darkroom.evaluation import label_issues, learning_curve, mistakes, pixel_baseline, robustness, slices
 from darkroom.evaluation.combinations import Combined, TrainingSeconds
 from darkroom.evaluation.evaluated import Evaluated, Split
 from darkroom.evaluation.label_issues import LabelIssue
 from darkroom.evaluation.leaderboard import Row
-from darkroom.evaluation.metrics_io import Counts, Diagnostics, LabelCheck, Robustness
+from darkroom.evaluation.metrics_io import Counts, Diagnostics, LabelCheck, LearningCurve, Robustness
 from darkroom.evaluation.pixel_baseline import PixelRegression
 from darkroom.inference import tta
 from darkroom.inference.classifier import Classifier
@@ -73,7 +73,14 @@ def diagnose(
         return softmax(logits(images), classifier.checkpoint.temperature)
 
     views = _views(settings, evaluated, predict, can_mirror, training_seconds, keep)
-    issues, check = _label_issues(settings, evaluated, load, keep)
+    embedder = _embedder(evaluated)
+
+    @cache
+    def embeddings() -> np.ndarray:
+        splits = [evaluated.splits[name] for name in SPLITS]
+        return keep("embeddings for labels", partial(_embeddings, embedder, splits, settings, load))[0]
+
+    issues, check = _label_issues(settings, evaluated, embedder, embeddings, keep)
     probabilities = evaluated.probabilities[best]["test"]
     predictions = probabilities.argmax(1)
     trained = {name: evaluated.probabilities[name]["test"] for name in evaluated.trained}
@@ -89,6 +96,7 @@ def diagnose(
         confused=mistakes.confused(predictions, test.labels, classes),
         always_wrong=always,
         labels=check,
+        learning_curve=_learning_curve(settings, evaluated, embedder, embeddings, keep),
     )
     return Diagnosed(diagnostics, issues, views.rows)
 
@@ -146,26 +154,26 @@ def _average_views(*arguments: Any) -> Arrays:
     return mean, np.asarray(count)
 
 
-def _label_issues(
-    settings: Params, evaluated: Evaluated, load: Callable[[str], Classifier], keep: Keep
-) -> tuple[list[LabelIssue], LabelCheck]:
-    """Return the images of all splits whose label may be wrong, and how they were found.
+def _embedder(evaluated: Evaluated) -> str:
+    """Return the model whose frozen backbone is best on validation, empty without any: a fine-tuned one has seen the labels."""
+    frozen = [name for name in evaluated.trained if name.startswith("transfer/")]
+    return min(frozen, key=lambda name: (evaluated.metrics[name].val_log_loss, name), default="")
 
-    The inputs are embeddings by the frozen backbone that is best on validation: a fine-tuned network has seen
-    the labels. Without one, they are pixels.
-    """
+
+def _label_issues(
+    settings: Params, evaluated: Evaluated, embedder: str, embeddings: Callable[[], np.ndarray], keep: Keep
+) -> tuple[list[LabelIssue], LabelCheck]:
+    """Return the images of all splits whose label may be wrong, and how they were found; the inputs are `embeddings`."""
     splits = [evaluated.splits[name] for name in SPLITS]
     labels = np.concatenate([split.labels for split in splits])
     rows = [row for split in splits for row in split.rows]
-    frozen = [name for name in evaluated.trained if name.startswith("transfer/")]
-    embedder = min(frozen, key=lambda name: (evaluated.metrics[name].val_log_loss, name), default="")
     groups, classes = [row["group"] for row in rows], evaluated.truth.classes
 
     def judge() -> Arrays:
-        (embeddings,) = keep("embeddings for labels", partial(_embeddings, embedder, splits, settings, load))
+        inputs = embeddings()
         with Progress("diagnose: judging labels", label_issues.FITS, "fits") as progress:
             c, probabilities = label_issues.out_of_fold(
-                embeddings, labels, groups, len(classes), settings.compute.seed, progress.advance
+                inputs, labels, groups, len(classes), settings.compute.seed, progress.advance
             )
         return np.asarray(c), probabilities
 
@@ -181,6 +189,39 @@ def _label_issues(
     return issues, check
 
 
+def _learning_curve(
+    settings: Params, evaluated: Evaluated, embedder: str, embeddings: Callable[[], np.ndarray], keep: Keep
+) -> LearningCurve | None:
+    """Return how test accuracy grows with the number of training images, by `embeddings` of all splits and by pixels.
+
+    None with too few images, or too many classes.
+    """
+    train, test, classes = evaluated.splits["train"], evaluated.splits["test"], len(evaluated.truth.classes)
+    pixels = pixel_baseline.thumbnails(train.images[:1]).shape[1]
+    dimensions = max(pixels, embeddings().shape[1])
+    tried = learning_curve.sizes(len(train.labels), classes, dimensions)
+    if not tried:
+        return None
+    task = learning_curve.Task(train.labels, test.labels, evaluated.truth.groups, classes)
+    names = [learning_curve.FEATURES, learning_curve.PIXELS] if embedder else [learning_curve.PIXELS]
+    fits = len(names) * learning_curve.fits(len(train.labels), tried)
+    with Progress("diagnose: learning curve", fits, "fits") as progress:
+
+        def inputs(name: str, split: Split, own: slice) -> Callable[[np.ndarray], np.ndarray]:
+            if name == learning_curve.PIXELS:
+                return lambda chosen: pixel_baseline.thumbnails(split.images[chosen])
+            return lambda chosen: embeddings()[own][chosen]
+
+        def measure(name: str) -> Arrays:
+            of_train, of_test = inputs(name, train, slice(len(train.labels))), inputs(name, test, slice(-len(test.labels), None))
+            held_out = of_test(np.arange(len(test.labels)))
+            return learning_curve.correct(of_train, held_out, task, tried, settings.compute.seed, progress.advance)
+
+        measured = {name: keep(f"learning curve on {name}", partial(measure, name)) for name in names}
+        progress.done = progress.total
+    return learning_curve.summarize(measured, task, tried, embedder or None, settings.compute.seed)
+
+
 def _embeddings(embedder: str, splits: Sequence[Split], settings: Params, load: Callable[[str], Classifier]) -> Arrays:
     """Return the embeddings (N, D) of all splits by the frozen backbone of a model, or without one their pixels."""
     embed: Predict = pixel_baseline.thumbnails
@@ -188,7 +229,7 @@ def _embeddings(embedder: str, splits: Sequence[Split], settings: Params, load: 
         classifier = load(embedder)
         frozen_part = nn.Sequential(classifier.network.normalize, classifier.network.features)
         embed = _predictor(frozen_part, classifier.device, splits[0].images, settings.compute.threads)
-    with Progress("diagnose: embedding for labels", sum(len(split.labels) for split in splits)) as progress:
+    with Progress("diagnose: embedding images", sum(len(split.labels) for split in splits)) as progress:
         parts = []
         for images in (split.images for split in splits):
             for start in range(0, len(images), BATCH):

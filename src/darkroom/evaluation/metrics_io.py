@@ -321,8 +321,32 @@ class LabelCheck(Content):
     expected_precision_at_10: float | None = None
 
 
+class Accuracies(Content):
+    """The mean accuracy over draws of training images, the lowest and the highest."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class LearningCurve(Content):
+    """Test accuracy of linear classifiers of each kind of inputs by the number of training images, the fewest first.
+
+    `embedder` is the model whose frozen backbone makes the features, None without one; `of` are all training images. `gain` is
+    that of the last doubling, with its 95% interval, for features, or without them for pixels.
+    """
+
+    embedder: str | None
+    of: int
+    test_images: int
+    images: list[int]
+    curves: dict[str, list[Accuracies]]
+    gain: float
+    gain_interval: Range
+
+
 class Diagnostics(Content):
-    """Content of diagnostics.json."""
+    """Content of diagnostics.json; older files lack the learning curve, and it is null with too few images or too many classes."""
 
     SCHEMA: ClassVar[int] = 3
 
@@ -335,6 +359,7 @@ class Diagnostics(Content):
     confused: list[ConfusedPair]
     always_wrong: list[AlwaysWrong]
     labels: LabelCheck
+    learning_curve: LearningCurve | None = None
 
 
 File = TypeVar("File", Metrics, Details, Diagnostics)

@@ -11,7 +11,8 @@ import numpy as np
 from darkroom.core import charts, pages
 from darkroom.core.axes import Axis
 from darkroom.core.charts import Chart, Series
-from darkroom.evaluation.metrics_io import PIXEL_BASELINE, AnsweredShare, Diagnostics, ModelDetails, ModelMetrics
+from darkroom.evaluation import learning_curve as learning_curves
+from darkroom.evaluation.metrics_io import PIXEL_BASELINE, AnsweredShare, Diagnostics, LearningCurve, ModelDetails, ModelMetrics
 
 SAMPLE = 64  # pixels a side of a corrupted image
 SAMPLE_QUALITY = 70  # of WebP
@@ -68,6 +69,23 @@ def answered(details: ModelDetails, figures: ModelMetrics) -> str:
         series.append(Series("unknown refused", [(1 - abstention.refused, abstention.accuracy)], 1, "rings"))
     drawn = [item for item in series if item.points]
     return charts.draw(Chart("accuracy by the share of images answered", Axis("share answered"), Axis(shares=True), drawn))
+
+
+def learning_curve_colours(measured: LearningCurve, best: str) -> dict[str, int]:
+    """Return the colours of the inputs and of the best model."""
+    return {best: 0, learning_curves.PIXELS: charts.NEUTRAL} | ({learning_curves.FEATURES: 1} if measured.embedder else {})
+
+
+def learning_curve(measured: LearningCurve, best: str, accuracy: float) -> str:
+    """Return test accuracy by the number of training images; a ring marks the best model, trained on all of them."""
+    colours = learning_curve_colours(measured, best)
+    series = [
+        Series(name, list(zip(measured.images, (point.mean for point in points), strict=True)), colours[name])
+        for name, points in measured.curves.items()
+    ]
+    series.append(Series(best, [(measured.of, accuracy)], colours[best], "rings"))
+    axis = Axis("training images", log=True, ticks={float(images): f"{images:,}" for images in sorted({*measured.images, measured.of})})
+    return charts.draw(Chart("test accuracy", axis, Axis(shares=True), series))
 
 
 def robustness(diagnostics: Diagnostics, samples: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import numpy as np
 from darkroom.core import charts, pages
 from darkroom.core.counts import counted
 from darkroom.core.errors import printable
-from darkroom.evaluation import cost
+from darkroom.evaluation import cost, learning_curve
 from darkroom.evaluation.embedding_map import SIDE, EmbeddingMap
 from darkroom.evaluation.label_issues import LabelIssue
 from darkroom.evaluation.leaderboard import Row
@@ -108,7 +108,7 @@ def page(evaluation: Evaluation) -> str:
         "issues": _issues(evaluation), "issues_total": len(evaluation.issues),
         "accuracy_curves": curves.accuracy_curves(evaluation.histories, colours),
         "loss_curves": curves.loss_curves(evaluation.histories), "losses": curves.LOSSES, "placed": placed,
-        "costs": _costs(evaluation), "data": evaluation.data,
+        **_learning_curve(evaluation), "costs": _costs(evaluation), "data": evaluation.data,
         "params": evaluation.params, "origin": evaluation.origin, "spread": len(shown) > 24,
         "source": printable(str(evaluation.params["ingest"]["source"])), "pixelated": evaluation.pixels.shape[1] < explorer.SMALL,
         "script": script, "digest": _script_digest(script),
@@ -191,6 +191,19 @@ def _slices(diagnostics: Diagnostics) -> dict[str, Any] | None:
         significant = item.p_holm < SIGNIFICANT
         rows.append(charts.Dot(f"{item.column}: {item.value}", item.accuracy, item.low, item.high, note, significant))
     return charts.dots(rows, "accuracy of slices") if rows else None
+
+
+def _learning_curve(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the learning curve, its chart and key, and with how many images features are as good as pixels with all."""
+    curve, metrics = evaluation.diagnostics.learning_curve, evaluation.metrics
+    if curve is None:
+        return {"curve": None}
+    pixels = curve.curves[learning_curve.PIXELS][-1].mean
+    return {
+        "curve": curve, "enough": learning_curve.images_for(curve, learning_curve.FEATURES, pixels) if curve.embedder else None,
+        "curve_chart": curves.learning_curve(curve, metrics.best, metrics.best_figures.accuracy),
+        "curve_colours": curves.learning_curve_colours(curve, metrics.best),
+    }  # fmt: skip
 
 
 def _file(evaluation: Evaluation, path: str) -> dict[str, str]:
