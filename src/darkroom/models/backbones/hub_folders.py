@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from darkroom.core import shortage
 from darkroom.core.errors import WeightsError
 from darkroom.core.lazy import lazy_imports
 from darkroom.core.os_errors import is_retryable
@@ -102,6 +103,8 @@ def _file(name: str, weights: Path, names: tuple[str, ...]) -> Path:
     try:
         return download(repository, names)
     except Exception as error:  # of the network, and of the Hub
+        if lack := shortage.explain(error):
+            raise lack from error
         raise WeightsError(
             f"{repository} cannot be fetched from the Hugging Face Hub: {(str(error).strip().splitlines() or [''])[0]}",
             f"copy its {names[0]} and {CONFIG} into {weights / repository}",

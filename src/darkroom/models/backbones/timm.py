@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from darkroom.core import shortage
 from darkroom.core.errors import ParamsError, WeightsError
 from darkroom.core.os_errors import is_retryable
 from darkroom.models.backbones import chains, hub_folders, torchvision_import  # noqa: F401  (timm imports torchvision)
@@ -202,6 +203,8 @@ def download(name: str) -> tuple[Path, dict[str, Any]]:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 torch.hub.download_url_to_file(str(config.url), str(file))
     except Exception as error:
+        if lack := shortage.explain(error):
+            raise lack from error
         raise WeightsError(
             f"the weights of timm/{name} cannot be fetched from {origin}: {str(error).strip().splitlines()[0]}",
             f"place {name}.safetensors, a state_dict under timm's names, in a folder and name that: `darkroom recipe --weights "

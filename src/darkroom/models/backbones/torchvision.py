@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from darkroom.core import shortage
 from darkroom.core.errors import ParamsError, WeightsError
 from darkroom.core.os_errors import is_retryable
 from darkroom.models import weight_files
@@ -150,6 +151,8 @@ def download(name: str) -> tuple[Path, dict[str, Any]]:
         weights.get_state_dict(progress=True, check_hash=True)
     except Exception as error:
         (cache / f"{file}.partial").unlink(missing_ok=True)
+        if lack := shortage.explain(error):
+            raise lack from error
         raise WeightsError(
             f"the ImageNet weights of {name} cannot be fetched from {weights.url}: {error}",
             f"place {file} in {cache}, or in a folder of your own and name that: `darkroom recipe --weights FOLDER`; or set "
