@@ -24,7 +24,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from darkroom.core.errors import DarkroomError, ParamsError, WorkspaceError
-from pipelines import artifacts, command_line, flow_runtime, worktree
+from pipelines import artifacts, command_line, concurrency_limit, flow_runtime, worktree
 from pipelines.dvc_runner import DvcRunner, Stage, retry_delay, skip_reason
 from pipelines.process_groups import CommandResult, ProcessGroups, StoppedError
 
@@ -107,7 +107,13 @@ def run_stage(name: str, stage: Stage, run: GraphRun) -> State[Any]:
     if not stage.changed:
         return Completed(name="Cached", message="DVC reports no change")
     options = ["--single-item", *(["--force"] if run.options.force else [])]
-    return run.dvc(name, ["--wait-for-lock", "repro", *options, name], artifacts.ProgressArtifact(name).update)
+    try:
+        with concurrency_limit.slot(run.runner.processes.stopped, get_run_logger().info):
+            return run.dvc(name, ["--wait-for-lock", "repro", *options, name], artifacts.ProgressArtifact(name).update)
+    except StoppedError as error:
+        return Cancelled(message=str(error))
+    except WorkspaceError as error:
+        return Failed(message=str(error), data=RetryableError(str(error)))
 
 
 @task(task_run_name="{command}", cache_policy=NO_CACHE, persist_result=False, retry_condition_fn=_is_retryable)
@@ -125,6 +131,7 @@ def run_graph(runner: DvcRunner, options: Options) -> State[Any]:
     Raises DarkroomError for a mistake that is found before any stage runs, StoppedError where the run was
     cancelled.
     """
+    concurrency_limit.check()
     with ThreadPoolExecutor(1) as background:
         checked = background.submit(runner.darkroom, "check")
         graph = runner.stages(options.targets, options.force, options.retries)

@@ -25,6 +25,7 @@ import psutil
 from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError, without_login
 
+UNAUTHENTICATED = 401
 BUSY, BUSY_RETRIES = 503, 10  # the HTTP status of a server that cannot write now, and how often it is asked again
 TIMEOUT, BUSY_TIMEOUT = 10.0, 60.0  # seconds in which a server responds at all, and to a request while it is busy
 TOKEN_AGE = 1200.0  # seconds for which a token against forged requests is used; it expires after an hour
@@ -140,12 +141,15 @@ def is_healthy(address: str) -> bool:
 
 
 def check_response(address: str) -> None:
-    """Raise WorkspaceError where a server is silent or not there; without an address nothing is asked."""
+    """Raise WorkspaceError where a server is silent, not there or refuses the password; without an address nothing is asked."""
     try:
         if address:
             urllib.request.urlopen(f"{without_login(address)}/health", timeout=TIMEOUT).close()
-    except urllib.error.HTTPError:
-        pass  # it responds
+            version = urllib.request.Request(f"{without_login(address)}/admin/version", headers=_login(address))
+            urllib.request.urlopen(version, timeout=TIMEOUT).close()
+    except urllib.error.HTTPError as error:
+        if error.code == UNAUTHENTICATED:
+            raise WorkspaceError(f"the Prefect server at {address} refuses this password", _login_remedy(address)) from error
     except (OSError, ValueError) as error:
         remedy = "start it, or unset PREFECT_API_URL: a flow then needs no server"
         raise WorkspaceError(f"the Prefect server at {address} does not respond: {error}", remedy, retryable=True) from error
@@ -174,10 +178,14 @@ def request(api: str, path: str, content: dict[str, Any] | None = None, method: 
         return _send(urllib.request.Request(f"{without_login(api)}/{path}", body, headers, method=method))
     except OSError as error:
         remedy = "see .darkroom/schedule/server.log"
-        if getattr(error, "code", None) == 401:
-            own = f"{PASSWORD} is not what the server began with: `darkroom schedule stop`, then `darkroom schedule start`"
-            remedy = own if _is_own(api) else f"set {CLIENT} to the server's user:password, or PREFECT_API_KEY"
+        if getattr(error, "code", None) == UNAUTHENTICATED:
+            remedy = _login_remedy(api)
         raise WorkspaceError(f"the request to the Prefect server at {api} failed: {error}", remedy) from error
+
+
+def _login_remedy(api: str) -> str:
+    own = f"{PASSWORD} is not what the server began with: `darkroom schedule stop`, then `darkroom schedule start`"
+    return own if _is_own(api) else f"set {CLIENT} to the server's user:password, or PREFECT_API_KEY"
 
 
 def _login(api: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -120,6 +121,7 @@ def bucket_client(endpoint: str) -> Any:
 @contextmanager
 def started(folder: Path) -> Iterator[Team]:
     """Yield MLflow and Prefect of compose.yaml, started."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request
     bucket = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     bucket.start()
     try:

@@ -33,6 +33,17 @@ from darkroom.tracking.home import EXPERIMENT, HOME, ROOT, database, uri
 
 RETRYABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # server down, database locked
 RESPONSE_LIMIT = 10.0  # seconds
+UNAUTHENTICATED, DENIED = "UNAUTHENTICATED", "PERMISSION_DENIED"
+REFUSED = {  # by a server with users: what it does, and the remedy
+    UNAUTHENTICATED: (
+        "refuses this user or password",
+        "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to yours, then `darkroom sync`: nothing is lost",
+    ),
+    DENIED: (
+        "does not permit this user to do this",
+        "ask the owner of the experiment or of the registered model, or MLflow's admin: only these delete and grant",
+    ),
+}
 REMEDY = "start the server or correct MLFLOW_TRACKING_URI, then `darkroom sync`: nothing is lost; or set DARKROOM_TRACKING=off"
 KIND = "mlflow.experimentKind"  # without it MLflow shows the pages of language models
 DESCRIPTION = """\
@@ -142,6 +153,8 @@ def reachable() -> Iterator[None]:
     except MlflowException as error:
         if full := shortage.explain(error):
             raise full from error
+        if error.error_code in REFUSED:
+            raise WorkspaceError(f"MLflow at {uri()} {REFUSED[error.error_code][0]}", REFUSED[error.error_code][1]) from error
         file = database()
         if file and file.exists() and (problem := backups.damage(file)):
             raise backups.damaged(file, problem) from error

@@ -101,8 +101,8 @@ def add_version(client: Client, name: str, tags: dict[str, str], description: st
         client.log_model_artifacts(logged.model_id, str(folder))
     with mlflow_client.ignored("RESOURCE_ALREADY_EXISTS"):
         client.create_registered_model(name, description="The best model of each Darkroom pipeline, by validation accuracy.")
-    version = client.create_model_version(
-        name, f"models:/{logged.model_id}", run_id=logged.source_run_id, tags=tags, description=description,
+    version = client.create_model_version(  # a server with users refuses an empty run
+        name, f"models:/{logged.model_id}", run_id=logged.source_run_id or None, tags=tags, description=description,
         model_id=logged.model_id,
     )  # fmt: skip
     return str(version.version)

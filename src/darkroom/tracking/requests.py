@@ -38,6 +38,7 @@ else:
 REQUESTS = home.RECORDS / "requests"
 LOCK = home.HOME / ".darkroom/registry.lock"  # held while a function runs
 START_LIMIT = 20.0  # seconds in which an uploader must have started
+LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")  # variables of MLflow's
 CHECK_INTERVAL = 2.0  # seconds between looks at whether the uploader still runs
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -99,8 +100,8 @@ def send(name: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _mlflow() -> str:
-    """Return what identifies the MLflow of this process; its address may have a password, which a file should not."""
-    return hashlib.sha256(home.uri().encode()).hexdigest()
+    """Return what identifies the MLflow of this process and its user: passwords are part of it, which a file should not have."""
+    return hashlib.sha256("\n".join([home.uri(), *(os.environ.get(name, "") for name in LOGIN)]).encode()).hexdigest()
 
 
 def serve(is_connected: bool = True) -> bool:

@@ -1,0 +1,188 @@
+"""Two people and two projects against MLflow and Prefect as deploy/ starts them: users, S3, PostgreSQL, a GPU that is shared."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from tests import postgresql
+from tests.conftest import ROOT
+from tests.pipelines.processes import wait_until
+from tests.pipelines.projects import Project, create_project
+from tests.tracking.test_registry import checkpoint, pack
+from tests.tracking.test_server import make_clones
+
+if postgresql.PROGRAMS is None:
+    pytest.skip("PostgreSQL is not installed: apt-get install postgresql", allow_module_level=True)
+for library in ("flask_wtf", "boto3", "moto"):
+    pytest.importorskip(library, reason="the extras dev and s3 are not installed")
+
+from tests.deploy.team_servers import BUCKET, SECRETS, Team, bucket_client, started
+
+pytestmark = pytest.mark.pipeline
+REGISTER = """
+import sys
+from pathlib import Path
+from darkroom.models import weight_files
+from darkroom.tracking import registry
+folder, package = map(Path, sys.argv[1:])
+version = registry.register("team", folder, package, weight_files.checkpoint_digest(folder), {registry.MODEL: "baseline"}, "")
+registry.promote("team", version.version, "it is good")
+print(version.version)
+"""
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory) -> Iterator[Team]:
+    with started(tmp_path_factory.mktemp("team")) as team:
+        yield team
+
+
+class Person:
+    """A user of MLflow, with a folder in which commands are run."""
+
+    def __init__(self, team: Team, name: str, folder: Path) -> None:
+        added = team.run("add-user.sh", name, MLFLOW_ADDRESS=team.mlflow)
+        assert added.returncode == 0, added.stderr
+        words = [word for line in added.stdout.splitlines() for word in line.removeprefix("export ").split()]
+        self.folder, self.login = folder, dict(word.split("=", 1) for word in words)
+        self.environment = team.environment | {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"} | self.login
+
+    def run(self, *command: str, code: int = 0, **environment: str) -> str:
+        """Return what `python command` prints."""
+        done = subprocess.run(
+            [sys.executable, *command], cwd=self.folder, env=self.environment | environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def darkroom(self, *command: str, code: int = 0, **environment: str) -> str:
+        return self.run("-m", "darkroom", *command, code=code, **environment)
+
+
+@pytest.fixture(scope="module")
+def people(team, tmp_path_factory) -> list[Person]:
+    """Return two people with a clone each, in which a pipeline has run; the first has registered a champion."""
+    place = tmp_path_factory.mktemp("people")
+    people = [Person(team, name, folder) for name, folder in zip(("alice", "bob"), make_clones(place, ("0.001", "0.002")), strict=True)]
+    model, package = checkpoint(place / "model", 1), place / "package"
+    (package / "evaluation").mkdir(parents=True)
+    pack(model, package)
+    for person in people:
+        settings = (ROOT / "params.yaml").read_text().replace("  name: darkroom\n", "  name: team\n")
+        (person.folder / "params.yaml").write_text(settings)
+    for command in (["-m", "dvc", "repro", "-q"], ["-m", "darkroom", "sync"]):
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(lambda person: person.run(*command), people))
+    assert people[0].run("-c", REGISTER, str(model), str(package)).splitlines()[-1] == "1"
+    return people
+
+
+def test_two_users_share_runs_and_models(team, people, monkeypatch):
+    """Runs of two users of MLflow are in one experiment, files are in the bucket, and each sees and uses the other's champion,
+    without a key of the bucket."""
+    alice, bob = people
+    assert not any(key.startswith("AWS_") for key in bob.environment)
+    for key, value in bob.login.items():
+        monkeypatch.setenv(key, value)
+    client = MlflowClient(team.mlflow)
+    (experiment,) = [item for item in client.search_experiments() if item.name == "darkroom"]
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.data.tags["darkroom.stage"] for run in runs) == sorted(["augment", "baseline", "ingest", "pipeline"] * 2)
+    keys = [item["Key"] for item in bucket_client(team.bucket).list_objects_v2(Bucket=BUCKET)["Contents"]]
+    assert any(key.startswith("mlflow/") and key.endswith("model.safetensors") for key in keys)
+    assert "champion" in bob.darkroom("models")
+    Image.fromarray(np.random.default_rng(5).integers(0, 256, (90, 120, 3), np.uint8)).save(bob.folder / "photo.jpg")
+    assert "version 1 of team" in bob.darkroom("predict", "photo.jpg")
+    model, package = checkpoint(bob.folder / "model", 2), bob.folder / "package"
+    (package / "evaluation").mkdir(parents=True)
+    pack(model, package)
+    assert bob.run("-c", REGISTER, str(model), str(package)).splitlines()[-1] == "2"
+    assert "in place of" in alice.darkroom("models", "--history") or "2" in alice.darkroom("models")
+
+
+@pytest.mark.parametrize("command", [("models",), ("promote", "1"), ("sync",)])
+def test_a_wrong_password_is_one_sentence(people, command):
+    """A password that MLflow refuses ends a command with its remedy and code 2, and loses no run."""
+    alice, _ = people
+    (alice.folder / "lr").write_text(f"0.{len(command[0])}")
+    alice.run("-m", "dvc", "repro", "-q", MLFLOW_TRACKING_PASSWORD="wrong")
+    output = alice.darkroom(*command, code=2, MLFLOW_TRACKING_PASSWORD="wrong")
+    assert "refuses this user or password" in output
+    assert "remedy: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in output
+    assert "Traceback" not in output
+    alice.darkroom("sync")
+    assert not list((alice.folder / ".darkroom").glob("damaged/*"))
+
+
+def test_a_backup_brings_everything_back(team, people, tmp_path):
+    """After databases and bucket are lost, `restore.sh` brings back users, versions and files as `backup.sh` has copied them; it
+    refuses while a server runs."""
+    if not shutil.which("aws"):
+        pytest.skip("AWS's command is not installed: pip install awscli")
+    scripts = {
+        "DATABASE": f"env PGHOST={team.database['PGHOST']} PGPORT={team.database['PGPORT']}", "AWS": "aws",
+        "AWS_ENDPOINT_URL": team.bucket, "AWS_DEFAULT_REGION": "us-east-1",
+    }  # fmt: skip
+    saved = team.run("backup.sh", **scripts)
+    assert saved.returncode == 0, saved.stderr
+    backup = saved.stdout.strip()
+    assert team.run("restore.sh", backup, **scripts).returncode != 0
+    for name in ("mlflow", "prefect"):
+        team.stop(name)
+    bucket = bucket_client(team.bucket)
+    for item in bucket.list_objects_v2(Bucket=BUCKET)["Contents"]:
+        bucket.delete_object(Bucket=BUCKET, Key=item["Key"])
+    restored = team.run("restore.sh", backup, **scripts)
+    assert restored.returncode == 0, restored.stderr
+    for name in ("mlflow", "prefect"):
+        team.start(name)
+    team.await_response("mlflow", "/health")
+    team.await_response("prefect", "/api/health")
+    _, bob = people
+    shutil.rmtree(bob.folder / ".darkroom" / "versions", ignore_errors=True)
+    assert "of team" in bob.darkroom("predict", "photo.jpg")
+
+
+@pytest.fixture(scope="module")
+def clones(team, tmp_path_factory) -> list[Project]:
+    """Return two clones that share a GPU, with the password of the team's Prefect."""
+    projects = [create_project(tmp_path_factory.mktemp(name) / name) for name in ("one", "two")]
+    for project in projects:
+        project.api = f"{team.prefect}/api"
+        project.environment |= {
+            "PREFECT_API_URL": project.api, "PREFECT_API_AUTH_STRING": SECRETS["PREFECT_AUTH_STRING"],
+            "DARKROOM_CONCURRENCY_LIMIT": "gpu-0",
+        }  # fmt: skip
+    return projects
+
+
+def test_stages_of_two_clones_share_a_gpu(clones):
+    """While a stage of one clone holds the only slot of the limit, that of another waits, says so, and starts when the slot is
+    free. Without the limit on the server, and with a wrong password, a flow is refused before a stage runs."""
+    one, two = clones
+    assert "remedy: set PREFECT_API_AUTH_STRING" in one.run("darkroom", "flow", "repro", code=2, PREFECT_API_AUTH_STRING="a:b")
+    assert "prefect global-concurrency-limit create gpu-0" in one.run("darkroom", "flow", "repro", code=2)
+    one.run("prefect", "global-concurrency-limit", "create", "gpu-0", "--limit", "1")
+    one.prepare(left="hang")
+    two.prepare()
+    first = one.start("darkroom", "flow", "repro", "left")
+    one.pids("left")
+    second = two.start("darkroom", "flow", "repro", "left")
+    waiting = wait_until(lambda: [line for line in second.stdout if "waits: all slots" in line][:1] or None)
+    assert "gpu-0" in waiting[0]
+    assert not (two.folder / "log" / "left.started").exists()
+    one.open_gate("left")
+    for process in (first, second):
+        output, _ = process.communicate(timeout=180)
+        assert process.returncode == 0, output
+    assert one.ends("left") == two.ends("left") == 1
