@@ -17,8 +17,8 @@ from darkroom import cli
 from darkroom.core.errors import WorkspaceError
 from darkroom.data.manifest import read_images
 from darkroom.evaluation import leaderboard, metrics_io, predictions
-from darkroom.stages import int8_program, register, version_files
-from darkroom.tracking import entities, records, registry
+from darkroom.stages import int8_program, other_project, register, version_files
+from darkroom.tracking import entities, home, records, registry
 from tests.conftest import ROOT
 from tests.evaluation import example_report
 
@@ -35,7 +35,7 @@ class Registry:
         version = next((v for v, item in self.versions_.items() if item.sha256 == sha256), "")
         assert bool(version) != (package / "packaged").exists()
         number = version or str(len(self.versions_) + 1)
-        registered = registry.Version(number, tags[registry.MODEL], sha256, not version, created_at=float(number))
+        registered = registry.Version(number, tags[registry.MODEL], sha256, not version, created_at=float(number), tags=tags)
         if not version:
             self.versions_[registered.version] = registered
             shutil.copytree(checkpoint, self.folder / registered.version / "checkpoint")
@@ -88,6 +88,7 @@ def evaluated(
     classes: tuple[str, ...] = CLASSES,
     val_right: float = 0.9,
     size: int = 1,
+    train: range = range(1000, 1010),
 ) -> None:
     """Write what `evaluate` and `ingest` leave for a model that is right this often: half the images are val, half test.
 
@@ -95,11 +96,11 @@ def evaluated(
     """
     labels = np.arange(len(images)) % len(classes)
     split = np.array(["val", "test"])[np.arange(len(images)) // 2 % 2]
-    rows = [*images, *range(1000, 1010)]
+    rows = [*images, *train]
     Path("data/ingested").mkdir(parents=True, exist_ok=True)
     manifest = {
         "path": [f"{i}.png" for i in rows], "sha256": [f"s{i}" for i in rows], "pixel_hash": [f"p{i}" for i in rows],
-        "split": [*split, *["train"] * 10], "status": ["accepted"] * len(rows), "group": [f"g{i // size}" for i in rows],
+        "split": [*split, *["train"] * len(train)], "status": ["accepted"] * len(rows), "group": [f"g{i // size}" for i in rows],
     }  # fmt: skip
     pq.write_table(pa.table(manifest), "data/ingested/manifest.parquet")
     Path("data/ingested/classes.json").write_text(json.dumps(classes))
@@ -412,3 +413,24 @@ def test_an_int8_program_is_asked_for(place, monkeypatch, capsys):
     assert "int8: 2 times as fast" in capsys.readouterr().out
     assert (added, stored) == (["int8"], ["1"])
     assert tags == {("1", entities.INT8): entities.ACCEPTED}
+
+
+def test_another_projects_model_is_not_overwritten(place, monkeypatch, capsys):
+    """On a server that projects share, a model whose versions were trained on none of these images is refused before anything is
+    registered, with the remedy; a name of its own, or the tag of this folder, lets it pass. A clone shares images, and passes."""
+    monkeypatch.setattr(home, "uri", lambda: "http://mlflow.example.org")
+    evaluated(0.9)
+    run()
+    place.versions_["1"].tags[entities.PROJECT] = "another-12345678"
+    evaluated(0.95, seed=1)  # a clone
+    assert run()["promoted"]
+    place.versions_["2"].tags[entities.PROJECT] = "another-12345678"
+    evaluated(0.99, seed=2, images=range(5000, 5200), train=range(7000, 7010))
+    with pytest.raises(WorkspaceError, match="another project's, another-12345678") as refused:
+        run()
+    assert "register.name=darkroom-" in refused.value.remedy
+    assert (len(place.versions_), place.champion_is) == (2, "2")
+    place.versions_["2"].tags[entities.PROJECT] = other_project.identity()
+    monkeypatch.setattr(register, "_champion_candidate", lambda *_: None)  # its predictions are another test's
+    assert run()["registered"]["version"] == "3"
+    assert "none of which is here" in capsys.readouterr().out

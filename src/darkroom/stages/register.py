@@ -24,7 +24,7 @@ from darkroom.data.manifest import Row
 from darkroom.evaluation import gate, leaderboard, metrics_io, predictions
 from darkroom.evaluation.gate import Candidate, GateResult
 from darkroom.models import weight_files
-from darkroom.stages import version_page
+from darkroom.stages import other_project, version_page
 from darkroom.stages.context import session
 from darkroom.tracking import entities, pipelines, records, registry
 from darkroom.tracking.entities import Version
@@ -125,6 +125,7 @@ def _register(decision: Decision, macro_f1: float, inputs: Inputs, record: recor
     name, model, sha256 = settings.register_.name, decision.model, decision.checkpoint_sha256
     data = _data(inputs)
     tags = data.as_tags() | {
+        entities.PROJECT: other_project.identity(),
         registry.MODEL: model,
         entities.DATA: f"{data.counts['train']:,} images of {data.source} (manifest {data.digest[:8]})",
         "val_accuracy": f"{decision.val_accuracy:.4f}",
@@ -137,6 +138,8 @@ def _register(decision: Decision, macro_f1: float, inputs: Inputs, record: recor
         description += f". {decision.selection.removesuffix('.')}"
     champion = registry.champion(name)
     existing = {item.sha256: item for item in registry.versions(name)}
+    if sha256 not in existing:
+        _check_project(name, champion or max(existing.values(), key=lambda item: int(item.version), default=None), inputs)
     with atomic.scratch_folder(SCRATCH) as package:
         _write_evaluation(package / registry.EVALUATION, model, images, inputs.reports)
         is_damaged = sha256 in existing and not registry.is_stored(name, existing[sha256].version)
@@ -185,6 +188,14 @@ def _register(decision: Decision, macro_f1: float, inputs: Inputs, record: recor
         print(f"register: {_describe_outcome(version, champion, verdict, hindrance)}")
     decision.registered = {"name": name, "version": version.version, "aliases": aliases}
     record.set_tags({"darkroom.model_version": f"{name}/{version.version}", "darkroom.checkpoint_sha256": sha256})
+
+
+def _check_project(name: str, version: Version | None, inputs: Inputs) -> None:
+    """Raise WorkspaceError where the version in use, or else the newest one, is another project's."""
+    if version and (folder := other_project.of_version(name, version)):
+        learnt = _read_hashes(folder, TRAINED) | _read_hashes(folder, SELECTED)
+        classes = arrays.load_classes(inputs.ingested / "classes.json")
+        other_project.check(name, version, learnt, {row.pixel_hash for row in inputs.rows}, folder, classes)
 
 
 def _hindrance(verdict: GateResult, limits: Register, existing: Version | None, by_hand: bool) -> str:

@@ -13,6 +13,7 @@ MEMBER_OF = "darkroom.member_of"  # tag of a run below that of a study: the key 
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # MLflow's own tags
 SHA, MODEL = "darkroom.checkpoint_sha256", "darkroom.model"  # tags of runs, logged models and versions
 VERDICT, DATA = "darkroom.verdict", "darkroom.data"  # tags of versions
+PROJECT = "darkroom.project"  # tag of versions: the folder that has registered them
 FAILED, PROMOTION = "darkroom.failed_checks", "darkroom.promotion"  # tags: names of checks, and a sentence about all
 PASSED, NOT_BETTER, VETOED = "passed", "not better", "vetoed"  # values of VERDICT
 INT8, ACCEPTED, REFUSED = "darkroom.int8", "accepted", "refused"  # tag of versions with a program of 8-bit integers, or without
