@@ -151,3 +151,4 @@ LOCKED := sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.l
 lock: install
 	@$(COMPILE) --extra heif -o requirements.lock pyproject.toml
 	@$(COMPILE) --all-extras -c requirements.lock $$($(LOCKED)) pyproject.toml | sed '/^# The following packages were excluded/,$$d' > requirements-dev.lock
+	@$(COMPILE) -c requirements.lock -c requirements-dev.lock -o deploy/mlflow/requirements.txt deploy/mlflow/requirements.in
