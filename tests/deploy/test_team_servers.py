@@ -59,7 +59,12 @@ class Person:
     def run(self, *command: str, code: int = 0, **environment: str) -> str:
         """Return what `python command` prints."""
         done = subprocess.run(
-            [sys.executable, *command], cwd=self.folder, env=self.environment | environment, capture_output=True, text=True, timeout=300
+            [sys.executable, *command],
+            cwd=self.folder,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -72,7 +77,9 @@ class Person:
 def people(team, tmp_path_factory) -> list[Person]:
     """Return two people with a clone each, in which a pipeline has run; the first has registered a champion."""
     place = tmp_path_factory.mktemp("people")
-    people = [Person(team, name, folder) for name, folder in zip(("alice", "bob"), make_clones(place, ("0.001", "0.002")), strict=True)]
+    people = [
+        Person(team, name, folder) for name, folder in zip(("alice", "bob"), make_clones(place, ("0.001", "0.002")), strict=True)
+    ]
     model, package = checkpoint(place / "model", 1), place / "package"
     (package / "evaluation").mkdir(parents=True)
     pack(model, package)

@@ -24,7 +24,9 @@ def identity() -> str:
     return f"{folder.name}-{hashlib.sha256(f'{socket.gethostname()}:{folder}'.encode()).hexdigest()[:8]}"
 
 
-def check(name: str, version: Version, learnt: Collection[str], hashes: Collection[str], folder: Path, classes: Sequence[str]) -> None:
+def check(
+    name: str, version: Version, learnt: Collection[str], hashes: Collection[str], folder: Path, classes: Sequence[str]
+) -> None:
     """Raise WorkspaceError where a version of the model `name` is another project's, before anything is registered.
 
     `learnt` has the pixel hashes that the version was trained and chosen on, `hashes` those of this project; `folder` has the
