@@ -40,7 +40,7 @@ VARIABLES = {  # of the environment
     "DARKROOM_DEBUG": "`1`: errors show their traceback, as with `--debug`",
     "DARKROOM_CSV": "`raw`: CSV files have no apostrophe before texts that a spreadsheet would run as a formula",
     "DARKROOM_PROJECT": "name of the project in Prefect; default: that of its folder",
-    "DARKROOM_CONCURRENCY_LIMIT": "a concurrency limit of Prefect's of which each stage of a flow takes a slot ([team.md](../team.md))",
+    "DARKROOM_CONCURRENCY_LIMIT": "a concurrency limit of Prefect's: a stage of a flow takes a slot ([team.md](../team.md))",
     "DARKROOM_TIMEZONE": "time zone of schedules; default: that of the machine",
     "DARKROOM_NOTIFY_COMMAND": "a command that is run where a flow fails or drift begins ([scheduling.md](../scheduling.md))",
     "DARKROOM_NOTIFY_WEBHOOK": "an address that gets the same as JSON",

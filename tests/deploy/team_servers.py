@@ -64,8 +64,8 @@ class Team:
     def run(self, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a script of deploy/ with the settings of .env."""
         return subprocess.run(
-            ["sh", str(DEPLOY / script), *arguments], cwd=DEPLOY, env=self.environment | self.variables | self.database | environment,
-            capture_output=True, text=True, timeout=300,
+            ["sh", str(DEPLOY / script), *arguments], cwd=DEPLOY,
+            env=self.environment | self.variables | self.database | environment, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
 
     def start(self, name: str) -> None:
@@ -99,7 +99,8 @@ class Team:
             except OSError as error:
                 if getattr(error, "code", 0) == 401:
                     return
-            assert self.processes[name].poll() is None and time.monotonic() < deadline, self.log(name).read_text()[-4000:]
+            is_late = self.processes[name].poll() is not None or time.monotonic() > deadline
+            assert not is_late, self.log(name).read_text()[-4000:]
             time.sleep(0.3)
 
     def stop(self, name: str) -> None:

@@ -45,8 +45,8 @@ def check(
         return
     raise WorkspaceError(
         f"{problem}: it is another project's{f', {project}' if project else ''}, and nothing is registered",
-        f"choose a name for this one: `darkroom recipe --set {registry_setting(name)}`, then `dvc repro`; if it is the same project, "
-        f"set the tag {entities.PROJECT} of version {number} to {identity()} in MLflow",
+        f"choose a name for this one: `darkroom recipe --set {registry_setting(name)}`, then `dvc repro`; if it is the same "
+        f"project, set the tag {entities.PROJECT} of version {number} to {identity()} in MLflow",
     )
 
 
