@@ -73,6 +73,12 @@ class Person:
         return self.run("-m", "darkroom", *command, code=code, **environment)
 
 
+def write_package(model: Path, package: Path) -> None:
+    (package / "evaluation").mkdir(parents=True)
+    (package / "evaluation" / "trained-on.txt").write_text("1")  # a bucket has no empty folders
+    pack(model, package)
+
+
 def run_pipeline(person: Person) -> None:
     person.run("-m", "dvc", "repro", "-q")
     person.darkroom("sync")
@@ -86,8 +92,7 @@ def people(team, tmp_path_factory) -> list[Person]:
         Person(team, name, folder) for name, folder in zip(("alice", "bob"), make_clones(place, ("0.001", "0.002")), strict=True)
     ]
     model, package = checkpoint(place / "model", 1), place / "package"
-    (package / "evaluation").mkdir(parents=True)
-    pack(model, package)
+    write_package(model, package)
     for person in people:
         settings = (ROOT / "params.yaml").read_text().replace("  name: darkroom", "  name: team")
         (person.folder / "params.yaml").write_text(settings)
@@ -114,8 +119,7 @@ def test_two_users_share_runs_and_models(team, people, monkeypatch):
     Image.fromarray(np.random.default_rng(5).integers(0, 256, (90, 120, 3), np.uint8)).save(bob.folder / "photo.jpg")
     assert "version 1 of team" in bob.darkroom("predict", "photo.jpg")
     model, package = checkpoint(bob.folder / "model", 2), bob.folder / "package"
-    (package / "evaluation").mkdir(parents=True)
-    pack(model, package)
+    write_package(model, package)
     assert bob.run("-c", REGISTER, str(model), str(package)).splitlines()[-1] == "2"
     assert "2 challenger champion" in alice.darkroom("models")
 
