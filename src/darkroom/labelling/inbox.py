@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom.core import atomic
+from darkroom.core import atomic, machine_limits
 from darkroom.core.errors import SourceError, printable
 from darkroom.data import class_names, csv_cells
 from darkroom.data.manifest import Row
@@ -40,6 +40,7 @@ def read(folder: Path) -> dict[str, str]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
+        machine_limits.check(error)
         raise SourceError(f"{path} cannot be read: {error}", remedy) from error
     if not rows or tuple(cell.strip().lower() for cell in rows[0]) != COLUMNS or any(len(row) != 2 for row in rows):
         raise SourceError(f"{path} is no table of the columns path and label", remedy)
@@ -107,6 +108,7 @@ def add(folder: Path, labels: Mapping[str, str], source: Path, rows: Iterable[Ro
         try:
             content = file.read_bytes() if file.is_file() else None
         except OSError as error:
+            machine_limits.check(error)
             done.left_out[name] = error.strerror or str(error)
             continue
         if content is None:
