@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from darkroom.core import strict_json
 from darkroom.core.errors import WorkspaceError
 
 WORKSPACE = Path(".dvc/tmp/darkroom.lock")
@@ -72,7 +73,7 @@ def workspace(description: str, report: Callable[[str], object], wait: bool = Tr
 
 def _describe(holder: Path) -> str:
     try:
-        content = json.loads(holder.read_text(encoding="utf-8"))
+        content = strict_json.loads(holder.read_text(encoding="utf-8"))
         return f"{content['description']} (process {content['pid']}, since {content['since']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another run"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections.abc import Iterable
@@ -65,7 +64,7 @@ def read(path: Path) -> list[Decision]:
     found = []
     for line in path.read_bytes().split(b"\n"):
         try:
-            content = json.loads(line.decode("utf-8", "surrogatepass"))
+            content = strict_json.loads(line.decode("utf-8", "surrogatepass"))
         except ValueError:  # UnicodeDecodeError too
             continue
         if isinstance(content, dict) and all(isinstance(value, str) for value in content.values()):

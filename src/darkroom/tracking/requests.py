@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import os
 import pkgutil
 import time
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, get_type
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
-from darkroom.core import atomic
+from darkroom.core import atomic, strict_json
 from darkroom.core.errors import masked
 from darkroom.core.lazy import lazy_imports
 from darkroom.core.locks import hold, is_taken
@@ -92,7 +91,7 @@ def send(name: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
                 if now > deadline:
                     return None
                 time.sleep(0.05)
-            return json.loads(response.read_text(encoding="utf-8"))
+            return strict_json.loads(response.read_text(encoding="utf-8"))
         finally:
             for path in (file, response, alive):
                 path.unlink(missing_ok=True)
@@ -111,7 +110,7 @@ def serve(is_connected: bool = True) -> bool:
     files = sorted(REQUESTS.glob("*.json"))
     for file in files:
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # withdrawn, damaged, or of another version
-            request = json.loads(file.read_text(encoding="utf-8"))
+            request = strict_json.loads(file.read_text(encoding="utf-8"))
             name, arguments, is_ours = request["function"], request["arguments"], request["mlflow"] == _mlflow()
             if is_taken(file.with_suffix(".lock")):  # whoever made it still waits
                 response = None

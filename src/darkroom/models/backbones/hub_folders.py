@@ -7,11 +7,11 @@ costs no torch.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from darkroom.core import strict_json
 from darkroom.core.errors import WeightsError
 from darkroom.core.lazy import lazy_imports
 from darkroom.core.os_errors import is_retryable
@@ -64,7 +64,7 @@ def read(name: str, weights: Path) -> HubConfig:
     """Return the configuration of a backbone. Raises WeightsError where it is missing, or not of timm's form."""
     file = _file(name, weights, (CONFIG,))
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = strict_json.loads(file.read_text(encoding="utf-8"))
         own = content.get("pretrained_cfg") or {}
         normal: dict[str, Any] = {key: tuple(map(float, own[key])) for key in ("mean", "std") if own.get(key)}
         architecture, options = content["architecture"], dict(content.get("model_args") or {})
