@@ -11,8 +11,8 @@ import yaml
 from darkroom.config import dvc_graph, dvc_repair, stage_code
 from darkroom.core import locks, strict_json
 from darkroom.core.errors import DarkroomError
-from darkroom.labelling import decisions
 from darkroom.lab import backbone_embeddings
+from darkroom.labelling import decisions
 from darkroom.tracking import pipelines, requests
 from pipelines import server
 from tests.conftest import ROOT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from darkroom.core import strict_json
 from darkroom.core.errors import WorkspaceError
 
 WORKSPACE = Path(".dvc/tmp/darkroom.lock")
+NOTICE = 5.0  # seconds of waiting after which a command says what it waits for
 
 
 class BusyError(WorkspaceError):
@@ -23,12 +25,20 @@ class BusyError(WorkspaceError):
 
 @contextmanager
 def hold(path: Path, wait: float = -1) -> Iterator[bool]:
-    """Hold a lock file during a block; yield False where another process holds it for `wait` seconds (-1:
-    without limit)."""
+    """Hold a lock file during a block; yield False where another process holds it for `wait` seconds (-1: without limit).
+
+    Whoever waits for longer than NOTICE seconds says so on stderr.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=wait)
+        try:
+            lock.acquire(timeout=NOTICE if wait < 0 else min(wait, NOTICE))
+        except Timeout:
+            if 0 <= wait <= NOTICE:
+                raise
+            print(f"waiting for another process, which holds {path}", file=sys.stderr, flush=True)
+            lock.acquire(timeout=wait if wait < 0 else wait - NOTICE)
     except Timeout:
         yield False
         return
