@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from darkroom.core import atomic, checksums, strict_json
+from darkroom.core import atomic, checksums, strict_json, user_paths
 from darkroom.core.errors import HALF_CHARACTER, WorkspaceError, printable
 from darkroom.core.lazy import lazy_imports
 
@@ -30,7 +30,8 @@ def read(path: Path, kind: type[T], remedy: Remedy) -> T:
 
 
 def load(path: Path, remedy: Remedy) -> Any:
-    """Return the content of a file. Raises FileNotFoundError, or WorkspaceError where it holds no JSON."""
+    """Return the content of a file. Raises FileNotFoundError, WorkspaceError where it holds no JSON, ParamsError for a pipe."""
+    user_paths.check_file(path)
     try:
         return strict_json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

@@ -159,4 +159,4 @@ def explain(classifier: classifiers.Classifier, rows: list[Row], folder: Path, m
 
 def _square(path: Path, preprocessing: base.Preprocessing) -> np.ndarray | None:
     """Return the image (S, S, 3) uint8 of a file, without the whole picture."""
-    return decode(path.read_bytes(), preprocessing.image_size, preprocessing.resize, preprocessing.background).pixels
+    return decode(user_paths.read_file(path), preprocessing.image_size, preprocessing.resize, preprocessing.background).pixels

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from darkroom.core import strict_json
+from darkroom.core import strict_json, user_paths
 
 
 def _now() -> str:
@@ -61,6 +61,7 @@ def read(path: Path) -> list[Decision]:
     """Return the decisions in their order; none where there is no file. A line that was cut off is left out."""
     if not path.exists():
         return []
+    user_paths.check_file(path)
     found = []
     for line in path.read_bytes().split(b"\n"):
         try:

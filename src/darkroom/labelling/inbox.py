@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom.core import atomic, machine_limits
+from darkroom.core import atomic, machine_limits, user_paths
 from darkroom.core.errors import SourceError, printable
 from darkroom.data import class_names, csv_cells
 from darkroom.data.manifest import Row
@@ -36,6 +36,7 @@ def read(folder: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     remedy = f"rename {path}, or correct it: its first line is `path,label`, then one line per image"
+    user_paths.check_file(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import quoteattr
 
-from darkroom.core import strict_json
+from darkroom.core import strict_json, user_paths
 from darkroom.core.errors import SourceError
 from darkroom.data import class_names
 from darkroom.labelling.queues import Item
@@ -64,6 +64,7 @@ def read(path: Path) -> list[Annotation]:
     A task whose annotations name several classes has a problem instead of a label. Raises SourceError where the file is none.
     """
     remedy = "export the project of Label Studio as JSON or JSON-MIN"
+    user_paths.check_file(path)
     try:
         content = strict_json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
