@@ -28,7 +28,8 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 SETUP = """\
-# Run this cell first. It finds the project, or clones and installs it, and changes into its folder.
+# Run this cell first. It finds the project and changes into its folder. Opened elsewhere, as in Colab, it clones and installs it,
+# once: a second time it does nothing of this. A study downloads its images once, too.
 import os
 import shutil
 import subprocess
@@ -38,6 +39,7 @@ from pathlib import Path
 from IPython.display import Code, Image, display
 
 REPOSITORY = ""  # the address of the project's git repository, where this notebook is opened outside of the project
+HOSTED = not {"COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"}.isdisjoint(os.environ)  # a machine without an environment of its own
 
 
 def find_project():
@@ -46,15 +48,17 @@ def find_project():
 
 
 project = find_project()
-if project is None:
+is_cloned = project is None
+if is_cloned:
     if not REPOSITORY:
         raise SystemExit("this is not the project's folder: write the address of its repository into REPOSITORY")
     subprocess.run(["git", "clone", REPOSITORY, "darkroom"], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", "darkroom"], check=True)
     project = find_project()
 os.chdir(project)
-programs = [project / ".venv/bin", Path(sys.executable).parent]
-os.environ["PATH"] = os.pathsep.join([*map(str, programs), os.environ["PATH"]])
+programs = [str(folder) for folder in (project / ".venv/bin", Path(sys.executable).parent)]
+os.environ["PATH"] = os.pathsep.join(dict.fromkeys([*programs, *os.environ["PATH"].split(os.pathsep)]))
+if shutil.which("darkroom") is None and (is_cloned or HOSTED):
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--editable", "."], check=True)
 if shutil.which("darkroom") is None:
     raise SystemExit(f"the project is not installed: run `make install` in {project}")
 print(f"{shutil.which('darkroom')} in {project}")"""

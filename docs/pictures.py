@@ -259,9 +259,11 @@ def _blocks(folder: Path) -> int:
     from darkroom.models.specs import ArchitectureSpec
 
     mobile = features.Classic(ArchitectureSpec("mobilenet_v1", 224)).body
+    mlpconv = features.Classic(ArchitectureSpec("nin", 32)).body[:6]
     blocks: dict[str, tuple[str, nn.Module, tuple[int, int, int]]] = {  # title, module, channels and sides of its input
         "residual": ("A residual block (He et al. 2016)", resnet.Basic(64, 64, 1, True, True), (64, 56, 56)),
         "residual-projection": ("With another width and stride", resnet.Basic(64, 128, 2, True, True), (64, 56, 56)),
+        "mlpconv": ("An mlpconv layer (Lin et al. 2014)", mlpconv, (3, 32, 32)),
         "plain": ("A plain stack: no skip", resnet.Basic(64, 64, 1, False, True), (64, 56, 56)),
         "bottleneck": ("A bottleneck (He et al. 2016)", resnet.Bottleneck(256, 64, 1, True, True), (256, 56, 56)),
         "inception": ("Inception 3a (Szegedy et al. 2015)", inception.Inception(192, inception.MODULES["3a"]), (192, 28, 28)),
@@ -276,14 +278,16 @@ def _blocks(folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for name, (title, block, image) in blocks.items():
         network_diagram.save(folder / f"{name}.svg", network_diagram.draw_block(block, image, title))
-    titles = {
-        "lenet5": "LeNet-5 (LeCun et al. 1998)",
-        "alexnet": "AlexNet (Krizhevsky 2014)",
-        "vgg16": "VGG-16 (Simonyan and Zisserman 2015)",
+    networks: dict[str, tuple[str, dict[str, Any]]] = {  # title, options
+        "lenet5": ("LeNet-5 (LeCun et al. 1998)", {}),
+        "alexnet": ("AlexNet (Krizhevsky 2014)", {}),
+        "vgg16": ("VGG-16 (Simonyan and Zisserman 2015)", {}),
+        "mlp": ("A perceptron", {"hidden": [512, 512]}),
+        "convnet": ("A convolutional network", {}),
     }
-    for name, title in titles.items():
+    for name, (title, network_options) in networks.items():
         entry = registry.entry(name)
-        graph = network_table.graph(name, entry.size, entry.channels, entry.classes, {})
+        graph = network_table.graph(name, entry.size, entry.channels, entry.classes, network_options)
         network_diagram.save(folder / f"{name}.svg", network_diagram.draw(graph, title))
     print(*sorted(folder.iterdir()), sep="\n")
     return 0

@@ -128,8 +128,8 @@ def _tables() -> list[str]:
         "", "## leaderboard.csv and cost.csv", "", *_sentence(leaderboard.Row),
         *table(("column", "type", "leaderboard.csv", "cost.csv"), rows),
         "", "## label_issues.csv", "", *_sentence(LabelIssue), *_table_of(LabelIssue),
-        "", "## predictions.parquet", "", "A row for each model and image; a row group for each model. `probabilities` are in the "
-        "order of classes.json.", "", *_arrow(_prediction_schema()),
+        "", "## predictions.parquet", "", "A row for each model and image; a row group has rows of one model. "
+        "`probabilities` are in the order of classes.json.", "", *_arrow(_prediction_schema()),
     ]  # fmt: skip
 
 

@@ -36,6 +36,7 @@ darkroom lab filters models/baseline --out a.png
 
 **The code.** `studies/base.py` and `summary.py`.
 """
+INSTALLS = ["install", "--quiet", "--editable", "."]  # arguments of pip
 
 
 def cells_of(page: str) -> list[tuple[str, str]]:
@@ -136,3 +137,58 @@ def test_a_notebook_runs(project, monkeypatch):
     assert not [output.evalue for output in outputs if output.output_type == "error"]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 3  # of the study, and two of the lab
     assert any("text/html" in output.get("data", {}) for output in outputs)
+
+
+def start(folder: Path, monkeypatch: pytest.MonkeyPatch, repository: str = "", *, is_installed: bool = False) -> list[list[str]]:
+    """Run the first cell in a folder, with `git clone` and `pip install` in place of which files are made; return what it ran."""
+    pytest.importorskip("IPython")
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+
+    def install() -> None:
+        (programs / "darkroom").touch(mode=0o755)
+
+    ran: list[list[str]] = []
+
+    def run(command: list[str], check: bool) -> None:
+        ran.append(command[1 if command[0] == "git" else 3 :])
+        if "clone" in command:
+            (Path(command[-1]) / "src/darkroom").mkdir(parents=True)
+            (Path(command[-1]) / "dvc.yaml").touch()
+        else:
+            install()
+
+    if is_installed:
+        install()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setattr("sys.executable", str(folder / "python"))
+    source = notebooks.SETUP.replace('REPOSITORY = ""', f'REPOSITORY = "{repository}"')
+    assert repository in source
+    exec(compile(source, "cell", "exec"), {})
+    return ran
+
+
+def test_the_first_cell_installs_the_project_once(tmp_path, monkeypatch):
+    """Opened elsewhere it clones and installs the project; run again it does neither, and it ends in the project's folder."""
+    assert start(tmp_path, monkeypatch, "the-address") == [["clone", "the-address", "darkroom"], INSTALLS]
+    assert Path.cwd() == tmp_path / "darkroom"
+    assert start(tmp_path, monkeypatch, "the-address") == []
+    assert Path.cwd() == tmp_path / "darkroom"
+
+
+def test_the_first_cell_installs_nothing_unasked(tmp_path, monkeypatch):
+    """In a project of the reader's own machine that is not installed it says how; a hosted machine, begun anew, gets it again."""
+    (tmp_path / "src/darkroom").mkdir(parents=True)
+    (tmp_path / "dvc.yaml").touch()
+    with pytest.raises(SystemExit, match="make install"):
+        start(tmp_path, monkeypatch)
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "x")
+    assert start(tmp_path, monkeypatch) == [INSTALLS]
+
+
+def test_the_first_cell_asks_for_an_address(tmp_path, monkeypatch):
+    """Opened elsewhere without an address it says what lacks, and runs nothing."""
+    with pytest.raises(SystemExit, match="REPOSITORY"):
+        start(tmp_path, monkeypatch)

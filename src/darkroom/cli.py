@@ -36,6 +36,7 @@ COMMANDS = {
     "report": "explain the last evaluation, or compare two of them",
     "predict": "classify images, by the champion or another model",
     "export": "write a model as a program that runs without Darkroom: ONNX, OpenVINO or torch.export",
+    "export-data": "write the ingested images as Parquet, for the Hugging Face Hub, or as tars of samples, for WebDataset",
     "monitor": "detect drift in new photographs",
     "repro": "run the stages that are out of date; one run at a time per workspace",
     "flow": "run a Prefect flow: repro, retrain, monitor, study or tidy",

@@ -52,7 +52,7 @@ def test_a_recipe_ends_with_the_plan(workspace, folder, capsys):
         (["--data", ""], "--data is empty"),
         (["--data", " "], "--data is empty"),
         (["--data", "~nobody-here/x"], 'no user "nobody-here"'),
-        (["--data", "https://example.org/photos.zip"], "--data is https://example.org/photos.zip, an address on the network"),
+        (["--data", "nosuch://host/photos.zip"], '--data: nosuch://host/photos.zip is an address of the unknown kind "nosuch"'),
         (["--data", "file:///home/me"], "--data is the address"),
         (["--data", "a\nb"], "line break"),
         (["--data", "caf\udce9"], "not UTF-8"),

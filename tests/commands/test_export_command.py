@@ -20,8 +20,9 @@ from PIL import Image
 
 from darkroom.cli import main
 from darkroom.commands.export import FORMATS
-from darkroom.inference import export
+from darkroom.inference import export, web_page, web_runtime
 from darkroom.inference.classifier import Classifier
+from darkroom.inference.web_runtime import Runtime
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save
 from darkroom.models.factory import build_features
@@ -124,8 +125,47 @@ def test_the_folder_has_the_models_name_and_is_never_overwritten(model, capsys):
 
 def test_the_command_offers_the_formats_that_there_are():
     """The words of --format are the formats of the room `inference`, which the command must not import to know them,
-    and the one that `register` makes."""
-    assert set(FORMATS) == {*export.FORMATS, "int8"}
+    the one that `register` makes, and the page."""
+    assert set(FORMATS) == {*export.FORMATS, "int8", "html"}
+
+
+@pytest.fixture
+def small_runtime(monkeypatch) -> None:
+    """Let pages have an empty runtime, which is not downloaded."""
+    monkeypatch.setattr(web_runtime, "load", lambda source=None: Runtime("export {}", b"wasm"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_runtime")
+def test_a_page_is_one_file_and_the_same_each_time(model, tmp_path, capsys):
+    """The page loads nothing from elsewhere, names are escaped in it, it does not say in which folder the model is, and the
+    same model gives the same bytes; that it is float32, for want of an int8 program, is said with what makes one."""
+    for name in ("one", "two"):
+        assert main(["export", "--model", str(model), "--format", "html", "--out", str(tmp_path / name)]) == 0
+    assert "register.quantize: int8" in capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {"model.html", "README.md"}
+    content = (tmp_path / "one" / "model.html").read_bytes()
+    assert content == (tmp_path / "two" / "model.html").read_bytes()
+    text = content.decode()
+    assert not re.search(r"(src|href)=\"(?!data:)", text.replace('href="#content"', ""))
+    assert "dög | &#34;owl&#34;" in text
+    assert str(model.parent) not in text
+    assert "model.html" in (tmp_path / "one" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("small_runtime")
+def test_what_no_page_can_be_made_of_is_refused(model, tmp_path, monkeypatch, capsys):
+    """A model without an int8 program where that is asked for, one that is too large for a page, and options of a page without
+    one are refused with a remedy, and nothing is written."""
+    monkeypatch.setattr(web_page, "MAX_BYTES", 100)
+    page = ["--format", "html"]
+    for words, remedy in (
+        ([*page, "--engine", "int8"], "register.quantize: int8"), ([*page], "smaller backbone"),
+        (["--engine", "float32"], "--format html"), (["--runtime", "x.tgz"], "--format html"),
+    ):  # fmt: skip
+        assert main(["export", "--model", str(model), "--out", str(tmp_path / "new"), *words]) == 2
+        assert remedy in capsys.readouterr().err
+        assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.slow

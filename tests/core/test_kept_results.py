@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 
 import numpy as np
 import pytest
 
-from darkroom.core import kept_results
+from darkroom.core import kept_results, large_arrays
 from darkroom.core.kept_results import KeptResults
 
 
@@ -38,13 +39,22 @@ def test_arrays_are_computed_once():
     assert KeptResults("stage", "a").load("x/y") is None
 
 
+def test_large_arrays_are_mapped(monkeypatch):
+    """Arrays beyond the limit take no memory, neither when they are computed nor when they are read."""
+    monkeypatch.setattr(large_arrays, "IN_MEMORY", 100)
+    compute = partial(lambda: (large_arrays.zeros((10, 10)), np.empty((0, 3))))
+    for arrays in (KeptResults("stage", "a").get("x", compute), KeptResults("stage", "a").load("x")):
+        assert isinstance(arrays[0], np.memmap)
+        assert arrays[1].shape == (0, 3)
+
+
 def test_damaged_arrays_are_computed_again():
     """Neither a flipped bit nor half a file is used."""
     calls: list[str] = []
     kept = KeptResults("stage", "a")
     for damage in (lambda content: content[:-1] + bytes([content[-1] ^ 1]), lambda content: content[: len(content) // 2]):
         kept.get("x", counted(calls, "a", 0.1))
-        (file,) = kept.folder.iterdir()
+        file = kept.folder / "x" / "0.npy"
         file.write_bytes(damage(file.read_bytes()))
         assert "x" not in kept
     assert kept.get("x", counted(calls, "a", 0.1))[0][0, 0] == 0.1
@@ -53,10 +63,10 @@ def test_damaged_arrays_are_computed_again():
 def test_a_full_disk_does_not_end_a_stage(monkeypatch, capsys):
     """Arrays that cannot be written are returned all the same, and it is told."""
 
-    def full(arrays, file, metadata):
+    def full(file, array):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(kept_results, "save_file", full)
+    monkeypatch.setattr(np, "save", full)
     assert KeptResults("stage", "a").get("x", counted([], "a", 0.1))[0][0, 0] == 0.1
     assert "No space left" in capsys.readouterr().err
 

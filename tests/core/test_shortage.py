@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from darkroom.core import array_files, shortage
+from darkroom.core import array_files, atomic, shortage
 from darkroom.core.errors import WorkspaceError
 
 
@@ -35,6 +35,15 @@ def test_a_full_disk_is_named(error):
     assert "disk is full" in explained.problem
     assert "MB are free" in explained.problem
     assert "darkroom tidy" in explained.remedy
+
+
+def test_the_disk_that_is_full_is_that_of_the_output(tmp_path, monkeypatch):
+    """A write that does not say which file it was of is one of the output, which may be on another disk than the project."""
+    place = tmp_path / "elsewhere"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match="No space") as caught, atomic.new_file(place / "model.bin"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert str(place) in shortage.explain(caught.value).problem
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -14,14 +15,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 
-from darkroom.core.errors import WeightsError
+from darkroom.core.errors import WeightsError, WorkspaceError
 from darkroom.inference.classifier import Classifier
 from darkroom.inference.export import FORMATS, CalibratedNetwork, export
 from darkroom.inference.exported_classifier import ONNX, TORCH, ExportedClassifier
 from darkroom.inference.held_out import as_file
-from darkroom.models import engine, tensor_files
+from darkroom.models import engine
 from darkroom.models.abstention import NO_DISTANCES
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save
@@ -192,11 +192,11 @@ def test_a_program_with_other_predictions_is_left_out(exported, tmp_path, monkey
     """A program with other logits, or that cannot be made, is left out and named; without any there is an
     error with a remedy."""
     classifier, _ = exported
-    other = write_checkpoint(tmp_path / "other", architecture("compact"))
-    tensors = load_file(other / "model.safetensors")
-    tensor_files.save(other / "model.safetensors", {key: value * 1.5 for key, value in tensors.items()})
+    other = Classifier.load(write_checkpoint(tmp_path / "other", architecture("compact")))
+    for tensor in other.network.state_dict().values():
+        tensor.copy_(tensor * 1.5)
     names = ("images", ("logits", "probabilities"))
-    wrong = engine.export_onnx(CalibratedNetwork(Classifier.load(other)), IMAGES[:2], *names)
+    wrong = engine.export_onnx(CalibratedNetwork(other), IMAGES[:2], *names)
     monkeypatch.setattr(engine, "export_onnx", lambda *_: wrong)
     assert set(export(classifier, IMAGES, tmp_path / "out")) == {TORCH}
     assert not (tmp_path / "out" / ONNX).exists()
@@ -207,3 +207,15 @@ def test_a_program_with_other_predictions_is_left_out(exported, tmp_path, monkey
     message = capsys.readouterr().out
     assert TORCH in message
     assert "division by zero" in message
+
+
+def test_a_full_disk_is_no_verdict_on_the_network(exported, tmp_path, monkeypatch):
+    """Where a program cannot be written since the disk is full, the export ends with code 75: the network can be exported."""
+
+    def fill(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], write=fill))
+    with pytest.raises(WorkspaceError, match="disk is full") as error:
+        export(exported[0], IMAGES, tmp_path / "out")
+    assert error.value.code == 75

@@ -62,6 +62,15 @@ def test_a_source_without_class_folders_is_refused_with_a_remedy(rows: list[mani
         inbox.add(Path("new"), {"0.png": "cat"}, Path("photos.zip"), rows)
 
 
+def test_a_folder_of_shards_gets_no_image_beside_them():
+    """An image beside Parquet files or tars would be read in their place: none is copied."""
+    Path("shards").mkdir()
+    Path("shards/train-000000.tar").write_bytes(b"x")
+    with pytest.raises(SourceError, match=r"within files, such as train-000000\.tar"):
+        inbox.add(Path("new"), {"0.png": "cat"}, Path("shards"), ROWS)
+    assert [path.name for path in Path("shards").iterdir()] == ["train-000000.tar"]
+
+
 def test_another_table_of_that_name_is_refused():
     """A person's own labels.csv is neither misread nor written over."""
     Path("new/labels.csv").write_text("a,b,c\n1,2,3\n")

@@ -29,7 +29,7 @@ SMALL = {  # of each family one or two that have all its code, small enough to t
     "alexnet": [("alexnet", {"dense": 64})],
     "vgg": [("vgg11", {"dense": 64}), ("vgg11_bn", {"dense": 0})],
     "resnet": [("resnet8", {}), ("plain8", {}), ("resnet18", {"width": 8}), ("resnet50", {"width": 8})],
-    "nin": [("nin", {"dropout": 0.0})],
+    "nin": [("nin", {"dropout": 0.0}), ("nin", {"width": 0.25, "dropout": 0.0, "batch_norm": True, "dense": 64})],
     "hog": [("hog", {})],  # has nothing to draw or to learn below its head
     "convnet": [("convnet", {"dropout": 0.0})],
     "residual": [("residual", {"block": block}) for block in ("reduced", "separable", "inverted_relu")],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,9 +42,9 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, spec):
     assert weight_files.checkpoint_digest(tmp_path / "one") == weight_files.checkpoint_digest(tmp_path / "two")
 
 
-def small(folder: Path, width: int = 4) -> Path:
+def small(folder: Path, width: int = 4, seed: int = 0) -> Path:
     """Write a small checkpoint."""
-    network = Network(build_features(CompactSpec(32, width)), PREPROCESSING, 2)
+    network = Network(build_features(CompactSpec(32, width), seed), PREPROCESSING, 2, seed)
     written = checkpoint.Checkpoint("baseline", CompactSpec(32, width), PREPROCESSING, ("a", "b"), {}, {}, 3.0)
     folder.mkdir(exist_ok=True)
     checkpoint.save(folder, written, network.state_dict(), network.parameter_count(), [{"epoch": 1}])
@@ -91,6 +93,38 @@ def test_no_damaged_checkpoint_is_used(tmp_path):
         (folder / name).write_bytes(content)
     assert refused + unchanged == 300
     assert refused > 250
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    """Whole weights of the same shapes beside the description of another model, as an interrupted copy leaves, are no model."""
+    one, other = small(tmp_path / "one"), small(tmp_path / "other", seed=1)
+    shutil.copy(other / "model.safetensors", one / "model.safetensors")
+    with pytest.raises(WorkspaceError, match="another model"):
+        checkpoint.load(one)
+    assert checkpoint.load(other)
+
+
+def test_weights_have_the_permissions_of_any_file(tmp_path):
+    """Another user can read a model as far as the umask lets them."""
+    folder = small(tmp_path)
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "model.json").stat().st_mode
+
+
+def test_what_may_not_be_read_is_not_called_missing(tmp_path, monkeypatch):
+    """A file without the permission to read it is named with its remedy: safetensors says of it that it does not exist."""
+    folder = small(tmp_path)
+
+    def refuse(*_):
+        raise FileNotFoundError("No such file or directory")
+
+    def deny(path: Path, *_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tensor_files, "safe_open", refuse)
+        patch.setattr(tensor_files.Path, "open", lambda path, mode: deny(path) if path.suffix == ".safetensors" else None)
+        with pytest.raises(WorkspaceError, match=r"model\.safetensors cannot be read: Permission denied"):
+            tensor_files.load(folder / "model.safetensors", "none")
 
 
 @pytest.mark.parametrize(

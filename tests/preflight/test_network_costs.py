@@ -73,6 +73,5 @@ def test_every_network_has_a_row():
 
 def test_numbers_of_other_rooms_are_theirs():
     """The preview, which imports no torch, counts with the limits and numbers of the stages."""
-    assert durations.MAX_MAPS == freezing.MAX_BYTES
     assert len(corruptions.CORRUPTIONS) * corruptions.SEVERITIES == durations.CORRUPTIONS
     assert disk.THUMBNAIL == THUMBNAIL**2

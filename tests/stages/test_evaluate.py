@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def test_files_are_counted_by_class_and_split():
     """Accepted files count by class and split, quarantined ones apart."""
     rows = [Row(label=label, split=split) for label, split in (("a", "train"), ("a", "test"), ("b", "test"))]
     rows.append(Row(label="b", status="quarantined"))
-    counts = evaluation_report._counts(rows)
+    counts = evaluation_report._counts(Counter((row.label, row.split, row.status) for row in rows))
     assert (counts["files"], counts["quarantined"]) == (4, 1)
     assert (counts["train"], counts["val"], counts["test"]) == (1, 0, 2)
     assert counts["classes"] == {"a": {"train": 1, "val": 0, "test": 1}, "b": {"train": 0, "val": 0, "test": 1}}

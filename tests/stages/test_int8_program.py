@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from darkroom.api import model_resolver
+from darkroom.api import model_card, model_resolver
 from darkroom.cli import main
 from darkroom.config import params
 from darkroom.config.params import Register
 from darkroom.core.errors import ParamsError, WeightsError
+from darkroom.inference import web_runtime
 from darkroom.inference.classifier import Classifier
 from darkroom.inference.exported_classifier import INT8_DESCRIPTION, INT8_ONNX, ExportedClassifier
 from darkroom.inference.held_out import as_file
 from darkroom.inference.quantized_classifier import QuantizedClassifier
+from darkroom.inference.web_runtime import Runtime
 from darkroom.models import tensor_files
 from darkroom.monitoring.reference import HeldOut
 from darkroom.stages import int8_program
@@ -116,8 +120,8 @@ def test_a_damaged_program_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_predict_and_export_by_the_engine(version, monkeypatch, capsys, tmp_path):
-    """`predict --engine int8` gives the program's probabilities, `export --format int8` its files with a README whose code runs;
-    a checkpoint has no such program, which is refused with what makes one."""
+    """`predict --engine int8` gives the program's probabilities, `export --format int8` its files with a README whose code runs,
+    `--format html` a page with it; a checkpoint has no such program, which is refused with what makes one."""
     place, parent, _ = version
     picked = Version("3", "baseline", "0" * 64)
     monkeypatch.chdir(tmp_path)
@@ -136,6 +140,13 @@ def test_predict_and_export_by_the_engine(version, monkeypatch, capsys, tmp_path
     assert rows["float32"] == pytest.approx(parent.probabilities(TEST[:1])[0].tolist(), rel=1e-4)
     assert main(["export", "--model", "3", "--format", "int8", "--out", "out"]) == 0
     assert sorted(path.name for path in Path("out").iterdir()) == ["README.md", INT8_DESCRIPTION, INT8_ONNX]
+    monkeypatch.setattr(model_card, "_version", lambda _: None)
+    monkeypatch.setattr(web_runtime, "load", lambda source=None: Runtime("export {}", b"wasm"))
+    assert main(["export", "--model", "3", "--format", "html", "--out", "page"]) == 0
+    page = Path("page/model.html").read_text(encoding="utf-8")
+    packed = page.split('id="model">')[1].split("<")[0]
+    assert zlib.decompress(base64.b64decode(packed)) == Path("out", INT8_ONNX).read_bytes()
+    assert "8-bit integers" in page
     (tmp_path / "photo.png").rename(tmp_path / "out" / "photo.jpg")
     monkeypatch.chdir(tmp_path / "out")
     code = Path("README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]

@@ -84,6 +84,18 @@ def overwritten() -> None:
     FILE.write_text("notes\n" * 1000)
 
 
+def test_without_a_backup_the_versions_in_mlruns_are_not_forgotten(tmp_path, monkeypatch, own_mlflow):
+    """Where mlruns/ has versions and mlflow.db is gone, no new one is made in silence: the remedy restores them."""
+    monkeypatch.chdir(tmp_path)
+    package = tmp_path / "mlruns/1/models/m-1/artifacts"
+    package.mkdir(parents=True)
+    (package / "MLmodel").write_text("flavors: {}\n")
+    with pytest.raises(WorkspaceError, match=r"missing, and .*mlruns has the files of 1 version") as error:
+        mlflow_client.client()
+    assert "sync --restore" in error.value.remedy
+    assert not FILE.exists()
+
+
 @pytest.mark.parametrize("loss", [missing, emptied, truncated, damaged_in_the_middle, overwritten])
 def test_the_remedy_of_a_lost_database_restores_its_backup(project, capsys, loss):
     """Whatever happened to mlflow.db, the message names the backup and a command, which brings it back and keeps the file.

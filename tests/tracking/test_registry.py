@@ -10,17 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from darkroom.core.errors import WeightsError, WorkspaceError
 from darkroom.inference import export, held_out
 from darkroom.inference.classifier import Classifier
-from darkroom.models import tensor_files, weight_files
+from darkroom.models import weight_files
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save
 from darkroom.models.factory import build_features
 from darkroom.models.prediction_sets import ConformalScores
 from darkroom.models.specs import CompactSpec
 from darkroom.tracking import entities, home, mlflow_client, model_check, registry, restore
+from tests.models.changed_weights import change_weights
 from tests.models.known_images import fit_dark
 
 pytestmark = pytest.mark.slow
@@ -157,6 +159,36 @@ def test_a_version_that_is_damaged_in_mlflow_is_refused_and_stored_again(place):
     registry.store_again(NAME, "1", place / "model-1", place / "package-1")
     assert registry.is_stored(NAME, "1")
     assert weights.read_bytes() == saved(place, 1)
+
+
+@pytest.mark.parametrize("way", ["tag", "relative path", "absolute path"])
+def test_nothing_that_others_write_to_mlflow_leads_out_of_the_copies(place, way):
+    """A tag or a path of a version that names a folder elsewhere is refused, and that folder keeps its files."""
+    version = register(place, 1).version
+    victim = place / "victim"
+    victim.mkdir(exist_ok=True)
+    (victim / "file.txt").write_text("mine")
+    client = mlflow_client.client()
+    sha256 = client.get_model_version(NAME, version).tags[registry.SHA]
+    shutil.rmtree(home.VERSIONS / sha256[:32], ignore_errors=True)
+    source = client.get_model_version(NAME, version).source.removeprefix("models:/")
+    (description,) = (path for path in Path("mlruns").rglob("MLmodel") if source in str(path))
+    before = description.read_text()
+    try:
+        if way == "tag":
+            client.set_model_version_tag(NAME, version, registry.SHA, "../../victim")
+        else:
+            names = yaml.safe_load(before)
+            elsewhere = str(victim) if way == "absolute path" else "../../../victim"
+            names["flavors"]["python_function"]["artifacts"]["checkpoint"]["path"] = elsewhere
+            description.write_text(yaml.safe_dump(names))
+        with pytest.raises(WorkspaceError, match=r"SHA-256|outside"):
+            registry.fetch(NAME, version)
+    finally:
+        client.set_model_version_tag(NAME, version, registry.SHA, sha256)
+        description.write_text(before)
+    assert (victim / "file.txt").read_text() == "mine"
+    assert registry.fetch(NAME, version).is_relative_to(home.VERSIONS.resolve())
 
 
 def saved(place: Path, seed: int) -> bytes:
@@ -300,12 +332,9 @@ def test_a_model_of_somebody_else_is_named():
 def test_a_version_that_cannot_answer_is_refused(place):
     """A version whose weights are no numbers is never made champion by `promote`."""
     folder = checkpoint(place / "model-3", 3)
-    from safetensors.torch import load_file
-
     (place / "package-3" / registry.EVALUATION).mkdir(parents=True)
     pack(folder, place / "package-3")  # as it was before its weights were damaged
-    tensors = load_file(folder / "model.safetensors")
-    tensor_files.save(folder / "model.safetensors", {key: value / 0 for key, value in tensors.items()})
+    change_weights(folder, lambda tensors: {key: value / 0 for key, value in tensors.items()})
     version = register(place, 3).version
     with pytest.raises(WeightsError, match="NaN"):
         model_check.check(NAME, version)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from darkroom.config.params import Compute
+from darkroom.config.params import Compute, Embed
 from darkroom.core.errors import WorkspaceError
 from darkroom.models.backbones.torchvision import TorchvisionBackbone
 from darkroom.models.base import Normalize
@@ -19,6 +19,7 @@ from darkroom.training import embedding, freezing
 from darkroom.training.freezing import FeatureMapCache
 
 COMPUTE = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")
+HALF = Embed(feature_maps="float16")
 VIEWS = np.random.default_rng(0).integers(0, 256, (2, 6, 32, 32, 3), np.uint8)
 
 
@@ -65,6 +66,18 @@ def test_saved_maps_are_loaded(maps):
     assert loaded is not None
     assert loaded[0].shape[:2] == (2, 6)
     assert (loaded[0][0] == loaded[1][0]).all()
+
+
+def test_maps_of_half_the_size_are_other_maps(saved):
+    """float16 is rounded, cut at its largest number, and never taken for float32 or the other way round."""
+    half = FeatureMapCache(saved.backbone, saved.normalize, 10, "images", "engine", HALF)
+    assert half.load() is None
+    engine = SimpleNamespace(
+        batch=4, name="", stream=lambda batches: ([np.full((len(b), 2), 1e9 + b.sum(), "f4")] for b in batches)
+    )
+    (rounded,) = embedding.run_network(engine, VIEWS, "views", dtypes=[np.float16])
+    assert rounded.dtype == np.float16
+    assert (rounded == np.finfo(np.float16).max).all()
 
 
 @pytest.mark.slow
@@ -119,13 +132,15 @@ def test_an_interrupted_pass_keeps_nothing_half_written(saved):
 
 
 @pytest.mark.slow
-def test_maps_that_are_too_large_are_refused_with_the_figures(maps, monkeypatch):
+def test_maps_that_are_too_large_are_refused_with_the_figures(maps):
     """Above the limit the reason names what they would take and what is allowed; a network that is no chain
     is refused too.
     """
     assert maps.refusal(1000) == ""
-    monkeypatch.setattr(freezing, "MAX_BYTES", 2**20)
-    assert "are allowed" in maps.refusal(1000)
+    small = FeatureMapCache(maps.backbone, maps.normalize, 10, "images", "engine", Embed(feature_maps_gib=0.001))
+    assert "allows 0.001 GiB; `embed.feature_maps: float16` halves them" in small.refusal(1000)
+    half = FeatureMapCache(maps.backbone, maps.normalize, 10, "images", "engine", HALF)
+    assert 2 * half.size(1000) == maps.size(1000)
     assert FeatureMapCache(maps.backbone, maps.normalize, 0, "images", "engine").refusal(1) != ""
     transformer = TorchvisionBackbone(BackboneSpec("vit_b_32", 64))
     assert FeatureMapCache(transformer, maps.normalize, 3, "images", "engine").refusal(1) != ""

@@ -86,12 +86,18 @@ class Project:
 
         None where it has not run since the last evaluation.
         """
-        path, metrics = REPORTS / metrics_io.DIAGNOSTICS, (REPORTS / metrics_io.METRICS).as_posix()
+        path = REPORTS / metrics_io.DIAGNOSTICS
+        with self._inside():
+            return metrics_io.read(path, metrics_io.Diagnostics) if path.exists() and self.is_diagnosed else None
+
+    @property
+    def is_diagnosed(self) -> bool:
+        """Whether `diagnose` has read what the last `evaluate` wrote, as far as dvc.lock knows."""
+        metrics = (REPORTS / metrics_io.METRICS).as_posix()
         with self._inside():
             locked = dvc_graph.read_lock()
-            written = locked["evaluate"].outs.get(metrics) if "evaluate" in locked else None
-            evaluated = locked["diagnose"].deps.get(metrics, written) if "diagnose" in locked else written
-            return metrics_io.read(path, metrics_io.Diagnostics) if path.exists() and evaluated == written else None
+        written = locked["evaluate"].outs.get(metrics) if "evaluate" in locked else None
+        return written == (locked["diagnose"].deps.get(metrics, written) if "diagnose" in locked else written)
 
     def leaderboard(self) -> leaderboards.Leaderboard:
         """Return the last evaluation, best test accuracy first. Raises WorkspaceError if nothing is evaluated yet."""

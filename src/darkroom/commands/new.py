@@ -19,13 +19,13 @@ from darkroom.core.lazy import lazy_imports
 with lazy_imports():
     from darkroom.commands import check
     from darkroom.config import params, recipes
-    from darkroom.preflight import plan, project
+    from darkroom.preflight import plan, project, remote_source
     from darkroom.project import template
 
 
 @click.command(cls=Command)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--data", metavar="PHOTOS", type=click.Path(), help="your folder of images, one subfolder per class")
+@click.option("--data", metavar="PHOTOS", type=click.Path(), help="your folder of images, one subfolder per class, or an address")
 @click.option(
     "--recipe",
     type=RECIPE,
@@ -71,7 +71,7 @@ def command(folder: Path, data: str | None, recipe: str | None, weights: str | N
 
 def _absolute(value: str | None, origin: str) -> str | None:
     """Return a folder by its whole path, since the project is elsewhere; a word such as `imagenet` stays one."""
-    if value is None or value in params.SOURCES:
+    if value is None or value in params.SOURCES or (origin == "--data" and user_paths.is_address(value)):
         return value
     return str(user_paths.expand(value, origin).absolute())
 
@@ -84,7 +84,7 @@ def _fill(recipe: str, data: str | None, weights: str | None, settings: tuple[st
         project.check_place(values)
         contents.append(check.check_params(values))
 
-    requested = recipes.requested_values(recipe, data, weights, settings)
+    requested = recipes.requested_values(recipe, data, weights, settings, remote_source.locate)
     recipes.apply(Path("params.yaml"), requested, verify, recipes.origins(recipe, data, weights, settings))
     return contents[0]
 

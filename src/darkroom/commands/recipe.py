@@ -15,13 +15,13 @@ with lazy_imports():
     from darkroom.commands import check
     from darkroom.config import params, recipes
     from darkroom.core import tables
-    from darkroom.preflight import plan, project
+    from darkroom.preflight import plan, project, remote_source
 
 
 @click.command(cls=Command)
 @click.argument("name", type=RECIPE, required=False)
 @click.option("--list", "list_them", is_flag=True, help="list the recipes with their claims")
-@click.option("--data", metavar="DIR", type=click.Path(), help="your folder of images, one subfolder per class")
+@click.option("--data", metavar="DIR", type=click.Path(), help="your folder of images, one subfolder per class, or an address")
 @click.option("--weights", metavar="SOURCE", type=WEIGHTS, help="imagenet, package, pretrain, random, or a folder of weight files")
 @click.option("--set", "settings", cls=Many, metavar="KEY=VALUE …", type=SETTING, help="single values: transfer.lr=0.01")
 @json_option
@@ -43,7 +43,7 @@ def command(
     if name is None and data is None and weights is None and not settings:
         raise ParamsError("nothing to apply", "name a recipe (`darkroom recipe --list`), or give --data, --weights or --set")
     project.check_merged(Path("params.yaml"))
-    requested = recipes.requested_values(name, data, weights, settings)
+    requested = recipes.requested_values(name, data, weights, settings, remote_source.locate)
     origins = recipes.origins(name, data, weights, settings)
     contents: list[plan.Content] = []
     changed = recipes.apply(Path("params.yaml"), requested, lambda settings: contents.append(check.check_run(settings)), origins)

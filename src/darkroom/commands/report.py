@@ -52,7 +52,7 @@ def command(sides: tuple[str, str] | None, out: Path | None, as_json: bool) -> N
 
 def _stale() -> str:
     """Return a note where the page is missing or of an earlier evaluation: the stage `diagnose` has not run since."""
-    if PAGE_OF_ALL.exists() and project.open().diagnostics:
+    if PAGE_OF_ALL.exists() and project.open().is_diagnosed:
         return ""
     return " (not of this evaluation yet: `dvc repro diagnose` writes it)"
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from darkroom.config import dvc_graph
 from darkroom.core import strict_json
 
+UNREADABLE = "unreadable"  # begins what stands for the md5 of a file that cannot be opened
 FOLDER = ".dir"  # ends the md5 of a folder, which is that of its listing
 
 
@@ -68,7 +69,7 @@ def examine(files: Sequence[File], advance: Callable[[int], object]) -> Examinat
     for file in files:
         for path in filter(None, (file.object, file.path)):
             if found.get(path, file.md5) != file.md5:
-                damaged[str(path)] = Damage(str(path), file.md5, found[path], _remedy(file, found))
+                damaged[str(path)] = Damage(str(path), file.md5, found[path], _remedy(file, path, found))
     objects = {file.object for file in files}
     absent = {file.object for file in files if file.object not in paths and file.path not in paths}
     return Examination(
@@ -103,11 +104,13 @@ def _md5(path: Path) -> str:
     try:
         return dvc_graph.md5(path)
     except OSError as error:
-        return f"unreadable: {(error.strerror or '').lower()}"
+        return f"{UNREADABLE}: {(error.strerror or '').lower()}"
 
 
-def _remedy(file: File, found: dict[Path, str]) -> str:
+def _remedy(file: File, path: Path, found: dict[Path, str]) -> str:
     """Return the commands that bring a file back, from the sound copy of it, if there is one, or by its stage."""
+    if found[path].startswith(UNREADABLE):  # it may be whole
+        return f"let it be read, as its owner: chmod u+r,go+r {shlex.quote(str(path))}"
     in_cache, in_workspace = found.get(file.object), found.get(file.path) if file.path else None
     out, removed = shlex.quote(file.out), f"rm -f {shlex.quote(str(file.object))}"
     place = f"cd {shlex.quote(str(file.root))} && " if file.root != Path() else ""

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from darkroom.config.yaml_files import parse_assignment, parse_yaml, read_yaml
+from darkroom.core import user_paths
 from darkroom.core.errors import HALF_CHARACTER, ParamsError, nearest
 from darkroom.core.source_names import decorated_functions
 
 __all__ = ["Params", "listed", "mistakes", "parse", "parse_assignment", "parse_yaml", "read", "read_yaml", "validate"]
 
-Dataset = Literal["digits", "glyphs", "mnist", "fashion_mnist", "cifar10"]
+Dataset = Literal["digits", "glyphs", "mnist", "fashion_mnist", "cifar10", "url"]
 Metric = Literal["log_loss", "accuracy", "macro_f1", "balanced_accuracy"]  # by which the best model is chosen
 DATASETS = get_args(Dataset)
 POLICIES = decorated_functions(Path(__file__).parents[1] / "augmentation" / "policies.py", "policy")
@@ -66,6 +67,19 @@ class Fetch(Section):
     datasets: list[Dataset]
     source: Annotated[str, Field(min_length=1)]
     glyphs: Annotated[int, Field(ge=62, strict=True)]
+    url: str = ""
+    version: Annotated[str, Field(pattern="^[0-9a-z]*$")] = ""
+
+    @model_validator(mode="after")
+    def _check_url(self) -> Fetch:
+        if "url" in self.datasets and not user_paths.is_address(self.url):
+            raise ValueError("url is no address, and datasets has url, which is a copy of it: `darkroom recipe --data ADDRESS`")
+        if user_paths.has_secret(self.url):
+            raise ValueError(
+                "url has a password, a key or a signature, which git would keep: write the address alone, and give credentials in "
+                "the environment (AWS_ACCESS_KEY_ID, …) or in fsspec's configuration"
+            )
+        return self
 
 
 class Ingest(Section):
@@ -118,6 +132,11 @@ class Weights(Section):
         if self.folder.startswith("~"):
             raise ValueError("folder: write the whole path, DVC does not know ~ (`darkroom recipe --weights` expands it)")
         return self
+
+
+class Embed(Section):
+    feature_maps: Literal["float32", "float16"] = "float32"
+    feature_maps_gib: Annotated[Number, Field(ge=0)] = 8
 
 
 class Training(Section):
@@ -188,6 +207,7 @@ class Params(Section):
     ingest: Ingest
     augment: Augment
     weights: Weights
+    embed: Embed = Embed()
     baseline: Baseline
     transfer: Transfer
     finetune: Finetune
@@ -210,6 +230,11 @@ class Params(Section):
             raise ValueError("weights.pretrain_on overlaps with the data set itself: its test images would leak into the weights")
         if len(set(self.fetch.datasets)) != len(self.fetch.datasets):
             raise ValueError("fetch.datasets names a data set twice")
+        if user_paths.is_address(self.ingest.source):
+            raise ValueError(
+                "ingest.source is an address on the network, whose files the stage fetch copies: `darkroom recipe --data ADDRESS` "
+                "writes fetch.url, fetch.version and ingest.source"
+            )
         if self.ingest.source.startswith("~"):
             raise ValueError("ingest.source: write the whole path, DVC does not know ~ (`darkroom recipe --data` expands it)")
         return self

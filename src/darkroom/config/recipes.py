@@ -68,8 +68,14 @@ def weights_of(settings: params.Params, weights: str | None) -> tuple[str, Path]
     return source, Path(str(requested.get("weights.folder", settings.weights.folder)))
 
 
-def requested_values(name: str | None, data: str | None, weights: str | None, settings: Sequence[str]) -> dict[str, Any]:
-    """Return the values that a recipe, a folder of images, a source of weights and `KEY=VALUE` settings ask for, by key."""
+def requested_values(
+    name: str | None, data: str | None, weights: str | None, settings: Sequence[str],
+    locate: Callable[[str], Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the values that a recipe, a folder of images, a source of weights and `KEY=VALUE` settings ask for, by key.
+
+    `locate` returns the values for a source that is an address on the network.
+    """
     requested = values(name) if name else {}
     if "weights.source" in requested:
         requested |= _weights(requested["weights.source"])
@@ -82,6 +88,13 @@ def requested_values(name: str | None, data: str | None, weights: str | None, se
     for key, value in (params.parse_assignment(item) for item in _assignments(settings)):
         requested |= _weights(value) if key == "weights.source" and isinstance(value, str) else {key: value}
     options = origins(name, data, weights, settings)
+    source = requested.get("ingest.source")
+    if locate and isinstance(source, str) and user_paths.is_address(source):
+        try:
+            requested |= locate(source)
+        except DarkroomError as error:
+            option = options["ingest.source"].partition("=")[0]
+            raise type(error)(f"{option}: {error.problem}", error.remedy, error.retryable) from error
     for key, expected in _PATHS.items():
         value = requested.get(key)
         if isinstance(value, str) and value not in _WORDS:
@@ -108,7 +121,7 @@ def origins(name: str | None, data: str | None, weights: str | None, settings: S
     """Return where each requested value comes from: `--set transfer.lr=1`, `--data`, `recipe photos`."""
     result = dict.fromkeys((*values(name), "weights.folder"), f"recipe {name}") if name else {}
     if data is not None:
-        result |= dict.fromkeys(("ingest.source", "fetch.datasets"), "--data")
+        result |= dict.fromkeys(("ingest.source", "fetch.datasets", "fetch.url", "fetch.version"), "--data")
     if weights is not None:
         result |= dict.fromkeys(("weights.source", "weights.folder"), "--weights")
     for item in _assignments(settings):

@@ -23,7 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from darkroom.core import strict_json
+from darkroom.core import shortage, strict_json
 from darkroom.core.locks import hold, is_taken
 
 PARTIAL = ".partial"
@@ -83,6 +83,9 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     with hold(scratch / "lock"):  # makes the folder again if `darkroom tidy` has just removed it
         try:
             yield scratch
+        except Exception as error:
+            shortage.note_path(error, path)
+            raise
         finally:
             _finish(scratch)
 

@@ -13,15 +13,15 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import xxhash
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from darkroom.core import atomic
+from darkroom.core import atomic, large_arrays
 
 STATE = Path(".darkroom")
+DIGEST = "digest.txt"
 PACKAGE = Path(__file__).parents[1]
 
 Arrays = tuple[np.ndarray, ...]
@@ -35,7 +35,10 @@ def folder() -> Path:
 
 
 class KeptResults:
-    """The arrays of a stage by key. `identity` is a digest of everything that decides them; those of another one are removed."""
+    """The arrays of a stage by key. `identity` is a digest of everything that decides them; those of another one are removed.
+
+    A key has a folder with a .npy file for each of its arrays. Large ones are memory-mapped.
+    """
 
     def __init__(self, name: str, identity: str) -> None:
         self.folder = folder() / name.replace("/", "-") / identity
@@ -51,24 +54,33 @@ class KeptResults:
         arrays = self.load(key)
         if arrays is None:
             arrays = compute()
-            content = {str(number): np.asarray(array, order="C") for number, array in enumerate(arrays)}
             try:
-                with atomic.new_file(self._file(key)) as working:
-                    save_file(content, working, {"digest": digest(*arrays)})
-            except (OSError, SafetensorError) as error:  # the disk is full; the stage may yet end well
-                print(f"{self._file(key)} cannot be written ({error}): a kill would cost it", file=sys.stderr)
+                with atomic.new_folder(self._folder(key)) as working:
+                    for number, array in enumerate(arrays):
+                        np.save(working / f"{number}.npy", array)
+                    (working / DIGEST).write_text(f"{len(arrays)} {digest(*arrays)}")
+                arrays = self._read(key, len(arrays))
+            except OSError as error:  # the disk is full; the stage may yet end well
+                print(f"{self._folder(key)} cannot be written ({error}): a kill would cost it", file=sys.stderr)
         return arrays
 
     def load(self, key: str) -> Arrays | None:
         """Return the arrays of a key, or None where they are missing or damaged."""
-        with suppress(OSError, KeyError, TypeError, SafetensorError), safe_open(self._file(key), "numpy") as file:
-            arrays = tuple(file.get_tensor(str(number)) for number in range(len(file.keys())))
-            if file.metadata()["digest"] == digest(*arrays):
+        with suppress(OSError, ValueError):
+            count, expected = (self._folder(key) / DIGEST).read_text().split()
+            arrays = self._read(key, int(count))
+            if digest(*arrays) == expected:
                 return arrays
         return None
 
-    def _file(self, key: str) -> Path:
-        return self.folder / f"{key.replace('/', '-')}.safetensors"
+    def _read(self, key: str, count: int) -> Arrays:
+        files = [self._folder(key) / f"{number}.npy" for number in range(count)]
+        sizes = [file.stat().st_size for file in files]
+        modes: list[Literal["c"] | None] = ["c" if size > large_arrays.IN_MEMORY else None for size in sizes]
+        return tuple(np.load(file, mmap_mode=mode) for file, mode in zip(files, modes, strict=True))
+
+    def _folder(self, key: str) -> Path:
+        return self.folder / key.replace("/", "-")
 
 
 Get = Callable[[str, Compute], Arrays]

@@ -6,7 +6,9 @@ import errno
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from darkroom.core import platforms
@@ -35,9 +37,9 @@ def explain(error: BaseException) -> DarkroomError | None:
     """
     for cause in [] if isinstance(error, DarkroomError) else _causes(error):
         message = str(cause)
-        if getattr(cause, "errno", None) in FULL or FULL_MESSAGE.search(message):
+        if _is_disk_full(cause):
             name = getattr(cause, "filename", None)
-            return disk_full(Path(os.fsdecode(name)) if isinstance(name, str | bytes) else Path.cwd())
+            return disk_full(Path(os.fsdecode(name)) if isinstance(name, str | bytes) else _fullest())
         if type(cause).__name__ == "BrokenProcessPool":
             problem = "a worker process was killed, as the operating system does where memory runs out"
             return WorkspaceError(problem, FREE_MEMORY, retryable=True)
@@ -45,6 +47,22 @@ def explain(error: BaseException) -> DarkroomError | None:
             reason = message.strip().splitlines()
             return WorkspaceError(f"there is too little memory{': ' + reason[0] if reason else ''}", FREE_MEMORY, retryable=True)
     return None
+
+
+def note_path(error: BaseException, path: Path) -> None:
+    """Let `explain` name the disk of a path: a write to an open file that fails does not say which file it was."""
+    if _is_disk_full(error) and getattr(error, "filename", None) is None:
+        with suppress(AttributeError):
+            error.filename = str(path)  # type: ignore[attr-defined]
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    return getattr(error, "errno", None) in FULL or FULL_MESSAGE.search(str(error)) is not None
+
+
+def _fullest() -> Path:
+    """Return the working folder or that of temporary files, whichever has less space: the two that nobody has named."""
+    return min((Path.cwd(), Path(tempfile.gettempdir())), key=lambda folder: shutil.disk_usage(folder).free)
 
 
 def disk_full(path: Path, needed: int = 0) -> DarkroomError:

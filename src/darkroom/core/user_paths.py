@@ -11,7 +11,20 @@ from pathlib import Path
 from darkroom.core.errors import ParamsError, printable
 
 NO_FILE = "a pipe, a device or a socket, not a file"
+_LOGIN = re.compile(r"://[^\s/?#]*@")
+_SIGNATURE = re.compile(r"[?&][^=&]*(?:sig|signature|token|secret|password|credential|key)[^=&]*=", re.IGNORECASE)
 _ADDRESS = re.compile(r"^(?:([a-z][a-z0-9+.-]+)://|(file):/)", re.IGNORECASE)
+
+
+def is_address(text: str) -> bool:
+    """Tell whether a text is an address on the network, and no file of this name."""
+    match = _ADDRESS.match(text)
+    return bool(match and match[1] and match[1].lower() not in ("file", "local") and not os.path.lexists(text))
+
+
+def has_secret(address: str) -> bool:
+    """Tell whether an address has a user and a password in it, or a signature."""
+    return bool(_LOGIN.search(address) or _SIGNATURE.search(address))
 
 
 def expand(text: str, origin: str, expected: str = "a folder of images") -> Path:

@@ -21,7 +21,7 @@ from darkroom.core import atomic, machine_limits
 from darkroom.core.errors import SourceError
 from darkroom.core.lazy import lazy_imports
 from darkroom.core.os_errors import is_retryable
-from darkroom.data import glyphs
+from darkroom.data import glyphs, remote_files
 
 with lazy_imports():
     from torchvision import datasets as torchvision_datasets
@@ -38,7 +38,7 @@ MNIST_MD5 = {  # of the uncompressed files
 @dataclass(frozen=True)
 class DatasetOptions:
     """The size and number of rendered images, where named sets come from, the folder for downloads, and the setting that says where
-    they come from, for messages.
+    they come from, for messages; the address of the set `url`, and its version.
     """
 
     size: int = 64
@@ -47,6 +47,8 @@ class DatasetOptions:
     source: str = "download"
     downloads: Path = DOWNLOADS
     setting: str = "fetch.source"
+    address: str = ""
+    version: str = ""
 
 
 def write_digits(folder: Path, options: DatasetOptions) -> int:
@@ -166,8 +168,16 @@ def named_or_path(data: str, options: DatasetOptions) -> Iterator[Path]:
         yield path
 
 
+def write_copy(folder: Path, options: DatasetOptions) -> int:
+    """Write a copy of the files at an address; errors as of `remote_files.copy`."""
+    if not options.address:
+        raise SourceError("the data set `url` is a copy of `fetch.url`, which names no address", "set `fetch.url`")
+    return remote_files.copy(folder, options.address, options.version, options.downloads / "url")
+
+
 DATASETS: dict[str, Callable[[Path, DatasetOptions], int]] = {
     "digits": write_digits,
     "glyphs": write_glyphs,
     **{name: partial(write_benchmark, name) for name in ("mnist", "fashion_mnist", "cifar10")},
+    "url": write_copy,
 }

@@ -152,14 +152,14 @@ class _Search:
         self.tries: dict[tuple[int, int], int] = {}  # comparisons of pairs of pictures that local features find
         self.rejected: set[tuple[int, int]] = set()  # pairs with different labels that local features find, and that are no copies
         whole_keys = hash_index.keys(described.hashes, TABLES, KEY_BITS, perceptual_hash.UNUSED_BITS)
-        self.tables = [hash_index.Table(keys, KEY_BITS) for keys in whole_keys]
+        self.tables = [hash_index.Table(described.hashes, keys, KEY_BITS) for keys in whole_keys]
         self.local_keys = hash_index.keys(described.features["hash"], LOCAL_TABLES, LOCAL_KEY_BITS, local_features.UNUSED_BITS)
 
     def compare_whole(self, orientation: Orientation) -> None:
         """Find pairs with the same edges, the first of which is in this orientation."""
         described = self.described
         one, other = hash_index.close_pairs(
-            orientation.of_hashes(described.hashes), described.hashes, self.tables, KEY_BITS, perceptual_hash.UNUSED_BITS,
+            orientation.of_hashes(described.hashes), self.tables, KEY_BITS, perceptual_hash.UNUSED_BITS,
             DISTANCE, both=not orientation.is_own_inverse,
         )  # fmt: skip
         for begin in range(0, len(one), _BATCH):

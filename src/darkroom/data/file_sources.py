@@ -37,7 +37,18 @@ DAMAGED = (
 _COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 
 
-class FileSource(Protocol):
+class Reader(Protocol):
+    """Files that can be read by several threads, by their keys."""
+
+    def read(self, key: Any) -> bytes:
+        """Return the bytes of a file.
+
+        Raises OSError where it cannot be read, ValueError where the archive is damaged, and MemoryError or WorkspaceError
+        where the machine lacks memory or open files.
+        """
+
+
+class FileSource(Reader, Protocol):
     """Files that can be listed once and read by several threads.
 
     After that `folders` are the names of all folders, also empty ones, and `notes` what a person should know.
@@ -47,13 +58,6 @@ class FileSource(Protocol):
     notes: list[str]
 
     def entries(self) -> list[Entry]: ...
-
-    def read(self, key: Any) -> bytes:
-        """Return the bytes of a file.
-
-        Raises OSError where it cannot be read, ValueError where the archive is damaged, and MemoryError or WorkspaceError
-        where the machine lacks memory or open files.
-        """
 
 
 @contextmanager
@@ -76,7 +80,7 @@ def open_files(source: Path, scratch: Path) -> Iterator[tuple[FileSource, list[E
                 raise SourceError(f"{source} is a damaged archive ({error})", "copy it again from where it came") from error
             raise SourceError(
                 f"{source} is neither a folder, nor an archive, nor an .npz ({error})",
-                f"name a folder, or a file of a kind that is read ({', '.join((*ARCHIVES, '.npz'))})",
+                f"name a folder, or a file of a kind that is read ({', '.join((*ARCHIVES, '.parquet', '.npz'))})",
             ) from error
         yield files, entries
 
@@ -139,8 +143,9 @@ class Tar:
 
     def entries(self) -> list[Entry]:
         entries: list[Entry] = []
-        size = 0
+        size = end = 0
         for member in self.tar:
+            end = member.offset_data + (0 if member.isdir() else max(member.size, 0))
             if member.isdir():
                 self.folders.append(member.name.removeprefix("./").rstrip("/"))
                 continue
@@ -149,6 +154,8 @@ class Tar:
             refused = "" if member.isreg() else "linked_file" if member.issym() or member.islnk() else "unreadable"
             name = member.name.removeprefix("./")
             entries.append(Entry(name, member, "leaves_source" if leads_out(name) else refused))
+        if os.fstat(self.file.fileno()).st_size < end + tarfile.BLOCKSIZE:  # two blocks of zeros are the end of a tar
+            self.notes.append(f"warning: {self.source} has no end mark: it may be cut off, and lack files")
         return _mark_superseded(entries)
 
     def read(self, key: tarfile.TarInfo) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 _BLOCK = 1_000_000  # pairs compared together
 
@@ -40,42 +41,40 @@ def keys(hashes: np.ndarray, tables: int, bits: int, unused: tuple[int, ...]) ->
 
 
 class Table:
-    """Hashes sorted by a key of some of their bits."""
+    """Hashes (N,) sorted by a key of some of their bits."""
 
-    def __init__(self, keys: np.ndarray, bits: int) -> None:
+    def __init__(self, hashes: np.ndarray, keys: np.ndarray, bits: int) -> None:
         self.order = np.argsort(keys, kind="stable").astype(np.int32)
+        self.hashes = hashes[self.order]
         self.starts = np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=2**bits))])
 
-    def near(
-        self, keys: np.ndarray, queries: np.ndarray, hashes: np.ndarray, distance: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def near(self, keys: np.ndarray, queries: np.ndarray, distance: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield numbers (one, other) of queries and hashes with the same key and no more than `distance` bits
         between them.
         """
         first = self.starts[keys]
-        for one, other in _expand(first, self.starts[keys + 1] - first):
-            other = self.order[other].astype(np.int64)
-            close = np.bitwise_count(queries[one] ^ hashes[other]) <= distance
-            yield one[close], other[close]
+        for one, other in _close(queries, self.hashes, first, self.starts[keys + 1] - first, distance):
+            yield one, self.order[other].astype(np.int64)
 
 
 def close_pairs(
-    queries: np.ndarray, hashes: np.ndarray, tables: list[Table], bits: int, unused: tuple[int, ...], distance: int, both: bool
+    queries: np.ndarray, tables: list[Table], bits: int, unused: tuple[int, ...], distance: int, both: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return pairs of numbers, (M,) and (M,), of queries and hashes that are close, each once.
 
     With `both`, (i, j) and (j, i) are different pairs.
     """
-    blocks, count = [np.empty(0, np.int64)], 0
+    blocks, count, most, size = [np.empty(0, np.int64)], 0, 4 * _BLOCK, len(tables[0].hashes)
     for table, table_keys in zip(tables, keys(queries, len(tables), bits, unused), strict=True):
-        for one, other in table.near(table_keys, queries, hashes, distance):
+        for one, other in table.near(table_keys, queries, distance):
             keep = one != other if both else one < other
-            blocks.append(one[keep] * len(hashes) + other[keep])
+            blocks.append(one[keep] * size + other[keep])
             count += len(blocks[-1])
-            if count > 4 * _BLOCK:  # most of them come from several tables
+            if count > most:  # most of them come from several tables
                 blocks = [np.unique(np.concatenate(blocks))]
                 count = len(blocks[0])
-    return np.divmod(np.unique(np.concatenate(blocks)), max(len(hashes), 1))
+                most = 2 * count + 4 * _BLOCK  # so that none is sorted often
+    return np.divmod(np.unique(np.concatenate(blocks)), max(size, 1))
 
 
 def join(
@@ -94,9 +93,8 @@ def join(
     changes = sorted_keys[1:] != sorted_keys[:-1]
     key_ends = _run_ends(changes)
     group_ends = _run_ends(changes | (sorted_groups[1:] != sorted_groups[:-1]))
-    for one, other in _expand(group_ends, key_ends - group_ends):
-        close = np.flatnonzero(np.bitwise_count(sorted_hashes[one] ^ sorted_hashes[other]) <= distance)
-        one, other = order[one[close]], order[other[close]]
+    for one, other in _close(sorted_hashes, sorted_hashes, group_ends, key_ends - group_ends, distance):
+        one, other = order[one], order[other]
         new = ~(table_keys[:table, one] == table_keys[:table, other]).any(axis=0)
         yield one[new], other[new]
 
@@ -107,14 +105,25 @@ def _run_ends(changes: np.ndarray) -> np.ndarray:
     return ends[np.concatenate([[0], np.cumsum(changes)])]
 
 
-def _expand(first: np.ndarray, counts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (i, k) for each i and each k of `counts[i]` numbers from `first[i]`, some at a time."""
-    ends = np.cumsum(counts)
-    begin = 0
-    while begin < len(counts):
-        stop = max(begin + 1, int(np.searchsorted(ends, (ends[begin - 1] if begin else 0) + _BLOCK, side="right")))
-        matches = counts[begin:stop]
-        one = np.repeat(np.arange(begin, stop), matches)
-        inner = np.arange(len(one)) - np.repeat(np.cumsum(matches) - matches, matches)
-        yield one, np.repeat(first[begin:stop], matches) + inner
-        begin = stop
+def _close(
+    queries: np.ndarray, hashes: np.ndarray, first: np.ndarray, counts: np.ndarray, distance: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (i, k) for each query i and each k of the `counts[i]` hashes from `first[i]` that is close to it, some at a time.
+
+    Queries with equally many hashes are compared together: then the hashes are rows of a table, which are copied as they
+    lie in memory. Most time goes into the bits that differ, some 2 ns a pair.
+    """
+    sizes = np.bincount(counts)
+    order = np.argsort(counts.astype(np.uint16 if len(sizes) <= 2**16 else np.int64), kind="stable")  # 16 bits in linear time
+    ends = np.cumsum(sizes).tolist()
+    for size in np.flatnonzero(sizes).tolist():
+        if not size:
+            continue
+        begin, end = ends[size - 1], ends[size]
+        rows, at_once = sliding_window_view(hashes, size), max(1, _BLOCK // size)
+        for start in range(begin, end, at_once):
+            chosen = order[start : min(start + at_once, end)]
+            pairs = rows[first[chosen]]
+            pairs ^= queries[chosen, None]
+            one, inner = np.divmod(np.flatnonzero(np.bitwise_count(pairs) <= distance), size)
+            yield chosen[one], first[chosen[one]] + inner

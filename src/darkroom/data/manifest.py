@@ -88,7 +88,15 @@ def count(path: Path) -> int:
 
 
 def read(path: Path) -> list[Row]:
-    """Return the rows of a manifest; columns that an older one lacks have their defaults.
+    """Return the rows of a manifest; columns that an older one lacks have their defaults. Errors as of `read_table`."""
+    columns = read_table(path).to_pydict()
+    if "flags" in columns:
+        columns["flags"] = [tuple(flags.split()) for flags in columns["flags"]]
+    return [Row(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+
+
+def read_table(path: Path) -> pa.Table:
+    """Return the manifest as an Arrow table, with the columns of `COLUMNS` that it has.
 
     Raises FileNotFoundError, or WorkspaceError where the file is damaged.
     """
@@ -98,16 +106,15 @@ def read(path: Path) -> list[Row]:
         names = [name for name in COLUMNS if name in file.schema_arrow.names]
         # with threads Arrow can abort the process when it exits
         table = file.read(names, use_threads=False)
-        columns = table.cast(pa.schema([(name, _TYPES[name]) for name in names])).to_pydict()
+        table = table.cast(pa.schema([(name, _TYPES[name]) for name in names]))
+        table.validate(full=True)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:  # UnicodeDecodeError too
         raise shortage.explain(error) or json_files.damaged(path, str(error), remedy) from error
-    if "path" not in columns:
+    if "path" not in table.column_names:
         raise json_files.damaged(path, "it has no column path", remedy)
-    if "flags" in columns:
-        columns["flags"] = [tuple(flags.split()) for flags in columns["flags"]]
-    return [Row(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+    return table
 
 
 def read_images(path: Path) -> dict[str, list[Row]]:

@@ -66,5 +66,6 @@ IGNORE_REASONS = {
     "outside_classes": "lies outside any class folder",
     "table": "the table itself",
     "not_in_table": "the table does not name it",
+    "sample_part": "a part of a sample beside its image: its label, or another image",
     "superseded": "a later member of the archive has the same name",
 }

@@ -1,7 +1,7 @@
 """A source of labelled images: its files, their labels, and how to read them.
 
-A source is a folder or an archive of classes, with or without ready splits; one with a table of labels; or an
-.npz of arrays. What was understood of it is in `Source.notes`.
+A source is a folder or an archive of classes, with or without ready splits; one with a table of labels; Parquet files of
+images; or an .npz of arrays. What was understood of it is in `Source.notes`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from darkroom.core.errors import SourceError, nearest
-from darkroom.data import class_names, file_names, file_sources, folder_labels, npz, table_labels, tables
-from darkroom.data.file_sources import Entry, FileSource
+from darkroom.data import (
+    class_names,
+    file_names,
+    file_sources,
+    folder_labels,
+    npz,
+    parquet_source,
+    table_labels,
+    tables,
+    webdataset,
+)
+from darkroom.data.file_sources import Entry, FileSource, Reader
 from darkroom.data.layout import ClassFolder, Layout
 from darkroom.data.source_file import SourceFile
 from darkroom.data.table_labels import FoundTables
@@ -26,19 +37,21 @@ SCRATCH = Path(".darkroom/scratch/sources")
 
 @dataclass
 class Source:
-    """An open source: its files in the order of their paths, and files of its table that do not exist.
+    """An open source: its files in the order of their paths or rows, and files of its table that do not exist.
 
     `class_folders` are the classes for which there are folders, also empty ones. `notes` say in sentences
-    what was understood; those that begin with `warning: ` may be wrong.
+    what was understood; those that begin with `warning: ` may be wrong. `kind` says what the files are in,
+    where it is neither a folder nor an archive of them.
     """
 
     path: Path
     files: list[SourceFile]
     missing: list[SourceFile] = field(default_factory=list)
-    file_source: FileSource | None = None
+    file_source: Reader | None = None
     arrays: list[np.ndarray] = field(default_factory=list)
     class_folders: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    kind: str = ""
 
     @property
     def ready_splits(self) -> frozenset[str]:
@@ -50,8 +63,8 @@ class Source:
 
         Raises OSError or ValueError where it cannot be read.
         """
-        if isinstance(file.key, tuple):
-            number, i = file.key
+        if self.arrays:
+            number, i = cast("tuple[int, int]", file.key)
             return np.asarray(self.arrays[number][i])
         assert self.file_source is not None
         return self.file_source.read(file.key)
@@ -76,7 +89,7 @@ def open_source(path: Path, scratch: Path = SCRATCH, class_folder: ClassFolder =
     if not path.exists():
         raise SourceError(
             f"`ingest.source` is {path}, and there is no such folder or file{_suggest(path)}",
-            "set it to a folder with one subfolder of images per class, an archive of such, an .npz, or to "
+            "set it to a folder with one subfolder of images per class, an archive of such, Parquet files, an .npz, or to "
             "data/raw/<name> for a data set that `fetch.datasets` names",
         )
     inner = _lone_npz(path)
@@ -85,15 +98,36 @@ def open_source(path: Path, scratch: Path = SCRATCH, class_folder: ClassFolder =
             files = [file for number, part in enumerate(parts) for file in _array_files(number, part)]
             class_names.check(path, files)
             notes = [note for part in parts for note in part.notes]
-            yield Source(path, files, arrays=[part.images for part in parts], notes=notes)
+            yield Source(path, files, arrays=[part.images for part in parts], notes=notes, kind="arrays")
+        return
+    paths, beside = parquet_source.find(path)
+    if paths:
+        rows = parquet_source.ParquetFiles(path, paths)
+        files = parquet_source.read_files(path, rows, beside)
+        class_names.check(path, files)
+        yield Source(path, files, file_source=rows, notes=rows.notes, kind="Parquet")
         return
     if (
         path.is_file() and tables.is_table(path.name) and path.suffix.lower() not in (".txt", ".json")
     ):  # DVC would not see the images
         raise SourceError(f"{path} is a table", f"set `ingest.source` to its folder, {path.parent}: the table in it is found")
+    with webdataset.open_shards(path, scratch) as tars:
+        if tars is not None:
+            yield _samples(path, tars.entries(), tars)
+            return
     with file_sources.open_files(path, scratch) as (file_source, unordered):
         entries = sorted(unordered, key=lambda entry: os.fsencode(entry.name))
+        if isinstance(file_source, file_sources.Tar) and webdataset.holds_samples(entries):
+            yield _samples(path, entries, file_source)
+            return
         yield _label(path, entries, file_source, class_folder)
+
+
+def _samples(path: Path, entries: list[Entry], files: FileSource) -> Source:
+    """Return the images of tars of samples, labelled by the files beside them."""
+    found = webdataset.read_files(path, files, sorted(entries, key=lambda entry: os.fsencode(entry.name)))
+    class_names.check(path, found)
+    return Source(path, found, file_source=files, notes=files.notes, kind="WebDataset")
 
 
 def _label(path: Path, entries: list[Entry], file_source: FileSource, class_folder: ClassFolder) -> Source:

@@ -70,7 +70,9 @@ def understand(table: Table, index: FileIndex, guess_label: bool = True) -> Read
     With `guess_label` the only other column of a table is the label, whatever its name.
     """
     if table.embeds_images:
-        return Unclear(table.name, "holds the images themselves; save them as files, in one folder per class", False)
+        return Unclear(
+            table.name, "holds the images themselves, beside files of images; move it into a folder of its own, or away", False
+        )
     if table.rows and _is_headless(table, index):
         table, guess_label = _with_split(table.headless()), True
     path, matches = _path_column(table, index)

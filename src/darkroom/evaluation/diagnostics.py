@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from darkroom.config.params import SPLITS, Params
+from darkroom.core import large_arrays
 from darkroom.core.kept_results import Arrays, compute_anew
 from darkroom.core.kept_results import Get as Keep
 from darkroom.core.progress import Progress
+from darkroom.data import image_rows
 from darkroom.evaluation import label_issues, learning_curve, mistakes, pixel_baseline, robustness, slices
 from darkroom.evaluation.combinations import Combined, TrainingSeconds
 from darkroom.evaluation.evaluated import Evaluated, Split
@@ -108,7 +110,7 @@ def _predictor(network: nn.Module, device: torch.device, images: np.ndarray, thr
     def predict(images: np.ndarray) -> np.ndarray:
         starts = range(0, len(images), engine.batch)
         batches = (np.ascontiguousarray(images[start : start + engine.batch]) for start in starts)
-        return np.concatenate([outputs[0] for outputs in engine.stream(batches)])
+        return np.concatenate([outputs[0] for outputs in engine.stream(batches)])  # of BATCH images, or a sample
 
     return predict
 
@@ -166,8 +168,8 @@ def _label_issues(
     """Return the images of all splits whose label may be wrong, and how they were found; the inputs are `embeddings`."""
     splits = [evaluated.splits[name] for name in SPLITS]
     labels = np.concatenate([split.labels for split in splits])
-    rows = [row for split in splits for row in split.rows]
-    groups, classes = [row["group"] for row in rows], evaluated.truth.classes
+    rows = image_rows.joined([split.rows for split in splits])
+    groups, classes = image_rows.column(rows, "group"), evaluated.truth.classes
 
     def judge() -> Arrays:
         inputs = embeddings()
@@ -229,10 +231,14 @@ def _embeddings(embedder: str, splits: Sequence[Split], settings: Params, load: 
         classifier = load(embedder)
         frozen_part = nn.Sequential(classifier.network.normalize, classifier.network.features)
         embed = _predictor(frozen_part, classifier.device, splits[0].images, settings.compute.threads)
-    with Progress("diagnose: embedding images", sum(len(split.labels) for split in splits)) as progress:
-        parts = []
+    total = sum(len(split.labels) for split in splits)
+    embeddings = np.empty((0, 0), np.float32)
+    with Progress("diagnose: embedding images", total) as progress:
         for images in (split.images for split in splits):
             for start in range(0, len(images), BATCH):
-                parts.append(embed(images[start : start + BATCH]))
-                progress.advance(len(parts[-1]))
-    return (np.concatenate(parts),)
+                part = embed(images[start : start + BATCH])
+                if not progress.done:
+                    embeddings = large_arrays.zeros((total, part.shape[1]), part.dtype)
+                embeddings[progress.done : progress.done + len(part)] = part
+                progress.advance(len(part))
+    return (embeddings,)

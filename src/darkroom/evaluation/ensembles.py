@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from darkroom.core import large_arrays
 from darkroom.evaluation.metrics import losses
 
 ROUNDS = 20  # of greedy selection
@@ -15,7 +16,11 @@ LESS = 1e-9  # changes of the log loss below this are rounding
 def mean(probabilities: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
     """Return the weighted mean of probabilities (N, C); a model without a weight does not count."""
     total = sum(weights.values())
-    return np.sum([probabilities[name] * (weight / total) for name, weight in weights.items()], axis=0)
+    images, classes = next(iter(probabilities.values())).shape
+    result = large_arrays.zeros((images, classes))
+    for rows in large_arrays.row_blocks(images, 8 * classes):
+        result[rows] = np.sum([probabilities[name][rows] * (weight / total) for name, weight in weights.items()], axis=0)
+    return result
 
 
 def greedy(probabilities: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ def deal(labels: np.ndarray, groups: Sequence[str], count: int, draw: int = 0) -
     members: dict[str, list[int]] = {}
     for group, label in zip(groups, labels.tolist(), strict=True):
         members.setdefault(group, []).append(label)
-    classes = {group: min(set(own), key=lambda label: (-own.count(label), label)) for group, own in members.items()}
+    classes = {group: min((-count, label) for label, count in Counter(own).items())[1] for group, own in members.items()}
     names = sorted(classes)
     shuffled = [names[i] for i in np.random.default_rng(draw).permutation(len(names))]
     place = {group: i % count for i, group in enumerate(sorted(shuffled, key=classes.__getitem__))}

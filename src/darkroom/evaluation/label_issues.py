@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +13,14 @@ import numpy as np
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from darkroom.core import atomic
+from darkroom.core import atomic, large_arrays
 from darkroom.data import csv_cells
 from darkroom.evaluation import folds
 from darkroom.evaluation.pixel_baseline import Regression
 
 FOLDS = 5
 MOST_FITTED = 5_000  # images that the regression of a fold is fitted on, at most
+MOST_PREDICTED = 8_000  # images whose labels are predicted together
 MOST_TUNED = 1_000  # images on which each of `STRENGTHS` is tried, at most
 STRENGTHS = (0.001, 0.01, 0.1)  # of the likelihood against the penalty
 DRAWS = 2  # ways to deal the folds, over which predictions are averaged
@@ -83,22 +85,23 @@ def out_of_fold(
     seed: int,
     advance: Callable[[int], None] = lambda fits: None,
 ) -> tuple[float, np.ndarray]:
-    """Return `c`, and probabilities (N, classes) by regression on inputs (N, D) of the other folds alone.
+    """Return `c`, and probabilities (N, classes) float32 by regression on inputs (N, D) of the other folds alone.
 
     They are means over `DRAWS` ways to deal the folds. `c` is the one of `STRENGTHS` which, fitted on `MOST_TUNED`
     images, has the lowest log loss on the first fold, whose labels are as doubtful as any, with the temperature and the
     share of wrong labels that suit it best. `advance` is called after each of `FITS` fits. A class that the other folds
     do not hold has probability 0, and no other has: softmax in float32 would give 0 to the most confident mistakes.
     """
-    probabilities = np.zeros((len(labels), classes))
+    probabilities = large_arrays.zeros((len(labels), classes), np.float32)
 
-    def predict(fold_of: np.ndarray, fold: int, c: float, most: int = MOST_FITTED) -> np.ndarray:
+    def fit(fold_of: np.ndarray, fold: int, c: float, most: int = MOST_FITTED) -> Regression:
         chosen = np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(fold_of != fold))[:most])
-        model = Regression(inputs[chosen], labels[chosen], classes, c)
-        predicted = model.probabilities(inputs[fold_of == fold])
-        predicted[:, model.present] = predicted[:, model.present].clip(TINY)
         advance(1)
-        return predicted
+        return Regression(inputs[chosen], labels[chosen], classes, c)
+
+    def log_loss(c: float, fold_of: np.ndarray, fold: int) -> float:
+        places = _some(np.flatnonzero(fold_of == fold))
+        return fit_noise(_predict(fit(fold_of, fold, c, MOST_TUNED), inputs[places]), labels[places]).log_loss
 
     c = 0.0
     with threadpool_limits(1):  # two threads are no faster for such small products, and slower on a busy machine
@@ -110,11 +113,12 @@ def out_of_fold(
                 return STRENGTHS[0], probabilities
             advance(FOLDS - len(used))
             if not c:
-                true = labels[fold_of == used[0]]
-                tuned = {c: predict(fold_of, used[0], c, MOST_TUNED) for c in STRENGTHS}
-                c = min(STRENGTHS, key=lambda c: fit_noise(tuned[c], true).log_loss)
+                c = min(STRENGTHS, key=partial(log_loss, fold_of=fold_of, fold=used[0]))
             for fold in used:
-                probabilities[fold_of == fold] += predict(fold_of, fold, c) / DRAWS
+                model, own = fit(fold_of, fold, c), np.flatnonzero(fold_of == fold)
+                for start in range(0, len(own), MOST_PREDICTED):
+                    places = own[start : start + MOST_PREDICTED]
+                    probabilities[places] += (_predict(model, inputs[places]) / DRAWS).astype(np.float32)
     return c, probabilities
 
 
@@ -131,23 +135,40 @@ def find(
     present, numbers = np.unique(labels[judged], return_inverse=True)
     if len(present) < 2:
         return [], NO_NOISE
-    own = probabilities[np.ix_(judged, present)]
-    noise = fit_noise(own, numbers)
-    wrong = discount(error_probabilities(own, numbers, noise))
-    own = calibrate(own, noise.temperature)
-    quality = own[np.arange(len(own)), numbers]
-    own[np.arange(len(own)), numbers] = -1  # the suggestion is another class
+    if len(judged) < len(labels) or len(present) < probabilities.shape[1]:
+        whole, probabilities = probabilities, large_arrays.zeros((len(judged), len(present)), probabilities.dtype)
+        for rows in large_arrays.row_blocks(len(judged), 8 * len(present)):
+            probabilities[rows] = whole[np.ix_(judged[rows], present)]
+    noise = fit_noise(probabilities, numbers)
+    wrong = discount(error_probabilities(probabilities, numbers, noise))
+    doubtful = np.flatnonzero(wrong >= DOUBTFUL)
     issues = []
-    for i in np.flatnonzero(wrong >= DOUBTFUL).tolist():
-        image, best = images[judged[i]], int(own[i].argmax())
-        issues.append(
-            LabelIssue(
-                path=image["path"], sha256=image["sha256"], split=image["split"], label=classes[present[numbers[i]]],
-                suggested=classes[present[best]], confidence=round(float(own[i, best]), 4), quality=round(float(quality[i]), 4),
-                error_probability=round(float(wrong[i]), 4),
-            )
-        )  # fmt: skip
+    for rows in large_arrays.row_blocks(len(doubtful), 8 * len(present)):
+        own = calibrate(probabilities[doubtful[rows]], noise.temperature)
+        for i, values in zip(doubtful[rows].tolist(), own, strict=True):
+            image, quality = images[judged[i]], float(values[numbers[i]])
+            values[numbers[i]] = -1  # the suggestion is another class
+            best = int(values.argmax())
+            issues.append(
+                LabelIssue(
+                    path=image["path"], sha256=image["sha256"], split=image["split"], label=classes[present[numbers[i]]],
+                    suggested=classes[present[best]], confidence=round(float(values[best]), 4), quality=round(quality, 4),
+                    error_probability=round(float(wrong[i]), 4),
+                )
+            )  # fmt: skip
     return sorted(issues, key=lambda issue: (-issue.error_probability, issue.quality, issue.path)), noise
+
+
+def _predict(model: Regression, inputs: np.ndarray) -> np.ndarray:
+    predicted = model.probabilities(inputs)
+    predicted[:, model.present] = predicted[:, model.present].clip(TINY)
+    return predicted
+
+
+def _some(places: np.ndarray) -> np.ndarray:
+    """Return at most `MOST_CALIBRATED` of places (N,), evenly spread."""
+    few = min(len(places), MOST_CALIBRATED)
+    return places[np.linspace(0, len(places) - 1, few).astype(int)] if few < len(places) else places
 
 
 def fit_noise(probabilities: np.ndarray, labels: np.ndarray) -> LabelNoise:
@@ -157,9 +178,8 @@ def fit_noise(probabilities: np.ndarray, labels: np.ndarray) -> LabelNoise:
     et al. 2013). Predictions that are merely overconfident are mended by the temperature; wrong labels are less likely
     than any temperature allows. Before labels are seen, the temperatures are equally probable, and so are the shares.
     """
-    if len(labels) > MOST_CALIBRATED:
-        some = np.linspace(0, len(labels) - 1, MOST_CALIBRATED).astype(int)
-        probabilities, labels = probabilities[some], labels[some]
+    some = _some(np.arange(len(labels)))
+    probabilities, labels = probabilities[some], labels[some]
     fits = np.stack([_log_likelihood(*_explain(probabilities, labels, temperature)) for temperature in TEMPERATURES.tolist()])
     weights = np.exp(fits - fits.max())
     return LabelNoise(weights / weights.sum(), -float(fits.max() + np.log(weights.mean())) / len(labels))
@@ -171,7 +191,9 @@ def error_probabilities(probabilities: np.ndarray, labels: np.ndarray, noise: La
     for temperature, weights in zip(TEMPERATURES.tolist(), noise.weights, strict=True):
         if weights.sum() > NEGLIGIBLE:
             quality, mistaken = _explain(probabilities, labels, temperature)
-            right += (quality[:, None] * (1 - SHARES) / _likelihood(quality, mistaken)) @ weights
+            for rows in large_arrays.row_blocks(len(labels), 8 * len(SHARES)):
+                own = quality[rows]
+                right[rows] += (own[:, None] * (1 - SHARES) / _likelihood(own, mistaken[rows])) @ weights
     return (1 - right / noise.weights.sum()).clip(0, 1)
 
 
@@ -185,7 +207,7 @@ def discount(wrong: np.ndarray) -> np.ndarray:
 
 def calibrate(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Return probabilities (N, C) whose logits are divided by a temperature."""
-    logits = np.log(probabilities.clip(TINY)) / temperature
+    logits = np.log(probabilities.astype(np.float64).clip(TINY)) / temperature
     exponentials = np.exp(logits - logits.max(1, keepdims=True))
     return exponentials / exponentials.sum(1, keepdims=True)
 
@@ -196,14 +218,26 @@ def _explain(probabilities: np.ndarray, labels: np.ndarray, temperature: float) 
     Of an image of class k a wrong label is l as often as images labelled l seem to be of class k, all others of
     class k considered, the own label left out, and `SMOOTHING` labels added that are spread evenly.
     """
-    own, places = calibrate(probabilities, temperature), (np.arange(len(labels)), labels)
-    quality = own[places]
-    own[places] = 0
-    labelled = sparse.csr_array((np.ones(len(labels)), places), shape=own.shape)
-    confused = labelled.T @ own  # (C, C): by label, and by the class that the images seem to be of
-    evenly = SMOOTHING / (own.shape[1] - 1)
-    chances = (confused[labels] - own + evenly) / (confused.sum(0) - own + SMOOTHING)
-    return quality, (own * chances).sum(1)
+    images, classes = probabilities.shape
+    quality, mistaken = np.empty(images), np.empty(images)
+    confused = np.zeros((classes, classes))  # by label, and by the class that the images seem to be of
+    evenly = SMOOTHING / (classes - 1)
+
+    def others(rows: slice) -> np.ndarray:
+        own, places = calibrate(probabilities[rows], temperature), (np.arange(rows.stop - rows.start), labels[rows])
+        quality[rows] = own[places]
+        own[places] = 0
+        return own
+
+    for rows in (blocks := list(large_arrays.row_blocks(images, 8 * classes))):
+        own = others(rows)
+        labelled = sparse.csr_array((np.ones(len(own)), (np.arange(len(own)), labels[rows])), shape=own.shape)
+        confused += labelled.T @ own
+    total = confused.sum(0)
+    for rows in blocks:
+        own = own if len(blocks) == 1 else others(rows)
+        mistaken[rows] = (own * ((confused[labels[rows]] - own + evenly) / (total - own + SMOOTHING))).sum(1)
+    return quality, mistaken
 
 
 def _likelihood(quality: np.ndarray, mistaken: np.ndarray) -> np.ndarray:

@@ -6,13 +6,18 @@ that both agree.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, hstack
 
+from darkroom.core import large_arrays
 from darkroom.evaluation import calibration
+
+SORTED = 2**23  # images times classes whose order is in memory at a time
+Draw = Callable[[], Iterable[np.ndarray]]  # tables (N, r) of how often each image counts
 
 
 class Figures:
@@ -38,13 +43,22 @@ class Figures:
         """
         images, predictions, c = np.arange(len(labels)), self.predictions, self.classes
         true = probabilities[images, labels].astype(np.float64)
-        squares = (probabilities.astype(np.float64) ** 2).sum(1) - true**2 + (1 - true) ** 2
+        blocks = large_arrays.row_blocks(len(labels), 8 * self.classes)
+        squares = np.concatenate([np.empty(0), *((probabilities[rows].astype(np.float64) ** 2).sum(1) for rows in blocks)])
+        squares = squares - true**2 + (1 - true) ** 2
         bins, gaps = calibration.gaps(probabilities, labels)
         one = np.ones(len(labels))
         rows = [labels, labels + c, predictions + 2 * c, *(np.full(len(labels), 3 * c + i) for i in range(3)), bins + 3 * c + 3]
         values = [predictions == labels, one, one, ranks(probabilities, labels) < self.top_k, losses(true), squares, gaps]
         places = (np.concatenate(rows), np.tile(images, len(rows)))
         return csr_array((np.concatenate(values), places), shape=(3 * c + 3 + calibration.BINS, len(labels)))
+
+    @classmethod
+    def of_two(cls, one: Figures, other: Figures) -> Figures:
+        """Return the figures, without areas, of the predictions of two models for the same images, one after the other."""
+        both = cls.__new__(cls)
+        both.classes, both.top_k, both.sums = one.classes, one.top_k, hstack([one.sums, other.sums], format="csr")
+        return both
 
     def counts(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return each class's correct, true and predicted images, (C, R) float64, and the other sums."""
@@ -61,6 +75,14 @@ class Figures:
         """Return each figure (R,) where image i counts `times[i, r]` times."""
         roc, precision = self.areas.of(times)
         return self.without_areas(times) | {"roc_auc": mean_area(roc), "average_precision": mean_area(precision)}
+
+    def of_each(self, draw: Draw) -> list[dict[str, np.ndarray]]:
+        """Return the figures of `of` for each table of times; `draw` is called several times and yields the same tables."""
+        parts = [self.without_areas(times) for times in draw()]
+        return [
+            part | {"roc_auc": mean_area(roc), "average_precision": mean_area(precision)}
+            for part, (roc, precision) in zip(parts, self.areas.of_each(draw), strict=True)
+        ]
 
     def without_areas(self, times: np.ndarray) -> dict[str, np.ndarray]:
         """Return the figures of `of` but for the areas."""
@@ -107,9 +129,13 @@ class Figures:
 
 def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return how many classes come before the true one (N,); of equal probabilities the first class leads."""
-    true = probabilities[np.arange(len(labels)), labels][:, None]
-    earlier = np.arange(probabilities.shape[1]) < labels[:, None]
-    return (probabilities > true).sum(1) + ((probabilities == true) & earlier).sum(1)
+    result = np.empty(len(labels), np.int64)
+    for rows in large_arrays.row_blocks(len(labels), probabilities.shape[1]):
+        own, block = labels[rows, None], probabilities[rows]
+        true = np.take_along_axis(block, own, 1)
+        earlier = np.arange(block.shape[1]) < own
+        result[rows] = (block > true).sum(1) + ((block == true) & earlier).sum(1)
+    return result
 
 
 def losses(true: np.ndarray) -> np.ndarray:
@@ -136,15 +162,33 @@ class Areas:
     """
 
     def __init__(self, probabilities: np.ndarray, labels: np.ndarray) -> None:
-        self.steps = [_steps(probabilities[:, c], labels == c) for c in range(probabilities.shape[1])]
+        self.probabilities, self.labels = probabilities, labels
+        at_once = max(1, SORTED // max(len(labels), 1))
+        classes = range(probabilities.shape[1])
+        self.blocks = [classes[start : start + at_once] for start in range(0, len(classes), at_once)]
+
+    @cached_property
+    def _first(self) -> list[tuple[int, Any]]:
+        return self._sort(self.blocks[0])
+
+    def _sort(self, classes: range) -> list[tuple[int, Any]]:
+        return [_steps(np.ascontiguousarray(self.probabilities[:, c]), self.labels == c) for c in classes]
 
     def of(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return both areas of each class, (C, R), where image i counts `times[i, r]` times.
 
         NaN where no image of a class counts, or only such images do.
         """
-        areas = np.array([_areas(distinct, matrix @ times) for distinct, matrix in self.steps])
-        return areas[:, 0], areas[:, 1]
+        return self.of_each(lambda: [times])[0]
+
+    def of_each(self, draw: Draw) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return what `of` does for each table of times; `draw` is called for each block of classes."""
+        parts: list[list[np.ndarray]] = []
+        for number, classes in enumerate(self.blocks):
+            steps = self._sort(classes) if number else self._first
+            parts.append([np.array([_areas(distinct, matrix @ times) for distinct, matrix in steps]) for times in draw()])
+        tables = [np.concatenate(blocks) for blocks in zip(*parts, strict=True)]
+        return [(table[:, 0], table[:, 1]) for table in tables]
 
 
 def mean_area(areas: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from darkroom.data import image_rows
 from darkroom.evaluation.metrics_io import AlwaysWrong, ConfusedPair, Mistake
 
 MOST = 50  # of each kind
@@ -17,10 +18,11 @@ def surest(
     """Return a model's mistakes, most confident first: `probabilities` (N, C), `labels` (N,), N `images`."""
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != labels).tolist()
-    wrong.sort(key=lambda i: (-float(confidence[i]), images[i]["path"]))
+    paths = image_rows.column(images, "path")
+    wrong.sort(key=lambda i: (-float(confidence[i]), paths[i]))
     return [
         Mistake(
-            path=images[i]["path"], sha256=images[i]["sha256"], label=classes[labels[i]], predicted=classes[predicted[i]],
+            path=paths[i], sha256=images[i]["sha256"], label=classes[labels[i]], predicted=classes[predicted[i]],
             confidence=float(confidence[i]), label_probability=float(probabilities[i, labels[i]]),
         )
         for i in wrong[:MOST]
@@ -54,13 +56,14 @@ def always_wrong(
     predictions = {name: values.argmax(1) for name, values in probabilities.items()}
     wrong = np.flatnonzero(np.all([predicted != labels for predicted in predictions.values()], axis=0)).tolist()
     rows = []
+    paths, sha256 = (image_rows.column(images, name) for name in ("path", "sha256"))
     for i in wrong:
         votes = [classes[predicted[i]] for predicted in predictions.values()]
         agreed = min(set(votes), key=lambda name: (-votes.count(name), name))
         confidence = {name: float(values[i].max()) for name, values in probabilities.items()}
         rows.append(
             AlwaysWrong(
-                path=images[i]["path"], sha256=images[i]["sha256"], label=classes[labels[i]], predicted=agreed,
+                path=paths[i], sha256=sha256[i], label=classes[labels[i]], predicted=agreed,
                 agree=votes.count(agreed), confidence=float(np.mean(list(confidence.values()))),
                 models={name: (vote, confidence[name]) for name, vote in zip(predictions, votes, strict=True)},
             )

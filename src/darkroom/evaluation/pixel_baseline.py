@@ -6,9 +6,12 @@ import numpy as np
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
+from darkroom.core import large_arrays
+
 SIDE = 32  # images are averaged down to at most this many pixels a side
 SUBSET = 5_000  # training images at most
 C = 0.01
+BATCH = 4096  # images whose thumbnails are in memory
 
 
 class Regression:
@@ -41,7 +44,10 @@ class PixelRegression(Regression):
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Return probabilities (N, classes) for images (N, H, W, 3) uint8."""
-        return super().probabilities(thumbnails(images))
+        result = large_arrays.zeros((len(images), self.classes))
+        for start in range(0, len(images), BATCH):
+            result[start : start + BATCH] = super().probabilities(thumbnails(images[start : start + BATCH]))
+        return result
 
 
 def fit(inputs: np.ndarray, labels: np.ndarray, classes: int, c: float = C, steps: int = 200) -> np.ndarray:

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from darkroom.core import large_arrays
 from darkroom.evaluation import calibration, intervals, risk_coverage
 from darkroom.evaluation.metrics import Figures
 from darkroom.evaluation.metrics_io import ClassMetrics, ModelDetails, ModelMetrics, SetMetrics
 from darkroom.models.abstention import Threshold
 from darkroom.models.prediction_sets import ConformalScores
+from darkroom.models.probabilities import softmax
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,14 @@ class Score:
     resampled: intervals.Resampled = field(repr=False)
 
 
+def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Return what `softmax` does, in an array that may be larger than memory."""
+    result = large_arrays.zeros(logits.shape)
+    for rows in large_arrays.row_blocks(len(logits), 8 * logits.shape[1]):
+        result[rows] = softmax(logits[rows], temperature)
+    return result
+
+
 def score(outputs: Outputs, truth: Truth, size: Size) -> Score:
     """Return all figures of a model on the test split, and its headline figures on validation."""
     labels = truth.labels["test"]
@@ -98,9 +108,10 @@ def _prediction_sets(outputs: Outputs, truth: Truth) -> dict[str, SetMetrics]:
     labels, scores = truth.labels["test"], ConformalScores.of(outputs.val, truth.labels["val"])
     result = {}
     for coverage in scores.coverages():
-        sets = scores.sets(outputs.test, coverage)
-        sizes = sets.sum(1)
-        hits = sets[np.arange(len(labels)), labels]
+        sizes, hits = np.zeros(len(labels), int), np.zeros(len(labels), bool)
+        for rows in large_arrays.row_blocks(len(labels), 8 * outputs.test.shape[1]):
+            sets = scores.sets(outputs.test[rows], coverage)
+            sizes[rows], hits[rows] = sets.sum(1), np.take_along_axis(sets, labels[rows, None], 1)[:, 0]
         result[f"{coverage:g}"] = SetMetrics(
             coverage=float(hits.mean()), size=float(sizes.mean()), empty=float((sizes == 0).mean())
         )

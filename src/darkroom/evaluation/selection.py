@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -31,6 +32,11 @@ class Judged:
     classes: tuple[str, ...]
     folds: int = 0  # of a cross-validation; 0: the images are the validation split
 
+    @cached_property
+    def figures(self) -> dict[str, Figures]:
+        """The figures of each model."""
+        return {name: Figures(values, self.labels, 1) for name, values in self.probabilities.items()}
+
 
 def select(metric: str, judged: Judged) -> tuple[str, Selection]:
     """Return the best model by a metric of `METRICS`, and what the choice rests on.
@@ -40,8 +46,8 @@ def select(metric: str, judged: Judged) -> tuple[str, Selection]:
     """
     names = list(judged.probabilities)
     absent = [name for i, name in enumerate(judged.classes) if not (judged.labels == i).any()]
-    values = {name: score(metric, values, judged.labels) for name, values in judged.probabilities.items()}
-    losses = {name: score("log_loss", values, judged.labels) for name, values in judged.probabilities.items()}
+    values = {name: _score(metric, figures) for name, figures in judged.figures.items()}
+    losses = {name: _score("log_loss", figures) for name, figures in judged.figures.items()}
     ranks = {name: (-values[name], -losses[name], name) for name in names}
     leader = min(names, key=ranks.__getitem__)
     kind = min((name.partition("/")[0] for name in names), key=KINDS.index)
@@ -58,7 +64,11 @@ def select(metric: str, judged: Judged) -> tuple[str, Selection]:
 
 def score(metric: str, probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return a metric of probabilities (N, C) for labels (N,); higher is better, so that a loss is negative."""
-    return float(_scores(metric, Figures(probabilities, labels, 1), np.ones((len(labels), 1)))[0])
+    return _score(metric, Figures(probabilities, labels, 1))
+
+
+def _score(metric: str, figures: Figures) -> float:
+    return float(_scores(metric, figures, np.ones((len(figures.labels), 1)))[0])
 
 
 def _scores(metric: str, figures: Figures, times: np.ndarray) -> np.ndarray:
@@ -81,8 +91,8 @@ def exchange(metric: str, judged: Judged, one: str, other: str) -> Exchange:
     Equal models are as likely to have made each other's predictions, so the leads after `EXCHANGES` such exchanges are
     those that chance makes (Fisher 1935; Good 2005).
     """
-    labels, count = judged.labels, len(judged.labels)
-    figures = Figures(np.concatenate([judged.probabilities[one], judged.probabilities[other]]), np.tile(labels, 2), 1)
+    count = len(judged.labels)
+    figures = Figures.of_two(judged.figures[one], judged.figures[other])
     _, member = np.unique(judged.groups, return_inverse=True)
     rng = np.random.default_rng(0)
 

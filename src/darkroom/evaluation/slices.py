@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import hypergeom
 
+from darkroom.data import image_rows
 from darkroom.evaluation.metrics_io import Slice
 from darkroom.evaluation.significance import holm, wilson
 
@@ -27,18 +28,20 @@ def columns(rows: Sequence[Mapping[str, Any]], brightness: Sequence[float]) -> d
     `rows` are of the manifest, `brightness` is the mean of each image's pixels. Unknown columns are used
     unchanged.
     """
+    widths, heights, paths = (image_rows.column(rows, name) for name in ("width", "height", "path"))
     values: dict[str, list[Any]] = {
-        "size": [math.sqrt(row["width"] * row["height"]) for row in rows],
-        "aspect": [row["width"] / row["height"] if row["height"] else math.nan for row in rows],
+        "size": [math.sqrt(width * height) for width, height in zip(widths, heights, strict=True)],
+        "aspect": [width / height if height else math.nan for width, height in zip(widths, heights, strict=True)],
         "brightness": list(brightness),
-        "folder": [row["path"].rpartition("/")[0] for row in rows],
+        "folder": [path.rpartition("/")[0] for path in paths],
     }
-    for name in rows[0] if rows else ():
+    for name in rows[0] if len(rows) else ():
         if name == "flags":
-            flags = sorted({flag for row in rows for flag in row["flags"]})
-            values.update({f"flag {flag}": [flag in row["flags"] for row in rows] for flag in flags})
+            flags = image_rows.column(rows, name)
+            for flag in sorted({flag for own in flags for flag in own}):
+                values[f"flag {flag}"] = [flag in own for own in flags]
         elif name not in NAMES | LABELS | {"width", "height"}:
-            values[name] = [row[name] for row in rows]
+            values[name] = image_rows.column(rows, name)
     return values
 
 
@@ -122,8 +125,8 @@ def _cut(values: Sequence[Any]) -> list[tuple[str, np.ndarray]]:
     """Return the slices of a column: their names, and masks (N,) of their images."""
     if any(isinstance(value, (str, bool)) for value in values):
         texts = np.array([_text(value) for value in values])
-        names, counts = np.unique(texts, return_counts=True)
-        return [(name, texts == name) for name in names[counts >= MINIMUM].tolist()]
+        names, numbers, counts = np.unique(texts, return_inverse=True, return_counts=True)
+        return [(str(names[number]), numbers == number) for number in np.flatnonzero(counts >= MINIMUM).tolist()]
     numbers = np.array([math.nan if value is None else value for value in values], np.float64)
     finite = numbers[np.isfinite(numbers)]
     distinct = np.unique(finite)
@@ -154,4 +157,5 @@ def _text(value: Any) -> str:
 
 def _is_whole_classes(inside: np.ndarray, labels: np.ndarray) -> bool:
     """Tell whether a slice is all images of some classes, which the table of classes shows already."""
-    return not set(labels[inside].tolist()) & set(labels[~inside].tolist())
+    counts = [np.bincount(labels[part], minlength=int(labels.max()) + 1) > 0 for part in (inside, ~inside)]
+    return not (counts[0] & counts[1]).any()

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from darkroom.core import checksums, json_files
+from darkroom.core import checksums, json_files, shortage
 from darkroom.core.errors import WeightsError, WorkspaceError
 from darkroom.core.lazy import lazy_imports
 from darkroom.inference.classifier import Classifier
@@ -33,6 +33,7 @@ from darkroom.inference.exported_classifier import (
     INT8_ONNX,
     ONNX,
     OPENVINO,
+    PAGE,
     TORCH,
     OnnxProgram,
     OpenVinoProgram,
@@ -105,6 +106,8 @@ def export(
             error = _largest_error(FORMATS[name].load(folder / program), images, expected)
             problem = "" if error <= engine.TOLERANCE else f"its outputs differ by {error:.1e} of the largest"
         except Exception as exception:  # exporters raise errors of every kind
+            if lack := shortage.explain(exception):  # says nothing about the network
+                raise lack from exception
             problem = f"{type(exception).__name__}: {(str(exception).strip().splitlines() or [''])[0]}"
         if problem:
             for file in files:
@@ -127,11 +130,19 @@ def add_int8(source: Path, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for file in (INT8_ONNX, INT8_DESCRIPTION):
         shutil.copyfile(source / file, folder / file)
+    add_readme(folder)
+
+
+def add_readme(folder: Path, metadata: Metadata | None = None) -> None:
+    """Write the README of all that a folder of programs has, with `metadata` where it has no description of its own."""
     others = [FORMATS[name].files[0] for name in FORMATS if (folder / FORMATS[name].files[0]).exists()]
+    further = [file for file in (INT8_ONNX, PAGE) if (folder / file).exists()]
     description = folder / (DESCRIPTION if others else INT8_DESCRIPTION)
-    metadata = json.loads(description.read_text(encoding="utf-8"))
+    if description.exists():
+        metadata = json.loads(description.read_text(encoding="utf-8"))
+    assert metadata is not None
     outputs = {name: metadata["outputs"][name] for name in OUTPUTS if name in metadata["outputs"]}  # in the program's order
-    _write_readme(folder, metadata | {"outputs": outputs}, [*others, INT8_ONNX])
+    _write_readme(folder, {**metadata, "outputs": outputs}, [*others, *further])
 
 
 def describe(classifier: Classifier, about: str = "") -> dict[str, Any]:

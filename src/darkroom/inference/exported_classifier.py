@@ -35,6 +35,7 @@ with lazy_imports():  # a served model is installed with one of them
 
 ONNX, TORCH, OPENVINO, DESCRIPTION = "model.onnx", "model.pt2", "model.xml", "model.json"
 INT8_ONNX, INT8_DESCRIPTION = "model.int8.onnx", "model.int8.json"
+PAGE = "model.html"  # which runs one of them in a browser
 DISTANCE = "distance"  # the output of programs with abstention
 FILES = "files"  # of the description: the sha256 of each program
 BATCH = 32

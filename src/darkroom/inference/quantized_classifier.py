@@ -46,9 +46,13 @@ class QuantizedClassifier(Classifier):
         return super().embed(images, batch_size)[0], self.probabilities(images)
 
 
-def missing(model: str) -> WorkspaceError:
+class NoProgramError(WorkspaceError):
+    """A model has no program of 8-bit integers."""
+
+
+def missing(model: str) -> NoProgramError:
     """Return the error about a model that has no program of 8-bit integers."""
-    return WorkspaceError(
+    return NoProgramError(
         f"{model} has no int8 program: only a registered version has one, which `register` has made and not refused",
         "set `register.quantize: int8` in params.yaml, and `dvc repro register`; reports/promotion.json says why one is refused",
     )

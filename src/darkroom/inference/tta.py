@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from darkroom.core import large_arrays
 from darkroom.core.errors import ParamsError, nearest
 
 CROP = 0.875  # of the side of an image: 224 of 256 pixels
@@ -50,15 +51,18 @@ def average_views(
 
     `predict` takes (N, S, S, 3) uint8. After each `BATCH` images, `progress` is called with their number.
     """
-    means, count = [], 0
+    means, count = np.empty((0, 0)), 0
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH]
-        total, count = np.zeros(()), 0
+        total: np.ndarray = np.zeros(())
+        count = 0
         for view in views(batch, crops, mirror):
             total, count = total + predict(view), count + 1
-        means.append(total / count)
+        if not start:
+            means = large_arrays.zeros((len(images), total.shape[1]))
+        means[start : start + len(batch)] = total / count
         progress(len(batch))
-    return np.concatenate(means), count
+    return means, count
 
 
 def plain(images: torch.Tensor) -> list[torch.Tensor]:

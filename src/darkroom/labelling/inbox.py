@@ -11,7 +11,7 @@ from pathlib import Path
 
 from darkroom.core import atomic, machine_limits, user_paths
 from darkroom.core.errors import SourceError, printable
-from darkroom.data import class_names, csv_cells
+from darkroom.data import class_names, csv_cells, parquet_source, shards, webdataset
 from darkroom.data.manifest import Row
 
 TABLE, COLUMNS = "labels.csv", ("path", "label")
@@ -98,6 +98,12 @@ def add(folder: Path, labels: Mapping[str, str], source: Path, rows: Iterable[Ro
     if not source.is_dir():
         raise SourceError(
             f"{source} is no folder, so images cannot be added to it", "unpack it, and set ingest.source to the folder"
+        )
+    within = shards.find(source, (*parquet_source.SUFFIXES, *webdataset.SUFFIXES))[0]
+    if within:  # an image beside them would be the source in their place
+        raise SourceError(
+            f"the images of {source} lie within files, such as {printable(within[0].name)}, so that none can be added",
+            "unpack them into one folder per class, and set `ingest.source` to the folder around these",
         )
     folders = class_folders(rows)
     beside = Counter(os.path.dirname(name) for name in folders.values())

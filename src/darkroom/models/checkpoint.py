@@ -30,6 +30,7 @@ from darkroom.models.specs import NetworkSpec, spec_from_dict
 
 SCHEMA = 2
 UNSEALED = 1  # the schema of earlier versions, whose files have no checksum
+WEIGHTS_DIGEST = "weights"  # the checksum of the tensors; missing in files of early versions
 DESCRIPTION, WEIGHTS, HISTORY = "model.json", "model.safetensors", "history.csv"
 
 
@@ -67,9 +68,9 @@ def save(
 
     The same model gives the same bytes.
     """
-    tensor_files.save(folder / WEIGHTS, weights)
+    digest = tensor_files.save(folder / WEIGHTS, weights)
     json_files.write_sealed(folder / DESCRIPTION, asdict(checkpoint) | {
-        "schema": SCHEMA, "parameters": parameters, "architecture": checkpoint.architecture.as_dict(),
+        "schema": SCHEMA, "parameters": parameters, WEIGHTS_DIGEST: digest, "architecture": checkpoint.architecture.as_dict(),
     })  # fmt: skip
     with (folder / HISTORY).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(history[0]))
@@ -83,7 +84,7 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
     Raises WorkspaceError where the folder is not a checkpoint or one of its files is damaged, WeightsError where its
     architecture cannot be built, MissingLibraryError where it is of a library that is not installed.
     """
-    checkpoint, has_checksums = _read(folder)
+    checkpoint, has_checksums, digest = _read(folder)
     path, remedy = folder / WEIGHTS, partial(dvc_graph.how_to_restore, folder)
     try:
         network = Network(build_features(checkpoint.architecture), checkpoint.preprocessing, len(checkpoint.classes))
@@ -93,7 +94,7 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
         problem = f"its architecture cannot be built: {error}"
         raise shortage.explain(error) or json_files.damaged(folder / DESCRIPTION, problem, remedy) from error
     try:
-        tensors = tensor_files.load(path, remedy, has_checksums)
+        tensors = tensor_files.load(path, remedy, has_checksums, digest)
         network.distance = _distance_like(network, tensors)
         network.load_state_dict(tensors)
     except FileNotFoundError as error:
@@ -115,14 +116,14 @@ def read(folder: Path) -> Checkpoint:
     return _read(folder)[0]
 
 
-def _read(folder: Path) -> tuple[Checkpoint, bool]:
-    """Return the description of a checkpoint folder, and whether its files have checksums."""
+def _read(folder: Path) -> tuple[Checkpoint, bool, str | None]:
+    """Return the description of a checkpoint folder, whether its files have checksums, and that of its weights, if it is known."""
     path, remedy = folder / DESCRIPTION, partial(dvc_graph.how_to_restore, folder)
     try:
         content = json_files.load_sealed(path, remedy, lambda content: content.get("schema") != SCHEMA)
     except FileNotFoundError as error:
         raise _no_checkpoint(folder, DESCRIPTION) from error
-    schema = content.pop("schema", None)
+    schema, digest = content.pop("schema", None), content.pop(WEIGHTS_DIGEST, None)
     if schema not in (SCHEMA, UNSEALED):
         raise WorkspaceError(
             f"{folder} has schema {schema!r:.40}; this version of Darkroom reads {UNSEALED} and {SCHEMA}",
@@ -132,7 +133,7 @@ def _read(folder: Path) -> tuple[Checkpoint, bool]:
     least, size = checkpoint.architecture.as_dict()["image_size"], checkpoint.preprocessing.image_size
     if size < least:
         raise json_files.damaged(path, f"its network takes images of {least} pixels, and its preprocessing makes {size}", remedy)
-    return checkpoint, schema == SCHEMA
+    return checkpoint, schema == SCHEMA, digest if schema == SCHEMA and isinstance(digest, str) else None
 
 
 def read_history(folder: Path) -> list[dict[str, str]]:

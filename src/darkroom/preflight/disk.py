@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from darkroom.config.params import Params
-from darkroom.preflight.durations import MAX_MAPS, Counts
+from darkroom.preflight import durations
+from darkroom.preflight.durations import Counts
 from darkroom.preflight.network_costs import of_architecture, of_backbone
 
 THUMBNAIL = 4096  # bytes of an image in the cache of decoded images
@@ -38,9 +39,7 @@ def written(settings: Params, counts: Counts) -> dict[str, float]:
         weights += 2 * size  # models/weights and data/embedded
         sizes += [size, size]
         embeddings += 4 * network.dim * seen
-        cut = network.first_trained(settings.finetune.unfreeze)
-        at_cut = 4 * network.maps[cut - 1] * seen if cut else 0.0
-        maps += at_cut if at_cut <= MAX_MAPS else 0.0
+        maps += durations.map_bytes(settings, name, network, seen)
     result |= {
         "embeddings": copies * embeddings,
         "models": copies * (weights + sum(sizes)) + PACKAGE * max(sizes, default=0.0),

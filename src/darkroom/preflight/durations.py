@@ -26,7 +26,6 @@ TRAIN = (1.0, 9.0)  # above those of FORWARD, as convolutions on small maps leav
 LAYER = 0.45e-3  # seconds of a layer in a training step beyond that
 LARGE = 1.9  # times that a product of matrices of 512 is faster than of 64
 CORRUPTIONS = 60  # kinds times severities
-MAX_MAPS = 8 * 2**30  # bytes of feature maps above which the whole network runs in every epoch
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ class _Estimate:
         cut = network.first_trained(tuning.unfreeze)
         upper, lower = network.part(cut), network.part(0, cut)
         step = counts.train * self.train(upper, tuning.batch_size) + counts.val * self.forward(upper)
-        cached = cut > 0 and not name.startswith("vit_") and 4 * network.maps[cut - 1] * images <= MAX_MAPS
+        cached = map_bytes(settings, name, network, images) > 0
         if not cached:
             step += (counts.train + counts.val) * self.forward(lower)
         return {
@@ -176,6 +175,15 @@ class _Estimate:
             "evaluate": pace * (3 + 1.5 * len(models)) + sum(forwards) * seen,
             "diagnose": pace * (4 + corrupting + regressions) + best * (corrupted + views * seen + counts.all),
         }
+
+
+def map_bytes(settings: Params, name: str, network: NetworkCost, images: float) -> float:
+    """Return the bytes of the feature maps that `embed` keeps for `finetune`; 0 where none are kept."""
+    cut = network.first_trained(settings.finetune.unfreeze)
+    if not cut or name.startswith("vit_"):
+        return 0.0
+    size = (2 if settings.embed.feature_maps == "float16" else 4) * network.maps[cut - 1] * images
+    return size if size <= settings.embed.feature_maps_gib * 2**30 else 0.0
 
 
 def bounds(seconds: float, busy: float) -> tuple[float, float]:

@@ -14,10 +14,10 @@ from darkroom.config import dvc_repair
 from darkroom.config.params import SPLITS, Params
 from darkroom.core import platforms
 from darkroom.core.errors import SourceError, printable
-from darkroom.data import frozen_splits, label_fixes, sources
+from darkroom.data import frozen_splits, label_fixes, remote_files, sources
 from darkroom.data.splits import MIN_GROUPS
 from darkroom.evaluation import significance
-from darkroom.preflight import disk, downloads, durations, source_files
+from darkroom.preflight import disk, downloads, durations, remote_source, source_files
 
 NAMED = {  # images for training and for testing, classes, MB as they are written
     "digits": (1797, 0, 10, 1), "mnist": (60_000, 10_000, 10, 55), "fashion_mnist": (60_000, 10_000, 10, 55),
@@ -91,6 +91,11 @@ def read_content(settings: Params, fixes: Path) -> Content:
     corrections = label_fixes.read(fixes)
     frozen_splits.read(frozen_splits.FROZEN)
     source = Path(settings.ingest.source)
+    is_copy = remote_source.is_copy(settings)
+    if is_copy and not source.exists():
+        remote = remote_files.list_files(settings.fetch.url)
+        kind = f"to be copied from {remote_files.shown(settings.fetch.url)}"
+        return Content(kind, len(remote.files), remote.bytes, unread="the stage fetch copies the files first")
     named = source.parent == Path("data/raw") and source.name in settings.fetch.datasets
     if named and not source.exists():
         return _named(source.name, settings.fetch.glyphs)
@@ -103,8 +108,8 @@ def read_content(settings: Params, fixes: Path) -> Content:
         usable = [file for file in opened.files if file.label and not file.ignored and not file.refused]
         images = Counter((file.label, file.split) for file in usable)
         ignored, refused = (sum(bool(getattr(file, why)) for file in opened.files) for why in ("ignored", "refused"))
-        kind = "folder" if source.is_dir() else "arrays" if opened.arrays else "archive"
-        missing, notes = len(opened.missing), tuple(opened.notes)
+        kind = opened.kind or ("folder" if source.is_dir() else "archive")
+        missing, notes = len(opened.missing), (*opened.notes, *([remote_source.note(settings)] if is_copy else []))
         content = Content(kind, len(opened.files), listing.bytes, images, ignored, refused, missing, notes=notes)
     if not images:
         raise SourceError(f"{source} has no usable image", "`darkroom ingest` lists the reason of each file")

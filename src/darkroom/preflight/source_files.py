@@ -90,7 +90,7 @@ def _mode(source: Path) -> int:
             ) from None
         raise SourceError(
             f"there is no {source}{_suggest(source)}",
-            "set `ingest.source` to a folder with one subfolder of images per class, an archive of such, an .npz, or to "
+            "set `ingest.source` to a folder with one subfolder of images per class, an archive, Parquet files, an .npz, or to "
             "data/raw/<name> for a data set that `fetch.datasets` names",
         ) from None
     except OSError as error:

@@ -12,7 +12,7 @@ with lazy_imports():  # without folds the stage ends before it needs them
     from darkroom.evaluation import cross_validation
     from darkroom.stages import fold_models
 
-SECTIONS = ["ingest", "augment", "baseline", "weights", "transfer", "finetune", "compute", "cross_validation"]
+SECTIONS = ["ingest", "augment", "baseline", "weights", "embed", "transfer", "finetune", "compute", "cross_validation"]
 SCRATCH = Path(".darkroom/scratch/cross_validate")
 
 

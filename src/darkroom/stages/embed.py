@@ -30,7 +30,7 @@ ROOMS = ("augmentation", "models", "training")  # whose code decides the embeddi
 
 
 def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, provenance: Path, out: Path, cost: Path) -> None:
-    with session("embed", ["ingest", "augment", "weights", "compute"], [augmented, val, weights]) as (settings, record):
+    with session("embed", ["ingest", "augment", "weights", "embed", "compute"], [augmented, val, weights]) as (settings, record):
         stopwatch = Stopwatch()
         ingest, compute = settings.ingest, settings.compute
         backbone, origin = _load_backbone(name, weights, provenance)
@@ -43,7 +43,7 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
         # on the way to the embeddings the images pass the place where fine-tuning will cut the network
         cut = freezing.first_trained(backbone, settings.finetune.unfreeze)
         cache = FeatureMapCache(
-            backbone, normalize, cut, storage.views_digest(views, val_images), embedding.engine_identity(compute)
+            backbone, normalize, cut, storage.views_digest(views, val_images), embedding.engine_identity(compute), settings.embed
         )
         is_cached = cache.is_worth_saving(views.shape[0] * views.shape[1] + len(val_images))
         identity = kept_results.identity(
@@ -54,8 +54,9 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
         network = embedding.FeaturesAndMaps(normalize, backbone, cut) if is_cached else frozen
         engine = embedding.engine_for(network, views, compute)
         description = f"embedding with {name}"
-        embeddings = embedding.run_network(engine, views, description, blocks=blocks["train"])[0]
-        embedding.run_network(engine, val_images[None], f"{description}, validation images", blocks=blocks["val"])
+        compute_outputs = partial(embedding.run_network, engine, dtypes=(np.float32, cache.dtype))
+        embeddings = compute_outputs(views, description, blocks=blocks["train"])[0]
+        compute_outputs(val_images[None], f"{description}, validation images", blocks=blocks["val"])
         if is_cached:
             with cache.save() as files:
                 for part, file in zip(blocks.values(), files, strict=True):

@@ -12,10 +12,11 @@ import torch
 
 from darkroom.config import params
 from darkroom.config.params import SPLITS, Params
-from darkroom.core import atomic, kept_results
+from darkroom.core import atomic, kept_results, large_arrays
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.kept_results import KeptResults
 from darkroom.core.progress import Progress
+from darkroom.data import image_rows
 from darkroom.evaluation import (
     combinations,
     cross_validation,
@@ -23,6 +24,7 @@ from darkroom.evaluation import (
     leaderboard,
     metrics_io,
     predictions,
+    scoring,
     selection,
     significance,
 )
@@ -38,7 +40,6 @@ from darkroom.inference.classifier import Classifier
 from darkroom.models import checkpoint as checkpoints
 from darkroom.models import weight_files
 from darkroom.models.macs import multiply_adds
-from darkroom.models.probabilities import softmax
 from darkroom.stages import evaluation_inputs
 from darkroom.stages.context import session
 from darkroom.stages.evaluation_inputs import Data
@@ -120,7 +121,8 @@ def _score_models(
             val_logits, test_logits, distances = computed
             temperature = classifier.checkpoint.temperature
             outputs = Outputs(
-                softmax(val_logits, temperature), softmax(test_logits, temperature), softmax(test_logits), temperature,
+                scoring.probabilities(val_logits, temperature), scoring.probabilities(test_logits, temperature),
+                scoring.probabilities(test_logits), temperature,
                 distances if len(distances) else None, classifier.checkpoint.abstention.default(settings.evaluate.refuse),
             )  # fmt: skip
             speed, seconds = (
@@ -143,12 +145,18 @@ def _score_models(
 
 def _outputs(classifier: Classifier, val: np.ndarray, test: np.ndarray, batch: int) -> tuple[np.ndarray, ...]:
     """Return the logits of validation and test images, and the distances of the test images, none of an earlier model."""
-    logits, distances = [], []
+    on_val, on_test = (large_arrays.zeros((len(images), len(classifier.classes)), np.float32) for images in (val, test))
+    distances, done = [], 0
     for embeddings, values in classifier.outputs(test, batch):
-        logits.append(values)
+        on_test[done : done + len(values)] = values
+        done += len(values)
         measured = classifier.distances(embeddings)
         distances.append(np.empty(0, np.float32) if measured is None else measured)
-    return classifier.logits(val, batch), np.concatenate(logits), np.concatenate(distances)
+    done = 0
+    for _, values in classifier.outputs(val, batch):
+        on_val[done : done + len(values)] = values
+        done += len(values)
+    return on_val, on_test, np.concatenate(distances)
 
 
 def _size(classifier: Classifier, folder: Path) -> Size:
@@ -194,7 +202,7 @@ def _judged(settings: Params, scored: Scored, data: Data, folds: Path | None) ->
         return cross_validation.read_predictions(folds, settings.model_names(), data.classes)
     val = data.splits["val"]
     probabilities = {name: by_split["val"] for name, by_split in scored.probabilities.items() if name != PIXEL_BASELINE}
-    return Judged(val.labels, np.array([row["group"] for row in val.rows]), probabilities, data.classes)
+    return Judged(val.labels, np.array(image_rows.column(val.rows, "group")), probabilities, data.classes)
 
 
 def _write(reports: Path, data: Data, scored: Scored, metrics: Metrics, details: Details, rows: list[Row]) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import os
 import platform
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from darkroom.augmentation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from darkroom.config.params import SPLITS, Params
 from darkroom.core import atomic, git
 from darkroom.core.counts import counted
-from darkroom.data import manifest
+from darkroom.data import image_rows
 from darkroom.evaluation import embedding_map, leaderboard, robustness
 from darkroom.evaluation.diagnostics import Diagnosed
 from darkroom.evaluation.evaluated import Evaluated, Split
@@ -53,8 +52,8 @@ def write(settings: Params, results: Results, device: torch.device, rows: Path, 
     drawn, method = heatmaps.draw(classifier.network, test.images, test.labels, probabilities[metrics.best])
     doubtful = {issue.path for issue in issues[:ISSUES]}
     pictures = {
-        row["path"]: np.array(split.images[i])
-        for split in splits.values() for i, row in enumerate(split.rows) if row["path"] in doubtful
+        path: np.array(split.images[i])
+        for split in splits.values() for i, path in enumerate(image_rows.column(split.rows, "path")) if path in doubtful
     }  # fmt: skip
     mapped = robustness.sample(len(test.labels), embedding_map.MOST, settings.compute.seed)
     embeddings, _ = classifier.embed(test.images[mapped], settings.evaluate.batch_size)
@@ -66,7 +65,7 @@ def write(settings: Params, results: Results, device: torch.device, rows: Path, 
         probabilities=probabilities, issues=issues, pictures=pictures, heatmaps=drawn, method=method,
         embedded=embedding_map.project(mapped, embeddings),
         corrupted=_corrupted(settings, test, probabilities[metrics.best]), folder=_folder(settings, test, out),
-        data=_counts(results.data.rows), origin=_origin(rows),
+        data=_counts(results.data.counts), origin=_origin(rows),
         params=settings.model_dump(by_alias=True, exclude={"fetch", "register_"}),
     )  # fmt: skip
     with atomic.new_file(out) as working:
@@ -104,13 +103,13 @@ def _folder(settings: Params, test: Split, out: Path) -> str | None:
     return os.path.relpath(source, out.parent) if (source / test.rows[0]["path"]).is_file() else None
 
 
-def _counts(rows: Sequence[manifest.Row]) -> dict[str, Any]:
+def _counts(files: Counter[tuple[str, str, str]]) -> dict[str, Any]:
     """Return the numbers of files, of quarantined files, and of images by split and by class and split."""
-    images = Counter((row.label, row.split) for row in rows if row.status == "accepted")
+    images = Counter({(label, split): count for (label, split, status), count in files.items() if status == "accepted"})
     classes = {label: {split: images[label, split] for split in SPLITS} for label in sorted({label for label, _ in images})}
     splits = {split: sum(counts[split] for counts in classes.values()) for split in SPLITS}
-    quarantined = sum(row.status == "quarantined" for row in rows)
-    return {"files": len(rows), "quarantined": quarantined, "classes": classes, **splits}
+    quarantined = sum(count for (_, _, status), count in files.items() if status == "quarantined")
+    return {"files": files.total(), "quarantined": quarantined, "classes": classes, **splits}
 
 
 def _origin(path: Path) -> dict[str, str]:

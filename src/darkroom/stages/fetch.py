@@ -12,6 +12,8 @@ from darkroom.stages.context import session
 def run(name: str, out: Path) -> None:
     with session("fetch", ["fetch"], []) as (settings, record):
         with atomic.new_folder(out) as folder:
-            count = DATASETS[name](folder, DatasetOptions(count=settings.fetch.glyphs, source=settings.fetch.source))
+            wanted = settings.fetch
+            options = DatasetOptions(count=wanted.glyphs, source=wanted.source, address=wanted.url, version=wanted.version)
+            count = DATASETS[name](folder, options)
         record.log_metrics({"images": count})
-        print(f"fetch: {count:,} images of {name} in {out}")
+        print(f"fetch: {count:,} {'files' if name == 'url' else 'images'} of {name} in {out}")

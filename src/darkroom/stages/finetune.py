@@ -21,7 +21,7 @@ from darkroom.training.freezing import FeatureMapCache
 from darkroom.training.loop import FitResult, OnEpoch, fit
 from darkroom.training.resume import Resume
 
-SECTIONS = ["ingest", "augment", "weights", "transfer", "finetune", "compute"]
+SECTIONS = ["ingest", "augment", "weights", "embed", "transfer", "finetune", "compute"]
 
 
 def run(name: str, augmented: Path, val: Path, transfer: Path, out: Path, cost: Path) -> None:
@@ -35,7 +35,7 @@ def run(name: str, augmented: Path, val: Path, transfer: Path, out: Path, cost: 
         val_images, val_labels = arrays.load_split(val)
         cut = freezing.first_trained(backbone, hyper.unfreeze)
         digest = storage.views_digest(views, val_images)
-        cache = FeatureMapCache(backbone, network.normalize, cut, digest, embedding.engine_identity(compute))
+        cache = FeatureMapCache(backbone, network.normalize, cut, digest, embedding.engine_identity(compute), settings.embed)
         refusal, resume = cache.refusal(views.shape[0] * views.shape[1] + len(val_images)), Resume(f"finetune-{name}", digest)
         if refusal:
             print(f"finetune/{name}: the whole network runs in every epoch: {refusal}")
@@ -94,8 +94,8 @@ def _compute_maps(cache: FeatureMapCache, views: Views, val: np.ndarray, compute
     description = f"{cache.backbone.spec.name} up to block {cache.cut} of {cache.backbone.block_count}"
     with cache.save() as (train_file, val_file):
         engine = embedding.engine_for(embedding.LowerPart(cache.normalize, cache.backbone, cache.cut), views, compute)
-        embedding.run_network(engine, views, description, [train_file])
-        embedding.run_network(engine, val[None], f"{description}, validation images", [val_file])
+        for images, text, file in ((views, "", train_file), (val[None], ", validation images", val_file)):
+            embedding.run_network(engine, images, description + text, [file], dtypes=[cache.dtype])
     maps = cache.load()
     assert maps is not None
     return maps

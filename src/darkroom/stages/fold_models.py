@@ -101,7 +101,7 @@ def _identity(settings: Params, pool: Pool, models: Path) -> str:
     """Return a digest of everything that decides the probabilities."""
     files = [models / "transfer" / name / file for name in settings.backbones for file in ("model.json", "model.safetensors")]
     arrays = [pool.images, pool.labels, *(part for fold in pool.folds for part in (fold.train, fold.val, fold.held_out))]
-    content = settings.model_dump(include={"augment", "baseline", "compute", "finetune", "ingest", "transfer"})
+    content = settings.model_dump(include={"augment", "baseline", "compute", "embed", "finetune", "ingest", "transfer"})
     return kept_results.identity(content, kept_results.digest(*arrays), files=files, rooms=ROOMS)
 
 
@@ -179,7 +179,8 @@ def _trainer(name: str, network: Network, pool: Pool, settings: Params, scratch:
     assert isinstance(backbone, Backbone)
     cut = freezing.first_trained(backbone, settings.finetune.unfreeze)
     count = pool.views.shape[0] * pool.views.shape[1] + len(pool.images)
-    on_maps = not FeatureMapCache(backbone, network.normalize, cut, "", "").refusal(count)
+    cache = FeatureMapCache(backbone, network.normalize, cut, "", "", settings.embed)
+    on_maps = not cache.refusal(count)
     frozen: torch.nn.Module = torch.nn.Sequential(network.normalize, backbone)
     if on_maps:
         frozen = embedding.FeaturesAndMaps(network.normalize, backbone, cut)
@@ -187,7 +188,7 @@ def _trainer(name: str, network: Network, pool: Pool, settings: Params, scratch:
     computed = []
     for views, part in ((pool.views, "views"), (pool.images[None], "images")):
         files = (None, scratch / f"{name}-{part}.npy")[: 1 + on_maps]
-        computed.append(embedding.run_network(engine, views, f"embedding with {name}", files))
+        computed.append(embedding.run_network(engine, views, f"embedding with {name}", files, dtypes=(np.float32, cache.dtype)))
     (embeddings, *maps), (own_embeddings, *own_maps) = computed
     inputs, own_inputs = (maps[0], own_maps[0][0]) if on_maps else (pool.views, pool.images)
     digest = kept_results.digest(embeddings, own_embeddings)

@@ -78,7 +78,7 @@ class CnnStudy(AblationStudy):
 
 class NinStudy(AblationStudy):
     title = "Network in Network"
-    question = "What do 1×1 convolutions after each convolution add, at equal width and at equal cost?"
+    question = "What do 1×1 convolutions after each convolution add at equal cost, and global average pooling at the end?"
     paper = "Lin et al. 2014"
 
 

@@ -12,8 +12,9 @@ from contextlib import closing
 from pathlib import Path
 
 from darkroom.core import atomic
+from darkroom.core.counts import counted
 from darkroom.core.errors import WorkspaceError
-from darkroom.tracking.home import HOME, is_own
+from darkroom.tracking.home import HOME, ROOT, is_own
 
 FOLDER = HOME / ".darkroom/backups"
 KEPT = 3
@@ -98,13 +99,28 @@ def remedy() -> str:
 
 
 def check_not_lost(file: Path) -> None:
-    """Raise WorkspaceError where a database without tables would be made anew though there is a backup of it."""
+    """Raise WorkspaceError where a database without tables would be made anew though there is a backup of it, or mlruns/ has
+    versions: a new one would look as if nothing had been lost."""
     existing = backups()
+    if not existing and is_own(file) and (packaged := len(packages())):
+        raise WorkspaceError(
+            f"{file} is {_lost(file)}, and {HOME / ROOT} has the files of {counted(packaged, 'version')}",
+            f"{RESTORE} makes a database with them; to begin with a new one, move {HOME / ROOT} away",
+        )
     if existing and is_own(file):
         raise WorkspaceError(
-            f"{file} is {'empty' if file.exists() else 'missing'}, and has the backup {existing[0]}",
+            f"{file} is {_lost(file)}, and has the backup {existing[0]}",
             f"{RESTORE} puts it in its place; to begin with a new database, move {FOLDER} away",
         )
+
+
+def _lost(file: Path) -> str:
+    return "empty" if file.exists() else "missing"
+
+
+def packages() -> list[Path]:
+    """Return the folders in mlruns/ with the files of registered models, in no order."""
+    return [file.parent for file in (HOME / ROOT).glob("*/models/*/artifacts/MLmodel")]
 
 
 def set_aside(file: Path) -> Path | None:

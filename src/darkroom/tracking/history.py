@@ -116,6 +116,6 @@ def _remove_logged_model(client: Client, store: Any, model_id: str) -> None:
 
 def _remove_files(location: str) -> None:
     """Remove the folder that has the folder `artifacts` of a run or of a logged model, where it is the project's own."""
-    folder = (home.HOME / location).resolve().parent
-    if folder.is_relative_to((home.HOME / home.ROOT).resolve()) and Path(location).name == "artifacts":
+    folder, root = (home.HOME / location).resolve().parent, (home.HOME / home.ROOT).resolve()
+    if root in folder.parents and Path(location).name == "artifacts":
         shutil.rmtree(folder, ignore_errors=True)

@@ -78,22 +78,24 @@ def client() -> MlflowClient:
 
 
 def _prepare(file: Path) -> None:
-    """Make a database that is not there, whole or not at all: MLflow takes seconds for it, in many transactions.
-
-    Raises WorkspaceError for one that is damaged, lost, or of another MLflow.
-    """
+    """Make a database that is not there. Raises WorkspaceError for one that is damaged, lost, or of another MLflow."""
     if file.parent.is_dir() and backups.is_empty(file):
         backups.check_not_lost(file)
-        try:
-            with atomic.new_file(file) as working:
-                _make(working)
-        except SQLAlchemyError as error:
-            raise WorkspaceError(
-                f"{file} cannot be made: {str(error).splitlines()[0][:300]}",
-                "free some disk space, or make its folder writable, then `darkroom sync`: nothing is lost",
-            ) from error
+        make_database(file)
     elif file.exists():
         _check_current(file)
+
+
+def make_database(file: Path) -> None:
+    """Make an empty database, whole or not at all: MLflow takes seconds for it, in many transactions."""
+    try:
+        with atomic.new_file(file) as working:
+            _make(working)
+    except SQLAlchemyError as error:
+        raise shortage.explain(error) or WorkspaceError(
+            f"{file} cannot be made: {str(error).splitlines()[0][:300]}",
+            "make its folder writable, then `darkroom sync`: nothing is lost",
+        ) from error
 
 
 def _check_current(file: Path) -> None:

@@ -17,7 +17,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Map
 
 import darkroom
-from darkroom.core.errors import WeightsError
+from darkroom.core.errors import WeightsError, WorkspaceError
 from darkroom.tracking import mlflow_client
 from darkroom.tracking.entities import EVALUATION, EXPORTED
 
@@ -92,10 +92,19 @@ def compare(folder: Path, check: Path) -> None:
 
 
 def artifacts(folder: Path) -> dict[str, Path]:
-    """Return the paths in a model's folder of what `save` packaged, by name; nothing for a model of another
-    origin."""
+    """Return the paths in a model's folder of what `save` packaged, by name; nothing for a model of another origin.
+
+    Raises WorkspaceError where one leads out of the folder: others may write to MLflow.
+    """
     parts = Model.load(str(folder)).flavors.get("python_function", {}).get("artifacts", {})
-    return {name: folder / part["path"] for name, part in parts.items()}
+    paths = {name: folder / part["path"] for name, part in parts.items()}
+    for path in paths.values():
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise WorkspaceError(
+                f"the MLmodel of a registered model names files outside of it: {path}",
+                "somebody has changed it: `darkroom promote VERSION` makes another version the champion",
+            )
+    return paths
 
 
 def copy(source: Path, target: Path, model_id: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ with lazy_imports():
     from darkroom.tracking import mlflow_client
 
 MANIFEST = "manifest.parquet"
+RUN_ID = re.compile(r"[\w-]+")
 
 
 @in_mlflow
@@ -48,6 +50,8 @@ def histories(client: Client, run_ids: list[str], keys: list[str]) -> dict[str, 
 @in_mlflow
 def manifest(client: Client, run_id: str) -> Path | None:
     """Return the manifest that an ingest run wrote, downloaded once; None where MLflow has none."""
+    if not RUN_ID.fullmatch(run_id):  # it becomes the name of a file, and others may write to MLflow
+        return None
     path = (home.OWN_CACHE / "manifests" if home.is_read_only() else home.MANIFESTS) / f"{run_id}.parquet"
     if not path.exists():
         if MANIFEST not in {item.path for item in client.list_artifacts(run_id)}:

@@ -6,8 +6,10 @@ registered model that is never rewritten. The uploader runs the functions that t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -46,6 +48,7 @@ with lazy_imports():
     from darkroom.tracking import mlflow_client, model_package
 
 INT8_FILES = ("model.int8.onnx", "model.int8.json")  # of EXPORTED
+DIGEST = re.compile("[0-9a-f]{64}")
 LEDGER = "darkroom.ledger."  # the tags of the ledger begin with this
 
 
@@ -204,11 +207,17 @@ def _version(item: Any, aliases: list[str]) -> Version:
 def fetch(client: Client, name: str, version: str) -> Path:
     """Return a folder with `checkpoint` and, if the version has them, `evaluation`, and the INT8_FILES in `exported`.
 
-    It is downloaded once, and again where the copy is damaged. Raises WorkspaceError where the version itself is.
+    It is downloaded once, and again where the copy is damaged. Raises WorkspaceError where the version itself is, and where what
+    MLflow says of it would lead out of the folder of copies: others may write to MLflow.
     """
     tags = client.get_model_version(name, version).tags
     sha256 = tags.get(SHA, "")
-    folder = home.VERSIONS / (sha256[:32] or f"{name}-{version}")
+    if sha256 and not DIGEST.fullmatch(sha256):
+        raise WorkspaceError(
+            f"the tag {SHA} of version {version} of {name} is no SHA-256: {sha256[:80]!r}",
+            "somebody has changed it: `darkroom promote VERSION` makes another version the champion",
+        )
+    folder = home.VERSIONS / (sha256 or hashlib.sha256(f"{name}/{version}".encode()).hexdigest())[:32]
     if home.is_read_only() and not (folder.is_dir() and _is_sound(folder, sha256)):
         folder = home.OWN_CACHE / "versions" / folder.name
     if folder.is_dir() and not (_is_sound(folder, sha256) and _is_current(folder, tags)):

@@ -7,6 +7,7 @@ tells which version it was, its figures and whether it became the champion.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,8 @@ def restore(name: str, decisions: Decisions, digest: Callable[[Path], str]) -> R
                 return None
             restored.former = backups.set_aside(file)
             restored.backup = backups.restore(file)
+            if not restored.backup:
+                mlflow_client.make_database(file)
         if restored.backup and not mlflow_client.is_current(file):
             mlflow_client.upgrade()
         client = mlflow_client.client()
@@ -89,8 +92,13 @@ def _add_versions(client: MlflowClient, name: str, decisions: Decisions, digest:
 
 def _packages() -> list[Path]:
     """Return the folders in mlruns/ of packaged checkpoints, in the order in which they were made."""
-    folders = [file.parent for file in (home.HOME / home.ROOT).glob("*/models/*/artifacts/MLmodel")]
-    packages = [folder for folder in folders if "checkpoint" in model_package.artifacts(folder)]
+    packages = []
+    for folder in backups.packages():
+        try:
+            if "checkpoint" in model_package.artifacts(folder):
+                packages.append(folder)
+        except WorkspaceError as error:  # the others shall come back all the same
+            print(error, file=sys.stderr)
     return sorted(packages, key=model_package.created)
 
 

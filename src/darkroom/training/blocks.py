@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from darkroom.core.kept_results import digest
 
@@ -45,14 +46,15 @@ class Blocks:
                 self.rows = line["rows"]
         return self.rows
 
-    def allocate(self, shapes: Sequence[tuple[int, ...]]) -> None:
+    def allocate(self, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[DTypeLike]) -> None:
         """Make the arrays, unless an earlier run has begun them."""
         if not self.rows:
             self.folder.mkdir(parents=True, exist_ok=True)
             for name in (LOG, *(self.file(number).name for number in range(len(shapes)))):
                 (self.folder / name).unlink(missing_ok=True)  # the arrays may have a second name elsewhere
             self.arrays = [
-                np.lib.format.open_memmap(self.file(number), "w+", np.float32, shape) for number, shape in enumerate(shapes)
+                np.lib.format.open_memmap(self.file(number), "w+", dtype, shape)
+                for number, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=False))
             ]
             (self.folder / LOG).write_text(f"{len(shapes)}\n", encoding="utf-8")
 

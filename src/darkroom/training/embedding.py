@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import DTypeLike
 from torch import nn
 
 from darkroom.config.params import Compute
@@ -20,6 +21,7 @@ from darkroom.training.batches import View, Views, batches, load_batches
 from darkroom.training.blocks import Blocks
 from darkroom.training.devices import AUTOCAST, device_of, prepare
 
+FLOAT16 = float(np.finfo(np.float16).max)
 BATCH = 128  # images at a time where batch normalisation is calibrated
 
 
@@ -35,10 +37,15 @@ def engine_identity(compute: Compute) -> str:
 
 
 def run_network(
-    engine: Engine, views: Views, description: str, files: Sequence[Path | None] = (None,), blocks: Blocks | None = None
+    engine: Engine,
+    views: Views,
+    description: str,
+    files: Sequence[Path | None] = (None,),
+    blocks: Blocks | None = None,
+    dtypes: Sequence[DTypeLike] = (np.float32, np.float32),
 ) -> list[np.ndarray]:
-    """Return the outputs of a frozen network for views (K, N, …): an array (K, N, …) float32 for each of its
-    outputs.
+    """Return the outputs of a frozen network for views (K, N, …): an array (K, N, …) of its type for each of its
+    outputs. What is beyond the range of float16 becomes its largest number.
 
     An array with a file is memory-mapped there, for outputs that are larger than memory. With `blocks` they are in its
     files, and a run after a kill goes on.
@@ -55,9 +62,12 @@ def run_network(
                 if not arrays:
                     shapes = [(*views.shape[:2], *output.shape[1:]) for output in outputs]
                     if blocks:
-                        blocks.allocate(shapes)
-                    arrays = blocks.arrays if blocks else [_allocate(*pair) for pair in zip(shapes, files, strict=True)]
+                        blocks.allocate(shapes, dtypes)
+                    allocated = zip(shapes, files, dtypes, strict=False)
+                    arrays = blocks.arrays if blocks else [_allocate(*triple) for triple in allocated]
                 for array, output in zip(arrays, outputs, strict=True):
+                    if array.dtype == np.float16:
+                        output = output.clip(-FLOAT16, FLOAT16)
                     array[k, batch[0] : batch[-1] + 1] = output
                 progress.advance(len(batch))
                 if blocks:
@@ -65,8 +75,8 @@ def run_network(
     return arrays
 
 
-def _allocate(shape: tuple[int, ...], file: Path | None) -> np.ndarray:
-    return array_files.create(file, np.float32, shape) if file else np.empty(shape, np.float32)
+def _allocate(shape: tuple[int, ...], file: Path | None, dtype: DTypeLike) -> np.ndarray:
+    return array_files.create(file, dtype, shape) if file else np.empty(shape, dtype)
 
 
 def calibrate(network: nn.Module, images: View, compute: Compute) -> bool:
@@ -126,6 +136,7 @@ class UpperPart(nn.Module):
 
     def embed(self, maps: torch.Tensor) -> torch.Tensor:
         """Return embeddings (N, D) float32."""
+        maps = maps.float()
         maps = maps.contiguous(memory_format=torch.channels_last) if maps.ndim == 4 else maps
         return self.backbone.upper(maps, self.cut)
 

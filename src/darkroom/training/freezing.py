@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import xxhash
 
+from darkroom.config.params import Embed
 from darkroom.core import atomic, strict_json
 from darkroom.core.errors import WorkspaceError
 from darkroom.models.base import Backbone, Network, Normalize
@@ -24,7 +25,7 @@ from darkroom.training.stepper import ParamGroup
 
 CACHE = Path(".darkroom/maps")
 DESCRIPTION = "story.json"
-MAX_BYTES = 8 * 2**30  # of feature maps, above which the whole network runs in every epoch
+EMBED = Embed()
 MAX_DISK_SHARE = 0.9  # of the free space on disk
 CODE = (Path(embedding.__file__), *sorted(Path(embedding.engines.__file__).parent.rglob("*.py")))  # decides the maps' bytes
 
@@ -59,14 +60,15 @@ def unfreeze(network: Network, amount: float, decay: float) -> tuple[int, list[P
 
 class FeatureMapCache:
     """The feature maps of a backbone before block `cut`: of the views (K, N, C, h, w) and of val (1, N, C, h,
-    w) float32.
+    w), of the type that the params say.
 
     They are stored in `.darkroom/maps`, with a digest of everything that decides them. `data` identifies the
     images by their content, `engine` is `embedding.engine_identity`.
     """
 
-    def __init__(self, backbone: Backbone, normalize: Normalize, cut: int, data: str, engine: str) -> None:
+    def __init__(self, backbone: Backbone, normalize: Normalize, cut: int, data: str, engine: str, settings: Embed = EMBED) -> None:
         self.backbone, self.normalize, self.cut, self.data, self.engine = backbone, normalize, cut, data, engine
+        self.dtype, self.most = np.dtype(settings.feature_maps), int(settings.feature_maps_gib * 2**30)
         self.folder = CACHE / backbone.spec.label
 
     def refusal(self, images: int) -> str:
@@ -77,16 +79,19 @@ class FeatureMapCache:
         """
         if not self.backbone.sequential or self.cut == 0:
             return "it cannot be cut there"
-        if self.size(images) <= MAX_BYTES:
+        if self.size(images) <= self.most:
             return ""
-        return f"its feature maps would take {_gib(self.size(images))}, and {_gib(MAX_BYTES)} are allowed"
+        return (
+            f"its feature maps would take {_gib(self.size(images))}, and `embed.feature_maps_gib` allows {_gib(self.most)}"
+            + "; `embed.feature_maps: float16` halves them" * (self.dtype.itemsize > 2)
+        )
 
     def size(self, images: int) -> int:
         """Return how many bytes the maps of so many images take."""
         side = self.backbone.spec.image_size
         with torch.inference_mode():
             one = self.backbone.lower(self.normalize(torch.zeros(1, side, side, 3, dtype=torch.uint8)), self.cut)
-        return 4 * one.numel() * images
+        return self.dtype.itemsize * one.numel() * images
 
     def is_worth_saving(self, images: int) -> bool:
         """Tell whether `finetune` will use the maps and the disk has room for them."""
@@ -109,7 +114,7 @@ class FeatureMapCache:
 
     def identity(self) -> str:
         """Return the digest of everything that decides the maps."""
-        digest = xxhash.xxh3_128(f"{self.backbone.spec} {self.cut} {self.data} {self.engine}".encode())
+        digest = xxhash.xxh3_128(f"{self.backbone.spec} {self.cut} {self.data} {self.engine} {self.dtype}".encode())
         for index in range(self.cut):
             for value in self.backbone.block(index).state_dict().values():
                 digest.update(value.cpu().contiguous().numpy().data)

@@ -84,7 +84,8 @@ def learning_curve(measured: LearningCurve, best: str, accuracy: float) -> str:
         for name, points in measured.curves.items()
     ]
     series.append(Series(best, [(measured.of, accuracy)], colours[best], "rings"))
-    axis = Axis("training images", log=True, ticks={float(images): f"{images:,}" for images in sorted({*measured.images, measured.of})})
+    ticks = {float(images): f"{images:,}" for images in sorted({*measured.images, measured.of})}
+    axis = Axis("training images", log=True, ticks=ticks)
     return charts.draw(Chart("test accuracy", axis, Axis(shares=True), series))
 
 

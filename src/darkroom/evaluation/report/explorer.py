@@ -12,6 +12,7 @@ import numpy as np
 
 from darkroom.core import pages
 from darkroom.core.errors import printable
+from darkroom.data import image_rows
 
 MOST = 10_000  # images
 BUDGET, BYTES = 900_000, 12  # of all predictions, and about how many of them one prediction takes
@@ -61,14 +62,15 @@ def explore(
     confidence = np.where(wrong, -probabilities[best].max(1), 0.0)
     others = np.ones(len(labels), bool)
     others[np.asarray(mapped, int)] = False
-    order = np.lexsort((_turns(labels), others, confidence, ~wrong_for_any, ~wrong))
+    order = np.lexsort((turns(labels), others, confidence, ~wrong_for_any, ~wrong))
     taken = order[np.argsort(others[order], kind="stable")[:MOST]]
     chosen, order = np.sort(taken), order[np.isin(order, taken)]
     models = max(1, BUDGET // (BYTES * max(len(chosen), 1))) if len(chosen) == len(labels) else 1
     shown = [best, *(name for name in probabilities if name != best)][:models]
+    paths = image_rows.column(images, "path")
     content = {
         "classes": list(classes), "of": len(labels), "labels": labels[chosen].tolist(),
-        **_file_names([images[i]["path"] for i in chosen.tolist()]),
+        **_file_names([paths[i] for i in chosen.tolist()]),
         "models": [
             {
                 "name": name, "predicted": predictions[name][chosen].tolist(),
@@ -91,12 +93,12 @@ def _thousandths(probabilities: np.ndarray) -> list[int]:
     return np.rint(1000 * probabilities).astype(int).tolist()
 
 
-def _turns(labels: np.ndarray) -> np.ndarray:
+def turns(labels: np.ndarray) -> np.ndarray:
     """Return for each image how many of its class come before it (N,)."""
-    turn = np.zeros(len(labels), int)
-    for label in np.unique(labels):
-        (own,) = np.nonzero(labels == label)
-        turn[own] = np.arange(len(own))
+    order = np.argsort(labels, kind="stable")
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    turn = np.empty(len(labels), int)
+    turn[order] = np.arange(len(labels)) - np.repeat(starts, counts)
     return turn
 
 

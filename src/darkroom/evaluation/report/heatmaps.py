@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from darkroom.evaluation.report import explorer
 from darkroom.inference import explanation
 from darkroom.models.base import Network
 
@@ -27,7 +28,7 @@ def draw(network: Network, images: np.ndarray, labels: np.ndarray, probabilities
     """
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong, correct = np.flatnonzero(predicted != labels), np.flatnonzero(predicted == labels)
-    turn = np.array([np.sum(labels[correct[:place]] == labels[i]) for place, i in enumerate(correct)], int)
+    turn = explorer.turns(labels[correct])
     surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
     chosen = [*surest, *correct[np.lexsort((labels[correct], turn))][:CORRECT]]
     overlays, method = explanation.overlays(network, images[chosen], predicted[chosen].tolist())

@@ -13,6 +13,7 @@ import numpy as np
 from darkroom.core import charts, pages
 from darkroom.core.counts import counted
 from darkroom.core.errors import printable
+from darkroom.data import image_rows
 from darkroom.evaluation import cost, learning_curve
 from darkroom.evaluation.embedding_map import SIDE, EmbeddingMap
 from darkroom.evaluation.label_issues import LabelIssue
@@ -238,7 +239,7 @@ def _heatmaps(evaluation: Evaluation) -> dict[bool, list[dict[str, Any]]]:
 
 def _always_wrong(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Return the images that every model misclassifies, each with its picture."""
-    places = {image["path"]: i for i, image in enumerate(evaluation.images)}
+    places = {path: i for i, path in enumerate(image_rows.column(evaluation.images, "path"))}
     return [
         {**row.model_dump(), **_file(evaluation, row.path), "picture": pages.picture(evaluation.pixels[places[row.path]])}
         for row in evaluation.diagnostics.always_wrong[:PICTURES]

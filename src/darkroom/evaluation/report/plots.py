@@ -25,7 +25,7 @@ def of_best(best: str, details: Details, predictions: np.ndarray, labels: np.nda
     return {
         "confusion.csv": (
             ["actual", "predicted"],
-            [[classes[label], classes[predicted]] for label, predicted in zip(labels, predictions, strict=True)],
+            ([classes[label], classes[predicted]] for label, predicted in zip(labels, predictions, strict=True)),
         ),
         "classes.csv": (
             ["class", "recall", "precision", "f1"],

@@ -150,8 +150,8 @@ def download(name: str) -> tuple[Path, dict[str, Any]]:
     try:
         weights.get_state_dict(progress=True, check_hash=True)
     except Exception as error:
-        machine_limits.check(error)
         (cache / f"{file}.partial").unlink(missing_ok=True)
+        machine_limits.check(error)
         raise WeightsError(
             f"the ImageNet weights of {name} cannot be fetched from {weights.url}: {error}",
             f"place {file} in {cache}, or in a folder of your own and name that: `darkroom recipe --weights FOLDER`; or set "

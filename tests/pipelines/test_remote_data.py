@@ -1,0 +1,114 @@
+"""Data and results elsewhere, with the real DVC: a source at an address, and a remote from which a fresh clone has everything."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from darkroom import cli
+from darkroom.core.errors import SourceError
+from darkroom.data import remote_files
+from tests.conftest import ROOT
+from tests.data.test_remote_files import server  # noqa: F401
+from tests.data.test_webdataset import samples, write
+
+pytestmark = pytest.mark.pipeline
+
+BUCKET = "darkroom-tests"
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1", "DARKROOM_TRACKING": "off",
+    "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b",
+}  # fmt: skip
+
+
+def run(folder: Path, *command: str) -> str:
+    """Run a command in a folder; return what it prints."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), str(ROOT / ".venv/bin"), os.environ["PATH"]))
+    modules = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
+    environment = os.environ | ENVIRONMENT | {"PATH": path, "PYTHONPATH": modules}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def dvc(folder: Path, *arguments: str) -> str:
+    return run(folder, sys.executable, "-m", "dvc", *arguments)
+
+
+@contextmanager
+def remote(kind: str, tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the address of an empty remote of DVC's, a folder or a bucket of a server of moto's, and its settings."""
+    if kind == "folder":
+        yield str(tmp_path / "remote"), {}
+        return
+    pytest.importorskip("dvc_s3", reason="the extra s3 is not installed")
+    boto3 = pytest.importorskip("boto3")
+    moto = pytest.importorskip("moto.server", reason="moto is not installed")
+    bucket = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    bucket.start()
+    try:
+        endpoint = f"http://127.0.0.1:{bucket.get_host_and_port()[1]}"
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+        boto3.client("s3", endpoint_url=endpoint, **keys).create_bucket(Bucket=BUCKET)
+        yield f"s3://{BUCKET}/store", {"endpointurl": endpoint}
+    finally:
+        bucket.stop()
+
+
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_a_fresh_clone_runs_nothing(kind, server, tmp_path, monkeypatch):  # noqa: F811
+    """What is at an address is copied once and named by its version; after push and pull a clone needs neither server nor stage."""
+    monkeypatch.setenv("DARKROOM_TRACKING", "off")
+    served, address = server
+    project, clone = tmp_path / "project", tmp_path / "clone"
+    with remote(kind, tmp_path) as (store, settings):
+        assert cli.main(["new", str(project), "--data", address, "--weights", "random"]) == 0
+        dvc(project, "repro", "ingest")
+        copied = served.served
+        assert "didn't change" in dvc(project, "repro", "ingest")
+        assert served.served == copied
+        dvc(project, "remote", "add", "-d", "store", store)
+        for key, value in settings.items():
+            dvc(project, "remote", "modify", "store", key, value)
+        run(project, "git", "add", "-A")
+        run(project, "git", "commit", "-qm", "data")
+        dvc(project, "push", "names", "fetch@url", "ingest")
+        run(tmp_path, "git", "clone", "-q", str(project), str(clone))
+        served.status = 503
+        dvc(clone, "pull", "names", "fetch@url", "ingest")
+        assert "Running stage" not in dvc(clone, "repro", "ingest")
+        manifest = "data/ingested/manifest.parquet"
+        assert (clone / manifest).read_bytes() == (project / manifest).read_bytes()
+    served.status = 200
+    served.content = write(tmp_path / "served" / "more.tar", samples(70)).read_bytes()
+    monkeypatch.chdir(project)
+    assert cli.main(["recipe", "--data", address]) == 0
+    assert "fetch@url" in dvc(project, "repro", "ingest")
+    assert (project / "data/raw/url/set.tar").read_bytes() == served.content
+
+
+def test_a_bucket_is_copied(tmp_path, monkeypatch):
+    """A folder of a bucket is listed with its ETags and copied, by the credentials of the environment."""
+    with remote("s3", tmp_path) as (store, settings):
+        fsspec = pytest.importorskip("fsspec")
+        for name, value in (ENVIRONMENT | {"AWS_ENDPOINT_URL": settings["endpointurl"]}).items():
+            monkeypatch.setenv(name, value)
+        system = fsspec.filesystem("s3", skip_instance_cache=True)
+        for i in range(3):
+            system.pipe(f"{store}/photos/cat/{i}.png", bytes([i]) * 100)
+        listing = remote_files.list_files(f"{store}/photos")
+        assert [(file.name, file.size) for file in listing.files] == [(f"cat/{i}.png", 100) for i in range(3)]
+        assert all(file.identity.startswith("ETag") for file in listing.files)
+        (tmp_path / "out").mkdir()
+        remote_files.copy(tmp_path / "out", f"{store}/photos", listing.version, tmp_path / "scratch")
+        assert (tmp_path / "out/cat/2.png").read_bytes() == bytes([2]) * 100
+        system.pipe(f"{store}/photos/cat/2.png", b"x" * 100)
+        assert remote_files.list_files(f"{store}/photos").version != listing.version
+        with pytest.raises(SourceError, match="there is nothing"):
+            remote_files.list_files(f"s3://{BUCKET}/nothing")
