@@ -6,14 +6,18 @@ import errno
 import zipfile
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from darkroom.core.errors import DarkroomError, WorkspaceError
-from darkroom.data import decoding, deep_pixels, file_sources, folder_source
+from darkroom.data import decoding, deep_pixels, file_sources, folder_source, parquet_source
 from darkroom.data import ingest as room
 from darkroom.data.decoding import Decoded, decode, decode_leniently
+from darkroom.data.sources import open_source
 from darkroom.inference import image_files
+from tests.data import test_parquet_source as parquet
+from tests.data import test_webdataset as webdataset_samples
 from tests.data.test_decoding import BLACK, detailed, encoded
 from tests.data.test_ingest import options
 
@@ -103,3 +107,25 @@ def test_no_decoder_hides_too_little_memory(part, monkeypatch):
 def _deep_png() -> bytes:
     pixels = np.arange(32 * 32 * 3, dtype=np.uint16).reshape(32, 32, 3) * 20
     return bytes(deep_pixels.cv2.imencode(".png", pixels)[1])
+
+
+def test_too_little_memory_is_no_damage_of_a_row_group(tmp_path, monkeypatch):
+    """Images of a Parquet file for which Arrow lacks memory are not taken for damaged: the run ends with exit code 75."""
+
+    def batches(*_, **__):
+        yield from failing(pa.ArrowMemoryError("malloc of size 99 failed"))()
+
+    with open_source(parquet.write(tmp_path / "a.parquet", parquet.rows(4))) as source:
+        monkeypatch.setattr(parquet_source.pq.ParquetFile, "iter_batches", batches)
+        with pytest.raises(WorkspaceError) as caught:
+            source.read(source.files[0])
+    assert caught.value.code == 75
+
+
+def test_a_label_that_cannot_be_read_for_lack_of_files_is_not_lost(tmp_path, monkeypatch):
+    """A part of a sample of WebDataset is without its label only where its bytes are at fault."""
+    webdataset_samples.write(tmp_path / "a.tar", webdataset_samples.samples(6))
+    monkeypatch.setattr(file_sources.Tar, "read", failing(OSError(errno.EMFILE, "Too many open files")))
+    with pytest.raises(WorkspaceError) as caught, open_source(tmp_path / "a.tar"):
+        pass
+    assert caught.value.code == 75
