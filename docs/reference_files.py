@@ -19,7 +19,7 @@ from darkroom.commands.predict import COLUMNS as PREDICTED
 from darkroom.config.yaml_files import read_yaml
 from darkroom.data import frozen_splits, label_fixes, manifest
 from darkroom.data.quarantine_reasons import IGNORE_REASONS, REASONS
-from darkroom.evaluation import gate, leaderboard, metrics_io, predictions
+from darkroom.evaluation import diagnostics_file, gate, leaderboard, metrics_io, predictions
 from darkroom.evaluation.label_issues import LabelIssue
 from darkroom.labelling import decisions
 from darkroom.models import checkpoint
@@ -74,8 +74,9 @@ JSON_FILES: dict[str, tuple[Any, ...]] = {
     "details.json": (metrics_io.Details, metrics_io.ModelDetails, metrics_io.ClassMetrics, metrics_io.Bin, metrics_io.Pair,
         metrics_io.Combinations, metrics_io.EnsembleMetrics),
     "diagnostics.json": (
-        metrics_io.Diagnostics, metrics_io.Robustness, metrics_io.Corruption, metrics_io.Slice,
-        metrics_io.Counts, metrics_io.Mistake, metrics_io.ConfusedPair, metrics_io.AlwaysWrong, metrics_io.LabelCheck,
+        diagnostics_file.Diagnostics, diagnostics_file.Robustness, diagnostics_file.Corruption, diagnostics_file.Slice,
+        diagnostics_file.Counts, diagnostics_file.Mistake, diagnostics_file.ConfusedPair, diagnostics_file.AlwaysWrong,
+        diagnostics_file.LabelCheck, diagnostics_file.LearningCurve, diagnostics_file.Accuracies,
     ),
     "promotion.json": (register.Decision, gate.GateResult, gate.Check),
     "policy.json": (Policy,),

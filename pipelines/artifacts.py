@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import time
 from collections.abc import Iterable
@@ -19,6 +18,8 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+
+from darkroom.core import strict_json
 
 INTERVAL = 5.0  # seconds between two updates
 PROGRESS = re.compile(r"^(?P<activity>[^:]+): (?P<done>[\d,]+) of (?P<total>[\d,]+) \S")
@@ -55,13 +56,13 @@ def show_outputs(folder: Path, outs: Iterable[str]) -> None:
     paths = {Path(out).name: folder / out for out in outs}
     for path in paths.values():
         if (summary := path / "summary.json").exists():
-            _show_study(json.loads(summary.read_text(encoding="utf-8")), path / "index.html")
+            _show_study(strict_json.loads(summary.read_text(encoding="utf-8")), path / "index.html")
     if (table := paths.get("leaderboard.csv")) and table.exists():
         with table.open(encoding="utf-8", newline="") as file:
             rows = [{key: _round(value) for key, value in row.items()} for row in csv.DictReader(file)]
         create_table_artifact(rows, key="leaderboard", description=f"`{table}`")
     if (decision := paths.get("promotion.json")) and decision.exists():
-        create_markdown_artifact(promotion_markdown(json.loads(decision.read_text(encoding="utf-8"))), key="promotion")
+        create_markdown_artifact(promotion_markdown(strict_json.loads(decision.read_text(encoding="utf-8"))), key="promotion")
     if (page := paths.get("report.html")) and page.exists():
         address = page.resolve().as_uri()
         create_link_artifact(address, "reports/report.html", key="report", description=f"The report of this evaluation: `{page}`")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from darkroom.core import strict_json
 from darkroom.core.errors import EX_TEMPFAIL, ParamsError, WorkspaceError
 from pipelines.process_groups import CommandResult, ProcessGroups
 
@@ -95,7 +96,7 @@ class DvcRunner:
             command = [str(SCRIPT.resolve()), json.dumps(targets), json.dumps(force)]
             result = self._run(command, capture_stdout=True, folder=self.graph)
             try:
-                content = json.loads(result.stdout)
+                content = strict_json.loads(result.stdout)
             except ValueError:
                 raise WorkspaceError("DVC cannot read the graph: " + "\n".join(result.output), "see `dvc status`") from None
             if "stages" in content:

@@ -7,7 +7,6 @@ Without new images it is *Skipped*.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +17,7 @@ from prefect.events import emit_event
 from prefect.states import Completed, Failed, State
 from pydantic import Field
 
+from darkroom.core import strict_json
 from darkroom.core.errors import DRIFTED, MISTAKE
 from pipelines import artifacts, command_line, flow_runtime, server
 from pipelines.process_groups import ProcessGroups
@@ -81,7 +81,7 @@ def monitor(
         if result.returncode not in (0, DRIFTED):
             name = flow_runtime.REFUSED if result.returncode == MISTAKE else None
             return Failed(name=name, message=result.error.removeprefix("error: "))
-        check = json.loads(result.stdout)
+        check = strict_json.loads(result.stdout)
         print(check["summary"])
         begins = _report_drift(check)
         message = f"{check['new'] or 'no'} new images; {check['summary']}"

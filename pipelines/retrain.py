@@ -15,6 +15,7 @@ from typing import Any
 from prefect import flow
 from prefect.states import Completed, State
 
+from darkroom.core import strict_json
 from pipelines import command_line, flow_runtime, worktree
 from pipelines.dvc_runner import DvcRunner, Stage
 from pipelines.process_groups import ProcessGroups
@@ -105,7 +106,7 @@ def _note_run(commit: str, reasons: list[str]) -> None:
 def _days_since_full_run() -> float | None:
     """Return the days since the last full run, or since the first run of this flow; None before it."""
     try:
-        return (time.time() - json.loads(LAST_RUN.read_text(encoding="utf-8"))["time"]) / DAY
+        return (time.time() - strict_json.loads(LAST_RUN.read_text(encoding="utf-8"))["time"]) / DAY
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from darkroom.core import atomic
+from darkroom.core import atomic, strict_json
 from darkroom.core.errors import WorkspaceError, without_login
 
 UNAUTHENTICATED = 401
@@ -108,7 +108,7 @@ def read_state() -> dict[str, Any]:
     A copy of the project has the file of its original, whose processes are none of the copy's.
     """
     try:
-        state = dict(json.loads(STATE.read_text(encoding="utf-8")))
+        state = dict(strict_json.loads(STATE.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
     return state if state.pop("folder", folder_id()) == folder_id() else {}
@@ -217,7 +217,7 @@ def _send(message: urllib.request.Request) -> Any:
     while True:
         try:
             with urllib.request.urlopen(message, timeout=BUSY_TIMEOUT) as response:
-                return json.loads(response.read() or b"null")
+                return strict_json.loads(response.read() or b"null")
         except urllib.error.HTTPError as error:
             if error.code != BUSY or not retries:
                 raise

@@ -84,7 +84,7 @@ def remove_stale_rwlock(path: Path = RWLOCK) -> None:
             entries = json.loads(path.read_text(encoding="utf-8"))
             locks = [*entries.get("write", {}).values(), *(lock for locks in entries.get("read", {}).values() for lock in locks)]
             is_held = any(_is_older(int(lock["pid"]), path.stat().st_mtime) for lock in locks)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             is_held = False
         if not is_held:
             path.unlink()

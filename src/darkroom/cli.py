@@ -21,7 +21,7 @@ with lazy_imports():
     from click import shell_completion
 
     from darkroom.config import dvc_graph
-    from darkroom.core import shortage
+    from darkroom.core import machine_limits
 
 COMMANDS = {
     "new": "make a project in a new folder",
@@ -98,7 +98,7 @@ class Darkroom(LazyGroup):
             click.echo("stopped", err=True)
             return 130
         except Exception as error:
-            if not isinstance(error, (DarkroomError, OSError, click.ClickException)) and not shortage.explain(error):
+            if not isinstance(error, (DarkroomError, OSError, click.ClickException)) and not machine_limits.explain(error):
                 raise
             code = report(error)
             _tell_exit_code(code)

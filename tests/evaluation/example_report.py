@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from darkroom.evaluation import calibration, intervals, mistakes
+from darkroom.evaluation.diagnostics_file import Diagnostics
 from darkroom.evaluation.embedding_map import EmbeddingMap
 from darkroom.evaluation.label_issues import LabelIssue
 from darkroom.evaluation.leaderboard import Row
 from darkroom.evaluation.metrics import Figures
-from darkroom.evaluation.metrics_io import PIXEL_BASELINE, Details, Diagnostics, Metrics
+from darkroom.evaluation.metrics_io import PIXEL_BASELINE, Details, Metrics
 from darkroom.evaluation.report.heatmaps import HeatMap
 from darkroom.evaluation.report.page import Evaluation
 

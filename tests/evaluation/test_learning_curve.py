@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from darkroom.evaluation import learning_curve
+from darkroom.evaluation.diagnostics_file import Accuracies, LearningCurve
 from darkroom.evaluation.learning_curve import FEATURES, PIXELS, Task
-from darkroom.evaluation.metrics_io import Accuracies, LearningCurve
 
 
 @pytest.mark.parametrize(

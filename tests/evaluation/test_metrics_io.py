@@ -8,7 +8,8 @@ import pytest
 
 from darkroom.core.errors import WorkspaceError
 from darkroom.evaluation import metrics_io
-from darkroom.evaluation.metrics_io import PIXEL_BASELINE, Details, Diagnostics, Metrics
+from darkroom.evaluation.diagnostics_file import Diagnostics
+from darkroom.evaluation.metrics_io import PIXEL_BASELINE, Details, Metrics
 from tests.evaluation.example_report import evaluation
 
 
@@ -66,7 +67,7 @@ def test_other_contents_are_refused(tmp_path, kind, content, fact):
         metrics_io.read(path, kind)
     assert str(path) in raised.value.problem
     assert fact in raised.value.problem
-    assert "dvc repro evaluate" in raised.value.remedy
+    assert f"dvc repro {kind.STAGE}" in raised.value.remedy
 
 
 def test_files_of_two_evaluations_are_refused(contents, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -104,10 +105,15 @@ def test_weights_of_another_model_are_refused(tmp_path):
     assert checkpoint.load(other)
 
 
-def test_weights_have_the_permissions_of_any_file(tmp_path):
-    """Another user can read a model as far as the umask lets them."""
-    folder = small(tmp_path)
-    assert (folder / "model.safetensors").stat().st_mode == (folder / "model.json").stat().st_mode
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_files_of_a_model_have_the_permissions_of_the_umask(tmp_path, umask, mode):
+    """Another user can read a model as far as the umask lets them; safetensors itself makes a file for its owner alone."""
+    before = os.umask(umask)
+    try:
+        folder = small(tmp_path / "model")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {mode}
 
 
 def test_what_may_not_be_read_is_not_called_missing(tmp_path, monkeypatch):

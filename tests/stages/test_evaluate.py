@@ -15,7 +15,7 @@ from darkroom.config import params
 from darkroom.config.params import read_yaml
 from darkroom.data import manifest
 from darkroom.data.manifest import Row
-from darkroom.evaluation import cross_validation, leaderboard, metrics_io
+from darkroom.evaluation import cross_validation, diagnostics_file, leaderboard, metrics_io
 from darkroom.evaluation.evaluated import Split
 from darkroom.models import checkpoint
 from darkroom.models.architectures.compact import Compact
@@ -93,7 +93,7 @@ def test_the_stages_write_every_output_of_the_graph(tmp_path, values, monkeypatc
     assert not Path("reports/beyond.json").exists()
     metrics, _ = metrics_io.read_both(Path("reports/metrics.json"), Path("reports/details.json"))
     assert set(metrics.models) == {"baseline", metrics_io.PIXEL_BASELINE}
-    assert metrics_io.read(Path("reports/diagnostics.json"), metrics_io.Diagnostics).model == "baseline"
+    assert metrics_io.read(Path("reports/diagnostics.json"), diagnostics_file.Diagnostics).model == "baseline"
     assert {row.model for row in leaderboard.read(Path("reports/leaderboard.csv"))} == set(metrics.models)
     printed = capsys.readouterr().out
     assert "→ baseline" in printed

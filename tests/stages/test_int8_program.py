@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file
+import torch
 
 from darkroom.api import model_card, model_resolver
 from darkroom.cli import main
@@ -22,13 +22,13 @@ from darkroom.inference.exported_classifier import INT8_DESCRIPTION, INT8_ONNX, 
 from darkroom.inference.held_out import as_file
 from darkroom.inference.quantized_classifier import QuantizedClassifier
 from darkroom.inference.web_runtime import Runtime
-from darkroom.models import tensor_files
 from darkroom.monitoring.reference import HeldOut
 from darkroom.stages import int8_program
 from darkroom.stages.int8_program import Verdict
 from darkroom.tracking.entities import Version
 from tests.conftest import ROOT
 from tests.inference.test_export import architecture, write_checkpoint
+from tests.models.changed_weights import change_weights
 
 RNG = np.random.default_rng(0)
 VAL, TEST = (RNG.integers(0, 256, (count, 32, 32, 3), np.uint8) for count in (60, 40))
@@ -38,9 +38,13 @@ LIMITS = params.read(ROOT / "params.yaml").register_.model_copy(update={"max_cal
 def _balanced(folder: Path) -> Path:
     """Let the network of a checkpoint predict either class for half of the images."""
     logits = Classifier.load(folder).logits(np.concatenate([VAL, TEST]))
-    tensors = load_file(folder / "model.safetensors")
-    tensors["head.bias"][0] -= float(np.median(logits[:, 0] - logits[:, 1]))
-    tensor_files.save(folder / "model.safetensors", tensors)
+    shift = float(np.median(logits[:, 0] - logits[:, 1]))
+
+    def balance(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        tensors["head.bias"][0] -= shift
+        return tensors
+
+    change_weights(folder, balance)
     return folder
 
 

@@ -322,6 +322,19 @@ def test_a_damaged_record_does_not_hold_up_the_others(workspace, capsys):
     assert name in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_record_that_was_damaged_is_never_taken_for_an_empty_one(workspace, end):
+    """A record whose stage is gone and whose lines cannot be read is set aside, also where its first line has no end; one that a
+    killed stage had not begun is removed.
+    """
+    for name, text in (("nested", "[" * 100_000 + end), ("begun", "")):
+        (home.RECORDS / name).mkdir(parents=True)
+        (home.RECORDS / name / records.RECORD).write_text(text)
+    uploader.upload(until_empty=True)
+    assert set(records.damaged()) == {"nested"}
+    assert records.pending() == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError("never seen"), AssertionError()])
 def test_an_unforeseen_error_of_one_record_stops_no_other(workspace, monkeypatch, capsys, error):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 
 from darkroom.core import locks
-from darkroom.tracking import home, records, requests
+from darkroom.core.errors import WorkspaceError
+from darkroom.tracking import home, records, requests, server_check
 
 HALF = ("half", {"number": 20})
 
@@ -138,6 +140,25 @@ def test_a_slow_uploader_is_waited_for(monkeypatch):
     assert holding.wait(60)
     assert requests.send(*HALF) == {"result": "late"}
     thread.join(60)
+
+
+def test_a_server_that_falls_silent_during_the_work_ends_the_wait(monkeypatch):
+    """While the uploader is at work a command looks whether its server still responds, and ends with 75 where it does not, or
+    where the work takes far too long.
+    """
+    monkeypatch.setattr(server_check, "LIMIT", 0.2)
+    monkeypatch.setattr(requests, "PROBE_INTERVAL", 0.2)
+    with locks.hold(home.RECORDS / "uploader.lock"), socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(WorkspaceError, match="does not respond") as caught:
+            requests.send(*HALF)
+        assert caught.value.code == 75
+        monkeypatch.setattr(requests, "LIMIT", 0.1)
+        monkeypatch.setattr(requests, "PROBE_INTERVAL", 60.0)
+        with pytest.raises(WorkspaceError, match="has not answered") as caught:
+            requests.send(*HALF)
+    assert caught.value.code == 75
+    assert not list(requests.REQUESTS.iterdir())
 
 
 def test_an_uploader_that_cannot_work_responds():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from darkroom.config import params
+from darkroom.core import kept_results
 from darkroom.core.errors import ParamsError
 from darkroom.tuning import space
 from darkroom.tuning.heads import CACHE, Embedded, Pool
@@ -56,13 +57,13 @@ def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(values, monkeyp
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
     Search(pool(values), embedded(), [NAME]).run(after(12))
-    kept = set(CACHE.rglob("*.safetensors"))
+    kept = set(CACHE.rglob(kept_results.DIGEST))
     again = Search(pool(values), embedded(), [NAME])
     again.run(after(14))
     assert outline(again) == outline(whole)
     repeated = sum(trial.folds for trial in whole.trials[:12])
     assert len(kept) == repeated
-    assert len(set(CACHE.rglob("*.safetensors"))) == sum(trial.folds for trial in whole.trials)
+    assert len(set(CACHE.rglob(kept_results.DIGEST))) == sum(trial.folds for trial in whole.trials)
 
 
 def test_an_interrupt_keeps_what_is_done(values):

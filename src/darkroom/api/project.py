@@ -21,7 +21,7 @@ with lazy_imports():
     from darkroom.api import model as models
     from darkroom.api import model_resolver
     from darkroom.data import arrays
-    from darkroom.evaluation import leaderboard, metrics_io
+    from darkroom.evaluation import diagnostics_file, leaderboard, metrics_io
     from darkroom.tracking import registry
 
 REPORTS, INGESTED, EMBEDDED, MODELS = Path("reports"), Path("data/ingested"), Path("data/embedded"), Path("models")
@@ -81,14 +81,14 @@ class Project:
             return metrics_io.read(REPORTS / metrics_io.METRICS, metrics_io.Metrics)
 
     @property
-    def diagnostics(self) -> metrics_io.Diagnostics | None:
+    def diagnostics(self) -> diagnostics_file.Diagnostics | None:
         """What the stage `diagnose` has found about the best model: corruptions, slices, mistakes, labels, the learning curve.
 
         None where it has not run since the last evaluation.
         """
-        path = REPORTS / metrics_io.DIAGNOSTICS
+        path = REPORTS / diagnostics_file.DIAGNOSTICS
         with self._inside():
-            return metrics_io.read(path, metrics_io.Diagnostics) if path.exists() and self.is_diagnosed else None
+            return metrics_io.read(path, diagnostics_file.Diagnostics) if path.exists() and self.is_diagnosed else None
 
     @property
     def is_diagnosed(self) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from darkroom.core import json_files
+from darkroom.core import json_files, strict_json
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
@@ -55,7 +54,7 @@ def history() -> dict[str, dict[str, Any]]:
     decisions: dict[str, dict[str, Any]] = {}
     for text in [FILE.read_text(encoding="utf-8") if FILE.exists() else "", *git.contents(FILE.as_posix())]:
         with suppress(ValueError, KeyError, TypeError, RecursionError):
-            content = json.loads(text)
+            content = strict_json.loads(text)
             if not decisions.setdefault(content["checkpoint_sha256"], content).get("verdict"):
                 decisions[content["checkpoint_sha256"]] = content
     return decisions

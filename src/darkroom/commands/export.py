@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import click
 
 from darkroom.api import model_card, model_resolver
 from darkroom.commands.param_types import MODEL
-from darkroom.core import atomic, user_paths
+from darkroom.core import atomic, strict_json, user_paths
 from darkroom.core.command_line import Choice, Command, json_option
 from darkroom.core.errors import ParamsError, WorkspaceError
 from darkroom.core.lazy import lazy_imports
@@ -121,7 +120,7 @@ def _add_page(classifier: classifiers.Classifier, info: classifiers.ModelInfo, r
     with atomic.scratch_folder(folder / "page") as scratch:
         if isinstance(classifier, quantized_classifier.QuantizedClassifier):
             program, precision = classifier.folder / exported_classifier.INT8_ONNX, INT8
-            metadata = json.loads((classifier.folder / exported_classifier.INT8_DESCRIPTION).read_text(encoding="utf-8"))
+            metadata = strict_json.loads((classifier.folder / exported_classifier.INT8_DESCRIPTION).read_text(encoding="utf-8"))
         else:
             program, precision = scratch / exported_classifier.ONNX, "float32"
             _export(classifier, scratch, ["onnx"], info)

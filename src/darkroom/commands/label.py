@@ -23,7 +23,7 @@ from darkroom.core.lazy import lazy_imports
 with lazy_imports():
     from darkroom.core import atomic, tables
     from darkroom.data import class_names, label_fixes, manifest, manifest_index
-    from darkroom.evaluation import metrics_io
+    from darkroom.evaluation import diagnostics_file, metrics_io
     from darkroom.labelling import arrivals, inbox, label_studio, queues, server
     from darkroom.labelling import pictures as picture_files
     from darkroom.labelling import session as sessions
@@ -110,7 +110,7 @@ class Workplace:
         fixes = label_fixes.read(self.fixes)
         found = [
             queues.doubtful(REPORTS / "label_issues.csv", self.index, fixes),
-            queues.mistakes(REPORTS / metrics_io.DIAGNOSTICS, self.index, fixes),
+            queues.mistakes(REPORTS / diagnostics_file.DIAGNOSTICS, self.index, fixes),
             queues.conflicts(self.rows, self.index, fixes),
         ]
         return found if with_decided else [sessions.without_decided(queue, LOG) for queue in found]

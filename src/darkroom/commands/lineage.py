@@ -11,6 +11,7 @@ import click
 
 from darkroom.commands.param_types import VERSION
 from darkroom.config import params
+from darkroom.core import user_paths
 from darkroom.core.command_line import Command, json_option
 from darkroom.core.errors import WorkspaceError, printable
 from darkroom.core.lazy import lazy_imports
@@ -63,7 +64,7 @@ def command(name: str, images: bool, as_json: bool) -> None:
 
 def _hashes(file: Path) -> list[str]:
     """Return the hashes that identify an image file: of its bytes, and of its pixels."""
-    content = file.read_bytes()
+    content = user_paths.read_file(file)
     image = decoding.decode(content, 8, "stretch", (0, 0, 0))
     return [hashlib.sha256(content).hexdigest(), *([image.pixel_hash] if image.pixel_hash else [])]
 

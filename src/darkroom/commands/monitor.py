@@ -81,6 +81,7 @@ def command(
     for name, path in zip(folders or [INBOX], paths, strict=True):
         if not path.exists():
             raise WorkspaceError(f"there is no {name}", "make the folder in which images arrive, or name another one")
+        user_paths.check_file(path)
     with locks.hold(out / ".lock", wait=WAIT) as acquired:
         if not acquired:
             raise WorkspaceError(

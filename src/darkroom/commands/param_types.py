@@ -12,12 +12,11 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from darkroom.core import strict_json
 from darkroom.core.errors import DarkroomError
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
-    import json
-
     from darkroom.config import dvc_graph, params, recipes, yaml_files
     from darkroom.course import lessons
     from darkroom.data import manifest
@@ -59,12 +58,12 @@ def _models() -> list[str]:
 
 def _evaluated() -> list[str]:
     """Return the models of the last evaluation that have a checkpoint."""
-    models = json.loads(Path("reports/metrics.json").read_text(encoding="utf-8"))["models"]
+    models = strict_json.loads(Path("reports/metrics.json").read_text(encoding="utf-8"))["models"]
     return [name for name in models if Path("models", name, "model.json").is_file()]
 
 
 def _classes() -> list[str]:
-    return list(json.loads(Path("data/ingested/classes.json").read_text(encoding="utf-8")))
+    return list(strict_json.loads(Path("data/ingested/classes.json").read_text(encoding="utf-8")))
 
 
 def _images() -> list[str]:

@@ -69,4 +69,4 @@ def _params(file: Path, names: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _read(path: Path) -> Any:
-    return yaml.load(path.read_text(encoding="utf-8"), dvc_graph.Loader)
+    return dvc_graph.load_yaml(path.read_text(encoding="utf-8"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -15,7 +14,7 @@ import psutil
 
 from darkroom.config import dvc_gc, params
 from darkroom.config.dvc_graph import read_lock
-from darkroom.core import atomic, locks
+from darkroom.core import atomic, locks, strict_json
 from darkroom.core.command_line import Command
 from darkroom.core.errors import WorkspaceError, without_login
 from darkroom.core.lazy import lazy_imports
@@ -157,7 +156,7 @@ def _no_dvc() -> Iterator[None]:
 def _check_no_stage_runs() -> None:
     """Raise WorkspaceError where `dvc repro` runs a stage of this workspace, which holds no lock of ours."""
     try:
-        content = json.loads(DVC_LOCKS.read_text(encoding="utf-8"))
+        content = strict_json.loads(DVC_LOCKS.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return
     for uses in content.values():

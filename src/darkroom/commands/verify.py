@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 
 import click
 
-from darkroom.core import locks
+from darkroom.core import locks, strict_json
 from darkroom.core.command_line import Command, json_option
 from darkroom.core.errors import WorkspaceError, nearest, printable
 from darkroom.core.lazy import lazy_imports
@@ -129,7 +128,7 @@ def _changes() -> dict[str, list[str]]:
     """Return what DVC reports as changed, by stage."""
     done = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], capture_output=True, text=True)
     try:
-        content = json.loads(done.stdout.strip().splitlines()[-1])
+        content = strict_json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError) as error:
         raise WorkspaceError(f"`dvc status` failed: {done.stderr.strip()[-500:]}", "run it to see what it reports") from error
     changed: dict[str, list[str]] = {}

@@ -5,7 +5,6 @@ DVC trusts an object of its cache by its size and the time of its last change, s
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from darkroom.config import dvc_graph
+from darkroom.core import strict_json
 
 UNREADABLE = "unreadable"  # begins what stands for the md5 of a file that cannot be opened
 FOLDER = ".dir"  # ends the md5 of a folder, which is that of its listing
@@ -97,7 +97,7 @@ def _listing(source: Path, md5: str) -> list[tuple[str, str]]:
     """Return name and md5 of each file of a folder; nothing where its listing is missing or damaged."""
     if not source.is_file() or _md5(source) + FOLDER != md5:
         return []
-    return [(item["relpath"], item["md5"]) for item in json.loads(source.read_text(encoding="utf-8"))]
+    return [(item["relpath"], item["md5"]) for item in strict_json.loads(source.read_text(encoding="utf-8"))]
 
 
 def _md5(path: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import hashlib
-import json
 import os
 import re
 import shlex
@@ -20,7 +19,7 @@ from typing import Any
 import yaml
 
 from darkroom.config.yaml_files import read_yaml
-from darkroom.core import atomic
+from darkroom.core import atomic, strict_json
 from darkroom.core.errors import WorkspaceError
 
 LOCK = Path("dvc.lock")
@@ -78,6 +77,14 @@ def _interpolated(value: Any, params: Any) -> list[Any]:
     return list(params)
 
 
+def load_yaml(text: str | bytes) -> Any:
+    """Return YAML as DVC writes it, its values as texts. Raises yaml.YAMLError, also where it is nested too deeply."""
+    try:
+        return yaml.load(text, Loader)
+    except RecursionError as error:
+        raise yaml.YAMLError("it is nested too deeply") from error
+
+
 def read_lock(path: Path = LOCK) -> dict[str, LockedStage]:
     """Return the stages of a dvc.lock by name; none where there is no such file."""
     return parse_lock(path.read_bytes(), str(path)) if path.exists() else {}
@@ -86,9 +93,9 @@ def read_lock(path: Path = LOCK) -> dict[str, LockedStage]:
 def parse_lock(text: str | bytes, name: str) -> dict[str, LockedStage]:
     """Return the stages in the text of a dvc.lock, which error messages call `name`."""
     try:
-        content = yaml.load(text, Loader) or {}
+        content = load_yaml(text) or {}
         return {name: _locked(stage) for name, stage in (content.get("stages") or {}).items()}
-    except (yaml.YAMLError, RecursionError) as error:
+    except yaml.YAMLError as error:
         problem = f"is not valid YAML: {error}"
     except (AttributeError, KeyError, TypeError, ValueError):
         problem = "holds no stages as DVC writes them"
@@ -209,7 +216,7 @@ def restore(stage: str) -> list[str]:
             continue
         files = {"": source}
         if digest.endswith(".dir"):
-            files = {item["relpath"]: cache_path(item["md5"]) for item in json.loads(source.read_text(encoding="utf-8"))}
+            files = {item["relpath"]: cache_path(item["md5"]) for item in strict_json.loads(source.read_text(encoding="utf-8"))}
         if all(file.exists() and md5(file) == file.parent.name + file.name for file in files.values()):
             with (atomic.new_folder if digest.endswith(".dir") else atomic.new_file)(target) as working:
                 for name, file in files.items():

@@ -6,7 +6,6 @@ time of its last change. A file that was written shortly before a power failure 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -17,8 +16,8 @@ from pathlib import Path
 
 import yaml
 
-from darkroom.config.dvc_graph import DVC, LOCK, Loader, cache_folder, md5
-from darkroom.core import atomic
+from darkroom.config.dvc_graph import DVC, LOCK, cache_folder, load_yaml, md5
+from darkroom.core import atomic, strict_json
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.locks import hold
 
@@ -103,7 +102,7 @@ def _written(folder: Path, since: float) -> Iterator[Path]:
 def _is_run(path: Path) -> bool:
     """Return whether a file of DVC's run cache can be read."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
+        content = load_yaml(path.read_text(encoding="utf-8"))
         return bool(content["cmd"]) and all(item["path"] for item in content.get("outs", []))
     except (ValueError, yaml.YAMLError, KeyError, TypeError):
         return False
@@ -137,7 +136,7 @@ def is_lock_damaged() -> bool:
     if not LOCK.exists():
         return False
     try:
-        content = yaml.load(LOCK.read_text(encoding="utf-8"), Loader)
+        content = load_yaml(LOCK.read_text(encoding="utf-8"))
         stages = content.get("stages", {}).values()
         items = [item["path"] for stage in stages for part in ("deps", "outs") for item in list(stage.get(part, []))]
         return content["schema"] != SCHEMA or not all(stage["cmd"] for stage in stages) or not all(items)
@@ -147,7 +146,7 @@ def is_lock_damaged() -> bool:
 
 def _is_json(path: Path) -> bool:
     try:
-        json.loads(path.read_text(encoding="utf-8"))
+        strict_json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return False
     return True

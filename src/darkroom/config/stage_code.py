@@ -66,7 +66,7 @@ def read() -> dict[str, Any]:
     if not FILE.exists():
         raise WorkspaceError(f"there is no {FILE}, which {GRAPH} names", f"restore it: `git checkout {FILE}`, or `darkroom update`")
     try:
-        content = yaml.load(FILE.read_text(encoding="utf-8"), dvc_graph.Loader)
+        content = dvc_graph.load_yaml(FILE.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise WorkspaceError(f"{FILE} is not valid YAML: {error}", "delete it, then `darkroom update` writes it") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(key) or {}, dict) for key in (STAGES, FILES)):
@@ -77,7 +77,7 @@ def read() -> dict[str, Any]:
 @cache
 def _paths() -> dict[str, list[str]]:
     """Return the paths of each stage's code in the package, which the graph of the repository names."""
-    graph = yaml.load((package_files.root() / GRAPH).read_text(encoding="utf-8"), dvc_graph.Loader)
+    graph = dvc_graph.load_yaml((package_files.root() / GRAPH).read_text(encoding="utf-8"))
     return {
         name: [dep.removeprefix(PREFIX) for dep in stage["deps"] if dep.startswith(PREFIX)]
         for name, stage in graph["stages"].items()

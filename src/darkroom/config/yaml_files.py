@@ -10,11 +10,13 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from darkroom.core import user_paths
 from darkroom.core.errors import ParamsError
 
 
 def read_yaml(path: Path) -> Any:
     """Return the content of a YAML file as plain Python. Raises ParamsError where it is missing, or no valid YAML."""
+    user_paths.check_file(path)
     try:
         return parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:

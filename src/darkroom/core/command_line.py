@@ -18,7 +18,7 @@ with lazy_imports():
 
     from click import shell_completion
 
-    from darkroom.core import os_errors, shortage
+    from darkroom.core import machine_limits, os_errors
 
 DEBUG = "DARKROOM_DEBUG"
 COMPLETE = "_DARKROOM_COMPLETE"  # set by the scripts of `darkroom completion`
@@ -149,7 +149,7 @@ def report(error: BaseException) -> int:
     """Print an error with its remedy on stderr, after its traceback where `--debug` is on; return the exit code."""
     if os.environ.get(DEBUG, "") not in ("", "0"):
         click.echo(masked("".join(traceback.format_exception(error))), err=True)
-    error = shortage.explain(error) or error
+    error = machine_limits.explain(error) or error
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         problem, remedy, code = _sentence(error), f"see `{context.command_path if context else 'darkroom'} --help`", MISTAKE

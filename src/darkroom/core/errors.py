@@ -14,8 +14,24 @@ from darkroom.core.lazy import lazy_imports
 with lazy_imports():
     import difflib
 
-_LOGIN = re.compile(r"(?<=://)[^\s/]*@")  # `user:password@` of an address
-_SECRET = re.compile(r"((?:password|passwd|pwd|token|secret|api_?key)=)[^&\s'\"]+", re.IGNORECASE)
+# `user:password@` of an address. A password may have a slash: it goes on to the last `@`, but `host:5000/a@b` has none
+_LOGIN = re.compile(
+    r"(\b(?:postgres|mysql|mariadb|mssql|oracle|redis|mongodb)[\w+]*://[^\s'\"]{0,500}"
+    r"|://[^\s/:@'\"]{0,500}:(?!\d+/)[^\s'\"]{0,500}|://[^\s/]*)@",
+    re.IGNORECASE,
+)
+_NAMES = (
+    r"(?:pass(?:word|wd|phrase)|pwd|token|secret|credential|signature|(?<![a-z])sig"
+    r"|(?:api|access|account|secret|shared)[_-]?key(?:[_-]?id)?)"
+)
+_VALUES = (
+    (re.compile(rf"({_NAMES}(?:=|%3D))(?:(?!%3B|%26)[^&;\s'\"])+", re.IGNORECASE), r"\1***"),
+    (re.compile(rf"({_NAMES}['\"]?\s*[:=]\s*(['\"])).+?(?=\2)", re.IGNORECASE), r"\1***"),
+    (re.compile(r"(\bbearer\s+)[\w.~+/=-]{6,}", re.IGNORECASE), r"\1***"),
+    (re.compile(r"(\bauthorization['\"]?\s*[:=]\s*['\"]?basic\s+)[\w+/=-]+", re.IGNORECASE), r"\1***"),
+    # keys that are known by their form: of AWS, GitHub and the Hugging Face Hub
+    (re.compile(r"\b(?:(?:AKIA|ASIA)[A-Z0-9]{16}|(?:gh[pousr]|hf)_\w{20,})\b"), "***"),
+)
 
 MISTAKE = 2
 DRIFTED = 3  # of `darkroom monitor`: a result, not an error
@@ -71,13 +87,21 @@ class WorkspaceError(DarkroomError):
 
 
 def masked(text: str) -> str:
-    """Return a text whose addresses have no user, password or token: `http://***@host`."""
-    return _SECRET.sub(r"\1***", _LOGIN.sub("***@", text))
+    """Return a text whose addresses have no user, password or token: `http://***@host`, nor other secrets of a known form."""
+    text = _LOGIN.sub(lambda match: f"{_scheme(match[1])}***@", text)
+    for pattern, replacement in _VALUES:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _scheme(address: str) -> str:
+    """Return an address up to where its user may stand."""
+    return address.partition("://")[0] + "://"
 
 
 def without_login(address: str) -> str:
     """Return an address to open, without the user and password in it."""
-    return _LOGIN.sub("", address)
+    return _LOGIN.sub(lambda match: _scheme(match[1]), address)
 
 
 def printable(text: str) -> str:

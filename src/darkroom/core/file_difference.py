@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
+
+from darkroom.core import strict_json
 
 
 def largest(first: Path, second: Path) -> float | None:
@@ -60,7 +61,7 @@ def _numbers(path: Path) -> Iterator[tuple[str, Any]]:
         for number in range(max(map(len, rows), default=0)):
             yield str(number), _column([row[number] if number < len(row) else "" for row in rows])
     elif path.suffix == ".json":
-        yield from _values(json.loads(path.read_text(encoding="utf-8")), "")
+        yield from _values(strict_json.loads(path.read_text(encoding="utf-8")), "")
 
 
 def _column(cells: list[str]) -> np.ndarray:

@@ -5,12 +5,11 @@ A file that describes weights is sealed: its key `checksum` has the sha256 of th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from darkroom.core import atomic, checksums, strict_json
+from darkroom.core import atomic, checksums, strict_json, user_paths
 from darkroom.core.errors import HALF_CHARACTER, WorkspaceError, printable
 from darkroom.core.lazy import lazy_imports
 
@@ -31,9 +30,10 @@ def read(path: Path, kind: type[T], remedy: Remedy) -> T:
 
 
 def load(path: Path, remedy: Remedy) -> Any:
-    """Return the content of a file. Raises FileNotFoundError, or WorkspaceError where it holds no JSON."""
+    """Return the content of a file. Raises FileNotFoundError, WorkspaceError where it holds no JSON, ParamsError for a pipe."""
+    user_paths.check_file(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        return strict_json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise damaged(path, str(error), remedy) from error
 
@@ -63,7 +63,7 @@ def damaged(path: Path, problem: str, remedy: Remedy) -> WorkspaceError:
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file with its checksum; equal contents give equal bytes."""
-    plain = json.loads(strict_json.dumps(content))
+    plain = strict_json.loads(strict_json.dumps(content))
     atomic.write_json(path, plain | {checksums.KEY: checksums.of_content(plain)})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +12,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from darkroom.core import strict_json
 from darkroom.core.errors import WorkspaceError
 
 WORKSPACE = Path(".dvc/tmp/darkroom.lock")
+NOTICE = 5.0  # seconds of waiting after which a command says what it waits for
 
 
 class BusyError(WorkspaceError):
@@ -22,12 +25,20 @@ class BusyError(WorkspaceError):
 
 @contextmanager
 def hold(path: Path, wait: float = -1) -> Iterator[bool]:
-    """Hold a lock file during a block; yield False where another process holds it for `wait` seconds (-1:
-    without limit)."""
+    """Hold a lock file during a block; yield False where another process holds it for `wait` seconds (-1: without limit).
+
+    Whoever waits for longer than NOTICE seconds says so on stderr.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=wait)
+        try:
+            lock.acquire(timeout=NOTICE if wait < 0 else min(wait, NOTICE))
+        except Timeout:
+            if 0 <= wait <= NOTICE:
+                raise
+            print(f"waiting for another process, which holds {path}", file=sys.stderr, flush=True)
+            lock.acquire(timeout=wait if wait < 0 else wait - NOTICE)
     except Timeout:
         yield False
         return
@@ -72,7 +83,7 @@ def workspace(description: str, report: Callable[[str], object], wait: bool = Tr
 
 def _describe(holder: Path) -> str:
     try:
-        content = json.loads(holder.read_text(encoding="utf-8"))
+        content = strict_json.loads(holder.read_text(encoding="utf-8"))
         return f"{content['description']} (process {content['pid']}, since {content['since']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another run"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from darkroom.core.errors import ParamsError, printable
 
+NO_FILE = "a pipe, a device or a socket, not a file"
 _LOGIN = re.compile(r"://[^\s/?#]*@")
 _SIGNATURE = re.compile(r"[?&][^=&]*(?:sig|signature|token|secret|password|credential|key)[^=&]*=", re.IGNORECASE)
 _ADDRESS = re.compile(r"^(?:([a-z][a-z0-9+.-]+)://|(file):/)", re.IGNORECASE)
@@ -52,10 +53,20 @@ def expand(text: str, origin: str, expected: str = "a folder of images") -> Path
 
 def read_file(path: Path) -> bytes:
     """Return the bytes of a file. Raises OSError for a pipe, a device or a socket, which might never end."""
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise OSError(errno.EINVAL, "a pipe, a device or a socket, not a file", str(path))
+    if _may_never_end(path):
+        raise OSError(errno.EINVAL, NO_FILE, str(path))
     return path.read_bytes()
+
+
+def check_file(path: Path) -> None:
+    """Raise ParamsError for a pipe, a device or a socket where a file is expected; whoever reads it misses what is not there."""
+    if path.exists() and _may_never_end(path):
+        raise ParamsError(f"{path} is {NO_FILE}", "name a file; what a program writes to a pipe, let it write to a file first")
+
+
+def _may_never_end(path: Path) -> bool:
+    mode = path.stat().st_mode
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def check_storable(path: Path, origin: str) -> None:

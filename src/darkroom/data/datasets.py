@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from darkroom.core import atomic, shortage
+from darkroom.core import atomic, machine_limits
 from darkroom.core.errors import SourceError
 from darkroom.core.lazy import lazy_imports
 from darkroom.core.os_errors import is_retryable
@@ -96,8 +96,7 @@ def write_benchmark(name: str, folder: Path, options: DatasetOptions) -> int:
     except SourceError:
         raise
     except Exception as error:  # a damaged file, or a server that is down, raises anything
-        if lack := shortage.explain(error):
-            raise lack from error
+        machine_limits.check(error)
         where = "downloaded" if download else f"read from {options.source}"
         raise SourceError(
             f"{name} cannot be {where}: {str(error) or 'a file is damaged'}",

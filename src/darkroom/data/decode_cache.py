@@ -29,6 +29,7 @@ import xxhash
 from filelock import FileLock
 
 from darkroom.config.params import Ingest
+from darkroom.core import strict_json
 from darkroom.data import (
     decoding,
     deep_pixels,
@@ -115,7 +116,7 @@ class DecodeCache:
             return None
         if row is None or _checksum(pixels, fingerprint, facts) != checksum:
             return None
-        values = json.loads(facts)
+        values = strict_json.loads(facts)
         return CachedImage(slot, ImageFacts(**values | {"flags": tuple(values["flags"])}))
 
     def put(self, key: str, pixels: np.ndarray | None, fingerprint: np.ndarray | None, facts: ImageFacts) -> int:

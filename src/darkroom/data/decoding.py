@@ -24,7 +24,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from darkroom.data import deep_pixels, heif, jpeg_markers, upright
 from darkroom.data.jpeg_markers import Layout
-from darkroom.data.memory_budget import bytes_a_pixel, bytes_of_jpeg
+from darkroom.data.memory_budget import LACKS_MEMORY, bytes_a_pixel, bytes_of_jpeg
 from darkroom.data.resizing import fit
 
 Colour = tuple[int, int, int]
@@ -34,6 +34,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd headers; a filte
 MAX_PIXELS = 178_956_970  # Pillow's own limit, checked before decoding
 MAX_SIDE = 65_535  # of a JPEG
 MAX_PIXEL_BYTES = 12  # of the permitted pixels on average, while a picture is decoded; fixed: a data set depends on no machine
+ASKS_TOO_MUCH = "it asks for more memory than its size explains"  # detail of a file that is taken for damaged
 MAX_SCANS = 100  # of a progressive JPEG, which has about ten
 CANONICAL = 256  # pixels a side below which no JPEG is scaled while it is decoded, whatever the requested size
 
@@ -122,7 +123,7 @@ def _any_format(content: bytes, jpeg: Layout | None, options: _Options) -> Pictu
                 raise _RefusedError(header, "too_large", f"{image.width}×{image.height}")
             if min(image.size) < options.min_size:
                 raise _RefusedError(header, "too_small", f"{image.width}×{image.height}")
-            header = replace(header, frames=_frames(image))
+            header = replace(header, frames=_frames(image, _bytes_needed(content, header)))
             whole, flags, warning = _decode_upright(content, image, jpeg, CANONICAL, options)
             animated = ("animated",) if header.frames > 1 and image.format not in ("MPO", "TIFF") else ()
             header = replace(header, flags=animated + flags, detail=warning)
@@ -136,13 +137,18 @@ def _any_format(content: bytes, jpeg: Layout | None, options: _Options) -> Pictu
         raise _RefusedError(header, "too_large") from error
     except UnidentifiedImageError as error:
         raise _RefusedError(header, "not_an_image") from error
-    except OSError as error:
-        raise _RefusedError(header, "truncated" if "truncat" in str(error).lower() else "corrupt", str(error)) from error
-    except MemoryError as error:  # also of a damaged file that asks for more than its header says
-        _check_memory(_bytes_needed(content, header))
-        raise _RefusedError(header, "corrupt", "it asks for more memory than its size explains") from error
     except Exception as error:  # decoders raise anything for damaged bytes
+        if _lacks_memory(error):  # also of a damaged file that asks for more than its header says
+            _check_memory(_bytes_needed(content, header))
+            raise _RefusedError(header, "corrupt", ASKS_TOO_MUCH) from error
+        if isinstance(error, OSError):
+            raise _RefusedError(header, "truncated" if "truncat" in str(error).lower() else "corrupt", str(error)) from error
         raise _RefusedError(header, "corrupt", f"{type(error).__name__}: {error}") from error
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Return whether a decoder lacked memory: Pillow may say so by an OSError, libjpeg by a ValueError, OpenCV by its own error."""
+    return isinstance(error, MemoryError) or LACKS_MEMORY.search(str(error)) is not None
 
 
 def _bytes_needed(content: bytes, header: Decoded | Image.Image) -> int:
@@ -243,13 +249,20 @@ def from_array(
 
 
 def decode_leniently(content: bytes) -> np.ndarray | None:
-    """Return as much of a damaged image as can be shown, (H, W, 3) uint8, or None. Not thread-safe."""
+    """Return as much of a damaged image as can be shown, (H, W, 3) uint8, or None. Not thread-safe.
+
+    Raises MemoryError where the machine lacks memory for a picture of its size.
+    """
     ImageFile.LOAD_TRUNCATED_IMAGES = True
+    needed = 0
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            needed = _bytes_needed(content, image)
             image.draft("RGB", (CANONICAL, CANONICAL))
             return np.asarray(image.convert("RGB"))
-    except Exception:  # decoders raise anything for damaged bytes
+    except Exception as error:  # decoders raise anything for damaged bytes
+        if _lacks_memory(error):
+            _check_memory(needed)
         return None
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -285,6 +298,8 @@ def _decode_upright(
             whole = _scaled_jpeg(content, image.width, image.height, needed)
             return upright.turn_upright(whole, orientation), tuple(flags), ""
         except ValueError as error:  # libjpeg warns: Pillow decides whether enough can be decoded
+            if _lacks_memory(error):
+                raise MemoryError(str(error)) from error
             warning = str(error)
             flags.append("damaged")
         if jpeg and is_cut:
@@ -297,6 +312,8 @@ def _decode_upright(
     options.reserve(_bytes_needed(content, image))
     deep = deep_pixels.read_colours(content)
     if deep is None:
+        if deep_pixels.has_deep_colours(content):  # OpenCV does not tell damage from too little memory
+            _check_memory(_bytes_needed(content, image))
         image.load()
     if warning.startswith("Premature end"):
         raise OSError(f"truncated: {warning}")
@@ -315,10 +332,12 @@ def _check_cut(content: bytes) -> None:
         raise OSError(f"truncated: {error}") from error
 
 
-def _frames(image: Image.Image) -> int:
-    """Return the number of frames, or 1 where the second cannot be read."""
+def _frames(image: Image.Image, needed: int) -> int:
+    """Return the number of frames, or 1 where the second cannot be read; `needed` are the bytes of the first."""
     try:
         return int(getattr(image, "n_frames", 1))
-    except Exception:  # decoders raise anything for damaged bytes
+    except Exception as error:  # decoders raise anything for damaged bytes
+        if _lacks_memory(error):
+            _check_memory(needed)
         image.seek(0)
         return 1

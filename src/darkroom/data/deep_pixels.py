@@ -75,6 +75,8 @@ def _tiff_tags(content: bytes) -> TiffImagePlugin.ImageFileDirectory_v2 | None:
         stream.seek(tags.next)
         tags.load(stream)
         _ = [tags.get(number) for number in (256, 257, 258, 262, 277, 284, 339)]  # values are parsed when they are read
+    except MemoryError:
+        raise
     except Exception:  # a damaged directory raises anything
         return None
     return tags

@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
-from darkroom.core import atomic
+from darkroom.core import atomic, machine_limits
 from darkroom.core.errors import SourceError
 from darkroom.data import zip_names
 from darkroom.data.folder_source import MAX_FILE_BYTES, TOO_LONG, Entry, Folder
@@ -43,7 +43,8 @@ class Reader(Protocol):
     def read(self, key: Any) -> bytes:
         """Return the bytes of a file.
 
-        Raises OSError where it cannot be read, ValueError where the archive is damaged.
+        Raises OSError where it cannot be read, ValueError where the archive is damaged, and MemoryError or WorkspaceError
+        where the machine lacks memory or open files.
         """
 
 
@@ -74,6 +75,7 @@ def open_files(source: Path, scratch: Path) -> Iterator[tuple[FileSource, list[E
         except (*DAMAGED, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # of the disk; bz2 has none for damaged bytes
                 raise
+            machine_limits.check(error)
             if source.name.lower().endswith(ARCHIVES):
                 raise SourceError(f"{source} is a damaged archive ({error})", "copy it again from where it came") from error
             raise SourceError(
@@ -203,7 +205,10 @@ class Zip:
                 content = file.read(MAX_FILE_BYTES + 1)
         except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
             raise ValueError(str(error)) from error
+        except MemoryError:
+            raise
         except Exception as error:  # zlib.error, lzma.LZMAError, RuntimeError
+            machine_limits.check(error)
             raise ValueError(f"{type(error).__name__}: {error}") from error
         if len(content) > MAX_FILE_BYTES:
             raise OSError(TOO_LONG)

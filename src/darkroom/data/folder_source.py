@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from darkroom.core import machine_limits
 from darkroom.core.errors import SourceError, printable
 
 MAX_FILE_BYTES = 2**30
@@ -85,6 +86,7 @@ def _list_folder(folder: str) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as inside:
             return sorted(inside, key=lambda item: os.fsencode(item.name))
     except OSError as error:
+        machine_limits.check(error)
         raise SourceError(
             f"{folder} cannot be read: {error.strerror}",
             "give yourself the right to read it, shorten its path, or move it away",

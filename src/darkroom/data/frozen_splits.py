@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from darkroom.config.params import SPLITS
-from darkroom.core import atomic
+from darkroom.core import atomic, user_paths
 from darkroom.core.errors import SourceError
 from darkroom.data import csv_cells
 from darkroom.data.manifest import Row
@@ -43,6 +43,7 @@ def read(path: Path) -> list[FrozenImage]:
     if not path.exists():
         return []
     remedy = f"correct {path}: its first line is `image,split` or `image,split,sha256`, then one line per image"
+    user_paths.check_file(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(cell.strip() for cell in row)]

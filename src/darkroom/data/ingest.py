@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from darkroom.config.params import SPLITS, Ingest
-from darkroom.core import platforms, shortage
+from darkroom.core import machine_limits, platforms, shortage
 from darkroom.core.errors import SourceError, printable
 from darkroom.core.progress import Progress
 from darkroom.data import (
@@ -75,7 +75,8 @@ class Dataset:
         file = next(file for file in self.source.files if file.path == row.path and not file.ignored)
         try:
             content = self.source.read(file)
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            machine_limits.check(error)
             return None
         return decoding.decode_leniently(content) if isinstance(content, bytes) else None
 
@@ -235,9 +236,12 @@ def _read(source: Source, file: SourceFile, params: Ingest, cache: DecodeCache, 
     try:
         content = source.read(file)
     except OSError as error:
+        machine_limits.check(error)
         return _ReadFile(row.quarantine("unreadable", error.strerror or str(error)))
     except ValueError as error:
         return _ReadFile(row.quarantine("corrupt", str(error)))
+    except MemoryError as error:
+        raise _too_little_memory("read", file) from error
     settings = (params.image_size, params.resize, params.background, params.min_size)
     if isinstance(content, np.ndarray):
         image = np.ascontiguousarray(content)
@@ -254,14 +258,20 @@ def _read(source: Source, file: SourceFile, params: Ingest, cache: DecodeCache, 
     try:
         with budget.reservation() as reserve:
             decoded = decode(reserve)
+            if decoded.detail == decoding.ASKS_TOO_MUCH:  # other threads may have had the memory: once more, alone
+                reserve(budget.size)
+                decoded = decode(lambda _: None)
             fingerprint = _describe(row, decoded)
     except MemoryError as error:
-        problem = f"there is too little memory to decode {printable(file.path)}"
-        raise SourceError(problem, shortage.FREE_MEMORY, retryable=True) from error
+        raise _too_little_memory("decode", file) from error
     if row.reason == "not_an_image" and isinstance(content, bytes) and (name := unread_formats.name_of(content)):
         row.format = name
         row.quarantine("unread_format", name)
     return _ReadFile(row, key, True, decoded.pixels, fingerprint)
+
+
+def _too_little_memory(verb: str, file: SourceFile) -> SourceError:
+    return SourceError(f"there is too little memory to {verb} {printable(file.path)}", shortage.FREE_MEMORY, retryable=True)
 
 
 def _describe(row: SourceRow, decoded: Decoded) -> np.ndarray | None:

@@ -6,6 +6,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+from darkroom.core import user_paths
 from darkroom.core.errors import WorkspaceError
 from darkroom.data import class_names, csv_cells
 from darkroom.data.manifest import Row
@@ -41,6 +42,7 @@ class Suggestion:
 def read(path: Path) -> list[Suggestion]:
     """Return the suggestions in their order. Raises WorkspaceError where the file cannot be read."""
     remedy = "`dvc repro diagnose` writes reports/label_issues.csv"
+    user_paths.check_file(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+# how decoders say that they lack memory
+LACKS_MEMORY = re.compile(r"(cannot|failed to|unable to) alloc|bad.?alloc|insufficient memory|out of memory", re.IGNORECASE)
 # of a pixel, at the peak of decoding (`python benchmarks/decoding_memory.py`)
 PALETTE, ORDINARY, AVIF, WEBP, DEEP, DEEP_ALPHA, FLOAT = 5, 8, 12, 18, 17, 21, 33
 

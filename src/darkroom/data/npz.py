@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from darkroom.core import atomic
+from darkroom.core import atomic, machine_limits
 from darkroom.core.errors import SourceError
 from darkroom.data import array_values
 from darkroom.data.file_sources import DAMAGED, copy_limited
@@ -43,6 +43,7 @@ def open_npz(path: Path, scratch: Path) -> Iterator[list[SplitArrays]]:
             with zipfile.ZipFile(path) as archive:
                 parts = _read(archive, folder, path)
         except (*DAMAGED, OSError) as error:
+            machine_limits.check(error)
             raise SourceError(
                 f"{path} cannot be read as an .npz: {error}",
                 "save it again with np.savez, without objects, for example labels=labels.astype(str)",

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from darkroom.core import strict_json
 from darkroom.core.errors import SourceError, printable
 from darkroom.data import table_splits
 from darkroom.data.class_names import label_of
@@ -117,7 +117,7 @@ def read_rows(name: str, file: pq.ParquetFile, columns: Columns) -> Rows:
 def _features(schema: pa.Schema) -> dict[str, Any]:
     """Return the columns as the Hub describes them; nothing where a file has no such description."""
     try:
-        content = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        content = strict_json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = content["info"]["features"]
         return {name: value for name, value in features.items() if isinstance(value, dict)}
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from darkroom.core import machine_limits
 from darkroom.core.errors import SourceError, printable
 from darkroom.core.lazy import lazy_imports
 from darkroom.data import shards
@@ -66,6 +67,8 @@ class Shard:
 
 
 def _damaged(path: Path, error: Exception) -> SourceError:
+    """Return the error about a file. Raises WorkspaceError (retry) where the machine lacks memory or open files for it."""
+    machine_limits.check(error)
     reason = str(error).partition("\n")[0].rstrip(".")
     return SourceError(f"{path} cannot be read as a Parquet file: {printable(reason)}", "copy it again from where it came")
 
@@ -139,6 +142,7 @@ class ParquetFiles:
                 self.next += 1
         except (pa.ArrowException, OSError, StopIteration) as error:
             self.place = (-1, -1)
+            machine_limits.check(error)
             reason = str(error).partition("\n")[0] or "it ends before its last row"
             self.damage[number, group] = f"a part of {printable(shard.name)} cannot be read: {reason}"
             raise ValueError(self.damage[number, group]) from error

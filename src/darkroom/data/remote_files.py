@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from darkroom.core import shortage
+from darkroom.core import machine_limits, shortage
 from darkroom.core.errors import ParamsError, SourceError, nearest, printable
 from darkroom.core.lazy import lazy_imports
 from darkroom.core.progress import Progress
@@ -220,8 +220,7 @@ def _explained(address: str) -> Iterator[None]:
     except (SourceError, ParamsError):
         raise
     except Exception as error:  # each library has its own
-        if shortage_here := shortage.explain(error):
-            raise shortage_here from error
+        machine_limits.check(error)
         cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error  # fsspec's, over HTTP
         status = getattr(cause, "status", None) or getattr(cause, "code", None)
         if isinstance(cause, FileNotFoundError) or status == 404:

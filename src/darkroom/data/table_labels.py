@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from darkroom.core import machine_limits
 from darkroom.core.counts import counted
 from darkroom.core.errors import SourceError, printable
 from darkroom.data import split_names, table_columns, table_paths, tables
@@ -97,6 +98,7 @@ def _understand(path: Path, entry: Entry, images: list[str], files: FileSource, 
     try:
         table = tables.read(name, files.read(entry.key))
     except (OSError, ValueError) as error:
+        machine_limits.check(error)
         return Unclear(name, f"cannot be read ({error}); save it as UTF-8 CSV or as Parquet", False)
     if not table.columns:
         other = name.lower().endswith(".json") and not _is_sidecar(name, images)

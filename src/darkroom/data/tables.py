@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+from darkroom.core import strict_json
 from darkroom.core.lazy import lazy_imports
 from darkroom.data import class_names
 
@@ -60,9 +61,9 @@ def read(name: str, content: bytes) -> Table:
     text, encoding = decode(content)
     try:
         if suffix in (".jsonl", ".ndjson"):
-            return _records(name, [json.loads(line) for line in text.splitlines() if line.strip()])
+            return _records(name, [strict_json.loads(line) for line in text.splitlines() if line.strip()])
         if suffix == ".json":
-            return _json(name, json.loads(text))
+            return _json(name, strict_json.loads(text))
         return replace(_csv(name, text), guessed="cp1252" if encoding == "cp1252" else "")
     except (csv.Error, RecursionError) as error:
         raise ValueError(str(error)) from error

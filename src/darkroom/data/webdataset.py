@@ -6,7 +6,6 @@ A key is a path up to the first point of its name. The label of an image is, of 
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from darkroom.core import machine_limits, strict_json
 from darkroom.core.counts import counted
 from darkroom.core.errors import SourceError, printable
 from darkroom.data import file_names, file_sources, folder_labels, shards
@@ -146,8 +146,8 @@ def _describe(files: FileSource, parts: dict[str, Entry]) -> tuple[str, str, str
     found: Any = {}
     if "json" in parts:
         try:
-            found = json.loads(_text(files, parts["json"]) or "{}")
-        except (ValueError, RecursionError):
+            found = strict_json.loads(_text(files, parts["json"]) or "{}")
+        except ValueError:
             found = {}
     values = {title_key(str(name)): value for name, value in found.items()} if isinstance(found, dict) else {}
     named = [values[word] for word in LABELS if isinstance(values.get(word), (str, int)) and values[word] != -1]
@@ -167,7 +167,8 @@ def _text(files: FileSource, entry: Entry) -> str:
     """Return the text of a part, without white space around it; none where it cannot be read, or is too long."""
     try:
         content = b"" if entry.refused else files.read(entry.key)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        machine_limits.check(error)
         content = b""
     return content.decode("utf-8-sig", "backslashreplace").strip() if len(content) <= MAX_PART else ""
 

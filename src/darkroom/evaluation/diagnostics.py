@@ -19,10 +19,10 @@ from darkroom.core.progress import Progress
 from darkroom.data import image_rows
 from darkroom.evaluation import label_issues, learning_curve, mistakes, pixel_baseline, robustness, slices
 from darkroom.evaluation.combinations import Combined, TrainingSeconds
+from darkroom.evaluation.diagnostics_file import Counts, Diagnostics, LabelCheck, LearningCurve, Robustness
 from darkroom.evaluation.evaluated import Evaluated, Split
 from darkroom.evaluation.label_issues import LabelIssue
 from darkroom.evaluation.leaderboard import Row
-from darkroom.evaluation.metrics_io import Counts, Diagnostics, LabelCheck, LearningCurve, Robustness
 from darkroom.evaluation.pixel_baseline import PixelRegression
 from darkroom.inference import tta
 from darkroom.inference.classifier import Classifier

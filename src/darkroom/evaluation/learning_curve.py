@@ -9,7 +9,7 @@ import numpy as np
 
 from darkroom.core.kept_results import Arrays
 from darkroom.evaluation import significance
-from darkroom.evaluation.metrics_io import Accuracies, LearningCurve
+from darkroom.evaluation.diagnostics_file import Accuracies, LearningCurve
 from darkroom.evaluation.pixel_baseline import Regression
 
 FEATURES, PIXELS = "frozen features", "pixels"  # names of inputs

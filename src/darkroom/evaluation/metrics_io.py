@@ -1,4 +1,4 @@
-"""Contents of metrics.json, details.json and diagnostics.json, with one reader and one writer for each.
+"""Contents of metrics.json and details.json, and the reader and the writer of these and of diagnostics.json (`diagnostics_file`).
 
 docs/evaluation.md describes every field.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from darkroom.core import atomic, json_files
 from darkroom.core.errors import WorkspaceError
 
-METRICS, DETAILS, DIAGNOSTICS = "metrics.json", "details.json", "diagnostics.json"
+METRICS, DETAILS = "metrics.json", "details.json"
 PIXEL_BASELINE = "pixel_baseline"  # logistic regression on pixels; has no checkpoint and is never selected
 OLD_NAMES = {"reference": PIXEL_BASELINE}  # names of models in files of earlier versions
 ModelName = Annotated[str, AfterValidator(lambda name: OLD_NAMES.get(name, name))]
@@ -25,6 +25,13 @@ class Content(BaseModel):
     """Base of everything that the files hold; instances are immutable."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+class Document(Content):
+    """Base of what a whole file holds; `STAGE` writes it."""
+
+    SCHEMA: ClassVar[int]
+    STAGE: ClassVar[str] = "evaluate"
 
 
 class Calibration(Content):
@@ -164,7 +171,7 @@ class CrossValidation(Content):
     models: dict[ModelName, CrossValidated]
 
 
-class Metrics(Content):
+class Metrics(Document):
     """Content of metrics.json; `selection` is missing in files of earlier versions, `cross_validation` without folds."""
 
     SCHEMA: ClassVar[int] = 2
@@ -213,7 +220,7 @@ class Combinations(Content):
     pairs: list[Pair] = []
 
 
-class Details(Content):
+class Details(Document):
     """Content of details.json; without ensembles in files of earlier versions."""
 
     SCHEMA: ClassVar[int] = 2
@@ -224,166 +231,29 @@ class Details(Content):
     ensembles: Combinations = Combinations()
 
 
-class Corruption(Content):
-    """Accuracy of the model and of the pixel baseline in each severity of a corruption, mildest first."""
-
-    kind: str
-    accuracy: list[float]
-    pixel_baseline: list[float]
+File = TypeVar("File", bound=Document)
 
 
-class Robustness(Content):
-    """Accuracy and mean corruption errors on `images` test images of `of`."""
-
-    of: int
-    images: int
-    accuracy: float
-    corruption_error: float
-    pixel_baseline_accuracy: float
-    pixel_baseline_corruption_error: float
-    mean_corruption_error: float | None = Field(validation_alias=AliasChoices("mean_corruption_error", "relative_corruption_error"))
-    corruptions: dict[str, Corruption]
-
-
-class Slice(Content):
-    """Accuracy on the images with one value of a column, and on the `rest`."""
-
-    column: str
-    value: str
-    images: int
-    accuracy: float
-    low: float
-    high: float
-    rest: float
-    p: float
-    p_holm: float
-
-
-class Mistake(Content):
-    """A misclassified test image, the confidence of the prediction, and the probability of the true class."""
-
-    path: str
-    sha256: str
-    label: str
-    predicted: str
-    confidence: float
-    label_probability: float
-
-
-class ConfusedPair(Content):
-    """Two classes, and how many images of either are classified as the other."""
-
-    classes: tuple[str, str]
-    count: int
-    first_as_second: int
-    second_as_first: int
-    share: float
-
-
-class AlwaysWrong(Content):
-    """A test image that every model misclassifies; `models` has the prediction and the confidence of each."""
-
-    path: str
-    sha256: str
-    label: str
-    predicted: str
-    agree: int
-    confidence: float
-    models: dict[str, tuple[str, float]]
-
-
-class Counts(Content):
-    """Numbers of test images: all, and those that the best model, or every model, misclassifies."""
-
-    images: int
-    mistakes: int
-    always_wrong: int
-
-
-class LabelCheck(Content):
-    """How label issues were found: inputs and `c` of the regression, accuracy out of fold, their number.
-
-    `wrong_share` is the estimated share of wrong labels among all images, `expected_precision` that among the
-    candidates, and `expected_precision_at_10` among the first ten; older files lack these, and they are null without
-    candidates.
-    """
-
-    inputs: str
-    folds: int
-    c: float
-    images: int
-    accuracy: float
-    candidates: int
-    draws: int = 1
-    temperature: float = 1.0
-    wrong_share: float | None = None
-    expected_precision: float | None = None
-    expected_precision_at_10: float | None = None
-
-
-class Accuracies(Content):
-    """The mean accuracy over draws of training images, the lowest and the highest."""
-
-    mean: float
-    low: float
-    high: float
-
-
-class LearningCurve(Content):
-    """Test accuracy of linear classifiers of each kind of inputs by the number of training images, the fewest first.
-
-    `embedder` is the model whose frozen backbone makes the features, None without one; `of` are all training images. `gain` is
-    that of the last doubling, with its 95% interval, for features, or without them for pixels.
-    """
-
-    embedder: str | None
-    of: int
-    test_images: int
-    images: list[int]
-    curves: dict[str, list[Accuracies]]
-    gain: float
-    gain_interval: Range
-
-
-class Diagnostics(Content):
-    """Content of diagnostics.json; older files lack the learning curve, and it is null with too few images or too many classes."""
-
-    SCHEMA: ClassVar[int] = 3
-
-    model: str
-    robustness: Robustness
-    slices: list[Slice]
-    views: Combinations
-    counts: Counts
-    mistakes: list[Mistake]
-    confused: list[ConfusedPair]
-    always_wrong: list[AlwaysWrong]
-    labels: LabelCheck
-    learning_curve: LearningCurve | None = None
-
-
-File = TypeVar("File", Metrics, Details, Diagnostics)
-
-
-def write(path: Path, content: Metrics | Details | Diagnostics) -> None:
+def write(path: Path, content: Document) -> None:
     """Write a file; equal contents give equal bytes."""
     atomic.write_json(path, {"schema": content.SCHEMA, **content.model_dump(mode="json")})
 
 
 def read(path: Path, kind: type[File]) -> File:
-    """Return the content of a file that `evaluate` wrote.
+    """Return the content of a file that `evaluate` or `diagnose` wrote.
 
     Raises WorkspaceError where the file is missing, damaged or has another schema. Names of models of earlier
     versions become today's.
     """
+    remedy = f"run `dvc repro {kind.STAGE}`"
     try:
-        content = json_files.load(path, REMEDY)
+        content = json_files.load(path, remedy)
     except FileNotFoundError as error:
-        raise WorkspaceError(f"{path} does not exist: nothing has been evaluated yet", REMEDY) from error
+        raise WorkspaceError(f"{path} does not exist: nothing has been evaluated yet", remedy) from error
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != kind.SCHEMA:
-        raise WorkspaceError(f"{path} has schema {schema}, this Darkroom reads {kind.SCHEMA}", REMEDY)
-    return json_files.validate(content, kind, path, REMEDY)
+        raise WorkspaceError(f"{path} has schema {schema}, this Darkroom reads {kind.SCHEMA}", remedy)
+    return json_files.validate(content, kind, path, remedy)
 
 
 def read_both(metrics: Path, details: Path) -> tuple[Metrics, Details]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from darkroom.data import image_rows
-from darkroom.evaluation.metrics_io import AlwaysWrong, ConfusedPair, Mistake
+from darkroom.evaluation.diagnostics_file import AlwaysWrong, ConfusedPair, Mistake
 
 MOST = 50  # of each kind
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from darkroom.core.kept_results import Arrays, Get, compute_anew
-from darkroom.evaluation.metrics_io import Corruption, Robustness
+from darkroom.evaluation.diagnostics_file import Corruption, Robustness
 
 Predict = Callable[[np.ndarray], np.ndarray]  # images (N, S, S, 3) uint8 to probabilities (N, classes)
 

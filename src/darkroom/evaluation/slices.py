@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import hypergeom
 
 from darkroom.data import image_rows
-from darkroom.evaluation.metrics_io import Slice
+from darkroom.evaluation.diagnostics_file import Slice
 from darkroom.evaluation.significance import holm, wilson
 
 MINIMUM = 20  # groups of images in a slice, and in the rest

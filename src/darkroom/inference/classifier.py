@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from darkroom.core import user_paths
 from darkroom.inference.predict import Measured, Prediction, predict_files
 from darkroom.models import checkpoint as checkpoints
 from darkroom.models import give_way
@@ -46,6 +47,8 @@ class Classifier:
     @classmethod
     def load(cls, folder: Path) -> Classifier:
         """Read a checkpoint folder; raises WorkspaceError or WeightsError if it is not one."""
+        for name in (checkpoints.DESCRIPTION, checkpoints.WEIGHTS):
+            user_paths.check_file(folder / name)
         give_way.start()
         return cls(*checkpoints.load(folder))
 

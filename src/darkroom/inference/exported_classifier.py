@@ -59,6 +59,8 @@ class ExportedClassifier:
             raise _damaged(folder / file, "its checksum differs")
         try:
             self.program: OnnxProgram | TorchProgram = kind(folder / file)
+        except MemoryError:
+            raise
         except Exception as error:  # engines raise errors of every kind
             raise _damaged(folder / file, str(error)) from error
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from darkroom.core import user_paths
+from darkroom.core import machine_limits, user_paths
 from darkroom.core.lazy import lazy_imports
 from darkroom.core.progress import Progress
 from darkroom.data.decoding import decode
@@ -102,6 +102,7 @@ def read(path: Path) -> tuple[bytes | None, Problem]:
     try:
         return user_paths.read_file(path), NO_PROBLEM
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        machine_limits.check(error)
         return None, ((getattr(error, "strerror", None) or str(error)).lower(), "name a file that this user may read")
 
 
@@ -158,4 +159,4 @@ def explain(classifier: classifiers.Classifier, rows: list[Row], folder: Path, m
 
 def _square(path: Path, preprocessing: base.Preprocessing) -> np.ndarray | None:
     """Return the image (S, S, 3) uint8 of a file, without the whole picture."""
-    return decode(path.read_bytes(), preprocessing.image_size, preprocessing.resize, preprocessing.background).pixels
+    return decode(user_paths.read_file(path), preprocessing.image_size, preprocessing.resize, preprocessing.background).pixels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import xxhash
 from torch import nn
 
 from darkroom.config.params import Compute
-from darkroom.core import atomic, kept_results
+from darkroom.core import atomic, kept_results, strict_json
 from darkroom.models.backbones import hub_folders
 from darkroom.models.backbones import registry as backbones
 from darkroom.models.base import Backbone, Normalize
@@ -58,7 +57,7 @@ def place(name: str, images: np.ndarray, source: str, folder: Path, head: str, c
 def load(folder: Path) -> Embedded | None:
     """Return what `save` wrote; None where it is missing or not whole."""
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        facts = strict_json.loads((folder / FACTS).read_text(encoding="utf-8"))
         values = np.load(folder / VALUES)
         if kept_results.digest(values) != facts.pop("digest"):
             return None

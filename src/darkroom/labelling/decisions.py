@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections.abc import Iterable
@@ -10,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from darkroom.core import strict_json
+from darkroom.core import strict_json, user_paths
 
 
 def _now() -> str:
@@ -62,10 +61,11 @@ def read(path: Path) -> list[Decision]:
     """Return the decisions in their order; none where there is no file. A line that was cut off is left out."""
     if not path.exists():
         return []
+    user_paths.check_file(path)
     found = []
     for line in path.read_bytes().split(b"\n"):
         try:
-            content = json.loads(line.decode("utf-8", "surrogatepass"))
+            content = strict_json.loads(line.decode("utf-8", "surrogatepass"))
         except ValueError:  # UnicodeDecodeError too
             continue
         if isinstance(content, dict) and all(isinstance(value, str) for value in content.values()):

@@ -6,7 +6,6 @@ The format is that of its documents, "Label Studio JSON format of annotated task
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import quoteattr
 
+from darkroom.core import strict_json, user_paths
 from darkroom.core.errors import SourceError
 from darkroom.data import class_names
 from darkroom.labelling.queues import Item
@@ -64,8 +64,9 @@ def read(path: Path) -> list[Annotation]:
     A task whose annotations name several classes has a problem instead of a label. Raises SourceError where the file is none.
     """
     remedy = "export the project of Label Studio as JSON or JSON-MIN"
+    user_paths.check_file(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = strict_json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise SourceError(f"{path} cannot be read: {error}", remedy) from error
     if not isinstance(content, list) or not all(isinstance(task, dict) for task in content):

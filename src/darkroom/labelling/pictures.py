@@ -10,7 +10,7 @@ from threading import Lock
 import cv2
 import numpy as np
 
-from darkroom.core import user_paths
+from darkroom.core import machine_limits, user_paths
 from darkroom.core.errors import SourceError
 from darkroom.data import decoding, sources
 from darkroom.data.resizing import shrink
@@ -59,6 +59,7 @@ class Pictures:
             if folder == SOURCE and not self.source.is_dir():
                 return self._from_source(path)
         except (OSError, ValueError) as error:
+            machine_limits.check(error)
             raise SourceError(f"{path} cannot be read: {error}", "look whether the file is still there") from error
         raise SourceError(f"{path} is not there any more", "skip it; `dvc repro ingest` lists the source again")
 

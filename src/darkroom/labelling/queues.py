@@ -11,7 +11,7 @@ from darkroom.data import label_fixes, label_suggestions
 from darkroom.data.manifest import Row
 from darkroom.data.manifest_index import FIXABLE, ManifestIndex
 from darkroom.data.quarantine_reasons import REASONS
-from darkroom.evaluation import metrics_io
+from darkroom.evaluation import diagnostics_file, metrics_io
 
 SOURCE = ""  # the folder of an image of the source
 CONFLICT = "label_conflict"
@@ -63,7 +63,7 @@ def doubtful(path: Path, index: ManifestIndex, fixes: Mapping[str, str]) -> Queu
 
 def mistakes(path: Path, index: ManifestIndex, fixes: Mapping[str, str]) -> Queue:
     """Return the test images that the best model misclassifies; none where there is no diagnostics.json."""
-    content = metrics_io.read(path, metrics_io.Diagnostics) if path.exists() else None
+    content = metrics_io.read(path, diagnostics_file.Diagnostics) if path.exists() else None
     items = []
     for entry in content.mistakes if content else []:
         rows = [row for row in index.matching(entry.path) if entry.sha256 in ("", row.sha256) and row.reason in FIXABLE][:1]

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from darkroom.core import machine_limits
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
@@ -145,7 +146,8 @@ def select_engine(network: nn.Module, inputs: Any, device: torch.device, threads
     """Return the fastest engine for a frozen network whose outputs for some of the `inputs` (N, …) agree with
     torch's.
 
-    `half` is the precision on a GPU below float32, if any is allowed.
+    `half` is the precision on a GPU below float32, if any is allowed. Raises WorkspaceError (retry) where the machine lacks memory
+    for the faster one: which engine runs is decided by the network alone.
     """
     if device.type != "cpu":
         return Eager(network, device, half)
@@ -156,6 +158,7 @@ def select_engine(network: nn.Module, inputs: Any, device: torch.device, threads
         engine = Onnx(network, examples, threads)
         difference = relative_difference(engine, network, examples)
     except Exception as error:
+        machine_limits.check(error)  # another engine would give other last digits under the same identity
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
     else:
         if difference <= TOLERANCE:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from darkroom.core import machine_limits
 from darkroom.core.errors import ParamsError
 from darkroom.models import factory, macs
 from darkroom.models.architectures import autoencoder, features, registry
@@ -29,6 +30,7 @@ def layers(name: str, image_size: int, channels: int, classes: int, options: Map
     try:
         rows = macs.layers(network, (channels, image_size, image_size))
     except (RuntimeError, ValueError) as error:
+        machine_limits.check(error)
         raise ParamsError(f"{name} cannot take images of {image_size} pixels: {error}", "give it larger ones") from error
     return [replace(row, name=PREFIX.sub("", row.name)) for row in rows]
 

@@ -7,7 +7,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from darkroom.core import checksums
+from darkroom.core import checksums, machine_limits, user_paths
 from darkroom.core.errors import WeightsError, WorkspaceError, printable
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -19,8 +19,10 @@ def checked_sha256(path: Path) -> str:
     """Return the sha256 of a weight file, once it is compared with what is known of the file.
 
     Known are the beginning of the sha256 in a name of torchvision's, the line of SHA256SUMS beside it, and the CRC-32 of
-    each part of a .pth archive. Raises WeightsError where the file differs from it.
+    each part of a .pth archive. Raises WeightsError where the file differs from it, WorkspaceError (retry) where
+    the machine lacks memory for it.
     """
+    user_paths.check_file(path)
     digest = checksums.of_file(path)
     again = "fetch it again; if it was changed on purpose, "
     hashed = _HASHED.search(path.name)
@@ -49,6 +51,7 @@ def _broken_part(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() or ""
     except Exception as error:  # of every kind, for damaged bytes
+        machine_limits.check(error)
         return str(error) or type(error).__name__
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from darkroom.core import machine_limits, user_paths
 from darkroom.core.errors import DarkroomError, WeightsError
 from darkroom.models import tensor_files
 from darkroom.models.backbones import hub_folders, packages
@@ -32,9 +33,11 @@ def normalization(name: str, source: str, folder: Path = Path("data/weights")) -
 def read(path: Path) -> dict[str, torch.Tensor]:
     """Read a state_dict from a .safetensors or .pth file, as float32; nothing in it is executed.
 
-    Raises WeightsError where the file cannot be read, or holds NaN or infinity.
+    Raises WeightsError where the file cannot be read, or holds NaN or infinity; WorkspaceError (retry) where the machine lacks
+    memory for it.
     """
     remedy = "fetch the file again, or remove it"
+    user_paths.check_file(path)
     try:
         if path.suffix == ".safetensors":
             state = tensor_files.load(path, remedy, needs_checksum=False)
@@ -43,8 +46,9 @@ def read(path: Path) -> dict[str, torch.Tensor]:
             content = content.get("state_dict", content)
             state = {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
     except DarkroomError as error:
-        raise WeightsError(error.problem, error.remedy) from error
+        raise WeightsError(error.problem, error.remedy, error.retryable) from error
     except Exception as error:  # of every kind, for damaged bytes
+        machine_limits.check(error)
         if "weights_only" in str(error):  # torch tells how to run what is in the file
             raise WeightsError(
                 f"{path} holds more than tensors, or is damaged; objects in a pickle can run code, so it is not loaded",

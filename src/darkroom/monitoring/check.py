@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from darkroom.core import atomic, pages
+from darkroom.core import atomic, machine_limits, pages
 from darkroom.core.errors import printable
 from darkroom.core.progress import Progress
 from darkroom.data import fingerprints, quality
@@ -156,6 +156,7 @@ def classify(classifier: Classifier, model: ModelInfo, files: list[ArrivedFile])
         try:
             content = path.read_bytes()
         except OSError as error:
+            machine_limits.check(error)
             row.error = (error.strerror or str(error)).lower()
             print(f"{printable(row.path)}: {row.error}", file=sys.stderr)
             continue

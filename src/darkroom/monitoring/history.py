@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -93,7 +92,7 @@ def read(folder: Path) -> list[DriftCheck]:
     checks = []
     for line in (folder / FILE).read_bytes().splitlines() if (folder / FILE).exists() else ():
         try:
-            checks.append(_CHECK.validate_python(json.loads(line.decode(), object_hook=_with_new_keys)))
+            checks.append(_CHECK.validate_python(strict_json.loads(line.decode(), object_hook=_with_new_keys)))
         except (ValueError, RecursionError):  # the machine went off during the write
             continue
     return checks

@@ -17,6 +17,7 @@ from itertools import groupby, pairwise
 import numpy as np
 from PIL import Image
 
+from darkroom.core import machine_limits
 from darkroom.data import decoding, duplicates
 from darkroom.data.fingerprints import SUMMARY
 from darkroom.monitoring.prediction_log import LogRow
@@ -62,7 +63,8 @@ def taken_at(content: bytes) -> float | None:
         minutes_east = sign * (60 * int(hours) + int(minutes)) if hours.isdigit() and minutes.isdigit() else 0
         zone = timezone(timedelta(minutes=minutes_east))
         return taken.replace(tzinfo=zone).timestamp() + (float(f"0.{fraction}") if fraction.isdigit() else 0.0)
-    except Exception:  # the picture is readable, its EXIF need not be
+    except Exception as error:  # the picture is readable, its EXIF need not be
+        machine_limits.check(error)
         return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import shutil
 import subprocess
@@ -20,7 +19,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 import darkroom
 from darkroom.config import params, stage_code
-from darkroom.core import platforms
+from darkroom.core import platforms, strict_json
 from darkroom.core.errors import DarkroomError, masked, without_login
 from darkroom.preflight import project
 
@@ -126,7 +125,7 @@ def _torch() -> Iterator[Finding]:
         result = subprocess.run(
             [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=IMPORT_LIMIT, check=False
         )  # fmt: skip
-        found = json.loads(result.stdout.splitlines()[-1]) if result.returncode == 0 else {}
+        found = strict_json.loads(result.stdout.splitlines()[-1]) if result.returncode == 0 else {}
     except (subprocess.TimeoutExpired, OSError, ValueError, IndexError) as error:
         yield Finding("torch", FAULT, f"cannot be imported: {error}", REINSTALL)
         return

@@ -100,7 +100,7 @@ def read_graph(settings: Params) -> Graph:
     inputs: list[str] = []
     outputs: list[Output] = []
     try:
-        for name, stage in yaml.load(GRAPH.read_text(encoding="utf-8"), dvc_graph.Loader)["stages"].items():
+        for name, stage in dvc_graph.load_yaml(GRAPH.read_text(encoding="utf-8"))["stages"].items():
             for item in _items(stage.get("matrix", {}), values):
                 filled = values | {"item": item}
                 inputs += [path for path, _ in _paths(stage.get("deps", []), filled)]

@@ -13,7 +13,7 @@ from darkroom.config import params
 from darkroom.core import kept_results
 from darkroom.core.kept_results import KeptResults
 from darkroom.evaluation import cost as costs
-from darkroom.evaluation import diagnostics, label_issues, leaderboard, metrics_io, predictions
+from darkroom.evaluation import diagnostics, diagnostics_file, label_issues, leaderboard, metrics_io, predictions
 from darkroom.evaluation.diagnostics import Corruptions
 from darkroom.evaluation.evaluated import Evaluated
 from darkroom.evaluation.pixel_baseline import PixelRegression
@@ -48,7 +48,7 @@ def run(ingested: Path, models: Path, cost: Path, reports: Path) -> None:
             Corruptions({name: corruption.kind for name, corruption in CORRUPTIONS.items()}, SEVERITIES, _severities),
             policies.mirrors(settings.augment.policy), lambda names: costs.training_seconds(names, cost), kept.get,
         )  # fmt: skip
-        metrics_io.write(reports / metrics_io.DIAGNOSTICS, diagnosed.diagnostics)
+        metrics_io.write(reports / diagnostics_file.DIAGNOSTICS, diagnosed.diagnostics)
         (reports / "beyond.json").unlink(missing_ok=True)  # the name of diagnostics.json in earlier versions
         label_issues.write(reports / "label_issues.csv", diagnosed.issues)
         plots.write(reports / "plots" / "robustness.csv", plots.robustness(diagnosed.diagnostics))

@@ -6,11 +6,11 @@ A project is known by its images. Versions that share none with it are another's
 from __future__ import annotations
 
 import hashlib
-import json
 import socket
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from darkroom.core import strict_json
 from darkroom.core.errors import WorkspaceError
 from darkroom.tracking import entities, home, registry
 from darkroom.tracking.entities import Version
@@ -32,7 +32,7 @@ def check(
     `learnt` has the pixel hashes that the version was trained and chosen on, `hashes` those of this project; `folder` has the
     version's files. In the project's own database, or where this folder has registered it, a message tells instead.
     """
-    own_classes = json.loads((folder / "checkpoint" / "model.json").read_text(encoding="utf-8"))["classes"]
+    own_classes = strict_json.loads((folder / "checkpoint" / "model.json").read_text(encoding="utf-8"))["classes"]
     is_same = not set(learnt).isdisjoint(hashes) if learnt else not set(own_classes).isdisjoint(classes)
     if is_same:
         return

@@ -6,7 +6,6 @@ Any other evaluated model can be registered by hand; a person then decides wheth
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from darkroom.config.params import SPLITS, Params, Register
-from darkroom.core import atomic, kept_results
+from darkroom.core import atomic, kept_results, strict_json
 from darkroom.core.errors import WorkspaceError, nearest
 from darkroom.core.lazy import lazy_imports
 from darkroom.data import arrays, manifest
@@ -272,7 +271,7 @@ def _champion_candidate(champion: Version, folder: Path, inputs: Inputs, classes
     """Return the champion with its predictions for both splits: the stored ones if they cover all images,
     else new ones."""
     images = inputs.images
-    own_classes = tuple(json.loads((folder / "checkpoint" / "model.json").read_text(encoding="utf-8"))["classes"])
+    own_classes = tuple(strict_json.loads((folder / "checkpoint" / "model.json").read_text(encoding="utf-8"))["classes"])
     probabilities: dict[str, np.ndarray] = {}
     table = folder / registry.EVALUATION / "predictions.parquet"
     if table.exists():

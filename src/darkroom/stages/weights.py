@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,14 @@ import numpy as np
 from darkroom.config.params import Params, Training
 from darkroom.core import atomic
 from darkroom.core.errors import WeightsError
-from darkroom.data import glyphs
-from darkroom.data.datasets import DatasetOptions, named_or_path
+from darkroom.data import glyphs, source_state
+from darkroom.data.datasets import DATASETS, DatasetOptions, named_or_path
 from darkroom.data.decode_cache import DECODED
 from darkroom.data.file_sample import draw_files
 from darkroom.data.ingest import ingest
 from darkroom.data.sources import SourceFile, named_by
-from darkroom.models import factory, pretrained, tensor_files, weights
+from darkroom.models import factory, pretrained, tensor_files, weight_files, weights
+from darkroom.models.backbones import hub_folders
 from darkroom.models.base import Backbone, Network, Preprocessing
 from darkroom.models.checkpoint import Provenance
 from darkroom.models.macs import multiply_adds
@@ -36,6 +39,7 @@ def run(name: str, out: Path, provenance: Path) -> None:
     with session("weights", ["weights", "compute"], []) as (settings, record):
         source, seed = settings.weights.source, settings.compute.seed
         size, head, folder = settings.ingest.image_size, settings.transfer.head, Path(settings.weights.folder)
+        before = {path: source_state.observe(path) for path in _inputs(name, settings) if path.exists()}
         if source == "pretrain":
             backbone = factory.build_backbone(factory.backbone_spec(name, size, head, folder), seed)
             details = _pretrain(backbone, settings, record)
@@ -45,9 +49,35 @@ def run(name: str, out: Path, provenance: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic.new_file(out) as working:
             tensor_files.save(working, backbone.weights())
+            _check_unchanged(before)
         origin.write(provenance)
         record.set_tags({"darkroom.weights": source})
         print(f"weights: {name} from {source} in {out}")
+
+
+def _inputs(name: str, settings: Params) -> list[Path]:
+    """Return the file, the folder of the Hub or the source of images that decides the weights, where it is a person's."""
+    source, folder, images = settings.weights.source, Path(settings.weights.folder), settings.weights.pretrain_on
+    if source == "pretrain":
+        return [] if images in DATASETS else [Path(images).expanduser()]
+    if hub_folders.is_named(name):
+        local = hub_folders.local(name, folder)
+        return [local] if local else []
+    with suppress(WeightsError):  # it is reported when it is read
+        return [weight_files.find(folder, name)] if source in ("folder", "package") else []
+    return []
+
+
+def _check_unchanged(before: Mapping[Path, source_state.State]) -> None:
+    """Raise WeightsError, to be retried, where inputs are not what they were when they were read: DVC hashes them afterwards."""
+    for path, state in before.items():
+        after = source_state.observe(path) if path.exists() else {}
+        if words := source_state.changes(state, after):
+            raise WeightsError(
+                f"{path} changed while the stage weights ran, so that the weights are of what was there before: {words}",
+                "`dvc repro` reads it again, when nothing writes there any more",
+                retryable=True,
+            )
 
 
 def _pretrain(backbone: Backbone, settings: Params, record: Run) -> dict[str, Any]:

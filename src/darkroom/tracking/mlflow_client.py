@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import chdir, closing, contextmanager
 from functools import cache
@@ -22,17 +21,17 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from darkroom.core import atomic, shortage
-from darkroom.core.errors import WorkspaceError, without_login
+from darkroom.core.errors import WorkspaceError
 from darkroom.core.locks import hold
-from darkroom.tracking import artifact_paths, backups, home, views
+from darkroom.tracking import artifact_paths, backups, home, server_check, views
 from darkroom.tracking.entities import NOTE, SHA
 from darkroom.tracking.home import EXPERIMENT, HOME, ROOT, database, uri
+from darkroom.tracking.server_check import REMEDY
 
 RETRYABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")  # server down, database locked
-RESPONSE_LIMIT = 10.0  # seconds
 UNAUTHENTICATED, DENIED = "UNAUTHENTICATED", "PERMISSION_DENIED"
 REFUSED = {  # by a server with users: what it does, and the remedy
     UNAUTHENTICATED: (
@@ -44,7 +43,8 @@ REFUSED = {  # by a server with users: what it does, and the remedy
         "ask the owner of the experiment or of the registered model, or MLflow's admin: only these delete and grant",
     ),
 }
-REMEDY = "start the server or correct MLFLOW_TRACKING_URI, then `darkroom sync`: nothing is lost; or set DARKROOM_TRACKING=off"
+HTTP_LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}  # seconds; MLflow's own: 120, and 7
+DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}  # packages of modules
 KIND = "mlflow.experimentKind"  # without it MLflow shows the pages of language models
 DESCRIPTION = """\
 One row per run of `dvc repro` or of a flow, named by what changed; unfold it for its stages, `transfer@vgg16` and so on. A stage
@@ -66,10 +66,11 @@ def client() -> MlflowClient:
     """Return MLflow's client; the database is created under a lock, since two processes would collide."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    for name, limit in HTTP_LIMITS.items():
+        os.environ.setdefault(name, limit)
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    if uri().startswith(("http://", "https://")):
+    if server_check.is_server(uri()):
         _check_response(uri())
     if home.is_read_only() and (file := database()):
         if not file.exists() or backups.is_empty(file):
@@ -81,7 +82,7 @@ def client() -> MlflowClient:
     with hold(artifact_paths.LOCK):
         if file := database():
             _prepare(file)
-        created = MlflowClient(uri(), uri())
+        created = _open()
         _check_artifacts(created.get_experiment(experiment(created)).artifact_location)
         artifact_paths.make_relative()
     return created
@@ -124,17 +125,29 @@ def _make(file: Path) -> None:
 
 @cache
 def _check_response(address: str) -> None:
-    """Raise WorkspaceError where a server takes the connection and is silent, for which MLflow waits for minutes."""
+    """Raise WorkspaceError where a server does not respond; one that has, is not asked again in this process."""
+    server_check.check(address)
+
+
+def _open() -> MlflowClient:
+    """Return a client. Raises WorkspaceError where the package is missing with which SQLAlchemy reaches a database."""
     try:
-        urllib.request.urlopen(f"{without_login(address).rstrip('/')}/health", timeout=RESPONSE_LIMIT).close()
-    except (OSError, ValueError) as error:  # any other one is MLflow's to report
-        if isinstance(getattr(error, "reason", error), TimeoutError):
-            raise WorkspaceError(f"MLflow at {address} does not respond within {RESPONSE_LIMIT:g} s", REMEDY, True) from error
+        return MlflowClient(uri(), uri())
+    except ModuleNotFoundError as error:
+        package = DRIVERS.get(error.name or "", error.name)
+        raise WorkspaceError(
+            f"MLflow at {uri()} needs the package {package}, which is not installed",
+            f"pip install '{package}', or name the driver that is: {uri().partition(':')[0].partition('+')[0]}+DRIVER://…",
+        ) from error
+    except NoSuchModuleError as error:
+        raise WorkspaceError(
+            f"MLflow at {uri()} names a database or driver that SQLAlchemy does not know: {error}", REMEDY
+        ) from error
 
 
 def _check_artifacts(location: str) -> None:
     """Raise WorkspaceError for a server of a project's own database: this process would write below its own folder."""
-    if uri().startswith(("http://", "https://")) and not urlsplit(location).scheme and not Path(location).is_absolute():
+    if server_check.is_server(uri()) and not urlsplit(location).scheme and not Path(location).is_absolute():
         raise WorkspaceError(
             f"MLflow at {uri()} shows the database of one project, which stores artifacts in the folder of that project",
             "unset MLFLOW_TRACKING_URI in that project; for several projects start a server with a database of its own",

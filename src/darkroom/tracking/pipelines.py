@@ -9,20 +9,20 @@ copy tells which stages were up to date, whatever happens to the workspace befor
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
 import psutil
+from pydantic import TypeAdapter
 
 from darkroom.config import dvc_graph
-from darkroom.core import atomic, git
+from darkroom.core import atomic, git, strict_json
 from darkroom.core.errors import DarkroomError
 from darkroom.core.locks import hold
 from darkroom.tracking.home import HOME, RECORDS
@@ -83,16 +83,15 @@ def folders() -> list[Path]:
 
 
 def read(folder: Path) -> Pipeline:
-    """Return the pipeline of a folder."""
-    content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    return Pipeline(**{item.name: content[item.name] for item in fields(Pipeline) if item.name in content})
+    """Return the pipeline of a folder. Raises OSError, or ValueError where its file is damaged."""
+    return TypeAdapter(Pipeline).validate_python(strict_json.loads((folder / FILE).read_text(encoding="utf-8")))
 
 
 def readable() -> list[Pipeline]:
     """Return the pipelines whose files are whole; the uploader sets the others aside."""
     pipelines = []
     for folder in folders():
-        with suppress(OSError, ValueError, TypeError):
+        with suppress(OSError, ValueError):
             pipelines.append(read(folder))
     return pipelines
 

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import os
 import pkgutil
+import sys
+import threading
 import time
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
-from functools import wraps
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
-from darkroom.core import atomic
-from darkroom.core.errors import masked
+from darkroom.core import atomic, strict_json
+from darkroom.core.errors import WorkspaceError, masked
 from darkroom.core.lazy import lazy_imports
-from darkroom.core.locks import hold, is_taken
-from darkroom.tracking import home, records
+from darkroom.core.locks import NOTICE, hold, is_taken
+from darkroom.tracking import home, records, server_check
 
 with lazy_imports():
     from darkroom.tracking import mlflow_client
@@ -39,6 +40,8 @@ REQUESTS = home.RECORDS / "requests"
 LOCK = home.HOME / ".darkroom/registry.lock"  # held while a function runs
 START_LIMIT = 20.0  # seconds in which an uploader must have started
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")  # variables of MLflow's
+LIMIT = 600.0  # seconds for the work of another process
+PROBE_INTERVAL = 10.0  # seconds between looks at whether the server of an uploader at work still responds
 CHECK_INTERVAL = 2.0  # seconds between looks at whether the uploader still runs
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -55,8 +58,9 @@ def in_mlflow(function: Callable[Concatenate[Client, P], Result]) -> Callable[P,
         _, *bound = inspect.signature(function).bind(None, *args, **kwargs).arguments.items()
         arguments = {key: str(value.resolve()) if isinstance(value, Path) else value for key, value in bound}
         name = f"{function.__module__}:{function.__name__}"
-        response = send(name, arguments)
-        result = perform(name, arguments) if response is None else response["result"]
+        with _noticed():
+            response = send(name, arguments)
+            result = perform(name, arguments) if response is None else response["result"]
         return TypeAdapter(get_type_hints(function)["return"]).validate_python(result)
 
     return call
@@ -67,20 +71,48 @@ def perform(name: str, arguments: dict[str, Any]) -> Any:
 
     Raises WorkspaceError without MLflow.
     """
-    with mlflow_client.reachable(), nullcontext() if home.is_read_only() else hold(LOCK):
+    with mlflow_client.reachable(), nullcontext() if home.is_read_only() else _alone():
         function = pkgutil.resolve_name(name).__wrapped__
         return to_jsonable_python(function(mlflow_client.client(), **arguments))
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the lock of such functions. Raises WorkspaceError where another process holds it for LIMIT seconds."""
+    with hold(LOCK, wait=LIMIT) as acquired:
+        if not acquired:
+            problem = f"another process has been at work in MLflow for more than {LIMIT / 60:g} minutes, and holds {LOCK}"
+            raise WorkspaceError(problem, f"see {home.RECORDS / 'uploader.log'}; end that process, if it hangs", retryable=True)
+        yield
+
+
+@contextmanager
+def _noticed() -> Iterator[None]:
+    """Say on stderr what is waited for where the block takes longer than a few seconds; the project's own database is quick."""
+    text = f"waiting for MLflow at {masked(home.uri())}"
+    notice = threading.Timer(NOTICE, partial(print, text, file=sys.stderr, flush=True))
+    notice.daemon = True
+    if home.database() is None:
+        notice.start()
+    try:
+        yield
+    finally:
+        notice.cancel()
+
+
 def send(name: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the uploader's response, `{"result": …}`; None where no uploader could give one."""
+    """Return the uploader's response, `{"result": …}`; None where no uploader could give one.
+
+    Raises WorkspaceError (retry) where the uploader is at work and its server does not respond, or for LIMIT seconds.
+    """
     if home.is_read_only():
         return None
     file = REQUESTS / f"{time.time_ns()}-{os.urandom(4).hex()}.json"
     response, alive = file.with_suffix(".response"), file.with_suffix(".lock")
     with hold(alive):
         atomic.write_json(file, {"function": name, "arguments": arguments, "mlflow": _mlflow()})
-        deadline, check = time.monotonic() + START_LIMIT, 0.0
+        begin = time.monotonic()
+        deadline, check, probe = begin + START_LIMIT, 0.0, begin + PROBE_INTERVAL
         try:
             while not response.exists():
                 now = time.monotonic()
@@ -92,8 +124,16 @@ def send(name: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
                         records.start_uploader()
                 if now > deadline:
                     return None
+                if now > probe and server_check.is_server(home.uri()):
+                    server_check.check(home.uri())
+                    probe = time.monotonic() + PROBE_INTERVAL
+                if now > begin + LIMIT:
+                    problem = f"the uploader has not answered for {LIMIT / 60:g} minutes"
+                    raise WorkspaceError(problem, f"see {home.RECORDS / 'uploader.log'}", retryable=True)
                 time.sleep(0.05)
-            return json.loads(response.read_text(encoding="utf-8"))
+            with suppress(ValueError):  # damaged
+                return strict_json.loads(response.read_text(encoding="utf-8"))
+            return None
         finally:
             for path in (file, response, alive):
                 path.unlink(missing_ok=True)
@@ -112,7 +152,7 @@ def serve(is_connected: bool = True) -> bool:
     files = sorted(REQUESTS.glob("*.json"))
     for file in files:
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # withdrawn, damaged, or of another version
-            request = json.loads(file.read_text(encoding="utf-8"))
+            request = strict_json.loads(file.read_text(encoding="utf-8"))
             name, arguments, is_ours = request["function"], request["arguments"], request["mlflow"] == _mlflow()
             if is_taken(file.with_suffix(".lock")):  # whoever made it still waits
                 response = None

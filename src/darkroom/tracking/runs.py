@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
+from darkroom.core import strict_json
 from darkroom.tracking import mlflow_client, pipeline_runs, records, views
 from darkroom.tracking.entities import KEY, MEMBER_OF, MODEL, NOTE, PARENT, PIPELINE, SHA, Status
 
@@ -48,9 +49,12 @@ class Upload:
         """
         is_alive = records.is_alive(self.folder)  # before the file is read, so that no last line is missed
         for line in self._new_lines():
-            self._upload_line(json.loads(line))
+            self._upload_line(strict_json.loads(line))
         if self.end is None and not is_alive:
-            if not self.run_id:  # killed before it wrote the first line
+            if not self.run_id:  # killed before it wrote the first line, or amid it
+                with (self.folder / records.RECORD).open("rb") as file:
+                    if not b"{".startswith(file.read(1)):
+                        raise ValueError("its first line is no record")
                 return True
             self.end, self.stamp = (Status.KILLED, "the stage's process was killed"), int(time.time() * 1000)
         is_due = time.monotonic() - self.sent >= interval and (self.metrics or math.isfinite(self.sent))

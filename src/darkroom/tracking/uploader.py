@@ -28,8 +28,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.core.errors import masked
 from darkroom.core.locks import hold
-from darkroom.tracking import backups, mlflow_client, pipeline_runs, pipelines, requests
-from darkroom.tracking.home import DAMAGED, RECORDS, database, is_own
+from darkroom.tracking import backups, mlflow_client, pipeline_runs, pipelines, requests, server_check
+from darkroom.tracking.home import DAMAGED, RECORDS, database, is_own, uri
 from darkroom.tracking.records import LOCK, REASON, RECORD, UNREACHABLE, is_alive, is_pending, pending, start_uploader
 from darkroom.tracking.runs import Upload
 
@@ -179,6 +179,8 @@ def _set_aside(folder: Path, error: Exception) -> None:
 @contextmanager
 def in_place() -> Iterator[None]:
     """Work in place of the background process, which ends."""
+    if server_check.is_server(uri()):  # before it waits for an uploader that waits for the server
+        server_check.check(uri())
     RECORDS.mkdir(parents=True, exist_ok=True)
     STOP.touch()
     try:

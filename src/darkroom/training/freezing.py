@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import torch
 import xxhash
 
 from darkroom.config.params import Embed
-from darkroom.core import atomic
+from darkroom.core import atomic, strict_json
 from darkroom.core.errors import WorkspaceError
 from darkroom.models.base import Backbone, Network, Normalize
 from darkroom.training import embedding
@@ -128,7 +127,7 @@ class FeatureMapCache:
     def load(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the maps of the views and of val, memory-mapped; None where they are missing or invalid."""
         try:
-            description = json.loads((self.folder / DESCRIPTION).read_text(encoding="utf-8"))
+            description = strict_json.loads((self.folder / DESCRIPTION).read_text(encoding="utf-8"))
             if description["identity"] != self.identity():
                 return None
             train, val = (np.load(self.folder / f"{part}.npy", mmap_mode="c") for part in ("train", "val"))

@@ -21,7 +21,7 @@ import xxhash
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from darkroom.core import atomic, kept_results
+from darkroom.core import atomic, kept_results, strict_json
 
 INTERVAL = 1.0  # seconds of training that are not worth a file
 MAX_SHARE = 0.02  # of the time of training may go into files, where epochs are short
@@ -61,7 +61,7 @@ class Resume:
         machine = torch.__version__, np.__version__, torch.backends.cpu.get_cpu_capability()
         self.identity = kept_results.identity(machine, settings, _digest(tensors), rooms=ROOMS)
         with suppress(OSError, ValueError, KeyError, SafetensorError), safe_open(self.file, "pt") as file:
-            values = json.loads(file.metadata()[HEADER])
+            values = strict_json.loads(file.metadata()[HEADER])
             if values["identity"] == self.identity:
                 saved = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # it is no mapping
                 if _digest(saved) == values["digest"]:

@@ -12,7 +12,8 @@ from darkroom.core import charts, pages
 from darkroom.core.axes import Axis
 from darkroom.core.charts import Chart, Series
 from darkroom.evaluation import learning_curve as learning_curves
-from darkroom.evaluation.metrics_io import PIXEL_BASELINE, AnsweredShare, Diagnostics, LearningCurve, ModelDetails, ModelMetrics
+from darkroom.evaluation.diagnostics_file import Diagnostics, LearningCurve
+from darkroom.evaluation.metrics_io import PIXEL_BASELINE, AnsweredShare, ModelDetails, ModelMetrics
 
 SAMPLE = 64  # pixels a side of a corrupted image
 SAMPLE_QUALITY = 70  # of WebP

@@ -15,19 +15,11 @@ from darkroom.core.counts import counted
 from darkroom.core.errors import printable
 from darkroom.data import image_rows
 from darkroom.evaluation import cost, learning_curve
+from darkroom.evaluation.diagnostics_file import Diagnostics
 from darkroom.evaluation.embedding_map import SIDE, EmbeddingMap
 from darkroom.evaluation.label_issues import LabelIssue
 from darkroom.evaluation.leaderboard import Row
-from darkroom.evaluation.metrics_io import (
-    PIXEL_BASELINE,
-    CrossValidated,
-    Details,
-    Diagnostics,
-    EnsembleMetrics,
-    Metrics,
-    ModelMetrics,
-    Pair,
-)
+from darkroom.evaluation.metrics_io import PIXEL_BASELINE, CrossValidated, Details, EnsembleMetrics, Metrics, ModelMetrics, Pair
 from darkroom.evaluation.report import curves, explorer, source_files, verdict
 from darkroom.evaluation.report.heatmaps import HeatMap
 from darkroom.evaluation.significance import SIGNIFICANT

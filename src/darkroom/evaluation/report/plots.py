@@ -14,7 +14,8 @@ import numpy as np
 
 from darkroom.core import atomic
 from darkroom.data import csv_cells
-from darkroom.evaluation.metrics_io import Details, Diagnostics
+from darkroom.evaluation.diagnostics_file import Diagnostics
+from darkroom.evaluation.metrics_io import Details
 
 Table = tuple[Sequence[str], Iterable[Iterable[Any]]]  # header and rows
 

@@ -7,12 +7,11 @@ costs no torch.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from darkroom.core import shortage
+from darkroom.core import machine_limits, strict_json, user_paths
 from darkroom.core.errors import WeightsError
 from darkroom.core.lazy import lazy_imports
 from darkroom.core.os_errors import is_retryable
@@ -64,8 +63,9 @@ def check(name: str, weights: Path) -> None:
 def read(name: str, weights: Path) -> HubConfig:
     """Return the configuration of a backbone. Raises WeightsError where it is missing, or not of timm's form."""
     file = _file(name, weights, (CONFIG,))
+    user_paths.check_file(file)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = strict_json.loads(file.read_text(encoding="utf-8"))
         own = content.get("pretrained_cfg") or {}
         normal: dict[str, Any] = {key: tuple(map(float, own[key])) for key in ("mean", "std") if own.get(key)}
         architecture, options = content["architecture"], dict(content.get("model_args") or {})
@@ -103,8 +103,7 @@ def _file(name: str, weights: Path, names: tuple[str, ...]) -> Path:
     try:
         return download(repository, names)
     except Exception as error:  # of the network, and of the Hub
-        if lack := shortage.explain(error):
-            raise lack from error
+        machine_limits.check(error)
         raise WeightsError(
             f"{repository} cannot be fetched from the Hugging Face Hub: {(str(error).strip().splitlines() or [''])[0]}",
             f"copy its {names[0]} and {CONFIG} into {weights / repository}",

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from darkroom.core import shortage
+from darkroom.core import machine_limits
 from darkroom.core.errors import ParamsError, WeightsError
 from darkroom.core.os_errors import is_retryable
 from darkroom.models.backbones import chains, hub_folders, torchvision_import  # noqa: F401  (timm imports torchvision)
@@ -61,6 +61,7 @@ class TimmBackbone(Backbone):
             with torch.inference_mode():
                 self.dim = int(self(torch.zeros(1, 3, spec.image_size, spec.image_size)).shape[1])
         except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+            machine_limits.check(error)
             raise _size_error(spec, error) from error
 
     def _pooled(self, layout: Layout, heads: list[str]) -> list[nn.Module]:
@@ -203,8 +204,7 @@ def download(name: str) -> tuple[Path, dict[str, Any]]:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 torch.hub.download_url_to_file(str(config.url), str(file))
     except Exception as error:
-        if lack := shortage.explain(error):
-            raise lack from error
+        machine_limits.check(error)
         raise WeightsError(
             f"the weights of timm/{name} cannot be fetched from {origin}: {str(error).strip().splitlines()[0]}",
             f"place {name}.safetensors, a state_dict under timm's names, in a folder and name that: `darkroom recipe --weights "

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from darkroom.core import shortage
+from darkroom.core import machine_limits
 from darkroom.core.errors import ParamsError, WeightsError
 from darkroom.core.os_errors import is_retryable
 from darkroom.models import weight_files
@@ -151,8 +151,7 @@ def download(name: str) -> tuple[Path, dict[str, Any]]:
         weights.get_state_dict(progress=True, check_hash=True)
     except Exception as error:
         (cache / f"{file}.partial").unlink(missing_ok=True)
-        if lack := shortage.explain(error):
-            raise lack from error
+        machine_limits.check(error)
         raise WeightsError(
             f"the ImageNet weights of {name} cannot be fetched from {weights.url}: {error}",
             f"place {file} in {cache}, or in a folder of your own and name that: `darkroom recipe --weights FOLDER`; or set "
@@ -191,6 +190,7 @@ def _network(spec: BackboneSpec, seed: int, device: str = "meta", **options: Any
             with torch.device("cpu"):
                 return get_model(spec.name, weights=None, **options)
         except (ValueError, RuntimeError, AssertionError) as error:
+            machine_limits.check(error)
             raise ParamsError(
                 f"{spec.name} cannot be built for images of {spec.image_size} pixels: {error}",
                 "change `ingest.image_size` (most networks take any size, transformers multiples of their patch)",
