@@ -67,7 +67,7 @@ class Person:
             timeout=300,
         )
         assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        return done.stderr + done.stdout
 
     def darkroom(self, *command: str, code: int = 0, **environment: str) -> str:
         return self.run("-m", "darkroom", *command, code=code, **environment)
