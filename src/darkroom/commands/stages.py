@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -14,8 +13,9 @@ from darkroom.core.lazy import lazy_imports
 with lazy_imports():
     import pathlib
 
-    from darkroom.commands import param_types, stage_inputs
+    from darkroom.commands import param_types, stage_inputs, stage_processes
     from darkroom.config import dvc_graph
+    from darkroom.core import ranks
 
 PATHS = {
     "augmented": "the views of the training images, by stage augment",
@@ -80,8 +80,8 @@ def command(name: str) -> click.Command:
 
     def run(**arguments: Any) -> None:
         fill_paths(name, arguments)
-        with stage_inputs.unchanged(name):
-            importlib.import_module(f"darkroom.stages.{name}").run(**arguments)
+        with ranks.member(), stage_inputs.unchanged(name):
+            stage_processes.run(name, arguments)
 
     return Command(name, callback=run, params=parameters, help=f"Run the stage {name}: {stage.summary}.")
 

@@ -55,12 +55,13 @@ Model = TypeVar("Model", bound=Section)
 
 
 class Compute(Section):
-    """The seed and the machine: threads, accelerator, precision. They are part of a run's result."""
+    """The seed and the machine: threads, accelerator, precision, processes. They are part of a run's result."""
 
     seed: Seed
     threads: Count
     accelerator: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    processes: Count = 1
 
 
 class Fetch(Section):

@@ -11,6 +11,8 @@ import platform
 import shutil
 from pathlib import Path
 
+LOOPBACK = "lo0" if platform.system() == "Darwin" else "lo"  # the network interface of a machine to itself
+
 
 def usable_cores() -> int:
     """Return the number of cores that this process may run on; macOS has no limit of them for a process."""

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from darkroom.core.errors import SourceError, printable
 from darkroom.data import frozen_splits, label_fixes, remote_files, sources
 from darkroom.data.splits import MIN_GROUPS
 from darkroom.evaluation import significance
-from darkroom.preflight import disk, downloads, durations, remote_source, source_files
+from darkroom.preflight import disk, downloads, durations, process_notes, remote_source, source_files
 
 NAMED = {  # images for training and for testing, classes, MB as they are written
     "digits": (1797, 0, 10, 1), "mnist": (60_000, 10_000, 10, 55), "fashion_mnist": (60_000, 10_000, 10, 55),
@@ -148,6 +148,7 @@ def reason_unread(source: Path) -> str:
 
 def make(settings: Params, content: Content) -> Plan:
     """Return the plan of a run on a source; measures the machine for a moment."""
+    content = replace(content, notes=(*content.notes, *process_notes.notes(settings)))
     splits, drawn = _share(settings, content)
     counts = durations.Counts(splits["train"], splits["val"], splits["test"], content.bytes)
     seconds: Mapping[str, float] = {}
@@ -159,13 +160,14 @@ def make(settings: Params, content: Content) -> Plan:
         seconds = durations.stages(settings, counts, len(content.totals), machine)
         written = disk.written(settings, counts)
     free = shutil.disk_usage(Path.cwd()).free
+    warnings = _warnings(Path(settings.ingest.source), content, sum(written.values()), free) + process_notes.warnings(settings)
     return Plan(
         source=settings.ingest.source, content=content, splits=splits, drawn=drawn, split_by=settings.ingest.split_by,
         baseline=settings.baseline.architecture, backbones=downloads.backbones(settings),
         download_mib=downloads.megabytes(settings), threads=settings.compute.threads,
         has_gpu=settings.compute.accelerator != "cpu" and platforms.has_nvidia_device(),
         busy=busy, seconds=seconds, bytes=written, free=free,
-        warnings=tuple(_warnings(Path(settings.ingest.source), content, sum(written.values()), free)),
+        warnings=tuple(warnings),
     )  # fmt: skip
 
 

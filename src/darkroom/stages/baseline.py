@@ -15,7 +15,7 @@ from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint
 from darkroom.stages.context import Stopwatch, session
 from darkroom.stages.trained_model import write_model
-from darkroom.training import abstention, normalization
+from darkroom.training import abstention, normalization, processes
 from darkroom.training.batches import Examples, View
 from darkroom.training.loop import FitResult, OnEpoch, fit
 from darkroom.training.resume import Resume
@@ -34,6 +34,7 @@ def run(augmented: Path, val: Path, classes: Path, out: Path, cost: Path) -> Non
             train, validation, names, settings, "training the baseline",
             record.log_epoch, Resume("baseline", storage.views_digest(views, val_images)),
         )  # fmt: skip
+        processes.go_on_alone()
         checkpoint = replace(checkpoint, abstention=abstention.fit_network(network, network, train, validation, settings.compute))
         write_model(out, checkpoint, network.state_dict(), network.parameter_count(), result, record)
         stopwatch.write(cost, result.earlier_seconds)

@@ -10,7 +10,7 @@ from typing import Any
 
 from darkroom.config import params
 from darkroom.config.params import Params
-from darkroom.core import atomic
+from darkroom.core import atomic, ranks
 from darkroom.tracking import records
 
 OUTPUTS = ("data", "data/embedded", "models", "models/cost", "models/finetune", "models/transfer", "models/weights", "reports")
@@ -19,8 +19,14 @@ STATE = Path(".darkroom")
 
 @contextmanager
 def session(stage: str, sections: list[str], inputs: list[Path]) -> Iterator[tuple[Params, records.Run]]:
-    """Yield the validated params and the record of this run, which has the params of `sections`."""
+    """Yield the validated params and the record of this run, which has the params of `sections`.
+
+    Of several processes that do a stage, rank 0 alone records and cleans up.
+    """
     settings = params.read()
+    if ranks.rank():
+        yield settings, records.Run(Path(), None)
+        return
     atomic.sweep(_folders(settings.backbones))
     recorded = flatten(settings, sections)
     with records.start_run(stage, recorded, [str(path) for path in inputs]) as run:

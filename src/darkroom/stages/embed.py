@@ -22,7 +22,7 @@ from darkroom.models.base import Backbone, Normalize, Preprocessing
 from darkroom.models.checkpoint import EmbeddedBackbone, Provenance
 from darkroom.models.factory import build_features
 from darkroom.stages.context import Stopwatch, session
-from darkroom.training import embedding, freezing
+from darkroom.training import embedding, freezing, processes
 from darkroom.training.blocks import Blocks
 from darkroom.training.freezing import FeatureMapCache
 
@@ -32,6 +32,7 @@ ROOMS = ("augmentation", "models", "training")  # whose code decides the embeddi
 def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, provenance: Path, out: Path, cost: Path) -> None:
     with session("embed", ["ingest", "augment", "weights", "embed", "compute"], [augmented, val, weights]) as (settings, record):
         stopwatch = Stopwatch()
+        processes.check_one_machine("embed: by the first process: processes of several machines cannot write to one file")
         ingest, compute = settings.ingest, settings.compute
         backbone, origin = _load_backbone(name, weights, provenance)
         preprocessing = Preprocessing(ingest.image_size, ingest.resize, ingest.background, origin.mean, origin.std)
@@ -45,7 +46,7 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
         cache = FeatureMapCache(
             backbone, normalize, cut, storage.views_digest(views, val_images), embedding.engine_identity(compute), settings.embed
         )
-        is_cached = cache.is_worth_saving(views.shape[0] * views.shape[1] + len(val_images))
+        is_cached = processes.decided_by_first(cache.is_worth_saving(views.shape[0] * views.shape[1] + len(val_images)))
         identity = kept_results.identity(
             cache.identity(), compute.model_dump(), is_cached, files=[weights, provenance], rooms=ROOMS
         )
@@ -57,6 +58,7 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
         compute_outputs = partial(embedding.run_network, engine, dtypes=(np.float32, cache.dtype))
         embeddings = compute_outputs(views, description, blocks=blocks["train"])[0]
         compute_outputs(val_images[None], f"{description}, validation images", blocks=blocks["val"])
+        processes.go_on_alone()
         if is_cached:
             with cache.save() as files:
                 for part, file in zip(blocks.values(), files, strict=True):

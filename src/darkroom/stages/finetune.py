@@ -14,7 +14,7 @@ from darkroom.models import checkpoint as checkpoints
 from darkroom.models.base import Backbone, Network
 from darkroom.stages.context import Stopwatch, session
 from darkroom.stages.trained_model import write_model
-from darkroom.training import abstention, embedding, freezing
+from darkroom.training import abstention, embedding, freezing, processes
 from darkroom.training.batches import Examples, Views
 from darkroom.training.embedding import UpperPart
 from darkroom.training.freezing import FeatureMapCache
@@ -41,12 +41,16 @@ def run(name: str, augmented: Path, val: Path, transfer: Path, out: Path, cost: 
             print(f"finetune/{name}: the whole network runs in every epoch: {refusal}")
             train, validation = Examples(views, labels), Examples(val_images[None], val_labels)
         else:
-            maps = cache.load() or _compute_maps(cache, views, val_images, compute)
+            maps = cache.load()
+            if not processes.all_of(maps is not None):
+                maps = _compute_maps(cache, views, val_images, compute)
+            assert maps is not None
             train, validation = Examples(maps[0], labels), Examples(maps[1], val_labels)
             resume.data = cache.identity()
         description = f"fine-tuning {name} from block {cut + 1} of {backbone.block_count}"
         network.distance = None  # that of the blocks as they were
         result, model = train_blocks(network, not refusal, train, validation, settings, description, record.log_epoch, resume)
+        processes.go_on_alone()
         distances = abstention.fit_network(network, model, train, validation, compute)
         checkpoint = replace(
             start,
@@ -89,13 +93,18 @@ def train_blocks(
 
 
 def _compute_maps(cache: FeatureMapCache, views: Views, val: np.ndarray, compute: Compute) -> tuple[np.ndarray, np.ndarray]:
-    """Run the blocks below the cut; save and return the feature maps of views and validation images."""
-    cache.check_room(views.shape[0] * views.shape[1] + len(val))
-    description = f"{cache.backbone.spec.name} up to block {cache.cut} of {cache.backbone.block_count}"
-    with cache.save() as (train_file, val_file):
-        engine = embedding.engine_for(embedding.LowerPart(cache.normalize, cache.backbone, cache.cut), views, compute)
-        for images, text, file in ((views, "", train_file), (val[None], ", validation images", val_file)):
-            embedding.run_network(engine, images, description + text, [file], dtypes=[cache.dtype])
+    """Run the blocks below the cut; save and return the feature maps of views and validation images.
+
+    Of several processes, rank 0 does it, and the others read what it has saved.
+    """
+    with processes.first_alone("maps") as is_first:
+        if is_first:
+            cache.check_room(views.shape[0] * views.shape[1] + len(val))
+            description = f"{cache.backbone.spec.name} up to block {cache.cut} of {cache.backbone.block_count}"
+            with cache.save() as (train_file, val_file):
+                engine = embedding.engine_for(embedding.LowerPart(cache.normalize, cache.backbone, cache.cut), views, compute)
+                for images, text, file in ((views, "", train_file), (val[None], ", validation images", val_file)):
+                    embedding.run_network(engine, images, description + text, [file], dtypes=[cache.dtype])
     maps = cache.load()
     assert maps is not None
     return maps

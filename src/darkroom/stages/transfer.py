@@ -17,7 +17,7 @@ from darkroom.models.base import new_head
 from darkroom.models.checkpoint import Checkpoint, EmbeddedBackbone
 from darkroom.stages.context import Stopwatch, session
 from darkroom.stages.trained_model import write_model
-from darkroom.training import abstention
+from darkroom.training import abstention, processes
 from darkroom.training.batches import Examples
 from darkroom.training.embedding import StandardizedHead
 from darkroom.training.loop import FitResult, OnEpoch, fit
@@ -37,6 +37,7 @@ def run(name: str, embedded: Path, out: Path, cost: Path) -> None:
         head, result = train_head(
             train, val, len(backbone.classes), settings, f"training a head on {name}", record.log_epoch, Resume(f"transfer-{name}")
         )
+        processes.go_on_alone()
         distance, distances = abstention.fit(lambda embeddings: embeddings, train, val, len(backbone.classes))
         # the network itself is not built: that would import torchvision
         weights = {f"features.net.{key}": value for key, value in frozen.items()}

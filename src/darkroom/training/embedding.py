@@ -16,7 +16,7 @@ from darkroom.core.progress import Progress
 from darkroom.models import engine as engines
 from darkroom.models.base import Backbone
 from darkroom.models.engine import Engine
-from darkroom.training import normalization
+from darkroom.training import normalization, processes
 from darkroom.training.batches import View, Views, batches, load_batches
 from darkroom.training.blocks import Blocks
 from darkroom.training.devices import AUTOCAST, device_of, prepare
@@ -48,16 +48,21 @@ def run_network(
     outputs. What is beyond the range of float16 becomes its largest number.
 
     An array with a file is memory-mapped there, for outputs that are larger than memory. With `blocks` they are in its
-    files, and a run after a kill goes on.
+    files, and a run after a kill goes on. Several processes compute a range of these batches each, so that the bytes are those of
+    one, and return when all have done so.
     """
     count = views.shape[1]
     order = batches(count, engine.batch, keep_single=True)
-    done = blocks.load() if blocks else 0
-    arrays: list[np.ndarray] = blocks.arrays if blocks and done else []
-    with Progress(f"{description} ({engine.name})", views.shape[0] * count) as progress:
-        progress.advance(done)
+    numbers = np.arange(views.shape[0] * len(order))  # of all batches
+    own = processes.share(numbers) if blocks else numbers
+    rows = [number // len(order) * count + order[number % len(order)][[0, -1]] for number in own]  # first and last of each
+    first, stop = (int(rows[0][0]), int(rows[-1][1]) + 1) if rows else (0, 0)
+    done = first + (blocks.load(first) if blocks else 0)
+    arrays: list[np.ndarray] = blocks.arrays if blocks else []
+    with Progress(f"{description} ({engine.name})", stop - first) as progress:
+        progress.advance(done - first)
         for k in range(views.shape[0]):
-            rest = [batch for batch in order if k * count + batch[0] >= done]
+            rest = [batch for batch in order if done <= k * count + batch[0] < stop]
             for batch, outputs in zip(rest, engine.stream(load_batches(views[k], rest)), strict=True):
                 if not arrays:
                     shapes = [(*views.shape[:2], *output.shape[1:]) for output in outputs]
@@ -71,7 +76,10 @@ def run_network(
                     array[k, batch[0] : batch[-1] + 1] = output
                 progress.advance(len(batch))
                 if blocks:
-                    blocks.add(progress.done, progress.done == progress.total)
+                    blocks.add(first + progress.done, progress.done == progress.total)
+    if blocks:
+        processes.all_of(True)  # waits for the others
+        return arrays or blocks.open()  # a process may have had no batch
     return arrays
 
 

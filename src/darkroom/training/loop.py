@@ -21,15 +21,17 @@ from darkroom.core.progress import Progress
 from darkroom.models import folding
 from darkroom.models.prediction_sets import NO_SCORES, ConformalScores
 from darkroom.models.probabilities import softmax
-from darkroom.training import matmul_conv, normalization, temperature
+from darkroom.training import matmul_conv, normalization, processes, temperature
 from darkroom.training.batches import BatchLoader, Examples, batches
 from darkroom.training.devices import autocast, device_of, prepare
 from darkroom.training.resume import Resume
+from darkroom.training.shards import ShardedEpoch
 from darkroom.training.state import EpochMetrics, TrainingState
 from darkroom.training.stepper import ParamGroup, Stepper, lr_factor
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Step = Callable[[torch.Tensor], None]
 OnEpoch = Callable[[EpochMetrics], None]
 BatchHook = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], bool | None]
 NORMS_PER_EPOCH = 16  # steps of an epoch after which the norm of the gradient is computed
@@ -51,7 +53,7 @@ def run_epoch(
     model: nn.Module,
     batches: Batches,
     loss_function: LossFunction,
-    stepper: Stepper | None = None,
+    stepper: Step | None = None,
     on_batch: BatchHook | None = None,
     *,
     freeze_statistics: bool = False,
@@ -119,13 +121,19 @@ def fit(
     otherwise they are computed again before each validation of the first `normalization.SETTLED` steps. With `resume` a
     training that was stopped goes on where it was. Identical arguments give identical weights on the same machine,
     whether and where it was stopped. Raises ParamsError where the loss of training or validation becomes NaN or infinite.
+
+    Where several processes call it (`training.processes`), each computes its part of every batch, and all return the same. Batch
+    normalisation that learns its statistics needs those of the whole batch: there rank 0 trains alone.
     """
     device = prepare(compute)
+    if normalization.layers(model) and not freeze_statistics:
+        processes.go_on_alone(f"{description}: in one process, since batch normalisation needs the statistics of whole batches")
     model.to(device)
+    processes.begin_alike(model, compute.seed)
     train_loader, val_loader = BatchLoader(train, device), BatchLoader(val, device)
     stepper = _make_stepper(groups or [ParamGroup([p for p in model.parameters() if p.requires_grad])], hyper, compute, len(train))
     criterion = _make_criterion(train.labels, classes, hyper, device)
-    epochs = _Epochs(model, criterion, stepper, autocast(compute, device), freeze_statistics, description)
+    epochs = _Epochs(model, criterion, stepper, autocast(compute, device), freeze_statistics, description, classes)
     state = TrainingState(model, stepper)
     shortcuts = _shortcuts(model, train_loader, hyper, compute, freeze_statistics)
     with Progress(description, hyper.epochs, "epochs") as progress, shortcuts:
@@ -141,12 +149,12 @@ def fit(
             started = time.monotonic()
             order = np.random.default_rng([compute.seed, epoch]).permutation(len(train))
             trained = epochs.train(train_loader, epoch, batches(len(train), hyper.batch_size, order), order)
-            validated, logits = epochs.validate(val_loader, epoch, batches(len(val), VAL_BATCH, keep_single=True))
+            validated, logits = epochs.validate(val_loader, epoch)
             row = _epoch_metrics(epoch, stepper, trained, validated)
             if on_epoch:
                 on_epoch({**row, "images_per_second": len(train) / (time.monotonic() - started)})
-            state.add(row, torch.cat(logits).cpu())
-            if resume and resume.is_due(state.is_done(hyper)):
+            state.add(row, logits)
+            if resume and processes.decided_by_first(resume.is_due(state.is_done(hyper))):
                 state.save(resume)
             if state.is_done(hyper):
                 progress.total = int(row["epoch"])
@@ -170,21 +178,28 @@ class _Epochs:
     precision: AbstractContextManager[Any]
     freeze_statistics: bool
     description: str
+    classes: int
 
     def train(self, loader: BatchLoader, epoch: int, rows: list[np.ndarray], order: np.ndarray) -> EpochMetrics:
         """Train on the view of an epoch, in batches of these rows; return loss and accuracy."""
-        examples = loader.view(epoch, rows)
-        metrics, _ = _classify(self.model, examples, self.criterion, self.precision, self.stepper, self.freeze_statistics)
+        examples: Batches = loader.view(epoch, rows)
+        step: Step = self.stepper
+        if processes.size() > 1:
+            examples = step = ShardedEpoch(loader, epoch, rows, self.stepper, self.criterion.weight_of)
+        metrics, _ = _classify(self.model, examples, self.criterion, self.precision, step, self.freeze_statistics)
         _check_finite(metrics["loss"], f"{self.description}: the loss is", epoch)
         if self.stepper.count < normalization.SETTLED and not self.freeze_statistics:
             _recompute_statistics(self.model, loader, epoch, order)
         return metrics
 
-    def validate(self, loader: BatchLoader, epoch: int, rows: list[np.ndarray]) -> tuple[EpochMetrics, list[torch.Tensor]]:
-        """Return loss, accuracy and logits in batches of these rows."""
-        metrics, logits = _classify(self.model, loader.view(0, rows), self.criterion, self.precision)
+    def validate(self, loader: BatchLoader, epoch: int) -> tuple[EpochMetrics, torch.Tensor]:
+        """Return loss, accuracy and logits (N, classes), on the CPU, of all examples."""
+        count = len(loader.labels)
+        own = processes.share(np.arange(count))
+        rows = batches(len(own), VAL_BATCH, own, keep_single=True)
+        metrics, parts = _classify(self.model, loader.view(0, rows), self.criterion, self.precision)
         _check_finite(metrics["loss"], f"{self.description}: the validation loss is", epoch)
-        return metrics, logits
+        return metrics, processes.assemble(torch.cat(parts).cpu() if parts else torch.empty(0, self.classes), own, count)
 
 
 def _epoch_metrics(epoch: int, stepper: Stepper, trained: EpochMetrics, validated: EpochMetrics) -> EpochMetrics:
@@ -234,11 +249,12 @@ def _make_criterion(labels: np.ndarray, classes: int, hyper: Training, device: t
 def _make_stepper(groups: list[ParamGroup], hyper: Training, compute: Compute, examples: int) -> Stepper:
     """Return the stepper of `fit` for a number of training examples."""
     steps = len(batches(examples, hyper.batch_size))  # of an epoch
+    reduce = processes.sum_gradients if processes.size() > 1 else None
     warmup = round(hyper.warmup_epochs * steps)
     scaler = torch.amp.GradScaler(device_of(compute.accelerator).type, enabled=compute.precision == "16-mixed")
     return Stepper(
         groups, hyper.optimizer, hyper.lr, hyper.weight_decay, lambda step: lr_factor(step, hyper.epochs * steps, warmup),
-        scaler=scaler, norm_interval=max(1, steps // NORMS_PER_EPOCH),
+        scaler=scaler, norm_interval=max(1, steps // NORMS_PER_EPOCH), reduce=reduce,
     )  # fmt: skip
 
 
@@ -247,17 +263,19 @@ def _classify(
     examples: Batches,
     criterion: _Criterion,
     precision: AbstractContextManager[Any],
-    stepper: Stepper | None = None,
+    stepper: Step | None = None,
     freeze_statistics: bool = False,
 ) -> tuple[EpochMetrics, list[torch.Tensor]]:
     """Run an epoch of a classifier; return loss and accuracy, and the logits where nothing is trained."""
     correct: Any = 0  # counted on the device
-    count = 0
+    total_weight: Any = 0
+    count: float = 0
     outputs: list[torch.Tensor] = []
 
     def count_correct(loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        nonlocal correct, count
+        nonlocal correct, count, total_weight
         correct = correct + (logits.argmax(1) == labels).sum()
+        total_weight = total_weight + criterion.weight_of(labels)
         count += len(labels)
         if stepper is None:
             outputs.append(logits)
@@ -266,6 +284,10 @@ def _classify(
         model, examples, criterion.loss(stepper is not None), stepper, count_correct, freeze_statistics=freeze_statistics,
         precision=precision, weight_of=criterion.weight_of,
     )  # fmt: skip
+    if processes.size() > 1:
+        weighted = loss * float(total_weight) if count else 0.0
+        weighted, weight, correct, count = processes.sum_numbers(weighted, float(total_weight), int(correct), count)
+        loss = weighted / weight
     return {"loss": loss, "accuracy": int(correct) / count}, outputs
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from darkroom.config.params import Training
 from darkroom.core.kept_results import digest
+from darkroom.training import processes
 from darkroom.training.batches import Examples
 from darkroom.training.resume import Resume
 from darkroom.training.stepper import Stepper
@@ -40,7 +41,18 @@ class TrainingState:
         )
 
     def load(self, resume: Resume, settings: list[Any], train: Examples, val: Examples) -> bool:
-        """Take the state that was saved of a training that began as this one does; return whether there is one."""
+        """Take the state that was saved of a training that began as this one does; return whether there is one.
+
+        Of several processes each reads it. Raises ParamsError where they find different ones.
+        """
+        is_loaded = self._load(resume, settings, train, val)
+        processes.check_same(
+            [len(self.history), self.stepper.count], "the processes of this training find different states in .darkroom/resume",
+            "give all machines the same folder of the project, or delete .darkroom/resume on each of them, then run it again",
+        )  # fmt: skip
+        return is_loaded
+
+    def _load(self, resume: Resume, settings: list[Any], train: Examples, val: Examples) -> bool:
         inputs = resume.data or digest(np.asarray(train.inputs), np.asarray(val.inputs))
         labels = digest(np.asarray(train.labels), np.asarray(val.labels))
         groups = [(group.factor, group.stacked, [tuple(p.shape) for p in group.parameters]) for group in self.stepper.groups]
@@ -67,18 +79,23 @@ class TrainingState:
         self.history, self.best = values["history"], values["best"]
         self.best_logits = parts["best"].pop("logits")
         self.best_weights = {name.removeprefix("weights."): tensor for name, tensor in parts["best"].items()}
-        torch.set_rng_state(parts["random"]["cpu"])
-        if "cuda" in parts["random"]:
-            torch.cuda.set_rng_state(parts["random"]["cuda"])
+        suffix = _suffix(processes.rank())
+        torch.set_rng_state(parts["random"][f"cpu{suffix}"])
+        if f"cuda{suffix}" in parts["random"]:
+            torch.cuda.set_rng_state(parts["random"][f"cuda{suffix}"])
         return True
 
     def save(self, resume: Resume) -> None:
-        """Save the state for a process that goes on after this one was killed."""
+        """Save the state for a process that goes on after this one was killed; of several, rank 0 writes it."""
+        random = {f"random.cpu{_suffix(i)}": state for i, state in enumerate(processes.gather(torch.get_rng_state()))}
+        if torch.cuda.is_initialized():
+            states = processes.gather(torch.cuda.get_rng_state())
+            random |= {f"random.cuda{_suffix(i)}": state for i, state in enumerate(states)}
+        if processes.rank():
+            return
         tensors = {f"model.{name}": tensor for name, tensor in snapshot(self.model).items()}
         tensors |= {f"best.weights.{name}": tensor for name, tensor in self.best_weights.items()}
-        tensors |= {"best.logits": self.best_logits, "random.cpu": torch.get_rng_state()}
-        if torch.cuda.is_initialized():
-            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        tensors |= {"best.logits": self.best_logits, **random}
         optimizer: dict[int, dict[str, Any]] = {}
         for index, items in self.stepper.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": item for name, item in items.items() if isinstance(item, torch.Tensor)}
@@ -87,6 +104,11 @@ class TrainingState:
             "history": self.history, "best": self.best, "optimizer": optimizer, "count": self.stepper.count,
             "scaler": self.stepper.scaler.state_dict(),
         })  # fmt: skip
+
+
+def _suffix(rank: int) -> str:
+    """Return what the name of a random state ends in, by the process that it is of."""
+    return f".{rank}" if rank else ""
 
 
 def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -43,7 +43,8 @@ class Stepper:
 
     `schedule` maps the number of a step, counted from 0, to a factor of the learning rate. `count` is the
     number of steps made. With `norm_interval` n, the norm of the gradient is computed at every n-th step. Only
-    weights decay, not biases and normalisation.
+    weights decay, not biases and normalisation. `reduce` is called with the parameters before each step, where other
+    processes have computed a part of their gradients.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Stepper:
         *,
         scaler: torch.amp.GradScaler | None = None,
         norm_interval: int = 0,
+        reduce: Callable[[Sequence[nn.Parameter]], None] | None = None,
     ) -> None:
         options = [
             {"params": part, "lr": lr * group.factor, "factor": group.factor, "weight_decay": weight_decay if decays else 0.0}
@@ -65,7 +67,8 @@ class Stepper:
         self.optimizer = OPTIMIZERS[optimizer](options)
         self.groups, self.lr, self.schedule = groups, lr, schedule
         self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
-        self.norm_interval = norm_interval
+        self.norm_interval, self.reduce = norm_interval, reduce
+        self.parameters = [parameter for group in groups for parameter in group.parameters]
         self.norms: list[torch.Tensor] = []
         self.count = 0
 
@@ -74,10 +77,11 @@ class Stepper:
             option["lr"] = self.lr * option["factor"] * self.schedule(self.count)
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
+        if self.reduce:
+            self.reduce(self.parameters)
         if self.norm_interval and self.count % self.norm_interval == 0:
             self.scaler.unscale_(self.optimizer)
-            parameters = [parameter for group in self.groups for parameter in group.parameters]
-            self.norms.append(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+            self.norms.append(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.count += 1
