@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from darkroom.core import os_errors, platforms, shortage
+from darkroom.core import os_errors, platforms, shortage, strict_json
 from darkroom.core.errors import EX_TEMPFAIL, MISTAKE, DarkroomError, masked
 
 FOLDER = "DARKROOM_RANKS"  # the variable of the folder that the processes of one stage share
@@ -190,6 +190,6 @@ def _log(shared: Path, number: int) -> Path:
 
 def _error(shared: Path, number: int) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        content: dict[str, Any] = json.loads((shared / f"error-{number}.json").read_text(encoding="utf-8"))
+        content: dict[str, Any] = strict_json.loads((shared / f"error-{number}.json").read_text(encoding="utf-8"))
         return content
     return {}
