@@ -16,7 +16,10 @@ from pipelines.process_groups import CommandResult, ProcessGroups
 SCRIPT = Path(__file__).with_name("stage_graph.py")
 RETRY_DELAYS = (5.0, 600.0)  # seconds before the first retry, doubled each time, and the maximum
 # DVC's exit code does not tell a stage's exit code or the lock of another process; its message does
-RETRYABLE = (f"exited with {EX_TEMPFAIL}", "it is being blocked by:", "Unable to acquire lock.")
+RETRYABLE = (
+    f"exited with {EX_TEMPFAIL}", "it is being blocked by:", "Unable to acquire lock.",
+    "dvc.lock' validation failed", "dvc.lock' is invalid",  # as it is while another DVC writes it; a damaged one was moved away
+)  # fmt: skip
 UNCHANGED = ("didn't change, skipping", "is cached - skipping run, checking out outputs")
 ADVICE = ("To track the changes with git", "git add ", "To enable auto staging", "dvc config core.autostage", "Use `dvc push` to")
 

@@ -1,13 +1,15 @@
 """Print DVC's stages as JSON, a script so that no flow imports DVC: `python stage_graph.py TARGETS FORCE`.
 
 Both arguments are JSON: a list of targets and a boolean. The output has one key: `stages`, the stages that
-the targets need, or `error`. The exit code is 75 where another process of DVC holds a lock.
+the targets need, or `error`. The exit code is 75 where another process of DVC holds a lock, or writes
+dvc.lock.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from dvc.repo import Repo
 
 RWLOCK = Path(".dvc/tmp/rwlock")
 EX_TEMPFAIL = 75
+RECENT = 10.0  # seconds since dvc.lock has changed
 MAX_REASONS = 4  # changes that are listed per stage
 
 
@@ -98,6 +101,12 @@ def _is_older(pid: int, moment: float) -> bool:
         return False
 
 
+def _is_being_written(error: DvcException) -> bool:
+    """Tell whether an error is about a dvc.lock that has just changed: another DVC writes it in place."""
+    path = Path(getattr(error, "path", None) or "")
+    return path.name == "dvc.lock" and path.exists() and time.time() - path.stat().st_mtime < RECENT
+
+
 def main() -> int:
     targets, force = map(json.loads, sys.argv[1:])
     try:
@@ -105,7 +114,7 @@ def main() -> int:
         print(json.dumps({"stages": read_stages(targets, force)}))
     except DvcException as error:
         print(json.dumps({"error": str(error)}))
-        return EX_TEMPFAIL if isinstance(error, LockError) else 2
+        return EX_TEMPFAIL if isinstance(error, LockError) or _is_being_written(error) else 2
     return 0
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -96,6 +97,21 @@ def test_locks_of_other_processes_are_retryable(runner):
     assert runner.dvc("repro", "--single-item", "first").retryable
     with FileLock(runner.folder / ".dvc" / "tmp" / "lock"):
         assert runner.dvc("status").retryable
+
+
+@pytest.mark.parametrize("written", ["schema: '2.0'\nstages:\n  first:\n", "schema: '2.0'\nstages:\n  first: {cmd: [a"])
+def test_a_lock_file_that_another_dvc_writes_is_retryable(runner, written):
+    """DVC writes dvc.lock in place: one that is cut off and has just changed may be whole a moment later, an old one will not."""
+    file = runner.folder / "dvc.lock"
+    file.write_text(written)
+    assert runner.dvc("status").retryable
+    command = [sys.executable, str(dvc_runner.SCRIPT), "[]", "false"]
+    codes = []
+    for age in (0, 60):
+        moment = time.time() - age
+        os.utime(file, (moment, moment))
+        codes.append(subprocess.run(command, cwd=runner.folder, capture_output=True, check=False).returncode)
+    assert codes == [75, 2]
 
 
 def test_the_graph_has_the_stages_in_order(runner):

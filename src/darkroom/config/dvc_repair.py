@@ -22,6 +22,7 @@ from darkroom.core.errors import WorkspaceError
 from darkroom.core.locks import hold
 
 SCHEMA = "2.0"  # of dvc.lock
+WRITTEN = 0.5  # seconds in which DVC has written it
 DAMAGED_LOCK = Path(".darkroom/dvc.lock.damaged")
 RUNNING = DVC / "tmp/rwlock"  # the paths that running stages use
 GUARD = DVC / "tmp/rwlock.lock"  # held by DVC while it writes that
@@ -129,7 +130,15 @@ def repair() -> list[str]:
 
 
 def is_lock_damaged() -> bool:
-    """Return whether DVC would refuse dvc.lock.
+    """Return whether DVC would refuse dvc.lock, also a moment later: another DVC writes it in place."""
+    if not _is_lock_refused():
+        return False
+    time.sleep(WRITTEN)
+    return _is_lock_refused()
+
+
+def _is_lock_refused() -> bool:
+    """Return whether DVC would refuse dvc.lock as it is now.
 
     Nothing that DVC accepts counts as damaged; of what it refuses, a file cut off within a word may not.
     """
