@@ -140,35 +140,6 @@ def test_a_wrong_password_is_one_sentence(people):
     assert not list((alice.folder / ".darkroom" / "journal").glob("*/record.jsonl"))
 
 
-def test_a_backup_brings_everything_back(team, people, tmp_path):
-    """After databases and bucket are lost, `restore.sh` brings back users, versions and files as `backup.sh` has copied them; it
-    refuses while a server runs."""
-    if not shutil.which("aws"):
-        pytest.skip("AWS's command is not installed: pip install awscli")
-    scripts = {
-        "DATABASE": f"env PGHOST={team.database['PGHOST']} PGPORT={team.database['PGPORT']}", "AWS": "aws",
-        "AWS_ENDPOINT_URL": team.bucket, "AWS_DEFAULT_REGION": "us-east-1",
-    }  # fmt: skip
-    saved = team.run("backup.sh", **scripts)
-    assert saved.returncode == 0, saved.stderr
-    backup = saved.stdout.strip()
-    assert team.run("restore.sh", backup, **scripts).returncode != 0
-    for name in ("mlflow", "prefect"):
-        team.stop(name)
-    bucket = bucket_client(team.bucket)
-    for item in bucket.list_objects_v2(Bucket=BUCKET)["Contents"]:
-        bucket.delete_object(Bucket=BUCKET, Key=item["Key"])
-    restored = team.run("restore.sh", backup, **scripts)
-    assert restored.returncode == 0, restored.stderr
-    for name in ("mlflow", "prefect"):
-        team.start(name)
-    team.await_response("mlflow", "/health")
-    team.await_response("prefect", "/api/health")
-    _, bob = people
-    shutil.rmtree(bob.folder / ".darkroom" / "versions", ignore_errors=True)
-    assert "of team" in bob.darkroom("predict", "photo.jpg")
-
-
 @pytest.fixture(scope="module")
 def clones(team, tmp_path_factory) -> list[Project]:
     """Return two clones that share a GPU, with the password of the team's Prefect."""
@@ -201,3 +172,30 @@ def test_stages_of_two_clones_share_a_gpu(clones):
         output, _ = process.communicate(timeout=180)
         assert process.returncode == 0, output
     assert one.ends("left") == two.ends("left") == 1
+
+
+def test_a_backup_brings_everything_back(team, people, tmp_path):
+    """After databases and bucket are lost, `restore.sh` brings back users, versions and files as `backup.sh` has copied them; it
+    refuses while a server runs."""
+    if not shutil.which("aws"):
+        pytest.skip("AWS's command is not installed: pip install awscli")
+    scripts = {
+        "DATABASE": f"env PGHOST={team.database['PGHOST']} PGPORT={team.database['PGPORT']}", "AWS": "aws",
+        "AWS_ENDPOINT_URL": team.bucket, "AWS_DEFAULT_REGION": "us-east-1",
+    }  # fmt: skip
+    saved = team.run("backup.sh", **scripts)
+    assert saved.returncode == 0, saved.stderr
+    backup = saved.stdout.strip()
+    assert team.run("restore.sh", backup, **scripts).returncode != 0
+    for name in ("mlflow", "prefect"):
+        team.stop(name)
+    bucket = bucket_client(team.bucket)
+    for item in bucket.list_objects_v2(Bucket=BUCKET)["Contents"]:
+        bucket.delete_object(Bucket=BUCKET, Key=item["Key"])
+    restored = team.run("restore.sh", backup, **scripts)
+    assert restored.returncode == 0, restored.stderr
+    team.start("mlflow")
+    team.await_response("mlflow", "/health")
+    _, bob = people
+    shutil.rmtree(bob.folder / ".darkroom" / "versions", ignore_errors=True)
+    assert "of team" in bob.darkroom("predict", "photo.jpg")
