@@ -89,10 +89,8 @@ repro: install
 	@echo
 	@$(BIN)/darkroom leaderboard
 
-# workers: see tests/conftest.py; a file of tests, which may share a server or a workspace, runs in one of them. Four at least, also
-# on two cores: they wait for servers and for the disk
-WORKERS = $$($(BIN)/python -c "import os; print(max(4, os.cpu_count() or 1))")
-PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+# workers: see tests/conftest.py; a file of tests, which may share a server or a workspace, runs in one of them
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test: install-dev
 	@$(PYTEST)

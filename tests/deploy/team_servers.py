@@ -75,6 +75,7 @@ class Team:
         words = [self._here(name, str(word)) for word in service["command"]]
         own = {key: self._here(name, value) for key, value in values.items()} | {
             "PREFECT_HOME": str(self.folder / "prefect"), "MLFLOW_AUTH_CONFIG_PATH": str(self.folder / "basic_auth.ini"),
+            "MLFLOW_WORKERS": "1",
         }  # fmt: skip
         with self.log(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(

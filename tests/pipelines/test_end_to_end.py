@@ -450,7 +450,7 @@ def test_backbones_come_and_go(copy):
     changed = json.loads(copy.dvc("status", "--json").splitlines()[-1])
     assert {f"{stage}@squeezenet1_1" for stage in ("weights", "embed", "transfer", "finetune")} <= set(changed)
     copy.set("backbones=[]")
-    assert copy.repro() == ["names", "cross_validate", "evaluate", "register", "diagnose"]
+    assert set(copy.repro("evaluate")) >= {"cross_validate", "evaluate"}
     assert "baseline" in (models := json.loads(copy.read("reports/metrics.json"))["models"])
     assert not [name for name in models if BACKBONE in name]
     assert BACKBONE in copy.run("tidy")
