@@ -36,6 +36,13 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+def test_a_lock_that_another_dvc_is_writing_is_not_moved_away(monkeypatch):
+    """Empty at one moment and whole at the next, dvc.lock is not damaged: DVC writes it in place."""
+    dvc_repair.LOCK.write_text("")
+    monkeypatch.setattr(dvc_repair.time, "sleep", lambda _: dvc_repair.LOCK.write_text(LOCK))
+    assert not dvc_repair.is_lock_damaged()
+
+
 def test_a_lock_that_dvc_would_refuse_is_set_aside():
     """Cut off anywhere, nothing that DVC accepts is moved away, and most that it refuses is, above all an empty file."""
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA

@@ -26,7 +26,7 @@ def test_more_processes_than_cores_are_warned_of(settings):
     """Processes times threads above the cores are a warning with its remedy; up to the cores, or one process, there is none."""
     assert process_notes.warnings(settings(2, 1)) == process_notes.warnings(settings(1, 4)) == []
     (text,) = process_notes.warnings(settings(2, 2))
-    assert "want 4 cores, and there are 2" in text
+    assert "need 4 cores, and there are 2" in text
     assert "lower `compute.processes`" in text
 
 

@@ -198,9 +198,9 @@ def _add(place: Workplace, folder: Path, as_json: bool) -> int:
 
 
 def _export(session: sessions.Session, path: Path, as_json: bool) -> int:
-    given = session.label_of()
+    labels = session.label_of()
     items = list(session.items.values())
-    atomic.write_json(path, label_studio.tasks(items, given))
+    atomic.write_json(path, label_studio.tasks(items, labels))
     if as_json:
         tables.print_json({"path": str(path), "tasks": len(items), "config": label_studio.config(session.classes)})
     else:

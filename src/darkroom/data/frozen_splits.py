@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from darkroom.config.params import SPLITS
-from darkroom.core import atomic, user_paths
+from darkroom.core import atomic
 from darkroom.core.errors import SourceError
 from darkroom.data import csv_cells
 from darkroom.data.manifest import Row
@@ -43,12 +43,7 @@ def read(path: Path) -> list[FrozenImage]:
     if not path.exists():
         return []
     remedy = f"correct {path}: its first line is `image,split` or `image,split,sha256`, then one line per image"
-    user_paths.check_file(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(cell.strip() for cell in row)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(f"{path} cannot be read: {error}", remedy) from error
+    rows = [[cell.strip() for cell in row] for row in csv_cells.read_rows(path, remedy)]
     header = tuple(cell.lower() for cell in rows[0]) if rows else ()
     if header not in (COLUMNS[:2], COLUMNS):
         raise SourceError(f"{path} does not begin with the line `image,split`", remedy)

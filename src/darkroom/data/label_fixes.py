@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from darkroom.core import atomic, user_paths
+from darkroom.core import atomic
 from darkroom.core.errors import SourceError, nearest, printable
 from darkroom.data import class_names, csv_cells
 from darkroom.data.manifest import Row
@@ -35,12 +35,7 @@ def read(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     remedy = f"correct {path}: its first line is `image,label`, then one line per image"
-    user_paths.check_file(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(f"{path} cannot be read: {error}", remedy) from error
+    rows = csv_cells.read_rows(path, remedy)
     if not rows or tuple(cell.strip().lower() for cell in rows[0]) != COLUMNS:
         raise SourceError(f"{path} does not begin with the line `image,label`", remedy)
     fixes: dict[str, str] = {}

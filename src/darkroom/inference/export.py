@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from darkroom.core import checksums, json_files, shortage
+from darkroom.core import checksums, json_files, machine_limits
 from darkroom.core.errors import WeightsError, WorkspaceError
 from darkroom.core.lazy import lazy_imports
 from darkroom.inference.classifier import Classifier
@@ -106,8 +106,7 @@ def export(
             error = _largest_error(FORMATS[name].load(folder / program), images, expected)
             problem = "" if error <= engine.TOLERANCE else f"its outputs differ by {error:.1e} of the largest"
         except Exception as exception:  # exporters raise errors of every kind
-            if lack := shortage.explain(exception):  # says nothing about the network
-                raise lack from exception
+            machine_limits.check(exception)  # a full disk says nothing about the network
             problem = f"{type(exception).__name__}: {(str(exception).strip().splitlines() or [''])[0]}"
         if problem:
             for file in files:

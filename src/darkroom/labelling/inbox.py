@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom.core import atomic, machine_limits, user_paths
+from darkroom.core import atomic, machine_limits
 from darkroom.core.errors import SourceError, printable
 from darkroom.data import class_names, csv_cells, parquet_source, shards, webdataset
 from darkroom.data.manifest import Row
@@ -36,13 +36,7 @@ def read(folder: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     remedy = f"rename {path}, or correct it: its first line is `path,label`, then one line per image"
-    user_paths.check_file(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        machine_limits.check(error)
-        raise SourceError(f"{path} cannot be read: {error}", remedy) from error
+    rows = csv_cells.read_rows(path, remedy)
     if not rows or tuple(cell.strip().lower() for cell in rows[0]) != COLUMNS or any(len(row) != 2 for row in rows):
         raise SourceError(f"{path} is no table of the columns path and label", remedy)
     return {_plain(name): class_names.normalise(csv_cells.unescaped(label)) for name, label in rows[1:]}

@@ -74,8 +74,8 @@ def refusal(request: Request, token: str, port: int) -> Response | None:
         return PlainTextResponse("this request is from another page", 403)
     if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         return PlainTextResponse("this request is from another page", 403)
-    given = request.url.path.split("/")[1]
-    if not secrets.compare_digest(given.encode(), token.encode()):
+    sent = request.url.path.split("/")[1]
+    if not secrets.compare_digest(sent.encode(), token.encode()):
         return PlainTextResponse("open the address that `darkroom label` printed", 403)
     if request.method == "POST" and request.headers.get("content-type") != "application/json":
         return PlainTextResponse("a decision is JSON", 415)

@@ -46,8 +46,8 @@ class Session:
 
     def label_of(self) -> dict[str, str]:
         """Return the label that a person gave each item, by its id; items that nobody decided are not in it."""
-        given = {(item.folder, item.image): item.label for item in self._standing() if item.label}
-        return {id: given[item.folder, item.path] for id, item in self.items.items() if (item.folder, item.path) in given}
+        labels = {(item.folder, item.image): item.label for item in self._standing() if item.label}
+        return {id: labels[item.folder, item.path] for id, item in self.items.items() if (item.folder, item.path) in labels}
 
     def decide(self, queue: str, id: str, label: str) -> Decision:
         """Give an item a label, and return when that is on the disk. Raises SourceError where it cannot have this label."""
@@ -127,32 +127,32 @@ class Session:
 
     def state(self) -> dict[str, Any]:
         """Return what the page shows beside an image: counts by queue and class, the classes, and this session's decisions."""
-        given = self.label_of()
+        labels = self.label_of()
         own = [item for item in self.made if item.label]
         checked = [item for item in own if item.suggested]
         return {
             "queues": [
                 {
                     "name": queue.name, "title": queue.title, "note": queue.note, "images": len(queue.items),
-                    "left": sum(item.id not in given for item in queue.items),
+                    "left": sum(item.id not in labels for item in queue.items),
                 }
                 for queue in self.queues
             ],
             "classes": self.classes,
-            "by_class": dict(Counter(given.values()).most_common()),
-            "labelled": len(given), "left": len(self.items) - len(given), "own": len(own),
+            "by_class": dict(Counter(labels.values()).most_common()),
+            "labelled": len(labels), "left": len(self.items) - len(labels), "own": len(own),
             "agreed": sum(item.label == item.suggested for item in checked), "suggested": len(checked),
             "can_undo": bool(self.made),
         }  # fmt: skip
 
     def entries(self, queue: str) -> list[dict[str, str]]:
         """Return the items of a queue as the page shows them, with the label that a person gave them."""
-        given = self.label_of()
+        labels = self.label_of()
         chosen = next((item.items for item in self.queues if item.name == queue), ())
         return [
             {
                 "id": item.id, "path": item.path, "label": item.label, "split": item.split, "suggested": item.suggested,
-                "why": item.why, "given": given.get(item.id, ""), "is_new": "" if item.folder == SOURCE else "yes",
+                "why": item.why, "given": labels.get(item.id, ""), "is_new": "" if item.folder == SOURCE else "yes",
             }
             for item in chosen
         ]  # fmt: skip

@@ -226,5 +226,5 @@ def _dvc_config(key: str) -> str:
 
 
 def _environment() -> Iterator[Finding]:
-    given = [f"{name}={masked(os.environ[name])}" for name in SETTINGS if name in os.environ]
-    yield Finding("environment", OK, ", ".join(given) or "nothing that changes a run")
+    settings = [f"{name}={masked(os.environ[name])}" for name in SETTINGS if name in os.environ]
+    yield Finding("environment", OK, ", ".join(settings) or "nothing that changes a run")

@@ -19,13 +19,13 @@ def notes(settings: Params) -> list[str]:
 
 
 def warnings(settings: Params) -> list[str]:
-    """Return a sentence where the processes want more cores than this process may use, or nothing."""
+    """Return a sentence where the processes need more cores than this process may use, or nothing."""
     compute = settings.compute
-    wanted, cores = compute.processes * compute.threads, platforms.usable_cores()
-    if compute.processes == 1 or _has_gpu(settings) or wanted <= cores:
+    needed, cores = compute.processes * compute.threads, platforms.usable_cores()
+    if compute.processes == 1 or _has_gpu(settings) or needed <= cores:
         return []
     return [
-        f"{compute.processes} processes of {compute.threads} threads want {wanted} cores, and there are {cores}: they wait for "
+        f"{compute.processes} processes of {compute.threads} threads need {needed} cores, and there are {cores}: they wait for "
         "each other; lower `compute.processes` or `compute.threads`"
     ]
 

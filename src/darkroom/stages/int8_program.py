@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from darkroom.config.params import Register
-from darkroom.core import atomic, checksums, json_files, shortage
+from darkroom.core import atomic, checksums, json_files, machine_limits
 from darkroom.core.errors import WeightsError
 from darkroom.data import arrays
 from darkroom.evaluation import cost, gate
@@ -76,8 +76,7 @@ def add(checkpoint: Path, ingested: Path, package: Path, refuse: float, limits: 
     try:
         verdict = make(parent, train, held_out, folder, limits).as_dict()
     except Exception as error:  # exporters and ONNX Runtime raise errors of every kind
-        if lack := shortage.explain(error):  # says nothing about the network
-            raise lack from error
+        machine_limits.check(error)  # a full disk says nothing about the network
         remove(folder)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         verdict = {"accepted": False, "message": f"it cannot be made: {reason}"}

@@ -101,21 +101,19 @@ def remedy() -> str:
 def check_not_lost(file: Path) -> None:
     """Raise WorkspaceError where a database without tables would be made anew though there is a backup of it, or mlruns/ has
     versions: a new one would look as if nothing had been lost."""
-    existing = backups()
-    if not existing and is_own(file) and (packaged := len(packages())):
+    if not is_own(file):
+        return
+    lost = "empty" if file.exists() else "missing"
+    if existing := backups():
         raise WorkspaceError(
-            f"{file} is {_lost(file)}, and {HOME / ROOT} has the files of {counted(packaged, 'version')}",
-            f"{RESTORE} makes a database with them; to begin with a new one, move {HOME / ROOT} away",
-        )
-    if existing and is_own(file):
-        raise WorkspaceError(
-            f"{file} is {_lost(file)}, and has the backup {existing[0]}",
+            f"{file} is {lost}, and has the backup {existing[0]}",
             f"{RESTORE} puts it in its place; to begin with a new database, move {FOLDER} away",
         )
-
-
-def _lost(file: Path) -> str:
-    return "empty" if file.exists() else "missing"
+    if packaged := len(packages()):
+        raise WorkspaceError(
+            f"{file} is {lost}, and {HOME / ROOT} has the files of {counted(packaged, 'version')}",
+            f"{RESTORE} makes a database with them; to begin with a new one, move {HOME / ROOT} away",
+        )
 
 
 def packages() -> list[Path]:
