@@ -61,7 +61,7 @@ def write(update: Update) -> None:
 def _follow(path: str, text: str, last_digest: str, original: str | None) -> tuple[str, str]:
     """Return the new text of a file, and what was done in words.
 
-    `last_digest` is the digest of what Darkroom wrote last, `original` the text of it, where it was merged with changes of the person.
+    `last_digest` is that of what Darkroom wrote last, `original` the text of it, where it was merged with changes of the person.
     """
     current, new = _read(path), template.file_digest(text)
     if current is None:
