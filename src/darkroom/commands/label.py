@@ -56,7 +56,7 @@ def command(
     """Label images on a page: one key gives a class.
 
     Shown are labels that `diagnose` doubts, misclassified test images, pictures with several labels, and with --inbox new images:
-    uncertain ones that differ from each other. A decision is on the disk at once: as a line of data/label_fixes.csv, or of
+    uncertain ones that stand for many. A decision is on the disk at once: as a line of data/label_fixes.csv, or of
     DIR/labels.csv, and in data/label_decisions.jsonl. No image is moved. The page is on 127.0.0.1 alone.
 
     \b
