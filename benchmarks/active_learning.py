@@ -144,8 +144,9 @@ def curve(strategy: Strategy, values: np.ndarray, labels: np.ndarray, test: np.n
     for step in range(STEPS + 1):
         head = Regression(values[known], labels[known], classes, C)
         accuracies.append(float((head.probabilities(values[test]).argmax(1) == labels[test]).mean()))
-        if step < STEPS:
-            chosen = np.array(strategy(head.probabilities(values[unknown]), values[unknown], batch, values[known], rng))
+        if step < STEPS and len(unknown):  # a small source is labelled before the last step
+            count = min(batch, len(unknown))
+            chosen = np.array(strategy(head.probabilities(values[unknown]), values[unknown], count, values[known], rng))
             known = np.concatenate([known, unknown[chosen]])
             unknown = np.delete(unknown, chosen)
     return accuracies
