@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 
 from darkroom.data import manifest
 from darkroom.labelling import inbox, queues
+from darkroom.labelling.arrivals import Arrivals
+from darkroom.labelling.growth import Predicted
 from darkroom.labelling.session import Session
 from tests.conftest import ROOT
 
@@ -70,6 +73,36 @@ def session(name: str = "Ada") -> Session:
     place = Workplace.open()
     arrived = queues.arrivals(["0.png", "1.png", "2.png"], Path("new"), {"0.png": "dog"}, {}, inbox.read(Path("new")))
     return place.session([*place.in_source(), arrived], name)
+
+
+NEW = 40  # images of `seen_inbox`
+EMBEDDINGS = np.random.default_rng(0).normal(size=(NEW, 8)).astype(np.float32)
+
+
+def seen_inbox() -> Arrivals:
+    """Return an inbox of which a model is least certain of the images with the first names."""
+    margins = np.linspace(0.0, 0.9, NEW)
+    paths = [f"{i:02}.png" for i in range(NEW)]
+    return Arrivals(Path("new"), CLASSES, paths, np.stack([(1 + margins) / 2, (1 - margins) / 2], 1), EMBEDDINGS, {})
+
+
+class Head:
+    """A head that is least certain of those with the last names, and takes all for a class that the model lacks; it measures
+    nothing."""
+
+    def __init__(self, is_taught: bool = True) -> None:
+        self.is_taught, self.asked, self.measured = is_taught, [], []
+
+    def measure(self, count: int, labels: Sequence[str], new: Mapping[Path, str]) -> None:
+        pass
+
+    def predict(self, files: Sequence[Path], labels: Sequence[str], new: Mapping[Path, str]) -> Predicted | None:
+        self.asked.append((list(files), list(labels), dict(new)))
+        if not self.is_taught:
+            return None
+        numbers = [int(file.stem) for file in files]
+        margins = np.linspace(0.9, 0.0, NEW)[numbers]
+        return Predicted(["cat", "emu"], list(files), np.stack([(1 - margins) / 2, (1 + margins) / 2], 1), EMBEDDINGS[numbers])
 
 
 def item_of(found: Session, path: str) -> str:

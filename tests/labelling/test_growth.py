@@ -78,11 +78,33 @@ def test_labelled_new_images_train_the_heads_and_are_judged_without_themselves(t
     assert "20 labelled new images" in " ".join(growth.describe([found], 60))
 
 
+def test_new_images_are_seen_by_a_head_of_all_labels(tmp_path):
+    """It knows a class that the inbox alone has, and corrections; it has no file that cannot be read."""
+    images, labels = source()
+    growing = Growth(classifier(), images)
+    files = [tmp_path / f"{i}.png" for i in range(40)]
+    for file, pixels in zip(files, coloured(np.arange(40) % 3, 1), strict=True):
+        Image.fromarray(pixels).save(file)
+    (tmp_path / "x.png").write_text("no image")
+    labelled = {file: "abc"[i % 3] for i, file in enumerate(files[:15])}
+    before, after = (growing.predict([*files, tmp_path / "x.png"], labels, new) for new in ({}, labelled))
+    assert before
+    assert after
+    assert (before.classes, after.classes, before.files, after.files) == (["a", "b"], ["a", "b", "c"], files, files)
+    assert np.array_equal(before.embeddings, np.concatenate([growing._embed(np.asarray(Image.open(file))[None]) for file in files]))
+    kinds = np.arange(15, 40) % 3  # of those without a label
+    assert after.probabilities[15:][kinds == 2, 2].mean() > 2 * after.probabilities[15:][kinds != 2, 2].mean()
+    assert (before.probabilities[15:][kinds < 2].argmax(1) == kinds[kinds < 2]).mean() > 0.8
+    wrong = growing.predict(files, ["ab"[label == "a"] for label in labels], {})
+    assert (wrong.probabilities.argmax(1) != before.probabilities.argmax(1)).mean() > 0.9
+
+
 def test_too_few_labels_are_not_measured():
-    """Nor those of one class; then nothing is drawn or said."""
+    """Nor those of one class; then nothing is drawn or said, and no head is trained."""
     images, labels = source(10)
     growing = Growth(classifier(), images)
     assert growing.measure(0, labels, {}) is None
+    assert growing.predict([], labels, {}) is None
     assert Growth(classifier(), source()[0]).measure(0, ["a"] * 60, {}) is None
     assert (growth.draw(growing.measured), growth.describe(growing.measured, 10)) == ("", [])
 
@@ -152,6 +174,26 @@ def test_no_decision_waits_for_a_measurement():
     assert until(measuring, 3)["text"]
     measuring.close()
     assert slow.counts == [0, meter.EVERY, meter.EVERY + 1]
+
+
+def test_new_images_are_ordered_again_before_each_figure():
+    """With the labels of that moment, from the first label on; the thread goes on to measure."""
+    slow, calls = Slow(), []
+    labels = {"new": {}}
+    measuring = Meter(
+        lambda check: (slow, lambda: (["a"], dict(labels["new"]))), reorder=lambda growing, known, new: calls.append((growing, new))
+    )
+    assert slow.began.acquire(timeout=30)
+    assert calls == []
+    slow.let.release()
+    until(measuring, 1)
+    labels["new"] = {"1.png": "a"}
+    measuring.notify(meter.EVERY, 100)
+    assert slow.began.acquire(timeout=30)  # the measurement has begun, and who labels does not wait for it
+    assert calls == [(slow, {"1.png": "a"})]
+    slow.let.release()
+    until(measuring, 2)
+    measuring.close()
 
 
 def test_what_cannot_be_measured_says_why(tmp_path):

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -18,9 +19,12 @@ from starlette.testclient import TestClient
 
 from darkroom.core.errors import ParamsError, SourceError
 from darkroom.data import label_fixes, sources
-from darkroom.labelling import decisions, server
+from darkroom.labelling import arrivals, decisions, inbox, server
+from darkroom.labelling.meter import Meter
 from darkroom.labelling.pictures import Pictures
 from darkroom.labelling.queues import SOURCE
+from darkroom.labelling.reordering import Reordering
+from darkroom.labelling.session import Session
 from tests.labelling import label_project
 from tests.labelling.label_project import FIXES, LOG, item_of
 
@@ -95,6 +99,35 @@ def test_a_decision_is_written_before_it_is_answered(client, found):
     for content in ({}, {"queue": 1}, body(found, "cat/1.png", "dog") | {"id": "gone"}):
         assert client.post(f"/{TOKEN}/decide", json=content, headers=OWN).status_code in (409, 422)
     assert client.post(f"/{TOKEN}/decide", content=b"x" * 70_000, headers=OWN).status_code == 413
+
+
+def test_each_tab_learns_of_another_order(tmp_path, monkeypatch):
+    """After so many labels the answer to a decision says that there is one; all tabs get the same, with the next images as they
+    were, and undo finds its image in it. What has been written is what it was."""
+    label_project.enter(tmp_path, monkeypatch)
+    found, head = label_project.seen_inbox(), label_project.Head()
+    labelling = Session([arrivals.queue(found, {}, 8)], label_project.CLASSES, FIXES, LOG, "Ada")
+    measuring = Meter(
+        lambda check: (head, lambda: (["cat"], {Path("new") / path: label for path, label in inbox.read(Path("new")).items()})),
+        every=2, reorder=Reordering(labelling, found).run,
+    )  # fmt: skip
+    served = server.app(labelling, Pictures(Path("photos")), TOKEN, PORT, NOTES, measuring)
+    with TestClient(served, base_url=f"http://127.0.0.1:{PORT}") as asking:
+        before = asking.get(f"/{TOKEN}/queue/inbox").json()
+        answers = []
+        for item in before[:2]:
+            content = {"queue": "inbox", "id": item["id"], "label": "cat"}
+            answers.append(asking.post(f"/{TOKEN}/decide", json=content, headers=OWN).json())
+        while asking.get(f"/{TOKEN}/growth").json()["busy"]:
+            time.sleep(0.01)
+        undone = asking.post(f"/{TOKEN}/undo", json={}, headers=OWN).json()
+        after = asking.get(f"/{TOKEN}/queue/inbox").json()
+    measuring.close()
+    assert (answers[0]["orders"], undone["orders"], undone["undone"]) == (0, 1, before[1]["id"])
+    assert after[0] == before[0] | {"given": "cat"}
+    assert after[1:5] == before[1:5]
+    assert {item["suggested"] for item in after[5:]} == {"emu"} != {item["suggested"] for item in before[5:]}
+    assert inbox.read(Path("new")) == {before[0]["path"]: "cat"}
 
 
 def test_pictures_are_decoded_and_written_anew(client, found):

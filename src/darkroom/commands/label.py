@@ -24,7 +24,7 @@ with lazy_imports():
     from darkroom.core import atomic, tables
     from darkroom.data import class_names, label_fixes, manifest, manifest_index
     from darkroom.evaluation import diagnostics_file, metrics_io
-    from darkroom.labelling import arrivals, inbox, label_studio, queues, server
+    from darkroom.labelling import arrivals, inbox, label_studio, queues, reordering, server
     from darkroom.labelling import growth as growths
     from darkroom.labelling import meter as meters
     from darkroom.labelling import pictures as picture_files
@@ -83,12 +83,13 @@ def command(
     if imported is not None:
         return _import(place, Path(imported), arrived, who, as_json)
     shown = place.in_source(with_decided=export_tasks is not None)
-    if arrived is not None:
-        shown.append(_arrivals(arrived, model, images))
+    found = None if arrived is None else _look(arrived, model)
+    if found is not None:
+        shown.append(arrivals.queue(found, inbox.read(found.folder), images))
     session = place.session(shown, who)
     if export_tasks is not None:
         return _export(session, Path(export_tasks), as_json)
-    _serve(place, session, arrived, port)
+    _serve(place, session, found, port)
     return 0
 
 
@@ -134,7 +135,8 @@ def _who(name: str | None) -> str:
     return name
 
 
-def _arrivals(folder: Path, model: str | None, count: int) -> queues.Queue:
+def _look(folder: Path, model: str | None) -> arrivals.Arrivals:
+    """Return the images of an inbox as the model of that name sees them."""
     labels = inbox.read(folder)
     classifier, info = _load(model)
     found = arrivals.measure(classifier, folder)
@@ -142,7 +144,7 @@ def _arrivals(folder: Path, model: str | None, count: int) -> queues.Queue:
         name, reason = next(iter(found.unreadable.items()))
         click.echo(printable(f"{len(found.unreadable)} of the inbox cannot be read; the first is {name}: {reason}"), err=True)
     click.echo(printable(f"{len(found.paths)} images of {folder}, {len(labels)} labelled before; by {info.description}"), err=True)
-    return arrivals.queue(found, labels, count)
+    return found
 
 
 def _load(model: str | None) -> Any:
@@ -158,7 +160,8 @@ def _load(model: str | None) -> Any:
         return model_resolver.load_on_device(f"models/{metrics_io.read(path, metrics_io.Metrics).best}")
 
 
-def _serve(place: Workplace, session: sessions.Session, folder: Path | None, port: int) -> None:
+def _serve(place: Workplace, session: sessions.Session, found: arrivals.Arrivals | None, port: int) -> None:
+    folder = None if found is None else found.folder
     for queue in session.queues:
         click.echo(f"{len(queue.items):>6} {queue.title.lower()}")
     token, listener = server.new_token(), server.bind(port)
@@ -169,7 +172,8 @@ def _serve(place: Workplace, session: sessions.Session, folder: Path | None, por
     }  # fmt: skip
     images = picture_files.Pictures(place.source)
     embedder = _embedder()
-    meter = meters.Meter(lambda check: _growth(place, embedder, folder, check)) if embedder else None
+    reorder = None if found is None else reordering.Reordering(session, found).run
+    meter = meters.Meter(lambda check: _growth(place, embedder, folder, check), reorder=reorder) if embedder else None
     try:
         application = server.app(session, images, token, port, notes | {"measures": embedder}, meter)
         click.echo(f"http://{server.HOST}:{port}/{token}/\nOpen this address; whoever has it can label. Ctrl+C ends the page.")

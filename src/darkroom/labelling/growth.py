@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from darkroom.core.errors import WorkspaceError
 from darkroom.data import arrays, label_fixes, manifest
 from darkroom.data.decoding import decode
 from darkroom.evaluation import backbone_ranking, folds, learning_curve, significance
+from darkroom.evaluation.pixel_baseline import Regression
 from darkroom.inference import image_files
 from darkroom.inference.classifier import Classifier
 
@@ -85,6 +87,24 @@ class Measured:
     inbox_interval: Interval
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """Files that a head has seen, with probabilities (N, C) of classes and embeddings (N, D)."""
+
+    classes: Sequence[str]
+    files: Sequence[Path]
+    probabilities: np.ndarray
+    embeddings: np.ndarray
+
+
+class _Labelled(NamedTuple):
+    """Images with labels: numbers (N,) of classes, and embeddings (N, D)."""
+
+    classes: list[str]
+    labels: np.ndarray
+    embeddings: np.ndarray
+
+
 class Growth:
     """Embeddings by a frozen backbone, and what was measured with them so far, the earliest first.
 
@@ -104,17 +124,16 @@ class Growth:
 
         `count` is the number of labels that were given so far.
         """
-        known = self._embed_source()
-        found = {file: label for file, label in new.items() if self._embed_file(file) is not None}
-        names = sorted({*labels, *found.values()})
-        if len(names) < 2 or len(known) + len(found) < FEWEST:
+        taught = self._labelled(labels, new)
+        if taught is None:
             return None
-        numbers = np.array([names.index(label) for label in [*labels, *found.values()]])
-        embeddings = np.concatenate([known, *(self._of_inbox[file] for file in found)])
+        images, found = len(self.source.images), len(taught.labels) - len(self.source.images)
         # an image keeps its fold, whatever else gets a label
-        fold_of = np.concatenate([self._folds(labels), np.arange(len(found)) % backbone_ranking.FOLDS])
-        heads = backbone_ranking.predict_folds(embeddings, numbers, fold_of, len(names), seed, lambda fits: self.check())
-        correct, of_inbox = heads.correct[: len(known)], heads.correct[len(known) :]
+        fold_of = np.concatenate([self._folds(labels), np.arange(found) % backbone_ranking.FOLDS])
+        heads = backbone_ranking.predict_folds(
+            taught.embeddings, taught.labels, fold_of, len(taught.classes), seed, lambda fits: self.check()
+        )
+        correct, of_inbox = heads.correct[:images], heads.correct[images:]
         self._before = correct if self._before is None else self._before
         gains = correct.astype(np.float64) - self._before
         tables = significance.draws(np.array(self.source.groups), seed) if self.measured else ()
@@ -122,10 +141,33 @@ class Growth:
         self.measured.append(Measured(
             count, float(correct.mean()), significance.wilson(float(correct.mean()), len(correct)), float(gains.mean()),
             significance.percentiles(np.concatenate(resampled)) if resampled else None,
-            len(found), float(of_inbox.mean()) if found else 0.0,
-            significance.wilson(float(of_inbox.mean()) if found else 0.0, len(found)),
+            found, float(of_inbox.mean()) if found else 0.0,
+            significance.wilson(float(of_inbox.mean()) if found else 0.0, found),
         ))  # fmt: skip
         return self.measured[-1]
+
+    def predict(self, files: Sequence[Path], labels: Sequence[str], new: Mapping[Path, str]) -> Predicted | None:
+        """Return what a head on the same images with the same labels as those of `measure` predicts for files of the inbox, without
+        those that cannot be read; None with too few labels."""
+        taught = self._labelled(labels, new)
+        readable = self._embed_files(files)
+        if taught is None or not readable:
+            return None
+        chosen = np.sort(np.random.default_rng(0).permutation(len(taught.labels))[: backbone_ranking.MOST_FITTED])
+        head = Regression(taught.embeddings[chosen], taught.labels[chosen], len(taught.classes))
+        embeddings = np.concatenate([self._of_inbox[file] for file in readable])
+        return Predicted(taught.classes, readable, head.probabilities(embeddings), embeddings)
+
+    def _labelled(self, labels: Sequence[str], new: Mapping[Path, str]) -> _Labelled | None:
+        """Return the source's images, and after them those of the inbox that can be read, with their labels; None with too few."""
+        known = self._embed_source()
+        found = self._embed_files(list(new))
+        given = [*labels, *(new[file] for file in found)]
+        names = sorted(set(given))
+        if len(names) < 2 or len(given) < FEWEST:
+            return None
+        embeddings = np.concatenate([known, *(self._of_inbox[file] for file in found)])
+        return _Labelled(names, np.array([names.index(label) for label in given]), embeddings)
 
     def _folds(self, labels: Sequence[str]) -> np.ndarray:
         """Return the fold (N,) of each image of the source, dealt by the labels of the first measurement."""
@@ -141,15 +183,20 @@ class Growth:
             self._embeddings = np.concatenate(parts)
         return self._embeddings
 
-    def _embed_file(self, file: Path) -> np.ndarray | None:
-        """Return the embedding (1, D) of an image file, which is computed once; None where it cannot be read."""
-        if file not in self._of_inbox:
-            settings = self.classifier.checkpoint.preprocessing
-            content, _ = image_files.read(file)
-            decoded = decode(content, settings.image_size, settings.resize, settings.background) if content else None
-            pixels = decoded.pixels if decoded else None
-            self._of_inbox[file] = None if pixels is None else self._embed(np.array(pixels)[None])
-        return self._of_inbox[file]
+    def _embed_files(self, files: Sequence[Path]) -> list[Path]:
+        """Compute the embeddings of image files, each once; return those files that can be read."""
+        settings = self.classifier.checkpoint.preprocessing
+        unseen = [file for file in files if file not in self._of_inbox]
+        for start in range(0, len(unseen), BATCH):
+            pixels = {}
+            for file in unseen[start : start + BATCH]:
+                content, _ = image_files.read(file)
+                decoded = decode(content, settings.image_size, settings.resize, settings.background) if content else None
+                if decoded and decoded.pixels is not None:
+                    pixels[file] = decoded.pixels
+            rows = self._embed(np.stack(list(pixels.values())))[:, None] if pixels else ()
+            self._of_inbox |= dict.fromkeys(unseen[start : start + BATCH]) | dict(zip(pixels, rows, strict=True))
+        return [file for file in files if self._of_inbox[file] is not None]
 
     def _embed(self, images: np.ndarray) -> np.ndarray:
         self.check()

@@ -1,4 +1,4 @@
-"""The growth of accuracy, measured in a thread beside the page: no answer to the browser waits for it."""
+"""The growth of accuracy, measured, and new images ordered again, in a thread beside the page: no answer waits for it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from darkroom.core.errors import DarkroomError
 from darkroom.labelling import growth
 from darkroom.labelling.growth import Growth
 
-EVERY = 10  # labels between two measurements
+EVERY = 10  # labels between two measurements, and two orders: `python -m benchmarks.labelling_session`
 Check = Callable[[], None]
+Reorder = Callable[[Growth, Sequence[str], Mapping[Path, str]], None]
 Labels = Callable[[], tuple[Sequence[str], Mapping[Path, str]]]  # of the source's images, and of files of the inbox
 
 
@@ -24,11 +25,12 @@ class Meter:
     """Measures at the beginning, after every `EVERY` labels, and when nothing is left to label.
 
     `start` returns what measures, which may take long: it loads a model; it gets what that has to call meanwhile. `labels` returns
-    the labels as they are. `close` ends the thread.
+    the labels as they are. `reorder` gets both, once labels have been given, before each measurement: who labels waits for the next
+    images, not for a figure. `close` ends the thread.
     """
 
-    def __init__(self, start: Callable[[Check], tuple[Growth, Labels]], every: int = EVERY) -> None:
-        self._start, self._every = start, every
+    def __init__(self, start: Callable[[Check], tuple[Growth, Labels]], every: int = EVERY, reorder: Reorder | None = None) -> None:
+        self._start, self._every, self._reorder = start, every, reorder
         self._changed = Condition()
         self._count, self._left, self._is_closed = 0, 1, False
         self._measured: int | None = None  # labels of the last measurement, while none runs
@@ -70,6 +72,8 @@ class Meter:
                 with self._changed:
                     count, self._measured = self._count, None
                 known, new = labels()
+                if self._reorder and count:
+                    self._reorder(measuring, known, new)
                 measuring.measure(count, known, new)
                 chart, text = growth.draw(measuring.measured), growth.describe(measuring.measured, len(known))
                 with self._changed:

@@ -14,6 +14,7 @@ from darkroom.data.quarantine_reasons import REASONS
 from darkroom.evaluation import diagnostics_file, metrics_io
 
 SOURCE = ""  # the folder of an image of the source
+INBOX = "inbox"  # the queue of new images
 CONFLICT = "label_conflict"
 TEST_NOTE = "a test image: what the model says of it is not shown, so that its label stays a judgement of the picture"
 
@@ -97,7 +98,7 @@ def arrivals(
 ) -> Queue:
     """Return images of an inbox, in this order, with the model's suggestion and how certain it is."""
     items = [Item(path, str(folder), labels.get(path, ""), "", suggested.get(path, ""), why.get(path, "")) for path in paths]
-    return Queue("inbox", "New images", f"images of {folder}, uncertain ones that stand for many first", items)
+    return Queue(INBOX, "New images", f"images of {folder}, uncertain ones that stand for many first", items)
 
 
 def _of_source(rows: Sequence[Row], index: ManifestIndex, label: str, suggested: str, why: str) -> Item:

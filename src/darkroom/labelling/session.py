@@ -19,20 +19,24 @@ from darkroom.labelling.queues import SOURCE, Item, Queue
 
 LOCK = Path(".darkroom/labels.lock")
 WAIT = 30.0  # seconds for another person's decision to be written
+AHEAD = 3  # images that a page holds: that which is shown, and two after it
 
 
 class Session:
     """What a person decides goes to data/label_fixes.csv or the inbox's labels.csv, and to the log; nothing else is changed.
 
     `classes` are those of the source, `fixes` the file of corrections, `log` that of decisions. Sessions of other people may
-    write the same files. `made` are the decisions of this session that stand.
+    write the same files. `made` are the decisions of this session that stand. `orders` counts how often a queue was ordered again,
+    and `items` has also the images that have left one.
     """
 
     def __init__(self, queues: Sequence[Queue], classes: Sequence[str], fixes: Path, log: Path, name: str) -> None:
-        self.queues, self.fixes, self.log, self.name = queues, fixes, log, name
+        self.queues, self.fixes, self.log, self.name = list(queues), fixes, log, name
         self.source_classes = sorted(classes)
         self.items = {item.id: item for queue in queues for item in queue.items}
         self.made: list[Decision] = []
+        self.orders = 0
+        self._reached: Counter[str] = Counter()  # by queue: how far people have come, in images
         self.lock = RLock()
 
     @property
@@ -94,7 +98,31 @@ class Session:
         decision = Decision(item.path, item.folder, queue, label, self.name, line, item.suggested)
         decisions.append(self.log, decision)
         self.made.append(decision)
+        shown = next((found.items for found in self.queues if found.name == queue), ())
+        place = next((i for i, other in enumerate(shown) if other.id == item.id), -1)
+        self._reached[queue] = max(self._reached[queue], place + 1)
         return decision
+
+    def held(self, queue: Queue) -> Sequence[Item]:
+        """Return the first images of a queue: those that people have come to in this session, taken back or not, then as many
+        without a label as a page may hold."""
+        labels, free = self.label_of(), 0
+        for end in range(self._reached[queue.name], len(queue.items)):
+            if free == AHEAD:
+                return queue.items[:end]
+            free += queue.items[end].id not in labels
+        return queue.items
+
+    def reorder(self, name: str, items: Sequence[Item]) -> None:
+        """Let these images without labels follow those of a queue that are held; it has as many as before, or fewer."""
+        with self.lock:
+            place, queue = next((i, queue) for i, queue in enumerate(self.queues) if queue.name == name)
+            held, labels = list(self.held(queue)), self.label_of()
+            known = {item.id for item in held}
+            new = [item for item in items if item.id not in known and item.id not in labels]
+            self.items |= {item.id: item for item in new}
+            self.queues[place] = replace(queue, items=[*held, *new][: len(queue.items)])
+            self.orders += 1
 
     def _item(self, id: str) -> Item:
         if id not in self.items:
@@ -140,7 +168,8 @@ class Session:
             ],
             "classes": self.classes,
             "by_class": dict(Counter(labels.values()).most_common()),
-            "labelled": len(labels), "left": len(self.items) - len(labels), "own": len(own),
+            "labelled": len(labels), "left": len({item.id for queue in self.queues for item in queue.items} - labels.keys()),
+            "own": len(own), "orders": self.orders,
             "agreed": sum(item.label == item.suggested for item in checked), "suggested": len(checked),
             "can_undo": bool(self.made),
         }  # fmt: skip

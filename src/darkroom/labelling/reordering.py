@@ -1,0 +1,47 @@
+"""New images ordered again while people label, by a head of all labels so far; docs/labelling.md has what that is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from darkroom.labelling import active_learning, arrivals, queues
+from darkroom.labelling.arrivals import Arrivals
+from darkroom.labelling.growth import Growth
+from darkroom.labelling.session import Session
+
+MOST = 2_000  # images that are looked at again: those of which the first model is least certain
+
+
+class Reordering:
+    """The rest of a session's queue of new images is chosen anew from the inbox, with suggestions of the head.
+
+    The images that a page may hold stay as they are. The order follows from the labels, whoever gave them.
+    """
+
+    def __init__(self, session: Session, found: Arrivals) -> None:
+        self.session, self.folder = session, found.folder
+        doubtful = np.argsort(active_learning.margins(found.probabilities), kind="stable")[:MOST]
+        self.files = [found.folder / found.paths[i] for i in np.sort(doubtful)]
+
+    def run(self, growing: Growth, labels: Sequence[str], new: Mapping[Path, str]) -> None:
+        """Order again with the labels (N,) of the source's images and those of files of the inbox; with too few, do nothing."""
+        queue = next(queue for queue in self.session.queues if queue.name == queues.INBOX)
+        held = self.session.held(queue)
+        if len(held) == len(queue.items):
+            return
+        shown = [self.folder / item.path for item in queue.items]
+        seen = growing.predict(list(dict.fromkeys([*self.files, *shown, *new])), labels, new)
+        if seen is None:
+            return
+        again = Arrivals(
+            self.folder, tuple(seen.classes), [self._name(file) for file in seen.files], seen.probabilities, seen.embeddings, {}
+        )
+        taken = {item.path: "" for item in held} | {self._name(file): label for file, label in new.items()}
+        self.session.reorder(queues.INBOX, arrivals.queue(again, taken, len(queue.items)).items)
+
+    def _name(self, file: Path) -> str:
+        """Return the path of a file in the inbox; a table may have labels of other files."""
+        return file.relative_to(self.folder).as_posix() if file.is_relative_to(self.folder) else str(file)
