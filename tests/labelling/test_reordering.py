@@ -11,7 +11,7 @@ from darkroom.labelling.arrivals import Arrivals
 from darkroom.labelling.reordering import Reordering
 from darkroom.labelling.session import AHEAD, Session
 from tests.labelling import label_project
-from tests.labelling.label_project import FIXES, LOG, Head
+from tests.labelling.label_project import FIXES, LOG, Head, item_of
 
 INBOX = Path("new")
 SHOWN = 12
@@ -91,17 +91,20 @@ def test_an_image_whose_label_was_taken_back_stays_where_it_was(session, found):
 
 
 def test_labels_that_come_while_a_head_is_trained_count(session, found):
-    """What people have come to by then is held, too."""
+    """What people have come to by then is held, too, and what another person labels is left out."""
     before = shown(session)
+    twin = Session([arrivals.queue(found, {}, len(found.paths))], ["cat", "dog"], FIXES, LOG, "Bob")
 
     class Slow(Head):
         def predict(self, files, labels, new):
             for place in range(4):
                 label(session, place)
+            twin.decide("inbox", item_of(twin, "39.png"), "dog")
             return super().predict(files, labels, new)
 
     Reordering(session, found).run(Slow(), ["cat"], {})
     assert shown(session)[: 4 + AHEAD] == before[: 4 + AHEAD]
+    assert "39.png" not in [item.path for item in shown(session)]
     assert len({item.id for item in shown(session)}) == SHOWN
 
 

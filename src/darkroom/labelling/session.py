@@ -117,10 +117,11 @@ class Session:
         """Let these images without labels follow those of a queue that are held; it has as many as before, or fewer."""
         with self.lock:
             place, queue = next((i, queue) for i, queue in enumerate(self.queues) if queue.name == name)
-            held, labels = list(self.held(queue)), self.label_of()
+            held = list(self.held(queue))
             known = {item.id for item in held}
+            self.items |= {item.id: item for item in items if item.id not in known}
+            labels = self.label_of()  # others may have labelled some meanwhile
             new = [item for item in items if item.id not in known and item.id not in labels]
-            self.items |= {item.id: item for item in new}
             self.queues[place] = replace(queue, items=[*held, *new][: len(queue.items)])
             self.orders += 1
 
