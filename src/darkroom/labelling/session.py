@@ -119,7 +119,8 @@ class Session:
             place, queue = next((i, queue) for i, queue in enumerate(self.queues) if queue.name == name)
             held = list(self.held(queue))
             known = {item.id for item in held}
-            self.items |= {item.id: item for item in items if item.id not in known}
+            # another dictionary, since requests may go through this one
+            self.items = self.items | {item.id: item for item in items if item.id not in known}
             labels = self.label_of()  # others may have labelled some meanwhile
             new = [item for item in items if item.id not in known and item.id not in labels]
             self.queues[place] = replace(queue, items=[*held, *new][: len(queue.items)])
