@@ -9,7 +9,7 @@ difference  accuracy of int8 less that of float32 on the test images of all spli
             which one may be in the test splits of several seeds
 nats        mean divergence of the probabilities on validation, by which the number of float layers is chosen (`float`, of all)
 MB, times   size of both programs, and the ratio of their speeds for one image alone and in batches, the median of the splits;
-            `busy` are the cores that other programs used meanwhile: above 0.25 the ratios are not to be trusted
+            by the processor time of one thread, which other programs hardly change
 """
 
 from __future__ import annotations
@@ -109,9 +109,7 @@ def run(folder: Path, backbone: str, weights_folder: Path, splits: int) -> Mappi
         "difference": interval.difference, "low": interval.low, "high": interval.high,
         "nats": max(v.divergence for v in verdicts), "float": max(len(v.float_layers) for v in verdicts), "of": last.layers,
         "MB float32": last.float32.megabytes, "MB int8": max(v.int8.megabytes for v in verdicts),
-        "times, one": median([v.float32.ms_per_image / v.int8.ms_per_image for v in verdicts]),
-        "times, batches": median([v.int8.images_per_second / v.float32.images_per_second for v in verdicts]),
-        "busy": max(v.busy for v in verdicts),
+        "times, one": median([v.speedup.single for v in verdicts]), "times, batches": median([v.speedup.batch for v in verdicts]),
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 
 import numpy as np
@@ -50,6 +51,48 @@ def test_other_programs_do_not_make_a_model_slow(monkeypatch):
     assert 0.004 <= seconds[1.5] < 0.02
     on_gpu = cost.measure(predict, images, on_cpu=False)
     assert cost.BATCH / on_gpu.images_per_second >= 0.025
+
+
+def work(milliseconds: float, waits: list[float] | None = None):
+    """Return a function that computes for so long for each image, and has to wait for the core before."""
+
+    def predict(images: np.ndarray) -> None:
+        time.sleep(waits.pop(0) if waits else 0)
+        started = time.thread_time()
+        while time.thread_time() < started + milliseconds / 1000 * len(images):
+            pass
+
+    return predict
+
+
+def test_two_functions_are_compared_by_what_they_compute(monkeypatch):
+    """However long each has to wait while another program has the core, and whatever other threads of the process do."""
+    monkeypatch.setattr(cost, "BATCH", 4)
+    images, ended = np.zeros((4, 4, 4, 3), np.uint8), threading.Event()
+    other = threading.Thread(target=lambda: [time.sleep(0) for _ in iter(ended.is_set, True)])
+    other.start()
+    slowed = cost.compare(work(1), work(2, [0.2, 0.2, 0.01, 0.2]), images)
+    ended.set()
+    other.join()
+    assert slowed.single == pytest.approx(0.5, rel=0.3)
+    assert slowed.batch == pytest.approx(0.5, rel=0.3)
+    assert cost.compare(work(2, [0.1, 0.3]), work(1), images).batch == pytest.approx(2, rel=0.3)
+
+
+def test_what_computes_on_one_thread_is_given_where_torch_does_not_decide(monkeypatch):
+    """It is called where others use cores alone, and its processor time counts."""
+    called = []
+
+    def alone(images: np.ndarray) -> None:
+        called.append(len(images))
+        work(0.1)(images)
+
+    images = np.zeros((4, 4, 4, 3), np.uint8)
+    for busy in (0.0, 1.5):
+        monkeypatch.setattr(cost._Load, "others", lambda self, busy=busy: busy)
+        speed = cost.measure(work(0.5), images, alone=alone)
+        assert bool(called) == bool(busy)
+    assert 1000 / speed.images_per_second < 0.3
 
 
 def test_a_short_measurement_is_not_called_busy(monkeypatch):

@@ -16,6 +16,7 @@ from darkroom.cli import main
 from darkroom.config import params
 from darkroom.config.params import Register
 from darkroom.core.errors import ParamsError, WeightsError
+from darkroom.evaluation import cost
 from darkroom.inference import web_runtime
 from darkroom.inference.classifier import Classifier
 from darkroom.inference.exported_classifier import INT8_DESCRIPTION, INT8_ONNX, ExportedClassifier
@@ -82,6 +83,27 @@ def test_validation_calibrates_the_program(version):
     assert held[np.arange(len(VAL)), labels].mean() >= 0.9
     with_files = [row.probabilities for row in program.predict_files([as_file(image) for image in TEST[:4]])]
     np.testing.assert_allclose(with_files, program.probabilities(TEST[:4]), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_speed_is_compared_on_one_thread(tmp_path, monkeypatch):
+    """Both programs are compared alike, without the time in which other programs had the cores: float32 that waited 33 times as
+    long is not said to be slow; what limits the latency is the batch, as in the leaderboard."""
+    speeds, compared = [cost.Speed(33.0, 40.0, 32.0, 1.9), cost.Speed(1.0, 1.2, 640.0, 1.9)], []
+
+    def compare(*arguments):
+        compared.append(arguments)
+        return cost.Speedup(1.25, 1.75)
+
+    monkeypatch.setattr(cost, "measure", lambda *_, **__: speeds.pop(0))
+    monkeypatch.setattr(cost, "compare", compare)
+    _, verdict = make(tmp_path, LIMITS.model_copy(update={"max_milliseconds": 10.0}))
+    assert "on one thread 1.2 times as fast for one image and 1.8 times in batches" in verdict.message
+    assert "33" not in verdict.message
+    assert [program.session.get_session_options().intra_op_num_threads for program in compared[0][:2]] == [1, 1]
+    assert [check.figures["value"] for check in verdict.checks if check.name == "latency"] == [1000 / 640]
+    assert (verdict.float32.ms_per_image, verdict.int8.ms_per_image, verdict.busy) == (33.0, 1.0, 1.9)
+    assert json.loads(json.dumps(verdict.as_dict()))["speedup"] == {"single": 1.25, "batch": 1.75}
 
 
 @pytest.mark.slow

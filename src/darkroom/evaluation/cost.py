@@ -21,6 +21,7 @@ BATCH = 32
 BATCHES = 5  # at least; then until the two fastest agree, or SECONDS have passed
 AGREE = 1.03
 LEAST, MOST = 20, 100  # single images
+TURNS = 3  # of two functions that are compared, at least
 SECONDS, LONGEST = 1.0, 5.0  # of batches, and of single images: up to MOST, up to LEAST
 TICKS = 0.02  # seconds of each core, two ticks, by which the machine's time may be wrong
 BUSY = 0.25  # cores in use by other processes from which a measurement is marked
@@ -40,13 +41,22 @@ class Speed:
     busy: float = 0.0
 
 
-def measure(predict: Predict, images: np.ndarray, on_cpu: bool = True) -> Speed:
+@dataclass(frozen=True)
+class Speedup:
+    """How many times as fast one function is as another: for one image alone, and in batches of `BATCH`."""
+
+    single: float
+    batch: float
+
+
+def measure(predict: Predict, images: np.ndarray, on_cpu: bool = True, alone: Predict | None = None) -> Speed:
     """Return the speed of a function of images (N, S, S, 3) uint8, warm.
 
     Other processes must not make a model look slow. So a batch counts with the fastest of several calls; and on a CPU, one
-    thread's processor time counts where it is less: a thread does not pay for the time in which another process ran.
+    thread's processor time counts where it is less: a thread does not pay for the time in which another process ran. `alone` is
+    the same function on one thread, where neither torch nor BLAS decides how many it takes.
     """
-    batch = np.ascontiguousarray(images[np.arange(BATCH) % len(images)])
+    batch = _batch(images)
     predict(batch)
     load = _Load()
     batches: list[float] = []
@@ -60,9 +70,19 @@ def measure(predict: Predict, images: np.ndarray, on_cpu: bool = True) -> Speed:
     busy = load.others()
     fastest = min(batches)
     if on_cpu and busy >= BUSY:
-        fastest = min(fastest, _one_thread(predict, batch))
+        fastest = min(fastest, _one_thread(alone or predict, batch))
     low, high = (float(1000 * seconds) for seconds in np.percentile(singles, [50, 95]))
     return Speed(low, high, BATCH / max(fastest, 1e-9), round(busy, 2))
+
+
+def compare(first: Predict, second: Predict, images: np.ndarray) -> Speedup:
+    """Return how many times as fast the second of two functions of images (N, S, S, 3) uint8 is, warm, on a CPU.
+
+    Each computes on the thread that calls it, and that thread's processor time counts: not the time in which another process had
+    the core. They take turns, and the least time of each counts, so that load that comes or goes favours neither.
+    """
+    batch = _batch(images)
+    return Speedup(*(_ratio(first, second, batch[:count]) for count in (1, BATCH)))
 
 
 def busy_note(busy: Iterable[float]) -> str:
@@ -90,6 +110,22 @@ class _Load:
         """Return the processor time of all processes in seconds."""
         times = psutil.cpu_times()
         return float(times.user + times.system + getattr(times, "nice", 0.0))
+
+
+def _batch(images: np.ndarray) -> np.ndarray:
+    """Return `BATCH` images, some of them several times where there are fewer."""
+    return np.ascontiguousarray(images[np.arange(BATCH) % len(images)])
+
+
+def _ratio(first: Predict, second: Predict, images: np.ndarray) -> float:
+    """Return the least processor time of this thread for a function of images, as a multiple of another's."""
+    for predict in (first, second):
+        predict(images)
+    turns: list[list[float]] = []
+    while len(turns) < TURNS or (len(turns) < LEAST and np.sum(turns) < SECONDS):
+        turns.append([_seconds(predict, images, time.thread_time) for predict in (first, second)])
+    least = np.maximum(np.min(turns, axis=0), 1e-9)
+    return float(least[0] / least[1])
 
 
 def _singles(seconds: float) -> int:

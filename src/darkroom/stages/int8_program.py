@@ -17,6 +17,7 @@ from darkroom.core import atomic, checksums, json_files, machine_limits
 from darkroom.core.errors import WeightsError
 from darkroom.data import arrays
 from darkroom.evaluation import cost, gate
+from darkroom.evaluation.cost import Speedup
 from darkroom.evaluation.gate import Candidate, Check, Truth
 from darkroom.inference import export, quantization
 from darkroom.inference.classifier import Classifier
@@ -57,7 +58,8 @@ class Verdict:
     temperature: float
     float32: Figures
     int8: Figures
-    busy: float  # cores that other programs used while times were measured
+    speedup: Speedup  # of int8, by the processor time of one thread
+    busy: float  # cores that other programs used while the times of `float32` and `int8` were measured
     checks: list[Check]
 
     def as_dict(self) -> dict[str, Any]:
@@ -151,10 +153,12 @@ def _judge(
 ) -> Verdict:  # fmt: skip
     program = ExportedClassifier(folder, "int8")
     val, test = held_out.images
-    speeds = [cost.measure(run, test[:BATCH]) for run in (OnnxProgram(quantizer.float32), OnnxProgram(folder / INT8_ONNX))]
     files = (quantizer.float32, folder / INT8_ONNX)
+    alone = [OnnxProgram(file, threads=1) for file in files]
+    speeds = [cost.measure(OnnxProgram(file), test[:BATCH], alone=run) for file, run in zip(files, alone, strict=True)]
+    speedup = cost.compare(*alone, test[:BATCH])
     candidates = [
-        Candidate(name, measure(val), measure(test), speed.ms_p50, file.stat().st_size / 1e6)
+        Candidate(name, measure(val), measure(test), 1000 / speed.images_per_second, file.stat().st_size / 1e6)
         for name, measure, speed, file in zip(
             ("float32", "int8"), (parent.probabilities, lambda images: program.measure(images).probabilities), speeds, files,
             strict=True,
@@ -171,22 +175,18 @@ def _judge(
     busy = max(speed.busy for speed in speeds)
     failed = [check.message for check in checks if not check.passed]
     counts = len(quantizer.layers), float_layers
-    message = f"it is refused: {'; '.join(failed)}" if failed else _describe(figures[0], figures[1], counts, busy)
+    message = f"it is refused: {'; '.join(failed)}" if failed else _describe(figures[0], figures[1], counts, speedup)
     own = program.description.temperature
-    return Verdict(not failed, message, *counts, distance, own, figures[0], figures[1], busy, checks)
+    return Verdict(not failed, message, *counts, distance, own, figures[0], figures[1], speedup, busy, checks)
 
 
-def _describe(float32: Figures, int8: Figures, layers: tuple[int, list[str]], busy: float) -> str:
+def _describe(float32: Figures, int8: Figures, layers: tuple[int, list[str]], speedup: Speedup) -> str:
     """Return a sentence about an accepted program."""
-    single, batch = float32.ms_per_image / int8.ms_per_image, int8.images_per_second / float32.images_per_second
     text = (
         f"test accuracy {int8.accuracy:.4f} for {float32.accuracy:.4f}, {int8.megabytes:.3g} MB for {float32.megabytes:.3g}, "
-        f"{single:.2g} times as fast for one image and {batch:.2g} times in batches"
+        f"on one thread {speedup.single:.2g} times as fast for one image and {speedup.batch:.2g} times in batches"
     )
-    if layers[1]:
-        text += f"; {len(layers[1])} of {layers[0]} layers stay float32"
-    note = cost.busy_note([busy])
-    return f"{text}; {note}" if note else text
+    return f"{text}; {len(layers[1])} of {layers[0]} layers stay float32" if layers[1] else text
 
 
 def _outputs(program: OnnxProgram, images: np.ndarray) -> Outputs:
