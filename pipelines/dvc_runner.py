@@ -120,8 +120,8 @@ class DvcRunner:
         """Return what `run_cache.py` prints, and whether a retry may succeed; where it fails the content is its `error`."""
         result = self._run([str(RUN_CACHE.resolve()), action, stage], capture_stdout=True, folder=self.graph)
         try:
-            return dict(strict_json.loads(result.stdout)), result.retryable
-        except ValueError:
+            return dict(strict_json.loads(result.stdout.splitlines()[-1])), result.retryable
+        except (ValueError, IndexError):
             return {"error": result.error}, result.retryable
 
     def _run(

@@ -1,6 +1,6 @@
 """DVC's run cache, which a remote shares between machines: `python run_cache.py find|restore|save STAGE`, a script as stage_graph.
 
-`find` prints the stage's content address as JSON (`key`, of its command, dependencies, params and paths; empty where it has
+The last line of the output is JSON. `find` prints the stage's content address (`key`, of its command, dependencies, params and paths; empty where it has
 none), whether the run cache of this machine or of the remote has a result for it (`found`), and `lock`, the text of dvc.lock.
 `restore` brings that result here and writes dvc.lock, as `dvc repro --pull` does; it never runs the stage. `save` puts
 the stage's result into the run cache, and the run cache into the remote. The exit code is 75 where another process of DVC holds a
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,7 @@ def _refuse(stage: Any, *_: Any, **__: Any) -> None:
 def main() -> int:
     action, name = sys.argv[1:]
     try:
-        with redirect_stdout(sys.stderr), Repo() as repo, lock_repo(repo):
+        with Repo() as repo, lock_repo(repo):
             content = {"find": find, "restore": restore, "save": save}[action](repo, name)
     except DvcException as error:
         print(json.dumps({"error": str(error)}))
