@@ -45,6 +45,8 @@ VARIABLES = {  # of the environment
     "DARKROOM_NOTIFY_COMMAND": "a command that is run where a flow fails or drift begins ([scheduling.md](../scheduling.md))",
     "DARKROOM_NOTIFY_WEBHOOK": "an address that gets the same as JSON",
     "DARKROOM_PIPELINE": "name under which runs are grouped in MLflow; flows set it",
+    "DARKROOM_RUN_KEY": "key of a stage's run in MLflow, the same on each machine that tries it; flows with `--pool` set it",
+    "DARKROOM_WORKER_FOLDER": "folder of a worker's clones; `darkroom worker` sets it",
     "DARKROOM_HOME": "the project to which the records of a worktree go; flows set it",
     "DARKROOM_COMPLETE": "`_DARKROOM_COMPLETE` is set by the scripts of `darkroom completion`",
     "DARKROOM_EXIT_CODE_FILE": "set by `darkroom repro`: where a stage writes its exit code",
