@@ -91,8 +91,8 @@ def _portable(graph: dict[str, Stage], folder: Path) -> set[str]:
     files = sorted({file for stage in graph.values() if stage.portable for file in stage.files})
     inside = [file for file in files if not os.path.isabs(file) and ".." not in Path(file).parts]
     known = worktree.git("ls-files", "--", *inside, folder=folder).splitlines() if inside else []
-    ignored = ["--exclude-from=.dvcignore"] if (folder / ".dvcignore").exists() else []
-    unknown = worktree.git("ls-files", "--others", *ignored, "--", *inside, folder=folder).splitlines() if inside else []
+    others = ("ls-files", "--others", "--exclude-per-directory=.dvcignore", "--", *inside)  # what git ignores may still be read
+    unknown = worktree.git(*others, folder=folder).splitlines() if inside else []
     here = {
         file for file in files
         if file not in inside or _has(unknown, file) or not _has(known, file)

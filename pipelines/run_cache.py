@@ -7,7 +7,8 @@ stage. `save` puts the stage's result into the run cache, and the run cache into
 process of DVC holds a lock.
 
 DVC leaves stages with persisted outputs out of its run cache, since such a stage may build on its last outputs. A stage
-of Darkroom replaces them, so here they are treated like all others.
+of Darkroom replaces them, so here they are treated like all others. Stages with an output that DVC does not cache never come here:
+the remote has no such output, and `register`, whose effect is elsewhere, must not be skipped.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def save(repo: Repo, name: str) -> dict[str, Any]:
 def _collect(repo: Repo, name: str) -> Any:
     (stage,) = repo.stage.collect(name)
     for out in stage.outs:
-        out.persist = out.persist and not out.use_cache  # `register`, whose effect is elsewhere, stays out
+        out.persist = False
     return stage
 
 

@@ -60,7 +60,7 @@ def inputs(stage: Any, outs: list[Any]) -> dict[str, Any]:
     """
     pairs = [(dep, out) for dep in stage.deps for out in outs if _overlap(dep.fs_path, out.fs_path)]
     made = {dep.def_path for dep, _ in pairs}
-    kept = all(out.use_cache for _, out in pairs) and all(out.use_cache or not out.persist for out in stage.outs)
+    kept = all(out.use_cache for out in [*(out for _, out in pairs), *stage.outs])
     return {
         "files": [dep.def_path for dep in stage.deps if dep.def_path not in made],
         "made": sorted({out.def_path for _, out in pairs}),

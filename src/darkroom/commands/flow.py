@@ -31,9 +31,12 @@ class Flows(LazyGroup):
         return passthrough(lambda arguments: become(name, arguments), help=FLOWS[name])
 
 
-def become(module: str, arguments: tuple[str, ...]) -> NoReturn:
-    """Become a process that runs a module of the flows: of the repository, or of the installed package in a project elsewhere."""
-    if stage_code.is_used():
+def become(module: str, arguments: tuple[str, ...], anywhere: bool = False) -> NoReturn:
+    """Become a process that runs a module of the flows: of the repository, or of the installed package in a project elsewhere.
+
+    With `anywhere` it needs no project in this folder.
+    """
+    if stage_code.is_used() or (anywhere and not Path(REPOSITORY).is_dir() and find_spec(package_files.FLOWS)):
         if find_spec(package_files.FLOWS) is None:
             raise WorkspaceError(
                 "this Darkroom is installed from its repository, in which alone its flows run",
