@@ -57,7 +57,7 @@ def _check_out(clone: Path, repository: str, ref: str, commit: str) -> None:
                 any(words in error.problem for words in TRANSIENT),
             ) from error
     worktree.git("checkout", "--quiet", "--force", "--detach", commit, folder=clone)
-    worktree.git("clean", "--quiet", "-ffd", folder=clone)
+    worktree.git("clean", "--quiet", "-ffd", "--exclude=.darkroom", folder=clone)
 
 
 def _prepare(folder: Path, cache: Path) -> None:

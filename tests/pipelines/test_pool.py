@@ -128,6 +128,7 @@ def test_stages_run_on_other_machines(project, tmp_path):
         wait_until(lambda: lines(project, "left.begins"))
         killed = next(folder for folder in workers if lines(project, "left.begins")[0].startswith(folder))
         workers[killed].kill()
+        wait_until(lambda: len(lines(project, "left.begins")) == 2)
         hangs.unlink()
         output = flow.communicate(timeout=180)[0]
         assert flow.returncode == 0, output[-4000:]

@@ -180,7 +180,8 @@ def test_a_clone_is_used_by_one_stage_at_a_time(repository, tmp_path, monkeypatc
         assert len(caches) == 1
     (first / "code" / "a.py").write_text("edited")
     (first / "code" / "b.py").write_text("new")
-    (first / "old.weights").write_text("an ignored output stays")
+    (first / "models").mkdir()
+    (first / "models" / "old.weights").write_text("an ignored output stays")
     for name, kinds in {"killed": ["start"], "ended": ["start", "end"]}.items():
         record = first / ".darkroom" / "journal" / name / "record.jsonl"
         record.parent.mkdir(parents=True)
@@ -190,11 +191,11 @@ def test_a_clone_is_used_by_one_stage_at_a_time(repository, tmp_path, monkeypatc
         assert again == first
         assert sorted(path.name for path in (again / "code").iterdir()) == ["a.py"]
         assert (again / "code" / "a.py").read_text() == "1"
-        assert [path.name for path in (again / ".darkroom" / "journal").iterdir()] == ["ended"]
+        assert [path.parent.name for path in (again / ".darkroom" / "journal").glob("*/record.jsonl")] == ["ended"]
         assert not pool_clones.are_records_sent(again)
-        assert (again / "old.weights").exists()
-        pool_clones.clean(again, ["code", "."])
-        assert not (again / "old.weights").exists()
+        assert (again / "models" / "old.weights").exists()
+        pool_clones.clean(again, ["models"])
+        assert not (again / "models").exists()
 
 
 def test_a_commit_that_cannot_be_fetched_is_named(tmp_path, monkeypatch):
