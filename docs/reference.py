@@ -27,7 +27,7 @@ from darkroom.core.command_line import SETTINGS
 from darkroom.studies import registry
 from docs import reference_architectures, reference_errors, reference_files
 from docs.reference_markdown import page, table
-from pipelines import command_line
+from pipelines import command_line, pool_worker
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path("docs/reference")
@@ -205,7 +205,7 @@ def cli_page() -> str:
         "",
         *table(("variable", "meaning"), [(f"`{name}`", meaning) for name, meaning in VARIABLES.items()]),
     ]
-    for path, command in [*commands(group, ("darkroom",)), *flows()]:
+    for path, command in [*commands(group, ("darkroom",)), *flows(), (("darkroom", "worker"), pool_worker.command)]:
         with click.Context(command, info_name=path[-1], parent=_parents(path), terminal_width=WIDTH, **HELP) as context:
             context.meta.update(study=None, size=None)
             text = "\n".join(line.rstrip() for line in context.get_help().splitlines())

@@ -19,7 +19,6 @@ from pipelines.dvc_runner import DvcRunner
 from pipelines.process_groups import CommandResult, ProcessGroups
 
 NAME = "stage"
-TEMPORARY = "Temporary"  # the name of the state Failed where a retry may succeed
 TIMED_OUT = "TimedOut"
 RECORDS_TIMEOUT = 30.0  # seconds in which the records of a stage should be in MLflow; what is not is sent later
 
@@ -59,7 +58,7 @@ def stage(
             work = _Work(folder, name, environment, limit)
             return flow_runtime.run_exclusively(lambda processes: work.run(processes, made, gathered), wait=True)
     except DarkroomError as error:
-        return Failed(name=TEMPORARY if error.retryable else flow_runtime.REFUSED, message=str(error))
+        return Failed(name=flow_runtime.UNAVAILABLE if error.retryable else flow_runtime.REFUSED, message=str(error))
 
 
 class _Work:
@@ -108,7 +107,7 @@ class _Work:
         is_remote = arguments[0] in ("pull", "push")
         what = f"dvc {arguments[0]} for {self.name}" if is_remote else self.name
         message = f"{what} failed on {socket.gethostname()} (exit code {result.returncode}):\n{result.error}"
-        return Failed(name=TEMPORARY if is_remote or result.retryable else "Failed", message=message)
+        return Failed(name=flow_runtime.UNAVAILABLE if is_remote or result.retryable else "Failed", message=message)
 
     def _await_records(self, processes: ProcessGroups) -> None:
         """Wait until MLflow has the run of the stage, so that whoever leads the pipeline finds it there."""

@@ -110,7 +110,7 @@ class GraphRun:
         if ended.state.is_cancelled():
             return Cancelled(message=f"the flow run {ended.name} was cancelled")
         name = pool_stage.TIMED_OUT if ended.state.name == pool_stage.TIMED_OUT else "Failed"
-        is_retryable = ended.state.name == pool_stage.TEMPORARY
+        is_retryable = ended.state.name == flow_runtime.UNAVAILABLE
         return Failed(name=name, message=message, data=RetryableError(message) if is_retryable else RuntimeError(message))
 
 
