@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import cast
 from uuid import UUID
 
 from prefect import get_client
@@ -118,13 +119,14 @@ class Pool:
     def _start(self, name: str, stage: Stage, limit: float | None, found: dict[str, str]) -> FlowRun:
         key = hashlib.sha256(f"{self.pipeline} {name}".encode()).hexdigest()[:32]  # the same for each attempt
         environment = {"DARKROOM_PIPELINE": self.pipeline, "DARKROOM_RUN_KEY": key} | _tracking(self.runner)
-        return run_deployment(
+        run = run_deployment(
             self.deployment, timeout=0, tags=[_tag(found["key"])], flow_run_name=f"{name} of {flow_runtime.run_name()}",
             parameters=self.parameters | {
                 "name": name, "made": stage.made, "gathered": stage.gathered, "lock": found["lock"], "limit": limit,
                 "environment": environment,
             },
         )  # fmt: skip
+        return cast(FlowRun, run)  # a coroutine in code that is asynchronous alone
 
     def _follow(self, run: FlowRun, log: Callable[[str], object]) -> FlowRun:
         """Return a run when it has ended, or when it shows no sign of life, which makes it crashed."""
