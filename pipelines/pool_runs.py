@@ -170,7 +170,7 @@ class _SignsOfLife:
         if sign != self.sign:
             self.sign, self.seen = sign, now
         silence = now - self.seen
-        if run.state_type == StateType.RUNNING and silence > SILENCE:
+        if run.state_type == StateType.RUNNING and self.sign[1] and silence > SILENCE:  # its server may keep no events
             return f"no heartbeat for {silence:.0f} s: its machine is off or cut off"
         if run.state_type in (StateType.PENDING, StateType.CANCELLING) and silence > PENDING:
             return f"its worker has not begun it in {silence:.0f} s"

@@ -19,6 +19,7 @@ from pipelines.dvc_runner import DvcRunner, Stage
 from pipelines.pool_runs import Pool
 
 REFS = "refs/darkroom"  # of the git repository, for the commits of runs that are going on
+HEARTBEAT = 30  # seconds between the heartbeats of a run, by which the flow that waits for it sees that it lives
 QUIET = {"GIT_TERMINAL_PROMPT": "0"}  # git asks nobody for a password
 
 
@@ -111,4 +112,5 @@ def _deploy(name: str) -> UUID:
             flow_id=client.create_flow_from_name(pool_stage.NAME), name=name, work_pool_name=name,
             entrypoint=f"{pool_stage.__name__}.{pool_stage.stage.fn.__name__}",
             description="A stage of a project, started by `darkroom flow repro --pool`.",
+            job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT)}},
         )  # fmt: skip

@@ -13,7 +13,6 @@ from darkroom.core.command_line import Command, report
 from darkroom.core.errors import DarkroomError, WorkspaceError
 from pipelines import pool_clones, server
 
-HEARTBEAT = "30"  # seconds between the heartbeats of a run, by which the flow that waits for it sees that it lives
 QUERY = "2"  # seconds between two looks for work
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "darkroom" / "worker"
 
@@ -61,7 +60,7 @@ def arguments(pool: str, folder: Path, limit: int) -> list[str]:
 
 def environment(folder: Path, variables: dict[str, str]) -> dict[str, str]:
     """Return the variables of the worker and so of its runs: where its clones are, and where this package is found."""
-    defaults = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": HEARTBEAT, "PREFECT_WORKER_QUERY_SECONDS": QUERY}
+    defaults = {"PREFECT_WORKER_QUERY_SECONDS": QUERY}
     paths = [str(Path(__file__).resolve().parents[1]), *filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))]
     search = f"{Path(sys.executable).parent}{os.pathsep}{variables.get('PATH', '')}"
     own = {pool_clones.FOLDER: str(folder), "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PATH": search,

@@ -75,10 +75,7 @@ class GraphRun:
     def dvc(self, task_name: str, arguments: list[str], on_line: Callable[[str], object] = lambda _: None) -> State[Any]:
         """Run a command of DVC as a task; before a retry, wait longer each time."""
         logger = get_run_logger()
-        attempt = int(runtime.task_run.run_count or 1)
-        if attempt > 1:
-            logger.info(f"retrying in {retry_delay(attempt - 2):.0f} s")
-            self.runner.processes.stopped.wait(retry_delay(attempt - 2))
+        self._delay_retry()
 
         def log(line: str) -> None:
             logger.info(line)
@@ -96,8 +93,16 @@ class GraphRun:
         reason = skip_reason(result)
         return Completed(name="Cached", message=reason) if reason else Completed()
 
+    def _delay_retry(self) -> None:
+        """Wait before a retry of the task that is going on, longer each time."""
+        attempt = int(runtime.task_run.run_count or 1)
+        if attempt > 1:
+            get_run_logger().info(f"retrying in {retry_delay(attempt - 2):.0f} s")
+            self.runner.processes.stopped.wait(retry_delay(attempt - 2))
+
     def in_pool(self, pool: Pool, name: str, stage: Stage) -> State[Any]:
-        """Bring the result of a stage here by the workers of a pool."""
+        """Bring the result of a stage here by the workers of a pool; before a retry, wait longer each time."""
+        self._delay_retry()
         try:
             ended = pool.run(name, stage, self.options.time_limit(name), get_run_logger().info)
         except WorkspaceError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import pool_runs, pool_setup
 from tests.pipelines.processes import wait_until
 from tests.pipelines.projects import Project, fill_project
 
@@ -137,6 +138,8 @@ def test_stages_run_on_other_machines(project, tmp_path):
         deployment = project.deployments()["stage", "machines"]
         assert deployment["path"] is None
         assert "/" not in deployment["entrypoint"]
+        assert deployment["job_variables"]["env"] == {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(pool_setup.HEARTBEAT)}
+        assert 3 * pool_setup.HEARTBEAT < pool_runs.SILENCE
         assert project.git("ls-remote", "origin") == ""
         lock = (project.folder / "dvc.lock").read_bytes()
         project.git("clean", "-qfdx", "--exclude=src", "--exclude=pipelines", "--exclude=mine.in")

@@ -136,7 +136,7 @@ def test_workers_clone_from_the_remote_of_the_branch(repository):
 
 def test_a_run_without_heartbeats_is_dead(monkeypatch):
     """A run that runs is dead after SILENCE without a new heartbeat or state, one that a worker took after PENDING; one that waits
-    for a worker is not.
+    for a worker is not, nor one of a server that keeps no heartbeats.
     """
     now = 0.0
     monkeypatch.setattr(pool_runs.time, "monotonic", lambda: now)
@@ -151,6 +151,8 @@ def test_a_run_without_heartbeats_is_dead(monkeypatch):
     assert not life.missing(server, run(StateType.PENDING, "p"))
     now += pool_runs.PENDING - 1
     assert not life.missing(server, run(StateType.PENDING, "p"))
+    assert not life.missing(server, run(StateType.RUNNING, "r"))
+    now += 10 * pool_runs.SILENCE
     assert not life.missing(server, run(StateType.RUNNING, "r"))
     for _ in range(5):
         now += pool_runs.SILENCE - 1
@@ -210,11 +212,10 @@ def test_a_commit_that_cannot_be_fetched_is_named(tmp_path, monkeypatch):
 
 
 def test_a_worker_passes_on_where_its_clones_are(tmp_path):
-    """Runs of a worker find its folder and this package, and send heartbeats; a person's own settings stay."""
+    """Runs of a worker find its folder and this package; a person's own settings stay."""
     found = pool_worker.environment(
         tmp_path, {"PREFECT_API_URL": "http://h/api", "PREFECT_WORKER_QUERY_SECONDS": "9", "PYTHONPATH": "/x"}
     )
     assert found[pool_clones.FOLDER] == str(tmp_path)
     assert found["PYTHONPATH"].split(":") == [str(Path(pool_worker.__file__).parents[1]), "/x"]
-    assert found["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
     assert found["PREFECT_WORKER_QUERY_SECONDS"] == "9"
