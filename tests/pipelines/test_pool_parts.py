@@ -31,6 +31,8 @@ def repository(tmp_path):
     git(folder, "init", "-q", "-b", "main")
     for name, text in {
         "code/a.py": "1",
+        "weights/README": "1",
+        "mixed/a.py": "1",
         ".dvcignore": "__pycache__\n",
         ".gitignore": "*.weights\n__pycache__\n",
         ".dvc/config": "",
@@ -49,11 +51,11 @@ def stage(*files: str, portable: bool = True) -> Stage:
 def test_what_git_does_not_have_stays_here(repository):
     """A stage goes elsewhere where git has all its files; one with an untracked, ignored, outer or missing file runs here."""
     project = repository / "sub"
-    for name in ("code/__pycache__/a.pyc", "weights/x.weights", "more/new.py", "raw/cat/1.jpg"):
+    for name in ("code/__pycache__/a.pyc", "weights/x.weights", "more/new.py", "mixed/new.py", "raw/cat/1.jpg"):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text("x")
     graph = {
-        "tracked": stage("code"), "none": stage(), "ignored": stage("code", "weights"), "untracked": stage("more"),
+        "tracked": stage("code"), "none": stage(), "ignored": stage("code", "weights"), "untracked": stage("more"), "mixed": stage("mixed"),
         "outside": stage("/photos"), "above": stage("../x"), "missing": stage("gone"), "uncached": stage("code", portable=False),
     }  # fmt: skip
     assert pool_setup._portable(graph, project) == {"tracked", "none"}
