@@ -55,7 +55,8 @@ def test_what_git_does_not_have_stays_here(repository):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text("x")
     graph = {
-        "tracked": stage("code"), "none": stage(), "ignored": stage("code", "weights"), "untracked": stage("more"), "mixed": stage("mixed"),
+        "tracked": stage("code"), "none": stage(), "ignored": stage("code", "weights"), "untracked": stage("more"),
+        "mixed": stage("mixed"),
         "outside": stage("/photos"), "above": stage("../x"), "missing": stage("gone"), "uncached": stage("code", portable=False),
     }  # fmt: skip
     assert pool_setup._portable(graph, project) == {"tracked", "none"}
