@@ -67,15 +67,18 @@ def autoencoder_conv(size: int, channels: int, *, code: int = 32, width: int = 1
     half = (size + 1) // 2
     quarter = (half + 1) // 2
     numbers = 2 * width * quarter * quarter
-    act = nn.ReLU() if relu else None
     encoder = nn.Sequential(
-        normed(channels, width, stride=2, activation=act),
-        normed(width, 2 * width, stride=2, activation=act),
+        normed(channels, width, stride=2, activation=_relu(relu)),
+        normed(width, 2 * width, stride=2, activation=_relu(relu)),
         nn.Flatten(1), nn.Linear(numbers, code),
     )  # fmt: skip
     decoder = nn.Sequential(
         nn.Linear(code, numbers), *([nn.ReLU()] * relu), nn.Unflatten(1, (2 * width, quarter, quarter)),
-        nn.Upsample(half), normed(2 * width, width, activation=act),
+        nn.Upsample(half), normed(2 * width, width, activation=_relu(relu)),
         nn.Upsample(size), nn.Conv2d(width, channels, 3, padding=1),
     )  # fmt: skip
     return Autoencoder(encoder, decoder)
+
+
+def _relu(is_wanted: bool) -> nn.ReLU | None:
+    return nn.ReLU() if is_wanted else None
