@@ -15,14 +15,15 @@ from darkroom.models import factory
 from darkroom.models.architectures import autoencoder, efficientnet, features, inception, mobilenet, registry, resnet
 from darkroom.models.base import new_head
 from darkroom.models.specs import ArchitectureSpec
-from docs import drawings_of_settings
+from docs import drawings_of_findings, drawings_of_settings
 
 DIGITS = 32  # pixels of the digits in the pipeline
 
 
 def drawings() -> dict[str, str]:
     """Return the SVG of each drawing, by its name."""
-    return {**_blocks(), **_networks(), **_autoencoders(), "frozen-vgg": _frozen_vgg(), **drawings_of_settings.drawings()}
+    networks = {**_blocks(), **_networks(), **_autoencoders(), "frozen-vgg": _frozen_vgg()}
+    return {**networks, **drawings_of_settings.drawings(), **drawings_of_findings.drawings()}
 
 
 def _blocks() -> dict[str, str]:

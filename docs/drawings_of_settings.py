@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,16 +15,15 @@ from darkroom.config import study_params
 from darkroom.core.axes import Scale
 from darkroom.inference import tta
 from darkroom.lab import kernels, network_table
-from darkroom.lab.diagram_boxes import ACTIVATION, CONVOLUTION, KINDS, LINEAR, POOLING
-from darkroom.lab.diagram_sizes import SMALL, TEXT, text_width, wrap
-from darkroom.lab.diagram_style import style_sheet
-from darkroom.lab.diagram_svg import MARK
+from darkroom.lab.diagram_boxes import ACTIVATION, CONVOLUTION, LINEAR, POOLING
+from darkroom.lab.diagram_sizes import SMALL, TEXT, text_width
 from darkroom.models import factory
-from darkroom.models.base import new_head
+from darkroom.models.base import Network, Preprocessing, new_head
 from darkroom.studies.initial_weights import PartlyFrozen, split_blocks
 from darkroom.studies.learning_rate import SCHEDULES
+from darkroom.training import freezing
+from docs.drawing_sheet import MARGIN, WIDTH, Sheet
 
-WIDTH, MARGIN = 560, 12
 STRONG = 0.85  # opacity of what is meant
 
 
@@ -33,65 +32,32 @@ def drawings() -> dict[str, str]:
     return {
         "kernels": _kernels(), "crops": _crops(), "receptive-fields": _fields(), "schedules": _schedules(),
         "policies": _policies(), "search-space": _search_space(), "trained-parts": _trained_parts(),
+        "fine-tuned-parts": _fine_tuned_parts(),
     }  # fmt: skip
-
-
-class _Sheet:
-    """Shapes and texts on a page; `y` is where the next part begins."""
-
-    def __init__(self, title: str, *lines: str) -> None:
-        self.title, self.parts, self.y = title, [], float(MARGIN + 14)
-        self.text(MARGIN, self.y, title, "title")
-        for line in (part for text in lines for part in wrap(text, SMALL, WIDTH - 2 * MARGIN)):
-            self.y += 16
-            self.text(MARGIN, self.y, line, "faint")
-        self.y += 16
-
-    def text(self, x: float, y: float, text: str, style: str = "faint") -> None:
-        self.parts.append(f'<text class="{style}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>')
-
-    def box(self, x: float, y: float, width: float, height: float, style: str = "frame", opacity: float | None = None) -> None:
-        """Draw a rectangle; `style` is `frame` or a kind of box."""
-        name = f"k{KINDS.index(style)}" if style in KINDS else style
-        more = f' style="fill-opacity:{opacity:.2f}"' if opacity is not None else ""
-        self.parts.append(f'<rect class="{name}"{more} x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>')
-
-    def line(self, points: Sequence[tuple[float, float]], kind: str = "") -> None:
-        name = f"k{KINDS.index(kind)}" if kind else "flow"
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        self.parts.append(f'<polyline class="{name}" style="fill:none" points="{path}"/>')
-
-    def svg(self) -> str:
-        height = round(self.y + MARGIN)
-        size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
-        label = escape(self.title, quote=True)
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" class="diagram" {size} role="img" aria-label="{label}">'
-        paper = f'<rect class="paper" width="{WIDTH}" height="{height}"/>'
-        return "\n".join([head, MARK, f"<style>\n{style_sheet()}\n</style>", paper, *self.parts, "</svg>\n"])
 
 
 def _kernels() -> str:
     """Draw the named kernels of 3 × 3, blue where a weight is positive and red where it is negative."""
-    sheet = _Sheet("Kernels of 3 × 3", "Blue weights are positive, red ones negative. A sum of 0 makes an even area 0.")
+    sheet = Sheet("Kernels of 3 × 3", "Blue weights are positive, red ones negative. A sum of 0 makes an even area 0.")
     small = [bank for bank in kernels.banks().values() if all(k.shape == (3, 3) for k in bank.kernels.values())]
+    shown = [(bank.name, name, kernel) for bank in small for name, kernel in bank.kernels.items()]
     cell, step = 30.0, (WIDTH - 2 * MARGIN) / 4
-    for place, (bank, name) in enumerate((bank, name) for bank in small for name in bank.kernels):
-        kernel = bank.kernels[name]
+    for place, (bank, name, kernel) in enumerate(shown):
         left, top = MARGIN + step * (place % 4), sheet.y + 150 * (place // 4)
-        sheet.text(left, top + 8, bank.name, "bold")
+        sheet.text(left, top + 8, bank, "bold")
         for (row, column), weight in np.ndenumerate(kernel):
             x, y = left + cell * column, top + 18 + cell * row
             kind = CONVOLUTION if weight > 0 else ACTIVATION
             sheet.box(x, y, cell, cell, kind if weight else "frame", 0.65 * abs(weight) / np.abs(kernel).max() if weight else None)
             sheet.text(x + cell / 2, y + cell / 2 + 4, f"{weight:g}".replace("-", "−"), "mid")
         sheet.text(left, top + 18 + 3 * cell + 15, f"{name}, sum {kernel.sum():g}")
-    sheet.y += 150 * -(-len([name for bank in small for name in bank.kernels]) // 4) - 12
+    sheet.y += 150 * -(-len(shown) // 4) - 12
     return sheet.svg()
 
 
 def _crops() -> str:
     """Draw the five crops of an image as `five_crops` cuts them, for AlexNet's images and for those of the study."""
-    sheet = _Sheet("Five crops", f"Each has {tta.CROP:g} of the side; enlarged to the whole side again, everything in it is larger.")
+    sheet = Sheet("Five crops", f"Each has {tta.CROP:g} of the side; enlarged to the whole side again, everything in it is larger.")
     for place, size in enumerate((256, 16)):
         side, corners = tta.crop_corners(size)
         left, scale = MARGIN + 275 * place, 200 / size
@@ -109,7 +75,9 @@ def _fields() -> str:
     rows = network_table.describe(network_table.graph("vgg16", size, 3, 1000, {}))
     fields = {row.name: (row.receptive_field, row.output) for row in rows if row.receptive_field and "pool" not in row.name}
     last = {name: field for name, field in fields.items() if name in ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3")}
-    sheet = _Sheet("What a unit of VGG-16 depends on", f"Fields of the last convolution of each stage, on an image of {size} pixels.")
+    sheet = Sheet(
+        "What a unit of VGG-16 depends on", f"Fields of the last convolution of each stage, on an image of {size} pixels."
+    )
     sheet.box(MARGIN, sheet.y, size, size)
     for place, (name, (field, output)) in enumerate(sorted(last.items(), reverse=True)):
         corner = (size - field) / 2
@@ -126,7 +94,7 @@ def _fields() -> str:
 def _schedules() -> str:
     """Draw the learning rate over a run, by the functions that set it."""
     steps, width, height = 138, 92.0, 70.0
-    sheet = _Sheet("Five schedules", f"The share of the highest learning rate, over {steps} steps.")
+    sheet = Sheet("Five schedules", f"The share of the highest learning rate, over {steps} steps.")
     for place, name in enumerate(sorted(SCHEDULES, key=["constant", "step", "linear", "cosine", "one_cycle"].index)):
         left, top = MARGIN + (width + 18) * place, sheet.y + 20
         sheet.text(left, sheet.y + 10, name.replace("_", " "), "bold")
@@ -139,7 +107,7 @@ def _schedules() -> str:
 
 def _policies() -> str:
     """Draw the transforms of each policy with their ranges, as Albumentations has them, for images of 32 pixels."""
-    sheet = _Sheet("Augmentation policies", "Transforms of a view of 32 pixels in their order, with the probability of each.")
+    sheet = Sheet("Augmentation policies", "Transforms of a view of 32 pixels in their order, with the probability of each.")
     for name, transforms in POLICIES.items():
         sheet.text(MARGIN, sheet.y + 16, name, "bold")
         x = MARGIN + 90.0
@@ -182,7 +150,7 @@ def _search_space() -> str:
     """Draw the space of the search in studies/params.yaml, and the default in it."""
     settings = study_params.read(study_params.FILE).tune.quick  # type: ignore[attr-defined]
     space = yaml.safe_load(study_params.FILE.read_text(encoding="utf-8"))["tune"]["quick"]["space"]
-    sheet = _Sheet("The space of the search", "What a trial may draw, and the default settings (filled).")
+    sheet = Sheet("The space of the search", "What a trial may draw, and the default settings (filled).")
     left, width = 130.0, WIDTH - 150.0
     for name, item in space.items():
         default = getattr(settings, name)
@@ -212,21 +180,47 @@ def _trained_parts() -> str:
     network.add_module("features", features)
     network.add_module("head", new_head(features.dim, 10, 0))
     blocks = split_blocks(features)
-    sheet = _Sheet("Trained parts of MobileNetV2", f"Its {len(blocks)} blocks from the image to the new layer; filled ones are trained, and their parameters counted.")
-    side, step = 16.0, 17.5
+    parts = [[p for module in block for p in module.parameters()] for block in blocks] + [list(network.head.parameters())]
+    rows = {}
     for label, count in {"the new layer": 0, "one block too": 1, "three blocks": 3, "all": None}.items():
         if count is None:
             network.requires_grad_(True)
         else:
             PartlyFrozen(network, count)
-        parts = [[p for module in block for p in module.parameters()] for block in blocks] + [list(network.head.parameters())]
-        trained = sum(p.numel() for part in parts for p in part if p.requires_grad)
+        rows[label] = [float(any(p.requires_grad for p in part)) for part in parts]
+    text = f"Its {len(blocks)} blocks from the image to the new layer; filled ones are trained, and their parameters counted."
+    return _draw_parts("Trained parts of MobileNetV2", text, rows, [sum(p.numel() for p in part) for part in parts])
+
+
+def _fine_tuned_parts() -> str:
+    """Draw which blocks of MobileNetV2 the recipe alpaca-mobilenet trains in its two stages, and at which share of the rate."""
+    settings = yaml.safe_load(Path("recipes/alpaca-mobilenet.yaml").read_text(encoding="utf-8"))["finetune"]
+    spec = factory.make_spec("torchvision/mobilenet_v2", 160)
+    network = Network(factory.build_features(spec), Preprocessing(160, "crop", (0, 0, 0), (0.5,) * 3, (0.5,) * 3), 2)
+    backbone = network.features
+    parts = [list(backbone.block(i).parameters()) for i in range(backbone.block_count)] + [list(network.head.parameters())]
+    _, groups = freezing.unfreeze(network, settings["unfreeze"], settings["lr_decay"])
+    rates = {id(p): group.factor for group in groups for p in group.parameters}
+    rows = {
+        "transfer": [float(part is parts[-1]) for part in parts],
+        "finetune": [max(rates.get(id(p), 0.0) for p in part) for part in parts],
+    }
+    shares = ", ".join(f"{share:.2f}" for share in rows["finetune"] if share)
+    text = f"The 19 blocks and the new layer. Filled ones are trained, in stage finetune at {shares} of the learning rate."
+    return _draw_parts("The two stages of training", text, rows, [sum(p.numel() for p in part) for part in parts])
+
+
+def _draw_parts(title: str, text: str, rows: Mapping[str, Sequence[float]], sizes: Sequence[int]) -> str:
+    """Draw a row of boxes for each way of training, filled by the share of the learning rate of each part."""
+    sheet = Sheet(title, text)
+    side, step = 16.0, 17.5
+    for label, shares in rows.items():
         sheet.text(MARGIN, sheet.y + 13, label, "bold")
-        for i, part in enumerate(parts):
-            is_trained = any(p.requires_grad for p in part)
-            x = MARGIN + 100 + step * i + (5 if i == len(blocks) else 0)
-            sheet.box(x, sheet.y, side, side, LINEAR if is_trained else "frame", STRONG if is_trained else None)
-        sheet.text(MARGIN + 100 + step * len(parts) + 10, sheet.y + 13, f"{trained:,}")
+        for i, share in enumerate(shares):
+            x = MARGIN + 100 + step * i + (5 if i == len(shares) - 1 else 0)
+            sheet.box(x, sheet.y, side, side, LINEAR if share else "frame", STRONG * share if share else None)
+        trained = sum(size for size, share in zip(sizes, shares, strict=True) if share)
+        sheet.text(MARGIN + 100 + step * len(shares) + 10, sheet.y + 13, f"{trained:,}")
         sheet.y += 28
     sheet.y -= 8
     return sheet.svg()

@@ -47,7 +47,7 @@ def section(page: str, first: str, last: str) -> str:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_has_all_parts_in_order(name):
-    """A page has goal, drawing, questions, command, picture, findings, answers, cause, limits, next steps and code, in this order."""
+    """A page has goal, drawing, questions, command, picture, findings, answers, cause, limits, next steps, code, in this order."""
     page = read(name)
     place = -1
     for part, pattern in FIRST.items():
