@@ -1,12 +1,14 @@
 """How well images unlike the data are told from images like them, by method: splits of folders of photographs.
 
-    python benchmarks/abstention.py FOLDER [FOLDER …] --weights FOLDER [--splits 20] [--refuse 0.02]
+    python benchmarks/abstention.py FOLDER [FOLDER …] --weights FOLDER [--splits 20] [--refuse 0.02] [--apart FOLDER …]
 
 Each folder is embedded once by a frozen MobileNetV2; each split fits on 70% of its images, calibrates on 10%, as the stages do,
 and takes 20% as images like the data. Unlike the data are the other folders, noise, and textures that are drawn here; `a sixth
-class` are the images of a class that is left out, of folders with three classes or more. Compared: `distance`, which Darkroom
-has; `softmax`, 1 − the largest probability (Hendrycks and Gimpel 2017); `energy` (Liu et al. 2020); `neighbours`, the distance
-to the tenth neighbour among all training embeddings (Sun et al. 2022).
+class` are the images of a class that is left out, of folders with three classes or more. The classes of a folder that is named
+`--apart` are also unlike images of their own, as bees, which sit on flowers, are apart from ants. Compared: `distance`, that of
+Darkroom; `softmax`, 1 − the largest probability (Hendrycks and Gimpel 2017); `energy` (Liu et al. 2020); `neighbours`, the distance
+to the tenth neighbour among all training embeddings (Sun et al. 2022); `relative`, the squared distance less that without classes
+(Ren et al. 2021); `with_energy`, the logarithm of the distance and a quarter of the energy, both standardised on validation.
 
 AUROC       how often an image unlike the data has the larger score
 FPR95       share of the images unlike the data that are answered where 95% of those like them are
@@ -40,7 +42,8 @@ NOISE = TEXTURES = 200
 NEIGHBOUR = 10
 FEW_TRAIN, FEW_VAL = 70, 10
 LEFT_OUT = "a sixth class"
-METHODS = ("distance", "softmax", "energy", "neighbours")
+METHODS = ("distance", "softmax", "energy", "neighbours", "relative", "with_energy")
+ENERGY = 0.25  # of the energy beside the distance
 Score = Callable[[np.ndarray], np.ndarray]
 
 
@@ -69,18 +72,30 @@ def textures(rng: np.random.Generator) -> Iterator[np.ndarray]:
         yield (first + (second - first) * share + rng.normal(0, 6, (SIZE, SIZE, 3))).clip(0, 255).astype(np.uint8)
 
 
-def scores(x: np.ndarray, y: np.ndarray, head: Head) -> dict[str, Score]:
-    """Return the methods for training embeddings (N, D) and labels (N,): embeddings (M, D) to scores (M,), large where unlike."""
+def scores(x: np.ndarray, y: np.ndarray, val: np.ndarray, head: Head) -> dict[str, Score]:
+    """Return the methods for training embeddings (N, D) and labels (N,), and validation embeddings (V, D): embeddings (M, D) to
+    scores (M,), large where unlike."""
     distance, known = mahalanobis.fit(x, y, len(head.classes_)), unit(x)
+    background = mahalanobis.fit(x, np.zeros_like(y), 1)
 
-    def logits(embeddings: np.ndarray) -> np.ndarray:
-        return embeddings @ head.coef_.T + head.intercept_
+    def energy(embeddings: np.ndarray) -> np.ndarray:
+        return -np.logaddexp.reduce(embeddings @ head.coef_.T + head.intercept_, axis=1)
 
+    def logarithm(embeddings: np.ndarray) -> np.ndarray:
+        return np.log(distance.measure(embeddings))
+
+    def standardised(score: Score) -> Score:
+        mean, deviation = score(val).mean(), score(val).std()
+        return lambda embeddings: (score(embeddings) - mean) / deviation
+
+    far, uncertain = standardised(logarithm), standardised(energy)
     return {
         "distance": distance.measure,
         "softmax": lambda embeddings: 1 - head.predict_proba(embeddings).max(1),
-        "energy": lambda embeddings: -np.logaddexp.reduce(logits(embeddings), axis=1),
+        "energy": energy,
         "neighbours": lambda embeddings: -np.sort(unit(embeddings) @ known.T, axis=1)[:, -NEIGHBOUR],
+        "relative": lambda embeddings: distance.measure(embeddings) ** 2 - background.measure(embeddings) ** 2,
+        "with_energy": lambda embeddings: far(embeddings) + ENERGY * uncertain(embeddings),
     }
 
 
@@ -91,7 +106,7 @@ def unit(x: np.ndarray) -> np.ndarray:
 def trained(x: np.ndarray, y: np.ndarray, parts: tuple[np.ndarray, np.ndarray], seed: int) -> dict[str, Score]:
     train, val = parts
     with redirect_stdout(StringIO()):
-        return scores(x[train], y[train], train_head(x[train], y[train], (x[val], y[val]), seed=seed, threads=1))
+        return scores(x[train], y[train], x[val], train_head(x[train], y[train], (x[val], y[val]), seed=seed, threads=1))
 
 
 def run(x: np.ndarray, y: np.ndarray, others: Mapping[str, np.ndarray], seed: int, refuse: float) -> dict[tuple[str, str], dict]:
@@ -160,14 +175,21 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--refuse", type=float, default=0.02)
+    parser.add_argument("--apart", nargs="*", type=Path, default=[])
     args = parser.parse_args()
     embed, rng = make_embedder(args.weights), np.random.default_rng(0)
     data = {folder.name: (embed(images), labels) for folder in args.folders for images, labels in [read_folder(folder)]}
     drawn = {"noise": embed(np.stack(list(noise(rng)))), "textures": embed(np.stack(list(textures(rng))))}
+    apart = {
+        name: (data[folder.name][0][data[folder.name][1] == number], folder.name)
+        for folder in args.apart
+        for number, name in enumerate(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+    }
     rows: list[Mapping[str, Any]] = []
     details: dict[str, Any] = {"splits": args.splits, "refuse": args.refuse}
     for folder, (x, y) in data.items():
         others = {name: part for name, (part, _) in data.items() if name != folder} | drawn
+        others |= {name: part for name, (part, owner) in apart.items() if owner != folder}
         found = [run(x, y, others, seed, args.refuse) for seed in range(args.splits)]
         keys = list(found[0])
         if y.max() >= 2:  # as many splits in all, each class in turn

@@ -59,6 +59,30 @@ def margin_centres(probabilities: np.ndarray, values: np.ndarray, count: int, la
     return pool[centres(values[pool], count, labelled)].tolist()
 
 
+def clusters(probabilities: np.ndarray, values: np.ndarray, count: int, _: np.ndarray, rng: np.random.Generator) -> list[int]:
+    """Return of each of `count` clusters of the ten times as many most uncertain images, by k-means with their uncertainty as
+    weights, the image next to its centre (Zhdanov 2019)."""
+    lead = active_learning.margins(probabilities)
+    pool = np.argsort(lead, kind="stable")[: active_learning.POOL * count]
+    rows, weights = active_learning.normalised(values[pool]), (1 - lead[pool]).clip(1e-9)
+    means = rows[rng.choice(len(rows), count, replace=False, p=weights / weights.sum())]
+    owner = np.zeros(len(rows), int)
+    for _step in range(10):
+        owner = (rows @ means.T).argmax(1)
+        for k in range(count):
+            own = owner == k
+            if own.any():
+                means[k] = np.average(rows[own], axis=0, weights=weights[own])
+        means = active_learning.normalised(means)
+    nearest = rows @ means.T
+    chosen: list[int] = []
+    for k in np.argsort(-np.bincount(owner, minlength=count), kind="stable").tolist():
+        best = int(nearest[:, k].argmax())
+        nearest[best] = -np.inf  # of one cluster alone
+        chosen.append(int(pool[best]))
+    return chosen
+
+
 def badge(probabilities: np.ndarray, values: np.ndarray, count: int, _: np.ndarray, rng: Any) -> list[int]:
     """Return seeds of k-means++ on the gradients of the head under its own predictions (Ash et al. 2020)."""
     errors = probabilities - np.eye(probabilities.shape[1])[probabilities.argmax(1)]
@@ -80,7 +104,10 @@ STRATEGIES: dict[str, Strategy] = {
     "margin": lambda p, values, count, known, rng: np.argsort(active_learning.margins(p), kind="stable")[:count].tolist(),
     "centres": lambda p, values, count, known, rng: centres(values, count, known),
     "margin_centres": margin_centres,
-    "clusters": lambda p, values, count, known, rng: active_learning.choose(p, values, count, rng),  # what `darkroom label` does
+    "clusters": clusters,
+    # what `darkroom label` does: the model has learned the first labels, and the inbox has those after them
+    "herding": lambda p, values, count, known, rng: active_learning.choose(p, values, count, known[count:]),
+    "herding_all": lambda p, values, count, known, rng: active_learning.choose(p, values, count, known),
     "badge": badge,
 }
 
@@ -117,8 +144,9 @@ def curve(strategy: Strategy, values: np.ndarray, labels: np.ndarray, test: np.n
     for step in range(STEPS + 1):
         head = Regression(values[known], labels[known], classes, C)
         accuracies.append(float((head.probabilities(values[test]).argmax(1) == labels[test]).mean()))
-        if step < STEPS:
-            chosen = np.array(strategy(head.probabilities(values[unknown]), values[unknown], batch, values[known], rng))
+        if step < STEPS and len(unknown):  # a small source is labelled before the last step
+            count = min(batch, len(unknown))
+            chosen = np.array(strategy(head.probabilities(values[unknown]), values[unknown], count, values[known], rng))
             known = np.concatenate([known, unknown[chosen]])
             unknown = np.delete(unknown, chosen)
     return accuracies

@@ -6,6 +6,7 @@ A block of code has the name of its file on the line above: `` `FILE`: `` is a n
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -31,6 +32,18 @@ SNIPPET = re.compile(
     r"```\w+\n(?P<text>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
+PYTEST = [".venv/bin/python", "-m", "pytest"]
+# in one process: each would import torch again
+ALL = """
+import json, sys
+import pytest
+from darkroom import cli
+for words in json.loads(sys.argv[1]):
+    is_command = words[0] == "darkroom"
+    code = cli.main(words[1:]) if is_command else pytest.main([*words[3:], "-q", "-p", "no:cacheprovider", "-p", "no:xdist"])
+    if code:
+        sys.exit(f"{' '.join(words)}: exit code {int(code)}")
+"""
 PASSES = re.compile(r"^## What passes\n```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -88,9 +101,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(copy: Path, *arguments: str) -> None:
-    """Run a module of Python's in the copy, with its code."""
+    """Run Python in the copy, with its code."""
     environment = os.environ | {"PYTHONPATH": f"{copy / 'src'}{os.pathsep}{copy}", "DARKROOM_TRACKING": "off"}
-    command = [sys.executable, "-m", *arguments]
+    command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, f"{' '.join(arguments)}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
 
@@ -103,32 +116,30 @@ def test_every_block_of_code_is_pasted():
         assert len(snippets(page)) == len(re.findall(r"^```(?:python|yaml)$", text, re.MULTILINE)) > 0, page.name
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_what_a_page_says_passes(page, copy):
-    """The tests and commands at the end of a page pass; those of DVC, which needs a repository, have tests of their own."""
-    commands = [shlex.split(line) for line in PASSES.search(page.read_text(encoding="utf-8"))[1].splitlines()]
-    assert any(words[:3] == [".venv/bin/python", "-m", "pytest"] for words in commands)
-    for words in commands:
-        if words[:2] == ["darkroom", "study"]:
-            continue  # the tests of the page run it at a smaller size
-        if words[0] == "darkroom":
-            run(copy, *words)
-        elif words[0] == ".venv/bin/python":
-            run(copy, *words[2:], "-p", "no:cacheprovider", "-p", "no:xdist")
-        else:
-            assert "dvc" in words, words
+def test_what_the_pages_say_passes(copy):
+    """The tests and commands at the end of each page pass; those of DVC, which needs a repository, have tests of their own."""
+    commands = []
+    for page in PAGES:
+        own = [shlex.split(line) for line in PASSES.search(page.read_text(encoding="utf-8"))[1].splitlines()]
+        assert any(words[:3] == PYTEST for words in own), page.name
+        for words in own:
+            if words[:2] == ["darkroom", "study"]:
+                continue  # the tests of the page run it at a smaller size
+            assert words[:3] == PYTEST or words[0] == "darkroom" or "dvc" in words, words
+            commands += [words] if "dvc" not in words else []
+    run(copy, "-c", ALL, json.dumps(commands))
 
 
 def test_the_new_code_is_as_ruff_wants_it(copy):
     """What the pages add is formatted, and has no fault that `make lint` would find."""
     files = sorted({snippet.file for page in PAGES for snippet in snippets(page) if snippet.file.endswith(".py")})
-    run(copy, "ruff", "check", "--no-cache", *files)
-    run(copy, "ruff", "format", "--no-cache", "--check", *files)
+    run(copy, "-m", "ruff", "check", "--no-cache", *files)
+    run(copy, "-m", "ruff", "format", "--no-cache", "--check", *files)
 
 
 def test_the_reference_names_what_is_new(copy):
     """`make docs` writes what was added into the reference, and nobody else has to."""
-    run(copy, "docs.reference")
+    run(copy, "-m", "docs.reference")
     pages = {path.name: path.read_text(encoding="utf-8") for path in (copy / "docs").rglob("*.md")}
     for name, page in (
         ("tiny", "architectures.md"), ("faded", "params.md"), ("dropout", "studies.md"), ("reports/colours.csv", "files.md"),

@@ -198,5 +198,5 @@ def test_the_folds_of_a_table_are_the_folds_of_a_cross_validation(textured):
     lines = [f"{'cat' if i % 2 == 0 else 'dog'}/{i}.png,{'cat' if i % 2 == 0 else 'dog'},{i // 2 % 8}\n" for i in range(80)]
     (textured / "labels.csv").write_text("path,label,fold\n" + "".join(lines))
     groups = [row.group for row in read(textured, split_by="stratified").rows if row.status == "accepted"]
-    assert len(set(folds.given(groups).tolist())) == len(set(groups)) <= 8
-    assert folds.given([*groups, "another"]) is None
+    assert len(set(folds.of_source(groups).tolist())) == len(set(groups)) <= 8
+    assert folds.of_source([*groups, "another"]) is None

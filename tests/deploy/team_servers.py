@@ -104,9 +104,9 @@ class Team:
             assert not is_late, self.log(name).read_text()[-4000:]
             time.sleep(0.3)
 
-    def stop(self, name: str) -> None:
+    def stop(self, name: str, by: signal.Signals = signal.SIGTERM) -> None:
         process = self.processes.pop(name)
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, by)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:

@@ -1,24 +1,30 @@
-"""Two people and two projects against MLflow and Prefect as deploy/ starts them: users, S3, PostgreSQL, a GPU that is shared."""
+"""Two people and two projects against MLflow and Prefect as deploy/ starts them: users, S3, PostgreSQL, a GPU that is shared, a
+machine that goes off."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from PIL import Image
 
 from tests import postgresql
 from tests.conftest import ROOT
+from tests.pipelines.processes import wait_until
 from tests.pipelines.projects import Project, create_project
+from tests.tracking.clones import make_clones
 from tests.tracking.test_registry import checkpoint, pack
-from tests.tracking.test_server import make_clones
 
 if postgresql.PROGRAMS is None:
     pytest.skip("PostgreSQL is not installed: apt-get install postgresql", allow_module_level=True)
@@ -88,9 +94,8 @@ def run_pipeline(person: Person) -> None:
 def people(team, tmp_path_factory) -> list[Person]:
     """Return two people with a clone each, in which a pipeline has run; the first has registered a champion."""
     place = tmp_path_factory.mktemp("people")
-    people = [
-        Person(team, name, folder) for name, folder in zip(("alice", "bob"), make_clones(place, ("0.001", "0.002")), strict=True)
-    ]
+    clones = make_clones(place, ("0.001", "0.002"), team.environment)
+    people = [Person(team, name, folder) for name, folder in zip(("alice", "bob"), clones, strict=True)]
     model, package = checkpoint(place / "model", 1), place / "package"
     write_package(model, package)
     for person in people:
@@ -102,17 +107,37 @@ def people(team, tmp_path_factory) -> list[Person]:
     return people
 
 
+def check_runs(client: MlflowClient, runs: Iterable[Run]) -> None:
+    """Check that each of two pipelines has a parent of its own with its own stages, all their epochs and their artifacts."""
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    pipelines = {run.data.tags["darkroom.pipeline"] for run in runs}
+    assert len(pipelines) == 2
+    rates = set()
+    for pipeline in pipelines:
+        stages = {run.data.tags["darkroom.stage"]: run for run in runs if run.data.tags["darkroom.pipeline"] == pipeline}
+        assert sorted(stages) == ["augment", "baseline", "ingest", "pipeline"]
+        parent = stages.pop("pipeline").info.run_id
+        assert {run.data.tags["mlflow.parentRunId"] for run in stages.values()} == {parent}
+        (rate,) = {run.data.params["baseline.lr"] for run in stages.values()}
+        rates.add(rate)
+        for stage, run in stages.items():
+            history = client.get_metric_history(run.info.run_id, "val_loss")
+            assert [metric.value for metric in history] == [float(rate) / epoch for epoch in (1, 2, 3)]
+            (artifact,) = client.list_artifacts(run.info.run_id)
+            assert artifact.file_size == len(f"{stage} {rate}")
+    assert rates == {"0.001", "0.002"}
+
+
 def test_two_users_share_runs_and_models(team, people, monkeypatch):
-    """Runs of two users of MLflow are in one experiment, files are in the bucket, and each sees and uses the other's champion,
-    without a key of the bucket."""
+    """Two pipelines of two users of MLflow, run at once, neither lose nor mix runs of their experiment; files are in the bucket,
+    and each sees and uses the other's champion, without a key of the bucket."""
     alice, bob = people
     assert not any(key.startswith("AWS_") for key in bob.environment)
     for key, value in bob.login.items():
         monkeypatch.setenv(key, value)
     client = MlflowClient(team.mlflow)
     (experiment,) = [item for item in client.search_experiments() if item.name == "darkroom"]
-    runs = client.search_runs([experiment.experiment_id])
-    assert sorted(run.data.tags["darkroom.stage"] for run in runs) == sorted(["augment", "baseline", "ingest", "pipeline"] * 2)
+    check_runs(client, client.search_runs([experiment.experiment_id]))
     keys = [item["Key"] for item in bucket_client(team.bucket).list_objects_v2(Bucket=BUCKET)["Contents"]]
     assert any(key.startswith("mlflow/") and key.endswith("model.safetensors") for key in keys)
     assert "champion" in bob.darkroom("models")
@@ -172,6 +197,43 @@ def test_stages_of_two_clones_share_a_gpu(clones):
         output, _ = process.communicate(timeout=180)
         assert process.returncode == 0, output
     assert one.ends("left") == two.ends("left") == 1
+
+
+def test_runs_continue_after_a_reboot(team, tmp_path):
+    """With PREFECT_API_URL only a worker is started, for a server that must respond, with the person's password for it. Server
+    and worker, killed during a run, come back, and the run is repeated and completes. `stop` leaves the server alone.
+    """
+    project = create_project(tmp_path / "small")
+    project.environment["PREFECT_API_URL"] = "http://127.0.0.1:9/api"  # where nobody responds
+    assert "remedy:" in project.schedule("start", code=2)
+    project.api = project.environment["PREFECT_API_URL"] = f"{team.prefect}/api"
+    assert "remedy: set PREFECT_API_AUTH_STRING" in project.schedule("start", code=2)
+    password = project.environment["PREFECT_API_AUTH_STRING"] = SECRETS["PREFECT_AUTH_STRING"]
+    project.request("work_pools/", name="small", type="process")  # a pool that exists is used
+    project.schedule("start")
+    assert set(project.schedule_state()) == {"api", "worker", "folder"}
+    assert password not in (project.folder / ".prefect" / "profiles.toml").read_text()
+    project.prepare(left="hang")
+    run_id = project.deploy_run("repro", targets=["left"])
+    project.pids("left")
+    worker = psutil.Process(project.schedule_state()["worker"]["pid"])
+    processes = [worker, *worker.children(recursive=True)]
+    for process in processes:  # the machine goes off
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended with the one before
+            process.kill()
+    team.stop("prefect", signal.SIGKILL)
+    psutil.wait_procs(processes, timeout=120)
+    project.prepare()
+    team.start("prefect")
+    team.await_response("prefect", "/api/health")
+    assert project.state(run_id)[0] == "Running"
+    unit = project.start("pipelines.schedule", "worker")  # as its unit of systemd does
+    wait_until(lambda: project.state(run_id)[0] == "Completed")
+    unit.terminate()
+    assert "runs again" in unit.communicate(timeout=180)[0]
+    assert project.ends("left") == 1
+    project.schedule("stop")
+    assert team.processes["prefect"].poll() is None
 
 
 def test_a_backup_brings_everything_back(team, people, tmp_path):

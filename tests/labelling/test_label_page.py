@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ import uvicorn
 
 from darkroom.data import label_fixes
 from darkroom.labelling import decisions, inbox, queues, server
+from darkroom.labelling.growth import Measured
+from darkroom.labelling.meter import Meter
 from darkroom.labelling.pictures import Pictures
 from tests.browser import SHARED, chromium, faults, scrolls_sideways  # noqa: F401
 from tests.labelling import label_project
@@ -24,13 +27,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("chromium")]
 
 
 @contextmanager
-def page_of(found: Any, dark: bool = False, width: int = 1100) -> Iterator[Any]:
+def page_of(found: Any, dark: bool = False, width: int = 1100, meter: Meter | None = None) -> Iterator[Any]:
     """Serve the page of a session, and open it; on exit assert that nothing failed and nothing was loaded from elsewhere."""
     listener, token = server.bind(0), server.new_token()
     port = listener.getsockname()[1]
     notes = {"fixes": str(FIXES), "log": str(LOG), "quarantined": queues.quarantined(label_project.ROWS), "inbox": "new",
-             "add": "darkroom label --inbox new --add", "table": "new/labels.csv"}  # fmt: skip
-    application = server.app(found, Pictures(Path("photos")), token, port, notes)
+             "add": "darkroom label --inbox new --add", "table": "new/labels.csv",
+             "measures": "transfer/x" if meter else ""}  # fmt: skip
+    application = server.app(found, Pictures(Path("photos")), token, port, notes, meter)
     running = uvicorn.Server(uvicorn.Config(application, log_level="error", lifespan="off", ws="none"))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
@@ -47,6 +51,8 @@ def page_of(found: Any, dark: bool = False, width: int = 1100) -> Iterator[Any]:
     page.close()
     running.should_exit = True
     thread.join()
+    if meter:
+        meter.close()
     assert messages == []
     assert all(address.startswith(f"http://127.0.0.1:{port}/{token}/") for address in requests)
 
@@ -76,6 +82,17 @@ def press(page: Any, *keys: str) -> None:
         )
         if not page.is_hidden("#work"):
             shown(page)
+
+
+def growing() -> Meter:
+    """Return a meter that measures after each label, 5 points more each time."""
+    measured: list[Measured] = []
+
+    def measure(count: int, labels: Any, new: Any) -> None:
+        share = 0.8 + 0.05 * count
+        measured.append(Measured(count, share, (share - 0.1, share + 0.05), share - 0.8, (0.0, 0.1), 3, 0.5, (0.1, 0.9)))
+
+    return Meter(lambda check: (SimpleNamespace(measured=measured, measure=measure), lambda: (["a", "b"], {})), every=1)
 
 
 @pytest.fixture(autouse=True)
@@ -129,11 +146,14 @@ def test_keys_can_be_switched_off():
 
 @pytest.mark.parametrize(("dark", "width"), [(False, 1100), (True, 390)])
 def test_the_page_can_be_read_by_everyone(dark, width):
-    """axe-core finds no serious fault, also in the dark and at the end of a queue; a phone does not scroll sideways."""
-    with page_of(label_project.session(), dark, width) as page:
+    """axe-core finds no serious fault, also in the dark and at the end of a queue, and the accuracy is there in words; a phone
+    does not scroll sideways."""
+    with page_of(label_project.session(), dark, width, growing()) as page:
+        until(page, "document.querySelector('#growth-chart svg') !== null")
         assert faults(page) == []
         assert not scrolls_sideways(page)
         page.screenshot(path=f"/tmp/label-{width}.png", full_page=True)
         press(page, "2", "1")
         assert page.is_visible("#done")
+        until(page, "document.getElementById('growth-text').innerText.startsWith('After 2 labels, 90.0% of 2 images')")
         assert faults(page) == []

@@ -150,9 +150,9 @@ def test_predictions_of_other_models_are_refused(values):
 
 def test_folds_of_the_source_need_every_image_to_have_one():
     """Only where each group is a fold are they the folds."""
-    assert folds.given(["group fold a", "group fold b", "group fold a"]).tolist() == [0, 1, 0]
-    assert folds.given(["group fold a", "g"]) is None
-    assert folds.given([]) is None
+    assert folds.of_source(["group fold a", "group fold b", "group fold a"]).tolist() == [0, 1, 0]
+    assert folds.of_source(["group fold a", "g"]) is None
+    assert folds.of_source([]) is None
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from darkroom import cli
 from darkroom.core.errors import WorkspaceError
 from darkroom.data.manifest import read_images
 from darkroom.evaluation import leaderboard, metrics_io, predictions
-from darkroom.stages import int8_program, other_project, register, version_files
+from darkroom.stages import champion_comparison, int8_program, other_project, register, version_files
 from darkroom.tracking import entities, home, records, registry
 from tests.conftest import ROOT
 from tests.evaluation import example_report
@@ -260,9 +260,9 @@ def test_images_of_a_learnt_group_are_not_fresh(place):
     """An image whose group the champion has learnt does not count, though no other image has its pixels."""
     evaluated(0.9)
     run()
-    learnt = place.folder / "1" / registry.EVALUATION / register.TRAINED
+    learnt = place.folder / "1" / registry.EVALUATION / champion_comparison.TRAINED
     learnt.write_text("p2\np4\np1000\n", encoding="utf-8")
-    (learnt.parent / register.SELECTED).write_text("", encoding="utf-8")
+    (learnt.parent / champion_comparison.SELECTED).write_text("", encoding="utf-8")
     evaluated(0.95, seed=1, size=4)
     figures = {check["name"]: check["figures"] for check in run()["verdict"]["checks"]}
     # p2 and p4 lie in the groups of images 0 to 3 and 4 to 7; of either, two are validation and two test images
@@ -335,8 +335,8 @@ def test_a_champion_is_asked_about_images_that_it_has_not_seen(place, monkeypatc
     evaluated(0.9)
     run()
     kept = place.folder / "1" / registry.EVALUATION
-    assert (kept / register.TRAINED).read_text().split() == [f"p{i}" for i in range(1000, 1010)]
-    assert len((kept / register.SELECTED).read_text().split()) == 100
+    assert (kept / champion_comparison.TRAINED).read_text().split() == [f"p{i}" for i in range(1000, 1010)]
+    assert len((kept / champion_comparison.SELECTED).read_text().split()) == 100
     evaluated(0.9, seed=1, images=range(2, 202))
     asked = []
 
@@ -357,7 +357,7 @@ def test_a_champion_is_asked_about_images_that_it_has_not_seen(place, monkeypatc
 def test_classes_that_came_or_went(place, monkeypatch):
     """A champion is right only where it names the class; what it says of a class that is gone is wrong."""
     outputs = np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]])
-    aligned = register._align(outputs, ("cow", "cat", "dog"), ("cat", "dog", "owl"))
+    aligned = champion_comparison._align(outputs, ("cow", "cat", "dog"), ("cat", "dog", "owl"))
     assert aligned.tolist() == [[0.2, 0.1, 0, 0.7], [0.2, 0.7, 0, 0.1]]
     evaluated(0.9, classes=("cat", "cow"))
     run()
@@ -431,6 +431,6 @@ def test_another_projects_model_is_not_overwritten(place, monkeypatch, capsys):
     assert "register.name=darkroom-" in refused.value.remedy
     assert (len(place.versions_), place.champion_is) == (2, "2")
     place.versions_["2"].tags[entities.PROJECT] = other_project.identity()
-    monkeypatch.setattr(register, "_champion_candidate", lambda *_: None)  # its predictions are another test's
+    monkeypatch.setattr(champion_comparison, "_champion_candidate", lambda *_: None)  # its predictions are another test's
     assert run()["registered"]["version"] == "3"
     assert "none of which is here" in capsys.readouterr().out

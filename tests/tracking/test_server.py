@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -129,81 +128,6 @@ def test_it_runs_on_postgresql(server):
     if postgresql.PROGRAMS is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     assert server.database.startswith("postgresql")
-
-
-GRAPH = """\
-stages:
-  ingest: {cmd: python stage.py ingest lr, deps: [lr], outs: [data/ingested]}
-  augment: {cmd: python stage.py augment data/ingested, deps: [data/ingested], outs: [data/augmented]}
-  baseline: {cmd: python stage.py baseline data/augmented, deps: [data/augmented], outs: [models/baseline]}
-"""
-STAGE = """
-import sys
-from pathlib import Path
-from darkroom.tracking import records
-name, source = sys.argv[1:]
-rate = float(Path("lr").read_text())
-with records.start_run(name, {"baseline.lr": rate}, [source]) as run:
-    for epoch in range(1, 4):
-        run.log_epoch({"epoch": epoch, "val_loss": rate / epoch})
-    out = {"ingest": "data/ingested", "augment": "data/augmented", "baseline": "models/baseline"}[name]
-    Path(out).parent.mkdir(exist_ok=True)
-    Path(out).write_text(f"{name} {rate}")
-    run.log_artifact(Path(out))
-"""
-
-
-def make_clones(place: Path, rates: tuple[str, ...]) -> list[Path]:
-    """Make projects that differ in a learning rate; their stages write records, and do nothing else."""
-    first = place / "clone 0"
-    first.mkdir()
-    (first / "dvc.yaml").write_text(GRAPH)
-    (first / "stage.py").write_text(STAGE)
-    (first / "params.yaml").write_text("{}")
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=first, env=environment(), check=True)
-    clones = [first, *(Path(shutil.copytree(first, place / f"clone {i}")) for i in range(1, len(rates)))]
-    for clone, rate in zip(clones, rates, strict=True):
-        (clone / "lr").write_text(rate)
-    return clones
-
-
-def run_at_once(command: list[str], folders: list[Path], server: Server) -> None:
-    """Run `python -m` with a command in each folder at the same time; all must succeed."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", *command], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=environment(MLFLOW_TRACKING_URI=server.uri),
-        ) for folder in folders
-    ]  # fmt: skip
-    for process in processes:
-        output, _ = process.communicate(timeout=400)
-        assert process.returncode == 0, output
-
-
-def test_two_clones_at_once_neither_lose_nor_mix_runs(server, tmp_path):
-    """Two pipelines in two clones against one server: each has a parent of its own with its own stages, all their
-    epochs and their artifacts."""
-    clones = make_clones(tmp_path, ("0.001", "0.002"))
-    run_at_once(["dvc", "repro", "-q"], clones, server)
-    run_at_once(["darkroom", "sync"], clones, server)
-    client, runs = runs_of(server)
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    pipelines = {run.data.tags["darkroom.pipeline"] for run in runs}
-    assert len(pipelines) == 2
-    rates = set()
-    for pipeline in pipelines:
-        mine = {run.data.tags["darkroom.stage"]: run for run in runs if run.data.tags["darkroom.pipeline"] == pipeline}
-        assert sorted(mine) == ["augment", "baseline", "ingest", "pipeline"]
-        parent = mine.pop("pipeline").info.run_id
-        assert {run.data.tags["mlflow.parentRunId"] for run in mine.values()} == {parent}
-        (rate,) = {run.data.params["baseline.lr"] for run in mine.values()}
-        rates.add(rate)
-        for stage, run in mine.items():
-            history = client.get_metric_history(run.info.run_id, "val_loss")
-            assert [metric.value for metric in history] == [float(rate) / epoch for epoch in (1, 2, 3)]
-            (artifact,) = client.list_artifacts(run.info.run_id)
-            assert artifact.file_size == len(f"{stage} {rate}")
-    assert rates == {"0.001", "0.002"}
 
 
 def test_its_pages_open_on_runs(server, tmp_path, monkeypatch, own_mlflow):

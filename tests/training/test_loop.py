@@ -17,7 +17,8 @@ from darkroom.models.base import Network, Preprocessing
 from darkroom.models.specs import CompactSpec
 from darkroom.training import embedding, temperature
 from darkroom.training.batches import Examples
-from darkroom.training.loop import class_weights, fit, run_epoch
+from darkroom.training.criterion import class_weights
+from darkroom.training.loop import fit, run_epoch
 from darkroom.training.stepper import ParamGroup, Stepper, lr_factor
 
 COMPUTE = Compute(seed=0, threads=2, accelerator="cpu", precision="32-true")

@@ -223,10 +223,10 @@ def _listed(images: Images) -> list[OneImage]:
         if not isinstance(item, str | os.PathLike):
             remedy = "pass a path, a PIL image or an array (H, W, 3) uint8, or a list of them"
             raise ParamsError(f"{item!r:.60} is no image", remedy)
-        found = list(image_files.expand([os.fspath(item)]))
-        if not found:
+        files = list(image_files.expand([os.fspath(item)]))
+        if not files:
             raise WorkspaceError(f"there are no images in {os.fspath(item)}", "folders are searched for *.jpg, *.png, …")
-        result += found
+        result += files
     return result
 
 

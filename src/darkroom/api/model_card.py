@@ -70,11 +70,11 @@ def _accuracy(info: ModelInfo, temperature: float, registered: entities.Version 
             )  # not one that was trained since, or elsewhere
             return _with_interval(model.accuracy, model.intervals.get("accuracy"), "") if model and is_this else ""
         folder = registry.fetch(info.name, info.version) / entities.EVALUATION
-        found = predictions.of_test(folder / "predictions.parquet", info.model)
-        accuracy = float(np.mean([item.label == item.predicted for item in found]))
+        rows = predictions.of_test(folder / "predictions.parquet", info.model)
+        accuracy = float(np.mean([item.label == item.predicted for item in rows]))
         if precision == "int8":
             accuracy = float(json_files.read(folder / entities.INT8_VERDICT, dict[str, Any], "")["int8"]["accuracy"])
-        return _with_interval(accuracy, significance.wilson(accuracy, len(found)), f", on {len(found):,} test images")
+        return _with_interval(accuracy, significance.wilson(accuracy, len(rows)), f", on {len(rows):,} test images")
     except (DarkroomError, OSError, KeyError, TypeError):  # a version of before has no such files
         return ""
 

@@ -96,8 +96,8 @@ class Project:
         metrics = (REPORTS / metrics_io.METRICS).as_posix()
         with self._inside():
             locked = dvc_graph.read_lock()
-        written = locked["evaluate"].outs.get(metrics) if "evaluate" in locked else None
-        return written == (locked["diagnose"].deps.get(metrics, written) if "diagnose" in locked else written)
+        evaluated = locked["evaluate"].outs.get(metrics) if "evaluate" in locked else None
+        return evaluated == (locked["diagnose"].deps.get(metrics, evaluated) if "diagnose" in locked else evaluated)
 
     def leaderboard(self) -> leaderboards.Leaderboard:
         """Return the last evaluation, best test accuracy first. Raises WorkspaceError if nothing is evaluated yet."""

@@ -44,24 +44,24 @@ def command(lesson: str | None, predict: tuple[int, str] | None, wants_answers: 
     if predict and wants_answers:
         raise click.UsageError("--predict and --answers exclude each other")
     workspace = own_runs.Workspace(study.OUT, options.FOLDER)
-    made = predictions.Predictions.read()
+    stored = predictions.Predictions.read()
     if lesson is None:
-        _list(workspace, made, as_json)
+        _list(workspace, stored, as_json)
     elif predict:
-        _predict(lessons.read(lesson), made, *predict, as_json)
+        _predict(lessons.read(lesson), stored, *predict, as_json)
     else:
-        _show(lessons.read(lesson), workspace, made, wants_answers, as_json)
+        _show(lessons.read(lesson), workspace, stored, wants_answers, as_json)
 
 
-def _list(workspace: own_runs.Workspace, made: predictions.Predictions, as_json: bool) -> None:
+def _list(workspace: own_runs.Workspace, stored: predictions.Predictions, as_json: bool) -> None:
     items = lessons.read_all()
     if as_json:
-        tables.print_json([_facts(item, workspace, made) for item in items])
+        tables.print_json([_facts(item, workspace, stored) for item in items])
         return
     rows = [
         (
             item.number, item.title, item.question, "\n".join(map(str, workspace.runs(item.commands))),
-            f"{made.count(item)} of {len(item.questions)}" if item.questions else "",
+            f"{stored.count(item)} of {len(item.questions)}" if item.questions else "",
         )
         for item in items
     ]  # fmt: skip
@@ -70,9 +70,9 @@ def _list(workspace: own_runs.Workspace, made: predictions.Predictions, as_json:
     click.echo(f"\n`darkroom course {going_on.number}` shows {going_on.title}")
 
 
-def _predict(lesson: lessons.Lesson, made: predictions.Predictions, number: int, text: str, as_json: bool) -> None:
-    made.predict(lesson, number, text)
-    waiting = [i for i, item in enumerate(lesson.questions, 1) if not made.of(lesson, item).prediction]
+def _predict(lesson: lessons.Lesson, stored: predictions.Predictions, number: int, text: str, as_json: bool) -> None:
+    stored.predict(lesson, number, text)
+    waiting = [i for i, item in enumerate(lesson.questions, 1) if not stored.of(lesson, item).prediction]
     if as_json:
         tables.print_json({"lesson": lesson.name, "number": number, "prediction": " ".join(text.split()), "waiting": waiting})
     elif waiting:
@@ -82,20 +82,20 @@ def _predict(lesson: lessons.Lesson, made: predictions.Predictions, number: int,
 
 
 def _show(
-    lesson: lessons.Lesson, workspace: own_runs.Workspace, made: predictions.Predictions, wants_answers: bool, as_json: bool
+    lesson: lessons.Lesson, workspace: own_runs.Workspace, stored: predictions.Predictions, wants_answers: bool, as_json: bool
 ) -> None:
-    has_answers = bool(lesson.questions) and (wants_answers or made.may_show(lesson))
-    questions = [_question(lesson, item, workspace, made, has_answers) for item in lesson.questions]
+    has_answers = bool(lesson.questions) and (wants_answers or stored.may_show(lesson))
+    questions = [_question(lesson, item, workspace, stored, has_answers) for item in lesson.questions]
     if as_json:
         following = workspace.next_command(lesson.commands)
         tables.print_json(
-            _facts(lesson, workspace, made)
+            _facts(lesson, workspace, stored)
             | {"goal": _plain(lesson.goal), "next": following and following.text, "questions": questions}
         )
     else:
         _print(lesson, workspace, questions, has_answers)
     if has_answers:
-        made.note_shown(lesson)
+        stored.note_shown(lesson)
 
 
 def _print(lesson: lessons.Lesson, workspace: own_runs.Workspace, questions: list[dict[str, Any]], has_answers: bool) -> None:
@@ -123,7 +123,7 @@ def _print(lesson: lessons.Lesson, workspace: own_runs.Workspace, questions: lis
         click.echo(f'\npredict    darkroom course {lesson.name} --predict {waiting} "…"    # the answers come after the last one')
 
 
-def _facts(lesson: lessons.Lesson, workspace: own_runs.Workspace, made: predictions.Predictions) -> dict[str, Any]:
+def _facts(lesson: lessons.Lesson, workspace: own_runs.Workspace, stored: predictions.Predictions) -> dict[str, Any]:
     """Return what `--json` has of each lesson."""
     runs = [
         {"command": run.command, "size": run.size or None, "when": run.when.isoformat(timespec="seconds"), "path": str(run.path)}
@@ -131,16 +131,16 @@ def _facts(lesson: lessons.Lesson, workspace: own_runs.Workspace, made: predicti
     ]
     return {
         "number": lesson.number, "name": lesson.name, "title": lesson.title, "question": lesson.question,
-        "page": str(lesson.page), "runs": runs, "questions": len(lesson.questions), "predictions": made.count(lesson),
+        "page": str(lesson.page), "runs": runs, "questions": len(lesson.questions), "predictions": stored.count(lesson),
     }  # fmt: skip
 
 
 def _question(
-    lesson: lessons.Lesson, question: lessons.Question, workspace: own_runs.Workspace, made: predictions.Predictions,
+    lesson: lessons.Lesson, question: lessons.Question, workspace: own_runs.Workspace, stored: predictions.Predictions,
     has_answer: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Return a question with its prediction, and with what answers it where it may be shown; None for what is not there."""
-    prediction, measurement = made.of(lesson, question).prediction, question.measurement if has_answer else None
+    prediction, measurement = stored.of(lesson, question).prediction, question.measurement if has_answer else None
     return {
         "number": lesson.questions.index(question) + 1, "question": _plain(question.text),
         "prediction": printable(prediction) or None, "answer": _plain(question.answer) or None if has_answer else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ with lazy_imports():
     from darkroom.data import class_names, label_fixes, manifest, manifest_index
     from darkroom.evaluation import diagnostics_file, metrics_io
     from darkroom.labelling import arrivals, inbox, label_studio, queues, server
+    from darkroom.labelling import growth as growths
+    from darkroom.labelling import meter as meters
     from darkroom.labelling import pictures as picture_files
     from darkroom.labelling import session as sessions
 
@@ -54,7 +56,7 @@ def command(
     """Label images on a page: one key gives a class.
 
     Shown are labels that `diagnose` doubts, misclassified test images, pictures with several labels, and with --inbox new images:
-    uncertain ones that differ from each other. A decision is on the disk at once: as a line of data/label_fixes.csv, or of
+    uncertain ones that stand for many. A decision is on the disk at once: as a line of data/label_fixes.csv, or of
     DIR/labels.csv, and in data/label_decisions.jsonl. No image is moved. The page is on 127.0.0.1 alone.
 
     \b
@@ -93,8 +95,8 @@ def command(
 class Workplace:
     """The project: the images of its last ingest, and where corrections go."""
 
-    def __init__(self, rows: Sequence[manifest.Row], source: Path, fixes: Path) -> None:
-        self.rows, self.source, self.fixes = rows, source, fixes
+    def __init__(self, rows: Sequence[manifest.Row], source: Path, fixes: Path, ingested: Path) -> None:
+        self.rows, self.source, self.fixes, self.ingested = rows, source, fixes, ingested
         self.index = manifest_index.ManifestIndex(rows, source)
 
     @classmethod
@@ -103,7 +105,7 @@ class Workplace:
         path = Path(options["out"]) / "manifest.parquet"
         if not path.exists():
             raise WorkspaceError(f"there is no {path}, which lists the images", "`dvc repro ingest`, then run this command again")
-        return cls(manifest.read(path), Path(params.read().ingest.source), Path(options["fixes"]))
+        return cls(manifest.read(path), Path(params.read().ingest.source), Path(options["fixes"]), path.parent)
 
     def in_source(self, with_decided: bool = False) -> list[queues.Queue]:
         """Return what there is to label in the source, without what people have decided before, or with it."""
@@ -166,13 +168,17 @@ def _serve(place: Workplace, session: sessions.Session, folder: Path | None, por
         "add": f"darkroom label --inbox {shlex.quote(str(folder))} --add", "table": str(folder / inbox.TABLE) if folder else "",
     }  # fmt: skip
     images = picture_files.Pictures(place.source)
+    embedder = _embedder()
+    meter = meters.Meter(lambda check: _growth(place, embedder, folder, check)) if embedder else None
     try:
-        application = server.app(session, images, token, port, notes)
+        application = server.app(session, images, token, port, notes | {"measures": embedder}, meter)
         click.echo(f"http://{server.HOST}:{port}/{token}/\nOpen this address; whoever has it can label. Ctrl+C ends the page.")
         server.serve(application, listener)
     except KeyboardInterrupt:  # uvicorn has ended, and hands it on
         pass
     finally:
+        if meter:
+            meter.close()
         images.close()
         listener.close()
     state = session.state()
@@ -180,6 +186,29 @@ def _serve(place: Workplace, session: sessions.Session, folder: Path | None, por
     if folder:
         click.echo(printable(f"`{notes['add']}` copies the labelled images into the source"))
     click.echo(NEXT)
+
+
+def _embedder() -> str:
+    """Return the model whose frozen backbone is best on validation, empty without any: a fine-tuned one has seen the labels."""
+    path = REPORTS / metrics_io.METRICS
+    models = metrics_io.read(path, metrics_io.Metrics).models if path.exists() else {}
+    frozen = {name: model.val_log_loss for name, model in models.items() if name.startswith("transfer/")}
+    return min(frozen, key=lambda name: (frozen[name], name), default="")
+
+
+def _growth(
+    place: Workplace, embedder: str, folder: Path | None, check: Callable[[], None]
+) -> tuple[growths.Growth, meters.Labels]:
+    """Return what measures accuracy, and a function of the labels as they are."""
+    classifier, _ = model_resolver.load_on_device(f"models/{embedder}")
+    check()
+    source = growths.SourceImages.read(place.ingested, classifier.checkpoint.preprocessing.image_size)
+
+    def labels() -> tuple[list[str], dict[Path, str]]:
+        given = {} if folder is None else inbox.read(folder)
+        return source.labels(place.fixes), {Path(str(folder), path): label for path, label in given.items()}
+
+    return growths.Growth(classifier, source, check), labels
 
 
 def _add(place: Workplace, folder: Path, as_json: bool) -> int:

@@ -106,15 +106,11 @@ def command(
         pictures = image_files.explain(classifier, readable, folder, info.description, explain_by or "")
     threshold = classifier.threshold
     if as_json:
-        predictions = [asdict(row) | ({"explanation": pictures[row.path]} if row.path in pictures else {}) for row in rows]
         identity = {key: value for key, value in asdict(info).items() if key != "description"}
-        tables.print_json(
-            {
-                "model": identity | {"classes": list(classifier.classes)},
-                "abstention": threshold and threshold.as_dict(),
-                "predictions": predictions,
-            }
-        )
+        tables.print_json({
+            "model": identity | {"classes": list(classifier.classes)}, "abstention": threshold and threshold.as_dict(),
+            "predictions": [asdict(row) | ({"explanation": pictures[row.path]} if row.path in pictures else {}) for row in rows],
+        })  # fmt: skip
     elif not as_csv:
         click.echo(f"by {info.description}", err=True)
     if threshold and any(row.unknown for row in rows):

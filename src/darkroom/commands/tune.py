@@ -68,25 +68,16 @@ def command(
     """
     started = time.monotonic()
     settings = params.read()
-    candidates = list(dict.fromkeys(names or settings.backbones))
-    if not candidates:
-        raise ParamsError("no backbone is named", "name some: `darkroom tune --backbones mobilenet_v2 squeezenet1_1`")
-    for name in candidates:
-        params.check_backbone(name)
     source, folder = recipes.weights_of(settings, weights)
     pool = load_pool(settings)
-    embedded = {name: pool.embed(name, source, folder) for name in dict.fromkeys([*candidates, *settings.backbones])}
-    fast = [name for name in candidates if max_ms is None or embedded[name].milliseconds <= max_ms]
-    if not fast:
-        least = min(embedded[name].milliseconds for name in candidates)
-        raise ParamsError(f"no backbone takes at most {max_ms:g} ms an image; the fastest takes {least:.1f}", "raise --max-ms")
-    found = search.Search(pool, embedded, fast, settings.compute.seed)
+    embedded, fast = _embed(pool, settings, names, source, folder, max_ms)
+    tuning = search.Search(pool, embedded, fast, settings.compute.seed)
     with records.start_run("tune", {"minutes": minutes, "backbones": ", ".join(fast)}, [str(INGESTED)]) as run:
-        is_interrupted = _run(found, run, minutes * 60 - (time.monotonic() - started), trials)
-        gain, best, reference = found.gain(), found.best(), found.reference()
-        text = _verdict(found, gain)
+        is_interrupted = _run(tuning, run, minutes * 60 - (time.monotonic() - started), trials)
+        gain, best, reference = tuning.gain(), tuning.best(), tuning.reference()
+        text = _verdict(tuning, gain)
         run.set_tags({"mlflow.note.content": text})
-        run.log_metrics({"log_loss": best.log_loss, "reference_log_loss": reference.log_loss, "trials": len(found.trials)})
+        run.log_metrics({"log_loss": best.log_loss, "reference_log_loss": reference.log_loss, "trials": len(tuning.trials)})
         run.log_metrics({"accuracy_gain": gain.accuracy.difference, "accuracy_gain_low": gain.accuracy.low})
     is_kept = best.values[space.BACKBONE] in settings.backbones and set(settings.backbones) <= {*fast, best.values[space.BACKBONE]}
     requested = space.requested(best.values, settings, is_kept)
@@ -95,11 +86,11 @@ def command(
     diff = _diff(requested)
     if as_json:
         tables.print_json({
-            "images": len(pool.labels), "trials": [_row(trial, pool) for trial in found.trials], "best": best.number,
+            "images": len(pool.labels), "trials": [_row(trial, pool) for trial in tuning.trials], "best": best.number,
             "recipe": reference.number, "gain": _gain(gain), "changes": requested, "interrupted": is_interrupted,
         })  # fmt: skip
     else:
-        _show(found, pool)
+        _show(tuning, pool)
         click.echo(f"\n{text}")
         if diff:
             click.echo(f"\n{diff}")
@@ -112,13 +103,30 @@ def command(
         click.echo("params.yaml is as it was; --write writes this")
 
 
+def _embed(
+    pool: heads.Pool, settings: params.Params, names: tuple[str, ...], source: str, folder: Path, max_ms: float | None
+) -> tuple[dict[str, heads.Embedded], list[str]]:
+    """Return the embeddings of the candidates and of the backbones of params.yaml, and the candidates that are fast enough."""
+    candidates = list(dict.fromkeys(names or settings.backbones))
+    if not candidates:
+        raise ParamsError("no backbone is named", "name some: `darkroom tune --backbones mobilenet_v2 squeezenet1_1`")
+    for name in candidates:
+        params.check_backbone(name)
+    embedded = {name: pool.embed(name, source, folder) for name in dict.fromkeys([*candidates, *settings.backbones])}
+    fast = [name for name in candidates if max_ms is None or embedded[name].milliseconds <= max_ms]
+    if not fast:
+        least = min(embedded[name].milliseconds for name in candidates)
+        raise ParamsError(f"no backbone takes at most {max_ms:g} ms an image; the fastest takes {least:.1f}", "raise --max-ms")
+    return embedded, fast
+
+
 def load_pool(settings: params.Params) -> heads.Pool:
     """Return the training and validation images of the last ingest."""
     seen = seen_images.load(INGESTED, settings.compute.seed)
     return heads.Pool(seen.images, seen.labels, seen.groups, seen.classes, settings, seen.val_share)
 
 
-def _run(found: search.Search, run: records.Run, seconds: float, most: int | None) -> bool:
+def _run(tuning: search.Search, run: records.Run, seconds: float, most: int | None) -> bool:
     """Search until the time is over, and record each trial; return whether a person ended it."""
     began = time.monotonic()
     with progress.Progress("tuning", max(1, round(seconds)), "seconds") as bar:
@@ -130,16 +138,16 @@ def _run(found: search.Search, run: records.Run, seconds: float, most: int | Non
                 if trial.folds:
                     child.log_metrics({"log_loss": trial.log_loss, "folds": trial.folds})
                 if trial.is_complete:
-                    child.log_metrics({"accuracy": _accuracy(trial, found.pool)})
-            best = found.best() if any(other.is_complete for other in found.trials) else trial
+                    child.log_metrics({"accuracy": _accuracy(trial, tuning.pool)})
+            best = tuning.best() if any(other.is_complete for other in tuning.trials) else trial
             passed = min(round(time.monotonic() - began), bar.total)
-            note = f"{len(found.trials)} trials, log loss {trial.log_loss:.4f} ({trial.state}), best {best.log_loss:.4f}"
+            note = f"{len(tuning.trials)} trials, log loss {trial.log_loss:.4f} ({trial.state}), best {best.log_loss:.4f}"
             bar.advance(passed - bar.done, note)
 
         try:
-            found.run(search.timed(seconds, most), on_trial)
+            tuning.run(search.timed(seconds, most), on_trial)
         except KeyboardInterrupt:
-            if not any(trial.is_recipe and trial.is_complete for trial in found.trials):
+            if not any(trial.is_recipe and trial.is_complete for trial in tuning.trials):
                 raise
             return True
     return False
@@ -162,11 +170,11 @@ def _gain(gain: selection_bias.Gain) -> dict[str, Any]:
     return result | {"is_gained": gain.is_accuracy_gained or gain.is_log_loss_gained}
 
 
-def _verdict(found: search.Search, gain: selection_bias.Gain) -> str:
+def _verdict(tuning: search.Search, gain: selection_bias.Gain) -> str:
     """Return what the search has gained, in a sentence."""
-    if all(trial.is_recipe for trial in found.trials):
+    if all(trial.is_recipe for trial in tuning.trials):
         return "no settings but those of params.yaml were tried; raise --minutes, or --trials"
-    if found.best().is_recipe:
+    if tuning.best().is_recipe:
         return "nothing is gained: no trial has a lower log loss than params.yaml"
     one, other = gain.accuracy, gain.log_loss
     points = f"{100 * one.difference:+.1f} points of accuracy ({100 * one.low:+.1f} to {100 * one.high:+.1f})"
@@ -178,10 +186,10 @@ def _verdict(found: search.Search, gain: selection_bias.Gain) -> str:
     return f"nothing is gained beyond chance: {points} and {loss} over params.yaml"
 
 
-def _show(found: search.Search, pool: heads.Pool) -> None:
+def _show(tuning: search.Search, pool: heads.Pool) -> None:
     """Print the best trials and those of params.yaml."""
-    best = found.best()
-    complete = sorted((trial for trial in found.trials if trial.is_complete), key=lambda trial: trial.log_loss)
+    best = tuning.best()
+    complete = sorted((trial for trial in tuning.trials if trial.is_complete), key=lambda trial: trial.log_loss)
     shown = [trial for rank, trial in enumerate(complete) if rank < SHOWN or trial.is_recipe or trial is best]
     keys = list(shown[0].values)
     rows = [
@@ -193,7 +201,7 @@ def _show(found: search.Search, pool: heads.Pool) -> None:
     ]  # fmt: skip
     header = ("trial", *(key.rpartition(".")[2] for key in keys), "accuracy", "log loss")
     tables.show(header, rows, right=header[2:])
-    states = [trial.state for trial in found.trials]
+    states = [trial.state for trial in tuning.trials]
     click.echo(
         f"\n{len(states)} trials, of which {states.count('pruned')} ended early and {states.count('diverged')} diverged; "
         f"{len(pool.labels):,} training and validation images, {heads.FOLDS} folds"

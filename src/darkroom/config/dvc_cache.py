@@ -60,16 +60,16 @@ def present(files: Iterable[File]) -> set[Path]:
 def examine(files: Sequence[File], advance: Callable[[int], object]) -> Examination:
     """Hash the objects and outputs of files; `advance` is called with 1 for each that was read."""
     paths = present(files)
-    found: dict[Path, str] = {}
+    digests: dict[Path, str] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for path, digest in zip(paths, pool.map(_md5, paths), strict=True):
-            found[path] = digest
+            digests[path] = digest
             advance(1)
     damaged: dict[str, Damage] = {}
     for file in files:
         for path in filter(None, (file.object, file.path)):
-            if found.get(path, file.md5) != file.md5:
-                damaged[str(path)] = Damage(str(path), file.md5, found[path], _remedy(file, path, found))
+            if digests.get(path, file.md5) != file.md5:
+                damaged[str(path)] = Damage(str(path), file.md5, digests[path], _remedy(file, path, digests))
     objects = {file.object for file in files}
     absent = {file.object for file in files if file.object not in paths and file.path not in paths}
     return Examination(
@@ -107,11 +107,11 @@ def _md5(path: Path) -> str:
         return f"{UNREADABLE}: {(error.strerror or '').lower()}"
 
 
-def _remedy(file: File, path: Path, found: dict[Path, str]) -> str:
+def _remedy(file: File, path: Path, digests: dict[Path, str]) -> str:
     """Return the commands that bring a file back, from the sound copy of it, if there is one, or by its stage."""
-    if found[path].startswith(UNREADABLE):  # it may be whole
+    if digests[path].startswith(UNREADABLE):  # it may be whole
         return f"let it be read, as its owner: chmod u+r,go+r {shlex.quote(str(path))}"
-    in_cache, in_workspace = found.get(file.object), found.get(file.path) if file.path else None
+    in_cache, in_workspace = digests.get(file.object), digests.get(file.path) if file.path else None
     out, removed = shlex.quote(file.out), f"rm -f {shlex.quote(str(file.object))}"
     place = f"cd {shlex.quote(str(file.root))} && " if file.root != Path() else ""
     again = f"{place}dvc repro -f -s {shlex.quote(file.stage)}"

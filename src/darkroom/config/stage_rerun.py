@@ -74,26 +74,26 @@ def _prepare(locked: dvc_graph.LockedStage) -> None:
 def _compare(stage: str, locked: dvc_graph.LockedStage, tolerance: float) -> Iterator[Comparison]:
     """Yield a comparison for each file that either run wrote."""
     expected = {str(file.path): file for file in dvc_cache.files(Path()) if file.stage == stage and file.path}
-    written = {str(path.relative_to(PLACE)): path for out in locked.outs for path in _files(PLACE / out)}
-    for name in sorted(expected.keys() | written.keys()):
-        if name not in expected or name not in written:
+    outputs = {str(path.relative_to(PLACE)): path for out in locked.outs for path in _files(PLACE / out)}
+    for name in sorted(expected.keys() | outputs.keys()):
+        if name not in expected or name not in outputs:
             yield Comparison(stage, name, DIFFERENT)
-        elif dvc_graph.md5(written[name]) == expected[name].md5:
+        elif dvc_graph.md5(outputs[name]) == expected[name].md5:
             yield Comparison(stage, name, IDENTICAL)
         else:
-            difference = _difference(expected[name], written[name])
+            difference = _difference(expected[name], outputs[name])
             is_close = difference is not None and difference <= tolerance
             yield Comparison(stage, name, SECONDS if name.startswith(MEASURED) else CLOSE if is_close else DIFFERENT, difference)
 
 
-def _difference(expected: dvc_cache.File, written: Path) -> float | None:
+def _difference(expected: dvc_cache.File, output: Path) -> float | None:
     """Return how far the numbers of a file are from those of the first run, where that is still in DVC's cache or in place."""
     copies = [path for path in (expected.object, expected.path) if path and path.is_file()]
     for first in [path for path in copies if dvc_graph.md5(path) == expected.md5][:1]:
-        named = SCRATCH / f"first{written.suffix}"  # an object of DVC's cache has no suffix
+        named = SCRATCH / f"first{output.suffix}"  # an object of DVC's cache has no suffix
         named.unlink(missing_ok=True)
         named.symlink_to(first.absolute())
-        return file_difference.largest(named, written)
+        return file_difference.largest(named, output)
     return None
 
 

@@ -71,8 +71,8 @@ class Workspace:
             summary = self.summary(name)
             return OwnRun(f"study {name}", _time(path), path.with_name(f"{name}.png"), summary.size) if summary else None
         paths = (self.pictures / f"{name}.png", self.results / "lab" / f"{name}.png")  # by hand, and as a stage
-        made = [path for path in paths if path.is_file()]
-        return OwnRun(f"lab {name}", *max((_time(path), path) for path in made)) if made else None
+        existing = [path for path in paths if path.is_file()]
+        return OwnRun(f"lab {name}", *max((_time(path), path) for path in existing)) if existing else None
 
     def summary(self, study: str) -> Summary | None:
         """Return the results of a study, or None if it has not run. Raises WorkspaceError for a damaged file."""
@@ -86,8 +86,8 @@ class Workspace:
         """Return the number that a question asks about, or None if the study has not run or has no such row."""
         summary = self.summary(measurement.study)
         rows = summary.rows if summary else []
-        found = (row for row in rows if (row.comparison, row.label) == (measurement.comparison, measurement.label))
-        value: float | None = getattr(next(found, None), measurement.field, None)
+        matching = (row for row in rows if (row.comparison, row.label) == (measurement.comparison, measurement.label))
+        value: float | None = getattr(next(matching, None), measurement.field, None)
         return value
 
 

@@ -75,9 +75,9 @@ def find(name: str, schema: pa.Schema) -> Columns:
     numbered = [column for column in others if features.get(column, {}).get("_type") == "ClassLabel"]
     if not label and len(numbered) != 1:
         several = f"has the labels {', '.join(numbered)}"
-        found = several if numbered else f"has no column of labels, only {', '.join(others) or image}"
+        problem = several if numbered else f"has no column of labels, only {', '.join(others) or image}"
         raise SourceError(
-            f"{printable(name)} {printable(found)}",
+            f"{printable(name)} {printable(problem)}",
             "name the column of the class label: with pyarrow, `table.rename_columns(…)`, with datasets, `ds.rename_column(…)`",
         )
     label = label or numbered[0]

@@ -92,10 +92,10 @@ def list_files(address: str) -> Listing:
             if not name.lower().endswith(_FILES):
                 raise SourceError(f"{shown(address)} is no source of images", f"name a folder, or one of {', '.join(_FILES)}")
             return Listing(address, (_file(path, name, info),), lone=True)
-        found: Mapping[str, Any] = system.find(path, detail=True)
+        entries: Mapping[str, Any] = system.find(path, detail=True)
     root = str(info.get("name", path)).rstrip("/") + "/"
     files = []
-    for full, entry in found.items():
+    for full, entry in entries.items():
         name = str(full).removeprefix(root).lstrip("/")
         if entry.get("type") == "directory" or not name or name.endswith("/") or PurePosixPath(name).name == ".dvcignore":
             continue

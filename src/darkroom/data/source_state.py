@@ -42,10 +42,10 @@ def unsteady(source: Path, words: str, attempts: int) -> SourceError:
 
 def _state(path: str | Path) -> tuple[int, ...]:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:  # a link to nowhere
         return ()
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _shown(names: list[str]) -> str:

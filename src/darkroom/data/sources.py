@@ -125,9 +125,9 @@ def open_source(path: Path, scratch: Path = SCRATCH, class_folder: ClassFolder =
 
 def _samples(path: Path, entries: list[Entry], files: FileSource) -> Source:
     """Return the images of tars of samples, labelled by the files beside them."""
-    found = webdataset.read_files(path, files, sorted(entries, key=lambda entry: os.fsencode(entry.name)))
-    class_names.check(path, found)
-    return Source(path, found, file_source=files, notes=files.notes, kind="WebDataset")
+    source_files = webdataset.read_files(path, files, sorted(entries, key=lambda entry: os.fsencode(entry.name)))
+    class_names.check(path, source_files)
+    return Source(path, source_files, file_source=files, notes=files.notes, kind="WebDataset")
 
 
 def _label(path: Path, entries: list[Entry], file_source: FileSource, class_folder: ClassFolder) -> Source:

@@ -99,10 +99,10 @@ def _explain_absent(share: ClassShare, names: Sequence[str], ready: frozenset[st
     if params.split_by == "hash":
         return "set `ingest.split_by` to stratified, or add images"
     if share.groups < MIN_GROUPS:
-        what = f"{counted(share.groups, 'image')}"
+        counts = f"{counted(share.groups, 'image')}"
         if share.images > share.groups:
-            what = f"{_images(share.images)} in {counted(share.groups, 'group')} of copies or of the table"
-        return f"it has {what} to divide, and {MIN_GROUPS} are needed; add images"
+            counts = f"{_images(share.images)} in {counted(share.groups, 'group')} of copies or of the table"
+        return f"it has {counts} to divide, and {MIN_GROUPS} are needed; add images"
     if share.fixed:
         return f"{FROZEN} freezes {share.fixed:,} of its {share.groups:,} groups elsewhere; add images, or remove lines"
     return "its groups have images of other classes too, which do not fit there; add images"

@@ -85,7 +85,7 @@ def _samples(entries: list[Entry]) -> Samples:
             continue
         if suffix not in parts[key] and not (_is_image(suffix) and any(map(_is_image, parts[key]))):
             parts[key][suffix] = entry
-    return {key: found for key, found in parts.items() if any(map(_is_image, found))}
+    return {key: members for key, members in parts.items() if any(map(_is_image, members))}
 
 
 def holds_samples(entries: list[Entry]) -> bool:
@@ -143,13 +143,13 @@ def _shard(key: str) -> str:
 
 def _describe(files: FileSource, parts: dict[str, Entry]) -> tuple[str, str, str]:
     """Return the label, the split and the group that the parts of a sample say, each perhaps empty."""
-    found: Any = {}
+    content: Any = {}
     if "json" in parts:
         try:
-            found = strict_json.loads(_text(files, parts["json"]) or "{}")
+            content = strict_json.loads(_text(files, parts["json"]) or "{}")
         except ValueError:
-            found = {}
-    values = {title_key(str(name)): value for name, value in found.items()} if isinstance(found, dict) else {}
+            content = {}
+    values = {title_key(str(name)): value for name, value in content.items()} if isinstance(content, dict) else {}
     named = [values[word] for word in LABELS if isinstance(values.get(word), (str, int)) and values[word] != -1]
     text = next((value for value in named if isinstance(value, str)), "")
     group = next((str(values[word]) for word in GROUPS if isinstance(values.get(word), (str, int)) and "fold" not in word), "")

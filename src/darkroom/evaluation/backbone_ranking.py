@@ -53,7 +53,14 @@ def cross_validate(
 
     `advance` is called after each of `FITS` fits.
     """
-    fold_of = folds.deal(labels, groups, FOLDS)
+    return predict_folds(embeddings, labels, folds.deal(labels, groups, FOLDS), classes, seed, advance)
+
+
+def predict_folds(
+    embeddings: np.ndarray, labels: np.ndarray, fold_of: np.ndarray, classes: int, seed: int,
+    advance: Callable[[int], None] = lambda fits: None,
+) -> Heads:  # fmt: skip
+    """Return the same for folds (N,) int below `FOLDS`."""
     probabilities = np.zeros((len(labels), classes))
 
     def predict(fold: int, c: float) -> np.ndarray:

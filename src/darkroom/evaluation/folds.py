@@ -25,7 +25,7 @@ def deal(labels: np.ndarray, groups: Sequence[str], count: int, draw: int = 0) -
     return np.array([place[group] for group in groups], int)
 
 
-def given(groups: Sequence[str]) -> np.ndarray | None:
+def of_source(groups: Sequence[str]) -> np.ndarray | None:
     """Return the folds (N,) that the source itself has, each a group of its own; None where it has none."""
     if not groups or not all(group.startswith(GIVEN) for group in groups):
         return None

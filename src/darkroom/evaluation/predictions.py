@@ -159,7 +159,7 @@ def _table(path: Path, model: str, columns: list[str]) -> Any:
 
 def _groups(path: Path, model: str, columns: list[str] | None = None) -> Iterator[Any]:
     """Yield the row groups of one model as Arrow tables; there is one at least."""
-    found = False
+    has_model = False
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
         missing = {"model", *(columns or ())} - set(file.schema_arrow.names)
@@ -168,11 +168,11 @@ def _groups(path: Path, model: str, columns: list[str] | None = None) -> Iterato
         for group in range(file.num_row_groups):  # Arrow's statistics of a damaged file would end the process
             names = file.read_row_group(group, ["model"], use_threads=False).column(0)
             if len(names) and names[0].as_py() == model:
-                found = True
+                has_model = True
                 yield file.read_row_group(group, columns, use_threads=False)
     except FileNotFoundError as error:
         raise WorkspaceError(f"{path} does not exist", REMEDY) from error
     except (pa.ArrowException, OSError, ValueError) as error:  # UnicodeDecodeError too
         raise json_files.damaged(path, str(error), REMEDY) from error
-    if not found:
+    if not has_model:
         raise WorkspaceError(f"{path} holds no predictions of {model}", REMEDY)

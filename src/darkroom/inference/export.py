@@ -116,8 +116,8 @@ def export(
             errors[program] = error
     if not errors:
         raise WeightsError(f"{checkpoint.name} cannot be exported", "use another backbone: torchvision's common ones can")
-    written = [folder / file for name in formats for file in FORMATS[name].files if (folder / file).exists()]
-    own = {FILES: {file.name: checksums.of_file(file) for file in written}, "conformal": asdict(checkpoint.conformal)}
+    present = [folder / file for name in formats for file in FORMATS[name].files if (folder / file).exists()]
+    own = {FILES: {file.name: checksums.of_file(file) for file in present}, "conformal": asdict(checkpoint.conformal)}
     json_files.write_sealed(folder / DESCRIPTION, {**metadata, **own})
     _write_readme(folder, metadata, list(errors))
     return errors

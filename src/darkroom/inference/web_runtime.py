@@ -154,8 +154,8 @@ def _extract(package: Path, folder: Path, name: str) -> None:
             f"`npm pack {PACKAGE}@{VERSION}` fetches it; name the file with --runtime",
         )
     with tarfile.open(package) as archive:
-        for wanted in SHA256:
-            content = archive.extractfile(f"package/dist/{wanted}")
+        for file_name in SHA256:
+            content = archive.extractfile(f"package/dist/{file_name}")
             assert content is not None  # the hash of the package is known
-            with content, (folder / wanted).open("wb") as file:
+            with content, (folder / file_name).open("wb") as file:
                 shutil.copyfileobj(content, file, BLOCK)

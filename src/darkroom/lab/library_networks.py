@@ -43,12 +43,12 @@ def matching(source: str, pattern: str) -> list[str]:
             f"the networks of {source} need the package {source}, which is not installed", backbones.LIBRARIES[source]
         )
     candidates = [name for plain in names for name in ((plain, *entry.tagged(plain)) if "." in pattern else (plain,))]
-    found = [name for name in candidates if fnmatchcase(name, pattern)]
-    if not found:
+    matches = [name for name in candidates if fnmatchcase(name, pattern)]
+    if not matches:
         raise ParamsError(
             f'{source} has no network "{pattern}"{nearest(pattern.strip("*"), names)}', "a pattern has * and ?: 'vit*'"
         )
-    return found
+    return matches
 
 
 def describe(source: str, names: Sequence[str], advance: Callable[[int], None] = lambda count: None) -> list[LibraryNetwork]:

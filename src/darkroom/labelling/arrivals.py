@@ -69,7 +69,8 @@ def measure(classifier: Classifier, folder: Path) -> Arrivals:
 def queue(found: Arrivals, labels: Mapping[str, str], count: int) -> queues.Queue:
     """Return the images to label first, at most `count`; those that have labels are left out."""
     free = np.array([i for i, path in enumerate(found.paths) if path not in labels], int)
-    order = active_learning.order(found.probabilities[free], found.embeddings[free], count)
+    labelled = np.setdiff1d(np.arange(len(found.paths)), free)
+    order = active_learning.order(found.probabilities[free], found.embeddings[free], count, found.embeddings[labelled])
     chosen = free[order].tolist()
     margins = active_learning.margins(found.probabilities)
     best = found.probabilities.argmax(1)

@@ -97,7 +97,7 @@ def arrivals(
 ) -> Queue:
     """Return images of an inbox, in this order, with the model's suggestion and how certain it is."""
     items = [Item(path, str(folder), labels.get(path, ""), "", suggested.get(path, ""), why.get(path, "")) for path in paths]
-    return Queue("inbox", "New images", f"images of {folder}, uncertain and unlike each other first", items)
+    return Queue("inbox", "New images", f"images of {folder}, uncertain ones that stand for many first", items)
 
 
 def _of_source(rows: Sequence[Row], index: ManifestIndex, label: str, suggested: str, why: str) -> Item:

@@ -24,6 +24,7 @@ from starlette.routing import Route
 
 from darkroom.core import pages
 from darkroom.core.errors import DarkroomError, ParamsError
+from darkroom.labelling.meter import Meter
 from darkroom.labelling.pictures import Pictures
 from darkroom.labelling.session import Session
 
@@ -99,9 +100,23 @@ def policy(page: str) -> str:
     )
 
 
-def app(session: Session, pictures: Pictures, token: str, port: int, notes: dict[str, Any]) -> Starlette:
-    """Return the server's application. `notes` are values of the page's template: what is said beside the images."""
+def app(
+    session: Session, pictures: Pictures, token: str, port: int, notes: dict[str, Any], meter: Meter | None = None
+) -> Starlette:
+    """Return the server's application. `notes` are values of the page's template: what is said beside the images.
+
+    With a `meter` the page shows how accuracy grows, by the model `measures` of the notes; it is told of each decision.
+    """
     page = pages.render("labelling", "label.html.j2", source="label", name=session.name, **notes)
+
+    def current() -> dict[str, Any]:
+        """Return the state of the session, and whether there is something new to show of accuracy."""
+        content = session.state()
+        if meter is None:
+            return content
+        meter.notify(content["own"], content["left"])
+        measured = meter.state()
+        return content | {"growth": {"revision": measured["revision"], "busy": measured["busy"]}}
 
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         response = refusal(request, token, port) or await call_next(request)
@@ -113,7 +128,10 @@ def app(session: Session, pictures: Pictures, token: str, port: int, notes: dict
         return Response(page, media_type="text/html", headers={"Content-Security-Policy": policy(page)})
 
     def state(request: Request) -> Response:
-        return JSONResponse(session.state())
+        return JSONResponse(current())
+
+    def growth(request: Request) -> Response:
+        return JSONResponse(meter.state() if meter else None)
 
     def queue(request: Request) -> Response:
         return JSONResponse(session.entries(request.path_params["name"]))
@@ -145,7 +163,7 @@ def app(session: Session, pictures: Pictures, token: str, port: int, notes: dict
             return JSONResponse(
                 {"problem": f"it could not be written: {error.strerror}", "remedy": "make room, and decide again"}, 507
             )
-        return JSONResponse(session.state())
+        return JSONResponse(current())
 
     def undo(request: Request) -> Response:
         try:
@@ -153,12 +171,13 @@ def app(session: Session, pictures: Pictures, token: str, port: int, notes: dict
         except DarkroomError as error:
             return JSONResponse({"problem": error.problem, "remedy": error.remedy}, 409)
         found = {"undone": session.id_of(taken), "queue": taken.queue} if taken else {"undone": "", "queue": ""}
-        return JSONResponse(session.state() | found)
+        return JSONResponse(current() | found)
 
     routes = [
         Route(f"/{token}/", show), Route(f"/{token}/state", state), Route(f"/{token}/queue/{{name}}", queue),
-        Route(f"/{token}/image/{{id}}", picture), Route(f"/{token}/decide", decide, methods=["POST"]),
-        Route(f"/{token}/skip", skip, methods=["POST"]), Route(f"/{token}/undo", undo, methods=["POST"]),
+        Route(f"/{token}/image/{{id}}", picture), Route(f"/{token}/growth", growth),
+        Route(f"/{token}/decide", decide, methods=["POST"]), Route(f"/{token}/skip", skip, methods=["POST"]),
+        Route(f"/{token}/undo", undo, methods=["POST"]),
     ]  # fmt: skip
     served = Starlette(routes=routes)
     served.add_middleware(BaseHTTPMiddleware, dispatch=guard)

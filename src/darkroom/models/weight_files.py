@@ -46,7 +46,9 @@ def checked_sha256(path: Path) -> str:
 def _broken_part(path: Path) -> str:
     """Return what is wrong in an archive, as torch writes .pth files; empty where nothing is, or the file is no archive."""
     try:
-        if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:  # of a damaged archive `is_zipfile` says no since Python 3.14
+            begins_as_archive = file.read(2) == b"PK"
+        if not begins_as_archive and not zipfile.is_zipfile(path):
             return ""
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() or ""

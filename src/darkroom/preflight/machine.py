@@ -125,18 +125,18 @@ def _torch() -> Iterator[Finding]:
         result = subprocess.run(
             [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=IMPORT_LIMIT, check=False
         )  # fmt: skip
-        found = strict_json.loads(result.stdout.splitlines()[-1]) if result.returncode == 0 else {}
+        versions = strict_json.loads(result.stdout.splitlines()[-1]) if result.returncode == 0 else {}
     except (subprocess.TimeoutExpired, OSError, ValueError, IndexError) as error:
         yield Finding("torch", FAULT, f"cannot be imported: {error}", REINSTALL)
         return
-    if not found:
+    if not versions:
         last = (result.stderr.strip().splitlines() or ["it ended without a word"])[-1]
         yield Finding("torch", FAULT, f"torch and torchvision cannot be imported: {last}", f"their builds must match: {REINSTALL}")
         return
-    yield Finding("torch", OK, f"{found['torch']}, torchvision {found['torchvision']}, {found['threads']} threads")
-    if found["gpus"]:
-        yield Finding("GPU", OK, ", ".join(found["gpus"]))
-    elif found["mps"]:
+    yield Finding("torch", OK, f"{versions['torch']}, torchvision {versions['torchvision']}, {versions['threads']} threads")
+    if versions["gpus"]:
+        yield Finding("GPU", OK, ", ".join(versions["gpus"]))
+    elif versions["mps"]:
         yield Finding("GPU", OK, "Apple's, as `mps`")
     elif platforms.has_nvidia_device():
         yield Finding(

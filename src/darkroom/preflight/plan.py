@@ -152,22 +152,22 @@ def make(settings: Params, content: Content) -> Plan:
     splits, drawn = _share(settings, content)
     counts = durations.Counts(splits["train"], splits["val"], splits["test"], content.bytes)
     seconds: Mapping[str, float] = {}
-    written: Mapping[str, float] = {}
+    bytes_by_stage: Mapping[str, float] = {}
     busy = 1.0
     if content.images:
         machine = durations.measure(settings.compute.threads)
         busy = machine.busy
         seconds = durations.stages(settings, counts, len(content.totals), machine)
-        written = disk.written(settings, counts)
+        bytes_by_stage = disk.written(settings, counts)
     free = shutil.disk_usage(Path.cwd()).free
-    warnings = _warnings(Path(settings.ingest.source), content, sum(written.values()), free) + process_notes.warnings(settings)
+    warnings = _warnings(Path(settings.ingest.source), content, sum(bytes_by_stage.values()), free)
+    warnings += process_notes.warnings(settings)
     return Plan(
         source=settings.ingest.source, content=content, splits=splits, drawn=drawn, split_by=settings.ingest.split_by,
         baseline=settings.baseline.architecture, backbones=downloads.backbones(settings),
         download_mib=downloads.megabytes(settings), threads=settings.compute.threads,
         has_gpu=settings.compute.accelerator != "cpu" and platforms.has_nvidia_device(),
-        busy=busy, seconds=seconds, bytes=written, free=free,
-        warnings=tuple(warnings),
+        busy=busy, seconds=seconds, bytes=bytes_by_stage, free=free, warnings=tuple(warnings),
     )  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def _share(settings: Params, content: Content) -> tuple[dict[str, int], tuple[st
     return {"train": train, **counts}, drawn
 
 
-def _warnings(source: Path, content: Content, written: float, free: int) -> list[str]:
+def _warnings(source: Path, content: Content, needed: float, free: int) -> list[str]:
     warnings = []
     if dvc_repair.is_lock_damaged():
         warnings.append(
@@ -193,9 +193,9 @@ def _warnings(source: Path, content: Content, written: float, free: int) -> list
         )
     elif content.kind == "folder" and source.is_dir() and (overlooked := source_files.overlooked(source, content.files)):
         warnings.append(overlooked)
-    if written > free:
+    if needed > free:
         warnings.append(
-            f"a run may write {written / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free: lower `augment.views`, set "
+            f"a run may write {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free: lower `augment.views`, set "
             "`augment.storage: online`, or free some disk; outputs that are there already are not written again"
         )
     few = [label for label, count in content.totals.items() if count < MIN_GROUPS]

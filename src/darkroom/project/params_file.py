@@ -73,13 +73,13 @@ def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _positions(lines: list[str]) -> dict[str, int]:
     """Return the line of each section and key."""
-    found: dict[str, int] = {}
+    positions: dict[str, int] = {}
     section = ""
     for number, line in enumerate(lines):
         if match := _KEY.fullmatch(line):
             section = section if match["indent"] else match["name"]
-            found[f"{section}.{match['name']}" if match["indent"] else section] = number
-    return found
+            positions[f"{section}.{match['name']}" if match["indent"] else section] = number
+    return positions
 
 
 def _end(lines: list[str], key: str) -> int:

@@ -49,8 +49,8 @@ def dvc_files() -> dict[str, str]:
 
 def followed() -> dict[str, str]:
     """Return the texts of the files that follow a newer Darkroom, as this one has them."""
-    made = {GRAPH: graph(_shipped(GRAPH)), DEPLOYMENTS: deployments(_shipped(DEPLOYMENTS))}
-    return {path: made[path] if path in made else _shipped(path) for path in FOLLOWED}
+    edited = {GRAPH: graph(_shipped(GRAPH)), DEPLOYMENTS: deployments(_shipped(DEPLOYMENTS))}
+    return {path: edited[path] if path in edited else _shipped(path) for path in FOLLOWED}
 
 
 def params() -> str:
@@ -82,16 +82,16 @@ def deployments(text: str) -> str:
     return "\n\n".join(kept).replace("make schedule", "darkroom schedule start") + "\n"
 
 
-def code(written: Mapping[str, str], merged: Collection[str] = ()) -> str:
-    """Return the text of code.yaml of this Darkroom; `written` has the texts of the files that follow it.
+def code(followers: Mapping[str, str], merged: Collection[str] = ()) -> str:
+    """Return the text of code.yaml of this Darkroom; `followers` has the texts of the files that follow it.
 
     Of files that are `merged` with a person's changes it has the whole text: no commit has it.
     """
     lines = [f"{stage_code.VERSION}: {darkroom.__version__}", f"{stage_code.STAGES}:"]
     lines += [f"  {stage}: {digest}" for stage, digest in stage_code.digests().items()]
-    lines += [f"{stage_code.FILES}:", *(f"  {path}: {file_digest(text)}" for path, text in written.items())]
+    lines += [f"{stage_code.FILES}:", *(f"  {path}: {file_digest(text)}" for path, text in followers.items())]
     if merged:
-        lines += [f"{ORIGINALS}:", *(f"  {path}: {json.dumps(written[path], ensure_ascii=False)}" for path in merged)]
+        lines += [f"{ORIGINALS}:", *(f"  {path}: {json.dumps(followers[path], ensure_ascii=False)}" for path in merged)]
     return HEADER + "\n".join(lines) + "\n"
 
 

@@ -58,20 +58,20 @@ def write(update: Update) -> None:
             working.write_text(text, encoding="utf-8")
 
 
-def _follow(path: str, text: str, written: str, original: str | None) -> tuple[str, str]:
+def _follow(path: str, text: str, last_digest: str, original: str | None) -> tuple[str, str]:
     """Return the new text of a file, and what was done in words.
 
-    `written` is the digest of what Darkroom wrote last, `original` the text of it, where it was merged with changes of the person.
+    `last_digest` is that of what Darkroom wrote last, `original` the text of it, where it was merged with changes of the person.
     """
     current, new = _read(path), template.file_digest(text)
     if current is None:
         return text, "is written anew"
-    if template.file_digest(current) == new or new == written:  # nothing is new; the person's changes stay
+    if template.file_digest(current) == new or new == last_digest:  # nothing is new; the person's changes stay
         return current, ""
-    if template.file_digest(current) == written:
+    if template.file_digest(current) == last_digest:
         return text, "is that of the new version"
     contents = (content for content in [original, *git.contents(path)] if content is not None)
-    base = next((f"{content.strip()}\n" for content in contents if template.file_digest(content) == written), None)
+    base = next((f"{content.strip()}\n" for content in contents if template.file_digest(content) == last_digest), None)
     merged = git.merge(current, base, text) if base is not None else None
     if merged is None:
         reason = "git cannot merge the two" if base is not None else "no commit has it as it was before yours"

@@ -12,8 +12,8 @@ from darkroom.stages.context import session
 def run(name: str, out: Path) -> None:
     with session("fetch", ["fetch"], []) as (settings, record):
         with atomic.new_folder(out) as folder:
-            wanted = settings.fetch
-            options = DatasetOptions(count=wanted.glyphs, source=wanted.source, address=wanted.url, version=wanted.version)
+            fetch = settings.fetch
+            options = DatasetOptions(count=fetch.glyphs, source=fetch.source, address=fetch.url, version=fetch.version)
             count = DATASETS[name](folder, options)
         record.log_metrics({"images": count})
         print(f"fetch: {count:,} {'files' if name == 'url' else 'images'} of {name} in {out}")

@@ -110,7 +110,7 @@ def deal(labels: np.ndarray, groups: Sequence[str], count: int, val_share: float
 
     The source's own folds are taken as they are, whatever `count` is.
     """
-    fold_of = folds.given(groups)
+    fold_of = folds.of_source(groups)
     if fold_of is None:
         if len(set(groups)) < count:
             raise ParamsError(

@@ -114,11 +114,11 @@ def _choose(parent: Classifier, quantizer: Quantizer, val: np.ndarray, target: P
     candidate = target.with_suffix(".candidate")
     for layers in quantizer.mixtures():
         quantizer.write(candidate, layers)
-        found = quantization.divergence(expected, softmax(_outputs(OnnxProgram(candidate), val)[0]))
-        if best is None or found < best[1] or math.isnan(best[1]):
-            best = layers, found
+        error = quantization.divergence(expected, softmax(_outputs(OnnxProgram(candidate), val)[0]))
+        if best is None or error < best[1] or math.isnan(best[1]):
+            best = layers, error
             shutil.move(candidate, target)
-        if found <= MAX_DIVERGENCE:
+        if error <= MAX_DIVERGENCE:
             break
     candidate.unlink(missing_ok=True)
     assert best is not None

@@ -98,12 +98,12 @@ def accuracies(
     """
     groups: dict[str, list[tuple[float, float]]] = {}
     for label in labels:
-        found: dict[float, list[float]] = {}
+        by_place: dict[float, list[float]] = {}
         for result in results:
             place = value(result) if result.config.label == label else None
             if place is not None:
-                found.setdefault(place, []).append(result.accuracy)
-        groups[label] = [(place, statistics.fmean(found[place])) for place in sorted(found)]
+                by_place.setdefault(place, []).append(result.accuracy)
+        groups[label] = [(place, statistics.fmean(by_place[place])) for place in sorted(by_place)]
     return _lines(results, groups, title, Axis(x_label, log=True), Axis(shares=True))
 
 

@@ -66,8 +66,8 @@ def damage(file: Path) -> str:
     """Return what is wrong with a database; empty where it is whole, or cannot be opened now."""
     try:
         with closing(sqlite3.connect(file, 60.0)) as connection:
-            ((found,),) = connection.execute("PRAGMA quick_check(1)")
-            return "" if found == "ok" else str(found).replace("\n", " ")
+            ((outcome,),) = connection.execute("PRAGMA quick_check(1)")
+            return "" if outcome == "ok" else str(outcome).replace("\n", " ")
     except sqlite3.OperationalError:  # locked, or without permission
         return ""
     except sqlite3.DatabaseError as error:

@@ -61,14 +61,14 @@ def _with_references(kept: set[str], runs: list[Run]) -> set[str]:
     """Return these runs with those that they refer to: parents, and makers of what they reused."""
     by_id = {run.id: run for run in runs}
     by_key = {run.tags[KEY]: run.id for run in runs if KEY in run.tags}
-    found, todo = set(kept), list(kept)
+    related, todo = set(kept), list(kept)
     while todo:
         run = by_id[todo.pop()]
         referred = {run.reused, run.tags.get(PARENT, ""), by_key.get(run.tags.get(MEMBER_OF, ""), "")}
-        new = (referred & by_id.keys()) - found
-        found |= new
+        new = (referred & by_id.keys()) - related
+        related |= new
         todo += new
-    return found
+    return related
 
 
 @in_mlflow
@@ -100,12 +100,12 @@ def _logged_model(version: Any) -> str:
 
 def _logged_models(client: Client, runs: set[str]) -> list[str]:
     """Return the ids of the logged models of these runs."""
-    found, token = [], None
+    model_ids, token = [], None
     while True:
         page = client.search_logged_models([mlflow_client.experiment(client)], page_token=token)
-        found += [model.model_id for model in page if model.source_run_id in runs]
+        model_ids += [model.model_id for model in page if model.source_run_id in runs]
         if not (token := page.token):
-            return found
+            return model_ids
 
 
 def _remove_logged_model(client: Client, store: Any, model_id: str) -> None:

@@ -7,13 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from darkroom.config.params import Compute, Training
 from darkroom.core.errors import ParamsError
@@ -23,6 +21,7 @@ from darkroom.models.prediction_sets import NO_SCORES, ConformalScores
 from darkroom.models.probabilities import softmax
 from darkroom.training import matmul_conv, normalization, processes, temperature
 from darkroom.training.batches import BatchLoader, Examples, batches
+from darkroom.training.criterion import Criterion, LossFunction, make_criterion
 from darkroom.training.devices import autocast, device_of, prepare
 from darkroom.training.resume import Resume
 from darkroom.training.shards import ShardedEpoch
@@ -30,7 +29,6 @@ from darkroom.training.state import EpochMetrics, TrainingState
 from darkroom.training.stepper import ParamGroup, Stepper, lr_factor
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
-LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Step = Callable[[torch.Tensor], None]
 OnEpoch = Callable[[EpochMetrics], None]
 BatchHook = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], bool | None]
@@ -89,14 +87,6 @@ def run_epoch(
     return float(total) / float(total_weight) if float(total_weight) else math.nan
 
 
-def class_weights(labels: np.ndarray, classes: int, kind: str) -> torch.Tensor | None:
-    """Return (classes,) float32 weights that give classes the same total, or None for `kind="none"`."""
-    if kind == "none":
-        return None
-    counts = np.bincount(labels, minlength=classes).clip(1)
-    return torch.tensor(len(labels) / (classes * counts), dtype=torch.float32)
-
-
 def fit(
     model: nn.Module,
     train: Examples,
@@ -132,7 +122,7 @@ def fit(
     processes.begin_alike(model, compute.seed)
     train_loader, val_loader = BatchLoader(train, device), BatchLoader(val, device)
     stepper = _make_stepper(groups or [ParamGroup([p for p in model.parameters() if p.requires_grad])], hyper, compute, len(train))
-    criterion = _make_criterion(train.labels, classes, hyper, device)
+    criterion = make_criterion(train.labels, classes, hyper, device)
     epochs = _Epochs(model, criterion, stepper, autocast(compute, device), freeze_statistics, description, classes)
     state = TrainingState(model, stepper)
     shortcuts = _shortcuts(model, train_loader, hyper, compute, freeze_statistics)
@@ -173,7 +163,7 @@ class _Epochs:
     """Runs epochs of the training and the validation of a classifier, and raises ParamsError where a loss is not finite."""
 
     model: nn.Module
-    criterion: _Criterion
+    criterion: Criterion
     stepper: Stepper
     precision: AbstractContextManager[Any]
     freeze_statistics: bool
@@ -222,30 +212,6 @@ def _check_finite(loss: float, text: str, epoch: int) -> None:
         raise ParamsError(f"{text} {loss} in epoch {epoch + 1}", "lower `lr` of this stage, or raise `warmup_epochs`")
 
 
-@dataclass(frozen=True)
-class _Criterion:
-    """The cross-entropy of a classifier, with smoothed labels while it is trained (Szegedy et al. 2016).
-
-    With class weights (classes,) the loss of examples is the sum of their weighted losses by the sum of their
-    weights, for a batch and for all batches.
-    """
-
-    weights: torch.Tensor | None
-    label_smoothing: float
-
-    def loss(self, is_training: bool) -> LossFunction:
-        return partial(F.cross_entropy, weight=self.weights, label_smoothing=self.label_smoothing if is_training else 0.0)
-
-    def weight_of(self, labels: torch.Tensor) -> Any:
-        return len(labels) if self.weights is None else self.weights[labels].sum()
-
-
-def _make_criterion(labels: np.ndarray, classes: int, hyper: Training, device: torch.device) -> _Criterion:
-    """Return the loss of `fit` for training labels (N,)."""
-    weights = class_weights(labels, classes, hyper.class_weights)
-    return _Criterion(None if weights is None else weights.to(device), hyper.label_smoothing)
-
-
 def _make_stepper(groups: list[ParamGroup], hyper: Training, compute: Compute, examples: int) -> Stepper:
     """Return the stepper of `fit` for a number of training examples."""
     steps = len(batches(examples, hyper.batch_size))  # of an epoch
@@ -261,7 +227,7 @@ def _make_stepper(groups: list[ParamGroup], hyper: Training, compute: Compute, e
 def _classify(
     model: nn.Module,
     examples: Batches,
-    criterion: _Criterion,
+    criterion: Criterion,
     precision: AbstractContextManager[Any],
     stepper: Step | None = None,
     freeze_statistics: bool = False,

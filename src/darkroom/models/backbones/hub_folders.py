@@ -92,10 +92,10 @@ def weight_file(name: str, weights: Path) -> Path:
 def _file(name: str, weights: Path, names: tuple[str, ...]) -> Path:
     folder = local(name, weights)
     if folder:
-        found = next((folder / file for file in names if (folder / file).is_file()), None)
-        if found is None:
+        path = next((folder / file for file in names if (folder / file).is_file()), None)
+        if path is None:
             raise WeightsError(f"{folder} has no {names[0]}", "copy the whole folder again from where it came")
-        return found
+        return path
     repository = name.removeprefix(PREFIX)
     check(name, weights)
     if not timm_tables.is_installed():

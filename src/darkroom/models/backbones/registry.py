@@ -109,9 +109,9 @@ def find(name: str) -> tuple[str, str]:
         close = nearest(name, names()) or nearest(name.rpartition("/")[2], names())
         others = [f"{source}/{name}" for source, entry in SOURCES.items() if entry.is_prefixed and name in entry.names()]
         close = f' (did you mean "{others[0]}"?)' if others else close
-    library, wanted = (prefix, rest) if prefix in SOURCES and slash else (" or ".join(plain), name)
+    library, bare_name = (prefix, rest) if prefix in SOURCES and slash else (" or ".join(plain), name)
     raise ParamsError(
-        f'{library} has no classifier "{wanted}"{close}',
+        f'{library} has no classifier "{bare_name}"{close}',
         f"name classifiers of {' or '.join(plain)} in `backbones`, for example vgg16 or mobilenet_v2, or others with their "
         "library, for example timm/efficientnet_lite0; `darkroom models list --source timm` shows them",
     )

@@ -73,4 +73,4 @@ def _tags() -> dict[str, tuple[str, ...]]:
         for name, tag in _TAGGED.findall(text):
             if name in result:
                 result[name].append(tag)
-    return {name: tuple(found) for name, found in result.items()}
+    return {name: tuple(of_architecture) for name, of_architecture in result.items()}
