@@ -251,44 +251,14 @@ def _lab(folder: Path) -> int:
 
 
 def _blocks(folder: Path) -> int:
-    """Draw blocks and whole networks, each from running the code of its architecture once."""
-    from torch import nn
+    """Draw blocks, whole networks and settings, each from the code that it shows."""
+    sys.path.insert(0, str(Path.cwd()))
+    from darkroom.lab import network_diagram
+    from docs import drawings
 
-    from darkroom.lab import network_diagram, network_table
-    from darkroom.models.architectures import efficientnet, features, inception, mobilenet, registry, resnet
-    from darkroom.models.specs import ArchitectureSpec
-
-    mobile = features.Classic(ArchitectureSpec("mobilenet_v1", 224)).body
-    mlpconv = features.Classic(ArchitectureSpec("nin", 32)).body[:6]
-    blocks: dict[str, tuple[str, nn.Module, tuple[int, int, int]]] = {  # title, module, channels and sides of its input
-        "residual": ("A residual block (He et al. 2016)", resnet.Basic(64, 64, 1, True, True), (64, 56, 56)),
-        "residual-projection": ("With another width and stride", resnet.Basic(64, 128, 2, True, True), (64, 56, 56)),
-        "mlpconv": ("An mlpconv layer (Lin et al. 2014)", mlpconv, (3, 32, 32)),
-        "plain": ("A plain stack: no skip", resnet.Basic(64, 64, 1, False, True), (64, 56, 56)),
-        "bottleneck": ("A bottleneck (He et al. 2016)", resnet.Bottleneck(256, 64, 1, True, True), (256, 56, 56)),
-        "inception": ("Inception 3a (Szegedy et al. 2015)", inception.Inception(192, inception.MODULES["3a"]), (192, 28, 28)),
-        "inception-naive": (
-            "Inception, naive", inception.Inception(192, inception.MODULES["3a"], is_naive=True), (192, 28, 28)
-        ),
-        "depthwise-separable": ("Depthwise separable (Howard et al. 2017)", mobile.get_submodule("conv3"), (64, 112, 112)),
-        "inverted-residual": ("Inverted residual (Sandler et al. 2018)", mobilenet.InvertedResidual(24, 24, 1, 6), (24, 56, 56)),
-        "squeeze-excite": ("Squeeze and excite (Hu et al. 2018)", efficientnet.SqueezeExcitation(96, 4), (96, 56, 56)),
-        "mbconv": ("MBConv (Tan and Le 2019)", efficientnet.Block(24, 24, 6, 3, 1, 1.0), (24, 56, 56)),
-    }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    for name, (title, block, image) in blocks.items():
-        network_diagram.save(folder / f"{name}.svg", network_diagram.draw_block(block, image, title))
-    networks: dict[str, tuple[str, dict[str, Any]]] = {  # title, options
-        "lenet5": ("LeNet-5 (LeCun et al. 1998)", {}),
-        "alexnet": ("AlexNet (Krizhevsky 2014)", {}),
-        "vgg16": ("VGG-16 (Simonyan and Zisserman 2015)", {}),
-        "mlp": ("A perceptron", {"hidden": [512, 512]}),
-        "convnet": ("A convolutional network", {}),
-    }
-    for name, (title, network_options) in networks.items():
-        entry = registry.entry(name)
-        graph = network_table.graph(name, entry.size, entry.channels, entry.classes, network_options)
-        network_diagram.save(folder / f"{name}.svg", network_diagram.draw(graph, title))
+    for name, svg in drawings.drawings().items():
+        network_diagram.save(folder / f"{name}.svg", svg)
     print(*sorted(folder.iterdir()), sep="\n")
     return 0
 

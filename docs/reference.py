@@ -27,7 +27,7 @@ from darkroom.core.command_line import SETTINGS
 from darkroom.studies import registry
 from docs import reference_architectures, reference_errors, reference_files
 from docs.reference_markdown import page, table
-from pipelines import command_line
+from pipelines import command_line, pool_worker
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path("docs/reference")
@@ -45,6 +45,8 @@ VARIABLES = {  # of the environment
     "DARKROOM_NOTIFY_COMMAND": "a command that is run where a flow fails or drift begins ([scheduling.md](../scheduling.md))",
     "DARKROOM_NOTIFY_WEBHOOK": "an address that gets the same as JSON",
     "DARKROOM_PIPELINE": "name under which runs are grouped in MLflow; flows set it",
+    "DARKROOM_RUN_KEY": "key of a stage's run in MLflow, the same on each machine that tries it; flows with `--pool` set it",
+    "DARKROOM_WORKER_FOLDER": "folder of a worker's clones; `darkroom worker` sets it",
     "DARKROOM_HOME": "the project to which the records of a worktree go; flows set it",
     "DARKROOM_COMPLETE": "`_DARKROOM_COMPLETE` is set by the scripts of `darkroom completion`",
     "DARKROOM_EXIT_CODE_FILE": "set by `darkroom repro`: where a stage writes its exit code",
@@ -203,7 +205,7 @@ def cli_page() -> str:
         "",
         *table(("variable", "meaning"), [(f"`{name}`", meaning) for name, meaning in VARIABLES.items()]),
     ]
-    for path, command in [*commands(group, ("darkroom",)), *flows()]:
+    for path, command in [*commands(group, ("darkroom",)), *flows(), (("darkroom", "worker"), pool_worker.command)]:
         with click.Context(command, info_name=path[-1], parent=_parents(path), terminal_width=WIDTH, **HELP) as context:
             context.meta.update(study=None, size=None)
             text = "\n".join(line.rstrip() for line in context.get_help().splitlines())

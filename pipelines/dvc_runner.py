@@ -6,14 +6,16 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from darkroom.core import strict_json
 from darkroom.core.errors import EX_TEMPFAIL, ParamsError, WorkspaceError
 from pipelines.process_groups import CommandResult, ProcessGroups
 
 SCRIPT = Path(__file__).with_name("stage_graph.py")
+RUN_CACHE = Path(__file__).with_name("run_cache.py")
 RETRY_DELAYS = (5.0, 600.0)  # seconds before the first retry, doubled each time, and the maximum
 # DVC's exit code does not tell a stage's exit code or the lock of another process; its message does
 RETRYABLE = (
@@ -33,6 +35,10 @@ class Stage:
     reasons: list[str]  # its own changes, in DVC's words
     outs: list[str]  # as dvc.yaml names them
     git_outs: list[str]  # those that DVC leaves to git
+    files: list[str] = field(default_factory=list)  # what it reads and no stage makes
+    made: list[str] = field(default_factory=list)  # outputs of other stages that it reads
+    gathered: list[str] = field(default_factory=list)  # folders that it reads, with outputs of several stages
+    portable: bool = False  # DVC keeps all that it reads of other stages, and all that it writes
 
 
 def retry_delay(attempt: int) -> float:
@@ -109,6 +115,14 @@ class DvcRunner:
             print(f"{content['error']}\nretrying in {retry_delay(attempt):.0f} s")
             self.processes.stopped.wait(retry_delay(attempt))
         raise WorkspaceError(content["error"], "see `dvc stage list` and `dvc status`")
+
+    def run_cache(self, action: str, stage: str) -> tuple[dict[str, Any], bool]:
+        """Return what `run_cache.py` prints, and whether a retry may succeed; where it fails the content is its `error`."""
+        result = self._run([str(RUN_CACHE.resolve()), action, stage], capture_stdout=True, folder=self.graph)
+        try:
+            return dict(strict_json.loads(result.stdout.splitlines()[-1])), result.retryable
+        except (ValueError, IndexError):
+            return {"error": result.error}, result.retryable
 
     def _run(
         self,

@@ -22,7 +22,7 @@ from prefect.states import Cancelled, Completed, Failed, State
 from darkroom.config import dvc_repair, params, stage_code
 from darkroom.core import locks
 from darkroom.core.command_line import report
-from darkroom.core.errors import DRIFTED, MISTAKE, DarkroomError, ParamsError, WorkspaceError
+from darkroom.core.errors import DRIFTED, EX_TEMPFAIL, MISTAKE, DarkroomError, ParamsError, WorkspaceError
 from pipelines import crashed_run, notifications, server
 from pipelines.process_groups import ProcessGroups, StoppedError
 
@@ -30,8 +30,10 @@ POLL = 1.0  # seconds between two checks that the worker lives
 SERVER_POLLS = 4  # every so many of these checks, the server is asked whether the run was cancelled
 CANCEL_TIMEOUT = 20.0  # seconds in which a cancelled run must end by itself
 REFUSED = "Refused"  # the name of the state of a run that cannot start because of a mistake
+UNAVAILABLE = "Unavailable"  # of a run that lacks what may be there later, such as a worker or a remote
 DRIFT = "Drifted"  # of a run that has found drift: it did its work, and somebody should look
 INTERRUPTED = 130
+EXIT_CODES = {REFUSED: MISTAKE, UNAVAILABLE: EX_TEMPFAIL}
 
 
 def skipped(reason: str) -> State[Any]:
@@ -64,7 +66,7 @@ def run_exclusively(work: Callable[[ProcessGroups], State[Any]], wait: bool, exc
     except StoppedError as error:
         return Cancelled(message=str(error))
     except DarkroomError as error:
-        return Failed(name=REFUSED, message=str(error))
+        return Failed(name=UNAVAILABLE if error.retryable else REFUSED, message=str(error))
     finally:
         done.set()
 
@@ -138,8 +140,8 @@ def _send(flow: str, run: str, run_id: str, state: State[Any], page: Path | None
 def run_flow(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
     """Run a flow from the command line; return the exit code.
 
-    It is 0, 1 where the flow failed, 2 for a mistake with a remedy, 3 where it found drift, 130 where the run was
-    interrupted or cancelled.
+    It is 0, 1 where the flow failed, 2 for a mistake with a remedy, 3 where it found drift, 75 where it may work later, 130
+    where the run was interrupted or cancelled.
     """
     try:
         if not Path("dvc.yaml").exists():
@@ -160,4 +162,4 @@ def run_flow(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
         print(f"{state.name}: {state.message}" if state.message else state.name)
         return 0 if state.is_completed() else DRIFTED
     print(state.message if state.is_cancelled() else f"error: {state.message}", file=sys.stderr)
-    return INTERRUPTED if state.is_cancelled() else MISTAKE if state.name == REFUSED else 1
+    return INTERRUPTED if state.is_cancelled() else EXIT_CODES.get(state.name, 1)

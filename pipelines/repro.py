@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,8 +25,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from darkroom.core.errors import DarkroomError, ParamsError, WorkspaceError
-from pipelines import artifacts, command_line, concurrency_limit, flow_runtime, worktree
+from pipelines import artifacts, command_line, concurrency_limit, flow_runtime, pool_setup, pool_stage, worktree
 from pipelines.dvc_runner import DvcRunner, Stage, retry_delay, skip_reason
+from pipelines.pool_runs import Pool
 from pipelines.process_groups import CommandResult, ProcessGroups, StoppedError
 
 EXPERIMENT = "DVC_EXP_NAME"  # DVC sets it in experiments, and `register` promotes nothing in one
@@ -51,6 +53,7 @@ class Options:
     push: bool = False
     time_limits: dict[str, float] = field(default_factory=dict)  # minutes, by stage
     retries: int = 10
+    pool: str = ""  # a work pool of Prefect's, whose workers run what they can
 
     def time_limit(self, stage: str) -> float | None:
         """Return the limit of a stage in seconds: that of its name, of the part before the `@`, or of `*`."""
@@ -66,14 +69,13 @@ class GraphRun:
     runner: DvcRunner
     options: Options
     pipeline: str  # the name of the run in MLflow
+    slots: threading.Semaphore  # for stages that run here
+    pool: Pool | None = None
 
     def dvc(self, task_name: str, arguments: list[str], on_line: Callable[[str], object] = lambda _: None) -> State[Any]:
         """Run a command of DVC as a task; before a retry, wait longer each time."""
         logger = get_run_logger()
-        attempt = int(runtime.task_run.run_count or 1)
-        if attempt > 1:
-            logger.info(f"retrying in {retry_delay(attempt - 2):.0f} s")
-            self.runner.processes.stopped.wait(retry_delay(attempt - 2))
+        self._delay_retry()
 
         def log(line: str) -> None:
             logger.info(line)
@@ -90,6 +92,31 @@ class GraphRun:
             return _failed(task_name, result)
         reason = skip_reason(result)
         return Completed(name="Cached", message=reason) if reason else Completed()
+
+    def _delay_retry(self) -> None:
+        """Wait before a retry of the task that is going on, longer each time."""
+        attempt = int(runtime.task_run.run_count or 1)
+        if attempt > 1:
+            get_run_logger().info(f"retrying in {retry_delay(attempt - 2):.0f} s")
+            self.runner.processes.stopped.wait(retry_delay(attempt - 2))
+
+    def in_pool(self, pool: Pool, name: str, stage: Stage) -> State[Any]:
+        """Bring the result of a stage here by the workers of a pool; before a retry, wait longer each time."""
+        self._delay_retry()
+        try:
+            ended = pool.run(name, stage, self.options.time_limit(name), get_run_logger().info)
+        except WorkspaceError as error:
+            return Failed(message=str(error), data=RetryableError(str(error)) if error.retryable else RuntimeError(str(error)))
+        if ended is None or ended.state is None:
+            return Completed(name="Cached", message="the run cache of DVC's remote has the result")
+        message = str(ended.state.message)
+        if ended.state.is_completed():
+            return Completed(message=f"ran {message}")
+        if ended.state.is_cancelled():
+            return Cancelled(message=f"the flow run {ended.name} was cancelled")
+        name = pool_stage.TIMED_OUT if ended.state.name == pool_stage.TIMED_OUT else "Failed"
+        is_retryable = ended.state.name == flow_runtime.UNAVAILABLE
+        return Failed(name=name, message=message, data=RetryableError(message) if is_retryable else RuntimeError(message))
 
 
 def _failed(task_name: str, result: CommandResult) -> State[Any]:
@@ -108,7 +135,9 @@ def run_stage(name: str, stage: Stage, run: GraphRun) -> State[Any]:
         return Completed(name="Cached", message="DVC reports no change")
     options = ["--single-item", *(["--force"] if run.options.force else [])]
     try:
-        with concurrency_limit.slot(run.runner.processes.stopped, get_run_logger().info):
+        if run.pool and name in run.pool.portable:
+            return run.in_pool(run.pool, name, stage)
+        with run.slots, concurrency_limit.slot(run.runner.processes.stopped, get_run_logger().info):
             return run.dvc(name, ["--wait-for-lock", "repro", *options, name], artifacts.ProgressArtifact(name).update)
     except StoppedError as error:
         return Cancelled(message=str(error))
@@ -136,7 +165,7 @@ def run_graph(runner: DvcRunner, options: Options) -> State[Any]:
         checked = background.submit(runner.darkroom, "check")
         graph = runner.stages(options.targets, options.force, options.retries)
         checked.result()
-    run = GraphRun(runner, options, flow_runtime.run_name())
+    run = GraphRun(runner, options, flow_runtime.run_name(), threading.Semaphore(options.concurrency))
     transfer = transfer_files.with_options(retries=min(options.retries, REMOTE_RETRIES))
     if (options.pull or options.push) and not runner.dvc("remote", "list").output:
         raise WorkspaceError("DVC has no remote to pull from or push to", "`dvc remote add -d NAME ADDRESS`")
@@ -147,7 +176,8 @@ def run_graph(runner: DvcRunner, options: Options) -> State[Any]:
         graph = runner.stages(options.targets, options.force, options.retries)
     changed = sum(stage.changed for stage in graph.values())
     print(f"{len(graph)} stages: {changed} may have to run, {len(graph) - changed} cached")
-    states = _run_stages(graph, run)
+    with _connected(graph, run):
+        states = _run_stages(graph, run)
     if runner.processes.stopped.is_set():
         raise StoppedError("cancelled, its processes were ended")
     failed = {name: state for name, state in states.items() if state.is_failed() or state.is_crashed()}
@@ -165,10 +195,24 @@ def run_graph(runner: DvcRunner, options: Options) -> State[Any]:
     return Completed(message=f"{len(ran)} of {len(states)} stages ran" + (f": {', '.join(ran)}" if ran else ""))
 
 
+@contextmanager
+def _connected(graph: dict[str, Stage], run: GraphRun) -> Iterator[None]:
+    """Connect with the work pool that the options name, if a stage may have to run, and say which stages run here all the same."""
+    changed = [name for name, stage in graph.items() if stage.changed]
+    if not (run.options.pool and changed):
+        yield
+        return
+    with pool_setup.connect(run.options.pool, run.runner, graph, run.pipeline) as run.pool:
+        if here := [name for name in changed if name not in run.pool.portable]:
+            print(f"on this machine, since git and DVC's remote lack what they read or write: {', '.join(here)}")
+        yield
+
+
 def _run_stages(graph: dict[str, Stage], run: GraphRun) -> dict[str, State[Any]]:
     """Submit all stages, each to wait for those above it; return the states when all have ended."""
     futures: dict[str, PrefectFuture[Any]] = {}
-    task_runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=run.options.concurrency)
+    threads = run.options.concurrency if run.pool is None else max(run.options.concurrency, len(graph))  # a pool has its own limits
+    task_runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=threads)
     with task_runner:
         try:
             for name, stage in graph.items():
@@ -203,6 +247,7 @@ def repro(
     time_limits: dict[str, Positive] | None = None,
     retries: Retries = 10,
     wait: bool = True,
+    pool: str | None = None,
 ) -> State[Any]:
     """Run the stages of the DVC graph that are out of date.
 
@@ -221,12 +266,16 @@ def repro(
             other stages.
         retries: number of retries of a stage after a temporary failure, such as a lock, at growing distances.
         wait: wait while another run holds the workspace; otherwise this run is skipped.
+        pool: a work pool of Prefect's: stages run on the machines of its workers (`darkroom worker`), as far as git and
+            DVC's remote have what they read.
     """
-    options = Options(targets or [], force, concurrency, pull, push, time_limits or {}, retries)
+    options = Options(targets or [], force, concurrency, pull, push, time_limits or {}, retries, pool or "")
 
     def work(processes: ProcessGroups) -> State[Any]:
         if temporary and not set_params:
             raise ParamsError("--temporary has no params to set", "name them: `--set transfer.lr=0.01 --temporary`")
+        if pool and force:
+            raise ParamsError("--force does not go with --pool, which runs no stage whose result DVC's remote has", "leave one out")
         runner = _temporary_runner(processes) if temporary else DvcRunner(processes)
         if set_params:
             values = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in set_params.items()]

@@ -47,8 +47,31 @@ def read_stages(targets: list[str], force: bool) -> dict[str, Any]:
                 "reasons": change_reasons(stage, status.get(name, [])),
                 "outs": [out.def_path for out in stage.outs],
                 "git_outs": [out.def_path for out in stage.outs if not out.use_cache],
+                **inputs(stage, [out for item in needed.successors(stage) for out in item.outs]),
             }
         return stages
+
+
+def inputs(stage: Any, outs: list[Any]) -> dict[str, Any]:
+    """Return what a stage needs on another machine, where `outs` are the outputs of the stages above it.
+
+    `files` are its dependencies that no stage makes, `made` the outputs that it reads, and `gathered` its dependencies that are
+    folders with such outputs in them. It is `portable` where DVC keeps all that it reads and writes, and runs a command.
+    """
+    pairs = [(dep, out) for dep in stage.deps for out in outs if _overlap(dep.fs_path, out.fs_path)]
+    made = {dep.def_path for dep, _ in pairs}
+    kept = all(out.use_cache for out in [*(out for _, out in pairs), *stage.outs])
+    return {
+        "files": [dep.def_path for dep in stage.deps if dep.def_path not in made],
+        "made": sorted({out.def_path for _, out in pairs}),
+        "gathered": sorted({dep.def_path for dep, out in pairs if Path(dep.fs_path) in Path(out.fs_path).parents}),
+        "portable": bool(stage.cmd and stage.deps and stage.outs) and kept,
+    }
+
+
+def _overlap(path: str, other: str) -> bool:
+    """Tell whether one of two paths is the other or lies in it."""
+    return Path(path).is_relative_to(other) or Path(other).is_relative_to(path)
 
 
 def change_reasons(stage: Any, status: list[Any]) -> list[str]:

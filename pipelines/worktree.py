@@ -39,19 +39,19 @@ def git(
     return result.stdout.strip()
 
 
-def resolve_commit(ref: str) -> str:
+def resolve_commit(ref: str, here: Path = Path()) -> str:
     """Return the commit of a ref.
 
     Raises WorkspaceError where params.yaml, dvc.yaml or code.yaml of this checkout differ from it.
     """
-    commit = git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", check=False)
+    commit = git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", folder=here, check=False)
     if not commit:
-        raise WorkspaceError(f"there is no commit {ref} here ({Path.cwd()})", "see `git log --all`")
-    for name in filter(os.path.exists, SAME_FILES):
-        committed = git("rev-parse", "--verify", "--quiet", f"{commit}:./{name}", check=False)
+        raise WorkspaceError(f"there is no commit {ref} here ({here.absolute()})", "see `git log --all`")
+    for name in (name for name in SAME_FILES if (here / name).exists()):
+        committed = git("rev-parse", "--verify", "--quiet", f"{commit}:./{name}", folder=here, check=False)
         if not committed:
             raise WorkspaceError(f"{name} is not in commit {ref}", f"`git add {name}` and commit it")
-        if committed != git("hash-object", f"--path={name}", name):
+        if committed != git("hash-object", f"--path={name}", name, folder=here):
             raise WorkspaceError(
                 f"{name} of this folder differs from that of commit {ref}, which would be run",
                 f"commit it (`git commit {name}`), or restore it (`git checkout {ref} -- {name}`)",
@@ -59,11 +59,11 @@ def resolve_commit(ref: str) -> str:
     return commit
 
 
-def snapshot() -> str:
-    """Return a commit of the tracked files as they are here, on no branch: HEAD where none is changed."""
-    if git("ls-files", "--unmerged"):
+def snapshot(here: Path = Path()) -> str:
+    """Return a commit of the tracked files as they are in a folder, on no branch: HEAD where none is changed."""
+    if git("ls-files", "--unmerged", folder=here):
         raise WorkspaceError("files of this folder are in conflict", "finish the merge, see `git status`")
-    return git("stash", "create", environment=IDENTITY) or resolve_commit("HEAD")
+    return git("stash", "create", folder=here, environment=IDENTITY) or resolve_commit("HEAD", here)
 
 
 def untracked() -> list[str]:

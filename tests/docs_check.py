@@ -28,7 +28,8 @@ from sklearn.datasets import load_digits
 
 from tests.conftest import ROOT
 
-PAGES = ("models", "mlflow", "scheduling", "labelling", "backbones", "tuning", "tutorial")  # the last one changes what the project is about
+# the last one changes what the project is about
+PAGES = ("models", "mlflow", "scheduling", "labelling", "backbones", "tuning", "tutorial")
 BLOCK = re.compile(r"^(?:<!-- check: (.+?) -->\n)?```(sh|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 QUICK = (
     "backbones=[mobilenet_v3_small]", "weights.source=random", "baseline.epochs=3", "transfer.epochs=3", "finetune.epochs=1",

@@ -41,6 +41,7 @@ COMMANDS = {
     "repro": "run the stages that are out of date; one run at a time per workspace",
     "flow": "run a Prefect flow: repro, retrain, monitor, study or tidy",
     "schedule": "start, show or stop the server and the worker of scheduled flows",
+    "worker": "run stages of other machines' flows here, as a worker of a work pool",
     "verify": "run stages again and compare what they write, or hash files again that dvc.lock names",
     "tidy": "remove outputs of backbones that params.yaml no longer lists, and old history",
     "lab": "look inside: kernels, filters, feature maps, receptive fields, augmentations, embeddings",

@@ -50,6 +50,7 @@ def test_modes_of_tensors():
     images = torch.rand(3, 1, 8, 8)
     assert {name: len(mode(images)) for name, mode in tta.TTA_MODES.items()} == tta.VIEW_COUNTS
     assert all(view.shape == images.shape for mode in tta.TTA_MODES.values() for view in mode(images))
+    assert torch.equal(tta.center_crop(images)[0], tta.five_crops(images)[-1])
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
     one, two = (tta.predict_modes(network, batch.split(2), ["mirrored", "plain"]) for batch in (images, images.flip(3)))
     np.testing.assert_allclose(one["mirrored"], two["mirrored"], atol=2e-6)

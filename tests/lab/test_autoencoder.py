@@ -81,3 +81,16 @@ def test_interpolation_begins_and_ends_with_the_images(images):
     assert pixels.shape == decoded.shape == (5, *first.shape)
     for part, ends in ((pixels, images.held_out[:2]), (decoded, autoencoder.reconstruct(model, images.held_out[:2]))):
         torch.testing.assert_close(part[[0, -1]], ends)
+
+
+def test_without_relu_an_autoencoder_is_linear(images):
+    """Codes and outputs of a sum of images are the sums of theirs, up to what black has; with ReLU they are not."""
+    x, y = images.held_out[:20], images.held_out[20:40]
+    black = torch.zeros_like(x)
+    gaps = {}
+    for relu in (True, False):
+        model = autoencoder.train("autoencoder_conv", images.train, 8, 1, 0, relu=relu)
+        with torch.no_grad():
+            gap = model(x + y) - model(x) - model(y) + model(black)
+        gaps[relu] = float(gap.abs().max())
+    assert gaps[False] < 1e-4 < 1e-2 < gaps[True]

@@ -108,3 +108,21 @@ def test_an_ensemble_is_the_mean_of_probabilities(sample):
     names = (practice.TTA, "plain", 5)
     alone = next(r for r in compared if (r.config.comparison, r.config.label, r.config.seed) == names)
     assert ensembles["one", 1].accuracy == alone.accuracy
+
+
+def test_crops_are_compared_with_one_of_their_scale(sample):
+    """Five crops are paired with the middle one of the same network, so that the scale of a crop is no part of the difference."""
+    study = PracticeStudy(studies_params().practice.quick)
+    rng = np.random.default_rng(0)
+    results = []
+    for run in study.runs(100):
+        probabilities = {mode: rng.dirichlet(np.ones(3), len(sample.val_labels)).tolist() for mode in run.tta_modes}
+        results.append(replace(result("", "", 0, 0.5), config=run, probabilities=probabilities))
+    rows = summary.of_comparison(summary.summarize(study.compared(results, sample)), practice.CROPS)
+    one, five = rows
+    assert (one.label, one.difference, five.label) == ("center crop", None, "five crops")
+    assert (one.multiply_adds * 5, one.seeds) == (five.multiply_adds, five.seeds)
+    networks = [r for r in results if r.config.label == practice.ONE]
+    right = {mode: [(np.array(r.probabilities[mode]).argmax(1) == sample.val_labels).mean() for r in networks] for mode in
+             ("center_crop", "five_crops")}  # fmt: skip
+    assert five.difference.value == pytest.approx(np.mean(right["five_crops"]) - np.mean(right["center_crop"]))

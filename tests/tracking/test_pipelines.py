@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from darkroom.cli import main
 from darkroom.config import dvc_graph
 from darkroom.tracking import changes, mlflow_client, pipelines, records, uploader
-from darkroom.tracking.entities import OUTPUTS, PIPELINE, REUSED
+from darkroom.tracking.entities import OUTPUTS, PARENT, PIPELINE, REUSED
 from darkroom.tracking.pipelines import Pipeline
 
 CHAIN = ["ingest", "transfer", "evaluate"]
@@ -376,3 +377,47 @@ def test_a_pipeline_of_the_version_before_is_settled(monkeypatch):
     (folder / "pipeline.json").write_text(json.dumps({**about, "names": CHAIN}))
     uploader.upload(until_empty=True)
     assert parent("old")[1].info.status == "FINISHED"
+
+
+def test_a_stage_that_moves_to_another_machine_has_one_run(monkeypatch):
+    """With the key that the leading machine gives, a stage that was killed, and that runs again elsewhere, is one finished run, and
+    only the leading machine ends the pipeline.
+    """
+    monkeypatch.setenv("DARKROOM_PIPELINE", "night 1")
+    monkeypatch.setattr(records, "start_uploader", lambda: None)
+    for attempt in range(2):
+        monkeypatch.setenv("DARKROOM_RUN_KEY", "its-key")
+        monkeypatch.setattr(records, "NUMBERS", itertools.count())  # each attempt is a process of its own
+        with records.start_run("ingest", {"size": 1}, []) as record:
+            record.log_metrics({"loss": 1.0})
+        if attempt == 0:  # the first one was killed before its end
+            file = record.folder / records.RECORD
+            file.write_text("".join(file.read_text().splitlines(keepends=True)[:-2]))
+            monkeypatch.delenv("DARKROOM_RUN_KEY")
+            assert not pipelines.folders()
+        uploader.sync()
+    monkeypatch.delenv("DARKROOM_RUN_KEY")
+    main(["finished", "--pipeline", "night 1", "ingest"])
+    uploader.sync()
+    client = mlflow_client.client()
+    runs = client.search_runs([mlflow_client.experiment(client)])
+    assert sorted((run.data.tags["darkroom.stage"], run.info.status) for run in runs) == [
+        ("ingest", "FINISHED"),
+        ("pipeline", "FINISHED"),
+    ]
+
+
+def test_two_machines_that_begin_a_pipeline_share_its_run(monkeypatch):
+    """Where two machines have made the run of a pipeline at the same moment, one is left, with the stages of both."""
+    client = mlflow_client.client()
+    experiment = mlflow_client.experiment(client)
+    for stage in ("ingest", "transfer"):
+        parent = client.create_run(experiment, 1, {PIPELINE: "k", "darkroom.stage": "pipeline"}).info.run_id
+        client.create_run(experiment, 2, {PIPELINE: "k", "darkroom.stage": stage, PARENT: parent})
+    monkeypatch.setenv("DARKROOM_PIPELINE", "k")
+    monkeypatch.setattr(records, "start_uploader", lambda: None)
+    main(["finished", "--pipeline", "k"])
+    uploader.sync()
+    runs = {run.data.tags["darkroom.stage"]: run for run in client.search_runs([experiment])}
+    assert sorted(runs) == ["ingest", "pipeline", "transfer"]
+    assert {runs[stage].data.tags[PARENT] for stage in ("ingest", "transfer")} == {runs["pipeline"].info.run_id}

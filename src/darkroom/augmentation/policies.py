@@ -42,6 +42,12 @@ def light(size: int) -> Transforms:
 
 
 @policy
+def shifted(size: int) -> Transforms:
+    """Small shifts and rotations, as in `light`, never mirrored: for signs, and whatever has a left and a right."""
+    return light(size)[1:]
+
+
+@policy
 def standard(size: int) -> Transforms:
     """The usual recipe for photographs (Szegedy et al. 2015): random crops, mirror images, changed light."""
     return [

@@ -31,16 +31,23 @@ class Flows(LazyGroup):
         return passthrough(lambda arguments: become(name, arguments), help=FLOWS[name])
 
 
-def become(module: str, arguments: tuple[str, ...]) -> NoReturn:
-    """Become a process that runs a module of the flows: of the repository, or of the installed package in a project elsewhere."""
-    if stage_code.is_used():
+def become(module: str, arguments: tuple[str, ...], anywhere: bool = False) -> NoReturn:
+    """Become a process that runs a module of the flows: of the repository, or of the installed package in a project elsewhere.
+
+    With `anywhere` it needs no project in this folder.
+    """
+    repository = package_files.root() if anywhere else Path()
+    if stage_code.is_used() or (anywhere and find_spec(package_files.FLOWS)):
         if find_spec(package_files.FLOWS) is None:
             raise WorkspaceError(
                 "this Darkroom is installed from its repository, in which alone its flows run",
                 "install the wheel: `make dist` there, then `pip install dist/darkroom-*.whl` here",
             )
         command = ["-P", "-m", f"{package_files.FLOWS}.{module}"]  # -P: no file of the project's hides a module
-    elif Path(REPOSITORY).is_dir():
+    elif (repository / REPOSITORY).is_dir():
+        os.environ["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [str(repository) if anywhere else "", os.environ.get("PYTHONPATH")])
+        )
         command = ["-m", f"{REPOSITORY}.{module}"]
     else:
         raise WorkspaceError(

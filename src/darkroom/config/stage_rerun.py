@@ -44,7 +44,8 @@ def run(stage: str, locked: dvc_graph.LockedStage, tolerance: float) -> list[Com
     try:
         _prepare(locked)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        kept = {key: value for key, value in os.environ.items() if key not in ("DVC_STAGE", "DARKROOM_PIPELINE")}
+        outer = ("DVC_STAGE", "DARKROOM_PIPELINE", "DARKROOM_RUN_KEY")
+        kept = {key: value for key, value in os.environ.items() if key not in outer}
         done = subprocess.run(
             locked.command, shell=True, cwd=PLACE, env=kept | {"PATH": path, "DARKROOM_TRACKING": "off"},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",

@@ -220,7 +220,7 @@ class Practice(Timed):
     policy: Policy = Field(description="augmentation policy")
     ensemble_size: Annotated[int, Field(ge=2, le=20, strict=True)] = Field(description="networks of an ensemble")
     tta_modes: Annotated[list[str], Field(min_length=2)] = Field(
-        description="plain, mirrored, five_crops, ten_crops; the first is the reference"
+        description="plain, mirrored, center_crop, five_crops, ten_crops; the first is the reference"
     )
 
 

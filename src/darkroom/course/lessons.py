@@ -4,13 +4,17 @@ The table in README.md has the order, and the question and the command of each l
 
 - `# Title`;
 - a paragraph that begins with `**What you should learn.**`;
+- a drawing in docs/images/blocks, which `docs/pictures.py blocks` makes from the code that it shows;
 - a paragraph that begins with `**Predict before you run.**`, with a numbered list of questions. A question may end in
   `<!-- summary: STUDY | COMPARISON | LABEL | FIELD -->`, which names the number that answers it: a field of a row of
   studies/results/STUDY/summary.json, as the student's own run wrote it;
-- fenced blocks of commands, or of Python;
-- `<details><summary>Answers</summary>`, with a numbered list of as many answers.
+- `**The command.**` and fenced blocks of commands, or of Python, and a picture;
+- `**Findings`, with intervals;
+- `<details><summary>Answers</summary>`, with a numbered list of as many answers;
+- `**Why`, a cause that a measurement or an ablation isolates, `**Limits.**`, `**Next.**` and `**The code.**`.
 
-Parts may repeat, and a page may lack any of them but the title: a lesson without questions is one to read and to run.
+Parts may repeat. This module takes a page that lacks any of them but the title; tests/course/test_page_sections.py holds
+the pages of the project to all of them.
 """
 
 from __future__ import annotations

@@ -75,6 +75,11 @@ def mirrored(images: torch.Tensor) -> list[torch.Tensor]:
     return [images, images.flip(3)]
 
 
+def center_crop(images: torch.Tensor) -> list[torch.Tensor]:
+    """The middle, seven eighths of a side, resized to the image's size: one crop, at the scale of five."""
+    return five_crops(images)[-1:]
+
+
 def five_crops(images: torch.Tensor) -> list[torch.Tensor]:
     """The four corners and the middle, seven eighths of a side each, resized to the image's size."""
     size = images.shape[2]
@@ -90,9 +95,9 @@ def ten_crops(images: torch.Tensor) -> list[torch.Tensor]:
 
 
 TTA_MODES: dict[str, Callable[[torch.Tensor], list[torch.Tensor]]] = {
-    "plain": plain, "mirrored": mirrored, "five_crops": five_crops, "ten_crops": ten_crops,
+    "plain": plain, "mirrored": mirrored, "center_crop": center_crop, "five_crops": five_crops, "ten_crops": ten_crops,
 }  # fmt: skip
-VIEW_COUNTS = {"plain": 1, "mirrored": 2, "five_crops": 5, "ten_crops": 10}
+VIEW_COUNTS = {"plain": 1, "mirrored": 2, "center_crop": 1, "five_crops": 5, "ten_crops": 10}
 
 
 def check_mode(name: str) -> None:

@@ -100,12 +100,12 @@ def add_noise(images: torch.Tensor, deviation: float, seed: Sequence[int]) -> to
     return images + deviation * torch.from_numpy(noise)
 
 
-def train(name: str, images: torch.Tensor, code: int, epochs: int, seed: int, noise: float = 0.0) -> Autoencoder:
+def train(name: str, images: torch.Tensor, code: int, epochs: int, seed: int, noise: float = 0.0, **options: Any) -> Autoencoder:
     """Return an autoencoder of the registry, trained on squared error from random weights, without labels.
 
     With `noise` it reads images with noise of this deviation, drawn anew in each epoch, and is compared with those without.
     """
-    model = autoencoder.build(name, images.shape[2], images.shape[1], seed, {"code": code})
+    model = autoencoder.build(name, images.shape[2], images.shape[1], seed, {"code": code, **options})
     steps = epochs * len(batches(len(images), TRAIN_BATCH))
     stepper = Stepper([ParamGroup(list(model.parameters()))], "adamw", LR[name], schedule=lambda step: lr_factor(step, steps, 0))
     with Progress(f"{name}, code of {code}{', denoising' if noise else ''}", epochs, "epochs") as progress:

@@ -15,7 +15,8 @@ from darkroom.studies.run_config import RunConfig, RunResult
 from darkroom.studies.samples import Sample
 from darkroom.studies.summary import SummaryRow, describe_difference, of_comparison
 
-TRAINED, TTA, ENSEMBLES = "networks", "test-time augmentation", "ensembles"
+TRAINED, TTA, CROPS, ENSEMBLES = "networks", "test-time augmentation", "crops at one scale", "ensembles"
+CENTER = "center_crop"
 ONE, WIDE = "one", "one wide"
 
 
@@ -53,6 +54,12 @@ class PracticeStudy(Study):
             ensemble([result], mode, TTA, mode.replace("_", " "), result.config.seed, labels)
             for result in small for mode in settings.tta_modes
         ]  # fmt: skip
+        if CENTER in settings.tta_modes:  # one crop against several: what averaging adds, apart from the scale of a crop
+            crops = [CENTER, *(mode for mode in settings.tta_modes if mode.endswith("_crops"))]
+            derived += [
+                ensemble([result], mode, CROPS, mode.replace("_", " "), result.config.seed, labels)
+                for result in small for mode in crops
+            ]  # fmt: skip
         first, last = settings.tta_modes[0], settings.tta_modes[-1]
         for i, seed in enumerate(settings.run_seeds):
             group = small[i * settings.ensemble_size : (i + 1) * settings.ensemble_size]
@@ -61,14 +68,16 @@ class PracticeStudy(Study):
             modes[f"{len(group)} networks, {last.replace('_', ' ')}"] = (group, last)
             modes[WIDE] = ([wide[group[0].config.seed]], first)
             derived += [ensemble(some, mode, ENSEMBLES, label, seed, labels) for label, (some, mode) in modes.items()]
-        return sorted(derived, key=lambda result: result.config.comparison != TTA)
+        return sorted(derived, key=lambda result: (TTA, CROPS, ENSEMBLES).index(result.config.comparison))
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
         modes = of_comparison(rows, TTA)
         one, *_, many, crops, wide = of_comparison(rows, ENSEMBLES)
         views = "; ".join(f"{row.label} {describe_difference(row)}" for row in modes[1:])
+        crop_rows = of_comparison(rows, CROPS)
+        averaged = "".join(f"{row.label} against {crop_rows[0].label}: {describe_difference(row)}. " for row in crop_rows[1:])
         return (
-            f"Against {modes[0].label}: {views}. Against one network: {many.label} {describe_difference(many)}; "
+            f"Against {modes[0].label}: {views}. {averaged}Against one network: {many.label} {describe_difference(many)}; "
             f"{crops.label} {describe_difference(crops)}; one wide network, {wide.multiply_adds / one.multiply_adds:.1f} times "
             f"the multiply-adds, {describe_difference(wide)}."
         )

@@ -42,6 +42,15 @@ def parent_run(client: MlflowClient, experiment: str, key: str, name: str, stamp
     return str(runs[0].info.run_id)
 
 
+def _merge_parents(client: MlflowClient, experiment: str, key: str, parent: str) -> None:
+    """Move what is below other runs of a pipeline to `parent`, and delete those: two machines may make one at the same moment."""
+    for other in client.search_runs([experiment], f"tags.`{PIPELINE}` = '{key}' and tags.`{STAGE}` = '{PARENT_STAGE}'"):
+        if other.info.run_id != parent:
+            for child in client.search_runs([experiment], f"tags.`{PARENT}` = '{other.info.run_id}'", max_results=5000):
+                client.set_tag(child.info.run_id, PARENT, parent)
+            client.delete_run(other.info.run_id)
+
+
 def settle(client: MlflowClient, experiment: str, pipeline: Pipeline) -> None:
     """End the run of a pipeline that has ended; doing it again changes nothing.
 
@@ -52,6 +61,7 @@ def settle(client: MlflowClient, experiment: str, pipeline: Pipeline) -> None:
     """
     lock, stamp = pipeline.path / pipelines.LOCKFILE, int(pipeline.ended * 1000)
     parent = parent_run(client, experiment, pipeline.key, pipeline.name, int(pipeline.since * 1000))
+    _merge_parents(client, experiment, pipeline.key, parent)
     query = f"tags.`{PIPELINE}` = '{pipeline.key}' and tags.`{PARENT}` = '{parent}'"  # not what a stage has below its own run
     children = client.search_runs([experiment], query, order_by=["attributes.start_time ASC"], max_results=5000)
     ran = {run.data.tags[STAGE]: run for run in children if REUSED not in run.data.tags}  # the last attempt

@@ -100,12 +100,12 @@ def join() -> Pipeline | None:
     """Return the pipeline that this process belongs to, under way from now on; None outside DVC.
 
     A pipeline with the same key, or with the same running process and folder, goes on. Those that have ended
-    are closed.
+    are closed. A stage of a pipeline that another machine leads joins it without files here: that machine ends it.
     """
     close_ended()
     pipeline = current()
-    if pipeline is None:
-        return None
+    if pipeline is None or run_key():
+        return pipeline
     with hold(LOCK):
         for other in readable():
             if other.key == pipeline.key or (other.is_running and (other.pid, other.folder) == (pipeline.pid, pipeline.folder)):
@@ -131,6 +131,14 @@ def current() -> Pipeline | None:
             key = f"{name or 'dvc'}-{process.pid}-{os.urandom(6).hex()}"
             return Pipeline(key, name or UNNAMED, pid=process.pid, started=process.create_time(), command=command)
     return None
+
+
+def run_key() -> str:
+    """Return the key of a stage's run that DARKROOM_RUN_KEY gives; empty where this machine leads the pipeline.
+
+    It is the same wherever the stage runs. So a stage that is killed on one machine and runs again on another has one run.
+    """
+    return os.environ.get("DARKROOM_RUN_KEY", "")
 
 
 def experiment() -> str:

@@ -8,6 +8,7 @@ A record that has not reached MLflow stays there for `darkroom sync`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -31,6 +32,7 @@ ARTIFACTS = "files"
 ALIVE = "alive.lock"  # held by the process that writes the record, as long as that runs
 REASON = "reason.txt"  # why a record could not be uploaded
 LOCK = RECORDS / "uploader.lock"  # held by the uploader
+NUMBERS = itertools.count()  # of the runs of this process
 UNREACHABLE = RECORDS / "unreachable"  # why the uploader could not reach MLflow the last time
 
 
@@ -119,11 +121,12 @@ def start_run(
         return
     stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2] or stage
     pipeline, commit = None if parent else pipelines.join(), git.commit()
-    key = f"{time.time_ns()}-{os.urandom(4).hex()}"
+    name_here = f"{time.time_ns()}-{os.urandom(4).hex()}"  # of its folder
+    key = f"{stem}-{next(NUMBERS)}" if (stem := pipelines.run_key()) else name_here
     tags = {"mlflow.source.git.commit": commit.sha, "darkroom.dirty": str(commit.is_dirty).lower()} if commit else {}
     tags |= {"darkroom.stage": stage, "mlflow.source.name": f"darkroom {stage.replace('@', ' ')}"}
     tags |= {MEMBER_OF: parent.key} if parent else {f"{ENVIRONMENT}{key}": value for key, value in environment.describe().items()}
-    folder = RECORDS / key
+    folder = RECORDS / name_here
     with hold(folder / ALIVE), (folder / RECORD).open("a", encoding="utf-8") as file:
         run = Run(folder, file, key)
         run.write(

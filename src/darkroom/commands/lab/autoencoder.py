@@ -51,13 +51,14 @@ def _take_defaults(ctx: click.Context, _: click.Parameter, path: Path | None) ->
     "--noise", type=click.FloatRange(min=0), default=1.0, metavar="X",
     help="deviation of the noise that a denoising autoencoder removes, in units of the images'; 0 trains none",
 )  # fmt: skip
+@click.option("--no-relu", is_flag=True, help="convolutional autoencoders without ReLU, which are linear, to see what it does")
 @click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="seed of the weights and of the order of images")
 @click.option(
     "--outliers", type=click.Path(path_type=Path), metavar="FOLDER", help="score the images of this folder by their error"
 )
 def autoencoder_command(
     data: str, source: str, size: int, images: int, codes: tuple[int, ...], epochs: int, conv_epochs: int, noise: float,
-    seed: int, outliers: Path | None,
+    seed: int, outliers: Path | None, no_relu: bool,
 ) -> drawing.Sheet:  # fmt: skip
     """Compare linear and convolutional autoencoders with PCA: how much of images a short code preserves.
 
@@ -68,13 +69,15 @@ def autoencoder_command(
     subset = subsets.load_subset(subsets.SubsetOptions(data, size, 1, images, 0.2, source))
     standardized = autoencoder.standardize(subset.train[0], subset.held_out[0])
     pca = autoencoder.pca_errors(standardized.train, standardized.held_out, codes)
+    options = {"linear": {}, "convolutional": {"relu": False} if no_relu else {}}
     models = {
-        (kind, code): autoencoder.train(ARCHITECTURES[kind], standardized.train, code, count, seed)
+        (kind, code): autoencoder.train(ARCHITECTURES[kind], standardized.train, code, count, seed, **options[kind])
         for kind, count in {"linear": epochs, "convolutional": conv_epochs}.items() if count for code in codes
     }  # fmt: skip
     longest, denoised = max(codes), None
     if conv_epochs and noise:
-        denoising = autoencoder.train(ARCHITECTURES["convolutional"], standardized.train, longest, conv_epochs, seed, noise)
+        noisy = (longest, conv_epochs, seed, noise)
+        denoising = autoencoder.train(ARCHITECTURES["convolutional"], standardized.train, *noisy, **options["convolutional"])
         denoised = autoencoder.denoise(standardized, models["convolutional", longest], denoising, longest, noise)
     rows = [("pca", code, *errors, 1.0, 1.0) for code, errors in pca.items()]
     for (kind, code), model in models.items():

@@ -62,19 +62,23 @@ def autoencoder_linear(size: int, channels: int, *, code: int = 32) -> Autoencod
 
 
 @architecture("Hinton and Salakhutdinov 2006", size=28, channels=1, kind="autoencoder")
-def autoencoder_conv(size: int, channels: int, *, code: int = 32, width: int = 16) -> Autoencoder:
-    """Two strided convolutions and a linear layer to the code; the same back, with maps enlarged."""
+def autoencoder_conv(size: int, channels: int, *, code: int = 32, width: int = 16, relu: bool = True) -> Autoencoder:
+    """Two strided convolutions and a linear layer to the code; the same back, with maps enlarged. Without `relu` it is linear."""
     half = (size + 1) // 2
     quarter = (half + 1) // 2
     numbers = 2 * width * quarter * quarter
     encoder = nn.Sequential(
-        normed(channels, width, stride=2, activation=nn.ReLU()),
-        normed(width, 2 * width, stride=2, activation=nn.ReLU()),
+        normed(channels, width, stride=2, activation=_relu(relu)),
+        normed(width, 2 * width, stride=2, activation=_relu(relu)),
         nn.Flatten(1), nn.Linear(numbers, code),
     )  # fmt: skip
     decoder = nn.Sequential(
-        nn.Linear(code, numbers), nn.ReLU(), nn.Unflatten(1, (2 * width, quarter, quarter)),
-        nn.Upsample(half), normed(2 * width, width, activation=nn.ReLU()),
+        nn.Linear(code, numbers), *([nn.ReLU()] * relu), nn.Unflatten(1, (2 * width, quarter, quarter)),
+        nn.Upsample(half), normed(2 * width, width, activation=_relu(relu)),
         nn.Upsample(size), nn.Conv2d(width, channels, 3, padding=1),
     )  # fmt: skip
     return Autoencoder(encoder, decoder)
+
+
+def _relu(is_wanted: bool) -> nn.ReLU | None:
+    return nn.ReLU() if is_wanted else None
