@@ -177,7 +177,8 @@ def test_no_decision_waits_for_a_measurement():
 
 
 def test_new_images_are_ordered_again_before_each_figure():
-    """With the labels of that moment, from the first label on; the thread goes on to measure."""
+    """With the labels of that moment, once there are `EVERY`, however few there are at the first figure; the thread goes on to
+    measure."""
     slow, calls = Slow(), []
     labels = {"new": {}}
     measuring = Meter(
@@ -187,12 +188,17 @@ def test_new_images_are_ordered_again_before_each_figure():
     assert calls == []
     slow.let.release()
     until(measuring, 1)
+    measuring.notify(meter.EVERY - 1, 0)  # nothing is left
+    slow.let.release()
+    until(measuring, 2)
+    assert calls == []
     labels["new"] = {"1.png": "a"}
-    measuring.notify(meter.EVERY, 100)
+    measuring.notify(2 * meter.EVERY, 100)
+    assert slow.began.acquire(timeout=30)
     assert slow.began.acquire(timeout=30)  # the measurement has begun, and who labels does not wait for it
     assert calls == [(slow, {"1.png": "a"})]
     slow.let.release()
-    until(measuring, 2)
+    until(measuring, 3)
     measuring.close()
 
 

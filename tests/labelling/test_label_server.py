@@ -101,6 +101,14 @@ def test_a_decision_is_written_before_it_is_answered(client, found):
     assert client.post(f"/{TOKEN}/decide", content=b"x" * 70_000, headers=OWN).status_code == 413
 
 
+def wait(asking: TestClient) -> None:
+    """Wait until nothing is being measured."""
+    deadline = time.monotonic() + 30
+    while asking.get(f"/{TOKEN}/growth").json()["busy"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_each_tab_learns_of_another_order(tmp_path, monkeypatch):
     """After so many labels the answer to a decision says that there is one; all tabs get the same, with the next images as they
     were, and undo finds its image in it. What has been written is what it was."""
@@ -114,12 +122,12 @@ def test_each_tab_learns_of_another_order(tmp_path, monkeypatch):
     served = server.app(labelling, Pictures(Path("photos")), TOKEN, PORT, NOTES, measuring)
     with TestClient(served, base_url=f"http://127.0.0.1:{PORT}") as asking:
         before = asking.get(f"/{TOKEN}/queue/inbox").json()
+        wait(asking)  # for the first figure
         answers = []
         for item in before[:2]:
             content = {"queue": "inbox", "id": item["id"], "label": "cat"}
             answers.append(asking.post(f"/{TOKEN}/decide", json=content, headers=OWN).json())
-        while asking.get(f"/{TOKEN}/growth").json()["busy"]:
-            time.sleep(0.01)
+        wait(asking)
         undone = asking.post(f"/{TOKEN}/undo", json={}, headers=OWN).json()
         after = asking.get(f"/{TOKEN}/queue/inbox").json()
     measuring.close()

@@ -25,8 +25,8 @@ class Meter:
     """Measures at the beginning, after every `EVERY` labels, and when nothing is left to label.
 
     `start` returns what measures, which may take long: it loads a model; it gets what that has to call meanwhile. `labels` returns
-    the labels as they are. `reorder` gets both, once labels have been given, before each measurement: who labels waits for the next
-    images, not for a figure. `close` ends the thread.
+    the labels as they are. `reorder` gets both before each measurement, once `every` labels have been given: who labels waits for
+    the next images, not for a figure. `close` ends the thread.
     """
 
     def __init__(self, start: Callable[[Check], tuple[Growth, Labels]], every: int = EVERY, reorder: Reorder | None = None) -> None:
@@ -72,7 +72,7 @@ class Meter:
                 with self._changed:
                     count, self._measured = self._count, None
                 known, new = labels()
-                if self._reorder and count:
+                if self._reorder and count >= self._every:
                     self._reorder(measuring, known, new)
                 measuring.measure(count, known, new)
                 chart, text = growth.draw(measuring.measured), growth.describe(measuring.measured, len(known))

@@ -154,9 +154,10 @@ def _judge(
     program = ExportedClassifier(folder, "int8")
     val, test = held_out.images
     files = (quantizer.float32, folder / INT8_ONNX)
-    alone = [OnnxProgram(file, threads=1) for file in files]
-    speeds = [cost.measure(OnnxProgram(file), test[:BATCH], alone=run) for file, run in zip(files, alone, strict=True)]
-    speedup = cost.compare(*alone, test[:BATCH])
+    first, second = (OnnxProgram(file, threads=1) for file in files)
+    alone = zip(files, (first, second), strict=True)
+    speeds = [cost.measure(OnnxProgram(file), test[:BATCH], alone=run) for file, run in alone]
+    speedup = cost.compare(first, second, test[:BATCH])
     candidates = [
         Candidate(name, measure(val), measure(test), 1000 / speed.images_per_second, file.stat().st_size / 1e6)
         for name, measure, speed, file in zip(
