@@ -58,6 +58,14 @@ while (shared / f"{name}.hangs").exists() and time.monotonic() < deadline:
 pathlib.Path(f"{name}.txt").write_text("".join(pathlib.Path(path).read_text() for path in sys.argv[2:]))
 note("ends")
 """
+# a flow that takes a worker for dead after one heartbeat and a half: a killed one may leave its run in the state Running
+IMPATIENT = """
+import sys
+from pipelines import command_line, pool_runs
+from pipelines.repro import repro
+pool_runs.SILENCE = 45
+sys.exit(command_line.main(repro, ["--pool", "machines"]))
+"""
 
 
 @pytest.fixture
@@ -121,7 +129,10 @@ def test_stages_run_on_other_machines(project, tmp_path):
         wait_until(lambda: is_made(project) and len(project.request("work_pools/machines/workers/filter", workers=online)) == 2)
         hangs = Path(project.environment["SHARED"], "left.hangs")
         hangs.touch()
-        flow = project.start("pipelines.repro", "--pool", "machines")
+        flow = subprocess.Popen(
+            [sys.executable, "-c", IMPATIENT], cwd=project.folder, env=project.environment, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
         wait_until(lambda: lines(project, "left.begins"))
         killed = next(folder for folder in workers if lines(project, "left.begins")[0].startswith(folder))
         workers[killed].kill()
