@@ -6,7 +6,6 @@ They stay, so that a stage finds data, decoded images and what a killed stage re
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -15,7 +14,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-from darkroom.core import locks
+from darkroom.core import locks, strict_json
 from darkroom.core.errors import WorkspaceError
 from pipelines import worktree
 
@@ -78,7 +77,7 @@ def _prepare(folder: Path, cache: Path) -> None:
 def _is_ended(record: Path) -> bool:
     """Tell whether the last line of a record says how its run ended."""
     with suppress(OSError, ValueError, IndexError, KeyError):
-        return bool(json.loads(record.read_bytes().splitlines()[-1])["kind"] == "end")
+        return bool(strict_json.loads(record.read_bytes().splitlines()[-1])["kind"] == "end")
     return False
 
 

@@ -288,6 +288,34 @@ def test_a_running_pipeline_is_left_alone(monkeypatch):
     assert [pipeline.ended for pipeline in noted()] == [0.0]
 
 
+def test_a_stage_that_ends_during_an_upload_is_one_that_ran(monkeypatch):
+    """Where the last stage of a pipeline runs, and DVC ends, after an upload has listed the records, that stage is uploaded before
+    the pipeline ends: it is not taken for one that was up to date, and the pipeline's run does not stay as running."""
+    listed = uploader.pending
+
+    def list_then_run():
+        folders = listed()
+        monkeypatch.setattr(uploader, "pending", listed)
+        with records.start_run("transfer", {}, []):
+            pass
+        os.utime("dvc.lock", (time.time(), time.time()))
+        dvc_process.kill()
+        dvc_process.wait()
+        return folders
+
+    with subprocess.Popen(["sleep", "600"]) as dvc_process:
+        started = psutil.Process(dvc_process.pid).create_time()
+        pipeline = Pipeline("one", "dvc repro", pid=dvc_process.pid, started=started, command=["dvc", "repro"])
+        monkeypatch.setattr(pipelines, "current", lambda: pipeline)
+        with records.start_run("ingest", {}, []):
+            pass
+        monkeypatch.setattr(uploader, "pending", list_then_run)
+        uploader.upload(until_empty=True)
+    assert [REUSED in children("one")[stage].data.tags for stage in ("ingest", "transfer")] == [False, False]
+    assert {run.info.status for run in (*children("one").values(), parent("one")[1])} == {"FINISHED"}
+    assert noted() == []
+
+
 def test_a_pipeline_whose_end_is_not_announced_ends(monkeypatch):
     """Where DARKROOM_PIPELINE is set and `darkroom finished` is not run, the uploader ends the pipeline when
     nothing happens."""

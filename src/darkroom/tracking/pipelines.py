@@ -161,6 +161,12 @@ def close_ended() -> None:
                 close(pipeline)
 
 
+def ended() -> set[str]:
+    """Return the keys of the pipelines that have ended, which are closed: no stage of theirs writes a record any more."""
+    close_ended()
+    return {pipeline.key for pipeline in readable() if pipeline.has_ended}
+
+
 def close(pipeline: Pipeline, stages: list[str] | None = None) -> None:
     """Note that a pipeline has ended, once, with dvc.lock as it is now.
 

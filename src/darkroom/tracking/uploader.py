@@ -77,15 +77,16 @@ def upload(until_empty: bool = False) -> int:
     uploads: dict[Path, Upload] = {}
     ended, busy_at = 0, time.monotonic()
     while True:
+        closed = pipelines.ended()  # before their records are listed: one that ends later may have another stage by then
         count, is_busy = _advance(client, uploads, 0.0 if until_empty else METRICS_INTERVAL)
         ended += count
-        is_busy = requests.serve() or is_busy
+        is_busy = requests.serve() or is_busy or bool(pipelines.ended() - closed)
         active = [item for item in uploads.values() if item.run_id and not item.error]
         sampler.sample(active)
         if is_busy or active:
             busy_at = time.monotonic()
         is_idle = not is_busy if until_empty else time.monotonic() - busy_at > IDLE
-        if _settle_pipelines(client, {item.pipeline for item in uploads.values()}, is_idle) and not until_empty:
+        if _settle_pipelines(client, closed, {item.pipeline for item in uploads.values()}, is_idle) and not until_empty:
             busy_at, is_idle = time.monotonic(), False
         if is_idle or (not until_empty and STOP.exists()):
             _back_up()
@@ -135,18 +136,19 @@ def _advance(client: MlflowClient, uploads: dict[Path, Upload], interval: float)
     return count, is_busy
 
 
-def _settle_pipelines(client: MlflowClient, unfinished: set[str], is_idle: bool) -> bool:
-    """Settle the pipelines that have ended and have no unfinished runs; return whether one is running.
+def _settle_pipelines(client: MlflowClient, closed: set[str], unfinished: set[str], is_idle: bool) -> bool:
+    """Settle the pipelines that were `closed` before records were listed and have no unfinished runs; return whether one is
+    running.
 
     While nothing happens a pipeline without a known process counts as ended.
     """
     is_running = False
-    pipelines.close_ended()
     for folder in pipelines.folders():
         try:
             pipeline = pipelines.read(folder)
             is_running = is_running or pipeline.is_running
-            if pipeline.key not in unfinished and not pipeline.is_running and (is_idle or pipeline.has_ended):
+            is_lost = is_idle and not pipeline.is_running and not pipeline.has_ended
+            if pipeline.key not in unfinished and (pipeline.key in closed or is_lost):
                 pipelines.close(pipeline)
                 pipeline_runs.settle(client, mlflow_client.experiment(client), pipelines.read(folder))
                 pipelines.forget(pipeline)
