@@ -33,7 +33,7 @@ PAGES = ("models", "mlflow", "scheduling", "labelling", "backbones", "tuning", "
 BLOCK = re.compile(r"^(?:<!-- check: (.+?) -->\n)?```(sh|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 QUICK = (
     "backbones=[mobilenet_v3_small]", "weights.source=random", "baseline.epochs=3", "transfer.epochs=3", "finetune.epochs=1",
-    "register.min_accuracy=0", "register.max_calibration_error=1",
+    "register.min_accuracy=0", "register.max_calibration_error=1", "register.quantize=int8",
 )  # fmt: skip
 LONGEST = 600  # seconds for a block
 UNSET = ("DARKROOM_", "MLFLOW_", "PREFECT_", "DVC_", "GIT_")
