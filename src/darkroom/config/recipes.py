@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedSeq
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from darkroom.config import package_files, params
@@ -159,7 +159,10 @@ def apply(
         before = mapping.get(name)
         if before != value or (type(before) is not type(value) and not isinstance(value, (list, float, int, str))):
             changed[key] = (list(before) if isinstance(before, list) else before, value)
-            mapping[name] = _flow_style(value) if isinstance(value, list) else value
+            if isinstance(value, list):
+                _write_list(mapping, name, value)
+            else:
+                mapping[name] = value
     stream = io.StringIO()
     yaml.dump(content, stream)
     settings = _parse(params.parse_yaml(stream.getvalue(), str(path)), original, path, option_by_key or {})
@@ -222,8 +225,18 @@ def _project_path(source: str) -> str:
     return str(path)
 
 
-def _flow_style(items: list[Any]) -> CommentedSeq:
-    """Return a list that is written as `[a, b]`."""
-    sequence = CommentedSeq(items)
+def _write_list(mapping: CommentedMap, name: str, items: list[Any]) -> None:
+    """Set a list, written as `[a, b]`.
+
+    Comments at a list in block style, one item a line, as `dvc exp run -S` writes them, move to it as if it had been read so:
+    ruamel.yaml would write a text that is no YAML.
+    """
+    former, sequence = mapping.get(name), CommentedSeq(items)
     sequence.fa.set_flow_style()
-    return sequence
+    if isinstance(former, CommentedSeq) and not former.fa.flow_style():
+        beside = mapping.ca.items.pop(name, [None] * 4)[2]
+        below = former.ca.items.get(len(former) - 1, [None])[0]
+        if beside and below:
+            beside.value = beside.value.rstrip("\n") + "\n" + below.value.partition("\n")[2]
+        sequence.ca.comment = [beside or below, None]
+    mapping[name] = sequence
