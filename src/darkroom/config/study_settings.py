@@ -190,6 +190,7 @@ class Transfer(Pretrained, Stepped):
     enlarged_to: Annotated[int, Field(ge=0, le=1024, strict=True)] = Field(
         0, description="pixels a side to which images are enlarged for pretrained networks; 0: unchanged"
     )
+    frozen_lr: NonNegative = Field(0, description="highest learning rate of a new layer on a frozen network; 0: `lr`")
     scratch: Text | None = Field(None, description="architecture that is trained from random weights; null: the same")
     scratch_options: Options = Field({}, description="its options")
     scratch_lr: NonNegative = Field(0, description="its highest learning rate; 0: the same")

@@ -61,7 +61,16 @@ class TransferStudy(Study):
             comparison, SCRATCH, seed, settings.scratch or settings.architecture, steps,
             settings.scratch_options if settings.scratch else settings.options, images=count, lr=settings.scratch_lr or settings.lr,
         )  # fmt: skip
-        frozen = self.run_config(comparison, FROZEN, seed, settings.architecture, steps, settings.options, images=count)
+        frozen = self.run_config(
+            comparison,
+            FROZEN,
+            seed,
+            settings.architecture,
+            steps,
+            settings.options,
+            images=count,
+            lr=settings.frozen_lr or settings.lr,
+        )
         frozen = self.pretrained(replace(frozen, image_size=settings.enlarged_to), settings.sources[0])
         return [scratch, replace(frozen, trained_blocks=0, cache_embeddings=True)]
 
