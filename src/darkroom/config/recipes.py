@@ -225,7 +225,7 @@ def _project_path(source: str) -> str:
     return str(path)
 
 
-def _write_list(mapping: CommentedMap, name: str, items: list[Any]) -> None:
+def _write_list(mapping: dict[Any, Any], name: str, items: list[Any]) -> None:
     """Set a list, written as `[a, b]`.
 
     Comments at a list in block style, one item a line, as `dvc exp run -S` writes them, move to it as if it had been read so:
@@ -233,7 +233,7 @@ def _write_list(mapping: CommentedMap, name: str, items: list[Any]) -> None:
     """
     former, sequence = mapping.get(name), CommentedSeq(items)
     sequence.fa.set_flow_style()
-    if isinstance(former, CommentedSeq) and not former.fa.flow_style():
+    if isinstance(mapping, CommentedMap) and isinstance(former, CommentedSeq) and not former.fa.flow_style():
         beside = mapping.ca.items.pop(name, [None] * 4)[2]
         below = former.ca.items.get(len(former) - 1, [None])[0]
         if beside and below:
