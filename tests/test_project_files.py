@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 
 import pytest
@@ -73,3 +74,14 @@ def test_contributors_know_the_verbs():
     assert set(verbs) <= set(targets)
     pages = {path.name for path in (ROOT / "docs" / "contributing").glob("*.md")}
     assert set(re.findall(r"\(docs/contributing/([\w-]+\.md)\)", text)) == pages
+
+
+def test_the_repository_has_no_data():
+    """No tracked file is larger than 1 MiB or lies in a folder of results, wherever a command was run: images of people stay out."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("this copy has no git repository")
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    assert len(files) > 500
+    assert [path for path in files if path.is_file() and path.stat().st_size > 2**20] == []
+    assert [path for path in files if {".darkroom", "mlruns", "results"} & set(path.relative_to(ROOT).parts)] == []
