@@ -167,13 +167,19 @@ def needed(curves: np.ndarray, reference: np.ndarray, point: int) -> float:
     return float((steps + 1) / (point + 1))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def argument_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of the sources, the network that embeds them, and the number of seeds."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", type=Path, nargs="+", metavar="SOURCE")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--backbone", default="mobilenet_v2")
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--seeds", type=int, default=10)
+    return parser
+
+
+def main() -> None:
+    parser = argument_parser(__doc__)
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []

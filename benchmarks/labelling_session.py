@@ -12,7 +12,6 @@ gain    of the test accuracy over that of images drawn by chance, the mean of se
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from benchmarks.active_learning import C, load
+from benchmarks.active_learning import C, argument_parser, load
 from benchmarks.labels import embed
 from benchmarks.measuring import report
 from darkroom.evaluation.pixel_baseline import Regression
@@ -72,12 +71,7 @@ def curves(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sources", type=Path, nargs="+", metavar="SOURCE")
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--backbone", default="mobilenet_v2")
-    parser.add_argument("--size", type=int, default=160)
-    parser.add_argument("--seeds", type=int, default=10)
+    parser = argument_parser(__doc__)
     parser.add_argument("--every", type=int, nargs="+", default=[10, 25, 50])
     parser.add_argument("--shown", type=int, default=200)
     options = parser.parse_args()
@@ -89,10 +83,10 @@ def main() -> None:
         with threadpool_limits(1):
             seeds = [curves(values, labels, test, seed, options.shown, options.every) for seed in range(options.seeds)]
         print(f"{source.name}: {time.process_time() - began:.0f} s of processor time", flush=True)
-        found = {name: np.array([item[name] for item in seeds]) for name in seeds[0]}
-        for name, items in found.items():
+        accuracies_of = {name: np.array([item[name] for item in seeds]) for name in seeds[0]}
+        for name, items in accuracies_of.items():
             for point in range(1, items.shape[1]):
-                gains = 100 * (items[:, point] - found["chance"][:, point])
+                gains = 100 * (items[:, point] - accuracies_of["chance"][:, point])
                 rows.append({
                     "source": source.name, "order": name, "labels": point * JUDGED,
                     "accuracy": round(float(items[:, point].mean()), 4), "gain": round(float(gains.mean()), 2),

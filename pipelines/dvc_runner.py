@@ -36,7 +36,7 @@ class Stage:
     outs: list[str]  # as dvc.yaml names them
     git_outs: list[str]  # those that DVC leaves to git
     files: list[str] = field(default_factory=list)  # what it reads and no stage makes
-    made: list[str] = field(default_factory=list)  # outputs of other stages that it reads
+    inputs: list[str] = field(default_factory=list)  # outputs of other stages that it reads
     gathered: list[str] = field(default_factory=list)  # folders that it reads, with outputs of several stages
     portable: bool = False  # DVC keeps all that it reads of other stages, and all that it writes
 

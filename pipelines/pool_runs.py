@@ -49,9 +49,7 @@ class Pool:
     portable: set[str]  # stages that another machine can run
     deployment: UUID
     shared: set[str] = field(default_factory=set)  # stages whose outputs are in DVC's remote
-    dvc: threading.Lock = field(
-        default_factory=threading.Lock
-    )  # one command of DVC at a time: each waits for the repository's lock
+    dvc: threading.Lock = field(default_factory=threading.Lock)  # one command at a time: each waits for the repository's lock
 
     def run(self, name: str, stage: Stage, limit: float | None, log: Callable[[str], object]) -> FlowRun | None:
         """Bring the result of a stage here, from DVC's remote or by a run in the pool; return the run, None where there was none.
@@ -59,11 +57,11 @@ class Pool:
         The run has ended, and not always well. Raises StoppedError where this flow is cancelled, WorkspaceError where
         DVC cannot exchange what is needed.
         """
-        found = self._run_cache("find", name, log)
+        entry = self._run_cache("find", name, log)
         run = None
-        if not found["found"]:
+        if not entry["is_cached"]:
             self._share(stage, log)
-            run = self._run_somewhere(name, stage, limit, found, log)
+            run = self._run_somewhere(name, stage, limit, entry, log)
             if run.state_type != StateType.COMPLETED:
                 return run
         self._run_cache("restore", name, log)
@@ -87,7 +85,7 @@ class Pool:
         """Send what a stage reads to DVC's remote."""
         with self.dvc:
             names = [name for name in stage.upstream if name not in self.shared]
-            if names and stage.made:
+            if names and stage.inputs:
                 result = self.runner.dvc("push", *names, on_line=log)
                 if result.returncode:
                     remedy = "see `dvc remote list` and `dvc push`"
@@ -95,10 +93,10 @@ class Pool:
                 self.shared.update(names)
 
     def _run_somewhere(
-        self, name: str, stage: Stage, limit: float | None, found: dict[str, str], log: Callable[[str], object]
+        self, name: str, stage: Stage, limit: float | None, entry: dict[str, str], log: Callable[[str], object]
     ) -> FlowRun:
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            run = self._unfinished(found["key"]) or self._start(name, stage, limit, found)
+            run = self._unfinished(entry["key"]) or self._start(name, stage, limit, entry)
             log(f"{name} is the flow run {run.name} of the pool {self.name}")
             run = self._follow(run, log)
             if run.state_type != StateType.CRASHED:
@@ -116,13 +114,13 @@ class Pool:
             )
         return runs[0] if runs else None
 
-    def _start(self, name: str, stage: Stage, limit: float | None, found: dict[str, str]) -> FlowRun:
+    def _start(self, name: str, stage: Stage, limit: float | None, entry: dict[str, str]) -> FlowRun:
         key = hashlib.sha256(f"{self.pipeline} {name}".encode()).hexdigest()[:32]  # the same for each attempt
         environment = {"DARKROOM_PIPELINE": self.pipeline, "DARKROOM_RUN_KEY": key} | _tracking(self.runner)
         run = run_deployment(
-            self.deployment, timeout=0, tags=[_tag(found["key"])], flow_run_name=f"{name} of {flow_runtime.run_name()}",
+            self.deployment, timeout=0, tags=[_tag(entry["key"])], flow_run_name=f"{name} of {flow_runtime.run_name()}",
             parameters=self.parameters | {
-                "name": name, "made": stage.made, "gathered": stage.gathered, "lock": found["lock"], "limit": limit,
+                "name": name, "inputs": stage.inputs, "gathered": stage.gathered, "lock": entry["lock"], "limit": limit,
                 "environment": environment,
             },
         )  # fmt: skip
@@ -131,15 +129,15 @@ class Pool:
     def _follow(self, run: FlowRun, log: Callable[[str], object]) -> FlowRun:
         """Return a run when it has ended, or when it shows no sign of life, which makes it crashed."""
         life = _SignsOfLife(run)
-        told = time.monotonic()
+        noticed = time.monotonic()
         while not (run.state and run.state.is_final()):
             if self.runner.processes.stopped.wait(POLL):
                 self._cancel(run)
                 raise StoppedError(STOPPED)
             with get_client(sync_client=True) as client:
                 run = client.read_flow_run(run.id)
-                if run.state_type == StateType.SCHEDULED and time.monotonic() - told > NOTICE:
-                    told = time.monotonic()
+                if run.state_type == StateType.SCHEDULED and time.monotonic() - noticed > NOTICE:
+                    noticed = time.monotonic()
                     log(f"the flow run {run.name} waits for a worker of the pool {self.name}")
                 if reason := life.missing(client, run):
                     client.set_flow_run_state(run.id, Crashed(message=reason), force=True)
@@ -173,7 +171,7 @@ class _SignsOfLife:
         if run.state_type == StateType.RUNNING and self.sign[1] and silence > SILENCE:  # its server may keep no events
             return f"no heartbeat for {silence:.0f} s: its machine is off or cut off"
         if run.state_type in (StateType.PENDING, StateType.CANCELLING) and silence > PENDING:
-            return f"its worker has not begun it in {silence:.0f} s"
+            return f"its worker has not {'begun' if run.state_type == StateType.PENDING else 'ended'} it in {silence:.0f} s"
         return ""
 
 

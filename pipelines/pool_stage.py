@@ -30,7 +30,7 @@ def stage(
     commit: str,
     project: str,
     name: str,
-    made: list[str],
+    inputs: list[str],
     gathered: list[str],
     lock: str,
     environment: dict[str, str],
@@ -44,7 +44,7 @@ def stage(
         commit: the commit whose code and params run.
         project: folder of the project in the repository.
         name: the stage.
-        made: outputs of other stages that it reads.
+        inputs: outputs of other stages that it reads.
         gathered: folders that it reads and that have outputs of several stages.
         lock: content of dvc.lock, in which these stand.
         environment: variables of the stage: how MLflow finds its run.
@@ -56,7 +56,7 @@ def stage(
             (folder / "dvc.lock").write_text(lock, encoding="utf-8") if lock else (folder / "dvc.lock").unlink(missing_ok=True)
             stage_code.check()
             work = _Work(folder, name, environment, limit)
-            return flow_runtime.run_exclusively(lambda processes: work.run(processes, made, gathered), wait=True)
+            return flow_runtime.run_exclusively(lambda processes: work.run(processes, inputs, gathered), wait=True)
     except DarkroomError as error:
         return Failed(name=flow_runtime.UNAVAILABLE if error.retryable else flow_runtime.REFUSED, message=str(error))
 
@@ -73,7 +73,7 @@ class _Work:
         if source.is_dir():  # the commit's own code, not that of this machine
             self.environment["PYTHONPATH"] = os.pathsep.join([str(source), *filter(None, [os.environ.get("PYTHONPATH")])])
 
-    def run(self, processes: ProcessGroups, made: list[str], gathered: list[str]) -> State[Any]:
+    def run(self, processes: ProcessGroups, inputs: list[str], gathered: list[str]) -> State[Any]:
         """Pull, run and push; return Completed where the remote has the result."""
         logger = get_run_logger()
         runner = DvcRunner(processes, environment=self.environment)
@@ -85,11 +85,11 @@ class _Work:
 
         pool_clones.clean(self.folder, gathered)
         steps: list[tuple[list[str], float | None, Callable[[str], object]]] = [
-            (["pull", "--force", *made], None, logger.info),
+            (["pull", "--force", *inputs], None, logger.info),
             (["--wait-for-lock", "repro", "--single-item", "--pull", self.name], self.limit, show),
             (["push", self.name], None, logger.info),
         ]
-        for arguments, limit, on_line in steps[0 if made else 1 :]:
+        for arguments, limit, on_line in steps[0 if inputs else 1 :]:
             with concurrency_limit.slot(processes.stopped, logger.info):
                 result = runner.dvc(*arguments, on_line=on_line, limit=limit)
             if result.timed_out:

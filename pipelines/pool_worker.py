@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from darkroom.core.command_line import Command, report
-from darkroom.core.errors import DarkroomError, WorkspaceError
+from darkroom.core.command_line import Command, run_command
+from darkroom.core.errors import WorkspaceError
 from pipelines import pool_clones, server
 
 QUERY = "2"  # seconds between two looks for work
@@ -32,7 +32,7 @@ def command(pool: str, folder: Path, limit: int) -> int:
     api = os.environ.get("PREFECT_API_URL", "")
     if not api:
         raise WorkspaceError("no Prefect server is named, from which a worker gets its work", "set PREFECT_API_URL to its address")
-    server.check_response(api)
+    server.check_response(api, "start it, or set PREFECT_API_URL to the one that has the pool")
     folder.mkdir(parents=True, exist_ok=True)
     variables = environment(folder.resolve(), dict(os.environ))
     sys.stdout.flush()
@@ -42,20 +42,8 @@ def command(pool: str, folder: Path, limit: int) -> int:
 
 def arguments(pool: str, folder: Path, limit: int) -> list[str]:
     name = f"{socket.gethostname()} {folder.name}"
-    return [
-        "worker",
-        "start",
-        "--pool",
-        pool,
-        "--type",
-        "process",
-        "--name",
-        name,
-        "--limit",
-        str(limit),
-        "--install-policy",
-        "never",
-    ]
+    own = ("--pool", pool, "--type", "process", "--name", name, "--limit", str(limit))
+    return ["worker", "start", *own, "--install-policy", "never"]
 
 
 def environment(folder: Path, variables: dict[str, str]) -> dict[str, str]:
@@ -70,11 +58,7 @@ def environment(folder: Path, variables: dict[str, str]) -> dict[str, str]:
 
 def main() -> int:
     """Run the command; return 2 for a mistake, 75 where the server does not respond."""
-    try:
-        code: int = command.main(None, "darkroom worker", standalone_mode=False)
-        return code
-    except (DarkroomError, click.ClickException) as error:
-        return report(error)
+    return run_command(command, "darkroom worker")
 
 
 if __name__ == "__main__":

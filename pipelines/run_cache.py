@@ -1,7 +1,7 @@
 """DVC's run cache, which a remote shares between machines: `python run_cache.py find|restore|save STAGE`, a script as stage_graph.
 
 The last line of the output is JSON. `find` prints the stage's content address (`key`, of its command, dependencies, params
-and paths; empty where it has none), whether the run cache of this machine or of the remote has a result for it (`found`), and
+and paths; empty where it has none), whether the run cache of this machine or of the remote has a result for it (`is_cached`), and
 `lock`, the text of dvc.lock. `restore` brings that result here and writes dvc.lock, as `dvc repro --pull` does; it never runs the
 stage. `save` puts the stage's result into the run cache, and the run cache into the remote. The exit code is 75 where another
 process of DVC holds a lock.
@@ -39,21 +39,21 @@ def find(repo: Repo, name: str) -> dict[str, Any]:
     stage.save_deps()
     key = _get_stage_hash(stage) if _can_hash(stage) else ""
     folder = Path(repo.stage_cache._get_cache_dir(key)) if key else Path()
-    found = bool(key) and folder.is_dir() and any(folder.iterdir())
-    return {"key": key, "found": found, "lock": LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""}
+    is_cached = bool(key) and folder.is_dir() and any(folder.iterdir())
+    return {"key": key, "is_cached": is_cached, "lock": LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""}
 
 
 def restore(repo: Repo, name: str) -> dict[str, Any]:
     """Bring a result of the run cache here; raises NotStoredError where there is none for the dependencies as they are here."""
-    found = find(repo, name)
+    entry = find(repo, name)
     repo._reset()
     stage = _collect(repo, name)
     run.cmd_run = _refuse  # the script ends after this
-    if not found["found"]:
+    if not entry["is_cached"]:
         _refuse(stage)
     stage.reproduce(pull=True)
     stage.dump(update_pipeline=False)
-    return {"key": found["key"]}
+    return {"key": entry["key"]}
 
 
 def save(repo: Repo, name: str) -> dict[str, Any]:

@@ -26,8 +26,8 @@ import click
 import psutil
 
 from darkroom.core import locks, log_files
-from darkroom.core.command_line import Choice, Command, report
-from darkroom.core.errors import DarkroomError, WorkspaceError, without_login
+from darkroom.core.command_line import Choice, Command, run_command
+from darkroom.core.errors import WorkspaceError, without_login
 from pipelines import server, work_pool
 
 LOGS = Path(".darkroom/schedule")
@@ -295,11 +295,7 @@ def command(action: str, port: int | None) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return 0, 1 where server or worker do not run, or 2 for a mistake."""
-    try:
-        code: int = command.main(arguments, "darkroom schedule", standalone_mode=False)
-        return code
-    except (DarkroomError, click.ClickException) as error:
-        return report(error)
+    return run_command(command, "darkroom schedule", arguments)
 
 
 if __name__ == "__main__":

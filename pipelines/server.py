@@ -140,8 +140,9 @@ def is_healthy(address: str) -> bool:
         return False
 
 
-def check_response(address: str) -> None:
-    """Raise WorkspaceError where a server is silent, not there or refuses the password; without an address nothing is asked."""
+def check_response(address: str, remedy: str = "start it, or unset PREFECT_API_URL: a flow then needs no server") -> None:
+    """Raise WorkspaceError where a server is silent, not there (with this remedy) or refuses the password; without an address
+    nothing is asked."""
     try:
         if address:
             urllib.request.urlopen(f"{without_login(address)}/health", timeout=TIMEOUT).close()
@@ -151,7 +152,6 @@ def check_response(address: str) -> None:
         if error.code == UNAUTHENTICATED:
             raise WorkspaceError(f"the Prefect server at {address} refuses this password", _login_remedy(address)) from error
     except (OSError, ValueError) as error:
-        remedy = "start it, or unset PREFECT_API_URL: a flow then needs no server"
         raise WorkspaceError(f"the Prefect server at {address} does not respond: {error}", remedy, retryable=True) from error
 
 

@@ -55,15 +55,15 @@ def read_stages(targets: list[str], force: bool) -> dict[str, Any]:
 def inputs(stage: Any, outs: list[Any]) -> dict[str, Any]:
     """Return what a stage needs on another machine, where `outs` are the outputs of the stages above it.
 
-    `files` are its dependencies that no stage makes, `made` the outputs that it reads, and `gathered` its dependencies that are
-    folders with such outputs in them. It is `portable` where DVC keeps all that it reads and writes, and runs a command.
+    `files` are its dependencies that no stage makes, `inputs` the outputs of others that it reads, `gathered` its dependencies that
+    are folders with such outputs in them. It is `portable` where DVC keeps all that it reads and writes, and runs a command.
     """
     pairs = [(dep, out) for dep in stage.deps for out in outs if _overlap(dep.fs_path, out.fs_path)]
-    made = {dep.def_path for dep, _ in pairs}
+    of_stages = {dep.def_path for dep, _ in pairs}
     kept = all(out.use_cache for out in [*(out for _, out in pairs), *stage.outs])
     return {
-        "files": [dep.def_path for dep in stage.deps if dep.def_path not in made],
-        "made": sorted({out.def_path for _, out in pairs}),
+        "files": [dep.def_path for dep in stage.deps if dep.def_path not in of_stages],
+        "inputs": sorted({out.def_path for _, out in pairs}),
         "gathered": sorted({dep.def_path for dep, out in pairs if Path(dep.fs_path) in Path(out.fs_path).parents}),
         "portable": bool(stage.cmd and stage.deps and stage.outs) and kept,
     }

@@ -77,7 +77,7 @@ def test_contributors_know_the_verbs():
 
 
 def test_the_repository_has_no_data():
-    """No tracked file is larger than 1 MiB or lies in a folder of results, wherever a command was run: images of people stay out."""
+    """No tracked file is larger than 1 MiB or lies in a folder of results, wherever a command was run: photographs stay out."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("this copy has no git repository")

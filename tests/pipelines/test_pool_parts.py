@@ -71,7 +71,7 @@ def test_what_a_stage_reads_of_others():
     outs = [out("models/a"), out("models/b"), out("data/in"), out("data/other")]
     deps = [out("models"), out("data/in/train"), out("code")]
     found = stage_graph.inputs(SimpleNamespace(cmd="x", deps=deps, outs=[out("o")]), outs)
-    assert found == {"files": ["code"], "made": ["data/in", "models/a", "models/b"], "gathered": ["models"], "portable": True}
+    assert found == {"files": ["code"], "inputs": ["data/in", "models/a", "models/b"], "gathered": ["models"], "portable": True}
     for reads, writes in (([out("metrics", cached=False)], [out("o")]), ([out("data/in")], [out("decision", cached=False)])):
         assert not stage_graph.inputs(SimpleNamespace(cmd="x", deps=reads, outs=writes), reads)["portable"]
 

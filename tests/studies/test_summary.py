@@ -89,14 +89,20 @@ def test_scaled_networks_cost_nearly_the_same():
             assert abs(math.log(ratio / factor)) < math.log(1.25), (method, factor, ratio)
 
 
-def test_an_ensemble_is_the_mean_of_probabilities(sample):
-    """An ensemble predicts the mean and costs the sum; one network is what it is alone."""
+def random_predictions(sample):
+    """Return the study of practice at its quick size, and a result of each run with random probabilities."""
     study = PracticeStudy(studies_params().practice.quick)
     rng = np.random.default_rng(0)
     results = []
     for run in study.runs(100):
         probabilities = {mode: rng.dirichlet(np.ones(3), len(sample.val_labels)).tolist() for mode in run.tta_modes}
         results.append(replace(result("", "", 0, 0.5), config=run, probabilities=probabilities))
+    return study, results
+
+
+def test_an_ensemble_is_the_mean_of_probabilities(sample):
+    """An ensemble predicts the mean and costs the sum; one network is what it is alone."""
+    study, results = random_predictions(sample)
     compared = study.compared(results, sample)
     ensembles = {(r.config.label, r.config.seed): r for r in compared if r.config.comparison == practice.ENSEMBLES}
     members = [r for r in results if r.config.label == practice.ONE][5:10]
@@ -112,12 +118,7 @@ def test_an_ensemble_is_the_mean_of_probabilities(sample):
 
 def test_crops_are_compared_with_one_of_their_scale(sample):
     """Five crops are paired with the middle one of the same network, so that the scale of a crop is no part of the difference."""
-    study = PracticeStudy(studies_params().practice.quick)
-    rng = np.random.default_rng(0)
-    results = []
-    for run in study.runs(100):
-        probabilities = {mode: rng.dirichlet(np.ones(3), len(sample.val_labels)).tolist() for mode in run.tta_modes}
-        results.append(replace(result("", "", 0, 0.5), config=run, probabilities=probabilities))
+    study, results = random_predictions(sample)
     rows = summary.of_comparison(summary.summarize(study.compared(results, sample)), practice.CROPS)
     one, five = rows
     assert (one.label, one.difference, five.label) == ("center crop", None, "five crops")

@@ -45,9 +45,8 @@ def become(module: str, arguments: tuple[str, ...], anywhere: bool = False) -> N
             )
         command = ["-P", "-m", f"{package_files.FLOWS}.{module}"]  # -P: no file of the project's hides a module
     elif (repository / REPOSITORY).is_dir():
-        os.environ["PYTHONPATH"] = os.pathsep.join(
-            filter(None, [str(repository) if anywhere else "", os.environ.get("PYTHONPATH")])
-        )
+        if anywhere:
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(repository), os.environ.get("PYTHONPATH")]))
         command = ["-m", f"{REPOSITORY}.{module}"]
     else:
         raise WorkspaceError(

@@ -83,13 +83,13 @@ def command(
     if imported is not None:
         return _import(place, Path(imported), arrived, who, as_json)
     shown = place.in_source(with_decided=export_tasks is not None)
-    found = None if arrived is None else _look(arrived, model)
-    if found is not None:
-        shown.append(arrivals.queue(found, inbox.read(found.folder), images))
+    seen = None if arrived is None else _look(arrived, model)
+    if seen is not None:
+        shown.append(arrivals.queue(seen, inbox.read(seen.folder), images))
     session = place.session(shown, who)
     if export_tasks is not None:
         return _export(session, Path(export_tasks), as_json)
-    _serve(place, session, found, port)
+    _serve(place, session, seen, port)
     return 0
 
 
@@ -111,12 +111,12 @@ class Workplace:
     def in_source(self, with_decided: bool = False) -> list[queues.Queue]:
         """Return what there is to label in the source, without what people have decided before, or with it."""
         fixes = label_fixes.read(self.fixes)
-        found = [
+        all_queues = [
             queues.doubtful(REPORTS / "label_issues.csv", self.index, fixes),
             queues.mistakes(REPORTS / diagnostics_file.DIAGNOSTICS, self.index, fixes),
             queues.conflicts(self.rows, self.index, fixes),
         ]
-        return found if with_decided else [sessions.without_decided(queue, LOG) for queue in found]
+        return all_queues if with_decided else [sessions.without_decided(queue, LOG) for queue in all_queues]
 
     def session(self, shown: Sequence[queues.Queue], name: str) -> sessions.Session:
         return sessions.Session(shown, sorted(self.index.classes), self.fixes, LOG, name)
@@ -139,12 +139,12 @@ def _look(folder: Path, model: str | None) -> arrivals.Arrivals:
     """Return the images of an inbox as the model of that name sees them."""
     labels = inbox.read(folder)
     classifier, info = _load(model)
-    found = arrivals.measure(classifier, folder)
-    if found.unreadable:
-        name, reason = next(iter(found.unreadable.items()))
-        click.echo(printable(f"{len(found.unreadable)} of the inbox cannot be read; the first is {name}: {reason}"), err=True)
-    click.echo(printable(f"{len(found.paths)} images of {folder}, {len(labels)} labelled before; by {info.description}"), err=True)
-    return found
+    seen = arrivals.measure(classifier, folder)
+    if seen.unreadable:
+        name, reason = next(iter(seen.unreadable.items()))
+        click.echo(printable(f"{len(seen.unreadable)} of the inbox cannot be read; the first is {name}: {reason}"), err=True)
+    click.echo(printable(f"{len(seen.paths)} images of {folder}, {len(labels)} labelled before; by {info.description}"), err=True)
+    return seen
 
 
 def _load(model: str | None) -> Any:
@@ -160,8 +160,8 @@ def _load(model: str | None) -> Any:
         return model_resolver.load_on_device(f"models/{metrics_io.read(path, metrics_io.Metrics).best}")
 
 
-def _serve(place: Workplace, session: sessions.Session, found: arrivals.Arrivals | None, port: int) -> None:
-    folder = None if found is None else found.folder
+def _serve(place: Workplace, session: sessions.Session, seen: arrivals.Arrivals | None, port: int) -> None:
+    folder = None if seen is None else seen.folder
     for queue in session.queues:
         click.echo(f"{len(queue.items):>6} {queue.title.lower()}")
     token, listener = server.new_token(), server.bind(port)
@@ -172,7 +172,7 @@ def _serve(place: Workplace, session: sessions.Session, found: arrivals.Arrivals
     }  # fmt: skip
     images = picture_files.Pictures(place.source)
     embedder = _embedder()
-    reorder = None if found is None else reordering.Reordering(session, found).run
+    reorder = None if seen is None else reordering.Reordering(session, seen).run
     meter = meters.Meter(lambda check: _growth(place, embedder, folder, check), reorder=reorder) if embedder else None
     try:
         application = server.app(session, images, token, port, notes | {"measures": embedder}, meter)
@@ -209,8 +209,8 @@ def _growth(
     source = growths.SourceImages.read(place.ingested, classifier.checkpoint.preprocessing.image_size)
 
     def labels() -> tuple[list[str], dict[Path, str]]:
-        given = {} if folder is None else inbox.read(folder)
-        return source.labels(place.fixes), {Path(str(folder), path): label for path, label in given.items()}
+        arrived = {} if folder is None else inbox.read(folder)
+        return source.labels(place.fixes), {Path(str(folder), path): label for path, label in arrived.items()}
 
     return growths.Growth(classifier, source, check), labels
 
@@ -246,13 +246,13 @@ def _import(place: Workplace, path: Path, folder: Path | None, name: str, as_jso
     annotations = label_studio.read(path)
     rows = {row.path: row for row in place.rows if row.reason in manifest_index.FIXABLE and row.source_label}
     arrived = [] if folder is None else [file.relative_to(folder).as_posix() for file in arrivals.image_files.expand([str(folder)])]
-    found = {queues.SOURCE: label_studio.by_name(rows), str(folder): label_studio.by_name(arrived)}
+    paths_by_folder = {queues.SOURCE: label_studio.by_name(rows), str(folder): label_studio.by_name(arrived)}
     fixes = label_fixes.read(place.fixes)
     items: list[tuple[queues.Item, str]] = []
     left_out: dict[str, str] = {}
     for entry in annotations:
         problem = entry.problem
-        for where, names in found.items() if not problem else ():
+        for where, names in paths_by_folder.items() if not problem else ():
             match, problem = label_studio.match(entry.image, names)
             if match:
                 row = rows.get(match) if where == queues.SOURCE else None

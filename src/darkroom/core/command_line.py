@@ -145,6 +145,15 @@ def passthrough(run: Callable[[tuple[str, ...]], int | None], help: str = "") ->
     )
 
 
+def run_command(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> int:
+    """Return the exit code of a command that is a process of its own; mistakes are reported, 2 or 75."""
+    try:
+        code: int = command.main(arguments, name, standalone_mode=False)
+        return code
+    except (DarkroomError, click.ClickException) as error:
+        return report(error)
+
+
 def report(error: BaseException) -> int:
     """Print an error with its remedy on stderr, after its traceback where `--debug` is on; return the exit code."""
     if os.environ.get(DEBUG, "") not in ("", "0"):

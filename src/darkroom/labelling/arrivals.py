@@ -66,14 +66,14 @@ def measure(classifier: Classifier, folder: Path) -> Arrivals:
     return Arrivals(folder, classifier.classes, paths, np.concatenate(probabilities), np.concatenate(embeddings), unreadable)
 
 
-def queue(found: Arrivals, labels: Mapping[str, str], count: int) -> queues.Queue:
+def queue(seen: Arrivals, labels: Mapping[str, str], count: int) -> queues.Queue:
     """Return the images to label first, at most `count`; those that have labels are left out."""
-    free = np.array([i for i, path in enumerate(found.paths) if path not in labels], int)
-    labelled = np.setdiff1d(np.arange(len(found.paths)), free)
-    order = active_learning.order(found.probabilities[free], found.embeddings[free], count, found.embeddings[labelled])
+    free = np.array([i for i, path in enumerate(seen.paths) if path not in labels], int)
+    labelled = np.setdiff1d(np.arange(len(seen.paths)), free)
+    order = active_learning.order(seen.probabilities[free], seen.embeddings[free], count, seen.embeddings[labelled])
     chosen = free[order].tolist()
-    margins = active_learning.margins(found.probabilities)
-    best = found.probabilities.argmax(1)
-    suggested = {found.paths[i]: found.classes[best[i]] for i in chosen}
-    why = {found.paths[i]: f"probability {found.probabilities[i, best[i]]:.2f}, margin {margins[i]:.2f}" for i in chosen}
-    return queues.arrivals([found.paths[i] for i in chosen], found.folder, suggested, why, labels)
+    margins = active_learning.margins(seen.probabilities)
+    best = seen.probabilities.argmax(1)
+    suggested = {seen.paths[i]: seen.classes[best[i]] for i in chosen}
+    why = {seen.paths[i]: f"probability {seen.probabilities[i, best[i]]:.2f}, margin {margins[i]:.2f}" for i in chosen}
+    return queues.arrivals([seen.paths[i] for i in chosen], seen.folder, suggested, why, labels)

@@ -62,7 +62,7 @@ def read(path: Path) -> list[Decision]:
     if not path.exists():
         return []
     user_paths.check_file(path)
-    found = []
+    logged = []
     for line in path.read_bytes().split(b"\n"):
         try:
             content = strict_json.loads(line.decode("utf-8", "surrogatepass"))
@@ -71,8 +71,8 @@ def read(path: Path) -> list[Decision]:
         if isinstance(content, dict) and all(isinstance(value, str) for value in content.values()):
             known = {key: value for key, value in content.items() if key in _NAMES}
             if {"image", "folder", "queue", "label", "name"} <= known.keys():
-                found.append(Decision(**known))
-    return found
+                logged.append(Decision(**known))
+    return logged
 
 
 def standing(decisions: Iterable[Decision]) -> list[Decision]:

@@ -127,9 +127,9 @@ class Growth:
         taught = self._labelled(labels, new)
         if taught is None:
             return None
-        images, found = len(self.source.images), len(taught.labels) - len(self.source.images)
+        images, arrived = len(self.source.images), len(taught.labels) - len(self.source.images)
         # an image keeps its fold, whatever else gets a label
-        fold_of = np.concatenate([self._folds(labels), np.arange(found) % backbone_ranking.FOLDS])
+        fold_of = np.concatenate([self._folds(labels), np.arange(arrived) % backbone_ranking.FOLDS])
         heads = backbone_ranking.predict_folds(
             taught.embeddings, taught.labels, fold_of, len(taught.classes), seed, lambda fits: self.check()
         )
@@ -141,8 +141,8 @@ class Growth:
         self.measured.append(Measured(
             count, float(correct.mean()), significance.wilson(float(correct.mean()), len(correct)), float(gains.mean()),
             significance.percentiles(np.concatenate(resampled)) if resampled else None,
-            found, float(of_inbox.mean()) if found else 0.0,
-            significance.wilson(float(of_inbox.mean()) if found else 0.0, found),
+            arrived, float(of_inbox.mean()) if arrived else 0.0,
+            significance.wilson(float(of_inbox.mean()) if arrived else 0.0, arrived),
         ))  # fmt: skip
         return self.measured[-1]
 
@@ -161,13 +161,13 @@ class Growth:
     def _labelled(self, labels: Sequence[str], new: Mapping[Path, str]) -> _Labelled | None:
         """Return the source's images, and after them those of the inbox that can be read, with their labels; None with too few."""
         known = self._embed_source()
-        found = self._embed_files(list(new))
-        given = [*labels, *(new[file] for file in found)]
-        names = sorted(set(given))
-        if len(names) < 2 or len(given) < FEWEST:
+        readable = self._embed_files(list(new))
+        all_labels = [*labels, *(new[file] for file in readable)]
+        names = sorted(set(all_labels))
+        if len(names) < 2 or len(all_labels) < FEWEST:
             return None
-        embeddings = np.concatenate([known, *(self._of_inbox[file] for file in found)])
-        return _Labelled(names, np.array([names.index(label) for label in given]), embeddings)
+        embeddings = np.concatenate([known, *(self._of_inbox[file] for file in readable)])
+        return _Labelled(names, np.array([names.index(label) for label in all_labels]), embeddings)
 
     def _folds(self, labels: Sequence[str]) -> np.ndarray:
         """Return the fold (N,) of each image of the source, dealt by the labels of the first measurement."""
@@ -218,18 +218,18 @@ def describe(measured: Sequence[Measured], images: int) -> list[str]:
     if not measured:
         return []
     last = measured[-1]
-    said = [
+    sentences = [
         f"After {counted(last.labels, 'label')}, {last.accuracy:.1%} of {images:,} images of the source are classified correctly "
         f"(95% interval {last.interval[0]:.1%} to {last.interval[1]:.1%})."
     ]
     if last.gain_interval:
         low, high = (100 * value for value in last.gain_interval)
         chance = "" if low > 0 or high < 0 else ", which may be chance"
-        said.append(f"Since the first figure {100 * last.gain:+.1f} points ({low:+.1f} to {high:+.1f}){chance}.")
+        sentences.append(f"Since the first figure {100 * last.gain:+.1f} points ({low:+.1f} to {high:+.1f}){chance}.")
     if last.inbox:
         low, high = last.inbox_interval
-        said.append(
+        sentences.append(
             f"Of {counted(last.inbox, 'labelled new image')} {last.inbox_accuracy:.1%} ({low:.1%} to {high:.1%}): "
             "uncertain ones are shown first, so that this is less than of all new images."
         )
-    return said
+    return sentences

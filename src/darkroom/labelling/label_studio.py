@@ -38,20 +38,20 @@ def config(classes: Sequence[str]) -> str:
     return f'<View><Image name="image" value="$image"/><Choices name="choice" toName="image">{choices}</Choices></View>'
 
 
-def tasks(items: Iterable[Item], given: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return a task for each image: the label that a person gave it, by `given`, as an annotation, a suggestion as a prediction.
+def tasks(items: Iterable[Item], labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return a task for each image: the label that a person gave it, by `labels`, as an annotation, a suggestion as a prediction.
 
     `data.image` is an address of Label Studio's local files, by the path in the source or inbox; `data.path` is that path.
     """
-    written = []
+    all_tasks = []
     for item in items:
         task: dict[str, Any] = {"data": {"image": LOCAL_FILES + quote(item.path), "path": item.path, "folder": item.folder}}
         if item.suggested:
             task["predictions"] = [{"model_version": "darkroom", "result": [_choice(item.suggested)]}]
-        if item.id in given:
-            task["annotations"] = [{"result": [_choice(given[item.id])]}]
-        written.append(task)
-    return written
+        if item.id in labels:
+            task["annotations"] = [{"result": [_choice(labels[item.id])]}]
+        all_tasks.append(task)
+    return all_tasks
 
 
 def _choice(label: str) -> dict[str, Any]:
@@ -71,17 +71,17 @@ def read(path: Path) -> list[Annotation]:
         raise SourceError(f"{path} cannot be read: {error}", remedy) from error
     if not isinstance(content, list) or not all(isinstance(task, dict) for task in content):
         raise SourceError(f"{path} is no list of tasks", remedy)
-    found = []
+    with_labels = []
     for number, task in enumerate(content, start=1):
         image = _image(task)
         if not image:
             raise SourceError(f"task {number} of {path} has no data.image", remedy)
         labels = _labels(task)
         if len(labels) == 1:
-            found.append(Annotation(image, class_names.normalise(labels[0])))
+            with_labels.append(Annotation(image, class_names.normalise(labels[0])))
         elif labels:
-            found.append(Annotation(image, problem=f"its annotations say {', '.join(labels)}"))
-    return found
+            with_labels.append(Annotation(image, problem=f"its annotations say {', '.join(labels)}"))
+    return with_labels
 
 
 def _image(task: Mapping[str, Any]) -> str:
@@ -92,7 +92,7 @@ def _image(task: Mapping[str, Any]) -> str:
 
 def _labels(task: Mapping[str, Any]) -> list[str]:
     """Return the distinct classes that the annotations of a task choose, cancelled ones left out."""
-    found: list[Any] = []
+    names: list[Any] = []
     annotations = task.get("annotations", task.get("completions"))
     for annotation in annotations if isinstance(annotations, list) else []:
         if not isinstance(annotation, dict) or annotation.get("was_cancelled"):
@@ -100,11 +100,11 @@ def _labels(task: Mapping[str, Any]) -> list[str]:
         for result in annotation.get("result") or []:
             value = result.get("value") if isinstance(result, dict) else None
             choices = value.get("choices") if isinstance(value, dict) else None
-            found += choices if isinstance(choices, list) else []
+            names += choices if isinstance(choices, list) else []
     chosen = task.get("choice")
     if annotations is None and chosen is not None:
-        found += chosen["choices"] if isinstance(chosen, dict) and isinstance(chosen.get("choices"), list) else [chosen]
-    return sorted({item for item in found if isinstance(item, str) and item.strip()})
+        names += chosen["choices"] if isinstance(chosen, dict) and isinstance(chosen.get("choices"), list) else [chosen]
+    return sorted({item for item in names if isinstance(item, str) and item.strip()})
 
 
 def match(image: str, paths: Mapping[str, Sequence[str]]) -> tuple[str, str]:
@@ -134,7 +134,7 @@ def match(image: str, paths: Mapping[str, Sequence[str]]) -> tuple[str, str]:
 
 def by_name(paths: Iterable[str]) -> dict[str, list[str]]:
     """Return paths by the name of their file."""
-    found: dict[str, list[str]] = {}
+    by_file_name: dict[str, list[str]] = {}
     for path in paths:
-        found.setdefault(PurePosixPath(class_names.normalise(path)).name, []).append(path)
-    return found
+        by_file_name.setdefault(PurePosixPath(class_names.normalise(path)).name, []).append(path)
+    return by_file_name

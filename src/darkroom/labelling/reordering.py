@@ -21,10 +21,10 @@ class Reordering:
     The images that a page may hold stay as they are. The order follows from the labels, whoever gave them.
     """
 
-    def __init__(self, session: Session, found: Arrivals) -> None:
-        self.session, self.folder = session, found.folder
-        doubtful = np.argsort(active_learning.margins(found.probabilities), kind="stable")[:MOST]
-        self.files = [found.folder / found.paths[i] for i in np.sort(doubtful)]
+    def __init__(self, session: Session, seen: Arrivals) -> None:
+        self.session, self.folder = session, seen.folder
+        doubtful = np.argsort(active_learning.margins(seen.probabilities), kind="stable")[:MOST]
+        self.files = [seen.folder / seen.paths[i] for i in np.sort(doubtful)]
 
     def run(self, growing: Growth, labels: Sequence[str], new: Mapping[Path, str]) -> None:
         """Order again with the labels (N,) of the source's images and those of files of the inbox; with too few, do nothing."""

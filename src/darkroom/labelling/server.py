@@ -100,59 +100,49 @@ def policy(page: str) -> str:
     )
 
 
-def app(
-    session: Session, pictures: Pictures, token: str, port: int, notes: dict[str, Any], meter: Meter | None = None
-) -> Starlette:
-    """Return the server's application. `notes` are values of the page's template: what is said beside the images.
+class _Endpoints:
+    """What the server answers; with a `meter`, which is told of each decision, also how accuracy grows."""
 
-    With a `meter` the page shows how accuracy grows, by the model `measures` of the notes; it is told of each decision.
-    """
-    page = pages.render("labelling", "label.html.j2", source="label", name=session.name, **notes)
+    def __init__(self, session: Session, pictures: Pictures, meter: Meter | None, page: str) -> None:
+        self.session, self.pictures, self.meter, self.page = session, pictures, meter, page
 
-    def current() -> dict[str, Any]:
-        """Return the state of the session, and whether there is something new to show of accuracy."""
-        content = session.state()
-        if meter is None:
-            return content
-        meter.notify(content["own"], content["left"])
-        measured = meter.state()
-        return content | {"growth": {"revision": measured["revision"], "busy": measured["busy"]}}
+    def show(self, request: Request) -> Response:
+        return Response(self.page, media_type="text/html", headers={"Content-Security-Policy": policy(self.page)})
 
-    async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = refusal(request, token, port) or await call_next(request)
-        response.headers.update(HEADERS)
-        response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-        return response
+    def state(self, request: Request) -> Response:
+        return JSONResponse(self._current())
 
-    def show(request: Request) -> Response:
-        return Response(page, media_type="text/html", headers={"Content-Security-Policy": policy(page)})
+    def growth(self, request: Request) -> Response:
+        return JSONResponse(self.meter.state() if self.meter else None)
 
-    def state(request: Request) -> Response:
-        return JSONResponse(current())
+    def queue(self, request: Request) -> Response:
+        return JSONResponse(self.session.entries(request.path_params["name"]))
 
-    def growth(request: Request) -> Response:
-        return JSONResponse(meter.state() if meter else None)
-
-    def queue(request: Request) -> Response:
-        return JSONResponse(session.entries(request.path_params["name"]))
-
-    def picture(request: Request) -> Response:
-        item = session.items.get(request.path_params["id"])
+    def picture(self, request: Request) -> Response:
+        item = self.session.items.get(request.path_params["id"])
         if item is None:
             return PlainTextResponse("there is no such image in this session", 404)
         try:
-            content, kind = pictures.encoded(item.folder, item.path)
+            content, kind = self.pictures.encoded(item.folder, item.path)
         except DarkroomError as error:
             return PlainTextResponse(error.problem, 404)
         return Response(content, media_type=kind)
 
-    async def decide(request: Request) -> Response:
-        return await _answer(request, lambda choice: session.decide(choice.queue, choice.id, choice.label))
+    async def decide(self, request: Request) -> Response:
+        return await self._act(request, lambda choice: self.session.decide(choice.queue, choice.id, choice.label))
 
-    async def skip(request: Request) -> Response:
-        return await _answer(request, lambda choice: session.skip(choice.queue, choice.id))
+    async def skip(self, request: Request) -> Response:
+        return await self._act(request, lambda choice: self.session.skip(choice.queue, choice.id))
 
-    async def _answer(request: Request, act: Callable[[Choice], object]) -> Response:
+    def undo(self, request: Request) -> Response:
+        try:
+            taken = self.session.undo()
+        except DarkroomError as error:
+            return JSONResponse({"problem": error.problem, "remedy": error.remedy}, 409)
+        undone = {"undone": self.session.id_of(taken), "queue": taken.queue} if taken else {"undone": "", "queue": ""}
+        return JSONResponse(self._current() | undone)
+
+    async def _act(self, request: Request, act: Callable[[Choice], object]) -> Response:
         try:
             act(Choice.model_validate_json(await request.body()))
         except ValidationError:
@@ -163,22 +153,39 @@ def app(
             return JSONResponse(
                 {"problem": f"it could not be written: {error.strerror}", "remedy": "make room, and decide again"}, 507
             )
-        return JSONResponse(current())
+        return JSONResponse(self._current())
 
-    def undo(request: Request) -> Response:
-        try:
-            taken = session.undo()
-        except DarkroomError as error:
-            return JSONResponse({"problem": error.problem, "remedy": error.remedy}, 409)
-        found = {"undone": session.id_of(taken), "queue": taken.queue} if taken else {"undone": "", "queue": ""}
-        return JSONResponse(current() | found)
+    def _current(self) -> dict[str, Any]:
+        """Return the state of the session, and whether there is something new to show of accuracy."""
+        content = self.session.state()
+        if self.meter is None:
+            return content
+        self.meter.notify(content["own"], content["left"])
+        measured = self.meter.state()
+        return content | {"growth": {"revision": measured["revision"], "busy": measured["busy"]}}
 
-    routes = [
-        Route(f"/{token}/", show), Route(f"/{token}/state", state), Route(f"/{token}/queue/{{name}}", queue),
-        Route(f"/{token}/image/{{id}}", picture), Route(f"/{token}/growth", growth),
-        Route(f"/{token}/decide", decide, methods=["POST"]), Route(f"/{token}/skip", skip, methods=["POST"]),
-        Route(f"/{token}/undo", undo, methods=["POST"]),
-    ]  # fmt: skip
+
+def app(
+    session: Session, pictures: Pictures, token: str, port: int, notes: dict[str, Any], meter: Meter | None = None
+) -> Starlette:
+    """Return the server's application. `notes` are values of the page's template: what is said beside the images.
+
+    With a `meter` the page shows how accuracy grows, by the model `measures` of the notes.
+    """
+    page = pages.render("labelling", "label.html.j2", source="label", name=session.name, **notes)
+    endpoints = _Endpoints(session, pictures, meter, page)
+
+    async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = refusal(request, token, port) or await call_next(request)
+        response.headers.update(HEADERS)
+        response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+        return response
+
+    read = {"": endpoints.show, "state": endpoints.state, "growth": endpoints.growth, "queue/{name}": endpoints.queue,
+            "image/{id}": endpoints.picture}  # fmt: skip
+    write = {"decide": endpoints.decide, "skip": endpoints.skip, "undo": endpoints.undo}
+    routes = [Route(f"/{token}/{path}", endpoint) for path, endpoint in read.items()]
+    routes += [Route(f"/{token}/{path}", endpoint, methods=["POST"]) for path, endpoint in write.items()]
     served = Starlette(routes=routes)
     served.add_middleware(BaseHTTPMiddleware, dispatch=guard)
     return served

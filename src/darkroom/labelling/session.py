@@ -98,7 +98,7 @@ class Session:
         decision = Decision(item.path, item.folder, queue, label, self.name, line, item.suggested)
         decisions.append(self.log, decision)
         self.made.append(decision)
-        shown = next((found.items for found in self.queues if found.name == queue), ())
+        shown = next((other.items for other in self.queues if other.name == queue), ())
         place = next((i for i, other in enumerate(shown) if other.id == item.id), -1)
         self._reached[queue] = max(self._reached[queue], place + 1)
         return decision
