@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -105,11 +106,19 @@ def test_a_training_that_is_stopped_is_the_beginning_of_the_whole(sample):
     assert part.curve == whole.curve[:3]
 
 
-def test_a_head_on_embeddings_is_the_head_on_the_network(sample):
-    """Embeddings computed once give the curve of a frozen network that is run in every step."""
-    config = replace(MLP, architecture="compact", options={"width": 4}, scheme="", trained_blocks=0, lr=1.0)
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [("compact", 0), ("compact", 2), pytest.param("torchvision/mobilenet_v2", 2, marks=pytest.mark.slow)],
+)
+def test_frozen_features_are_those_of_the_network(name, blocks, sample):
+    """What a frozen part gives, computed once, leads to the curve of a network that is run whole in every step."""
+    options = {"width": 4} if name == "compact" else {}
+    config = replace(MLP, architecture=name, options=options, trained_blocks=blocks, lr=0.01 if blocks else 1.0)
+    if not options:
+        colours = {part: np.repeat(getattr(sample, part), 3, 1) for part in ("train_images", "val_images")}
+        sample = replace(sample, **colours)
     (slow,) = trainer.train([config], sample, "cpu")
-    (fast,) = trainer.train([replace(config, cache_embeddings=True)], sample, "cpu")
+    (fast,) = trainer.train([replace(config, cache_features=True)], sample, "cpu")
     for point, other in zip(slow.curve, fast.curve, strict=True):
         assert asdict(point) == pytest.approx(asdict(other), abs=1e-4)
     assert slow.curve[-1] != slow.curve[0]

@@ -91,6 +91,10 @@ class Backbone(Features):
         """Return the modules of one block, counted from the input."""
         return nn.ModuleList(self._blocks[index])
 
+    def modules_in_order(self) -> list[nn.Module]:
+        """Return the modules of all blocks and those from the last block to the embedding, as an image passes them."""
+        return [module for block in [*self._blocks, self._neck] for module in block]
+
     def lower(self, x: torch.Tensor, cut: int) -> torch.Tensor:
         """Run the blocks before `cut`: images (N, 3, S, S) to the feature map (N, C, H, W)."""
         for block in self._blocks[:cut]:

@@ -88,6 +88,21 @@ class PartlyFrozen(nn.Sequential):
             module.requires_grad_(True)  # type: ignore[operator]
         self.frozen = [module for block in blocks[:cut] for module in block] if count else [self.features]  # type: ignore[list-item]
 
+    def split(self) -> tuple[nn.Module, nn.Module]:
+        """Return the frozen part, from images to maps or embeddings, and the rest, from those to logits.
+
+        One after the other they are the network, with its own modules. A network that is no chain of blocks is
+        frozen whole, or not split: the first part then changes nothing.
+        """
+        features = self.features
+        if self.frozen == [features]:
+            return features, self.head
+        if not (isinstance(features, Backbone) and features.sequential):
+            return nn.Identity(), self
+        modules = features.modules_in_order()
+        cut = 1 + max(i for i, module in enumerate(modules) if any(module is one for one in self.frozen))
+        return nn.Sequential(*modules[:cut]), nn.Sequential(*modules[cut:], self.head)
+
     def train(self, mode: bool = True) -> PartlyFrozen:
         super().train(mode)
         for module in self.frozen:

@@ -41,7 +41,7 @@ class RunConfig:
     weights: str = ""  # initial weights of a torchvision network: imagenet, or a folder of files
     pretraining: RunConfig | None = None  # the run whose last weights, without the head, are the initial ones
     trained_blocks: int | None = None  # train the head and the last N blocks; None: the whole network
-    cache_embeddings: bool = False  # if only the head is trained: embed every image once, before the first step
+    cache_features: bool = False  # run the frozen part over every image once, before the first step
     tta_modes: tuple[str, ...] = ()  # of inference/tta.py, for predictions after the last step
 
     def key(self) -> str:

@@ -68,9 +68,10 @@ def train(
     account = layers(networks[0], tuple(loader.train_x.shape[1:]))  # type: ignore[arg-type]
     trained: list[nn.Module] = [*networks]
     image = example[:1]
-    if config.cache_embeddings:
-        loader.embed(networks[0].features)  # type: ignore[arg-type]
-        example, trained = loader.train_x[:2], [networks[0].head]  # type: ignore[list-item]
+    if config.cache_features:
+        frozen, rest = networks[0].split()  # type: ignore[operator]
+        loader.embed(frozen)
+        example, trained = loader.train_x[:2], [rest]
     lr, lr_test = (config.lr, []) if config.lr else range_test(trained[0], loader, config)
     group = vectorized.ensemble(trained, example)
     evaluator = Evaluator(unit, group, loader, on_steps, stop)
@@ -92,7 +93,7 @@ def train(
     costs = sum(layer.parameters for layer in account), sum(layer.multiply_adds for layer in account)
     results = []
     for i, c in enumerate(unit):
-        network = networks[0] if config.cache_embeddings else group.network(i)
+        network = networks[0] if config.cache_features else group.network(i)
         latency = measure_latency(network, image)
         probabilities = tta.predict_modes(network, map(loader.normalize, loader.val_x.split(TTA_BATCH)), c.tta_modes)
         results.append(RunResult(c, evaluator.curves[i], evaluator.stats[i], *costs, seconds, latency, lr, lr_test, probabilities))

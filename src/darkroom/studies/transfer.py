@@ -23,7 +23,7 @@ class TransferStudy(Study):
     question = "When are pretrained weights better than random ones, and how much of the network should be trained?"
     paper = "Yosinski et al. 2014, Gidaris et al. 2018, Kornblith et al. 2019"
     held_constant = "within a comparison the images, their order and the number of steps; the steps of the pretraining"
-    varies = ("pretraining", "weights", "trained_blocks", "cache_embeddings", "architecture", "options", "lr", "image_size")
+    varies = ("pretraining", "weights", "trained_blocks", "cache_features", "architecture", "options", "lr", "image_size")
     settings: Transfer
 
     def extra_samples(self, own: Sample, read: ReadSample) -> dict[str, Sample]:
@@ -44,7 +44,8 @@ class TransferStudy(Study):
             pretrained = self.pretrained(base, settings.sources[0])
             runs += self._scratch_and_frozen(PARTS, seed, few, settings.steps)
             for label, blocks in parts.items():
-                runs.append(replace(pretrained, comparison=PARTS, images=few, label=label, trained_blocks=blocks))
+                part = replace(pretrained, comparison=PARTS, images=few, label=label, trained_blocks=blocks)
+                runs.append(replace(part, cache_features=blocks is not None))
             if len(settings.sources) > 1:
                 runs.append(replace(base, comparison=SOURCES, images=few, label="random"))
                 for source in settings.sources:
@@ -72,7 +73,7 @@ class TransferStudy(Study):
             lr=settings.frozen_lr or settings.lr,
         )
         frozen = self.pretrained(replace(frozen, image_size=settings.enlarged_to), settings.sources[0])
-        return [scratch, replace(frozen, trained_blocks=0, cache_embeddings=True)]
+        return [scratch, replace(frozen, trained_blocks=0, cache_features=True)]
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
         part = best(of_comparison(rows, PARTS))

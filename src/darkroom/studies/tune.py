@@ -76,7 +76,7 @@ class TuneStudy(Study):
         )
         if settings.tuned != EMBEDDINGS:
             return run
-        run = replace(run, scheme="", trained_blocks=0, cache_embeddings=not run.policy)
+        run = replace(run, scheme="", trained_blocks=0, cache_features=not run.policy)
         return self.pretrained(run, settings.pretrain_on)
 
     def search(self, samples: Mapping[str, Sample], accelerator: str, on_result: Callable[..., None]) -> None:
