@@ -21,6 +21,7 @@ PAGES, SITE = ROOT / "build" / "pages", ROOT / "build" / "site"
 TOP = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 KINDS = (".md", ".png", ".jpg", ".svg", ".ipynb", ".js", ".css")
 FENCE = re.compile(r"^ *```")
+PICTURE = re.compile(r"^!\[[^\]]*\]\(([^)\s]+\.(?:png|jpg))\)$")  # a line of its own
 BLOCK = re.compile(r"^(\||[-*] |\d+\. )")  # a table or a list, before which Python's Markdown wants an empty line
 LOADED = {("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src")}  # what a browser loads with the page
 POINTERS = {"canonical", "next", "prev", "alternate"}  # relations of <link> that load nothing
@@ -57,13 +58,15 @@ def stage() -> None:
     for path in sources():
         (PAGES / path).parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".md":
-            (PAGES / path).write_text(with_empty_lines((ROOT / path).read_text(encoding="utf-8")), encoding="utf-8")
+            (PAGES / path).write_text(as_site_page((ROOT / path).read_text(encoding="utf-8")), encoding="utf-8")
         else:
             shutil.copyfile(ROOT / path, PAGES / path)
 
 
-def with_empty_lines(text: str) -> str:
-    """Return a page with the empty lines before tables and lists that a git host does without, and with Markdown in <details>."""
+def as_site_page(text: str) -> str:
+    """Return a page with what a git host does without: empty lines before tables and lists, Markdown in <details>, and links
+    from pictures to themselves, in full size.
+    """
     lines: list[str] = []
     is_code = False
     for line in text.splitlines():
@@ -73,7 +76,7 @@ def with_empty_lines(text: str) -> str:
         kind, kind_before = BLOCK.match(line), BLOCK.match(before)
         if not is_code and kind and before.strip() and not kind_before and not before.startswith(" "):
             lines.append("")
-        lines.append(line if is_code else line.replace("<details>", "<details markdown>"))
+        lines.append(line if is_code else PICTURE.sub(r"[\g<0>](\1)", line.replace("<details>", "<details markdown>")))
     return "\n".join(lines) + "\n"
 
 

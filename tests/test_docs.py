@@ -77,9 +77,15 @@ def test_a_built_site_that_is_not_whole_is_told(tmp_path):
 def test_pages_are_given_the_empty_lines_that_markdown_wants():
     """Before a table and a list that follow a paragraph, and nowhere else: not in code, nor within a table or a list."""
     page = "words\n| a |\n| - |\n| b |\nwords\n- one\n  more\n- two\n```\nwords\n- code\n<details>\n```\n<details>\n"
-    assert build_site.with_empty_lines(page) == (
+    assert build_site.as_site_page(page) == (
         "words\n\n| a |\n| - |\n| b |\nwords\n\n- one\n  more\n- two\n```\nwords\n- code\n<details>\n```\n<details markdown>\n"
     )
+
+
+def test_a_picture_links_to_itself():
+    """A picture on a line of its own opens in full size; a drawing, a picture in a sentence and one in code stay as they are."""
+    page = "![a chart](b/c.png)\n![a drawing](d.svg)\nsee ![this](e.png)\n```\n![code](f.png)\n```\n"
+    assert build_site.as_site_page(page) == page.replace("![a chart](b/c.png)", "[![a chart](b/c.png)](b/c.png)")
 
 
 def test_the_readme_is_one_screen():

@@ -19,14 +19,14 @@ from darkroom.studies.run_config import RunResult, comparisons
 DPI = 100
 # measures every label, which takes most of the time of a small study's pictures
 LAYOUT: Literal["constrained"] | None = "constrained"
-MAX_COLUMNS = 3
+MAX_COLUMNS, SQUARE = 3, 4  # four are two by two
 DECADE = 10
 MAX_KEY_LINES = 6  # a longer key has two columns
 
 
 def draw_study(compared: Sequence[ComparisonCharts], further: Sequence[Chart]) -> bytes:
     """Return a PNG: means and training losses of each comparison, and below them the study's own charts."""
-    columns, below = min(MAX_COLUMNS, len(compared)), max(1, min(MAX_COLUMNS, len(further)))
+    columns, below = _columns(len(compared)), max(1, _columns(len(further)))
     lines = -(-len(compared) // columns)
     further_lines = -(-len(further) // below)
     figure = _figure(4.2 * max(2, columns, below), 2.8 * (2 * lines + further_lines))
@@ -47,7 +47,8 @@ def draw_study(compared: Sequence[ComparisonCharts], further: Sequence[Chart]) -
 def draw_latency(results: Sequence[RunResult]) -> bytes:
     """Return a PNG: accuracy against milliseconds, for each comparison."""
     names = comparisons(results)
-    columns, lines = min(MAX_COLUMNS, len(names)), -(-len(names) // MAX_COLUMNS)
+    columns = _columns(len(names))
+    lines = -(-len(names) // columns)
     figure = _figure(4.2 * columns, 3.2 * lines)
     for i, name in enumerate(names):
         draw(figure.add_subplot(lines, columns, i + 1), chart_data.costs(results, name, "latency"))
@@ -99,6 +100,11 @@ def _draw_means(axis: Any, charts: ComparisonCharts) -> None:
     axis.margins(y=0.3 if len(charts.means) < FEW else 0.1)
     axis.invert_yaxis()
     axis.set_title(f"{charts.name}: accuracy, 95% interval", fontsize=9)
+
+
+def _columns(count: int) -> int:
+    """Return how many of so many charts stand side by side."""
+    return 2 if count == SQUARE else min(MAX_COLUMNS, count)
 
 
 def _figure(width: float, height: float) -> Any:
