@@ -64,17 +64,19 @@ def stage() -> None:
 
 
 def as_site_page(text: str) -> str:
-    """Return a page with what a git host does without: empty lines before tables and lists, Markdown in <details>, and links
-    from pictures to themselves, in full size.
+    """Return a page with what a git host does without: empty lines before tables and lists and after code, Markdown in
+    <details>, and links from pictures to themselves, in full size.
     """
     lines: list[str] = []
     is_code = False
     for line in text.splitlines():
+        before = lines[-1] if lines else ""
+        is_after_code = not is_code and FENCE.match(before)
         if FENCE.match(line):
             is_code = not is_code
-        before = lines[-1] if lines else ""
         kind, kind_before = BLOCK.match(line), BLOCK.match(before)
-        if not is_code and kind and before.strip() and not kind_before and not before.startswith(" "):
+        is_block = not is_code and kind and before.strip() and not kind_before and not before.startswith(" ")
+        if is_block or (is_after_code and line.strip() and not line.startswith(" ")):
             lines.append("")
         lines.append(line if is_code else PICTURE.sub(r"[\g<0>](\1)", line.replace("<details>", "<details markdown>")))
     return "\n".join(lines) + "\n"

@@ -75,10 +75,10 @@ def test_a_built_site_that_is_not_whole_is_told(tmp_path):
 
 
 def test_pages_are_given_the_empty_lines_that_markdown_wants():
-    """Before a table and a list that follow a paragraph, and nowhere else: not in code, nor within a table or a list."""
+    """Before a table and a list that follow a paragraph, and after code; not in code, nor within a table or a list."""
     page = "words\n| a |\n| - |\n| b |\nwords\n- one\n  more\n- two\n```\nwords\n- code\n<details>\n```\n<details>\n"
     assert build_site.as_site_page(page) == (
-        "words\n\n| a |\n| - |\n| b |\nwords\n\n- one\n  more\n- two\n```\nwords\n- code\n<details>\n```\n<details markdown>\n"
+        "words\n\n| a |\n| - |\n| b |\nwords\n\n- one\n  more\n- two\n```\nwords\n- code\n<details>\n```\n\n<details markdown>\n"
     )
 
 
