@@ -77,3 +77,29 @@ def test_an_inner_split_has_training_images_only(sample):
     assert np.array_equal(np.concatenate([inner.train_images, inner.val_images]), sample.train_images)
     assert np.array_equal(np.concatenate([inner.train_labels, inner.val_labels]), sample.train_labels)
     assert inner.digest not in (sample.digest, split_inner(sample, 0.5).digest)
+
+
+def test_features_are_computed_once(sample):
+    """The same weights on the same images run once, whatever the seed; other weights, or fewer images, run anew."""
+    features = torch.nn.Flatten()
+    layer = torch.nn.Linear(64, 3)
+    network, calls = torch.nn.Sequential(features, layer), []
+    features.register_forward_hook(lambda *_: calls.append(1))
+    sample = replace(sample, digest="features")
+
+    def runs(**fields) -> tuple[int, torch.Tensor]:
+        calls.clear()
+        loader = SampleLoader(sample, CPU, replace(CONFIG, **fields))
+        normalized = loader.normalize(loader.train_x)
+        loader.embed(network)
+        assert torch.allclose(loader.train_x, layer(features(normalized)), atol=1e-6)
+        return len(calls) - 1, loader.train_x
+
+    first, expected = runs()
+    again, same = runs(seed=1)
+    assert first > again == 0
+    assert torch.equal(expected, same)
+    assert runs(images=20)[0] > 0
+    with torch.no_grad():
+        layer.weight.add_(1)
+    assert runs()[0] > 0

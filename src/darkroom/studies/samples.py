@@ -10,6 +10,7 @@ from itertools import count, islice
 import cv2
 import numpy as np
 import torch
+import xxhash
 from torch import nn
 
 from darkroom.augmentation.views import ViewGenerator
@@ -21,7 +22,11 @@ ROTATIONS, INNER = "rotations", "inner"  # names of samples that are made from a
 TURNS = 4
 EMBED_BATCH = 32  # images: larger batches of maps do not fit into a processor's cache, and take up to four times as long
 
+KEPT = 8  # sets of features that a process keeps
+
 Batch = tuple[torch.Tensor, torch.Tensor]
+
+_kept: dict[str, Batch] = {}  # the features of training and held-out images
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ class SampleLoader:
     """
 
     def __init__(self, sample: Sample, device: torch.device, config: RunConfig) -> None:
-        self.config, self.classes = config, sample.classes
+        self.config, self.classes, self.digest = config, sample.classes, sample.digest
         sample = sample.subset(config.images, config.image_size)
         arrays = (sample.train_images, sample.train_labels, sample.val_images, sample.val_labels)
         self.train_x, self.train_y, self.val_x, self.val_y = (torch.from_numpy(np.asarray(a)).to(device) for a in arrays)
@@ -118,15 +123,33 @@ class SampleLoader:
 
     @torch.no_grad()
     def embed(self, features: nn.Module) -> None:
-        """Replace the images by their embeddings, (N, D) float32."""
+        """Replace the images by what `features` gives for them, maps or embeddings, float32.
+
+        A process computes the same features of the same images once: runs with other seeds share them where the
+        weights are read from a file.
+        """
         features.eval()
-        self.train_x, self.val_x = (
-            torch.cat(
-                [features(self.normalize(part).contiguous(memory_format=torch.channels_last)) for part in images.split(EMBED_BATCH)]
-            )
-            for images in (self.train_x, self.val_x)
-        )
+        key = self._features_key(features)
+        if key not in _kept:
+            if len(_kept) == KEPT:
+                del _kept[next(iter(_kept))]
+            _kept[key] = self._run(features, self.train_x), self._run(features, self.val_x)
+        self.train_x, self.val_x = _kept[key]
         self.mean, self.std = torch.zeros(1, device=self.train_x.device), torch.ones(1, device=self.train_x.device)
+
+    def _run(self, features: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        parts = (self.normalize(part).contiguous(memory_format=torch.channels_last) for part in images.split(EMBED_BATCH))
+        return torch.cat([features(part) for part in parts])
+
+    def _features_key(self, features: nn.Module) -> str:
+        """Return a digest of the images, of the network and of its weights."""
+        config = self.config
+        what = self.digest, config.images, config.image_size, config.architecture, config.options, str(self.train_x.device)
+        digest = xxhash.xxh3_128(repr(what).encode())
+        for name, value in features.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
     def batches(self, seed: int, size: int, steps: int) -> Iterator[Batch]:
         """Yield `steps` batches, epoch after epoch, in the order that `training.loop` has for this seed."""
