@@ -94,14 +94,14 @@ class PartlyFrozen(nn.Sequential):
         One after the other they are the network, with its own modules. A network that is no chain of blocks is
         frozen whole, or not split: the first part then changes nothing.
         """
-        features = self.features
+        features, head = self.get_submodule("features"), self.get_submodule("head")
         if self.frozen == [features]:
-            return features, self.head
+            return features, head
         if not (isinstance(features, Backbone) and features.sequential):
             return nn.Identity(), self
         modules = features.modules_in_order()
         cut = 1 + max(i for i, module in enumerate(modules) if any(module is one for one in self.frozen))
-        return nn.Sequential(*modules[:cut]), nn.Sequential(*modules[cut:], self.head)
+        return nn.Sequential(*modules[:cut]), nn.Sequential(*modules[cut:], head)
 
     def train(self, mode: bool = True) -> PartlyFrozen:
         super().train(mode)
