@@ -20,7 +20,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from kills import SETTINGS, differing, finish, outputs, prepare, repro, run_undisturbed
+from kills import SETTINGS, differing, finish, last_stage, outputs, prepare, repro, run_undisturbed
 from measuring import Workspace, report
 
 PLENTY = 2_000  # MB
@@ -55,7 +55,8 @@ def attempt(workspace: Workspace, disk: Path, step: float) -> list[dict[str, obj
     free, before = step, ""
     while True:
         set_free(disk, free)
-        code, stage = repro(workspace, log, 1800)
+        code, began = repro(workspace, log, 1800)
+        stage = last_stage(began)
         output = log.read_text(errors="replace")
         if code == 0:
             return rows
