@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from darkroom.core import platforms
@@ -21,6 +21,7 @@ MEMORY_MESSAGE = re.compile(
     r"can't start new thread",
     re.IGNORECASE,
 )
+WRITTEN = "darkroom_written"  # the attribute of an error: the bytes of an output that were written before it
 FREE_DISK = (
     "free some: `darkroom tidy`, then `dvc gc --workspace --all-commits` frees what no commit uses; then run the command again"
 )
@@ -39,7 +40,8 @@ def explain(error: BaseException) -> DarkroomError | None:
         message = str(cause)
         if _is_disk_full(cause):
             name = getattr(cause, "filename", None)
-            return disk_full(Path(os.fsdecode(name)) if isinstance(name, str | bytes) else _fullest())
+            path = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else _fullest()
+            return disk_full(path, getattr(cause, WRITTEN, 0), at_least=True)
         if type(cause).__name__ == "BrokenProcessPool":
             problem = "a worker process was killed, as the operating system does where memory runs out"
             return WorkspaceError(problem, FREE_MEMORY, retryable=True)
@@ -49,11 +51,23 @@ def explain(error: BaseException) -> DarkroomError | None:
     return None
 
 
-def note_path(error: BaseException, path: Path) -> None:
-    """Let `explain` name the disk of a path: a write to an open file that fails does not say which file it was."""
-    if _is_disk_full(error) and getattr(error, "filename", None) is None:
-        with suppress(AttributeError):
-            error.filename = str(path)  # type: ignore[attr-defined]
+@contextmanager
+def noted(path: Path, written: Path) -> Iterator[None]:
+    """Let `explain` name the output that a full disk has no room for, and its bytes until then, those of the folder `written`.
+
+    A write that fails says neither. Of several outputs that are under way the inner one is named.
+    """
+    try:
+        yield
+    except DarkroomError:
+        raise
+    except Exception as error:
+        for cause in _causes(error):
+            if _is_disk_full(cause) and not hasattr(cause, WRITTEN):
+                with suppress(AttributeError):
+                    cause.filename = str(path)  # type: ignore[attr-defined]
+                    setattr(cause, WRITTEN, sum(file.stat().st_size for file in written.rglob("*") if file.is_file()))
+        raise
 
 
 def _is_disk_full(error: BaseException) -> bool:
@@ -65,12 +79,37 @@ def _fullest() -> Path:
     return min((Path.cwd(), Path(tempfile.gettempdir())), key=lambda folder: shutil.disk_usage(folder).free)
 
 
-def disk_full(path: Path, needed: int = 0) -> DarkroomError:
-    """Return the error of a file that does not fit on its disk; `needed` are its bytes, where they are known."""
-    folder = next((parent for parent in (path.absolute(), *path.absolute().parents) if parent.is_dir()), Path("/"))
+def disk_full(path: Path, needed: int = 0, at_least: bool = False) -> DarkroomError:
+    """Return the error of a file or folder that does not fit on its disk; `needed` are its bytes, where they are known."""
+    folder = _nearest_folder(path)
     free = shutil.disk_usage(folder).free
-    need = f"{path} needs {needed / 1e6:,.1f} MB, and " if needed else ""
+    need = f"{path} needs {'more than ' if at_least else ''}{needed / 1e6:,.1f} MB, and " if needed else ""
     return WorkspaceError(f"the disk is full: {need}{free / 1e6:,.1f} MB are free in {folder}", FREE_DISK, retryable=True)
+
+
+def require_space(path: Path, needed: int) -> None:
+    """Raise the error of a full disk where a file or folder of so many bytes does not fit on its disk.
+
+    To be called before it is written, wherever its size is known: the message then says what it needs.
+    """
+    if shutil.disk_usage(_nearest_folder(path)).free < needed:
+        raise disk_full(path, needed)
+
+
+def reason(error: Exception) -> str:
+    """Return why a file could not be written, without a remedy."""
+    known = error if isinstance(error, DarkroomError) else explain(error)
+    return known.problem if known else str(error)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy the content of a file, or raise the error of a full disk, before anything is written where that is possible."""
+    require_space(target, source.stat().st_size)
+    shutil.copyfile(source, target)
+
+
+def _nearest_folder(path: Path) -> Path:
+    return next((parent for parent in (path.absolute(), *path.absolute().parents) if parent.is_dir()), Path("/"))
 
 
 def reserve_space(path: Path) -> None:

@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
-from darkroom.core import atomic, machine_limits
+from darkroom.core import atomic, machine_limits, shortage
 from darkroom.core.errors import SourceError
 from darkroom.data import zip_names
 from darkroom.data.folder_source import MAX_FILE_BYTES, TOO_LONG, Entry, Folder
@@ -104,17 +104,19 @@ def _open(source: Path, scratch: Path, stack: ExitStack) -> FileSource:
 
 
 def copy_limited(packed: IO[bytes], target: Path, source: Path) -> None:
-    """Copy a stream to a file, or raise SourceError where it is longer than is allowed or free."""
-    limit = min(MAX_BYTES, shutil.disk_usage(target.parent).free * 9 // 10)
+    """Copy a stream to a file; SourceError where it is longer than is allowed, WorkspaceError where most of the disk would go."""
+    room = shutil.disk_usage(target.parent).free * 9 // 10
     size = 0
     with target.open("wb") as file:
         while block := packed.read(2**20):
             size += len(block)
-            if size > limit:
+            if size > MAX_BYTES:
                 raise SourceError(
-                    f"{source} holds more than {limit / 2**30:.0f} GiB when it is unpacked, more than is allowed or free",
+                    f"{source} holds more than {MAX_BYTES / 2**30:.0f} GiB when it is unpacked, more than is allowed",
                     "unpack it yourself, and set `ingest.source` to the folder",
                 )
+            if size > room:
+                raise shortage.disk_full(target, size, at_least=True)
             file.write(block)
 
 
