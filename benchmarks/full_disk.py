@@ -4,7 +4,7 @@
 
 The project of `benchmarks/kills.py` lies on a disk of its own (a tmpfs, so as root or where user namespaces are allowed). At
 first the disk has `--step` MB to spare; whenever `darkroom repro` stops because it is full, it gets some again. Each stop must say
-so in a sentence, with exit code 75 of the stage or DVC's own message, without a traceback and without being ended by a signal;
+so in a sentence, with exit code 75 or DVC's own message, without a traceback and without being ended by a signal;
 the run after it goes on. In the end every output must have the bytes of an undisturbed run.
 """
 
@@ -24,6 +24,7 @@ from kills import SETTINGS, differing, finish, last_stage, outputs, prepare, rep
 from measuring import Workspace, report
 
 PLENTY = 2_000  # MB
+NEEDED = re.compile(r"the disk is full: .* needs .* MB, and .* MB are free")
 SENTENCE = re.compile(r"disk is full|No space left on device|Disk quota exceeded", re.IGNORECASE)
 
 
@@ -61,8 +62,9 @@ def attempt(workspace: Workspace, disk: Path, step: float) -> list[dict[str, obj
         if code == 0:
             return rows
         free, before = free * 1.5 if stage == before else step, stage
-        rows.append({"stage": stage, "exit code": code, "fault": fault(code, output)})
-        message = next((line for line in output.splitlines() if SENTENCE.search(line)), output[-300:])
+        rows.append({"stage": stage, "exit code": code, "fault": fault(code, output), "says needed": bool(NEEDED.search(output))})
+        lines = [line for line in output.splitlines() if SENTENCE.search(line)]
+        message = next(filter(NEEDED.search, lines), next(iter(lines), output[-300:]))
         print(f"stop {len(rows)} in {stage}, exit code {code}: {message[:180]}", flush=True)
         if len(rows) > 500:
             raise SystemExit("it does not come to an end")
@@ -93,9 +95,11 @@ def main() -> None:
     faults = [row for row in rows if row["fault"]]
     stops = Counter(str(row["stage"]) for row in rows)
     faulty = Counter(str(row["stage"]) for row in faults)
-    table = [{"stage": stage, "stops": count, "faults": faulty[stage]} for stage, count in sorted(stops.items())]
+    named = Counter(str(row["stage"]) for row in rows if row["says needed"])
+    columns = {"stops": stops, "faults": faulty, "with what was needed": named}
+    table = [{"stage": stage} | {name: counts[stage] for name, counts in columns.items()} for stage in sorted(stops)]
     report("full_disk", table, {"stops": rows, "lost": lost, "settings": SETTINGS})
-    print(f"{len(rows)} stops, {len(faults)} faults; outputs that differ: {', '.join(lost) or 'none'}")
+    print(f"{len(rows)} stops, {named.total()} with what was needed, {len(faults)} faults; differing: {', '.join(lost) or 'none'}")
     raise SystemExit(1 if lost or faults else 0)
 
 
