@@ -24,7 +24,7 @@ from kills import SETTINGS, differing, finish, last_stage, outputs, prepare, rep
 from measuring import Workspace, report
 
 PLENTY = 2_000  # MB
-NEEDED = re.compile(r"the disk is full: .* needs .* MB, and .* MB are free")
+NEEDED = re.compile(r"(?<!\()the disk is full: .* needs .* MB, and .* MB are free")  # not that a state to resume from is not kept
 SENTENCE = re.compile(r"disk is full|No space left on device|Disk quota exceeded", re.IGNORECASE)
 
 

@@ -86,6 +86,12 @@ WRITERS = {
 }
 
 
+def write_into_folder(write, folder: Path) -> None:
+    with atomic.new_folder(folder) as new:
+        (new / "source").write_bytes(CONTENT.tobytes())
+        write(new / "out.npy")
+
+
 @pytest.mark.parametrize("kind", WRITERS)
 def test_what_is_known_not_to_fit_is_not_begun(tmp_path, monkeypatch, kind):
     """An output of a known size is refused with what it needs and what is free, exit code 75, before a byte of it is written."""
@@ -94,8 +100,10 @@ def test_what_is_known_not_to_fit_is_not_begun(tmp_path, monkeypatch, kind):
         patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_000_000))
         with pytest.raises(WorkspaceError, match=r"needs 3\.0 MB, and 1\.0 MB are free") as caught:
             WRITERS[kind](tmp_path / "out.npy")
+        assert not (tmp_path / "out.npy").exists()
+        with pytest.raises(WorkspaceError, match=rf"full: {tmp_path / 'outer/out.npy'} needs"):  # not the scratch folder's name
+            write_into_folder(WRITERS[kind], tmp_path / "outer")
     assert caught.value.code == 75
-    assert not (tmp_path / "out.npy").exists()
     WRITERS[kind](tmp_path / "out.npy")
     assert (tmp_path / "out.npy").stat().st_size >= CONTENT.nbytes
 

@@ -22,6 +22,7 @@ MEMORY_MESSAGE = re.compile(
     re.IGNORECASE,
 )
 WRITTEN = "darkroom_written"  # the attribute of an error: the bytes of an output that were written before it
+_SCRATCH = re.compile(r"\.([^/]+)\.\w+\.partial(/new)?")  # of `core/atomic`, beside the output
 FREE_DISK = (
     "free some: `darkroom tidy`, then `dvc gc --workspace --all-commits` frees what no commit uses; then run the command again"
 )
@@ -81,6 +82,7 @@ def _fullest() -> Path:
 
 def disk_full(path: Path, needed: int = 0, at_least: bool = False) -> DarkroomError:
     """Return the error of a file or folder that does not fit on its disk; `needed` are its bytes, where they are known."""
+    path = Path(_SCRATCH.sub(r"\1", str(path)))  # the output's own name
     folder = _nearest_folder(path)
     free = shutil.disk_usage(folder).free
     need = f"{path} needs {'more than ' if at_least else ''}{needed / 1e6:,.1f} MB, and " if needed else ""
