@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,16 @@ def outputs() -> dict[str, list[Path]]:
     for name, stage in read_yaml(Path("dvc.yaml"))["stages"].items():
         matrix = {key: interpolated(items, params) for key, items in stage.get("matrix", {}).items()}
         for values in product(*matrix.values()):
-            item = {key: str(value) for key, value in zip(matrix, values, strict=True)}
+            item = dict(zip(matrix, map(str, values), strict=True))
             paths = [next(iter(out)) if isinstance(out, dict) else out for out in stage.get("outs", [])]
             label = "@".join([name, *(["-".join(item.values())] if item else [])])
-            result[label] = [Path(PLACE.sub(lambda match, item=item: item[match[1]], path)) for path in paths]
+            result[label] = [_filled(path, item) for path in paths]
     return result
+
+
+def _filled(path: str, item: Mapping[str, str]) -> Path:
+    """Return a path of dvc.yaml for an item of a matrix."""
+    return Path(PLACE.sub(lambda match: item[match[1]], path))
 
 
 def _written(paths: list[Path]) -> tuple[float, int]:

@@ -142,7 +142,7 @@ class _Member(tarfile.TarInfo):
     """A member whose name and other text are limited, since tarfile reads them into memory, as long as their header says."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         member = super().frombuf(buf, encoding, errors)
         if member.type in _TEXT_TYPES and member.size > MAX_TEXT:
             raise tarfile.ReadError(f"a member has {member.size:,} bytes of names and comments")
