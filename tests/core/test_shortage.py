@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from darkroom.core import array_files, atomic, shortage
 from darkroom.core.errors import WorkspaceError
@@ -42,13 +43,23 @@ def test_a_full_disk_is_named(error):
     assert "darkroom tidy" in explained.remedy
 
 
-def test_the_disk_that_is_full_is_that_of_the_output(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("40000 requested and 1024 written"),  # NumPy's has no number
+        sqlite3.OperationalError("database or disk is full"),
+        SafetensorError('Error while serializing: IoError(Os { code: 28, message: "No space left on device" })'),
+    ],
+    ids=["system", "NumPy", "SQLite", "safetensors"],
+)
+def test_the_disk_that_is_full_is_that_of_the_output(tmp_path, monkeypatch, error):
     """A write that does not say which file it was of is one of the output, which may be on another disk than the project."""
     place = tmp_path / "elsewhere"
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OSError, match="No space") as caught, atomic.new_file(place / "model.bin"):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    assert str(place) in shortage.explain(caught.value).problem
+    with pytest.raises(type(error)) as caught, atomic.new_file(place / "model.bin"), atomic.new_folder(place / "inner"):
+        raise error
+    assert f"are free in {place}" in shortage.explain(caught.value).problem
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")

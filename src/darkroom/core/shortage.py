@@ -21,7 +21,7 @@ MEMORY_MESSAGE = re.compile(
     r"can't start new thread",
     re.IGNORECASE,
 )
-WRITTEN = "darkroom_written"  # the attribute of an error: the bytes of an output that were written before it
+OUTPUT = "darkroom_output"  # the attribute of an error: the path of an output, and its bytes that were written before
 _SCRATCH = re.compile(r"\.([^/]+)\.\w+\.partial(/new)?")  # of `core/atomic`, beside the output
 FREE_DISK = (
     "free some: `darkroom tidy`, then `dvc gc --workspace --all-commits` frees what no commit uses; then run the command again"
@@ -41,8 +41,9 @@ def explain(error: BaseException) -> DarkroomError | None:
         message = str(cause)
         if _is_disk_full(cause):
             name = getattr(cause, "filename", None)
-            path = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else _fullest()
-            return disk_full(path, getattr(cause, WRITTEN, 0), at_least=True)
+            named = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else _fullest()
+            path, written = getattr(cause, OUTPUT, (named, 0))
+            return disk_full(path, written, at_least=True)
         if type(cause).__name__ == "BrokenProcessPool":
             problem = "a worker process was killed, as the operating system does where memory runs out"
             return WorkspaceError(problem, FREE_MEMORY, retryable=True)
@@ -64,10 +65,9 @@ def noted(path: Path, written: Path) -> Iterator[None]:
         raise
     except Exception as error:
         for cause in _causes(error):
-            if _is_disk_full(cause) and not hasattr(cause, WRITTEN):
-                with suppress(AttributeError):
-                    cause.filename = str(path)  # type: ignore[attr-defined]
-                    setattr(cause, WRITTEN, sum(file.stat().st_size for file in written.rglob("*") if file.is_file()))
+            if _is_disk_full(cause) and not hasattr(cause, OUTPUT):
+                with suppress(AttributeError):  # the attribute `filename` would change the message of an OSError without a number
+                    setattr(cause, OUTPUT, (path, sum(file.stat().st_size for file in written.rglob("*") if file.is_file())))
         raise
 
 
