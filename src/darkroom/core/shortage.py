@@ -21,7 +21,7 @@ MEMORY_MESSAGE = re.compile(
     r"can't start new thread",
     re.IGNORECASE,
 )
-OUTPUT = "darkroom_output"  # the attribute of an error: the path of an output, and its bytes that were written before
+OUTPUT = "darkroom_output"  # the attribute of an error: the path of an output, its bytes until then, and those that were free
 _SCRATCH = re.compile(r"\.([^/]+)\.\w+\.partial(/new)?")  # of `core/atomic`, beside the output
 FREE_DISK = (
     "free some: `darkroom tidy`, then `dvc gc --workspace --all-commits` frees what no commit uses; then run the command again"
@@ -42,8 +42,8 @@ def explain(error: BaseException) -> DarkroomError | None:
         if _is_disk_full(cause):
             name = getattr(cause, "filename", None)
             named = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else _fullest()
-            path, written = getattr(cause, OUTPUT, (named, 0))
-            return disk_full(path, written, at_least=True)
+            path, written, free = getattr(cause, OUTPUT, (named, 0, None))
+            return disk_full(path, written, at_least=True, free=free)
         if type(cause).__name__ == "BrokenProcessPool":
             problem = "a worker process was killed, as the operating system does where memory runs out"
             return WorkspaceError(problem, FREE_MEMORY, retryable=True)
@@ -67,7 +67,8 @@ def noted(path: Path, written: Path) -> Iterator[None]:
         for cause in _causes(error):
             if _is_disk_full(cause) and not hasattr(cause, OUTPUT):
                 with suppress(AttributeError):  # the attribute `filename` would change the message of an OSError without a number
-                    setattr(cause, OUTPUT, (path, sum(file.stat().st_size for file in written.rglob("*") if file.is_file())))
+                    size = sum(file.stat().st_size for file in written.rglob("*") if file.is_file())
+                    setattr(cause, OUTPUT, (path, size, shutil.disk_usage(written).free))  # what was written is removed then
         raise
 
 
@@ -80,11 +81,13 @@ def _fullest() -> Path:
     return min((Path.cwd(), Path(tempfile.gettempdir())), key=lambda folder: shutil.disk_usage(folder).free)
 
 
-def disk_full(path: Path, needed: int = 0, at_least: bool = False) -> DarkroomError:
-    """Return the error of a file or folder that does not fit on its disk; `needed` are its bytes, where they are known."""
+def disk_full(path: Path, needed: int = 0, at_least: bool = False, free: int | None = None) -> DarkroomError:
+    """Return the error of a file or folder that does not fit on its disk; `needed` are its bytes, where they are known, and
+    `free` those that were free when it did not, now by default.
+    """
     path = Path(_SCRATCH.sub(r"\1", str(path)))  # the output's own name
     folder = _nearest_folder(path)
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(folder).free if free is None else free
     need = f"{path} needs {'more than ' if at_least else ''}{needed / 1e6:,.1f} MB, and " if needed else ""
     return WorkspaceError(f"the disk is full: {need}{free / 1e6:,.1f} MB are free in {folder}", FREE_DISK, retryable=True)
 
