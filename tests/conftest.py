@@ -34,6 +34,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job
 gc.disable()
 ROOT = Path(__file__).parents[1]
 LONG = ROOT / "tests" / "pipelines"
+# what a copy of the sources leaves out; compiled modules are copied, since compiling them again takes seconds of each project
+NOT_SOURCES = ("*.egg-info", "*.pyc.*")  # the latter are being written
 SHARED = Path(os.environ.get("DARKROOM_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
@@ -157,8 +159,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage again, though never among what the test modules have imported."""
-    gc.collect()
+    """Collect garbage again, though never among what the test modules have imported, nor now, which takes over a second."""
     gc.freeze()
     gc.enable()
 

@@ -20,13 +20,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT
+from tests.conftest import NOT_SOURCES, ROOT
 
 pytestmark = pytest.mark.slow
 
 PAGES = sorted((ROOT / "docs" / "contributing").glob("*.md"))
 COPIED = ("src", "tests", "docs", "pipelines", "recipes", "studies", "dvc.yaml", "params.yaml", "pyproject.toml", "mkdocs.yml")
-NOT_COPIED = shutil.ignore_patterns("__pycache__", "images", "notebooks", "results", "*.egg-info", ".dvc")
+NOT_COPIED = shutil.ignore_patterns(*NOT_SOURCES, "images", "notebooks", "results", ".dvc")
 SNIPPET = re.compile(
     r"^`(?P<file>[^`\n]+)`(?P<end>, at the end)?(?: of `(?P<name>\w+)`)?(?:, after the line `(?P<line>[^`\n]+)`)?:\n"
     r"```\w+\n(?P<text>.*?)^```$",

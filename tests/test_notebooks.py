@@ -11,7 +11,7 @@ import pytest
 
 from darkroom.course import lessons
 from docs import notebooks
-from tests.conftest import ROOT
+from tests.conftest import NOT_SOURCES, ROOT
 
 PAGE = """# Title
 
@@ -108,7 +108,7 @@ def test_equal_pages_give_equal_bytes():
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a copy of the project whose studies have the smoke size and two initialisations."""
     for name in ("docs", "src", "studies", "recipes"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "results", "images", ".dvc"))
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns(*NOT_SOURCES, "results", "images", ".dvc"))
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     path = tmp_path / "studies/params.yaml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from darkroom.core.errors import MissingLibraryError, ParamsError, WeightsError
+from darkroom.core.lazy import lazy_imports
 from darkroom.models import checkpoint, factory, folding, pretrained, tensor_files, weights
 from darkroom.models.backbones import packages, registry, timm_tables
 from darkroom.models.backbones.timm_layouts import LAYOUTS
@@ -18,7 +20,11 @@ from darkroom.models.base import Backbone, Preprocessing
 from darkroom.models.feature_maps import maps_of
 from darkroom.models.specs import BackboneSpec, spec_from_dict
 
-timm = pytest.importorskip("timm", reason="the extra timm is not installed")
+with lazy_imports():  # two seconds for each process that collects this file
+    import timm
+
+if importlib.util.find_spec("timm") is None:
+    pytest.skip("the extra timm is not installed", allow_module_level=True)
 
 SMALLEST = {
     "ByobNet": "mobileone_s0", "ConvMixer": "convmixer_768_32", "ConvNeXt": "convnext_atto", "CspNet": "cspresnet50",

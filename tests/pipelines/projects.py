@@ -35,7 +35,7 @@ from pipelines.repro import repro
 from pipelines.retrain import retrain
 from pipelines.study import study
 from pipelines.tidy import tidy
-from tests.conftest import ROOT
+from tests.conftest import NOT_SOURCES, ROOT
 from tests.pipelines.processes import wait_until
 from tests.postgresql import free_port
 
@@ -375,7 +375,7 @@ def fill_project(project: Project) -> None:
     """Write the files of a project, with one commit."""
     folder = project.folder
     for name in ("src", "pipelines"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(*NOT_SOURCES))
     for name in ("params.yaml", "prefect.toml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder)
     (folder / "dvc.yaml").write_text(GRAPH)

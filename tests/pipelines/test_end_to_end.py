@@ -28,7 +28,7 @@ from PIL import Image
 
 from darkroom import cli
 from darkroom.tracking import mlflow_client, queries, records, requests
-from tests.conftest import ROOT
+from tests.conftest import NOT_SOURCES, ROOT
 
 pytestmark = pytest.mark.pipeline
 BACKBONE = "mobilenet_v3_small"
@@ -145,7 +145,7 @@ def workspace(tmp_path_factory) -> Workspace:
     """
     folder = tmp_path_factory.mktemp("end to end") / "project"
     for name in ("src", "pipelines", "recipes"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(*NOT_SOURCES))
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder)
     for name in (

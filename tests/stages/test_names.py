@@ -12,7 +12,7 @@ import pytest
 
 from darkroom import cli
 from darkroom.commands import repro
-from tests.conftest import ROOT
+from tests.conftest import NOT_SOURCES, ROOT
 
 
 def dvc(*words: str) -> subprocess.CompletedProcess[str]:
@@ -26,7 +26,7 @@ def dvc(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
     """Return a project with a photo that nothing else has."""
-    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns(*NOT_SOURCES))
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "data/label_fixes.csv", "data/splits.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)

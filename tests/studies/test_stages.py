@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tests.conftest import ROOT
+from tests.conftest import NOT_SOURCES, ROOT
 from tests.studies.conftest import SETTINGS, TINY, write_images
 
 STAGE = "study@initialization"
@@ -20,7 +20,7 @@ STAGE = "study@initialization"
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """Return a project whose studies are tiny, with a git and a DVC repository."""
-    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns(*NOT_SOURCES))
     shutil.copytree(ROOT / "studies", tmp_path / "studies", ignore=shutil.ignore_patterns("dvc.lock", "results", "tmp", "cache"))
     for name in (
         "dvc.yaml",
