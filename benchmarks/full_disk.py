@@ -4,7 +4,7 @@
 
 The project of `benchmarks/kills.py` lies on a disk of its own (a tmpfs, so as root or where user namespaces are allowed). At
 first the disk has `--step` MB to spare; whenever `darkroom repro` stops because it is full, it gets some again. Each stop must say
-so in a sentence, with exit code 75 of the stage or DVC's own message, without a traceback and without being ended by a signal;
+so in a sentence, with exit code 75 or DVC's own message, without a traceback and without being ended by a signal;
 the run after it goes on. In the end every output must have the bytes of an undisturbed run.
 """
 
@@ -20,10 +20,11 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from kills import SETTINGS, differing, finish, outputs, prepare, repro, run_undisturbed
+from kills import SETTINGS, differing, finish, last_stage, outputs, prepare, repro, run_undisturbed
 from measuring import Workspace, report
 
 PLENTY = 2_000  # MB
+NEEDED = re.compile(r"(?<!\()the disk is full: .* needs .* MB, and .* MB are free")  # not that a state to resume from is not kept
 SENTENCE = re.compile(r"disk is full|No space left on device|Disk quota exceeded", re.IGNORECASE)
 
 
@@ -55,13 +56,15 @@ def attempt(workspace: Workspace, disk: Path, step: float) -> list[dict[str, obj
     free, before = step, ""
     while True:
         set_free(disk, free)
-        code, stage = repro(workspace, log, 1800)
+        code, began = repro(workspace, log, 1800)
+        stage = last_stage(began)
         output = log.read_text(errors="replace")
         if code == 0:
             return rows
         free, before = free * 1.5 if stage == before else step, stage
-        rows.append({"stage": stage, "exit code": code, "fault": fault(code, output)})
-        message = next((line for line in output.splitlines() if SENTENCE.search(line)), output[-300:])
+        rows.append({"stage": stage, "exit code": code, "fault": fault(code, output), "says needed": bool(NEEDED.search(output))})
+        lines = [line for line in output.splitlines() if SENTENCE.search(line)]
+        message = next(filter(NEEDED.search, lines), next(iter(lines), output[-300:]))
         print(f"stop {len(rows)} in {stage}, exit code {code}: {message[:180]}", flush=True)
         if len(rows) > 500:
             raise SystemExit("it does not come to an end")
@@ -92,9 +95,11 @@ def main() -> None:
     faults = [row for row in rows if row["fault"]]
     stops = Counter(str(row["stage"]) for row in rows)
     faulty = Counter(str(row["stage"]) for row in faults)
-    table = [{"stage": stage, "stops": count, "faults": faulty[stage]} for stage, count in sorted(stops.items())]
+    named = Counter(str(row["stage"]) for row in rows if row["says needed"])
+    columns = {"stops": stops, "faults": faulty, "with what was needed": named}
+    table = [{"stage": stage} | {name: counts[stage] for name, counts in columns.items()} for stage in sorted(stops)]
     report("full_disk", table, {"stops": rows, "lost": lost, "settings": SETTINGS})
-    print(f"{len(rows)} stops, {len(faults)} faults; outputs that differ: {', '.join(lost) or 'none'}")
+    print(f"{len(rows)} stops, {named.total()} with what was needed, {len(faults)} faults; differing: {', '.join(lost) or 'none'}")
     raise SystemExit(1 if lost or faults else 0)
 
 

@@ -3,8 +3,10 @@
     python benchmarks/kills.py FOLDER [--moments 50] [--seed 0] [--images 30]
 
 The project has `--images` photographs of each class, a backbone that is pretrained, three folds, and MLflow; every stage of
-the graph runs. A sweep runs `darkroom repro` again and again, each time killed with all its processes after a random time, until
-it ends by itself. The uploader of records is killed in every other moment. Epochs are counted in MLflow: one that ended
+the graph runs. A sweep runs `darkroom repro` again and again, each time killed with all its processes at a random moment, until
+it ends by itself. Half of the moments are a random time after the start of the command, which finds long stages. The others are
+a random time within a stage, one of those that have had the fewest kills, so that no stage is left out. The uploader of records
+is killed in every other moment. Epochs are counted in MLflow: one that ended
 and ran again counts as repeated. An output is lost where it does not have the bytes of the undisturbed run; what measures
 time (`models/cost`, the leaderboard, the report) is left out.
 """
@@ -21,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -28,6 +31,7 @@ import psutil
 from measuring import Workspace, report
 
 from darkroom.config import dvc_graph
+from darkroom.core.errors import WorkspaceError
 
 VARY = ("models/cost", "reports/leaderboard.csv", "reports/cost.csv", "reports/report.html")
 SETTINGS = (  # one thread: on a busy machine two wait for each other
@@ -99,19 +103,40 @@ def kill(workspace: Workspace, with_uploader: bool) -> None:
     assert not alive
 
 
-def repro(workspace: Workspace, log: Path, seconds: float) -> tuple[int | None, str]:
-    """Run `darkroom repro` for some seconds; return its exit code, None where it still runs, and its last stage."""
+def repro(workspace: Workspace, log: Path, seconds: float, within: str | None = None) -> tuple[int | None, dict[str, float]]:
+    """Run `darkroom repro` for some seconds, counted from the start of the stage `within` where one is given.
+
+    Return its exit code, None where it still runs, and for each stage that it began the seconds after the command's start.
+    """
+    began: dict[str, float] = {}
     with log.open("w") as file:
         command = [sys.executable, "-m", "darkroom", "repro"]
         process = subprocess.Popen(
             command, cwd=workspace.place, env=workspace.environment, stdout=file, stderr=file, start_new_session=True
         )
-        try:
-            code: int | None = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            code = None
-    stages = STAGE.findall(log.read_text())
-    return code, stages[-1] if stages else "before the first"
+        start = time.monotonic()
+        while True:
+            taken = time.monotonic() - start
+            for stage in STAGE.findall(log.read_text(errors="replace")):
+                began.setdefault(stage, taken)
+            if (code := process.poll()) is not None:
+                return code, began
+            origin = began.get(within, LIMIT) if within else 0.0
+            if taken >= origin + seconds:
+                return None, began
+            time.sleep(0.05)
+
+
+def last_stage(began: Mapping[str, float]) -> str:
+    return next(reversed(began), "before the first")
+
+
+def done_stages(place: Path) -> set[str]:
+    """Return the stages in dvc.lock, which a killed DVC may have left without content."""
+    try:
+        return set(dvc_graph.read_lock(place / "dvc.lock"))
+    except WorkspaceError:
+        return set()
 
 
 def prepare(place: Path, photos: Path) -> Workspace:
@@ -122,15 +147,21 @@ def prepare(place: Path, photos: Path) -> Workspace:
     return workspace
 
 
-def run_undisturbed(place: Path, source: Path, images: int) -> tuple[dict[str, str], float]:
-    """Copy photographs to PLACE/photos, run the graph once; return its outputs by path, and the seconds that it took."""
+def run_undisturbed(place: Path, source: Path, images: int) -> tuple[dict[str, str], dict[str, float]]:
+    """Copy photographs to PLACE/photos, run the graph once; return its outputs by path, and the seconds of each stage."""
     copy_photos(source, place / "photos", images)
     workspace = prepare(place / "undisturbed", place / "photos")
-    seconds = workspace.run("darkroom", "repro")
+    log = workspace.place / "repro.log"
+    started = time.monotonic()
+    code, began = repro(workspace, log, LIMIT)
+    taken = time.monotonic() - started
+    if code != 0:
+        raise SystemExit(f"an undisturbed `darkroom repro` ended with code {code}:\n{log.read_text()[-3000:]}")
     expected = outputs(workspace.place)
     finish(workspace)
-    print(f"an undisturbed run: {seconds:.0f} s, {len(expected)} outputs", flush=True)
-    return expected, seconds
+    print(f"an undisturbed run: {taken:.0f} s, {len(expected)} outputs", flush=True)
+    ends = [*list(began.values())[1:], taken]
+    return expected, {stage: end - start for (stage, start), end in zip(began.items(), ends, strict=True)}
 
 
 def differing(expected: dict[str, str], actual: dict[str, str]) -> list[str]:
@@ -138,16 +169,31 @@ def differing(expected: dict[str, str], actual: dict[str, str]) -> list[str]:
     return sorted(path for path in expected.keys() | actual.keys() if expected.get(path) != actual.get(path))
 
 
-def sweep(workspace: Workspace, draw: random.Random, number: int, rows: list[dict[str, object]]) -> None:
-    """Run `darkroom repro` to its end through kills; add a row for each."""
+def draw_stage(draw: random.Random, rows: Sequence[Mapping[str, object]], stages: Iterable[str]) -> str | None:
+    """Return one of the stages that have had the fewest kills, or None in half of the cases."""
+    counts = Counter(str(row["stage"]) for row in rows)
+    candidates = sorted(stages)
+    if not candidates or draw.random() < 0.5:
+        return None
+    fewest = min(counts[stage] for stage in candidates)
+    return draw.choice([stage for stage in candidates if counts[stage] == fewest])
+
+
+def sweep(
+    workspace: Workspace, draw: random.Random, number: int, durations: Mapping[str, float], rows: list[dict[str, object]]
+) -> None:
+    """Run `darkroom repro` to its end through kills; add a row for each. `durations` are the seconds of undisturbed stages."""
     log = workspace.place / "repro.log"
-    began = time.monotonic()
+    started = time.monotonic()
     kills: Counter[str] = Counter()
     stage = ""
-    while time.monotonic() - began < LIMIT:
+    while time.monotonic() - started < LIMIT:
+        within = draw_stage(draw, rows, durations.keys() - done_stages(workspace.place))
         # a stage that was killed three times gets twice the time, since to start again takes a share of it
-        seconds = draw.uniform(0.5, LONGEST * 2 ** (kills[stage] // 3))
-        code, stage = repro(workspace, log, seconds)
+        longest = durations[within] if within else LONGEST * 2 ** (kills[stage] // 3)
+        seconds = draw.uniform(0 if within else 0.5, longest)
+        code, began = repro(workspace, log, seconds, within)
+        stage = last_stage(began)
         repaired = [line for line in log.read_text().splitlines() if "damaged" in line]
         if repaired:
             print(f"sweep {number}: {'; '.join(repaired)}", flush=True)
@@ -157,8 +203,8 @@ def sweep(workspace: Workspace, draw: random.Random, number: int, rows: list[dic
             return
         kill(workspace, with_uploader=draw.random() < 0.5)
         kills[stage] += 1
-        rows.append({"sweep": number, "moment": round(seconds, 1), "stage": stage})
-        print(f"sweep {number}: killed after {seconds:.1f} s in {stage}", flush=True)
+        rows.append({"sweep": number, "moment": round(seconds, 1), "drawn within": within, "stage": stage})
+        print(f"sweep {number}: killed after {seconds:.1f} s{f' of {within}' if within else ''} in {stage}", flush=True)
     raise SystemExit(f"a sweep has taken more than {LIMIT:.0f} s")
 
 
@@ -183,12 +229,12 @@ def main() -> None:
     repeated: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch).resolve()
-        expected, seconds = run_undisturbed(place, options.folder, options.images)
+        expected, durations = run_undisturbed(place, options.folder, options.images)
         number = 0
         while len(rows) < options.moments:
             number += 1
             workspace = prepare(place / f"sweep-{number}", place / "photos")
-            sweep(workspace, draw, number, rows)
+            sweep(workspace, draw, number, durations, rows)
             different = differing(expected, outputs(workspace.place))
             lost += [f"sweep {number}: {path}" for path in different]
             repeated.update(finish(workspace))
@@ -196,8 +242,9 @@ def main() -> None:
             print(f"sweep {number}: {len(different)} of {len(expected)} outputs differ; left over: {', '.join(left) or 'nothing'}")
             shutil.rmtree(workspace.place)
     by_stage = Counter(str(row["stage"]) for row in rows)
-    table = [{"stage": stage, "kills": count, "epochs repeated": repeated[stage]} for stage, count in sorted(by_stage.items())]
-    report("kills", table, {"moments": rows, "lost": lost, "undisturbed": seconds, "seed": options.seed})
+    stages = [*durations, *sorted(by_stage.keys() - durations.keys())]
+    table = [{"stage": stage, "kills": by_stage[stage], "epochs repeated": repeated[stage]} for stage in stages]
+    report("kills", table, {"moments": rows, "lost": lost, "undisturbed": durations, "seed": options.seed})
     print(f"{len(rows)} kills in {number} sweeps; lost: {', '.join(lost) or 'nothing'}")
     raise SystemExit(1 if lost else 0)
 

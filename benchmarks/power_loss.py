@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from kills import LONGEST, differing, kill, outputs, prepare, repro, run_undisturbed
+from kills import LONGEST, differing, kill, last_stage, outputs, prepare, repro, run_undisturbed
 from measuring import Workspace, report
 
 DISK = Path(__file__).with_name("volatile_disk.py")
@@ -69,7 +69,8 @@ def sweep(workspace: Workspace, power: Power, draw: random.Random, most: int) ->
     stage = ""
     while True:
         seconds = draw.uniform(0.5, LONGEST * 2 ** (kills[stage] // 3)) if len(rows) < most else 3600.0
-        code, stage = repro(workspace, log, seconds)
+        code, began = repro(workspace, log, seconds)
+        stage = last_stage(began)
         repaired = [line for line in log.read_text().splitlines() if "damaged" in line]
         if repaired:
             print(f"  repaired: {'; '.join(repaired)}", flush=True)

@@ -11,6 +11,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from darkroom.core import deadline
+
 COMMAND, WEBHOOK = "DARKROOM_NOTIFY_COMMAND", "DARKROOM_NOTIFY_WEBHOOK"
 TIMEOUT = 10.0  # seconds
 
@@ -35,7 +37,7 @@ def send(flow: str, run: str, run_id: str, state: str, message: str, url: str = 
 
 def _post(address: str, content: dict[str, str]) -> None:
     request = urllib.request.Request(address, json.dumps(content).encode(), {"Content-Type": "application/json"})
-    urllib.request.urlopen(request, timeout=TIMEOUT).close()
+    deadline.fetch(request, TIMEOUT)
 
 
 def _try(channel: str, deliver: Callable[[], object]) -> None:

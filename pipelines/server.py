@@ -16,13 +16,14 @@ import urllib.error
 import urllib.request
 import uuid
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 
-from darkroom.core import atomic, strict_json
+from darkroom.core import atomic, deadline, strict_json
 from darkroom.core.errors import WorkspaceError, without_login
 
 UNAUTHENTICATED = 401
@@ -134,9 +135,8 @@ def is_running(process: dict[str, Any] | None) -> bool:
 def is_healthy(address: str) -> bool:
     """Tell whether a Prefect server responds at an address."""
     try:
-        with urllib.request.urlopen(f"{without_login(address)}/health", timeout=TIMEOUT) as response:
-            return response.read().strip() == b"true"
-    except (OSError, ValueError):
+        return deadline.fetch(f"{without_login(address)}/health", TIMEOUT).strip() == b"true"
+    except (OSError, ValueError, HTTPException):
         return False
 
 
@@ -145,21 +145,20 @@ def check_response(address: str, remedy: str = "start it, or unset PREFECT_API_U
     nothing is asked."""
     try:
         if address:
-            urllib.request.urlopen(f"{without_login(address)}/health", timeout=TIMEOUT).close()
-            version = urllib.request.Request(f"{without_login(address)}/admin/version", headers=_login(address))
-            urllib.request.urlopen(version, timeout=TIMEOUT).close()
+            deadline.fetch(f"{without_login(address)}/health", TIMEOUT)
+            deadline.fetch(urllib.request.Request(f"{without_login(address)}/admin/version", headers=_login(address)), TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code == UNAUTHENTICATED:
             raise WorkspaceError(f"the Prefect server at {address} refuses this password", _login_remedy(address)) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise WorkspaceError(f"the Prefect server at {address} does not respond: {error}", remedy, retryable=True) from error
 
 
 def is_open(api: str) -> bool:
     """Tell whether a server answers everybody, without a password."""
     try:
-        urllib.request.urlopen(f"{without_login(api)}/admin/version", timeout=TIMEOUT).close()
-    except (OSError, ValueError):
+        deadline.fetch(f"{without_login(api)}/admin/version", TIMEOUT)
+    except (OSError, ValueError, HTTPException):
         return False
     return True
 
@@ -176,7 +175,7 @@ def request(api: str, path: str, content: dict[str, Any] | None = None, method: 
         if method != "GET":
             headers |= _csrf_token(api, headers.get("Authorization", ""), int(time.monotonic() // TOKEN_AGE))
         return _send(urllib.request.Request(f"{without_login(api)}/{path}", body, headers, method=method))
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         remedy = "see .darkroom/schedule/server.log"
         if getattr(error, "code", None) == UNAUTHENTICATED:
             remedy = _login_remedy(api)
@@ -216,8 +215,7 @@ def _send(message: urllib.request.Request) -> Any:
     retries = BUSY_RETRIES
     while True:
         try:
-            with urllib.request.urlopen(message, timeout=BUSY_TIMEOUT) as response:
-                return strict_json.loads(response.read() or b"null")
+            return strict_json.loads(deadline.fetch(message, BUSY_TIMEOUT) or b"null")
         except urllib.error.HTTPError as error:
             if error.code != BUSY or not retries:
                 raise

@@ -45,7 +45,7 @@ HARMLESS = {
     "core/command_line.py", "core/lazy.py", "core/os_errors.py", "core/tables.py", "core/user_paths.py",
     "core/shortage.py", "core/array_files.py", "core/checksums.py", "core/json_files.py", "commands/param_types.py",
     "config/settings_help.py", "config/package_files.py", "core/counts.py", "core/platforms.py", "commands/study_records.py",
-    "core/large_arrays.py", "core/machine_limits.py", "core/ranks.py", "course/lessons.py",
+    "core/large_arrays.py", "core/machine_limits.py", "core/ranks.py", "course/lessons.py", "core/deadline.py",
 }  # fmt: skip
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
+from darkroom.config import yaml_files
 from darkroom.config.params import check_backbone, parse
 from darkroom.core.errors import ParamsError
 
@@ -97,3 +100,30 @@ def test_a_file_without_sections_is_refused(content):
     """A params file without sections is a mistake, not a crash."""
     with pytest.raises(ParamsError):
         parse(content)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [1]\n" + "".join(f"{key}: &{key} [{', '.join([f'*{before}'] * 3)}]\n" for before, key in pairwise("abcdefghijkl")),
+        "a: &a [*a]",
+        "a: &a {b: *a}",
+        f"a: {'1' * 5_000}",
+        "a: 2020-13-45",
+        "a: !!bool x",
+        "a: !!int x",
+        "a: 1\na: 2",
+    ],
+    ids=["anchors", "a list in itself", "a mapping in itself", "digits", "a 13th month", "bool", "int", "twice"],
+)
+def test_yaml_that_is_made_to_harm_is_refused_at_once(text):
+    """A few lines that stand for a hundred thousand values, and values that Python cannot have, are one sentence."""
+    with pytest.raises(ParamsError, match=r"params\.yaml is not valid YAML") as caught:
+        yaml_files.parse_yaml(text, "params.yaml")
+    assert "git checkout" in caught.value.remedy
+
+
+def test_anchors_may_repeat_what_is_small():
+    """Anchors that people write are YAML as any other."""
+    content = yaml_files.parse_yaml("a: &a [1, 2]\nb: *a\nc: {<<: {d: 1}, e: *a}", "x")
+    assert content == {"a": [1, 2], "b": [1, 2], "c": {"d": 1, "e": [1, 2]}}

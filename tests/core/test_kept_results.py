@@ -68,7 +68,7 @@ def test_a_full_disk_does_not_end_a_stage(monkeypatch, capsys):
 
     monkeypatch.setattr(np, "save", full)
     assert KeptResults("stage", "a").get("x", counted([], "a", 0.1))[0][0, 0] == 0.1
-    assert "No space left" in capsys.readouterr().err
+    assert "the disk is full" in capsys.readouterr().err
 
 
 def test_a_later_stage_removes_all_but_its_own():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import re
 import sqlite3
 import subprocess
 import sys
@@ -12,9 +14,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from safetensors import SafetensorError
 
 from darkroom.core import array_files, atomic, shortage
 from darkroom.core.errors import WorkspaceError
+from darkroom.data import file_sources
+from darkroom.models import tensor_files
 
 
 @pytest.mark.parametrize(
@@ -37,13 +43,88 @@ def test_a_full_disk_is_named(error):
     assert "darkroom tidy" in explained.remedy
 
 
-def test_the_disk_that_is_full_is_that_of_the_output(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("40000 requested and 1024 written"),  # NumPy's has no number
+        sqlite3.OperationalError("database or disk is full"),
+        SafetensorError('Error while serializing: IoError(Os { code: 28, message: "No space left on device" })'),
+    ],
+    ids=["system", "NumPy", "SQLite", "safetensors"],
+)
+def test_the_disk_that_is_full_is_that_of_the_output(tmp_path, monkeypatch, error):
     """A write that does not say which file it was of is one of the output, which may be on another disk than the project."""
     place = tmp_path / "elsewhere"
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OSError, match="No space") as caught, atomic.new_file(place / "model.bin"):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    assert str(place) in shortage.explain(caught.value).problem
+    with pytest.raises(type(error)) as caught, atomic.new_file(place / "model.bin"), atomic.new_folder(place / "inner"):
+        raise error
+    assert f"are free in {place}" in shortage.explain(caught.value).problem
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("kind", ["file", "folder", "folder in a folder"])
+def test_an_output_that_does_not_fit_says_what_it_needs(tmp_path, kind):
+    """Where the size of an output is not known before, the bytes that were written are the least that it needs."""
+
+    def write(folder: Path) -> None:
+        (folder / "a.bin").write_bytes(bytes(3_000_000))
+        with Path("/dev/full").open("wb") as full:
+            full.write(b"x")
+
+    def fill() -> None:
+        if kind == "file":
+            with atomic.new_file(tmp_path / "out") as working:
+                write(working.parent)
+        elif kind == "folder":
+            with atomic.new_folder(tmp_path / "out") as working:
+                write(working)
+        else:  # the inner one is named
+            with atomic.new_folder(tmp_path / "outer"), atomic.new_folder(tmp_path / "out") as working:
+                write(working)
+
+    with pytest.raises(OSError, match="No space") as caught:
+        fill()
+    problem = shortage.explain(caught.value).problem
+    assert re.match(rf"the disk is full: {tmp_path / 'out'} needs more than 3\.0 MB, and [0-9,.]+ MB are free in", problem), problem
+
+
+CONTENT = np.zeros((3, 1_000_000), np.uint8)
+WRITERS = {
+    "array": lambda path: array_files.save(path, CONTENT),
+    "tensors": lambda path: tensor_files.save(path, {"weight": torch.from_numpy(CONTENT)}),
+    "copy": lambda path: shortage.copy_file(path.with_name("source"), path),
+}
+
+
+def write_into_folder(write, folder: Path) -> None:
+    with atomic.new_folder(folder) as new:
+        (new / "source").write_bytes(CONTENT.tobytes())
+        write(new / "out.npy")
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_what_is_known_not_to_fit_is_not_begun(tmp_path, monkeypatch, kind):
+    """An output of a known size is refused with what it needs and what is free, exit code 75, before a byte of it is written."""
+    (tmp_path / "source").write_bytes(CONTENT.tobytes())
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_000_000))
+        with pytest.raises(WorkspaceError, match=r"needs 3\.0 MB, and 1\.0 MB are free") as caught:
+            WRITERS[kind](tmp_path / "out.npy")
+        assert not (tmp_path / "out.npy").exists()
+        with pytest.raises(WorkspaceError, match=rf"full: {tmp_path / 'outer/out.npy'} needs"):  # not the scratch folder's name
+            write_into_folder(WRITERS[kind], tmp_path / "outer")
+    assert caught.value.code == 75
+    WRITERS[kind](tmp_path / "out.npy")
+    assert (tmp_path / "out.npy").stat().st_size >= CONTENT.nbytes
+
+
+def test_an_archive_that_would_fill_the_disk_is_no_damaged_archive(tmp_path, monkeypatch):
+    """Unpacked beyond what is free, it is a full disk, exit code 75; the archive and its limits are not to blame."""
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=2_000_000))
+    with pytest.raises(WorkspaceError, match=r"needs more than 2\.1 MB, and 2\.0 MB are free") as caught:
+        file_sources.copy_limited(io.BytesIO(CONTENT.tobytes()), tmp_path / "archive.tar", tmp_path / "a.tar.gz")
+    assert caught.value.code == 75
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 
 from darkroom.core.errors import WorkspaceError
 from pipelines import notifications, schedule, server, work_pool
+from tests import servers
 
 
 def test_a_reused_process_id_is_another_process():
@@ -90,21 +90,31 @@ def test_a_failed_notification_names_no_secret(monkeypatch, capsys):
     assert "pass123" not in "".join(lines)
 
 
-@pytest.fixture
-def silent() -> Iterator[str]:
-    """Yield the address of a server that takes connections and never says anything."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+@pytest.fixture(params=["silent", "drips", "drips a body"])
+def silent(request) -> Iterator[str]:
+    """Yield the address of a server that takes connections and never says anything, or a few bytes at a time for ever."""
+    with servers.server(request.param) as address:
+        yield f"http://{address}"
 
 
-def test_a_silent_server_is_named(silent, monkeypatch):
-    """A flow, and `make schedule`, wait for a server that takes connections and is silent for seconds, and then name it."""
+def test_a_silent_server_is_named(silent, monkeypatch, capsys):
+    """A flow, `make schedule` and a notification wait for such a server for seconds, for its whole response, and then name it."""
     assert server.TIMEOUT <= 10
     monkeypatch.setattr(server, "TIMEOUT", 0.2)
+    monkeypatch.setattr(server, "BUSY_TIMEOUT", 0.2)
+    monkeypatch.setattr(notifications, "TIMEOUT", 0.2)
+    monkeypatch.setenv(notifications.WEBHOOK, silent)
+    began = time.monotonic()
     with pytest.raises(WorkspaceError, match=f"{silent}/api does not respond") as error:
         server.check_response(f"{silent}/api")
     assert error.value.retryable
     assert not server.is_healthy(f"{silent}/api")
+    assert not server.is_open(f"{silent}/api")
+    with pytest.raises(WorkspaceError, match="failed: "):
+        server.request(f"{silent}/api", "flow_runs/1")
+    notifications.send("repro", "run", "1", "Failed", "message")
+    assert notifications.WEBHOOK in capsys.readouterr().err
+    assert time.monotonic() - began < 5
 
 
 def test_a_notification_of_a_drift_names_the_page(monkeypatch, tmp_path):

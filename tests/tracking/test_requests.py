@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
 import threading
 import time
@@ -14,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from darkroom.core import locks
+from darkroom.core import atomic, locks
 from darkroom.core.errors import WorkspaceError
+from darkroom.core.locks import hold
 from darkroom.tracking import home, records, requests, server_check
 
 HALF = ("half", {"number": 20})
@@ -175,6 +177,23 @@ def test_a_request_that_nobody_waits_for_is_dropped(monkeypatch):
     assert requests.serve()
     assert not done
     assert not list(requests.REQUESTS.glob("*.json"))
+
+
+def test_left_overs_of_killed_requests_are_removed(monkeypatch):
+    """A new uploader removes half a request, and a lock and a response that nobody waits for; not those of a living process."""
+    scratch = atomic.scratch_folder(requests.REQUESTS / "half.json")
+    killed = requests.REQUESTS / f".killed.json.{atomic.MACHINE}x.partial"
+    killed.mkdir(parents=True)
+    (killed / "lock").touch()
+    for name in ("old.lock", "old.response", "waits.json", "waits.lock", "new.lock"):
+        (requests.REQUESTS / name).touch()
+    for name in ("old.lock", "old.response", "waits.lock"):
+        os.utime(requests.REQUESTS / name, (1, 1))
+    with scratch as living, hold(requests.REQUESTS / "taken.lock"):
+        os.utime(requests.REQUESTS / "taken.lock", (1, 1))
+        requests.remove_left_overs()
+        left = {path.name for path in requests.REQUESTS.iterdir()}
+    assert left == {living.name, "taken.lock", "waits.json", "waits.lock", "new.lock"}
 
 
 def test_a_damaged_request_is_dropped():

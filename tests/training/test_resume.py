@@ -137,7 +137,7 @@ def test_a_full_disk_does_not_end_a_training(monkeypatch, capsys):
     model, result, _ = train()
     assert same(model, whole)
     assert result == expected
-    assert "No space left" in capsys.readouterr().err
+    assert "the disk is full" in capsys.readouterr().err
     assert not list(kept_results.folder().iterdir())
 
 

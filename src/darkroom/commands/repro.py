@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 
 import click
 
-from darkroom.config import dvc_repair, params, stage_code
+from darkroom.config import dvc_repair, dvc_space, params, stage_code
 from darkroom.core import locks
 from darkroom.core.command_line import passthrough
 from darkroom.core.errors import EXIT_CODE_FILE, WorkspaceError
@@ -30,9 +31,13 @@ def run(arguments: tuple[str, ...]) -> int:
         environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", EXIT_CODE_FILE: code_file.name,
         }  # fmt: skip
+        began = time.time()
         process = subprocess.Popen([sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *arguments], env=environment)
         code = _wait(process)
-        return int(code_file.read() or code) if code else 0
+        of_stage = code_file.read()
+        if code and not of_stage and (full := dvc_space.full_disk(began)):
+            raise full
+        return int(of_stage or code) if code else 0
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:

@@ -63,12 +63,12 @@ def stage_names() -> list[str]:
     """Return the stages of dvc.yaml as DVC names them: `transfer@vgg16` for an item of a `matrix`."""
     params, names = read_yaml(Path("params.yaml")), []
     for name, stage in read_yaml(Path("dvc.yaml"))["stages"].items():
-        lists = [_interpolated(items, params) for items in stage.get("matrix", {}).values()]
+        lists = [interpolated(items, params) for items in stage.get("matrix", {}).values()]
         names += ["@".join([name, *(["-".join(map(str, item))] if item else [])]) for item in product(*lists)]
     return names
 
 
-def _interpolated(value: Any, params: Any) -> list[Any]:
+def interpolated(value: Any, params: Any) -> list[Any]:
     """Return a list of dvc.yaml, which may be written as `${section.key}` of params.yaml."""
     if isinstance(value, list):
         return value

@@ -13,6 +13,9 @@ from ruamel.yaml.error import YAMLError
 from darkroom.core import user_paths
 from darkroom.core.errors import ParamsError
 
+MAX_VALUES = 100_000  # of a file, as whoever follows its anchors counts them
+VALUES = (ValueError, KeyError, TypeError, AttributeError)  # of a number of 5,000 digits, a 13th month, `!!bool x`
+
 
 def read_yaml(path: Path) -> Any:
     """Return the content of a YAML file as plain Python. Raises ParamsError where it is missing, or no valid YAML."""
@@ -31,14 +34,35 @@ def parse_yaml(text: str, name: str) -> Any:
     """Return YAML 1.2 as plain Python. Raises ParamsError, with the file's `name`, where it is not valid."""
     try:
         return deepcopy(_load(text))
-    except (YAMLError, RecursionError) as error:
+    except (YAMLError, RecursionError, *VALUES) as error:
         raise ParamsError(f"{name} is not valid YAML: {error}", _restoring(name)) from None
 
 
 @lru_cache(maxsize=16)
 def _load(text: str) -> Any:
     """Return YAML as plain Python, to be copied: a command reads params.yaml several times, each takes 50 ms."""
-    return YAML(typ="safe", pure=True).load(text)
+    content = YAML(typ="safe", pure=True).load(text)
+    _check_size(content)
+    return content
+
+
+def _check_size(content: Any) -> None:
+    """Raise YAMLError where anchors (`&a`, `*a`) repeat values more than `MAX_VALUES` times, or without end.
+
+    A few lines can stand for a list of 10¹⁰ values, which whoever copies or shows it would wait for.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(value: Any) -> int:
+        if not isinstance(value, dict | list):
+            return 1
+        if id(value) not in sizes:
+            sizes[id(value)] = MAX_VALUES + 1  # of what holds itself
+            sizes[id(value)] = 1 + sum(size(item) for item in (value.values() if isinstance(value, dict) else value))
+        return sizes[id(value)]
+
+    if size(content) > MAX_VALUES:
+        raise YAMLError(f"its anchors stand for more than {MAX_VALUES:,} values")
 
 
 def _restoring(name: str) -> str:
@@ -52,6 +76,6 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         example = "--set transfer.lr=0.01 backbones='[mobilenet_v2]'"
         raise ParamsError(f'"{text}" must have the form KEY=VALUE', f"write for example {example}")
     try:
-        return key.strip(), YAML(typ="safe", pure=True).load(value)
-    except (YAMLError, ValueError, RecursionError) as error:
+        return key.strip(), deepcopy(_load(value))
+    except (YAMLError, RecursionError, *VALUES) as error:
         raise ParamsError(f'"{value}" is not a YAML value for {key}', "quote it for the shell, lists as '[a, b]'") from error

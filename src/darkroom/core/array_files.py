@@ -42,3 +42,9 @@ def create(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.ndarray:
     array = np.lib.format.open_memmap(path, "w+", dtype, shape)
     shortage.reserve_space(path)
     return array
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    """Write an array to a .npy file; where the disk has no room, the error says what it needs."""
+    shortage.require_space(path, array.nbytes)
+    np.save(path, array)

@@ -82,10 +82,8 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.{MACHINE}", suffix=PARTIAL, dir=path.parent))
     with hold(scratch / "lock"):  # makes the folder again if `darkroom tidy` has just removed it
         try:
-            yield scratch
-        except Exception as error:
-            shortage.note_path(error, path)
-            raise
+            with shortage.noted(path, scratch):
+                yield scratch
         finally:
             _finish(scratch)
 

@@ -18,7 +18,8 @@ from typing import Literal
 import numpy as np
 import xxhash
 
-from darkroom.core import atomic, large_arrays
+from darkroom.core import atomic, large_arrays, shortage
+from darkroom.core.errors import WorkspaceError
 
 STATE = Path(".darkroom")
 DIGEST = "digest.txt"
@@ -55,13 +56,14 @@ class KeptResults:
         if arrays is None:
             arrays = compute()
             try:
+                shortage.require_space(self._folder(key), sum(array.nbytes for array in arrays))
                 with atomic.new_folder(self._folder(key)) as working:
                     for number, array in enumerate(arrays):
                         np.save(working / f"{number}.npy", array)
                     (working / DIGEST).write_text(f"{len(arrays)} {digest(*arrays)}")
                 arrays = self._read(key, len(arrays))
-            except OSError as error:  # the disk is full; the stage may yet end well
-                print(f"{self._folder(key)} cannot be written ({error}): a kill would cost it", file=sys.stderr)
+            except (OSError, WorkspaceError) as error:  # the disk is full; the stage may yet end well
+                print(f"{self._folder(key)} cannot be written ({shortage.reason(error)}): a kill would cost it", file=sys.stderr)
         return arrays
 
     def load(self, key: str) -> Arrays | None:

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from darkroom.core import platforms
@@ -21,6 +21,8 @@ MEMORY_MESSAGE = re.compile(
     r"can't start new thread",
     re.IGNORECASE,
 )
+OUTPUT = "darkroom_output"  # the attribute of an error: the path of an output, its bytes until then, and those that were free
+_SCRATCH = re.compile(r"\.([^/]+)\.\w+\.partial(/new)?")  # of `core/atomic`, beside the output
 FREE_DISK = (
     "free some: `darkroom tidy`, then `dvc gc --workspace --all-commits` frees what no commit uses; then run the command again"
 )
@@ -39,7 +41,9 @@ def explain(error: BaseException) -> DarkroomError | None:
         message = str(cause)
         if _is_disk_full(cause):
             name = getattr(cause, "filename", None)
-            return disk_full(Path(os.fsdecode(name)) if isinstance(name, str | bytes) else _fullest())
+            named = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else _fullest()
+            path, written, free = getattr(cause, OUTPUT, (named, 0, None))
+            return disk_full(path, written, at_least=True, free=free)
         if type(cause).__name__ == "BrokenProcessPool":
             problem = "a worker process was killed, as the operating system does where memory runs out"
             return WorkspaceError(problem, FREE_MEMORY, retryable=True)
@@ -49,11 +53,23 @@ def explain(error: BaseException) -> DarkroomError | None:
     return None
 
 
-def note_path(error: BaseException, path: Path) -> None:
-    """Let `explain` name the disk of a path: a write to an open file that fails does not say which file it was."""
-    if _is_disk_full(error) and getattr(error, "filename", None) is None:
-        with suppress(AttributeError):
-            error.filename = str(path)  # type: ignore[attr-defined]
+@contextmanager
+def noted(path: Path, written: Path) -> Iterator[None]:
+    """Let `explain` name the output that a full disk has no room for, and its bytes until then, those of the folder `written`.
+
+    A write that fails says neither. Of several outputs that are under way the inner one is named.
+    """
+    try:
+        yield
+    except DarkroomError:
+        raise
+    except Exception as error:
+        for cause in _causes(error):
+            if _is_disk_full(cause) and not hasattr(cause, OUTPUT):
+                with suppress(AttributeError):  # the attribute `filename` would change the message of an OSError without a number
+                    size = sum(file.stat().st_size for file in written.rglob("*") if file.is_file())
+                    setattr(cause, OUTPUT, (path, size, shutil.disk_usage(written).free))  # what was written is removed then
+        raise
 
 
 def _is_disk_full(error: BaseException) -> bool:
@@ -65,12 +81,40 @@ def _fullest() -> Path:
     return min((Path.cwd(), Path(tempfile.gettempdir())), key=lambda folder: shutil.disk_usage(folder).free)
 
 
-def disk_full(path: Path, needed: int = 0) -> DarkroomError:
-    """Return the error of a file that does not fit on its disk; `needed` are its bytes, where they are known."""
-    folder = next((parent for parent in (path.absolute(), *path.absolute().parents) if parent.is_dir()), Path("/"))
-    free = shutil.disk_usage(folder).free
-    need = f"{path} needs {needed / 1e6:,.1f} MB, and " if needed else ""
+def disk_full(path: Path, needed: int = 0, at_least: bool = False, free: int | None = None) -> DarkroomError:
+    """Return the error of a file or folder that does not fit on its disk; `needed` are its bytes, where they are known, and
+    `free` those that were free when it did not, now by default.
+    """
+    path = Path(_SCRATCH.sub(r"\1", str(path)))  # the output's own name
+    folder = _nearest_folder(path)
+    free = shutil.disk_usage(folder).free if free is None else free
+    need = f"{path} needs {'more than ' if at_least else ''}{needed / 1e6:,.1f} MB, and " if needed else ""
     return WorkspaceError(f"the disk is full: {need}{free / 1e6:,.1f} MB are free in {folder}", FREE_DISK, retryable=True)
+
+
+def require_space(path: Path, needed: int) -> None:
+    """Raise the error of a full disk where a file or folder of so many bytes does not fit on its disk.
+
+    To be called before it is written, wherever its size is known: the message then says what it needs.
+    """
+    if shutil.disk_usage(_nearest_folder(path)).free < needed:
+        raise disk_full(path, needed)
+
+
+def reason(error: Exception) -> str:
+    """Return why a file could not be written, without a remedy."""
+    known = error if isinstance(error, DarkroomError) else explain(error)
+    return known.problem if known else str(error)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy the content of a file, or raise the error of a full disk, before anything is written where that is possible."""
+    require_space(target, source.stat().st_size)
+    shutil.copyfile(source, target)
+
+
+def _nearest_folder(path: Path) -> Path:
+    return next((parent for parent in (path.absolute(), *path.absolute().parents) if parent.is_dir()), Path("/"))
 
 
 def reserve_space(path: Path) -> None:

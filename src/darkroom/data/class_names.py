@@ -42,7 +42,8 @@ def check(source: Path, files: list[SourceFile]) -> None:
     for label in labels:
         if not is_showable(label):
             raise SourceError(
-                f"the class {label!a} of {source} has a name with control characters, which cannot be shown", "rename the folder"
+                f"the class {label!a} of {source} has a name with control characters, which cannot be shown",
+                "rename the folder, or the class where the labels are",
             )
     if not labels:
         remedy = "give it one subfolder per class, named as the class, or a table with the columns path and label"

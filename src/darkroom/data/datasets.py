@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from darkroom.core import atomic, machine_limits
-from darkroom.core.errors import SourceError
+from darkroom.core import atomic, deadline, machine_limits, shortage
+from darkroom.core.errors import DarkroomError, SourceError
 from darkroom.core.lazy import lazy_imports
 from darkroom.core.os_errors import is_retryable
 from darkroom.data import glyphs, remote_files
@@ -92,8 +92,9 @@ def write_benchmark(name: str, folder: Path, options: DatasetOptions) -> int:
     try:
         if not download:
             root = _unpack_local(name, kind.__name__, options)
-        parts = {split: kind(root, train=split == "train", download=download) for split in ("train", "test")}
-    except SourceError:
+        with deadline.no_silence():
+            parts = {split: kind(root, train=split == "train", download=download) for split in ("train", "test")}
+    except DarkroomError:
         raise
     except Exception as error:  # a damaged file, or a server that is down, raises anything
         machine_limits.check(error)
@@ -134,7 +135,7 @@ def _unpack_local(name: str, kind: str, options: DatasetOptions) -> Path:
             raise _absent(name, inside, f"{file}.gz, or {file}", setting)
         with atomic.new_file(target) as working:
             if plain.is_file():
-                shutil.copyfile(plain, working)
+                shortage.copy_file(plain, working)
             else:
                 with gzip.open(packed) as stream, working.open("wb") as out:
                     shutil.copyfileobj(stream, out)

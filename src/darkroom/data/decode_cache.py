@@ -29,7 +29,7 @@ import xxhash
 from filelock import FileLock
 
 from darkroom.config.params import Ingest
-from darkroom.core import strict_json
+from darkroom.core import shortage, strict_json
 from darkroom.data import (
     decoding,
     deep_pixels,
@@ -75,10 +75,11 @@ def open_cache(root: Path, params: Ingest) -> Iterator[DecodeCache]:
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f"{folder.name}.lock"):
         cache = DecodeCache(folder, params.image_size)
-        try:
-            yield cache
-        finally:
-            cache.close()
+        with shortage.noted(folder, folder):
+            try:
+                yield cache
+            finally:
+                cache.close()
     folders = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for oldest in folders[:-MAX_FOLDERS]:
         with FileLock(root / f"{oldest.name}.lock"):

@@ -20,15 +20,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, Self
 
-from darkroom.core import atomic, machine_limits
+from darkroom.core import atomic, machine_limits, shortage
 from darkroom.core.errors import SourceError
 from darkroom.data import zip_names
 from darkroom.data.folder_source import MAX_FILE_BYTES, TOO_LONG, Entry, Folder
 
 MAX_FILES = 5_000_000
 MAX_BYTES = 512 * 2**30  # of an archive, unpacked
+MAX_TEXT = 2**24  # bytes of the names and comments of a member of a tar
+_TEXT_TYPES = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 DAMAGED = (
     tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError,
@@ -99,22 +103,24 @@ def _open(source: Path, scratch: Path, stack: ExitStack) -> FileSource:
         inner = folder / "archive.tar"
         with opener(source, "rb") as packed:
             copy_limited(packed, inner, source)
-    tar = stack.enter_context(tarfile.TarFile.open(inner, "r:"))
+    tar = stack.enter_context(tarfile.TarFile.open(inner, "r:", tarinfo=_Member))
     return Tar(source, stack.enter_context(inner.open("rb")), tar)
 
 
 def copy_limited(packed: IO[bytes], target: Path, source: Path) -> None:
-    """Copy a stream to a file, or raise SourceError where it is longer than is allowed or free."""
-    limit = min(MAX_BYTES, shutil.disk_usage(target.parent).free * 9 // 10)
+    """Copy a stream to a file; SourceError where it is longer than is allowed, WorkspaceError where most of the disk would go."""
+    room = shutil.disk_usage(target.parent).free * 9 // 10
     size = 0
     with target.open("wb") as file:
         while block := packed.read(2**20):
             size += len(block)
-            if size > limit:
+            if size > MAX_BYTES:
                 raise SourceError(
-                    f"{source} holds more than {limit / 2**30:.0f} GiB when it is unpacked, more than is allowed or free",
+                    f"{source} holds more than {MAX_BYTES / 2**30:.0f} GiB when it is unpacked, more than is allowed",
                     "unpack it yourself, and set `ingest.source` to the folder",
                 )
+            if size > room:
+                raise shortage.disk_full(target, size, at_least=True)
             file.write(block)
 
 
@@ -130,6 +136,17 @@ def _check_limits(source: Path, count: int, size: int) -> None:
             f"{MAX_BYTES / 2**30:.0f} GiB",
             "unpack it yourself, and set `ingest.source` to the folder",
         )
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose name and other text are limited, since tarfile reads them into memory, as long as their header says."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _TEXT_TYPES and member.size > MAX_TEXT:
+            raise tarfile.ReadError(f"a member has {member.size:,} bytes of names and comments")
+        return member
 
 
 class Tar:

@@ -17,6 +17,9 @@ from darkroom.core.errors import SourceError, printable
 
 MAX_FILE_BYTES = 2**30
 MAX_FOLDERS = 1_000_000
+BLOCK = 2**16  # bytes that are read where a file goes on after its size
+MAX_GROWTH = 2**26  # bytes by which a file may grow while it is read
+ENDLESS = f"more than {MAX_GROWTH >> 20} MiB came after its end: it grows, or is no file of a disk"
 TOO_LONG = f"it has more than {MAX_FILE_BYTES / 2**30:.0f} GiB"
 
 
@@ -75,9 +78,17 @@ class Folder:
 
     def read(self, key: str) -> bytes:
         with open(key, "rb", buffering=0, opener=_open_regular) as file:
-            if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_FILE_BYTES:
                 raise OSError(TOO_LONG)
-            return file.readall()
+            parts: list[bytes] = []
+            read = 0
+            while part := file.read(max(size - read, BLOCK)):
+                parts.append(part)
+                read += len(part)
+                if read > size + MAX_GROWTH:  # files of /proc have no size, and may have no end
+                    raise OSError(ENDLESS)
+            return b"".join(parts)
 
 
 def _list_folder(folder: str) -> list[os.DirEntry[str]]:
@@ -87,6 +98,9 @@ def _list_folder(folder: str) -> list[os.DirEntry[str]]:
             return sorted(inside, key=lambda item: os.fsencode(item.name))
     except OSError as error:
         machine_limits.check(error)
+        if isinstance(error, FileNotFoundError):
+            problem = f"{folder} was there and is gone: something else changes the folder"
+            raise SourceError(problem, "wait until it has ended, then run the command again", retryable=True) from error
         raise SourceError(
             f"{folder} cannot be read: {error.strerror}",
             "give yourself the right to read it, shorten its path, or move it away",

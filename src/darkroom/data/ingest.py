@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from darkroom.config.params import SPLITS, Ingest
-from darkroom.core import machine_limits, platforms, shortage
+from darkroom.core import array_files, machine_limits, platforms, shortage
 from darkroom.core.errors import SourceError, printable
 from darkroom.core.progress import Progress
 from darkroom.data import (
@@ -100,12 +100,13 @@ class Dataset:
     def write(self, name: str, folder: Path) -> None:
         """Write `images.npy` and `labels.npy` of a split, one image at a time."""
         rows, size = self.split(name), self.cache.size
+        shortage.require_space(folder / "images.npy", len(rows) * self.cache.length)
         with (folder / "images.npy").open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), size, size, 3)}
             np.lib.format.write_array_header_1_0(file, header)
             for row in rows:
                 file.write(self.cache.read_pixels(row.slot))
-        np.save(folder / "labels.npy", self.labels(name))
+        array_files.save(folder / "labels.npy", self.labels(name))
 
 
 @contextmanager

@@ -46,7 +46,8 @@ def open_npz(path: Path, scratch: Path) -> Iterator[list[SplitArrays]]:
             machine_limits.check(error)
             raise SourceError(
                 f"{path} cannot be read as an .npz: {error}",
-                "save it again with np.savez, without objects, for example labels=labels.astype(str)",
+                "copy it again from where it came; or save it again with np.savez, without objects, for example "
+                "labels=labels.astype(str)",
             ) from error
         yield parts
 

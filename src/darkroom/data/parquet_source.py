@@ -17,7 +17,7 @@ from darkroom.core import machine_limits
 from darkroom.core.errors import SourceError, printable
 from darkroom.core.lazy import lazy_imports
 from darkroom.data import shards
-from darkroom.data.file_sources import leads_out
+from darkroom.data.file_sources import MAX_FILES, leads_out
 from darkroom.data.folder_labels import escaped
 from darkroom.data.folder_source import MAX_FILE_BYTES, TOO_LONG
 from darkroom.data.source_file import SourceFile
@@ -42,6 +42,10 @@ class Shard:
     def __init__(self, source: Path, path: Path) -> None:
         self.path, self.name = path, shards.name_of(source, path)
         with self.open() as file:
+            if file.metadata.num_rows > MAX_FILES:  # a thousand bytes may say so
+                raise SourceError(
+                    f"{path} holds {file.metadata.num_rows:,} rows; the limit is {MAX_FILES:,}", "split it, and name a part of it"
+                )
             self.columns = parquet_columns.find(self.name, file.schema_arrow)
             try:
                 self.rows = parquet_columns.read_rows(self.name, file, self.columns)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from darkroom.core import checksums, json_files, machine_limits
+from darkroom.core import checksums, json_files, machine_limits, shortage
 from darkroom.core.errors import WeightsError, WorkspaceError
 from darkroom.core.lazy import lazy_imports
 from darkroom.inference.classifier import Classifier
@@ -102,7 +102,8 @@ def export(
     for name in formats:
         files, program = FORMATS[name].files, FORMATS[name].files[0]
         try:
-            FORMATS[name].write(CalibratedNetwork(classifier), images[:2], metadata, folder)
+            with shortage.noted(folder / program, folder):
+                FORMATS[name].write(CalibratedNetwork(classifier), images[:2], metadata, folder)
             error = _largest_error(FORMATS[name].load(folder / program), images, expected)
             problem = "" if error <= engine.TOLERANCE else f"its outputs differ by {error:.1e} of the largest"
         except Exception as exception:  # exporters raise errors of every kind

@@ -15,7 +15,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom.core import atomic, checksums
+from darkroom.core import atomic, checksums, deadline
 from darkroom.core.errors import SourceError, masked
 from darkroom.core.os_errors import is_retryable
 from darkroom.core.progress import Progress
@@ -128,13 +128,14 @@ def _download(folder: Path) -> None:
 
 
 def _fetch(url: str, target: Path) -> None:
-    """Write what an address has into a file; ConnectionError where it ends before its length."""
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, target.open("wb") as file:
+    """Write what an address has into a file; ConnectionError where it ends before its length, TimeoutError where it stalls."""
+    response = deadline.within(TIMEOUT, lambda: urllib.request.urlopen(url, timeout=TIMEOUT))
+    with response, target.open("wb") as file:
         length = int(response.headers.get("Content-Length") or 0)
         with Progress(f"download {PACKAGE}", -(-length // BLOCK), "MiB") as progress:
-            while block := response.read(BLOCK):
+            for block in deadline.blocks(response, BLOCK):
                 file.write(block)
-                progress.advance()
+                progress.advance(file.tell() // BLOCK - progress.done)
         if length and file.tell() != length:
             raise ConnectionError(f"it ended after {file.tell():,} of {length:,} bytes")
 

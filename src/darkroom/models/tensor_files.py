@@ -20,10 +20,11 @@ CHECKSUM = "darkroom.xxh3_128"  # in the metadata; sha256 would take six times a
 def save(path: Path, tensors: Mapping[str, torch.Tensor]) -> str:
     """Write tensors with their checksum, and return it; the same tensors give the same bytes.
 
-    The file has the permissions that the umask gives, as any other.
+    The file has the permissions that the umask gives, as any other. Raises WorkspaceError where the disk has no room for it.
     """
     own = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     digest = checksum(own)
+    shortage.require_space(path, sum(value.nbytes for value in own.values()))
     path.touch()
     permissions = path.stat().st_mode
     save_file(own, path, {CHECKSUM: digest})  # a single entry: the order of several is not deterministic

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.metadata
 import os
 import shutil
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 import darkroom
 from darkroom.config import params, stage_code
-from darkroom.core import platforms, strict_json
+from darkroom.core import deadline, platforms, strict_json
 from darkroom.core.errors import DarkroomError, masked, without_login
 from darkroom.preflight import project
 
@@ -192,12 +192,12 @@ def _servers(tracking_uri: str) -> Iterator[Finding]:
 def _response(subject: str, address: str, remedy: str) -> Finding:
     shown = masked(address)
     try:
-        urllib.request.urlopen(f"{without_login(address).rstrip('/')}/health", timeout=TIMEOUT).close()
+        deadline.fetch(f"{without_login(address).rstrip('/')}/health", TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             return Finding(subject, OK, f"{shown} responds, and asks for a login")
         return Finding(subject, FAULT, f"{shown} responds with {error.code}", remedy)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return Finding(subject, FAULT, f"{shown} does not respond: {getattr(error, 'reason', error)}", remedy)
     return Finding(subject, OK, f"{shown} responds")
 

@@ -6,12 +6,11 @@ import shutil
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from darkroom.augmentation import storage
 from darkroom.augmentation.views import ViewGenerator, preview
 from darkroom.config.params import Augment
-from darkroom.core import atomic
+from darkroom.core import array_files, atomic, shortage
 from darkroom.core.errors import ParamsError
 from darkroom.data import arrays
 from darkroom.stages.context import session
@@ -34,8 +33,8 @@ def run(train: Path, out: Path) -> None:
             if stored:
                 storage.write_views(train / "images.npy", generator, count, folder / "views.npy", threads)
             else:
-                shutil.copyfile(train / "images.npy", folder / "images.npy")
-            np.save(folder / "labels.npy", labels)
+                shortage.copy_file(train / "images.npy", folder / "images.npy")
+            array_files.save(folder / "labels.npy", labels)
             storage.write_policy(folder, generator, count, params.storage)
             views, _ = storage.load_views(folder, threads)
             picture = preview(images, views)

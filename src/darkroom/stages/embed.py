@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from torch import nn
 
 from darkroom.augmentation import storage
 from darkroom.config import dvc_graph
-from darkroom.core import atomic, kept_results
+from darkroom.core import array_files, atomic, kept_results, shortage
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.kept_results import KeptResults
 from darkroom.data import arrays
@@ -64,10 +63,10 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
                 for part, file in zip(blocks.values(), files, strict=True):
                     _link(part.file(1), file)
         with atomic.new_folder(out) as folder:
-            shutil.copyfile(blocks["train"].file(0), folder / "train.npy")
-            np.save(folder / "train_labels.npy", labels)
-            np.save(folder / "val.npy", np.load(blocks["val"].file(0))[0])
-            np.save(folder / "val_labels.npy", val_labels)
+            shortage.copy_file(blocks["train"].file(0), folder / "train.npy")
+            array_files.save(folder / "train_labels.npy", labels)
+            array_files.save(folder / "val.npy", np.load(blocks["val"].file(0))[0])
+            array_files.save(folder / "val_labels.npy", val_labels)
             tensor_files.save(folder / "backbone.safetensors", backbone.weights())
             parameters = sum(parameter.numel() for parameter in backbone.parameters())
             EmbeddedBackbone(
@@ -84,7 +83,7 @@ def _link(file: Path, target: Path) -> None:
     try:
         os.link(file, target)
     except OSError:
-        shutil.copyfile(file, target)
+        shortage.copy_file(file, target)
 
 
 def _load_backbone(name: str, weights: Path, provenance: Path) -> tuple[Backbone, Provenance]:

@@ -18,7 +18,7 @@ import torch
 from darkroom.augmentation import storage
 from darkroom.augmentation import views as view_generators
 from darkroom.config.params import Params
-from darkroom.core import kept_results
+from darkroom.core import array_files, kept_results
 from darkroom.core.errors import ParamsError
 from darkroom.core.kept_results import Arrays, KeptResults
 from darkroom.core.progress import Progress
@@ -140,7 +140,7 @@ def make_views(settings: Params, images: np.ndarray, scratch: Path) -> np.ndarra
     """Return the views of all images as `augment` makes them."""
     params, threads = settings.augment, settings.compute.threads
     generator = view_generators.ViewGenerator(params.policy, images.shape[1], params.seed)
-    np.save(scratch / "images.npy", images)
+    array_files.save(scratch / "images.npy", images)
     if params.storage == "online":
         return storage.OnlineViews(generator, augment.view_count(params), scratch / "images.npy", threads)
     storage.write_views(scratch / "images.npy", generator, augment.view_count(params), scratch / "views.npy", threads)

@@ -42,6 +42,7 @@ LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKIN
 LIMIT = 600.0  # seconds for the work of another process
 PROBE_INTERVAL = 10.0  # seconds between looks at whether the server of an uploader at work still responds
 CHECK_INTERVAL = 2.0  # seconds between looks at whether the uploader still runs
+LEFT_OVER_AGE = 60.0  # seconds after which a lock without its request is none that is being made
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
@@ -141,6 +142,17 @@ def send(name: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
 def _mlflow() -> str:
     """Return what identifies the MLflow of this process and its user: passwords are part of it, which a file should not have."""
     return hashlib.sha256("\n".join([home.uri(), *(os.environ.get(name, "") for name in LOGIN)]).encode()).hexdigest()
+
+
+def remove_left_overs() -> None:
+    """Remove what killed processes have left of requests: unfinished files, and locks and responses that nobody waits for."""
+    atomic.sweep([REQUESTS])
+    for path in (*REQUESTS.glob("*.response"), *REQUESTS.glob("*.lock")):
+        with suppress(OSError):
+            lock = path.with_suffix(".lock")
+            is_old = time.time() - path.stat().st_mtime > LEFT_OVER_AGE
+            if is_old and not path.with_suffix(".json").exists() and not (lock.exists() and is_taken(lock)):
+                path.unlink()
 
 
 def serve(is_connected: bool = True) -> bool:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import http.client
-import threading
-import urllib.error
-import urllib.parse
-import urllib.request
 
+from darkroom.core import deadline
 from darkroom.core.errors import WorkspaceError, without_login
 from darkroom.tracking.home import EXPERIMENT
 
@@ -26,20 +23,8 @@ def check(address: str) -> None:
 
     An answer of any kind is enough, and so is none of a server that is not there: both are MLflow's to report.
     """
-    answered = threading.Event()
-    url = f"{without_login(address).rstrip('/')}/{CALL}"
-    threading.Thread(target=_ask, args=(url, LIMIT, answered), daemon=True).start()  # a timeout of urllib's is of each read alone
-    if not answered.wait(LIMIT):
-        raise WorkspaceError(f"MLflow at {address} does not respond within {LIMIT:g} s", REMEDY, retryable=True)
-
-
-def _ask(url: str, limit: float, answered: threading.Event) -> None:
     try:
-        with urllib.request.urlopen(url, timeout=limit) as response:
-            response.read(2**20)
-    except urllib.error.HTTPError:
-        pass  # it answers
+        deadline.fetch(f"{without_login(address).rstrip('/')}/{CALL}", LIMIT)
     except (OSError, ValueError, http.client.HTTPException) as error:
         if isinstance(getattr(error, "reason", error), TimeoutError):
-            return
-    answered.set()
+            raise WorkspaceError(f"MLflow at {address} does not respond within {LIMIT:g} s", REMEDY, retryable=True) from error

@@ -74,6 +74,7 @@ def upload(until_empty: bool = False) -> int:
     """
     client, sampler = mlflow_client.client(), Sampler()
     UNREACHABLE.unlink(missing_ok=True)
+    requests.remove_left_overs()
     uploads: dict[Path, Upload] = {}
     ended, busy_at = 0, time.monotonic()
     while True:

@@ -21,7 +21,8 @@ import xxhash
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from darkroom.core import atomic, kept_results, strict_json
+from darkroom.core import atomic, kept_results, shortage, strict_json
+from darkroom.core.errors import WorkspaceError
 
 INTERVAL = 1.0  # seconds of training that are not worth a file
 MAX_SHARE = 0.02  # of the time of training may go into files, where epochs are short
@@ -80,10 +81,14 @@ class Resume:
         tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         content = {**values, "identity": self.identity, "digest": _digest(tensors), "seconds": self.seconds}
         try:
+            shortage.require_space(self.file, sum(value.nbytes for value in tensors.values()))
             with atomic.new_file(self.file) as working:
                 save_file(tensors, working, {HEADER: json.dumps(content)})
-        except (OSError, SafetensorError) as error:  # the disk is full; training may yet end well
-            print(f"{self.file} cannot be written ({error}): a kill would cost the training until now", file=sys.stderr)
+        except (OSError, SafetensorError, WorkspaceError) as error:  # the disk is full; training may yet end well
+            print(
+                f"{self.file} cannot be written ({shortage.reason(error)}): a kill would cost the training until now",
+                file=sys.stderr,
+            )
         self.saved = time.monotonic()
         self.cost = self.saved - started
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from darkroom.core import machine_limits
+from darkroom.core import deadline, machine_limits
 from darkroom.core.errors import ParamsError, WeightsError
 from darkroom.core.os_errors import is_retryable
 from darkroom.models.backbones import chains, hub_folders, torchvision_import  # noqa: F401  (timm imports torchvision)
@@ -202,7 +202,8 @@ def download(name: str) -> tuple[Path, dict[str, Any]]:
             file = cache_folder() / str(config.url).rsplit("/", 1)[-1]
             if not file.exists():
                 file.parent.mkdir(parents=True, exist_ok=True)
-                torch.hub.download_url_to_file(str(config.url), str(file))
+                with deadline.no_silence():
+                    torch.hub.download_url_to_file(str(config.url), str(file))
     except Exception as error:
         machine_limits.check(error)
         raise WeightsError(

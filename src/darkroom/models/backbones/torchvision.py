@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from darkroom.core import machine_limits
+from darkroom.core import deadline, machine_limits
 from darkroom.core.errors import ParamsError, WeightsError
 from darkroom.core.os_errors import is_retryable
 from darkroom.models import weight_files
@@ -148,7 +148,8 @@ def download(name: str) -> tuple[Path, dict[str, Any]]:
         except WeightsError as error:
             raise WeightsError(error.problem, f"delete it, so that it is fetched again: `rm {cache / file}`") from error
     try:
-        weights.get_state_dict(progress=True, check_hash=True)
+        with deadline.no_silence():
+            weights.get_state_dict(progress=True, check_hash=True)
     except Exception as error:
         (cache / f"{file}.partial").unlink(missing_ok=True)
         machine_limits.check(error)
