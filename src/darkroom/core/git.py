@@ -46,10 +46,13 @@ def prefix() -> str:
         return ""
 
 
-def contents(path: str) -> list[str]:
-    """Return what a file has been in all commits that changed it, newest first; nothing outside a repository."""
+def contents(path: str, of: str = "--all") -> list[str]:
+    """Return what a file has been in the commits that changed it, newest first; nothing outside a repository.
+
+    The commits are all that git knows, those of others' branches included, or those `of` HEAD.
+    """
     try:
-        commits = _git("log", "--all", "--diff-filter=AM", "--format=%H", "--", path).split()
+        commits = _git("log", of, "--diff-filter=AM", "--format=%H", "--", path).split()
         return [_git("show", f"{commit}:./{path}") for commit in commits]
     except (OSError, subprocess.SubprocessError):
         return []
