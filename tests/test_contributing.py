@@ -25,7 +25,19 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.slow
 
 PAGES = sorted((ROOT / "docs" / "contributing").glob("*.md"))
-COPIED = ("src", "tests", "docs", "pipelines", "recipes", "studies", "dvc.yaml", "params.yaml", "pyproject.toml", "mkdocs.yml")
+COPIED = (
+    "backbones",
+    "src",
+    "tests",
+    "docs",
+    "pipelines",
+    "recipes",
+    "studies",
+    "dvc.yaml",
+    "params.yaml",
+    "pyproject.toml",
+    "mkdocs.yml",
+)
 NOT_COPIED = shutil.ignore_patterns("__pycache__", "images", "notebooks", "results", "*.egg-info", ".dvc")
 SNIPPET = re.compile(
     r"^`(?P<file>[^`\n]+)`(?P<end>, at the end)?(?: of `(?P<name>\w+)`)?(?:, after the line `(?P<line>[^`\n]+)`)?:\n"

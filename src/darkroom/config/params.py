@@ -39,8 +39,8 @@ Share = Annotated[Number, Field(ge=0, lt=1)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
-# NAME, LIBRARY/NAME with an optional tag, hf/NAME, hf/OWNER/NAME or own/FILE.CLASS: safe in a shell and as a path, never with `..` or
-# a leading -
+# NAME, LIBRARY/NAME with an optional tag, hf/NAME, hf/OWNER/NAME or own/FILE.CLASS: safe in a shell and as a path, never with `..`
+# or a leading -
 _HUB_PART = "[A-Za-z0-9_][A-Za-z0-9_-]*(?:[.][A-Za-z0-9_-]+)*"
 _IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
 _FORMS = (

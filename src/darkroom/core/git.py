@@ -46,14 +46,20 @@ def prefix() -> str:
         return ""
 
 
-def contents(path: str, of: str = "--all") -> list[str]:
-    """Return what a file has been in the commits that changed it, newest first; nothing outside a repository.
-
-    The commits are all that git knows, those of others' branches included, or those `of` HEAD.
-    """
+def contents(path: str) -> list[str]:
+    """Return what a file has been in all commits that changed it, newest first; nothing outside a repository."""
     try:
-        commits = _git("log", of, "--diff-filter=AM", "--format=%H", "--", path).split()
+        commits = _git("log", "--all", "--diff-filter=AM", "--format=%H", "--", path).split()
         return [_git("show", f"{commit}:./{path}") for commit in commits]
+    except (OSError, subprocess.SubprocessError):
+        return []
+
+
+def versions(path: str) -> list[bytes]:
+    """Return what a file has been in the commits of this branch that changed it, newest first; nothing outside a repository."""
+    try:
+        commits = _git("log", "--diff-filter=AM", "--format=%H", "--", path).split()
+        return [_bytes("show", f"{commit}:./{path}") for commit in commits]
     except (OSError, subprocess.SubprocessError):
         return []
 
@@ -111,3 +117,7 @@ def _is_inside() -> bool:
 
 def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+
+def _bytes(*arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], capture_output=True, check=True, timeout=30).stdout

@@ -188,7 +188,7 @@ def _entry(name: str, code: Code) -> Callable[..., Any]:
     with _running(name, code, "it cannot be imported"):
         entry = getattr(_module(code), attribute, None)
     if not callable(entry) or isinstance(entry, nn.Module):
-        raise OwnCodeError(f"{code.path} has no class or function {attribute}", "write a class, or a function that returns a module")
+        raise OwnCodeError(f"{code.path} has no class {attribute}", "write a class, or a function that returns a module")
     return entry
 
 
@@ -199,7 +199,7 @@ def _module(code: Code) -> ModuleType:
     module.__file__ = str(code.path)
     sys.modules[module.__name__] = module  # dataclasses and typing look there
     try:
-        exec(compile(code.content, str(code.path), "exec", dont_inherit=True), vars(module))  # noqa: S102  (the project's own)
+        exec(compile(code.content, str(code.path), "exec", dont_inherit=True), vars(module))
     except BaseException:
         del sys.modules[module.__name__]
         raise
@@ -232,9 +232,7 @@ def _running(name: str, code: Code, what: str) -> Iterator[None]:
         line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
         place = f"{code.path}, line {line}" if line else str(code.path)
         reason = (str(error).strip().splitlines() or [""])[0]
-        raise OwnCodeError(
-            f"{PREFIX}{name}: {what}: {type(error).__name__}: {reason} ({place})", _remedy(error, what)
-        ) from error
+        raise OwnCodeError(f"{PREFIX}{name}: {what}: {type(error).__name__}: {reason} ({place})", _remedy(error, what)) from error
 
 
 def _remedy(error: BaseException, what: str) -> str:

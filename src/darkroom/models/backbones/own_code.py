@@ -105,8 +105,7 @@ def find(name: str, sha256: object) -> Code:
     contents = [place.read_bytes() for place in (path, kept) if place.is_file()]
     code = next((code for code in (Code(path, content) for content in contents) if code.sha256 == sha256), None)
     if code is None:
-        earlier = [f"{text}{end}".encode() for text in git.contents(str(path), "HEAD") for end in ("\n", "")]
-        code = next((code for code in (Code(path, content) for content in earlier) if code.sha256 == sha256), None)
+        code = next((code for code in (Code(path, content) for content in git.versions(str(path))) if code.sha256 == sha256), None)
     if code is None:
         state = "is another version" if path.is_file() else "is not there"
         raise OwnCodeError(
