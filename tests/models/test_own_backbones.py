@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from darkroom.models.backbones import own, own_code
 from darkroom.models.base import IMAGENET, Network, Preprocessing
 from darkroom.models.engine import export_onnx
 from darkroom.models.specs import spec_from_dict
+from tests.conftest import ROOT
 
 SIZE = 48
 NETS = """
@@ -204,6 +206,21 @@ def test_names_are_found_without_running_a_file():
     assert own_code.names() == ["marker.Net", "nets.Chained", "nets.Whole", "nets.sequential"]
     assert own_code.knows("marker.Net")
     assert not Path("ran").exists()
+
+
+def test_the_networks_of_the_page_are_backbones():
+    """The files of docs/backbones.md are found, are chains whose parts can be frozen, and pass what is checked."""
+    text = (ROOT / "docs" / "backbones.md").read_text(encoding="utf-8")
+    files = re.findall(r"^`backbones/(\w+)\.py`:\n```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    for file, content in files:
+        write(file, content)
+    for name in ("my_net.MyNet", "residual.resnet"):
+        assert name in own_code.names()
+        built = backbone(name)
+        built.check()
+        assert built.has_feature_maps()
+    assert built.is_head("fc.weight")
+    assert len(files) == 2
 
 
 def save(folder: Path, name: str = "nets.Chained") -> Path:
