@@ -107,11 +107,11 @@ def find(name: str, sha256: object) -> Code:
     if code is None:
         code = next((code for code in (Code(path, content) for content in git.versions(str(path))) if code.sha256 == sha256), None)
     if code is None:
-        state = "is another version" if path.is_file() else "is not there"
+        here = "the file here is another version" if path.is_file() else f"this folder, {Path.cwd()}, has no such file"
         raise OwnCodeError(
-            f"it needs {attribute} of {path} with the sha256 {sha256[:12]}…, and the file here {state}; code that comes with a "
-            "model is not run",
-            f"where you trust its author, place that version as {path}; or train it again with the file as it is: `dvc repro`",
+            f"it needs {attribute} of {path} with the sha256 {sha256[:12]}…, and {here}; code that comes with a model is not run",
+            f"run this in the project that trained it, or where you trust its author, place that version as {path}; a model of this "
+            "project can be trained again: `dvc repro`",
         )
     return code
 
