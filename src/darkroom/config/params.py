@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from darkroom.config.yaml_files import parse_assignment, parse_yaml, read_yaml
 from darkroom.core import user_paths
@@ -173,6 +173,16 @@ class Baseline(Training):
     architecture: Annotated[str, Field(pattern=r"^[a-z0-9_/.]+$")]
     channels: Literal[1, 3]
     width: Annotated[int, Field(ge=4, le=512, strict=True)]
+
+    @field_validator("architecture", mode="before")
+    @classmethod
+    def _check_architecture(cls, name: Any) -> Any:
+        if isinstance(name, str) and name.startswith("own/"):  # DVC would not run the stage again for an edited file
+            raise ValueError(
+                "a network of your own is one of `backbones`; with `weights.source: random` and a `finetune.unfreeze` of all its "
+                "blocks it is trained from scratch"
+            )
+        return name
 
 
 class Transfer(Training):

@@ -18,7 +18,9 @@ from darkroom.core import atomic, git, user_paths
 from darkroom.core.errors import OwnCodeError, nearest
 
 FOLDER, KEPT = Path("backbones"), Path(".darkroom/own-backbones")
-PREFIX, DIGEST = "own/", "sha256"
+SOURCE, DIGEST = "own", "sha256"
+PREFIX = f"{SOURCE}/"
+HOW_TO_ADD = f"place it in {FOLDER}/FILE.py, and write {PREFIX}FILE.CLASS"
 _NAME = re.compile(r"([A-Za-z_]\w*)\.([A-Za-z_]\w*)", re.ASCII)
 
 
@@ -68,9 +70,7 @@ def split(name: str) -> tuple[str, str]:
     """Return the file, without `.py`, and the class or function of FILE.NAME; raises OwnCodeError for what may be no file."""
     match = _NAME.fullmatch(name)
     if match is None:
-        raise OwnCodeError(
-            f'"{name:.80}" names no network of the project\'s own', f"place it in {FOLDER}/FILE.py, and write {PREFIX}FILE.CLASS"
-        )
+        raise OwnCodeError(f'"{name:.80}" names no network of the project\'s own', HOW_TO_ADD)
     return match[1], match[2]
 
 
@@ -110,8 +110,8 @@ def find(name: str, sha256: object) -> Code:
         here = "the file here is another version" if path.is_file() else f"this folder, {Path.cwd()}, has no such file"
         raise OwnCodeError(
             f"it needs {attribute} of {path} with the sha256 {sha256[:12]}…, and {here}; code that comes with a model is not run",
-            f"run this in the project that trained it, or where you trust its author, place that version as {path}; a model of this "
-            "project can be trained again: `dvc repro`",
+            f"run this in the project that trained it; or where you trust its author, place that version as {path}; or train a "
+            "model of this project again: `dvc repro`",
         )
     return code
 
