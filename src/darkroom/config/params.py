@@ -30,6 +30,7 @@ else:
     Policy = Literal[POLICIES]
 SOURCES = ("imagenet", "package", "pretrain", "random", "folder")  # of weights
 WEIGHTS = "data/weights"  # `weights.folder` where no other is named
+OWN_CODE, KEPT_CODE = Path("backbones"), Path(".darkroom/own-backbones")  # of networks of a person's own: as it is, and was
 SPLITS = ("train", "val", "test")
 
 Count = Annotated[int, Field(ge=1, strict=True)]

@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from darkroom.config.params import KEPT_CODE, OWN_CODE
 from darkroom.core import atomic, git, user_paths
 from darkroom.core.errors import OwnCodeError, nearest
 
-FOLDER, KEPT = Path("backbones"), Path(".darkroom/own-backbones")
+FOLDER, KEPT = OWN_CODE, KEPT_CODE
 SOURCE, DIGEST = "own", "sha256"
 PREFIX = f"{SOURCE}/"
 HOW_TO_ADD = f"place it in {FOLDER}/FILE.py, and write {PREFIX}FILE.CLASS"
