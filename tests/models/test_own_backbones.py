@@ -136,12 +136,12 @@ def test_weights_come_from_the_folder_with_the_normalisation_of_the_class():
     and `std` of the class go with them; without, ImageNet's."""
     state = {key: torch.ones_like(value) for key, value in backbone("nets.Whole").weights().items()}
     Path("weights").mkdir()
-    tensor_files.save(Path("weights/nets.Whole.safetensors"), state | {"fc.weight": torch.ones(5, 16), "fc.bias": torch.ones(5)})
+    tensor_files.save(Path("weights/nets.Whole.safetensors"), state | {"fc.1.weight": torch.ones(5, 16), "fc.bias": torch.ones(5)})
     for source in ("imagenet", "package", "folder"):
         loaded, origin = pretrained.load("own/nets.Whole", SIZE, "pooled", source, Path("weights"))
         assert all(bool((value == 1).all()) for value in loaded.weights().values())
         assert origin.source == "folder"
-        assert origin.details["left_aside"] == ["fc.bias", "fc.weight"]
+        assert origin.details["left_aside"] == ["fc.1.weight", "fc.bias"]
         assert (origin.mean, origin.std) == IMAGENET
     assert weights.normalization("own/nets.Chained", "folder") == ((0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
     assert weights.normalization("own/nets.Chained", "random") == weights.CENTRED

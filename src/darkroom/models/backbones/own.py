@@ -95,9 +95,10 @@ class OwnBackbone(Backbone):
 
     def is_head(self, key: str) -> bool:
         """Tell whether a weight is of a layer that the network has replaced by one without weights, as `fc` by nn.Identity."""
-        name = key.rpartition(".")[0]
-        layer = dict(self.net.named_modules()).get(name)
-        return bool(name) and layer is not None and not layer.state_dict()
+        modules, name = dict(self.net.named_modules()), key.rpartition(".")[0]
+        while name not in modules:  # `classifier.1` of a classifier that was a chain
+            name = name.rpartition(".")[0]
+        return bool(name) and not modules[name].state_dict()
 
     def _links(self, chain: Any) -> list[nn.Module]:
         """Return the layers that `chain` names, plain containers opened; those of an nn.Sequential that has no chain."""
