@@ -14,17 +14,12 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import resource
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
-import psutil
 from measuring import Workspace, report
 
 from darkroom.data import glyphs
@@ -75,34 +70,6 @@ def make_images(folder: Path, mnist: Path | None, count: int) -> tuple[np.ndarra
     return np.concatenate([part[0] for part in parts])[order], np.concatenate([part[1] for part in parts])[order]
 
 
-def measure(place: Workspace, *command: str) -> tuple[float, float]:
-    """Run a stage; return its seconds of processor time and its largest anonymous resident memory in MiB, its worker
-    processes included.
-    """
-    alone = {"DARKROOM_TRACKING": "off"}
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    process = subprocess.Popen([sys.executable, "-m", "darkroom", *command], cwd=place.place, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, env=place.environment | alone)  # fmt: skip
-    peak = [0]
-
-    def record_peak() -> None:
-        while process.poll() is None:
-            try:
-                processes = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-                peak[0] = max(peak[0], sum(p.memory_info().rss - p.memory_info().shared for p in processes))
-            except psutil.Error:
-                pass
-            time.sleep(0.05)
-
-    watcher = threading.Thread(target=record_peak)
-    watcher.start()
-    if process.wait():
-        raise SystemExit(f"darkroom {' '.join(command)} failed in {place.place}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    watcher.join()
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, peak[0] / 2**20
-
-
 def continued(rows: list[dict[str, object]]) -> dict[str, object]:
     """Return the seconds of `MANY` images on lines through those of the rows, weighted so that each row counts alike."""
     counts = np.array([row["images"] for row in rows], float)
@@ -137,9 +104,9 @@ def main() -> None:
             row: dict[str, object] = {"images": count}
             for stage, name in STAGES:
                 print(f"{count:,}: {stage}", file=sys.stderr, flush=True)
-                taken, peak = measure(place, stage, *([name] if name else []))
+                usage = place.measure("darkroom", stage, *([name] if name else []), DARKROOM_TRACKING="off")
                 if stage not in UNSEEN:
-                    row |= {f"{stage} s": round(taken, 1), f"{stage} MiB": round(peak)}
+                    row |= {f"{stage} s": round(usage.cpu, 1), f"{stage} MiB": round(usage.memory)}
             rows.append(row)
             print(row, file=sys.stderr, flush=True)
     report("growth", rows + [continued(rows)] * (len(rows) > 1))

@@ -7,19 +7,31 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import psutil
 
 from darkroom.core import tables
 
 ROOT = Path(__file__).parents[1]
 REPORTS = Path("reports/bench")
+
+
+class Usage(NamedTuple):
+    """What a command took: seconds of the clock and of all cores, and MiB of resident memory at most, without mapped files."""
+
+    seconds: float
+    cpu: float
+    memory: float
 
 
 class Workspace:
@@ -73,6 +85,44 @@ class Workspace:
 
     def recipe(self, *arguments: str) -> None:
         self.run("darkroom", "recipe", *arguments)
+
+    def measure(self, *command: str, **environment: str) -> Usage:
+        """Run `python -m command`; return what it took. A failure shows the end of its output."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        started = time.perf_counter()
+        with tempfile.TemporaryFile("w+") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command], cwd=self.place, env=self.environment | environment, stdout=output, stderr=output
+            )
+            peak = 0
+            while process.poll() is None:
+                peak = max(peak, _own_memory(process.pid))
+                time.sleep(0.05)
+            taken = time.perf_counter() - started
+            if process.returncode:
+                output.seek(0)
+                raise SystemExit(f"{' '.join(command)} failed:\n{output.read()[-4000:]}")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return Usage(taken, cpu, peak / 2**20)
+
+
+def _own_memory(pid: int) -> int:
+    """Return the resident bytes of a process and its children, without the files that they map, DVC and the uploader."""
+    total = 0
+    try:
+        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.Error:
+        return 0
+    for process in processes:
+        try:
+            command = process.cmdline()
+            if "dvc" not in command and "darkroom.tracking.uploader_process" not in command:
+                memory = process.memory_info()
+                total += memory.rss - memory.shared
+        except psutil.Error:
+            continue
+    return total
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -28,6 +28,7 @@ COMMANDS = {
     "update": "carry a project to the installed Darkroom: its files, and an older MLflow database",
     "recipe": "write a recipe's values into params.yaml",
     "check": "say what a run will do and take, and what would stop it",
+    "plan": "say what each stage of a run will take: time, memory, bytes on the disk",
     "doctor": "look at the machine, the installation and the project, with remedies",
     "fix": "correct labels, one by one or from the candidates of the last evaluation",
     "label": "label images on a page: doubtful ones, mistakes, conflicts, and new images that teach most",

@@ -38,6 +38,28 @@ def test_the_same_as_json(workspace, capsys):
     assert content["splits"] == {"train": 1258, "val": 180, "test": 359}
 
 
+def test_every_stage_has_a_row(workspace, capsys):
+    """`darkroom plan` prints time, memory and bytes of each stage and of all, as a table and as JSON; nothing is written."""
+    before = sorted(workspace.rglob("*"))
+    assert cli.main(["plan"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert cli.main(["plan", "--json"]) == 0
+    stages = json.loads(capsys.readouterr().out)["stages"]
+    assert [line.split()[0] for line in lines[2 : len(stages) + 3]] == [*(stage["stage"] for stage in stages), "all"]
+    assert {"fetch@digits", "embed@vgg11_bn", "diagnose"} <= {stage["stage"] for stage in stages}
+    assert sorted(workspace.rglob("*")) == before
+
+
+def test_images_that_are_not_known_have_no_plan(workspace, capsys, monkeypatch):
+    """Where the files of an archive are not listed before a run, `darkroom plan` says what makes them known."""
+    (workspace / "photos.tar.xz").write_bytes(b"\xfd7zXZ\x00")
+    monkeypatch.setattr("darkroom.preflight.plan.UNREAD", {b"\xfd7zXZ\x00": 0})
+    assert cli.main(["recipe", "photos", "--data", "photos.tar.xz", "--set", "weights.source=random"]) == 0
+    capsys.readouterr()
+    assert cli.main(["plan"]) == 2
+    assert "remedy: run `darkroom repro" in capsys.readouterr().err
+
+
 def test_a_recipe_ends_with_the_plan(workspace, folder, capsys):
     """After it is written, a recipe says what a run will do."""
     assert cli.main(["recipe", "photos", "--data", str(folder), "--set", "weights.source=random"]) == 0

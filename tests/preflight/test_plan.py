@@ -14,7 +14,7 @@ import pytest
 from darkroom.config import params
 from darkroom.config.params import SPLITS, Params
 from darkroom.core.errors import SourceError
-from darkroom.preflight import disk, durations, plan
+from darkroom.preflight import disk, durations, plan, plan_text
 
 FIXES = Path("no-fixes.csv")
 MACHINE = durations.Machine(50e9, 5e9, 1.0)
@@ -40,7 +40,7 @@ def test_drawn_splits_are_shares(values, tmp_path):
     planned = plan.make(settings, plan.read_content(settings, FIXES))
     assert planned.splits == {"train": 70, "val": 10, "test": 20}
     assert planned.drawn == ("val", "test")
-    lines = plan.lines(planned)
+    lines = plan_text.lines(planned)
     assert len(lines) == 6
     assert "100 in 2 classes: cat 50, dog 50" in lines[1]
     assert "about 70 train, 10 val, 20 test" in lines[2]
@@ -53,7 +53,7 @@ def test_ready_splits_are_the_sources_own(values, tmp_path):
     planned = plan.make(settings, plan.read_content(settings, FIXES))
     assert planned.splits == {"train": 18, "val": 2, "test": 10}
     assert planned.drawn == ("val",)
-    assert "10 test (without dog)" in plan.lines(planned)[2]
+    assert "10 test (without dog)" in plan_text.lines(planned)[2]
 
 
 @pytest.mark.parametrize(("suffix", "unread"), [("tar", False), ("tar.gz", False), ("tar.xz", True)])
@@ -67,7 +67,7 @@ def test_a_big_compressed_archive_is_said_to_be_unread(suffix, unread, values, t
     settings = with_source(values, archive)
     content = plan.read_content(settings, FIXES)
     assert bool(content.unread) == unread
-    text = "\n".join(plan.lines(plan.make(settings, content)))
+    text = "\n".join(plan_text.lines(plan.make(settings, content)))
     assert ("not known" in text) == unread
     assert ("20 in 2 classes" in text) != unread
 
@@ -82,7 +82,7 @@ def test_a_data_set_that_is_not_there_yet_is_known(values, tmp_path, monkeypatch
         planned = plan.make(settings, plan.read_content(settings, FIXES))
         assert sum(planned.content.images.values()) == images
         assert [planned.splits[split] for split in SPLITS] == splits
-    assert "12 MiB" in "\n".join(plan.lines(planned))
+    assert "12 MiB" in "\n".join(plan_text.lines(planned))
 
 
 def test_a_wrong_folder_is_seen(values, tmp_path):
@@ -91,7 +91,7 @@ def test_a_wrong_folder_is_seen(values, tmp_path):
     counted(tmp_path / "photos", "rare", count=2)
     (tmp_path / "photos/beside.jpg").write_bytes(b"x")
     settings = with_source(values, tmp_path / "photos")
-    lines = plan.lines(plan.make(settings, plan.read_content(settings, FIXES)))
+    lines = plan_text.lines(plan.make(settings, plan.read_content(settings, FIXES)))
     assert "23 files" in lines[0]
     assert "1 ignored" in lines[0]
     assert lines[6].startswith("warning: rare: fewer than 3 images")
@@ -101,7 +101,7 @@ def test_a_full_disk_is_a_warning(values, tmp_path, monkeypatch):
     """More to be written than is free is said before hours of work."""
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**6))
     settings = with_source(values, counted(tmp_path / "photos", "cat", "dog"))
-    assert any("augment.storage" in line for line in plan.lines(plan.make(settings, plan.read_content(settings, FIXES))))
+    assert any("augment.storage" in line for line in plan_text.lines(plan.make(settings, plan.read_content(settings, FIXES))))
 
 
 def test_label_fixes_are_checked_against_the_classes(values, tmp_path):
@@ -136,15 +136,15 @@ def test_what_the_test_images_tell_apart(values, tmp_path):
         folder = counted(tmp_path / str(images), "cat", "dog", count=images // 2)
         settings = with_source(values, folder, val_share=0.1, test_share=0.2)
         planned = plan.make(settings, plan.read_content(settings, FIXES))
-        assert fact in plan.lines(planned)[3]
-        assert plan.as_json(planned)["detectable_difference"] == (planned.detectable and round(planned.detectable, 4))
+        assert fact in plan_text.lines(planned)[3]
+        assert plan_text.as_json(planned)["detectable_difference"] == (planned.detectable and round(planned.detectable, 4))
     assert planned.detectable is None
 
 
 def test_json_has_every_figure(values, tmp_path):
     """The JSON has images by class and split, downloads, the range of seconds, and bytes by part."""
     settings = with_source(values, counted(tmp_path / "photos", "train/cat", "train/dog", "test/cat", "test/dog"))
-    content = plan.as_json(plan.make(settings, plan.read_content(settings, FIXES)))
+    content = plan_text.as_json(plan.make(settings, plan.read_content(settings, FIXES)))
     assert content["classes"] == {"cat": {"test": 10, "train": 10}, "dog": {"test": 10, "train": 10}}
     assert content["seconds"]["low"] < sum(content["seconds"]["stages"].values()) < content["seconds"]["high"]
     assert content["bytes_written"]["views"] > 0
@@ -156,9 +156,9 @@ def test_no_torch_is_imported(values, tmp_path):
     """A plan takes about a second, since it imports neither torch, torchvision nor MLflow."""
     folder = counted(tmp_path / "photos", "cat", "dog")
     code = (
-        "import sys; from pathlib import Path; from darkroom.config import params; from darkroom.preflight import plan\n"
+        "import sys; from pathlib import Path; from darkroom.config import params; from darkroom.preflight import plan, plan_text\n"
         f"values = {values!r}; values['ingest']['source'] = {str(folder)!r}; values['fetch']['datasets'] = []\n"
-        "settings = params.parse(values); plan.lines(plan.make(settings, plan.read_content(settings, Path('none'))))\n"
+        "settings = params.parse(values); plan_text.lines(plan.make(settings, plan.read_content(settings, Path('none'))))\n"
         "sys.exit(sorted({'torch', 'torchvision', 'mlflow'} & set(sys.modules)) or 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
@@ -192,7 +192,31 @@ def test_the_bytes_of_views_are_those_of_the_array(values, tmp_path, monkeypatch
     settings = params.parse(values)
     counts = durations.Counts(100, 10, 20, 1e5)
     array = np.empty((settings.augment.views, 100, 32, 32, 3), np.uint8).nbytes
-    assert disk.written(settings, counts)["views"] == 2 * array
+    assert disk.by_kind(disk.written(settings, counts))["views"] == 2 * array
     Path(".dvc").mkdir()
     Path(".dvc/config").write_text("[cache]\n    type = hardlink,copy\n")
-    assert disk.written(settings, counts)["views"] == array
+    assert disk.by_kind(disk.written(settings, counts))["views"] == array
+
+
+def test_each_stage_has_its_time_memory_and_bytes(values):
+    """`darkroom plan` has a row for each stage of the graph and one for all: the sums, and the largest memory."""
+    settings = params.parse(values)
+    planned = plan.make(settings, plan.Content("folder", 200, 10**6, {("cat", ""): 100, ("dog", ""): 100}))
+    rows = plan_text.stages(planned)
+    names = [row[0] for row in rows[:-1]]
+    assert names == list(planned.seconds) == list(planned.memory)
+    assert set(planned.written) <= set(names)
+    assert rows[-1][2] == max((row[2] for row in rows[:-1]), key=lambda text: int(text.split()[0].replace(",", "")))
+    content = plan_text.stages_as_json(planned)
+    assert sum(stage["written"] for stage in content) == pytest.approx(sum(planned.bytes.values()), rel=1e-3)
+    assert all(stage["low"] < stage["seconds"] < stage["high"] for stage in content)
+
+
+def test_more_memory_than_there_is_is_a_warning(values, monkeypatch):
+    """A stage that takes more memory than is available is named, with the param that lowers it."""
+    settings = params.parse(values | {"baseline": values["baseline"] | {"batch_size": 4096}})
+    content = plan.Content("folder", 200, 10**6, {("cat", ""): 100, ("dog", ""): 100})
+    monkeypatch.setattr(plan.platforms, "available_memory", lambda: 2**30)
+    assert any("`baseline.batch_size`" in line for line in plan_text.notes(plan.make(settings, content)))
+    monkeypatch.setattr(plan.platforms, "available_memory", lambda: 2**50)
+    assert not any("memory" in warning for warning in plan.make(settings, content).warnings)

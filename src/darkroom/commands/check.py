@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 with lazy_imports():
     from darkroom.core import tables
     from darkroom.data import sources
-    from darkroom.preflight import downloads, plan, project, source_files
+    from darkroom.preflight import downloads, plan, plan_text, project, source_files
     from darkroom.tracking import home
 
 FIXES = Path("data/label_fixes.csv")
@@ -42,9 +42,9 @@ def command(as_json: bool) -> None:
     settings = params.read()
     planned = plan.make(settings, check_run(settings))
     if as_json:
-        tables.print_json(plan.as_json(planned))
+        tables.print_json(plan_text.as_json(planned))
     else:
-        click.echo("\n".join(plan.lines(planned)))
+        click.echo("\n".join(plan_text.lines(planned)))
 
 
 def check_run(settings: Params) -> Content:

@@ -19,7 +19,7 @@ from darkroom.core.lazy import lazy_imports
 with lazy_imports():
     from darkroom.commands import check
     from darkroom.config import params, recipes
-    from darkroom.preflight import plan, project, remote_source
+    from darkroom.preflight import plan, plan_text, project, remote_source
     from darkroom.project import template
 
 
@@ -65,7 +65,7 @@ def command(folder: Path, data: str | None, recipe: str | None, weights: str | N
             Path(path).parent.mkdir(exist_ok=True)
             Path(path).write_text(text, encoding="utf-8")
         git.add(".")
-        click.echo("\n".join(plan.lines(plan.make(params.read(), content))))
+        click.echo("\n".join(plan_text.lines(plan.make(params.read(), content))))
     click.echo(f"\nmade       {place}\nrun it     cd {shlex.quote(str(place))} && darkroom repro")
 
 

@@ -15,7 +15,7 @@ with lazy_imports():
     from darkroom.commands import check
     from darkroom.config import params, recipes
     from darkroom.core import tables
-    from darkroom.preflight import plan, project, remote_source
+    from darkroom.preflight import plan, plan_text, project, remote_source
 
 
 @click.command(cls=Command)
@@ -53,4 +53,4 @@ def command(
     for key, (before, after) in changed.items():
         click.echo(f"{key}: {before} → {after}")
     click.echo(f"params.yaml: {len(changed)} value{'s' * (len(changed) != 1)} changed" if changed else "params.yaml: unchanged")
-    click.echo("\n".join(plan.lines(plan.make(params.read(), contents[0]))))
+    click.echo("\n".join(plan_text.lines(plan.make(params.read(), contents[0]))))

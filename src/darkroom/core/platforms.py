@@ -11,6 +11,12 @@ import platform
 import shutil
 from pathlib import Path
 
+from darkroom.core.lazy import lazy_imports
+
+with lazy_imports():
+    import psutil
+
+CONTAINER = Path("/sys/fs/cgroup")  # limits of a container, as Linux shows them within
 LOOPBACK = "lo0" if platform.system() == "Darwin" else "lo"  # the network interface of a machine to itself
 
 
@@ -22,6 +28,18 @@ def usable_cores() -> int:
 def load_average() -> float:
     """Return how many processes wanted to run in the last five minutes, on average; 0 where nothing counts them."""
     return os.getloadavg()[1] if hasattr(os, "getloadavg") else 0.0
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that programs can still take: of the machine, or of the container where it has less."""
+    free = psutil.virtual_memory().available
+    try:
+        limit = int((CONTAINER / "memory.max").read_text())  # "max" where there is no limit
+        statistics = dict(line.split() for line in (CONTAINER / "memory.stat").read_text().splitlines())
+        used = int((CONTAINER / "memory.current").read_text()) - int(statistics["inactive_file"])
+    except (OSError, ValueError, KeyError):
+        return free
+    return max(0, min(free, limit - used))
 
 
 def reserve_space(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from darkroom.config.params import Params
@@ -12,41 +13,51 @@ from darkroom.preflight.network_costs import of_architecture, of_backbone
 
 THUMBNAIL = 4096  # bytes of an image in the cache of decoded images
 ROW = 400  # bytes of an image in manifests, tables and predictions
-REPORTS = 8e6  # of the pages and plots
+REPORTS = {"ingest": 2e6, "evaluate": 2e6, "diagnose": 4e6}  # of the pages and plots
 PACKAGE = 2  # times that a registered version stores its weights, at most
 
+Written = dict[str, dict[str, float]]
 
-def written(settings: Params, counts: Counts) -> dict[str, float]:
-    """Return the bytes by what they are; outputs count twice where DVC's cache holds a copy, not a link."""
+
+def written(settings: Params, counts: Counts) -> Written:
+    """Return the bytes by stage, and by what they are; outputs count twice where DVC's cache holds a copy, not a link."""
     side, copies = settings.ingest.image_size, 1 if _has_links() else 2
     pixels = 3.0 * side * side
     views = 1 if settings.augment.policy == "none" or settings.augment.storage == "online" else settings.augment.views
-    result = {
-        "arrays": copies * counts.all * (pixels + ROW),
-        "views": copies * views * counts.train * pixels,
-        "decoded images": counts.all * (pixels + THUMBNAIL),
+    result: Written = {
+        "ingest": {"arrays": copies * counts.all * (pixels + ROW), "decoded images": counts.all * (pixels + THUMBNAIL)},
+        "augment": {"views": copies * views * counts.train * pixels},
     }
     baseline = settings.baseline
     own = of_architecture(baseline.architecture, side, baseline.channels, baseline.width)
     sizes = [4 * own.parameters] if own else []
+    result["baseline"] = {"models": copies * sum(sizes)}
     seen = settings.augment.views * counts.train + counts.val
-    embeddings = maps = weights = 0.0
     for name in settings.backbones:
         network = of_backbone(name, side)
         if network is None:
             continue
         size = 4 * network.parameters
-        weights += 2 * size  # models/weights and data/embedded
-        sizes += [size, size]
-        embeddings += 4 * network.dim * seen
-        maps += durations.map_bytes(settings, name, network, seen)
-    result |= {
-        "embeddings": copies * embeddings,
-        "models": copies * (weights + sum(sizes)) + PACKAGE * max(sizes, default=0.0),
-        "feature maps": maps,
-        "reports": copies * REPORTS,
-    }
-    return {name: size for name, size in result.items() if size}
+        sizes.append(size)
+        maps = durations.map_bytes(settings, name, network, seen)
+        result |= {
+            f"weights@{name}": {"models": copies * size},
+            f"embed@{name}": {"models": copies * size, "embeddings": copies * 4 * network.dim * seen, "feature maps": maps},
+            f"transfer@{name}": {"models": copies * size},
+            f"finetune@{name}": {"models": copies * size},
+        }
+    result["register"] = {"models": PACKAGE * max(sizes, default=0.0)}
+    for stage, size in REPORTS.items():
+        result.setdefault(stage, {})["reports"] = copies * size
+    return result
+
+
+def by_kind(written: Written) -> dict[str, float]:
+    """Return the bytes of all stages by what they are."""
+    totals = Counter[str]()
+    for parts in written.values():
+        totals.update(parts)  # type: ignore[arg-type]
+    return {kind: size for kind, size in totals.items() if size}
 
 
 def _has_links() -> bool:

@@ -121,7 +121,6 @@ class _Estimate:
             result |= self._backbone(name, network)
         result["cross_validate"] = self._cross_validate(result)
         result |= self._evaluate()
-        result["register"] = pace * 5
         fetched = {f"fetch@{name}": pace * 2 for name in settings.fetch.datasets}
         return {"names": pace * 0.5} | fetched | result
 
@@ -160,7 +159,7 @@ class _Estimate:
         return self.machine.pace * 0.3e-3 * images + epochs * images * self.train(cost, params.pretrain_batch_size)
 
     def _evaluate(self) -> dict[str, float]:
-        """Return the seconds of `evaluate` and `diagnose`; the best model is not known, so the mean of all stands for it."""
+        """Return the seconds of the stages that follow the models; the best one is not known, so the mean of all stands for it."""
         pace, settings, counts = self.machine.pace, self.settings, self.counts
         networks = [network.part() for network in self.backbones.values() if network]
         models = [*networks, *networks, *([self.baseline.part()] if self.baseline else [])]
@@ -173,6 +172,7 @@ class _Estimate:
         regressions = 1e-5 * counts.all * self.classes
         return {
             "evaluate": pace * (3 + 1.5 * len(models)) + sum(forwards) * seen,
+            "register": pace * 5,
             "diagnose": pace * (4 + corrupting + regressions) + best * (corrupted + views * seen + counts.all),
         }
 

@@ -81,8 +81,8 @@ def _machine() -> Iterator[Finding]:
         "cores", NOTE if busy else OK, f"{cores} of {os.cpu_count()} ({platforms.processor()}), load {load:.1f}",
         "other programs use them, and times that are measured now are too long" if busy else "",
     )  # fmt: skip
-    memory = psutil.virtual_memory()
-    yield _room("memory", memory.available, memory.total, LITTLE_MEMORY, "end other programs, or set a smaller `ingest.image_size`")
+    free, total = platforms.available_memory(), psutil.virtual_memory().total
+    yield _room("memory", free, total, LITTLE_MEMORY, "end other programs, or set a smaller `ingest.image_size`")
     folders = {"disk": Path(), "disk of temporary files": Path(tempfile.gettempdir())}
     for name, folder in folders.items():
         if folder.is_dir():

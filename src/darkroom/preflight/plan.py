@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from darkroom.config import dvc_repair
-from darkroom.config.params import SPLITS, Params
+from darkroom.config.params import Params
 from darkroom.core import platforms
 from darkroom.core.errors import SourceError, printable
 from darkroom.data import frozen_splits, label_fixes, remote_files, sources
 from darkroom.data.splits import MIN_GROUPS
 from darkroom.evaluation import significance
-from darkroom.preflight import disk, downloads, durations, process_notes, remote_source, source_files
+from darkroom.preflight import disk, downloads, durations, memory, process_notes, remote_source, source_files
 
 NAMED = {  # images for training and for testing, classes, MB as they are written
     "digits": (1797, 0, 10, 1), "mnist": (60_000, 10_000, 10, 55), "fashion_mnist": (60_000, 10_000, 10, 55),
@@ -27,7 +25,7 @@ GLYPHS = 62  # classes
 UNREAD = {b"\x1f\x8b": 32, b"BZh": 4, b"\xfd7zXZ\x00": 8}  # MB of a compressed tar above which listing it takes too long
 MAX_ARRAYS = 512 * 2**20  # bytes of an .npz above which it is left to ingest
 LISTED = 6
-BUSY = 1.5  # times longer a run takes than alone, from which it is said
+BATCHES = ("baseline.batch_size", "finetune.batch_size")  # params that decide how much memory a stage takes
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,10 @@ class Content:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do and take; `seconds` and `bytes` by part, empty where the images are not known."""
+    """What a run will do and take.
+
+    `seconds`, `memory` (bytes) and `written` (bytes by kind) are by stage, empty where the images are not known.
+    """
 
     source: str
     content: Content
@@ -72,9 +73,15 @@ class Plan:
     busy: float
     has_gpu: bool
     seconds: Mapping[str, float]
-    bytes: Mapping[str, float]
+    memory: Mapping[str, float]
+    written: disk.Written
     free: int
     warnings: tuple[str, ...]
+
+    @property
+    def bytes(self) -> dict[str, float]:
+        """The bytes that are written, by what they are."""
+        return disk.by_kind(self.written)
 
     @property
     def detectable(self) -> float | None:
@@ -152,22 +159,25 @@ def make(settings: Params, content: Content) -> Plan:
     splits, drawn = _share(settings, content)
     counts = durations.Counts(splits["train"], splits["val"], splits["test"], content.bytes)
     seconds: Mapping[str, float] = {}
-    bytes_by_stage: Mapping[str, float] = {}
+    peaks: Mapping[str, float] = {}
+    written: disk.Written = {}
     busy = 1.0
     if content.images:
         machine = durations.measure(settings.compute.threads)
         busy = machine.busy
         seconds = durations.stages(settings, counts, len(content.totals), machine)
-        bytes_by_stage = disk.written(settings, counts)
+        peaks = memory.peaks(settings, counts)
+        written = disk.written(settings, counts)
     free = shutil.disk_usage(Path.cwd()).free
-    warnings = _warnings(Path(settings.ingest.source), content, sum(bytes_by_stage.values()), free)
+    warnings = _warnings(Path(settings.ingest.source), content, sum(disk.by_kind(written).values()), free)
+    warnings += _memory_warnings(peaks)
     warnings += process_notes.warnings(settings)
     return Plan(
         source=settings.ingest.source, content=content, splits=splits, drawn=drawn, split_by=settings.ingest.split_by,
         baseline=settings.baseline.architecture, backbones=downloads.backbones(settings),
         download_mib=downloads.megabytes(settings), threads=settings.compute.threads,
         has_gpu=settings.compute.accelerator != "cpu" and platforms.has_nvidia_device(),
-        busy=busy, seconds=seconds, bytes=bytes_by_stage, free=free, warnings=tuple(warnings),
+        busy=busy, seconds=seconds, memory=peaks, written=written, free=free, warnings=tuple(warnings),
     )  # fmt: skip
 
 
@@ -200,103 +210,21 @@ def _warnings(source: Path, content: Content, needed: float, free: int) -> list[
         )
     few = [label for label, count in content.totals.items() if count < MIN_GROUPS]
     if few:
-        warnings.append(f"{_list(few)}: fewer than {MIN_GROUPS} images, so not in every split")
+        warnings.append(f"{join_some(few)}: fewer than {MIN_GROUPS} images, so not in every split")
     return warnings
 
 
-def _list(words: list[str]) -> str:
+def _memory_warnings(peaks: Mapping[str, float]) -> list[str]:
+    stage = max(peaks, key=lambda name: peaks[name], default="")
+    free = platforms.available_memory()
+    if not stage or peaks[stage] <= free:
+        return []
+    key = f"{stage.partition('@')[0]}.batch_size"
+    remedy = f"lower `{key}` or `ingest.image_size`" if key in BATCHES else "lower `ingest.image_size`"
+    return [f"{stage} may take {peaks[stage] / 2**30:,.1f} GiB of memory, and {free / 2**30:,.1f} are free: {remedy}"]
+
+
+def join_some(words: list[str]) -> str:
+    """Return the first words in a row, and how many more there are."""
     more = f" and {len(words) - LISTED:,} more" if len(words) > LISTED else ""
     return printable(", ".join(words[:LISTED])) + more
-
-
-def lines(plan: Plan) -> list[str]:
-    """Return the plan in six lines, and one for each warning."""
-    content = plan.content
-    left_out = {"ignored": content.ignored, "unusable": content.refused, "named by the table and missing": content.missing}
-    rest = "".join(f", {count:,} {why}" for why, count in left_out.items() if count)
-    files = f"{content.files:,} file{'s' * (content.files != 1)}, {_bytes(content.bytes)}{rest}"
-    here = "" if content.kind != "data set" else " (written by the stage fetch)"
-    text = [f"source    {printable(plan.source)}: {content.kind}, {files}{here}"]
-    if content.unread:
-        text += [f"images    not known: {content.unread}", *(f"{name:<9} not known before ingest" for name in ("splits", "test"))]
-    else:
-        text += [
-            f"images    {_describe_classes(content)}",
-            f"splits    {_describe_splits(plan)}",
-            f"test      {_describe_test(plan)}",
-        ]
-    networks = [f"{plan.baseline} from scratch", *(f"{name} ({start})" for name, start in plan.backbones.items())]
-    text.append(f"networks  {'; '.join(networks)}")
-    after = f", after {plan.download_mib:,.0f} MiB of downloads" if plan.download_mib else ""
-    if plan.seconds:
-        used = ", which others use now" if plan.busy > BUSY else ""
-        used += " (less on the GPU)" if plan.has_gpu else ""
-        duration = f"{durations.as_range(sum(plan.seconds.values()), plan.busy)} here with {plan.threads} threads{used}{after}"
-        text.append(f"run       {duration}; up to {_bytes(sum(plan.bytes.values()))} written, {_bytes(plan.free)} free")
-    else:
-        text.append(f"run       duration and size not known before ingest{after}; {_bytes(plan.free)} free")
-    notes = [f"note      {printable(note)}" for note in content.notes]
-    return text + notes + [f"warning: {warning}" for warning in plan.warnings]
-
-
-def _describe_classes(content: Content) -> str:
-    totals = content.totals
-    size = f"{sum(totals.values()):,} in {len(totals):,} classes"
-    if content.kind == "data set":
-        return size
-    return f"{size}: {_list([f'{label} {count:,}' for label, count in totals.items()])}"
-
-
-def _describe_splits(plan: Plan) -> str:
-    parts = []
-    for name in SPLITS:
-        is_drawn = name in plan.drawn or (name == "train" and bool(plan.drawn))
-        labels = {label for label, split in plan.content.images if split == name}
-        lacking = sorted(set(plan.content.totals) - labels) if labels else []
-        lack = f" (without {_list(lacking)})" if lacking and not is_drawn else ""
-        parts.append(f"{'about ' * is_drawn}{plan.splits[name]:,} {name}{lack}")
-    if len(plan.drawn) == 2:
-        how = "drawn by hash" if plan.split_by == "hash" else "drawn, stratified by class"
-        return f"{how}: about {', '.join(parts).replace('about ', '')}"
-    origin = f"; {' and '.join(plan.drawn)} drawn from train" if plan.drawn else ""
-    return f"the source's own: {', '.join(parts)}{origin}"
-
-
-def _describe_test(plan: Plan) -> str:
-    """Say what the test images can tell apart: what the gate and the report can call significant."""
-    count = plan.splits["test"]
-    images = f"{count:,} image{'s' * (count != 1)}"
-    if plan.detectable is None:
-        return f"{images} cannot tell two models apart: no difference of accuracy is significant"
-    points, power, unequal = 100 * plan.detectable, 100 * significance.POWER, 100 * significance.DISAGREEMENT
-    return (
-        f"{images} tell{'s' * (count == 1)} accuracies apart from about {points:.2g} points on "
-        f"(if one model alone is right on {unequal:.0f}%; power {power:.0f}%)"
-    )
-
-
-def _bytes(size: float) -> str:
-    return f"{size / 1e6:,.1f} MB" if size < 10**9 else f"{size / 1e9:,.1f} GB" if size < 1e11 else f"{size / 1e9:,.0f} GB"
-
-
-def as_json(plan: Plan) -> dict[str, Any]:
-    """Return the plan as plain values, with the seconds and bytes of each part."""
-    content = plan.content
-    classes: dict[str, dict[str, int]] = {}
-    for (label, split), count in sorted(content.images.items()):
-        classes.setdefault(label, {})[split or "drawn"] = count
-    low, high = durations.bounds(sum(plan.seconds.values()), plan.busy)
-    return {
-        "source": os.fsencode(plan.source).decode("utf-8", "backslashreplace"), "kind": content.kind, "files": content.files,
-        "bytes": content.bytes, "ignored": content.ignored, "unusable": content.refused, "missing": content.missing,
-        "unread": content.unread, "notes": list(content.notes), "classes": classes,
-        "splits": dict(plan.splits), "drawn": list(plan.drawn),
-        "detectable_difference": plan.detectable and round(plan.detectable, 4),
-        "baseline": plan.baseline, "backbones": dict(plan.backbones), "download_mib": round(plan.download_mib, 1),
-        "seconds": {
-            "low": round(low), "high": round(high),
-            "stages": {name: round(seconds, 1) for name, seconds in plan.seconds.items()},
-        } if plan.seconds else None,
-        "bytes_written": {name: round(size) for name, size in plan.bytes.items()} or None,
-        "bytes_free": plan.free, "warnings": list(plan.warnings),
-    }  # fmt: skip

@@ -19,10 +19,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import psutil
-from pydantic import TypeAdapter
 
 from darkroom.config import dvc_graph
-from darkroom.core import atomic, git, strict_json
+from darkroom.core import atomic, git, json_files, strict_json
 from darkroom.core.errors import DarkroomError
 from darkroom.core.locks import hold
 from darkroom.tracking.home import HOME, RECORDS
@@ -84,7 +83,8 @@ def folders() -> list[Path]:
 
 def read(folder: Path) -> Pipeline:
     """Return the pipeline of a folder. Raises OSError, or ValueError where its file is damaged."""
-    return TypeAdapter(Pipeline).validate_python(strict_json.loads((folder / FILE).read_text(encoding="utf-8")))
+    content = strict_json.loads((folder / FILE).read_text(encoding="utf-8"))
+    return json_files.adapter(Pipeline).validate_python(content)  # type: ignore[no-any-return]
 
 
 def readable() -> list[Pipeline]:

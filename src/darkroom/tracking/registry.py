@@ -19,9 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from darkroom.core import atomic
+from darkroom.core import atomic, json_files
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
 from darkroom.models import weight_files
@@ -175,7 +175,7 @@ def ledger(client: Client, name: str) -> list[Promotion]:
 def _promotion(name: str, key: str, text: str) -> Promotion:
     """Return a line of the ledger."""
     try:
-        return TypeAdapter(Promotion).validate_json(text)
+        return json_files.adapter(Promotion).validate_json(text)  # type: ignore[no-any-return]
     except ValidationError as error:
         raise WorkspaceError(
             f"the tag {key} of the registered model {name} is no line of the ledger: {error.errors()[0]['msg']}",

@@ -19,10 +19,9 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, get_type_hints
 
-from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
-from darkroom.core import atomic, strict_json
+from darkroom.core import atomic, json_files, strict_json
 from darkroom.core.errors import WorkspaceError, masked
 from darkroom.core.lazy import lazy_imports
 from darkroom.core.locks import NOTICE, hold, is_taken
@@ -61,7 +60,7 @@ def in_mlflow(function: Callable[Concatenate[Client, P], Result]) -> Callable[P,
         with _noticed():
             response = send(name, arguments)
             result = perform(name, arguments) if response is None else response["result"]
-        return TypeAdapter(get_type_hints(function)["return"]).validate_python(result)
+        return json_files.adapter(get_type_hints(function)["return"]).validate_python(result)  # type: ignore[no-any-return]
 
     return call
 
