@@ -18,7 +18,7 @@ FLOWS, FLOWS_NAME = "pipelines", "darkroom_pipelines"
 FILES = "darkroom/project/files"
 SHIPPED = (
     "dvc.yaml", "params.yaml", "prefect.yaml", "prefect.toml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/plots/*.html",
-    "recipes/*.yaml",
+    "recipes/*.yaml", "backbones/README.md",
     "studies/params.yaml", "docs/case-studies/*.md", "data/*.csv", "data/weights/.gitignore", "models/*/.keep",
 )  # fmt: skip
 

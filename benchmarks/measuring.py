@@ -50,6 +50,7 @@ class Workspace:
             ".gitignore",
             "data/label_fixes.csv",
             "data/splits.csv",
+            "backbones/README.md",
             "data/weights/.gitignore",
             "models/transfer/.keep",
             "models/finetune/.keep",

@@ -30,6 +30,7 @@ from docs.reference_markdown import page, table
 
 OUTPUTS = {  # outputs of dvc.yaml, and what they hold; `{}` stands for a name. Others have it in dvc.yaml, as `desc`
     "data/names.txt": "always the same: the names in params.yaml may become paths",
+    "data/backbones": "a file for each backbone, with what decides its network: of one of the project's own the sha256 of its code",
     "data/raw/{}": "a named data set: a folder of classes, or an `.npz`",
     "data/ingested/manifest.parquet": "a row for each file of the source: [columns](#manifestparquet)",
     "data/ingested/quarantine.csv": "the files that cannot be used: [columns](#quarantinecsv)",

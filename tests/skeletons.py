@@ -28,7 +28,7 @@ def enter_skeleton(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             target = Path(path) if "." in Path(path).name else Path(path, ".keep")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.touch()
-    for folder in ("models/transfer", "models/finetune", ".dvc", "data/weights"):
+    for folder in ("backbones", "models/transfer", "models/finetune", ".dvc", "data/weights"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         Path(folder, ".keep").touch()
     Path("data/label_fixes.csv").write_text("image,label\n")

@@ -25,7 +25,10 @@ from tests.conftest import NOT_SOURCES, ROOT
 pytestmark = pytest.mark.slow
 
 PAGES = sorted((ROOT / "docs" / "contributing").glob("*.md"))
-COPIED = ("src", "tests", "docs", "pipelines", "recipes", "studies", "dvc.yaml", "params.yaml", "pyproject.toml", "mkdocs.yml")
+COPIED = (
+    "backbones", "src", "tests", "docs", "pipelines", "recipes", "studies", "dvc.yaml", "params.yaml", "pyproject.toml",
+    "mkdocs.yml",
+)  # fmt: skip
 NOT_COPIED = shutil.ignore_patterns(*NOT_SOURCES, "images", "notebooks", "results", ".dvc")
 SNIPPET = re.compile(
     r"^`(?P<file>[^`\n]+)`(?P<end>, at the end)?(?: of `(?P<name>\w+)`)?(?:, after the line `(?P<line>[^`\n]+)`)?:\n"

@@ -68,6 +68,16 @@ def run(capsys, *arguments: str, code: int) -> list[dict]:
     return json.loads(capsys.readouterr().out)
 
 
+def test_networks_of_ones_own_are_found_where_a_stage_runs_again(project, capsys):
+    """A stage that runs again has the project's own networks, of today and earlier, though it does not depend on their folder."""
+    for place in ("backbones", ".darkroom/own-backbones"):
+        (project / place).mkdir(parents=True)
+        (project / place / "net.py").touch()
+    looks = "import pathlib; assert all(pathlib.Path(p, 'net.py').exists() for p in ('backbones', '.darkroom/own-backbones'))\n"
+    (project / "step.py").write_text(looks + STEP)
+    assert run(capsys, code=0)[0]["result"] == "identical"
+
+
 def test_the_same_again_is_identical_and_changes_nothing(project, capsys):
     """A stage runs in a folder of its own, which vanishes; the outputs of the project stay as they are."""
     before = {path: path.stat().st_mtime_ns for path in project.rglob("*") if path.is_file()}

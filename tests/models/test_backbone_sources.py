@@ -19,7 +19,7 @@ from darkroom.models.specs import BackboneSpec, spec_from_dict
 
 SIZE = 48
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
-every_source = pytest.mark.parametrize("source", SOURCES)
+every_source = pytest.mark.parametrize("source", [name for name, source in SOURCES.items() if source.example])
 
 
 def example(source: str, head: str = "pooled", seed: int = 0) -> Backbone:
@@ -44,7 +44,7 @@ def test_names_cost_no_import_of_torch():
     """Names and weight files of all sources are known without torch."""
     code = (
         "import sys; from darkroom.models.backbones import registry; registry.names()\n"
-        "for source in registry.SOURCES.values(): source.weight_file(source.example)\n"
+        "for source in registry.SOURCES.values(): source.example and source.weight_file(source.example)\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -149,6 +149,7 @@ def workspace(tmp_path_factory) -> Workspace:
     for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder)
     for name in (
+        "backbones/README.md",
         "data/label_fixes.csv",
         "data/splits.csv",
         "data/weights/.gitignore",

@@ -14,6 +14,15 @@ from darkroom import cli
 from darkroom.commands import repro
 from tests.conftest import NOT_SOURCES, ROOT
 
+TABLES = ("data/label_fixes.csv", "data/splits.csv", "backbones/README.md")
+NETWORK = """from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU())
+"""
+
 
 def dvc(*words: str) -> subprocess.CompletedProcess[str]:
     own = {
@@ -27,7 +36,7 @@ def dvc(*words: str) -> subprocess.CompletedProcess[str]:
 def project(tmp_path, monkeypatch) -> Path:
     """Return a project with a photo that nothing else has."""
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns(*NOT_SOURCES))
-    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "data/label_fixes.csv", "data/splits.csv"):
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", *TABLES):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
@@ -79,16 +88,53 @@ def test_a_path_for_a_backbone_is_refused_by_dvc(project):
     assert (project / "data/photos/1.jpg").exists()
 
 
+def written(backbones: str) -> dict[str, bytes]:
+    """Return what the stage writes for a list of backbones, by path."""
+    set_line("backbones: [vgg11_bn, mobilenet_v3_small]", f"backbones: [{backbones}]")
+    assert cli.main(["names", "--out", "out/names.txt", "--backbones", "out/backbones"]) == 0
+    return {path.relative_to("out").as_posix(): path.read_bytes() for path in Path("out").rglob("*.txt")}
+
+
 def test_the_check_runs_nothing_else_again(tmp_path, monkeypatch):
-    """The output of `names` is the same for all valid names, so that the stages after it run only for changes of their own."""
+    """What `names` writes of a backbone is the same whatever others there are, so that the stages of each run only for changes of
+    its own: also where the code of another one is edited."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DARKROOM_TRACKING", "off")
-    contents = []
-    for backbone in ("vgg11_bn", "mobilenet_v2"):
-        set_line("backbones: [vgg11_bn,", f"backbones: [{backbone},")
-        assert cli.main(["names", "--out", "names.txt"]) == 0
-        contents.append(Path("names.txt").read_bytes())
-    assert contents[0] == contents[1]
+    Path("backbones").mkdir()
+    Path("backbones/one.py").write_text(NETWORK)
+    Path("backbones/two.py").write_text(NETWORK)
+    first, second = written("vgg11_bn"), written("mobilenet_v2, own/one.Net, own/two.Net")
+    assert first["names.txt"] == second["names.txt"]
+    assert {path.removeprefix("backbones/") for path in second if path != "names.txt"} == {
+        "mobilenet_v2.txt", "own/one.Net.txt", "own/two.Net.txt",
+    }  # fmt: skip
+    Path("backbones/two.py").write_text(NETWORK + "# a comment\n")
+    third = written("mobilenet_v2, own/one.Net, own/two.Net")
+    assert [path for path in third if third[path] != second[path]] == ["backbones/own/two.Net.txt"]
+
+
+@pytest.mark.pipeline
+def test_an_edited_network_runs_its_own_stages_again(project):
+    """After an edit of one of two own networks, `dvc repro` runs the stages of that one alone, and then none."""
+    for name in ("one", "two"):
+        Path(f"backbones/{name}.py").write_text(NETWORK)
+    set_line("backbones: [vgg11_bn, mobilenet_v3_small]", "backbones: [own/one.Net, own/two.Net]")
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("source: pretrain ", "source: random "))
+    Path("data/weights").mkdir()
+    runs = []
+    for edit in ("", "# a comment\n", ""):
+        Path("backbones/two.py").write_text(Path("backbones/two.py").read_text() + edit)
+        done = dvc("repro", "weights")
+        assert done.returncode == 0, done.stderr
+        runs.append(
+            [stage for stage in ("names", "weights@own/one.Net", "weights@own/two.Net") if f"'{stage}'" in ran(done.stdout)]
+        )
+    assert runs == [["names", "weights@own/one.Net", "weights@own/two.Net"], ["names", "weights@own/two.Net"], []]
+
+
+def ran(output: str) -> str:
+    """Return the lines of DVC's output that name a stage that ran."""
+    return "\n".join(line for line in output.splitlines() if line.startswith("Running stage"))
 
 
 def test_darkroom_repro_checks_before_it_starts_dvc(tmp_path, monkeypatch, capsys):

@@ -27,6 +27,7 @@ def project(tmp_path: Path) -> Path:
         "params.yaml",
         ".dvcignore",
         ".gitignore",
+        "backbones/README.md",
         "data/label_fixes.csv",
         "data/splits.csv",
         "data/weights/.gitignore",

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, RESOURCE_DOES_NOT_EXIST
+from mlflow.utils.validation import _validate_logged_model_name
 from requests import JSONDecodeError
 
 from darkroom.cli import main
@@ -140,6 +141,14 @@ def test_a_record_of_the_version_before_is_uploaded(workspace):
     assert uploader.upload(until_empty=True) == 1
     run = runs()[1]["baseline"]
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"best_val_accuracy": 0.5, "test_accuracy": 0.4})
+
+
+@pytest.mark.parametrize("model", ["baseline", "transfer/timm/vit_tiny.augreg_in21k", "finetune/own/my_net.MyNet"])
+def test_every_model_has_a_name_that_mlflow_takes(model):
+    """MLflow takes the name that a model gets there, also where a backbone has a tag or is a class."""
+    name = mlflow_client.logged_model_name(model)
+    _validate_logged_model_name(name)
+    assert name.startswith(model.partition("/")[0])
 
 
 def test_a_checkpoint_is_a_logged_model_with_its_metrics(workspace):

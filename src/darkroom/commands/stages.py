@@ -19,6 +19,7 @@ with lazy_imports():
 
 PATHS = {
     "augmented": "the views of the training images, by stage augment",
+    "backbones": "the folder of a file for each backbone, with what decides its network",
     "classes": "the class names, by stage ingest",
     "cost": "file or folder of times and sizes; they differ from run to run",
     "embedded": "the backbone's embeddings, by stage embed",
@@ -49,7 +50,7 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "names": Stage("check the names in params.yaml, before they become paths and parts of commands", "", ("out",)),
+    "names": Stage("check the names in params.yaml, before they become paths and parts of commands", "", ("out", "backbones")),
     "fetch": Stage("write a named data set to data/raw", "dataset", ("out",)),
     "ingest": Stage("a folder of images → manifest, splits, arrays", "", ("out", "report", "fixes", "splits")),
     "augment": Stage("Albumentations views of every training image", "", ("train", "out")),

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from darkroom.config.yaml_files import parse_assignment, parse_yaml, read_yaml
 from darkroom.core import user_paths
@@ -30,6 +30,7 @@ else:
     Policy = Literal[POLICIES]
 SOURCES = ("imagenet", "package", "pretrain", "random", "folder")  # of weights
 WEIGHTS = "data/weights"  # `weights.folder` where no other is named
+OWN_CODE, KEPT_CODE = Path("backbones"), Path(".darkroom/own-backbones")  # of networks of a person's own: as it is, and was
 SPLITS = ("train", "val", "test")
 
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -39,11 +40,26 @@ Share = Annotated[Number, Field(ge=0, lt=1)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
-# NAME, LIBRARY/NAME with an optional tag, hf/NAME or hf/OWNER/NAME: safe in a shell and as a path, never with `..` or a leading -
+# NAME, LIBRARY/NAME with an optional tag, hf/NAME, hf/OWNER/NAME or own/FILE.CLASS: safe in a shell and as a path, never with `..`
+# or a leading -
 _HUB_PART = "[A-Za-z0-9_][A-Za-z0-9_-]*(?:[.][A-Za-z0-9_-]+)*"
-Name = Annotated[
-    str, Field(pattern=rf"^(?:[a-z0-9_]+|[a-z][a-z0-9_]*/[a-z0-9_]+(?:[.][a-z0-9_]+)?|hf/{_HUB_PART}(?:/{_HUB_PART})?)$")
-]
+_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
+_FORMS = (
+    "[a-z0-9_]+", "[a-z][a-z0-9_]*/[a-z0-9_]+(?:[.][a-z0-9_]+)?", f"hf/{_HUB_PART}(?:/{_HUB_PART})?",
+    f"own/{_IDENTIFIER}[.]{_IDENTIFIER}",
+)  # fmt: skip
+
+
+def _no_path(name: Any) -> Any:
+    """Refuse the path of a Python file with the name that its network has."""
+    path, _, attribute = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if path.endswith(".py"):
+        file = path.rpartition("/")[2]
+        raise ValueError(f"place {file} in the folder backbones, and write own/{file.removesuffix('.py')}.{attribute or 'CLASS'}")
+    return name
+
+
+Name = Annotated[str, Field(pattern=f"^(?:{'|'.join(_FORMS)})$"), BeforeValidator(_no_path)]
 Channel = Annotated[int, Field(ge=0, le=255, strict=True)]
 
 
@@ -159,6 +175,16 @@ class Baseline(Training):
     channels: Literal[1, 3]
     width: Annotated[int, Field(ge=4, le=512, strict=True)]
 
+    @field_validator("architecture", mode="before")
+    @classmethod
+    def _check_architecture(cls, name: Any) -> Any:
+        if isinstance(name, str) and name.startswith("own/"):  # DVC would not run the stage again for an edited file
+            raise ValueError(
+                "a network of your own is one of `backbones`; with `weights.source: random` and a `finetune.unfreeze` of all its "
+                "blocks it is trained from scratch"
+            )
+        return name
+
 
 class Transfer(Training):
     head: Literal["pooled", "classifier"]
@@ -257,10 +283,10 @@ def check_backbone(name: str) -> None:
     """Raise ParamsError for a name that `backbones` could not have: it becomes a path and a part of commands."""
     try:
         TypeAdapter(Name).validate_python(name)
-    except ValidationError:
-        raise ParamsError(
-            f'"{name}" cannot be the name of a backbone', "write mobilenet_v2, timm/NAME, timm/NAME.TAG, hf/NAME or hf/OWNER/NAME"
-        ) from None
+    except ValidationError as error:
+        forms = "write mobilenet_v2, timm/NAME, timm/NAME.TAG, hf/NAME, hf/OWNER/NAME or own/FILE.CLASS"
+        own = [item["msg"].removeprefix("Value error, ") for item in error.errors() if item["type"] == "value_error"]
+        raise ParamsError(f'"{name}" cannot be the name of a backbone', own[0] if own else forms) from None
 
 
 def parse(content: Any, origin: str = "params.yaml") -> Params:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom.config import dvc_cache, dvc_graph
+from darkroom.config import dvc_cache, dvc_graph, params
 from darkroom.core import file_difference
 
 SCRATCH = Path(".darkroom/verify")
@@ -62,7 +62,7 @@ def _prepare(locked: dvc_graph.LockedStage) -> None:
     PLACE.mkdir(parents=True)
     for name in filter(os.path.exists, FILES):
         shutil.copyfile(name, PLACE / name)
-    for dep in locked.deps:
+    for dep in dict.fromkeys((*locked.deps, str(params.OWN_CODE), str(params.KEPT_CODE))):
         target, source = Path(os.path.normpath(PLACE / dep)), Path(dep).absolute()
         if not Path(dep).is_absolute() and not dep.startswith(CODE) and source.exists():
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -74,6 +74,10 @@ class MissingLibraryError(ParamsError):
     """A network is of a library that is not installed."""
 
 
+class OwnCodeError(MissingLibraryError):
+    """A network of the project's own has no file, another one than a checkpoint was trained with, or one that does not work."""
+
+
 class SourceError(DarkroomError):
     """A folder of images cannot become a data set."""
 

@@ -55,6 +55,15 @@ def contents(path: str) -> list[str]:
         return []
 
 
+def versions(path: str) -> list[bytes]:
+    """Return what a file has been in the commits of this branch that changed it, newest first; nothing outside a repository."""
+    try:
+        commits = _git("log", "--diff-filter=AM", "--format=%H", "--", path).split()
+        return [_bytes("show", f"{commit}:./{path}") for commit in commits]
+    except (OSError, subprocess.SubprocessError):
+        return []
+
+
 def experiment_file(name: str, path: str, since: float) -> str:
     """Return a file of the DVC experiment of this name that was committed since then; empty where there is none."""
     try:
@@ -108,3 +117,7 @@ def _is_inside() -> bool:
 
 def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+
+def _bytes(*arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], capture_output=True, check=True, timeout=30).stdout

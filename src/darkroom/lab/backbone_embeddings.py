@@ -47,8 +47,9 @@ def place(name: str, images: np.ndarray, source: str, folder: Path, head: str, c
     It is another one for other images, weights, settings or code.
     """
     digest = xxhash.xxh3_128(np.ascontiguousarray(images).data).hexdigest()
+    code = {} if hub_folders.is_named(name) else backbones.options(*backbones.find(name))
     identity = kept_results.identity(
-        name, images.shape, digest, source, _file_state(name, source, folder), head, compute.model_dump(),
+        name, images.shape, digest, source, _file_state(name, source, folder), head, compute.model_dump(), code,
         embedding.engine_identity(compute), rooms=ROOMS,
     )  # fmt: skip
     return CACHE / name.replace("/", "-") / identity
@@ -94,7 +95,7 @@ def save(folder: Path, embedded: Embedded) -> None:
 
 def _file_state(name: str, source: str, folder: Path) -> list[tuple[str, int, int]]:
     """Return names, sizes and times of the files that may hold a backbone's weights."""
-    if source not in ("folder", "package") and not hub_folders.is_named(name):
+    if not hub_folders.is_named(name) and backbones.weights_source(name, source) != "folder":
         return []
     stem = name.removeprefix(hub_folders.PREFIX) if hub_folders.is_named(name) else backbones.find(name)[1]
     files = sorted(path for path in folder.rglob("*") if path.is_file() and stem in path.as_posix())

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 from darkroom.core.errors import DarkroomError, ParamsError, nearest
 from darkroom.models import macs
+from darkroom.models.backbones import own_code
 from darkroom.models.backbones import registry as backbones
 
 DEFAULT_SIZE = 224  # pixels, of networks of which their library does not say it
@@ -42,6 +43,8 @@ def matching(source: str, pattern: str) -> list[str]:
         raise ParamsError(
             f"the networks of {source} need the package {source}, which is not installed", backbones.LIBRARIES[source]
         )
+    if not names and source == own_code.SOURCE:
+        raise ParamsError(f"{own_code.FOLDER} has no networks", own_code.HOW_TO_ADD)
     candidates = [name for plain in names for name in ((plain, *entry.tagged(plain)) if "." in pattern else (plain,))]
     matches = [name for name in candidates if fnmatchcase(name, pattern)]
     if not matches:

@@ -122,6 +122,9 @@ class Backbone(Features):
         """Return what converts the outputs of the blocks to maps (N, C, H, W), where they are others; None where they have none."""
         return None
 
+    def check(self) -> None:
+        """Raise an error with a remedy where a network that nobody has tested is no backbone; those of libraries are."""
+
     def adapt(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return a state_dict of the library's, converted for this network's image size."""
         return state

@@ -89,7 +89,7 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
     try:
         network = Network(build_features(checkpoint.architecture), checkpoint.preprocessing, len(checkpoint.classes))
     except MissingLibraryError as error:
-        raise MissingLibraryError(f"{folder} cannot be loaded: {error.problem}", error.remedy) from None
+        raise MissingLibraryError(f"{folder} cannot be loaded: {error.problem}", error.remedy) from error
     except (DarkroomError, RuntimeError, ValueError, TypeError, ArithmeticError, MemoryError) as error:
         problem = f"its architecture cannot be built: {error}"
         raise shortage.explain(error) or json_files.damaged(folder / DESCRIPTION, problem, remedy) from error

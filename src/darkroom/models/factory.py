@@ -59,7 +59,7 @@ def make_spec(name: str, image_size: int, channels: int = 3, options: Mapping[st
         raise ParamsError(f"{name} is a {source} network and takes 3 channels, not {channels}", "set channels to 3")
     if options:
         raise ParamsError(f"{name} has no options", "only classic architectures have: `darkroom models describe --list`")
-    return BackboneSpec(name_there, image_size, source=source)
+    return BackboneSpec(name_there, image_size, source=source, options=backbones.options(source, name_there))
 
 
 def _check_known(name: str) -> None:
@@ -85,7 +85,7 @@ def backbone_spec(
         config = hub_folders.read(name, weights)
         return BackboneSpec(config.architecture, image_size, head, "timm", config.options)
     source, name_there = backbones.find(name)
-    return BackboneSpec(name_there, image_size, head, source)
+    return BackboneSpec(name_there, image_size, head, source, backbones.options(source, name_there))
 
 
 def build_features(spec: NetworkSpec, seed: int = 0) -> Features:

@@ -24,8 +24,8 @@ def load(
     """
     spec = factory.backbone_spec(name, image_size, head, folder)
     backbone = factory.build_backbone(spec, seed)
-    if source == "package" and not packages.package_of(spec.source, spec.name):
-        source = "folder"
+    backbone.check()
+    source = backbones.weights_source(name, source)
     details: dict[str, Any] = {"seed": seed}
     if source != "random":
         file, details = _find(name, spec, source, folder)

@@ -21,7 +21,8 @@ def backbones(settings: Params) -> dict[str, str]:
 
 def megabytes(settings: Params) -> float:
     """Return how much has to be downloaded, in MiB."""
-    files = [registry.weight_file(name) for name in settings.backbones] if settings.weights.source == "imagenet" else []
+    source = settings.weights.source
+    files = [registry.weight_file(name) for name in settings.backbones if registry.weights_source(name, source) == "imagenet"]
     weights = sum(file.megabytes for file in files if file and not file.is_cached)
     return weights + sum(DATASETS[name] for name in datasets(settings))
 
@@ -43,11 +44,12 @@ def _describe(name: str, settings: Params) -> str:
     folder = Path(settings.weights.folder)
     if hub_folders.is_named(name) and hub_folders.local(name, folder):
         return hub_folders.weight_file(name, folder).name
-    package = "" if hub_folders.is_named(name) else packages.package_of(*registry.find(name))
-    if source == "package" and package:
-        return f"package {package}"
-    if source in ("folder", "package") and not hub_folders.is_named(name):
-        return weight_files.find(folder, name).name
+    if not hub_folders.is_named(name):
+        source = registry.weights_source(name, source)
+        if source == "package":
+            return f"package {packages.package_of(*registry.find(name))}"
+        if source == "folder":
+            return weight_files.find(folder, name).name
     file = registry.weight_file(name)
     if file is None:
         return "no ImageNet weights"
@@ -57,20 +59,19 @@ def _describe(name: str, settings: Params) -> str:
 
 def check_weights(settings: Params) -> None:
     """Raise WeightsError for weights that a backbone cannot have, or a weight file that holds none."""
-    source = settings.weights.source
     for name in settings.backbones:
         if hub_folders.is_named(name):
             hub_folders.check(name, Path(settings.weights.folder))
             continue
-        package = source == "package" and packages.package_of(*registry.find(name))
-        if package:
+        source = registry.weights_source(name, settings.weights.source)
+        if source == "package":
             packages.find(*registry.find(name))
         if source == "imagenet" and registry.weight_file(name) is None:
             raise WeightsError(
                 f"{registry.find(name)[0]} has no ImageNet weights for {name}",
                 "set `weights.source` to pretrain, or name a folder: `darkroom recipe --weights FOLDER`",
             )
-        if source == "folder" or (source == "package" and not package):
+        if source == "folder":
             file = weight_files.find(Path(settings.weights.folder), name)
             try:
                 with file.open("rb") as content:

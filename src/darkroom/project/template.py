@@ -18,7 +18,9 @@ from darkroom.config import package_files, stage_code
 
 GRAPH, DEPLOYMENTS, PARAMS, README = "dvc.yaml", "prefect.yaml", "params.yaml", "README.md"
 ORIGINALS = "originals"  # a key of code.yaml
-FOLLOWED = (GRAPH, DEPLOYMENTS, "prefect.toml", ".gitignore", ".dvcignore")  # by a newer Darkroom; others belong to the person
+FOLLOWED = (  # by a newer Darkroom; others belong to the person
+    GRAPH, DEPLOYMENTS, "prefect.toml", ".gitignore", ".dvcignore", "backbones/README.md",
+)  # fmt: skip
 COPIED = (
     PARAMS, *FOLLOWED[2:], "data/label_fixes.csv", "data/splits.csv", "data/weights/.gitignore", "models/transfer/.keep",
     "models/finetune/.keep",

@@ -54,6 +54,7 @@ def plan() -> Update:
 def write(update: Update) -> None:
     """Write the files of an update, the one with the digests last, so that a killed update is repeated."""
     for path, text in update.texts.items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         with atomic.new_file(Path(path)) as working:
             working.write_text(text, encoding="utf-8")
 

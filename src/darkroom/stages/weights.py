@@ -19,7 +19,7 @@ from darkroom.data.file_sample import draw_files
 from darkroom.data.ingest import ingest
 from darkroom.data.sources import SourceFile, named_by
 from darkroom.models import factory, pretrained, tensor_files, weight_files, weights
-from darkroom.models.backbones import hub_folders
+from darkroom.models.backbones import hub_folders, registry
 from darkroom.models.base import Backbone, Network, Preprocessing
 from darkroom.models.checkpoint import Provenance
 from darkroom.models.macs import multiply_adds
@@ -42,6 +42,7 @@ def run(name: str, out: Path, provenance: Path) -> None:
         before = {path: source_state.observe(path) for path in _inputs(name, settings) if path.exists()}
         if source == "pretrain":
             backbone = factory.build_backbone(factory.backbone_spec(name, size, head, folder), seed)
+            backbone.check()
             details = _pretrain(backbone, settings, record)
             origin = Provenance(backbone.spec, *weights.normalization(name, source), source, details)
         else:
@@ -64,7 +65,7 @@ def _inputs(name: str, settings: Params) -> list[Path]:
         local = hub_folders.local(name, folder)
         return [local] if local else []
     with suppress(WeightsError):  # it is reported when it is read
-        return [weight_files.find(folder, name)] if source in ("folder", "package") else []
+        return [weight_files.find(folder, name)] if registry.weights_source(name, source) == "folder" else []
     return []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -194,6 +195,11 @@ def view_addresses(base: str) -> dict[str, str]:
     keys = [key.removeprefix(views.TAG) for key in details.tags if key.startswith(views.TAG)]
     shown = [views.PIPELINES, views.MODELS, *sorted(key for key in keys if key.startswith(views.STUDY))]
     return {key: views.address(base, details.experiment_id, key, key.startswith(views.STUDY)) for key in shown}
+
+
+def logged_model_name(model: str) -> str:
+    """Return the name of a model, `transfer/timm/resnet18.a1_in1k`, without the characters that MLflow refuses in it."""
+    return re.sub(r"[/:.%\"']", "-", model)
 
 
 def logged_model(client: MlflowClient, experiment: str, sha256: str) -> LoggedModel | None:

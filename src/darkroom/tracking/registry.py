@@ -95,7 +95,7 @@ def add_version(client: Client, name: str, tags: dict[str, str], description: st
     logged = mlflow_client.logged_model(client, experiment, tags[SHA])
     if logged is None:
         model, own = tags[MODEL], {key: tags[key] for key in (SHA, MODEL)}
-        logged = client.create_logged_model(experiment, name=model.replace("/", "-"), tags=own)
+        logged = client.create_logged_model(experiment, name=mlflow_client.logged_model_name(model), tags=own)
         client.finalize_logged_model(logged.model_id, "READY")
     if folder := save(logged.model_id):
         client.log_model_artifacts(logged.model_id, str(folder))

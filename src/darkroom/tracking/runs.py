@@ -161,7 +161,7 @@ class Upload:
         else:
             models = self.client.search_logged_models([self.experiment], f"source_run_id = '{self.run_id}'")
             model = models[0] if models else self.client.create_logged_model(
-                self.experiment, name=name.replace("/", "-"), source_run_id=self.run_id, params=self.params,
+                self.experiment, name=mlflow_client.logged_model_name(name), source_run_id=self.run_id, params=self.params,
                 tags={SHA: sha256, MODEL: name}, model_type="image classifier",
             )  # fmt: skip
             if str(model.status) != "READY":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from torch import nn
 
@@ -42,3 +42,22 @@ def widen_stem(net: nn.Module) -> None:
             if module.stride == (2, 2):
                 module.stride = (1, 1)
             return
+
+
+def parts(net: nn.Module) -> list[list[nn.Module]]:
+    """Return the parts of a network that runs whole, which fine-tuning unfreezes from the last one on."""
+    children = [unit for child in net.children() for unit in units(child)]
+    result = [[unit] for unit in children if next(unit.parameters(), None) is not None]
+    own = dict(net.named_parameters(recurse=False))
+    if own and result:
+        result[0].append(_OwnParameters(own))
+    return result
+
+
+class _OwnParameters(nn.Module):
+    """The parameters that a network owns itself, not by a layer: class tokens, embeddings of places."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        super().__init__()
+        for name, parameter in parameters.items():
+            self.register_parameter(name, parameter)

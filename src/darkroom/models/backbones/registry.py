@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from darkroom.core.errors import MissingLibraryError, ParamsError, nearest
-from darkroom.models.backbones import hub_folders, timm_tables, torchvision_tables
+from darkroom.models.backbones import hub_folders, own_code, packages, timm_tables, torchvision_tables
 from darkroom.models.backbones.weight_file import WeightFile
 
 if TYPE_CHECKING:
@@ -44,9 +44,10 @@ class Source(NamedTuple):
     """A library of networks: its module, and what is known without importing it.
 
     `module` is a `Library`. `names` returns the networks' names (a-z, 0-9, _). `weight_file` returns the file of a
-    network's ImageNet weights, None where there is none. `example` is a small network, which the tests build. `knows` tells
-    whether there is a network of a name, where there are more than `names` lists; it may raise ParamsError with a remedy.
-    `is_prefixed`: its networks are named as SOURCE/NAME only. `tags` returns those of a network's weights.
+    network's ImageNet weights, None where there is none. `example` is a small network, which the tests build, empty where a
+    library has none. `knows` tells whether there is a network of a name, where there are more than `names` lists; it may raise
+    ParamsError with a remedy. `is_prefixed`: its networks are named as SOURCE/NAME only. `tags` returns those of a network's
+    weights, `options` what a description of the network has beside its name.
     """
 
     module: str
@@ -56,6 +57,7 @@ class Source(NamedTuple):
     knows: Callable[[str], bool] | None = None
     is_prefixed: bool = False
     tags: Callable[[str], Sequence[str]] | None = None
+    options: Callable[[str], Mapping[str, Any]] | None = None
 
     def has(self, name: str) -> bool:
         """Tell whether there is a network of this name."""
@@ -78,6 +80,9 @@ SOURCES = {  # where several have a name, it is that of the first; `SOURCE/NAME`
         timm_tables.knows,
         True,
         timm_tables.tags,
+    ),
+    "own": Source(
+        "darkroom.models.backbones.own", own_code.names, lambda name: None, "", own_code.knows, True, options=own_code.options
     ),
 }
 LIBRARIES = {"timm": timm_tables.MISSING}  # packages that are installed by an extra, and how
@@ -134,6 +139,18 @@ def weight_file(name: str) -> WeightFile | None:
         return WeightFile(f"hf-hub:{repository}", timm_tables.hub_folder(repository) / "snapshots", 0.0)
     source, name_there = find(name)
     return SOURCES[source].weight_file(name_there)
+
+
+def options(source: str, name: str) -> dict[str, Any]:
+    """Return what the description of a source's network has beside its name."""
+    entry = SOURCES[source]
+    return dict(entry.options(name)) if entry.options else {}
+
+
+def weights_source(name: str, source: str) -> str:
+    """Return where a backbone's weights come from: that of `weights.source`, or `folder` where its library has none of it."""
+    has_none = source == "package" and (hub_folders.is_named(name) or not packages.package_of(*find(name)))
+    return "folder" if has_none or (source == "imagenet" and own_code.is_named(name)) else source
 
 
 def load(source: str) -> Library:

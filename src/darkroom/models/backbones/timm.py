@@ -7,7 +7,6 @@ two blocks. The others run whole, by timm's own `forward_features` and `forward_
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ class TimmBackbone(Backbone):
             if spec.image_size <= SMALL_IMAGE and layout.maps == "first":
                 chains.widen_stem(self.net)
         else:
-            self._blocks, self._neck = _parts(self.net), []
+            self._blocks, self._neck = chains.parts(self.net), []
         self.eval()
         try:
             with torch.inference_mode():
@@ -274,22 +273,3 @@ def _blocks(net: Any, layout: Layout) -> list[list[nn.Module]]:
     if not own:
         result[-1] += tail
     return result
-
-
-def _parts(net: Any) -> list[list[nn.Module]]:
-    """Return the parts of a network that runs whole, which fine-tuning unfreezes from the last one on."""
-    children = [unit for child in net.children() for unit in chains.units(child)]
-    result = [[unit] for unit in children if next(unit.parameters(), None) is not None]
-    own = dict(net.named_parameters(recurse=False))
-    if own and result:
-        result[0].append(_OwnParameters(own))
-    return result
-
-
-class _OwnParameters(nn.Module):
-    """The parameters that a network owns itself, not by a layer: class tokens, embeddings of places."""
-
-    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        super().__init__()
-        for name, parameter in parameters.items():
-            self.register_parameter(name, parameter)
