@@ -1,4 +1,4 @@
-# install · repro · test · test-fast · docs · docs-check · lint · dist · bench · reliability · ui · lock · schedule · schedule-status · schedule-stop
+# install · repro · test · test-fast · test-team · docs · docs-check · lint · dist · bench · reliability · ui · lock · schedule · schedule-status · schedule-stop
 # make repro                                        the embedded default
 # make repro DATA=~/photos [RECIPE=photos] [WEIGHTS=imagenet] [SET="transfer.lr=0.01 augment.views=8"]
 # make install TORCH=cpu                            torch without CUDA, for a machine without a GPU
@@ -17,7 +17,7 @@ ifneq ($(strip $(DATA)),)
 RECIPE ?= photos
 endif
 
-.PHONY: install install-dev repro test test-fast docs docs-check lint dist bench reliability ui lock schedule schedule-status schedule-stop help
+.PHONY: install install-dev repro test test-fast test-team docs docs-check lint dist bench reliability ui lock schedule schedule-status schedule-stop help
 
 help:
 	@sed -n 's/^# //p' Makefile | head -4
@@ -93,11 +93,15 @@ repro: install
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test: install-dev
-	@$(PYTEST)
+	@$(PYTEST) -m "not team"
+
+# what deploy/ and a work pool are for: servers of MLflow and Prefect on PostgreSQL, S3, several people and machines
+test-team: install-dev
+	@$(PYTEST) -m team
 
 # the laws of every room in about a minute: without what takes more than about a second, and without the real DVC and Prefect
 test-fast: install-dev
-	@$(PYTEST) -m "not pipeline and not slow"
+	@$(PYTEST) -m "not pipeline and not slow and not team"
 
 # the reference from the code, then the site of the documents: build/site/index.html
 docs: install-dev

@@ -144,7 +144,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out the files of which no test is wanted: to import MLflow's server and Prefect takes each worker seconds."""
-    unwanted = [marker for marker in ("pipeline", "slow") if f"not {marker}" in config.getoption("markexpr")]
+    unwanted = [marker for marker in ("pipeline", "slow", "team") if f"not {marker}" in config.getoption("markexpr")]
     if not unwanted or collection_path.suffix != ".py":
         return None
     text = collection_path.read_text(encoding="utf-8")
@@ -161,6 +161,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Collect garbage again, though never among what the test modules have imported, nor now, which takes over a second."""
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # what tests leave is small beside it, and each look at it costs as much as before
     gc.enable()
 
 

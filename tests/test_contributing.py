@@ -46,6 +46,8 @@ for words in json.loads(sys.argv[1]):
     code = cli.main(words[1:]) if is_command else pytest.main([*words[3:], "-q", "-p", "no:cacheprovider", "-p", "no:xdist"])
     if code:
         sys.exit(f"{' '.join(words)}: exit code {int(code)}")
+from docs import reference
+reference.main()
 """
 PASSES = re.compile(r"^## What passes\n```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -119,8 +121,9 @@ def test_every_block_of_code_is_pasted():
         assert len(snippets(page)) == len(re.findall(r"^```(?:python|yaml)$", text, re.MULTILINE)) > 0, page.name
 
 
-def test_what_the_pages_say_passes(copy):
-    """The tests and commands at the end of each page pass; those of DVC, which needs a repository, have tests of their own."""
+@pytest.fixture(scope="module")
+def passed(copy: Path) -> None:
+    """Run the tests and commands at the end of each page, and write the reference, in one process."""
     commands = []
     for page in PAGES:
         own = [shlex.split(line) for line in PASSES.search(page.read_text(encoding="utf-8"))[1].splitlines()]
@@ -133,6 +136,11 @@ def test_what_the_pages_say_passes(copy):
     run(copy, "-c", ALL, json.dumps(commands))
 
 
+@pytest.mark.usefixtures("passed")
+def test_what_the_pages_say_passes():
+    """The tests and commands at the end of each page pass; those of DVC, which needs a repository, have tests of their own."""
+
+
 def test_the_new_code_is_as_ruff_wants_it(copy):
     """What the pages add is formatted, and has no fault that `make lint` would find."""
     files = sorted({snippet.file for page in PAGES for snippet in snippets(page) if snippet.file.endswith(".py")})
@@ -140,9 +148,9 @@ def test_the_new_code_is_as_ruff_wants_it(copy):
     run(copy, "-m", "ruff", "format", "--no-cache", "--check", *files)
 
 
+@pytest.mark.usefixtures("passed")
 def test_the_reference_names_what_is_new(copy):
     """`make docs` writes what was added into the reference, and nobody else has to."""
-    run(copy, "-m", "docs.reference")
     pages = {path.name: path.read_text(encoding="utf-8") for path in (copy / "docs").rglob("*.md")}
     for name, page in (
         ("tiny", "architectures.md"), ("faded", "params.md"), ("dropout", "studies.md"), ("reports/colours.csv", "files.md"),

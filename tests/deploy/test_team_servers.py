@@ -33,7 +33,7 @@ for library in ("flask_wtf", "boto3", "moto"):
 
 from tests.deploy.team_servers import BUCKET, SECRETS, Team, bucket_client, started  # noqa: E402
 
-pytestmark = pytest.mark.pipeline
+pytestmark = pytest.mark.team
 REGISTER = """
 import sys
 from pathlib import Path

@@ -16,7 +16,7 @@ from pipelines import pool_runs, pool_setup
 from tests.pipelines.processes import wait_until
 from tests.pipelines.projects import Project, fill_project
 
-pytestmark = pytest.mark.pipeline
+pytestmark = pytest.mark.team
 
 PASSWORD = "team:its password"
 SERVER = {"PREFECT_SERVER_API_AUTH_STRING": PASSWORD, "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true"}
