@@ -17,7 +17,7 @@ from darkroom.core.errors import SourceError
 from darkroom.preflight import disk, durations, plan, plan_text
 
 FIXES = Path("no-fixes.csv")
-MACHINE = durations.Machine(50e9, 5e9, 1.0)
+MACHINE = durations.Machine(50e9, 1.0)
 
 
 def with_source(values: dict, source: Path, **ingest: object) -> Params:

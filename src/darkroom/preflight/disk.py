@@ -14,6 +14,7 @@ from darkroom.preflight.network_costs import of_architecture, of_backbone
 THUMBNAIL = 4096  # bytes of an image in the cache of decoded images
 ROW = 400  # bytes of an image in manifests, tables and predictions
 REPORTS = {"ingest": 2e6, "evaluate": 2e6, "diagnose": 4e6}  # of the pages and plots
+STATE = 16  # bytes of a trained parameter in what a training keeps to resume from, until `evaluate` removes it
 PACKAGE = 2  # times that a registered version stores its weights, at most
 
 Written = dict[str, dict[str, float]]
@@ -31,7 +32,7 @@ def written(settings: Params, counts: Counts) -> Written:
     baseline = settings.baseline
     own = of_architecture(baseline.architecture, side, baseline.channels, baseline.width)
     sizes = [4 * own.parameters] if own else []
-    result["baseline"] = {"models": copies * sum(sizes)}
+    result["baseline"] = {"models": copies * sum(sizes), "states": STATE / 4 * sum(sizes)}
     seen = settings.augment.views * counts.train + counts.val
     for name in settings.backbones:
         network = of_backbone(name, side)
@@ -40,11 +41,12 @@ def written(settings: Params, counts: Counts) -> Written:
         size = 4 * network.parameters
         sizes.append(size)
         maps = durations.map_bytes(settings, name, network, seen)
+        is_pretrained = settings.weights.source == "pretrain"
         result |= {
-            f"weights@{name}": {"models": copies * size},
+            f"weights@{name}": {"models": copies * size, "states": is_pretrained * STATE * network.parameters},
             f"embed@{name}": {"models": copies * size, "embeddings": copies * 4 * network.dim * seen, "feature maps": maps},
             f"transfer@{name}": {"models": copies * size},
-            f"finetune@{name}": {"models": copies * size},
+            f"finetune@{name}": {"models": copies * size, "states": STATE * network.parameters},
         }
     result["register"] = {"models": PACKAGE * max(sizes, default=0.0)}
     for stage, size in REPORTS.items():

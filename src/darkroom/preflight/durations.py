@@ -1,8 +1,8 @@
 """How long a run takes on this machine, from the work of its stages and a short measurement of its speed.
 
-A stage takes a fixed time (imports), a time for each image, and the time of its networks: arithmetic, at a
-share of the speed of a matrix product, and numbers that layers write, at a share of the speed of memory. The
-constants are fitted to measured runs (docs/data.md, "Before a run").
+A stage takes a fixed time (DVC, imports), a time for each image, and the time of its networks: arithmetic, at a share of the
+speed of a matrix product, and a time for each number that layers write and for each layer. The constants are fitted to measured
+stages (docs/data.md, "Each stage").
 """
 
 from __future__ import annotations
@@ -21,22 +21,21 @@ from darkroom.preflight.network_costs import Cost, NetworkCost, of_architecture,
 
 LOW, HIGH = 0.8, 2.4  # of the estimate: the range that is shown
 REFERENCE = 0.0058  # seconds of the loop in Python on the machine of the constants
-FORWARD = (0.7, 1.5)  # share of a matrix product's speed; times that each output is written or read
-TRAIN = (1.0, 9.0)  # above those of FORWARD, as convolutions on small maps leave out what meets padding alone
-LAYER = 0.45e-3  # seconds of a layer in a training step beyond that
+FORWARD = (0.7, 0.28e-9)  # share of a matrix product's speed; seconds of one core for each number that layers write
+TRAIN = (1.0, 7.4e-9)  # the share is above that of FORWARD, as convolutions on small maps leave out what meets padding alone
+LAYER = (3.3e-6, 0.45e-3)  # seconds of a layer beyond that, of Python's pace: for an image, and for a training step
 LARGE = 1.9  # times that a product of matrices of 512 is faster than of 64
 CORRUPTIONS = 60  # kinds times severities
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Multiply-adds a second of a matrix product, bytes a second of an addition, and Python's pace (1 as reference).
+    """Multiply-adds a second of a matrix product, and Python's pace (1 as reference).
 
     `busy` is how many times longer work takes as long as others use the machine as they do now.
     """
 
     multiply_adds: float
-    bytes: float
     pace: float
     busy: float = 1.0
 
@@ -57,19 +56,16 @@ class Counts:
 
 @cache
 def measure(threads: int) -> Machine:
-    """Measure a core of this machine for about 0.2 s, once a process, in processor time: what else runs now hardly counts.
+    """Measure a core of this machine for about 0.1 s, once a process, in processor time: what else runs now hardly counts.
 
     The matrices are so small that NumPy uses one thread: several would spin while they wait for each other.
     """
     a, weights = np.ones((256, 64, 64), np.float32), np.ones((64, 64), np.float32)
-    b = np.ones(2**23, np.float32)
-    out = np.empty_like(b)
     product = min(_seconds(lambda: a @ weights) for _ in range(8))
-    addition = min(_seconds(lambda: np.add(b, b, out=out)) for _ in range(4))
     loop = min(_seconds(lambda: sum(i * i for i in range(100_000))) for _ in range(6))
     used = min(threads, platforms.usable_cores())
     busy = max(1.0, (platforms.load_average() + used) / (os.cpu_count() or 1))
-    return Machine(used * LARGE * a.size * 64 / product, 12 * len(b) / addition, loop / REFERENCE, busy)
+    return Machine(used * LARGE * a.size * 64 / product, loop / REFERENCE, busy)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -96,39 +92,39 @@ class _Estimate:
 
     def forward(self, cost: Cost | None) -> float:
         """Return the seconds of one image."""
-        return self._network(cost, *FORWARD, 1)
+        return self._network(cost, *FORWARD, 1) + (self.machine.pace * LAYER[0] * cost.layers if cost else 0)
 
     def train(self, cost: Cost | None, batch: int) -> float:
         """Return the seconds of one image in a training step: forward, and backward to inputs and to weights."""
-        return self._network(cost, *TRAIN, 3) + (self.machine.pace * LAYER * cost.layers / batch if cost else 0)
+        return self._network(cost, *TRAIN, 3) + (self.machine.pace * LAYER[1] * cost.layers / batch if cost else 0)
 
-    def _network(self, cost: Cost | None, share: float, passes: float, products: int) -> float:
+    def _network(self, cost: Cost | None, share: float, each: float, products: int) -> float:
         if cost is None:
             return 0.0
         arithmetic = products * cost.multiply_adds / (share * self.machine.multiply_adds)
-        return arithmetic + passes * 4 * cost.outputs / (self.machine.bytes * self.cores)
+        return arithmetic + each * cost.outputs / self.cores
 
     def stages(self) -> dict[str, float]:
         pace, settings, counts = self.machine.pace, self.settings, self.counts
-        each = (0.3e-3 if counts.bytes < 4096 * counts.all else 1.2e-3) * counts.all
-        result = {"ingest": pace * (1.3 + (each + 3.3e-9 * counts.bytes) * 2 / platforms.usable_cores())}
+        each = (0.3e-3 if counts.bytes < 4096 * counts.all else 2.4e-3) * counts.all
+        result = {"ingest": pace * (3.2 + (each + 3.3e-9 * counts.bytes) * 2 / platforms.usable_cores())}
         stored = 0 if settings.augment.storage == "online" else self.views * counts.train
-        result["augment"] = pace * (1.1 + stored * (0.4e-3 + 2.7e-8 * self.size**2) / self.cores)
+        result["augment"] = pace * (2.6 + stored * (0.4e-3 + 2.7e-8 * self.size**2) / self.cores)
         whole = self.baseline.part() if self.baseline else None
         epoch = counts.train * self.train(whole, settings.baseline.batch_size) + counts.val * self.forward(whole)
-        result["baseline"] = pace * 3 + settings.baseline.epochs * epoch
+        result["baseline"] = pace * 4.2 + settings.baseline.epochs * epoch
         for name, network in self.backbones.items():
             result |= self._backbone(name, network)
         result["cross_validate"] = self._cross_validate(result)
         result |= self._evaluate()
-        fetched = {f"fetch@{name}": pace * 2 for name in settings.fetch.datasets}
-        return {"names": pace * 0.5} | fetched | result
+        fetched = {f"fetch@{name}": pace * 2.5 for name in settings.fetch.datasets}
+        return {"names": pace * 1.4} | fetched | result
 
     def _cross_validate(self, stages: dict[str, float]) -> float:
         """Return the seconds of models for all folds; embeddings are computed once, of the views of all images."""
         folds, counts = self.settings.cross_validation, self.counts
         if not folds:
-            return self.machine.pace * 0.5
+            return self.machine.pace * 2.2
         trained = [seconds for name, seconds in stages.items() if name.startswith(("baseline", "transfer@", "finetune@"))]
         share = (folds - 1) / folds
         embedded = sum(seconds for name, seconds in stages.items() if name.startswith("embed@"))
@@ -146,10 +142,10 @@ class _Estimate:
         if not cached:
             step += (counts.train + counts.val) * self.forward(lower)
         return {
-            f"weights@{name}": pace * 3 + (self._pretrain(network.part()) if settings.weights.source == "pretrain" else 0),
-            f"embed@{name}": pace * 5 + images * self.forward(network.part()),
-            f"transfer@{name}": pace * (2.3 + 1.5e-5 * settings.transfer.epochs * counts.train),
-            f"finetune@{name}": pace * 3 + tuning.epochs * step,
+            f"weights@{name}": pace * 4.1 + (self._pretrain(network.part()) if settings.weights.source == "pretrain" else 0),
+            f"embed@{name}": pace * 4.2 + images * self.forward(network.part()),
+            f"transfer@{name}": pace * (3.3 + 4e-5 * settings.transfer.epochs * counts.train),
+            f"finetune@{name}": pace * 4.2 + tuning.epochs * step,
         }
 
     def _pretrain(self, cost: Cost) -> float:
@@ -168,12 +164,12 @@ class _Estimate:
         corrupted = CORRUPTIONS * min(counts.test, settings.diagnose.robustness_images)
         views = {"none": 1, "mirror": 2, "crops": 12}[settings.diagnose.views]
         seen = counts.val + counts.test
-        corrupting = corrupted * (0.1e-3 + 4e-8 * self.size**2)
+        corrupting = corrupted * (0.1e-3 + 1e-7 * self.size**2)
         regressions = 1e-5 * counts.all * self.classes
         return {
-            "evaluate": pace * (3 + 1.5 * len(models)) + sum(forwards) * seen,
-            "register": pace * 5,
-            "diagnose": pace * (4 + corrupting + regressions) + best * (corrupted + views * seen + counts.all),
+            "evaluate": pace * (5 + 3.5 * len(models)) + sum(forwards) * seen,
+            "register": pace * 18,
+            "diagnose": pace * (9 + corrupting + regressions) + best * (corrupted + views * seen + counts.all),
         }
 
 

@@ -14,12 +14,14 @@ from darkroom.preflight.network_costs import NetworkCost, of_architecture, of_ba
 
 MIB = 2**20
 LIBRARIES = {  # MiB that a stage takes for a handful of tiny images, without its networks
-    "names": 30, "fetch": 60, "ingest": 85, "augment": 75, "baseline": 330, "weights": 330, "embed": 400, "transfer": 330,
-    "finetune": 340, "cross_validate": 60, "evaluate": 450, "register": 450, "diagnose": 500,
+    "names": 27, "fetch": 45, "ingest": 82, "augment": 75, "baseline": 350, "weights": 330, "embed": 390, "transfer": 320,
+    "finetune": 340, "cross_validate": 52, "evaluate": 430, "register": 450, "diagnose": 490,
 }  # fmt: skip
+VIEWS = 120  # MiB that `augment` takes beyond that to make views
 ROWS = {"ingest": 10_000, "transfer": 4_000, "evaluate": 10_000, "diagnose": 8_000, "cross_validate": 4_000}  # bytes an image
 STATE = 4  # numbers for each parameter that is trained: itself, its gradient, two moments
 KEPT = 2.0  # times that a step holds the outputs of the layers: themselves and their gradients
+EVALUATED = (32, 0.3)  # images at a time when models are compared, and the share of their outputs that is held at once
 
 
 def peaks(settings: Params, counts: Counts) -> dict[str, float]:
@@ -33,6 +35,8 @@ def peaks(settings: Params, counts: Counts) -> dict[str, float]:
 
     result = {"names": base("names")} | {f"fetch@{name}": base("fetch") for name in settings.fetch.datasets}
     result |= {"ingest": base("ingest"), "augment": base("augment")}
+    if settings.augment.policy != "none" and settings.augment.storage != "online":
+        result["augment"] += VIEWS * MIB
     result["baseline"] = base("baseline") + _step(own, 0, baseline.batch_size)
     for name, network in networks.items():
         cut = network.first_trained(settings.finetune.unfreeze)
@@ -48,9 +52,11 @@ def peaks(settings: Params, counts: Counts) -> dict[str, float]:
     if settings.cross_validation:
         trained = [size for stage, size in result.items() if stage.startswith(("baseline", "transfer@", "finetune@", "embed@"))]
         result["cross_validate"] = max(trained) + ROWS["cross_validate"] * counts.all
-    largest = max([network.parameters for network in networks.values()] + ([own.parameters] if own else []), default=0.0)
+    models = [*networks.values(), *([own] if own else [])]
+    images, share = EVALUATED
+    largest = max((5 * model.parameters + 4 * images * share * model.part().outputs for model in models), default=0.0)
     for stage in ("evaluate", "register", "diagnose"):
-        result[stage] = base(stage) + 12 * largest
+        result[stage] = base(stage) + largest
     return result
 
 
