@@ -19,13 +19,14 @@ from darkroom.config.params import Params
 from darkroom.core import platforms
 from darkroom.preflight.network_costs import Cost, NetworkCost, of_architecture, of_backbone
 
-LOW, HIGH = 0.8, 2.4  # of the estimate: the range that is shown
+LOW, HIGH = 0.7, 1.8  # of the estimate: the range that is shown
 REFERENCE = 0.0058  # seconds of the loop in Python on the machine of the constants
-FORWARD = (0.7, 0.28e-9)  # share of a matrix product's speed; seconds of one core for each number that layers write
-TRAIN = (1.0, 7.4e-9)  # the share is above that of FORWARD, as convolutions on small maps leave out what meets padding alone
+FORWARD = (0.4, 0.06e-9)  # share of a matrix product's speed; seconds of one core for each number that layers write
+TRAIN = (0.55, 6.0e-9)  # the share is above that of FORWARD, as convolutions on small maps leave out what meets padding alone
 LAYER = (3.3e-6, 0.45e-3)  # seconds of a layer beyond that, of Python's pace: for an image, and for a training step
 LARGE = 1.9  # times that a product of matrices of 512 is faster than of 64
 CORRUPTIONS = 60  # kinds times severities
+TIMED = 800  # images that `evaluate` runs through a model beyond its own: to compare engines and to measure latencies
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ class _Estimate:
         corrupting = corrupted * (0.1e-3 + 1e-7 * self.size**2)
         regressions = 1e-5 * counts.all * self.classes
         return {
-            "evaluate": pace * (5 + 3.5 * len(models)) + sum(forwards) * seen,
+            "evaluate": pace * (6 + 1.6 * len(models)) + sum(forwards) * (seen + TIMED),
             "register": pace * 18,
             "diagnose": pace * (9 + corrupting + regressions) + best * (corrupted + views * seen + counts.all),
         }
