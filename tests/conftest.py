@@ -137,9 +137,9 @@ def own_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return one worker more than there are cores: tests of the real DVC, MLflow and Prefect wait for a third of their time."""
+    """Return one worker more than there are cores: tests wait for the disk, and for the real DVC, MLflow and Prefect."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores if "not pipeline" in config.getoption("markexpr") else cores + 1
+    return cores + 1
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -70,6 +70,7 @@ def names_of_modules() -> list[str]:
     return sorted(name for name in names if not name.endswith("__main__"))
 
 
+@pytest.mark.slow
 def test_no_module_imports_what_one_system_lacks():
     """No module of the package or of the flows imports a module of one system, also not within a function."""
     for path in sources():

@@ -19,6 +19,7 @@ from darkroom.data import datasets, glyphs
 from darkroom.stages.weights import _pretraining_images
 
 
+@pytest.mark.slow
 def test_digits_are_the_real_ones(tmp_path):
     """All 1,797 digits are written as 8×8 images in ten folders, with their full range of grey."""
     assert datasets.DATASETS["digits"](tmp_path, datasets.DatasetOptions()) == 1797

@@ -40,6 +40,7 @@ def groups_of(folder, **changes) -> tuple[list, list[str]]:
         return data.rows, grouping.near_duplicate_warnings(data.rows, data.groups, params.near_duplicates)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("setting", "copies"), [("group", 30), ("exact", 1), ("off", 1)])
 def test_a_fixed_camera(fixed_camera, setting, copies):
     """All photographs are used. With `group` they share a group, and the warning names the setting; with `exact` and

@@ -30,6 +30,7 @@ def test_single_images_and_whole_batches_are_timed(count, monkeypatch):
     assert sizes.count(1) >= cost.LEAST
 
 
+@pytest.mark.slow
 def test_other_programs_do_not_make_a_model_slow(monkeypatch):
     """Where others use cores, a batch counts with one thread's processor time: not the time in which a thread had to wait."""
 
@@ -65,6 +66,7 @@ def work(milliseconds: float, wait: float = 0.0):
     return predict
 
 
+@pytest.mark.slow
 def test_two_functions_are_compared_by_what_they_compute(monkeypatch):
     """However long each has to wait while another program has the core, and whatever other threads of the process do."""
     monkeypatch.setattr(cost, "BATCH", 4)

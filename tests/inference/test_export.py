@@ -209,6 +209,7 @@ def test_a_program_with_other_predictions_is_left_out(exported, tmp_path, monkey
     assert "division by zero" in message
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_no_verdict_on_the_network(exported, tmp_path, monkeypatch):
     """Where a program cannot be written since the disk is full, the export ends with code 75: the network can be exported."""
 

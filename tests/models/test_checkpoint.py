@@ -71,6 +71,7 @@ def test_a_checkpoint_of_an_early_version_is_read(tmp_path):
     assert checkpoint.load(folder)[1].temperature == 1
 
 
+@pytest.mark.slow
 def test_no_damaged_checkpoint_is_used(tmp_path):
     """Wherever a bit of the description or the weights is flipped, the checkpoint is refused with a remedy, or means the same."""
     folder, draw = small(tmp_path), random.Random(0)

@@ -94,6 +94,7 @@ def test_each_kind_of_drift_is_found_alone():
     assert not any(test.drifted for test in tests)
 
 
+@pytest.mark.slow
 def test_a_significant_trifle_does_not_count(monkeypatch):
     """With many images a tiny shift is significant; below the limit of its size it is no drift."""
     monkeypatch.setattr(drift, "PERMUTATIONS", 399)

@@ -85,6 +85,7 @@ def test_a_renamed_key_keeps_the_value():
     assert carried.changes == ["transfer.lr is now evaluate.rate", "backbones is now networks"]
 
 
+@pytest.mark.slow
 def test_every_key_of_the_shipped_file_can_be_new():
     """Whatever key or section a project lacks, the file has it afterwards, with the shipped values, and every other line stays."""
     text = (ROOT / "params.yaml").read_text()

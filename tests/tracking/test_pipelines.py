@@ -116,6 +116,7 @@ def test_dvc_lock_is_that_of_the_end(monkeypatch):
     assert all(run.data.tags[OUTPUTS] != before[stage] for stage, run in children("two").items())
 
 
+@pytest.mark.slow
 def test_the_outputs_of_an_experiment_are_those_of_its_commit(monkeypatch, tmp_path):
     """Where DVC has removed the folder of an experiment before anybody copied its last dvc.lock, the one of its commit counts,
     and not that of an earlier experiment with its name."""
