@@ -57,7 +57,7 @@ def test_images_that_are_not_known_have_no_plan(workspace, capsys, monkeypatch):
     assert cli.main(["recipe", "photos", "--data", "photos.tar.xz", "--set", "weights.source=random"]) == 0
     capsys.readouterr()
     assert cli.main(["plan"]) == 2
-    assert "remedy: run `darkroom repro" in capsys.readouterr().err
+    assert "remedy: unpack it" in capsys.readouterr().err
 
 
 def test_a_recipe_ends_with_the_plan(workspace, folder, capsys):

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from darkroom.config import yaml_files
-from darkroom.config.params import check_backbone, parse
+from darkroom.config import backbone_names, yaml_files
+from darkroom.config.params import parse
 from darkroom.core.errors import ParamsError
 
 
@@ -54,7 +54,7 @@ def test_backbones_of_libraries_and_folders_have_names(values, name):
     """A backbone may have its library, a tag, or the folder or repository of the Hub in its name."""
     values["backbones"] = [name]
     assert parse(values).backbones == [name]
-    check_backbone(name)
+    backbone_names.check(name)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_name_that_a_shell_or_a_path_could_misread_is_refused(values, name):
     with pytest.raises(ParamsError):
         parse(values)
     with pytest.raises(ParamsError):
-        check_backbone(name)
+        backbone_names.check(name)
 
 
 def test_outputs_of_a_backbone_do_not_lie_in_those_of_another(values):

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from darkroom import cli
-from darkroom.config import params
+from darkroom.config import backbone_names
 from darkroom.core.errors import OwnCodeError, ParamsError
 from darkroom.models import checkpoint, factory, pretrained, tensor_files, weights
 from darkroom.models.backbones import own, own_code
@@ -148,7 +148,7 @@ def test_weights_come_from_the_folder_with_the_normalisation_of_the_class():
 
 
 def named(name: str) -> None:
-    params.check_backbone(name)
+    backbone_names.check(name)
     factory.backbone_spec(name, SIZE)
 
 

@@ -220,3 +220,13 @@ def test_more_memory_than_there_is_is_a_warning(values, monkeypatch):
     assert any("`baseline.batch_size`" in line for line in plan_text.notes(plan.make(settings, content)))
     monkeypatch.setattr(plan.platforms, "available_memory", lambda: 2**50)
     assert not any("memory" in warning for warning in plan.make(settings, content).warnings)
+
+
+def test_a_network_without_known_costs_is_named(values):
+    """What no estimate has, as a network of timm's that the table lacks, is said, in six lines and in the table of stages."""
+    settings = params.parse(values | {"backbones": ["mobilenet_v3_small", "timm/test_vit"]})
+    planned = plan.make(settings, plan.Content("folder", 200, 10**6, {("cat", ""): 100, ("dog", ""): 100}))
+    for text in (plan_text.lines(planned), plan_text.notes(planned)):
+        (note,) = [line for line in text if "not in the estimates" in line]
+        assert "timm/test_vit" in note
+        assert "mobilenet_v3_small" not in note

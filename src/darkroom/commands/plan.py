@@ -14,7 +14,7 @@ with lazy_imports():
     from darkroom.commands import check
     from darkroom.config import params
     from darkroom.core import tables
-    from darkroom.preflight import plan, plan_text, project
+    from darkroom.preflight import plan, plan_text, project, remote_source
 
 
 @click.command(cls=Command)
@@ -30,10 +30,19 @@ def command(as_json: bool) -> None:
     if not planned.seconds:
         raise SourceError(
             f"the images of {planned.source} are not known: {planned.content.unread}",
-            "run `darkroom repro names ingest`, or name a folder in `ingest.source`",
+            "run `darkroom repro ingest`"
+            if remote_source.is_copy(settings)
+            else "unpack it, and name the folder in `ingest.source`",
         )
     if as_json:
-        tables.print_json({"stages": plan_text.stages_as_json(planned), "busy": planned.busy, "warnings": list(planned.warnings)})
+        tables.print_json(
+            {
+                "stages": plan_text.stages_as_json(planned),
+                "busy": planned.busy,
+                "notes": list(planned.content.notes),
+                "warnings": list(planned.warnings),
+            }
+        )
         return
     tables.show(["stage", "time", "memory", "written"], plan_text.stages(planned), right=["time", "memory", "written"])
     click.echo("\n".join(plan_text.notes(planned)))

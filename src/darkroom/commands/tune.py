@@ -18,7 +18,7 @@ from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
     from darkroom.commands import check
-    from darkroom.config import params, recipes
+    from darkroom.config import backbone_names, params, recipes
     from darkroom.core import progress, tables
     from darkroom.data import seen_images
     from darkroom.evaluation import selection_bias
@@ -111,7 +111,7 @@ def _embed(
     if not candidates:
         raise ParamsError("no backbone is named", "name some: `darkroom tune --backbones mobilenet_v2 squeezenet1_1`")
     for name in candidates:
-        params.check_backbone(name)
+        backbone_names.check(name)
     embedded = {name: pool.embed(name, source, folder) for name in dict.fromkeys([*candidates, *settings.backbones])}
     fast = [name for name in candidates if max_ms is None or embedded[name].milliseconds <= max_ms]
     if not fast:

@@ -11,8 +11,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from darkroom.config.backbone_names import BackboneName
 from darkroom.config.yaml_files import parse_assignment, parse_yaml, read_yaml
 from darkroom.core import user_paths
 from darkroom.core.errors import HALF_CHARACTER, ParamsError, nearest
@@ -40,26 +41,6 @@ Share = Annotated[Number, Field(ge=0, lt=1)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
-# NAME, LIBRARY/NAME with an optional tag, hf/NAME, hf/OWNER/NAME or own/FILE.CLASS: safe in a shell and as a path, never with `..`
-# or a leading -
-_HUB_PART = "[A-Za-z0-9_][A-Za-z0-9_-]*(?:[.][A-Za-z0-9_-]+)*"
-_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
-_FORMS = (
-    "[a-z0-9_]+", "[a-z][a-z0-9_]*/[a-z0-9_]+(?:[.][a-z0-9_]+)?", f"hf/{_HUB_PART}(?:/{_HUB_PART})?",
-    f"own/{_IDENTIFIER}[.]{_IDENTIFIER}",
-)  # fmt: skip
-
-
-def _no_path(name: Any) -> Any:
-    """Refuse the path of a Python file with the name that its network has."""
-    path, _, attribute = name.partition(":") if isinstance(name, str) else ("", "", "")
-    if path.endswith(".py"):
-        file = path.rpartition("/")[2]
-        raise ValueError(f"place {file} in the folder backbones, and write own/{file.removesuffix('.py')}.{attribute or 'CLASS'}")
-    return name
-
-
-Name = Annotated[str, Field(pattern=f"^(?:{'|'.join(_FORMS)})$"), BeforeValidator(_no_path)]
 Channel = Annotated[int, Field(ge=0, le=255, strict=True)]
 
 
@@ -228,7 +209,7 @@ class Register(Section):
 class Params(Section):
     """The whole of params.yaml."""
 
-    backbones: list[Name]
+    backbones: list[BackboneName]
     compute: Compute
     fetch: Fetch
     ingest: Ingest
@@ -277,16 +258,6 @@ def _is_overlap(one: str, other: str) -> bool:
     first, second = first.resolve(), second.resolve()
     above = second == first.parent if one in DATASETS else second in first.parents  # a data set by name is no folder yet
     return first == second or first in second.parents or above
-
-
-def check_backbone(name: str) -> None:
-    """Raise ParamsError for a name that `backbones` could not have: it becomes a path and a part of commands."""
-    try:
-        TypeAdapter(Name).validate_python(name)
-    except ValidationError as error:
-        forms = "write mobilenet_v2, timm/NAME, timm/NAME.TAG, hf/NAME, hf/OWNER/NAME or own/FILE.CLASS"
-        own = [item["msg"].removeprefix("Value error, ") for item in error.errors() if item["type"] == "value_error"]
-        raise ParamsError(f'"{name}" cannot be the name of a backbone', own[0] if own else forms) from None
 
 
 def parse(content: Any, origin: str = "params.yaml") -> Params:

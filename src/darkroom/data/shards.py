@@ -24,7 +24,7 @@ def find(source: Path, suffixes: tuple[str, ...]) -> tuple[list[Path], list[Path
     """
     if source.is_file():
         return ([source], []) if source.name.lower().endswith(suffixes) else ([], [])
-    found: list[Path] = []
+    files: list[Path] = []
     beside: list[Path] = []
     for folder, _, names in os.walk(source):
         for name in names:
@@ -33,13 +33,13 @@ def find(source: Path, suffixes: tuple[str, ...]) -> tuple[list[Path], list[Path
             if file_names.is_litter(relative):
                 beside.append(path)
             elif name.lower().endswith(suffixes):
-                found.append(path)
+                files.append(path)
             elif file_names.is_image(name) or file_names.is_unread(name):
                 return [], []
             else:
                 beside.append(path)
-    order = {path: os.fsencode(path.relative_to(source)) for path in (*found, *beside)}
-    return (sorted(found, key=order.__getitem__), sorted(beside, key=order.__getitem__)) if found else ([], [])
+    order = {path: os.fsencode(path.relative_to(source)) for path in (*files, *beside)}
+    return (sorted(files, key=order.__getitem__), sorted(beside, key=order.__getitem__)) if files else ([], [])
 
 
 def name_of(source: Path, shard: Path) -> str:

@@ -3,7 +3,7 @@
 Arrays of images and embeddings are mapped from files, and larger ones that are computed lie in files without a name
 (`core/large_arrays.py`): the system takes their pages back when it needs the room. What grows are rows of tables. A
 training step holds the outputs of all layers, their gradients, and three numbers for each parameter. The constants are
-fitted to measured stages (docs/data.md, "Before a run").
+fitted to measured stages (docs/data.md, "Each stage").
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from darkroom.core.errors import SourceError, printable
 from darkroom.data import frozen_splits, label_fixes, remote_files, sources
 from darkroom.data.splits import MIN_GROUPS
 from darkroom.evaluation import significance
-from darkroom.preflight import disk, downloads, durations, memory, process_notes, remote_source, source_files
+from darkroom.preflight import disk, downloads, durations, memory, network_costs, process_notes, remote_source, source_files
 
 NAMED = {  # images for training and for testing, classes, MB as they are written
     "digits": (1797, 0, 10, 1), "mnist": (60_000, 10_000, 10, 55), "fashion_mnist": (60_000, 10_000, 10, 55),
@@ -155,7 +155,7 @@ def reason_unread(source: Path) -> str:
 
 def make(settings: Params, content: Content) -> Plan:
     """Return the plan of a run on a source; measures the machine for a moment."""
-    content = replace(content, notes=(*content.notes, *process_notes.notes(settings)))
+    content = replace(content, notes=(*content.notes, *process_notes.notes(settings), *_unknown_costs(settings)))
     splits, drawn = _share(settings, content)
     counts = durations.Counts(splits["train"], splits["val"], splits["test"], content.bytes)
     seconds: Mapping[str, float] = {}
@@ -212,6 +212,12 @@ def _warnings(source: Path, content: Content, needed: float, free: int) -> list[
     if few:
         warnings.append(f"{join_some(few)}: fewer than {MIN_GROUPS} images, so not in every split")
     return warnings
+
+
+def _unknown_costs(settings: Params) -> list[str]:
+    """Return a note of the backbones whose stages no estimate has."""
+    unknown = [name for name in settings.backbones if network_costs.of_backbone(name, settings.ingest.image_size) is None]
+    return [f"not in the estimates: {join_some(unknown)}, whose costs are not known"] if unknown else []
 
 
 def _memory_warnings(peaks: Mapping[str, float]) -> list[str]:

@@ -66,7 +66,7 @@ def notes(plan: Plan) -> list[str]:
         lines.append(f"{plan.download_mib:,.0f} MiB are downloaded, which is not in the time")
     if plan.has_gpu:
         lines.append("on the GPU it takes less time; the GPU's memory is not in the table")
-    return lines + _warnings(plan)
+    return lines + [printable(note) for note in plan.content.notes] + _warnings(plan)
 
 
 def stages_as_json(plan: Plan) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ with lazy_imports():
     import numpy as np
 
     from darkroom.commands import check
-    from darkroom.config import params, recipes
+    from darkroom.config import backbone_names, params, recipes
     from darkroom.core import progress, tables
     from darkroom.data import seen_images
     from darkroom.evaluation import backbone_ranking
@@ -102,7 +102,7 @@ def command(
 def _embed(
     name: str, images: np.ndarray, settings: params.Params, source: str, folder: Path
 ) -> backbone_embeddings.Embedded:  # fmt: skip
-    params.check_backbone(name)
+    backbone_names.check(name)
     head = settings.transfer.head
     place = backbone_embeddings.place(name, images, source, folder, head, settings.compute)
     kept = backbone_embeddings.load(place)

@@ -47,10 +47,12 @@ def names() -> list[str]:
     result = []
     for path in sorted(FOLDER.glob("*.py")):
         try:
-            found = _definitions(Code(path, path.read_bytes()))
+            definitions = _definitions(Code(path, path.read_bytes()))
         except (OSError, OwnCodeError):
             continue
-        result += [f"{path.stem}.{name}" for name, node in found.items() if not name.startswith("_") and _may_be_network(node)]
+        result += [
+            f"{path.stem}.{name}" for name, node in definitions.items() if not name.startswith("_") and _may_be_network(node)
+        ]
     return result
 
 
@@ -79,7 +81,7 @@ def read(file: str) -> Code:
     """Return the file of today. Raises OwnCodeError where it is missing or cannot be read."""
     path = FOLDER / f"{file}.py"
     if not path.exists():
-        present = [found.stem for found in sorted(FOLDER.glob("*.py"))]
+        present = [other.stem for other in sorted(FOLDER.glob("*.py"))]
         there = ", ".join(f"{name}.py" for name in present) or "no Python file"
         raise OwnCodeError(
             f"there is no {path}{nearest(file, present)}: {FOLDER} has {there}",
@@ -135,15 +137,15 @@ def _definitions(code: Code) -> dict[str, ast.stmt]:
         raise OwnCodeError(
             f"{code.path}, line {line}: {getattr(error, 'msg', error)}", f"correct the file: `python {code.path}` shows the place"
         ) from error
-    found: dict[str, ast.stmt] = {}
+    definitions: dict[str, ast.stmt] = {}
     for node in body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-            found[node.name] = node
+            definitions[node.name] = node
         elif isinstance(node, (ast.Assign, ast.ImportFrom, ast.Import)):
             aliases = [alias.asname or alias.name for alias in node.names] if not isinstance(node, ast.Assign) else []
             targets = [target.id for target in node.targets if isinstance(target, ast.Name)] if isinstance(node, ast.Assign) else []
-            found |= dict.fromkeys([*aliases, *targets], node)
-    return found
+            definitions |= dict.fromkeys([*aliases, *targets], node)
+    return definitions
 
 
 def _may_be_network(node: ast.stmt) -> bool:
