@@ -82,11 +82,11 @@ def find(source: Path) -> tuple[list[Path], list[Path]]:
 
     Raises SourceError for a file that is damaged.
     """
-    found, beside = shards.find(source, SUFFIXES)
-    with_images = [path for path in found if _holds_images(path)]
+    files, beside = shards.find(source, SUFFIXES)
+    with_images = [path for path in files if _holds_images(path)]
     if not with_images:
         return [], []
-    return with_images, [*beside, *(path for path in found if path not in set(with_images))]
+    return with_images, [*beside, *(path for path in files if path not in set(with_images))]
 
 
 def _holds_images(path: Path) -> bool:
