@@ -10,6 +10,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -220,3 +221,14 @@ def test_a_full_disk_is_no_verdict_on_the_network(exported, tmp_path, monkeypatc
     with pytest.raises(WorkspaceError, match="disk is full") as error:
         export(exported[0], IMAGES, tmp_path / "out")
     assert error.value.code == 75
+
+
+def test_a_program_that_does_not_fit_on_the_disk_is_refused_before_it_is_written(exported, tmp_path, monkeypatch):
+    """A program has at least the bytes of its weights: the message names it, them, and what is free."""
+    classifier, _ = exported
+    needed = sum(weights.nbytes for weights in classifier.network.state_dict().values())
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=needed - 1))
+    with pytest.raises(WorkspaceError, match=rf"{ONNX} needs more than {needed / 1e6:,.1f} MB") as caught:
+        export(classifier, IMAGES, tmp_path / "out")
+    assert caught.value.code == 75
+    assert not list((tmp_path / "out").glob("*"))

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,6 +111,26 @@ def test_a_checkpoint_is_a_version_once(place):
     assert registry.pick(registry.versions(NAME), "challenger", NAME).version == "2"
     with pytest.raises(WorkspaceError, match=r"no version 7 \(there are"):
         registry.pick(registry.versions(NAME), "7", NAME)
+
+
+@pytest.mark.parametrize("location", ["mlruns/1/models/m/artifacts", "file:///{place}/mlruns/a%20b"])
+def test_a_version_that_does_not_fit_on_the_disk_is_refused_before_it_is_stored(tmp_path, monkeypatch, location):
+    """The message has what its files need and what is free; files that a server stores are no matter of this disk."""
+    (tmp_path / "model/artifacts").mkdir(parents=True)
+    (tmp_path / "model/artifacts/model.onnx").write_bytes(bytes(3_000_000))
+    places = {"local": location.format(place=tmp_path), "remote": "s3://bucket/m", "served": "mlflow-artifacts:/m"}
+    stored: list[str] = []
+    client: Any = SimpleNamespace(
+        get_logged_model=lambda name: SimpleNamespace(artifact_location=places[name]),
+        log_model_artifacts=lambda name, folder: stored.append(name),
+    )
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_200_000))
+    with pytest.raises(WorkspaceError, match=r"needs 3\.0 MB, and 1\.2 MB are free") as caught:
+        registry._store_files(client, "local", tmp_path / "model")
+    assert caught.value.code == 75
+    for name in ("remote", "served"):
+        registry._store_files(client, name, tmp_path / "model")
+    assert stored == ["remote", "served"]
 
 
 def test_what_was_registered_comes_back(place):

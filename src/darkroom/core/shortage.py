@@ -67,8 +67,7 @@ def noted(path: Path, written: Path) -> Iterator[None]:
         for cause in _causes(error):
             if _is_disk_full(cause) and not hasattr(cause, OUTPUT):
                 with suppress(AttributeError):  # the attribute `filename` would change the message of an OSError without a number
-                    size = sum(file.stat().st_size for file in written.rglob("*") if file.is_file())
-                    setattr(cause, OUTPUT, (path, size, shutil.disk_usage(written).free))  # what was written is removed then
+                    setattr(cause, OUTPUT, (path, folder_bytes(written), shutil.disk_usage(written).free))  # what was written is removed then
         raise
 
 
@@ -92,13 +91,18 @@ def disk_full(path: Path, needed: int = 0, at_least: bool = False, free: int | N
     return WorkspaceError(f"the disk is full: {need}{free / 1e6:,.1f} MB are free in {folder}", FREE_DISK, retryable=True)
 
 
-def require_space(path: Path, needed: int) -> None:
-    """Raise the error of a full disk where a file or folder of so many bytes does not fit on its disk.
+def require_space(path: Path, needed: int, at_least: bool = False) -> None:
+    """Raise the error of a full disk where a file or folder of so many bytes, or at least so many, does not fit on its disk.
 
     To be called before it is written, wherever its size is known: the message then says what it needs.
     """
     if shutil.disk_usage(_nearest_folder(path)).free < needed:
-        raise disk_full(path, needed)
+        raise disk_full(path, needed, at_least)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the bytes of the files in a folder and its folders."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def reason(error: Exception) -> str:

@@ -99,8 +99,10 @@ def export(
     folder.mkdir(exist_ok=True)
     metadata = describe(classifier, about)
     errors: dict[str, float] = {}
+    weight_bytes = sum(weights.nbytes for weights in classifier.network.state_dict().values())
     for name in formats:
         files, program = FORMATS[name].files, FORMATS[name].files[0]
+        shortage.require_space(folder / program, weight_bytes, at_least=True)
         try:
             with shortage.noted(folder / program, folder):
                 FORMATS[name].write(CalibratedNetwork(classifier), images[:2], metadata, folder)

@@ -18,10 +18,11 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
-from darkroom.core import atomic, json_files
+from darkroom.core import atomic, json_files, shortage
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.lazy import lazy_imports
 from darkroom.models import weight_files
@@ -80,6 +81,7 @@ def _create(client: Client, name: str, checkpoint: Path, package: Path, tags: di
 
 def _package(folder: Path, checkpoint: Path, package: Path, model_id: str) -> Path:
     """Write the files of a logged model into a folder, and compare them with the checkpoint."""
+    shortage.require_space(folder, shortage.folder_bytes(checkpoint) + shortage.folder_bytes(package), at_least=True)
     model_package.save(folder, checkpoint, package, model_id)
     model_package.compare(folder, package / CHECK)
     return folder
@@ -98,7 +100,7 @@ def add_version(client: Client, name: str, tags: dict[str, str], description: st
         logged = client.create_logged_model(experiment, name=mlflow_client.logged_model_name(model), tags=own)
         client.finalize_logged_model(logged.model_id, "READY")
     if folder := save(logged.model_id):
-        client.log_model_artifacts(logged.model_id, str(folder))
+        _store_files(client, logged.model_id, folder)
     with mlflow_client.ignored("RESOURCE_ALREADY_EXISTS"):
         client.create_registered_model(name, description="The best model of each Darkroom pipeline, by validation accuracy.")
     version = client.create_model_version(  # a server with users refuses an empty run
@@ -106,6 +108,14 @@ def add_version(client: Client, name: str, tags: dict[str, str], description: st
         model_id=logged.model_id,
     )  # fmt: skip
     return str(version.version)
+
+
+def _store_files(client: Client, model_id: str, folder: Path) -> None:
+    """Copy the files in a folder to the artifacts of a logged model, or raise the error of a full disk before."""
+    location = urlsplit(client.get_logged_model(model_id).artifact_location)
+    if location.scheme in ("", "file"):
+        shortage.require_space(Path(unquote(location.path)), shortage.folder_bytes(folder))
+    client.log_model_artifacts(model_id, str(folder))
 
 
 @in_mlflow
@@ -116,7 +126,7 @@ def store_again(client: Client, name: str, version: str, checkpoint: Path, packa
     with tempfile.TemporaryDirectory(dir=package) as scratch:
         folder = _package(Path(scratch) / "model", Path(checkpoint), Path(package), model_id)
         model_package.set_created(folder, client.get_logged_model(model_id).creation_timestamp)
-        client.log_model_artifacts(model_id, str(folder))
+        _store_files(client, model_id, folder)
 
 
 @in_mlflow
