@@ -91,12 +91,12 @@ def _portable(graph: dict[str, Stage], folder: Path) -> set[str]:
     """Return the stages that another machine can run: git has all that they read, but what DVC's remote has."""
     files = sorted({file for stage in graph.values() if stage.portable for file in stage.files})
     inside = [file for file in files if not os.path.isabs(file) and ".." not in Path(file).parts]
-    known = worktree.git("ls-files", "--", *inside, folder=folder).splitlines() if inside else []
+    tracked = worktree.git("ls-files", "--", *inside, folder=folder).splitlines() if inside else []
     others = ("ls-files", "--others", "--exclude-per-directory=.dvcignore", "--", *inside)  # what git ignores may still be read
-    unknown = worktree.git(*others, folder=folder).splitlines() if inside else []
+    untracked = worktree.git(*others, folder=folder).splitlines() if inside else []
     here = {
         file for file in files
-        if file not in inside or _has(unknown, file) or not _has(known, file)
+        if file not in inside or _has(untracked, file) or not _has(tracked, file)
     }  # fmt: skip
     return {name for name, stage in graph.items() if stage.portable and here.isdisjoint(stage.files)}
 

@@ -105,8 +105,8 @@ class _Work:
     def _failed(self, arguments: list[str], result: CommandResult) -> State[Any]:
         """Return why a step failed; failures of a remote are mostly temporary."""
         is_remote = arguments[0] in ("pull", "push")
-        what = f"dvc {arguments[0]} for {self.name}" if is_remote else self.name
-        message = f"{what} failed on {socket.gethostname()} (exit code {result.returncode}):\n{result.error}"
+        step = f"dvc {arguments[0]} for {self.name}" if is_remote else self.name
+        message = f"{step} failed on {socket.gethostname()} (exit code {result.returncode}):\n{result.error}"
         return Failed(name=flow_runtime.UNAVAILABLE if is_remote or result.retryable else "Failed", message=message)
 
     def _await_records(self, processes: ProcessGroups) -> None:

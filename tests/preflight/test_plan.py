@@ -192,10 +192,10 @@ def test_the_bytes_of_views_are_those_of_the_array(values, tmp_path, monkeypatch
     settings = params.parse(values)
     counts = durations.Counts(100, 10, 20, 1e5)
     array = np.empty((settings.augment.views, 100, 32, 32, 3), np.uint8).nbytes
-    assert disk.by_kind(disk.written(settings, counts))["views"] == 2 * array
+    assert disk.by_kind(disk.by_stage(settings, counts))["views"] == 2 * array
     Path(".dvc").mkdir()
     Path(".dvc/config").write_text("[cache]\n    type = hardlink,copy\n")
-    assert disk.by_kind(disk.written(settings, counts))["views"] == array
+    assert disk.by_kind(disk.by_stage(settings, counts))["views"] == array
 
 
 def test_each_stage_has_its_time_memory_and_bytes(values):
@@ -205,7 +205,7 @@ def test_each_stage_has_its_time_memory_and_bytes(values):
     rows = plan_text.stages(planned)
     names = [row[0] for row in rows[:-1]]
     assert names == list(planned.seconds) == list(planned.memory)
-    assert set(planned.written) <= set(names)
+    assert set(planned.stage_bytes) <= set(names)
     assert rows[-1][2] == max((row[2] for row in rows[:-1]), key=lambda text: int(text.split()[0].replace(",", "")))
     content = plan_text.stages_as_json(planned)
     assert sum(stage["written"] for stage in content) == pytest.approx(sum(planned.bytes.values()), rel=1e-3)

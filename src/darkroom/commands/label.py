@@ -83,13 +83,13 @@ def command(
     if imported is not None:
         return _import(place, Path(imported), arrived, who, as_json)
     shown = place.in_source(with_decided=export_tasks is not None)
-    seen = None if arrived is None else _look(arrived, model)
-    if seen is not None:
-        shown.append(arrivals.queue(seen, inbox.read(seen.folder), images))
+    incoming = None if arrived is None else _look(arrived, model)
+    if incoming is not None:
+        shown.append(arrivals.queue(incoming, inbox.read(incoming.folder), images))
     session = place.session(shown, who)
     if export_tasks is not None:
         return _export(session, Path(export_tasks), as_json)
-    _serve(place, session, seen, port)
+    _serve(place, session, incoming, port)
     return 0
 
 
@@ -139,12 +139,14 @@ def _look(folder: Path, model: str | None) -> arrivals.Arrivals:
     """Return the images of an inbox as the model of that name sees them."""
     labels = inbox.read(folder)
     classifier, info = _load(model)
-    seen = arrivals.measure(classifier, folder)
-    if seen.unreadable:
-        name, reason = next(iter(seen.unreadable.items()))
-        click.echo(printable(f"{len(seen.unreadable)} of the inbox cannot be read; the first is {name}: {reason}"), err=True)
-    click.echo(printable(f"{len(seen.paths)} images of {folder}, {len(labels)} labelled before; by {info.description}"), err=True)
-    return seen
+    incoming = arrivals.measure(classifier, folder)
+    if incoming.unreadable:
+        name, reason = next(iter(incoming.unreadable.items()))
+        click.echo(printable(f"{len(incoming.unreadable)} of the inbox cannot be read; the first is {name}: {reason}"), err=True)
+    click.echo(
+        printable(f"{len(incoming.paths)} images of {folder}, {len(labels)} labelled before; by {info.description}"), err=True
+    )
+    return incoming
 
 
 def _load(model: str | None) -> Any:
@@ -160,8 +162,8 @@ def _load(model: str | None) -> Any:
         return model_resolver.load_on_device(f"models/{metrics_io.read(path, metrics_io.Metrics).best}")
 
 
-def _serve(place: Workplace, session: sessions.Session, seen: arrivals.Arrivals | None, port: int) -> None:
-    folder = None if seen is None else seen.folder
+def _serve(place: Workplace, session: sessions.Session, incoming: arrivals.Arrivals | None, port: int) -> None:
+    folder = None if incoming is None else incoming.folder
     for queue in session.queues:
         click.echo(f"{len(queue.items):>6} {queue.title.lower()}")
     token, listener = server.new_token(), server.bind(port)
@@ -172,7 +174,7 @@ def _serve(place: Workplace, session: sessions.Session, seen: arrivals.Arrivals 
     }  # fmt: skip
     images = picture_files.Pictures(place.source)
     embedder = _embedder()
-    reorder = None if seen is None else reordering.Reordering(session, seen).run
+    reorder = None if incoming is None else reordering.Reordering(session, incoming).run
     meter = meters.Meter(lambda check: _growth(place, embedder, folder, check), reorder=reorder) if embedder else None
     try:
         application = server.app(session, images, token, port, notes | {"measures": embedder}, meter)
@@ -271,11 +273,11 @@ def _import(place: Workplace, path: Path, folder: Path | None, name: str, as_jso
             changed += label != item.label
         except sessions.SourceError as error:
             left_out[item.path] = error.problem
-    taken = len(session.made)
+    imported_count = len(session.decisions)
     if as_json:
-        tables.print_json({"taken": taken, "changed": changed, "left_out": left_out})
+        tables.print_json({"taken": imported_count, "changed": changed, "left_out": left_out})
     else:
-        click.echo(f"{taken} labels taken over from {path}, {changed} of them new")
+        click.echo(f"{imported_count} labels taken over from {path}, {changed} of them new")
         _name_left_out(left_out)
         click.echo(NEXT if changed else f"{place.fixes} is unchanged")
     return int(bool(left_out))

@@ -122,8 +122,8 @@ def _embed(
 
 def load_pool(settings: params.Params) -> heads.Pool:
     """Return the training and validation images of the last ingest."""
-    seen = seen_images.load(INGESTED, settings.compute.seed)
-    return heads.Pool(seen.images, seen.labels, seen.groups, seen.classes, settings, seen.val_share)
+    loaded = seen_images.load(INGESTED, settings.compute.seed)
+    return heads.Pool(loaded.images, loaded.labels, loaded.groups, loaded.classes, settings, loaded.val_share)
 
 
 def _run(tuning: search.Search, run: records.Run, seconds: float, most: int | None) -> bool:

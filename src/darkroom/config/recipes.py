@@ -234,9 +234,9 @@ def _write_list(mapping: dict[Any, Any], name: str, items: list[Any]) -> None:
     former, sequence = mapping.get(name), CommentedSeq(items)
     sequence.fa.set_flow_style()
     if isinstance(mapping, CommentedMap) and isinstance(former, CommentedSeq) and not former.fa.flow_style():
-        beside = mapping.ca.items.pop(name, [None] * 4)[2]
+        comment = mapping.ca.items.pop(name, [None] * 4)[2]
         below = former.ca.items.get(len(former) - 1, [None])[0]
-        if beside and below:
-            beside.value = beside.value.rstrip("\n") + "\n" + below.value.partition("\n")[2]
-        sequence.ca.comment = [beside or below, None]
+        if comment and below:
+            comment.value = comment.value.rstrip("\n") + "\n" + below.value.partition("\n")[2]
+        sequence.ca.comment = [comment or below, None]
     mapping[name] = sequence

@@ -148,14 +148,14 @@ class _Canvas:
 
     def label(self, names: Mapping[str, tuple[float, float]]) -> None:
         """Write each name beside its pixel, or none where it would cover another name or pixel."""
-        taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in names.values()]
+        occupied = [(x - 5, y - 5, x + 5, y + 5) for x, y in names.values()]
         for name, (x, y) in names.items():
             width = CHARACTER * len(name)
             for left, top in ((x + 6, y - 6), (x - 6 - width, y - 6), (x - width / 2, y - 18), (x - width / 2, y + 6)):
                 right, bottom = left + width, top + LINE
                 inside = left >= LEFT and right <= WIDTH and top >= TOP and bottom <= HEIGHT - BOTTOM
-                if inside and all(right < a or c < left or bottom < b or d < top for a, b, c, d in taken):
-                    taken.append((left, top, right, bottom))
+                if inside and all(right < a or c < left or bottom < b or d < top for a, b, c, d in occupied):
+                    occupied.append((left, top, right, bottom))
                     self.elements.append(f'<text x="{left:.1f}" y="{bottom - 2.5:.1f}">{escape(name)}</text>')
                     break
 
@@ -176,8 +176,8 @@ def draw(chart: Chart) -> str:
     is_line = all(series.style == "line" for series in chart.series) and not chart.x.ticks
     x = Scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, chart.x.log) if is_line else padded(xs, chart.x)
     canvas = _Canvas(chart.title, x, padded(ys, chart.y), chart.x.label)
-    whole = all(value == int(value) for value in xs)
-    marks = chart.x.ticks or {v: tick_text(v, chart.x.shares) for v in x.ticks(X_TICKS) if v == int(v) or not whole}
+    is_integral = all(value == int(value) for value in xs)
+    marks = chart.x.ticks or {v: tick_text(v, chart.x.shares) for v in x.ticks(X_TICKS) if v == int(v) or not is_integral}
     levels = canvas.y.ticks(Y_LOG_TICKS if chart.y.log else Y_TICKS)
     canvas.grid(marks, {y: tick_text(y, chart.y.shares) for y in levels if y <= 1 or not chart.y.shares})
     spoken = [_draw_series(canvas, series, chart) for series in chart.series if series.points]

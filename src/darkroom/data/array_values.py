@@ -31,10 +31,10 @@ def as_bytes(images: np.ndarray, name: str, path: Path, scratch: Path) -> tuple[
         return images, ""
     if images.dtype == bool:
         return _convert(images, 255, scratch), ""
-    low, high, whole = _range(images)
+    low, high, is_integral = _range(images)
     if low >= 0 and _BRIGHT <= high <= 255:
         return _convert(images, 1, scratch), f"{name} are {images.dtype} from {low:g} to {high:g}, taken as 0 to 255"
-    if images.dtype.kind == "f" and low >= 0 and 0 < high <= 1 and (not whole or high == 1):
+    if images.dtype.kind == "f" and low >= 0 and 0 < high <= 1 and (not is_integral or high == 1):
         return _convert(images, 255, scratch), f"{name} are {images.dtype} from {low:g} to {high:g}, taken as 0 to 1"
     raise SourceError(
         f"{name} of {path} is {images.dtype} with values from {low:g} to {high:g}; images are uint8, or numbers from 0 to 255 "
@@ -45,14 +45,14 @@ def as_bytes(images: np.ndarray, name: str, path: Path, scratch: Path) -> tuple[
 
 def _range(images: np.ndarray) -> tuple[float, float, bool]:
     """Return the least and the greatest value, and whether all are whole; NaN where one is no number."""
-    low, high, whole = np.inf, -np.inf, True
+    low, high, is_integral = np.inf, -np.inf, True
     for start in range(0, len(images), _CHUNK):
         part = images[start : start + _CHUNK]
         low, high = float(np.minimum(low, part.min())), float(np.maximum(high, part.max()))
         if low != low or high != high or not part.size:
             return float("nan"), float("nan"), False
-        whole = whole and (images.dtype.kind != "f" or bool((part == np.rint(part)).all()))
-    return low, high, whole
+        is_integral = is_integral and (images.dtype.kind != "f" or bool((part == np.rint(part)).all()))
+    return low, high, is_integral
 
 
 def _remedy(low: float, high: float) -> str:
@@ -89,7 +89,7 @@ def label_texts(labels: np.ndarray, count: int, name: str, classes: np.ndarray |
         labels, unlabelled = _from_one_hot(labels, name, path)
     flat = labels.reshape(-1)
     if flat.dtype.kind == "f":
-        flat, unlabelled = _whole(flat, name, path)
+        flat, unlabelled = _to_integers(flat, name, path)
     if not unlabelled.size:
         unlabelled = np.zeros(len(flat), bool)
     if flat.dtype.kind not in "iub" or classes is None:
@@ -117,16 +117,16 @@ def _from_one_hot(labels: np.ndarray, name: str, path: Path) -> tuple[np.ndarray
     return numbers.argmax(axis=1), ~numbers.any(axis=1)
 
 
-def _whole(labels: np.ndarray, name: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _to_integers(labels: np.ndarray, name: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return floating numbers as whole ones, and which are NaN. Raises SourceError where they have fractions."""
-    known = np.isfinite(labels)
-    odd = labels[np.isinf(labels) | (known & (labels != np.rint(np.where(known, labels, 0))))]
+    is_finite = np.isfinite(labels)
+    odd = labels[np.isinf(labels) | (is_finite & (labels != np.rint(np.where(is_finite, labels, 0))))]
     if odd.size:
         raise SourceError(
             f"{name} of {path} has {odd[0]:g}",
             "labels are whole numbers or texts: save the class of each image",
         )
-    return np.where(known, np.nan_to_num(labels), 0).astype(np.int64), ~known
+    return np.where(is_finite, np.nan_to_num(labels), 0).astype(np.int64), ~is_finite
 
 
 def _text(name: object) -> str:

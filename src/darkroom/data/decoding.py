@@ -87,10 +87,10 @@ def decode(
     try:
         options = _Options(size, background, min_size, max_pixels or MAX_PIXELS, reserve)
         plain = _plain_jpeg(content, jpeg, options) if jpeg else None
-        header, whole, larger = plain or _any_format(content, jpeg, options)
+        header, picture, larger = plain or _any_format(content, jpeg, options)
     except _RefusedError as refused:
         return refused.header
-    return replace(header, pixels=fit(larger, size, resize, background), pixel_hash=pixel_hash(whole), upright=whole)
+    return replace(header, pixels=fit(larger, size, resize, background), pixel_hash=pixel_hash(picture), upright=picture)
 
 
 class _RefusedError(Exception):
@@ -124,13 +124,13 @@ def _any_format(content: bytes, jpeg: Layout | None, options: _Options) -> Pictu
             if min(image.size) < options.min_size:
                 raise _RefusedError(header, "too_small", f"{image.width}×{image.height}")
             header = replace(header, frames=_frames(image, _bytes_needed(content, header)))
-            whole, flags, warning = _decode_upright(content, image, jpeg, CANONICAL, options)
+            picture, flags, warning = _decode_upright(content, image, jpeg, CANONICAL, options)
             animated = ("animated",) if header.frames > 1 and image.format not in ("MPO", "TIFF") else ()
             header = replace(header, flags=animated + flags, detail=warning)
-            larger = whole
-            if min(whole.shape[:2]) < min(options.size, *image.size):  # scaled down too far for this size
+            larger = picture
+            if min(picture.shape[:2]) < min(options.size, *image.size):  # scaled down too far for this size
                 larger = _decode_upright(content, image, jpeg, options.size, options)[0]
-            return header, whole, larger
+            return header, picture, larger
     except _RefusedError:
         raise
     except Image.DecompressionBombError as error:
@@ -205,12 +205,12 @@ def _plain_jpeg(content: bytes, jpeg: Layout, options: _Options) -> Pictures | N
         if colours not in ("YCbCr", "Gray") or min(width, height) < options.min_size or width * height > options.max_pixels:
             return None
         options.reserve(bytes_of_jpeg(width, height, _scale(width, height, CANONICAL), jpeg.scans > 1))
-        whole = _scaled_jpeg(content, width, height, CANONICAL)
-        is_large_enough = min(whole.shape[:2]) >= min(options.size, width, height)
-        larger = whole if is_large_enough else _scaled_jpeg(content, width, height, options.size)
+        picture = _scaled_jpeg(content, width, height, CANONICAL)
+        is_large_enough = min(picture.shape[:2]) >= min(options.size, width, height)
+        larger = picture if is_large_enough else _scaled_jpeg(content, width, height, options.size)
     except (ValueError, MemoryError):
         return None
-    return Decoded("JPEG", "L" if colours == "Gray" else "RGB", width, height), whole, larger
+    return Decoded("JPEG", "L" if colours == "Gray" else "RGB", width, height), picture, larger
 
 
 def _scaled_jpeg(content: bytes, width: int, height: int, needed: int, strict: bool = True) -> np.ndarray:
@@ -239,13 +239,13 @@ def from_array(
     if min(width, height) < min_size:
         return replace(header, reason="too_small", detail=f"{width}×{height}")
     reserve(3 * width * height)
-    whole = np.ascontiguousarray(array)
+    picture = np.ascontiguousarray(array)
     if channels == 1:
-        whole = np.repeat(whole.reshape(height, width, 1), 3, axis=2)
+        picture = np.repeat(picture.reshape(height, width, 1), 3, axis=2)
     elif channels == 4:
-        whole = np.asarray(upright.rgb(Image.fromarray(whole), background))
+        picture = np.asarray(upright.rgb(Image.fromarray(picture), background))
         header = replace(header, flags=("transparent",))
-    return replace(header, pixels=fit(whole, size, resize, background), pixel_hash=pixel_hash(whole), upright=whole)
+    return replace(header, pixels=fit(picture, size, resize, background), pixel_hash=pixel_hash(picture), upright=picture)
 
 
 def decode_leniently(content: bytes) -> np.ndarray | None:
@@ -268,14 +268,14 @@ def decode_leniently(content: bytes) -> np.ndarray | None:
         ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
-def pixel_hash(whole: np.ndarray) -> str:
+def pixel_hash(picture: np.ndarray) -> str:
     """Return the digest of the pixels of an RGB image, in hexadecimal digits.
 
     Below 64 pixels a side it is SHA-256, since groups and splits rest on it alone; above it is 128 bits of
     XXH3, since SHA-256 would take almost as long as decoding.
     """
-    height, width = whole.shape[:2]
-    pixels = np.ascontiguousarray(whole).data
+    height, width = picture.shape[:2]
+    pixels = np.ascontiguousarray(picture).data
     digest = hashlib.sha256() if min(width, height) < 64 else xxhash.xxh3_128()
     digest.update(f"({width}, {height})".encode())
     digest.update(pixels)
@@ -295,18 +295,18 @@ def _decode_upright(
     if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
         options.reserve(bytes_of_jpeg(*image.size, _scale(*image.size, needed), jpeg is not None and jpeg.scans > 1))
         try:
-            whole = _scaled_jpeg(content, image.width, image.height, needed)
-            return upright.turn_upright(whole, orientation), tuple(flags), ""
+            picture = _scaled_jpeg(content, image.width, image.height, needed)
+            return upright.turn_upright(picture, orientation), tuple(flags), ""
         except ValueError as error:  # libjpeg warns: Pillow decides whether enough can be decoded
             if _lacks_memory(error):
                 raise MemoryError(str(error)) from error
             warning = str(error)
             flags.append("damaged")
         if jpeg and is_cut:
-            whole = _scaled_jpeg(content, image.width, image.height, needed, strict=False)
-            if jpeg.lacks_data(whole):
+            picture = _scaled_jpeg(content, image.width, image.height, needed, strict=False)
+            if jpeg.lacks_data(picture):
                 raise OSError(f"truncated: {warning}")
-            return upright.turn_upright(whole, orientation), tuple(flags), warning
+            return upright.turn_upright(picture, orientation), tuple(flags), warning
     elif is_cut:
         _check_cut(content)
     options.reserve(_bytes_needed(content, image))

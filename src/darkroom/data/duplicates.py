@@ -302,8 +302,8 @@ def _describe(count: int, read: ReadFingerprints) -> _Described:
     starts = np.cumsum([0, *(len(block.numbers) for block in blocks)])
     owners = [block.owners + start for block, start in zip(blocks, starts, strict=False)]
     *parts, _ = ([block[i] for block in blocks] for i in range(len(_Described._fields)))
-    numbers, whole, shapes, small, plain, tiny, features = (np.concatenate(part) for part in parts)
-    return _Described(numbers, whole, shapes, small, plain, tiny, features, np.concatenate(owners))
+    numbers, hashes, shapes, small, plain, tiny, features = (np.concatenate(part) for part in parts)
+    return _Described(numbers, hashes, shapes, small, plain, tiny, features, np.concatenate(owners))
 
 
 def _describe_block(numbers: np.ndarray, summaries: np.ndarray) -> _Described:

@@ -21,18 +21,18 @@ def escaped(path: str) -> str:
 
 def ignore_reasons(entries: list[Entry]) -> list[str]:
     """Return for each file why it is ignored whatever the layout; empty where it may be an image."""
-    beside = file_names.beside_images(entry.name for entry in entries)
-    return [_ignore_reason(entry, beside) for entry in entries]
+    sidecars = file_names.beside_images(entry.name for entry in entries)
+    return [_ignore_reason(entry, sidecars) for entry in entries]
 
 
-def _ignore_reason(entry: Entry, beside: set[str]) -> str:
+def _ignore_reason(entry: Entry, sidecars: set[str]) -> str:
     if entry.refused == "superseded":
         return "superseded"
     if file_names.is_litter(entry.name):
         return "litter"
     if file_names.is_no_image(entry.name):
         return "no_image"
-    return "sidecar" if entry.name in beside else ""
+    return "sidecar" if entry.name in sidecars else ""
 
 
 def read_layout(path: Path, entries: list[Entry], reasons: list[str], class_folder: ClassFolder) -> Layout:
@@ -74,8 +74,8 @@ def class_folders(meaning: Layout, folders: list[str]) -> list[str]:
 def empty_splits(meaning: Layout, folders: list[str]) -> list[str]:
     """Return a warning for each folder beside the splits that is named like one and holds no image."""
     base = "".join(f"{part}/" for part in meaning.base)
-    beside = sorted(folder[len(base) :] for folder in folders if folder.startswith(base))
-    empty = [name for name in beside if "/" not in name and name not in meaning.splits and split_names.read_name(name)]
+    names = sorted(folder[len(base) :] for folder in folders if folder.startswith(base))
+    empty = [name for name in names if "/" not in name and name not in meaning.splits and split_names.read_name(name)]
     return [
         f"warning: the folder {printable(name)} holds no image: its split is drawn from train" for name in empty if meaning.splits
     ]
@@ -83,8 +83,8 @@ def empty_splits(meaning: Layout, folders: list[str]) -> list[str]:
 
 def packed_files(entries: list[Entry], folders: list[str]) -> list[str]:
     """Return a warning for archives beside the folders, which are not read, unless a folder has the same name."""
-    beside = [entry.name for entry in entries if "/" not in entry.name and file_names.is_archive(entry.name)]
-    packed = [printable(name) for name in beside if name.partition(".")[0] not in folders]
+    archives = [entry.name for entry in entries if "/" not in entry.name and file_names.is_archive(entry.name)]
+    packed = [printable(name) for name in archives if name.partition(".")[0] not in folders]
     shown = ", ".join(packed[:4]) + (", …" if len(packed) > 4 else "")
     return [f"warning: archives within the source are not read: {shown}; unpack them if they hold its images"] if packed else []
 

@@ -82,11 +82,11 @@ def find(source: Path) -> tuple[list[Path], list[Path]]:
 
     Raises SourceError for a file that is damaged.
     """
-    files, beside = shards.find(source, SUFFIXES)
+    files, others = shards.find(source, SUFFIXES)
     with_images = [path for path in files if _holds_images(path)]
     if not with_images:
         return [], []
-    return with_images, [*beside, *(path for path in files if path not in set(with_images))]
+    return with_images, [*others, *(path for path in files if path not in set(with_images))]
 
 
 def _holds_images(path: Path) -> bool:
@@ -156,7 +156,7 @@ class ParquetFiles:
         return values
 
 
-def read_files(source: Path, opened: ParquetFiles, beside: list[Path]) -> list[SourceFile]:
+def read_files(source: Path, opened: ParquetFiles, others: list[Path]) -> list[SourceFile]:
     """Return the file of each row, and those beside the shards, which are ignored; add to the notes what was understood.
 
     A row is named by its path, where no other row has it, else by its shard and number. Raises SourceError as
@@ -177,7 +177,7 @@ def read_files(source: Path, opened: ParquetFiles, beside: list[Path]) -> list[S
             refused = "" if label else "unlabelled"
             files.append(SourceFile(name, label, (split or own) if has_labels else "", rows.groups[i], "", refused, start + i))
     _note(opened, split_of)
-    files += [SourceFile(escaped(other.relative_to(source).as_posix()), ignored="no_image") for other in beside]
+    files += [SourceFile(escaped(other.relative_to(source).as_posix()), ignored="no_image") for other in others]
     return files
 
 

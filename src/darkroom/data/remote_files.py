@@ -135,9 +135,9 @@ def copy(folder: Path, address: str, version: str, scratch: Path) -> int:
         def advance(size: int) -> None:
             with lock:
                 copied[0] += size
-                whole = copied[0] >> 20
-                progress.advance(whole - copied[1])
-                copied[1] = whole
+                megabytes = copied[0] >> 20
+                progress.advance(megabytes - copied[1])
+                copied[1] = megabytes
 
         def copy_one(numbered: tuple[int, RemoteFile]) -> None:
             number, file = numbered
@@ -195,10 +195,10 @@ def _file(path: str, name: str, info: Mapping[str, Any]) -> RemoteFile:
 def _open(address: str) -> tuple[Any, str]:
     """Return fsspec's file system of an address, and the path in it."""
     protocol = address.partition("://")[0].lower()
-    known = fsspec.available_protocols()
-    if protocol not in known:
+    protocols = fsspec.available_protocols()
+    if protocol not in protocols:
         raise ParamsError(
-            f'{shown(address)} is an address of the unknown kind "{printable(protocol)}"{nearest(protocol, known)}',
+            f'{shown(address)} is an address of the unknown kind "{printable(protocol)}"{nearest(protocol, protocols)}',
             "name one that fsspec knows, such as s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or https://HOST/FILE.tar",
         )
     try:

@@ -9,14 +9,14 @@ from PIL import Image
 cv2.setNumThreads(1)  # images are resized by several threads already
 
 
-def fit(whole: np.ndarray, size: int, resize: str, background: tuple[int, int, int]) -> np.ndarray:
+def fit(picture: np.ndarray, size: int, resize: str, background: tuple[int, int, int]) -> np.ndarray:
     """Return an RGB image (H, W, 3) uint8 as (size, size, 3): see `shrink`; bicubic where it is enlarged."""
-    height, width = whole.shape[:2]
+    height, width = picture.shape[:2]
     if resize == "stretch":
-        return _scaled(whole, size, size)
+        return _scaled(picture, size, size)
     if resize == "pad":
         factor = size / max(width, height)
-        inner = _scaled(whole, max(1, round(width * factor)), max(1, round(height * factor)))
+        inner = _scaled(picture, max(1, round(width * factor)), max(1, round(height * factor)))
         canvas = np.empty((size, size, 3), np.uint8)
         canvas[:] = background
         top, left = (size - inner.shape[0]) // 2, (size - inner.shape[1]) // 2
@@ -24,15 +24,15 @@ def fit(whole: np.ndarray, size: int, resize: str, background: tuple[int, int, i
         return canvas
     side = min(width, height)
     top, left = (height - side) // 2, (width - side) // 2
-    return _scaled(whole[top : top + side, left : left + side], size, size)
+    return _scaled(picture[top : top + side, left : left + side], size, size)
 
 
-def _scaled(whole: np.ndarray, width: int, height: int) -> np.ndarray:
-    if (height, width) == whole.shape[:2]:
-        return np.ascontiguousarray(whole)
-    if width <= whole.shape[1] and height <= whole.shape[0]:
-        return shrink(whole, width, height)
-    return np.asarray(Image.fromarray(whole).resize((width, height), Image.Resampling.BICUBIC))
+def _scaled(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    if (height, width) == picture.shape[:2]:
+        return np.ascontiguousarray(picture)
+    if width <= picture.shape[1] and height <= picture.shape[0]:
+        return shrink(picture, width, height)
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def shrink(image: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -25,21 +25,21 @@ def find(source: Path, suffixes: tuple[str, ...]) -> tuple[list[Path], list[Path
     if source.is_file():
         return ([source], []) if source.name.lower().endswith(suffixes) else ([], [])
     files: list[Path] = []
-    beside: list[Path] = []
+    others: list[Path] = []
     for folder, _, names in os.walk(source):
         for name in names:
             path = Path(folder, name)
             relative = path.relative_to(source).as_posix()
             if file_names.is_litter(relative):
-                beside.append(path)
+                others.append(path)
             elif name.lower().endswith(suffixes):
                 files.append(path)
             elif file_names.is_image(name) or file_names.is_unread(name):
                 return [], []
             else:
-                beside.append(path)
-    order = {path: os.fsencode(path.relative_to(source)) for path in (*files, *beside)}
-    return (sorted(files, key=order.__getitem__), sorted(beside, key=order.__getitem__)) if files else ([], [])
+                others.append(path)
+    order = {path: os.fsencode(path.relative_to(source)) for path in (*files, *others)}
+    return (sorted(files, key=order.__getitem__), sorted(others, key=order.__getitem__)) if files else ([], [])
 
 
 def name_of(source: Path, shard: Path) -> str:
@@ -84,9 +84,9 @@ def _meaning(source: Path, names: set[str]) -> dict[str, str]:
     meaning = split_names.read_values(labelled) or {}
     others = sorted(names - kinds.keys())
     if others or "train" not in meaning.values():
-        beside = f"and beside them {', '.join(others[:3])}" if others else "and none is train"
+        detail = f"and beside them {', '.join(others[:3])}" if others else "and none is train"
         raise SourceError(
-            f"{source}: the files are named like splits, {', '.join(kinds)}, {printable(beside)}",
+            f"{source}: the files are named like splits, {', '.join(kinds)}, {printable(detail)}",
             "name them train-…, val-… and test-…, or, for splits that are drawn, alike; move others away",
         )
     return meaning | {name: kind for name, kind in kinds.items() if kind == "unlabelled"}

@@ -100,10 +100,10 @@ def open_source(path: Path, scratch: Path = SCRATCH, class_folder: ClassFolder =
             notes = [note for part in parts for note in part.notes]
             yield Source(path, files, arrays=[part.images for part in parts], notes=notes, kind="arrays")
         return
-    paths, beside = parquet_source.find(path)
+    paths, others = parquet_source.find(path)
     if paths:
         rows = parquet_source.ParquetFiles(path, paths)
-        files = parquet_source.read_files(path, rows, beside)
+        files = parquet_source.read_files(path, rows, others)
         class_names.check(path, files)
         yield Source(path, files, file_source=rows, notes=rows.notes, kind="Parquet")
         return

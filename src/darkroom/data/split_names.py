@@ -130,14 +130,16 @@ def read_names(names: Iterable[str], similar: bool = False, nested: bool = False
     families: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name, reading in read.items():
         families[reading.rest].append(name)
-    whole = {rest: members for rest, members in families.items() if _is_family([read[name].kind for name in members])}
+    split_families = {rest: members for rest, members in families.items() if _is_family([read[name].kind for name in members])}
     plain = families.get((), [])
     if similar and not others and _is_family([reading.kind for reading in read.values()]):
         return _resolve({name: reading.kind for name, reading in read.items()})
-    if len(whole) > 1:
-        return NamedSplits({}, f"{_listed(name for group in whole.values() for name in group)} name splits of several things")
-    if whole:
-        members = next(iter(whole.values()))
+    if len(split_families) > 1:
+        return NamedSplits(
+            {}, f"{_listed(name for group in split_families.values() for name in group)} name splits of several things"
+        )
+    if split_families:
+        members = next(iter(split_families.values()))
         rest = [name for name in ordered if name not in members and not (name in plain and read[name].kind == "unlabelled")]
         if rest:
             return NamedSplits({}, f"the split folders {_listed(members)} and beside them {_listed(rest)}")
@@ -146,8 +148,8 @@ def read_names(names: Iterable[str], similar: bool = False, nested: bool = False
         return _resolve({name: read[name].kind for name in plain})
     proper = [name for name in plain if read[name].kind in SPLITS]
     if proper and (others or len(families) > 1) and (nested or len({read[name].kind for name in proper}) > 1):
-        beside = [name for name in ordered if name not in proper]
-        return NamedSplits({}, f"the split folders {_listed(proper)} and beside them {_listed(beside)}")
+        outside = [name for name in ordered if name not in proper]
+        return NamedSplits({}, f"the split folders {_listed(proper)} and beside them {_listed(outside)}")
     if (
         len(read) == len(ordered) > 1
         and _is_family([reading.kind for reading in read.values()])

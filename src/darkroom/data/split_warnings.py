@@ -55,8 +55,8 @@ def _identities(row: Row) -> list[tuple[str, str]]:
 
 def describe_moves(moves: Sequence[Move]) -> str:
     """Return how many images moved from where to where, and the first of them."""
-    ways = Counter((move.before, move.after) for move in moves)
-    listing = ", ".join(f"{count:,} {before} → {after}" for (before, after), count in sorted(ways.items()))
+    move_counts = Counter((move.before, move.after) for move in moves)
+    listing = ", ".join(f"{count:,} {before} → {after}" for (before, after), count in sorted(move_counts.items()))
     changed = f"{_images(len(moves))} changed {'its' if len(moves) == 1 else 'their'} split since the last ingest"
     return f"{changed} ({listing}): {_list([move.path for move in moves])}"
 

@@ -77,8 +77,8 @@ def understand(table: Table, index: FileIndex, guess_label: bool = True) -> Read
         table, guess_label = _with_split(table.headless()), True
     path, matches = _path_column(table, index)
     if not matches.total:
-        known = any(_key(name) in LABELS for name in table.columns) and any(_key(name) in PATHS for name in table.columns)
-        if known and path and table.columns[path]:
+        names_both = any(_key(name) in LABELS for name in table.columns) and any(_key(name) in PATHS for name in table.columns)
+        if names_both and path and table.columns[path]:
             count, first = len(table.columns[path]), table.columns[path][0]
             files = "1 file" if count == 1 else f"{count} files"
             return Unclear(table.name, f"names {files}, and none of them exists; the first is {first!r}", True)
@@ -135,16 +135,18 @@ def _is_headless(table: Table, index: FileIndex) -> bool:
 
 def _with_split(table: Table) -> Table:
     """Return a table without a header in which the column that has the words train, val and test is called split."""
-    known = {name for name, values in table.columns.items() if len(set(values)) > 1 and split_names.read_values(values)}
-    columns = {"split" if len(known) == 1 and name in known else name: values for name, values in table.columns.items()}
+    split_columns = {name for name, values in table.columns.items() if len(set(values)) > 1 and split_names.read_values(values)}
+    columns = {
+        "split" if len(split_columns) == 1 and name in split_columns else name: values for name, values in table.columns.items()
+    }
     return Table(table.name, columns, table.rows)
 
 
 def _path_column(table: Table, index: FileIndex) -> tuple[str, Matches]:
     """Return the column that names most files: one with a usual name, else one of which nine in ten lines do."""
-    known = sorted((name for name in table.columns if _key(name) in PATHS), key=lambda name: PATHS.index(_key(name)))
-    best, matches = known[0] if known else "", Matches({}, {})
-    for name in known:
+    path_columns = sorted((name for name in table.columns if _key(name) in PATHS), key=lambda name: PATHS.index(_key(name)))
+    best, matches = path_columns[0] if path_columns else "", Matches({}, {})
+    for name in path_columns:
         candidate = index.match(table.columns[name], numbers=not table.name.endswith(".json"))
         if len(candidate.files) > len(matches.files) or candidate.total > matches.total:
             best, matches = name, candidate
@@ -153,7 +155,7 @@ def _path_column(table: Table, index: FileIndex) -> tuple[str, Matches]:
     for name, values in table.columns.items():
         distinct = set(values) - {""}
         candidate = index.match(values, numbers=False)
-        if name not in known and distinct and candidate.total >= 0.9 * len(distinct):
+        if name not in path_columns and distinct and candidate.total >= 0.9 * len(distinct):
             return name, candidate
     return best, matches
 
@@ -161,10 +163,10 @@ def _path_column(table: Table, index: FileIndex) -> tuple[str, Matches]:
 def _labels(table: Table, others: list[str], guess_label: bool) -> tuple[list[str], str, str]:
     """Return the label of each line and the column's name, or why there is none."""
     columns = {name: [label_of(value) for value in table.columns[name]] for name in others}
-    known = sorted((name for name in others if _key(name) in LABELS), key=lambda name: LABELS.index(_key(name)))
-    known = [name for name in known if any(columns[name])]
-    if known:
-        return _known_label(columns, known)
+    label_columns = sorted((name for name in others if _key(name) in LABELS), key=lambda name: LABELS.index(_key(name)))
+    label_columns = [name for name in label_columns if any(columns[name])]
+    if label_columns:
+        return _known_label(columns, label_columns)
     hot = [name for name in others if _key(name) not in GROUPS and not table_splits.is_named(name)]
     hot = [name for name in hot if not table_splits.is_worded(table, name)]
     hot = [] if all(split_names.read_name(name) for name in hot) else hot  # columns train and test alone are no classes
@@ -179,13 +181,16 @@ def _labels(table: Table, others: list[str], guess_label: bool) -> tuple[list[st
     return [], "", "no column is known as the label"
 
 
-def _known_label(columns: dict[str, list[str]], known: list[str]) -> tuple[list[str], str, str]:
+def _known_label(columns: dict[str, list[str]], candidates: list[str]) -> tuple[list[str], str, str]:
     """Return the label column: of several that part the images alike the one with words; `label` goes before others."""
-    alike = [name for name in known if len(set(zip(columns[known[0]], columns[name], strict=True))) == len(set(columns[name]))
-             == len(set(columns[known[0]]))]  # fmt: skip
-    different = [name for name in known if name not in alike and len(set(columns[name])) > 1]
-    if different and _key(known[0]) not in ("label", "labels", "class"):
-        return [], "", f"{' and '.join(known)} may each be the label, so name one of them label"
+    first = columns[candidates[0]]
+    alike = [
+        name for name in candidates
+        if len(set(zip(first, columns[name], strict=True))) == len(set(columns[name])) == len(set(first))
+    ]  # fmt: skip
+    different = [name for name in candidates if name not in alike and len(set(columns[name])) > 1]
+    if different and _key(candidates[0]) not in ("label", "labels", "class"):
+        return [], "", f"{' and '.join(candidates)} may each be the label, so name one of them label"
     chosen = next((name for name in alike if not all(value.lstrip("-").isdecimal() for value in columns[name] if value)), alike[0])
     if _too_many(columns[chosen]):
         return [], "", f"{chosen} has {len(set(columns[chosen])):,} different values in {len(columns[chosen]):,} lines"

@@ -70,7 +70,7 @@ class FileIndex:
         """Return what each text means. All are read in one way: the first of those that find the most files."""
         cleaned = {text: self._within(clean(text)) for text in dict.fromkeys(texts) if text.strip()}
         best = Matches({}, {})
-        for find in self._ways(list(cleaned.values()), numbers):
+        for find in self._finders(list(cleaned.values()), numbers):
             matches = self._apply(find, cleaned)
             if matches.total > best.total:
                 best = matches
@@ -97,7 +97,7 @@ class FileIndex:
                 ambiguous[text] = names
         return Matches(files, ambiguous)
 
-    def _ways(self, paths: list[str], numbers: bool) -> Iterable[Find]:
+    def _finders(self, paths: list[str], numbers: bool) -> Iterable[Find]:
         yield lambda path: self._at(posixpath.normpath(posixpath.join(self.folder, path)) if not path.startswith("/") else path[1:])
         yield lambda path: self._at(path.lstrip("/"))
         yield lambda path: self.stems.get(posixpath.normpath(posixpath.join(self.folder, path.lstrip("/"))), [])
@@ -135,7 +135,7 @@ def _ending(names: list[str], path: str, stem: bool = False, fold: bool = False)
         return names
     end = "/" + (path.casefold() if fold else path).lstrip("/")
     paths = {name: "/" + (_stem(normalise(name)) if stem else normalise(name)) for name in names}
-    return [name for name, whole in paths.items() if (whole.casefold() if fold else whole).endswith(end)]
+    return [name for name, normal in paths.items() if (normal.casefold() if fold else normal).endswith(end)]
 
 
 def _common_depth(paths: list[str]) -> int:

@@ -40,7 +40,7 @@ class Table:
         """Return the table whose first line is no header: its columns have numbers for names."""
         width = max(map(len, self.rows), default=0)
         columns = {f"{i + 1}": [row[i] if i < len(row) else "" for row in self.rows] for i in range(width)}
-        return replace(self, columns={name: _whole(values) for name, values in columns.items()})
+        return replace(self, columns={name: _without_decimals(values) for name, values in columns.items()})
 
 
 def key(title: str) -> str:
@@ -101,7 +101,7 @@ def _csv(name: str, text: str) -> Table:
     if not rows:
         return Table(name, {})
     header = _distinct([cell.lstrip("# ") for cell in rows[0]])
-    columns = {title: _whole([row[i] if i < len(row) else "" for row in rows[1:]]) for i, title in enumerate(header)}
+    columns = {title: _without_decimals([row[i] if i < len(row) else "" for row in rows[1:]]) for i, title in enumerate(header)}
     return Table(name, columns, tuple(rows))
 
 
@@ -114,18 +114,18 @@ def _delimiter(lines: list[str]) -> str:
 
 
 def _distinct(header: list[str]) -> list[str]:
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     titles = []
     for title in header:
-        seen[title] = seen.get(title, 0) + 1
-        titles.append(title if seen[title] == 1 else f"{title} ({seen[title]})")
+        counts[title] = counts.get(title, 0) + 1
+        titles.append(title if counts[title] == 1 else f"{title} ({counts[title]})")
     return titles
 
 
-def _whole(values: list[str]) -> list[str]:
+def _without_decimals(values: list[str]) -> list[str]:
     """Return numbers without `.0`, which whole numbers get from a program that has no empty whole number."""
-    whole = all(_WHOLE.match(value) or value.lower() in class_names.EMPTY for value in values)
-    if whole and any(_WHOLE_FLOAT.match(value) for value in values):
+    is_integral = all(_WHOLE.match(value) or value.lower() in class_names.EMPTY for value in values)
+    if is_integral and any(_WHOLE_FLOAT.match(value) for value in values):
         return [value.partition(".")[0] for value in values]
     return values
 
@@ -134,10 +134,10 @@ def _json(name: str, content: object) -> Table:
     if isinstance(content, list):
         return _records(name, content)
     if isinstance(content, dict) and content and all(isinstance(value, (str, int, float)) for value in content.values()):
-        return Table(name, {"file": list(content), "label": _whole([_text(value) for value in content.values()])})
+        return Table(name, {"file": list(content), "label": _without_decimals([_text(value) for value in content.values()])})
     lists = [value for value in content.values() if isinstance(value, list)] if isinstance(content, dict) else []
     if isinstance(content, dict) and len(lists) == len(content) and len(set(map(len, lists))) == 1:
-        return Table(name, {key: _whole([_text(item) for item in value]) for key, value in content.items()})
+        return Table(name, {key: _without_decimals([_text(item) for item in value]) for key, value in content.items()})
     return Table(name, {})
 
 
@@ -146,7 +146,7 @@ def _records(name: str, records: list[object]) -> Table:
     if len(rows) < len(records) or not rows:
         return Table(name, {})
     titles = list(dict.fromkeys(str(key) for row in rows for key in row))
-    return Table(name, {title: _whole([_text(row.get(title)) for row in rows]) for title in titles})
+    return Table(name, {title: _without_decimals([_text(row.get(title)) for row in rows]) for title in titles})
 
 
 def _parquet(name: str, content: bytes) -> Table:
@@ -154,9 +154,8 @@ def _parquet(name: str, content: bytes) -> Table:
     embeds = any(pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0 for field in table.schema)
     if embeds:
         return Table(name, {column: [] for column in table.column_names}, embeds_images=True)
-    return Table(
-        name, {column: _whole([_text(value) for value in table.column(column).to_pylist()]) for column in table.column_names}
-    )
+    texts = {column: [_text(value) for value in table.column(column).to_pylist()] for column in table.column_names}
+    return Table(name, {column: _without_decimals(values) for column, values in texts.items()})
 
 
 def _text(value: object) -> str:

@@ -37,5 +37,5 @@ def name_of(content: bytes) -> str:
 
 def remedy(formats: set[str]) -> str:
     """Return how images of the formats become readable."""
-    known = [_CONVERT[name] for name in sorted(formats) if name in _CONVERT]
-    return "; ".join(known) or "`magick mogrify -format png FILE` makes PNGs of them, or the program that made them exports them"
+    remedies = [_CONVERT[name] for name in sorted(formats) if name in _CONVERT]
+    return "; ".join(remedies) or "`magick mogrify -format png FILE` makes PNGs of them, or the program that made them exports them"

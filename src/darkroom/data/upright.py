@@ -22,10 +22,10 @@ TURNS: dict[object, Callable[[np.ndarray], np.ndarray]] = {
 _INVERSE: dict[object, object] = {6: 8, 8: 6}  # of the others each is its own
 
 
-def turn_upright(whole: np.ndarray, orientation: object) -> np.ndarray:
+def turn_upright(pixels: np.ndarray, orientation: object) -> np.ndarray:
     """Return the pixels (H, W, C) turned by EXIF's orientation, 1 to 8; other values turn nothing."""
     turn = TURNS.get(orientation)
-    return np.ascontiguousarray(turn(whole)) if turn else whole
+    return np.ascontiguousarray(turn(pixels)) if turn else pixels
 
 
 def upright_rgb(picture: Image.Image | np.ndarray, orientation: object, background: tuple[int, int, int]) -> np.ndarray:
@@ -35,8 +35,8 @@ def upright_rgb(picture: Image.Image | np.ndarray, orientation: object, backgrou
     """
     width, height = picture.size if isinstance(picture, Image.Image) else picture.shape[1::-1]
     turned = orientation in TURNS and orientation in (5, 6, 7, 8)
-    whole = np.empty((width, height, 3) if turned else (height, width, 3), np.uint8)
-    rows = TURNS.get(_INVERSE.get(orientation, orientation), lambda same: same)(whole)  # a view that is not upright
+    pixels = np.empty((width, height, 3) if turned else (height, width, 3), np.uint8)
+    rows = TURNS.get(_INVERSE.get(orientation, orientation), lambda same: same)(pixels)  # a view that is not upright
     if isinstance(picture, np.ndarray):
         scale = deep_pixels.scaling(deep_pixels.colour_strips(picture))
     elif deep_pixels.is_grey(picture):
@@ -48,7 +48,7 @@ def upright_rgb(picture: Image.Image | np.ndarray, orientation: object, backgrou
             continue
         strip = picture.crop((0, top, width, bottom)) if height > deep_pixels.ROWS else picture
         rows[top:bottom] = _grey_rgb(strip, scale, background) if deep_pixels.is_grey(picture) else rgb(strip, background)
-    return whole
+    return pixels
 
 
 def _deep_rgb(values: np.ndarray, scale: Callable[[np.ndarray], np.ndarray], background: tuple[int, int, int]) -> np.ndarray:

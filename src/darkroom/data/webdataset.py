@@ -35,7 +35,7 @@ Samples = dict[str, dict[str, Entry]]  # parts by key and suffix; of images the 
 class Tars:
     """The files of several tars, whose names begin with that of their tar, and those beside them; see `file_sources.FileSource`."""
 
-    def __init__(self, opened: list[tuple[str, FileSource, list[Entry]]], beside: list[str]) -> None:
+    def __init__(self, opened: list[tuple[str, FileSource, list[Entry]]], others: list[str]) -> None:
         self.folders: list[str] = []
         self.notes = [note for _, files, _ in opened for note in files.notes]
         self.tars = [files for _, files, _ in opened]
@@ -43,7 +43,7 @@ class Tars:
             replace(entry, name=f"{name}/{entry.name}", key=(i, entry.key))
             for i, (name, _, entries) in enumerate(opened)
             for entry in entries
-        ] + [Entry(name, None) for name in beside]
+        ] + [Entry(name, None) for name in others]
 
     def entries(self) -> list[Entry]:
         return self.listed
@@ -55,13 +55,13 @@ class Tars:
 @contextmanager
 def open_shards(source: Path, scratch: Path) -> Iterator[Tars | None]:
     """Open the tars of a folder that holds them and no images; None for another folder, or where they hold no samples."""
-    paths, beside = shards.find(source, SUFFIXES) if source.is_dir() else ([], [])
+    paths, others = shards.find(source, SUFFIXES) if source.is_dir() else ([], [])
     with ExitStack() as stack:
         opened = []
         for path in paths:
             files, entries = stack.enter_context(file_sources.open_files(path, scratch))
             opened.append((shards.name_of(source, path), files, entries))
-        tars = Tars(opened, [path.relative_to(source).as_posix() for path in beside])
+        tars = Tars(opened, [path.relative_to(source).as_posix() for path in others])
         yield tars if holds_samples(tars.listed) else None
 
 

@@ -41,8 +41,8 @@ def read(archive: Path, members: list[zipfile.ZipInfo]) -> tuple[list[str], str]
         note = f"warning: the names in {archive} say no encoding, and are read as {page} ({LANGUAGES[page]}{others}), "
         note += f"for example {example!r}; "
         note += "where that is wrong, zip the folder again with a program that writes UTF-8, or unpack it and name the folder"
-    whole = [raw[i].decode(page, "replace") if name is None else name for i, name in enumerate(names)]
-    return [name.partition("\0")[0].replace("\\", "/") for name in whole], note
+    decoded = [raw[i].decode(page, "replace") if name is None else name for i, name in enumerate(names)]
+    return [name.partition("\0")[0].replace("\\", "/") for name in decoded], note
 
 
 def _declared_name(member: zipfile.ZipInfo) -> str | None:
@@ -66,20 +66,20 @@ def guess(names: Iterable[bytes]) -> list[str]:
     texts = sorted({text for name in names for text in name.split(b"/") if not text.isascii()})
     if not texts:
         return ["ascii"]
-    whole = b"/".join(texts)
+    joined = b"/".join(texts)
     for page in ("utf-8", *_LATIN):
-        text = _decoded(whole, page)
+        text = _decoded(joined, page)
         if text is not None and (page == "utf-8" or _is_latin(text)):
             return [page]
     for page, alphabet in _ALPHABETS:
-        text = _decoded(whole, page)
+        text = _decoded(joined, page)
         if text is not None and _is_alphabet(text, alphabet):
             return [page]
-    eastern = [page for page in _EAST_ASIAN if (text := _decoded(whole, page)) is not None and _is_east_asian(text, page)]
-    if "cp932" in eastern and any(_script(c) in ("HIRAGANA", "KATAKANA") for c in whole.decode("cp932")):
+    eastern = [page for page in _EAST_ASIAN if (text := _decoded(joined, page)) is not None and _is_east_asian(text, page)]
+    if "cp932" in eastern and any(_script(c) in ("HIRAGANA", "KATAKANA") for c in joined.decode("cp932")):
         return ["cp932"]
-    known = {LANGUAGES[page]: page for page in reversed(eastern)}
-    return [page for page in eastern if known[LANGUAGES[page]] == page] or ["cp437"]
+    first_pages = {LANGUAGES[page]: page for page in reversed(eastern)}
+    return [page for page in eastern if first_pages[LANGUAGES[page]] == page] or ["cp437"]
 
 
 def _decoded(content: bytes, page: str) -> str | None:

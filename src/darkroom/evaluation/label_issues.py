@@ -136,9 +136,9 @@ def find(
     if len(present) < 2:
         return [], NO_NOISE
     if len(judged) < len(labels) or len(present) < probabilities.shape[1]:
-        whole, probabilities = probabilities, large_arrays.zeros((len(judged), len(present)), probabilities.dtype)
+        all_probabilities, probabilities = probabilities, large_arrays.zeros((len(judged), len(present)), probabilities.dtype)
         for rows in large_arrays.row_blocks(len(judged), 8 * len(present)):
-            probabilities[rows] = whole[np.ix_(judged[rows], present)]
+            probabilities[rows] = all_probabilities[np.ix_(judged[rows], present)]
     noise = fit_noise(probabilities, numbers)
     wrong = discount(error_probabilities(probabilities, numbers, noise))
     doubtful = np.flatnonzero(wrong >= DOUBTFUL)

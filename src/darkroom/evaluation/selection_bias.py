@@ -58,14 +58,14 @@ def estimate(
     for times in significance.draws(groups, seed):
         outside = (times == 0).astype(np.float32)
         count = outside.sum(0)
-        known = count > 0
+        has_images = count > 0
         chosen, before = _choose(tables[0], times, reference, candidates)
         columns = np.arange(times.shape[1])
         for_each = [
             (table @ outside)[chosen, columns] / count.clip(1) - (table @ outside)[before, columns] / count.clip(1)
             for table in tables
         ]
-        gains.append(np.stack(for_each)[:, known])
+        gains.append(np.stack(for_each)[:, has_images])
     loss, accuracy = np.concatenate(gains, 1)
     best, first = (int(rows[0]) for rows in _choose(tables[0], np.ones((losses.shape[1], 1), np.float32), reference, candidates))
     return Gain(

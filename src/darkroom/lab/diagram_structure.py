@@ -125,7 +125,7 @@ class _Parser:
                 branches, is_direct = self._branches(region), meeting in users
                 if len(branches) + is_direct == 1:
                     items.append(self._tangle(region))
-                    self.boxes[meeting] = _told(self.boxes[meeting])
+                    self.boxes[meeting] = _with_input_count(self.boxes[meeting])
                 else:
                     parts = [self._between(source, meeting, part, [user for user in users if user in part]) for part in branches]
                     merge = None if meeting == sink else self.boxes[meeting]
@@ -177,9 +177,9 @@ class _Parser:
         skipping = tuple(edge for edge in edges if edge[1] - edge[0] > 1)
         if len(skipping) <= MAX_ARCS:
             return Tangle(tuple(boxes), skipping)
-        return Tangle(tuple(map(_told, boxes)), ())
+        return Tangle(tuple(map(_with_input_count, boxes)), ())
 
 
-def _told(box: Box) -> Box:
+def _with_input_count(box: Box) -> Box:
     """Return a box that says how many inputs it has, where they are more than one and no line is drawn."""
     return replace(box, details=(*box.details, f"of {len(box.inputs)} outputs above")) if len(box.inputs) > 1 else box

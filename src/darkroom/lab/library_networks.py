@@ -35,8 +35,8 @@ def matching(source: str, pattern: str) -> list[str]:
     Raises ParamsError for an unknown source, or where none fits.
     """
     if source not in backbones.SOURCES:
-        known = ", ".join(backbones.SOURCES)
-        raise ParamsError(f'there is no source "{source}"{nearest(source, backbones.SOURCES)}', f"choose from {known}")
+        choices = ", ".join(backbones.SOURCES)
+        raise ParamsError(f'there is no source "{source}"{nearest(source, backbones.SOURCES)}', f"choose from {choices}")
     entry = backbones.SOURCES[source]
     names = entry.names()
     if not names and source in backbones.LIBRARIES:

@@ -194,10 +194,10 @@ class _Recorder(TorchFunctionMode):
 
     def _edges(self, values: Any) -> tuple[Edge, ...]:
         tensors = [item for value in values for item in (value if isinstance(value, (list, tuple)) else [value])]
-        known = [
+        numbered = [
             (item, self._sources[id(item)][1]) for item in tensors if isinstance(item, torch.Tensor) and id(item) in self._sources
         ]
-        return tuple(dict.fromkeys(Edge(number, tuple(item.shape[1:])) for item, number in known))
+        return tuple(dict.fromkeys(Edge(number, tuple(item.shape[1:])) for item, number in numbered))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

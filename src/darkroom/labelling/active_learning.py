@@ -70,11 +70,11 @@ def order(
     """Return the indices of `count` images in the order in which to label them: `choose` again and again, `batch` at a time, as if
     those before had labels; `labelled` (M, D) have them already."""
     left = np.arange(len(probabilities))
-    known = np.empty((0, embeddings.shape[1]), np.float32) if labelled is None else labelled
+    labelled_so_far = np.empty((0, embeddings.shape[1]), np.float32) if labelled is None else labelled
     chosen: list[int] = []
     while len(chosen) < count and len(left):
-        picked = choose(probabilities[left], embeddings[left], min(batch, count - len(chosen)), known)
+        picked = choose(probabilities[left], embeddings[left], min(batch, count - len(chosen)), labelled_so_far)
         chosen += left[picked].tolist()
-        known = np.concatenate([known, embeddings[left[picked]]])
+        labelled_so_far = np.concatenate([labelled_so_far, embeddings[left[picked]]])
         left = np.delete(left, picked)
     return chosen

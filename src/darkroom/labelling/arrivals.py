@@ -66,14 +66,14 @@ def measure(classifier: Classifier, folder: Path) -> Arrivals:
     return Arrivals(folder, classifier.classes, paths, np.concatenate(probabilities), np.concatenate(embeddings), unreadable)
 
 
-def queue(seen: Arrivals, labels: Mapping[str, str], count: int) -> queues.Queue:
+def queue(incoming: Arrivals, labels: Mapping[str, str], count: int) -> queues.Queue:
     """Return the images to label first, at most `count`; those that have labels are left out."""
-    free = np.array([i for i, path in enumerate(seen.paths) if path not in labels], int)
-    labelled = np.setdiff1d(np.arange(len(seen.paths)), free)
-    order = active_learning.order(seen.probabilities[free], seen.embeddings[free], count, seen.embeddings[labelled])
+    free = np.array([i for i, path in enumerate(incoming.paths) if path not in labels], int)
+    labelled = np.setdiff1d(np.arange(len(incoming.paths)), free)
+    order = active_learning.order(incoming.probabilities[free], incoming.embeddings[free], count, incoming.embeddings[labelled])
     chosen = free[order].tolist()
-    margins = active_learning.margins(seen.probabilities)
-    best = seen.probabilities.argmax(1)
-    suggested = {seen.paths[i]: seen.classes[best[i]] for i in chosen}
-    why = {seen.paths[i]: f"probability {seen.probabilities[i, best[i]]:.2f}, margin {margins[i]:.2f}" for i in chosen}
-    return queues.arrivals([seen.paths[i] for i in chosen], seen.folder, suggested, why, labels)
+    margins = active_learning.margins(incoming.probabilities)
+    best = incoming.probabilities.argmax(1)
+    suggested = {incoming.paths[i]: incoming.classes[best[i]] for i in chosen}
+    why = {incoming.paths[i]: f"probability {incoming.probabilities[i, best[i]]:.2f}, margin {margins[i]:.2f}" for i in chosen}
+    return queues.arrivals([incoming.paths[i] for i in chosen], incoming.folder, suggested, why, labels)

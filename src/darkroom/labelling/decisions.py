@@ -69,9 +69,9 @@ def read(path: Path) -> list[Decision]:
         except ValueError:  # UnicodeDecodeError too
             continue
         if isinstance(content, dict) and all(isinstance(value, str) for value in content.values()):
-            known = {key: value for key, value in content.items() if key in _NAMES}
-            if {"image", "folder", "queue", "label", "name"} <= known.keys():
-                logged.append(Decision(**known))
+            entry = {key: value for key, value in content.items() if key in _NAMES}
+            if {"image", "folder", "queue", "label", "name"} <= entry.keys():
+                logged.append(Decision(**entry))
     return logged
 
 

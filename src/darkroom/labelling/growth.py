@@ -160,13 +160,13 @@ class Growth:
 
     def _labelled(self, labels: Sequence[str], new: Mapping[Path, str]) -> _Labelled | None:
         """Return the source's images, and after them those of the inbox that can be read, with their labels; None with too few."""
-        known = self._embed_source()
+        of_source = self._embed_source()
         readable = self._embed_files(list(new))
         all_labels = [*labels, *(new[file] for file in readable)]
         names = sorted(set(all_labels))
         if len(names) < 2 or len(all_labels) < FEWEST:
             return None
-        embeddings = np.concatenate([known, *(self._of_inbox[file] for file in readable)])
+        embeddings = np.concatenate([of_source, *(self._of_inbox[file] for file in readable)])
         return _Labelled(names, np.array([names.index(label) for label in all_labels]), embeddings)
 
     def _folds(self, labels: Sequence[str]) -> np.ndarray:

@@ -100,8 +100,8 @@ def add(folder: Path, labels: Mapping[str, str], source: Path, rows: Iterable[Ro
             "unpack them into one folder per class, and set `ingest.source` to the folder around these",
         )
     folders = class_folders(rows)
-    beside = Counter(os.path.dirname(name) for name in folders.values())
-    place = beside.most_common(1)[0][0] if beside else ""
+    parents = Counter(os.path.dirname(name) for name in folders.values())
+    place = parents.most_common(1)[0][0] if parents else ""
     done = Added([], [], {})
     for name, label in labels.items():
         file = folder / name

@@ -71,11 +71,11 @@ class Meter:
             while True:
                 with self._changed:
                     count, self._measured = self._count, None
-                known, new = labels()
+                source_labels, new = labels()
                 if self._reorder and count >= self._every:
-                    self._reorder(measuring, known, new)
-                measuring.measure(count, known, new)
-                chart, text = growth.draw(measuring.measured), growth.describe(measuring.measured, len(known))
+                    self._reorder(measuring, source_labels, new)
+                measuring.measure(count, source_labels, new)
+                chart, text = growth.draw(measuring.measured), growth.describe(measuring.measured, len(source_labels))
                 with self._changed:
                     self._measured = count
                     self._show(busy=self._is_due(), chart=chart, text=text)

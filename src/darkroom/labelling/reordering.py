@@ -21,26 +21,25 @@ class Reordering:
     The images that a page may hold stay as they are. The order follows from the labels, whoever gave them.
     """
 
-    def __init__(self, session: Session, seen: Arrivals) -> None:
-        self.session, self.folder = session, seen.folder
-        doubtful = np.argsort(active_learning.margins(seen.probabilities), kind="stable")[:MOST]
-        self.files = [seen.folder / seen.paths[i] for i in np.sort(doubtful)]
+    def __init__(self, session: Session, incoming: Arrivals) -> None:
+        self.session, self.folder = session, incoming.folder
+        doubtful = np.argsort(active_learning.margins(incoming.probabilities), kind="stable")[:MOST]
+        self.files = [incoming.folder / incoming.paths[i] for i in np.sort(doubtful)]
 
     def run(self, growing: Growth, labels: Sequence[str], new: Mapping[Path, str]) -> None:
         """Order again with the labels (N,) of the source's images and those of files of the inbox; with too few, do nothing."""
         queue = next(queue for queue in self.session.queues if queue.name == queues.INBOX)
-        held = self.session.held(queue)
-        if len(held) == len(queue.items):
+        pinned = self.session.pinned_items(queue)
+        if len(pinned) == len(queue.items):
             return
         shown = [self.folder / item.path for item in queue.items]
-        seen = growing.predict(list(dict.fromkeys([*self.files, *shown, *new])), labels, new)
-        if seen is None:
+        predicted = growing.predict(list(dict.fromkeys([*self.files, *shown, *new])), labels, new)
+        if predicted is None:
             return
-        again = Arrivals(
-            self.folder, tuple(seen.classes), [self._name(file) for file in seen.files], seen.probabilities, seen.embeddings, {}
-        )
-        taken = {item.path: "" for item in held} | {self._name(file): label for file, label in new.items()}
-        self.session.reorder(queues.INBOX, arrivals.queue(again, taken, len(queue.items)).items)
+        files = [self._name(file) for file in predicted.files]
+        again = Arrivals(self.folder, tuple(predicted.classes), files, predicted.probabilities, predicted.embeddings, {})
+        excluded = {item.path: "" for item in pinned} | {self._name(file): label for file, label in new.items()}
+        self.session.reorder(queues.INBOX, arrivals.queue(again, excluded, len(queue.items)).items)
 
     def _name(self, file: Path) -> str:
         """Return the path of a file in the inbox; a table may have labels of other files."""

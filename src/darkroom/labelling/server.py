@@ -136,10 +136,10 @@ class _Endpoints:
 
     def undo(self, request: Request) -> Response:
         try:
-            taken = self.session.undo()
+            decision = self.session.undo()
         except DarkroomError as error:
             return JSONResponse({"problem": error.problem, "remedy": error.remedy}, 409)
-        undone = {"undone": self.session.id_of(taken), "queue": taken.queue} if taken else {"undone": "", "queue": ""}
+        undone = {"undone": self.session.id_of(decision), "queue": decision.queue} if decision else {"undone": "", "queue": ""}
         return JSONResponse(self._current() | undone)
 
     async def _act(self, request: Request, act: Callable[[Choice], object]) -> Response:

@@ -26,7 +26,7 @@ class Session:
     """What a person decides goes to data/label_fixes.csv or the inbox's labels.csv, and to the log; nothing else is changed.
 
     `classes` are those of the source, `fixes` the file of corrections, `log` that of decisions. Sessions of other people may
-    write the same files. `made` are the decisions of this session that stand. `orders` counts how often a queue was ordered again,
+    write the same files. `decisions` are those of this session that stand. `orders` counts how often a queue was ordered again,
     and `items` has also the images that have left one.
     """
 
@@ -34,7 +34,7 @@ class Session:
         self.queues, self.fixes, self.log, self.name = list(queues), fixes, log, name
         self.source_classes = sorted(classes)
         self.items = {item.id: item for queue in queues for item in queue.items}
-        self.made: list[Decision] = []
+        self.decisions: list[Decision] = []
         self.orders = 0
         self._reached: Counter[str] = Counter()  # by queue: how far people have come, in images
         self.lock = RLock()
@@ -42,8 +42,8 @@ class Session:
     @property
     def classes(self) -> list[str]:
         """Return the classes of the source, and then those that people gave to images of the inbox."""
-        known = set(self.source_classes)
-        return [*self.source_classes, *sorted({item.label for item in self._standing() if item.label} - known)]
+        source_classes = set(self.source_classes)
+        return [*self.source_classes, *sorted({item.label for item in self._standing() if item.label} - source_classes)]
 
     def _standing(self) -> list[Decision]:
         return decisions.standing(decisions.read(self.log))
@@ -76,13 +76,13 @@ class Session:
     def undo(self) -> Decision | None:
         """Take back the last decision of this session, in the files too; return it, None where there is none."""
         with self._exclusively():
-            if not self.made:
+            if not self.decisions:
                 return None
-            last = self.made[-1]
+            last = self.decisions[-1]
             if last.label:
                 self._restore(self._item(self.id_of(last)), last)
             decisions.append(self.log, Decision(last.image, last.folder, last.queue, "", self.name, undoes=last.id))
-            return self.made.pop()
+            return self.decisions.pop()
 
     def _restore(self, item: Item, last: Decision) -> None:
         if item.folder != SOURCE:
@@ -97,13 +97,13 @@ class Session:
     def _record(self, item: Item, queue: str, label: str, line: str) -> Decision:
         decision = Decision(item.path, item.folder, queue, label, self.name, line, item.suggested)
         decisions.append(self.log, decision)
-        self.made.append(decision)
+        self.decisions.append(decision)
         shown = next((other.items for other in self.queues if other.name == queue), ())
         place = next((i for i, other in enumerate(shown) if other.id == item.id), -1)
         self._reached[queue] = max(self._reached[queue], place + 1)
         return decision
 
-    def held(self, queue: Queue) -> Sequence[Item]:
+    def pinned_items(self, queue: Queue) -> Sequence[Item]:
         """Return the first images of a queue: those that people have come to in this session, taken back or not, then as many
         without a label as a page may hold."""
         labels, free = self.label_of(), 0
@@ -114,16 +114,16 @@ class Session:
         return queue.items
 
     def reorder(self, name: str, items: Sequence[Item]) -> None:
-        """Let these images without labels follow those of a queue that are held; it has as many as before, or fewer."""
+        """Let these images without labels follow those of a queue that are pinned; it has as many as before, or fewer."""
         with self.lock:
             place, queue = next((i, queue) for i, queue in enumerate(self.queues) if queue.name == name)
-            held = list(self.held(queue))
-            known = {item.id for item in held}
+            pinned = list(self.pinned_items(queue))
+            pinned_ids = {item.id for item in pinned}
             # another dictionary, since requests may go through this one
-            self.items = self.items | {item.id: item for item in items if item.id not in known}
+            self.items = self.items | {item.id: item for item in items if item.id not in pinned_ids}
             labels = self.label_of()  # others may have labelled some meanwhile
-            new = [item for item in items if item.id not in known and item.id not in labels]
-            self.queues[place] = replace(queue, items=[*held, *new][: len(queue.items)])
+            new = [item for item in items if item.id not in pinned_ids and item.id not in labels]
+            self.queues[place] = replace(queue, items=[*pinned, *new][: len(queue.items)])
             self.orders += 1
 
     def _item(self, id: str) -> Item:
@@ -158,7 +158,7 @@ class Session:
     def state(self) -> dict[str, Any]:
         """Return what the page shows beside an image: counts by queue and class, the classes, and this session's decisions."""
         labels = self.label_of()
-        own = [item for item in self.made if item.label]
+        own = [item for item in self.decisions if item.label]
         checked = [item for item in own if item.suggested]
         return {
             "queues": [
@@ -173,7 +173,7 @@ class Session:
             "labelled": len(labels), "left": len({item.id for queue in self.queues for item in queue.items} - labels.keys()),
             "own": len(own), "orders": self.orders,
             "agreed": sum(item.label == item.suggested for item in checked), "suggested": len(checked),
-            "can_undo": bool(self.made),
+            "can_undo": bool(self.decisions),
         }  # fmt: skip
 
     def entries(self, queue: str) -> list[dict[str, str]]:

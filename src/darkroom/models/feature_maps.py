@@ -78,8 +78,8 @@ def _tokens(backbone: Backbone) -> FeatureMaps:
 
     def first(x: torch.Tensor) -> torch.Tensor:
         patches = net._process_input(x)
-        whole = torch.cat([net.class_token.expand(len(patches), -1, -1), patches], dim=1)
-        return net.encoder.dropout(whole + net.encoder.pos_embedding)
+        tokens = torch.cat([net.class_token.expand(len(patches), -1, -1), patches], dim=1)
+        return net.encoder.dropout(tokens + net.encoder.pos_embedding)
 
     def tail(x: torch.Tensor) -> torch.Tensor:
         return net.heads(net.encoder.ln(last(x))[:, 0])

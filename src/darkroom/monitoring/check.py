@@ -193,11 +193,12 @@ def outputs(rows: list[LogRow], classes: Sequence[str]) -> Outputs:
 
 def novelty(classifier: Classifier, reference: Reference, new: Outputs) -> expected_accuracy.Novelty | None:
     """Return how far new images are from the training images; None where there are none, or the model does not tell."""
-    threshold, known, distances = classifier.threshold, *map(classifier.distances, (reference.embeddings, new.embeddings))
-    if threshold is None or known is None or distances is None or not len(distances):
+    threshold = classifier.threshold
+    reference_distances, distances = map(classifier.distances, (reference.embeddings, new.embeddings))
+    if threshold is None or reference_distances is None or distances is None or not len(distances):
         return None
     unknown = np.array([threshold.is_unknown(distance) for distance in distances.tolist()])
-    return expected_accuracy.Novelty.of(known, distances, unknown)
+    return expected_accuracy.Novelty.of(reference_distances, distances, unknown)
 
 
 def _text(path: Path) -> str:

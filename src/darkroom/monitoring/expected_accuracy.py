@@ -86,8 +86,8 @@ def _hindrance(reference: Reference, images: int, novelty: Novelty | None) -> st
 def interval(correct: np.ndarray, confidence: np.ndarray) -> tuple[float, float, float]:
     """Return the estimate, low and high edge, from which reference images are right, (M,) bool, and the confidence (N,) of new
     ones."""
-    value, known = float(confidence.mean()), float(correct.mean())
-    half = Z * math.sqrt(_variance(known, len(correct)) + _variance(value, len(confidence))) + CHANGE * abs(value - known)
+    value, accuracy = float(confidence.mean()), float(correct.mean())
+    half = Z * math.sqrt(_variance(accuracy, len(correct)) + _variance(value, len(confidence))) + CHANGE * abs(value - accuracy)
     return value, max(value - half, 0.0), min(value + half, 1.0)
 
 

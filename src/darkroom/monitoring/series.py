@@ -57,12 +57,12 @@ def taken_at(content: bytes) -> float | None:
     try:
         with Image.open(io.BytesIO(content), formats=decoding.FORMATS) as image:
             exif = image.getexif().get_ifd(_EXIF)
-        taken = datetime.strptime(str(exif[_TAKEN]).strip(" \0"), "%Y:%m:%d %H:%M:%S")
+        moment = datetime.strptime(str(exif[_TAKEN]).strip(" \0"), "%Y:%m:%d %H:%M:%S")
         offset, fraction = str(exif.get(_OFFSET, "")).strip(" \0"), str(exif.get(_FRACTION, "")).strip(" \0")
         sign, hours, minutes = (-1 if offset[:1] == "-" else 1), offset[1:3], offset[4:6]
         minutes_east = sign * (60 * int(hours) + int(minutes)) if hours.isdigit() and minutes.isdigit() else 0
         zone = timezone(timedelta(minutes=minutes_east))
-        return taken.replace(tzinfo=zone).timestamp() + (float(f"0.{fraction}") if fraction.isdigit() else 0.0)
+        return moment.replace(tzinfo=zone).timestamp() + (float(f"0.{fraction}") if fraction.isdigit() else 0.0)
     except Exception as error:  # the picture is readable, its EXIF need not be
         machine_limits.check(error)
         return None

@@ -17,15 +17,15 @@ REPORTS = {"ingest": 2e6, "evaluate": 2e6, "diagnose": 4e6}  # of the pages and 
 STATE = 16  # bytes of a trained parameter in what a training keeps to resume from, until `evaluate` removes it
 PACKAGE = 2  # times that a registered version stores its weights, at most
 
-Written = dict[str, dict[str, float]]
+StageBytes = dict[str, dict[str, float]]
 
 
-def written(settings: Params, counts: Counts) -> Written:
+def by_stage(settings: Params, counts: Counts) -> StageBytes:
     """Return the bytes by stage, and by what they are; outputs count twice where DVC's cache holds a copy, not a link."""
     side, copies = settings.ingest.image_size, 1 if _has_links() else 2
     pixels = 3.0 * side * side
     views = 1 if settings.augment.policy == "none" or settings.augment.storage == "online" else settings.augment.views
-    result: Written = {
+    result: StageBytes = {
         "ingest": {"arrays": copies * counts.all * (pixels + ROW), "decoded images": counts.all * (pixels + THUMBNAIL)},
         "augment": {"views": copies * views * counts.train * pixels},
     }
@@ -33,18 +33,18 @@ def written(settings: Params, counts: Counts) -> Written:
     own = of_architecture(baseline.architecture, side, baseline.channels, baseline.width)
     sizes = [4 * own.parameters] if own else []
     result["baseline"] = {"models": copies * sum(sizes), "states": STATE / 4 * sum(sizes)}
-    seen = settings.augment.views * counts.train + counts.val
+    images = settings.augment.views * counts.train + counts.val
     for name in settings.backbones:
         network = of_backbone(name, side)
         if network is None:
             continue
         size = 4 * network.parameters
         sizes.append(size)
-        maps = durations.map_bytes(settings, name, network, seen)
+        maps = durations.map_bytes(settings, name, network, images)
         is_pretrained = settings.weights.source == "pretrain"
         result |= {
             f"weights@{name}": {"models": copies * size, "states": is_pretrained * STATE * network.parameters},
-            f"embed@{name}": {"models": copies * size, "embeddings": copies * 4 * network.dim * seen, "feature maps": maps},
+            f"embed@{name}": {"models": copies * size, "embeddings": copies * 4 * network.dim * images, "feature maps": maps},
             f"transfer@{name}": {"models": copies * size},
             f"finetune@{name}": {"models": copies * size, "states": STATE * network.parameters},
         }
@@ -54,10 +54,10 @@ def written(settings: Params, counts: Counts) -> Written:
     return result
 
 
-def by_kind(written: Written) -> dict[str, float]:
+def by_kind(stages: StageBytes) -> dict[str, float]:
     """Return the bytes of all stages by what they are."""
     totals = Counter[str]()
-    for parts in written.values():
+    for parts in stages.values():
         totals.update(parts)  # type: ignore[arg-type]
     return {kind: size for kind, size in totals.items() if size}
 

@@ -111,8 +111,8 @@ class _Estimate:
         result = {"ingest": pace * (3.2 + (each + 3.3e-9 * counts.bytes) * 2 / platforms.usable_cores())}
         stored = 0 if settings.augment.storage == "online" else self.views * counts.train
         result["augment"] = pace * (2.6 + stored * (0.4e-3 + 2.7e-8 * self.size**2) / self.cores)
-        whole = self.baseline.part() if self.baseline else None
-        epoch = counts.train * self.train(whole, settings.baseline.batch_size) + counts.val * self.forward(whole)
+        cost = self.baseline.part() if self.baseline else None
+        epoch = counts.train * self.train(cost, settings.baseline.batch_size) + counts.val * self.forward(cost)
         result["baseline"] = pace * 4.2 + settings.baseline.epochs * epoch
         for name, network in self.backbones.items():
             result |= self._backbone(name, network)
@@ -164,13 +164,13 @@ class _Estimate:
         best = sum(forwards) / max(len(forwards), 1)
         corrupted = CORRUPTIONS * min(counts.test, settings.diagnose.robustness_images)
         views = {"none": 1, "mirror": 2, "crops": 12}[settings.diagnose.views]
-        seen = counts.val + counts.test
+        evaluated = counts.val + counts.test
         corrupting = corrupted * (0.1e-3 + 1e-7 * self.size**2)
         regressions = 1e-5 * counts.all * self.classes
         return {
-            "evaluate": pace * (6 + 1.6 * len(models)) + sum(forwards) * (seen + TIMED),
+            "evaluate": pace * (6 + 1.6 * len(models)) + sum(forwards) * (evaluated + TIMED),
             "register": pace * 18,
-            "diagnose": pace * (9 + corrupting + regressions) + best * (corrupted + views * seen + counts.all),
+            "diagnose": pace * (9 + corrupting + regressions) + best * (corrupted + views * evaluated + counts.all),
         }
 
 

@@ -58,7 +58,7 @@ class Finding:
 
 def examine(tracking_uri: str, advance: Callable[[str], object] = lambda _: None) -> Iterator[Finding]:
     """Yield all findings; `advance` is called with what is looked at next."""
-    looks: tuple[tuple[str, Callable[[], Iterable[Finding]]], ...] = (
+    checks: tuple[tuple[str, Callable[[], Iterable[Finding]]], ...] = (
         ("machine", _machine),
         ("packages", _packages),
         ("torch", _torch),
@@ -68,9 +68,9 @@ def examine(tracking_uri: str, advance: Callable[[str], object] = lambda _: None
         ("remote", _remote),
         ("environment", _environment),
     )
-    for name, look in looks:
+    for name, check in checks:
         advance(name)
-        yield from look()
+        yield from check()
 
 
 def _machine() -> Iterator[Finding]:

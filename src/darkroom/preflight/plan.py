@@ -58,7 +58,7 @@ class Content:
 class Plan:
     """What a run will do and take.
 
-    `seconds`, `memory` (bytes) and `written` (bytes by kind) are by stage, empty where the images are not known.
+    `seconds`, `memory` (bytes) and `stage_bytes` (of outputs, by kind) are by stage, empty where the images are not known.
     """
 
     source: str
@@ -74,14 +74,14 @@ class Plan:
     has_gpu: bool
     seconds: Mapping[str, float]
     memory: Mapping[str, float]
-    written: disk.Written
+    stage_bytes: disk.StageBytes
     free: int
     warnings: tuple[str, ...]
 
     @property
     def bytes(self) -> dict[str, float]:
         """The bytes that are written, by what they are."""
-        return disk.by_kind(self.written)
+        return disk.by_kind(self.stage_bytes)
 
     @property
     def detectable(self) -> float | None:
@@ -160,16 +160,16 @@ def make(settings: Params, content: Content) -> Plan:
     counts = durations.Counts(splits["train"], splits["val"], splits["test"], content.bytes)
     seconds: Mapping[str, float] = {}
     peaks: Mapping[str, float] = {}
-    written: disk.Written = {}
+    stage_bytes: disk.StageBytes = {}
     busy = 1.0
     if content.images:
         machine = durations.measure(settings.compute.threads)
         busy = machine.busy
         seconds = durations.stages(settings, counts, len(content.totals), machine)
         peaks = memory.peaks(settings, counts)
-        written = disk.written(settings, counts)
+        stage_bytes = disk.by_stage(settings, counts)
     free = shutil.disk_usage(Path.cwd()).free
-    warnings = _warnings(Path(settings.ingest.source), content, sum(disk.by_kind(written).values()), free)
+    warnings = _warnings(Path(settings.ingest.source), content, sum(disk.by_kind(stage_bytes).values()), free)
     warnings += _memory_warnings(peaks)
     warnings += process_notes.warnings(settings)
     return Plan(
@@ -177,7 +177,7 @@ def make(settings: Params, content: Content) -> Plan:
         baseline=settings.baseline.architecture, backbones=downloads.backbones(settings),
         download_mib=downloads.megabytes(settings), threads=settings.compute.threads,
         has_gpu=settings.compute.accelerator != "cpu" and platforms.has_nvidia_device(),
-        busy=busy, seconds=seconds, memory=peaks, written=written, free=free, warnings=tuple(warnings),
+        busy=busy, seconds=seconds, memory=peaks, stage_bytes=stage_bytes, free=free, warnings=tuple(warnings),
     )  # fmt: skip
 
 

@@ -52,7 +52,9 @@ def stages(plan: Plan) -> list[list[str]]:
     """Return a row of stage, time alone on the machine, memory and bytes written for each stage, and one for all of them."""
     rows = []
     for stage, seconds in plan.seconds.items():
-        rows.append([stage, _time(seconds), _mib(plan.memory.get(stage, 0.0)), _bytes(sum(plan.written.get(stage, {}).values()))])
+        rows.append(
+            [stage, _time(seconds), _mib(plan.memory.get(stage, 0.0)), _bytes(sum(plan.stage_bytes.get(stage, {}).values()))]
+        )
     total = _time(sum(plan.seconds.values()))
     return [*rows, ["all", total, _mib(max(plan.memory.values())), _bytes(sum(plan.bytes.values()))]]
 
@@ -74,10 +76,10 @@ def stages_as_json(plan: Plan) -> list[dict[str, Any]]:
     rows = []
     for stage, seconds in plan.seconds.items():
         low, high = durations.bounds(seconds, plan.busy)
-        memory, written = plan.memory.get(stage, 0.0), sum(plan.written.get(stage, {}).values())
+        memory, size = plan.memory.get(stage, 0.0), sum(plan.stage_bytes.get(stage, {}).values())
         rows.append({
             "stage": stage, "seconds": round(seconds, 2), "low": round(low, 2), "high": round(high, 2),
-            "memory": round(memory), "written": round(written),
+            "memory": round(memory), "written": round(size),
         })  # fmt: skip
     return rows
 

@@ -43,8 +43,8 @@ def plan() -> Update:
         changes += [f"{path}: {change}"] if change else []
         merged += [path] if change == MERGED or (path in originals and texts[path] != text) else []
     texts[str(stage_code.FILE)] = template.code(followed, merged)
-    known = recorded.get(stage_code.STAGES) or {}
-    stages = [stage for stage, digest in stage_code.digests().items() if known.get(stage) != digest]
+    recorded_stages = recorded.get(stage_code.STAGES) or {}
+    stages = [stage for stage, digest in stage_code.digests().items() if recorded_stages.get(stage) != digest]
     before = str(recorded.get(stage_code.VERSION, "an unknown version"))
     return Update(
         before, darkroom.__version__, {path: text for path, text in texts.items() if text != _read(path)}, changes, stages

@@ -136,13 +136,13 @@ def _calibrate(parent: Classifier, folder: Path, held_out: HeldOut) -> None:
     logits = logits * np.float32(own.temperature)  # those before the temperature
     fitted = temperature.fit(logits, labels)
     scores = ConformalScores.of(softmax(logits, fitted), labels)
-    known = NO_DISTANCES if distances is None else CalibrationDistances.of(distances)
-    twin = Classifier(parent.network, replace(own, temperature=fitted, conformal=scores, abstention=known))
-    twin.threshold = known.default(parent.threshold.refuse) if parent.threshold else None
+    abstention = NO_DISTANCES if distances is None else CalibrationDistances.of(distances)
+    twin = Classifier(parent.network, replace(own, temperature=fitted, conformal=scores, abstention=abstention))
+    twin.threshold = abstention.default(parent.threshold.refuse) if parent.threshold else None
     metadata = export.describe(twin, f"{own.name}, int8")
     quantization.calibrate(folder / INT8_ONNX, fitted, metadata)
     own_keys = {
-        FILES: {INT8_ONNX: checksums.of_file(folder / INT8_ONNX)}, "conformal": asdict(scores), "distances": asdict(known),
+        FILES: {INT8_ONNX: checksums.of_file(folder / INT8_ONNX)}, "conformal": asdict(scores), "distances": asdict(abstention),
     }  # fmt: skip
     json_files.write_sealed(folder / INT8_DESCRIPTION, {**metadata, **own_keys})
 

@@ -73,7 +73,7 @@ def join(compute: Compute) -> None:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         device = torch.device("cuda", torch.cuda.current_device())
     shared = ranks.folder()
-    with _answers():
+    with _peer_errors():
         distributed.init_process_group(
             "nccl" if device.type == "cuda" else "gloo", rank=ranks.rank(), world_size=count, timeout=TIMEOUT,
             init_method=f"file://{(shared / STORE).absolute()}" if shared else "env://",
@@ -90,7 +90,7 @@ def go_on_alone(reason: str = "") -> None:
         with suppress(RuntimeError):  # until rank 0 has received everything
             store.wait(["alone"], ALONE)
         raise Finished
-    with _answers():
+    with _peer_errors():
         store.set("alone", "yes")
     if reason:
         print(reason)
@@ -110,7 +110,7 @@ def first_alone(name: str) -> Iterator[bool]:
     yield rank() == 0
     if size() > 1:
         store = distributed.distributed_c10d._get_default_store()
-        with _answers():
+        with _peer_errors():
             store.set(name, "done") if rank() == 0 else store.wait([name], ALONE)
 
 
@@ -122,7 +122,7 @@ def share(rows: np.ndarray) -> np.ndarray:
 def sum_(tensor: torch.Tensor) -> torch.Tensor:
     """Replace a tensor by the sum of those of all processes, and return it; every process gets the same bytes."""
     if size() > 1:
-        with _answers():
+        with _peer_errors():
             on_device = tensor.to(_group.device)
             distributed.all_reduce(on_device)
             if on_device is not tensor:
@@ -139,9 +139,9 @@ def assemble(part: torch.Tensor, rows: np.ndarray, count: int) -> torch.Tensor:
     """Return a tensor (count, …) of which each process has computed its `rows`."""
     if size() == 1:
         return part
-    whole = torch.zeros(count, *part.shape[1:], dtype=part.dtype)
-    whole[torch.from_numpy(rows)] = part
-    return sum_(whole)
+    assembled = torch.zeros(count, *part.shape[1:], dtype=part.dtype)
+    assembled[torch.from_numpy(rows)] = part
+    return sum_(assembled)
 
 
 def begin_alike(model: nn.Module, seed: int) -> None:
@@ -172,7 +172,7 @@ def sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
 def from_first(tensor: torch.Tensor) -> torch.Tensor:
     """Replace a tensor by that of rank 0, and return it."""
     if size() > 1:
-        with _answers(), torch.no_grad():
+        with _peer_errors(), torch.no_grad():
             on_device = tensor.detach().to(_group.device).contiguous()
             distributed.broadcast(on_device, 0)
             tensor.copy_(on_device)
@@ -202,14 +202,14 @@ def gather(tensor: torch.Tensor) -> list[torch.Tensor]:
     """Return the tensors of all processes, of the same shape, by rank."""
     if size() == 1:
         return [tensor]
-    with _answers():
+    with _peer_errors():
         parts = [torch.empty_like(tensor, device=_group.device) for _ in range(size())]
         distributed.all_gather(parts, tensor.to(_group.device))
     return [part.to(tensor.device) for part in parts]
 
 
 @contextmanager
-def _answers() -> Iterator[None]:
+def _peer_errors() -> Iterator[None]:
     """Turn what torch raises where another process has ended, or cannot be reached, into one sentence."""
     try:
         yield

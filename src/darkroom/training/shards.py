@@ -39,8 +39,8 @@ class ShardedEpoch:
                 self(torch.zeros((), device=self.loader.device, requires_grad=True))
                 continue
             inputs, labels = next(own)
-            whole = self.loader.labels[torch.from_numpy(batch).to(self.loader.device)]
-            self.factor = self.weight_of(labels) / self.weight_of(whole)
+            batch_labels = self.loader.labels[torch.from_numpy(batch).to(self.loader.device)]
+            self.factor = self.weight_of(labels) / self.weight_of(batch_labels)
             yield inputs, labels
 
     def __call__(self, loss: torch.Tensor) -> None:

@@ -124,7 +124,7 @@ class Pool:
             embedding.calibrate(network, self.images, compute)
         engine = embedding.engine_for(network, self.images[None], compute)
         own = embedding.run_network(engine, self.images[None], f"embedding with {name}")[0][0]
-        with tempfile.TemporaryDirectory(dir=_made(CACHE)) as scratch:
+        with tempfile.TemporaryDirectory(dir=_make_folder(CACHE)) as scratch:
             augment = self.settings.augment.model_copy(update={"views": views_used(self.settings), "storage": "stored"})
             settings = self.settings.model_copy(update={"augment": augment})
             views: Views = fold_models.make_views(settings, self.images, Path(scratch))
@@ -154,7 +154,7 @@ class Pool:
         return self.get(key, train)[0]
 
 
-def _made(folder: Path) -> Path:
+def _make_folder(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

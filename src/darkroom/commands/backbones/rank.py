@@ -61,8 +61,8 @@ def command(
         raise ParamsError(
             "`weights.source` is pretrain: a ranking would train each backbone first", "name other weights: --weights imagenet"
         )
-    seen = seen_images.load(INGESTED, settings.compute.seed)
-    images, labels, groups, classes = seen.images, seen.labels, seen.groups, seen.classes
+    loaded = seen_images.load(INGESTED, settings.compute.seed)
+    images, labels, groups, classes = loaded.images, loaded.labels, loaded.groups, loaded.classes
     embedded: dict[str, backbone_embeddings.Embedded] = {}
     heads: dict[str, backbone_ranking.Heads] = {}
     refused: dict[str, str] = {}

@@ -50,9 +50,9 @@ def kernels_command(
     own = [kernels.Bank(f"--kernel {text}", {"": kernels.parse(text)}) for text in texts]
     own += [kernels.Bank(path.name, {"": kernels.parse(_read_text(path), str(path))}) for path in files]
     for name in names:
-        if name not in (known := [*banks, *STEPS]):
+        if name not in (choices := [*banks, *STEPS]):
             raise ParamsError(
-                f'there is no kernel "{name}"{nearest(name, known)}', f"name one of {', '.join(known)}, or --kernel ROWS"
+                f'there is no kernel "{name}"{nearest(name, choices)}', f"name one of {', '.join(choices)}, or --kernel ROWS"
             )
     chosen = names or ([] if own else [STEPS[0], *banks, *STEPS[1:]])
     pixels = image_io.read_whole(image, size)

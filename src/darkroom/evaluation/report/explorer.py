@@ -63,8 +63,8 @@ def explore(
     others = np.ones(len(labels), bool)
     others[np.asarray(mapped, int)] = False
     order = np.lexsort((turns(labels), others, confidence, ~wrong_for_any, ~wrong))
-    taken = order[np.argsort(others[order], kind="stable")[:MOST]]
-    chosen, order = np.sort(taken), order[np.isin(order, taken)]
+    selected = order[np.argsort(others[order], kind="stable")[:MOST]]
+    chosen, order = np.sort(selected), order[np.isin(order, selected)]
     models = max(1, BUDGET // (BYTES * max(len(chosen), 1))) if len(chosen) == len(labels) else 1
     shown = [best, *(name for name in probabilities if name != best)][:models]
     paths = image_rows.column(images, "path")
@@ -131,7 +131,7 @@ def sheets(images: np.ndarray, order: Sequence[int], most: int) -> tuple[list[st
     uris: list[str] = []
     shown: list[int] = []
     for start in range(0, len(order), COLUMNS * ROWS):
-        batch = whole = list(order[start : start + COLUMNS * ROWS])
+        batch = full_batch = list(order[start : start + COLUMNS * ROWS])
         uri = _sheet(images, batch, side)
         for _ in range(TRIES):  # a smaller last sheet for the bytes that are left
             if len(uri) <= most or not batch:
@@ -143,7 +143,7 @@ def sheets(images: np.ndarray, order: Sequence[int], most: int) -> tuple[list[st
         uris.append(uri)
         shown += batch
         most -= len(uri)
-        if len(batch) < len(whole):
+        if len(batch) < len(full_batch):
             break
     return uris, shown
 

@@ -224,7 +224,7 @@ def _network(entry: Callable[..., Any], spec: BackboneSpec, code: Code) -> nn.Mo
 
 
 @contextmanager
-def _running(name: str, code: Code, what: str) -> Iterator[None]:
+def _running(name: str, code: Code, problem: str) -> Iterator[None]:
     """Turn an error of a person's code into an OwnCodeError with the line of their file; `--debug` shows its traceback."""
     try:
         yield
@@ -236,18 +236,20 @@ def _running(name: str, code: Code, what: str) -> Iterator[None]:
         line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
         place = f"{code.path}, line {line}" if line else str(code.path)
         reason = (str(error).strip().splitlines() or [""])[0]
-        raise OwnCodeError(f"{PREFIX}{name}: {what}: {type(error).__name__}: {reason} ({place})", _remedy(error, what)) from error
+        raise OwnCodeError(
+            f"{PREFIX}{name}: {problem}: {type(error).__name__}: {reason} ({place})", _remedy(error, problem)
+        ) from error
 
 
-def _remedy(error: BaseException, what: str) -> str:
+def _remedy(error: BaseException, problem: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         if (own_code.FOLDER / f"{error.name}.py").exists():
             return "a network is one file: put what it imports into it, or into a package that is installed"
         return f"install what it imports: `pip install {error.name.partition('.')[0]}`, or whatever package has it"
-    if isinstance(error, TypeError) and "argument" in str(error) and "built" in what:
+    if isinstance(error, TypeError) and "argument" in str(error) and "built" in problem:
         return "give all arguments of the class defaults; one called image_size is given the pixels a side"
     if "view size is not compatible" in str(error):
         return "write x.flatten(1) or x.reshape(…) in place of x.view(…): images come in channels-last memory"
-    if "pixels" in what:
+    if "pixels" in problem:
         return "correct the file, or change `ingest.image_size`; `darkroom --debug …` shows the traceback"
     return "correct the file; `darkroom --debug …` shows the traceback"
