@@ -39,13 +39,13 @@ def anchors(path: Path) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_every_link_leads_somewhere(page):
     """A relative link of a page leads to a file that the site has, and to a heading of it; the site and a git host agree."""
-    known = {path for source in SOURCES for path in (source, *source.parents)}
+    targets = {path for source in SOURCES for path in (source, *source.parents)}
     for address in LINK.findall(SPAN.sub("", CODE.sub("", text_of(page)))):
         if "://" in address or address.startswith("mailto:"):
             continue
         name, _, anchor = address.partition("#")
         target = (ROOT / page.parent / name).resolve().relative_to(ROOT) if name else page
-        assert target in known, f"{page} links to {address}"
+        assert target in targets, f"{page} links to {address}"
         assert not anchor or anchor in anchors(target), f"{page} links to {address}"
 
 
@@ -111,9 +111,9 @@ def test_the_reference_is_the_code():
     """The pages of docs/reference are what docs/reference.py makes of the code as it is; values of params are a project's own."""
     from docs import reference
 
-    made = reference.pages()
-    assert sorted(map(str, made)) == sorted(str(path) for path in PAGES if path.parent == reference.OUT), "run `make docs`"
-    for path, text in made.items():
+    pages = reference.pages()
+    assert sorted(map(str, pages)) == sorted(str(path) for path in PAGES if path.parent == reference.OUT), "run `make docs`"
+    for path, text in pages.items():
         assert without_values(text_of(path)) == without_values(text), (
             f"{path} is not what the code says: run `make docs`, and commit it"
         )
@@ -168,9 +168,9 @@ def test_every_command_that_a_page_names_exists(page):
         command: click.Command = group
         while isinstance(command, click.Group) and words and not words[0].startswith("-") and not NOT_A_COMMAND.search(words[0]):
             name = words.pop(0).rstrip(".,")
-            found = command.get_command(click.Context(command), name)
-            assert found, f"{page}: there is no command {name} in `{line}`"
-            command = found
+            subcommand = command.get_command(click.Context(command), name)
+            assert subcommand, f"{page}: there is no command {name} in `{line}`"
+            command = subcommand
         if not command.add_help_option:  # it hands its words on, as `flow` does; its options are in the reference
             continue
         options = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {"--help", "--debug"}

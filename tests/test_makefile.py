@@ -61,8 +61,8 @@ def test_a_build_of_torch_without_cuda(project):
     """`make install TORCH=cpu` takes nothing of CUDA from the lock, the same versions of torch and torchvision from PyTorch's own
     index for that build, and all else with its hashes."""
     make(project, "install", "TORCH=cpu")
-    asked = (project / "asked.lock").read_text()
-    assert not CUDA.findall(asked)
+    cpu_lock = (project / "asked.lock").read_text()
+    assert not CUDA.findall(cpu_lock)
     lock = (ROOT / "requirements.lock").read_text()
     left_out = {match.group(0).partition("==")[0] for match in CUDA.finditer(lock)}
     assert names(project / "asked.lock") | left_out == names(ROOT / "requirements.lock")

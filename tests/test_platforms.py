@@ -77,8 +77,8 @@ def test_no_module_imports_what_one_system_lacks():
         for node in ast.walk(parsed(path)):
             named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             named += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            found = {name.partition(".")[0] for name in named} & MODULES
-            assert not found, f"{relative(path)}:{node.lineno} imports {found}: ask {GUARD} for what it does"
+            guarded = {name.partition(".")[0] for name in named} & MODULES
+            assert not guarded, f"{relative(path)}:{node.lineno} imports {guarded}: ask {GUARD} for what it does"
 
 
 def test_one_module_asks_for_what_one_system_has():

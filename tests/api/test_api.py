@@ -144,10 +144,10 @@ def test_images_in_memory_are_those_of_files(project, photos):
         exif[0x0112] = 6
         image.save(path.with_name("turned.png"), exif=exif)
     with Image.open(path.with_name("turned.png")) as turned:
-        found = model.predict([path.with_name("turned.png"), turned]).probabilities
+        probabilities = model.predict([path.with_name("turned.png"), turned]).probabilities
     path.with_name("turned.png").unlink()
-    assert np.array_equal(found[0], found[1])
-    assert not np.array_equal(found[0], expected[0])
+    assert np.array_equal(probabilities[0], probabilities[1])
+    assert not np.array_equal(probabilities[0], expected[0])
     assert model.predict([photos, path])[:2].labels == model.predict(photos)[:2].labels
     assert model.predict([]).probabilities.shape == (0, 3)
 
@@ -215,11 +215,11 @@ def test_diagnostics_are_those_of_the_last_evaluation(project, tmp_path):
     assert opened.diagnostics is None
     example = example_report.evaluation()
     metrics_io.write(folder / "reports/diagnostics.json", example.diagnostics)
-    for read, found in (("a" * 32, example.diagnostics), ("b" * 32, None)):
-        written = {"path": "reports/metrics.json", "md5": "a" * 32}
-        stages = {"evaluate": {"outs": [written]}, "diagnose": {"deps": [written | {"md5": read}]}}
+    for read, expected in (("a" * 32, example.diagnostics), ("b" * 32, None)):
+        output = {"path": "reports/metrics.json", "md5": "a" * 32}
+        stages = {"evaluate": {"outs": [output]}, "diagnose": {"deps": [output | {"md5": read}]}}
         (folder / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
-        assert opened.diagnostics == found
+        assert opened.diagnostics == expected
 
 
 MISTAKES = {

@@ -21,8 +21,8 @@ def test_the_accuracy_is_that_of_the_version_and_precision(tmp_path, monkeypatch
     """A version's accuracy is that of its own predictions, of the int8 program that of its verdict, with Wilson's interval."""
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation" / "int8.json").write_text(json.dumps({"int8": {"accuracy": 0.5}}), encoding="utf-8")
-    found = [Prediction("a.png", "", "cat", predicted, 0.9) for predicted in ("cat", "cat", "cat", "dog")]
-    monkeypatch.setattr(model_card.predictions, "of_test", lambda *_: found)
+    rows = [Prediction("a.png", "", "cat", predicted, 0.9) for predicted in ("cat", "cat", "cat", "dog")]
+    monkeypatch.setattr(model_card.predictions, "of_test", lambda *_: rows)
     monkeypatch.setattr(model_card.registry, "fetch", lambda *_: tmp_path)
     text = model_card._accuracy(INFO, 1.0, Version("3", tags=TAGS), precision)
     low, high = wilson(accuracy, 4)

@@ -172,12 +172,14 @@ def test_occlusion_begins_with_the_prediction(workspace, monkeypatch, capsys, re
     Image.fromarray(pixels).save("turned.jpg", exif=exif)
     assert cli.main(["predict", "--model", "model", "turned.jpg", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["predictions"]
-    sheets, seen = [], []
+    sheets, probabilities = [], []
     monkeypatch.setattr(drawing, "draw", lambda sheet: sheets.append(sheet) or np.zeros((4, 4, 3), np.uint8))
     own = networks.InspectedNetwork.probabilities
-    monkeypatch.setattr(networks.InspectedNetwork, "probabilities", lambda *args: seen.append(own(*args)) or seen[-1])
+    monkeypatch.setattr(
+        networks.InspectedNetwork, "probabilities", lambda *args: probabilities.append(own(*args)) or probabilities[-1]
+    )
     assert cli.main(["lab", "occlusion", "model", "turned.jpg"]) == 0
-    assert list(seen[0][0]) == list(row["probabilities"].values())
+    assert list(probabilities[0][0]) == list(row["probabilities"].values())
     assert sheets[0].rows[0].tiles[0].caption == f"turned.jpg\n{row['label']} {row['confidence']:.1%}"
 
 

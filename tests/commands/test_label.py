@@ -45,9 +45,9 @@ def test_the_inbox_is_looked_at_by_the_model(capsys, monkeypatch):
     assert "http://127.0.0.1:" in out.out
     assert "dvc repro" in out.out
     tasks = json.loads(_exported(capsys, "--inbox", str(Path("new").resolve()), "--model", "models/baseline", "--images", "9"))
-    found = [task for task in tasks if task["data"]["folder"] == "new"]
-    assert sorted(task["data"]["path"] for task in found) == [f"{i}.png" for i in range(1, 6)]
-    assert all(task["predictions"][0]["result"][0]["value"]["choices"][0] in CLASSES for task in found)
+    of_inbox = [task for task in tasks if task["data"]["folder"] == "new"]
+    assert sorted(task["data"]["path"] for task in of_inbox) == [f"{i}.png" for i in range(1, 6)]
+    assert all(task["predictions"][0]["result"][0]["value"]["choices"][0] in CLASSES for task in of_inbox)
     assert served
 
 
@@ -89,9 +89,9 @@ def test_labels_of_label_studio_are_taken_over(capsys):
 
 def test_tasks_come_back_as_they_were_given(capsys):
     """An export has the labels of the page as annotations; imported again, it changes nothing."""
-    found = label_project.session()
-    found.decide("conflicts", label_project.item_of(found, "cat/both.png"), "dog")
-    found.decide("doubtful", label_project.item_of(found, "cat/3.png"), "cat")
+    session = label_project.session()
+    session.decide("conflicts", label_project.item_of(session, "cat/both.png"), "dog")
+    session.decide("doubtful", label_project.item_of(session, "cat/3.png"), "cat")
     before = FIXES.read_text()
     tasks = {task["data"]["path"]: task for task in json.loads(_exported(capsys))}
     assert [path for path, task in tasks.items() if "annotations" in task] == ["cat/3.png", "cat/both.png"]

@@ -59,8 +59,8 @@ def test_a_trained_model_is_described_as_it_is(tmp_path, monkeypatch, capsys):
     save(tmp_path / "models/small", checkpoint, network.state_dict(), network.parameter_count(), [{"epoch": 1.0}])
     summary = json.loads(describe(capsys, "models/small", "--json", "--diagram", "small.svg"))
     assert summary["parameters"] == network.parameter_count()
-    whole = nn.Sequential(network.features, network.head)
-    assert summary["multiply_adds"] == macs.multiply_adds(whole, 32)
+    network_with_head = nn.Sequential(network.features, network.head)
+    assert summary["multiply_adds"] == macs.multiply_adds(network_with_head, 32)
     assert (summary["classes"], summary["layers"][-1]["output"]) == (3, [3])
     assert "global average" in (tmp_path / "small.svg").read_text()
     assert cli.main(["models", "describe", "models/small", "--size", "64"]) == 2

@@ -100,10 +100,10 @@ def test_an_image_of_each_series_counts(place, capsys):
 
     def arrive_series(start: int, count: int) -> None:
         for number in range(start, start + count):
-            whole = np.asarray(picture(rng)).astype(int)
+            pixels = np.asarray(picture(rng)).astype(int)
             for part in range(3):
                 file = place / f"data/inbox/{number}-{part}.png"
-                Image.fromarray((whole - 4 * part).clip(0, 255).astype(np.uint8)).save(file)
+                Image.fromarray((pixels - 4 * part).clip(0, 255).astype(np.uint8)).save(file)
                 os.utime(file, (1e9, 1e9))
 
     arrive_series(0, 19)

@@ -153,11 +153,11 @@ def test_dvc_starts_no_stage_meanwhile(workspace, monkeypatch, capsys):
     left.mkdir(parents=True)
     monkeypatch.setattr(tidy, "DVC_WAIT", 0.1)
     (workspace / ".dvc" / "tmp").mkdir(parents=True)
-    held = zc.lockfile.LockFile(str(workspace / tidy.DVC_LOCK))
+    lock = zc.lockfile.LockFile(str(workspace / tidy.DVC_LOCK))
     assert cli.main(["tidy"]) == 75
     assert "DVC is at work" in capsys.readouterr().err
     assert left.exists()
-    held.close()
+    lock.close()
     remove, refused = tidy._remove, []
 
     def removed(path: Path) -> None:

@@ -27,9 +27,9 @@ pathlib.Path("out/name.txt").write_text("always")
 @pytest.fixture
 def changed(monkeypatch) -> dict[str, list[str]]:
     """Return what DVC reports as changed, to fill."""
-    found: dict[str, list[str]] = {}
-    monkeypatch.setattr(verify, "_changes", lambda: found)
-    return found
+    stages: dict[str, list[str]] = {}
+    monkeypatch.setattr(verify, "_changes", lambda: stages)
+    return stages
 
 
 @pytest.fixture
@@ -73,8 +73,8 @@ def test_networks_of_ones_own_are_found_where_a_stage_runs_again(project, capsys
     for place in ("backbones", ".darkroom/own-backbones"):
         (project / place).mkdir(parents=True)
         (project / place / "net.py").touch()
-    looks = "import pathlib; assert all(pathlib.Path(p, 'net.py').exists() for p in ('backbones', '.darkroom/own-backbones'))\n"
-    (project / "step.py").write_text(looks + STEP)
+    assertion = "import pathlib; assert all(pathlib.Path(p, 'net.py').exists() for p in ('backbones', '.darkroom/own-backbones'))\n"
+    (project / "step.py").write_text(assertion + STEP)
     assert run(capsys, code=0)[0]["result"] == "identical"
 
 

@@ -90,13 +90,13 @@ def test_every_damaged_file_is_listed_with_its_remedy(project, capsys, damage, r
             paths["cache"].unlink()
         else:
             flip(paths[name])
-    found = verify(capsys, 1)["damaged"]
+    damaged = verify(capsys, 1)["damaged"]
     places = {"object": paths["cache"], "listing": paths["listing"]}
-    assert [item["remedy"] for item in found] == [text.format(**places) for text in remedies]
-    assert {item["file"] for item in found} == {str(paths[name]) for name in damage if name != "gone"}
+    assert [item["remedy"] for item in damaged] == [text.format(**places) for text in remedies]
+    assert {item["file"] for item in damaged} == {str(paths[name]) for name in damage if name != "gone"}
     if damage == ["cache"]:
-        assert found[0]["expected"] == expected
-        assert found[0]["found"] == dvc_graph.md5(paths["cache"])
+        assert damaged[0]["expected"] == expected
+        assert damaged[0]["found"] == dvc_graph.md5(paths["cache"])
 
 
 def test_a_folder_without_a_lock_is_a_mistake(tmp_path, monkeypatch, capsys):

@@ -48,7 +48,7 @@ def test_a_lock_that_dvc_would_refuse_is_set_aside():
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from dvc.utils.serialize import parse_yaml
 
-    refused, found = set(), set()
+    refused, repaired = set(), set()
     for length in range(len(LOCK) + 1):
         text = LOCK[:length]
         Path("dvc.lock").write_text(text)
@@ -57,12 +57,12 @@ def test_a_lock_that_dvc_would_refuse_is_set_aside():
         except Exception:
             refused.add(length)
         if dvc_repair.repair():
-            found.add(length)
+            repaired.add(length)
             assert Path(".darkroom/dvc.lock.damaged").read_text() == text
-        assert Path("dvc.lock").exists() == (length not in found)
-    assert 0 in found
-    assert found <= refused
-    assert len(found) > 0.75 * len(refused)
+        assert Path("dvc.lock").exists() == (length not in repaired)
+    assert 0 in repaired
+    assert repaired <= refused
+    assert len(repaired) > 0.75 * len(refused)
 
 
 def test_without_a_lock_nothing_is_said():
@@ -115,11 +115,11 @@ def test_after_a_power_failure_damaged_objects_are_deleted(cache):
     run.write_bytes(bytes(100))
     dvc_repair.BEGAN.parent.mkdir()
     dvc_repair.BEGAN.write_text(str(time.time() - 60))
-    told: list[str] = []
-    with dvc_repair.guard(told.append):
+    messages: list[str] = []
+    with dvc_repair.guard(messages.append):
         assert {name for name, path in cache.items() if path.exists()} == {"sound", "earlier", "being written"}
-    assert "damaged" in told[0]
-    assert "2;" in told[0]
+    assert "damaged" in messages[0]
+    assert "2;" in messages[0]
     assert not run.parent.exists()  # DVC fails where it is empty
     after = [path.stat().st_mtime for path in (output, earlier)]
     assert after[0] != times[0]

@@ -269,7 +269,7 @@ def test_what_is_left_of_a_damaged_file_can_be_shown():
 @pytest.mark.parametrize("shape", [(15, 400), (400, 15), (100, 100), (16, 16), (5, 9)])
 def test_any_shape_fits(resize, shape):
     """Long, tall, small and equal pictures all come out at the size asked for."""
-    whole = np.full((*shape, 3), 77, np.uint8)
-    fitted = fit(whole, 16, resize, (77, 77, 77))
+    picture = np.full((*shape, 3), 77, np.uint8)
+    fitted = fit(picture, 16, resize, (77, 77, 77))
     assert fitted.shape == (16, 16, 3)
     assert (fitted == 77).all()

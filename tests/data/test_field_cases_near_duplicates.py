@@ -16,7 +16,7 @@ from tests.data.test_ingest import elsewhere, options  # noqa: F401
 
 
 @pytest.fixture(scope="module")
-def taken(tmp_path_factory):
+def camera_photos(tmp_path_factory):
     """Return a folder of 30 photographs of one part under one camera, half of them with a spot, to be read only."""
     place = tmp_path_factory.mktemp("fixed camera")
     part, draw = textures(1, 5, 256)[0].astype(float), np.random.default_rng(0)
@@ -28,9 +28,9 @@ def taken(tmp_path_factory):
 
 
 @pytest.fixture
-def fixed_camera(taken, tmp_path):
+def fixed_camera(camera_photos, tmp_path):
     """Return a folder of 30 photographs of one part under one camera, half of them with a spot."""
-    return shutil.copytree(taken, tmp_path / "photos")
+    return shutil.copytree(camera_photos, tmp_path / "photos")
 
 
 def groups_of(folder, **changes) -> tuple[list, list[str]]:

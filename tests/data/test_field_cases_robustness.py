@@ -78,15 +78,15 @@ def test_embedded_thumbnails_are_no_scans():
 def test_the_last_bytes_may_be_missing(settings):
     """A JPEG without its last bytes is used, with or without a trailer; only where data are missing it is flagged."""
     content = jpeg(**settings)
-    whole = decode(content, 64, "crop", BLACK)
+    undamaged = decode(content, 64, "crop", BLACK)
     for cut, kind in product([1, 2, 4, 8], ["", *TRAILERS]):
         read = decode(content[:-cut] + (trailer(kind) if kind else b""), 64, "crop", BLACK)
         assert read.reason == "", (cut, kind)
         if cut <= 2 and not kind:
-            assert (read.pixel_hash, read.flags) == (whole.pixel_hash, ()), cut
+            assert (read.pixel_hash, read.flags) == (undamaged.pixel_hash, ()), cut
         elif not kind:
             assert read.flags == ("damaged",), cut
-        assert np.abs(read.upright.astype(int) - whole.upright).mean() < 1, (cut, kind)
+        assert np.abs(read.upright.astype(int) - undamaged.upright).mean() < 1, (cut, kind)
 
 
 @pytest.mark.parametrize("settings", [{}, {"progressive": True}, {"mode": "L"}, {"mode": "CMYK"}])
@@ -305,17 +305,17 @@ def test_the_number_of_threads_and_the_budget_change_nothing(tmp_path, monkeypat
 
 def test_a_budget_is_never_exceeded():
     """Threads hold no more bytes than the budget has, unless one alone needs more; all get theirs in the end."""
-    budget, lock, held, most = MemoryBudget(100), threading.Lock(), [0], []
+    budget, lock, reserved, most = MemoryBudget(100), threading.Lock(), [0], []
 
     def work(count: int) -> None:
         with budget.reservation() as reserve:
             reserve(count)
             reserve(count)
             with lock:
-                held[0] += count
-                most.append(held[0])
+                reserved[0] += count
+                most.append(reserved[0])
             with lock:
-                held[0] -= count
+                reserved[0] -= count
 
     threads = [threading.Thread(target=work, args=(count,)) for count in (40, 60, 30, 500, 70) * 20]
     for thread in threads:

@@ -52,8 +52,8 @@ def test_two_classes_of_fifty_have_their_shares(project, recipe):
     use_photos(*recipe)
     splits = ingest()
     for label in ("cat", "dog"):
-        found = Counter(split for path, split in splits.items() if path.startswith(label))
-        assert found == {"train": 35, "val": 5, "test": 10}
+        counts = Counter(split for path, split in splits.items() if path.startswith(label))
+        assert counts == {"train": 35, "val": 5, "test": 10}
 
 
 def test_added_images_move_none_that_is_frozen(project, capsys):

@@ -22,19 +22,19 @@ def test_pairs_are_those_that_share_a_key(block, monkeypatch):
     monkeypatch.setattr(hash_index, "_BLOCK", block)
     tables = [hash_index.Table(HASHES, keys, BITS) for keys in KEYS]
     expected = SHARED.any(0) & CLOSE
-    for both, wanted in ((False, np.triu(expected, 1)), (True, expected & ~np.eye(len(HASHES), dtype=bool))):
+    for both, close in ((False, np.triu(expected, 1)), (True, expected & ~np.eye(len(HASHES), dtype=bool))):
         one, other = hash_index.close_pairs(HASHES, tables, BITS, UNUSED, DISTANCE, both)
-        assert (np.stack([one, other], 1) == np.argwhere(wanted)).all()
+        assert (np.stack([one, other], 1) == np.argwhere(close)).all()
 
 
 @pytest.mark.parametrize("table", range(TABLES))
 def test_a_join_leaves_out_groups_and_earlier_tables(table):
     """Pairs of a group, and those that an earlier table has found, are not found again."""
     groups = rng.integers(0, 50, len(HASHES))
-    found = [np.sort(pair, 0) for pair in hash_index.join(HASHES, groups, KEYS, table, DISTANCE)]
-    pairs = np.concatenate([np.empty((2, 0), int), *found], 1)
-    wanted = np.triu(SHARED[table] & ~SHARED[:table].any(0) & CLOSE & (groups[:, None] != groups), 1)
-    assert sorted(map(tuple, pairs.T.tolist())) == sorted(map(tuple, np.argwhere(wanted).tolist()))
+    joined = [np.sort(pair, 0) for pair in hash_index.join(HASHES, groups, KEYS, table, DISTANCE)]
+    pairs = np.concatenate([np.empty((2, 0), int), *joined], 1)
+    expected = np.triu(SHARED[table] & ~SHARED[:table].any(0) & CLOSE & (groups[:, None] != groups), 1)
+    assert sorted(map(tuple, pairs.T.tolist())) == sorted(map(tuple, np.argwhere(expected).tolist()))
 
 
 def test_no_hashes_have_no_pairs():

@@ -72,8 +72,8 @@ def test_what_the_machine_lacks_quarantines_no_file(photos, monkeypatch, error):
 
 def test_what_other_threads_took_is_no_damage(photos, monkeypatch):
     """A picture that lacked memory while others were decoded is decoded again alone, and accepted."""
-    lacking, whole = iter([Decoded("PNG", reason="corrupt", detail=decoding.ASKS_TOO_MUCH)]), decoding.decode
-    monkeypatch.setattr(decoding, "decode", lambda *arguments: next(lacking, None) or whole(*arguments))
+    lacking, original = iter([Decoded("PNG", reason="corrupt", detail=decoding.ASKS_TOO_MUCH)]), decoding.decode
+    monkeypatch.setattr(decoding, "decode", lambda *arguments: next(lacking, None) or original(*arguments))
     with room.ingest(photos, options(near_duplicates="off"), threads=1, cache_folder=photos.parent / "cache") as data:
         assert not {row.reason for row in data.rows} & {"corrupt"}
 

@@ -48,9 +48,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         content, status = self.server.content, self.server.status
-        wanted = self.headers.get("Range", "")
-        if wanted and self.server.ranges:
-            first, _, last = wanted.removeprefix("bytes=").partition("-")
+        byte_range = self.headers.get("Range", "")
+        if byte_range and self.server.ranges:
+            first, _, last = byte_range.removeprefix("bytes=").partition("-")
             content, status = content[int(first) : int(last or len(content)) + 1], 206
         self._head(status, len(content))
         if self.server.broken:

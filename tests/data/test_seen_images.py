@@ -33,11 +33,11 @@ def ingested(tmp_path):
 def test_images_labels_and_groups_stay_together(ingested, monkeypatch, most):
     """All images of training and validation, or as many as there may be, keep their label and group; equal seeds draw the same."""
     monkeypatch.setattr(seen_images, "MOST", most)
-    seen = seen_images.load(ingested, 3)
-    assert len(seen.labels) == min(most, 26)
-    assert seen.images[:, 0, 0, 0].tolist() == seen.labels.tolist() == [int(group) for group in seen.groups]
-    assert (seen.classes, seen.val_share) == (2, 6 / 26)
-    assert seen_images.load(ingested, 3).labels.tolist() == seen.labels.tolist()
+    loaded = seen_images.load(ingested, 3)
+    assert len(loaded.labels) == min(most, 26)
+    assert loaded.images[:, 0, 0, 0].tolist() == loaded.labels.tolist() == [int(group) for group in loaded.groups]
+    assert (loaded.classes, loaded.val_share) == (2, 6 / 26)
+    assert seen_images.load(ingested, 3).labels.tolist() == loaded.labels.tolist()
 
 
 def test_files_of_two_runs_are_refused(ingested):

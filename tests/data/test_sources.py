@@ -299,8 +299,8 @@ def test_arrays_are_a_source(tmp_path, style):
     assert len(data.rows) == 80
     if style in ("parts", "folder", "keras"):
         assert [row.path for row in data.split("test")] == [f"test/{i:02}" for i in range(20)]
-    whole = np.concatenate([data.loaded[name][0] for name in ("train", "val", "test")])
-    assert whole.shape == (80, 16, 16, 3)
+    loaded = np.concatenate([data.loaded[name][0] for name in ("train", "val", "test")])
+    assert loaded.shape == (80, 16, 16, 3)
 
 
 @pytest.mark.parametrize(

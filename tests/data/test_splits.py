@@ -57,18 +57,18 @@ def test_shares_of_single_images_are_exact(counts, val, test, seed):
     groups = [group for label, count in enumerate(counts) for group in groups_of([1] * count, str(label))]
     splits = stratified(groups, test, val, seed)
     assert splits.keys() == {group.key for group in groups}
-    for label, found in counts_of(groups, splits).items():
+    for label, split_counts in counts_of(groups, splits).items():
         for name, share in (("test", test), ("val", val)):
-            assert found[name] == max(1, round(counts[int(label)] * share))
-        assert found["train"]
+            assert split_counts[name] == max(1, round(counts[int(label)] * share))
+        assert split_counts["train"]
 
 
 def test_a_large_group_beside_single_images_costs_no_share():
     """One group of 50 beside 50 single images: test and validation have exactly their 20 and 10 images, with any seed."""
     for seed in range(300):
         groups = groups_of([50] + [1] * 50, f"cat{seed}")
-        (found,) = counts_of(groups, stratified(groups, 0.2, 0.1, seed)).values()
-        assert (found["train"], found["val"], found["test"]) == (70, 10, 20), seed
+        (split_counts,) = counts_of(groups, stratified(groups, 0.2, 0.1, seed)).values()
+        assert (split_counts["train"], split_counts["val"], split_counts["test"]) == (70, 10, 20), seed
 
 
 @given(st.lists(st.integers(1, 60), min_size=3, max_size=25), st.integers(0, 100))
@@ -76,8 +76,8 @@ def test_a_large_group_beside_single_images_costs_no_share():
 def test_three_groups_are_enough_for_every_split(sizes, seed):
     """A class with three groups or more has one in each split, whatever their sizes."""
     groups = groups_of(sizes)
-    (found,) = counts_of(groups, stratified(groups, 0.2, 0.1, seed)).values()
-    assert all(found[name] for name in ("train", "val", "test"))
+    (split_counts,) = counts_of(groups, stratified(groups, 0.2, 0.1, seed)).values()
+    assert all(split_counts[name] for name in ("train", "val", "test"))
 
 
 @given(st.lists(st.sampled_from([1, 2, 5, 10, 20, 50]), min_size=3, max_size=6), st.integers(0, 20))
@@ -90,8 +90,8 @@ def test_few_groups_are_divided_nearly_as_well_as_they_can_be(sizes, seed):
             sums = [sum(size for size, split in zip(sizes, assignment, strict=True) if split == i) for i in range(3)]
             best = min(best, abs(sums[1] - round(total * 0.2)) + abs(sums[2] - round(total * 0.1)))
     groups = groups_of(sizes)
-    (found,) = counts_of(groups, stratified(groups, 0.2, 0.1, seed)).values()
-    assert abs(found["test"] - round(total * 0.2)) + abs(found["val"] - round(total * 0.1)) <= best + 0.35 * total
+    (split_counts,) = counts_of(groups, stratified(groups, 0.2, 0.1, seed)).values()
+    assert abs(split_counts["test"] - round(total * 0.2)) + abs(split_counts["val"] - round(total * 0.1)) <= best + 0.35 * total
 
 
 mixed_groups = st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(1, 6), min_size=1), min_size=12, max_size=40)
@@ -104,10 +104,10 @@ def test_groups_of_several_classes_count_for_each_of_them(counts, seed):
     """Where groups have images of several classes, every class is near its shares and in all splits."""
     groups = [SplitGroup(str(i), labels) for i, labels in enumerate(counts)]
     assume(all(sum(label in labels for labels in counts) >= 8 for label in {label for labels in counts for label in labels}))
-    for found in counts_of(groups, stratified(groups, 0.2, 0.1, seed)).values():
-        assert all(found[name] for name in ("train", "val", "test"))
-        assert abs(found["test"] - 0.2 * found.total()) <= 6 + 1
-        assert abs(found["val"] - 0.1 * found.total()) <= 6 + 1
+    for split_counts in counts_of(groups, stratified(groups, 0.2, 0.1, seed)).values():
+        assert all(split_counts[name] for name in ("train", "val", "test"))
+        assert abs(split_counts["test"] - 0.2 * split_counts.total()) <= 6 + 1
+        assert abs(split_counts["val"] - 0.1 * split_counts.total()) <= 6 + 1
 
 
 @given(
@@ -151,8 +151,8 @@ def test_a_renamed_or_differently_decoded_image_keeps_its_split():
         SourceRow(path="a.jpg", sha256="s3", pixel_hash="p3", group="3"),
         SourceRow(path="c.jpg", sha256="new", pixel_hash="p4", group="4"),
     ]
-    found, unused = frozen_splits.match(frozen, rows)
-    assert found == {"moved.jpg": "test", "b.jpg": "val", "a.jpg": "test"}
+    matched, unused = frozen_splits.match(frozen, rows)
+    assert matched == {"moved.jpg": "test", "b.jpg": "val", "a.jpg": "test"}
     assert unused == []
     by_hand = [
         FrozenImage("p2", "test"),
@@ -261,6 +261,6 @@ def test_shares_that_groups_do_not_allow_are_named():
     params = options(split_by="stratified")
     report = draw_splits(rows, params, NONE)
     classes = {label: Counter(row.split for row in rows if row.label == label) for label in ("cat", "dog")}
-    found = warnings(report, classes, NONE, params)
-    assert found[1] == ("cat has 50 images for val instead of 15: its 3 groups cannot be divided, and the largest has 50 images")
-    assert len(found) == 2
+    messages = warnings(report, classes, NONE, params)
+    assert messages[1] == ("cat has 50 images for val instead of 15: its 3 groups cannot be divided, and the largest has 50 images")
+    assert len(messages) == 2

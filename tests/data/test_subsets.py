@@ -53,9 +53,9 @@ def test_a_folder_is_ingested(folder, tmp_path, monkeypatch):
     subset = load_subset(SubsetOptions(str(folder), 8, 1, 10, 0.5))
     assert subset.classes == ("cat", "dog")
     assert subset.train[0].shape == (10, 1, 8, 8)
-    whole, few = (load_subset(SubsetOptions(str(folder), 8, 1, images, 0.5)) for images in (None, 2))
+    full, few = (load_subset(SubsetOptions(str(folder), 8, 1, images, 0.5)) for images in (None, 2))
     assert len(few.train[1]) == 2
-    assert np.array_equal(few.held_out[0], whole.held_out[0])  # few training images do not leave few held out
+    assert np.array_equal(few.held_out[0], full.held_out[0])  # few training images do not leave few held out
     with pytest.raises(SourceError, match="held out"):
         load_subset(SubsetOptions(str(folder), 8, 1, 10, 0.0))
 

@@ -130,8 +130,8 @@ def started(folder: Path) -> Iterator[Team]:
         with postgresql.database("unused") as postgres:
             team = Team(folder, postgres, f"http://127.0.0.1:{bucket.get_host_and_port()[1]}")
             bucket_client(team.bucket).create_bucket(Bucket=BUCKET)
-            made = team.run("databases.sh")
-            assert made.returncode == 0, made.stderr
+            result = team.run("databases.sh")
+            assert result.returncode == 0, result.stderr
             try:
                 for name in SERVERS:
                     team.start(name)

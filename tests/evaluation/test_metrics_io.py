@@ -24,12 +24,12 @@ def test_contents_are_read_as_they_were_written(contents, tmp_path):
     """Reading gives equal contents, and writing them again gives the same bytes, with the schema."""
     for name, content in contents.items():
         metrics_io.write(tmp_path / name, content)
-        written = (tmp_path / name).read_bytes()
+        original = (tmp_path / name).read_bytes()
         read = metrics_io.read(tmp_path / name, type(content))
         assert read == content
         metrics_io.write(tmp_path / name, read)
-        assert (tmp_path / name).read_bytes() == written
-        assert json.loads(written)["schema"] == content.SCHEMA
+        assert (tmp_path / name).read_bytes() == original
+        assert json.loads(original)["schema"] == content.SCHEMA
     assert "top_3_accuracy" in json.loads((tmp_path / "metrics.json").read_text())["models"]["baseline"]
 
 

@@ -138,9 +138,9 @@ def test_a_page_without_issues_and_slices():
 def test_the_learning_curve_is_told_in_a_paragraph():
     """It has the accuracies with the fewest images, with how many features reach what pixels have with all, and the last gain."""
     text = page(evaluation())
-    found = re.search(r'<h2 id="learning-curve">.*?<p>(.*?)</p>', text, re.DOTALL)[1]
+    sentence = re.search(r'<h2 id="learning-curve">.*?<p>(.*?)</p>', text, re.DOTALL)[1]
     assert all(
-        part in found for part in ("10 images", "60.0%", "40.0%", "40 images", "14", "from 20 to 40", "+5.0", "-1.0 to +11.0")
+        part in sentence for part in ("10 images", "60.0%", "40.0%", "40 images", "14", "from 20 to 40", "+5.0", "-1.0 to +11.0")
     )
 
 

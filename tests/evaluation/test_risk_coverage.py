@@ -33,6 +33,6 @@ def test_a_curve_ends_where_every_image_is_answered():
 def test_what_a_threshold_refuses():
     """The share that is unknown, and the accuracy on the others; None where none is answered."""
     correct, distances = np.array([True, False, True, False]), np.array([1.0, 2.0, 3.0, np.nan])
-    found = risk_coverage.abstention(correct, distances, Threshold(0.02, 2.5, 60, False))
-    assert (found.refused, found.accuracy, found.val_images) == (0.5, 0.5, 60)
+    abstention = risk_coverage.abstention(correct, distances, Threshold(0.02, 2.5, 60, False))
+    assert (abstention.refused, abstention.accuracy, abstention.val_images) == (0.5, 0.5, 60)
     assert risk_coverage.abstention(correct, distances, Threshold(0.02, 0.5, 60, False)).accuracy is None

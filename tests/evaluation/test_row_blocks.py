@@ -53,9 +53,9 @@ def test_figures_do_not_depend_on_blocks(small_blocks):
             scoring.probabilities(LOGITS, 0.7).tobytes(),
         ]  # fmt: skip
 
-    whole = compute()
+    in_one_block = compute()
     small_blocks()
-    assert compute() == whole
+    assert compute() == in_one_block
 
 
 def test_label_issues_do_not_depend_on_blocks(small_blocks):

@@ -22,7 +22,7 @@ from tests.inference.test_export import architecture, write_checkpoint
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
 
 
-def quantizer(place: Path, family: str = "squeezed") -> Quantizer:
+def new_quantizer(place: Path, family: str = "squeezed") -> Quantizer:
     """Return the quantizer of an untrained network."""
     folder = write_checkpoint(place / "model", architecture(family))
     (place / "scratch").mkdir()
@@ -42,10 +42,10 @@ def quantised_weights(program: Path) -> dict[str, tuple[onnx.NodeProto, np.ndarr
 def test_no_processor_predicts_something_else(tmp_path):
     """Weights have 7 bits, so that two products with 8-bit activations fit into 16 bits; those of depthwise convolutions, which are
     not summed in pairs, have 8."""
-    made = quantizer(tmp_path)
-    made.write(tmp_path / "program.onnx", [])
+    quantizer = new_quantizer(tmp_path)
+    quantizer.write(tmp_path / "program.onnx", [])
     layers = quantised_weights(tmp_path / "program.onnx")
-    assert list(layers) == made.layers
+    assert list(layers) == quantizer.layers
     depthwise = {name for name, (_, weights) in layers.items() if weights.ndim == 4 and weights.shape[1] == 1}
     for name, (_, weights) in layers.items():
         largest = np.abs(weights.astype(int)).max()
@@ -58,15 +58,15 @@ def test_no_processor_predicts_something_else(tmp_path):
 def test_only_features_and_head_are_quantised(tmp_path, family):
     """Inputs and outputs are those of the float32 program, and normalisation, temperature, softmax and distance compute in float32:
     no quantised value enters them but the embedding and the logits."""
-    made = quantizer(tmp_path, family)
-    made.write(tmp_path / "program.onnx", [])
-    ours, theirs = (onnx.load(file).graph for file in (tmp_path / "program.onnx", made.float32))
+    quantizer = new_quantizer(tmp_path, family)
+    quantizer.write(tmp_path / "program.onnx", [])
+    ours, theirs = (onnx.load(file).graph for file in (tmp_path / "program.onnx", quantizer.float32))
     assert [value.name for value in (*ours.input, *ours.output)] == [value.name for value in (*theirs.input, *theirs.output)]
     integers = {node.output[0] for node in ours.node if node.op_type == "QuantizeLinear"}
     outside = [node for node in ours.node if not node.name.startswith(quantization.QUANTIZED) and node.op_type not in (
         "QuantizeLinear", "DequantizeLinear")]  # fmt: skip
     assert not any(name in integers for node in outside for name in node.input)
-    outputs = [OnnxProgram(file)(IMAGES) for file in (made.float32, tmp_path / "program.onnx")]
+    outputs = [OnnxProgram(file)(IMAGES) for file in (quantizer.float32, tmp_path / "program.onnx")]
     assert quantization.divergence(*(softmax(part.logits) for part in outputs)) < 0.02
     assert outputs[0].distances.shape == outputs[1].distances.shape == (8,)
 
@@ -83,10 +83,10 @@ def logits(program: Path, level: str) -> np.ndarray:
 @pytest.mark.slow
 def test_a_layer_that_stays_float32_runs_in_float32(tmp_path):
     """ONNX Runtime's optimisations do not round the weights of a layer that stays float32, also between quantised ones."""
-    made = quantizer(tmp_path)
-    kept = made.layers[1::2]
-    made.write(tmp_path / "program.onnx", kept)
-    assert set(quantised_weights(tmp_path / "program.onnx")) == set(made.layers) - set(kept)
+    quantizer = new_quantizer(tmp_path)
+    kept = quantizer.layers[1::2]
+    quantizer.write(tmp_path / "program.onnx", kept)
+    assert set(quantised_weights(tmp_path / "program.onnx")) == set(quantizer.layers) - set(kept)
     expected = logits(tmp_path / "program.onnx", "ORT_DISABLE_ALL")
     np.testing.assert_allclose(logits(tmp_path / "program.onnx", "ORT_ENABLE_BASIC"), expected, rtol=1e-4, atol=1e-6)
 
@@ -94,18 +94,18 @@ def test_a_layer_that_stays_float32_runs_in_float32(tmp_path):
 @pytest.mark.slow
 def test_the_layers_that_lose_the_most_stay_float32_first(tmp_path):
     """The programs to try have none, an eighth and a quarter of the layers in float32, each those of the one before."""
-    made = quantizer(tmp_path)
-    few, more = map(set, made.mixtures()[1:])
-    assert made.mixtures()[0] == []
+    quantizer = new_quantizer(tmp_path)
+    few, more = map(set, quantizer.mixtures()[1:])
+    assert quantizer.mixtures()[0] == []
     assert few < more
-    assert len(more) == round(len(made.layers) / 4)
+    assert len(more) == round(len(quantizer.layers) / 4)
 
 
 @pytest.mark.slow
 def test_a_program_has_the_temperature_that_it_is_given(tmp_path):
     """The logits are divided by the new temperature, the probabilities are their softmax, and the metadata have it."""
-    made = quantizer(tmp_path, "compact")
-    made.write(tmp_path / "program.onnx", [])
+    quantizer = new_quantizer(tmp_path, "compact")
+    quantizer.write(tmp_path / "program.onnx", [])
     before = OnnxProgram(tmp_path / "program.onnx")(IMAGES).logits
     quantization.calibrate(tmp_path / "program.onnx", 0.25, {"about": "a model", "temperature": 0.25})
     program = OnnxProgram(tmp_path / "program.onnx")

@@ -120,14 +120,14 @@ def test_pixels_are_those_of_predict(model, tmp_path):
         for number, (name, content) in enumerate(files().items()):
             for size, resize in SQUARES[number % 2 :: 2]:
                 expected = decode(content, size, resize, (9, 200, 77)).pixels
-                found, is_own = page.evaluate(
+                encoded, is_own = page.evaluate(
                     """async ([content, settings]) => {
                         const picture = await prepare(new Blob([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))]), settings);
                         return [btoa(Array.from(picture.data, (value) => String.fromCharCode(value)).join("")), picture.isOwn];
                     }""",
                     [base64.b64encode(content).decode(), {"size": size, "resize": resize, "background": [9, 200, 77]}],
                 )
-                pixels = np.frombuffer(base64.b64decode(found), np.uint8).reshape(size, size, 3)
+                pixels = np.frombuffer(base64.b64decode(encoded), np.uint8).reshape(size, size, 3)
                 assert is_own, name
                 assert np.array_equal(pixels, expected), (name, size, resize, np.abs(pixels.astype(int) - expected).max())
 

@@ -28,10 +28,10 @@ def test_a_square_has_four_corners(detector):
     image = np.zeros((60, 60), np.float32)
     image[20:40, 15:45] = 1
     response = detector(*corners.gradient_products(image, corners.gaussian(corners.WINDOW)))
-    found = corners.find_peaks(response)
-    assert len(found) == 4
+    peaks = corners.find_peaks(response)
+    assert len(peaks) == 4
     for row, column in ((20, 15), (20, 44), (39, 15), (39, 44)):
-        assert min(abs(row - y) + abs(column - x) for y, x in found) <= 2
+        assert min(abs(row - y) + abs(column - x) for y, x in peaks) <= 2
     assert detector is not corners.harris or response[30, 15] < 0
     assert corners.find_peaks(np.zeros((5, 5), np.float32)) == []
 

@@ -87,5 +87,5 @@ def test_what_is_not_recorded_is_refused(project, change):
     with pytest.raises(ParamsError, match="began"):
         initial_network.initial_network(inspected)
     if name == "baseline":
-        given = initial_network.initial_network(replace(inspected, seed=8, is_seed_given=True))
-        assert torch.equal(first_filter(given.network), first_filter(Network(Compact(SPEC, 8), PLAIN, 2, 8)))
+        seeded = initial_network.initial_network(replace(inspected, seed=8, is_seed_given=True))
+        assert torch.equal(first_filter(seeded.network), first_filter(Network(Compact(SPEC, 8), PLAIN, 2, 8)))

@@ -48,8 +48,8 @@ def sizes(network: nn.Module, size: int) -> dict[str, tuple[float, float]]:
 def test_grey_images_have_fields_too():
     """The mean of the colours sees one pixel, so that the layers of a network for grey images do not see the whole image."""
     network = Chain(factory.build_features(factory.make_spec("lenet5", 32, 1, {}), 0))
-    found = sizes(network, 32)
-    assert [found[f"parts.0.body.{layer}"] for layer in ("c1", "s2", "c3", "s4")] == [(5, 1), (6, 2), (14, 2), (16, 4)]
+    fields = sizes(network, 32)
+    assert [fields[f"parts.0.body.{layer}"] for layer in ("c1", "s2", "c3", "s4")] == [(5, 1), (6, 2), (14, 2), (16, 4)]
 
 
 @pytest.mark.parametrize(

@@ -91,13 +91,13 @@ class Head:
     nothing."""
 
     def __init__(self, is_taught: bool = True) -> None:
-        self.is_taught, self.asked, self.measured = is_taught, [], []
+        self.is_taught, self.calls, self.measured = is_taught, [], []
 
     def measure(self, count: int, labels: Sequence[str], new: Mapping[Path, str]) -> None:
         pass
 
     def predict(self, files: Sequence[Path], labels: Sequence[str], new: Mapping[Path, str]) -> Predicted | None:
-        self.asked.append((list(files), list(labels), dict(new)))
+        self.calls.append((list(files), list(labels), dict(new)))
         if not self.is_taught:
             return None
         numbers = [int(file.stem) for file in files]
@@ -105,6 +105,6 @@ class Head:
         return Predicted(["cat", "emu"], list(files), np.stack([(1 - margins) / 2, (1 + margins) / 2], 1), EMBEDDINGS[numbers])
 
 
-def item_of(found: Session, path: str) -> str:
+def item_of(session: Session, path: str) -> str:
     """Return the id of an image."""
-    return next(id for id, item in found.items.items() if item.path == path)
+    return next(id for id, item in session.items.items() if item.path == path)

@@ -71,8 +71,8 @@ def test_labels_of_the_inbox_count(monkeypatch):
     kinds = np.repeat([0, 1, 2], [16, 14, 10])
     rows = np.eye(3, 8, dtype=np.float32)[kinds] + np.random.default_rng(0).normal(0, 0.05, (40, 8)).astype(np.float32)
     paths = [f"{kind}/{i}.png" for i, kind in enumerate(kinds)]
-    found = arrivals.Arrivals(Path("new"), ("a", "b", "c"), paths, np.tile([0.4, 0.35, 0.25], (40, 1)), rows, {})
-    assert [item.path[0] for item in arrivals.queue(found, {}, 3).items] == ["0", "1", "2"]
-    shown = [item.path for item in arrivals.queue(found, {paths[0]: "a", paths[20]: "b"}, 40).items]
+    incoming = arrivals.Arrivals(Path("new"), ("a", "b", "c"), paths, np.tile([0.4, 0.35, 0.25], (40, 1)), rows, {})
+    assert [item.path[0] for item in arrivals.queue(incoming, {}, 3).items] == ["0", "1", "2"]
+    shown = [item.path for item in arrivals.queue(incoming, {paths[0]: "a", paths[20]: "b"}, 40).items]
     assert shown[0][0] == "2"
     assert sorted(shown) == sorted(set(paths) - {paths[0], paths[20]})

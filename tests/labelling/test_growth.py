@@ -69,13 +69,13 @@ def test_labelled_new_images_train_the_heads_and_are_judged_without_themselves(t
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
         new[tmp_path / f"{i}.png"] = "c"
     (tmp_path / "x.png").write_text("no image")
-    found = growing.measure(20, labels, new | {tmp_path / "x.png": "c", tmp_path / "gone.png": "a"})
+    measured = growing.measure(20, labels, new | {tmp_path / "x.png": "c", tmp_path / "gone.png": "a"})
     assert before
-    assert found
-    assert (before.inbox, found.inbox) == (0, 20)
-    assert found.inbox_accuracy > 0.9
+    assert measured
+    assert (before.inbox, measured.inbox) == (0, 20)
+    assert measured.inbox_accuracy > 0.9
     assert growing.measure(21, labels, dict.fromkeys(list(new)[:1], "c")).inbox_accuracy == 0  # no other head knows the class
-    assert "20 labelled new images" in " ".join(growth.describe([found], 60))
+    assert "20 labelled new images" in " ".join(growth.describe([measured], 60))
 
 
 def test_new_images_are_seen_by_a_head_of_all_labels(tmp_path):
@@ -121,12 +121,12 @@ def test_the_images_are_those_of_training_and_validation_with_the_corrections(tm
         names = ["ab"[label] for label in labels]
         rows += [manifest.Row(path=f"{split}{i}.png", split=split, label=name, source_label=name) for i, name in enumerate(names)]
     manifest.write(tmp_path / "manifest.parquet", rows)
-    found = SourceImages.read(tmp_path, SIZE)
-    assert [row.path for row in found.rows] == [f"{split}{i}.png" for split in ("train", "val") for i in range(4)]
-    assert found.images[:, 0, 0, 0].tolist() == [1] * 4 + [2] * 4
+    source_images = SourceImages.read(tmp_path, SIZE)
+    assert [row.path for row in source_images.rows] == [f"{split}{i}.png" for split in ("train", "val") for i in range(4)]
+    assert source_images.images[:, 0, 0, 0].tolist() == [1] * 4 + [2] * 4
     fixes = tmp_path / "fixes.csv"
     label_fixes.write(fixes, {"val1.png": "a"})
-    assert found.labels(fixes) == ["a", "b", "a", "b", "a", "a", "a", "b"]
+    assert source_images.labels(fixes) == ["a", "b", "a", "b", "a", "a", "a", "b"]
     with pytest.raises(WorkspaceError, match="not trained on the images") as caught:
         SourceImages.read(tmp_path, SIZE + 1)
     assert "dvc repro" in caught.value.remedy
@@ -182,7 +182,8 @@ def test_new_images_are_ordered_again_before_each_figure():
     slow, calls = Slow(), []
     labels = {"new": {}}
     measuring = Meter(
-        lambda check: (slow, lambda: (["a"], dict(labels["new"]))), reorder=lambda growing, known, new: calls.append((growing, new))
+        lambda check: (slow, lambda: (["a"], dict(labels["new"]))),
+        reorder=lambda growing, source_labels, new: calls.append((growing, new)),
     )
     assert slow.began.acquire(timeout=30)
     assert calls == []

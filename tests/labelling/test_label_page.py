@@ -27,14 +27,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("chromium")]
 
 
 @contextmanager
-def page_of(found: Any, dark: bool = False, width: int = 1100, meter: Meter | None = None) -> Iterator[Any]:
+def page_of(session: Any, dark: bool = False, width: int = 1100, meter: Meter | None = None) -> Iterator[Any]:
     """Serve the page of a session, and open it; on exit assert that nothing failed and nothing was loaded from elsewhere."""
     listener, token = server.bind(0), server.new_token()
     port = listener.getsockname()[1]
     notes = {"fixes": str(FIXES), "log": str(LOG), "quarantined": queues.quarantined(label_project.ROWS), "inbox": "new",
              "add": "darkroom label --inbox new --add", "table": "new/labels.csv",
              "measures": "transfer/x" if meter else ""}  # fmt: skip
-    application = server.app(found, Pictures(Path("photos")), token, port, notes, meter)
+    application = server.app(session, Pictures(Path("photos")), token, port, notes, meter)
     running = uvicorn.Server(uvicorn.Config(application, log_level="error", lifespan="off", ws="none"))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

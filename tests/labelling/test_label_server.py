@@ -34,24 +34,26 @@ NOTES = {"fixes": "f", "log": "l", "quarantined": {}, "inbox": "", "add": "", "t
 
 
 @pytest.fixture
-def found(tmp_path, monkeypatch):
+def session(tmp_path, monkeypatch):
     label_project.enter(tmp_path, monkeypatch)
     return label_project.session()
 
 
 @pytest.fixture
-def client(found):
-    with TestClient(server.app(found, Pictures(Path("photos")), TOKEN, PORT, NOTES), base_url=f"http://127.0.0.1:{PORT}") as asking:
-        yield asking
+def client(session):
+    with TestClient(
+        server.app(session, Pictures(Path("photos")), TOKEN, PORT, NOTES), base_url=f"http://127.0.0.1:{PORT}"
+    ) as client:
+        yield client
 
 
-def body(found, path: str, label: str, queue: str = "doubtful") -> dict[str, str]:
-    return {"queue": queue, "id": item_of(found, path), "label": label}
+def body(session, path: str, label: str, queue: str = "doubtful") -> dict[str, str]:
+    return {"queue": queue, "id": item_of(session, path), "label": label}
 
 
-def test_no_other_page_labels_or_reads(client, found):
+def test_no_other_page_labels_or_reads(client, session):
     """Requests for another host, from another origin, without an origin or the token, and forms are refused; nothing is written."""
-    good = body(found, "cat/1.png", "dog")
+    good = body(session, "cat/1.png", "dog")
     for path, headers, code in (
         (f"/{TOKEN}/decide", OWN | {"host": "evil.example:8123"}, 400),
         (f"/{TOKEN}/decide", OWN | {"host": "127.0.0.1:1"}, 400),
@@ -85,26 +87,26 @@ def test_the_page_may_load_nothing_from_elsewhere(client):
         assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
 
 
-def test_a_decision_is_written_before_it_is_answered(client, found):
+def test_a_decision_is_written_before_it_is_answered(client, session):
     """It is in both files when the answer comes, skips and undo too; what is no decision is refused with a reason."""
-    state = client.post(f"/{TOKEN}/decide", json=body(found, "cat/1.png", "dog"), headers=OWN).json()
+    state = client.post(f"/{TOKEN}/decide", json=body(session, "cat/1.png", "dog"), headers=OWN).json()
     assert state["own"] == 1
     assert label_fixes.read(FIXES) == {"cat/1.png": "dog"}
     assert decisions.read(LOG)[0].label == "dog"
-    assert client.post(f"/{TOKEN}/skip", json=body(found, "cat/3.png", ""), headers=OWN).status_code == 200
+    assert client.post(f"/{TOKEN}/skip", json=body(session, "cat/3.png", ""), headers=OWN).status_code == 200
     undone = client.post(f"/{TOKEN}/undo", json={}, headers=OWN).json()
-    assert (undone["undone"], undone["queue"]) == (item_of(found, "cat/3.png"), "doubtful")
-    refused = client.post(f"/{TOKEN}/decide", json=body(found, "cat/1.png", "emu"), headers=OWN)
+    assert (undone["undone"], undone["queue"]) == (item_of(session, "cat/3.png"), "doubtful")
+    refused = client.post(f"/{TOKEN}/decide", json=body(session, "cat/1.png", "emu"), headers=OWN)
     assert (refused.status_code, "no class" in refused.json()["problem"]) == (409, True)
-    for content in ({}, {"queue": 1}, body(found, "cat/1.png", "dog") | {"id": "gone"}):
+    for content in ({}, {"queue": 1}, body(session, "cat/1.png", "dog") | {"id": "gone"}):
         assert client.post(f"/{TOKEN}/decide", json=content, headers=OWN).status_code in (409, 422)
     assert client.post(f"/{TOKEN}/decide", content=b"x" * 70_000, headers=OWN).status_code == 413
 
 
-def wait(asking: TestClient) -> None:
+def wait(client: TestClient) -> None:
     """Wait until nothing is being measured."""
     deadline = time.monotonic() + 30
-    while asking.get(f"/{TOKEN}/growth").json()["busy"]:
+    while client.get(f"/{TOKEN}/growth").json()["busy"]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -113,40 +115,40 @@ def test_each_tab_learns_of_another_order(tmp_path, monkeypatch):
     """After so many labels the answer to a decision says that there is one; all tabs get the same, with the next images as they
     were, and undo finds its image in it. What has been written is what it was."""
     label_project.enter(tmp_path, monkeypatch)
-    found, head = label_project.seen_inbox(), label_project.Head()
-    labelling = Session([arrivals.queue(found, {}, 8)], label_project.CLASSES, FIXES, LOG, "Ada")
+    incoming, head = label_project.seen_inbox(), label_project.Head()
+    labelling = Session([arrivals.queue(incoming, {}, 8)], label_project.CLASSES, FIXES, LOG, "Ada")
     measuring = Meter(
         lambda check: (head, lambda: (["cat"], {Path("new") / path: label for path, label in inbox.read(Path("new")).items()})),
-        every=2, reorder=Reordering(labelling, found).run,
+        every=2, reorder=Reordering(labelling, incoming).run,
     )  # fmt: skip
     served = server.app(labelling, Pictures(Path("photos")), TOKEN, PORT, NOTES, measuring)
-    with TestClient(served, base_url=f"http://127.0.0.1:{PORT}") as asking:
-        before = asking.get(f"/{TOKEN}/queue/inbox").json()
-        wait(asking)  # for the first figure
-        answers = []
+    with TestClient(served, base_url=f"http://127.0.0.1:{PORT}") as client:
+        before = client.get(f"/{TOKEN}/queue/inbox").json()
+        wait(client)  # for the first figure
+        responses = []
         for item in before[:2]:
             content = {"queue": "inbox", "id": item["id"], "label": "cat"}
-            answers.append(asking.post(f"/{TOKEN}/decide", json=content, headers=OWN).json())
-        wait(asking)
-        undone = asking.post(f"/{TOKEN}/undo", json={}, headers=OWN).json()
-        after = asking.get(f"/{TOKEN}/queue/inbox").json()
+            responses.append(client.post(f"/{TOKEN}/decide", json=content, headers=OWN).json())
+        wait(client)
+        undone = client.post(f"/{TOKEN}/undo", json={}, headers=OWN).json()
+        after = client.get(f"/{TOKEN}/queue/inbox").json()
     measuring.close()
-    assert (answers[0]["orders"], undone["orders"], undone["undone"]) == (0, 1, before[1]["id"])
+    assert (responses[0]["orders"], undone["orders"], undone["undone"]) == (0, 1, before[1]["id"])
     assert after[0] == before[0] | {"given": "cat"}
     assert after[1:5] == before[1:5]
     assert {item["suggested"] for item in after[5:]} == {"emu"} != {item["suggested"] for item in before[5:]}
     assert inbox.read(Path("new")) == {before[0]["path"]: "cat"}
 
 
-def test_pictures_are_decoded_and_written_anew(client, found):
+def test_pictures_are_decoded_and_written_anew(client, session):
     """What the browser gets is a PNG or JPEG of the server's, whatever the file is; an unreadable one has a reason."""
-    answer = client.get(f"/{TOKEN}/image/{item_of(found, 'cat/1.png')}")
+    answer = client.get(f"/{TOKEN}/image/{item_of(session, 'cat/1.png')}")
     assert answer.headers["content-type"] == "image/png"
     shown = np.asarray(Image.open(io.BytesIO(answer.content)))
     assert np.array_equal(shown, np.asarray(Image.open("photos/cat/1.png")))
     Path("photos/cat/1.png").write_text("<svg onload=alert(1)>")
-    assert client.get(f"/{TOKEN}/image/{item_of(found, 'cat/1.png')}").status_code == 404
-    assert client.get(f"/{TOKEN}/image/{item_of(found, '0.png')}").status_code == 200
+    assert client.get(f"/{TOKEN}/image/{item_of(session, 'cat/1.png')}").status_code == 404
+    assert client.get(f"/{TOKEN}/image/{item_of(session, '0.png')}").status_code == 200
 
 
 def test_a_large_picture_is_scaled_and_keeps_its_proportions(tmp_path, monkeypatch):
@@ -180,7 +182,7 @@ def test_a_port_that_is_taken_is_named():
 
 
 @pytest.mark.slow
-def test_a_kill_loses_no_decision(found):
+def test_a_kill_loses_no_decision(session):
     """The command serves the page on loopback; what it answered is there after SIGKILL, and the next session goes on from it."""
     command = [sys.executable, "-m", "darkroom", "label", "--name", "Eve"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}) as process:
@@ -188,7 +190,7 @@ def test_a_kill_loses_no_decision(found):
             address = next(line.strip() for line in process.stdout if line.startswith("http://"))
             origin = address[: address.index("/", 7)]
             assert origin.startswith("http://127.0.0.1:")
-            content = f'{{"queue": "doubtful", "id": "{item_of(found, "cat/1.png")}", "label": "dog"}}'.encode()
+            content = f'{{"queue": "doubtful", "id": "{item_of(session, "cat/1.png")}", "label": "dog"}}'.encode()
             request = urllib.request.Request(f"{address}decide", content, {"Origin": origin, "Content-Type": "application/json"})
             with urllib.request.urlopen(request, timeout=30) as answer:
                 assert answer.status == 200

@@ -32,22 +32,22 @@ def test_the_queues_are_what_is_worth_a_look():
 
 def test_a_decision_is_a_line_that_ingest_reads():
     """A label of the source goes to data/label_fixes.csv, of a conflict for all copies; one of the inbox to its labels.csv."""
-    found = label_project.session()
-    found.decide("doubtful", item_of(found, "cat/1.png"), "dog")
-    found.decide("conflicts", item_of(found, "cat/both.png"), "dog")
-    found.decide("inbox", item_of(found, "0.png"), "emu")
+    session = label_project.session()
+    session.decide("doubtful", item_of(session, "cat/1.png"), "dog")
+    session.decide("conflicts", item_of(session, "cat/both.png"), "dog")
+    session.decide("inbox", item_of(session, "0.png"), "emu")
     assert label_fixes.read(FIXES) == {"cat/1.png": "dog", "px both": "dog"}
     assert inbox.read(Path("new")) == {"0.png": "emu"}
     assert [(item.image, item.label, item.name) for item in decisions.read(LOG)] == [
         ("cat/1.png", "dog", "Ada"), ("cat/both.png", "dog", "Ada"), ("0.png", "emu", "Ada"),
     ]  # fmt: skip
-    assert found.classes == ["cat", "dog", "emu"]
+    assert session.classes == ["cat", "dog", "emu"]
 
 
 def test_a_label_that_is_right_is_a_decision_without_a_line():
     """Who says that a doubtful label is right leaves the file as it is, and the image does not come again."""
-    found = label_project.session()
-    found.decide("doubtful", item_of(found, "cat/1.png"), "cat")
+    session = label_project.session()
+    session.decide("doubtful", item_of(session, "cat/1.png"), "cat")
     assert FIXES.read_text() == "image,label\n"
     assert "cat/1.png" not in [item.path for item in label_project.session("Bob").items.values()]
 
@@ -56,31 +56,31 @@ def test_undo_brings_back_what_was_there():
     """Each undo takes back the last decision of the session in all files, also one over an earlier label; skips are none."""
     FIXES.write_text("image,label\ncat/1.png,cat\ndog/1.png,cat\n")
     before = FIXES.read_text()
-    found = label_project.session()
-    first = item_of(found, "cat/1.png")
-    found.decide("doubtful", first, "dog")
-    found.decide("doubtful", first, "cat")
-    found.skip("doubtful", first)
-    found.decide("inbox", item_of(found, "1.png"), "cat")
-    found.decide("inbox", item_of(found, "1.png"), "dog")
-    assert found.undo().image == "1.png"
+    session = label_project.session()
+    first = item_of(session, "cat/1.png")
+    session.decide("doubtful", first, "dog")
+    session.decide("doubtful", first, "cat")
+    session.skip("doubtful", first)
+    session.decide("inbox", item_of(session, "1.png"), "cat")
+    session.decide("inbox", item_of(session, "1.png"), "dog")
+    assert session.undo().image == "1.png"
     assert inbox.read(Path("new")) == {"1.png": "cat"}
-    assert [found.undo().label for _ in range(2)] == ["cat", ""]
-    assert found.undo().label == "cat"
-    assert found.label_of() == {first: "dog"}
-    found.undo()
-    assert (FIXES.read_text(), inbox.read(Path("new")), found.label_of()) == (before, {}, {})
-    assert found.undo() is None
+    assert [session.undo().label for _ in range(2)] == ["cat", ""]
+    assert session.undo().label == "cat"
+    assert session.label_of() == {first: "dog"}
+    session.undo()
+    assert (FIXES.read_text(), inbox.read(Path("new")), session.label_of()) == (before, {}, {})
+    assert session.undo() is None
 
 
 def test_what_cannot_be_a_label_is_refused_with_a_remedy():
     """An image of the source has a class of the source; a new class of the inbox has a name that a folder can have."""
-    found = label_project.session()
+    session = label_project.session()
     with pytest.raises(SourceError, match="no class"):
-        found.decide("doubtful", item_of(found, "cat/1.png"), "emu")
+        session.decide("doubtful", item_of(session, "cat/1.png"), "emu")
     for name in ("", "../x", "a/b", ".hidden", "a\u202eb", "nan"):
         with pytest.raises(SourceError) as caught:
-            found.decide("inbox", item_of(found, "0.png"), name)
+            session.decide("inbox", item_of(session, "0.png"), name)
         assert caught.value.remedy
     assert decisions.read(LOG) == []
 
@@ -107,10 +107,10 @@ def test_a_line_that_was_cut_off_costs_no_other(tmp_path):
 
 def test_the_state_counts_what_was_given():
     """By queue, by class, and how often the suggestion was the answer."""
-    found = label_project.session()
-    found.decide("inbox", item_of(found, "0.png"), "dog")
-    found.decide("doubtful", item_of(found, "cat/1.png"), "cat")
-    state = found.state()
+    session = label_project.session()
+    session.decide("inbox", item_of(session, "0.png"), "dog")
+    session.decide("doubtful", item_of(session, "cat/1.png"), "cat")
+    state = session.state()
     assert state["by_class"] == {"dog": 1, "cat": 1}
     assert (state["agreed"], state["suggested"], state["labelled"], state["left"]) == (1, 2, 2, 4)
     assert [(item["name"], item["left"]) for item in state["queues"]] == [

@@ -45,8 +45,8 @@ def test_the_documented_format_is_read(tmp_path):
 def test_annotators_who_agree_are_one_and_others_a_problem(tmp_path):
     """Two that say the same give a label, two that do not give none; cancelled and missing annotations are no answer."""
     assert read(tmp_path, task(["dog"], ["dog"])) == [Annotation("cat/1.png", "dog")]
-    (found,) = read(tmp_path, task(["dog"], ["cat"]))
-    assert (found.label, found.problem) == ("", "its annotations say cat, dog")
+    (entry,) = read(tmp_path, task(["dog"], ["cat"]))
+    assert (entry.label, entry.problem) == ("", "its annotations say cat, dog")
     assert read(tmp_path, task(["dog"], cancelled=True), task(), task([])) == []
 
 
@@ -73,8 +73,8 @@ def test_what_is_written_comes_back(tmp_path):
 def test_an_image_is_found_by_its_address(image, path):
     """By the path, the end of an address or a name that only one image has; never by a guess."""
     names = label_studio.by_name(["cat/1.png", "dog/1.png", "x y.png", "é.png"])
-    found, problem = label_studio.match(image, names)
-    assert found == path
+    matched, problem = label_studio.match(image, names)
+    assert matched == path
     assert bool(problem) != bool(path)
 
 

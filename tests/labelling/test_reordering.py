@@ -18,14 +18,14 @@ SHOWN = 12
 
 
 @pytest.fixture
-def found() -> Arrivals:
+def incoming() -> Arrivals:
     return label_project.seen_inbox()
 
 
 @pytest.fixture
-def session(tmp_path, monkeypatch, found) -> Session:
+def session(tmp_path, monkeypatch, incoming) -> Session:
     label_project.enter(tmp_path, monkeypatch)
-    return Session([arrivals.queue(found, {}, SHOWN)], ["cat", "dog"], FIXES, LOG, "Ada")
+    return Session([arrivals.queue(incoming, {}, SHOWN)], ["cat", "dog"], FIXES, LOG, "Ada")
 
 
 def shown(session: Session) -> list[queues.Item]:
@@ -36,7 +36,7 @@ def label(session: Session, place: int, name: str = "cat") -> None:
     session.decide("inbox", shown(session)[place].id, name)
 
 
-def test_what_the_page_holds_stays(session, found):
+def test_what_the_page_holds_stays(session, incoming):
     """Images to which people have come, skipped ones too, and the next ones keep place and suggestion; all others are those of the
     inbox that the head is least certain of, as many as before, with its suggestions and reasons."""
     before = shown(session)
@@ -44,7 +44,7 @@ def test_what_the_page_holds_stays(session, found):
         label(session, place)
     session.skip("inbox", before[3].id)
     head = Head()
-    Reordering(session, found).run(head, ["cat"], {INBOX / before[i].path: "cat" for i in range(3)})
+    Reordering(session, incoming).run(head, ["cat"], {INBOX / before[i].path: "cat" for i in range(3)})
     after = shown(session)
     assert after[: 4 + AHEAD] == before[: 4 + AHEAD]
     rest = after[4 + AHEAD :]
@@ -57,17 +57,17 @@ def test_what_the_page_holds_stays(session, found):
     assert session.state()["left"] == SHOWN - 3
 
 
-def test_the_order_follows_from_the_labels_whoever_gave_them(session, found):
+def test_the_order_follows_from_the_labels_whoever_gave_them(session, incoming):
     """Another session of the same labels has the same order, which leaves out what a third person has labelled meanwhile; an image
     that has left the queue can be labelled by who still sees it."""
-    twin = Session([arrivals.queue(found, {}, SHOWN)], ["cat", "dog"], FIXES, LOG, "Bob")
+    twin = Session([arrivals.queue(incoming, {}, SHOWN)], ["cat", "dog"], FIXES, LOG, "Bob")
     gone = shown(session)[-1]
     for who in (session, twin):
-        Reordering(who, found).run(Head(), ["cat"], {})
+        Reordering(who, incoming).run(Head(), ["cat"], {})
     assert shown(session) == shown(twin)
     new = shown(session)[-1]
     twin.decide("inbox", new.id, "dog")
-    Reordering(session, found).run(Head(), ["cat"], {INBOX / new.path: "dog"})
+    Reordering(session, incoming).run(Head(), ["cat"], {INBOX / new.path: "dog"})
     assert new not in shown(session)
     assert gone not in shown(session)
     assert len(shown(session)) == SHOWN
@@ -76,24 +76,24 @@ def test_the_order_follows_from_the_labels_whoever_gave_them(session, found):
     assert session.label_of()[new.id] == "dog"
 
 
-def test_an_image_whose_label_was_taken_back_stays_where_it_was(session, found):
+def test_an_image_whose_label_was_taken_back_stays_where_it_was(session, incoming):
     """Undo after an order, and an order after undo, both find it at its place."""
     before = shown(session)
     for place in range(6):
         label(session, place)
-    Reordering(session, found).run(Head(), ["cat"], {})
+    Reordering(session, incoming).run(Head(), ["cat"], {})
     assert session.id_of(session.undo()) == before[5].id
     assert shown(session)[:6] == before[:6]
     for _ in range(5):
         session.undo()
-    Reordering(session, found).run(Head(), ["cat"], {})
+    Reordering(session, incoming).run(Head(), ["cat"], {})
     assert shown(session)[: 6 + AHEAD] == before[: 6 + AHEAD]
 
 
-def test_labels_that_come_while_a_head_is_trained_count(session, found):
+def test_labels_that_come_while_a_head_is_trained_count(session, incoming):
     """What people have come to by then is held, too, and what another person labels is left out."""
     before = shown(session)
-    twin = Session([arrivals.queue(found, {}, len(found.paths))], ["cat", "dog"], FIXES, LOG, "Bob")
+    twin = Session([arrivals.queue(incoming, {}, len(incoming.paths))], ["cat", "dog"], FIXES, LOG, "Bob")
 
     class Slow(Head):
         def predict(self, files, labels, new):
@@ -102,33 +102,33 @@ def test_labels_that_come_while_a_head_is_trained_count(session, found):
             twin.decide("inbox", item_of(twin, "39.png"), "dog")
             return super().predict(files, labels, new)
 
-    Reordering(session, found).run(Slow(), ["cat"], {})
+    Reordering(session, incoming).run(Slow(), ["cat"], {})
     assert shown(session)[: 4 + AHEAD] == before[: 4 + AHEAD]
     assert "39.png" not in [item.path for item in shown(session)]
     assert len({item.id for item in shown(session)}) == SHOWN
 
 
-def test_without_a_head_the_order_stays(session, found):
+def test_without_a_head_the_order_stays(session, incoming):
     """With too few labels, and where nothing is left to order, for which nothing is computed."""
     before = shown(session)
-    Reordering(session, found).run(Head(is_taught=False), ["cat"], {})
+    Reordering(session, incoming).run(Head(is_taught=False), ["cat"], {})
     assert (shown(session), session.state()["orders"]) == (before, 0)
     label(session, SHOWN - AHEAD)
     head = Head()
-    Reordering(session, found).run(head, ["cat"], {})
-    assert head.asked == []
+    Reordering(session, incoming).run(head, ["cat"], {})
+    assert head.calls == []
     assert shown(session) == before
 
 
-def test_of_a_large_inbox_the_uncertain_images_are_looked_at_again(session, found, monkeypatch):
+def test_of_a_large_inbox_the_uncertain_images_are_looked_at_again(session, incoming, monkeypatch):
     """And those of the queue and those with labels; a table may have labels of files elsewhere."""
     monkeypatch.setattr(reordering, "MOST", 20)
     label(session, 0)
     head = Head()
     elsewhere = Path("/other/39.png")
-    Reordering(session, found).run(head, ["cat"], {INBOX / shown(session)[0].path: "cat", elsewhere: "dog"})
-    assert set(head.asked[0][0]) == {INBOX / path for path in found.paths[:20]} | {INBOX / item.path for item in shown(session)} | {
-        elsewhere
-    }
+    Reordering(session, incoming).run(head, ["cat"], {INBOX / shown(session)[0].path: "cat", elsewhere: "dog"})
+    assert set(head.calls[0][0]) == {INBOX / path for path in incoming.paths[:20]} | {
+        INBOX / item.path for item in shown(session)
+    } | {elsewhere}
     assert all(item.folder == str(INBOX) for item in shown(session))
     assert "39.png" not in [item.path for item in shown(session)]

@@ -78,12 +78,12 @@ def test_distances_of_poor_data_are_numbers(case):
 
 def test_a_share_that_cannot_be_refused():
     """It is refused with a remedy; too few validation images, or some without a distance, give no abstention; 0 refuses none."""
-    known = CalibrationDistances.of(np.arange(1.0, 60))
-    assert known.threshold(0) is None
+    calibration = CalibrationDistances.of(np.arange(1.0, 60))
+    assert calibration.threshold(0) is None
     assert NO_DISTANCES.default(0.02) is None
     assert CalibrationDistances.of(np.ones(FEWEST - 1)) == CalibrationDistances.of(np.array([1.0] * 50 + [np.nan])) == NO_DISTANCES
-    assert known.threshold(0.02).is_unknown(float("nan"))
-    for refused, share, fact in [(known, 1.0, "0.02"), (known, -0.1, "0.02"), (NO_DISTANCES, 0.02, "dvc repro")]:
+    assert calibration.threshold(0.02).is_unknown(float("nan"))
+    for refused, share, fact in [(calibration, 1.0, "0.02"), (calibration, -0.1, "0.02"), (NO_DISTANCES, 0.02, "dvc repro")]:
         with pytest.raises(ParamsError) as error:
             refused.threshold(share)
         assert fact in error.value.remedy
@@ -97,10 +97,10 @@ def test_very_many_images_are_thinned(monkeypatch):
     y[y == 0] = 1
     y[5] = 0
     arguments = (lambda rows: rows, Examples(x[None], y), Examples(val[None], val_y), CLASSES)
-    _, whole = fitting.fit(*arguments)
+    _, unlimited = fitting.fit(*arguments)
     monkeypatch.setattr(fitting, "MAX_IMAGES", 500)
     monkeypatch.setattr(abstention, "MAX_DISTANCES", 200)
     distance, few = fitting.fit(*arguments)
     assert len(few.distances) == 200
     assert torch.isfinite(distance.means).all()
-    assert few.threshold(0.1).distance == pytest.approx(whole.threshold(0.1).distance, rel=0.1)
+    assert few.threshold(0.1).distance == pytest.approx(unlimited.threshold(0.1).distance, rel=0.1)

@@ -56,12 +56,12 @@ def test_a_network_cut_between_blocks_is_the_whole(source, head):
     """Images become embeddings of the width `dim`, and the parts below and above any cut make the same."""
     backbone, images = example(source, head), pixels()
     with torch.inference_mode():
-        whole = backbone(images)
-        assert whole.shape == (2, backbone.dim)
-        assert whole.isfinite().all()
-        assert not torch.equal(whole[0], whole[1])
+        embeddings = backbone(images)
+        assert embeddings.shape == (2, backbone.dim)
+        assert embeddings.isfinite().all()
+        assert not torch.equal(embeddings[0], embeddings[1])
         for cut in range(backbone.block_count + 1) if backbone.sequential else ():
-            assert torch.equal(backbone.upper(backbone.lower(images, cut), cut), whole), cut
+            assert torch.equal(backbone.upper(backbone.lower(images, cut), cut), embeddings), cut
 
 
 @every_source
@@ -69,8 +69,8 @@ def test_blocks_hold_every_weight_once(source):
     """Each weight is in one block, or in the layers above them."""
     backbone = example(source, "classifier")
     blocks = [list(backbone.block(index).parameters()) for index in range(backbone.block_count)]
-    held = [id(value) for part in [*blocks, list(backbone.own_head().parameters())] for value in part]
-    assert sorted(held) == sorted(id(value) for value in backbone.parameters())
+    parameter_ids = [id(value) for part in [*blocks, list(backbone.own_head().parameters())] for value in part]
+    assert sorted(parameter_ids) == sorted(id(value) for value in backbone.parameters())
 
 
 @every_source
@@ -86,8 +86,8 @@ def test_the_seed_draws_the_weights(source):
 @every_source
 def test_a_file_of_the_whole_network_fills_the_backbone(source):
     """A state_dict of the library's whole classifier fits, and nothing but its head is left over."""
-    whole = registry.load(source).classifier(SOURCES[source].example, SIZE, 5)
-    state = {key: torch.ones(value.shape, dtype=value.dtype) for key, value in whole.state_dict().items()}
+    library_network = registry.load(source).classifier(SOURCES[source].example, SIZE, 5)
+    state = {key: torch.ones(value.shape, dtype=value.dtype) for key, value in library_network.state_dict().items()}
     backbone = example(source)
     unused = weights.fill(backbone, state, "file")
     assert unused

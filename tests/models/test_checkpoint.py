@@ -28,27 +28,27 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, spec):
     """A saved network gives the same logits bit for bit, and saving it twice the same bytes."""
     network = Network(build_features(spec, 1), PREPROCESSING, 3, 1).eval()
     distances = fit_dark(network, 32)
-    written = checkpoint.Checkpoint(
+    original = checkpoint.Checkpoint(
         "baseline", spec, PREPROCESSING, ("a", "b", "ü"), {"lr": 0.1}, {"epoch": 1}, 1.25, abstention=distances
     )
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        checkpoint.save(tmp_path / name, written, network.state_dict(), network.parameter_count(), [{"epoch": 1, "val_loss": 0.5}])
+        checkpoint.save(tmp_path / name, original, network.state_dict(), network.parameter_count(), [{"epoch": 1, "val_loss": 0.5}])
     loaded, described = checkpoint.load(tmp_path / "one")
     images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.equal(loaded(images), network(images))
         assert torch.equal(loaded.distance(loaded.embed(images)), network.distance(network.embed(images)))
-    assert described == written
+    assert described == original
     assert weight_files.checkpoint_digest(tmp_path / "one") == weight_files.checkpoint_digest(tmp_path / "two")
 
 
 def small(folder: Path, width: int = 4, seed: int = 0) -> Path:
     """Write a small checkpoint."""
     network = Network(build_features(CompactSpec(32, width), seed), PREPROCESSING, 2, seed)
-    written = checkpoint.Checkpoint("baseline", CompactSpec(32, width), PREPROCESSING, ("a", "b"), {}, {}, 3.0)
+    original = checkpoint.Checkpoint("baseline", CompactSpec(32, width), PREPROCESSING, ("a", "b"), {}, {}, 3.0)
     folder.mkdir(exist_ok=True)
-    checkpoint.save(folder, written, network.state_dict(), network.parameter_count(), [{"epoch": 1}])
+    checkpoint.save(folder, original, network.state_dict(), network.parameter_count(), [{"epoch": 1}])
     return folder
 
 
@@ -188,7 +188,7 @@ def test_a_folder_that_is_no_checkpoint_is_an_error(tmp_path):
     with pytest.raises(WorkspaceError):
         weight_files.checkpoint_digest(tmp_path)
     network = Network(build_features(CompactSpec(32, 8)), PREPROCESSING, 2)
-    written = checkpoint.Checkpoint("baseline", CompactSpec(32, 16), PREPROCESSING, ("a", "b"), {}, {})
-    checkpoint.save(tmp_path, written, network.state_dict(), network.parameter_count(), [{"epoch": 1}])
+    original = checkpoint.Checkpoint("baseline", CompactSpec(32, 16), PREPROCESSING, ("a", "b"), {}, {})
+    checkpoint.save(tmp_path, original, network.state_dict(), network.parameter_count(), [{"epoch": 1}])
     with pytest.raises(WorkspaceError, match="do not fit"):
         checkpoint.load(tmp_path)

@@ -20,12 +20,12 @@ def watched(monkeypatch):
         done, passed = [], [(0, 0)]
         for ran, waited in shares:
             passed.append((passed[-1][0] + int(ran * LOOK), passed[-1][1] + int(waited * LOOK)))
-        looks = iter([*passed, None])
+        readings = iter([*passed, None])
         count = iter(range(-1, len(passed) + 1))
 
         def times():
             next(count)
-            return next(looks)
+            return next(readings)
 
         class Team:
             def __init__(self, library):

@@ -101,8 +101,8 @@ def test_embeddings_are_what_the_class_computes(name):
 def test_blocks_hold_every_weight_once_and_cuts_change_nothing(name):
     """Each weight is in one block; a chain that is cut between any two blocks gives the same; the parts have maps to look at."""
     built = backbone(f"nets.{name}")
-    held = [id(value) for index in range(built.block_count) for value in built.block(index).parameters()]
-    assert sorted(held) == sorted(map(id, built.parameters()))
+    parameter_ids = [id(value) for index in range(built.block_count) for value in built.block(index).parameters()]
+    assert sorted(parameter_ids) == sorted(map(id, built.parameters()))
     assert built.sequential == built.has_feature_maps() == (name != "Whole")
     with torch.no_grad():
         for cut in range(built.block_count + 1) if built.sequential else ():

@@ -81,9 +81,9 @@ def test_a_coverage_that_cannot_be_had_is_refused():
 def test_very_many_scores_are_thinned(monkeypatch):
     """Of more scores than MAX_SCORES evenly drawn ones are kept, and the thresholds hardly change."""
     probabilities, labels = drawn(np.random.default_rng(3), 2000)
-    whole = ConformalScores.of(probabilities, labels)
+    full = ConformalScores.of(probabilities, labels)
     monkeypatch.setattr(prediction_sets, "MAX_SCORES", 500)
     few = ConformalScores.of(probabilities, labels)
     assert len(few.scores) == 500
     assert list(few.scores) == sorted(few.scores)
-    assert np.allclose(whole.thresholds(0.9, 4), few.thresholds(0.9, 4), atol=0.02)
+    assert np.allclose(full.thresholds(0.9, 4), few.thresholds(0.9, 4), atol=0.02)

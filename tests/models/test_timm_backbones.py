@@ -73,14 +73,14 @@ def test_the_embedding_is_timms(name):
     """With the weights of timm's whole network the embedding is bit for bit what timm hands to its last layer, wherever the network
     is cut; the pooled one is made of timm's own feature map."""
     size = SIZES.get(name, 96)
-    whole, x = theirs(name, size), pixels(size)
+    network, x = theirs(name, size), pixels(size)
     own, pooled = factory.build_backbone(spec(name)), factory.build_backbone(spec(name, "pooled"))
     for backbone in (own, pooled):
-        unused = weights.fill(backbone, whole.state_dict(), "timm")
+        unused = weights.fill(backbone, network.state_dict(), "timm")
         assert all(backbone.is_head(key) for key in unused)
     with torch.no_grad():
-        features = whole.forward_features(x)
-        expected = whole.forward_head(features, pre_logits=True)
+        features = network.forward_features(x)
+        expected = network.forward_head(features, pre_logits=True)
         expected = expected.mean((2, 3)) if expected.ndim == 4 else expected
         embedding = own(x)
         assert embedding.std() > 0
@@ -98,9 +98,9 @@ def test_the_embedding_is_timms(name):
 def test_blocks_hold_every_weight_once(name):
     """Each weight, class tokens and tables of places included, is in one block or in the layers above them."""
     backbone = factory.build_backbone(spec(name))
-    held = [id(value) for index in range(backbone.block_count) for value in backbone.block(index).parameters()]
-    held += [id(value) for value in backbone.own_head().parameters()]
-    assert sorted(held) == sorted(id(value) for value in backbone.parameters())
+    parameter_ids = [id(value) for index in range(backbone.block_count) for value in backbone.block(index).parameters()]
+    parameter_ids += [id(value) for value in backbone.own_head().parameters()]
+    assert sorted(parameter_ids) == sorted(id(value) for value in backbone.parameters())
 
 
 def test_a_transformer_embeds_by_its_class_token_and_the_mean_of_its_patches():

@@ -27,14 +27,14 @@ def test_the_interval_holds_the_accuracy(images, easy):
     """Where confidence is right, on as easy images as those of the reference and on harder ones, the interval holds the
     accuracy of nine of ten inboxes or more."""
     rng = np.random.default_rng(0)
-    held = []
+    covered = []
     for _ in range(300):
         _, correct = drawn(rng, 150)
         confidence, right = drawn(rng, images, easy)
         value, low, high = interval(correct, confidence)
         assert low <= value <= high
-        held.append(low <= right.mean() <= high)
-    assert np.mean(held) >= 0.89
+        covered.append(low <= right.mean() <= high)
+    assert np.mean(covered) >= 0.89
 
 
 def outputs(rng: np.random.Generator, count: int) -> Outputs:
@@ -44,8 +44,8 @@ def outputs(rng: np.random.Generator, count: int) -> Outputs:
 def test_it_says_why_there_is_no_estimate():
     """Images unlike the data, too few of them, or a version of before: the reason is named, and no number is."""
     rng = np.random.default_rng(1)
-    known, correct = drawn(rng, 100)
-    reference = Reference(np.zeros((100, 2)), np.zeros(100, int), known, correct)
+    confidence, correct = drawn(rng, 100)
+    reference = Reference(np.zeros((100, 2)), np.zeros(100, int), confidence, correct)
     new, like = outputs(rng, 50), Novelty(0.5, 0.02)
     assert estimate(reference, new, like).value is not None
     earlier = Reference(reference.embeddings, reference.predicted, reference.confidence)
@@ -63,9 +63,9 @@ def test_it_says_why_there_is_no_estimate():
 
 def test_images_that_are_alike_are_farther_half_the_time():
     """Of equal distances half are farther, of larger ones all, of smaller ones none."""
-    known = np.arange(10.0)
-    for new, farther in ((known, 0.5), (known + 20, 1), (known - 20, 0)):
-        assert Novelty.of(known, new, new > 15) == Novelty(farther, float(farther == 1))
+    distances = np.arange(10.0)
+    for new, farther in ((distances, 0.5), (distances + 20, 1), (distances - 20, 0)):
+        assert Novelty.of(distances, new, new > 15) == Novelty(farther, float(farther == 1))
 
 
 @pytest.mark.slow

@@ -58,11 +58,11 @@ def test_rows_keep_their_order_when_the_clock_is_set_back(merged):
 def test_a_row_is_read_as_it_was_written(tmp_path):
     """All columns of a row survive the file, embeddings as lists."""
     log = PredictionLog(tmp_path)
-    written = row(1)
-    written.embedding, written.flags = np.array([1.0, 2.5], np.float32), ["dark"]
-    log.append([written])
+    original = row(1)
+    original.embedding, original.flags = np.array([1.0, 2.5], np.float32), ["dark"]
+    log.append([original])
     (read,) = log.latest("a", 1, [Path("/in")])
-    assert read == LogRow(**vars(written) | {"embedding": [1.0, 2.5]})
+    assert read == LogRow(**vars(original) | {"embedding": [1.0, 2.5]})
 
 
 def test_a_log_of_an_earlier_version_is_read(tmp_path):

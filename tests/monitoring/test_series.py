@@ -201,13 +201,13 @@ def test_a_test_waits_for_new_series():
     assert levels.plan([], "a", settings, rows_of(19, NOW), NOW).waiting == 1
     assert levels.plan([], "a", settings, rows_of(20, NOW), NOW).level > 0
     past, later = [check(NOW - timedelta(hours=2))], NOW - timedelta(hours=1)
-    known = rows_of(20, NOW - timedelta(hours=3))
-    for item in known:
+    earlier = rows_of(20, NOW - timedelta(hours=3))
+    for item in earlier:
         item.series = f"old {item.series}"
-    assert levels.plan(past, "a", settings, [*known, *rows_of(19, later)], NOW).waiting == 1
-    assert levels.plan(past, "a", settings, [*known, *rows_of(20, later)], NOW).level > 0
-    assert levels.plan(past, "b", settings, known, NOW).level > 0
-    assert levels.plan(past, "a", check(NOW, window=50).settings, known, NOW).level > 0
+    assert levels.plan(past, "a", settings, [*earlier, *rows_of(19, later)], NOW).waiting == 1
+    assert levels.plan(past, "a", settings, [*earlier, *rows_of(20, later)], NOW).level > 0
+    assert levels.plan(past, "b", settings, earlier, NOW).level > 0
+    assert levels.plan(past, "a", check(NOW, window=50).settings, earlier, NOW).level > 0
 
 
 @pytest.mark.slow

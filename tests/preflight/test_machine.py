@@ -42,8 +42,14 @@ def states(findings):
 
 def test_packages_that_do_not_fit_are_named(monkeypatch):
     """A missing package and one of another version are named with the remedy; extras and markers of others are left out."""
-    asked = ["numpy>=999", "no-such-package-here", "click", 'also-missing; extra == "dev"', 'missing-too; python_version < "3"']
-    monkeypatch.setattr(machine.importlib.metadata, "requires", lambda name: asked)
+    requirements = [
+        "numpy>=999",
+        "no-such-package-here",
+        "click",
+        'also-missing; extra == "dev"',
+        'missing-too; python_version < "3"',
+    ]
+    monkeypatch.setattr(machine.importlib.metadata, "requires", lambda name: requirements)
     (finding,) = machine._packages()
     assert (finding.state, finding.remedy) == (FAULT, machine.REINSTALL)
     assert "numpy is" in finding.text
@@ -66,8 +72,8 @@ def test_packages_that_do_not_fit_are_named(monkeypatch):
 )
 def test_a_torch_that_cannot_be_used_has_a_remedy(monkeypatch, probe, has_device, expected):
     """Torch and torchvision are imported in a process: what fails there, or a GPU that torch does not use, is a fault."""
-    found = {"torch": "2", "torchvision": "0", "threads": 2, "mps": False}
-    texts = {name: repr(json.dumps(found | {"gpus": gpus})) for name, gpus in (("gpus", ["H200"]), ("none", []))}
+    versions = {"torch": "2", "torchvision": "0", "threads": 2, "mps": False}
+    texts = {name: repr(json.dumps(versions | {"gpus": gpus})) for name, gpus in (("gpus", ["H200"]), ("none", []))}
     monkeypatch.setattr(machine, "PROBE", probe.format(**texts))
     monkeypatch.setattr(platforms, "has_nvidia_device", lambda: has_device)
     findings = list(machine._torch())

@@ -17,9 +17,9 @@ FILES = template.files("flowers")
 
 def test_the_graph_is_that_of_the_repository():
     """Stages, commands, params, outputs and inputs are the same, but for the code: a digest in the place of source files."""
-    own, made = read_yaml(ROOT / "dvc.yaml")["stages"], parse_yaml(FILES["dvc.yaml"], "dvc.yaml")["stages"]
-    assert list(made) == list(own)
-    for name, stage in made.items():
+    own, project = read_yaml(ROOT / "dvc.yaml")["stages"], parse_yaml(FILES["dvc.yaml"], "dvc.yaml")["stages"]
+    assert list(project) == list(own)
+    for name, stage in project.items():
         (code,) = [entry for entry in stage["params"] if isinstance(entry, dict)]
         assert code == {"code.yaml": [f"stages.{name}"]}
         stage["params"].remove(code)
@@ -43,7 +43,7 @@ def test_digests_are_of_every_stage():
 
 def test_deployments_are_of_flows_of_the_package():
     """Every flow of the repository but the one of its studies has its deployment, with the same parameters and schedules."""
-    own, made = (
+    own, project = (
         read["deployments"] for read in (read_yaml(ROOT / "prefect.yaml"), parse_yaml(FILES["prefect.yaml"], "prefect.yaml"))
     )
     expected = []
@@ -51,8 +51,8 @@ def test_deployments_are_of_flows_of_the_package():
         module, flow = deployment["entrypoint"].removesuffix(".py").removeprefix("pipelines/").split(".py:")
         if flow != "study":
             expected.append({**deployment, "entrypoint": f"{package_files.FLOWS}.{module}.{flow}"})
-    assert made == expected
-    assert len(made) == len(own) - 1
+    assert project == expected
+    assert len(project) == len(own) - 1
 
 
 def test_all_else_is_copied():

@@ -26,7 +26,7 @@ SHIPPED = template._shipped
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
+def new_project(tmp_path_factory) -> Path:
     """Return a project that `darkroom new` has made of a folder of photographs, named relative to where it ran."""
     place = tmp_path_factory.mktemp("place")
     rng = np.random.default_rng(0)
@@ -41,9 +41,9 @@ def made(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(new_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a copy of the project, committed."""
-    shutil.copytree(made, tmp_path / "flowers", symlinks=True)
+    shutil.copytree(new_project, tmp_path / "flowers", symlinks=True)
     monkeypatch.chdir(tmp_path / "flowers")
     git("commit", "-qm", "a project")
     return tmp_path / "flowers"

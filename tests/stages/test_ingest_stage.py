@@ -86,8 +86,8 @@ def test_a_source_that_never_rests_is_refused_for_now(run, tmp_path):
 def test_a_damaged_manifest_is_replaced(run, capsys):
     """The manifest of the run before, which DVC leaves in place, may be damaged: the stage says so, and writes it anew."""
     paths = run(lambda: None)
-    whole = Path("out/manifest.parquet").read_bytes()
-    Path("out/manifest.parquet").write_bytes(bytes(len(whole)))
+    original = Path("out/manifest.parquet").read_bytes()
+    Path("out/manifest.parquet").write_bytes(bytes(len(original)))
     assert run(lambda: None) == paths
-    assert Path("out/manifest.parquet").read_bytes() == whole
+    assert Path("out/manifest.parquet").read_bytes() == original
     assert "is damaged" in capsys.readouterr().out

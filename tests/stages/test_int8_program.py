@@ -78,9 +78,9 @@ def test_validation_calibrates_the_program(version):
     measured = program.measure(VAL)
     assert program.checkpoint.abstention.distances == pytest.approx(np.sort(measured.distances), rel=1e-3)
     assert program.threshold.refuse == parent.threshold.refuse
-    held = program.checkpoint.conformal.sets(measured.probabilities, 0.9)
+    prediction_sets = program.checkpoint.conformal.sets(measured.probabilities, 0.9)
     labels = parent.logits(VAL).argmax(1) ^ (np.arange(len(VAL)) % 10 == 0)
-    assert held[np.arange(len(VAL)), labels].mean() >= 0.9
+    assert prediction_sets[np.arange(len(VAL)), labels].mean() >= 0.9
     with_files = [row.probabilities for row in program.predict_files([as_file(image) for image in TEST[:4]])]
     np.testing.assert_allclose(with_files, program.probabilities(TEST[:4]), rtol=1e-4)
 

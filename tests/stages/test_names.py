@@ -88,7 +88,7 @@ def test_a_path_for_a_backbone_is_refused_by_dvc(project):
     assert (project / "data/photos/1.jpg").exists()
 
 
-def written(backbones: str) -> dict[str, bytes]:
+def outputs_of(backbones: str) -> dict[str, bytes]:
     """Return what the stage writes for a list of backbones, by path."""
     set_line("backbones: [vgg11_bn, mobilenet_v3_small]", f"backbones: [{backbones}]")
     assert cli.main(["names", "--out", "out/names.txt", "--backbones", "out/backbones"]) == 0
@@ -103,13 +103,13 @@ def test_the_check_runs_nothing_else_again(tmp_path, monkeypatch):
     Path("backbones").mkdir()
     Path("backbones/one.py").write_text(NETWORK)
     Path("backbones/two.py").write_text(NETWORK)
-    first, second = written("vgg11_bn"), written("mobilenet_v2, own/one.Net, own/two.Net")
+    first, second = outputs_of("vgg11_bn"), outputs_of("mobilenet_v2, own/one.Net, own/two.Net")
     assert first["names.txt"] == second["names.txt"]
     assert {path.removeprefix("backbones/") for path in second if path != "names.txt"} == {
         "mobilenet_v2.txt", "own/one.Net.txt", "own/two.Net.txt",
     }  # fmt: skip
     Path("backbones/two.py").write_text(NETWORK + "# a comment\n")
-    third = written("mobilenet_v2, own/one.Net, own/two.Net")
+    third = outputs_of("mobilenet_v2, own/one.Net, own/two.Net")
     assert [path for path in third if third[path] != second[path]] == ["backbones/own/two.Net.txt"]
 
 

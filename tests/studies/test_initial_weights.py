@@ -141,7 +141,7 @@ def test_a_frozen_network_drops_nothing(loader):
     network = build_network(config, loader).train()
     x = loader.normalize(loader.train_x[:4])
     assert torch.equal(network.features(x), network.features(x))
-    whole = build_network(replace(config, trained_blocks=None), loader).train()
-    assert not torch.equal(whole.features(x), whole.features(x))
+    full_network = build_network(replace(config, trained_blocks=None), loader).train()
+    assert not torch.equal(full_network.features(x), full_network.features(x))
     blocks = split_blocks(build_network(replace(CONFIG, architecture="vgg11_bn", options={"dense": 8}), loader).features)
     assert [type(block[0]).__name__ for block in blocks] == ["Conv2d"] * 8 + ["Linear"] * 2

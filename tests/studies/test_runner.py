@@ -15,7 +15,7 @@ from tests.studies.test_trainer import CNN, MLP, SCHEMES
 def test_a_stopped_study_continues_where_it_was(sample, tmp_path):
     """After a stop finished runs are not trained again, and the results are those without a stop."""
     configs = [replace(CNN, seed=seed) for seed in range(3)]
-    whole = runner.run(configs, {"": sample}, accelerator="cpu", folder=tmp_path / "whole")
+    uninterrupted = runner.run(configs, {"": sample}, accelerator="cpu", folder=tmp_path / "whole")
     done: list[RunResult] = []
 
     def stop(result: RunResult) -> None:
@@ -28,7 +28,7 @@ def test_a_stopped_study_continues_where_it_was(sample, tmp_path):
     rest: list[RunResult] = []
     parts = runner.run(configs, {"": sample}, accelerator="cpu", folder=tmp_path / "parts", on_result=rest.append)
     assert [result.config.seed for result in rest] == [2]
-    assert [(r.config, r.curve, r.layers) for r in parts] == [(r.config, r.curve, r.layers) for r in whole]
+    assert [(r.config, r.curve, r.layers) for r in parts] == [(r.config, r.curve, r.layers) for r in uninterrupted]
 
 
 def test_a_cached_result_is_checked(sample, tmp_path):

@@ -68,8 +68,8 @@ def test_a_study_is_a_stage_of_its_own(project):
     """A study runs by its name and where a param or its code has changed; in the folder above DVC knows nothing of it."""
     studies = project / "studies"
     assert f"Running stage '{STAGE}'" in dvc(studies, "repro", STAGE)
-    written = studies / "results" / "initialization" / "results.csv"
-    first = written.read_bytes()
+    results = studies / "results" / "initialization" / "results.csv"
+    first = results.read_bytes()
     (project / "src" / "darkroom" / "models" / "__pycache__").mkdir(exist_ok=True)
     (project / "src" / "darkroom" / "models" / "__pycache__" / "old.pyc").touch()
     assert f"Running stage '{STAGE}'" not in dvc(studies, "repro", STAGE)
@@ -82,10 +82,10 @@ def test_a_study_is_a_stage_of_its_own(project):
     assert "lr: 0.02" in text
     file.write_text(text.replace("lr: 0.02", "lr: 0.03", 1))
     assert f"Running stage '{STAGE}'" in dvc(studies, "repro", STAGE)
-    assert written.read_bytes() != first
+    assert results.read_bytes() != first
     file.write_text(text.replace("lr: 0.05", "lr: 0.06", 1))  # the other study's: DVC has what this one wrote
     dvc(studies, "repro", STAGE)
-    assert written.read_bytes() == first
+    assert results.read_bytes() == first
     code = project / "src" / "darkroom" / "studies" / "registry.py"
     code.write_text(code.read_text() + "\n")
     dvc(studies, "repro", "study_code")

@@ -100,10 +100,10 @@ def test_evaluations_are_spread_over_the_steps(sample):
 def test_a_training_that_is_stopped_is_the_beginning_of_the_whole(sample):
     """A run that is stopped at an evaluation has the curve of the whole run up to there."""
     config = replace(MLP, steps=12, eval_points=4)
-    (whole,) = trainer.train([config], sample, "cpu")
+    (full,) = trainer.train([config], sample, "cpu")
     (part,) = trainer.train([config], sample, "cpu", stop=lambda point: point.step >= 6)
     assert [point.step for point in part.curve] == [0, 3, 6]
-    assert part.curve == whole.curve[:3]
+    assert part.curve == full.curve[:3]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def end(seed: int, number: int, values, loss: float, sampler: str = RANDOM) -> T
 def test_a_stopped_search_continues_where_it_was(pruner, sample, tmp_path):
     """After a stop the same trials are proposed, and finished ones are not trained again."""
     search = replace(SEARCH, pruner=pruner)
-    whole = run_search(search, sample, tmp_path / "whole")
+    uninterrupted = run_search(search, sample, tmp_path / "whole")
     new: list[bool] = []
 
     def stop(trial: Trial, is_new: bool) -> None:
@@ -55,10 +55,10 @@ def test_a_stopped_search_continues_where_it_was(pruner, sample, tmp_path):
         run_search(search, sample, tmp_path / "parts", stop)
     rest: list[bool] = []
     parts = run_search(search, sample, tmp_path / "parts", lambda trial, is_new: rest.append(is_new))
-    assert trial_facts(parts) == trial_facts(whole)
-    assert rest == [False] * 12 + [True] * (len(whole) - 12)
+    assert trial_facts(parts) == trial_facts(uninterrupted)
+    assert rest == [False] * 12 + [True] * (len(uninterrupted) - 12)
     more = run_search(replace(search, budget=15), sample, tmp_path / "parts")
-    assert trial_facts(more)[: len(whole)] == trial_facts(whole)
+    assert trial_facts(more)[: len(uninterrupted)] == trial_facts(uninterrupted)
 
 
 @pytest.mark.slow

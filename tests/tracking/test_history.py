@@ -52,16 +52,16 @@ def test_a_removal_takes_files_and_rows_and_can_be_repeated(workspace, tmp_path)
     places: dict[str, list[Path]] = {}
     (tmp_path / "note.txt").write_text("a note")
     for number in "12":
-        made = client.create_run(experiment, tags={STAGE: "baseline", SHA: f"sha-{number}"}).info
-        client.log_artifact(made.run_id, str(tmp_path / "note.txt"))
-        client.log_metric(made.run_id, "accuracy", 1.0)
+        info = client.create_run(experiment, tags={STAGE: "baseline", SHA: f"sha-{number}"}).info
+        client.log_artifact(info.run_id, str(tmp_path / "note.txt"))
+        client.log_metric(info.run_id, "accuracy", 1.0)
         package = tmp_path / f"package-{number}"
         package.mkdir()
         (package / "MLmodel").write_text("flavors: {}\n")
         tags = {SHA: f"sha-{number}", registry.MODEL: "baseline"}
         assert registry.add_version(client, NAME, tags, "", lambda _, package=package: package) == number
         model = client.get_model_version(NAME, number).source.removeprefix("models:/")
-        places[number] = [Path(made.artifact_uri, "note.txt"), Path(client.get_logged_model(model).artifact_location, "MLmodel")]
+        places[number] = [Path(info.artifact_uri, "note.txt"), Path(client.get_logged_model(model).artifact_location, "MLmodel")]
         assert all(path.exists() for path in places[number])
     first = next(item.id for item in history.queries.runs() if item.tags[SHA] == "sha-1")
     places["1"][1].unlink()  # a kill has come between

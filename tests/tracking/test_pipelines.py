@@ -386,8 +386,8 @@ def test_every_folder_name_is_text(monkeypatch):
     Path("dvc.yaml").write_text(f"stages:\n  ingest:\n    cmd: 'true'\n    outs:\n{outs}")
     Path("dvc.lock").unlink()
     dvc(["commit", "-q", "-f"])
-    written = Path("dvc.lock").read_text()
-    assert "path: on\n" in written  # not quoted: the point of this test
+    lock = Path("dvc.lock").read_text()
+    assert "path: on\n" in lock  # not quoted: the point of this test
     stage = dvc_graph.read_lock()["ingest"]
     assert set(stage.outs) == {str(name) for name in names}
     assert all(len(md5) == 36 for md5 in stage.outs.values())

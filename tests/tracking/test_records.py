@@ -79,8 +79,8 @@ def test_members_are_below_the_run_of_their_study(workspace):
     experiment = client.get_experiment(mlflow_client.experiment(client))
     saved = json.loads(experiment.tags["mlflow.sharedViewState.study-depth"])
     assert saved["name"] == "Study: depth"
-    found = client.search_runs([experiment.experiment_id], json.loads(saved["state"])["searchFilter"])
-    assert {run.info.run_name for run in found} == {"deep · seed 0", "deep · seed 1"}
+    matching = client.search_runs([experiment.experiment_id], json.loads(saved["state"])["searchFilter"])
+    assert {run.info.run_name for run in matching} == {"deep · seed 0", "deep · seed 1"}
     note = above.data.tags["mlflow.note.content"]
     assert note.startswith("deeper is better")
     assert f"(#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=study-depth" in note
@@ -213,14 +213,14 @@ def test_an_upload_goes_on_after_a_torn_line(workspace):
     """A line that is not whole yet waits; the rest is uploaded as soon as it is."""
     record()
     file = records.pending()[0] / records.RECORD
-    whole = file.read_bytes()
-    lines = whole.splitlines(keepends=True)
+    content = file.read_bytes()
+    lines = content.splitlines(keepends=True)
     file.write_bytes(b"".join(lines[:3]) + lines[3][:5])
     upload = uploads.Upload(file.parent, mlflow_client.client())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "is_alive", lambda folder: True)
         assert not upload.advance()
-    file.write_bytes(whole)
+    file.write_bytes(content)
     assert upload.advance()
     client, by_name, listed = runs()
     assert len(listed) == 2

@@ -111,14 +111,14 @@ def evaluated(
         probabilities[name] = np.full((len(truth), len(classes)), 0.05)
         probabilities[name][np.arange(len(truth)), predicted] = 0.95
     Path("reports").mkdir(exist_ok=True)
-    held = {name: labels[split == name] for name in ("val", "test")}
+    split_labels = {name: labels[split == name] for name in ("val", "test")}
     ingested = read_images(Path("data/ingested/manifest.parquet"))
     images = {split: list(map(asdict, rows)) for split, rows in ingested.items()}
-    predictions.write(Path("reports/predictions.parquet"), images, {"baseline": probabilities}, held, classes)
+    predictions.write(Path("reports/predictions.parquet"), images, {"baseline": probabilities}, split_labels, classes)
     costs = {"parameters": 1, "ms_per_image": 2.0, "train_seconds": 1}
     row = leaderboard.Row(model="baseline", kind="model", accuracy=right, macro_f1=right, **costs)
     leaderboard.write(Path("reports/leaderboard.csv"), [row])
-    metrics, _ = example_report.results(classes, held["test"], {"baseline": probabilities["test"]})
+    metrics, _ = example_report.results(classes, split_labels["test"], {"baseline": probabilities["test"]})
     figures = metrics.best_figures.model_copy(update={"accuracy": right, "val_accuracy": val_right, "macro_f1": right})
     metrics_io.write(Path("reports/metrics.json"), metrics.model_copy(update={"models": {"baseline": figures}}))
     Path("models/baseline").mkdir(parents=True, exist_ok=True)
@@ -338,16 +338,16 @@ def test_a_champion_is_asked_about_images_that_it_has_not_seen(place, monkeypatc
     assert (kept / champion_comparison.TRAINED).read_text().split() == [f"p{i}" for i in range(1000, 1010)]
     assert len((kept / champion_comparison.SELECTED).read_text().split()) == 100
     evaluated(0.9, seed=1, images=range(2, 202))
-    asked = []
+    scored_paths = []
 
     def score(model, ingested, ingest, paths):
-        asked.append(paths)
+        scored_paths.append(paths)
         return {split: np.tile([0.6, 0.4], (len(names), 1)) for split, names in paths.items()}
 
     monkeypatch.setattr(held_out, "predict_splits", score)
     monkeypatch.setattr(classifier.Classifier, "load", lambda folder: None)
     decision = run()
-    assert [len(paths) for paths in asked[0].values()] == [100, 100]
+    assert [len(paths) for paths in scored_paths[0].values()] == [100, 100]
     assert "predicts again" in capsys.readouterr().out
     assert decision["promoted"]  # the champion says cat to everything
     compared = next(c for c in decision["verdict"]["checks"] if c["name"] == "accuracy against the champion")

@@ -61,9 +61,9 @@ def bodies(images: list) -> dict[str, dict]:
 @pytest.mark.parametrize("format", list(bodies([])))
 def test_every_format_of_a_request_gets_the_same_answer(client, format):
     """A row for each image, with a label and probabilities; as a data URL an image is the same one."""
-    answers = ask(client, bodies([IMAGE, f"data:image/png;base64,{IMAGE}"])[format])
+    outputs = ask(client, bodies([IMAGE, f"data:image/png;base64,{IMAGE}"])[format])
     (alone,) = ask(client, bodies([IMAGE])["dataframe_split"])
-    assert answers == [alone, alone]
+    assert outputs == [alone, alone]
     assert alone["error"] is None
     assert alone["label"] == max(alone["probabilities"], key=alone["probabilities"].get)
 

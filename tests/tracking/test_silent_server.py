@@ -62,9 +62,9 @@ def test_nobody_waits_in_silence(tmp_path, monkeypatch, capsys):
     with FileLock(lock), pytest.raises(WorkspaceError) as caught, requests._noticed():
         requests.perform("a:b", {})
     assert caught.value.code == 75
-    said = capsys.readouterr().err
-    assert f"which holds {requests.LOCK}" in said
-    assert "waiting for MLflow at http://***@127.0.0.1:9" in said
+    message = capsys.readouterr().err
+    assert f"which holds {requests.LOCK}" in message
+    assert "waiting for MLflow at http://***@127.0.0.1:9" in message
 
 
 @pytest.mark.parametrize(("scheme", "package"), [("postgresql+psycopg2", "psycopg2-binary"), ("mssql+pyodbc", "pyodbc")])

@@ -39,13 +39,13 @@ def test_it_equals_training_through_the_whole_network(name, fast, tmp_path):
     views = rng.integers(0, 256, (2, 24, 32, 32, 3), np.uint8)
     labels = rng.integers(0, 3, 24)
     preprocessing = Preprocessing(32, "crop", (0, 0, 0), (0.5,) * 3, (0.25,) * 3)
-    whole = Network(TorchvisionBackbone(BackboneSpec(name, 32)), preprocessing, 3)
-    embedding.calibrate(torch.nn.Sequential(whole.normalize, whole.features), views[0], COMPUTE)
-    cut_up = copy.deepcopy(whole)
+    full = Network(TorchvisionBackbone(BackboneSpec(name, 32)), preprocessing, 3)
+    embedding.calibrate(torch.nn.Sequential(full.normalize, full.features), views[0], COMPUTE)
+    cut_up = copy.deepcopy(full)
 
-    _, groups = unfreeze(whole, 0.3, 0.7)
+    _, groups = unfreeze(full, 0.3, 0.7)
     through = Examples(views, labels), Examples(views[:1], labels)
-    one = fit(whole, *through, HYPER, COMPUTE, 3, groups=groups, freeze_statistics=True)
+    one = fit(full, *through, HYPER, COMPUTE, 3, groups=groups, freeze_statistics=True)
 
     cut, groups = unfreeze(cut_up, 0.3, 0.7)
     below = embedding.LowerPart(cut_up.normalize, cut_up.features, cut).eval()
@@ -55,10 +55,10 @@ def test_it_equals_training_through_the_whole_network(name, fast, tmp_path):
     above = Examples(maps, labels), Examples(maps[:1], labels)
     two = fit(model, *above, HYPER, COMPUTE, 3, groups=groups, freeze_statistics=True)
 
-    assert 0 < cut < whole.features.block_count
+    assert 0 < cut < full.features.block_count
     losses = [[row["train_loss"] for row in fitted.history] for fitted in (one, two)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-    for key, value in whole.state_dict().items():
+    for key, value in full.state_dict().items():
         assert torch.allclose(value, cut_up.state_dict()[key], rtol=1e-3, atol=1e-4), key
 
 

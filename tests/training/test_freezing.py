@@ -36,7 +36,7 @@ def maps(tmp_path, monkeypatch) -> FeatureMapCache:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory) -> Path:
+def maps_folder(tmp_path_factory) -> Path:
     """Return a folder of maps, computed once."""
     with contextlib.chdir(tmp_path_factory.mktemp("maps")):
         maps = new_cache()
@@ -45,8 +45,8 @@ def written(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def saved(maps, written) -> FeatureMapCache:
-    shutil.copytree(written, maps.folder)
+def saved(maps, maps_folder) -> FeatureMapCache:
+    shutil.copytree(maps_folder, maps.folder)
     return maps
 
 

@@ -83,13 +83,13 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 def test_killed_in_any_epoch_the_result_is_that_of_an_undisturbed_run(optimizer, options):
     """Weights, history, best epoch and temperature are equal bit for bit; only the epoch that was killed runs twice."""
     hyper = HYPER.model_copy(update={"optimizer": optimizer})
-    whole, expected, _ = train(hyper, name="", **options)
+    uninterrupted, expected, _ = train(hyper, name="", **options)
     for stop_at in (1, 2, 5):
         kept_results.clear()
         assert train(hyper, stop_at, **options)[1] is None
         assert train(hyper, stop_at + 1, **options)[1] is None  # killed once more
         model, result, ran = train(hyper, **options)
-        assert same(model, whole)
+        assert same(model, uninterrupted)
         assert replace(result, earlier_seconds=0.0) == expected
         assert result.earlier_seconds > 0
         assert ran == list(range(stop_at + 1, 7))
@@ -98,11 +98,11 @@ def test_killed_in_any_epoch_the_result_is_that_of_an_undisturbed_run(optimizer,
 def test_early_stopping_goes_on():
     """A training that has ended for want of a better epoch trains none when it is run again."""
     hyper = HYPER.model_copy(update={"epochs": 30, "lr": 1.0, "patience": 3})
-    whole, expected, ran = train(hyper)
+    uninterrupted, expected, ran = train(hyper)
     assert len(ran) < 30
     model, result, again = train(hyper)
     assert again == []
-    assert same(model, whole)
+    assert same(model, uninterrupted)
     assert replace(result, earlier_seconds=0.0) == replace(expected, earlier_seconds=0.0)
 
 
@@ -132,10 +132,10 @@ def test_a_full_disk_does_not_end_a_training(monkeypatch, capsys):
     def full(tensors, file, metadata):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    whole, expected, _ = train(name="")
+    uninterrupted, expected, _ = train(name="")
     monkeypatch.setattr(resuming, "save_file", full)
     model, result, _ = train()
-    assert same(model, whole)
+    assert same(model, uninterrupted)
     assert result == expected
     assert "the disk is full" in capsys.readouterr().err
     assert not list(kept_results.folder().iterdir())

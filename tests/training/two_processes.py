@@ -102,7 +102,7 @@ def cases(compute: Compute) -> dict[str, dict[str, Any]]:
     }
 
 
-def seen(compute: Compute) -> list[int]:
+def seen_examples(compute: Compute) -> list[int]:
     """Return which training examples this process has read in the epochs of a training."""
     chosen = examples(21, 5)
     views = SeenViews(chosen.inputs[0])
@@ -146,7 +146,7 @@ def main(folder: Path, part: str) -> None:
     with ranks.member():
         processes.join(compute)
         if part == "first":
-            np.save(folder / f"seen-{processes.rank()}.npy", seen(compute))
+            np.save(folder / f"seen-{processes.rank()}.npy", seen_examples(compute))
             for name, arrays in cases(compute).items():
                 np.savez(folder / f"{name}-{processes.rank()}.npz", **arrays)
             embed(folder / "embedded", Engine())

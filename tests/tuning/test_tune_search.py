@@ -51,19 +51,19 @@ def outline(search: Search) -> list[tuple]:
 
 def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(values, monkeypatch, tmp_path):
     """After a kill the proposals are repeated without training, and the rest is that of a search that was not stopped."""
-    whole = Search(pool(values), embedded(), [NAME])
-    whole.run(after(14))
-    assert {"pruned", "complete"} == {trial.state for trial in whole.trials}
+    uninterrupted = Search(pool(values), embedded(), [NAME])
+    uninterrupted.run(after(14))
+    assert {"pruned", "complete"} == {trial.state for trial in uninterrupted.trials}
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
     Search(pool(values), embedded(), [NAME]).run(after(12))
     kept = set(CACHE.rglob(kept_results.DIGEST))
     again = Search(pool(values), embedded(), [NAME])
     again.run(after(14))
-    assert outline(again) == outline(whole)
-    repeated = sum(trial.folds for trial in whole.trials[:12])
+    assert outline(again) == outline(uninterrupted)
+    repeated = sum(trial.folds for trial in uninterrupted.trials[:12])
     assert len(kept) == repeated
-    assert len(set(CACHE.rglob(kept_results.DIGEST))) == sum(trial.folds for trial in whole.trials)
+    assert len(set(CACHE.rglob(kept_results.DIGEST))) == sum(trial.folds for trial in uninterrupted.trials)
 
 
 def test_an_interrupt_keeps_what_is_done(values):
