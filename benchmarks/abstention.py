@@ -75,7 +75,7 @@ def textures(rng: np.random.Generator) -> Iterator[np.ndarray]:
 def scores(x: np.ndarray, y: np.ndarray, val: np.ndarray, head: Head) -> dict[str, Score]:
     """Return the methods for training embeddings (N, D) and labels (N,), and validation embeddings (V, D): embeddings (M, D) to
     scores (M,), large where unlike."""
-    distance, known = mahalanobis.fit(x, y, len(head.classes_)), unit(x)
+    distance, train_units = mahalanobis.fit(x, y, len(head.classes_)), unit(x)
     background = mahalanobis.fit(x, np.zeros_like(y), 1)
 
     def energy(embeddings: np.ndarray) -> np.ndarray:
@@ -93,7 +93,7 @@ def scores(x: np.ndarray, y: np.ndarray, val: np.ndarray, head: Head) -> dict[st
         "distance": distance.measure,
         "softmax": lambda embeddings: 1 - head.predict_proba(embeddings).max(1),
         "energy": energy,
-        "neighbours": lambda embeddings: -np.sort(unit(embeddings) @ known.T, axis=1)[:, -NEIGHBOUR],
+        "neighbours": lambda embeddings: -np.sort(unit(embeddings) @ train_units.T, axis=1)[:, -NEIGHBOUR],
         "relative": lambda embeddings: distance.measure(embeddings) ** 2 - background.measure(embeddings) ** 2,
         "with_energy": lambda embeddings: far(embeddings) + ENERGY * uncertain(embeddings),
     }
@@ -112,19 +112,19 @@ def trained(x: np.ndarray, y: np.ndarray, parts: tuple[np.ndarray, np.ndarray], 
 def run(x: np.ndarray, y: np.ndarray, others: Mapping[str, np.ndarray], seed: int, refuse: float) -> dict[tuple[str, str], dict]:
     """Return the figures of a split by method and kind of image."""
     train, val, test = split(y, seed)
-    found = {}
+    results = {}
     for method, score in trained(x, y, (train, val), seed).items():
         limit = rank_threshold(score(x[val]), refuse)
         like = score(x[test])
         for name, unlike in ((name, score(values)) for name, values in others.items()):
             target = np.r_[np.zeros(len(like)), np.ones(len(unlike))]
-            found[method, name] = {
+            results[method, name] = {
                 "AUROC": roc_auc_score(target, np.r_[like, unlike]),
                 "FPR95": float((unlike <= np.quantile(like, 0.95)).mean()),
                 "refused": float((like > limit).mean()),
                 "unlike": float((unlike > limit).mean()),
             }
-    return found
+    return results
 
 
 def rank_threshold(values: np.ndarray, refuse: float) -> float:
@@ -190,15 +190,15 @@ def main() -> None:
     for folder, (x, y) in data.items():
         others = {name: part for name, (part, _) in data.items() if name != folder} | drawn
         others |= {name: part for name, (part, owner) in apart.items() if owner != folder}
-        found = [run(x, y, others, seed, args.refuse) for seed in range(args.splits)]
-        keys = list(found[0])
+        results = [run(x, y, others, seed, args.refuse) for seed in range(args.splits)]
+        keys = list(results[0])
         if y.max() >= 2:  # as many splits in all, each class in turn
             for seed in range(args.splits):
                 kept, labels, left_out = without(x, y, seed % (int(y.max()) + 1))
-                found[seed] |= run(kept, labels, {LEFT_OUT: left_out}, seed, args.refuse)
+                results[seed] |= run(kept, labels, {LEFT_OUT: left_out}, seed, args.refuse)
             keys += [(method, LEFT_OUT) for method in METHODS]
         for method, name in keys:
-            parts = [part[method, name] for part in found]
+            parts = [part[method, name] for part in results]
             means = {key: fmean(part[key] for part in parts) for key in parts[0]}
             spread = stdev(part["refused"] for part in parts)
             rows.append({"data": folder, "method": method, "unlike them": name, **means, "sd of refused": spread})

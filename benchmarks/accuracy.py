@@ -68,7 +68,7 @@ def timed(work: Callable[[], object]) -> dict[str, float]:
     return {"wall": wall, "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, "load": load}
 
 
-def run_darkroom(folder: Path, images: Path, weights: Path, seed: int, whole: bool) -> Result:
+def run_darkroom(folder: Path, images: Path, weights: Path, seed: int, with_report: bool) -> Result:
     """Run recipe `photos` with its defaults, link the images of its split under `images`, and return its result.
 
     `whole` also measures the run up to the report, with the baseline.
@@ -78,7 +78,7 @@ def run_darkroom(folder: Path, images: Path, weights: Path, seed: int, whole: bo
         seeds = ("--set", f"ingest.seed={seed}", f"compute.seed={seed}")
         place.recipe("photos", "--data", str(folder), "--weights", str(weights), *seeds)
         result: Result = timed(lambda: place.run("dvc", "repro", f"finetune@{NETWORK}", DARKROOM_TRACKING="off"))
-        if whole:
+        if with_report:
             rest = timed(lambda: place.run("dvc", "repro", "evaluate", DARKROOM_TRACKING="off"))
             result["report"] = {key: result[key] + rest[key] for key in ("wall", "cpu")}
         return result | predictions(place.place, folder, images)

@@ -43,8 +43,8 @@ Strategy = Callable[[np.ndarray, np.ndarray, int, np.ndarray, np.random.Generato
 def centres(embeddings: np.ndarray, count: int, labelled: np.ndarray) -> list[int]:
     """Return the indices of rows of embeddings (N, D), each the farthest from those before it and from those with labels (M, D):
     greedy k-centre (Gonzalez 1985; for images Sener and Savarese 2018)."""
-    rows, known = active_learning.normalised(embeddings), active_learning.normalised(labelled)
-    distances = (2 - 2 * rows @ known.T).min(1)
+    rows, covered = active_learning.normalised(embeddings), active_learning.normalised(labelled)
+    distances = (2 - 2 * rows @ covered.T).min(1)
     chosen: list[int] = []
     while len(chosen) < count:
         chosen.append(int(distances.argmax()))
@@ -100,14 +100,14 @@ def badge(probabilities: np.ndarray, values: np.ndarray, count: int, _: np.ndarr
 
 
 STRATEGIES: dict[str, Strategy] = {
-    "random": lambda p, values, count, known, rng: rng.permutation(len(p))[:count].tolist(),
-    "margin": lambda p, values, count, known, rng: np.argsort(active_learning.margins(p), kind="stable")[:count].tolist(),
-    "centres": lambda p, values, count, known, rng: centres(values, count, known),
+    "random": lambda p, values, count, labelled, rng: rng.permutation(len(p))[:count].tolist(),
+    "margin": lambda p, values, count, labelled, rng: np.argsort(active_learning.margins(p), kind="stable")[:count].tolist(),
+    "centres": lambda p, values, count, labelled, rng: centres(values, count, labelled),
     "margin_centres": margin_centres,
     "clusters": clusters,
     # what `darkroom label` does: the model has learned the first labels, and the inbox has those after them
-    "herding": lambda p, values, count, known, rng: active_learning.choose(p, values, count, known[count:]),
-    "herding_all": lambda p, values, count, known, rng: active_learning.choose(p, values, count, known),
+    "herding": lambda p, values, count, labelled, rng: active_learning.choose(p, values, count, labelled[count:]),
+    "herding_all": lambda p, values, count, labelled, rng: active_learning.choose(p, values, count, labelled),
     "badge": badge,
 }
 
@@ -139,16 +139,16 @@ def curve(strategy: Strategy, values: np.ndarray, labels: np.ndarray, test: np.n
     classes = int(labels.max()) + 1
     pool = rng.permutation(np.setdiff1d(np.arange(len(labels)), test))
     batch = 5 * classes
-    known, unknown = pool[:batch], pool[batch:]
+    labelled, unlabelled = pool[:batch], pool[batch:]
     accuracies = []
     for step in range(STEPS + 1):
-        head = Regression(values[known], labels[known], classes, C)
+        head = Regression(values[labelled], labels[labelled], classes, C)
         accuracies.append(float((head.probabilities(values[test]).argmax(1) == labels[test]).mean()))
-        if step < STEPS and len(unknown):  # a small source is labelled before the last step
-            count = min(batch, len(unknown))
-            chosen = np.array(strategy(head.probabilities(values[unknown]), values[unknown], count, values[known], rng))
-            known = np.concatenate([known, unknown[chosen]])
-            unknown = np.delete(unknown, chosen)
+        if step < STEPS and len(unlabelled):  # a small source is labelled before the last step
+            count = min(batch, len(unlabelled))
+            chosen = np.array(strategy(head.probabilities(values[unlabelled]), values[unlabelled], count, values[labelled], rng))
+            labelled = np.concatenate([labelled, unlabelled[chosen]])
+            unlabelled = np.delete(unlabelled, chosen)
     return accuracies
 
 

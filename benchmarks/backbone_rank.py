@@ -111,9 +111,9 @@ def main() -> None:
     for folder in options.folders:
         for seed in options.seeds:
             with tempfile.TemporaryDirectory() as scratch:
-                found = run(Workspace(Path(scratch) / "project"), folder, options, seed)
-            rows += found
-            agreements.append({"folder": folder.name, "seed": seed} | agreement(found))
+                ranking = run(Workspace(Path(scratch) / "project"), folder, options, seed)
+            rows += ranking
+            agreements.append({"folder": folder.name, "seed": seed} | agreement(ranking))
     report("backbone_rank", rows, {"agreement": agreements})
     for item in agreements:
         print(item)

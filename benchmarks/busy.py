@@ -115,14 +115,14 @@ def one(name: str, settings: dict[str, str], seconds: float) -> float:
     return float(result.stdout.split()[-1])
 
 
-def rows(times: dict[tuple[str, str, int], list[float]], beside: list[int]) -> list[dict[str, object]]:
+def rows(times: dict[tuple[str, str, int], list[float]], process_counts: list[int]) -> list[dict[str, object]]:
     """Return the medians by task: milliseconds on the quiet machine, and how many times what is fair beside others."""
     cores, result = os.cpu_count() or 1, []
     for name in TASKS:
-        quiet = statistics.median(times[name, "spin", beside[0]])
+        quiet = statistics.median(times[name, "spin", process_counts[0]])
         for kind in KINDS:
             row: dict[str, object] = {"task": name, "threads": kind}
-            for count in beside:
+            for count in process_counts:
                 fair = quiet * max(1.0, min(THREADS, cores) / (cores * THREADS / (THREADS + count)))
                 row[f"beside {count}"] = round(statistics.median(times[name, kind, count]) / fair, 2)
             row["quiet ms"] = round(1000 * quiet, 1)

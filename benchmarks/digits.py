@@ -24,12 +24,12 @@ def run(root: Path, accuracies: dict[str, Any]) -> float:
     """Run the recipe with the sources of `root`; return its seconds and fill in the test accuracies."""
     with tempfile.TemporaryDirectory() as scratch:
         place = Workspace(Path(scratch) / "place", root)
-        taken = place.run("dvc", "repro")
+        elapsed = place.run("dvc", "repro")
         place.run("darkroom", "sync")
         figures = json.loads((place.place / "reports/metrics.json").read_text())["models"]
         accuracies.update({name: round(figure["accuracy"], 4) for name, figure in figures.items()})
-    print(f"{root.name}: {taken:.1f} s {accuracies}", flush=True)
-    return taken
+    print(f"{root.name}: {elapsed:.1f} s {accuracies}", flush=True)
+    return elapsed
 
 
 def main() -> None:
@@ -49,10 +49,10 @@ def main() -> None:
     rows = [
         {
             "version": version,
-            "seconds": median(taken),
-            "share of before": median([b / a for a, b in zip(times[0], taken, strict=True)]),
+            "seconds": median(durations),
+            "share of before": median([b / a for a, b in zip(times[0], durations, strict=True)]),
         }
-        for version, taken in zip((f"before ({options.before})", "now"), times, strict=True)
+        for version, durations in zip((f"before ({options.before})", "now"), times, strict=True)
     ]
     report("digits", rows, {"times": times, "accuracy": accuracies})
 

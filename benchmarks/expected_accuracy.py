@@ -45,17 +45,17 @@ METHODS = ("confidence", "difference", "threshold")
 
 def embed(folders: list[Path], weights: Path) -> dict[str, np.ndarray]:
     """Return embeddings, labels and the number of images that arrive of each folder, and the embeddings of the corrupted ones."""
-    network, found = make_embedder(weights), {}
+    network, outputs = make_embedder(weights), {}
     for folder in folders:
         images, labels = read_folder(folder)
         order = np.random.default_rng(0).permutation(len(labels))
         images, labels = images[order], labels[order]
         name, count = folder.name, min(max(round(ARRIVE * len(labels)), FEWEST), MOST)
-        found |= {name: network(images), f"{name}_y": labels, f"{name}_k": np.array(count)}
+        outputs |= {name: network(images), f"{name}_y": labels, f"{name}_k": np.array(count)}
         for kind in CORRUPTED:
             for severity in SEVERITIES:
-                found[f"{name}|{kind}|{severity}"] = network(corruptions.corrupt(images[:count], kind, severity, 0))
-    return found
+                outputs[f"{name}|{kind}|{severity}"] = network(corruptions.corrupt(images[:count], kind, severity, 0))
+    return outputs
 
 
 def inboxes(data: Mapping[str, np.ndarray], name: str, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -79,13 +79,13 @@ def run(data: Mapping[str, np.ndarray], name: str, seed: int) -> list[dict[str, 
     distance = mahalanobis.fit(x[train], y[train], len(head.classes_))
     threshold = CalibrationDistances.of(distance.measure(x[val])).threshold(REFUSE)
     assert threshold
-    known = head.predict_proba(x[held_out])
-    correct, sure = known.argmax(1) == y[held_out], known.max(1)
-    reference, far = Reference(x[held_out], known.argmax(1), sure, correct), distance.measure(x[held_out])
+    reference_probabilities = head.predict_proba(x[held_out])
+    correct, sure = reference_probabilities.argmax(1) == y[held_out], reference_probabilities.max(1)
+    reference, far = Reference(x[held_out], reference_probabilities.argmax(1), sure, correct), distance.measure(x[held_out])
     rows = []
     for kind, (embeddings, labels) in inboxes(data, name, seed).items():
-        found, distances = head.predict_proba(embeddings), distance.measure(embeddings)
-        new = Outputs(embeddings, found.argmax(1), found.max(1))
+        probabilities, distances = head.predict_proba(embeddings), distance.measure(embeddings)
+        new = Outputs(embeddings, probabilities.argmax(1), probabilities.max(1))
         unknown = np.array([threshold.is_unknown(value) for value in distances.tolist()])
         stated = expected_accuracy.estimate(reference, new, Novelty.of(far, distances, unknown)).value is not None
         shift = float(correct.mean() - sure.mean())
@@ -103,8 +103,8 @@ def run(data: Mapping[str, np.ndarray], name: str, seed: int) -> list[dict[str, 
 def summary(rows: list[dict[str, Any]], method: str) -> dict[str, Any]:
     if not rows:
         return {"holds": "", "error": "", "width": ""}
-    found = np.array([(*row[method], row["accuracy"]) for row in rows])
-    value, low, high, accuracy = found.T
+    estimates = np.array([(*row[method], row["accuracy"]) for row in rows])
+    value, low, high, accuracy = estimates.T
     holds, error = ((low <= accuracy) & (accuracy <= high)).mean(), np.abs(value - accuracy).mean()
     return {"holds": float(holds), "error": float(error), "width": float((high - low).mean())}
 
@@ -122,8 +122,8 @@ def main() -> None:
         data = embed(args.folders, args.weights)
         if args.cache:
             np.savez(args.cache, **data)
-    found = {folder.name: [row for seed in range(args.splits) for row in run(data, folder.name, seed)] for folder in args.folders}
-    groups = dict(found.items()) | {"all": [row for rows in found.values() for row in rows]}
+    results = {folder.name: [row for seed in range(args.splits) for row in run(data, folder.name, seed)] for folder in args.folders}
+    groups = dict(results.items()) | {"all": [row for rows in results.values() for row in rows]}
     groups |= {f"all, severity {severity}": [row for row in groups["all"] if row["kind"] == severity] for severity in "0135"}
     table = []
     for name, rows in groups.items():

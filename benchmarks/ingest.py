@@ -80,10 +80,10 @@ def cold(source: Path, scratch: Path, **changes: object) -> float:
                 (scratch / "out" / name).mkdir(parents=True)
                 dataset.write(name, scratch / "out" / name)
 
-    taken = seconds(work)
+    elapsed = seconds(work)
     shutil.rmtree(scratch / "cache")
     shutil.rmtree(scratch / "out")
-    return taken
+    return elapsed
 
 
 def image_folder(source: Path) -> float:
@@ -348,8 +348,8 @@ def encoded(image: Image.Image, level: int) -> bytes:
 
 
 def fingerprint(content: bytes) -> np.ndarray | None:
-    whole = decode(content, SIZE, "crop", (0, 0, 0)).upright
-    examined = quality.examine(whole) if whole is not None else None
+    picture = decode(content, SIZE, "crop", (0, 0, 0)).upright
+    examined = quality.examine(picture) if picture is not None else None
     return None if examined is None else fingerprints.fingerprint(examined[1])
 
 
@@ -367,7 +367,7 @@ def defects(folder: Path, scratch: Path, arguments: argparse.Namespace) -> None:
     for radius in (0, 2, 3, 5, 8, 14):
         for contrast in (40, 90):
             noise = np.random.default_rng(0)
-            pairs = [(taken(scene, 0, 0, noise), taken(scene, radius, contrast, noise)) for scene in scenes]
+            pairs = [(photograph(scene, 0, 0, noise), photograph(scene, radius, contrast, noise)) for scene in scenes]
             results = [find(["fine", "defect"], np.stack(pair)) for pair in pairs]
             grouped, disputed = (sum(bool(getattr(result, name)) for result in results) for name in ("pairs", "conflicts"))
             spot = f"spot of radius {radius} and contrast {contrast}" if radius else "no defect"
@@ -376,7 +376,7 @@ def defects(folder: Path, scratch: Path, arguments: argparse.Namespace) -> None:
                 break
 
 
-def taken(scene: Image.Image, radius: int, contrast: int, noise: np.random.Generator) -> np.ndarray:
+def photograph(scene: Image.Image, radius: int, contrast: int, noise: np.random.Generator) -> np.ndarray:
     """Return the fingerprint of a photograph of a scene, with a spot if the radius is not 0."""
     image = np.roll(np.asarray(scene) * noise.uniform(0.92, 1.08), tuple(noise.integers(-3, 4, 2)), (0, 1))
     picture = Image.fromarray((image + noise.normal(0, 4, image.shape)).clip(0, 255).astype(np.uint8))
@@ -460,8 +460,8 @@ def cut(folder: Path, scratch: Path, arguments: argparse.Namespace) -> None:
                     decoded = decode(content[:-lost] + draw.bytes(after), SIZE, "crop", (0, 0, 0))
                     flagged += "damaged" in decoded.flags
                     if decoded.upright is not None:
-                        whole = decode(content, SIZE, "crop", (0, 0, 0)).upright
-                        errors.append(float(np.abs(decoded.upright.astype(int) - np.asarray(whole, int)).mean()))
+                        picture = decode(content, SIZE, "crop", (0, 0, 0)).upright
+                        errors.append(float(np.abs(decoded.upright.astype(int) - np.asarray(picture, int)).mean()))
                 mean, most = (round(value, 2) for value in (float(np.mean(errors or [0])), max(errors, default=0)))
                 print(
                     f"cut {name}: without {missing}, {after:,} random bytes behind it: {len(errors)} of {len(files)} used, "

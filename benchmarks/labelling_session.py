@@ -38,10 +38,10 @@ def session(values: np.ndarray, labels: np.ndarray, own: np.ndarray, inbox: np.n
     classes = int(labels.max()) + 1
     order: list[int] = []  # positions in the inbox
     for done in range(0, shown, every):
-        known = np.concatenate([own, inbox[order[:done]]])
+        labelled = np.concatenate([own, inbox[order[:done]]])
         kept = order[: done + AHEAD] if done else []
         free = np.setdiff1d(np.arange(len(inbox)), kept)
-        head = Regression(values[known], labels[known], classes, C)
+        head = Regression(values[labelled], labels[labelled], classes, C)
         probabilities = head.probabilities(values[inbox[free]])
         rest = active_learning.order(probabilities, values[inbox[free]], shown - len(kept), values[inbox[kept]])
         order = kept + free[rest].tolist()
@@ -64,8 +64,8 @@ def curves(
     for name, order in orders.items():
         accuracies[name] = []
         for count in range(0, shown + 1, JUDGED):
-            known = np.concatenate([own, order[:count]])
-            head = Regression(values[known], labels[known], classes, C)
+            labelled = np.concatenate([own, order[:count]])
+            head = Regression(values[labelled], labels[labelled], classes, C)
             accuracies[name].append(float((head.probabilities(values[test]).argmax(1) == labels[test]).mean()))
     return accuracies
 

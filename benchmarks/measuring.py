@@ -78,10 +78,10 @@ class Workspace:
         done = subprocess.run(
             [sys.executable, "-m", *command], cwd=self.place, env=self.environment | environment, capture_output=True, text=True
         )
-        taken = time.perf_counter() - started
+        elapsed = time.perf_counter() - started
         if done.returncode:
             raise SystemExit(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-4000:]}")
-        return taken
+        return elapsed
 
     def recipe(self, *arguments: str) -> None:
         self.run("darkroom", "recipe", *arguments)
@@ -98,13 +98,13 @@ class Workspace:
             while process.poll() is None:
                 peak = max(peak, _own_memory(process.pid))
                 time.sleep(0.05)
-            taken = time.perf_counter() - started
+            elapsed = time.perf_counter() - started
             if process.returncode:
                 output.seek(0)
                 raise SystemExit(f"{' '.join(command)} failed:\n{output.read()[-4000:]}")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return Usage(taken, cpu, peak / 2**20)
+        return Usage(elapsed, cpu, peak / 2**20)
 
 
 def _own_memory(pid: int) -> int:

@@ -87,9 +87,9 @@ def main() -> None:
     options = parser.parse_args()
     started = time.perf_counter()
     drift.PERMUTATIONS = COARSE
-    populations, classes, whole, missed = prepare(options.folder, options.weights, options.other)
-    print(f"{len(populations['none'].predicted)} images in the population; of {SERIES} series of 3 images copied together, {whole}")
-    print(f"are recognised whole and apart from others; {missed:.1%} of their later images are missed", flush=True)
+    populations, classes, recognised, missed = prepare(options.folder, options.weights, options.other)
+    print(f"{len(populations['none'].predicted)} images in the population; of {SERIES} series of 3 images copied together,")
+    print(f"{recognised} are recognised whole and apart from others; {missed:.1%} of their later images are missed", flush=True)
     rows = []
     for window in options.windows:
         settings = [Setting("none", 1, length, window) for length in (1, 3, 10)]
@@ -207,10 +207,10 @@ def prepare(folder: Path, weight_folder: Path | None, other: Path | None) -> tup
     populations["one class"] = populations["none"]
     order = rng.permutation(len(pictures))
     chosen, embeddings = order[:SERIES], populations["none"].embeddings
-    whole, missed = recognise(
+    recognised, missed = recognise(
         [series_views[i] for i in chosen], embeddings[chosen], series.closeness(embeddings[order[SERIES:][:MAX_IMAGES], 0])
     )
-    return populations, len(names), whole, missed
+    return populations, len(names), recognised, missed
 
 
 def read(path: Path) -> np.ndarray:

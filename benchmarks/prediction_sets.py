@@ -114,14 +114,14 @@ def run(x: np.ndarray, y: np.ndarray, seed: int, coverage: float) -> dict[str, d
     on_val, on_test = head.predict_proba(x[val]), head.predict_proba(x[test])
     rng = np.random.default_rng(seed)
     uniform = rng.random(len(val)), rng.random(len(test))
-    found: dict[str, dict[str, float]] = {}
+    results: dict[str, dict[str, float]] = {}
     for name, scores in METHODS.items():
         calibration = np.sort(scores(on_val, uniform[0])[np.arange(len(val)), y[val]])
         place = math.ceil((len(val) + 1) * coverage)
         limit = calibration[place - 1] if place <= len(val) else np.inf
-        found[name] = figures(scores(on_test, uniform[1]) <= limit, y[test])
-    found["darkroom"] = figures(ConformalScores.of(on_val, y[val]).sets(on_test, coverage), y[test])
-    return {name: row | {"accuracy": float((on_test.argmax(1) == y[test]).mean())} for name, row in found.items()}
+        results[name] = figures(scores(on_test, uniform[1]) <= limit, y[test])
+    results["darkroom"] = figures(ConformalScores.of(on_val, y[val]).sets(on_test, coverage), y[test])
+    return {name: row | {"accuracy": float((on_test.argmax(1) == y[test]).mean())} for name, row in results.items()}
 
 
 def main() -> None:

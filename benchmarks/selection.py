@@ -291,9 +291,9 @@ def covered(name: str, inputs: np.ndarray, labels: np.ndarray, classes: int, cou
         intervals.append(result.intervals["accuracy"] or (0.0, 1.0))
         bare.append(significance.wilson(result.figures["accuracy"], len(chosen)))
     true = float(np.mean(accuracies))
-    held, without = (np.mean([low <= true <= high for low, high in edges]) for edges in (intervals, bare))
+    covered, without = (np.mean([low <= true <= high for low, high in edges]) for edges in (intervals, bare))
     width = np.mean([high - low for low, high in intervals])
-    return name, f"{classes}", f"{count}", f"{true:.3f}", f"{held:.3f}", f"{width:.3f}", f"{without:.3f}"
+    return name, f"{classes}", f"{count}", f"{true:.3f}", f"{covered:.3f}", f"{width:.3f}", f"{without:.3f}"
 
 
 def regression(inputs: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

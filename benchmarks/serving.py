@@ -137,18 +137,18 @@ class Results:
         return "; ".join(filter(None, map(self._check_row, request.rows, rows)))
 
     def _check_row(self, sample: Sample | None, row: dict[str, Any]) -> str:
-        expected, found = sample.probabilities if sample else None, row["probabilities"]
+        expected, probabilities = sample.probabilities if sample else None, row["probabilities"]
         if expected is None:
-            return "" if row["error"] and found is None else f"a row of no image has {row}"
-        if not found:
+            return "" if row["error"] and probabilities is None else f"a row of no image has {row}"
+        if not probabilities:
             return f"a row of an image has the error {row['error']}"
         assert sample
         with self.lock:
-            first = self.first.setdefault(sample.content, found)
-        if not np.allclose(list(first.values()), list(found.values()), atol=1e-6, rtol=0):
-            return f"another prediction than before: {first}, {found}"
-        if max(abs(expected[name] - found[name]) for name in expected) > TOLERANCE:
-            return f"`darkroom predict` says {expected}, the server {found}"
+            first = self.first.setdefault(sample.content, probabilities)
+        if not np.allclose(list(first.values()), list(probabilities.values()), atol=1e-6, rtol=0):
+            return f"another prediction than before: {first}, {probabilities}"
+        if max(abs(expected[name] - probabilities[name]) for name in expected) > TOLERANCE:
+            return f"`darkroom predict` says {expected}, the server {probabilities}"
         return ""
 
 
@@ -243,17 +243,15 @@ def serve(server: Server, samples: list[Sample], minutes: float, clients: int) -
     ]
     for thread in threads:
         thread.start()
-    told = started
+    reported = started
     while any(thread.is_alive() for thread in threads):
         if time.monotonic() < deadline:
             memory.append((time.monotonic() - started, server.memory()))
-        if time.monotonic() - told > 60:
-            told = time.monotonic()
+        if time.monotonic() - reported > 60:
+            reported = time.monotonic()
             sent = sum(sum(counts.values()) for counts in results.statuses.values())
-            print(
-                f"{(told - started) / 60:.0f} min: {memory[-1][1]:.0f} MiB, {sent} requests, {sum(results.faults.values())} faults",
-                flush=True,
-            )
+            faults = sum(results.faults.values())
+            print(f"{(reported - started) / 60:.0f} min: {memory[-1][1]:.0f} MiB, {sent} requests, {faults} faults", flush=True)
         time.sleep(INTERVAL)
     return results, memory
 

@@ -68,13 +68,17 @@ def simulate(shape: Shape, seed: int) -> tuple[dict[str, list[int]], int, float]
             images.setdefault(label, Counter())[splits[group.key]] += count
             of_class[label] += 1
     distances = {
-        name: [abs(found[name] - round(found.total() * share)) for found in images.values()] for name, share in SHARES.items()
+        name: [abs(split_counts[name] - round(split_counts.total() * share)) for split_counts in images.values()]
+        for name, share in SHARES.items()
     }
-    empty = sum(of_class[label] >= 3 and not all(found[name] for name in ("train", *SHARES)) for label, found in images.items())
+    empty = sum(
+        of_class[label] >= 3 and not all(split_counts[name] for name in ("train", *SHARES))
+        for label, split_counts in images.items()
+    )
     more = [SplitGroup(f"{seed} new {i}", labels) for i, labels in enumerate(shape(draw)[::10])]
     later = stratified([*groups, *more], SHARES["test"], SHARES["val"], seed)
     moved = sum(sum(group.counts.values()) for group in groups if splits[group.key] != later[group.key])
-    return distances, empty, moved / sum(found.total() for found in images.values())
+    return distances, empty, moved / sum(split_counts.total() for split_counts in images.values())
 
 
 def main() -> None:

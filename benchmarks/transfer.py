@@ -59,7 +59,7 @@ def run_darkroom(scratch: Path, options: argparse.Namespace, seed: int) -> dict[
         f"finetune.epochs={max(1, options.finetune_epochs)}", f"finetune.patience={max(1, options.finetune_epochs)}",
         "ingest.max_quarantined=1.0",
     )  # fmt: skip
-    whole = place.run("dvc", "repro", f"{target}@{options.network}")
+    total = place.run("dvc", "repro", f"{target}@{options.network}")
     tested = accuracy(place, f"models/{target}/{options.network}")
     link_splits(place.place, options.folder, scratch / "images")
     params = place.place / "params.yaml"
@@ -75,7 +75,7 @@ def run_darkroom(scratch: Path, options: argparse.Namespace, seed: int) -> dict[
     if done.returncode:
         raise SystemExit(done.stderr)
     stages = json.loads(done.stdout.splitlines()[-1])
-    return {"whole": whole, "head": head, "computing": sum(stages.values()), "stages": stages, "accuracy": tested}
+    return {"whole": total, "head": head, "computing": sum(stages.values()), "stages": stages, "accuracy": tested}
 
 
 def accuracy(place: Workspace, model: str) -> float:
@@ -109,8 +109,8 @@ def run_recipe(scratch: Path, options: argparse.Namespace, seed: int) -> dict[st
         "--seed", str(seed), "--trained", *trained_modules(options.network),
     ]  # fmt: skip
     done: list[str] = []
-    whole = seconds(lambda: done.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
-    return json.loads(done[0]) | {"whole": whole}
+    total = seconds(lambda: done.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    return json.loads(done[0]) | {"whole": total}
 
 
 def trained_modules(network: str) -> list[str]:

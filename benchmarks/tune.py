@@ -99,8 +99,8 @@ def worth(folder: Path, options: argparse.Namespace, seed: int) -> list[dict[str
             search = Search(pool, embedded, options.backbones, seed, sampler)  # type: ignore[arg-type]
             search.run(lambda trials: sum(trial.folds for trial in trials) >= options.fits)
             gain = search.gain()
-            found = [("recipe", search.reference()), (sampler, search.best())] if not rows else [(sampler, search.best())]
-            for name, trial in found:
+            best_trials = [("recipe", search.reference()), (sampler, search.best())] if not rows else [(sampler, search.best())]
+            for name, trial in best_trials:
                 says = gain if name != "recipe" else None
                 interval = [_percent(getattr(gain.accuracy, key)) if says else "" for key in ("difference", "low", "high")]
                 rows.append(
@@ -132,7 +132,7 @@ class Reseeded(Search):
         self.pool = own
 
 
-def claim(case: str, pool: Pool, whole: Embedded, options: argparse.Namespace, draw: int) -> dict[str, Any]:
+def claim(case: str, pool: Pool, embedded: Embedded, options: argparse.Namespace, draw: int) -> dict[str, Any]:
     """Draw images, search on them, and return what is claimed and what is true on the other images."""
     rng = np.random.default_rng([draw, 7])
     rows = rng.permutation(len(pool.labels))
@@ -144,7 +144,7 @@ def claim(case: str, pool: Pool, whole: Embedded, options: argparse.Namespace, d
     part = Pool(
         pool.images[drawn], labels[drawn], pool.groups[drawn], pool.classes, settings, val_share=0.2, is_kept=False
     )  # fmt: skip
-    own = Embedded(whole.images[drawn], whole.views[:, drawn], 1.0, "")
+    own = Embedded(embedded.images[drawn], embedded.views[:, drawn], 1.0, "")
     kind = Reseeded if case == "same" else Search
     name = options.backbones[0]
     if case == "poor":  # the space is around the recipe's settings, and the reference is the poor one
@@ -159,7 +159,7 @@ def claim(case: str, pool: Pool, whole: Embedded, options: argparse.Namespace, d
     fold = part.folds[0]
     train = np.concatenate([fold.train, fold.held_out])
     examples = Examples(own.views[:, train], part.labels[train]), Examples(own.images[None, fold.val], part.labels[fold.val])
-    test = Examples(whole.images[None, others], labels[others])
+    test = Examples(embedded.images[None, others], labels[others])
     best, reference = (test_scores(part, trial.values, *examples, test)[0] for trial in (search.best(), search.reference()))
     truth = 0.0 if case in ("same", "shuffled") else best - reference
     return {
@@ -182,10 +182,10 @@ def claims(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
         ),
     ):
         pool = load_pool(params.read())
-        whole = pool.embed(options.backbones[0], "folder", options.weights)
+        embedded = pool.embed(options.backbones[0], "folder", options.weights)
         for case in options.cases:
             started = time.monotonic()
-            results = [claim(case, pool, whole, options, draw) for draw in range(options.draws)]
+            results = [claim(case, pool, embedded, options, draw) for draw in range(options.draws)]
             rows.append({"folder": folder.name, "images": options.images, "case": case, "draws": options.draws} | _summary(results))
             print(rows[-1] | {"seconds": round(time.monotonic() - started)}, flush=True)
     return rows

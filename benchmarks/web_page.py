@@ -36,9 +36,11 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
-    found = [sorted(folder.rglob("*.jp*g")) for folder in options.folders]
+    folder_files = [sorted(folder.rglob("*.jp*g")) for folder in options.folders]
     draw = random.Random(0)
-    photographs = [path for paths in found for path in draw.sample(paths, min(len(paths), options.images // len(found)))]
+    photographs = [
+        path for paths in folder_files for path in draw.sample(paths, min(len(paths), options.images // len(folder_files)))
+    ]
     classifier, _ = model_resolver.load(options.model, options.engine)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)

@@ -160,11 +160,11 @@ def _prefect(chromium: str, folder: Path) -> int:
         print("no server of `make schedule` answers", file=sys.stderr)
         return 2
 
-    def asked(what: str, **content: Any) -> Any:
-        return server.request(api, f"{what}/filter", content)
+    def query(table: str, **content: Any) -> Any:
+        return server.request(api, f"{table}/filter", content)
 
     done = {"state": {"name": {"any_": ["Completed"]}}}
-    tasks = asked("task_runs", flow_runs=done, flows={"name": {"any_": ["repro"]}}, task_runs=done, sort="END_TIME_DESC")
+    tasks = query("task_runs", flow_runs=done, flows={"name": {"any_": ["repro"]}}, task_runs=done, sort="END_TIME_DESC")
     if not tasks:
         print("no run of the flow `repro` in which a stage ran: `darkroom flow repro --force`", file=sys.stderr)
         return 2
@@ -174,7 +174,7 @@ def _prefect(chromium: str, folder: Path) -> int:
         "prefect-run": f"runs/flow-run/{run}",
         "prefect-task": f"runs/task-run/{longest['id']}",
     }
-    shown = {item["key"]: item["latest_id"] for item in asked("artifacts/latest")}
+    shown = {item["key"]: item["latest_id"] for item in query("artifacts/latest")}
     pages |= {f"prefect-{key}": f"artifacts/artifact/{shown[key]}" for key in ("leaderboard", "drift") if key in shown}
     if "drift" in shown:
         pages["prefect-runs"] = "runs"
@@ -263,21 +263,21 @@ def _blocks(folder: Path) -> int:
     return 0
 
 
-def _take(chromium: str, address: str, taken: Path) -> None:
+def _take(chromium: str, address: str, picture_file: Path) -> None:
     with tempfile.TemporaryDirectory() as profile:
         command = [
             chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
             "--hide-scrollbars", "--disable-background-networking", f"--user-data-dir={profile}",
-            f"--window-size={SIZE[0]},{SIZE[1]}", f"--virtual-time-budget={PATIENCE}", f"--screenshot={taken}", address,
+            f"--window-size={SIZE[0]},{SIZE[1]}", f"--virtual-time-budget={PATIENCE}", f"--screenshot={picture_file}", address,
         ]  # fmt: skip
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300)
-    _small(taken)
+    _small(picture_file)
 
 
-def _small(taken: Path, colours: int = COLOURS) -> None:
-    with Image.open(taken) as shown:  # a clone of the project carries it
-        shown.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(taken, optimize=True)
-    print(taken)
+def _small(picture_file: Path, colours: int = COLOURS) -> None:
+    with Image.open(picture_file) as shown:  # a clone of the project carries it
+        shown.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(picture_file, optimize=True)
+    print(picture_file)
 
 
 def _wait(url: str, seconds: float = 120) -> None:

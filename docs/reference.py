@@ -63,10 +63,10 @@ SHARED = ("baseline",)  # the section whose comments also hold for the same keys
 
 def main() -> int:
     """Write the pages; pages of earlier versions are removed."""
-    made = pages()
-    for path in set((ROOT / OUT).glob("*.md")) - {ROOT / path for path in made}:
+    generated = pages()
+    for path in set((ROOT / OUT).glob("*.md")) - {ROOT / path for path in generated}:
         path.unlink()
-    for path, text in made.items():
+    for path, text in generated.items():
         (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / path).write_text(text, encoding="utf-8")
     page = ROOT / reference_architectures.PAGE
@@ -96,7 +96,7 @@ class _Params(NamedTuple):
 def params_page() -> str:
     """Return the page of params.yaml: a table for each section, and the rules that hold between keys."""
     values = read_yaml(ROOT / "params.yaml")
-    known = _Params(
+    facts = _Params(
         comments((ROOT / "params.yaml").read_text(encoding="utf-8")),
         stages_of_params(read_yaml(ROOT / "dvc.yaml")["stages"]),
         flat(read_yaml(ROOT / "recipes" / f"{RECIPE}.yaml")),
@@ -109,26 +109,26 @@ def params_page() -> str:
         "a change; the stages below them run where their inputs differ.",
     ]
     plain = [key for key, value in values.items() if not isinstance(value, dict)]
-    parts += ["", "## Top level", "", *_params_table("", {key: values[key] for key in plain}, schema, known)]
+    parts += ["", "## Top level", "", *_params_table("", {key: values[key] for key in plain}, schema, facts)]
     for section, content in values.items():
         if section in plain:
             continue
         text = _docstring(params.Params.model_fields[{"register": "register_"}.get(section, section)].annotation)
         parts += ["", f"## {section}", "", *([text, ""] if text else [])]
-        parts += _params_table(section, content, _resolve(schema["properties"][section], schema), known)
+        parts += _params_table(section, content, _resolve(schema["properties"][section], schema), facts)
     parts += ["", "## Rules between keys", "", "Each is refused with one sentence:", ""]
     parts += [f"- {text}" for text in reference_errors.rules(ROOT / "src/darkroom/config/params.py")]
     return page("params.yaml", parts)
 
 
-def _params_table(section: str, content: Mapping[str, Any], schema: Mapping[str, Any], known: _Params) -> list[str]:
+def _params_table(section: str, content: Mapping[str, Any], schema: Mapping[str, Any], facts: _Params) -> list[str]:
     rows = []
     for key, value in content.items():
         name = f"{section}.{key}".lstrip(".")
         places = (name, *(f"{other}.{key}" for other in SHARED))
-        meaning = next((known.meanings[place] for place in places if place in known.meanings), "")
-        own = f"`{yaml_text(known.recipe[name])}`" if name in known.recipe else ""
-        again = dict.fromkeys([*known.runs.get(section, []), *known.runs.get(name, [])])
+        meaning = next((facts.meanings[place] for place in places if place in facts.meanings), "")
+        own = f"`{yaml_text(facts.recipe[name])}`" if name in facts.recipe else ""
+        again = dict.fromkeys([*facts.runs.get(section, []), *facts.runs.get(name, [])])
         rows.append((f"`{key}`", type_text(schema["properties"][key]), f"`{yaml_text(value)}`", own, meaning, ", ".join(again)))
     return table(("key", "type and range", "value", RECIPE, "meaning", "runs again"), rows)
 
@@ -141,24 +141,24 @@ def flat(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def comments(text: str) -> dict[str, str]:
     """Return the comments at the ends of the lines of params.yaml, by flat key: `transfer.head`."""
-    found, section = {}, ""
+    meanings, section = {}, ""
     for line in text.splitlines():
         if match := SECTION.match(line):
             section = match[1]
         if match := COMMENT.match(line):
-            found[f"{section}.{match['key']}" if match["indent"] else match["key"]] = match["text"]
-    return found
+            meanings[f"{section}.{match['key']}" if match["indent"] else match["key"]] = match["text"]
+    return meanings
 
 
 def stages_of_params(stages: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return for each section or flat key of params.yaml the stages that depend on it, or are made from it."""
-    found: dict[str, list[str]] = {}
+    stages_of: dict[str, list[str]] = {}
     for name, stage in stages.items():
         templates = re.findall(r"\$\{(\w+(?:\.\w+)?)\}", str(stage.get("deps", "")) + str(stage.get("matrix", "")))
         for key in [*stage.get("params", []), *templates]:
             if isinstance(key, str) and not key.startswith(("item.", "run")):
-                found.setdefault(key, []).append(name)
-    return found
+                stages_of.setdefault(key, []).append(name)
+    return stages_of
 
 
 def studies_page() -> str:
@@ -277,9 +277,9 @@ def yaml_text(value: Any) -> str:
     return str(value)
 
 
-def _resolve(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolve(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
     reference = schema.get("$ref")
-    return whole["$defs"][reference.rpartition("/")[2]] if reference else schema
+    return root["$defs"][reference.rpartition("/")[2]] if reference else schema
 
 
 def _docstring(kind: Any) -> str:

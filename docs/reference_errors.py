@@ -58,26 +58,26 @@ def by_room(root: Path) -> dict[str, list[Message]]:
     files = [path for source in SOURCES for path in sorted((root / source).rglob("*.py"))]
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in files}
     kinds, constants = _error_classes(trees.values()), _constants(trees.values())
-    found: dict[str, list[Message]] = {}
+    messages_of: dict[str, list[Message]] = {}
     for path, tree in trees.items():
         parts = path.relative_to(root).parts
         room = parts[2] if len(parts) > 3 else "pipelines" if parts[0] == "pipelines" else "command line"
         for message in _messages(tree, kinds, constants):
-            if message not in found.setdefault(room, []):
-                found[room].append(message)
-    return {room: messages for room, messages in found.items() if messages}
+            if message not in messages_of.setdefault(room, []):
+                messages_of[room].append(message)
+    return {room: messages for room, messages in messages_of.items() if messages}
 
 
 def rules(path: Path) -> list[str]:
     """Return the sentences of the ValueErrors that the validators of a module raise."""
-    found = []
+    problems = []
     for kind in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(kind, ast.FunctionDef) and kind.name.startswith("_"):
             reader = _Reader({}, kind)
             for node in ast.walk(kind):
                 if isinstance(node, ast.Call) and _name(node.func) == "ValueError":
-                    found.append(reader.text(node.args[0]))
-    return found
+                    problems.append(reader.text(node.args[0]))
+    return problems
 
 
 def _error_classes(trees: Iterable[ast.Module]) -> set[str]:
@@ -91,11 +91,11 @@ def _error_classes(trees: Iterable[ast.Module]) -> set[str]:
 
 def _constants(trees: Iterable[ast.Module]) -> dict[str, str]:
     """Return the texts that modules have as constants, by name; a name with several texts is left out."""
-    found: dict[str, set[str]] = {}
+    texts_of: dict[str, set[str]] = {}
     for tree in trees:
         for name, value in _assignments(tree):
-            found.setdefault(name, set()).add(_Reader({}, None).text(value))
-    return {name: texts.pop() for name, texts in found.items() if len(texts) == 1 and texts != {ELLIPSIS}}
+            texts_of.setdefault(name, set()).add(_Reader({}, None).text(value))
+    return {name: texts.pop() for name, texts in texts_of.items() if len(texts) == 1 and texts != {ELLIPSIS}}
 
 
 def _assignments(tree: ast.AST) -> list[tuple[str, ast.expr]]:
@@ -129,10 +129,10 @@ def _messages(tree: ast.Module, kinds: set[str], constants: dict[str, str]) -> I
 
 def _exit_code(call: ast.Call) -> str:
     """Return the exit code of an error, or both where it depends on the cause."""
-    given = [keyword.value for keyword in call.keywords if keyword.arg == "retryable"] + call.args[2:3]
-    if not given or _name(call.func) == USAGE:
+    retryable = [keyword.value for keyword in call.keywords if keyword.arg == "retryable"] + call.args[2:3]
+    if not retryable or _name(call.func) == USAGE:
         return str(errors.MISTAKE)
-    is_certain = isinstance(given[0], ast.Constant)
+    is_certain = isinstance(retryable[0], ast.Constant)
     return str(errors.EX_TEMPFAIL) if is_certain else f"{errors.MISTAKE} or {errors.EX_TEMPFAIL}"
 
 

@@ -190,13 +190,13 @@ def _table_of(kind: Any) -> list[str]:
 
 def _fields(kind: Any) -> dict[str, str]:
     """Return the fields of a class and their types as they are written."""
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         annotations = inspect.get_annotations(base)
         own = {name: str(type_) for name, type_ in annotations.items() if not str(type_).startswith("ClassVar")}
-        found |= {name: _plain(type_) for name, type_ in own.items() if not name.startswith(("_", "model_config"))}
+        fields |= {name: _plain(type_) for name, type_ in own.items() if not name.startswith(("_", "model_config"))}
     schema = {"schema": "int"} if hasattr(kind, "SCHEMA") else {}
-    return schema | found
+    return schema | fields
 
 
 def _plain(type_: str) -> str:

@@ -30,9 +30,9 @@ def page(title: str, lines: Iterable[str]) -> str:
 
 def _wrap(text: str) -> list[str]:
     """Return the lines of a paragraph, or of an item of a list; code is not divided."""
-    whole = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", "\0"), text)
+    unbroken = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", "\0"), text)
     rest = "  " if text.startswith("- ") else ""
-    lines = textwrap.wrap(whole, WIDTH, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(unbroken, WIDTH, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
     return [line.replace("\0", " ") for line in lines]
 
 

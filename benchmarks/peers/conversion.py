@@ -44,11 +44,11 @@ def largest_difference(weights: Path, python: Path, size: int = 160) -> float:
     with torch.no_grad():
         expected = network.features(images).mean((2, 3)).numpy()
     with tempfile.TemporaryDirectory() as scratch:
-        given, found = Path(scratch) / "images.npy", Path(scratch) / "outputs.npy"
-        np.save(given, images.permute(0, 2, 3, 1).numpy())
-        command = [str(python), "-c", KERAS, str(Path(__file__).parent), str(weights), str(given), str(found)]
+        inputs, outputs = Path(scratch) / "images.npy", Path(scratch) / "outputs.npy"
+        np.save(inputs, images.permute(0, 2, 3, 1).numpy())
+        command = [str(python), "-c", KERAS, str(Path(__file__).parent), str(weights), str(inputs), str(outputs)]
         subprocess.run(command, check=True, capture_output=True)
-        difference = float(np.abs(np.load(found) - expected).max())
+        difference = float(np.abs(np.load(outputs) - expected).max())
     if difference > TOLERANCE:
         raise SystemExit(f"the converted network differs from torchvision's by {difference}")
     return difference
