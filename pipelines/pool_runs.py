@@ -155,19 +155,19 @@ class _SignsOfLife:
 
     def __init__(self, run: FlowRun) -> None:
         self.sign: tuple[object, object] = (None, None)
-        self.seen = self.looked = time.monotonic()
+        self.last_sign_at = self.polled_at = time.monotonic()
 
     def missing(self, client: object, run: FlowRun) -> str:
         """Return why a run counts as dead; "" where it lives, waits or has ended."""
         now = time.monotonic()
         state = run.state.id if run.state else None
-        if state == self.sign[0] and now - self.looked < SIGN_POLL:
+        if state == self.sign[0] and now - self.polled_at < SIGN_POLL:
             return ""
-        self.looked = now
+        self.polled_at = now
         sign = (state, _last_heartbeat(client, run.id) if run.state_type == StateType.RUNNING else None)
         if sign != self.sign:
-            self.sign, self.seen = sign, now
-        silence = now - self.seen
+            self.sign, self.last_sign_at = sign, now
+        silence = now - self.last_sign_at
         if run.state_type == StateType.RUNNING and self.sign[1] and silence > SILENCE:  # its server may keep no events
             return f"no heartbeat for {silence:.0f} s: its machine is off or cut off"
         if run.state_type in (StateType.PENDING, StateType.CANCELLING) and silence > PENDING:

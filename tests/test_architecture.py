@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -47,6 +48,11 @@ HARMLESS = {
     "config/settings_help.py", "config/package_files.py", "core/counts.py", "core/platforms.py", "commands/study_records.py",
     "core/large_arrays.py", "core/machine_limits.py", "core/ranks.py", "course/lessons.py", "core/deadline.py",
 }  # fmt: skip
+
+VAGUE = {  # words that say how a value came about, not what it holds
+    "answers", "asked", "asking", "beside", "found", "given", "held", "looks", "made", "said", "told", "wanted", "ways", "what",
+}  # fmt: skip
+STILL_VAGUE = {("config/dvc_cache.py", "found"), ("course/lessons.py", "answers"), ("studies/samples.py", "what")}
 
 
 @cache
@@ -184,6 +190,26 @@ def test_no_module_imports_itself_by_way_of_others():
 def test_no_room_without_a_name():
     """No module is named utils, helpers, common or misc."""
     assert not {path.stem for path in SOURCE.rglob("*.py")} & {"utils", "helpers", "common", "misc"}
+
+
+def bound_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield the line and the name of each variable, field, attribute, argument, function and class that a module binds."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id if isinstance(node, ast.Name) else node.attr
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.lineno, node.name
+
+
+def test_names_say_what_they_hold():
+    """No variable, argument, attribute or function of the package or of the flows is named by a word of VAGUE alone."""
+    for path in [*SOURCE.rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")]:
+        place = path.relative_to(SOURCE if path.is_relative_to(SOURCE) else ROOT).as_posix()
+        for line, name in bound_names(parsed(path)):
+            word = name.strip("_")
+            assert word not in VAGUE or (place, word) in STILL_VAGUE, f"{place}:{line}: name `{name}` by what it holds"
 
 
 def graph(file: str = "dvc.yaml") -> dict:
