@@ -141,11 +141,11 @@ def test_backups_are_rare_few_and_private(project):
 
 def test_a_damaged_backup_is_passed_over(project):
     """The newest backup that is whole is restored."""
-    intact, newer = backups.backups()[0], backups.FOLDER / "mlflow-9999-01-01-000000.db"
-    shutil.copy(intact, newer)
+    whole, newer = backups.backups()[0], backups.FOLDER / "mlflow-9999-01-01-000000.db"
+    shutil.copy(whole, newer)
     os.truncate(newer, newer.stat().st_size // 2)
     FILE.unlink()
-    assert backups.restore(FILE) == intact
+    assert backups.restore(FILE) == whole
 
 
 def test_a_database_in_use_is_copied_as_it_is_at_one_moment(project, tmp_path):
