@@ -84,7 +84,8 @@ def test_every_command_writes_a_picture(workspace, capsys, command):
         image.load()
         assert image.mode == "RGB"
         assert min(image.size) > 100
-    suffixes = {"receptive-field": {".csv"}, "embedding": {".csv", ".html"}, "autoencoder": {".csv"}}.get(command, set())
+    suffixes = dict.fromkeys(("receptive-field", "autoencoder", "symmetry", "occlusion", "filters"), {".csv"})
+    suffixes = (suffixes | {"embedding": {".csv", ".html"}}).get(command, set())
     assert {path.suffix for path in picture.parent.iterdir()} == {".png"} | suffixes
 
 
@@ -217,6 +218,8 @@ def test_only_earlier_pictures_are_replaced(tmp_path):
         drawing.check_writable(target, (".csv",))
     drawing.check_writable(target, (".csv",), overwrite=True)
     drawing.save(target, picture, {".csv": "ours"})
+    drawing.check_writable(target, (".csv",))
+    drawing.save(target, picture)  # without the table, which is still that of an earlier picture
     drawing.check_writable(target, (".csv",))
     Image.fromarray(picture).save(target)
     with pytest.raises(ParamsError, match=r"a\.png"):

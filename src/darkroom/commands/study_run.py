@@ -123,7 +123,7 @@ def write_results(
             (working / GALLERY).write_bytes(gallery)
         atomic.write_json(working / "summary.json", {
             "study": name, "question": study.question, "held_constant": study.held_constant, "finding": finding, **facts,
-            "rows": [row.as_dict() for row in rows],
+            "rows": [row.as_dict() for row in rows], "figures": study.figures(rows, results),
         })  # fmt: skip
     with atomic.new_folder(cost) as working:
         (working / "cost.csv").write_text(costs, encoding="utf-8")

@@ -54,9 +54,9 @@ def picture_command(name: str, *suffixes: str, **optional_suffixes: str) -> Deco
     return decorate
 
 
-def network_command(name: str, *suffixes: str) -> Decorator:
+def network_command(name: str, *suffixes: str, **optional_suffixes: str) -> Decorator:
     """Return a decorator: a picture command that inspects MODEL; the function receives it as `inspected`."""
-    return lambda function: picture_command(name, *suffixes)(model_argument(network_options(function)))
+    return lambda function: picture_command(name, *suffixes, **optional_suffixes)(model_argument(network_options(function)))
 
 
 def network_options(function: Callable[..., Any]) -> Callable[..., Any]:
