@@ -84,8 +84,8 @@ def test_every_command_writes_a_picture(workspace, capsys, command):
         image.load()
         assert image.mode == "RGB"
         assert min(image.size) > 100
-    suffixes = dict.fromkeys(("receptive-field", "autoencoder", "symmetry", "occlusion", "filters"), {".csv"})
-    suffixes = (suffixes | {"embedding": {".csv", ".html"}}).get(command, set())
+    suffixes = {".csv"} if command in ("receptive-field", "autoencoder", "symmetry", "occlusion", "filters", "embedding") else set()
+    suffixes |= {".html"} if command == "embedding" else set()
     assert {path.suffix for path in picture.parent.iterdir()} == {".png"} | suffixes
 
 

@@ -65,7 +65,7 @@ class StudyCommand(Command):
 )
 @click.option("--set", "items", cls=Many, type=SettingKey("KEY=VALUE", tuple), help="other values: seeds=5 data=~/photos")
 @click.option("--out", type=click.Path(path_type=Path), help=f"the folder of the results; default: {OUT}/NAME")
-@click.option("--cost", type=click.Path(path_type=Path), help=f"the folder of times; default: {OUT}/cost/NAME, NAME being that of --out")
+@click.option("--cost", type=click.Path(path_type=Path), help=f"the folder of times; default: {OUT}/cost/, with the name of --out")
 @json_option
 def command(
     name: str | None, is_list: bool, size: str | None, items: tuple[str, ...], out: Path | None, cost: Path | None, as_json: bool

@@ -22,7 +22,7 @@ from darkroom.training.stepper import ParamGroup, Stepper
 
 BATCH, LR = 64, 0.01
 SIDE = 72  # pixels of the picture of a unit
-EQUAL = 1e-5  # of the largest weight: units that differ by less are the same
+EQUAL = 1e-4  # of the largest weight: units that differ by less are the same
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,13 @@ class HiddenUnits:
 
 
 def count_distinct(weights: np.ndarray) -> int:
-    """Return how many of the first axis' entries differ."""
-    scale = EQUAL * max(float(np.abs(weights).max()), 1e-12)
-    return len(np.unique(np.round(weights.reshape(len(weights), -1) / scale), axis=0))
+    """Return how many of the first axis' entries differ, by more than `EQUAL`."""
+    least = EQUAL * max(float(np.abs(weights).max()), 1e-12)
+    different: list[np.ndarray] = []
+    for unit in weights:
+        if all(np.abs(unit - other).max() > least for other in different):
+            different.append(unit)
+    return len(different)
 
 
 def train(
