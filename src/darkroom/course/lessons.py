@@ -205,8 +205,9 @@ def _question(lesson: str, text: str, answer: str) -> Question:
     try:
         return Question(measurements.without_comments(text), answer, tuple(measurements.read_all(text)))
     except ValueError as error:
-        comment, expected = error.args
-        raise WorkspaceError(f"{PAGES / lesson}.md has the comment {comment}", f"write {expected}; or {RESTORE}") from error
+        comment, form = error.args
+        expected = f"<!-- {form} -->, with a field of {', '.join(measurements.FIELDS)}"
+        raise WorkspaceError(f"{PAGES / lesson}.md has the comment <!--{comment}-->", f"write {expected}; or {RESTORE}") from error
 
 
 def _split(text: str) -> Iterator[Part]:

@@ -83,7 +83,7 @@ def without_comments(text: str) -> str:
 
 
 def read_all(text: str) -> Iterator[Measurement]:
-    """Yield the measurements that the comments in a question name. Raises ValueError with the comment and the form expected."""
+    """Yield the measurements that the comments in a question name. Raises ValueError with the comment and its form."""
     for comment in _COMMENT.findall(text):
         source, _, values = " ".join(comment.split()).partition(": ")
         if source in FORMS:
@@ -95,6 +95,6 @@ def _read(comment: str, source: str, values: list[str]) -> Measurement:
     match = re.fullmatch(r"(.+?)(?: ([-/]) (.+))?", last)
     field, operation, other = match.groups(default="") if match else (last, "", "")
     if len(values) != FORMS[source].count("|") + 1 or field not in FIELDS:
-        raise ValueError(f"<!--{comment}-->", f"<!-- {FORMS[source]} -->, with a field of {', '.join(FIELDS)}")
+        raise ValueError(comment, FORMS[source])
     name, *comparison, label = names
     return Measurement(source, name, "".join(comparison), label, field, operation, other)

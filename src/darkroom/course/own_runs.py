@@ -100,8 +100,9 @@ class Workspace:
     def main(self, lesson: Lesson) -> Step | None:
         """Return the step that the table of lessons names, or None where its command leaves nothing."""
         words = lesson.command.words
-        recipe = words[:2] == ["darkroom", RECIPE] and Step(lesson.command, RECIPE, words[2])
-        return recipe or next(iter(steps([lesson.command])), None)
+        if words[:2] == ["darkroom", RECIPE]:
+            return Step(lesson.command, RECIPE, words[2])
+        return next(iter(steps([lesson.command])), None)
 
     def next_command(self, lesson: Lesson, is_read: bool) -> Command | None:
         """Return the first command that has not run, or what it needs first.
@@ -141,8 +142,8 @@ class Workspace:
             picture = next(iter(pictures), path)
             return OwnRun(f"study {name}", time_of(path), picture, summary.size, data) if summary else None
         if kind == LAB:
-            path = self.lab_file(f"{name}.png")
-            return OwnRun(f"lab {name}", time_of(path), path) if path else None
+            file = self.lab_file(f"{name}.png")
+            return OwnRun(f"lab {name}", time_of(file), file) if file else None
         result = pipeline_runs.stage(name) if kind == STAGE else pipeline_runs.recipe(name) if kind == PIPELINE else None
         command = f"dvc repro {name}" if kind == STAGE else f"dvc repro, recipe {name}"
         return OwnRun(command, time_of(result.path), result.path, data=result.source) if result else None
