@@ -66,6 +66,16 @@ MODELS = """\
 # The networks of the digits, which some commands look into: about three minutes on two cores, unless they are there.
 if not all(Path(model, "model.json").is_file() for model in {models}):
     !darkroom repro"""
+PREDICTIONS = """\
+# Your predictions, by question: write them between the quotes, and run the cell before the commands below.
+import shlex
+
+predictions = {{
+{lines}
+}}
+for number, text in predictions.items():
+    if text:
+        !darkroom course {name} --predict {{number}} {{shlex.quote(text)}}"""
 RESULTS = """\
 import pandas
 
@@ -175,16 +185,15 @@ def _cells_of(part: Part, lesson: Lesson) -> Iterator[Cell]:
 
 
 def _questions(part: Part, lesson: Lesson) -> Iterator[Cell]:
-    """Yield each question, with a cell for the student's answer."""
+    """Yield each question, and a cell for the student's predictions, which stores them to be compared with the own run."""
     introduction = re.split(r"^\d+\. ", part.text, maxsplit=1, flags=re.MULTILINE)[0].strip()
     yield Cell("markdown", _markdown(introduction, lesson))
     numbers = []
     for text in lessons.numbered(_COMMENT.sub("", part.text)):
         numbers.append(next(i for i, question in enumerate(lesson.questions, 1) if question.text == text))
         yield Cell("markdown", f"**{numbers[-1]}.** {_markdown(text, lesson)}")
-        yield Cell("markdown", "*Your prediction:* ")
-    lines = [f'# !darkroom course {lesson.name} --predict {number} "…"' for number in numbers]
-    yield Cell("code", "\n".join(["# Stores your predictions with the project, to be compared with your own run:", *lines]))
+    lines = "\n".join(f'    {number}: "",' for number in numbers)
+    yield Cell("code", PREDICTIONS.format(lines=lines, name=lesson.name))
 
 
 def _commands(part: Part) -> Iterator[Cell]:

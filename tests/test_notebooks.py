@@ -70,12 +70,12 @@ def test_a_page_becomes_cells(monkeypatch):
     cells = cells_of(PAGE)
     assert cells[:2] == [("markdown", "# Title"), ("code", notebooks.SETUP)]
     markdown = [source for kind, source in cells if kind == "markdown"]
-    assert markdown[1:6] == [
-        "**Predict before you run.** Some words.", "**1.** How [many](../x.md)?", "*Your prediction:* ",
-        "**2.** Why ![so](../../images/y.png)?", "*Your prediction:* ",
+    assert markdown[1:4] == [
+        "**Predict before you run.** Some words.", "**1.** How [many](../x.md)?", "**2.** Why ![so](../../images/y.png)?",
     ]  # fmt: skip
-    assert "[below](../page.md#below)" in markdown[6]
+    assert "[below](../page.md#below)" in markdown[4]
     code = [source for kind, source in cells if kind == "code"]
+    assert 'predictions = {\n    1: "",\n    2: "",\n}' in code[1]
     models, commands, results = code[2:5]
     assert '["models/baseline"]' in models
     assert commands.splitlines() == [
