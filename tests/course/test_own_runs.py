@@ -94,6 +94,15 @@ def test_each_study_answers_a_question_of_its_lesson(course):
     assert {lesson.command.target[1] for lesson in course if lesson.command.target[0] == "study"} == set(registry.NAMES)
 
 
+def test_the_index_says_how_many_questions_a_run_answers(course):
+    """The index of the course counts the questions, and those that a run answers, as they are."""
+    questions = [question for lesson in course for question in lesson.questions]
+    answered = sum(bool(question.measurements) for question in questions)
+    text = " ".join((ROOT / lessons.PAGES / "README.md").read_text(encoding="utf-8").split())
+    assert f"{answered} of the {len(questions)} questions" in text
+    assert f"The other {len(questions) - answered} ask" in text
+
+
 def test_a_lesson_names_results_of_its_own_commands(course):
     """What answers a question is left by a command of the same page, so that it can be answered."""
     for lesson in course:
