@@ -117,7 +117,9 @@ def test_a_lesson_names_results_of_its_own_commands(course):
                 assert item.name in words or f"studies/results/{item.name}" in words or file in text, f"{lesson.name}: {item}"
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name == "tune" else ()) for name in registry.NAMES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in ("tune", "scaling") else ()) for name in registry.NAMES]
+)
 def test_the_numbers_of_studies_are_found(name, course, tmp_path):
     """Each comment of a page that names a study finds its number in results that have the labels of the quick size."""
     workspace = Workspace(tmp_path / "results", tmp_path / "lab")
