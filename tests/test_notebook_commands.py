@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -179,6 +180,25 @@ def finished(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     }
     Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}), encoding="utf-8")
     return tmp_path
+
+
+def test_the_pipeline_runs_where_its_outputs_are_missing(tmp_path, monkeypatch):
+    """The cell runs `darkroom repro` only where something is missing; what is then not there is named, and the notebook ends."""
+    inputtransformer2 = pytest.importorskip("IPython.core.inputtransformer2")
+    monkeypatch.chdir(tmp_path)
+    ran: list[str] = []
+
+    def run(made: str) -> None:
+        shell = SimpleNamespace(system=lambda line: (ran.append(line), Path(made).touch()))
+        code = inputtransformer2.TransformerManager().transform_cell(notebooks.PIPELINE.format(paths='["a", "b"]'))
+        exec(compile(code, "cell", "exec"), {"get_ipython": lambda: shell, "Path": Path})
+
+    with pytest.raises(SystemExit, match=r"^b is missing.*params\.yaml"):
+        run("a")
+    assert ran == ["darkroom repro"]
+    run("b")
+    run("c")
+    assert ran == ["darkroom repro"] * 2
 
 
 class Shell:
