@@ -92,12 +92,12 @@ OWN_FILES, HOURS = "# With files of your own:", "# Takes hours:"
 REPLACES = "# Replaces the results of the run above, which its command brings back from the cache:"
 OWN_PROJECT = "# A recipe changes params.yaml, which other notebooks need as it is. In a project of its own, beside this one:"
 OUTPUTS = ("data/raw/digits/", "data/ingested/", "models/")  # of the pipeline, in a project of the digits
+RECIPE, MODELS = ["darkroom", "recipe"], ["darkroom", "models"]  # the beginnings of commands
 RESULT = "reports/metrics.json"  # that docs/python.md begins with
 
 _LINK = re.compile(r"""(\]\(|src=")(?!\w+:|/)([^)\s"]+)""")
 _COMMENT = re.compile(r"\s*<!--.*?-->", re.DOTALL)
 _FILE = re.compile(r"[~/].*|.*/|[A-Z]{3,}(\.\w+)?|.*\.(jpe?g|png|gif|webp|heic|npz|csv|zip|tar(\.gz)?|safetensors|pth)")
-RECIPE, MODELS = ["darkroom", "recipe"], ["darkroom", "models"]
 _MODULE = re.compile(r"`([\w/]+\.py)`")
 
 
