@@ -256,6 +256,21 @@ def pipeline(project: Path) -> Path:
     return project
 
 
+def test_a_table_of_the_lab_answers_a_question(project, capsys):
+    """Its row is named by the row's first cells, and a table of other rows says so; without one the file is named."""
+    page = project / "docs/case-studies/depth.md"
+    page.write_text(PAGE.replace("summary: depth | 20 layers | residual | accuracy", "lab: autoencoder | linear, 32 | held_ratio"))
+    assert "none yet: there is no reports/lab/autoencoder.csv" in " ".join(course(capsys, "2", "--answers").split())
+    table = project / "reports/lab/autoencoder.csv"
+    table.parent.mkdir(parents=True)
+    facts = {32: "row linear, 32: 1.5 times (reports/lab", 8: "no error as a multiple of PCA's, row linear, 32 in reports/lab"}
+    for number, fact in facts.items():
+        table.write_text(f"kind,code,held_ratio\nlinear,{number},1.5\n")
+        assert fact in " ".join(course(capsys, "2", "--answers").split())
+    table.write_bytes(b"\xff,\n")
+    assert "reports/lab/autoencoder.csv is damaged" in course(capsys, "2", "--answers", code=2)
+
+
 def finish_pipeline(project: Path, lock: str = LOCK) -> None:
     (project / "dvc.lock").write_text(lock)
     (project / "reports").mkdir(exist_ok=True)

@@ -29,9 +29,9 @@ FIELDS = {
 }  # fmt: skip
 WORDS = {
     "train_accuracy": "training accuracy", "multiply_adds": "multiply-adds", "lr": "learning rate", "ms_per_image": "milliseconds",
-    "gradient_ratio": "gradient of the first layer, divided by the smallest one,", "pruned": "share of pruned trials",
+    "gradient_ratio": "gradient of the first layer as a multiple of the smallest one", "pruned": "share of pruned trials",
     "pareto_front": "Pareto front", "distinct": "different units", "effective": "effective field", "changed": "changed predictions",
-    "held_ratio": "error, divided by PCA's,", "features": "accuracy on features", "pixels": "accuracy on pixels",
+    "held_ratio": "error as a multiple of PCA's", "features": "accuracy on features", "pixels": "accuracy on pixels",
 }  # fmt: skip
 HIGHEST, LOWEST = "highest", "lowest"
 SUMMARY, LAB, LEADERBOARD = "summary", "lab", "leaderboard"
@@ -74,7 +74,8 @@ class Measurement:
         if self.is_extreme:
             return " of ".join(filter(None, (f"{self.label} {field}", self.comparison)))
         words = {"": "", "-": f", less that of {self.other}", "/": f", divided by that of {self.other}"}[self.operation]
-        return f"{field} of {', '.join(filter(None, (self.comparison, self.label)))}{words}"
+        row = ", ".join(filter(None, (self.comparison, self.label)))
+        return f"{field}, row {row}{words}" if self.source == LAB else f"{field} of {row}{words}"
 
 
 def without_comments(text: str) -> str:
