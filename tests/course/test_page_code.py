@@ -27,7 +27,7 @@ def test_the_blocks_of_the_page_on_depth_are_those_of_the_study(monkeypatch):
     grows less with depth, and ten of them learn more."""
     monkeypatch.chdir(ROOT)
     names = run_code("depth")
-    assert names["same"] == [True, True]
+    assert names["same"] == [True, True, True]
     assert names["outputs"] == {"Plain": "zero", "Residual": "the input"}
     plain, residual = (names["growth"](names[block], 20, 0) for block in ("Plain", "Residual"))
     assert 30 < residual < 100 < 1_000 < plain
