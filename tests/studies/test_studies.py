@@ -23,7 +23,7 @@ from tests.studies.conftest import contents, enter_recorded, read_records, run_s
 
 pytestmark = pytest.mark.slow
 
-WRITTEN = {"results.csv", "curves.csv", "layers.csv", "summary.json", "index.html", "images.png"}
+WRITTEN = {"results.csv", "curves.csv", "layers.csv", "summary.json", "index.html"}
 FURTHER = {"tune": {"trials.csv"}} | {
     name: {"predictions.png"} for name in registry.NAMES if registry.load(name).shown is not Study.shown
 }

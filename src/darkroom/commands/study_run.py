@@ -25,7 +25,7 @@ from darkroom.studies.summary import HEADINGS, SummaryRow
 
 __all__ = ["HEADINGS", "run_study"]
 
-IMAGES, GALLERY = "images.png", "predictions.png"
+GALLERY = "predictions.png"
 
 
 def run_study(
@@ -113,14 +113,13 @@ def write_results(
     shown = study.shown(results)
     gallery = draw_gallery(study.title, sample, shown) if shown else None
     images = draw_images(settings.data, sample)
-    files = [*tables, "summary.json", f"{name}.png", IMAGES, *([GALLERY] if gallery else [])]
+    files = [*tables, "summary.json", f"{name}.png", *([GALLERY] if gallery else [])]
     lesson = lesson_address(name, out)
     tables["index.html"] = page.render(study, finding, rows, compared, further, files, lesson, images, gallery, facts)
     with atomic.new_folder(out) as working:
         for file, text in tables.items():
             (working / file).write_text(text, encoding="utf-8")
         (working / f"{name}.png").write_bytes(plots.draw_study(compared, further))
-        (working / IMAGES).write_bytes(images)
         if gallery:
             (working / GALLERY).write_bytes(gallery)
         atomic.write_json(working / "summary.json", {
