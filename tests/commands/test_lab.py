@@ -56,6 +56,7 @@ def workspace(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 CALLS = {
+    "images": ["--data=photos", "--size=8", "--images=3"],
     "kernels": ["image.png", "--kernel", "0 1; 2 3"],
     "pooling": ["image.png"],
     "filters": ["model", "stages.1.0.0", "--before", "--seed", "3"],
