@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from darkroom.config import package_files, study_params
+from darkroom.config import package_files
 from darkroom.core.errors import ParamsError, WorkspaceError
 from darkroom.course import lessons
-from darkroom.course.lessons import Command, Kind, Measurement
-from darkroom.studies import registry
+from darkroom.course.lessons import Command, Kind
+from darkroom.course.measurements import Measurement
 from tests.conftest import ROOT
 
 PAGE = """# A title
@@ -20,6 +20,8 @@ is enough.
 1. Is the first
    question *here*?
 2. By how many points? <!-- summary: tune | without, equal steps | TPE | difference -->
+   <!-- leaderboard: digits | baseline | accuracy - transfer/vgg11_bn -->
+   <!-- a remark -->
 
 3. And after a blank line?
 
@@ -58,7 +60,7 @@ def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def parse(page: str) -> lessons.Lesson:
-    return lessons.parse(3, "page", "what?", page)
+    return lessons.parse(3, "page", "what?", page, "darkroom study tune")
 
 
 def test_a_page_is_a_lesson():
@@ -69,7 +71,11 @@ def test_a_page_is_a_lesson():
         "Is the first question *here*?", "By how many points?", "And after a blank line?",
     ]  # fmt: skip
     assert [question.answer for question in lesson.questions] == ["Yes, it is. With a second paragraph.", "By 4.", "So be it."]
-    assert lesson.questions[1].measurement == Measurement("tune", "without, equal steps", "TPE", "difference")
+    assert lesson.questions[1].measurements == (
+        Measurement("summary", "tune", "without, equal steps", "TPE", "difference"),
+        Measurement("leaderboard", "digits", "", "baseline", "accuracy", "-", "transfer/vgg11_bn"),
+    )
+    assert lesson.command == Command("darkroom study tune")
     assert lesson.commands == (
         Command("darkroom study tune --set 'a=#b'", "with a comment"),
         Command("darkroom lab filters models/baseline --before"),
@@ -100,6 +106,7 @@ def test_a_page_without_the_parts_of_a_lesson_is_one():
         ("Text", "has no title"),
         (PAGE.replace("| difference", "| differenze"), "with a field of accuracy"),
         (PAGE.replace("| TPE ", ""), "STUDY | COMPARISON | LABEL | FIELD"),
+        (PAGE.replace("| baseline ", ""), "RECIPE | MODEL | FIELD"),
     ],
 )
 def test_a_page_that_is_no_lesson_is_named(page, fact):
@@ -120,18 +127,6 @@ def test_the_pages_are_the_lessons():
         assert not lesson.questions or lesson.goal, lesson.name
         answers = [item for part in lesson.parts if part.kind is Kind.ANSWERS for item in lessons.numbered(part.text)]
         assert [question.answer for question in lesson.questions] == answers, lesson.name
-
-
-def test_the_numbers_that_pages_name_are_those_of_studies():
-    """A comment names a comparison and a label of a study, as its quick size has them; some studies derive others."""
-    quick = study_params.read(ROOT / "studies/params.yaml")
-    named = {item for lesson in lessons.read_all() for question in lesson.questions if (item := question.measurement)}
-    for name in {item.study for item in named}:
-        kind, settings = registry.load(name), getattr(quick, name).quick
-        if "compared" not in vars(kind):
-            rows = {(run.comparison, run.label) for run in kind(settings).runs(settings.images or 60_000)}
-            wrong = [item for item in named if item.study == name and (item.comparison, item.label) not in rows]
-            assert not wrong, f"{name} has {sorted(rows)}"
 
 
 def test_a_lesson_has_a_number_and_a_name():

@@ -24,3 +24,12 @@ def test_equal_units_stay_equal_and_different_ones_learn():
     assert random.accuracy > constant.accuracy
     again = symmetry.train("kaiming", images(96), images(48), 5, 60, 0)
     assert np.array_equal(again.after, random.after)
+
+
+def test_rounding_makes_no_units_different():
+    """Units that differ by less than the tolerance are one, wherever their weights lie; others are counted each."""
+    weights = np.random.default_rng(0).normal(size=(1, 16, 16)).repeat(30, 0)
+    noisy = weights + np.random.default_rng(1).normal(0, 1e-6, weights.shape)
+    assert symmetry.count_distinct(noisy) == 1
+    noisy[3:5] += 0.1
+    assert symmetry.count_distinct(noisy) == 2

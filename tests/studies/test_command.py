@@ -7,6 +7,7 @@ import json
 import pytest
 
 from darkroom import cli
+from darkroom.commands import study_run
 from darkroom.studies import registry
 from tests.completion import completions
 from tests.studies.conftest import SETTINGS, TINY, studies_params
@@ -44,6 +45,22 @@ def test_a_mistake_names_its_remedy(arguments, facts, workspace, capsys):
     message = capsys.readouterr().err
     assert all(fact in message for fact in facts), message
     assert "remedy:" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "out", "cost"),
+    [
+        ([], "studies/results/depth", "studies/results/cost/depth"),
+        (["--out", "studies/results/mine"], "studies/results/mine", "studies/results/cost/mine"),
+        (["--out", "a", "--cost", "b"], "a", "b"),
+    ],
+)
+def test_the_times_of_another_folder_replace_none(options, out, cost, monkeypatch):
+    """A run that is written elsewhere leaves the times of the study's own folder as they are."""
+    folders = []
+    monkeypatch.setattr(study_run, "run_study", lambda name, size, items, *given: folders.extend(given) or ("", []))
+    assert cli.main(["study", "depth", *options]) == 0
+    assert [folder.as_posix() for folder in folders] == [out, cost]
 
 
 def test_the_list_names_every_study(capsys):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import textwrap
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -19,7 +18,7 @@ from darkroom.core.lazy import lazy_imports
 with lazy_imports():
     from darkroom.commands.lab import options
     from darkroom.core import tables
-    from darkroom.course import lessons, own_runs, predictions, quantities
+    from darkroom.course import comparison, lessons, own_runs, predictions
 
 WIDEST = 100  # columns of a paragraph
 
@@ -60,14 +59,21 @@ def _list(workspace: own_runs.Workspace, stored: predictions.Predictions, as_jso
         return
     rows = [
         (
-            item.number, item.title, item.question, "\n".join(map(str, workspace.runs(item.commands))),
+            item.number, item.title, item.question, _done_here(item, workspace, stored),
             f"{stored.count(item)} of {len(item.questions)}" if item.questions else "",
         )
         for item in items
     ]  # fmt: skip
     tables.show(["", "lesson", "question", "run here", "predictions"], rows, right=["", "predictions"])
-    going_on = next((item for item in items if not workspace.runs(item.commands)), items[0])
+    going_on = next((item for item in items if not workspace.is_done(item, bool(stored.read_on(item)))), items[0])
     click.echo(f"\n`darkroom course {going_on.number}` shows {going_on.title}")
+
+
+def _done_here(lesson: lessons.Lesson, workspace: own_runs.Workspace, stored: predictions.Predictions) -> str:
+    """Return what has run here; of a lesson whose command leaves nothing, when its answers were read."""
+    day = stored.read_on(lesson)
+    lines = [f"answers read, {day}"] if day and workspace.main(lesson) is None else []
+    return "\n".join([*lines, *map(str, workspace.runs(lesson))])
 
 
 def _predict(lesson: lessons.Lesson, stored: predictions.Predictions, number: int, text: str, as_json: bool) -> None:
@@ -87,25 +93,27 @@ def _show(
     has_answers = bool(lesson.questions) and (wants_answers or stored.may_show(lesson))
     questions = [_question(lesson, item, workspace, stored, has_answers) for item in lesson.questions]
     if as_json:
-        following = workspace.next_command(lesson.commands)
+        following = workspace.next_command(lesson, bool(stored.read_on(lesson)))
         tables.print_json(
             _facts(lesson, workspace, stored)
             | {"goal": _plain(lesson.goal), "next": following and following.text, "questions": questions}
         )
     else:
-        _print(lesson, workspace, questions, has_answers)
+        _print(lesson, workspace, stored, questions)
     if has_answers:
         stored.note_shown(lesson)
 
 
-def _print(lesson: lessons.Lesson, workspace: own_runs.Workspace, questions: list[dict[str, Any]], has_answers: bool) -> None:
+def _print(
+    lesson: lessons.Lesson, workspace: own_runs.Workspace, stored: predictions.Predictions, questions: list[dict[str, Any]]
+) -> None:
     click.echo(f"{click.style(f'{lesson.number}  {lesson.title}', bold=True)}: {lesson.question}\n")
     if lesson.goal:
         click.echo(f"{_wrap(f'What you should learn. {_plain(lesson.goal)}')}\n")
-    following = workspace.next_command(lesson.commands)
+    following = workspace.next_command(lesson, bool(stored.read_on(lesson)))
     if following:
         click.echo(f"run next   {following.text}" + (f"    # {following.comment}" if following.comment else ""))
-    for run in workspace.runs(lesson.commands):
+    for run in workspace.runs(lesson):
         click.echo(f"run here   {run}: {run.path}")
     for kind, path in (("page", lesson.page), ("notebook", lesson.notebook)):
         if path.is_file():
@@ -115,23 +123,26 @@ def _print(lesson: lessons.Lesson, workspace: own_runs.Workspace, questions: lis
         for name in ("prediction", "answer"):
             if item[name] is not None:
                 click.echo(_wrap(item[name], f"   {name:<11} "))
-        measurement = lesson.questions[item["number"] - 1].measurement
-        if has_answers and measurement:
-            click.echo(_wrap(_compare(item, measurement, workspace), f"   {'your run':<11} "))
-    if questions and not has_answers:
-        waiting = next(item["number"] for item in questions if item["prediction"] is None)
+        for own in item["own_runs"] or ():
+            click.echo(_wrap(own["text"], f"   {'your run':<11} "))
+    waiting = next((item["number"] for item in questions if item["own_runs"] is None and item["prediction"] is None), None)
+    if waiting:
         click.echo(f'\npredict    darkroom course {lesson.name} --predict {waiting} "…"    # the answers come after the last one')
 
 
 def _facts(lesson: lessons.Lesson, workspace: own_runs.Workspace, stored: predictions.Predictions) -> dict[str, Any]:
     """Return what `--json` has of each lesson."""
     runs = [
-        {"command": run.command, "size": run.size or None, "when": run.when.isoformat(timespec="seconds"), "path": str(run.path)}
-        for run in workspace.runs(lesson.commands)
-    ]
+        {
+            "command": run.command, "size": run.size or None, "data": run.data or None,
+            "when": run.when.isoformat(timespec="seconds"), "path": str(run.path),
+        }
+        for run in workspace.runs(lesson)
+    ]  # fmt: skip
     return {
         "number": lesson.number, "name": lesson.name, "title": lesson.title, "question": lesson.question,
         "page": str(lesson.page), "runs": runs, "questions": len(lesson.questions), "predictions": stored.count(lesson),
+        "read": stored.read_on(lesson) or None,
     }  # fmt: skip
 
 
@@ -140,28 +151,12 @@ def _question(
     has_answer: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Return a question with its prediction, and with what answers it where it may be shown; None for what is not there."""
-    prediction, measurement = stored.of(lesson, question).prediction, question.measurement if has_answer else None
+    prediction = stored.of(lesson, question).prediction
     return {
         "number": lesson.questions.index(question) + 1, "question": _plain(question.text),
         "prediction": printable(prediction) or None, "answer": _plain(question.answer) or None if has_answer else None,
-        "own_run": asdict(measurement) | {"value": workspace.value(measurement)} if measurement else None,
-        "predicted": quantities.parse(prediction, measurement.field) if measurement else None,
+        "own_runs": comparison.compare(prediction, question.measurements, workspace) if has_answer else None,
     }  # fmt: skip
-
-
-def _compare(item: dict[str, Any], measurement: lessons.Measurement, workspace: own_runs.Workspace) -> str:
-    """Return the number of the own run, and how far the prediction is from it."""
-    field, measured, predicted = measurement.field, item["own_run"]["value"], item["predicted"]
-    run = workspace.run("study", measurement.study)
-    name = f"{field.replace('_', ' ')} of {measurement.row}"
-    if run is None:
-        return f"none yet of `darkroom study {measurement.study}`"
-    if measured is None:
-        return f"no {name} in {run.path.with_name(own_runs.SUMMARY)} ({run})"
-    text = f"{name}: {quantities.text(measured, field)} ({run})"
-    if predicted is None:
-        return text
-    return f"{text}; your {quantities.text(predicted, field)} is {quantities.compare(predicted, measured, field)}"
 
 
 def _plain(markdown: str) -> str:

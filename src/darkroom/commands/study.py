@@ -65,7 +65,7 @@ class StudyCommand(Command):
 )
 @click.option("--set", "items", cls=Many, type=SettingKey("KEY=VALUE", tuple), help="other values: seeds=5 data=~/photos")
 @click.option("--out", type=click.Path(path_type=Path), help=f"the folder of the results; default: {OUT}/NAME")
-@click.option("--cost", type=click.Path(path_type=Path), help=f"the folder of times; default: {OUT}/cost/NAME")
+@click.option("--cost", type=click.Path(path_type=Path), help=f"the folder of times; default: {OUT}/cost/, with the name of --out")
 @json_option
 def command(
     name: str | None, is_list: bool, size: str | None, items: tuple[str, ...], out: Path | None, cost: Path | None, as_json: bool
@@ -83,7 +83,8 @@ def command(
         return
     if not name:
         raise ParamsError("no study is named", f"name one: darkroom study {next(iter(registry.NAMES))}; --list shows all")
-    out, cost = out or OUT / name, cost or OUT / "cost" / name
+    out = out or OUT / name
+    cost = cost or OUT / "cost" / out.name  # beside those of the results, so that no other run's times are replaced
     finding, rows = study_run.run_study(name, size, items, out, cost)
     page = out / "index.html"
     if as_json:

@@ -6,8 +6,8 @@ The table in README.md has the order, and the question and the command of each l
 - a paragraph that begins with `**What you should learn.**`;
 - a drawing in docs/images/blocks, which `docs/pictures.py blocks` makes from the code that it shows;
 - a paragraph that begins with `**Predict before you run.**`, with a numbered list of questions. A question may end in
-  `<!-- summary: STUDY | COMPARISON | LABEL | FIELD -->`, which names the number that answers it: a field of a row of
-  studies/results/STUDY/summary.json, as the student's own run wrote it;
+  `<!-- summary: STUDY | COMPARISON | LABEL | FIELD -->`, which names the number of the student's own run that answers it
+  (`course/measurements.py` has all forms);
 - `**The command.**` and fenced blocks of commands, or of Python, and a picture;
 - `**Findings`, with intervals;
 - `<details><summary>Answers</summary>`, with a numbered list of as many answers;
@@ -29,17 +29,17 @@ from pathlib import Path
 
 from darkroom.config import package_files
 from darkroom.core.errors import ParamsError, WorkspaceError, nearest
+from darkroom.course import measurements
+from darkroom.course.measurements import Measurement
 
 PAGES = Path("docs/case-studies")
 RESTORE = f"restore it: `git checkout {PAGES}`"
-FIELDS = ("accuracy", "difference", "train_accuracy", "multiply_adds", "parameters")  # of a row of summary.json
 
 _GOAL, _PREDICT = "**What you should learn.**", "**Predict before you run.**"
 _CODE = ("**The code.**", "**Code.**")
 _ANSWERS = re.compile(r"<details>\s*<summary>Answers?</summary>")
-_ROW = re.compile(r"^\|\s*(\d+)\s*\|\s*\[[^]]*\]\(([\w-]+)\.md\)\s*\|\s*(.*?)\s*\|", re.MULTILINE)
+_ROW = re.compile(r"^\|\s*(\d+)\s*\|\s*\[[^]]*\]\(([\w-]+)\.md\)\s*\|\s*(.*?)\s*\|\s*`?(.*?)`?\s*\|", re.MULTILINE)
 _ITEM = re.compile(r"^\d+\. +", re.MULTILINE)
-_COMMENT = re.compile(r"\s*<!--(.*?)-->", re.DOTALL)
 
 
 class Kind(Enum):
@@ -62,27 +62,12 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """The number of the student's own run that answers a question: a field of a row of a study's summary.json."""
-
-    study: str
-    comparison: str
-    label: str
-    field: str
-
-    @property
-    def row(self) -> str:
-        """Return the row in words: `20 layers, residual`."""
-        return ", ".join(filter(None, (self.comparison, self.label)))
-
-
-@dataclass(frozen=True)
 class Question:
-    """A question, the answer of the page (empty where it has none), and the number that answers it."""
+    """A question, the answer of the page (empty where it has none), and the numbers that answer it."""
 
     text: str
     answer: str = ""
-    measurement: Measurement | None = None
+    measurements: tuple[Measurement, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,13 +88,13 @@ class Command:
     @property
     def target(self) -> tuple[str, str]:
         """Return (`study`, its name) or (`lab`, its command); two empty texts for any other command."""
-        kind, name = [*self.words, "", "", ""][1:3]
-        return (kind, name) if self.words[0] == "darkroom" and kind in ("study", "lab") else ("", "")
+        program, kind, name = [*self.words, "", "", ""][:3]
+        return (kind, name) if program == "darkroom" and kind in ("study", "lab") else ("", "")
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A page of the course."""
+    """A page of the course; `command` is the one that the table of lessons has for it."""
 
     number: int
     name: str
@@ -119,6 +104,7 @@ class Lesson:
     questions: tuple[Question, ...]
     commands: tuple[Command, ...]
     parts: tuple[Part, ...]
+    command: Command
 
     @property
     def page(self) -> Path:
@@ -131,22 +117,26 @@ class Lesson:
 
 def names() -> list[str]:
     """Return the names of the lessons, in their order. Raises WorkspaceError where the pages are missing."""
-    return [name for _, name, _ in _table()]
+    return [name for _, name, _, _ in _table()]
 
 
 def read_all() -> list[Lesson]:
     """Return the lessons, in their order. Raises WorkspaceError where a page is missing or is no lesson."""
-    return [parse(number, name, question, _read(_pages() / f"{name}.md")) for number, name, question in _table()]
+    return [_lesson(*row) for row in _table()]
 
 
 def read(lesson: str) -> Lesson:
     """Return a lesson by its number or name. Raises ParamsError, with the nearest name, if there is no such lesson."""
     table = _table()
-    for number, name, question in table:
+    for number, name, question, command in table:
         if lesson in (name, str(number)):
-            return parse(number, name, question, _read(_pages() / f"{name}.md"))
-    known = [name for _, name, _ in table]
+            return _lesson(number, name, question, command)
+    known = [name for _, name, _, _ in table]
     raise ParamsError(f'there is no lesson "{lesson}"{nearest(lesson, known)}', f"choose a number, or from {', '.join(known)}")
+
+
+def _lesson(number: int, name: str, question: str, command: str) -> Lesson:
+    return parse(number, name, question, _read(_pages() / f"{name}.md"), command)
 
 
 def _pages() -> Path:
@@ -163,16 +153,16 @@ def _read(path: Path) -> str:
         raise WorkspaceError(f"{path} is damaged: it is not UTF-8", RESTORE) from error
 
 
-def _table() -> list[tuple[int, str, str]]:
-    """Return number, name and question of each lesson."""
+def _table() -> list[tuple[int, str, str, str]]:
+    """Return number, name, question and command of each lesson."""
     index = _pages() / "README.md"
-    rows = [(int(number), name, question) for number, name, question in _ROW.findall(_read(index))]
+    rows = [(int(number), *others) for number, *others in _ROW.findall(_read(index))]
     if not rows:
         raise WorkspaceError(f"{index} has no table of lessons", RESTORE)
     return rows
 
 
-def parse(number: int, name: str, question: str, text: str) -> Lesson:
+def parse(number: int, name: str, question: str, text: str, command: str = "") -> Lesson:
     """Return the lesson that a page is. Raises WorkspaceError for a page without a title, or with a wrong comment."""
     title, parts = re.search(r"^# (.+)", text, re.MULTILINE), tuple(_split(text))
     if title is None:
@@ -186,6 +176,7 @@ def parse(number: int, name: str, question: str, text: str) -> Lesson:
         next((part.text.removeprefix(_GOAL).strip() for part in parts if part.text.startswith(_GOAL)), ""),
         tuple(_question(name, *pair) for pair in zip(questions, answers, strict=False)),
         tuple(line for part in parts if part.kind is Kind.COMMANDS for line in commands(part.text) if line.text), parts,
+        _command(command),
     )  # fmt: skip
 
 
@@ -211,15 +202,12 @@ def _command(line: str) -> Command:
 
 
 def _question(lesson: str, text: str, answer: str) -> Question:
-    comment = _COMMENT.search(text)
-    plain = _COMMENT.sub("", text)
-    if comment is None or not comment[1].strip().startswith("summary:"):
-        return Question(plain, answer)
-    values = [value.strip() for value in comment[1].strip().removeprefix("summary:").split("|")]
-    if len(values) != 4 or values[3] not in FIELDS:
-        expected = f"<!-- summary: STUDY | COMPARISON | LABEL | FIELD -->, with a field of {', '.join(FIELDS)}"
-        raise WorkspaceError(f"{PAGES / lesson}.md has the comment <!--{comment[1]}-->", f"write {expected}; or {RESTORE}")
-    return Question(plain, answer, Measurement(*values))
+    try:
+        return Question(measurements.without_comments(text), answer, tuple(measurements.read_all(text)))
+    except ValueError as error:
+        comment, form = error.args
+        expected = f"<!-- {form} -->, with a field of {', '.join(measurements.FIELDS)}"
+        raise WorkspaceError(f"{PAGES / lesson}.md has the comment <!--{comment}-->", f"write {expected}; or {RESTORE}") from error
 
 
 def _split(text: str) -> Iterator[Part]:

@@ -52,6 +52,11 @@ class Predictions:
         """Return whether no question of a lesson waits for a prediction."""
         return all(self.of(lesson, question) != Entry() for question in lesson.questions)
 
+    def read_on(self, lesson: Lesson) -> str:
+        """Return the day on which the last answer of a lesson was first shown; an empty text before."""
+        days = [self.of(lesson, question).answer_shown for question in lesson.questions]
+        return max(days, default="") if all(days) else ""
+
     def predict(self, lesson: Lesson, number: int, text: str) -> None:
         """Store the prediction for a question, counted from 1.
 

@@ -277,9 +277,13 @@ def _written_suffixes(path: Path) -> tuple[str, ...]:
 
 
 def save(path: Path, picture: np.ndarray, texts: dict[str, str] | None = None) -> None:
-    """Write a picture (H, W, 3) uint8 as PNG, and `texts` beside it by suffix, each file at once."""
+    """Write a picture (H, W, 3) uint8 as PNG, and `texts` beside it by suffix, each file at once.
+
+    The picture lists their suffixes, and those of an earlier one whose files are still there, which may be replaced too.
+    """
+    left = [suffix for suffix in _written_suffixes(path)[1:] if path.with_suffix(suffix).is_file()]
     metadata = PngImagePlugin.PngInfo()
-    metadata.add_text("Software", " ".join([MARK, *(texts or {})]))
+    metadata.add_text("Software", " ".join(dict.fromkeys([MARK, *(texts or {}), *left])))
     with ExitStack() as stack:
         for suffix, text in (texts or {}).items():
             stack.enter_context(atomic.new_file(path.with_suffix(suffix))).write_text(text, encoding="utf-8")

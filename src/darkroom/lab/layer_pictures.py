@@ -32,6 +32,16 @@ def find_convolution(network: nn.Module, name: str | None) -> tuple[str, nn.Conv
     return name, module
 
 
+def correlations(before: nn.Module, after: nn.Module) -> dict[str, float]:
+    """Return the correlation of the weights of each convolution in two networks of one architecture, by its name."""
+    pairs = zip(layers.named_layers(before).items(), layers.named_layers(after).values(), strict=True)
+    weights = {
+        name: (weights_of(first).ravel(), weights_of(second).ravel())
+        for (name, first), second in pairs if isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)
+    }  # fmt: skip
+    return {name: float(np.corrcoef(*both)[0, 1]) for name, both in weights.items()}
+
+
 def weights_of(module: nn.Conv2d) -> np.ndarray:
     """Return the weights of a convolution (outputs, inputs of a group, h, w) float32."""
     return module.weight.detach().float().cpu().numpy()

@@ -10,7 +10,7 @@ from darkroom.config.study_settings import Architecture, Bottleneck, Depth, Ince
 from darkroom.core.charts import Chart
 from darkroom.studies import chart_data
 from darkroom.studies.base import Study, count_multiply_adds
-from darkroom.studies.run_config import RunConfig, RunResult, comparisons
+from darkroom.studies.run_config import RunConfig, RunResult, by_label, comparisons, layer_means
 from darkroom.studies.summary import (
     SummaryRow,
     best,
@@ -61,6 +61,9 @@ class ArchitectureStudy(Study):
             f"{list_significant(rows)}. Pareto front of accuracy and multiply-adds of an image: {', '.join(pareto_front(rows))}."
         )
 
+    def figures(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> list[dict[str, Any]]:
+        return [{"comparison": EQUAL_COST, "label": "", "pareto_front": ", ".join(pareto_front(rows))}]
+
     def charts(self, results: Sequence[RunResult]) -> list[Chart]:
         return [chart_data.costs(results, EQUAL_COST, key) for key in ("multiply_adds", "parameters")]
 
@@ -103,6 +106,17 @@ class DepthStudy(Study):
                 f"(on training images {first.train_accuracy:.4f} to {last.train_accuracy:.4f})"
             )
         return f"With depth, {', '.join(changes)}. Skip connections: {describe_difference(names[deep, RESIDUAL])}."
+
+    def figures(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> list[dict[str, Any]]:
+        """Return the gradient of the first layer before training, as a multiple of the smallest one of a layer."""
+        figures = []
+        for comparison in comparisons(results):
+            for label, group in by_label(results, comparison).items():
+                means = list(layer_means(group, "gradient").values())
+                finite = [mean for mean in means if mean]
+                ratio = means[0] / min(finite) if finite and means[0] is not None else None
+                figures.append({"comparison": comparison, "label": label, "gradient_ratio": ratio})
+        return figures
 
     def charts(self, results: Sequence[RunResult]) -> list[Chart]:
         deepest = comparisons(results)[-1]

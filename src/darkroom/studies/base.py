@@ -64,6 +64,13 @@ class Study(ABC):
         """Return the study's own charts; by default accuracy against multiply-adds, for each comparison."""
         return [chart_data.costs(results, name, "multiply_adds") for name in comparisons(results)]
 
+    def figures(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> list[dict[str, Any]]:
+        """Return what the study measured beside its rows, for summary.json.
+
+        Each has a comparison, a label, and a number or a text by its name.
+        """
+        return []
+
     def shown(self, results: Sequence[RunResult]) -> RunResult | None:
         """Return a run with predictions for the held-out images, which are drawn; None draws none."""
         return None

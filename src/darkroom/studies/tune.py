@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from darkroom.config.study_settings import Searchable, Setting, Tune
 from darkroom.core.axes import Axis
@@ -20,7 +21,7 @@ from darkroom.studies.samples import INNER, Sample, split_inner
 from darkroom.studies.search import RANDOM, TPE, Search, Trial, Values, best_trial, importances
 from darkroom.studies.summary import SummaryRow, by_name, describe_difference
 
-SETTINGS, SEARCHES = "settings", "searches"
+SETTINGS, SEARCHES, IMPORTANCE = "settings", "searches", "trials of random search"
 DEFAULT, EMBEDDINGS = "default", "embeddings"
 TRIALS = ("sampler", "seed", "trial", "state", "inner_loss", "inner_accuracy", "steps", "epochs")
 
@@ -156,6 +157,16 @@ class TuneStudy(Study):
             f"Of {len(self.trials)} trials {pruned} were pruned; the most important setting is {self._most_important()[0]}."
         )
 
+    def figures(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> list[dict[str, Any]]:
+        """Return the importance of each setting among the trials of random search, and the share of trials that were pruned."""
+        figures: list[dict[str, Any]] = [
+            {"comparison": IMPORTANCE, "label": name, "importance": share} for name, share in self._importances().items()
+        ]
+        for sampler in (RANDOM, TPE):
+            pruned = [trial.is_pruned for trial in self.trials if trial.sampler == sampler]
+            figures.append({"comparison": "trials", "label": sampler, "pruned": sum(pruned) / max(1, len(pruned))})
+        return figures
+
     def charts(self, results: Sequence[RunResult]) -> list[Chart]:
         colours = chart_data.label_colours(results)
         lowest = [
@@ -192,10 +203,14 @@ class TuneStudy(Study):
                 points.append((spent, lowest))
         return points
 
+    def _importances(self) -> dict[str, float]:
+        """Return the share of each setting in the variance of the trials of random search, the largest first."""
+        trials = [trial for trial in self.trials if trial.sampler == RANDOM]
+        return importances(trials, self.settings.space, self.defaults)
+
     def _most_important(self) -> tuple[str, float]:
         """Return the most important setting among the trials of random search, and its share."""
-        trials = [trial for trial in self.trials if trial.sampler == RANDOM]
-        return next(iter(importances(trials, self.settings.space, self.defaults).items()))
+        return next(iter(self._importances().items()))
 
     def tables(self) -> dict[str, str]:
         """Return trials.csv: a row for each trial, with its values and its result."""

@@ -23,10 +23,11 @@ with lazy_imports():
 MAX_TARGETS = 10  # classes or channels that are maximised, if none are named
 MAXIMIZED_SIDE = 200  # pixels of a maximised image, about
 INGESTED = Path("data/ingested")
+OCCLUDED = ("patch", "stride", "places", "changed", "lowest")
 POINTS = ("path", "class", "predicted", "error", "pca_x", "pca_y", "tsne_x", "tsne_y")
 
 
-@network_command("occlusion")
+@network_command("occlusion", ".csv")
 @image_argument
 @click.option("--class", "label", metavar="NAME", help="the class whose probability is shown", show_default="the most probable one")
 @click.option("--patch", type=int, metavar="N", help="pixels a side of the patch", show_default="a fifth of the image")
@@ -59,7 +60,10 @@ def occlusion_command(
     ]
     note = "Each place is covered in turn by a patch of the image's mean colour. "
     note += f"Lowest {name}: {covered[..., target].min():.1%}, highest: {covered[..., target].max():.1%}."
-    return drawing.Sheet(f"{inspected.description}: predictions while a patch is covered", [drawing.Row(tiles)], note)
+    places, changed = covered[..., target].size, int((covered.argmax(-1) != uncovered.argmax()).sum())
+    row = (patch, stride, places, changed, f"{covered[..., target].min():.6g}")
+    texts = {".csv": image_io.to_csv(OCCLUDED, [row])}
+    return drawing.Sheet(f"{inspected.description}: predictions while a patch is covered", [drawing.Row(tiles)], note, texts)
 
 
 @network_command("maximize")

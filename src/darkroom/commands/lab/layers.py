@@ -20,6 +20,7 @@ with lazy_imports():
     from darkroom.lab import drawing, initial_network, layer_pictures, layers, networks, one_filter, plots, receptive_field
 
 LAYERS = ("layer", "kind", "output", "parameters")
+CORRELATIONS = ("layer", "correlation")
 FIELDS = ("layer", "kind", "output", "stride", "receptive field", "effective")
 FIELD_KINDS = ("convolution", "pooling")  # of the layers whose receptive fields are listed
 MAX_MEASURED = 10  # layers whose gradient is measured, if none are named
@@ -48,7 +49,7 @@ def layers_command(inspected: networks.InspectedNetwork, show_blocks: bool, as_j
     click.echo(f"{len(rows)} layers of {inspected.description}, images of {inspected.size} pixels a side")
 
 
-@network_command("filters")
+@network_command("filters", before=".csv")
 @click.argument("layer", required=False, metavar="[LAYER]")
 @click.option(
     "--most", type=click.IntRange(min=1), default=16, metavar="N", help="number of filters and of their channels, by norm"
@@ -57,13 +58,16 @@ def layers_command(inspected: networks.InspectedNetwork, show_blocks: bool, as_j
 def filters_command(inspected: networks.InspectedNetwork, layer: str | None, most: int, before: bool) -> drawing.Sheet:
     """Show the learned filters of a convolution: of the first layer in RGB, of later ones channel by channel.
 
-    LAYER is the name of a convolution, by default the first one.
+    LAYER is the name of a convolution, by default the first one. With --before a table (.csv) has the correlation of
+    the weights of each convolution with those before.
     """
     name, module = layer_pictures.find_convolution(inspected.network, layer)
-    rows = [layer_pictures.draw_filters(module, most, inspected.description)]
+    rows, texts = [layer_pictures.draw_filters(module, most, inspected.description)], {}
     if before:
         start = initial_network.initial_network(inspected)
         initial = layer_pictures.find_convolution(start.network, name)[1]
+        kept = layer_pictures.correlations(start.network, inspected.network)
+        texts = {".csv": image_io.to_csv(CORRELATIONS, [(layer, f"{value:.6g}") for layer, value in kept.items()])}
         rows.insert(0, layer_pictures.draw_filters(initial, most, start.description, module))
         if len(rows[0].tiles) == 1:  # mosaics fit side by side
             captions = ["\n".join([row.heading, *row.remark.split("; ")]) for row in rows]
@@ -72,7 +76,7 @@ def filters_command(inspected: networks.InspectedNetwork, layer: str | None, mos
     outputs, inputs, height, width = layer_pictures.weights_of(module).shape
     note = f"{outputs} filters, each of {inputs} channel{'s' if inputs > 1 else ''} of {height}×{width} weights. Mid-grey is zero, "
     note += "brighter positive, darker negative" + ("; each filter is scaled by its largest weight." if inputs in (1, 3) else ".")
-    return drawing.Sheet(f"Filters of {name}", rows, note)
+    return drawing.Sheet(f"Filters of {name}", rows, note, texts)
 
 
 @network_command("feature-maps")

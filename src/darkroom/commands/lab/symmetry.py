@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from darkroom.commands.lab import image_io
 from darkroom.commands.lab.options import picture_command
 from darkroom.commands.param_types import DATASET
 from darkroom.core.command_line import Many
@@ -16,9 +17,10 @@ with lazy_imports():
     from darkroom.lab import drawing, symmetry
 
 SCHEMES = ("constant", "kaiming")
+TABLE = ("scheme", "distinct", "units", "accuracy")
 
 
-@picture_command("symmetry")
+@picture_command("symmetry", ".csv")
 @click.option("--scheme", "schemes", cls=Many, default=SCHEMES, metavar="NAME …", help="schemes of `darkroom study initialization`")
 @click.option("--units", type=click.IntRange(2, 100), default=12, metavar="N", help="units of the hidden layer")
 @click.option("--steps", type=click.IntRange(min=1), default=500, metavar="N", help="steps of 64 images")
@@ -31,6 +33,8 @@ def symmetry_command(
 ) -> drawing.Sheet:  # fmt: skip
     """Show what hidden units of a perceptron have learned, from equal initial weights and from random ones.
 
+    A table (.csv) of the numbers of different units is written beside the picture.
+
     Equal weights get equal gradients and stay equal: the symmetry is not broken, and a hundred units are worth one.
     """
     torch.set_num_threads(1)  # repeats bit by bit
@@ -41,4 +45,5 @@ def symmetry_command(
             f"{result.scheme:<12} {result.distinct:>3} of {units} units differ after training, accuracy {result.accuracy:.4f}"
         )
     note = f"The weights of {units} hidden units, a pixel each, on {len(subset.train[1])} images of {data}, after {steps} steps."
-    return drawing.Sheet("Symmetry of hidden units", symmetry.draw_rows(results), note)
+    rows = [(result.scheme, result.distinct, len(result.after), f"{result.accuracy:.6g}") for result in results]
+    return drawing.Sheet("Symmetry of hidden units", symmetry.draw_rows(results), note, {".csv": image_io.to_csv(TABLE, rows)})
