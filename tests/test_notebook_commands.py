@@ -57,9 +57,9 @@ def parse(words: list[str]) -> dict[str, Any]:
     names = list(words)
     while isinstance(command, click.Group):
         name = names.pop(0)
-        found = command.get_command(click.Context(command), name)
-        assert found, f"there is no command {name}"
-        command = found
+        subcommand = command.get_command(click.Context(command), name)
+        assert subcommand, f"there is no command {name}"
+        command = subcommand
     return command.make_context(name, names).params | {"command": name}
 
 
@@ -84,13 +84,13 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def outputs() -> set[str]:
     """Return what the stages of this project write."""
-    found = set()
+    paths_written = set()
     for name, stage in read_yaml(Path("dvc.yaml"))["stages"].items():
         items = [full.partition("@")[2] for full in dvc_graph.stage_names() if full.partition("@")[0] == name]
         declared = [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]
         paths = [out if isinstance(out, str) else next(iter(out)) for out in declared]
-        found |= {ITEM.sub(item, path) for path in paths for item in items}
-    return found
+        paths_written |= {ITEM.sub(item, path) for path in paths for item in items}
+    return paths_written
 
 
 def is_written(path: str) -> bool:
@@ -188,8 +188,8 @@ def test_the_pipeline_runs_where_its_outputs_are_missing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ran: list[str] = []
 
-    def run(made: str) -> None:
-        shell = SimpleNamespace(system=lambda line: (ran.append(line), Path(made).touch()))
+    def run(file: str) -> None:
+        shell = SimpleNamespace(system=lambda line: (ran.append(line), Path(file).touch()))
         code = inputtransformer2.TransformerManager().transform_cell(notebooks.PIPELINE.format(paths='["a", "b"]'))
         exec(compile(code, "cell", "exec"), {"get_ipython": lambda: shell, "Path": Path})
 
