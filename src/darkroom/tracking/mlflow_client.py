@@ -63,6 +63,10 @@ Choose by validation; test results are for the end.
 """
 
 
+class NewerDatabaseError(WorkspaceError):
+    """A database has a schema that the installed MLflow does not know."""
+
+
 def client() -> MlflowClient:
     """Return MLflow's client; the database is created under a lock, since two processes would collide."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -92,7 +96,7 @@ def client() -> MlflowClient:
 def _prepare(file: Path) -> None:
     """Make a database that is not there. Raises WorkspaceError for one that is damaged, lost, or of another MLflow."""
     if file.parent.is_dir() and backups.is_empty(file):
-        backups.check_not_lost(file)
+        backups.check_not_lost(file, is_newer)
         make_database(file)
     elif file.exists():
         _check_current(file)
@@ -281,11 +285,23 @@ def is_current(file: Path) -> bool:
             raise WorkspaceError(f"{file} cannot be read now: {error}", "try again when nothing else uses it") from error
         raise backups.damaged(file, str(error)) from error
     if schema not in _revisions():
-        raise WorkspaceError(
+        raise NewerDatabaseError(
             f"{file} was made by a newer MLflow (its schema is {schema})",
-            f"install that MLflow; or move the file away, and {backups.RESTORE}",
+            f"install that MLflow; or move the file away, and {backups.RESTORE} takes the newest backup that this MLflow can read, "
+            "or makes a database with the versions whose files are in mlruns/",
         )
     return bool(schema == _revisions()[0])
+
+
+def is_newer(file: Path) -> bool:
+    """Return whether a database was made by a newer MLflow than the installed one."""
+    try:
+        is_current(file)
+    except NewerDatabaseError:
+        return True
+    except WorkspaceError:  # damaged, or in use
+        return False
+    return False
 
 
 @cache
