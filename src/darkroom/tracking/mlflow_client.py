@@ -46,6 +46,7 @@ REFUSED = {  # by a server with users: what it does, and the remedy
 }
 HTTP_LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}  # seconds; MLflow's own: 120, and 7
 DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}  # packages of modules
+GROWTH = 4_000_000  # bytes of a database without which nothing is written: SQLite's journal holds changed pages a second time
 KIND = "mlflow.experimentKind"  # without it MLflow shows the pages of language models
 DESCRIPTION = """\
 One row per run of `dvc repro` or of a flow, named by what changed; unfold it for its stages, `transfer@vgg16` and so on. A stage
@@ -271,6 +272,12 @@ def upgrade() -> Path | None:
                 )
             backups.copy(upgraded, file)
     return backup
+
+
+def require_space() -> None:
+    """Raise the error of a full disk where a local database cannot grow by what a registration or an upload may write."""
+    if file := database():
+        shortage.require_space(file, GROWTH, at_least=True)
 
 
 def is_current(file: Path) -> bool:
