@@ -7,17 +7,20 @@ the graph runs. A sweep runs `darkroom repro` again and again, each time killed 
 it ends by itself. Half of the moments are a random time after the start of the command, which finds long stages. The others are
 a random time within a stage, one of those that have had the fewest kills, so that no stage is left out. The uploader of records
 is killed in every other moment. Epochs are counted in MLflow: one that ended
-and ran again counts as repeated. An output is lost where it does not have the bytes of the undisturbed run; what measures
-time (`models/cost`, the leaderboard, the report) is left out.
+and ran again counts as repeated. A kill may repeat one epoch, or as many shorter ones as take `resume.LONGEST` seconds.
+The exit code is 1 where more are repeated, an output is lost, or a `.partial` is left over. An output is lost where it does not
+have the bytes of the undisturbed run; what measures time (`models/cost`, the leaderboard, the report) is left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import re
 import shutil
 import sqlite3
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,13 +28,16 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 from measuring import Workspace, report
 
 from darkroom.config import dvc_graph
 from darkroom.core.errors import WorkspaceError
+from darkroom.training import resume
 
 VARY = ("models/cost", "reports/leaderboard.csv", "reports/cost.csv", "reports/report.html")
 SETTINGS = (  # one thread: on a busy machine two wait for each other
@@ -58,18 +64,39 @@ def outputs(place: Path) -> dict[str, str]:
     return {path: md5 for stage in stages for path, md5 in stage.outs.items() if not path.startswith(VARY)}
 
 
-def repeated_epochs(place: Path) -> dict[str, int]:
-    """Return by stage how many epochs ended more than once."""
+class Epochs(NamedTuple):
+    """The epochs of a stage that ended more than once, and the median of the seconds of an epoch."""
+
+    repeated: int
+    seconds: float
+
+    def allowed(self, kills: int) -> int:
+        """Return how many may be repeated by so many kills in the stage."""
+        return kills * max(1, math.ceil(resume.LONGEST / max(self.seconds, 0.001)))
+
+
+def epochs_of(rows: Iterable[tuple[str, str, int, int]]) -> dict[str, Epochs]:
+    """Return the epochs by stage from rows of stage, run, epoch, and when it ended in milliseconds."""
+    rows = sorted(rows)
+    repeated: Counter[str] = Counter()
+    for (stage, _), count in Counter((stage, epoch) for stage, _, epoch, _ in rows).items():
+        repeated[stage] += count - 1
+    seconds: dict[str, list[float]] = {stage: [] for stage in repeated}
+    for (stage, run, epoch, ended), after in pairwise(rows):
+        if after[:3] == (stage, run, epoch + 1):
+            seconds[stage].append((after[3] - ended) / 1000)
+    return {stage: Epochs(count, statistics.median(seconds[stage] or [0.0])) for stage, count in repeated.items()}
+
+
+def read_epochs(place: Path) -> dict[str, Epochs]:
+    """Return the epochs by stage, as MLflow has them; each that ran counts, also in a run that was killed."""
     query = (
-        "SELECT tags.value, metrics.step FROM metrics JOIN tags ON tags.run_uuid = metrics.run_uuid"
+        "SELECT tags.value, metrics.run_uuid, metrics.step, metrics.timestamp FROM metrics"
+        " JOIN tags ON tags.run_uuid = metrics.run_uuid"
         " WHERE metrics.key = 'images_per_second' AND tags.key = 'darkroom.stage'"
     )
     with closing(sqlite3.connect(place / "mlflow.db")) as connection:
-        counts = Counter(connection.execute(query).fetchall())
-    repeated: Counter[str] = Counter()
-    for (stage, _), count in counts.items():
-        repeated[stage] += count - 1
-    return dict(repeated)
+        return epochs_of(connection.execute(query).fetchall())
 
 
 def processes(workspace: Workspace) -> list[psutil.Process]:
@@ -208,12 +235,12 @@ def sweep(
     raise SystemExit(f"a sweep has taken more than {LIMIT:.0f} s")
 
 
-def finish(workspace: Workspace) -> dict[str, int]:
-    """Upload what is left, end the uploader, and return the repeated epochs."""
+def finish(workspace: Workspace) -> dict[str, Epochs]:
+    """Upload what is left, end the uploader, and return the epochs."""
     workspace.run("darkroom", "sync")
-    repeated = repeated_epochs(workspace.place)
+    epochs = read_epochs(workspace.place)
     kill(workspace, with_uploader=True)
-    return repeated
+    return epochs
 
 
 def main() -> None:
@@ -226,6 +253,8 @@ def main() -> None:
     draw = random.Random(options.seed)
     rows: list[dict[str, object]] = []
     lost: list[str] = []
+    too_many: list[str] = []
+    left_over: list[str] = []
     repeated: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch).resolve()
@@ -237,16 +266,24 @@ def main() -> None:
             sweep(workspace, draw, number, durations, rows)
             different = differing(expected, outputs(workspace.place))
             lost += [f"sweep {number}: {path}" for path in different]
-            repeated.update(finish(workspace))
+            kills = Counter(str(row["stage"]) for row in rows if row["sweep"] == number)
+            for stage, epochs in finish(workspace).items():
+                repeated[stage] += epochs.repeated
+                if epochs.repeated > epochs.allowed(kills[stage]):
+                    fact = f"{epochs.repeated} epochs of {epochs.seconds:.1f} s by {kills[stage]} kills"
+                    too_many.append(f"sweep {number}: {stage}, {fact}")
             left = sorted(str(path.relative_to(workspace.place)) for path in workspace.place.rglob("*.partial"))
             print(f"sweep {number}: {len(different)} of {len(expected)} outputs differ; left over: {', '.join(left) or 'nothing'}")
+            left_over += [f"sweep {number}: {path}" for path in left]
             shutil.rmtree(workspace.place)
     by_stage = Counter(str(row["stage"]) for row in rows)
     stages = [*durations, *sorted(by_stage.keys() - durations.keys())]
     table = [{"stage": stage, "kills": by_stage[stage], "epochs repeated": repeated[stage]} for stage in stages]
-    report("kills", table, {"moments": rows, "lost": lost, "undisturbed": durations, "seed": options.seed})
-    print(f"{len(rows)} kills in {number} sweeps; lost: {', '.join(lost) or 'nothing'}")
-    raise SystemExit(1 if lost else 0)
+    faults = {"lost": lost, "repeated more than once": too_many, "left over": left_over}
+    report("kills", table, {"moments": rows, **faults, "undisturbed": durations, "seed": options.seed})
+    summary = "; ".join(f"{key}: {', '.join(items) or 'nothing'}" for key, items in faults.items())
+    print(f"{len(rows)} kills in {number} sweeps; {summary}")
+    raise SystemExit(1 if any(faults.values()) else 0)
 
 
 if __name__ == "__main__":

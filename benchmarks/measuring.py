@@ -117,7 +117,7 @@ def _own_memory(pid: int) -> int:
     for process in processes:
         try:
             command = process.cmdline()
-            if "dvc" not in command and "darkroom.tracking.uploader_process" not in command:
+            if not {"dvc", "darkroom.config.dvc_process", "darkroom.tracking.uploader_process"} & set(command):
                 memory = process.memory_info()
                 total += memory.rss - memory.shared
         except psutil.Error:

@@ -49,7 +49,7 @@ VARIABLES = {  # of the environment
     "DARKROOM_WORKER_FOLDER": "folder of a worker's clones; `darkroom worker` sets it",
     "DARKROOM_HOME": "the project to which the records of a worktree go; flows set it",
     "DARKROOM_COMPLETE": "`_DARKROOM_COMPLETE` is set by the scripts of `darkroom completion`",
-    "DARKROOM_EXIT_CODE_FILE": "set by `darkroom repro`: where a stage writes its exit code",
+    "DARKROOM_EXIT_CODE_FILE": "set by `darkroom repro`: where its DVC writes the exit code of a stage that failed",
     "DARKROOM_RANKS": "set where `compute.processes` is more than 1: the folder that the processes of a stage share",
     "DARKROOM_FLOW_PROCESS": "set by flows: the process that everything of a run ends with",
     "MLFLOW_TRACKING_URI": "a server or database of MLflow instead of `mlflow.db` ([mlflow.md](../mlflow.md))",

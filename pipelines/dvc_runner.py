@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from darkroom.core import strict_json
+from darkroom.config import dvc_process
+from darkroom.core import shortage, strict_json
 from darkroom.core.errors import EX_TEMPFAIL, ParamsError, WorkspaceError
 from pipelines.process_groups import CommandResult, ProcessGroups
 
@@ -22,6 +24,8 @@ RETRYABLE = (
     f"exited with {EX_TEMPFAIL}", "it is being blocked by:", "Unable to acquire lock.",
     "dvc.lock' validation failed", "dvc.lock' is invalid",  # as it is while another DVC writes it; a damaged one was moved away
 )  # fmt: skip
+# two exit codes: of a command that SIGKILL has ended, and of a shell whose last command it has ended
+KILLED = re.compile(rf"failed to reproduce '([^']+)': .*, exited with (?:{'|'.join(map(str, dvc_process.KILLED))})$")
 UNCHANGED = ("didn't change, skipping", "is cached - skipping run, checking out outputs")
 ADVICE = ("To track the changes with git", "git add ", "To enable auto staging", "dvc config core.autostage", "Use `dvc push` to")
 
@@ -79,11 +83,14 @@ class DvcRunner:
         """Run a command of DVC for at most `limit` seconds.
 
         The exit code is 75 where a retry may succeed: a lock of another process, or a stage that ends with
-        this code.
+        this code or is killed.
         """
         command = ["-m", "dvc", *arguments]
         result = self._run(command, lambda line: _is_advice(line) or on_line(line), limit, environment, folder=self.graph)
         output = [line for line in result.output if not _is_advice(line)]
+        if result.returncode and (killed := next(filter(None, map(KILLED.search, output)), None)):
+            sentence = f"error: {shortage.killed(f'stage {killed[1]}')}"
+            return replace(result, output=[*output, *sentence.splitlines()], returncode=EX_TEMPFAIL, killed=True)
         is_retryable = result.returncode and any(message in line for message in RETRYABLE for line in output)
         return replace(result, output=output, returncode=EX_TEMPFAIL if is_retryable else result.returncode)
 

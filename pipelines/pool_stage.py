@@ -20,6 +20,7 @@ from pipelines.process_groups import CommandResult, ProcessGroups
 
 NAME = "stage"
 TIMED_OUT = "TimedOut"
+KILLED = "Killed"  # the state of a run whose stage SIGKILL has ended, as where memory runs out
 RECORDS_TIMEOUT = 30.0  # seconds in which the records of a stage should be in MLflow; what is not is sent later
 
 
@@ -107,6 +108,8 @@ class _Work:
         is_remote = arguments[0] in ("pull", "push")
         step = f"dvc {arguments[0]} for {self.name}" if is_remote else self.name
         message = f"{step} failed on {socket.gethostname()} (exit code {result.returncode}):\n{result.error}"
+        if result.killed:
+            return Failed(name=KILLED, message=message)
         return Failed(name=flow_runtime.UNAVAILABLE if is_remote or result.retryable else "Failed", message=message)
 
     def _await_records(self, processes: ProcessGroups) -> None:

@@ -34,6 +34,7 @@ class CommandResult:
     output: Sequence[str]  # the last lines that were passed on
     stdout: str = ""  # where it was captured
     timed_out: bool = False
+    killed: bool = False  # it ran a stage, which SIGKILL has ended
 
     @property
     def retryable(self) -> bool:

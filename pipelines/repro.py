@@ -28,7 +28,7 @@ from darkroom.core.errors import DarkroomError, ParamsError, WorkspaceError
 from pipelines import artifacts, command_line, concurrency_limit, flow_runtime, pool_setup, pool_stage, worktree
 from pipelines.dvc_runner import DvcRunner, Stage, retry_delay, skip_reason
 from pipelines.pool_runs import Pool
-from pipelines.process_groups import CommandResult, ProcessGroups, StoppedError
+from pipelines.process_groups import ProcessGroups, StoppedError
 
 EXPERIMENT = "DVC_EXP_NAME"  # DVC sets it in experiments, and `register` promotes nothing in one
 REMOTE_RETRIES = 3  # a remote that cannot be reached may as well have a wrong password
@@ -39,7 +39,7 @@ Retries = Annotated[int, Field(ge=0)]
 
 
 class RetryableError(Exception):
-    """A stage failed for a reason that may go away: a lock, the network, a server."""
+    """A stage failed for a reason that may go away: a lock, the network, a server, for once too little memory."""
 
 
 @dataclass
@@ -71,6 +71,7 @@ class GraphRun:
     pipeline: str  # the name of the run in MLflow
     slots: threading.Semaphore  # for stages that run here
     pool: Pool | None = None
+    killed: set[str] = field(default_factory=set)  # stages that were killed: where memory runs out, it mostly does so again
 
     def dvc(self, task_name: str, arguments: list[str], on_line: Callable[[str], object] = lambda _: None) -> State[Any]:
         """Run a command of DVC as a task; before a retry, wait longer each time."""
@@ -89,9 +90,17 @@ class GraphRun:
         if result.timed_out:
             return Failed(name="TimedOut", message=f"{task_name} exceeded its time limit of {(limit or 0) / 60:g} minutes")
         if result.returncode:
-            return _failed(task_name, result)
+            message = f"{task_name} failed (exit code {result.returncode}):\n{result.error}"
+            return self._failed(task_name, message, result.retryable, result.killed)
         reason = skip_reason(result)
         return Completed(name="Cached", message=reason) if reason else Completed()
+
+    def _failed(self, stage: str, message: str, is_retryable: bool, is_killed: bool, name: str = "Failed") -> State[Any]:
+        """Return the state of a stage that has failed. One that was killed is retried once."""
+        is_retryable = is_retryable and not (is_killed and stage in self.killed)
+        if is_killed:
+            self.killed.add(stage)
+        return Failed(name=name, message=message, data=RetryableError(message) if is_retryable else RuntimeError(message))
 
     def _delay_retry(self) -> None:
         """Wait before a retry of the task that is going on, longer each time."""
@@ -114,14 +123,9 @@ class GraphRun:
             return Completed(message=f"ran {message}")
         if ended.state.is_cancelled():
             return Cancelled(message=f"the flow run {ended.name} was cancelled")
-        name = pool_stage.TIMED_OUT if ended.state.name == pool_stage.TIMED_OUT else "Failed"
-        is_retryable = ended.state.name == flow_runtime.UNAVAILABLE
-        return Failed(name=name, message=message, data=RetryableError(message) if is_retryable else RuntimeError(message))
-
-
-def _failed(task_name: str, result: CommandResult) -> State[Any]:
-    message = f"{task_name} failed (exit code {result.returncode}):\n{result.error}"
-    return Failed(message=message, data=RetryableError(message) if result.retryable else RuntimeError(message))
+        state = pool_stage.TIMED_OUT if ended.state.name == pool_stage.TIMED_OUT else "Failed"
+        is_killed = ended.state.name == pool_stage.KILLED
+        return self._failed(name, message, is_killed or ended.state.name == flow_runtime.UNAVAILABLE, is_killed, state)
 
 
 def _is_retryable(task: Any, run: Any, state: State[Any]) -> bool:

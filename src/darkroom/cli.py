@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +13,7 @@ import click
 from darkroom import __version__
 from darkroom.commands import stages
 from darkroom.core.command_line import COMPLETE, DEBUG, LazyGroup, debug_option, report
-from darkroom.core.errors import EXIT_CODE_FILE, DarkroomError
+from darkroom.core.errors import DarkroomError
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
@@ -103,7 +102,6 @@ class Darkroom(LazyGroup):
             if not isinstance(error, (DarkroomError, OSError, click.ClickException)) and not machine_limits.explain(error):
                 raise
             code = report(error)
-            _tell_exit_code(code)
             _restore_outputs()
             return code
 
@@ -143,14 +141,6 @@ def run() -> None:
     if "torch" in sys.modules and processes and not processes.active_children():
         os._exit(code)  # everything is written and closed; unloading torch takes most of a second
     raise SystemExit(code)
-
-
-def _tell_exit_code(code: int) -> None:
-    """Inside `darkroom repro`: tell it the code of a stage, which DVC does not hand on."""
-    path = os.environ.get(EXIT_CODE_FILE)
-    if path and os.environ.get("DVC_STAGE"):
-        with contextlib.suppress(OSError):
-            Path(path).write_text(str(code), encoding="utf-8")
 
 
 def _restore_outputs() -> None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from darkroom.core import errors
+from darkroom.core import errors, shortage
 from darkroom.core.errors import ParamsError, WorkspaceError
 from pipelines import dvc_runner, stage_graph
 from pipelines.dvc_runner import DvcRunner, retry_delay, skip_reason
@@ -89,6 +89,18 @@ def test_a_stage_that_exits_with_75_is_retryable(runner, code):
     assert result.retryable == (code == 75)
     if code == 2:
         assert result.error.startswith("error: a\n  remedy: b")
+
+
+@pytest.mark.parametrize("command", ["kill -9 $$", "echo '... exited with -9'; exit 137"])
+def test_a_killed_stage_is_retryable_and_has_a_sentence(runner, command):
+    """A stage that SIGKILL ends, or whose shell says so, has the sentence of `darkroom repro`; other signals do not."""
+    (runner.folder / "first.sh").write_text(command)
+    result = runner.dvc("repro", "--single-item", "first")
+    assert (result.retryable, result.killed) == (True, True)
+    assert result.error == f"error: {shortage.killed('stage first')}"
+    (runner.folder / "first.sh").write_text("echo 'exited with -9'; kill -TERM $$")
+    result = runner.dvc("repro", "--single-item", "first")
+    assert (result.retryable, result.killed) == (False, False)
 
 
 def test_locks_of_other_processes_are_retryable(runner):

@@ -24,7 +24,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 from darkroom import cli
-from darkroom.core import log_files
+from darkroom.core import log_files, shortage
 from pipelines import dvc_runner, flow_runtime, process_watcher, schedule
 from pipelines import monitor as monitor_module
 from tests import browser
@@ -345,6 +345,16 @@ def test_a_temporary_failure_is_retried(project, webhook):
     project.flow("repro", "left", "--retries", "1", code=1, DARKROOM_NOTIFY_WEBHOOK=webhook)
     assert len(Webhook.received) == 1
     assert (project.folder / "actions" / "left").read_text() == "75"
+
+
+def test_a_killed_stage_is_retried_once(project):
+    """A stage that SIGKILL ends is retried once, however many retries there are, and the flow then fails with what to do."""
+    project.prepare(left="137 137 137")
+    project.flow("repro", "left", code=1)
+    assert (project.folder / "actions" / "left").read_text() == "137"
+    message = project.newest_run()["state"]["message"]
+    assert "stage left was killed, as the operating system does where memory runs out" in message
+    assert shortage.FREE_MEMORY in message
 
 
 def test_a_flow_waits_for_a_dvc_repro_in_a_terminal(project, monkeypatch):

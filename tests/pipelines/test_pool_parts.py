@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,10 +13,13 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import StateType, WorkerStatus
 from prefect.exceptions import ObjectNotFound
+from prefect.states import Failed
 
-from darkroom.core.errors import WorkspaceError
-from pipelines import pool_clones, pool_runs, pool_setup, pool_worker, stage_graph
+from darkroom.core.errors import EX_TEMPFAIL, WorkspaceError
+from pipelines import flow_runtime, pool_clones, pool_runs, pool_setup, pool_stage, pool_worker, repro, stage_graph
 from pipelines.dvc_runner import Stage
+from pipelines.process_groups import CommandResult
+from pipelines.repro import GraphRun, Options, RetryableError
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -135,6 +139,26 @@ def test_workers_clone_from_the_remote_of_the_branch(repository):
         pool_setup._git_remote(repository)
     git(repository, "config", "branch.main.remote", "second")
     assert pool_setup._git_remote(repository)[0] == "second"
+
+
+def test_a_stage_that_was_killed_elsewhere_is_retried_once(tmp_path, monkeypatch):
+    """A worker's run whose stage SIGKILL has ended says so, and is retried once; other temporary failures are retried each time."""
+    work = pool_stage._Work(tmp_path, "left", {}, None)
+    killed = work._failed(["repro"], CommandResult(EX_TEMPFAIL, ["error: it was killed"], killed=True))
+    missing = Failed(name=flow_runtime.UNAVAILABLE, message="away")
+    run = GraphRun(SimpleNamespace(), Options(), "", threading.Semaphore())
+    monkeypatch.setattr(run, "_delay_retry", lambda: None)
+    monkeypatch.setattr(repro, "get_run_logger", lambda: SimpleNamespace(info=print))
+
+    def ends(name, state):
+        pool = SimpleNamespace(run=lambda *_: SimpleNamespace(state=state, name="run"))
+        return type(run.in_pool(pool, name, stage()).data)
+
+    assert "it was killed" in killed.message
+    assert [ends("left", state) for state in (killed, missing, killed, missing)] == [
+        RetryableError, RetryableError, RuntimeError, RetryableError,
+    ]  # fmt: skip
+    assert ends("right", killed) is RetryableError
 
 
 def test_a_run_without_heartbeats_is_dead(monkeypatch):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import shutil
+
 import pytest
 import torch
 import torchvision
@@ -10,7 +15,8 @@ from darkroom.config import params
 from darkroom.core.errors import WeightsError
 from darkroom.models.backbones import registry, torchvision_tables
 from darkroom.models.backbones.weight_file import cache_folder
-from darkroom.preflight import downloads
+from darkroom.preflight import downloads, used_weights
+from tests.conftest import ROOT
 
 
 def test_files_and_sizes_are_torchvisions():
@@ -70,3 +76,34 @@ def test_weights_in_a_folder_are_found(values, tmp_path):
     chosen = settings(values, str(tmp_path), values["backbones"])
     downloads.check_weights(chosen)
     assert downloads.backbones(chosen) == {name: f"{name}.pth" for name in chosen.backbones}
+
+
+def test_a_weight_file_that_was_replaced_is_named(values, tmp_path, monkeypatch):
+    """A file with another content under the same name makes its stages run again, which is said; one that is as it was, one that
+    was not used yet, and weights from elsewhere are not mentioned."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    for name in ("vgg16", "hf/mine", "mobilenet_v2"):
+        file = tmp_path / "folder" / (f"{name}.pth" if name != "hf/mine" else "mine/model.safetensors")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(100))
+        provenance = tmp_path / f"models/weights/{name}.json"
+        provenance.parent.mkdir(parents=True, exist_ok=True)
+        if name != "mobilenet_v2":
+            provenance.write_text(json.dumps({"file": file.name, "sha256": hashlib.sha256(bytes(100)).hexdigest()}))
+    (tmp_path / "folder/mine/config.json").write_text("{}")
+    names = ["vgg16", "hf/mine", "mobilenet_v2"]
+    chosen = settings(values, str(tmp_path / "folder"), names)
+    assert used_weights.changed(chosen) == []
+    for file in sorted((tmp_path / "folder").rglob("*.*t*")):
+        file.write_bytes(bytes(99) + b"1")
+        os.utime(file, (1, 1))
+    (tmp_path / "folder/mine/config.json").write_text("{}")
+    assert used_weights.changed(chosen) == [
+        "vgg16.pth has changed since it was used: `weights@vgg16` and later stages run again",
+        "model.safetensors has changed since it was used: `weights@hf/mine` and later stages run again",
+    ]
+    for source in ("random", "pretrain", "imagenet"):
+        assert used_weights.changed(settings(values, source, ["vgg16"])) == []
+    provenance.with_name("vgg16.json").write_text("{")
+    assert len(used_weights.changed(chosen)) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,9 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from darkroom import cli
 from darkroom.commands import repro
+from darkroom.core import checksums
+from darkroom.models import factory
 from tests.conftest import NOT_SOURCES, ROOT
 
 TABLES = ("data/label_fixes.csv", "data/splits.csv", "backbones/README.md")
@@ -130,6 +134,30 @@ def test_an_edited_network_runs_its_own_stages_again(project):
             [stage for stage in ("names", "weights@own/one.Net", "weights@own/two.Net") if f"'{stage}'" in ran(done.stdout)]
         )
     assert runs == [["names", "weights@own/one.Net", "weights@own/two.Net"], ["names", "weights@own/two.Net"], []]
+
+
+@pytest.mark.pipeline
+def test_a_replaced_weight_file_runs_its_stages_again(project, capsys, monkeypatch):
+    """A file with other weights under the same name and of the same size is seen: `dvc status` and `darkroom check` name it, and
+    `dvc repro` reads it."""
+    name = "squeezenet1_1"
+    set_line("backbones: [vgg11_bn, mobilenet_v3_small]", f"backbones: [{name}]")
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("source: pretrain ", "source: folder "))
+    Path("data/weights").mkdir()
+    file = Path(f"data/weights/{name}.pth")
+    provenance = Path(f"models/weights/{name}.json")
+    monkeypatch.setenv("DARKROOM_TRACKING", "off")
+    digests = []
+    for seed in (0, 1):
+        torch.save(factory.build_backbone(factory.backbone_spec(name, 32, "pooled"), seed).weights(), file)
+        assert f"weights@{name}" in dvc("status", "weights").stdout
+        assert cli.main(["check"]) == 0
+        assert (f"{file.name} has changed since it was used: `weights@{name}`" in capsys.readouterr().out) == bool(digests)
+        done = dvc("repro", "weights")
+        assert done.returncode == 0, done.stderr
+        digests.append(json.loads(provenance.read_text())["sha256"])
+        assert digests[-1] == checksums.of_file(file)
+    assert digests[0] != digests[1]
 
 
 def ran(output: str) -> str:

@@ -10,7 +10,8 @@ import pytest
 
 from darkroom.cli import main
 from darkroom.core.errors import WorkspaceError
-from darkroom.tracking import artifact_paths, home, mlflow_client, records
+from darkroom.tracking import artifact_paths, backups, home, mlflow_client, records
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 LOCATIONS = """
@@ -75,6 +76,43 @@ def test_a_newer_database_is_left_alone(capsys, empty_database):
     assert main(["update"]) == 2
     assert "newer MLflow" in capsys.readouterr().err
     assert Path("mlflow.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("is_older_there", [False, True], ids=["newer backups alone", "an older one too"])
+def test_the_remedy_of_a_newer_database_leads_out(capsys, empty_database, is_older_there):
+    """Where the daily backups are of the newer MLflow, too, the remedy passes over them: it restores an older one, which it
+    upgrades, or makes a new database. Those of the newer one stay, whatever backups are made later."""
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    if is_older_there:
+        older(1)
+        assert backups.take(Path("mlflow.db")).rename(backups.FOLDER / "mlflow-2026-01-01-000000.db")
+        Path("mlflow.db").unlink()
+    shutil.copy(empty_database, "mlflow.db")
+    with sqlite3.connect("mlflow.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    newest = backups.take(Path("mlflow.db"), 0.0)
+    content = newest.read_bytes()
+    assert main(["models"]) == 2
+    assert "move the file away, and `darkroom sync --restore`" in capsys.readouterr().err
+    Path("mlflow.db").rename("moved-away.db")
+    assert main(["models"]) == 2
+    message = capsys.readouterr().err
+    assert ("made by a newer MLflow" in message) != is_older_there
+    assert ("has the backup" in message) == is_older_there
+    assert str(newest) not in message
+    assert main(["sync", "--restore"]) == 0
+    output = capsys.readouterr().out
+    (kept,) = backups.newer()
+    assert str(kept) in output
+    assert kept.read_bytes() == content
+    assert ("there was no backup" in output) != is_older_there
+    names = {item.name for item in mlflow_client.client().search_experiments()}
+    assert ("kept" in names) == is_older_there
+    for day in range(1, backups.KEPT + 2):
+        shutil.copy("mlflow.db", backups.FOLDER / f"mlflow-2026-02-0{day}-000000.db")
+    assert backups.take(Path("mlflow.db"), 0.0)
+    assert len(backups.backups()) == backups.KEPT
+    assert backups.newer() == [kept]
 
 
 def test_other_databases_are_refused(capsys, monkeypatch):

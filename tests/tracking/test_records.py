@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -20,7 +22,7 @@ from requests import JSONDecodeError
 from darkroom.cli import main
 from darkroom.config import dvc_graph
 from darkroom.core.errors import WorkspaceError
-from darkroom.tracking import home, mlflow_client, pipelines, records, uploader, uploader_process, views
+from darkroom.tracking import home, mlflow_client, pipelines, records, registry, uploader, uploader_process, views
 from darkroom.tracking import runs as uploads
 
 
@@ -447,6 +449,31 @@ def test_a_temporary_error_sets_nothing_aside(workspace, monkeypatch):
     assert runs()[1]["second"].info.status == "FINISHED"
     assert uploader.upload(until_empty=True) == 1
     assert records.damaged() == {}
+
+
+def test_a_database_that_has_no_room_to_grow_is_not_begun_with(workspace, monkeypatch, capsys):
+    """Where the disk of a local database is all but full, an upload and a registration say what it needs, with exit code 75, before
+    they write anything, also while the uploader works; records are kept. Of a server nothing is asked."""
+    record("first")
+    fact = rf"mlflow\.db needs more than {mlflow_client.GROWTH / 1e6:.1f} MB, and 1\.2 MB are free"
+    client = mlflow_client.client()
+    before = Path("mlflow.db").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_200_000))
+        assert main(["sync"]) == 75
+        assert re.search(fact, capsys.readouterr().err)
+        for call in (
+            lambda: uploader._advance(client, {}, 0.0),
+            lambda: registry.add_version(client, "darkroom", {}, "", lambda model_id: None),
+        ):
+            with pytest.raises(WorkspaceError, match=fact) as caught:
+                call()
+            assert caught.value.code == 75
+        patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+        mlflow_client.require_space()
+    assert Path("mlflow.db").read_bytes() == before
+    assert records.damaged() == {}
+    assert uploader.upload(until_empty=True) == 1
 
 
 def test_stages_at_work_are_followed_after_a_sync(workspace, monkeypatch):

@@ -35,8 +35,19 @@ def write_request(uri: str) -> Path:
     """Write a request, as a command does that is at once killed, and return its file."""
     requests.REQUESTS.mkdir(parents=True)
     file = requests.REQUESTS / "1.json"
-    file.write_text(json.dumps({"function": "promote", "arguments": {}, "mlflow": hashlib.sha256(uri.encode()).hexdigest()}))
+    file.write_text(json.dumps({"function": "promote", "arguments": {}, "mlflow": mlflow_of(uri)}))
     return file
+
+
+def mlflow_of(uri: str) -> str:
+    """Return what identifies an MLflow in a request."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        return requests._mlflow()
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
 
 
 @contextmanager
@@ -62,15 +73,51 @@ def test_a_request_is_served_and_forgotten(monkeypatch):
     assert not list(requests.REQUESTS.iterdir())
 
 
-def test_a_request_has_no_password(monkeypatch):
-    """A request names its MLflow without the password that an address can have."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:pass123@127.0.0.1:1")
-    texts = []
-    monkeypatch.setattr(requests.atomic, "write_json", lambda path, content: texts.append(json.dumps(content)))
-    monkeypatch.setattr(requests, "START_LIMIT", 0.0)
+@pytest.mark.skipif(os.name != "posix", reason="modes of files")
+def test_a_request_has_no_password_and_is_its_owners_alone(monkeypatch):
+    """A request names its MLflow by a digest that needs the project's key: passwords cannot be tried on it, and no one else may
+    read requests, responses or the key, whatever the umask and an earlier version."""
+    uri, login = "http://me:pass123@127.0.0.1:1", {name: f"{name} 1" for name in requests.LOGIN}
+    requests.REQUESTS.mkdir(parents=True, mode=0o755)
+    for name, value in {"MLFLOW_TRACKING_URI": uri, **login}.items():
+        monkeypatch.setenv(name, value)
+    written = {}
+    new_file = atomic.new_file
+
+    @contextmanager
+    def watched(path):
+        with new_file(path) as working:
+            yield working
+            written[path.suffix] = working.read_bytes(), mode(working)
+
+    monkeypatch.setattr(requests.atomic, "new_file", watched)
+    monkeypatch.setattr(requests, "perform", lambda name, arguments: 10)
+    umask = os.umask(0)
+    try:
+        with uploader():
+            assert requests.send(*HALF) == {"result": 10}
+    finally:
+        os.umask(umask)
+    assert {suffix: permissions for suffix, (_, permissions) in written.items()} == dict.fromkeys(
+        (".key", ".json", ".response"), 0o600
+    )
+    assert mode(requests.REQUESTS) == 0o700
+    assert mode(requests.KEY) == 0o600
+    request = written[".json"][0].decode()
+    plain = hashlib.sha256("\n".join([uri, *login.values()]).encode()).hexdigest()
+    assert not [text for text in ("pass123", plain, *login.values()) if text in request]
+    key = requests.KEY.read_bytes()
+    assert json.loads(request)["mlflow"] == mlflow_of(uri)
+    requests.KEY.write_bytes(b"")  # as a full disk leaves it
+    assert json.loads(request)["mlflow"] != mlflow_of(uri)
+    assert len({key, requests.KEY.read_bytes(), b""}) == 3
+
+
+def test_a_folder_of_requests_of_another_user_is_no_obstacle(monkeypatch):
+    """Who shares a project with its owner, and cannot send a request, does the work itself."""
+    monkeypatch.setattr(requests.os, "access", lambda path, mode: path != requests.REQUESTS)
     assert requests.send(*HALF) is None
-    assert len(texts) == 1
-    assert "pass123" not in texts[0]
+    assert not list(requests.REQUESTS.iterdir())
 
 
 @pytest.mark.parametrize("result", [{}, [], None, False, 0, ""])

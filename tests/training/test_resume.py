@@ -148,6 +148,32 @@ def test_short_trainings_write_no_file(monkeypatch):
     assert not list(kept_results.folder().glob("*"))
 
 
+@pytest.mark.parametrize(
+    ("cost", "epoch", "expected"),
+    [
+        (0.01, 0.125, 8), (0.01, 1.5, 1),  # INTERVAL
+        (0.05, 0.125, 20), (0.05, 3.0, 1),  # MAX_SHARE
+        (0.5, 1.0, 5), (2.0, 1.0, 5), (2.0, 5.0, 1), (2.0, 85.0, 1),  # LONGEST: 300 MB, on a fast and on a slow disk
+        (8.0, 2.0, 4), (8.0, 8.0, 1),  # a file takes longer
+    ],
+)  # fmt: skip
+def test_a_kill_costs_an_epoch_or_seconds_of_shorter_ones(monkeypatch, cost, epoch, expected):
+    """The state is saved after every epoch of five seconds, whatever a file costs; of shorter ones five seconds are at risk, or as
+    many as a file takes. Files take at most half of the time, and 2% of it where the state is small."""
+    monkeypatch.undo()
+    clock = [0.0]
+    monkeypatch.setattr(resuming.time, "monotonic", lambda: clock[0])
+    resume = Resume("test")
+    resume.cost = cost
+    epochs = 0
+    while not epochs or not resume.is_due(is_last=False):
+        epochs += 1
+        clock[0] += epoch
+    assert epochs == expected
+    assert epochs == 1 or (epochs - 1) * epoch < max(resuming.LONGEST, cost)
+    assert cost / (cost + clock[0]) <= 0.5
+
+
 def test_changed_code_begins_anew(monkeypatch, tmp_path):
     """The code of training and of networks is part of what identifies a training."""
     train(HYPER, 4)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import click
 
-from darkroom.config import dvc_repair, dvc_space, params, stage_code
-from darkroom.core import locks
+from darkroom.config import dvc_process, dvc_repair, dvc_space, params, stage_code
+from darkroom.core import locks, shortage
 from darkroom.core.command_line import passthrough
-from darkroom.core.errors import EXIT_CODE_FILE, WorkspaceError
+from darkroom.core.errors import WorkspaceError
 
 
 def run(arguments: tuple[str, ...]) -> int:
@@ -27,17 +27,22 @@ def run(arguments: tuple[str, ...]) -> int:
     stage_code.check()
     params.read()  # before DVC runs a command of dvc.yaml or deletes an output, whatever the arguments name
     tell = partial(click.echo, err=True)
-    with locks.workspace("darkroom repro", tell), dvc_repair.guard(tell), tempfile.NamedTemporaryFile() as code_file:
+    with locks.workspace("darkroom repro", tell), dvc_repair.guard(tell), tempfile.NamedTemporaryFile() as file:
         environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", EXIT_CODE_FILE: code_file.name,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", dvc_process.FILE: file.name,
         }  # fmt: skip
         began = time.time()
-        process = subprocess.Popen([sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *arguments], env=environment)
-        code = _wait(process)
-        of_stage = code_file.read()
-        if code and not of_stage and (full := dvc_space.full_disk(began)):
+        command = [sys.executable, "-m", dvc_process.__name__, "--wait-for-lock", "repro", *arguments]
+        code = _wait(subprocess.Popen(command, env=environment))
+        failed = dvc_process.failed_stage(Path(file.name).read_text(encoding="utf-8"))
+        if code == 0:
+            return 0
+        if failed is None and (full := dvc_space.full_disk(began)):
             raise full
-        return int(of_stage or code) if code else 0
+        name, code = (f"stage {failed[0]}", failed[1]) if failed else ("DVC", code)
+        if code in dvc_process.KILLED:
+            raise shortage.killed(name)
+        return code if code > 0 else 128 - code  # as a shell has it for a signal
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:

@@ -13,7 +13,7 @@ with lazy_imports():
     from darkroom.api import promotion_file
     from darkroom.config import params
     from darkroom.models import weight_files
-    from darkroom.tracking import restore, uploader
+    from darkroom.tracking import backups, restore, uploader
 
 
 @click.command(cls=Command)
@@ -56,8 +56,10 @@ def _restore() -> None:
     click.echo(
         f"mlflow.db is the backup {restored.backup}; runs uploaded since are not in it"
         if restored.backup
-        else "there was no backup: mlflow.db is new, without the runs of before"
+        else "there was no backup that this MLflow can read: mlflow.db is new, without the runs of before"
     )
+    if newer := backups.newer():
+        click.echo(f"of a newer MLflow, and kept for it: {', '.join(map(str, newer))}")
     if restored.versions:
         click.echo(f"versions of {name} added from mlruns/: {', '.join(restored.versions)}")
     if restored.champion:

@@ -63,9 +63,11 @@ def new_file(path: Path) -> Iterator[Path]:
         _to_disk(path.parent, recursive=False)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON whose bytes depend on the content alone."""
+def write_json(path: Path, content: Any, private: bool = False) -> None:
+    """Write JSON whose bytes depend on the content alone; a private file is for its owner alone."""
     with new_file(path) as working:
+        if private:
+            working.touch(0o600)
         working.write_text(strict_json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -38,7 +38,6 @@ MISTAKE = 2
 DRIFTED = 3  # of `darkroom monitor`: a result, not an error
 EX_TEMPFAIL = 75  # of sysexits.h: retry later
 HALF_CHARACTER = "a text has half a character, \\ud800 to \\udfff"  # which pydantic does not take
-EXIT_CODE_FILE = "DARKROOM_EXIT_CODE_FILE"  # the variable of the file in which a stage tells `darkroom repro` its exit code
 
 
 class DarkroomError(Exception):

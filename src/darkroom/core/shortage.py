@@ -45,12 +45,17 @@ def explain(error: BaseException) -> DarkroomError | None:
             path, written, free = getattr(cause, OUTPUT, (named, 0, None))
             return disk_full(path, written, at_least=True, free=free)
         if type(cause).__name__ == "BrokenProcessPool":
-            problem = "a worker process was killed, as the operating system does where memory runs out"
-            return WorkspaceError(problem, FREE_MEMORY, retryable=True)
+            return killed("a worker process")
         if isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM or MEMORY_MESSAGE.search(message):
             reason = message.strip().splitlines()
             return WorkspaceError(f"there is too little memory{': ' + reason[0] if reason else ''}", FREE_MEMORY, retryable=True)
     return None
+
+
+def killed(name: str) -> DarkroomError:
+    """Return the error of a process that SIGKILL has ended."""
+    problem = f"{name} was killed, as the operating system does where memory runs out"
+    return WorkspaceError(problem, FREE_MEMORY, retryable=True)
 
 
 @contextmanager

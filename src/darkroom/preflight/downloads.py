@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from darkroom.config.params import Params
@@ -82,4 +83,15 @@ def check_weights(settings: Params) -> None:
                 raise WeightsError(f"{file} is a pointer of Git LFS, without the weights", "fetch them: `git lfs pull`")
             if len(start) < 64:
                 raise WeightsError(f"{file} has only {len(start)} bytes", "copy it again from where it came")
-            weight_files.checked_sha256(file)
+            checked_sha256(file)
+
+
+def checked_sha256(path: Path) -> str:
+    """Return what `weight_files.checked_sha256` does; a file that stays as it is, is read once in a process."""
+    state = path.stat()
+    return _checked_sha256(path, (state.st_ino, state.st_size, state.st_mtime_ns))
+
+
+@lru_cache
+def _checked_sha256(path: Path, _: tuple[int, ...]) -> str:
+    return weight_files.checked_sha256(path)

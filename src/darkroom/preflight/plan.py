@@ -15,7 +15,17 @@ from darkroom.core.errors import SourceError, printable
 from darkroom.data import frozen_splits, label_fixes, remote_files, sources
 from darkroom.data.splits import MIN_GROUPS
 from darkroom.evaluation import significance
-from darkroom.preflight import disk, downloads, durations, memory, network_costs, process_notes, remote_source, source_files
+from darkroom.preflight import (
+    disk,
+    downloads,
+    durations,
+    memory,
+    network_costs,
+    process_notes,
+    remote_source,
+    source_files,
+    used_weights,
+)
 
 NAMED = {  # images for training and for testing, classes, MB as they are written
     "digits": (1797, 0, 10, 1), "mnist": (60_000, 10_000, 10, 55), "fashion_mnist": (60_000, 10_000, 10, 55),
@@ -155,7 +165,8 @@ def reason_unread(source: Path) -> str:
 
 def make(settings: Params, content: Content) -> Plan:
     """Return the plan of a run on a source; measures the machine for a moment."""
-    content = replace(content, notes=(*content.notes, *process_notes.notes(settings), *_unknown_costs(settings)))
+    more = (*process_notes.notes(settings), *used_weights.changed(settings), *_unknown_costs(settings))
+    content = replace(content, notes=(*content.notes, *more))
     splits, drawn = _share(settings, content)
     counts = durations.Counts(splits["train"], splits["val"], splits["test"], content.bytes)
     seconds: Mapping[str, float] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -20,12 +21,18 @@ FOLDER = HOME / ".darkroom/backups"
 KEPT = 3
 INTERVAL = 86_400.0  # seconds between two backups, at least
 RESTORE = "`darkroom sync --restore`"
+NEWER = "newer-"  # what the names of backups begin with that this MLflow cannot read
 SUFFIXES = ("", "-journal", "-wal", "-shm")  # of a database's files
 
 
 def backups() -> list[Path]:
     """Return the backups, newest first."""
     return sorted(FOLDER.glob("mlflow-*.db"), reverse=True)
+
+
+def newer() -> list[Path]:
+    """Return the backups that a restoration has passed over, since a newer MLflow had made them, newest first."""
+    return sorted(FOLDER.glob(f"{NEWER}*.db"), reverse=True)
 
 
 def take(file: Path, interval: float = INTERVAL) -> Path | None:
@@ -98,13 +105,20 @@ def remedy() -> str:
     return f"there is no backup: {RESTORE} keeps that file, and makes a new database with the versions whose files are in mlruns/"
 
 
-def check_not_lost(file: Path) -> None:
+def check_not_lost(file: Path, is_newer: Callable[[Path], bool]) -> None:
     """Raise WorkspaceError where a database without tables would be made anew though there is a backup of it, or mlruns/ has
-    versions: a new one would look as if nothing had been lost."""
+    versions: a new one would look as if nothing had been lost. `is_newer` tells a database of a newer MLflow."""
     if not is_own(file):
         return
     lost = "empty" if file.exists() else "missing"
-    if existing := backups():
+    whole = [backup for backup in backups() if not damage(backup)]
+    if whole and all(map(is_newer, whole)):
+        raise WorkspaceError(
+            f"{file} is {lost}, and its backups in {FOLDER} were made by a newer MLflow",
+            f"install that MLflow, then {RESTORE}; with this one {RESTORE} keeps them, and makes a database with the versions "
+            "whose files are in mlruns/",
+        )
+    if existing := [backup for backup in whole if not is_newer(backup)] or backups():
         raise WorkspaceError(
             f"{file} is {lost}, and has the backup {existing[0]}",
             f"{RESTORE} puts it in its place; to begin with a new database, move {FOLDER} away",
@@ -134,10 +148,18 @@ def set_aside(file: Path) -> Path | None:
     return target
 
 
-def restore(file: Path) -> Path | None:
-    """Put the newest whole backup in the place of a database; return it, or None where there is none."""
+def restore(file: Path, is_newer: Callable[[Path], bool]) -> Path | None:
+    """Put the newest whole backup in the place of a database; return it, or None where there is none.
+
+    Backups that `is_newer` tells to be of a newer MLflow are passed over, and kept under another name: those to come would
+    take their place.
+    """
     for backup in backups():
-        if not damage(backup):
+        if damage(backup):
+            continue
+        if is_newer(backup):
+            backup.rename(FOLDER / f"{NEWER}{backup.name}")
+        else:
             with atomic.new_file(file) as working:
                 copy(backup, working)
             return backup

@@ -46,6 +46,7 @@ REFUSED = {  # by a server with users: what it does, and the remedy
 }
 HTTP_LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}  # seconds; MLflow's own: 120, and 7
 DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}  # packages of modules
+GROWTH = 4_000_000  # bytes of a database without which nothing is written: SQLite's journal holds changed pages a second time
 KIND = "mlflow.experimentKind"  # without it MLflow shows the pages of language models
 DESCRIPTION = """\
 One row per run of `dvc repro` or of a flow, named by what changed; unfold it for its stages, `transfer@vgg16` and so on. A stage
@@ -61,6 +62,10 @@ that was up to date is there as *(reused)*, with a link to the run that made its
 
 Choose by validation; test results are for the end.
 """
+
+
+class NewerDatabaseError(WorkspaceError):
+    """A database has a schema that the installed MLflow does not know."""
 
 
 def client() -> MlflowClient:
@@ -92,7 +97,7 @@ def client() -> MlflowClient:
 def _prepare(file: Path) -> None:
     """Make a database that is not there. Raises WorkspaceError for one that is damaged, lost, or of another MLflow."""
     if file.parent.is_dir() and backups.is_empty(file):
-        backups.check_not_lost(file)
+        backups.check_not_lost(file, is_newer)
         make_database(file)
     elif file.exists():
         _check_current(file)
@@ -269,6 +274,12 @@ def upgrade() -> Path | None:
     return backup
 
 
+def require_space() -> None:
+    """Raise the error of a full disk where a local database cannot grow by what a registration or an upload may write."""
+    if file := database():
+        shortage.require_space(file, GROWTH, at_least=True)
+
+
 def is_current(file: Path) -> bool:
     """Return whether a database is empty or of the installed MLflow; raise WorkspaceError for a newer or a damaged one."""
     if backups.is_empty(file):
@@ -281,11 +292,23 @@ def is_current(file: Path) -> bool:
             raise WorkspaceError(f"{file} cannot be read now: {error}", "try again when nothing else uses it") from error
         raise backups.damaged(file, str(error)) from error
     if schema not in _revisions():
-        raise WorkspaceError(
+        raise NewerDatabaseError(
             f"{file} was made by a newer MLflow (its schema is {schema})",
-            f"install that MLflow; or move the file away, and {backups.RESTORE}",
+            f"install that MLflow; or move the file away, and {backups.RESTORE} takes the newest backup that this MLflow can read, "
+            "or makes a database with the versions whose files are in mlruns/",
         )
     return bool(schema == _revisions()[0])
+
+
+def is_newer(file: Path) -> bool:
+    """Return whether a database was made by a newer MLflow than the installed one."""
+    try:
+        is_current(file)
+    except NewerDatabaseError:
+        return True
+    except WorkspaceError:  # damaged, or in use
+        return False
+    return False
 
 
 @cache

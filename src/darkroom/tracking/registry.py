@@ -92,6 +92,7 @@ def add_version(client: Client, name: str, tags: dict[str, str], description: st
 
     `save` takes the id of the logged model and returns the folder with its files, or None where MLflow has them.
     """
+    mlflow_client.require_space()
     mlflow_client.library()  # MLflow looks for the logged model where its own tracking URI leads
     experiment = mlflow_client.experiment(client)
     logged = mlflow_client.logged_model(client, experiment, tags[SHA])

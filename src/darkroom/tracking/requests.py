@@ -1,12 +1,13 @@
 """Requests to MLflow that a stage or command waits for. The uploader serves them: it has MLflow in memory.
 
-A request is a file in `.darkroom/journal/requests/`, and so is its response. Where no uploader responds, or
-its work fails, the process that made the request does the work itself, and shows the error.
+A request is a file in `.darkroom/journal/requests/`, and so is its response; both are for their owner alone. Where no uploader
+responds, or its work fails, the process that made the request does the work itself, and shows the error.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import inspect
 import os
 import pkgutil
@@ -36,6 +37,8 @@ else:
     Client = Any  # so that annotations can be read without MLflow
 
 REQUESTS = home.RECORDS / "requests"
+KEY = home.RECORDS / "requests.key"
+KEY_BYTES = 32
 LOCK = home.HOME / ".darkroom/registry.lock"  # held while a function runs
 START_LIMIT = 20.0  # seconds in which an uploader must have started
 LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")  # variables of MLflow's
@@ -105,12 +108,12 @@ def send(name: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
 
     Raises WorkspaceError (retry) where the uploader is at work and its server does not respond, or for LIMIT seconds.
     """
-    if home.is_read_only():
+    if home.is_read_only() or not _make_private(REQUESTS):
         return None
     file = REQUESTS / f"{time.time_ns()}-{os.urandom(4).hex()}.json"
     response, alive = file.with_suffix(".response"), file.with_suffix(".lock")
     with hold(alive):
-        atomic.write_json(file, {"function": name, "arguments": arguments, "mlflow": _mlflow()})
+        atomic.write_json(file, {"function": name, "arguments": arguments, "mlflow": _mlflow()}, private=True)
         begin = time.monotonic()
         deadline, check, probe = begin + START_LIMIT, 0.0, begin + PROBE_INTERVAL
         try:
@@ -140,8 +143,34 @@ def send(name: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _mlflow() -> str:
-    """Return what identifies the MLflow of this process and its user: passwords are part of it, which a file should not have."""
-    return hashlib.sha256("\n".join([home.uri(), *(os.environ.get(name, "") for name in LOGIN)]).encode()).hexdigest()
+    """Return what identifies the MLflow of this process and its user.
+
+    Passwords are part of it, which a file should not have: without the key nobody can try from a request which one it is.
+    """
+    text = "\n".join([home.uri(), *(os.environ.get(name, "") for name in LOGIN)])
+    return hmac.new(_key(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def _key() -> bytes:
+    """Return the key of this project's requests, made at random when it is first needed."""
+    with hold(KEY.with_suffix(".lock")):
+        with suppress(OSError):
+            key = KEY.read_bytes()
+            if len(key) == KEY_BYTES:
+                return key
+        key = os.urandom(KEY_BYTES)
+        with atomic.new_file(KEY) as working:
+            working.touch(0o600)
+            working.write_bytes(key)
+        return key
+
+
+def _make_private(folder: Path) -> bool:
+    """Make a folder that nobody else may enter; return False where it is another user's, with whom this one shares the project."""
+    folder.mkdir(0o700, parents=True, exist_ok=True)
+    with suppress(OSError):
+        folder.chmod(0o700)  # of an earlier version
+    return os.access(folder, os.W_OK)
 
 
 def remove_left_overs() -> None:
@@ -164,14 +193,14 @@ def serve(is_connected: bool = True) -> bool:
     for file in files:
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # withdrawn, damaged, or of another version
             request = strict_json.loads(file.read_text(encoding="utf-8"))
-            name, arguments, is_ours = request["function"], request["arguments"], request["mlflow"] == _mlflow()
+            name, arguments, is_ours = request["function"], request["arguments"], hmac.compare_digest(request["mlflow"], _mlflow())
             if is_taken(file.with_suffix(".lock")):  # whoever made it still waits
                 response = None
                 try:
                     response = {"result": perform(name, arguments)} if is_connected and is_ours else None
                 except Exception as error:
                     print(f"{time.strftime('%F %T')} {name} failed: {masked(repr(error))}", flush=True)
-                atomic.write_json(file.with_suffix(".response"), response)
+                atomic.write_json(file.with_suffix(".response"), response, private=True)
             else:  # killed: it will not remove them
                 for suffix in (".response", ".lock"):
                     file.with_suffix(suffix).unlink(missing_ok=True)

@@ -54,7 +54,7 @@ def restore(name: str, decisions: Decisions, digest: Callable[[Path], str]) -> R
             if not backups.is_empty(file) and not backups.damage(file):
                 return None
             restored.former = backups.set_aside(file)
-            restored.backup = backups.restore(file)
+            restored.backup = backups.restore(file, mlflow_client.is_newer)
             if not restored.backup:
                 mlflow_client.make_database(file)
         if restored.backup and not mlflow_client.is_current(file):

@@ -72,6 +72,7 @@ def upload(until_empty: bool = False) -> int:
 
     Return how many runs have ended. Errors of the server, the network and the disk are raised.
     """
+    mlflow_client.require_space()
     client, sampler = mlflow_client.client(), Sampler()
     UNREACHABLE.unlink(missing_ok=True)
     requests.remove_left_overs()
@@ -113,7 +114,10 @@ def _advance(client: MlflowClient, uploads: dict[Path, Upload], interval: float)
     """
     count, is_busy = 0, False
     failure: Exception | None = None
-    for folder in pending():
+    folders = pending()
+    if folders:
+        mlflow_client.require_space()  # not of one record: all are kept
+    for folder in folders:
         item = uploads.setdefault(folder, Upload(folder, client))
         before = item.offset
         try:

@@ -1,8 +1,12 @@
-"""Training that goes on where it was stopped: after a kill at most one epoch is done twice, or a second of shorter ones.
+"""Training that goes on where it was stopped: after a kill at most one epoch is done twice, or five seconds of shorter ones.
 
 The state after an epoch is one safetensors file, `NAME.safetensors` in `kept_results.folder()`, with everything that decides the
 epochs after it. It is used by a training of the same data, settings, code and machine alone, so that the weights have the
 bytes of a training that nothing disturbed. It stays until `evaluate` runs: DVC may be killed before it has saved the result.
+
+Where epochs are short, files take at most `MAX_SHARE` of the time of training, but no more than `LONGEST` seconds of it are at
+risk. Where a file takes longer than `LONGEST`, as many seconds of training lie between two, so that files never take more than
+half of the time (`benchmarks/training_state.py`).
 """
 
 from __future__ import annotations
@@ -25,7 +29,8 @@ from darkroom.core import atomic, kept_results, shortage, strict_json
 from darkroom.core.errors import WorkspaceError
 
 INTERVAL = 1.0  # seconds of training that are not worth a file
-MAX_SHARE = 0.02  # of the time of training may go into files, where epochs are short
+MAX_SHARE = 0.02  # of the time of training may go into files, where less is at risk than
+LONGEST = 5.0  # seconds of epochs, which a kill may cost
 HEADER = "state"  # the key of the values that are no tensors
 ROOMS = ("models", "training")  # whose code decides the weights
 
@@ -73,7 +78,9 @@ class Resume:
     def is_due(self, is_last: bool) -> bool:
         """Tell whether the state after this epoch is worth a file."""
         now = time.monotonic()
-        return now - (self.began if is_last else self.saved) >= max(INTERVAL, 0 if is_last else self.cost / MAX_SHARE)
+        if is_last:
+            return now - self.began >= INTERVAL
+        return now - self.saved >= max(INTERVAL, min(self.cost / MAX_SHARE, max(LONGEST, self.cost)))
 
     def save(self, tensors: Tensors, values: Mapping[str, Any]) -> None:
         """Replace the file by these tensors and values; where the disk is full, say so and go on."""
