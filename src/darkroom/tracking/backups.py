@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from darkroom.core import atomic
@@ -18,6 +18,7 @@ from darkroom.tracking.home import HOME, ROOT, is_own
 
 FOLDER = HOME / ".darkroom/backups"
 KEPT = 3
+DATE = "%Y-%m-%d-%H%M%S"  # in the names of copies
 INTERVAL = 86_400.0  # seconds between two backups, at least
 RESTORE = "`darkroom sync --restore`"
 SUFFIXES = ("", "-journal", "-wal", "-shm")  # of a database's files
@@ -28,6 +29,20 @@ def backups() -> list[Path]:
     return sorted(FOLDER.glob("mlflow-*.db"), reverse=True)
 
 
+def former(before: float) -> list[Path]:
+    """Return the files of databases that were set aside, or copied for an upgrade, before a time in seconds since 1970.
+
+    Their names say when; a damaged database may not have been written for long.
+    """
+    files = []
+    for prefix, paths in (("damaged-", FOLDER.glob("damaged-*")), ("mlflow.db.", HOME.glob("mlflow.db.*"))):
+        for path in sorted(paths):
+            with suppress(ValueError):  # a person's own
+                if time.mktime(time.strptime(path.name.removeprefix(prefix).partition(".db")[0], DATE)) < before:
+                    files.append(path)
+    return files
+
+
 def take(file: Path, interval: float = INTERVAL) -> Path | None:
     """Copy a database, also one that is in use, unless the newest backup is younger than `interval` seconds.
 
@@ -36,7 +51,7 @@ def take(file: Path, interval: float = INTERVAL) -> Path | None:
     existing = backups()
     if not file.exists() or (existing and time.time() - existing[0].stat().st_mtime < interval):
         return None
-    backup = FOLDER / f"mlflow-{time.strftime('%Y-%m-%d-%H%M%S')}.db"
+    backup = FOLDER / f"mlflow-{time.strftime(DATE)}.db"
     FOLDER.mkdir(parents=True, exist_ok=True)
     with atomic.new_file(backup) as working:
         working.touch(0o600)
@@ -125,7 +140,7 @@ def set_aside(file: Path) -> Path | None:
     """Move a database and its journal to the backups; return where it is, or None where there was none."""
     if not file.exists():
         return None
-    target = FOLDER / f"damaged-{time.strftime('%Y-%m-%d-%H%M%S')}.db"
+    target = FOLDER / f"damaged-{time.strftime(DATE)}.db"
     FOLDER.mkdir(parents=True, exist_ok=True)
     for suffix in reversed(SUFFIXES):  # the journal first: it would be applied to another database of this name
         part = file.with_name(file.name + suffix)

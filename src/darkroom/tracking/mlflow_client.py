@@ -249,7 +249,7 @@ def upgrade() -> Path | None:
     with hold(artifact_paths.LOCK):
         if is_current(file):
             return None
-        backup = file.with_name(f"{file.name}.{time.strftime('%Y-%m-%d-%H%M%S')}")
+        backup = file.with_name(f"{file.name}.{time.strftime(backups.DATE)}")
         backups.copy(file, backup)
         with closing(sqlite3.connect(file)) as connection, atomic.scratch_folder(file) as scratch:
             upgraded = scratch / "upgraded.db"
