@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import random
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -101,3 +103,25 @@ def test_power_fails_only_where_a_disk_can_be_mounted(table, reliability, monkey
     assert "power_loss takes root and `pip install mfusepy`: left out" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         table({}, "--only", "power_loss")
+
+
+def test_moments_are_drawn_within_the_stages_that_had_the_fewest(tmp_path, monkeypatch):
+    """Of kills and power failures alike, half are drawn within a stage, for its whole time, and none is left out; the others have
+    the more time the more often it was too short."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    kills, power_loss = importlib.import_module("kills"), importlib.import_module("power_loss")
+    assert power_loss.draw_moment is kills.draw_moment
+    durations = {"names": 1.0, "ingest": 2.0, "baseline": 60.0}
+    draw, rows, others = random.Random(0), [], []
+    for _ in range(60):
+        seconds, within = kills.draw_moment(draw, rows, tmp_path, durations, 0)
+        if within:
+            assert 0 <= seconds <= durations[within]
+            rows.append({"stage": within})
+        else:
+            others.append(seconds)
+    counts = Counter(row["stage"] for row in rows)
+    assert 15 < len(rows) < 45
+    assert max(counts.values()) - min(counts[stage] for stage in durations) <= 1
+    assert max(others) <= kills.LONGEST
+    assert max(kills.draw_moment(draw, rows, tmp_path, {}, 6)[0] for _ in range(20)) > kills.LONGEST
