@@ -384,7 +384,7 @@ def parquet_manifest() -> Target:
 
 
 def parquet_predictions() -> Target:
-    classes, rows = ("a", "b"), {split: [{"path": "x", "sha256": "s", "pixel_hash": "p"}] * 3 for split in predictions.SPLITS}
+    classes, rows = ("a", "b"), {split: [{"path": "x", "sha256": "s", "pixel_hash": "p"}] * 3 for split in predictions.HELD_OUT}
     given = {"baseline": {split: np.full((3, 2), 0.5) for split in rows}}
     predictions.write(Path("made.parquet"), rows, given, dict.fromkeys(rows, np.zeros(3, int)), classes)
     return Target([Path("made.parquet").read_bytes()], at(Path("x.parquet"), lambda path: predictions.read(path, "baseline")))

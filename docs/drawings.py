@@ -22,7 +22,7 @@ DIGITS = 32  # pixels of the digits in the pipeline
 
 def drawings() -> dict[str, str]:
     """Return the SVG of each drawing, by its name."""
-    networks = {**_blocks(), **_networks(), **_autoencoders(), "frozen-vgg": _frozen_vgg()}
+    networks = {**_blocks(), **_studied_blocks(), **_networks(), **_autoencoders(), "frozen-vgg": _frozen_vgg()}
     return {**networks, **drawings_of_settings.drawings(), **drawings_of_findings.drawings()}
 
 
@@ -48,6 +48,19 @@ def _blocks() -> dict[str, str]:
     return {name: network_diagram.draw_block(block, image, title) for name, (title, block, image) in blocks.items()}
 
 
+def _studied_blocks() -> dict[str, str]:
+    """Draw the first block of the networks that `darkroom study bottleneck` trains: 5×5 convolutions, and 1×1 before each."""
+    studied: dict[str, tuple[str, dict[str, Any]]] = {  # title, and options of the network
+        "residual-5x5": ("A block of the study: 5×5 alone", {"kernel": 5}),
+        "residual-5x5-reduced": ("1×1 to a quarter before each", {"kernel": 5, "block": "reduced", "reduction": 4}),
+    }
+    drawn = {}
+    for name, (title, options) in studied.items():
+        body = features.Classic(ArchitectureSpec("residual", 14, channels=1, options={"width": 16, **options})).body
+        drawn[name] = network_diagram.draw_block(body.get_submodule("block1_1"), (16, 14, 14), title)
+    return drawn
+
+
 def _networks() -> dict[str, str]:
     """Draw whole networks, each from running its code once, for the images that it was designed for or the page has."""
     networks: dict[str, tuple[str, str, dict[str, Any], tuple[int, int] | None]] = {  # name, title, options, pixels and channels
@@ -59,6 +72,8 @@ def _networks() -> dict[str, str]:
         "mlp-digits": ("mlp", "A perceptron for digits of 16 pixels", {"hidden": [256, 128]}, (16, 1)),
         "lenet5-digits": ("lenet5", "LeNet-5 with ReLU", {"activation": "relu"}, (16, 1)),
         "hog": ("hog", "Histograms of gradients (Dalal and Triggs 2005)", {}, (28, 1)),
+        "scaling-base": ("residual", "The base network", {"blocks": 1, "width": 4}, (8, 1)),
+        "scaling-compound": ("residual", "Scaled by a little of each", {"blocks": 2, "width": 5}, (12, 1)),
         "compact": ("compact", "The baseline of the digits", {"width": 16}, (DIGITS, 3)),
     }  # fmt: skip
     drawn = {}

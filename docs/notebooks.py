@@ -1,8 +1,12 @@
 """Make a notebook of each lesson and of docs/python.md, from its page: `.venv/bin/python docs/notebooks.py`.
 
 Lessons are written to docs/case-studies/notebooks; a test holds all to their pages. A notebook has the text of its page, the
-commands as cells, and after a study or a command of the lab what it has written. What needs a file of the reader's,
-takes hours or replaces the results of the command before it, is a comment.
+commands as cells, and after a study or a command of the lab what it has written.
+
+A notebook runs from its first cell to its last in a project of the digits, and leaves that project to the next notebook as it
+was. So these commands are comments, which say why: what needs a file of the reader's, takes hours, or replaces the results of a
+command before it; and a recipe, which changes params.yaml, with what follows it on the page. Those lines name a project of
+their own, in which they run as they are.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +66,13 @@ if shutil.which("darkroom") is None and (is_cloned or HOSTED):
 if shutil.which("darkroom") is None:
     raise SystemExit(f"the project is not installed: run `make install` in {project}")
 print(f"{shutil.which('darkroom')} in {project}")"""
-MODELS = """\
-# The networks of the digits, which some commands look into: about three minutes on two cores, unless they are there.
-if not all(Path(model, "model.json").is_file() for model in {models}):
-    !darkroom repro"""
+PIPELINE = """\
+# What the pipeline makes of the digits, and some cells look into: about three minutes on two cores, unless it is there.
+needed = {paths}
+if not all(Path(path).exists() for path in needed):
+    !darkroom repro
+if missing := [path for path in needed if not Path(path).exists()]:
+    raise SystemExit(f"{{missing[0]}} is missing: see above, or params.yaml is not about the digits (`git diff params.yaml`)")"""
 RESULTS = """\
 import pandas
 
@@ -81,12 +88,29 @@ display(
     )
 )
 Image("{folder}/{name}.png")"""
-OWN_FILES, HOURS, REPLACES = "# With files of your own:", "# Takes hours:", "# Replaces the results of the run above:"
+OWN_FILES, HOURS = "# With files of your own:", "# Takes hours:"
+REPLACES = "# Replaces the results of the run above, which its command brings back from the cache:"
+OWN_PROJECT = "# A recipe changes params.yaml, which other notebooks need as it is. In a project of its own, beside this one:"
+OUTPUTS = ("data/raw/digits/", "data/ingested/", "models/")  # of the pipeline, in a project of the digits
+RECIPE, MODELS = ["darkroom", "recipe"], ["darkroom", "models"]  # the beginnings of commands
+RESULT = "reports/metrics.json"  # that docs/python.md begins with
 
 _LINK = re.compile(r"""(\]\(|src=")(?!\w+:|/)([^)\s"]+)""")
 _COMMENT = re.compile(r"\s*<!--.*?-->", re.DOTALL)
 _FILE = re.compile(r"[~/].*|.*/|[A-Z]{3,}(\.\w+)?|.*\.(jpe?g|png|gif|webp|heic|npz|csv|zip|tar(\.gz)?|safetensors|pth)")
 _MODULE = re.compile(r"`([\w/]+\.py)`")
+
+
+@dataclass
+class Run:
+    """What the cells of a notebook so far have run: studies, and the recipe that has a project of its own.
+
+    `needed` are the outputs of the pipeline that no cell has asked for yet.
+    """
+
+    needed: list[str]
+    studies: set[str] = field(default_factory=set)
+    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,6 +156,7 @@ def cells(lesson: Lesson) -> Iterator[Cell]:
     """Yield the cells of a lesson: its title, the cell that finds the project, and the parts of the page."""
     text: list[str] = []
     has_setup = False
+    run = Run(list(dict.fromkeys(path for command in lesson.commands for path in _outputs(command))))
     for part in lesson.parts:
         is_new = part.kind is not Kind.TEXT or part.text.startswith("#") or not has_setup
         if text and is_new:
@@ -143,7 +168,7 @@ def cells(lesson: Lesson) -> Iterator[Cell]:
         if part.kind is Kind.TEXT:
             text.append(_markdown(part.text, lesson))
         else:
-            yield from _cells_of(part, lesson)
+            yield from _cells_of(part, lesson, run)
     if text:
         yield Cell("markdown", "\n\n".join(text))
 
@@ -153,16 +178,17 @@ def python_cells(page: str) -> Iterator[Cell]:
     title, *parts = re.split(r"^(?=## )|^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
     yield Cell("markdown", title.strip())
     yield Cell("code", SETUP)
+    yield _pipeline([RESULT])
     for i, part in enumerate(parts):
         if part and part.strip():
             yield Cell("markdown" if i % 2 else "code", part.strip())
 
 
-def _cells_of(part: Part, lesson: Lesson) -> Iterator[Cell]:
+def _cells_of(part: Part, lesson: Lesson, run: Run) -> Iterator[Cell]:
     if part.kind is Kind.QUESTIONS:
         yield from _questions(part, lesson)
     elif part.kind is Kind.COMMANDS:
-        yield from _commands(part)
+        yield from _commands(part, run)
     elif part.kind is Kind.PYTHON:
         yield Cell("code", "\n".join(part.text.splitlines()[1:-1]))
     elif part.kind is Kind.ANSWERS:
@@ -187,41 +213,73 @@ def _questions(part: Part, lesson: Lesson) -> Iterator[Cell]:
     yield Cell("code", "\n".join(["# Stores your predictions with the project, to be compared with your own run:", *lines]))
 
 
-def _commands(part: Part) -> Iterator[Cell]:
+def _commands(part: Part, run: Run) -> Iterator[Cell]:
     """Yield a block of commands, with what they need before it and what they have written after it."""
     lines: list[str] = []
     left_out: dict[str, list[str]] = {}  # by the reason
-    models: list[str] = []
     studies: list[str] = []
     for command in lessons.commands(part.text):
         if not command.text:
             lines.append(f"# {command.comment}")
             continue
-        kind, name = command.target
-        line = f"!{command.text}" + (f"    # {command.comment}" if command.comment else "")
-        reason = OWN_FILES if _needs_reader(command) else HOURS if "full" in command.words else REPLACES if name in studies else ""
+        reason = _reason(command, run)
+        text = _in_own_project(command, run) if reason == OWN_PROJECT else command.text
+        line = f"!{text}" + (f"    # {command.comment}" if command.comment else "")
         if reason:
             left_out.setdefault(reason, []).append(f"# {line}")
             continue
         lines.append(line)
-        models += [word for word in command.words if word.startswith("models/")]
+        if run.needed and _outputs(command):
+            yield _pipeline(run.needed)
+            run.needed = []
+        kind, name = command.target
         if kind == "study":
             studies.append(name)
+            run.studies.add(name)
         elif kind == "lab":
             lines.append(f'display(Image("{_picture(command)}"))')
-    if models:
-        yield Cell("code", MODELS.format(models=json.dumps(list(dict.fromkeys(models)))))
     lines += [line for reason, commented in left_out.items() for line in (reason, *commented)]
     yield Cell("code", "\n".join(lines))
     for name in studies:
         yield Cell("code", RESULTS.format(folder=(study.OUT / name).as_posix(), name=name))
 
 
+def _pipeline(needed: list[str]) -> Cell:
+    return Cell("code", PIPELINE.format(paths=json.dumps(needed)))
+
+
+def _reason(command: Command, run: Run) -> str:
+    """Return why a command is a comment, or an empty text where it runs."""
+    kind, name = command.target
+    if command.words[:2] == RECIPE or (run.recipe and (not kind or _outputs(command)) and command.words[:2] != MODELS):
+        return OWN_PROJECT
+    if _needs_reader(command):
+        return OWN_FILES
+    if "full" in command.words:
+        return HOURS
+    return REPLACES if kind == "study" and name in run.studies else ""
+
+
+def _in_own_project(command: Command, run: Run) -> str:
+    """Return a recipe, or a command after it, for a project beside this one, which the first recipe of a page makes."""
+    if command.words[:2] == RECIPE and not run.recipe:
+        run.recipe = command.words[2]
+        return f"darkroom new ../{run.recipe} --recipe{command.text.removeprefix('darkroom recipe')}"
+    return f"cd ../{run.recipe} && {command.text}"
+
+
 def _needs_reader(command: Command) -> bool:
-    """Return whether a command reads a file that only the reader has; the project has what it names in docs."""
+    """Return whether a command reads a file that only the reader has; the project has what it names in docs and in outputs."""
     pairs = zip(command.words, command.words[1:], strict=False)
     values = [word.rpartition("=")[2] for option, word in pairs if option not in ("--out", "--diagram")]
-    return any(_FILE.fullmatch(value) and not (value.startswith("docs/") and Path(value).exists()) for value in values)
+    own = [value for value in values if not (value.startswith("docs/") and Path(value).exists()) and not value.startswith(OUTPUTS)]
+    return any(_FILE.fullmatch(value) for value in own)
+
+
+def _outputs(command: Command) -> list[str]:
+    """Return the files of the pipeline that a command looks into; of a model that which is written last."""
+    paths = [word for word in command.words if word.startswith(OUTPUTS)]
+    return [f"{path}/model.json" if path.startswith("models/") else path for path in dict.fromkeys(paths)]
 
 
 def _picture(command: Command) -> str:

@@ -171,8 +171,8 @@ def _prediction_schema() -> pa.Schema:
     row = dict.fromkeys(predictions.IMAGE, "")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "predictions.parquet")
-        images, labels = (dict.fromkeys(predictions.SPLITS, item) for item in ([row], np.zeros(1, int)))
-        predictions.write(path, images, {"model": dict.fromkeys(predictions.SPLITS, np.ones((1, 2)) / 2)}, labels, ("a", "b"))
+        images, labels = (dict.fromkeys(predictions.HELD_OUT, item) for item in ([row], np.zeros(1, int)))
+        predictions.write(path, images, {"model": dict.fromkeys(predictions.HELD_OUT, np.ones((1, 2)) / 2)}, labels, ("a", "b"))
         return pq.read_schema(path)
 
 

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,7 +28,7 @@ import click
 import psutil
 
 from darkroom.core import locks, log_files
-from darkroom.core.command_line import Choice, Command, run_command
+from darkroom.core.command_line import Choice, Command, json_option, run_command
 from darkroom.core.errors import WorkspaceError, without_login
 from pipelines import server, work_pool
 
@@ -181,13 +182,23 @@ def _wait_for(name: str, process: dict[str, Any] | None, is_ready: Callable[[], 
         time.sleep(0.3)
 
 
-def status() -> int:
+def status(as_json: bool = False) -> int:
     """Print the server, the worker and the deployments; return 0 where server and worker run, 1 otherwise."""
     state = server.read_state()
     api = state.get("api", "")
     healthy = bool(api) and server.is_healthy(api)
     project = server.project()
     workers = work_pool.online_workers(api, project, state) if healthy else []
+    deployments = work_pool.deployments(api, project) if healthy else []
+    if as_json:
+        click.echo(json.dumps({
+            "server": {
+                "running": healthy, "address": without_login(api).removesuffix("/api"), "password": bool(server.credentials(api)),
+            },
+            "workers": workers,
+            "deployments": [asdict(deployment) for deployment in deployments],
+        }, indent=2))  # fmt: skip
+        return 0 if workers else 1
     print(f"server     {_describe(state.get('server'), healthy, without_login(api).removesuffix('/api'))}")
     if server.credentials(api):
         print(f"           the password of its pages is in {server.PASSWORD}")
@@ -197,7 +208,7 @@ def status() -> int:
     if not healthy:
         print("start them with `darkroom schedule start`")
         return 1
-    print(work_pool.describe_deployments(api, project))
+    print(*(deployment.describe() for deployment in deployments), sep="\n")
     return 0 if workers else 1
 
 
@@ -279,11 +290,14 @@ def _describe(process: dict[str, Any] | None, responds: bool, location: str) -> 
 @click.command(cls=Command)
 @click.argument("action", type=Choice(["start", "status", "stop", "server", "worker"]))
 @click.option("--port", type=int, help=f"port of the server; default: {PORT}, or the next free one")
-def command(action: str, port: int | None) -> int:
-    """Start or stop the Prefect server and the worker of this folder, or print their status.
+@json_option
+def command(action: str, port: int | None, as_json: bool) -> int:
+    """Start or stop the Prefect server and the worker of this folder, or print their status; `status` takes --json.
 
     `server` and `worker` become the server and the worker, for units of systemd.
     """
+    if as_json and action != "status":
+        raise click.UsageError("--json goes with status")
     if action == "server":
         run_server(port)
     elif action == "worker":
@@ -294,7 +308,7 @@ def command(action: str, port: int | None) -> int:
                 stop()
                 return 0
             start(port)
-    return status()
+    return status(as_json)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -94,14 +95,30 @@ def resume_runs(api: str, project: str) -> None:
         print(f"{run['name']}: {state['message']}")
 
 
-def describe_deployments(api: str, project: str) -> str:
-    """Return a line per deployment of the project, sorted."""
-    deployments = server.request(api, "deployments/filter", {"work_pools": _named(project)})
-    return "\n".join(sorted(_describe_deployment(api, deployment) for deployment in deployments))
+@dataclass(frozen=True)
+class DeploymentStatus:
+    """A deployment, its next run and how its last run ended; times are ISO 8601 in UTC, as the server has them."""
+
+    name: str  # FLOW/DEPLOYMENT
+    paused: bool
+    schedules: list[str]
+    next_run: str | None = None
+    last_run: str | None = None
+    last_state: str | None = None
+
+    def describe(self) -> str:
+        due = _local_time(self.next_run) if self.next_run else ", ".join(self.schedules) or "no schedule"
+        ended = f"; last {self.last_state} at {_local_time(self.last_run)}" if self.last_run else ""
+        return f"{self.name:<32} {due}{' (paused)' if self.paused else ''}{ended}"
 
 
-def _describe_deployment(api: str, deployment: dict[str, Any]) -> str:
-    """Return a deployment's name, its next run, and how its last run ended."""
+def deployments(api: str, project: str) -> list[DeploymentStatus]:
+    """Return the deployments of the project, sorted by name."""
+    items = server.request(api, "deployments/filter", {"work_pools": _named(project)})
+    return sorted((_deployment(api, item) for item in items), key=lambda status: status.name)
+
+
+def _deployment(api: str, deployment: dict[str, Any]) -> DeploymentStatus:
     flow = server.request(api, f"flows/{deployment['flow_id']}")["name"]
     query: dict[str, Any] = {"deployments": {"id": {"any_": [deployment["id"]]}}, "limit": 1}
     future = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "sort": "EXPECTED_START_TIME_ASC"}
@@ -112,9 +129,14 @@ def _describe_deployment(api: str, deployment: dict[str, Any]) -> str:
         for item in deployment["schedules"]
         if item["active"]
     ]
-    due = _local_time(upcoming[0]["expected_start_time"]) if upcoming else ", ".join(schedules) or "no schedule"
-    ended = f"; last {last[0]['state_name']} at {_local_time(last[0]['expected_start_time'])}" if last else ""
-    return f"{flow + '/' + deployment['name']:<32} {due}{' (paused)' if deployment['paused'] else ''}{ended}"
+    return DeploymentStatus(
+        f"{flow}/{deployment['name']}",
+        deployment["paused"],
+        schedules,
+        upcoming[0]["expected_start_time"] if upcoming else None,
+        last[0]["expected_start_time"] if last else None,
+        last[0]["state_name"] if last else None,
+    )
 
 
 def _local_time(timestamp: str) -> str:

@@ -10,9 +10,11 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from PIL import Image
 
 from darkroom.cli import group
 from darkroom.config.yaml_files import read_yaml
+from darkroom.data import subsets
 from docs import build_site
 from tests.conftest import ROOT
 
@@ -20,6 +22,7 @@ SOURCES = build_site.sources()
 PAGES = [path for path in SOURCES if path.suffix == ".md"]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`[^`\n]+`")
 HEADING = re.compile(r"^#{1,6} +(.+?)\s*$", re.MULTILINE)
 CHANGES = Path("CHANGELOG.md")  # names commands that are gone
@@ -188,6 +191,25 @@ def test_every_program_that_a_page_names_exists(page):
     assert named <= targets, f"{page}: make {named - targets}"
     for path in re.findall(r"\b((?:benchmarks|docs)/\w+\.py)\b", text_of(page)):
         assert (ROOT / path).is_file(), f"{page} names {path}"
+
+
+def test_the_arrays_of_cifar10_are_made_as_the_course_says(tmp_path, monkeypatch):
+    """The lines of docs/case-studies/README.md make a cifar10.npz of folders of JPEGs, which a study reads as they are."""
+    monkeypatch.chdir(tmp_path)
+    for split, count in (("train", 3), ("test", 2)):
+        for level, label in ((40, "cat"), (200, "ship")):
+            folder = tmp_path / split / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (32, 32), (level, level, level)).save(folder / f"{i:04}.jpg")
+    block = next(block for block in PYTHON.findall(text_of(Path("docs/case-studies/README.md"))) if "cifar10.npz" in block)
+    exec(compile(block, "README.md", "exec"), {})
+    subset = subsets.load_subset(subsets.SubsetOptions("cifar10.npz", 32))
+    assert subset.classes == ("cat", "ship")
+    for (images, labels), count in ((subset.train, 3), (subset.held_out, 2)):
+        assert images.shape == (2 * count, 3, 32, 32)
+        assert sorted(labels) == [0] * count + [1] * count
+        assert (images.mean((1, 2, 3)).round() == [[40, 200][label] for label in labels]).all()
 
 
 def test_the_messages_of_troubleshooting_exist():

@@ -34,6 +34,17 @@ darkroom lab filters models/baseline --out a.png
 2. So.
 </details>
 
+```
+darkroom study depth --set lr=2
+dvc repro transfer@vgg11_bn
+darkroom recipe alpaca-mobilenet --data ~/photos    # yours
+dvc repro
+darkroom leaderboard
+darkroom lab filters models/baseline
+darkroom lab kernels flower
+darkroom recipe alpaca-mobilenet --set augment.views=1
+```
+
 **The code.** `studies/base.py` and `summary.py`.
 """
 INSTALLS = ["install", "--quiet", "--editable", "."]  # arguments of pip
@@ -65,7 +76,9 @@ def test_the_notebooks_are_valid(monkeypatch):
 
 
 def test_a_page_becomes_cells(monkeypatch):
-    """Questions have cells to answer in, what runs is code, what needs a file, hours or another place is a comment, links move."""
+    """Questions have cells to answer in, what runs is code, links move. What needs a file or hours, or replaces results that an
+    earlier block has shown, is a comment; so is a recipe, and what follows it and would show other data runs in its project.
+    """
     monkeypatch.chdir(ROOT)
     cells = cells_of(PAGE)
     assert cells[:2] == [("markdown", "# Title"), ("code", notebooks.SETUP)]
@@ -77,13 +90,13 @@ def test_a_page_becomes_cells(monkeypatch):
     assert "[below](../page.md#below)" in markdown[6]
     code = [source for kind, source in cells if kind == "code"]
     models, commands, results = code[2:5]
-    assert '["models/baseline"]' in models
+    assert 'needed = ["models/baseline/model.json"]' in models
     assert commands.splitlines() == [
         "# first",
         "!darkroom study depth    # three seeds",
         "!darkroom lab filters models/baseline --out a.png",
         'display(Image("a.png"))',
-        "# Replaces the results of the run above:",
+        notebooks.REPLACES,
         "# !darkroom study depth --set lr=1",
         "# Takes hours:",
         "# !darkroom study depth --size full",
@@ -91,7 +104,20 @@ def test_a_page_becomes_cells(monkeypatch):
         "# !darkroom lab kernels photo.jpg",
     ]
     assert 'read_csv("studies/results/depth/results.csv")' in results
-    assert [source.splitlines()[-1] for source in code[6:]] == [
+    assert code[6].splitlines() == [
+        "!dvc repro transfer@vgg11_bn",
+        "!darkroom lab kernels flower",
+        'display(Image("reports/lab/kernels.png"))',
+        notebooks.REPLACES,
+        "# !darkroom study depth --set lr=2",
+        notebooks.OWN_PROJECT,
+        "# !darkroom new ../alpaca-mobilenet --recipe alpaca-mobilenet --data ~/photos    # yours",
+        "# !cd ../alpaca-mobilenet && dvc repro",
+        "# !cd ../alpaca-mobilenet && darkroom leaderboard",
+        "# !cd ../alpaca-mobilenet && darkroom lab filters models/baseline",
+        "# !cd ../alpaca-mobilenet && darkroom recipe alpaca-mobilenet --set augment.views=1",
+    ]
+    assert [source.splitlines()[-1] for source in code[7:]] == [
         'Code("src/darkroom/studies/base.py")', 'Code("src/darkroom/studies/summary.py")',
     ]  # fmt: skip
 

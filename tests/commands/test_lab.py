@@ -15,10 +15,13 @@ import click
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_sample_image
 
 from darkroom import cli
 from darkroom.commands import lab
+from darkroom.commands.lab import options
 from darkroom.commands.lab.autoencoder import autoencoder_command
+from darkroom.commands.lab.images import kernels_command
 from darkroom.core.errors import ParamsError
 from darkroom.lab import drawing, networks
 from darkroom.models.checkpoint import Checkpoint, save
@@ -53,6 +56,7 @@ def workspace(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 CALLS = {
+    "images": ["--data=photos", "--size=8", "--images=3"],
     "kernels": ["image.png", "--kernel", "0 1; 2 3"],
     "pooling": ["image.png"],
     "filters": ["model", "stages.1.0.0", "--before", "--seed", "3"],
@@ -194,6 +198,16 @@ def test_layers_that_a_backbone_does_without_are_left_out(workspace, name):
     """Layers that Darkroom never runs, such as the pooling before torchvision's head, are left out; the
     others are shown."""
     assert cli.main(["lab", "feature-maps", name, "image.png", "--size", "64", "--most", "3", "--channels", "2"]) == 0
+
+
+def test_photographs_come_with_scikit_learn(workspace):
+    """`flower` and `china` are scikit-learn's photographs, also for a command about a network; a file of this name comes first."""
+    for name in options.PHOTOGRAPHS:
+        path = kernels_command.make_context("kernels", [name]).params["image"]
+        assert np.array_equal(np.asarray(Image.open(path)), load_sample_image(f"{name}.jpg"))
+    assert cli.main(["lab", "occlusion", "model", "flower", "--class", "bee"]) == 0
+    shutil.copy("image.png", "flower")
+    assert kernels_command.make_context("kernels", ["flower"]).params["image"] == Path("flower")
 
 
 def test_a_large_photograph_is_scaled_down(workspace, capsys):

@@ -26,7 +26,7 @@ def test_a_response_has_one_deadline(kind, monkeypatch):
     assert is_retryable(caught.value)
     assert finding.state == machine.FAULT
     assert "does not respond" in finding.text
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 45  # the server would go on for ever
 
 
 def test_what_a_call_raises_or_returns_is_handed_on():

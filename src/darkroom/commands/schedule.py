@@ -9,7 +9,7 @@ from darkroom.core.command_line import LazyGroup, passthrough
 
 ACTIONS = {
     "start": "start the server and the worker unless they run, and deploy prefect.yaml",
-    "status": "show them, and when the flows run next; exit code 1 where one does not run",
+    "status": "show them, and when the flows run next (`--json`); exit code 1 where one does not run",
     "stop": "stop them; runs go on at the next start",
     "server": "become the server: for a unit of systemd",
     "worker": "become the worker: for a unit of systemd",

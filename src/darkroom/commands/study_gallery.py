@@ -1,4 +1,6 @@
-"""Held-out images with what a network of a study predicts for them: some, drawn at random, and its most confident mistakes."""
+"""The images of a study: training images by class, and held-out ones with what a network predicts for them, its most confident
+mistakes included.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,21 @@ import io
 import numpy as np
 from PIL import Image
 
-from darkroom.lab import drawing
+from darkroom.lab import class_images, drawing
 from darkroom.studies.run_config import RunResult
 from darkroom.studies.samples import Sample
 
 SIDE, COLUMNS = 80, 11  # pixels of an image, images of a line
 SHOWN = 2 * COLUMNS  # of each row
 FRAME = 3
+OF_A_CLASS = 8  # training images
+
+
+def draw_images(data: str, sample: Sample) -> bytes:
+    """Return a PNG of training images by class, with the mean of each class."""
+    rows = class_images.draw_rows((sample.train_images, sample.train_labels), sample.class_names, OF_A_CLASS)
+    sides = f"{sample.train_images.shape[-1]} pixels a side"
+    return _png(drawing.Sheet("Training images by class", rows, f"{data}, {sides}; framed: the mean of the class"))
 
 
 def draw_gallery(title: str, sample: Sample, result: RunResult) -> bytes:
@@ -35,6 +45,10 @@ def draw_gallery(title: str, sample: Sample, result: RunResult) -> bytes:
         drawing.Row([tile(i) for i in confident], "The most confident mistakes", f"of {len(wrong):,}"),
     ]
     sheet = drawing.Sheet(title, [row for row in rows if row.tiles], "the prediction with its probability")
+    return _png(sheet)
+
+
+def _png(sheet: drawing.Sheet) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(drawing.draw(sheet)).save(stream, format="PNG", optimize=True)
     return stream.getvalue()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.commands import study_records
-from darkroom.commands.study_gallery import draw_gallery
+from darkroom.commands.study_gallery import draw_gallery, draw_images
 from darkroom.config import package_files, params, study_params
 from darkroom.config.study_settings import Setting
 from darkroom.core import atomic
@@ -112,9 +112,10 @@ def write_results(
     costs = tables.pop("cost.csv")
     shown = study.shown(results)
     gallery = draw_gallery(study.title, sample, shown) if shown else None
+    images = draw_images(settings.data, sample)
     files = [*tables, "summary.json", f"{name}.png", *([GALLERY] if gallery else [])]
     lesson = lesson_address(name, out)
-    tables["index.html"] = page.render(study, finding, rows, compared, further, files, lesson, gallery, facts)
+    tables["index.html"] = page.render(study, finding, rows, compared, further, files, lesson, images, gallery, facts)
     with atomic.new_folder(out) as working:
         for file, text in tables.items():
             (working / file).write_text(text, encoding="utf-8")

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from darkroom.commands.param_types import STAGE
 from darkroom.core import locks, strict_json
 from darkroom.core.command_line import Command, json_option
 from darkroom.core.errors import WorkspaceError, nearest, printable
@@ -31,7 +32,7 @@ NOT_BY_DEFAULT = ("register", "fetch")  # one writes to MLflow, the other may do
 
 
 @click.command(cls=Command)
-@click.argument("stages", nargs=-1)
+@click.argument("stages", nargs=-1, type=STAGE)
 @click.option("--cache", is_flag=True, help="hash the objects of DVC's cache, and the outputs in the workspace; nothing runs")
 @click.option(
     "--tolerance", type=click.FloatRange(min=0), default=TOLERANCE,

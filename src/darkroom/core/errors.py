@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from darkroom.core.lazy import lazy_imports
 
@@ -117,3 +118,11 @@ def nearest(word: str, words: Iterable[str]) -> str:
     """Return ` (did you mean "x"?)` for the closest of the words, or nothing where none is close."""
     close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
     return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+def nearest_file(path: Path) -> str:
+    """Return ` (did you mean "photos"?)` for the closest name in the folder of a path that does not exist, or nothing."""
+    try:
+        return nearest(path.name, [item.name for item in path.parent.iterdir()])
+    except OSError:
+        return ""

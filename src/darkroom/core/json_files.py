@@ -40,7 +40,7 @@ def load(path: Path, remedy: Remedy) -> Any:
 
 
 def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def validate(content: Any, kind: type[T], path: Path, remedy: Remedy) -> T:

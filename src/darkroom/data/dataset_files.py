@@ -21,7 +21,7 @@ from darkroom.core import strict_json
 from darkroom.data.manifest import COLUMNS, Row
 
 FORMATS = ("parquet", "webdataset")
-SPLITS = {"train": "train", "val": "validation", "test": "test"}  # as the Hub names them
+HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}  # as the Hub names them
 FACTS = tuple(name for name in COLUMNS if name not in ("path", "label", "status", "reason", "detail"))  # columns of an image
 GROUP_ROWS = 100  # of a row group, as the Hub has it, and
 GROUP_BYTES = 32 * 2**20  # at most so many bytes
@@ -51,7 +51,7 @@ def plan(images: Mapping[str, Sequence[Row]], kind: str, shard_bytes: int) -> li
         first = 0
         for number, part in enumerate(parts):
             of = f"-of-{len(parts):05}" if kind == "parquet" else ""
-            name = f"{SPLITS[split]}-{number:05}{of}.parquet" if kind == "parquet" else f"{SPLITS[split]}-{number:06}.tar"
+            name = f"{HUB_SPLITS[split]}-{number:05}{of}.parquet" if kind == "parquet" else f"{HUB_SPLITS[split]}-{number:06}.tar"
             shards.append(Shard(name, first, part))
             first += len(part)
     return shards

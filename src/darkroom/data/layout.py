@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from darkroom.config.params import SPLITS
 from darkroom.core.errors import SourceError, printable
 from darkroom.data import split_names
 
@@ -78,13 +79,13 @@ class Layout:
         if self.splits and not self.class_first:
             split = self.splits.get(inner[0], "")
             inner = inner[1 + self.skip :]
-            if split not in split_names.SPLITS:
+            if split not in SPLITS:
                 return None
         if len(inner) < 2:
             return None
         if self.class_first:
             split = self.splits.get(inner[1], "") if len(inner) > 2 else ""
-            return (split, inner[0]) if split in split_names.SPLITS else None
+            return (split, inner[0]) if split in SPLITS else None
         return split, inner[-2] if self.last else inner[0]
 
     def class_folders(self, folders: Iterable[str]) -> dict[str, Folder]:
@@ -158,7 +159,7 @@ def _split_layout(place: Path, tree: Tree, base: Folder, splits: dict[str, str],
         if not all(tree.inside.get(folder) for folder in inner):
             break
         labelled, skip = inner, skip + 1
-    listing = ", ".join(f"{name} is {split}" for name, split in splits.items() if split in split_names.SPLITS)
+    listing = ", ".join(f"{name} is {split}" for name, split in splits.items() if split in SPLITS)
     notes = [f"the folders of {place} are splits: {listing}"]
     if bare:
         notes.append(f"{', '.join(bare)} has no class folders: its images are unlabelled and left out")

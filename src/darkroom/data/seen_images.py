@@ -10,7 +10,7 @@ import numpy as np
 from darkroom.core.errors import WorkspaceError
 from darkroom.data import arrays, manifest
 
-SPLITS = ("train", "val")
+LEARNT = ("train", "val")
 MOST = 5_000  # images, drawn with the seed where there are more
 
 
@@ -27,9 +27,9 @@ class SeenImages:
 
 def load(ingested: Path, seed: int) -> SeenImages:
     """Return at most MOST images of the last ingest. Raises WorkspaceError where its files do not fit each other."""
-    splits = [arrays.load_split(ingested / split) for split in SPLITS]
+    splits = [arrays.load_split(ingested / split) for split in LEARNT]
     rows = manifest.read_images(ingested / "manifest.parquet")
-    groups = np.array([row.group for split in SPLITS for row in rows[split]])
+    groups = np.array([row.group for split in LEARNT for row in rows[split]])
     labels = np.concatenate([labels for _, labels in splits])
     if len(groups) != len(labels):
         raise WorkspaceError(f"the manifest does not fit the images of {ingested}", "run `dvc repro ingest`")

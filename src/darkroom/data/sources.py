@@ -15,7 +15,7 @@ from typing import cast
 
 import numpy as np
 
-from darkroom.core.errors import SourceError, nearest
+from darkroom.core.errors import SourceError, nearest_file
 from darkroom.data import (
     class_names,
     file_names,
@@ -88,7 +88,7 @@ def open_source(path: Path, scratch: Path = SCRATCH, class_folder: ClassFolder =
     """
     if not path.exists():
         raise SourceError(
-            f"`ingest.source` is {path}, and there is no such folder or file{_suggest(path)}",
+            f"`ingest.source` is {path}, and there is no such folder or file{nearest_file(path)}",
             "set it to a folder with one subfolder of images per class, an archive of such, Parquet files, an .npz, or to "
             "data/raw/<name> for a data set that `fetch.datasets` names",
         )
@@ -181,14 +181,6 @@ def _array_files(number: int, part: npz.SplitArrays) -> Iterator[SourceFile]:
     for i, label in enumerate(part.labels):
         refused = "" if label else "unlabelled"
         yield SourceFile(f"{prefix}/{i:0{width}}", label, part.split, refused=refused, key=(number, i))
-
-
-def _suggest(path: Path) -> str:
-    """Return the like of ` (did you mean "photos"?)` for a path that does not exist."""
-    try:
-        return nearest(path.name, [item.name for item in path.parent.iterdir()])
-    except OSError:
-        return ""
 
 
 def _lone_npz(path: Path) -> Path | None:

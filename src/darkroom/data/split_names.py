@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from darkroom.config.params import SPLITS
+
 _SPELLINGS = {
     "train": "train training trains trained trn trng entrenamiento entrenar entreno treino treinamento treinar entrainement "
     "apprentissage trainings addestramento treningowy trening traening traning tranings trenovaci learn learning lern lernen "
@@ -45,7 +47,6 @@ _COMPOUND = re.compile(
     f"(?:({'|'.join(sorted(_GENERIC - {'v', 'k'}, key=len, reverse=True))})?({'|'.join(_LONG)})|({'|'.join(_LONG)}))"
     f"({'|'.join(sorted(_GENERIC - {'v', 'k'}, key=len, reverse=True))})*$"
 )
-SPLITS = ("train", "val", "test")
 
 
 class SplitName(NamedTuple):

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from darkroom.config.params import SPLITS
 from darkroom.core import machine_limits
 from darkroom.core.counts import counted
 from darkroom.core.errors import SourceError, printable
@@ -226,7 +227,7 @@ def _folder_splits(tables_read: FoundTables) -> dict[str, str]:
         named = split_names.read_names(tops)
         if named.splits and not named.question:
             splits = set(named.splits.values())
-            if splits <= set(split_names.SPLITS):
+            if splits <= set(SPLITS):
                 listing = ", ".join(f"{name} is {split}" for name, split in named.splits.items())
                 tables_read.notes.append(f"the folders are the splits of the table's images: {printable(listing)}")
                 return {"/".join(names): named.splits[names[depth]] for names in parts}

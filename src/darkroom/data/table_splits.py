@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from darkroom.config.params import SPLITS
 from darkroom.core.errors import SourceError
 from darkroom.data import split_names
 from darkroom.data.class_names import label_of
@@ -81,7 +82,7 @@ def _flagged(table: Table, flags: dict[str, tuple[str, str]]) -> tuple[list[str]
     if not more:
         splits = [yes if value.lower() in _YES else no for value in table.columns[first]]
         return splits, first, [f"{first} of {table.name} is {yes} or else {no}"]
-    rest = set(split_names.SPLITS) - {split for split, _ in flags.values()}
+    rest = set(SPLITS) - {split for split, _ in flags.values()}
     splits = []
     for i in range(len(table.columns[first])):
         named = {split for name, (split, _) in flags.items() if table.columns[name][i].lower() in _YES} or rest

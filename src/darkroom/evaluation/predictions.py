@@ -16,7 +16,7 @@ from darkroom.core.errors import WorkspaceError
 from darkroom.data import image_rows
 from darkroom.evaluation.metrics_io import REMEDY
 
-SPLITS = ("val", "test")
+HELD_OUT = ("val", "test")
 CELLS = 2**24  # images times classes of a row group
 IMAGE = ("path", "sha256", "pixel_hash")  # columns of the manifest that are copied
 
@@ -61,15 +61,15 @@ def write(
     """
     texts = pa.large_string()
     shared = {
-        "split": pa.array([split for split in SPLITS for _ in images[split]], texts),
-        **{key: pa.array([value for split in SPLITS for value in image_rows.column(images[split], key)], texts) for key in IMAGE},
-        "label": pa.array([classes[label] for split in SPLITS for label in labels[split]], texts),
+        "split": pa.array([split for split in HELD_OUT for _ in images[split]], texts),
+        **{key: pa.array([value for split in HELD_OUT for value in image_rows.column(images[split], key)], texts) for key in IMAGE},
+        "label": pa.array([classes[label] for split in HELD_OUT for label in labels[split]], texts),
     }
     count, at_once = len(shared["label"]), max(1, CELLS // max(len(classes), 1))
     writer = None
     for model, by_split in probabilities.items():
         for start in range(0, max(count, 1), at_once):
-            values = _rows([by_split[split] for split in SPLITS], start, start + at_once)
+            values = _rows([by_split[split] for split in HELD_OUT], start, start + at_once)
             offsets = np.arange(len(values) + 1, dtype=np.int64) * values.shape[1]
             table = pa.table({
                 "model": pa.array([model] * len(values), texts),
@@ -97,7 +97,7 @@ def read(path: Path, model: str) -> dict[str, SplitPredictions]:
     """Return a model's predictions by split; WorkspaceError where the table or the model is missing."""
     table = _table(path, model, ["split", "pixel_hash", "label"])
     of, hashes, labels = (table.column(name).to_pylist() for name in ("split", "pixel_hash", "label"))
-    places = {split: [i for i, name in enumerate(of) if name == split] for split in SPLITS}
+    places = {split: [i for i, name in enumerate(of) if name == split] for split in HELD_OUT}
     probabilities = _probabilities(path, model, {split: len(own) for split, own in places.items()})
     return {
         split: SplitPredictions([hashes[i] for i in own], [labels[i] for i in own], probabilities[split])

@@ -15,8 +15,10 @@ from torch.nn import functional as F
 
 from darkroom.lab import drawing
 from darkroom.models import init
+from darkroom.training.loop import run_epoch
+from darkroom.training.stepper import ParamGroup, Stepper
 
-BATCH, LR, MOMENTUM = 64, 0.01, 0.9
+BATCH, LR = 64, 0.01
 SIDE = 72  # pixels of the picture of a unit
 EQUAL = 1e-5  # of the largest weight: units that differ by less are the same
 
@@ -57,11 +59,8 @@ def train(
     x, y = standardize(images[0]), torch.from_numpy(images[1])
     init.initialize(network, scheme, seed, x[:256])
     before = first.weight.detach().view(units, side, side).numpy().copy()
-    optimizer = torch.optim.SGD(network.parameters(), LR, MOMENTUM)
-    for batch in _batches(len(x), steps, seed):
-        optimizer.zero_grad()
-        F.cross_entropy(network(x[batch]), y[batch]).backward()
-        optimizer.step()
+    stepper = Stepper([ParamGroup(list(network.parameters()))], "heavy_ball", LR)
+    run_epoch(network, ((x[batch], y[batch]) for batch in _batches(len(x), steps, seed)), F.cross_entropy, stepper)
     with torch.inference_mode():
         accuracy = float((network(standardize(held_out[0])).argmax(1) == torch.from_numpy(held_out[1])).float().mean())
     return HiddenUnits(scheme, before, first.weight.detach().view(units, side, side).numpy(), accuracy)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from darkroom.config import dvc_graph
-from darkroom.core.errors import SourceError, nearest, printable
+from darkroom.core.errors import SourceError, nearest_file, printable
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
@@ -89,7 +89,7 @@ def _mode(source: Path) -> int:
                 f"{source} is a link to {os.readlink(source)}, which does not exist", "correct the link, or name the folder itself"
             ) from None
         raise SourceError(
-            f"there is no {source}{_suggest(source)}",
+            f"there is no {source}{nearest_file(source)}",
             "set `ingest.source` to a folder with one subfolder of images per class, an archive, Parquet files, an .npz, or to "
             "data/raw/<name> for a data set that `fetch.datasets` names",
         ) from None
@@ -97,14 +97,6 @@ def _mode(source: Path) -> int:
         raise SourceError(
             f"{source} cannot be read: {(error.strerror or '').lower()}", "correct the path, or the rights to its folders"
         ) from error
-
-
-def _suggest(path: Path) -> str:
-    """Return the like of ` (did you mean "photos"?)`."""
-    try:
-        return nearest(path.name, [item.name for item in path.parent.iterdir()])
-    except OSError:
-        return ""
 
 
 def _walk(root: str) -> Iterator[_Hazard | int]:

@@ -58,7 +58,7 @@ def judge(name: str, champion: Version | None, inputs: Inputs) -> GateResult:
     outputs = predictions.read(reports / "predictions.parquet", name)
     costs = {row.model: row.ms_per_image for row in leaderboard.read(reports / "leaderboard.csv")}
     megabytes = (inputs.models / name / "model.safetensors").stat().st_size / 1e6
-    val, test = (_align(outputs[split].probabilities, classes, classes) for split in predictions.SPLITS)
+    val, test = (_align(outputs[split].probabilities, classes, classes) for split in predictions.HELD_OUT)
     challenger = gate.Candidate(name, val, test, costs[name], megabytes)
     folder = registry.fetch(settings.register_.name, champion.version) if champion else None
     trained, selected = (_read_hashes(folder, file) for file in (TRAINED, SELECTED))
@@ -84,14 +84,14 @@ def _champion_candidate(champion: Version, folder: Path, inputs: Inputs, classes
     table = folder / registry.EVALUATION / "predictions.parquet"
     if table.exists():
         stored = predictions.read(table, champion.model)
-        matches = {split: stored[split].of([row.pixel_hash for row in images[split]]) for split in predictions.SPLITS}
+        matches = {split: stored[split].of([row.pixel_hash for row in images[split]]) for split in predictions.HELD_OUT}
         probabilities = {split: match for split, match in matches.items() if match is not None}
-    if len(probabilities) < len(predictions.SPLITS):
+    if len(probabilities) < len(predictions.HELD_OUT):
         print(f"register: version {champion.version}, the champion, has no predictions for some of these images: it predicts again")
-        paths = {split: [row.path for row in images[split]] for split in predictions.SPLITS}
+        paths = {split: [row.path for row in images[split]] for split in predictions.HELD_OUT}
         model = classifier.Classifier.load(folder / "checkpoint")
         probabilities = held_out.predict_splits(model, inputs.ingested, inputs.settings.ingest, paths)
-    val, test = (_align(probabilities[split], own_classes, classes) for split in predictions.SPLITS)
+    val, test = (_align(probabilities[split], own_classes, classes) for split in predictions.HELD_OUT)
     return gate.Candidate(f"version {champion.version}, {champion.model}", val, test, 0.0, 0.0)
 
 

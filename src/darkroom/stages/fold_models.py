@@ -36,7 +36,7 @@ from darkroom.training.freezing import FeatureMapCache
 from darkroom.training.loop import FitResult
 from darkroom.training.resume import Resume
 
-SPLITS = ("train", "val")  # whose images are divided into folds; test images have no part in it
+FOLDED = ("train", "val")  # whose images are divided into folds; test images have no part in it
 BATCH = 256
 ROOMS = ("augmentation", "data", "evaluation", "inference", "models", "stages", "training")  # whose code decides the predictions
 
@@ -69,8 +69,8 @@ class Pool:
 def predict(settings: Params, ingested: Path, models: Path, scratch: Path) -> OutOfFold:
     """Return the out-of-fold probabilities of every model, calibrated by its temperature in each fold."""
     rows = manifest.read_images(ingested / "manifest.parquet")
-    images, labels = (np.concatenate(parts) for parts in zip(*(arrays.load_split(ingested / name) for name in SPLITS), strict=True))
-    pooled = [row for name in SPLITS for row in rows[name]]
+    images, labels = (np.concatenate(parts) for parts in zip(*(arrays.load_split(ingested / name) for name in FOLDED), strict=True))
+    pooled = [row for name in FOLDED for row in rows[name]]
     share = len(rows["val"]) / len(pooled)
     dealt = deal(labels, [row.group for row in pooled], settings.cross_validation, share, settings.compute.seed)
     pool = Pool(images, make_views(settings, images, scratch), labels, dealt)

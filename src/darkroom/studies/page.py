@@ -20,12 +20,13 @@ def render(
     further: Sequence[Chart],
     files: Sequence[str],
     lesson: str | None,
+    images: bytes,
     gallery: bytes | None,
     facts: Mapping[str, Any],
 ) -> str:
     """Return the page. `files` lie beside it, `lesson` is the address of the study's lesson; both only have links.
 
-    `gallery` is a PNG of predictions, which the page holds.
+    `images` is a PNG of training images, `gallery` one of predictions; the page holds both.
     """
     sections = [
         {
@@ -39,5 +40,5 @@ def render(
         "studies", "study.html.j2", source=study.title, study=study, finding=finding, sections=sections,
         further=[(charts.draw(chart), chart.colours) for chart in further if chart.colours],
         headings=HEADINGS, rows=[row.cells() for row in rows], files=files, lesson=lesson,
-        gallery=gallery and pages.data_uri("image/png", gallery), **facts,
+        images=pages.data_uri("image/png", images), gallery=gallery and pages.data_uri("image/png", gallery), **facts,
     )  # fmt: skip

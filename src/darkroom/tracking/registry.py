@@ -224,7 +224,7 @@ def fetch(client: Client, name: str, version: str) -> Path:
     sha256 = tags.get(SHA, "")
     if sha256 and not DIGEST.fullmatch(sha256):
         raise WorkspaceError(
-            f"the tag {SHA} of version {version} of {name} is no SHA-256: {sha256[:80]!r}",
+            f"the tag {SHA} of version {version} of {name} is not a SHA-256 digest: {sha256[:80]!r}",
             "somebody has changed it: `darkroom promote VERSION` makes another version the champion",
         )
     folder = home.VERSIONS / (sha256 or hashlib.sha256(f"{name}/{version}".encode()).hexdigest())[:32]

@@ -9,6 +9,7 @@ import click
 from darkroom.core.command_line import LazyGroup
 
 MODULES = {  # with the functions of their commands
+    "dataset": ("images",),
     "images": ("kernels", "pooling", "augmentations"),
     "layers": ("layers", "filters", "feature-maps", "receptive-field"),
     "classifiers": ("occlusion", "maximize", "embedding"),
@@ -16,6 +17,7 @@ MODULES = {  # with the functions of their commands
     "symmetry": ("symmetry",),
 }
 COMMANDS = {
+    "images": "training images of each class, and the mean of the class",
     "kernels": "responses of Sobel, Prewitt, Scharr, Laplacian, Gabor or your own kernel; HSV; corners",
     "pooling": "what stride, padding and pooling do to a map, and the size of its output",
     "layers": "list the layers of a model, with their output for one image",

@@ -44,7 +44,9 @@ def kernels_command(
     """Show the responses of designed kernels, or your own, to an image, with the code that computed them; its
     colour channels, and its corners.
 
-    Example: darkroom lab kernels photo.jpg --kernel "0 -1 0; -1 5 -1; 0 -1 0"
+    IMAGE is a file, or one of two photographs that come with scikit-learn: flower, china.
+
+    Example: darkroom lab kernels flower --kernel "0 -1 0; -1 5 -1; 0 -1 0"
     """
     banks = kernels.banks()
     own = [kernels.Bank(f"--kernel {text}", {"": kernels.parse(text)}) for text in texts]
@@ -90,7 +92,8 @@ def _read_text(path: Path) -> str:
 def pooling_command(image: Path, size: int) -> drawing.Sheet:
     """Show what stride, padding, max and average pooling do to a map, with the formula of the output's size.
 
-    The map is the image in grey, and the response of a Sobel kernel to it.
+    The map is the image in grey, and the response of a Sobel kernel to it. IMAGE is a file, or one of two photographs that come
+    with scikit-learn: flower, china.
     """
     rows = pooling.draw(kernels.to_grey(image_io.read_whole(image, size)))
     note = "A response of zero is mid-grey, brighter positive, darker negative. All maps are drawn at one size, so that a pixel of "
@@ -110,7 +113,10 @@ def pooling_command(image: Path, size: int) -> drawing.Sheet:
 @click.option("--seed", type=int, default=0, metavar="N", help="seed of the draws")
 def augmentations_command(image: Path, policy_name: str | None, requested_size: int | None, count: int, seed: int) -> drawing.Sheet:
     """Show the transforms of an augmentation policy on an image, one by one from weak to strong, and whole
-    views."""
+    views.
+
+    IMAGE is a file, or one of two photographs that come with scikit-learn: flower, china.
+    """
     policy, size, resize, background = "standard", 160, "crop", (0, 0, 0)
     if Path("params.yaml").is_file():
         settings = params.read()

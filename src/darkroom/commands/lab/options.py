@@ -18,12 +18,14 @@ from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
     from darkroom.config import params
+    from darkroom.data import glyphs
     from darkroom.lab import drawing, networks
     from darkroom.models import factory, weight_files
 
 FOLDER = Path("reports/lab")
 KINDS = {".png": "picture", ".csv": "table", ".html": "page", ".scores.csv": "scores"}
 ALIASES = ("champion", "challenger")
+PHOTOGRAPHS = ("flower", "china")  # of scikit-learn's, 640 × 427 pixels, which is installed with Darkroom
 Decorator = Callable[[Callable[..., Any]], Any]
 
 
@@ -78,8 +80,15 @@ def network_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def _find_image(context: click.Context, parameter: click.Parameter, path: Path) -> Path:
+    """Return the path of an image: of a file, or of the photograph of this name."""
+    if str(path) in PHOTOGRAPHS and not path.exists():
+        return glyphs.package_folder("sklearn") / "datasets" / "images" / f"{path}.jpg"
+    return path
+
+
 model_argument = click.argument("model", type=MODEL_OR_ARCHITECTURE, metavar="MODEL")
-image_argument = click.argument("image", type=click.Path(path_type=Path), metavar="IMAGE")
+image_argument = click.argument("image", type=click.Path(path_type=Path), metavar="IMAGE", callback=_find_image)
 before_option = click.option(
     "--before", is_flag=True, help="also show the weights that it began with: of its run's seed, or pretrained"
 )
