@@ -201,6 +201,8 @@ def copy(workspace, tmp_path) -> Workspace:
 
 
 def copy_of(workspace: Workspace, folder: Path, tracking: bool = True) -> Workspace:
+    if tracking:
+        workspace.run("sync")  # else the uploader of an earlier run may still write records and artifacts
     ignored = () if tracking else (".darkroom", "mlflow.db", "mlruns")
     shutil.copytree(workspace.folder, folder / "project", symlinks=True, ignore=shutil.ignore_patterns(*ignored))
     return Workspace(folder / "project", tracking)
@@ -343,7 +345,6 @@ def test_a_person_changes_the_champion(workspace, tmp_path):
 
     In a copy of the project all of this is the copy's: the original, which is still there, does not change.
     """
-    workspace.run("sync")  # else the uploader of an earlier run may still write artifacts
     original, workspace = workspace, copy_of(workspace, tmp_path)
     artifacts = sorted(original.folder.glob("mlruns/**/*"))
     before = original.json("models")
