@@ -14,7 +14,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import ROOT
+
+from tests.conftest import ROOT
 
 FIGURES: dict[str, Any] = {
     "fuzz": [{"target": "image", "inputs": 10, "kinds": {"KeyError in x.py:1": 3}}], "kills": {"moments": [{}] * 5, "lost": []},
