@@ -128,7 +128,7 @@ bench: install
 	@test -n "$$DATA" || { echo "name a folder of photographs: make bench DATA=~/photos" >&2; exit 2; }
 	@$(BIN)/python benchmarks "$$DATA" $${WEIGHTS:+--weights "$$WEIGHTS"} $${ONLY:+--only $$ONLY}
 
-# make reliability DATA=~/photos: damaged files, kills, full disks, wrong requests, a fortnight of flows, some hours; a table
+# make reliability DATA=~/photos: damaged files, kills, power failures, full disks, wrong requests, a fortnight of flows: a table, after hours
 reliability: install
 	@test -n "$$DATA" || { echo "name a folder of photographs: make reliability DATA=~/photos" >&2; exit 2; }
 	@$(BIN)/python benchmarks/reliability.py "$$DATA"

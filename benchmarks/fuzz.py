@@ -1,9 +1,10 @@
 """Feed damaged files to everything that reads one: python benchmarks/fuzz.py TARGET… [--inputs N] [--start I] [--seed S] [--guided]
 
-A reader accepts an input or refuses it by a DarkroomError with a remedy; any other exception, and an input that takes
-longer than --seconds, is a failure. Failures of one kind have the exception's type and the innermost line of Darkroom in
-common; the shortest input of each kind is kept in reports/fuzz/TARGET/. Input I of a target is decided by the seed and I,
-so that a run can be continued by --start. `current` in that folder is the input that was read when the process crashed.
+A reader accepts an input or refuses it by a DarkroomError with a remedy. Any other exception is a failure, and so is an input
+that takes more than --seconds of processor time, --wall-seconds of the clock or --gigabytes. Failures of one kind have the
+exception's type and the innermost line of Darkroom in common; the shortest input of each kind is kept in reports/fuzz/TARGET/.
+Input I of a target is decided by the seed and I, so that a run can be continued by --start. `current` in that folder is the
+input that was read when the process crashed.
 
 --guided lets atheris (`pip install atheris`, not a dependency) choose: inputs that reach code of Darkroom which none has
 reached are changed further, half of the changes being libFuzzer's and half those of this file. Each target has a process
@@ -26,11 +27,11 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from fuzz_targets import TARGETS, Target
@@ -74,7 +75,18 @@ class Result:
 
 
 class TooSlowError(BaseException):
-    """A reader took too long; no `except Exception` catches it."""
+    """A reader took too much processor time, whatever else the machine does; no `except Exception` catches it."""
+
+
+class HangsError(BaseException):
+    """A reader waited too long, which costs no processor time; no `except Exception` catches it."""
+
+
+class Limits(NamedTuple):
+    """Seconds for an input: of the processor, and of the clock, which passes for other programs, too."""
+
+    processor: float
+    wall: float
 
 
 def mutate_bytes(content: bytes, others: list[bytes], draw: random.Random) -> bytes:
@@ -156,8 +168,8 @@ def mutate(target: Target, draw: random.Random) -> bytes:
 class Reading:
     """A target that reads inputs, and what became of them."""
 
-    def __init__(self, name: str, target: Target, seconds: float) -> None:
-        self.target, self.seconds, self.result, self.folder = target, seconds, Result(name), OUT / name
+    def __init__(self, name: str, target: Target, limits: Limits) -> None:
+        self.target, self.limits, self.result, self.folder = target, limits, Result(name), OUT / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.current = self.folder / "current"
 
@@ -165,9 +177,8 @@ class Reading:
         """Read an input, and count it as accepted, refused or a failure."""
         result, kind = self.result, ""
         self.current.write_bytes(content)
-        signal.setitimer(signal.ITIMER_REAL, self.seconds)
         try:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            with _limited(self.limits), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 self.target.read(content)
             result.accepted += 1
         except DarkroomError as error:
@@ -175,10 +186,8 @@ class Reading:
                 result.refused += 1
             else:
                 kind = f"no remedy: {type(error).__name__}"
-        except (Exception, TooSlowError) as error:
+        except (Exception, TooSlowError, HangsError) as error:
             kind = f"{type(error).__name__} in {_innermost(error)}"
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
         result.inputs += 1
         if kind:
             result.kinds[kind] = result.kinds.get(kind, 0) + 1
@@ -249,11 +258,30 @@ def _innermost(error: BaseException) -> str:
     )
 
 
-def _too_slow(*_: object) -> None:
-    raise TooSlowError
+@contextlib.contextmanager
+def _limited(limits: Limits) -> Iterator[None]:
+    """Raise TooSlowError or HangsError in what takes longer."""
+    timers = (
+        (signal.ITIMER_PROF, signal.SIGPROF, limits.processor, TooSlowError),
+        (signal.ITIMER_REAL, signal.SIGALRM, limits.wall, HangsError),
+    )
+
+    def end(number: int, _: object) -> None:
+        raise next(error for _, signum, _, error in timers if signum == number)
+
+    handlers = [signal.signal(signum, end) for _, signum, _, _ in timers]
+    try:
+        for timer, _, seconds, _ in timers:
+            signal.setitimer(timer, seconds)
+        yield
+    finally:
+        for timer, _, _, _ in timers:
+            signal.setitimer(timer, 0)
+        for (_, signum, _, _), handler in zip(timers, handlers, strict=True):
+            signal.signal(signum, handler)
 
 
-def run(name: str, inputs: range, seed: int, seconds: float, is_guided: bool) -> Result:
+def run(name: str, inputs: range, seed: int, limits: Limits, is_guided: bool) -> Result:
     """Fuzz a target in an empty folder."""
     back = Path.cwd()
     place = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-"))
@@ -261,7 +289,7 @@ def run(name: str, inputs: range, seed: int, seconds: float, is_guided: bool) ->
     try:
         target = TARGETS[name]()
         target.read(target.seeds[0])  # what is not damaged is accepted
-        reading = Reading(name, target, seconds)
+        reading = Reading(name, target, limits)
         fuzz_guided(reading, len(inputs), seed) if is_guided else fuzz(reading, inputs, seed)
         return reading.result
     finally:
@@ -275,15 +303,16 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=2_000)
     parser.add_argument("--start", type=int, default=0, help="the number of the first input")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=20.0, help="the limit of an input")
-    parser.add_argument("--gigabytes", type=float, default=4.0, help="of memory beside what is used at the start")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of processor time, the limit of an input")
+    parser.add_argument("--wall-seconds", type=float, default=300.0, help="of the clock, the limit of an input that waits")
+    parser.add_argument("--gigabytes", type=float, default=2.5, help="of memory beside what is used at the start")
     parser.add_argument("--guided", action="store_true", help="by atheris, which must be installed")
     options = parser.parse_args()
     unknown = set(options.targets) - set(TARGETS) - {"all"}
     if unknown:
         parser.error(f"there is no target {', '.join(sorted(unknown))}")
     names = list(TARGETS) if options.targets in ([], ["all"]) else options.targets
-    signal.signal(signal.SIGALRM, _too_slow)
+    limits = Limits(options.seconds, options.wall_seconds)
     torch.set_num_threads(1)
     used = next(
         int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData")
@@ -292,7 +321,7 @@ def main() -> int:
     results = []
     for name in names:
         started = time.perf_counter()
-        result = run(name, range(options.start, options.start + options.inputs), options.seed, options.seconds, options.guided)
+        result = run(name, range(options.start, options.start + options.inputs), options.seed, limits, options.guided)
         results.append(result)
         rate = result.inputs / (time.perf_counter() - started)
         print(f"{name}: {result.inputs:,} inputs, {rate:,.0f} a second", file=sys.stderr, flush=True)

@@ -206,6 +206,19 @@ def draw_stage(draw: random.Random, rows: Sequence[Mapping[str, object]], stages
     return draw.choice([stage for stage in candidates if counts[stage] == fewest])
 
 
+def draw_moment(
+    draw: random.Random, rows: Sequence[Mapping[str, object]], place: Path, durations: Mapping[str, float], stops: int
+) -> tuple[float, str | None]:
+    """Return seconds, and the stage from whose start they count, None for that of the command.
+
+    `durations` are the seconds of undisturbed stages. A stage that stopped three times gets twice the time, since to start again
+    takes a share of it.
+    """
+    within = draw_stage(draw, rows, durations.keys() - done_stages(place))
+    longest = durations[within] if within else LONGEST * 2 ** (stops // 3)
+    return draw.uniform(0 if within else 0.5, longest), within
+
+
 def sweep(
     workspace: Workspace, draw: random.Random, number: int, durations: Mapping[str, float], rows: list[dict[str, object]]
 ) -> None:
@@ -215,10 +228,7 @@ def sweep(
     kills: Counter[str] = Counter()
     stage = ""
     while time.monotonic() - started < LIMIT:
-        within = draw_stage(draw, rows, durations.keys() - done_stages(workspace.place))
-        # a stage that was killed three times gets twice the time, since to start again takes a share of it
-        longest = durations[within] if within else LONGEST * 2 ** (kills[stage] // 3)
-        seconds = draw.uniform(0 if within else 0.5, longest)
+        seconds, within = draw_moment(draw, rows, workspace.place, durations, kills[stage])
         code, began = repro(workspace, log, seconds, within)
         stage = last_stage(began)
         repaired = [line for line in log.read_text().splitlines() if "damaged" in line]

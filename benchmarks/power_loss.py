@@ -3,8 +3,10 @@
     python benchmarks/power_loss.py FOLDER [--moments 20] [--seed 0] [--images 30]
 
 The project of `benchmarks/kills.py` lies on a disk that loses what was not brought to it (`volatile_disk.py`: Linux, root, libfuse,
-`pip install mfusepy`). After a random time all processes are killed and the disk is what it would be after a power failure; the
-next `darkroom repro` starts there. Lost is what it refuses, and every output that does not have the bytes of an undisturbed run.
+`pip install mfusepy`). At a random moment all processes are killed and the disk is what it would be after a power failure; the
+next `darkroom repro` starts there. Moments are drawn as by `kills.py`: half of them after the start of the command, the others
+within a stage that has had the fewest. Projects follow each other until there are so many. Lost is what the command refuses, and
+every output that does not have the bytes of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
-from kills import LONGEST, differing, kill, last_stage, outputs, prepare, repro, run_undisturbed
+from kills import LIMIT, differing, draw_moment, kill, last_stage, outputs, prepare, repro, run_undisturbed
 from measuring import Workspace, report
 
 DISK = Path(__file__).with_name("volatile_disk.py")
@@ -58,29 +61,38 @@ class Power:
         self.process = self._on()
 
 
-def sweep(workspace: Workspace, power: Power, draw: random.Random, most: int) -> tuple[list[dict[str, object]], str]:
-    """Run `darkroom repro` to its end through at most so many power failures.
+def sweep(
+    workspace: Workspace,
+    power: Power,
+    draw: random.Random,
+    durations: Mapping[str, float],
+    rows: list[dict[str, object]],
+    most: int,
+) -> str:
+    """Run `darkroom repro` to its end through power failures; add a row for each, `most` in all. `durations` are the seconds of
+    undisturbed stages.
 
-    Return a row for each, and what it refused to go on from.
+    Return what it refused to go on from; empty where it has ended.
     """
-    rows: list[dict[str, object]] = []
     log = workspace.place.with_name("repro.log")
-    kills: Counter[str] = Counter()
+    failures: Counter[str] = Counter()
     stage = ""
     while True:
-        seconds = draw.uniform(0.5, LONGEST * 2 ** (kills[stage] // 3)) if len(rows) < most else 3600.0
-        code, began = repro(workspace, log, seconds)
+        seconds, within = 2 * LIMIT, None  # to its end
+        if len(rows) < most:
+            seconds, within = draw_moment(draw, rows, workspace.place, durations, failures[stage])
+        code, began = repro(workspace, log, seconds, within)
         stage = last_stage(began)
         repaired = [line for line in log.read_text().splitlines() if "damaged" in line]
         if repaired:
             print(f"  repaired: {'; '.join(repaired)}", flush=True)
         if code is not None:
-            return rows, log.read_text()[-3000:] if code else ""
+            return log.read_text()[-3000:] if code else ""
         kill(workspace, with_uploader=True)
         power.fail()
-        kills[stage] += 1
-        rows.append({"moment": round(seconds, 1), "stage": stage})
-        print(f"the power failed after {seconds:.1f} s in {stage}", flush=True)
+        failures[stage] += 1
+        rows.append({"moment": round(seconds, 1), "drawn within": within, "stage": stage})
+        print(f"the power failed after {seconds:.1f} s{f' of {within}' if within else ''} in {stage}", flush=True)
 
 
 def main() -> None:
@@ -93,23 +105,31 @@ def main() -> None:
     if os.geteuid():
         parser.error("to mount a disk takes root")
     draw = random.Random(options.seed)
+    rows: list[dict[str, object]] = []
+    lost: list[str] = []
+    refused, number, checked = "", 0, 0.0
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch).resolve()
-        expected, _ = run_undisturbed(place, options.folder, options.images)
-        workspace = prepare(place / "project", place / "photos")
-        power = Power(workspace.place, draw)
-        try:
-            rows, refused = sweep(workspace, power, draw, options.moments)
-            lost = differing(expected, {} if refused else outputs(workspace.place))
-            checked = workspace.run("darkroom", "verify", "--cache") if not refused else 0
-        finally:
-            kill(workspace, with_uploader=True)
-            power.cut()
+        expected, durations = run_undisturbed(place, options.folder, options.images)
+        while len(rows) < options.moments and not refused:
+            number += 1
+            workspace = prepare(place / f"project-{number}", place / "photos")
+            power = Power(workspace.place, draw)
+            try:
+                refused = sweep(workspace, power, draw, durations, rows, options.moments)
+                if not refused:
+                    lost += [f"sweep {number}: {path}" for path in differing(expected, outputs(workspace.place))]
+                    checked += workspace.run("darkroom", "verify", "--cache")
+            finally:
+                kill(workspace, with_uploader=True)
+                power.cut()
     counts = Counter(str(row["stage"]) for row in rows)
-    report("power_loss", [{"stage": stage, "failures": count} for stage, count in sorted(counts.items())], {
-        "moments": rows, "lost": lost, "refused": refused, "seed": options.seed, "verify": checked,
+    stages = [*durations, *sorted(counts.keys() - durations.keys())]
+    report("power_loss", [{"stage": stage, "failures": counts[stage]} for stage in stages], {
+        "moments": rows, "lost": lost, "refused": refused, "sweeps": number, "seed": options.seed, "verify": checked,
     })  # fmt: skip
-    print(f"{len(rows)} power failures; refused: {refused or 'nothing'}; outputs that differ: {', '.join(lost) or 'none'}")
+    print(f"{len(rows)} power failures in {number} sweeps; refused: {refused or 'nothing'}; "
+          f"outputs that differ: {', '.join(lost) or 'none'}")  # fmt: skip
     raise SystemExit(1 if lost or refused else 0)
 
 

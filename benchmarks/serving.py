@@ -233,13 +233,16 @@ def slope(samples: list[tuple[float, float]]) -> float:
     return float(np.polyfit(np.arange(len(floors)) * WINDOW / 60, floors, 1)[0])
 
 
-def serve(server: Server, samples: list[Sample], minutes: float, clients: int) -> tuple[Results, list[tuple[float, float]]]:
+def serve(
+    server: Server, samples: list[Sample], minutes: float, clients: int, seed: int
+) -> tuple[Results, list[tuple[float, float]]]:
     """Let clients send requests; return what they saw, and the memory of the server over time."""
     results, memory = Results(), []
     started = time.monotonic()
     deadline = started + 60 * minutes
     threads = [
-        threading.Thread(target=client, args=(server.port, Requests(samples, seed), results, deadline)) for seed in range(clients)
+        threading.Thread(target=client, args=(server.port, Requests(samples, seed * clients + number), results, deadline))
+        for number in range(clients)
     ]
     for thread in threads:
         thread.start()
@@ -262,6 +265,7 @@ def main() -> int:
     parser.add_argument("--photos", type=Path, help="photographs to send, where FOLDER is a project")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0, help="of the requests")
     options = parser.parse_args()
     is_project = (options.folder / "dvc.yaml").exists()
     with tempfile.TemporaryDirectory() as scratch:
@@ -277,7 +281,7 @@ def main() -> int:
         server = Server(project, environment, log)
         before = server.memory()
         try:
-            results, memory = serve(server, samples, options.minutes, options.clients)
+            results, memory = serve(server, samples, options.minutes, options.clients, options.seed)
         finally:
             left = server.stop()
         log_size = log.stat().st_size
@@ -293,7 +297,7 @@ def main() -> int:
     growth, values = slope(memory), [value for _, value in memory]
     faults = sum(results.faults.values())
     details = {
-        "minutes": options.minutes, "clients": options.clients, "memory": memory, "memory before": before,
+        "minutes": options.minutes, "clients": options.clients, "seed": options.seed, "memory": memory, "memory before": before,
         "slope": growth, "examples": results.examples, "left": len(left), "log": log_size,
     }  # fmt: skip
     report("serving", rows, details)

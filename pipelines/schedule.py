@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 import psutil
@@ -253,7 +254,10 @@ def _launch(name: str, arguments: list[str], environment: dict[str, str]) -> dic
 
 
 def _environment(api: str) -> dict[str, str]:
-    defaults = {"PREFECT_HOME": str(PREFECT_HOME.resolve()), "DARKROOM_PROJECT": server.project(), "DARKROOM_TIMEZONE": _timezone()}
+    home = PREFECT_HOME.resolve()
+    defaults = {"PREFECT_HOME": str(home), "DARKROOM_PROJECT": server.project(), "DARKROOM_TIMEZONE": _timezone()}
+    if "?" in str(home):  # Prefect's own address of its database ends there: the file would be beside the project
+        defaults["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{quote(str(home / 'prefect.db'))}"
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return defaults | os.environ | {"PREFECT_API_URL": api, "PATH": path} | server.credentials(api)
 

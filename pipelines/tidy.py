@@ -20,10 +20,10 @@ from pipelines.repro import Count, Positive
 
 @flow(name="tidy", log_prints=True, on_failure=[flow_runtime.notify], on_crashed=[flow_runtime.notify])
 def tidy(older_than: Positive = 90, keep_versions: Count = 10, time_limit: Positive = 60) -> State[Any]:
-    """Remove old history: versions, runs, downloads and results in DVC's cache that nothing refers to.
+    """Remove old history: versions, runs, downloads and results in DVC's cache that nothing refers to, and damaged files.
 
     Args:
-        older_than: days for which versions, runs and downloads stay.
+        older_than: days for which versions, runs, downloads and damaged files stay.
         keep_versions: versions that stay whatever their age, and as many former champions.
         time_limit: minutes that it may take.
     """

@@ -211,9 +211,25 @@ def lock(folder: Path, path: Path) -> None:
     (folder / "dvc.lock").write_text(f"schema: '2.0'\nstages:\n  a:\n    cmd: 'true'\n    outs: [{out}]\n")
 
 
+def damaged_files(folder: Path, days: int) -> list[Path]:
+    """Set aside what is damaged, so many days ago, with its latest try to upload a record now; return the paths."""
+    then = time.time() - days * 86400
+    date = time.strftime("%Y-%m-%d-%H%M%S", time.localtime(then))
+    record = folder / ".darkroom" / "damaged" / f"baseline-{days}"
+    names = [f".darkroom/backups/damaged-{date}.db{suffix}" for suffix in ("", "-wal")]
+    paths = [record / "record.jsonl", *(folder / name for name in (*names, f"mlflow.db.{date}"))]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    os.utime(paths[0], (then, then))
+    (record / "reason.txt").write_text("ValueError: the upload was refused")
+    return [record, *paths[1:]]
+
+
 @pytest.mark.slow
 def test_old_history_goes_and_what_is_in_use_stays(repository, capsys, monkeypatch):
-    """Objects that neither this folder nor a worktree names are removed, and downloads that nobody has used since.
+    """Objects that neither this folder nor a worktree names are removed, downloads that nobody has used since, and what was set
+    aside as damaged or before an upgrade; a copy that a person has made stays.
 
     `--dry-run` names them and removes nothing. A cache outside the project is left alone.
     """
@@ -225,12 +241,22 @@ def test_old_history_goes_and_what_is_in_use_stays(repository, capsys, monkeypat
     for folder in (used, unused):
         folder.mkdir(parents=True)
     os.utime(unused, (time.time() - 3 * 86400,) * 2)
+    old, recent = damaged_files(repository, days=3), damaged_files(repository, days=1)
+    recent.append(repository / "mlflow.db.before-the-holidays")
+    recent[-1].write_bytes(b"a person's own")
+    os.utime(recent[-1], (0, 0))
+    old.append(repository / ".darkroom" / "dvc.lock.damaged")
+    old[-1].write_text("schema: '2.")
+    os.utime(old[-1], (time.time() - 3 * 86400,) * 2)
     assert cli.main(["tidy", "--older-than", "2", "--dry-run"]) == 0
     assert "would remove .darkroom/versions/unused" in capsys.readouterr().out
     assert nobodys.exists()
     assert unused.exists()
+    assert all(path.exists() for path in (*old, *recent))
     assert cli.main(["tidy", "--older-than", "2"]) == 0
     assert [path.exists() for path in (mine, theirs, nobodys, used, unused)] == [True, True, False, True, False]
+    assert [path for path in old if path.exists()] == []
+    assert [path for path in recent if not path.exists()] == []
     nobodys.write_bytes(b"nobody's")
     with (repository / ".dvc" / "config.local").open("a") as file:
         file.write(f"[cache]\n    dir = {repository.parent / 'shared'}\n")

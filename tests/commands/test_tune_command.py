@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from darkroom import cli
 from darkroom.config import params, recipes
 from darkroom.evaluation import selection_bias
+from darkroom.stages import transfer
 from darkroom.tracking import records
 from darkroom.training import embedding
 from darkroom.tuning import search
@@ -18,6 +22,26 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 NAME = "squeezenet1_1"
+KEPT = 4
+KILLED = f"""
+import sys, time
+from darkroom import cli
+from darkroom.stages import transfer
+
+count, train = 0, transfer.train_head
+
+def train_some(*arguments, **options):
+    global count
+    head = train(*arguments, **options)
+    count += 1
+    if count > {KEPT}:
+        print("a head is trained, and not kept", flush=True)
+        time.sleep(600)
+    return head
+
+transfer.train_head = train_some
+sys.exit(cli.main(sys.argv[1:]))
+"""
 TUNE = ["tune", "--minutes", "5", "--trials", "4", "--json"]
 
 
@@ -38,6 +62,37 @@ def project(folder, tmp_path, monkeypatch, capsys) -> Path:
     assert cli.main(["ingest", "--out", "data/ingested", "--report", "reports/data.html", "--fixes", "data/label_fixes.csv"]) == 0
     capsys.readouterr()
     return tmp_path
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list[int]:
+    """Return a list that has an item for each head that this process trains."""
+    heads, train = [], transfer.train_head
+
+    def count(*arguments, **options):
+        heads.append(len(heads))
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(transfer, "train_head", count)
+    return heads
+
+
+def test_a_search_that_was_killed_goes_on(project, capsys, trained, monkeypatch):
+    """After SIGKILL no head that was kept is trained again, nothing is embedded twice, and what is printed is that of a search that
+    nothing disturbed."""
+    assert cli.main(TUNE) == 0
+    whole, count = json.loads(capsys.readouterr().out), len(trained)
+    shutil.rmtree(".darkroom/tune")
+    path = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
+    command = [sys.executable, "-c", KILLED, *TUNE]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True) as process:
+        assert any("not kept" in line for line in process.stdout), "the search ended before it was killed"
+        process.kill()
+    trained.clear()
+    monkeypatch.setattr(embedding, "run_network", lambda *_: pytest.fail("it embeds again"))
+    assert cli.main(TUNE) == 0
+    assert json.loads(capsys.readouterr().out) == whole
+    assert len(trained) == count - KEPT > 0
 
 
 def test_it_prints_the_same_again_and_never_needs_test_images(project, capsys, monkeypatch):

@@ -201,6 +201,8 @@ def copy(workspace, tmp_path) -> Workspace:
 
 
 def copy_of(workspace: Workspace, folder: Path, tracking: bool = True) -> Workspace:
+    if tracking:
+        workspace.run("sync")  # else the uploader of an earlier run may still write records and artifacts
     ignored = () if tracking else (".darkroom", "mlflow.db", "mlruns")
     shutil.copytree(workspace.folder, folder / "project", symlinks=True, ignore=shutil.ignore_patterns(*ignored))
     return Workspace(folder / "project", tracking)
@@ -343,7 +345,6 @@ def test_a_person_changes_the_champion(workspace, tmp_path):
 
     In a copy of the project all of this is the copy's: the original, which is still there, does not change.
     """
-    workspace.run("sync")  # else the uploader of an earlier run may still write artifacts
     original, workspace = workspace, copy_of(workspace, tmp_path)
     artifacts = sorted(original.folder.glob("mlruns/**/*"))
     before = original.json("models")
@@ -478,3 +479,86 @@ def test_a_flow_gives_the_bytes_of_dvc_repro(workspace, copy):
     embedded = files(copy.folder / "data/embedded")
     assert len(embedded) > 2
     assert all(path.read_bytes() == workspace.read(str(path.relative_to(copy.folder))) for path in embedded)
+
+
+SEVERAL = """
+import json, sys
+from darkroom import cli
+
+for command in json.loads(sys.argv[1]):
+    code = cli.main(command)
+    assert code == 0, f"{command} ended with code {code}"
+"""
+# of root: to write and read whatever the permissions are, to change them, and to change owners
+RIGHTS = "-dac_override,-dac_read_search,-fowner,-chown"
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int, int, int]]:
+    """Return of each file and folder its number, mode, size and time of the last change."""
+    states = {str(path.relative_to(folder)): path.lstat() for path in sorted(folder.rglob("*"))}
+    return {path: (state.st_ino, state.st_mode, state.st_size, state.st_mtime_ns) for path, state in states.items()}
+
+
+def test_a_project_may_have_any_name(workspace, tmp_path):
+    """Quotes, spaces, `?`, `#` and a line break may be in the name of the folder: models are listed, predict, and are verified, and
+    nothing comes to be beside the project."""
+    copy = copy_of(workspace, tmp_path / "copies")
+    copy.enter(copy.folder.rename(copy.folder.with_name('it\'s "a"?#b\nc')))
+    commands = [["models"], ["predict", "photos/dark/00.png", "photos/light/00.png"], ["verify", "--cache"]]
+    output = copy.python("-P", "-c", SEVERAL, json.dumps(commands))
+    assert re.search(r"^1 +challenger", output, re.MULTILINE)
+    assert len(re.findall(r"^photos/(?:dark|light)/00\.png +(?:dark|light)", output, re.MULTILINE)) == 2
+    assert "none damaged or changed" in output
+    assert list(copy.folder.parent.iterdir()) == [copy.folder]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="to give a folder to another user takes root")
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv, which takes root's rights away, is not installed: util-linux")
+def test_another_user_reads_a_project(workspace, tmp_path):
+    """Who may not write into a project sees its models, results and plan, and classifies; no file of it changes."""
+    copy = copy_of(workspace, tmp_path)
+    for path in (copy.folder, *copy.folder.rglob("*")):
+        os.chown(path, 1000, 1000, follow_symlinks=False)
+    before = tree(copy.folder)
+    commands = [["models"], ["leaderboard"], ["lineage", "1"], ["predict", "photos/dark/00.png"], ["report"], ["plan"]]
+    rights = ["setpriv", f"--bounding-set={RIGHTS}", f"--inh-caps={RIGHTS}"]
+    environment = copy.environment | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    def run(script: str) -> subprocess.CompletedProcess[str]:
+        command = [*rights, sys.executable, "-P", "-c", script, json.dumps(commands)]
+        return subprocess.run(command, cwd=copy.folder, env=environment, capture_output=True, text=True, timeout=900)
+
+    assert "PermissionError" in run("open('written', 'w')").stderr, "the project can be written"
+    done = run(SEVERAL)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    for part in ("challenger", "baseline", "photos/dark/00.png", "page: reports/report.html", "memory"):
+        assert part in done.stdout
+    assert tree(copy.folder) == before
+
+
+def test_the_umask_keeps_others_out(workspace, tmp_path):
+    """With `umask 077` nobody else reads what commands write: each new file, or a new folder around it, is its owner's alone."""
+    copy = copy_of(workspace, tmp_path)
+    before = tree(copy.folder)
+    umask = os.umask(0o077)
+    try:
+        copy.run("baseline")
+        copy.run("recipe", "--set", "baseline.lr=0.002")
+        copy.run("splits", "freeze")
+        copy.run("compare")
+        copy.run("export", "--model", "models/baseline", "--out", "exported")
+        copy.run("register", f"transfer/{BACKBONE}")
+        copy.run("sync")
+        copy.run("predict", "photos/dark/00.png", "--model", f"models/transfer/{BACKBONE}")
+    finally:
+        os.umask(umask)
+    after = tree(copy.folder)
+    new = {path: state[1] for path, state in after.items() if path not in before or before[path][0] != state[0]}
+    for name in ("models/baseline/model.safetensors", "params.yaml", "data/splits.csv", "reports/compare.html"):
+        assert name in new
+    assert any(name.startswith("mlruns/") for name in new)
+    private = {name for name, mode in new.items() if not mode & 0o077}
+    opened = {name for name in new if not private & {name, *map(str, Path(name).parents)}}
+    # links have no modes, and MLflow copies Darkroom's code with the mode that it has in the package
+    opened = {name for name in opened if not (copy.folder / name).is_symlink() and not name.endswith("/pyfunc_model.py")}
+    assert not opened, sorted(opened)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from sqlalchemy import make_url
 
 from darkroom.core.errors import WorkspaceError
 from pipelines import notifications, schedule, server, work_pool
@@ -39,6 +40,18 @@ def test_the_time_zone_is_the_machines(monkeypatch):
     assert schedule._timezone() == "Asia/Kolkata"
     monkeypatch.setattr(os.path, "realpath", lambda _: "/etc/localtime")
     assert schedule._timezone() == "UTC"
+
+
+def test_the_database_of_the_server_is_in_a_project_of_any_name(tmp_path, monkeypatch):
+    """Where `?` is in the path, Prefect finds its database in the project, as elsewhere."""
+    monkeypatch.delenv("PREFECT_HOME", raising=False)
+    for name in ("plain", 'it\'s "a"?#b\nc'):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        environment = schedule._environment("http://127.0.0.1:1/api")
+        default = f"sqlite+aiosqlite:///{environment['PREFECT_HOME']}/prefect.db"
+        url = environment.get("PREFECT_SERVER_DATABASE_CONNECTION_URL", default)
+        assert make_url(url).database == str(tmp_path / name / ".prefect" / "prefect.db")
 
 
 def test_a_run_whose_worker_died_runs_again_but_not_for_ever(monkeypatch):

@@ -157,8 +157,9 @@ def test_a_file_store_passes_where_mlflow_is_told_to_allow_it(monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written_is_named(copy, monkeypatch):
-    """Without the right to write into data, no stage can."""
+    """Without the right to write into data, no stage can; what runs none, as `darkroom plan`, does without it."""
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: str(path) != "data" and access(path, mode))
     with pytest.raises(DarkroomError, match="data cannot be written"):
         project.check(params.read())
+    project.check(params.read(), runs=False)

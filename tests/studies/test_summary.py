@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from darkroom.core import csv_cells
 from darkroom.evaluation.seed_comparison import Estimate, against
 from darkroom.studies import practice, summary
 from darkroom.studies.architectures import ArchitectureStudy, pareto_front
@@ -52,6 +54,20 @@ def test_nan_is_none():
     table = summary.tables(RESULTS)["results.csv"]
     assert ",," in table
     assert "nan" not in table
+
+
+def test_a_label_is_no_formula():
+    """A label that a spreadsheet would run, in whichever table, becomes text; numbers with a sign stay numbers."""
+    label = "=cmd|' /C calc'!A0"
+    run = replace(result("+p", label, 0, 0.5), layers=[LayerStats(0, "-bn", -1.5, None, None, None)])
+    for name, table in summary.tables([run]).items():
+        header, *rows = csv.reader(table.splitlines())
+        assert len(rows) == 1
+        cells = dict(zip(header, rows[0], strict=True))
+        assert (cells["comparison"], cells["label"]) == ("'+p", f"'{label}"), name
+        assert [csv_cells.unescaped(cells[column]) for column in ("comparison", "label")] == ["+p", label]
+        if name == "layers.csv":
+            assert (cells["layer"], cells["std"]) == ("'-bn", "-1.5")
 
 
 def test_a_difference_is_printed_in_points():

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -218,3 +221,27 @@ def test_the_database_of_another_project_is_refused(empty_database, tmp_path, mo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'shared.db'}")
     shared = mlflow_client.client()
     assert Path(shared.get_experiment(mlflow_client.experiment(shared)).artifact_location).is_absolute()
+
+
+ANY_NAME = """
+from darkroom.tracking import mlflow_client
+
+with mlflow_client.reachable():
+    client = mlflow_client.client()
+    client.log_text(client.create_run(mlflow_client.experiment(client)).info.run_id, "logged", "text.txt")
+print(client.get_experiment("0").name)
+"""
+
+
+def test_a_database_is_made_in_a_folder_of_any_name(tmp_path):
+    """Quotes, `?`, `#`, spaces and a line break may be in the path: the database and its artifacts are in the project, and nothing
+    is beside it."""
+    folder = tmp_path / 'it\'s "a"?#b\nc'
+    folder.mkdir()
+    done = subprocess.run([sys.executable, "-c", ANY_NAME], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "Default\n", done.stderr
+    assert list(tmp_path.iterdir()) == [folder]
+    assert list(folder.glob("mlruns/1/*/artifacts/text.txt"))
+    with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
+        locations = {location for (location,) in connection.execute(LOCATIONS)}
+    assert all(location.startswith("mlruns/") for location in locations), locations

@@ -47,8 +47,8 @@ def command(as_json: bool) -> None:
         click.echo("\n".join(plan_text.lines(planned)))
 
 
-def check_run(settings: Params) -> Content:
-    """Return what the source holds.
+def check_run(settings: Params, runs: bool = True) -> Content:
+    """Return what the source holds. Where nothing `runs`, the rights to write are not needed.
 
     Raises a DarkroomError for what DVC or a stage would stop at; `setting` of the error is the key at fault.
     """
@@ -60,7 +60,7 @@ def check_run(settings: Params) -> Content:
     with _about("ingest.source"):
         project.check_place(settings)
     content = check_params(settings)
-    project.check(settings)
+    project.check(settings, runs)
     return content
 
 

@@ -13,11 +13,10 @@ import click
 
 from darkroom.api import model_resolver
 from darkroom.commands.param_types import MODEL
-from darkroom.core import user_paths
+from darkroom.core import csv_cells, user_paths
 from darkroom.core.command_line import Choice, Command, json_option
 from darkroom.core.errors import WorkspaceError, printable
 from darkroom.core.lazy import lazy_imports
-from darkroom.data import csv_cells
 
 with lazy_imports():
     from darkroom.core import tables

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import psutil
 
-from darkroom.config import dvc_gc, params
+from darkroom.config import dvc_gc, dvc_repair, params
 from darkroom.config.dvc_graph import read_lock
 from darkroom.core import atomic, locks, strict_json
 from darkroom.core.command_line import Command
@@ -21,7 +21,7 @@ from darkroom.core.lazy import lazy_imports
 from darkroom.tracking import home
 
 with lazy_imports():
-    from darkroom.tracking import history
+    from darkroom.tracking import backups, history, records
 
 DVC_LOCK = Path(".dvc/tmp/lock")  # held by DVC but while a stage runs
 DVC_WAIT = 10.0  # seconds
@@ -35,8 +35,8 @@ ROOTS = (Path("data"), Path("models"), Path("reports"), Path(".darkroom"))
 @click.option("--dry-run", is_flag=True, help="only list what would be removed")
 @click.option(
     "--older-than", type=click.FloatRange(min=0, min_open=True), metavar="DAYS",
-    help="also remove versions and runs of MLflow and downloads that are older and that nothing refers to, and results in DVC's "
-    "cache, of any age, that no commit, experiment, workspace or worktree refers to",
+    help="also remove versions and runs of MLflow and downloads that are older and that nothing refers to, older files that were "
+    "set aside as damaged, and results in DVC's cache, of any age, that no commit, experiment, workspace or worktree refers to",
 )  # fmt: skip
 @click.option(
     "--keep-versions", type=click.IntRange(min=1), default=KEEP_VERSIONS, metavar="N",
@@ -54,7 +54,7 @@ def command(dry_run: bool, older_than: float | None, keep_versions: int) -> None
             _remove_all(paths, dry_run)
             if older_than is not None:
                 before = time.time() - 86400 * older_than
-                _remove_all(unused_downloads(before), dry_run)
+                _remove_all([*unused_downloads(before), *set_aside(before)], dry_run)
                 _remove_history(before, keep_versions, dry_run)
         if older_than is not None:
             dvc_gc.collect(click.echo, dry_run)  # it takes DVC's lock itself
@@ -79,6 +79,20 @@ def unused_downloads(before: float) -> list[Path]:
     """Return the copies of versions and manifests that nothing has read since `before`, in seconds since 1970."""
     paths = [path for folder in (home.VERSIONS, home.MANIFESTS) for path in sorted(folder.glob("*"))]
     return [path for path in paths if path.suffix != atomic.PARTIAL and path.stat().st_mtime < before]
+
+
+def set_aside(before: float) -> list[Path]:
+    """Return what was set aside before a time in seconds since 1970: damaged records, databases and dvc.lock, and the copies of
+    the database that upgrades keep."""
+    damaged = [path for path in sorted(home.DAMAGED.glob("*")) if _written(path) < before]
+    locks = [path for path in (dvc_repair.DAMAGED_LOCK,) if path.exists() and path.stat().st_mtime < before]
+    return [*damaged, *locks, *backups.former(before)]
+
+
+def _written(record: Path) -> float:
+    """Return when a record was written; each `darkroom sync` moves its folder and writes the reason again."""
+    files = [path for path in record.rglob("*") if path.is_file() and path.name != records.REASON]
+    return max((path.stat().st_mtime for path in files or [record]), default=0.0)
 
 
 def _remove_history(before: float, keep: int, dry_run: bool) -> None:

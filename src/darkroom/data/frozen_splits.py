@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from darkroom.config.params import SPLITS
-from darkroom.core import atomic
+from darkroom.core import atomic, csv_cells
 from darkroom.core.errors import SourceError
-from darkroom.data import csv_cells
 from darkroom.data.manifest import Row
 
 FROZEN = Path("data/splits.csv")

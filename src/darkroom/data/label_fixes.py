@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from darkroom.core import atomic
+from darkroom.core import atomic, csv_cells
 from darkroom.core.errors import SourceError, nearest, printable
-from darkroom.data import class_names, csv_cells
+from darkroom.data import class_names
 from darkroom.data.manifest import Row
 
 COLUMNS = ("image", "label")

@@ -6,9 +6,9 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom.core import user_paths
+from darkroom.core import csv_cells, user_paths
 from darkroom.core.errors import WorkspaceError
-from darkroom.data import class_names, csv_cells
+from darkroom.data import class_names
 from darkroom.data.manifest import Row
 
 COLUMNS = ("path", "label", "suggested")

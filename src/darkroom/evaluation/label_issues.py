@@ -13,8 +13,7 @@ import numpy as np
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from darkroom.core import atomic, large_arrays
-from darkroom.data import csv_cells
+from darkroom.core import atomic, csv_cells, large_arrays
 from darkroom.evaluation import folds
 from darkroom.evaluation.pixel_baseline import Regression
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom.core import atomic, machine_limits
+from darkroom.core import atomic, csv_cells, machine_limits
 from darkroom.core.errors import SourceError, printable
-from darkroom.data import class_names, csv_cells, parquet_source, shards, webdataset
+from darkroom.data import class_names, parquet_source, shards, webdataset
 from darkroom.data.manifest import Row
 
 TABLE, COLUMNS = "labels.csv", ("path", "label")

@@ -49,15 +49,19 @@ class Graph:
     outputs: tuple[Output, ...]
 
 
-def check(settings: Params) -> None:
-    """Raise a DarkroomError for what would stop DVC or a stage; a folder without dvc.yaml has nothing to check."""
+def check(settings: Params, runs: bool = True) -> None:
+    """Raise a DarkroomError for what would stop DVC or a stage; a folder without dvc.yaml has nothing to check.
+
+    Where nothing `runs`, as in another person's project, nothing needs to be written.
+    """
     if not GRAPH.exists():
         return
     _check_dvc()
     graph = read_graph(settings)
     _check_inputs(graph, settings.ingest.source)
     _check_untracked(graph)
-    _check_writable(graph)
+    if runs:
+        _check_writable(graph)
 
 
 def check_merged(path: Path) -> None:

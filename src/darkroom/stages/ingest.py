@@ -9,11 +9,10 @@ import hashlib
 from pathlib import Path
 
 from darkroom.config.params import SPLITS, Ingest
-from darkroom.core import atomic, tables
+from darkroom.core import atomic, csv_cells, tables
 from darkroom.core.counts import counted
 from darkroom.core.errors import WorkspaceError, printable
 from darkroom.data import (
-    csv_cells,
     frozen_splits,
     grouping,
     ingest,

@@ -10,6 +10,7 @@ from dataclasses import astuple, dataclass, fields, replace
 from statistics import fmean
 from typing import Any
 
+from darkroom.core import csv_cells
 from darkroom.evaluation.seed_comparison import Estimate, against, mean
 from darkroom.evaluation.significance import holm
 from darkroom.studies.run_config import CurvePoint, LayerStats, RunResult, by_label, comparisons
@@ -174,9 +175,9 @@ def tables(results: Sequence[RunResult]) -> dict[str, str]:
 
 
 def to_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return CSV; None is an empty field."""
+    """Return CSV; None is an empty field. A label that a spreadsheet would run as a formula is escaped."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([[f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows])
+    cells = [[f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows]
+    writer.writerows(map(csv_cells.escaped, (columns, *cells)))
     return text.getvalue()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from darkroom.core import atomic
@@ -19,6 +19,7 @@ from darkroom.tracking.home import HOME, ROOT, is_own
 
 FOLDER = HOME / ".darkroom/backups"
 KEPT = 3
+DATE = "%Y-%m-%d-%H%M%S"  # in the names of copies
 INTERVAL = 86_400.0  # seconds between two backups, at least
 RESTORE = "`darkroom sync --restore`"
 NEWER = "newer-"  # what the names of backups begin with that this MLflow cannot read
@@ -35,6 +36,25 @@ def newer() -> list[Path]:
     return sorted(FOLDER.glob(f"{NEWER}*.db"), reverse=True)
 
 
+def former(before: float) -> list[Path]:
+    """Return the files of databases that were set aside, or copied for an upgrade, before a time in seconds since 1970.
+
+    Their names say when; a damaged database may not have been written for long.
+    """
+    files = []
+    kinds = (
+        ("damaged-", FOLDER.glob("damaged-*")),
+        (f"{NEWER}mlflow-", FOLDER.glob(f"{NEWER}*")),
+        ("mlflow.db.", HOME.glob("mlflow.db.*")),
+    )
+    for prefix, paths in kinds:
+        for path in sorted(paths):
+            with suppress(ValueError):  # a person's own
+                if time.mktime(time.strptime(path.name.removeprefix(prefix).partition(".db")[0], DATE)) < before:
+                    files.append(path)
+    return files
+
+
 def take(file: Path, interval: float = INTERVAL) -> Path | None:
     """Copy a database, also one that is in use, unless the newest backup is younger than `interval` seconds.
 
@@ -43,7 +63,7 @@ def take(file: Path, interval: float = INTERVAL) -> Path | None:
     existing = backups()
     if not file.exists() or (existing and time.time() - existing[0].stat().st_mtime < interval):
         return None
-    backup = FOLDER / f"mlflow-{time.strftime('%Y-%m-%d-%H%M%S')}.db"
+    backup = FOLDER / f"mlflow-{time.strftime(DATE)}.db"
     FOLDER.mkdir(parents=True, exist_ok=True)
     with atomic.new_file(backup) as working:
         working.touch(0o600)
@@ -139,7 +159,7 @@ def set_aside(file: Path) -> Path | None:
     """Move a database and its journal to the backups; return where it is, or None where there was none."""
     if not file.exists():
         return None
-    target = FOLDER / f"damaged-{time.strftime('%Y-%m-%d-%H%M%S')}.db"
+    target = FOLDER / f"damaged-{time.strftime(DATE)}.db"
     FOLDER.mkdir(parents=True, exist_ok=True)
     for suffix in reversed(SUFFIXES):  # the journal first: it would be applied to another database of this name
         part = file.with_name(file.name + suffix)

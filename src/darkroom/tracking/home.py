@@ -34,7 +34,17 @@ EXPERIMENT = "darkroom"
 
 def uri() -> str:
     """Return the tracking URI: MLFLOW_TRACKING_URI, else SQLite at mlflow.db in the project."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(HOME / 'mlflow.db').resolve()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(HOME / "mlflow.db")
+
+
+def sqlite_uri(file: Path) -> str:
+    """Return the address of an SQLite file.
+
+    It is absolute. Where a folder has `?`, which begins the options of an address, it is relative to the current folder: SQLAlchemy
+    reads `%3F` as `?`, but MLflow makes a folder whose name has `%3F`.
+    """
+    path = file.resolve()
+    return f"sqlite:///{os.path.relpath(path) if '?' in str(path) else path}"
 
 
 def is_read_only() -> bool:

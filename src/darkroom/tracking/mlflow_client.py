@@ -8,6 +8,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import chdir, closing, contextmanager
@@ -126,7 +127,18 @@ def _check_current(file: Path) -> None:
 def _make(file: Path) -> None:
     """Make an empty database of the installed MLflow."""
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    SqlAlchemyStore(f"sqlite:///{file.resolve()}", ROOT).engine.dispose()
+    folder = os.getcwd()
+    if repr(folder) == f"'{folder}'":
+        SqlAlchemyStore(home.sqlite_uri(file), ROOT).engine.dispose()
+        return
+    # MLflow writes the folder of artifacts into its SQL as Python writes a text: a quote or a line break there ends the statement
+    target = file.resolve()
+    with tempfile.TemporaryDirectory() as scratch, chdir(scratch):
+        scratch_file = Path(scratch, target.name)
+        SqlAlchemyStore(home.sqlite_uri(scratch_file), ROOT).engine.dispose()
+        with closing(sqlite3.connect(scratch_file)) as connection, connection:
+            connection.execute("UPDATE experiments SET artifact_location = ?", [f"{folder}/{ROOT}/0"])
+        backups.copy(scratch_file, target)
 
 
 @cache
@@ -254,13 +266,13 @@ def upgrade() -> Path | None:
     with hold(artifact_paths.LOCK):
         if is_current(file):
             return None
-        backup = file.with_name(f"{file.name}.{time.strftime('%Y-%m-%d-%H%M%S')}")
+        backup = file.with_name(f"{file.name}.{time.strftime(backups.DATE)}")
         backups.copy(file, backup)
         with closing(sqlite3.connect(file)) as connection, atomic.scratch_folder(file) as scratch:
             upgraded = scratch / "upgraded.db"
             before = connection.execute("PRAGMA data_version").fetchone()  # changes when another process writes
             backups.copy(file, upgraded)
-            command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{upgraded.resolve()}"]
+            command = [sys.executable, "-m", "mlflow", "db", "upgrade", home.sqlite_uri(upgraded)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -11,10 +11,9 @@ from typing import Any
 
 import click
 
-from darkroom.core import user_paths
+from darkroom.core import csv_cells, user_paths
 from darkroom.core.errors import SourceError
 from darkroom.core.lazy import lazy_imports
-from darkroom.data import csv_cells
 
 with lazy_imports():
     import numpy as np

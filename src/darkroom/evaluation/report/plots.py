@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from darkroom.core import atomic
-from darkroom.data import csv_cells
+from darkroom.core import atomic, csv_cells
 from darkroom.evaluation.diagnostics_file import Diagnostics
 from darkroom.evaluation.metrics_io import Details
 

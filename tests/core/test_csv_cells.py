@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darkroom.data import csv_cells, frozen_splits, label_fixes, label_suggestions
+from darkroom.core import csv_cells
+from darkroom.data import frozen_splits, label_fixes, label_suggestions
 from darkroom.evaluation import label_issues
 
 FORMULAS = ["=1+1.jpg", "+a.jpg", "-a b.jpg", "@a.jpg", "=cmd|' /C calc'!A0"]
