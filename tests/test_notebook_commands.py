@@ -33,6 +33,8 @@ from tests.conftest import ROOT
 NOTEBOOKS = sorted([*(ROOT / lessons.PAGES / "notebooks").glob("*.ipynb"), ROOT / "docs/python.ipynb"])
 ITEM = re.compile(r"\$\{item[^}]*\}")
 PATH = re.compile(r'"((?:data|models|reports)/[\w/.-]*)')  # in Python; up to what the code fills in
+FILLED = re.compile(r"\{\w+\}")
+OWN_TABLES = "reports/lab"  # what a notebook itself writes
 RUNS_PIPELINE = re.compile(r"^\s*!(darkroom|dvc) repro", re.MULTILINE)
 FILES = {"data": DATASETS, "source": ("download",), "weights": ("imagenet",)}  # settings that may name files, and what else
 CLASSES = tuple("0123456789")
@@ -47,8 +49,9 @@ def code_cells(path: Path) -> list[str]:
 
 
 def commands(cell: str) -> list[list[str]]:
-    """Return the commands that a cell runs, as words."""
-    return [shlex.split(line.strip()[1:], comments=True) for line in cell.splitlines() if line.strip().startswith("!")]
+    """Return the commands that a cell runs, as words; 1 stands for what a loop fills in."""
+    lines = [FILLED.sub("1", line.strip()[1:]) for line in cell.splitlines() if line.strip().startswith("!")]
+    return [shlex.split(line, comments=True) for line in lines]
 
 
 def parse(words: list[str]) -> dict[str, Any]:
@@ -67,7 +70,7 @@ def read_paths(cell: str) -> list[str]:
     """Return the paths of the pipeline's that a cell reads; none of one that shows an error."""
     if cell.startswith("try:"):
         return []
-    code = "\n".join(line for line in cell.splitlines() if not line.startswith(("display(", "#")))
+    code = "\n".join(line for line in cell.splitlines() if not line.startswith(("display(", "#")) and OWN_TABLES not in line)
     words = [word for command in commands(cell) for word in command]
     return [*PATH.findall(code), *(word for word in words if word.startswith(notebooks.OUTPUTS))]
 

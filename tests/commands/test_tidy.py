@@ -216,7 +216,10 @@ def damaged_files(folder: Path, days: int) -> list[Path]:
     then = time.time() - days * 86400
     date = time.strftime("%Y-%m-%d-%H%M%S", time.localtime(then))
     record = folder / ".darkroom" / "damaged" / f"baseline-{days}"
-    names = [f".darkroom/backups/damaged-{date}.db{suffix}" for suffix in ("", "-wal")]
+    names = [
+        *(f".darkroom/backups/damaged-{date}.db{suffix}" for suffix in ("", "-wal")),
+        f".darkroom/backups/newer-mlflow-{date}.db",
+    ]
     paths = [record / "record.jsonl", *(folder / name for name in (*names, f"mlflow.db.{date}"))]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
