@@ -91,6 +91,22 @@ def test_a_picture_links_to_itself():
     assert build_site.as_site_page(page) == page.replace("![a chart](b/c.png)", "[![a chart](b/c.png)](b/c.png)")
 
 
+def prose(text: str) -> Iterator[str]:
+    """Yield the lines of a page that can be wrapped: no code, tables, headings, links of a line of their own."""
+    for line in CODE.sub("", text).splitlines():
+        words = line.strip()
+        if words and not words.startswith(("|", "#", "<", "!", "[")) and not LINK.fullmatch(words.lstrip("-* ").rstrip(".,;:)")):
+            yield line
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "reference" not in page.parts], ids=str)
+def test_lines_of_prose_are_read_at_a_glance(page):
+    """Lines of prose have at most 110 columns, but for one that is a long link or a command, which is not divided."""
+    whole = [SPAN, re.compile(r"\]\([^)]*\)")]
+    long = [line for line in prose(text_of(page)) if len(line) > 110 and all(len(kind.sub("`", line)) > 60 for kind in whole)]
+    assert not long, "\n".join(long)
+
+
 def test_the_readme_is_one_screen():
     """README.md is short; what is longer has a page."""
     assert len(text_of(Path("README.md")).splitlines()) <= 90

@@ -96,7 +96,7 @@ def test_every_damaged_file_is_listed_with_its_remedy(project, capsys, damage, r
     assert {item["file"] for item in damaged} == {str(paths[name]) for name in damage if name != "gone"}
     if damage == ["cache"]:
         assert damaged[0]["expected"] == expected
-        assert damaged[0]["found"] == dvc_graph.md5(paths["cache"])
+        assert damaged[0]["actual"] == dvc_graph.md5(paths["cache"])
 
 
 def test_a_folder_without_a_lock_is_a_mistake(tmp_path, monkeypatch, capsys):

@@ -70,7 +70,7 @@ def _verify_files(roots: list[Path], as_json: bool) -> int:
         tables.print_json(asdict(result))
         return int(bool(result.damaged))
     if result.damaged:
-        cells = [(printable(item.file), item.expected[:SHOWN], item.found[:SHOWN], item.remedy) for item in result.damaged]
+        cells = [(printable(item.file), item.expected[:SHOWN], item.actual[:SHOWN], item.remedy) for item in result.damaged]
         tables.show(("file", "md5", "found", "remedy"), cells)
     absent = f"; {result.absent:,} are in neither place: `dvc pull` fetches them from a remote" if result.absent else ""
     click.echo(

@@ -22,11 +22,11 @@ FOLDER = ".dir"  # ends the md5 of a folder, which is that of its listing
 
 @dataclass(frozen=True)
 class Damage:
-    """A file whose md5 is not the one in dvc.lock; `found` is empty where it cannot be read."""
+    """A file whose md5 is not the one in dvc.lock; `actual` is empty where it cannot be read."""
 
     file: str
     expected: str
-    found: str
+    actual: str
     remedy: str
 
 

@@ -61,7 +61,7 @@ class Step:
 
 def steps(commands: Sequence[Command]) -> list[Step]:
     """Return the steps of a lesson, one for each result. A recipe after which nothing runs the pipeline is none."""
-    found: dict[tuple[str, str], Step] = {}
+    steps: dict[tuple[str, str], Step] = {}
     recipe = DEFAULT_RECIPE
     for i, command in enumerate(commands):
         kind, name = command.target
@@ -73,8 +73,8 @@ def steps(commands: Sequence[Command]) -> list[Step]:
         elif _is_repro(command):
             kind, name = (STAGE, command.words[2]) if command.words[2:] else (PIPELINE, recipe)
         if kind:
-            found.setdefault((kind, name), Step(command, kind, name))
-    return list(found.values())
+            steps.setdefault((kind, name), Step(command, kind, name))
+    return list(steps.values())
 
 
 def _is_repro(command: Command) -> bool:

@@ -144,8 +144,8 @@ class SampleLoader:
     def _features_key(self, features: nn.Module) -> str:
         """Return a digest of the images, of the network and of its weights."""
         config = self.config
-        what = self.digest, config.images, config.image_size, config.architecture, config.options, str(self.train_x.device)
-        digest = xxhash.xxh3_128(repr(what).encode())
+        content = self.digest, config.images, config.image_size, config.architecture, config.options, str(self.train_x.device)
+        digest = xxhash.xxh3_128(repr(content).encode())
         for name, value in features.state_dict().items():
             digest.update(name.encode())
             digest.update(value.cpu().contiguous().numpy().data)
