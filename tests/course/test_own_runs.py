@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from darkroom.commands.lab import autoencoder, classifiers, layers, symmetry
-from darkroom.config import recipes, study_params
+from darkroom.config import params, recipes, study_params
+from darkroom.config.yaml_files import read_yaml
 from darkroom.course import lessons, readings
 from darkroom.course.measurements import LAB, LEADERBOARD, SUMMARY, Measurement
 from darkroom.course.own_runs import Workspace
@@ -55,9 +56,17 @@ def finished(config: RunConfig, number: int) -> RunResult:
     )  # fmt: skip
 
 
-def write_study(name: str, folder: Path) -> None:
+def values_of(course: Iterable[lessons.Lesson], folder: str) -> list[str]:
+    """Return the values KEY=VALUE of the command whose results are in a folder that the page names."""
+    commands = [command.words for lesson in course for command in lesson.commands if f"studies/results/{folder}" in command.words]
+    return [word for words in commands[:1] for word in words if "=" in word]
+
+
+def write_study(name: str, folder: Path, values: Iterable[str] = ()) -> None:
     """Write the results of a study at its quick size, with the labels that it would have, for runs that nobody trained."""
-    settings = getattr(study_params.read(ROOT / "studies/params.yaml"), name).quick
+    content = read_yaml(ROOT / "studies/params.yaml")
+    content[name]["quick"] |= dict(map(params.parse_assignment, values))
+    settings = getattr(study_params.parse(content), name).quick
     study = registry.load(name)(settings)
     if isinstance(study, TuneStudy):
         values = study.defaults
@@ -126,7 +135,7 @@ def test_the_numbers_of_studies_are_found(name, course, tmp_path):
     wanted = [item for item in named(course, SUMMARY) if item.name.partition("-")[0] == name]
     assert wanted
     for folder in {item.name for item in wanted}:
-        write_study(name, workspace.results / folder)
+        write_study(name, workspace.results / folder, values_of(course, folder))
     for item in wanted:
         reading = readings.read(item, workspace)
         assert reading.value is not None, f"{item} is not in {sorted(readings._study_rows(item.name, workspace))}"
