@@ -227,7 +227,7 @@ def test_recipe_writes_address_and_version_and_fetch_copies(memory, folder, tmp_
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DARKROOM_TRACKING", "off")
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    monkeypatch.setattr("darkroom.preflight.project.check", lambda settings: None)
+    monkeypatch.setattr("darkroom.preflight.project.check", lambda settings, runs: None)
     assert cli.main(["recipe", "--data", "memory://photos", "--set", "backbones=[]", "weights.source=random"]) == 0
     assert "to be copied from memory://photos, 60 files" in capsys.readouterr().out
     settings = params.read()

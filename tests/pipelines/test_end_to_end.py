@@ -308,10 +308,11 @@ def test_the_notebook_of_the_python_interface_runs(workspace):
     """Each cell of docs/python.ipynb runs in a finished project, and what it ends with can be shown."""
     cells = json.loads((ROOT / "docs" / "python.ipynb").read_text(encoding="utf-8"))["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"Path": Path}
     with workspace.inside(), contextlib.redirect_stdout(io.StringIO()) as printed:
         for source in code[1:]:  # the first one finds the project
-            *statements, last = ast.parse(source).body
+            runs_nothing = re.sub(r"^( *)!.*", r'\1raise AssertionError("the pipeline has run")', source, flags=re.MULTILINE)
+            *statements, last = ast.parse(runs_nothing).body
             exec(compile(ast.Module(statements, []), "cell", "exec"), names)
             shown = ast.unparse(last)
             value = eval(shown, names) if isinstance(last, ast.Expr) else exec(shown, names)
