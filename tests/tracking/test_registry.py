@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
+from darkroom.core import shortage
 from darkroom.core.errors import WeightsError, WorkspaceError
 from darkroom.inference import export, held_out
 from darkroom.inference.classifier import Classifier
@@ -131,6 +133,25 @@ def test_a_version_that_does_not_fit_on_the_disk_is_refused_before_it_is_stored(
     for name in ("remote", "served"):
         registry._store_files(client, name, tmp_path / "model")
     assert stored == ["remote", "served"]
+
+
+def test_a_disk_that_is_full_while_a_version_is_packaged_is_described_as_it_was_then(tmp_path, monkeypatch):
+    """The message has the bytes that had been written and those that were free, before the half-written files are removed."""
+    free = [10_000_000, 1_000]
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free.pop(0) if free else 9_000_000))
+
+    def fill(folder: Path, *_: object) -> None:
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(bytes(2_000_000))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(registry.model_package, "save", fill)
+    with pytest.raises(OSError, match="No space") as caught:
+        registry._package(tmp_path / "scratch" / "model", tmp_path / "checkpoint", tmp_path / "package", "m")
+    shutil.rmtree(tmp_path / "scratch")
+    explained = shortage.explain(caught.value)
+    assert explained is not None
+    assert "needs more than 2.0 MB, and 0.0 MB are free" in explained.problem
 
 
 def test_what_was_registered_comes_back(place):

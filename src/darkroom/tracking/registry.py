@@ -82,7 +82,8 @@ def _create(client: Client, name: str, checkpoint: Path, package: Path, tags: di
 def _package(folder: Path, checkpoint: Path, package: Path, model_id: str) -> Path:
     """Write the files of a logged model into a folder, and compare them with the checkpoint."""
     shortage.require_space(folder, shortage.folder_bytes(checkpoint) + shortage.folder_bytes(package), at_least=True)
-    model_package.save(folder, checkpoint, package, model_id)
+    with shortage.noted(folder, folder.parent):  # MLflow has a second copy of the files while it writes them
+        model_package.save(folder, checkpoint, package, model_id)
     model_package.compare(folder, package / CHECK)
     return folder
 
