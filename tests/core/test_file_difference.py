@@ -55,3 +55,13 @@ def test_what_holds_no_numbers_has_no_difference(name, tmp_path):
         path.parent.mkdir()
         path.write_bytes(b"no numbers")
     assert largest(*paths) is None
+
+
+def test_lists_of_a_column_are_compared_by_their_values(tmp_path):
+    """Columns of lists, as probabilities are, differ by their values; where lists have other lengths there is no measure."""
+    first, second, longer = (tmp_path / f"{name}.parquet" for name in ("first", "second", "longer"))
+    for path, rows in ((first, [[1.0, 2.0], [4.0]]), (second, [[1.0, 2.0], [4.4]]), (longer, [[1.0], [2.0, 4.0]])):
+        pq.write_table(pa.table({"name": ["a", "b"], "probabilities": rows}), path)
+    assert largest(first, first) == 0
+    assert largest(first, second) == pytest.approx(0.4 / 4.4)
+    assert largest(first, longer) is None

@@ -160,9 +160,9 @@ def _environment_changes(name: str, locked: dvc_graph.LockedStage) -> list[str]:
         return ["MLflow has no record of the environment of the first run"]
     changes = []
     for key, now in environment.describe().items():
-        before = recorded.get(entities.ENVIRONMENT + key, "")
+        before = recorded.get(entities.ENVIRONMENT + key, now)  # an earlier version did not record it
         changes += [f"{key}: {old} → {new}" for old, new in _changed_items(before, now)]
-    return changes or ["same code, params, libraries and processor"]
+    return changes or ["same code, params, libraries, processor and kernels"]
 
 
 def _changed_items(before: str, now: str) -> list[tuple[str, str]]:

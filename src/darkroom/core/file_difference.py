@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
@@ -54,7 +56,8 @@ def _numbers(path: Path) -> Iterator[tuple[str, Any]]:
         yield "", np.load(path, mmap_mode="r", allow_pickle=False)
     elif path.suffix == ".parquet":
         table = pq.read_table(path)
-        yield from ((name, table.column(name).to_numpy(zero_copy_only=False)) for name in table.column_names)
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            yield from _parts(name, column)
     elif path.suffix == ".csv":
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
@@ -62,6 +65,14 @@ def _numbers(path: Path) -> Iterator[tuple[str, Any]]:
             yield str(number), _column([row[number] if number < len(row) else "" for row in rows])
     elif path.suffix == ".json":
         yield from _values(strict_json.loads(path.read_text(encoding="utf-8")), "")
+
+
+def _parts(name: str, column: pa.ChunkedArray) -> Iterator[tuple[str, Any]]:
+    """Yield the values of a column, of lists their lengths and their values."""
+    while pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type):
+        yield f"{name} lengths", np.array(pc.list_value_length(column).to_pylist(), object)
+        column, name = pc.list_flatten(column), f"{name} items"
+    yield name, column.to_numpy(zero_copy_only=False)
 
 
 def _column(cells: list[str]) -> np.ndarray:
