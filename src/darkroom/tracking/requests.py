@@ -199,7 +199,7 @@ def serve(is_connected: bool = True) -> bool:
                 try:
                     response = {"result": perform(name, arguments)} if is_connected and is_ours else None
                 except Exception as error:
-                    print(f"{time.strftime('%F %T')} {name} failed: {masked(repr(error))}", flush=True)
+                    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {name} failed: {masked(repr(error))}", flush=True)
                 atomic.write_json(file.with_suffix(".response"), response, private=True)
             else:  # killed: it will not remove them
                 for suffix in (".response", ".lock"):

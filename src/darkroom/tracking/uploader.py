@@ -103,7 +103,7 @@ def _back_up() -> None:
         try:
             backups.take(file)
         except (OSError, sqlite3.OperationalError) as error:
-            print(f"{time.strftime('%F %T')} no backup of {file}: {error}", file=sys.stderr, flush=True)
+            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} no backup of {file}: {error}", file=sys.stderr, flush=True)
 
 
 def _advance(client: MlflowClient, uploads: dict[Path, Upload], interval: float) -> tuple[int, bool]:
@@ -225,7 +225,7 @@ def upload_while_stages_work() -> int:
         except Exception as error:
             reason = masked(str(error).splitlines()[0][:300] if str(error) else repr(error))
             UNREACHABLE.write_text(reason, encoding="utf-8")
-            print(f"{time.strftime('%F %T')} not uploaded: {reason}", file=sys.stderr, flush=True)
+            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} not uploaded: {reason}", file=sys.stderr, flush=True)
         if not _wait(pause):
             return 1
         pause = min(2 * pause, RETRY_INTERVAL)
