@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import importlib.util
 import io
 import json
 import os
@@ -308,6 +309,8 @@ def main() -> int:
     parser.add_argument("--gigabytes", type=float, default=2.5, help="of memory beside what is used at the start")
     parser.add_argument("--guided", action="store_true", help="by atheris, which must be installed")
     options = parser.parse_args()
+    if options.guided and importlib.util.find_spec("atheris") is None:
+        parser.error("--guided needs atheris: `pip install atheris`")
     unknown = set(options.targets) - set(TARGETS) - {"all"}
     if unknown:
         parser.error(f"there is no target {', '.join(sorted(unknown))}")

@@ -72,9 +72,8 @@ def noted(path: Path, written: Path) -> Iterator[None]:
         for cause in _causes(error):
             if _is_disk_full(cause) and not hasattr(cause, OUTPUT):
                 with suppress(AttributeError):  # the attribute `filename` would change the message of an OSError without a number
-                    setattr(
-                        cause, OUTPUT, (path, folder_bytes(written), shutil.disk_usage(written).free)
-                    )  # what was written is removed then
+                    free = shutil.disk_usage(written).free  # what was written is removed then
+                    setattr(cause, OUTPUT, (path, folder_bytes(written), free))
         raise
 
 
