@@ -123,9 +123,9 @@ class DvcRunner:
             self.processes.stopped.wait(retry_delay(attempt))
         raise WorkspaceError(content["error"], "see `dvc stage list` and `dvc status`")
 
-    def run_cache(self, action: str, stage: str) -> tuple[dict[str, Any], bool]:
+    def run_cache(self, action: str, *stages: str) -> tuple[dict[str, Any], bool]:
         """Return what `run_cache.py` prints, and whether a retry may succeed; where it fails the content is its `error`."""
-        result = self._run([str(RUN_CACHE.resolve()), action, stage], capture_stdout=True, folder=self.graph)
+        result = self._run([str(RUN_CACHE.resolve()), action, *stages], capture_stdout=True, folder=self.graph)
         try:
             return dict(strict_json.loads(result.stdout.splitlines()[-1])), result.retryable
         except (ValueError, IndexError):

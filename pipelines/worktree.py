@@ -72,8 +72,11 @@ def untracked() -> list[str]:
     return [path for path in paths if path != "dvc.lock"]
 
 
-def check_out(commit: str, name: str) -> Path:
-    """Create the worktree of a name or move it to another commit; return the project's folder in it."""
+def check_out(commit: str, name: str, with_data: bool = True) -> Path:
+    """Create the worktree of a name or move it to another commit; return the project's folder in it.
+
+    Without data it has neither the outputs of the stages nor what they read.
+    """
     root, top = Path.cwd(), Path(git("rev-parse", "--show-toplevel"))
     tree = (WORKTREES / name).resolve()
     folder = tree / root.relative_to(top)
@@ -91,6 +94,8 @@ def check_out(commit: str, name: str) -> Path:
     (root / ".darkroom").mkdir(exist_ok=True)
     _link(folder / ".darkroom", root / ".darkroom")
     _share_cache(root, folder)
+    if not with_data:
+        return folder
     for section, key in RAW_PARAMS:
         _share_raw(root, folder, params.read_yaml(folder / "params.yaml").get(section, {}).get(key))
     if is_new:
