@@ -1,10 +1,10 @@
 """DVC's run cache, which a remote shares between machines: `python run_cache.py find|restore|save STAGE…`, a script as stage_graph.
 
-The last line of the output is JSON. `find` prints `stages`, for each of several stages its content address (`key`, of its command,
-dependencies, params and paths; empty where it has none), whether the run cache of this machine or of the remote has a result for
-it (`is_cached`), and `lock`, the text of dvc.lock. `restore` brings that result here and writes dvc.lock, as `dvc repro --pull` does; it never runs the
-stage. `save` puts the stage's result into the run cache, and the run cache into the remote. The exit code is 75 where another
-process of DVC holds a lock.
+The last line of the output is JSON. `find` prints `stages`, for each of several stages its content address (`key`, of its
+command, dependencies, params and paths; empty where it has none), whether the run cache of this machine or of the remote has a
+result for it (`is_cached`), and `lock`, the text of dvc.lock. `restore` brings that result here and writes dvc.lock, as `dvc
+repro --pull` does; it never runs the stage. `save` puts the stage's result into the run cache, and the run cache into the remote.
+The exit code is 75 where another process of DVC holds a lock.
 
 DVC leaves stages with persisted outputs out of its run cache, since such a stage may build on its last outputs. A stage
 of Darkroom replaces them, so here they are treated like all others. Stages with an output that DVC does not cache never come here:
