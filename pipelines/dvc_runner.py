@@ -99,7 +99,8 @@ class DvcRunner:
         result = self._run(["-m", "darkroom", *arguments], capture_stdout=True)
         if result.returncode:
             problem, _, remedy = result.error.removeprefix("error: ").partition("\n  remedy: ")
-            raise ParamsError(problem or f"exit code {result.returncode}", remedy or f"see `darkroom {arguments[0]}`")
+            problem = problem or f"exit code {result.returncode}"
+            raise ParamsError(problem, remedy or f"see `darkroom {arguments[0]}`", result.retryable)
         return result.stdout.strip()
 
     def stages(self, targets: list[str], force: bool = False, retries: int = 0) -> dict[str, Stage]:

@@ -167,6 +167,10 @@ def _share_raw(root: Path, folder: Path, value: object) -> None:
     if not isinstance(value, str) or not value or Path(value).expanduser().is_absolute() or not (root / value).exists():
         return
     link = folder / value
+    if any(Path(value).is_relative_to(out) for out in _outputs(root, folder)):  # DVC provides it, there as it is there
+        if link.is_symlink():
+            link.unlink()
+        return
     if ".." in Path(value).parts:
         raise WorkspaceError(f"{value} lies outside the project, and the commit is run in another folder", "write an absolute path")
     if not link.is_symlink():
@@ -174,10 +178,20 @@ def _share_raw(root: Path, folder: Path, value: object) -> None:
             for file in set(os.listdir(root / value)) - set(os.listdir(link)):
                 _link(link / file, root / value / file)
             return
-        if link.exists() or any(value in stage.outs for stage in dvc_graph.read_lock(root / "dvc.lock").values()):
-            return  # a stage writes it, so that DVC provides it
+        if link.exists():
+            return
         link.parent.mkdir(parents=True, exist_ok=True)
     _link(link, root / value)
+
+
+def _outputs(root: Path, folder: Path) -> set[str]:
+    """Return what stages write: what they have written for the project, and what `fetch` writes in the worktree."""
+    outs = {out for stage in dvc_graph.read_lock(root / "dvc.lock").values() for out in stage.outs}
+    files = (folder / "dvc.yaml", folder / "params.yaml")
+    graph, settings = (params.read_yaml(file) if file.exists() else {} for file in files)
+    patterns = graph.get("stages", {}).get("fetch", {}).get("outs", [])
+    datasets = settings.get("fetch", {}).get("datasets") or []
+    return outs | {str(out).replace("${item.dataset}", str(name)) for out in patterns for name in datasets}
 
 
 def commit_files(folder: Path, files: list[str], branch: str, message: str) -> str:

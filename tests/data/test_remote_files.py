@@ -113,7 +113,7 @@ def test_another_version_than_the_named_one_is_refused(memory, tmp_path):
     memory.rm("/photos/cat/0.png")
     with pytest.raises(SourceError, match="has changed") as caught:
         copy("memory://photos", tmp_path, version)
-    assert "darkroom recipe --data" in caught.value.remedy
+    assert "darkroom recipe --latest" in caught.value.remedy
     assert "dvc pull" in caught.value.remedy
 
 

@@ -72,7 +72,7 @@ def test_a_worktree_shares_files_that_are_not_committed(clone):
     assert worktree.check_out(worktree.resolve_commit("main"), "name") == folder
     assert (folder / "dvc.yaml").read_text() == "stages: {}\n# newer\n"
     (folder / "dvc.lock").write_text("of the worktree")
-    (clone / "dvc.lock").write_text("of this folder")
+    (clone / "dvc.lock").write_text("# of this folder")
     subprocess.run(["git", "add", "dvc.lock"], check=True)
     commit("with a lock")
     worktree.check_out(worktree.resolve_commit("HEAD"), "name")

@@ -117,7 +117,7 @@ def copy(folder: Path, address: str, version: str, scratch: Path) -> int:
     if version and listing.version != version:
         raise SourceError(
             f"{shown(address)} is not what `fetch.version` {version} names: it has changed, and is {listing.version}",
-            f"take what is there now: `darkroom recipe --data {shown(address)}`; or get the earlier copy: `dvc pull`",
+            "take what is there now: `darkroom recipe --latest`; or get the earlier copy: `dvc pull`",
         )
     room = shutil.disk_usage(folder).free
     if listing.bytes > room:
