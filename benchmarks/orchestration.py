@@ -1,6 +1,6 @@
 """The cost of orchestration.
 
-    python benchmarks/orchestration.py [--rounds 3] [--only processes]
+    python benchmarks/orchestration.py [--rounds 3] [--only processes|flows|pools]
 
 `processes`: a stage that does nothing, as `dvc repro --single-item` in a process of its own, against the same command in a
 process that is forked from one with DVC in memory. The difference is what a short-lived process costs per stage.
@@ -9,18 +9,28 @@ process that is forked from one with DVC in memory. The difference is what a sho
 so that little but the start-up of stages is measured. `overhead per stage` is the difference between flow and
 `dvc repro --force`, from command to end, divided by the stages; `within` leaves out what a flow costs once, which is the
 difference where everything is up to date. The last row runs two stages at a time.
+
+`pools`: the digits as they are, from nothing: `dvc repro` against `darkroom flow repro --pool` with one and two workers on this
+machine, a bare repository and a folder as remotes. `processor` is that of flow, server and workers.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
+import resource
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from dvc.cli import main as dvc_main
 from dvc.commands import repro as _repro  # noqa: F401  what a stage needs of DVC is in memory before the fork
@@ -36,13 +46,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", help="not used")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=("processes", "flows"))
+    parser.add_argument("--only", choices=("processes", "flows", "pools"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        if options.only != "flows":
+        if options.only in (None, "processes"):
             report("processes", measure_processes(Path(scratch) / "processes", 8 * options.rounds))
-        if options.only != "processes":
+        if options.only in (None, "flows"):
             report("orchestration", measure_flows(Path(scratch) / "orchestration", options.rounds))
+        if options.only in (None, "pools"):
+            report("pools", measure_pools(Path(scratch)))
 
 
 def measure_processes(folder: Path, rounds: int) -> list[dict[str, object]]:
@@ -99,6 +111,75 @@ def measure_flows(folder: Path, rounds: int) -> list[dict[str, object]]:
         {"seconds": "within", "dvc repro": "", "flow": round((overhead - once) / STAGES, 3)},
         {"seconds": "two at a time", "dvc repro": "", "flow": round(median(concurrent), 2)},
     ]
+
+
+def measure_pools(folder: Path) -> list[dict[str, object]]:
+    local = Workspace(folder / "local").measure("dvc", "repro", DARKROOM_TRACKING="off")
+    rows: list[dict[str, object]] = [{"run": "dvc repro", "s": round(local.seconds), "ratio": 1.0, "processor s": round(local.cpu)}]
+    for count in (1, 2):
+        before = processor_time()
+        elapsed = run_in_pool(folder / f"pool-{count}", count)
+        rows.append({"run": f"{count} worker{'s' * (count > 1)}", "s": round(elapsed), "ratio": round(elapsed / local.seconds, 2),
+                     "processor s": round(processor_time() - before)})  # fmt: skip
+    return rows
+
+
+def run_in_pool(folder: Path, count: int) -> float:
+    """Return the wall time of a flow whose stages run on a number of workers; all processes have ended."""
+    workspace = Workspace(folder / "project")
+    place, environment = workspace.place, workspace.environment
+    shutil.copytree(ROOT / "pipelines", place / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
+    workspace.run("dvc", "remote", "add", "-d", "store", str(folder / "store"))
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for words in (("init", "-q", "--bare", str(folder / "remote.git")), ("remote", "add", "origin", str(folder / "remote.git")),
+                  ("add", "-A"), (*who, "commit", "-qm", "digits")):  # fmt: skip
+        subprocess.run(["git", *words], cwd=place, check=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    environment |= {
+        "DARKROOM_TRACKING": "off",
+        "PREFECT_HOME": str(folder / "home"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+    }
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        with (folder / "log").open("wb") as log:
+
+            def start(*command: str) -> None:
+                options = {"cwd": place, "env": environment, "stdout": log, "stderr": log, "start_new_session": True}
+                processes.append(subprocess.Popen([sys.executable, "-m", *command], **options))  # type: ignore[call-overload]
+
+            start("prefect", "server", "start", "--host", "127.0.0.1", "--port", port)
+            wait_until(lambda: ask(f"{environment['PREFECT_API_URL']}/health") is True)
+            for number in range(count):
+                start("pipelines.pool_worker", "machines", "--folder", str(folder / f"worker-{number}"))
+            workers = f"{environment['PREFECT_API_URL']}/work_pools/machines/workers/filter"
+            wait_until(lambda: len([one for one in ask(workers, {}) or [] if one["status"] == "ONLINE"]) == count)
+            return workspace.run("pipelines.repro", "--pool", "machines")
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait()
+
+
+def ask(address: str, content: object = None) -> Any:
+    """Return what a server answers; None where it does not."""
+    data = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request(address, data, {"Content-Type": "application/json"})
+    with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=10) as response:
+        return json.loads(response.read())
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.5)
+
+
+def processor_time() -> float:
+    """Return the seconds of all cores that processes took which have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":
