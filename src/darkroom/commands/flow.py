@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -57,8 +58,17 @@ def program(module: str, anywhere: bool = False) -> list[str]:
 
 
 def run(module: str, *arguments: str) -> int:
-    """Run a module of the flows as a process, whose output goes to stderr; return its exit code."""
-    return wait(subprocess.Popen([*program(module), *arguments], stdout=sys.stderr))
+    """Run a module of the flows as a process, whose output goes to stderr; return its exit code.
+
+    SIGTERM, with which a person or a service ends this command, ends the flow.
+    """
+    process = subprocess.Popen([*program(module), *arguments], stdout=sys.stderr)
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        code = wait(process)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return code if code >= 0 else 128 - code  # as a shell has it for a signal
 
 
 def wait(process: subprocess.Popen[bytes]) -> int:
