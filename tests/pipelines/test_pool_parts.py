@@ -77,7 +77,8 @@ def test_what_a_stage_reads_of_others():
     found = stage_graph.inputs(SimpleNamespace(cmd="x", deps=deps, outs=[out("o")]), outs)
     assert found == {"files": ["code"], "inputs": ["data/in", "models/a", "models/b"], "gathered": ["models"], "portable": True}
     added = SimpleNamespace(fs_path="/p/samples/a", def_path="a", use_cache=True)  # of samples/a.dvc
-    assert stage_graph.inputs(SimpleNamespace(cmd="x", deps=[out("samples/a")], outs=[out("o")]), [added])["inputs"] == ["samples/a"]
+    reader = SimpleNamespace(cmd="x", deps=[out("samples/a")], outs=[out("o")])
+    assert stage_graph.inputs(reader, [added])["inputs"] == ["samples/a"]
     for reads, writes in (([out("metrics", cached=False)], [out("o")]), ([out("data/in")], [out("decision", cached=False)])):
         assert not stage_graph.inputs(SimpleNamespace(cmd="x", deps=reads, outs=writes), reads)["portable"]
 

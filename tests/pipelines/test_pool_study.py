@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.pipelines.processes import wait_until
+from tests.pipelines.processes import is_alive, wait_until
 from tests.pipelines.projects import Project
 from tests.pipelines.test_pool import is_made, is_up, lines, project  # noqa: F401
 from tests.studies.conftest import SETTINGS, TINY, contents, write_images
 
 pytestmark = pytest.mark.team
 
-# what a machine does when it begins a job: it notes its folder, and hangs while `JOB.hangs` exists or any job shall
+# what a machine does when it begins a job: it notes its folder and its process, and hangs while no job shall end
 NOTES = """\
 import os, pathlib, sys, time
 if "study-member" in sys.orig_argv:
     shared, job = pathlib.Path(os.environ["SHARED"]), pathlib.Path(sys.orig_argv[-1]).stem
     with (shared / f"{job}.begins").open("a") as file:
-        file.write(os.getcwd() + "\\n")
+        file.write(f"{os.getcwd()} {os.getpid()}\\n")
     deadline = time.monotonic() + 300
     while (shared / "hangs").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -44,18 +44,20 @@ def test_the_runs_of_a_study_are_trained_on_other_machines(project, tmp_path):  
         str(tmp_path / name): project.start("pipelines.pool_worker", "machines", "--folder", str(tmp_path / name))
         for name in ("alpha", "beta")
     }  # fmt: skip
+    processes = list(workers.values())
     try:
         online = {"status": {"any_": ["ONLINE"]}}
         wait_until(lambda: is_made(project) and len(project.request("work_pools/machines/workers/filter", workers=online)) == 2)
         (shared / "hangs").touch()
         study = start(project, "--pool", "machines", DARKROOM_TRACKING="")
+        processes.append(study)
         wait_until(lambda: len(begun(shared)) == 2)
-        job, (folder,) = next(iter(begun(shared).items()))
-        killed = next(name for name in workers if folder.startswith(name))
+        job, (attempt,) = next(iter(begun(shared).items()))
+        killed = next(name for name in workers if attempt.startswith(name))
         workers[killed].kill()
-        wait_until(lambda: len(begun(shared)[job]) == 2)
+        wait_until(lambda: not is_alive(int(attempt.split()[-1])))
         (shared / "hangs").unlink()
-        output, notices = study.communicate(timeout=300)
+        output, notices = study.communicate(timeout=600)
         assert study.returncode == 0, notices[-4000:]
         assert "another one takes it over" in notices
         attempts = begun(shared)
@@ -70,7 +72,7 @@ def test_the_runs_of_a_study_are_trained_on_other_machines(project, tmp_path):  
 
         for name in (".darkroom/studies", "studies/results"):
             shutil.rmtree(project.folder / name)
-        again, notices = start(project, "--pool", "machines").communicate(timeout=300)
+        again, notices = start(project, "--pool", "machines").communicate(timeout=600)
         assert again == output
         assert "0 of 3 jobs ran" in notices
         assert contents(project.folder / "studies/results/cnn") == results
@@ -78,12 +80,12 @@ def test_the_runs_of_a_study_are_trained_on_other_machines(project, tmp_path):  
 
         for name in (".darkroom/studies", "studies/results"):
             shutil.rmtree(project.folder / name)
-        assert start(project).communicate(timeout=300)[0] == output
+        assert start(project).communicate(timeout=600)[0] == output
         assert contents(project.folder / "studies/results/cnn") == results
     finally:
-        for worker in workers.values():
-            worker.terminate()
-            worker.communicate()
+        for process in processes:
+            process.terminate()
+            process.communicate()
 
 
 def prepare(project: Project, tmp_path: Path) -> None:  # noqa: F811
@@ -116,7 +118,7 @@ def start(project: Project, *options: str, **environment: str) -> subprocess.Pop
 
 
 def begun(shared: Path) -> dict[str, list[str]]:
-    """Return the folders in which each job has begun."""
+    """Return the folders and processes in which each job has begun."""
     return {file.stem: file.read_text().splitlines() for file in sorted(shared.glob("*.begins"))}
 
 
