@@ -10,8 +10,9 @@ so that little but the start-up of stages is measured. `overhead per stage` is t
 `dvc repro --force`, from command to end, divided by the stages; `within` leaves out what a flow costs once, which is the
 difference where everything is up to date. The last row runs two stages at a time.
 
-`pools`: the digits as they are, from nothing: `dvc repro` against `darkroom flow repro --pool` with one and two workers on this
-machine, a bare repository and a folder as remotes. `processor` is that of flow, server and workers.
+`pools`: the same graph from nothing, or with `--whole` the digits as they are: `dvc repro` against `darkroom flow repro --pool`
+with one and two workers on this machine, a bare repository and a folder as remotes. `processor s` has those of flow, server and
+workers, with what they cost once.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,10 @@ from dvc.stage import run as _run  # noqa: F401
 from measuring import ROOT, Workspace, alternating, median, report, seconds
 
 STAGES = 18
+SHORT = (
+    "weights.source=random", "augment.views=1", "baseline.epochs=1", "transfer.epochs=1", "finetune.epochs=1",
+    "backbones=[mobilenet_v3_small, mobilenet_v2, squeezenet1_1]",
+)  # fmt: skip
 ITEM = ["--wait-for-lock", "repro", "--single-item", "--force", "stage"]
 
 
@@ -47,6 +52,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", help="not used")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=("processes", "flows", "pools"))
+    parser.add_argument("--whole", action="store_true", help="pools: train as the digits do")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         if options.only in (None, "processes"):
@@ -54,7 +60,7 @@ def main() -> None:
         if options.only in (None, "flows"):
             report("orchestration", measure_flows(Path(scratch) / "orchestration", options.rounds))
         if options.only in (None, "pools"):
-            report("pools", measure_pools(Path(scratch)))
+            report("pools", measure_pools(Path(scratch), () if options.whole else SHORT))
 
 
 def measure_processes(folder: Path, rounds: int) -> list[dict[str, object]]:
@@ -89,10 +95,7 @@ def measure_flows(folder: Path, rounds: int) -> list[dict[str, object]]:
     workspace = Workspace(folder)
     shutil.copytree(ROOT / "pipelines", folder / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "prefect.yaml", folder)
-    workspace.recipe(
-        "--set", "weights.source=random", "augment.views=1", "baseline.epochs=1", "transfer.epochs=1", "finetune.epochs=1",
-        "backbones=[mobilenet_v3_small, mobilenet_v2, squeezenet1_1]",
-    )  # fmt: skip
+    workspace.recipe("--set", *SHORT)
     workspace.run("pipelines.schedule", "start")
     try:
         workspace.run("dvc", "repro")
@@ -113,20 +116,25 @@ def measure_flows(folder: Path, rounds: int) -> list[dict[str, object]]:
     ]
 
 
-def measure_pools(folder: Path) -> list[dict[str, object]]:
-    local = Workspace(folder / "local").measure("dvc", "repro", DARKROOM_TRACKING="off")
-    rows: list[dict[str, object]] = [{"run": "dvc repro", "s": round(local.seconds), "ratio": 1.0, "processor s": round(local.cpu)}]
+def measure_pools(folder: Path, settings: Sequence[str]) -> list[Mapping[str, object]]:
+    workspace = Workspace(folder / "local")
+    if settings:
+        workspace.recipe("--set", *settings)
+    local = workspace.measure("dvc", "repro", DARKROOM_TRACKING="off")
+    rows: list[Mapping[str, object]] = [{"run": "dvc repro", "s": round(local.seconds), "ratio": 1.0, "processor s": round(local.cpu)}]
     for count in (1, 2):
         before = processor_time()
-        elapsed = run_in_pool(folder / f"pool-{count}", count)
+        elapsed = run_in_pool(folder / f"pool-{count}", count, settings)
         rows.append({"run": f"{count} worker{'s' * (count > 1)}", "s": round(elapsed), "ratio": round(elapsed / local.seconds, 2),
                      "processor s": round(processor_time() - before)})  # fmt: skip
     return rows
 
 
-def run_in_pool(folder: Path, count: int) -> float:
+def run_in_pool(folder: Path, count: int, settings: Sequence[str]) -> float:
     """Return the wall time of a flow whose stages run on a number of workers; all processes have ended."""
     workspace = Workspace(folder / "project")
+    if settings:
+        workspace.recipe("--set", *settings)
     place, environment = workspace.place, workspace.environment
     shutil.copytree(ROOT / "pipelines", place / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
     workspace.run("dvc", "remote", "add", "-d", "store", str(folder / "store"))
