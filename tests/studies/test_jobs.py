@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -67,6 +68,18 @@ def test_runs_of_other_machines_give_the_same_bytes(name, work, results_of, work
     monkeypatch.setattr(flow, "run", None)  # with all results in the cache nothing is asked for
     run_study(name, options=("--pool", "gpus"))
     assert not any(path.name.startswith("study_members") for path in Path(".darkroom").iterdir())
+
+
+def test_a_pretraining_that_is_cached_here_is_still_a_job(results_of, workspace, monkeypatch):
+    """Where the weights of a pretraining are cached and runs that begin with them are not, other machines get the weights, too."""
+    whole = results_of("transfer")
+    shutil.copytree(whole.parents[2] / cache.FOLDER, cache.FOLDER)
+    (weights,) = cache.FOLDER.glob("*.safetensors")
+    for file in cache.FOLDER.glob("*.jsonl"):
+        if file.stem != weights.stem:
+            file.unlink()
+    Elsewhere(monkeypatch)
+    assert contents(run_study("transfer", options=("--pool", "gpus"))) == contents(whole)
 
 
 def test_each_run_of_another_machine_is_recorded_once(results_of, tmp_path, monkeypatch):

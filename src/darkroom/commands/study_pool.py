@@ -31,7 +31,7 @@ def train(pool: str, configs: Sequence[RunConfig], results_cache: ResultCache, o
     groups = [group for group in jobs.group_units(portable, samples) if not all(_is_cached(unit, results_cache) for unit in group)]
     if not groups:
         return
-    starts = runner.missing_starts([group[0][0] for group in groups], results_cache)
+    starts = runner.starts_of([group[0][0] for group in groups])
     if left := sum(len(unit) for unit in units if unit not in portable and not _is_cached(unit, results_cache)):
         click.echo(f"{left} runs begin with a file of weights of this machine, and are trained on it", err=True)
     STATE.mkdir(exist_ok=True)
@@ -39,7 +39,7 @@ def train(pool: str, configs: Sequence[RunConfig], results_cache: ResultCache, o
         folder = Path(scratch)
         jobs.write(folder, starts, groups, results_cache)
         code = flow.run(FLOW, "--pool", pool, "--folder", scratch)
-        for unit in [*starts, *(unit for group in groups for unit in group if not _is_cached(unit, results_cache))]:
+        for unit in [*starts, *(unit for group in groups for unit in group)]:
             _take_over(folder / jobs.RESULTS, unit, results_cache, on_result)
     if code:
         raise click.exceptions.Exit(code)
@@ -50,10 +50,10 @@ def _is_cached(unit: runner.Unit, results_cache: ResultCache) -> bool:
 
 
 def _take_over(folder: Path, unit: runner.Unit, results_cache: ResultCache, on_result: runner.OnResult) -> None:
-    """Put the results of a unit, if they are there, and its last weights into the cache."""
+    """Put the results of a unit, where they have come and are not cached, and its last weights into the cache."""
     file = results_cache.file(unit)
     results = cache.read(folder / file.name, unit)
-    if results is None:
+    if results is None or _is_cached(unit, results_cache):
         return
     weights = results_cache.weights_file(unit[0])
     if (folder / weights.name).exists():

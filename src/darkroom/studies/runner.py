@@ -76,15 +76,14 @@ def group_different(configs: Sequence[RunConfig], samples: Samples, accelerator:
     return group_units([config for config in configs if first[config.training_key()] is config], samples, accelerator)
 
 
-def missing_starts(configs: Sequence[RunConfig], results_cache: ResultCache) -> list[Unit]:
-    """Return the runs that these are initialised from, unless their weights are there."""
-    starts = {config.pretraining.key(): [config.pretraining] for config in configs if config.pretraining}
-    return [unit for unit in starts.values() if not results_cache.weights_file(unit[0]).is_file()]
+def starts_of(configs: Sequence[RunConfig]) -> list[Unit]:
+    """Return the runs that these are initialised from."""
+    return list({config.pretraining.key(): [config.pretraining] for config in configs if config.pretraining}.values())
 
 
 def pretrain(configs: Sequence[RunConfig], results_cache: ResultCache, processes: int, on_result: OnResult) -> None:
     """Train the runs that these are initialised from, unless their weights are there."""
-    if todo := missing_starts(configs, results_cache):
+    if todo := [unit for unit in starts_of(configs) if not results_cache.weights_file(unit[0]).is_file()]:
         with Progress("pretraining", sum(unit[0].steps for unit in todo), "steps") as progress:
             for _ in _train_units(todo, results_cache, processes, progress, on_result, save_weights=True):
                 pass
