@@ -10,9 +10,9 @@ so that little but the start-up of stages is measured. `overhead per stage` is t
 `dvc repro --force`, from command to end, divided by the stages; `within` leaves out what a flow costs once, which is the
 difference where everything is up to date. The last row runs two stages at a time.
 
-`pools`: the same graph from nothing, or with `--whole` the digits as they are: `dvc repro` against `darkroom flow repro --pool`
-with one and two workers on this machine, a bare repository and a folder as remotes. `processor s` has those of flow, server and
-workers, with what they cost once.
+`pools`: ITEMS stages that do nothing, or with `--whole` the digits as they are, from nothing: `dvc repro` against
+`darkroom flow repro --pool` with one and two workers on this machine, a bare repository and a folder as remotes. `processor s` is
+that of the flow, of workers and of the server from the beginning of the flow to its end, `a stage` the difference by stage.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 from dvc.cli import main as dvc_main
 from dvc.commands import repro as _repro  # noqa: F401  what a stage needs of DVC is in memory before the fork
 from dvc.repo import reproduce as _reproduce  # noqa: F401
 from dvc.stage import run as _run  # noqa: F401
-from measuring import ROOT, Workspace, alternating, median, report, seconds
+from measuring import ROOT, Usage, Workspace, alternating, median, report, seconds
 
 STAGES = 18
+ITEMS = 6
 SHORT = (
     "weights.source=random", "augment.views=1", "baseline.epochs=1", "transfer.epochs=1", "finetune.epochs=1",
     "backbones=[mobilenet_v3_small, mobilenet_v2, squeezenet1_1]",
@@ -52,7 +54,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", help="not used")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=("processes", "flows", "pools"))
-    parser.add_argument("--whole", action="store_true", help="pools: train as the digits do")
+    parser.add_argument("--whole", action="store_true", help="pools: run the digits")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         if options.only in (None, "processes"):
@@ -60,7 +62,7 @@ def main() -> None:
         if options.only in (None, "flows"):
             report("orchestration", measure_flows(Path(scratch) / "orchestration", options.rounds))
         if options.only in (None, "pools"):
-            report("pools", measure_pools(Path(scratch), () if options.whole else SHORT))
+            report("pools", measure_pools(Path(scratch), options.whole))
 
 
 def measure_processes(folder: Path, rounds: int) -> list[dict[str, object]]:
@@ -116,31 +118,40 @@ def measure_flows(folder: Path, rounds: int) -> list[dict[str, object]]:
     ]
 
 
-def measure_pools(folder: Path, settings: Sequence[str]) -> list[Mapping[str, object]]:
-    workspace = Workspace(folder / "local")
-    if settings:
-        workspace.recipe("--set", *settings)
-    local = workspace.measure("dvc", "repro", DARKROOM_TRACKING="off")
-    rows: list[Mapping[str, object]] = [{"run": "dvc repro", "s": round(local.seconds), "ratio": 1.0, "processor s": round(local.cpu)}]
+def measure_pools(folder: Path, is_whole: bool) -> list[Mapping[str, object]]:
+    local = pool_workspace(folder / "local", is_whole).measure("dvc", "repro", DARKROOM_TRACKING="off")
+    rows: list[Mapping[str, object]] = [
+        {"run": "dvc repro", "s": round(local.seconds, 1), "ratio": 1.0, "processor s": round(local.cpu, 1), "a stage": ""}
+    ]
     for count in (1, 2):
-        before = processor_time()
-        elapsed = run_in_pool(folder / f"pool-{count}", count, settings)
-        rows.append({"run": f"{count} worker{'s' * (count > 1)}", "s": round(elapsed), "ratio": round(elapsed / local.seconds, 2),
-                     "processor s": round(processor_time() - before)})  # fmt: skip
+        workspace = pool_workspace(folder / f"pool-{count}" / "project", is_whole)
+        usage = run_in_pool(workspace, folder / f"pool-{count}", count)
+        stages = len((workspace.place / "dvc.lock").read_text().split("    cmd:")) - 1
+        rows.append({
+            "run": f"{count} worker{'s' * (count > 1)}", "s": round(usage.seconds, 1), "ratio": round(usage.seconds / local.seconds, 2),
+            "processor s": round(usage.cpu, 1), "a stage": round((usage.cpu - local.cpu) / stages, 1),
+        })  # fmt: skip
     return rows
 
 
-def run_in_pool(folder: Path, count: int, settings: Sequence[str]) -> float:
-    """Return the wall time of a flow whose stages run on a number of workers; all processes have ended."""
-    workspace = Workspace(folder / "project")
-    if settings:
-        workspace.recipe("--set", *settings)
+def pool_workspace(place: Path, is_whole: bool) -> Workspace:
+    workspace = Workspace(place)
+    if not is_whole:
+        stages = [
+            f"  stage-{i}:\n    cmd: echo {i} > out-{i}\n    deps: [params.yaml]\n    outs: [out-{i}]\n" for i in range(ITEMS)
+        ]
+        (place / "dvc.yaml").write_text("stages:\n" + "".join(stages))
+    return workspace
+
+
+def run_in_pool(workspace: Workspace, folder: Path, count: int) -> Usage:
+    """Return what a flow took whose stages run on a number of workers; all processes have ended."""
     place, environment = workspace.place, workspace.environment
     shutil.copytree(ROOT / "pipelines", place / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
     workspace.run("dvc", "remote", "add", "-d", "store", str(folder / "store"))
     who = ("-c", "user.name=a", "-c", "user.email=a@b")
     for words in (("init", "-q", "--bare", str(folder / "remote.git")), ("remote", "add", "origin", str(folder / "remote.git")),
-                  ("add", "-A"), (*who, "commit", "-qm", "digits")):  # fmt: skip
+                  ("add", "-A"), (*who, "commit", "-qm", "a graph")):  # fmt: skip
         subprocess.run(["git", *words], cwd=place, check=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -164,7 +175,9 @@ def run_in_pool(folder: Path, count: int, settings: Sequence[str]) -> float:
                 start("pipelines.pool_worker", "machines", "--folder", str(folder / f"worker-{number}"))
             workers = f"{environment['PREFECT_API_URL']}/work_pools/machines/workers/filter"
             wait_until(lambda: len([one for one in ask(workers, {}) or [] if one["status"] == "ONLINE"]) == count)
-            return workspace.run("pipelines.repro", "--pool", "machines")
+            before = processor_time(processes)
+            elapsed = workspace.run("pipelines.repro", "--pool", "machines")
+            return Usage(elapsed, processor_time(processes) - before, 0)
     finally:
         for process in reversed(processes):
             process.terminate()
@@ -184,10 +197,14 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.5)
 
 
-def processor_time() -> float:
-    """Return the seconds of all cores that processes took which have ended."""
+def processor_time(running: Sequence[subprocess.Popen[bytes]]) -> float:
+    """Return the seconds of all cores that these processes took, and those that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    total = usage.ru_utime + usage.ru_stime
+    for one in running:
+        for process in (psutil.Process(one.pid), *psutil.Process(one.pid).children(recursive=True)):
+            total += sum(process.cpu_times()[:4])  # its own, and of its children that have ended
+    return total
 
 
 if __name__ == "__main__":
