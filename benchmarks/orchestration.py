@@ -127,9 +127,10 @@ def measure_pools(folder: Path, is_whole: bool) -> list[Mapping[str, object]]:
         workspace = pool_workspace(folder / f"pool-{count}" / "project", is_whole)
         usage = run_in_pool(workspace, folder / f"pool-{count}", count)
         stages = len((workspace.place / "dvc.lock").read_text().split("    cmd:")) - 1
+        ratio, each = usage.seconds / local.seconds, (usage.cpu - local.cpu) / stages
         rows.append({
-            "run": f"{count} worker{'s' * (count > 1)}", "s": round(usage.seconds, 1), "ratio": round(usage.seconds / local.seconds, 2),
-            "processor s": round(usage.cpu, 1), "a stage": round((usage.cpu - local.cpu) / stages, 1),
+            "run": f"{count} worker{'s' * (count > 1)}", "s": round(usage.seconds, 1), "ratio": round(ratio, 2),
+            "processor s": round(usage.cpu, 1), "a stage": round(each, 1),
         })  # fmt: skip
     return rows
 
@@ -137,10 +138,8 @@ def measure_pools(folder: Path, is_whole: bool) -> list[Mapping[str, object]]:
 def pool_workspace(place: Path, is_whole: bool) -> Workspace:
     workspace = Workspace(place)
     if not is_whole:
-        stages = [
-            f"  stage-{i}:\n    cmd: echo {i} > out-{i}\n    deps: [params.yaml]\n    outs: [out-{i}]\n" for i in range(ITEMS)
-        ]
-        (place / "dvc.yaml").write_text("stages:\n" + "".join(stages))
+        stages = {f"stage-{i}": {"cmd": f"echo {i} > {i}.txt", "deps": ["params.yaml"], "outs": [f"{i}.txt"]} for i in range(ITEMS)}
+        (place / "dvc.yaml").write_text(json.dumps({"stages": stages}))  # JSON is YAML
     return workspace
 
 
@@ -203,7 +202,8 @@ def processor_time(running: Sequence[subprocess.Popen[bytes]]) -> float:
     total = usage.ru_utime + usage.ru_stime
     for one in running:
         for process in (psutil.Process(one.pid), *psutil.Process(one.pid).children(recursive=True)):
-            total += sum(process.cpu_times()[:4])  # its own, and of its children that have ended
+            with contextlib.suppress(psutil.Error):
+                total += sum(process.cpu_times()[:4])  # its own, and of its children that have ended
     return total
 
 
