@@ -90,7 +90,8 @@ class Classifier:
 
     def logits(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Return logits (N, classes) float32 for images (N, S, S, 3) uint8, prepared as `ingest` does."""
-        return self.outputs(images, batch_size).logits
+        parts = (part.logits for part in self.batch_outputs(images, batch_size))  # without all embeddings in memory
+        return np.concatenate([np.empty((0, len(self.classes)), np.float32), *parts])
 
     def refuse(self, share: float) -> Classifier:
         """Let this share of the images like the data be unknown; return this classifier. Raises ParamsError where it cannot."""
