@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 NAME = "squeezenet1_1"
-KEPT = 4
+KEPT = 12  # heads: after two trials, of which one embeds at a larger size
 KILLED = f"""
 import sys, time
 from darkroom import cli
@@ -42,7 +42,7 @@ def train_some(*arguments, **options):
 transfer.train_head = train_some
 sys.exit(cli.main(sys.argv[1:]))
 """
-TUNE = ["tune", "--minutes", "5", "--trials", "4", "--json"]
+TUNE = ["tune", "--only", "heads", "--minutes", "5", "--trials", "4", "--json"]
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_an_interrupt_tells_the_best_so_far(project, capsys, monkeypatch):
     run = search.Search.run
     calls = [2, 0]
 
-    def interrupted(self, is_over, on_trial):
+    def interrupted(self, is_over, on_trial, resize):
         run(self, lambda trials: len(trials) > calls[0], on_trial) if calls[0] else None
         raise KeyboardInterrupt
 
