@@ -150,7 +150,8 @@ def test_time_stops_a_trial_between_folds(values):
     search = Search(own, {NAME: own.embed(NAME, "random", Path("weights"))}, [NAME])
     search.run(lambda done: True)
     search.fine_tune(tuner(own), timed(60), is_late=lambda: True)
-    assert [(trial.phase, trial.state, trial.folds) for trial in search.trials] == [(HEADS, "complete", 5), (FINETUNE, "stopped", 1)]
+    states = [(trial.phase, trial.state, trial.folds) for trial in search.trials]
+    assert states == [(HEADS, "complete", 5), (FINETUNE, "stopped", 1)]
     assert search.best().phase == HEADS
     assert search.gain().accuracy.difference == 0
 
