@@ -1,6 +1,7 @@
 """What does all of `darkroom tune` gain on test images, and how often does it claim a gain of fine-tuning where there is none?
 
-    python benchmarks/tune_finetuning.py worth FOLDER [FOLDER…] --weights WEIGHTS [--seeds 0] [--minutes 5] [--samplers tpe random]
+    python benchmarks/tune_finetuning.py worth FOLDER [FOLDER…] --weights WEIGHTS [--seeds 0] [--minutes 5]
+        [--trials N] [--samplers tpe random]
     python benchmarks/tune_finetuning.py claims FOLDER --weights WEIGHTS [--draws 30] [--images 100] [--trials 6] [--size 64]
 
 worth   recipe `photos` with one backbone, `dvc repro`, and accuracy and log loss on test of its better model out of fold. Then
@@ -75,12 +76,13 @@ def score(phase: str, network: str) -> dict[str, float]:
     return {"test_accuracy": round(accuracy, 4), "test_log_loss": round(float(losses.mean()), 4)}
 
 
-def tune(minutes: float, sampler: str) -> dict[str, Any]:
+def tune(minutes: float, trials: int, sampler: str) -> dict[str, Any]:
     """Return what `darkroom tune --json` prints."""
     output = io.StringIO()
     shutil.rmtree(".darkroom/tune", ignore_errors=True)
+    most = ["--trials", str(trials)] if trials else []
     with mock.patch.object(search, "Search", partial(Search, sampler=sampler)), contextlib.redirect_stdout(output):
-        code = cli.main(["tune", "--minutes", str(minutes), "--json"])
+        code = cli.main(["tune", "--minutes", str(minutes), *most, "--json"])
     if code:
         raise SystemExit(f"darkroom tune failed with {code}")
     return dict(json.loads(output.getvalue()))
@@ -96,7 +98,7 @@ def worth(folder: Path, options: argparse.Namespace, seed: int) -> list[dict[str
         recipe = {phase: score(phase, network) for phase in STAGES}
         for sampler in options.samplers:
             load, started, used = os.getloadavg()[0], time.monotonic(), time.process_time()
-            outcome = tune(options.minutes, sampler)
+            outcome = tune(options.minutes, options.trials, sampler)
             cost = {"minutes": round((time.monotonic() - started) / 60, 1), "cpu": round((time.process_time() - used) / 60, 1)}
             trials, gain = outcome["trials"], outcome["gain"]
             best, reference = trials[outcome["best"]], trials[outcome["recipe"]]
@@ -166,7 +168,7 @@ def claim(case: str, pool: Pool, whole: FineTuning, options: argparse.Namespace,
     tuner = Drawn(part, whole.images_at, whole.source, whole.folder, whole.scratch, whole=whole, rows=drawn)
     kind = Reseeded if case == "same" else Search
     one = kind(part, {}, options.backbones, draw)
-    one.fine_tune(tuner, lambda trials: len(trials) >= options.trials)
+    one.fine_tune(tuner, lambda trials: len(trials) >= (options.trials or 6))
     gain = one.gain()
     truth = 0.0
     if case == "search" and not one.best().is_recipe:
@@ -222,7 +224,7 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="+", default=["tpe"])
     parser.add_argument("--draws", type=int, default=30)
     parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--trials", type=int, default=0, help="of each kind; by default as many as there is time for, for claims 6")
     parser.add_argument("--cases", nargs="+", default=["same", "shuffled"])
     options = parser.parse_args()
     options.size = options.size or (160 if options.part == "worth" else 64)
