@@ -121,7 +121,7 @@ def command(
         click.echo(f"\n{text}")
         if diff:
             click.echo(f"\n{diff}")
-        _note_others(requested)
+        _note_others(tuning, best, requested)
     if write and requested:
         recipes.apply(PARAMS, requested, check.check_params)
         click.echo(f"params.yaml: {len(requested)} value{'s' * (len(requested) != 1)} changed", err=as_json)
@@ -129,8 +129,13 @@ def command(
         click.echo("params.yaml is as it was; --write writes this")
 
 
-def _note_others(requested: dict[str, Any]) -> None:
-    """Say which of the values hold for models that were not tried."""
+def _note_others(tuning: search.Search, best: search.Trial, requested: dict[str, Any]) -> None:
+    """Say which of the values hold for models that were not tried, and what a larger size costs."""
+    name = best.values[space.BACKBONE]
+    if space.SIZE in requested and name in tuning.embedded:
+        size = requested[space.SIZE]
+        slower, before = tuning.resized[name, size].milliseconds, tuning.embedded[name].milliseconds
+        click.echo(f"an image of {size} pixels takes {slower:.1f} ms instead of {before:.1f}; --max-ms sets a limit")
     keys = [key for key in OF_ALL if key in requested]
     if keys:
         click.echo(f"{' and '.join(keys)} hold for every model, also for those that this search does not judge")
