@@ -145,7 +145,7 @@ class Drawn(FineTuning):
 class Reseeded(Search):
     """A search whose trials all have the settings of params.yaml, and another seed."""
 
-    def fine_tune(self, tuner: FineTuning, is_over: Any, on_trial: Any = None, is_late: Any = None) -> None:
+    def fine_tune(self, tuner: FineTuning, is_over: Any, *_: Any) -> None:
         own = tuner.pool
         while not is_over(self.trials):
             number = len(self.trials)
@@ -153,7 +153,7 @@ class Reseeded(Search):
             tuner.pool = replace(own, settings=own.settings.model_copy(update={"compute": compute}))
             tuner.pool.__dict__["folds"] = own.folds
             tuner.heads.clear()
-            phase = self.finetuning(tuner)
+            phase = self.finetuning(tuner, {})
             self.trials.append(self._train(phase, phase.recipes[0], search._never, is_recipe=number == 0)[0])
         tuner.pool = own
 

@@ -156,6 +156,17 @@ def test_time_stops_a_trial_between_folds(values):
     assert search.gain().accuracy.difference == 0
 
 
+@pytest.mark.parametrize(("seconds", "size"), [(np.inf, 64), (0.0, SIZE)])
+def test_larger_images_are_tried_where_there_is_time(values, seconds, size):
+    """The first step has the size with which heads were best, unless such a trial would take more than half of the time."""
+    own = pool(values)
+    search = Search(own, {NAME: own.embed(NAME, "random", Path("weights"))}, [NAME])
+    search.run(lambda done: True)
+    search.resized[NAME, 64], search.sizes[NAME] = search.embedded[NAME], 64
+    search.fine_tune(tuner(own), lambda done: len(done) >= 2, seconds=seconds)
+    assert [trial.values["ingest.image_size"] for trial in search.trials[1:]] == [SIZE, size]
+
+
 def test_the_reference_is_the_better_of_both_models_of_params(values, monkeypatch):
     """What is gained is measured against the better of params.yaml's head and fine-tuned network, not against the head alone."""
     own = pool(values)

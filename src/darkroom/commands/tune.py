@@ -93,11 +93,11 @@ def command(
         click.echo(_too_short(left, needed, minutes), err=True)
     with records.start_run("tune", {"minutes": minutes, "backbones": ", ".join(fast)}, [str(INGESTED)]) as run:
         is_over = search.timed(head_seconds, trials if only != "finetune" else 1)
-        heads_end = time.monotonic() + head_seconds
-        resize = _resizer(tuning, images_at, source, folder, max_ms, heads_end) if only != "finetune" else None
+        share = 1.0 if head_seconds == left else HEADS_SHARE
+        resize = _resizer(tuning, images_at, source, folder, max_ms, share * minutes * 60) if only != "finetune" else None
         is_interrupted = _run(tuning, run, "heads", head_seconds, lambda on_trial: tuning.run(is_over, on_trial, resize))
         if head_seconds < left and not is_interrupted:
-            is_interrupted = _fine_tune(tuning, run, images_at, source, folder, end, trials)
+            is_interrupted = _fine_tune(tuning, run, images_at, source, folder, end, (1 - HEADS_SHARE) * minutes * 60, trials)
         gain, best, reference = tuning.gain(), tuning.best(), tuning.reference()
         text = tune_report.verdict(tuning, gain)
         run.set_tags({"mlflow.note.content": text})
@@ -172,16 +172,18 @@ def _seconds_of_two(pool: heads.Pool) -> float:
 
 
 def _resizer(
-    tuning: search.Search, images_at: Callable[[int], np.ndarray], source: str, folder: Path, max_ms: float | None, end: float
+    tuning: search.Search, images_at: Callable[[int], np.ndarray], source: str, folder: Path, max_ms: float | None, seconds: float
 ) -> search.Resize:  # fmt: skip
-    """Return a function that embeds with a backbone at a larger size, or returns None where that is too slow or not possible."""
+    """Return a function that embeds with a backbone at a larger size, or returns None where that takes more than half of the
+    seconds, an image more than `max_ms`, or it is not possible.
+    """
     pool = tuning.pool
     seen = len(pool.labels) * (1 + space.views_used(pool.settings))
 
     def resize(name: str, size: int) -> heads.Embedded | None:
         slower = (size / pool.settings.ingest.image_size) ** 2
         expected = slower * tuning.embedded[name].milliseconds
-        if (max_ms is not None and expected > max_ms) or seen * expected / 1000 > (end - time.monotonic()) / 2:
+        if (max_ms is not None and expected > max_ms) or seen * expected / 1000 > seconds / 2:
             return None
         try:
             embedded = pool.at(images_at(size), pool.settings.augment.policy).embed(name, source, folder)
@@ -195,16 +197,16 @@ def _resizer(
 
 def _fine_tune(
     tuning: search.Search, run: records.Run, images_at: Callable[[int], np.ndarray], source: str, folder: Path, end: float,
-    most: int | None,
+    seconds: float, most: int | None,
 ) -> bool:  # fmt: skip
-    """Search fine-tuning until `end`; return whether a person ended it."""
+    """Search fine-tuning until `end`, for about so many seconds; return whether a person ended it."""
     left = end - time.monotonic()
     with tempfile.TemporaryDirectory(dir=heads.make_folder(heads.CACHE)) as scratch:
         tuner = fine_tuning.FineTuning(tuning.pool, images_at, source, folder, Path(scratch))
         is_over = search.timed(left, most)
         return _run(
             tuning, run, "fine-tuning", left,
-            lambda on_trial: tuning.fine_tune(tuner, is_over, on_trial, lambda: time.monotonic() > end),
+            lambda on_trial: tuning.fine_tune(tuner, is_over, on_trial, lambda: time.monotonic() > end, seconds),
         )  # fmt: skip
 
 

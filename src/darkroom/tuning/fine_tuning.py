@@ -12,6 +12,7 @@ import io
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,8 @@ class FineTuning:
     """Trials that fine-tune, on the images of a pool.
 
     `images_at` returns the images at another size; `source` and `folder` are as `weights.source` and `weights.folder`. Maps are
-    files in `scratch`. `halves` are the lowest validation losses of each trial half way through its first fold.
+    files in `scratch`. `halves` are the lowest validation losses of each trial half way through its first fold, `seconds` what each
+    fold took when it was computed.
     """
 
     pool: Pool
@@ -55,6 +57,7 @@ class FineTuning:
     folder: Path
     scratch: Path
     halves: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
     frozen: dict[str, FrozenNetwork] = field(default_factory=dict, repr=False)
     heads: dict[tuple[str, int], nn.Linear] = field(default_factory=dict, repr=False)
 
@@ -78,6 +81,7 @@ class FineTuning:
                 raise EndedEarlyError
 
         def train() -> Arrays:
+            started = time.monotonic()
             with contextlib.redirect_stderr(io.StringIO()):  # the search shows its own progress
                 frozen, key = self._freeze(values, settings)
                 head = self._head(frozen, key, fold, settings)
@@ -85,9 +89,10 @@ class FineTuning:
                     predicted = frozen.fine_tune(head, fold, settings, "fine-tuning", on_epoch)
                 except EndedEarlyError:
                     predicted = np.empty((0, pool.classes))
-            return predicted, np.array(losses)
+            return predicted, np.array(losses), np.array(time.monotonic() - started)
 
-        predicted, history = pool.get(f"finetune {fold.number} {kept_results.identity(text)}", train)
+        predicted, history, seconds = pool.get(f"finetune {fold.number} {kept_results.identity(text)}", train)
+        self.seconds.append(float(seconds))
         if is_first:
             self.halves.append(float(history[:half].min()))
         if not len(predicted):

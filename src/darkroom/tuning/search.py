@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 from optuna import pruners, samplers
 from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from darkroom.core.errors import ParamsError
 from darkroom.evaluation import selection_bias
@@ -61,6 +61,7 @@ class Trial:
         return "stopped" if self.is_late else "diverged" if math.isinf(self.log_loss) else "pruned"
 
 
+Tried = tuple[Trial, list[float]]  # and its mean log loss after each fold
 OnTrial = Callable[[Trial], None]
 Ends = Callable[[int, float], bool]
 IsLate = Callable[[], bool]
@@ -117,7 +118,7 @@ class Search:
         the trials that are done.
         """
         phase = self.heads()
-        study = self._try_recipes(phase, on_trial)
+        study = self._create_study(phase, self._try_recipes(phase, on_trial))
         if not any(trial.is_complete for trial in self.trials):
             raise ParamsError("training a head with the settings of params.yaml diverges", "lower `transfer.lr`")
         if resize:
@@ -152,36 +153,46 @@ class Search:
                     break
                 self.resized[name, size] = embedded
                 before = [trial.log_loss for trial in self.trials if trial.is_complete and trial.values[BACKBONE] == name]
-                self._add(self._train_recipe(phase, study, space.recipe(settings, name) | {SIZE: size}), on_trial)
-                trial = self.trials[-1]
+                trial, losses = self._train(phase, space.recipe(settings, name) | {SIZE: size}, _never)
+                _tell(study, phase, trial, losses)
+                self._add(trial, on_trial)
                 if before and not trial.log_loss < min(before):
                     break
                 self.sizes[name] = size
 
     def fine_tune(
-        self, tuner: FineTuning, is_over: IsOver, on_trial: OnTrial = lambda trial: None, is_late: IsLate = lambda: False
+        self, tuner: FineTuning, is_over: IsOver, on_trial: OnTrial = lambda trial: None, is_late: IsLate = lambda: False,
+        seconds: float = math.inf,
     ) -> None:  # fmt: skip
         """Try fine-tuning: as params.yaml does with each of its backbones, then steps and proposals until `is_over` of the trials
         of this phase.
 
-        Steps begin with the backbone that has the best head. A trial stops after a fold where it `is_late`.
+        Steps begin with the backbone that has the best head. A trial stops after a fold where it `is_late`. Larger images are
+        tried where a trial with them takes at most half of the `seconds` that there are.
         """
-        phase = self.finetuning(tuner, is_late)
         count = len(self.trials)
-        study = self._try_recipes(phase, on_trial)
+        recipes = self._try_recipes(self.finetuning(tuner, {}, is_late), on_trial)
         if all(trial.is_complete for trial in self.trials[count:]):
-            self._propose(phase, study, lambda trials: is_over(trials[count:]), on_trial)
+            sizes = {name: self._affordable_size(name, tuner, seconds) for name in self.finalists()}
+            phase = self.finetuning(tuner, sizes, is_late)
+            self._propose(phase, self._create_study(phase, recipes), lambda trials: is_over(trials[count:]), on_trial)
 
-    def finetuning(self, tuner: FineTuning, is_late: IsLate = lambda: False) -> Phase:
-        """Return the phase of fine-tuning."""
+    def _affordable_size(self, name: str, tuner: FineTuning, seconds: float) -> int:
+        """Return the largest size at which heads are better than at smaller ones, and a trial takes at most half of the seconds."""
+        own, trial = self.pool.settings.ingest.image_size, len(self.pool.folds) * float(np.mean(tuner.seconds))
+        sizes = [size for other, size in self.resized if other == name and size <= self.sizes.get(name, own)]
+        return max([own, *(size for size in sizes if (size / own) ** 2 * trial <= seconds / 2)])
+
+    def finetuning(self, tuner: FineTuning, larger: Mapping[str, int], is_late: IsLate = lambda: False) -> Phase:
+        """Return the phase of fine-tuning; `larger` has the larger size of a backbone that is tried, too."""
         settings = self.pool.settings
         names, own = self.finalists(), settings.ingest.image_size
-        sizes = list(dict.fromkeys([own, *(self.sizes.get(name, own) for name in names)]))
+        sizes = list(dict.fromkeys([own, *(larger.get(name, own) for name in names)]))
 
         def values(proposal: Mapping[str, Any]) -> Values:
             proposed = finetune_space.proposed(proposal, settings, names[0])
             name = proposed[BACKBONE] if proposed[BACKBONE] in names else names[0]
-            size = proposed[SIZE] if proposed[SIZE] == self.sizes.get(name) else own
+            size = proposed[SIZE] if proposed[SIZE] == larger.get(name) else own
             return proposed | {BACKBONE: name, SIZE: size}
 
         return Phase(
@@ -200,19 +211,13 @@ class Search:
                 best[name] = min(trial.log_loss, best.get(name, math.inf))
         return sorted(best, key=lambda name: best[name])[:FINALISTS] or list(self.candidates[:1])
 
-    def _try_recipes(self, phase: Phase, on_trial: OnTrial) -> optuna.Study:
-        """Try the values of params.yaml; return the study that knows them."""
-        study = self._create_study(phase)
+    def _try_recipes(self, phase: Phase, on_trial: OnTrial) -> list[Tried]:
+        """Try the values of params.yaml, which never end early; return their trials and losses."""
+        tried = []
         for values in phase.recipes:
-            self._add(self._train_recipe(phase, study, values, is_recipe=True), on_trial)
-        return study
-
-    def _train_recipe(self, phase: Phase, study: optuna.Study, values: Values, is_recipe: bool = False) -> Trial:
-        """Return a trial that was not proposed and never ends early, of which the study is told."""
-        trial, losses = self._train(phase, values, _never, is_recipe)
-        if values[BACKBONE] in phase.backbones and trial.is_complete:
-            study.add_trial(_frozen(trial, losses, phase.varied))
-        return trial
+            tried.append(self._train(phase, values, _never, is_recipe=True))
+            self._add(tried[-1][0], on_trial)
+        return tried
 
     def _propose(self, phase: Phase, study: optuna.Study, is_over: IsOver, on_trial: OnTrial) -> None:
         """Try steps from the best values, then what the sampler proposes."""
@@ -233,25 +238,29 @@ class Search:
             tried.append(values)
             self._add(trial, on_trial)
 
-    def _create_study(self, phase: Phase) -> optuna.Study:
+    def _create_study(self, phase: Phase, tried: Sequence[Tried]) -> optuna.Study:
+        """Return a study that knows the trials that it has not proposed."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         random, tpe = samplers.RandomSampler, samplers.TPESampler
         sampler = tpe(seed=self.seed, n_startup_trials=phase.random_trials) if self.sampler == "tpe" else random(seed=self.seed)
         pruner = pruners.MedianPruner(n_startup_trials=phase.random_trials // 2, n_warmup_steps=phase.warm_up)
-        return optuna.create_study(sampler=sampler, pruner=pruner)
+        study = optuna.create_study(sampler=sampler, pruner=pruner)
+        for trial, losses in tried:
+            _tell(study, phase, trial, losses)
+        return study
 
     def _add(self, trial: Trial, on_trial: OnTrial) -> None:
         self.trials.append(trial)
         on_trial(trial)
 
-    def _train(self, phase: Phase, values: Values, ends: Ends, is_recipe: bool = False) -> tuple[Trial, list[float]]:
+    def _train(self, phase: Phase, values: Values, ends: Ends, is_recipe: bool = False) -> Tried:
         """Return a trial, and its mean log loss after each fold; `ends` is told both after each."""
         pool, started = self.pool, time.monotonic()
         probabilities = np.zeros((len(pool.labels), pool.classes))
         losses: list[float] = []
         total = count = 0.0
 
-        def trial(loss: float, predicted: np.ndarray | None = None, is_late: bool = False) -> tuple[Trial, list[float]]:
+        def trial(loss: float, predicted: np.ndarray | None = None, is_late: bool = False) -> Tried:
             seconds = time.monotonic() - started
             number = len(self.trials)
             return Trial(number, values, loss, len(losses), seconds, predicted, is_recipe, phase.name, is_late), losses
@@ -321,12 +330,15 @@ def _ends(proposal: optuna.Trial) -> Ends:
     return ends
 
 
-def _frozen(trial: Trial, losses: Sequence[float], varied: Mapping[str, BaseDistribution]) -> FrozenTrial:
-    """Return a trial that was not proposed, as the study keeps it."""
-    return optuna.trial.create_trial(
-        params=within(trial.values, varied), distributions=dict(varied), value=trial.log_loss,
-        intermediate_values=dict(enumerate(losses, 1)),
-    )  # fmt: skip
+def _tell(study: optuna.Study, phase: Phase, trial: Trial, losses: Sequence[float]) -> None:
+    """Tell a study of a trial that it has not proposed, where it could have."""
+    if trial.is_complete and trial.values[BACKBONE] in phase.backbones:
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=within(trial.values, phase.varied), distributions=dict(phase.varied), value=trial.log_loss,
+                intermediate_values=dict(enumerate(losses, 1)),
+            )
+        )  # fmt: skip
 
 
 def timed(
