@@ -59,9 +59,9 @@ STAGES = {"heads": "transfer", FINETUNE: "finetune"}
 PARAMS = Path("params.yaml")
 
 
-def repro(network: str) -> None:
-    """Run the graph up to fine-tuning."""
-    command = [sys.executable, "-m", "dvc", "repro", f"finetune@{network}"]
+def repro(network: str, phase: str) -> None:
+    """Run the graph up to the model of a phase."""
+    command = [sys.executable, "-m", "dvc", "repro", f"{STAGES[phase]}@{network}"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"dvc repro failed:\n{(done.stdout + done.stderr)[-3000:]}")
@@ -94,7 +94,7 @@ def worth(folder: Path, options: argparse.Namespace, seed: int) -> list[dict[str
     network = options.backbones[0]
     with tempfile.TemporaryDirectory() as scratch, chdir(project(scratch, folder, options, seed)):
         before = PARAMS.read_text()
-        repro(network)
+        repro(network, FINETUNE)
         recipe = {phase: score(phase, network) for phase in STAGES}
         for sampler in options.samplers:
             load, started, used = os.getloadavg()[0], time.monotonic(), time.process_time()
@@ -108,7 +108,7 @@ def worth(folder: Path, options: argparse.Namespace, seed: int) -> list[dict[str
                 print(rows[-1], flush=True)
             recipes.apply(PARAMS, outcome["changes"], lambda settings: None)
             if outcome["changes"]:
-                repro(network)
+                repro(network, best["phase"])
             states = [trial["state"] for trial in trials if trial["phase"] == FINETUNE]
             interval = {key: _percent(gain["accuracy"][key]) for key in ("difference", "low", "high")}
             rows.append(
