@@ -131,8 +131,8 @@ def of_policy_head(case: Case, name: str) -> np.ndarray:
     return of_head_on(case, np.ascontiguousarray(case.folder.of_policy(name)[0][:, case.train]))
 
 
-def of_regression(case: Case, rows: np.ndarray) -> np.ndarray:
-    """Return what logistic regression by L-BFGS predicts, fitted on the views of images; cross-validation on these chooses its
+def fit_regression(case: Case, rows: np.ndarray) -> tuple[Regression, float]:
+    """Return logistic regression by L-BFGS on the views of images, and its temperature; cross-validation on these chooses the
     penalty, and its predictions the temperature.
     """
     labels, views = case.labels(rows), case.folder.of_policy()[0][:, rows]
@@ -151,8 +151,13 @@ def of_regression(case: Case, rows: np.ndarray) -> np.ndarray:
             out_of_fold[c][fold_of == fold] = model.probabilities(own[fold_of == fold])
     c = min(STRENGTHS, key=lambda c: float(log_losses(out_of_fold[c], labels).mean()))
     degree = temperature.fit(np.log(out_of_fold[c].clip(TINY)), labels)
-    predicted = regression(np.arange(len(rows)), len(views), c).probabilities(case.folder.unchanged[0][0][case.test])
-    return softmax(np.log(predicted.clip(TINY)), degree)
+    return regression(np.arange(len(rows)), len(views), c), degree
+
+
+def of_regression(case: Case, rows: np.ndarray) -> np.ndarray:
+    """Return what logistic regression on the views of images predicts."""
+    model, degree = fit_regression(case, rows)
+    return softmax(np.log(model.probabilities(case.folder.unchanged[0][0][case.test]).clip(TINY)), degree)
 
 
 def steps(examples: int, hyper: Training) -> int:
@@ -229,6 +234,16 @@ class ViewList:
 
 def of_maps(case: Case, predict: Predict, views: Sequence[int] = PLAIN) -> np.ndarray:
     return case.average(predict, views, case.test, 1)
+
+
+def of_blocks_on_regression(case: Case) -> np.ndarray:
+    """Return what the last blocks predict, trained from a head by L-BFGS."""
+    network, (model, degree) = network_of(case), fit_regression(case, case.train)
+    weight = model.weights[:-1] / model.std[:, None] / degree
+    with torch.no_grad():
+        network.head.weight.copy_(torch.from_numpy(weight.T))
+        network.head.bias.copy_(torch.from_numpy(model.weights[-1] / degree - model.mean @ weight))
+    return of_maps(case, tune(case, network=network))
 
 
 def of_averaged_blocks(case: Case, weight: Callable[[int, int], float]) -> np.ndarray:
@@ -332,6 +347,10 @@ HEADS: dict[str, Trial] = {
     RECIPE: of_head,
     "label smoothing 0": lambda case: of_head(case, label_smoothing=0.0),
     "label smoothing 0.1": lambda case: of_head(case, label_smoothing=0.1),
+    "learning rate 0.0003": lambda case: of_head(case, lr=0.0003),
+    "learning rate 0.003": lambda case: of_head(case, lr=0.003),
+    "label smoothing 0, learning rate 0.003": lambda case: of_head(case, label_smoothing=0.0, lr=0.003),
+    "60 epochs": lambda case: of_head(case, epochs=60, patience=60),
     "class weights": lambda case: of_head(case, class_weights="balanced"),
     "five heads": of_heads,
     "soup of a head for each view": of_head_soup,
@@ -359,6 +378,8 @@ BLOCKS: dict[str, Trial] = {
     "crops and mirror in the choice": lambda case: of_choice(case, ALL),
     "mirror in the prediction": lambda case: of_maps(case, case.tuned, MIRROR),
     "crops and mirror in the prediction": lambda case: of_maps(case, case.tuned, ALL),
+    "label smoothing 0": lambda case: of_maps(case, tune(case, label_smoothing=0.0)),
+    "from a head by L-BFGS": of_blocks_on_regression,
     "moving average 0.9": lambda case: of_averaged_blocks(case, partial(moving, 0.9)),
     "mean of the last half": lambda case: of_averaged_blocks(case, last_half),
     "soup of before and after": of_soup,
