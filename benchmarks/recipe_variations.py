@@ -126,11 +126,6 @@ def of_head_on(case: Case, views: np.ndarray) -> np.ndarray:
     return case.average(predictor(head, result.temperature), PLAIN, case.test)
 
 
-def of_policy_head(case: Case, name: str) -> np.ndarray:
-    """Return what a head predicts that was trained on the views of another policy."""
-    return of_head_on(case, np.ascontiguousarray(case.folder.of_policy(name)[0][:, case.train]))
-
-
 def fit_regression(case: Case, rows: np.ndarray) -> tuple[Regression, float]:
     """Return logistic regression by L-BFGS on the views of images, and its temperature; cross-validation on these chooses the
     penalty, and its predictions the temperature.
@@ -366,8 +361,6 @@ HEADS: dict[str, Trial] = {
     "crops and mirror in the prediction": lambda case: of_head(case, ALL),
     "L-BFGS": lambda case: of_regression(case, case.train),
     "L-BFGS, on train and val": lambda case: of_regression(case, np.sort(np.concatenate([case.train, case.val]))),
-    "policy strong": lambda case: of_policy_head(case, "strong"),
-    "RandAugment": lambda case: of_policy_head(case, "randaugment"),
 }
 BLOCKS: dict[str, Trial] = {
     RECIPE: lambda case: of_maps(case, case.tuned),
@@ -385,7 +378,6 @@ BLOCKS: dict[str, Trial] = {
     "soup of before and after": of_soup,
     "mixup": lambda case: of_mixtures(case, "mixup"),
     "CutMix": lambda case: of_mixtures(case, "cutmix"),
-    "policy strong": lambda case: of_policy_blocks(case, "strong"),
     "RandAugment": lambda case: of_policy_blocks(case, "randaugment"),
     "larger test images": lambda case: of_larger_images(case, LARGER, 0),
     "larger images at the end": lambda case: of_larger_images(case, LARGER, LATE),
