@@ -15,6 +15,7 @@ import pytest
 from darkroom import cli
 from darkroom.config import params, recipes
 from darkroom.evaluation import selection_bias
+from darkroom.evaluation.significance import Interval
 from darkroom.stages import finetune, transfer
 from darkroom.tracking import records
 from darkroom.training import embedding
@@ -118,7 +119,7 @@ def test_the_best_is_written_and_comments_stay(project, capsys, monkeypatch):
     """--write changes what `changes` lists, and nothing else; comments stay, and the file is valid."""
     before = Path("params.yaml").read_text().splitlines()
     monkeypatch.setattr(search.Search, "best", lambda self, phase="": self.trials[-1])
-    assert cli.main([*TUNE, "--write"]) == 0
+    assert cli.main([*TUNE, "--write", "always"]) == 0
     changes = json.loads(capsys.readouterr().out)["changes"]
     assert changes
     after = Path("params.yaml").read_text().splitlines()
@@ -126,6 +127,20 @@ def test_the_best_is_written_and_comments_stay(project, capsys, monkeypatch):
     assert len(changed) == len(changes)
     content = params.read().model_dump(by_alias=True)
     assert all(content[key.partition(".")[0]][key.partition(".")[2]] == value for key, value in changes.items())
+
+
+@pytest.mark.parametrize("is_gained", [False, True])
+def test_only_a_gain_is_written(is_gained, project, capsys, monkeypatch):
+    """--write alone writes settings that gain beyond chance; where none is shown params.yaml stays, and the last line says what
+    writes them."""
+    low = 0.01 if is_gained else -0.01
+    gain = selection_bias.Gain(Interval(0.02, low, 0.05), Interval(-0.01, -0.02, 0.01), 0.02, -0.01)
+    monkeypatch.setattr(search.Search, "gain", lambda self: gain)
+    monkeypatch.setattr(search.Search, "best", lambda self, phase="": self.trials[-1])
+    before = Path("params.yaml").read_text()
+    assert cli.main([*TUNE[:-1], "--write"]) == 0
+    assert (Path("params.yaml").read_text() != before) == is_gained
+    assert ("--write always writes this" in capsys.readouterr().out) != is_gained
 
 
 def test_fine_tuning_is_searched_after_heads_and_written(project, capsys, monkeypatch):
@@ -147,7 +162,7 @@ def test_fine_tuning_is_searched_after_heads_and_written(project, capsys, monkey
     monkeypatch.setattr(search.Search, "best", lambda self, phase="": best(self, phase) if phase else self.trials[-1])
     assert cli.main(tune[:-1]) == 0
     assert "fine-tuned networks" in capsys.readouterr().out
-    assert cli.main([*tune, "--write"]) == 0
+    assert cli.main([*tune, "--write", "always"]) == 0
     last = json.loads(capsys.readouterr().out)
     trial = last["trials"][-1]
     assert last["changes"]

@@ -34,6 +34,7 @@ with lazy_imports():
 INGESTED, PARAMS = Path("data/ingested"), Path("params.yaml")
 HEADS_SHARE = 0.3  # of the time, where both are searched
 LEAST_TRIALS = 2  # of fine-tuning, one as in params.yaml, for which there has to be time
+WRITE = ("gained", "always")
 OF_ALL = ("augment.policy", "augment.views", "ingest.image_size")  # keys that other stages have, too
 
 
@@ -52,7 +53,10 @@ OF_ALL = ("augment.policy", "augment.views", "ingest.image_size")  # keys that o
 @click.option(
     "--max-ms", type=click.FloatRange(min=0, min_open=True), metavar="MS", help="of backbones that take at most so long an image"
 )
-@click.option("--write", is_flag=True, help="write the best settings into params.yaml, comments kept, also where nothing is gained")
+@click.option(
+    "--write", type=click.Choice(WRITE), is_flag=False, flag_value=WRITE[0],
+    help="write the best settings into params.yaml, comments kept, where they gain beyond chance; `always`: also elsewhere",
+)  # fmt: skip
 @json_option
 def command(
     minutes: float,
@@ -61,7 +65,7 @@ def command(
     names: tuple[str, ...],
     weights: str | None,
     max_ms: float | None,
-    write: bool,
+    write: str | None,
     as_json: bool,
 ) -> None:
     """Search better settings on the training and validation images of the last `ingest`. First heads on frozen backbones: backbone,
@@ -122,11 +126,12 @@ def command(
         if diff:
             click.echo(f"\n{diff}")
         _note_others(tuning, best, requested)
-    if write and requested:
+    is_gained = gain.is_accuracy_gained or gain.is_log_loss_gained
+    if write and requested and (is_gained or write == "always"):
         recipes.apply(PARAMS, requested, check.check_params)
         click.echo(f"params.yaml: {len(requested)} value{'s' * (len(requested) != 1)} changed", err=as_json)
     elif diff and not as_json:
-        click.echo("params.yaml is as it was; --write writes this")
+        click.echo(f"params.yaml is as it was; --write{'' if is_gained else ' always'} writes this")
 
 
 def _note_others(tuning: search.Search, best: search.Trial, requested: dict[str, Any]) -> None:
