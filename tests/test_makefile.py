@@ -84,7 +84,9 @@ def test_a_mac_with_an_intel_processor_is_refused(project, tmp_path):
     """Where PyTorch has no packages, macOS on Intel, the installation ends with a sentence before anything is downloaded."""
     shim = tmp_path / "shim"
     shim.mkdir()
-    (shim / "sitecustomize.py").write_text("import platform\nplatform.system = lambda: 'Darwin'\nplatform.machine = lambda: 'x86_64'\n")
+    (shim / "sitecustomize.py").write_text(
+        "import platform\nplatform.system = lambda: 'Darwin'\nplatform.machine = lambda: 'x86_64'\n"
+    )
     python = shim / "python"
     python.write_text(f'#!/bin/sh\nPYTHONPATH={shim} exec {sys.executable} "$@"\n')
     python.chmod(0o755)
