@@ -3,8 +3,8 @@
 The recipe is getitune's own `mobilenet_v3_large`: SGD at 0.0058 after a warm-up of ten steps, halved where F1 on validation stands
 still, at most 90 epochs, which end where F1 stands still, and the epoch with the highest F1. Its network gives way to MobileNetV2
 with the common weights, by getitune's class for timm's networks, which takes weights from a file. Its augmentation stays, with
-crops from 8% of the image on. It has no setting that keeps the statistics of batch normalisation: they follow the batches. Two
-processes load images, instead of four, since there are two cores, and it computes in 32 bits, as CPUs do.
+crops from 8% of the image on. It has no setting that keeps the statistics of batch normalisation: they follow the batches. No
+processes of their own load images, each of which would begin by importing torch anew, and it computes in 32 bits, as CPUs do.
 """
 
 from __future__ import annotations
@@ -72,4 +72,4 @@ def checkpoint(file: Path) -> str:
 
 
 if __name__ == "__main__":
-    common.run(fit, {"epochs": 90, "workers": 2}, ("getitune", "timm", "torch"))
+    common.run(fit, {"epochs": 90, "workers": 0}, ("getitune", "timm", "torch"))
