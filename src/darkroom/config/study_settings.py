@@ -177,7 +177,7 @@ class Variant(Section):
 class Pretrained(OneArchitecture):
     """A network that is trained on something else first."""
 
-    weights: Text = Field(description="weights of the source imagenet: imagenet (downloaded), or a folder of files")
+    weights: Text = Field(description="weights of the source imagenet: imagenet (downloaded), package, or a folder of files")
     pretrain_images: Count = Field(description="maximum number of images of a pretraining")
     pretrain_steps: Count = Field(description="steps of a pretraining")
     pretrain_lr: Positive = Field(description="highest learning rate of a pretraining")

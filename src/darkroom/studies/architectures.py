@@ -23,14 +23,18 @@ from darkroom.studies.summary import (
 
 EQUAL_COST, NO_MORE_COST = "equal multiply-adds", "no more multiply-adds"
 PLAIN, RESIDUAL = "plain", "residual"
-WITH, WITHOUT, STACK, MODULES = "Inception modules", "naive modules", "3×3 stack", "modules"
-STANDARD, SEPARABLE = "standard", "separable"
+WITH, WITHOUT, STACK, DEEP_STACK, MODULES = "Inception modules", "naive modules", "3×3 stack", "1×1 and 3×3 stack", "modules"
+STANDARD, SEPARABLE, KERNELS = "standard", "separable", "kernels of each channel"
 FIRST, SECOND, PARTS = "v1: separable", "v2: inverted residual", "parts of v2"
 NO_SKIPS, NOT_LINEAR = "without skips", "ReLU after the bottleneck"
 RESIDUAL_NETWORK = "residual"
 DEPTH_NETWORKS = {PLAIN: "plain", RESIDUAL: "resnet"}  # followed by the number of layers
-INCEPTION_NETWORKS = {WITH: "inception_small", WITHOUT: "inception_small_naive", STACK: "inception_small_stack"}
+INCEPTION_NETWORKS = {
+    WITH: "inception_small", WITHOUT: "inception_small_naive", STACK: "inception_small_stack",
+    DEEP_STACK: "inception_small_reduced_stack",
+}  # fmt: skip
 FORWARD_PASSES = 3  # a training step costs three: the gradients of weights and of inputs take as many products each
+DEPTH_MULTIPLIERS = (1, 2, 4)  # kernels of each channel
 WIDTH_STEP = 0.005  # of the search for a width of equal cost
 
 
@@ -173,15 +177,17 @@ class InceptionStudy(Study):
     def runs(self, images: int) -> list[RunConfig]:
         """Return a run per seed and network: with the modules, with 3×3 convolutions in their place, and with naive modules.
 
-        The stack of 3×3 convolutions is as wide as it can be where an image costs no more than with the modules.
+        A stack of 3×3 convolutions, and one that also has a 1×1 before each, so that it is as deep as the modules, are as wide
+        as they can be where an image costs no more than with the modules.
         """
         settings, steps = self.settings, self.steps(images)
         own = {"width": settings.width}
         ceiling = cost_of(settings, INCEPTION_NETWORKS[WITH], **own)
-        stack = {"width": widest(settings, INCEPTION_NETWORKS[STACK], ceiling, settings.width)}
+        limit = settings.width
+        stacks = {label: {"width": widest(settings, INCEPTION_NETWORKS[label], ceiling, limit)} for label in (STACK, DEEP_STACK)}
         return [
             self.run_config(comparison, label, seed, INCEPTION_NETWORKS[label], steps, options)
-            for comparison, networks in {NO_MORE_COST: {WITH: own, STACK: stack}, MODULES: {WITH: own, WITHOUT: own}}.items()
+            for comparison, networks in {NO_MORE_COST: {WITH: own, **stacks}, MODULES: {WITH: own, WITHOUT: own}}.items()
             for seed in settings.run_seeds for label, options in networks.items()
         ]  # fmt: skip
 
@@ -189,7 +195,8 @@ class InceptionStudy(Study):
         names = by_name(rows)
         small, large = names[MODULES, WITH], names[MODULES, WITHOUT]
         return (
-            f"3×3 convolutions in place of the modules: {describe_difference(names[NO_MORE_COST, STACK])}. Naive modules take "
+            f"3×3 convolutions in place of the modules: {describe_difference(names[NO_MORE_COST, STACK])}. With a 1×1 before each: "
+            f"{describe_difference(names[NO_MORE_COST, DEEP_STACK])}. Naive modules take "
             f"{large.multiply_adds / small.multiply_adds:.1f} times the multiply-adds: {describe_difference(large, '')}."
         )
 
@@ -203,7 +210,9 @@ class SeparableStudy(Study):
     settings: Separable
 
     def runs(self, images: int) -> list[RunConfig]:
-        """Return a run per width, seed and kind, and one of standard convolutions at the cost of separable ones."""
+        """Return a run per width, seed and kind, one of standard convolutions at the cost of separable ones, and separable ones of
+        the smallest width with more kernels.
+        """
         settings, steps = self.settings, self.steps(images)
         compared: dict[str, dict[str, dict[str, Any]]] = {}
         for width in sorted(settings.widths):
@@ -211,10 +220,12 @@ class SeparableStudy(Study):
             compared[f"{width} channels"] = {STANDARD: own, SEPARABLE: own | {"block": "separable"}}
         separable = own | {"block": "separable"}
         narrow = own | {"width": widest_residual(settings, own, cost_of(settings, RESIDUAL_NETWORK, **separable))}
-        return runs_of(self, compared | {NO_MORE_COST: {SEPARABLE: separable, STANDARD: narrow}}, steps)
+        smallest = {"width": min(settings.widths), "blocks": settings.blocks, "block": "separable"}
+        kernels = {f"{n} kernel{'s' * (n > 1)}": smallest | ({"depth_multiplier": n} if n > 1 else {}) for n in DEPTH_MULTIPLIERS}
+        return runs_of(self, compared | {NO_MORE_COST: {SEPARABLE: separable, STANDARD: narrow}, KERNELS: kernels}, steps)
 
     def finding(self, rows: Sequence[SummaryRow], results: Sequence[RunResult]) -> str:
-        *widths, last = comparisons(results)
+        *widths, last, kernels = comparisons(results)
         sentences = []
         for comparison in widths:
             dear, cheap = of_comparison(rows, comparison)
@@ -223,7 +234,11 @@ class SeparableStudy(Study):
                 f"and {cheap.parameters / dear.parameters:.0%} of parameters: {describe_difference(cheap, '')}"
             )
         narrow = of_comparison(rows, last)[1]
-        return f"{'. '.join(sentences)}. Standard convolutions in a narrower network: {describe_difference(narrow)}."
+        more = "; ".join(f"{row.label}: {describe_difference(row, '')}" for row in of_comparison(rows, kernels)[1:])
+        return (
+            f"{'. '.join(sentences)}. Standard convolutions in a narrower network: {describe_difference(narrow)}. "
+            f"Several kernels for each of the {min(self.settings.widths)} channels, {more}."
+        )
 
 
 class InvertedStudy(Study):

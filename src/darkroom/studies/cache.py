@@ -14,7 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from darkroom.core import atomic, checksums
 from darkroom.models import weight_files
-from darkroom.studies.run_config import RunConfig, RunResult
+from darkroom.models.backbones import packages
+from darkroom.models.backbones import registry as backbones
+from darkroom.studies.run_config import RunConfig, RunResult, weight_source
 from darkroom.studies.samples import Sample
 from darkroom.training.devices import device_of
 
@@ -90,6 +92,8 @@ def read(file: Path, unit: Sequence[RunConfig]) -> list[RunResult] | None:
 
 def _weights_digest(config: RunConfig) -> str:
     """Return the SHA-256 of the file of initial weights; empty for downloaded or random ones."""
-    if config.weights in ("", "imagenet"):
-        return ""
-    return checksums.of_file(weight_files.find(Path(config.weights).expanduser(), config.architecture.rpartition("/")[2]))
+    source, folder = weight_source(config.weights)
+    source = backbones.weights_source(config.architecture, source) if config.weights else ""
+    if source == "package":
+        return checksums.of_file(packages.find(*backbones.find(config.architecture)))
+    return checksums.of_file(weight_files.find(folder, config.architecture)) if source == "folder" else ""

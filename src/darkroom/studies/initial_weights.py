@@ -9,12 +9,12 @@ from torch import nn
 
 from darkroom.core import atomic
 from darkroom.core.errors import ParamsError
-from darkroom.models import factory, init, tensor_files, weight_files, weights
+from darkroom.models import factory, init, pretrained, tensor_files
 from darkroom.models.architectures.compact import Compact
 from darkroom.models.architectures.features import Classic
-from darkroom.models.backbones import registry as backbones
-from darkroom.models.base import Backbone, new_head
-from darkroom.studies.run_config import RunConfig
+from darkroom.models.base import Backbone, Features, new_head
+from darkroom.models.specs import BackboneSpec
+from darkroom.studies.run_config import RunConfig, weight_source
 from darkroom.studies.samples import SampleLoader
 
 PROBE_IMAGES = 256  # of a probe, and of a scheme that looks at activations
@@ -26,9 +26,13 @@ def build_network(config: RunConfig, loader: SampleLoader, initial: Path | None 
     `initial` is the file with the last weights of `config.pretraining`.
     """
     channels, size = loader.train_x.shape[1:3]
-    features = factory.build_features(factory.make_spec(config.architecture, size, channels, config.options), config.seed)
+    spec = factory.make_spec(config.architecture, size, channels, config.options)
     if config.weights:
-        _load_backbone_weights(features, config.weights)
+        if not isinstance(spec, BackboneSpec):
+            raise ParamsError("only networks of libraries have weight files", "set architecture to torchvision/NAME or timm/NAME")
+        features: Features = pretrained.load(config.architecture, size, "pooled", *weight_source(config.weights))[0]
+    else:
+        features = factory.build_features(spec, config.seed)
     if initial:
         features.load_state_dict(tensor_files.load(initial, f"delete it: `rm {initial}`; the study trains it again"))
     head = new_head(features.dim, loader.classes, config.seed)
@@ -36,16 +40,6 @@ def build_network(config: RunConfig, loader: SampleLoader, initial: Path | None 
     if config.scheme:
         init.initialize(network, config.scheme, config.seed, loader.normalize(loader.train_x[:PROBE_IMAGES]).cpu())
     return network if config.trained_blocks is None else PartlyFrozen(network, config.trained_blocks)
-
-
-def _load_backbone_weights(features: nn.Module, source: str) -> None:
-    """Load the ImageNet weights of a library's network, downloaded (`imagenet`) or from a folder of files."""
-    if not isinstance(features, Backbone):
-        raise ParamsError("only torchvision networks have weight files", "set architecture to torchvision/NAME")
-    name, library = features.spec.name, backbones.load(features.spec.source)
-    file = library.download(name)[0] if source == "imagenet" else weight_files.find(Path(source).expanduser(), name)
-    weight_files.checked_sha256(file)
-    weights.fill(features, weights.read(file), str(file))
 
 
 def split_blocks(features: nn.Module) -> list[list[nn.Module]]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from darkroom.training.batches import batches
+
+DOWNLOADED = ("imagenet", "package")  # sources of weights that are no folder
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class RunConfig:
     policy: str = ""  # of augmentation/policies.py
     views: int = 0  # per image: epoch e trains on view e mod `views`; 0: new views in each epoch
     sample: str = ""  # the name of the images to train on; empty: the study's own
-    weights: str = ""  # initial weights of a torchvision network: imagenet, or a folder of files
+    weights: str = ""  # initial weights of a library's network: imagenet (downloaded), package, or a folder of files
     pretraining: RunConfig | None = None  # the run whose last weights, without the head, are the initial ones
     trained_blocks: int | None = None  # train the head and the last N blocks; None: the whole network
     cache_features: bool = False  # run the frozen part over every image once, before the first step
@@ -104,6 +107,11 @@ class RunResult:
     @property
     def accuracy(self) -> float:
         return self.curve[-1].val_accuracy
+
+
+def weight_source(weights: str) -> tuple[str, Path]:
+    """Return `RunConfig.weights` as params.yaml has it: `weights.source` and `weights.folder`."""
+    return ("folder", Path(weights).expanduser()) if weights not in DOWNLOADED else (weights, Path("data/weights"))
 
 
 def count_steps(images: int, batch_size: int, epochs: int) -> int:

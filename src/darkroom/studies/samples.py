@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
 
@@ -14,7 +14,8 @@ import xxhash
 from torch import nn
 
 from darkroom.augmentation.views import ViewGenerator
-from darkroom.studies.run_config import RunConfig
+from darkroom.models import weights
+from darkroom.studies.run_config import RunConfig, weight_source
 from darkroom.training.batches import batches
 
 ARRAYS = ("train_images", "train_labels", "val_images", "val_labels")
@@ -101,8 +102,9 @@ def _digest(text: str) -> str:
 class SampleLoader:
     """The images of a run on a device, as bytes.
 
-    Batches are normalised with the mean and deviation of each channel. With a policy, each epoch has its own
-    views (`augmentation.views`), drawn from the run's seed.
+    Batches are normalised with the mean and deviation of each channel: those that the initial weights were
+    trained with, or those of the images. With a policy, each epoch has its own views (`augmentation.views`),
+    drawn from the run's seed.
     """
 
     def __init__(self, sample: Sample, device: torch.device, config: RunConfig) -> None:
@@ -110,10 +112,9 @@ class SampleLoader:
         sample = sample.subset(config.images, config.image_size)
         arrays = (sample.train_images, sample.train_labels, sample.val_images, sample.val_labels)
         self.train_x, self.train_y, self.val_x, self.val_y = (torch.from_numpy(np.asarray(a)).to(device) for a in arrays)
-        pixels = np.asarray(sample.train_images[:: max(1, len(sample.train_images) // 1000)]) / 255.0
         self.mean, self.std = (
-            torch.tensor(value.round(4) * 255, dtype=torch.float32).view(1, -1, 1, 1).to(device)
-            for value in (pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clip(0.01))
+            torch.tensor(np.asarray(value) * 255, dtype=torch.float32).view(1, -1, 1, 1).to(device)
+            for value in _normalization(sample.train_images, config)
         )
         self.originals = np.asarray(sample.train_images)
         self.views: dict[int, torch.Tensor] = {}
@@ -174,6 +175,14 @@ class SampleLoader:
             views = augment(self.originals, config.policy, number, config.seed)
             self.views[number] = torch.from_numpy(views).to(self.train_x.device)
         return self.views[number]
+
+
+def _normalization(images: np.ndarray, config: RunConfig) -> tuple[Sequence[float], Sequence[float]]:
+    """Return mean and deviation of each channel, for pixels from 0 to 1."""
+    if config.weights:
+        return weights.normalization(config.architecture, *weight_source(config.weights))
+    pixels = np.asarray(images[:: max(1, len(images) // 1000)]) / 255.0
+    return pixels.mean((0, 2, 3)).round(4), pixels.std((0, 2, 3)).clip(0.01).round(4)
 
 
 def augment(images: np.ndarray, policy: str, number: int, seed: int) -> np.ndarray:

@@ -31,6 +31,7 @@ SMALL = {
     "inception_small": ("Five modules of table 1 at half their width, for images of 32 pixels.", ("reduced",)),
     "inception_small_naive": ("inception_small without the 1×1 convolutions that reduce (figure 2a).", ("naive",)),
     "inception_small_stack": ("inception_small with a 3×3 convolution of as many maps in place of each module.", ("stack",)),
+    "inception_small_reduced_stack": ("inception_small_stack with a 1×1 convolution before each 3×3.", ("reduced_stack",)),
 }
 
 
@@ -91,9 +92,12 @@ def inception_few(size: int, channels: int, kind: str, *, width: float = 0.5) ->
     body: Layers = {"conv1": _conv(channels, inputs, 3)}
     for name in ("3a", "3b", "4a", "4b", "5a"):
         one, reduce3, three, reduce5, five, project = (max(1, round(maps * width)) for maps in MODULES[name])
+        outputs = one + three + five + project
         if kind == "stack":
-            outputs = one + three + five + project
             body[name] = _conv(inputs, outputs, 3)
+        elif kind == "reduced_stack":
+            reduced = reduce3 + reduce5
+            body[name] = nn.Sequential(_conv(inputs, reduced, 1), _conv(reduced, outputs, 3))
         else:
             body[name] = module = Inception(inputs, (one, reduce3, three, reduce5, five, project), is_naive=kind == "naive")
             outputs = module.outputs

@@ -31,12 +31,15 @@ RESIDUALS = (  # v2, table 2: expansion, outputs, repeats, stride of the first
 )  # fmt: skip
 
 
-def separable(inputs: int, outputs: int, stride: int, kernel: int = 3, is_last_linear: bool = False) -> nn.Sequential:
+def separable(
+    inputs: int, outputs: int, stride: int, kernel: int = 3, is_last_linear: bool = False, depth_multiplier: int = 1
+) -> nn.Sequential:  # fmt: skip
     """Return v1's pair (figure 3, right): depthwise, then 1×1 across channels, each normalised and, unless the last is linear, with
-    ReLU.
+    ReLU. `depth_multiplier` is the number of kernels of each channel (Chollet 2017), 1 in MobileNet.
     """
-    depthwise = normed(inputs, inputs, kernel, stride, groups=inputs, activation=nn.ReLU(inplace=True))
-    return nn.Sequential(depthwise, normed(inputs, outputs, 1, activation=None if is_last_linear else nn.ReLU(inplace=True)))
+    hidden = inputs * depth_multiplier
+    depthwise = normed(inputs, hidden, kernel, stride, groups=inputs, activation=nn.ReLU(inplace=True))
+    return nn.Sequential(depthwise, normed(hidden, outputs, 1, activation=None if is_last_linear else nn.ReLU(inplace=True)))
 
 
 @architecture(V1, variants=V1_VARIANTS)

@@ -5,7 +5,8 @@ et al. (2016) has them for images of 32 pixels. A block has C inputs and C' outp
 
 - `basic`: two convolutions of `kernel`; 2 k² C² multiply-adds a pixel where C = C'.
 - `reduced`: before each of the two, a 1×1 convolution to C / `reduction` channels (Szegedy et al. 2015, figure 2b).
-- `separable`: in place of each of the two, one per channel and a 1×1 across channels (Howard et al. 2017, figure 3).
+- `separable`: in place of each of the two, one per channel, or `depth_multiplier` of them, and a 1×1 across channels (Howard et al.
+  2017, figure 3).
 - `inverted`: 1×1 to six times the channels, one per channel, 1×1 down, without an activation (Sandler et al. 2018, figure 3b);
   `inverted_relu` has one there.
 """
@@ -54,14 +55,14 @@ def _reduced(inputs: int, outputs: int, stride: int, kernel: int, reduction: int
     return nn.Sequential(normed(inputs, hidden, 1, activation=nn.ReLU(inplace=True)), normed(hidden, outputs, kernel, stride))
 
 
-def _block(name: str, kernel: int, reduction: int, has_skips: bool) -> MakeBlock:
+def _block(name: str, kernel: int, reduction: int, has_skips: bool, depth_multiplier: int) -> MakeBlock:
     if name in ("inverted", "inverted_relu"):
         is_linear = name == "inverted"
         return partial(InvertedResidual, expansion=EXPANSION, kernel=kernel, is_linear=is_linear, has_skip=has_skips)
     convolutions: dict[str, Convolution] = {
         "basic": lambda inputs, outputs, stride: normed(inputs, outputs, kernel, stride),
         "reduced": partial(_reduced, kernel=kernel, reduction=reduction),
-        "separable": partial(separable, kernel=kernel, is_last_linear=True),
+        "separable": partial(separable, kernel=kernel, is_last_linear=True, depth_multiplier=depth_multiplier),
     }
     if name not in convolutions:
         raise ValueError(f"block is one of {', '.join((*convolutions, 'inverted', 'inverted_relu'))}")
@@ -71,12 +72,12 @@ def _block(name: str, kernel: int, reduction: int, has_skips: bool) -> MakeBlock
 @architecture("He et al. 2016", size=32, classes=10)
 def residual(
     size: int, channels: int, *, block: str = "basic", blocks: int = 1, width: int = 16, kernel: int = 3, reduction: int = 4,
-    skips: bool = True,
+    skips: bool = True, depth_multiplier: int = 1,
 ) -> Parts:  # fmt: skip
     """Three stages of blocks, for images of 32 pixels: `block` is basic, reduced, separable, inverted or inverted_relu."""
-    if min(blocks, width, kernel, reduction) < 1 or not kernel % 2:
-        raise ValueError("blocks, width and reduction are at least 1, and kernel is odd")
-    make = _block(block, kernel, reduction, skips)
+    if min(blocks, width, kernel, reduction, depth_multiplier) < 1 or not kernel % 2:
+        raise ValueError("blocks, width, reduction and depth_multiplier are at least 1, and kernel is odd")
+    make = _block(block, kernel, reduction, skips, depth_multiplier)
     body: Layers = {"conv1": normed(channels, width, 3, activation=nn.ReLU(inplace=True))}
     inputs = width
     for stage in range(STAGES):
