@@ -5,6 +5,7 @@ still, at most 90 epochs, which end where F1 stands still, and the epoch with th
 with the common weights, by getitune's class for timm's networks, which takes weights from a file. Its augmentation stays, with
 crops from 8% of the image on. It has no setting that keeps the statistics of batch normalisation: they follow the batches. No
 processes of their own load images, each of which would begin by importing torch anew, and it computes in 32 bits, as CPUs do.
+`predict` of getitune 0.4.0 leaves out the normalisation that the recipe has among its augmentations on the GPU; it is done here.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from datumaro.experimental.categories import LabelCategories
 from datumaro.experimental.export_import import ExportMode, export_dataset
 from datumaro.experimental.fields import Subset, image_path_field, label_field, subset_field
 from getitune.engine import create_engine
+from torchvision.transforms.v2.functional import normalize
 
 SUBSETS = {"train": Subset.TRAINING, "val": Subset.VALIDATION, "test": Subset.TESTING}
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RECIPES = Path(getitune.__file__).parent / "recipe/classification/multi_class_cls"
 
 
@@ -54,10 +57,15 @@ def fit(folder: Path, weights: Path, size: int, seed: int, *, epochs: int, worke
     engine = create_engine(str(work / "recipe.yaml"), str(work / "data"), work_dir=work / "run", device="cpu")
     engine.train(max_epochs=epochs, seed=seed, precision="32")
 
+    model = engine.model
+    model.load_state_dict(engine._load_model_checkpoint(engine.checkpoint))  # of the epoch with the highest F1, as predict() does
+    model.eval()
+
     def predict(split: str) -> tuple[list[Path], np.ndarray]:
         loader = getattr(engine.datamodule, f"{split}_dataloader")()
-        logits = torch.stack([row for batch in engine.predict(datamodule=loader) for row in batch.scores])
-        return files[split], logits.softmax(1).numpy()
+        with torch.inference_mode():
+            rows = [model.model(normalize(batch.images, *IMAGENET), mode="tensor").softmax(1) for batch in loader]
+        return files[split], torch.cat(rows).numpy()
 
     return predict
 

@@ -2,9 +2,9 @@
 
     python benchmarks/peers/install.py DIR [fastai keras autogluon geti]
 
-DIR/NAME is the environment of NAME. fastai's takes 6.1 GiB, Keras' 1.6 and AutoGluon's 7.8. The requirements are resolved
-anew by `uv pip compile --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url - -o NAME.txt`, from
-the lines of `REQUESTED` below.
+DIR/NAME is the environment of NAME. fastai's takes 6.1 GiB, Keras' 1.6, AutoGluon's 8.2 and Geti's 6.7. The requirements are
+resolved anew by `uv pip compile --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url - -o NAME.txt`,
+from the lines of `REQUESTED` below.
 """
 
 from __future__ import annotations
