@@ -99,7 +99,8 @@ class DvcRunner:
         result = self._run(["-m", "darkroom", *arguments], capture_stdout=True)
         if result.returncode:
             problem, _, remedy = result.error.removeprefix("error: ").partition("\n  remedy: ")
-            raise ParamsError(problem or f"exit code {result.returncode}", remedy or f"see `darkroom {arguments[0]}`")
+            problem = problem or f"exit code {result.returncode}"
+            raise ParamsError(problem, remedy or f"see `darkroom {arguments[0]}`", result.retryable)
         return result.stdout.strip()
 
     def stages(self, targets: list[str], force: bool = False, retries: int = 0) -> dict[str, Stage]:
@@ -123,9 +124,9 @@ class DvcRunner:
             self.processes.stopped.wait(retry_delay(attempt))
         raise WorkspaceError(content["error"], "see `dvc stage list` and `dvc status`")
 
-    def run_cache(self, action: str, stage: str) -> tuple[dict[str, Any], bool]:
+    def run_cache(self, action: str, *stages: str) -> tuple[dict[str, Any], bool]:
         """Return what `run_cache.py` prints, and whether a retry may succeed; where it fails the content is its `error`."""
-        result = self._run([str(RUN_CACHE.resolve()), action, stage], capture_stdout=True, folder=self.graph)
+        result = self._run([str(RUN_CACHE.resolve()), action, *stages], capture_stdout=True, folder=self.graph)
         try:
             return dict(strict_json.loads(result.stdout.splitlines()[-1])), result.retryable
         except (ValueError, IndexError):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 from prefect import get_client
@@ -48,6 +48,7 @@ class Pool:
     parameters: dict[str, str]  # of each flow run: repository, ref, commit, project
     portable: set[str]  # stages that another machine can run
     deployment: UUID
+    entries: dict[str, dict[str, str]] = field(default_factory=dict)  # of the run cache, of stages that nothing runs before
     shared: set[str] = field(default_factory=set)  # stages whose outputs are in DVC's remote
     dvc: threading.Lock = field(default_factory=threading.Lock)  # one command at a time: each waits for the repository's lock
 
@@ -57,7 +58,7 @@ class Pool:
         The run has ended, and not always well. Raises StoppedError where this flow is cancelled, WorkspaceError where
         DVC cannot exchange what is needed.
         """
-        entry = self._run_cache("find", name, log)
+        entry = self.entries.pop(name, None) or self._run_cache("find", name, log)["stages"][name]
         run = None
         if not entry["is_cached"]:
             self._share(stage, log)
@@ -68,7 +69,12 @@ class Pool:
         self.shared.add(name)
         return run
 
-    def _run_cache(self, action: str, name: str, log: Callable[[str], object]) -> dict[str, str]:
+    def look_up(self, names: list[str]) -> None:
+        """Ask the run cache for several stages at once, before any stage runs; where that fails, each asks by itself."""
+        content, _ = self.runner.run_cache("find", *names) if names else ({}, False)
+        self.entries = content.get("stages", {})
+
+    def _run_cache(self, action: str, name: str, log: Callable[[str], object]) -> dict[str, Any]:
         while True:
             with self.dvc:
                 content, is_retryable = self.runner.run_cache(action, name)

@@ -180,8 +180,8 @@ def run_graph(runner: DvcRunner, options: Options) -> State[Any]:
         graph = runner.stages(options.targets, options.force, options.retries)
     changed = sum(stage.changed for stage in graph.values())
     print(f"{len(graph)} stages: {changed} may have to run, {len(graph) - changed} cached")
-    with _connected(graph, run):
-        states = _run_stages(graph, run)
+    with connected(graph, run):
+        states = run_stages(graph, run)
     if runner.processes.stopped.is_set():
         raise StoppedError("cancelled, its processes were ended")
     failed = {name: state for name, state in states.items() if state.is_failed() or state.is_crashed()}
@@ -200,7 +200,7 @@ def run_graph(runner: DvcRunner, options: Options) -> State[Any]:
 
 
 @contextmanager
-def _connected(graph: dict[str, Stage], run: GraphRun) -> Iterator[None]:
+def connected(graph: dict[str, Stage], run: GraphRun) -> Iterator[None]:
     """Connect with the work pool that the options name, if a stage may have to run, and say which stages run here all the same."""
     changed = [name for name, stage in graph.items() if stage.changed]
     if not (run.options.pool and changed):
@@ -209,10 +209,12 @@ def _connected(graph: dict[str, Stage], run: GraphRun) -> Iterator[None]:
     with pool_setup.connect(run.options.pool, run.runner, graph, run.pipeline) as run.pool:
         if here := [name for name in changed if name not in run.pool.portable]:
             print(f"on this machine, since git and DVC's remote lack what they read or write: {', '.join(here)}")
+        elsewhere = [name for name in changed if name in run.pool.portable]
+        run.pool.look_up([name for name in elsewhere if not any(graph[other].changed for other in graph[name].upstream)])
         yield
 
 
-def _run_stages(graph: dict[str, Stage], run: GraphRun) -> dict[str, State[Any]]:
+def run_stages(graph: dict[str, Stage], run: GraphRun) -> dict[str, State[Any]]:
     """Submit all stages, each to wait for those above it; return the states when all have ended."""
     futures: dict[str, PrefectFuture[Any]] = {}
     threads = run.options.concurrency if run.pool is None else max(run.options.concurrency, len(graph))  # a pool has its own limits

@@ -15,7 +15,9 @@ from typing import Any
 from prefect import flow
 from prefect.states import Completed, State
 
+from darkroom.config import params
 from darkroom.core import strict_json
+from darkroom.core.errors import ParamsError
 from pipelines import command_line, flow_runtime, worktree
 from pipelines.dvc_runner import DvcRunner, Stage
 from pipelines.process_groups import ProcessGroups
@@ -36,6 +38,8 @@ def retrain(
     pull: bool = False,
     push: bool = False,
     branch: str | None = None,
+    latest: bool = True,
+    pool: str | None = None,
     time_limits: dict[str, Positive] | None = None,
     retries: Retries = 10,
     wait: bool = True,
@@ -52,17 +56,27 @@ def retrain(
         pull: fetch outputs from DVC's remote first.
         push: send the outputs to DVC's remote at the end.
         branch: a branch to which dvc.lock and the reports are committed at the end, such as `retrained`.
+        latest: take what is now at the address of the images, where they are at one (`fetch.url`); otherwise what the commit
+            names.
+        pool: a work pool of Prefect's: stages run on the machines of its workers (`darkroom worker`), as far as git and
+            DVC's remote have what they read.
         time_limits: minutes that a stage may take, by its name, `finetune` for all its items, `*` for all
             other stages.
         retries: number of retries of a stage after a temporary failure, such as a lock, at growing distances.
         wait: wait while another run holds the workspace; otherwise this run is skipped.
     """
-    options = Options([], force, concurrency, pull, push, time_limits or {}, retries)
+    options = Options([], force, concurrency, pull, push, time_limits or {}, retries, pool or "")
 
     def work(processes: ProcessGroups) -> State[Any]:
+        if pool and (force or max_age_days is not None):
+            problem = "--force and --max-age do not go with --pool, which runs no stage whose result DVC's remote has"
+            raise ParamsError(problem, "leave one out")
         commit = worktree.resolve_commit(ref)
         folder = worktree.check_out(commit, "retrain")
         runner = DvcRunner(processes, folder, {"DARKROOM_HOME": str(Path.cwd())})
+        if is_new := latest and _is_at_address(folder):
+            changes = strict_json.loads(runner.darkroom("recipe", "--latest", "--json"))
+            print("\n".join(f"{key}: {change['before']} → {change['after']}" for key, change in changes.items()))
         graph = runner.stages([], retries=retries)
         age = _days_since_full_run()
         is_old = max_age_days is not None and age is not None and age > max_age_days
@@ -82,7 +96,8 @@ def retrain(
         if options.force or age is None:
             _note_run(commit, reasons)
         if branch:
-            _commit_results(folder, graph, branch, f"Retrained: {summary[:200]}\n\n{state.message}\n")
+            files = ["params.yaml", "dvc.lock"] if is_new else ["dvc.lock"]  # params.yaml names the version of the images
+            _commit_results(folder, files, graph, branch, f"Retrained: {summary[:200]}\n\n{state.message}\n")
         return Completed(message=f"{state.message}; reason: {summary}")
 
     return flow_runtime.run_exclusively(work, wait)
@@ -111,8 +126,13 @@ def _days_since_full_run() -> float | None:
         return None
 
 
-def _commit_results(folder: Path, graph: dict[str, Stage], branch: str, message: str) -> None:
-    files = ["dvc.lock", *(out for stage in graph.values() for out in stage.git_outs if (folder / out).exists())]
+def _is_at_address(folder: Path) -> bool:
+    """Tell whether the images of a project are a copy of what is at an address."""
+    return "url" in (params.read_yaml(folder / "params.yaml").get("fetch", {}).get("datasets") or [])
+
+
+def _commit_results(folder: Path, files: list[str], graph: dict[str, Stage], branch: str, message: str) -> None:
+    files = [*files, *(out for stage in graph.values() for out in stage.git_outs if (folder / out).exists())]
     commit = worktree.commit_files(folder, files, branch, message)
     print(f"{branch}: {commit[:12]}, with {', '.join(files)}" if commit else f"{branch} has these results already")
 

@@ -1,10 +1,10 @@
-"""DVC's run cache, which a remote shares between machines: `python run_cache.py find|restore|save STAGE`, a script as stage_graph.
+"""DVC's run cache, which a remote shares between machines: `python run_cache.py find|restore|save STAGE…`, a script as stage_graph.
 
-The last line of the output is JSON. `find` prints the stage's content address (`key`, of its command, dependencies, params
-and paths; empty where it has none), whether the run cache of this machine or of the remote has a result for it (`is_cached`), and
-`lock`, the text of dvc.lock. `restore` brings that result here and writes dvc.lock, as `dvc repro --pull` does; it never runs the
-stage. `save` puts the stage's result into the run cache, and the run cache into the remote. The exit code is 75 where another
-process of DVC holds a lock.
+The last line of the output is JSON. `find` prints `stages`, for each of several stages its content address (`key`, of its
+command, dependencies, params and paths; empty where it has none), whether the run cache of this machine or of the remote has a
+result for it (`is_cached`), and `lock`, the text of dvc.lock. `restore` brings that result here and writes dvc.lock, as `dvc
+repro --pull` does; it never runs the stage. `save` puts the stage's result into the run cache, and the run cache into the remote.
+The exit code is 75 where another process of DVC holds a lock.
 
 DVC leaves stages with persisted outputs out of its run cache, since such a stage may build on its last outputs. A stage
 of Darkroom replaces them, so here they are treated like all others. Stages with an output that DVC does not cache never come here:
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +33,24 @@ class NotStoredError(DvcException):
     """DVC would run the stage."""
 
 
-def find(repo: Repo, name: str) -> dict[str, Any]:
-    """Return what `find` prints, with the run cache of the remote in that of this machine."""
+def find(repo: Repo, *names: str) -> dict[str, Any]:
+    """Return what `find` prints, by stage, with the run cache of the remote in that of this machine."""
     repo.stage_cache.pull(None)
+    lock = LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""
+    return {"stages": {name: {**_entry(repo, name), "lock": lock} for name in names}}
+
+
+def _entry(repo: Repo, name: str) -> dict[str, Any]:
     stage = _collect(repo, name)
     stage.save_deps()
     key = _get_stage_hash(stage) if _can_hash(stage) else ""
     folder = Path(repo.stage_cache._get_cache_dir(key)) if key else Path()
-    is_cached = bool(key) and folder.is_dir() and any(folder.iterdir())
-    return {"key": key, "is_cached": is_cached, "lock": LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""}
+    return {"key": key, "is_cached": bool(key) and folder.is_dir() and any(folder.iterdir())}
 
 
 def restore(repo: Repo, name: str) -> dict[str, Any]:
     """Bring a result of the run cache here; raises NotStoredError where there is none for the dependencies as they are here."""
-    entry = find(repo, name)
+    entry = find(repo, name)["stages"][name]
     repo._reset()
     stage = _collect(repo, name)
     run.cmd_run = _refuse  # the script ends after this
@@ -75,10 +80,11 @@ def _refuse(stage: Any, *_: Any, **__: Any) -> None:
 
 
 def main() -> int:
-    action, name = sys.argv[1:]
+    action, *names = sys.argv[1:]
     try:
         with Repo() as repo, lock_repo(repo):
-            content = {"find": find, "restore": restore, "save": save}[action](repo, name)
+            actions: dict[str, Callable[..., dict[str, Any]]] = {"find": find, "restore": restore, "save": save}
+            content = actions[action](repo, *names)
     except DvcException as error:
         print(json.dumps({"error": str(error)}))
         return EX_TEMPFAIL if isinstance(error, LockError) else 2

@@ -63,10 +63,16 @@ def inputs(stage: Any, outs: list[Any]) -> dict[str, Any]:
     kept = all(out.use_cache for out in [*(out for _, out in pairs), *stage.outs])
     return {
         "files": [dep.def_path for dep in stage.deps if dep.def_path not in of_stages],
-        "inputs": sorted({out.def_path for _, out in pairs}),
+        "inputs": sorted({_named_from(dep, out) for dep, out in pairs}),
         "gathered": sorted({dep.def_path for dep, out in pairs if Path(dep.fs_path) in Path(out.fs_path).parents}),
         "portable": bool(stage.cmd and stage.deps and stage.outs) and kept,
     }
+
+
+def _named_from(dep: Any, out: Any) -> str:
+    """Return the path of an output from the folder of a dependency's stage: that of a `.dvc` file may be another one."""
+    folder = str(dep.fs_path).removesuffix(dep.def_path)
+    return str(out.fs_path).removeprefix(folder) if folder != dep.fs_path else str(out.def_path)
 
 
 def _overlap(path: str, other: str) -> bool:

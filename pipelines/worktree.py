@@ -72,8 +72,11 @@ def untracked() -> list[str]:
     return [path for path in paths if path != "dvc.lock"]
 
 
-def check_out(commit: str, name: str) -> Path:
-    """Create the worktree of a name or move it to another commit; return the project's folder in it."""
+def check_out(commit: str, name: str, with_data: bool = True) -> Path:
+    """Create the worktree of a name or move it to another commit; return the project's folder in it.
+
+    Without data it has neither the outputs of the stages nor what they read.
+    """
     root, top = Path.cwd(), Path(git("rev-parse", "--show-toplevel"))
     tree = (WORKTREES / name).resolve()
     folder = tree / root.relative_to(top)
@@ -91,6 +94,8 @@ def check_out(commit: str, name: str) -> Path:
     (root / ".darkroom").mkdir(exist_ok=True)
     _link(folder / ".darkroom", root / ".darkroom")
     _share_cache(root, folder)
+    if not with_data:
+        return folder
     for section, key in RAW_PARAMS:
         _share_raw(root, folder, params.read_yaml(folder / "params.yaml").get(section, {}).get(key))
     if is_new:
@@ -162,6 +167,10 @@ def _share_raw(root: Path, folder: Path, value: object) -> None:
     if not isinstance(value, str) or not value or Path(value).expanduser().is_absolute() or not (root / value).exists():
         return
     link = folder / value
+    if any(Path(value).is_relative_to(out) for out in _outputs(root, folder)):  # DVC provides it, there as it is there
+        if link.is_symlink():
+            link.unlink()
+        return
     if ".." in Path(value).parts:
         raise WorkspaceError(f"{value} lies outside the project, and the commit is run in another folder", "write an absolute path")
     if not link.is_symlink():
@@ -169,10 +178,20 @@ def _share_raw(root: Path, folder: Path, value: object) -> None:
             for file in set(os.listdir(root / value)) - set(os.listdir(link)):
                 _link(link / file, root / value / file)
             return
-        if link.exists() or any(value in stage.outs for stage in dvc_graph.read_lock(root / "dvc.lock").values()):
-            return  # a stage writes it, so that DVC provides it
+        if link.exists():
+            return
         link.parent.mkdir(parents=True, exist_ok=True)
     _link(link, root / value)
+
+
+def _outputs(root: Path, folder: Path) -> set[str]:
+    """Return what stages write: what they have written for the project, and what `fetch` writes in the worktree."""
+    outs = {out for stage in dvc_graph.read_lock(root / "dvc.lock").values() for out in stage.outs}
+    files = (folder / "dvc.yaml", folder / "params.yaml")
+    graph, settings = (params.read_yaml(file) if file.exists() else {} for file in files)
+    patterns = graph.get("stages", {}).get("fetch", {}).get("outs", [])
+    datasets = settings.get("fetch", {}).get("datasets") or []
+    return outs | {str(out).replace("${item.dataset}", str(name)) for out in patterns for name in datasets}
 
 
 def commit_files(folder: Path, files: list[str], branch: str, message: str) -> str:

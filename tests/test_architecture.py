@@ -47,6 +47,7 @@ HARMLESS = {
     "core/shortage.py", "core/array_files.py", "core/checksums.py", "core/json_files.py", "commands/param_types.py",
     "config/settings_help.py", "config/package_files.py", "core/counts.py", "core/platforms.py", "commands/study_records.py",
     "core/large_arrays.py", "core/machine_limits.py", "core/ranks.py", "course/lessons.py", "core/deadline.py",
+    "commands/study_pool.py", "commands/flow.py", "config/stage_code.py",
 }  # fmt: skip
 
 VAGUE = {  # words that say how a value came about, not what it holds

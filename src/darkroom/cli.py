@@ -110,7 +110,7 @@ group = Darkroom(
     "darkroom",
     package="darkroom.commands",
     sections={"Commands": COMMANDS, "Stages, on the paths of dvc.yaml": STAGES},
-    hidden=("finished",),
+    hidden=("finished", "study-member"),
     help="""Develop an image classifier from a folder of photographs. `dvc repro` runs the stages that are out of date, in order.
 
     \b

@@ -113,7 +113,7 @@ def test_another_version_than_the_named_one_is_refused(memory, tmp_path):
     memory.rm("/photos/cat/0.png")
     with pytest.raises(SourceError, match="has changed") as caught:
         copy("memory://photos", tmp_path, version)
-    assert "darkroom recipe --data" in caught.value.remedy
+    assert "darkroom recipe --latest" in caught.value.remedy
     assert "dvc pull" in caught.value.remedy
 
 
@@ -223,7 +223,8 @@ def test_an_address_by_hand_names_the_command(values):
 
 
 def test_recipe_writes_address_and_version_and_fetch_copies(memory, folder, tmp_path, monkeypatch, capsys):
-    """`recipe --data ADDRESS` writes what fetch needs, and says what will be copied; afterwards `check` says what has changed."""
+    """`recipe --data ADDRESS` writes what fetch needs, and says what will be copied; afterwards `check` says what has changed,
+    and `--latest` takes it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DARKROOM_TRACKING", "off")
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
@@ -243,8 +244,14 @@ def test_recipe_writes_address_and_version_and_fetch_copies(memory, folder, tmp_
     assert cli.main(["check"]) == 0
     assert "memory://photos has changed since it was copied" in capsys.readouterr().out
     before = settings.fetch.version
-    assert cli.main(["recipe", "--data", "memory://photos"]) == 0
-    assert params.read().fetch.version != before
+    assert cli.main(["recipe", "--latest"]) == 0
+    assert params.read().fetch.version == remote_files.list_files("memory://photos").version != before
+    capsys.readouterr()
+    assert cli.main(["recipe", "--latest", "--data", "memory://photos"]) == 0
+    assert "params.yaml: unchanged" in capsys.readouterr().out
+    assert cli.main(["recipe", "--set", "fetch.datasets=[digits]", "ingest.source=data/raw/digits"]) == 0
+    assert cli.main(["recipe", "--latest"]) == 2
+    assert "--data ADDRESS" in capsys.readouterr().err
 
 
 def test_the_copy_of_a_file_is_named_as_the_source(server, tmp_path):

@@ -119,7 +119,7 @@ def test_stages_run_on_other_machines(project, tmp_path):
     """Stages run where workers are, with uncommitted changes; those that need or write a file of this folder alone run here.
 
     A worker is killed amid a stage: another one takes it over, nothing else runs twice, and dvc.lock is that of `dvc repro`. What
-    the remote has is not run again.
+    the remote has is not run again. The stages of a commit that is retrained run there, too.
     """
     wait_until(lambda: is_up(project))
     workers = {
@@ -163,6 +163,17 @@ def test_stages_run_on_other_machines(project, tmp_path):
         assert locked(project) == lock
         project.run("dvc", "repro", "--force", "--quiet")
         assert locked(project) == lock
+
+        (project.folder / "input.txt").write_text("committed ")
+        project.git("add", "mine.in")
+        project.git("commit", "-qam", "another input")
+        with project.default_server():
+            assert "ran: data, left, both; reason" in project.flow("retrain", "--pool", "machines")
+        ended = {name: lines(project, f"{name}.ends")[-1] for name in ("data", "left", "both")}
+        assert [path.startswith(str(project.folder)) for path in ended.values()] == [False, False, True]
+        assert (project.folder / ".darkroom/worktrees/retrain/both.txt").read_text() == "committed in no commit"
+        assert locked(project) == lock
+        assert project.git("ls-remote", "origin") == ""
     finally:
         for worker in workers.values():
             worker.terminate()

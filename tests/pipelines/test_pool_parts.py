@@ -15,8 +15,8 @@ from prefect.client.schemas.objects import StateType, WorkerStatus
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Failed
 
-from darkroom.core.errors import EX_TEMPFAIL, WorkspaceError
-from pipelines import flow_runtime, pool_clones, pool_runs, pool_setup, pool_stage, pool_worker, repro, stage_graph
+from darkroom.core.errors import EX_TEMPFAIL, ParamsError, WorkspaceError
+from pipelines import flow_runtime, pool_clones, pool_runs, pool_setup, pool_stage, pool_worker, repro, retrain, stage_graph
 from pipelines.dvc_runner import Stage
 from pipelines.process_groups import CommandResult
 from pipelines.repro import GraphRun, Options, RetryableError
@@ -76,6 +76,9 @@ def test_what_a_stage_reads_of_others():
     deps = [out("models"), out("data/in/train"), out("code")]
     found = stage_graph.inputs(SimpleNamespace(cmd="x", deps=deps, outs=[out("o")]), outs)
     assert found == {"files": ["code"], "inputs": ["data/in", "models/a", "models/b"], "gathered": ["models"], "portable": True}
+    added = SimpleNamespace(fs_path="/p/samples/a", def_path="a", use_cache=True)  # of samples/a.dvc
+    reader = SimpleNamespace(cmd="x", deps=[out("samples/a")], outs=[out("o")])
+    assert stage_graph.inputs(reader, [added])["inputs"] == ["samples/a"]
     for reads, writes in (([out("metrics", cached=False)], [out("o")]), ([out("data/in")], [out("decision", cached=False)])):
         assert not stage_graph.inputs(SimpleNamespace(cmd="x", deps=reads, outs=writes), reads)["portable"]
 
@@ -246,3 +249,11 @@ def test_a_worker_passes_on_where_its_clones_are(tmp_path):
     assert found[pool_clones.FOLDER] == str(tmp_path)
     assert found["PYTHONPATH"].split(":") == [str(Path(pool_worker.__file__).parents[1]), "/x"]
     assert found["PREFECT_WORKER_QUERY_SECONDS"] == "9"
+
+
+@pytest.mark.parametrize("option", [{"force": True}, {"max_age_days": 30.0}])
+def test_a_pool_runs_nothing_again(monkeypatch, option):
+    """A retraining that would run every stage again is refused in a pool, where the same result is not made twice."""
+    monkeypatch.setattr(flow_runtime, "run_exclusively", lambda work, wait: work(None))
+    with pytest.raises(ParamsError, match="do not go with --pool"):
+        retrain.retrain.fn(pool="gpus", **option)

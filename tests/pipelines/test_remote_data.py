@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from prefect.states import Completed, State
 
 from darkroom import cli
-from darkroom.core.errors import SourceError
+from darkroom.core.errors import ParamsError, SourceError
 from darkroom.data import remote_files
+from pipelines import flow_runtime, retrain
+from pipelines.dvc_runner import DvcRunner
+from pipelines.process_groups import ProcessGroups
+from pipelines.repro import Options
 from tests.conftest import ROOT
 from tests.data.test_remote_files import server  # noqa: F401
 from tests.data.test_webdataset import samples, write
+from tests.pipelines.projects import create_project
 
 pytestmark = pytest.mark.pipeline
 
@@ -95,6 +104,63 @@ def test_a_fresh_clone_runs_nothing(server, tmp_path, monkeypatch):  # noqa: F81
     assert cli.main(["recipe", "--data", address]) == 0
     assert "fetch@url" in dvc(project, "repro", "ingest")
     assert (project / "data/raw/url/set.tar").read_bytes() == served.content
+
+
+def test_a_retraining_takes_what_is_at_the_address_now(server, tmp_path, monkeypatch):  # noqa: F811
+    """A source that changes between two runs of the flow is a reason, and is copied into the worktree of the flow alone.
+
+    The commit of the results names its version. A server that does not answer is a temporary failure.
+    """
+    served, address = server
+    monkeypatch.setenv("DARKROOM_TRACKING", "off")
+    project = create_project(tmp_path / "project").folder
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    stages["stages"] = {name: stages["stages"][name] for name in ("names", "fetch", "ingest")}
+    (project / "dvc.yaml").write_text(yaml.safe_dump(stages))
+    for folder in ("data", "backbones"):
+        (project / folder).mkdir()
+    for name in ("data/label_fixes.csv", "data/splits.csv", "backbones/README.md"):
+        shutil.copy(ROOT / name, project / name)
+    monkeypatch.chdir(project)
+    assert cli.main(["recipe", "--data", address]) == 0
+    run(project, "git", "add", "src", "backbones", "data", "params.yaml", "dvc.yaml")
+    run(project, "git", "commit", "-qm", "images at an address")
+    dvc(project, "repro")
+    copied = (project / "data/raw/url/set.tar").read_bytes()
+    monkeypatch.setattr(flow_runtime, "run_exclusively", lambda work, wait: enter(work))
+    monkeypatch.setattr(retrain, "run_graph", repro)
+
+    assert retrain.retrain.fn(branch="retrained").name == "Skipped"
+    served.content = write(tmp_path / "served" / "more.tar", samples(70)).read_bytes()
+    state = retrain.retrain.fn(branch="retrained")
+    assert "fetch.version" in state.message
+    tree = project / ".darkroom/worktrees/retrain"
+    assert (tree / "data/raw/url/set.tar").read_bytes() == served.content
+    assert (project / "data/raw/url/set.tar").read_bytes() == copied
+    assert run(project, "git", "status", "--porcelain", "params.yaml") == ""
+    version = yaml.safe_load((tree / "params.yaml").read_text())["fetch"]["version"]
+    assert version in run(project, "git", "show", "retrained:params.yaml")
+    assert version in run(project, "git", "show", "retrained:dvc.lock")
+    assert retrain.retrain.fn(branch="retrained").name == "Skipped"
+    assert "fetch.version" in retrain.retrain.fn(latest=False).message
+    assert (tree / "data/raw/url/set.tar").read_bytes() == copied
+    served.status = 503
+    with pytest.raises(ParamsError) as caught:
+        retrain.retrain.fn()
+    assert caught.value.retryable
+
+
+def enter(work: Callable[[ProcessGroups], State[Any]]) -> State[Any]:
+    """Do the work of a flow."""
+    with ProcessGroups() as processes:
+        return work(processes)
+
+
+def repro(runner: DvcRunner, options: Options) -> State[Any]:
+    """Run a graph by DVC alone."""
+    result = runner.dvc("repro")
+    assert result.returncode == 0, result.output
+    return Completed(message="ran")
 
 
 def test_a_bucket_is_copied(tmp_path, monkeypatch):

@@ -72,7 +72,7 @@ def test_a_worktree_shares_files_that_are_not_committed(clone):
     assert worktree.check_out(worktree.resolve_commit("main"), "name") == folder
     assert (folder / "dvc.yaml").read_text() == "stages: {}\n# newer\n"
     (folder / "dvc.lock").write_text("of the worktree")
-    (clone / "dvc.lock").write_text("of this folder")
+    (clone / "dvc.lock").write_text("# of this folder")
     subprocess.run(["git", "add", "dvc.lock"], check=True)
     commit("with a lock")
     worktree.check_out(worktree.resolve_commit("HEAD"), "name")
@@ -177,3 +177,18 @@ def test_a_worktree_has_the_weight_files_of_the_project(tmp_path):
         worktree._share_raw(tmp_path / "root", tmp_path / "tree", "data/weights")
     assert (tmp_path / "tree/data/weights/vgg16.pth").read_text() == "weights"
     assert not (tmp_path / "tree/data/weights/.gitignore").is_symlink()
+
+
+@pytest.mark.parametrize("source", ["data/raw/url", "data/raw/url/set.tar", "data/raw/url/photos"])
+def test_what_fetch_copies_is_not_shared(tmp_path, source):
+    """A worktree has its own copy of what is at an address, also of one file or folder in it; a link of an earlier version goes."""
+    root, tree = tmp_path / "root", tmp_path / "tree"
+    (root / source).parent.mkdir(parents=True)
+    (root / source).write_text("an earlier copy")
+    (tree / source).parent.mkdir(parents=True)
+    (tree / source).symlink_to(root / source)
+    (tree / "dvc.yaml").write_text("stages: {fetch: {outs: ['data/raw/${item.dataset}']}}")
+    (tree / "params.yaml").write_text("fetch: {datasets: [url]}")
+    for _ in range(2):
+        worktree._share_raw(root, tree, source)
+        assert not (tree / source).is_symlink()

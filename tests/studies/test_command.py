@@ -58,7 +58,7 @@ def test_a_mistake_names_its_remedy(arguments, facts, workspace, capsys):
 def test_the_times_of_another_folder_replace_none(options, out, cost, monkeypatch):
     """A run that is written elsewhere leaves the times of the study's own folder as they are."""
     folders = []
-    monkeypatch.setattr(study_run, "run_study", lambda name, size, items, *rest: folders.extend(rest) or ("", []))
+    monkeypatch.setattr(study_run, "run_study", lambda name, size, items, *rest: folders.extend(rest[:2]) or ("", []))
     assert cli.main(["study", "depth", *options]) == 0
     assert [folder.as_posix() for folder in folders] == [out, cost]
 

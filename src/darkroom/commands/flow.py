@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,10 +34,14 @@ class Flows(LazyGroup):
 
 
 def become(module: str, arguments: tuple[str, ...], anywhere: bool = False) -> NoReturn:
-    """Become a process that runs a module of the flows: of the repository, or of the installed package in a project elsewhere.
+    """Become a process that runs a module of the flows; with `anywhere` it needs no project in this folder."""
+    words = program(module, anywhere)
+    sys.stdout.flush()
+    os.execv(sys.executable, [*words, *arguments])
 
-    With `anywhere` it needs no project in this folder.
-    """
+
+def program(module: str, anywhere: bool = False) -> list[str]:
+    """Return the words that run a module of the flows: of the repository, or of the installed package in a project elsewhere."""
     repository = package_files.root() if anywhere else Path()
     if stage_code.is_used() or (anywhere and find_spec(package_files.FLOWS)):
         if find_spec(package_files.FLOWS) is None:
@@ -43,17 +49,35 @@ def become(module: str, arguments: tuple[str, ...], anywhere: bool = False) -> N
                 "this Darkroom is installed from its repository, in which alone its flows run",
                 "install the wheel: `make dist` there, then `pip install dist/darkroom-*.whl` here",
             )
-        command = ["-P", "-m", f"{package_files.FLOWS}.{module}"]  # -P: no file of the project's hides a module
-    elif (repository / REPOSITORY).is_dir():
+        return [sys.executable, "-P", "-m", f"{package_files.FLOWS}.{module}"]  # -P: no file of the project's hides a module
+    if (repository / REPOSITORY).is_dir():
         if anywhere:
             os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(repository), os.environ.get("PYTHONPATH")]))
-        command = ["-m", f"{REPOSITORY}.{module}"]
-    else:
-        raise WorkspaceError(
-            f"there is no project here ({Path.cwd()})", "run the command in its folder; `darkroom new DIR` makes one"
-        )
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *command, *arguments])
+        return [sys.executable, "-m", f"{REPOSITORY}.{module}"]
+    raise WorkspaceError(f"there is no project here ({Path.cwd()})", "run the command in its folder; `darkroom new DIR` makes one")
+
+
+def run(module: str, *arguments: str) -> int:
+    """Run a module of the flows as a process, whose output goes to stderr; return its exit code.
+
+    SIGTERM, with which a person or a service ends this command, ends the flow.
+    """
+    process = subprocess.Popen([*program(module), *arguments], stdout=sys.stderr)
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        code = wait(process)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return code if code >= 0 else 128 - code  # as a shell has it for a signal
+
+
+def wait(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit code of a process that ends in its own way where a person interrupts it and this command."""
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # the process got the signal too
+            continue
 
 
 command = Flows(

@@ -23,10 +23,11 @@ with lazy_imports():
 @click.option("--list", "list_them", is_flag=True, help="list the recipes with their claims")
 @click.option("--data", metavar="DIR", type=click.Path(), help="your folder of images, one subfolder per class, or an address")
 @click.option("--weights", metavar="SOURCE", type=WEIGHTS, help="imagenet, package, pretrain, random, or a folder of weight files")
+@click.option("--latest", is_flag=True, help="take what is now at the address of the images (fetch.url)")
 @click.option("--set", "settings", cls=Many, metavar="KEY=VALUE …", type=SETTING, help="single values: transfer.lr=0.01")
 @json_option
 def command(
-    name: str | None, list_them: bool, data: str | None, weights: str | None, settings: tuple[str, ...], as_json: bool
+    name: str | None, list_them: bool, data: str | None, weights: str | None, latest: bool, settings: tuple[str, ...], as_json: bool
 ) -> None:
     """Write a recipe's values into params.yaml, in place, comments kept, so that `git diff` shows what changed.
 
@@ -40,9 +41,12 @@ def command(
         for recipe, header in {} if as_json else headers.items():
             click.echo("\n  ".join([recipe, *header.splitlines()]) + "\n")
         return
-    if name is None and data is None and weights is None and not settings:
-        raise ParamsError("nothing to apply", "name a recipe (`darkroom recipe --list`), or give --data, --weights or --set")
+    if name is None and data is None and weights is None and not latest and not settings:
+        remedy = "name a recipe (`darkroom recipe --list`), or give --data, --weights, --latest or --set"
+        raise ParamsError("nothing to apply", remedy)
     project.check_merged(Path("params.yaml"))
+    if latest:
+        settings = (*settings, f"fetch.version={remote_source.latest_version(params.read())}")
     requested = recipes.requested_values(name, data, weights, settings, remote_source.locate)
     origins = recipes.origins(name, data, weights, settings)
     contents: list[plan.Content] = []

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from darkroom.commands import flow
 from darkroom.config import dvc_process, dvc_repair, dvc_space, params, stage_code
 from darkroom.core import locks, shortage
 from darkroom.core.command_line import passthrough
@@ -33,7 +34,7 @@ def run(arguments: tuple[str, ...]) -> int:
         }  # fmt: skip
         began = time.time()
         command = [sys.executable, "-m", dvc_process.__name__, "--wait-for-lock", "repro", *arguments]
-        code = _wait(subprocess.Popen(command, env=environment))
+        code = flow.wait(subprocess.Popen(command, env=environment))
         failed = dvc_process.failed_stage(Path(file.name).read_text(encoding="utf-8"))
         if code == 0:
             return 0
@@ -43,14 +44,6 @@ def run(arguments: tuple[str, ...]) -> int:
         if code in dvc_process.KILLED:
             raise shortage.killed(name)
         return code if code > 0 else 128 - code  # as a shell has it for a signal
-
-
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # DVC got the signal too, and ends in its own way
-            continue
 
 
 command = passthrough(

@@ -66,9 +66,11 @@ class StudyCommand(Command):
 @click.option("--set", "items", cls=Many, type=SettingKey("KEY=VALUE", tuple), help="other values: seeds=5 data=~/photos")
 @click.option("--out", type=click.Path(path_type=Path), help=f"the folder of the results; default: {OUT}/NAME")
 @click.option("--cost", type=click.Path(path_type=Path), help=f"the folder of times; default: {OUT}/cost/, with the name of --out")
+@click.option("--pool", help="a work pool of Prefect's: the runs are trained on the machines of its workers (`darkroom worker`)")
 @json_option
 def command(
-    name: str | None, is_list: bool, size: str | None, items: tuple[str, ...], out: Path | None, cost: Path | None, as_json: bool
+    name: str | None, is_list: bool, size: str | None, items: tuple[str, ...], out: Path | None, cost: Path | None,
+    pool: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run a study: networks that differ in one thing, over several seeds, at equal cost.
 
@@ -85,7 +87,7 @@ def command(
         raise ParamsError("no study is named", f"name one: darkroom study {next(iter(registry.NAMES))}; --list shows all")
     out = out or OUT / name
     cost = cost or OUT / "cost" / out.name  # beside those of the results, so that no other run's times are replaced
-    finding, rows = study_run.run_study(name, size, items, out, cost)
+    finding, rows = study_run.run_study(name, size, items, out, cost, pool)
     page = out / "index.html"
     if as_json:
         tables.print_json({"study": name, "finding": finding, "rows": [row.as_dict() for row in rows], "page": str(page)})

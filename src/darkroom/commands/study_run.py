@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from darkroom.commands import study_records
+from darkroom.commands import study_pool, study_records
 from darkroom.commands.study_gallery import draw_gallery, draw_images
 from darkroom.config import package_files, params, study_params
 from darkroom.config.study_settings import Setting
@@ -19,6 +19,7 @@ from darkroom.data import datasets
 from darkroom.data.subsets import SubsetOptions, load_subset
 from darkroom.studies import chart_data, page, plots, registry, runner, summary
 from darkroom.studies.base import Study
+from darkroom.studies.cache import ResultCache
 from darkroom.studies.run_config import RunResult
 from darkroom.studies.samples import ROTATIONS, Sample
 from darkroom.studies.summary import HEADINGS, SummaryRow
@@ -29,12 +30,12 @@ GALLERY = "predictions.png"
 
 
 def run_study(
-    name: str, size: str | None, items: Sequence[str], out: Path, cost: Path
+    name: str, size: str | None, items: Sequence[str], out: Path, cost: Path, pool: str | None = None
 ) -> tuple[str, list[SummaryRow]]:  # fmt: skip
     """Run a study and write its results; return the finding and a row per label.
 
-    `items` are values (KEY=VALUE) in place of those of studies/params.yaml. Raises ParamsError for a mistake
-    in them, and for output folders that hold anything but the results of a study.
+    `items` are values (KEY=VALUE) in place of those of studies/params.yaml, `pool` is the work pool that trains. Raises
+    ParamsError for a mistake in them, and for output folders that hold anything but the results of a study.
     """
     kind = registry.load(name)
     content = params.read_yaml(package_files.find(study_params.FILE))
@@ -51,8 +52,11 @@ def run_study(
     samples = {"": sample} | study.extra_samples(sample, partial(read_sample, settings))
     with study_records.start(study, name, settings, samples) as record:
         study.search(samples, machine.accelerator, record.add)
+        configs = study.runs(len(sample.train_labels))
+        if pool:
+            study_pool.train(pool, configs, ResultCache(samples, machine.accelerator), record.add)
         results = runner.run(
-            study.runs(len(sample.train_labels)), samples, processes=machine.processes, accelerator=machine.accelerator,
+            configs, samples, processes=machine.processes, accelerator=machine.accelerator,
             description=f"study {name}", on_result=record.add,
         )  # fmt: skip
         finding, rows = write_results(out, cost, name, study, size, sample, study.compared(results, sample))

@@ -117,7 +117,7 @@ def copy(folder: Path, address: str, version: str, scratch: Path) -> int:
     if version and listing.version != version:
         raise SourceError(
             f"{shown(address)} is not what `fetch.version` {version} names: it has changed, and is {listing.version}",
-            f"take what is there now: `darkroom recipe --data {shown(address)}`; or get the earlier copy: `dvc pull`",
+            "take what is there now: `darkroom recipe --latest`; or get the earlier copy: `dvc pull`",
         )
     room = shutil.disk_usage(folder).free
     if listing.bytes > room:
@@ -222,7 +222,8 @@ def _explained(address: str) -> Iterator[None]:
     except Exception as error:  # each library has its own
         machine_limits.check(error)
         cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error  # fsspec's, over HTTP
-        status = getattr(cause, "status", None) or getattr(cause, "code", None)
+        response = getattr(cause, "response", None)  # of the Hub's library
+        status = getattr(cause, "status", None) or getattr(cause, "code", None) or getattr(response, "status_code", None)
         if isinstance(cause, FileNotFoundError) or status == 404:
             raise SourceError(f"there is nothing at {shown(address)}", "correct the address") from error
         refused = isinstance(cause, PermissionError) or status in (401, 403) or "credentials" in str(cause).lower()
@@ -230,7 +231,7 @@ def _explained(address: str) -> Iterator[None]:
         query = address.partition("?")[2]
         reason = type(cause).__name__ if query and query in reason else reason
         remedy = (
-            "set the credentials that its library looks for, such as AWS_ACCESS_KEY_ID or fsspec's configuration"
+            "set the credentials that its library looks for, such as AWS_ACCESS_KEY_ID, HF_TOKEN or fsspec's configuration"
             if refused
             else "check the network and the address, then run it again; what was copied is kept"
         )

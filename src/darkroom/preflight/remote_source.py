@@ -30,6 +30,13 @@ def locate(address: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def latest_version(settings: Params) -> str:
+    """Return the version of what is now at the address of the source; errors as of `remote_files.list_files`."""
+    if "url" not in settings.fetch.datasets:
+        raise ParamsError("the images of this project are no copy of what is at an address", "name one: `--data ADDRESS`")
+    return remote_files.list_files(settings.fetch.url).version
+
+
 def is_copy(settings: Params) -> bool:
     """Tell whether the source is a copy of what is at an address."""
     source = Path(settings.ingest.source)
@@ -44,5 +51,5 @@ def note(settings: Params) -> str:
     except DarkroomError as error:
         return f"copied from {address}, which cannot be asked now ({error.problem.partition(': ')[2] or error.problem})"
     if settings.fetch.version and listing.version != settings.fetch.version:
-        return f"warning: {address} has changed since it was copied; `darkroom recipe --data {address}` takes what is there now"
+        return f"warning: {address} has changed since it was copied; `darkroom recipe --latest` takes what is there now"
     return f"copied from {address}"

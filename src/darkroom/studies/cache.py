@@ -52,10 +52,11 @@ class ResultCache:
     samples: Samples
     accelerator: str
     folder: Path = FOLDER
+    is_cpu: bool = False  # whatever the accelerator is here: of a machine that has no GPU
 
     @cached_property
     def is_gpu(self) -> bool:
-        return device_of(self.accelerator).type != "cpu"
+        return not self.is_cpu and device_of(self.accelerator).type != "cpu"
 
     def file(self, unit: Sequence[RunConfig], *more: str) -> Path:
         """Return the file of a unit's results; `more` is what else decides them."""

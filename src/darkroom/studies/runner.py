@@ -51,10 +51,9 @@ def run(
     trains all.
     """
     results_cache = ResultCache(samples, accelerator, folder)
-    first = {config.training_key(): config for config in reversed(configs)}
     results: dict[str, RunResult] = {}
     todo = []
-    for unit in group_units([config for config in configs if first[config.training_key()] is config], samples, accelerator):
+    for unit in group_different(configs, samples, accelerator):
         cached = cache.read(results_cache.file(unit), unit)
         if cached is None:
             todo.append(unit)
@@ -64,17 +63,27 @@ def run(
     pretrain([unit[0] for unit in todo], results_cache, processes, on_result)
     if todo:
         with Progress(description, sum(config.steps for unit in todo for config in unit), "steps") as progress:
-            progress.note = f"{len(results)} of {len(first)} results cached" if results else ""
+            count = len({config.training_key() for config in configs})
+            progress.note = f"{len(results)} of {count} results cached" if results else ""
             for result in _train_units(todo, results_cache, processes, progress, on_result):
                 results[result.config.training_key()] = result
     return [replace(results[config.training_key()], config=config) for config in configs]
 
 
+def group_different(configs: Sequence[RunConfig], samples: Samples, accelerator: str) -> list[Unit]:
+    """Return the runs in units, of those that differ only in their names the first."""
+    first = {config.training_key(): config for config in reversed(configs)}
+    return group_units([config for config in configs if first[config.training_key()] is config], samples, accelerator)
+
+
+def starts_of(configs: Sequence[RunConfig]) -> list[Unit]:
+    """Return the runs that these are initialised from."""
+    return list({config.pretraining.key(): [config.pretraining] for config in configs if config.pretraining}.values())
+
+
 def pretrain(configs: Sequence[RunConfig], results_cache: ResultCache, processes: int, on_result: OnResult) -> None:
     """Train the runs that these are initialised from, unless their weights are there."""
-    starts = {config.pretraining.key(): [config.pretraining] for config in configs if config.pretraining}
-    todo = [unit for unit in starts.values() if not results_cache.weights_file(unit[0]).is_file()]
-    if todo:
+    if todo := [unit for unit in starts_of(configs) if not results_cache.weights_file(unit[0]).is_file()]:
         with Progress("pretraining", sum(unit[0].steps for unit in todo), "steps") as progress:
             for _ in _train_units(todo, results_cache, processes, progress, on_result, save_weights=True):
                 pass
