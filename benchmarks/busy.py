@@ -1,11 +1,13 @@
 """What other programs on the machine cost: training, embedding and evaluation beside busy processes.
 
-    python benchmarks/busy.py [--beside 0 1 2 4] [--seconds 12] [--rounds 3]
+    python benchmarks/busy.py [--beside 0 1 2 4] [--seconds 12] [--rounds 3] [--tasks train finetune embed evaluate]
+        [--also "asleep OMP_WAIT_POLICY=PASSIVE" "intel LD_PRELOAD=libiomp5.so KMP_BLOCKTIME=0"]
 
 For each number of busy processes and each task, the time of a unit over that on the quiet machine, divided by what a fair share
 of the cores would make of it: with t threads beside k processes on c cores, the threads' share is c·t / (t + k). 1 is fair. Each
 measurement is a process of its own; `spin` has libgomp's default, `give way` what Darkroom does (models/give_way.py), and the
-rounds alternate. Nothing else may run: the load before each round is printed.
+rounds alternate. Nothing else may run: the load before each round is printed. `--also` names further kinds by the variables that
+they set.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from measuring import report
 
 THREADS = 2
 TASKS = ("train", "finetune", "embed", "evaluate")
-KINDS = {"spin": {"GOMP_SPINCOUNT": "300000"}, "give way": {}}  # libgomp's default, set: so that nothing gives way
+# libgomp's default, set: so that nothing gives way
+KINDS: dict[str, dict[str, str]] = {"spin": {"GOMP_SPINCOUNT": "300000"}, "give way": {}}
 LOOP = "while True: pass"
 
 
@@ -87,8 +90,13 @@ def main() -> None:
     parser.add_argument("--beside", nargs="*", type=int, default=[0, 1, 2, 4], help="numbers of busy processes")
     parser.add_argument("--seconds", type=float, default=12.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--also", nargs="+", default=[], metavar="KIND", help="NAME VARIABLE=VALUE …, one argument for each")
     parser.add_argument("--task", choices=TASKS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    for text in options.also:
+        name, *settings = text.split()
+        KINDS[name] = dict(setting.split("=", 1) for setting in settings)
     if options.task:
         print(measure(options.task, options.seconds))
         return
@@ -98,14 +106,14 @@ def main() -> None:
         for count in options.beside:
             loops = [subprocess.Popen([sys.executable, "-c", LOOP]) for _ in range(count)]
             try:
-                for name in TASKS:
+                for name in options.tasks:
                     for kind, settings in KINDS.items():
                         times.setdefault((name, kind, count), []).append(one(name, settings, options.seconds))
             finally:
                 for loop in loops:
                     loop.kill()
                     loop.wait()
-    report("busy", rows(times, options.beside))
+    report("busy", rows(times, options.tasks, options.beside))
 
 
 def one(name: str, settings: dict[str, str], seconds: float) -> float:
@@ -115,10 +123,10 @@ def one(name: str, settings: dict[str, str], seconds: float) -> float:
     return float(result.stdout.split()[-1])
 
 
-def rows(times: dict[tuple[str, str, int], list[float]], process_counts: list[int]) -> list[dict[str, object]]:
+def rows(times: dict[tuple[str, str, int], list[float]], tasks: list[str], process_counts: list[int]) -> list[dict[str, object]]:
     """Return the medians by task: milliseconds on the quiet machine, and how many times what is fair beside others."""
     cores, result = os.cpu_count() or 1, []
-    for name in TASKS:
+    for name in tasks:
         quiet = statistics.median(times[name, "spin", process_counts[0]])
         for kind in KINDS:
             row: dict[str, object] = {"task": name, "threads": kind}
