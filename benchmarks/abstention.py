@@ -1,14 +1,16 @@
 """How well images unlike the data are told from images like them, by method: splits of folders of photographs.
 
     python benchmarks/abstention.py FOLDER [FOLDER …] --weights FOLDER [--splits 20] [--refuse 0.02] [--apart FOLDER …]
+        [--backbone mobilenet_v2] [--source folder]
 
-Each folder is embedded once by a frozen MobileNetV2; each split fits on 70% of its images, calibrates on 10%, as the stages do,
+Each folder is embedded once by a frozen network; each split fits on 70% of its images, calibrates on 10%, as the stages do,
 and takes 20% as images like the data. Unlike the data are the other folders, noise, and textures that are drawn here; `a sixth
 class` are the images of a class that is left out, of folders with three classes or more. The classes of a folder that is named
 `--apart` are also unlike images of their own, as bees, which sit on flowers, are apart from ants. Compared: `distance`, that of
-Darkroom; `softmax`, 1 − the largest probability (Hendrycks and Gimpel 2017); `energy` (Liu et al. 2020); `neighbours`, the distance
-to the tenth neighbour among all training embeddings (Sun et al. 2022); `relative`, the squared distance less that without classes
-(Ren et al. 2021); `with_energy`, the logarithm of the distance and a quarter of the energy, both standardised on validation.
+Darkroom; `embedding`, the same of the embedding alone; `softmax`, 1 − the largest probability (Hendrycks and Gimpel 2017);
+`energy` (Liu et al. 2020); `neighbours`, the distance to the tenth neighbour among all training embeddings (Sun et al. 2022);
+`relative`, the squared distance of the embedding less that without classes (Ren et al. 2021); `with_energy`, the logarithm of the
+distance and a quarter of the energy, both standardised on validation.
 
 AUROC       how often an image unlike the data has the larger score
 FPR95       share of the images unlike the data that are answered where 95% of those like them are
@@ -30,7 +32,7 @@ from typing import Any
 import cv2
 import numpy as np
 from measuring import report
-from prediction_sets import SIZE, make_embedder, read_folder, split
+from prediction_sets import BACKBONE, SIZE, Embedder, read_folder, split
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
@@ -42,9 +44,10 @@ NOISE = TEXTURES = 200
 NEIGHBOUR = 10
 FEW_TRAIN, FEW_VAL = 70, 10
 LEFT_OUT = "a sixth class"
-METHODS = ("distance", "softmax", "energy", "neighbours", "relative", "with_energy")
+METHODS = ("distance", "embedding", "softmax", "energy", "neighbours", "relative", "with_energy")
 ENERGY = 0.25  # of the energy beside the distance
 Score = Callable[[np.ndarray], np.ndarray]
+Split = Callable[[np.ndarray], list[np.ndarray]]  # levels (N, D + M) to embeddings (N, D), and means (N, M) of a feature map
 
 
 def noise(rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -72,30 +75,35 @@ def textures(rng: np.random.Generator) -> Iterator[np.ndarray]:
         yield (first + (second - first) * share + rng.normal(0, 6, (SIZE, SIZE, 3))).clip(0, 255).astype(np.uint8)
 
 
-def scores(x: np.ndarray, y: np.ndarray, val: np.ndarray, head: Head) -> dict[str, Score]:
-    """Return the methods for training embeddings (N, D) and labels (N,), and validation embeddings (V, D): embeddings (M, D) to
+def scores(x: np.ndarray, y: np.ndarray, val: np.ndarray, head: Head, levels: Split) -> dict[str, Score]:
+    """Return the methods for training levels (N, D + M) and labels (N,), and validation levels (V, D + M): levels (M, D + M) to
     scores (M,), large where unlike."""
-    distance, train_units = mahalanobis.fit(x, y, len(head.classes_)), unit(x)
-    background = mahalanobis.fit(x, np.zeros_like(y), 1)
+    both, (own, _) = mahalanobis.fit(levels(x), y, len(head.classes_)), levels(x)
+    alone, background = mahalanobis.fit([own], y, len(head.classes_)), mahalanobis.fit([own], np.zeros_like(y), 1)
+    train_units = unit(own)
+
+    def of_embeddings(score: Score) -> Score:
+        return lambda rows: score(levels(rows)[0])
 
     def energy(embeddings: np.ndarray) -> np.ndarray:
         return -np.logaddexp.reduce(embeddings @ head.coef_.T + head.intercept_, axis=1)
 
-    def logarithm(embeddings: np.ndarray) -> np.ndarray:
-        return np.log(distance.measure(embeddings))
+    def distance(rows: np.ndarray) -> np.ndarray:
+        return both.measure(*levels(rows))
 
     def standardised(score: Score) -> Score:
         mean, deviation = score(val).mean(), score(val).std()
-        return lambda embeddings: (score(embeddings) - mean) / deviation
+        return lambda rows: (score(rows) - mean) / deviation
 
-    far, uncertain = standardised(logarithm), standardised(energy)
+    far, uncertain = standardised(lambda rows: np.log(distance(rows))), standardised(of_embeddings(energy))
     return {
-        "distance": distance.measure,
-        "softmax": lambda embeddings: 1 - head.predict_proba(embeddings).max(1),
-        "energy": energy,
-        "neighbours": lambda embeddings: -np.sort(unit(embeddings) @ train_units.T, axis=1)[:, -NEIGHBOUR],
-        "relative": lambda embeddings: distance.measure(embeddings) ** 2 - background.measure(embeddings) ** 2,
-        "with_energy": lambda embeddings: far(embeddings) + ENERGY * uncertain(embeddings),
+        "distance": distance,
+        "embedding": of_embeddings(alone.measure),
+        "softmax": of_embeddings(lambda embeddings: 1 - head.predict_proba(embeddings).max(1)),
+        "energy": of_embeddings(energy),
+        "neighbours": of_embeddings(lambda embeddings: -np.sort(unit(embeddings) @ train_units.T, axis=1)[:, -NEIGHBOUR]),
+        "relative": of_embeddings(lambda embeddings: alone.measure(embeddings) ** 2 - background.measure(embeddings) ** 2),
+        "with_energy": lambda rows: far(rows) + ENERGY * uncertain(rows),
     }
 
 
@@ -103,17 +111,21 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-def trained(x: np.ndarray, y: np.ndarray, parts: tuple[np.ndarray, np.ndarray], seed: int) -> dict[str, Score]:
+def trained(x: np.ndarray, y: np.ndarray, parts: tuple[np.ndarray, np.ndarray], seed: int, levels: Split) -> dict[str, Score]:
     train, val = parts
+    own = levels(x)[0]
     with redirect_stdout(StringIO()):
-        return scores(x[train], y[train], x[val], train_head(x[train], y[train], (x[val], y[val]), seed=seed, threads=1))
+        head = train_head(own[train], y[train], (own[val], y[val]), seed=seed, threads=1)
+    return scores(x[train], y[train], x[val], head, levels)
 
 
-def run(x: np.ndarray, y: np.ndarray, others: Mapping[str, np.ndarray], seed: int, refuse: float) -> dict[tuple[str, str], dict]:
+def run(
+    x: np.ndarray, y: np.ndarray, others: Mapping[str, np.ndarray], seed: int, refuse: float, levels: Split
+) -> dict[tuple[str, str], dict]:
     """Return the figures of a split by method and kind of image."""
     train, val, test = split(y, seed)
     results = {}
-    for method, score in trained(x, y, (train, val), seed).items():
+    for method, score in trained(x, y, (train, val), seed, levels).items():
         limit = rank_threshold(score(x[val]), refuse)
         like = score(x[test])
         for name, unlike in ((name, score(values)) for name, values in others.items()):
@@ -135,30 +147,30 @@ def rank_threshold(values: np.ndarray, refuse: float) -> float:
     return threshold.distance + low
 
 
-def few(x: np.ndarray, y: np.ndarray, seed: int, refuse: float) -> float:
+def few(x: np.ndarray, y: np.ndarray, seed: int, refuse: float, levels: Split) -> float:
     """Return the share of images like the data that is refused where 2 × 50 photographs are all there are."""
     rng = np.random.default_rng(seed)
     classes = rng.permutation(np.unique(y))[:2]
     rows = rng.permutation(np.flatnonzero(np.isin(y, classes)))
     train, val, test = np.split(rows, [FEW_TRAIN, FEW_TRAIN + FEW_VAL])
-    distance = mahalanobis.fit(x[train], (y[train] == classes[1]).astype(int), 2)
-    threshold = CalibrationDistances.of(distance.measure(x[val])).threshold(refuse)
+    distance = mahalanobis.fit(levels(x[train]), (y[train] == classes[1]).astype(int), 2)
+    threshold = CalibrationDistances.of(distance.measure(*levels(x[val]))).threshold(refuse)
     assert threshold
-    return float(np.mean([threshold.is_unknown(value) for value in distance.measure(x[test])]))
+    return float(np.mean([threshold.is_unknown(value) for value in distance.measure(*levels(x[test]))]))
 
 
 def without(x: np.ndarray, y: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return embeddings and labels without a class, and the embeddings of that class."""
+    """Return levels and labels without a class, and the levels of that class."""
     kept = y != number
     return x[kept], np.unique(y[kept], return_inverse=True)[1], x[~kept]
 
 
-def cost(embed: Callable[[np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+def cost(embed: Embedder, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     """Return the bytes of the distance, and its share of the time that an image takes."""
-    distance = mahalanobis.fit(x, y, int(y.max()) + 1)
+    distance = mahalanobis.fit(embed.split(x), y, int(y.max()) + 1)
     images = np.zeros((64, SIZE, SIZE, 3), np.uint8)
     seconds = {}
-    for name, work in (("network", lambda: embed(images)), ("distance", lambda: distance.measure(x[:64]))):
+    for name, work in (("network", lambda: embed(images)), ("distance", lambda: distance.measure(*embed.split(x[:64])))):
         times = []
         for _ in range(5):
             started = time.perf_counter()
@@ -176,10 +188,12 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--refuse", type=float, default=0.02)
     parser.add_argument("--apart", nargs="*", type=Path, default=[])
+    parser.add_argument("--backbone", default=BACKBONE)
+    parser.add_argument("--source", default="folder", help="of the weights: folder, or package")
     args = parser.parse_args()
-    embed, rng = make_embedder(args.weights), np.random.default_rng(0)
-    data = {folder.name: (embed(images), labels) for folder in args.folders for images, labels in [read_folder(folder)]}
-    drawn = {"noise": embed(np.stack(list(noise(rng)))), "textures": embed(np.stack(list(textures(rng))))}
+    embed, rng = Embedder(args.weights, args.backbone, args.source), np.random.default_rng(0)
+    data = {folder.name: (embed.levels(images), labels) for folder in args.folders for images, labels in [read_folder(folder)]}
+    drawn = {name: embed.levels(np.stack(list(draw(rng)))) for name, draw in (("noise", noise), ("textures", textures))}
     apart = {
         name: (data[folder.name][0][data[folder.name][1] == number], folder.name)
         for folder in args.apart
@@ -190,19 +204,19 @@ def main() -> None:
     for folder, (x, y) in data.items():
         others = {name: part for name, (part, _) in data.items() if name != folder} | drawn
         others |= {name: part for name, (part, owner) in apart.items() if owner != folder}
-        results = [run(x, y, others, seed, args.refuse) for seed in range(args.splits)]
+        results = [run(x, y, others, seed, args.refuse, embed.split) for seed in range(args.splits)]
         keys = list(results[0])
         if y.max() >= 2:  # as many splits in all, each class in turn
             for seed in range(args.splits):
                 kept, labels, left_out = without(x, y, seed % (int(y.max()) + 1))
-                results[seed] |= run(kept, labels, {LEFT_OUT: left_out}, seed, args.refuse)
+                results[seed] |= run(kept, labels, {LEFT_OUT: left_out}, seed, args.refuse, embed.split)
             keys += [(method, LEFT_OUT) for method in METHODS]
         for method, name in keys:
             parts = [part[method, name] for part in results]
             means = {key: fmean(part[key] for part in parts) for key in parts[0]}
             spread = stdev(part["refused"] for part in parts)
             rows.append({"data": folder, "method": method, "unlike them": name, **means, "sd of refused": spread})
-        shares = [few(x, y, seed, args.refuse) for seed in range(5 * args.splits)]
+        shares = [few(x, y, seed, args.refuse, embed.split) for seed in range(5 * args.splits)]
         details[folder] = {"few, refused": fmean(shares), "few, sd": stdev(shares), **cost(embed, x, y)}
         print(folder, details[folder], flush=True)
     report("abstention", rows, details)

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from measuring import report
-from prediction_sets import make_embedder, read_folder
+from prediction_sets import Embedder, read_folder
 
 from darkroom.api.heads import train_head
 from darkroom.augmentation import corruptions
@@ -40,26 +40,28 @@ CORRUPTED = ("gaussian_noise", "gaussian_blur", "brightness", "contrast", "jpeg"
 SEVERITIES = (1, 3, 5)
 ARRIVE, FEWEST, MOST = 0.09, 60, 90  # share of the images that arrive, and their number at least and at most
 ONE_CLASS = 3  # images of one class for each other one
+DIM = "dim"  # of embeddings, beside which the levels have the means of a feature map
 METHODS = ("confidence", "difference", "threshold")
 
 
 def embed(folders: list[Path], weights: Path) -> dict[str, np.ndarray]:
-    """Return embeddings, labels and the number of images that arrive of each folder, and the embeddings of the corrupted ones."""
-    network, outputs = make_embedder(weights), {}
+    """Return levels, labels and the number of images that arrive of each folder, and the levels of the corrupted ones."""
+    network = Embedder(weights)
+    outputs = {DIM: np.array(network.backbone.dim)}
     for folder in folders:
         images, labels = read_folder(folder)
         order = np.random.default_rng(0).permutation(len(labels))
         images, labels = images[order], labels[order]
         name, count = folder.name, min(max(round(ARRIVE * len(labels)), FEWEST), MOST)
-        outputs |= {name: network(images), f"{name}_y": labels, f"{name}_k": np.array(count)}
+        outputs |= {name: network.levels(images), f"{name}_y": labels, f"{name}_k": np.array(count)}
         for kind in CORRUPTED:
             for severity in SEVERITIES:
-                outputs[f"{name}|{kind}|{severity}"] = network(corruptions.corrupt(images[:count], kind, severity, 0))
+                outputs[f"{name}|{kind}|{severity}"] = network.levels(corruptions.corrupt(images[:count], kind, severity, 0))
     return outputs
 
 
 def inboxes(data: Mapping[str, np.ndarray], name: str, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return embeddings and labels of each inbox of a folder."""
+    """Return levels and labels of each inbox of a folder."""
     count = int(data[f"{name}_k"])
     x, y = data[name][:count], data[f"{name}_y"][:count]
     one = np.flatnonzero(y == seed % (int(y.max()) + 1))
@@ -68,23 +70,30 @@ def inboxes(data: Mapping[str, np.ndarray], name: str, seed: int) -> dict[str, t
     return {"unchanged": (x, y), "one class": (x[mixed], y[mixed]), **corrupted}
 
 
+def levels(data: Mapping[str, np.ndarray], both: np.ndarray) -> list[np.ndarray]:
+    """Return embeddings and means."""
+    return np.split(both, [int(data[DIM])], 1)
+
+
 def run(data: Mapping[str, np.ndarray], name: str, seed: int) -> list[dict[str, Any]]:
     """Return a row for each inbox: whether there is an estimate, and of each method estimate, edges and accuracy."""
     count = int(data[f"{name}_k"])
-    x, y = data[name][count:], data[f"{name}_y"][count:]
+    (x, means), y = levels(data, data[name][count:]), data[f"{name}_y"][count:]
     order = np.random.default_rng(seed).permutation(len(y))
     train, val, held_out = np.split(order, [round(0.7 * len(y)), round(0.8 * len(y))])
     with redirect_stdout(StringIO()):
         head = train_head(x[train], y[train], (x[val], y[val]), seed=seed, threads=1)
-    distance = mahalanobis.fit(x[train], y[train], len(head.classes_))
-    threshold = CalibrationDistances.of(distance.measure(x[val])).threshold(REFUSE)
+    distance = mahalanobis.fit([x[train], means[train]], y[train], len(head.classes_))
+    threshold = CalibrationDistances.of(distance.measure(x[val], means[val])).threshold(REFUSE)
     assert threshold
     reference_probabilities = head.predict_proba(x[held_out])
     correct, sure = reference_probabilities.argmax(1) == y[held_out], reference_probabilities.max(1)
-    reference, far = Reference(x[held_out], reference_probabilities.argmax(1), sure, correct), distance.measure(x[held_out])
+    reference = Reference(x[held_out], reference_probabilities.argmax(1), sure, correct)
+    far = distance.measure(x[held_out], means[held_out])
     rows = []
-    for kind, (embeddings, labels) in inboxes(data, name, seed).items():
-        probabilities, distances = head.predict_proba(embeddings), distance.measure(embeddings)
+    for kind, (both, labels) in inboxes(data, name, seed).items():
+        embeddings, new_means = levels(data, both)
+        probabilities, distances = head.predict_proba(embeddings), distance.measure(embeddings, new_means)
         new = Outputs(embeddings, probabilities.argmax(1), probabilities.max(1))
         unknown = np.array([threshold.is_unknown(value) for value in distances.tolist()])
         stated = expected_accuracy.estimate(reference, new, Novelty.of(far, distances, unknown)).value is not None

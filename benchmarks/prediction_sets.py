@@ -25,11 +25,9 @@ from measuring import report
 from darkroom.api.heads import train_head
 from darkroom.data.subsets import SubsetOptions, load_subset
 from darkroom.inference.classifier import batches
-from darkroom.models import weight_files, weights
-from darkroom.models.backbones.torchvision import TorchvisionBackbone
+from darkroom.models import mahalanobis, pretrained
 from darkroom.models.base import Normalize
 from darkroom.models.prediction_sets import ConformalScores
-from darkroom.models.specs import BackboneSpec
 
 SIZE = 160
 BACKBONE = "mobilenet_v2"
@@ -44,18 +42,26 @@ def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(images), np.concatenate([subset.train[1], subset.held_out[1]])
 
 
-def make_embedder(weights_folder: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from images (N, S, S, 3) uint8 to embeddings (N, D) by the frozen backbone."""
-    backbone = TorchvisionBackbone(BackboneSpec(BACKBONE, SIZE, "pooled"), 0).eval()
-    file = weight_files.find(weights_folder, BACKBONE)
-    weights.fill(backbone, weights.read(file), str(file))
-    normalize = Normalize(*weights.normalization(BACKBONE, "imagenet"))
+class Embedder:
+    """Images (N, S, S, 3) uint8 to embeddings (N, D) by a frozen backbone; `levels`: with the means (N, M) of the feature map that
+    the distance takes beside them, (N, D + M), which `split` takes apart."""
 
-    def embed(images: np.ndarray) -> np.ndarray:
+    def __init__(self, weights_folder: Path, name: str = BACKBONE, source: str = "folder") -> None:
+        self.backbone, origin = pretrained.load(name, SIZE, "pooled", source, weights_folder)
+        self.backbone.eval()
+        self.normalize = Normalize(origin.mean, origin.std)
+        self.steps = mahalanobis.steps_of(self.backbone.step_count())
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        return self.split(self.levels(images))[0]
+
+    def levels(self, images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return np.concatenate([backbone(normalize(batch)).numpy() for batch in batches(images, 32)])
+            parts = [self.backbone.levels(self.normalize(batch), self.steps) for batch in batches(images, 32)]
+            return np.concatenate([torch.cat(part, 1).numpy() for part in parts])
 
-    return embed
+    def split(self, x: np.ndarray) -> list[np.ndarray]:
+        return np.split(x, [self.backbone.dim], 1)
 
 
 def lac(probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:
@@ -132,7 +138,7 @@ def main() -> None:
     parser.add_argument("--coverage", type=float, default=0.9)
     args = parser.parse_args()
     rows = []
-    embed = make_embedder(args.weights)
+    embed = Embedder(args.weights)
     for folder in args.folders:
         images, y = read_folder(folder)
         x = embed(images)

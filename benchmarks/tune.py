@@ -127,7 +127,7 @@ class Reseeded(Search):
             compute = settings.compute.model_copy(update={"seed": 1000 * self.seed + number})
             self.pool = replace(own, settings=settings.model_copy(update={"compute": compute}))
             self.pool.__dict__["folds"] = own.folds
-            trial, _ = self._train(recipe(settings, self.candidates[0]), lambda fold, loss: False, is_recipe=number == 0)
+            trial, _ = self._train(self.heads(), recipe(settings, self.candidates[0]), lambda fold, loss: False, number == 0)
             self._add(trial, on_trial)
         self.pool = own
 
@@ -149,7 +149,8 @@ def claim(case: str, pool: Pool, embedded: Embedded, options: argparse.Namespace
     name = options.backbones[0]
     if case == "poor":  # the space is around the recipe's settings, and the reference is the poor one
         search = Search(replace(part, settings=pool.settings), {name: own}, [name], draw, "random", is_pruning=False)
-        before, _ = Search(part, {name: own}, [name])._train(recipe(settings, name), lambda fold, loss: False, is_recipe=True)
+        poor = Search(part, {name: own}, [name])
+        before, _ = poor._train(poor.heads(), recipe(settings, name), lambda fold, loss: False, is_recipe=True)
         search.run(lambda trials: len(trials) >= options.trials)
         search.trials = [before, *(replace(trial, number=trial.number + 1, is_recipe=False) for trial in search.trials)]
     else:

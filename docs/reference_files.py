@@ -46,7 +46,7 @@ OUTPUTS = {  # outputs of dvc.yaml, and what they hold; `{}` stands for a name. 
     "models/finetune/{}": "a checkpoint",
     "models/weights/{}.safetensors": "the weights of a backbone, under torchvision's names",
     "models/weights/{}.json": "where they come from",
-    "data/embedded/{}": "embeddings (K, N, D) of the views and of val, and the backbone as used",
+    "data/embedded/{}": "embeddings (K, N, D) of the views and of val, the means (N, M) of a feature map, and the backbone as used",
     "models/cost/baseline.json": "`seconds` that the stage took; only `evaluate` and `diagnose` read it",
     "models/cost/embed/{}.json": "the same",
     "models/cost/transfer/{}.json": "the same",

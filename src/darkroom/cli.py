@@ -49,7 +49,7 @@ COMMANDS = {
     "course": "list the lessons of the course, keep your predictions and compare them with your own runs",
     "models": "list the registered versions or networks of a library, or describe a network",
     "backbones": "rank frozen backbones on this project's images: accuracy, and what an image costs",
-    "tune": "search better settings for the head, and say what they gain beyond chance",
+    "tune": "search better settings for heads and fine-tuning, and say what they gain",
     "promote": "make a version the champion",
     "rollback": "make the previous champion the champion again",
     "compare": "compare runs over their seeds, as a table and a page",

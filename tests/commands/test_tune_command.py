@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from darkroom import cli
 from darkroom.config import params, recipes
 from darkroom.evaluation import selection_bias
-from darkroom.stages import transfer
+from darkroom.stages import finetune, transfer
 from darkroom.tracking import records
 from darkroom.training import embedding
 from darkroom.tuning import search
@@ -22,11 +23,11 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 NAME = "squeezenet1_1"
-KEPT = 4
+KEPT = 12  # heads: after two trials, of which one embeds at a larger size
 KILLED = f"""
 import sys, time
 from darkroom import cli
-from darkroom.stages import transfer
+from darkroom.stages import finetune, transfer
 
 count, train = 0, transfer.train_head
 
@@ -42,7 +43,7 @@ def train_some(*arguments, **options):
 transfer.train_head = train_some
 sys.exit(cli.main(sys.argv[1:]))
 """
-TUNE = ["tune", "--minutes", "5", "--trials", "4", "--json"]
+TUNE = ["tune", "--only", "heads", "--minutes", "5", "--trials", "4", "--json"]
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def test_it_prints_the_same_again_and_never_needs_test_images(project, capsys, m
 def test_the_best_is_written_and_comments_stay(project, capsys, monkeypatch):
     """--write changes what `changes` lists, and nothing else; comments stay, and the file is valid."""
     before = Path("params.yaml").read_text().splitlines()
-    monkeypatch.setattr(search.Search, "best", lambda self: self.trials[-1])
+    monkeypatch.setattr(search.Search, "best", lambda self, phase="": self.trials[-1])
     assert cli.main([*TUNE, "--write"]) == 0
     changes = json.loads(capsys.readouterr().out)["changes"]
     assert changes
@@ -127,12 +128,50 @@ def test_the_best_is_written_and_comments_stay(project, capsys, monkeypatch):
     assert all(content[key.partition(".")[0]][key.partition(".")[2]] == value for key, value in changes.items())
 
 
+def test_fine_tuning_is_searched_after_heads_and_written(project, capsys, monkeypatch):
+    """Both kinds are searched, without test images; --write writes what fine-tuning and the policy need, and a second call says the
+    same without training anything."""
+    shutil.rmtree("data/ingested/test")
+    few = {"finetune.epochs": 2, "augment.policy": "light", "finetune.warmup_epochs": 0}
+    recipes.apply(Path("params.yaml"), few, lambda settings: None)
+    tune = [word for word in TUNE if word not in ("--only", "heads")]
+    assert cli.main(tune) == 0
+    output = capsys.readouterr()
+    first = json.loads(output.out)
+    assert [trial["phase"] for trial in first["trials"]] == 4 * ["heads"] + 4 * ["finetune"]
+    assert "not searched" not in output.err
+    monkeypatch.setattr(finetune, "train_blocks", lambda *_: pytest.fail("it trains again"))
+    assert cli.main(tune) == 0
+    assert json.loads(capsys.readouterr().out) == first
+    best = search.Search.best
+    monkeypatch.setattr(search.Search, "best", lambda self, phase="": best(self, phase) if phase else self.trials[-1])
+    assert cli.main(tune[:-1]) == 0
+    assert "fine-tuned networks" in capsys.readouterr().out
+    assert cli.main([*tune, "--write"]) == 0
+    last = json.loads(capsys.readouterr().out)
+    trial = last["trials"][-1]
+    assert last["changes"]
+    assert last["changes"].items() <= trial.items()
+    content = params.read().model_dump(by_alias=True)
+    written = {key: content[key.partition(".")[0]][key.partition(".")[2]] for key in last["changes"]}
+    assert written == last["changes"]
+
+
+def test_too_little_time_is_said(project, capsys):
+    """With a time that is too short for fine-tuning heads alone are searched, and a message names the minutes that would do."""
+    assert cli.main(["tune", "--minutes", "0.05", "--trials", "1", "--json"]) == 0
+    output = capsys.readouterr()
+    assert "fine-tuning is not searched" in output.err
+    assert re.search(r"`--minutes [1-9]\d*` has time", output.err)
+    assert {trial["phase"] for trial in json.loads(output.out)["trials"]} == {"heads"}
+
+
 def test_an_interrupt_tells_the_best_so_far(project, capsys, monkeypatch):
     """Ctrl-C ends the search with its result, exit code 0; before the first trial it ends the command."""
     run = search.Search.run
     calls = [2, 0]
 
-    def interrupted(self, is_over, on_trial):
+    def interrupted(self, is_over, on_trial, resize):
         run(self, lambda trials: len(trials) > calls[0], on_trial) if calls[0] else None
         raise KeyboardInterrupt
 
@@ -181,7 +220,7 @@ def test_a_verdict_says_what_is_chance(project, capsys, monkeypatch):
     """Where both intervals hold 0 nothing is gained beyond chance; where accuracy's does not, its points are named."""
     interval = selection_bias.Interval
     gain = selection_bias.Gain(interval(0.021, 0.004, 0.039), interval(-0.1, -0.2, 0.1), 0.03, -0.2)
-    monkeypatch.setattr(search.Search, "best", lambda self: self.trials[-1])
+    monkeypatch.setattr(search.Search, "best", lambda self, phase="": self.trials[-1])
     monkeypatch.setattr(search.Search, "gain", lambda self: gain)
     assert cli.main(TUNE[:-1]) == 0
     assert "gained 2.1 points of accuracy (+0.4 to +3.9) over params.yaml" in capsys.readouterr().out

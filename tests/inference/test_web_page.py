@@ -20,14 +20,13 @@ from darkroom.data.decoding import decode
 from darkroom.inference import export, web_page, web_runtime
 from darkroom.inference.classifier import Classifier
 from darkroom.inference.web_runtime import Runtime
-from darkroom.models import mahalanobis
-from darkroom.models.abstention import CalibrationDistances
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.checkpoint import Checkpoint, save
 from darkroom.models.factory import build_features
 from darkroom.models.prediction_sets import ConformalScores
 from darkroom.models.specs import CompactSpec
 from tests.browser import COLOURS, SHARED, chromium, faults, scrolls_sideways  # noqa: F401
+from tests.models.known_images import fit_distance
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("chromium")]
 
@@ -100,9 +99,8 @@ def model(tmp_path_factory) -> Path:
     network.head.weight.data *= 300
     images = export.noise_images(SIZE)
     empty = Checkpoint("finetune/some", architecture, preprocessing, CLASSES, {}, {})
-    embeddings, probabilities = Classifier(network, empty).embed(images)
-    network.distance = mahalanobis.fit(embeddings, np.arange(8) % 2, 2)
-    distances = CalibrationDistances.of(network.distance.measure(embeddings))
+    probabilities = Classifier(network, empty).probabilities(images)
+    distances = fit_distance(network, images, images)
     scores = ConformalScores.of(np.repeat(probabilities, 3, 0), np.arange(24) % 2)
     checkpoint = Checkpoint("finetune/some", architecture, preprocessing, CLASSES, {}, {}, 0.7, scores, distances)
     save(folder, checkpoint, network.state_dict(), 1, [{"epoch": 1.0}])

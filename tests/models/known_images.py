@@ -23,6 +23,6 @@ def fit_distance(network: Network, train: np.ndarray, val: np.ndarray) -> Calibr
     """Give a network the distance from images (N, S, S, 3) uint8; return the distances of others."""
     classes = network.head.out_features
     examples = (Examples(part[None], np.arange(len(part)) % classes) for part in (train, val))
-    distances = abstention.fit_network(network.eval(), network, *examples, COMPUTE)
+    distances = abstention.fit_network(network.eval(), *examples, COMPUTE)
     assert network.distance
     return distances

@@ -9,6 +9,7 @@ import torch
 from darkroom.core.errors import ParamsError
 from darkroom.models import abstention, mahalanobis
 from darkroom.models.abstention import FEWEST, NO_DISTANCES, CalibrationDistances
+from darkroom.models.mahalanobis import Mahalanobis
 from darkroom.training import abstention as fitting
 from darkroom.training.batches import Examples
 
@@ -22,6 +23,11 @@ def drawn(rng: np.random.Generator, count: int, shift: float = 0.0) -> tuple[np.
     return (centres[labels] + rng.normal(size=(count, DIM)) * np.linspace(1.5, 0.1, DIM) + shift).astype(np.float32), labels
 
 
+def fitted(x: np.ndarray, y: np.ndarray) -> Mahalanobis:
+    """Return the distance from embeddings alone."""
+    return mahalanobis.fit([x], y, CLASSES)
+
+
 @pytest.mark.parametrize(("images", "refuse"), [(10, 0.02), (30, 0.02), (60, 0.02), (60, 0.1)])
 def test_the_stated_share_of_images_is_refused(images, refuse):
     """On average over draws of training and validation images the share of new images that is refused is the stated one, up to
@@ -29,7 +35,7 @@ def test_the_stated_share_of_images_is_refused(images, refuse):
     rng = np.random.default_rng(0)
     shares = []
     for _ in range(60):
-        distance = mahalanobis.fit(*drawn(rng, 90), CLASSES)
+        distance = fitted(*drawn(rng, 90))
         threshold = CalibrationDistances.of(distance.measure(drawn(rng, images)[0])).threshold(refuse)
         assert threshold.is_fitted == (images < abstention.needed(refuse))
         new = distance.measure(drawn(rng, 300)[0])
@@ -43,7 +49,7 @@ def test_images_elsewhere_are_far():
     """The distance of images around another place is larger than that of nearly all new images like those of training, whatever
     the scale of their embeddings."""
     rng = np.random.default_rng(1)
-    distance = mahalanobis.fit(*drawn(rng, 300), CLASSES)
+    distance = fitted(*drawn(rng, 300))
     near, far = distance.measure(drawn(rng, 200)[0]), distance.measure(np.flip(drawn(rng, 200)[0], 1) * [[-1] + [1] * (DIM - 1)])
     assert np.quantile(near, 0.95) < np.quantile(far, 0.05)
     few, _ = drawn(rng, 5)
@@ -53,7 +59,7 @@ def test_images_elsewhere_are_far():
 def test_it_is_the_distance_by_the_whole_covariance():
     """It equals the Mahalanobis distance by the matrix that the kept directions and the rest make up."""
     x, y = drawn(np.random.default_rng(3), 200)
-    distance = mahalanobis.fit(x, y, CLASSES)
+    distance = fitted(x, y)
     axes, rest = distance.axes.double().numpy(), float(distance.rest)
     covariance = axes.T @ np.diag(distance.variances.double().numpy() - rest) @ axes + rest * np.eye(DIM)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -71,7 +77,7 @@ def test_distances_of_poor_data_are_numbers(case):
         x[:] = 1
     others = np.flatnonzero(y > 0)
     keep = {"no image of a class": others, "one image of a class": np.r_[0, others]}.get(case, np.arange(len(y)))
-    first, second = (mahalanobis.fit(x[keep], y[keep], CLASSES) for _ in range(2))
+    first, second = (fitted(x[keep], y[keep]) for _ in range(2))
     assert np.isfinite(first.measure(np.concatenate([x, np.zeros((1, DIM), np.float32)]))).all()
     assert all(torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items())
 
@@ -96,7 +102,7 @@ def test_very_many_images_are_thinned(monkeypatch):
     (x, y), (val, val_y) = drawn(rng, 3000), drawn(rng, 2000)
     y[y == 0] = 1
     y[5] = 0
-    arguments = (lambda rows: rows, Examples(x[None], y), Examples(val[None], val_y), CLASSES)
+    arguments = (lambda rows: [rows[:]], Examples(x[None], y), Examples(val[None], val_y), CLASSES, 0)
     _, unlimited = fitting.fit(*arguments)
     monkeypatch.setattr(fitting, "MAX_IMAGES", 500)
     monkeypatch.setattr(abstention, "MAX_DISTANCES", 200)

@@ -9,12 +9,16 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from darkroom.core import checksums, json_files
 from darkroom.core.errors import DarkroomError, WorkspaceError
-from darkroom.models import checkpoint, tensor_files, weight_files
+from darkroom.inference.classifier import Classifier
+from darkroom.models import checkpoint, mahalanobis, tensor_files, weight_files
+from darkroom.models.abstention import CalibrationDistances
 from darkroom.models.base import Network, Preprocessing
 from darkroom.models.factory import build_features
 from darkroom.models.specs import BackboneSpec, CompactSpec
@@ -37,8 +41,8 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, spec):
     loaded, described = checkpoint.load(tmp_path / "one")
     images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
     with torch.no_grad():
-        assert torch.equal(loaded(images), network(images))
-        assert torch.equal(loaded.distance(loaded.embed(images)), network.distance(network.embed(images)))
+        for one, other in zip(loaded.outputs(images), network.outputs(images), strict=True):
+            assert torch.equal(one, other)
     assert described == original
     assert weight_files.checkpoint_digest(tmp_path / "one") == weight_files.checkpoint_digest(tmp_path / "two")
 
@@ -69,6 +73,33 @@ def test_a_checkpoint_of_an_early_version_is_read(tmp_path):
     del content["temperature"]
     (folder / "model.json").write_text(json.dumps(content))
     assert checkpoint.load(folder)[1].temperature == 1
+
+
+def test_a_distance_of_an_earlier_version_is_read(tmp_path):
+    """A checkpoint that does not say what its distance takes has one of embeddings alone, which gives the same distances; a step
+    that the network has not is refused."""
+    network = Network(build_features(CompactSpec(32, 4)), PREPROCESSING, 2).eval()
+    images = torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8)
+    embeddings = network.embed(images).detach().numpy()
+    network.distance = mahalanobis.fit([embeddings], np.arange(8) % 2, 2)
+    distances = CalibrationDistances.of(network.distance.measure(embeddings))
+    description = checkpoint.Checkpoint("some", CompactSpec(32, 4), PREPROCESSING, ("a", "b"), {}, {}, abstention=distances)
+    checkpoint.save(tmp_path, description, network.state_dict(), 1, [{"epoch": 1.0}])
+    content = json.loads((tmp_path / "model.json").read_text())
+    for steps, fact in ((None, ""), (99, "step 99"), (5, "does not fit|do not fit")):
+        content["abstention"].pop("steps", None)
+        if steps:
+            content["abstention"]["steps"] = steps
+        content.pop(checksums.KEY)
+        json_files.write_sealed(tmp_path / "model.json", content)
+        content = json.loads((tmp_path / "model.json").read_text())
+        if fact:
+            with pytest.raises(WorkspaceError, match=fact):
+                checkpoint.load(tmp_path)
+        else:
+            loaded = Classifier(*checkpoint.load(tmp_path))
+            assert np.array_equal(loaded.outputs(images.numpy()).distances, network.distance.measure(embeddings))
+            assert np.array_equal(loaded.distances(embeddings), network.distance.measure(embeddings))
 
 
 @pytest.mark.slow

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from darkroom.models import engine
+from darkroom.models import engine, mahalanobis
 from darkroom.models.backbones.torchvision import TorchvisionBackbone
-from darkroom.models.base import IMAGENET, Normalize
+from darkroom.models.base import IMAGENET, Levels, Normalize
 from darkroom.training.embedding import FeaturesAndMaps, LowerPart
 from tests.models.test_backbones import SMALLEST, shallow, spec
 
@@ -42,16 +42,24 @@ def test_embeddings_are_those_of_torch(family):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["ConvNeXt", "DenseNet", "EfficientNet", "ResNet", "SqueezeNet"])
 def test_maps_computed_with_embeddings_are_those_computed_alone(family):
-    """The embeddings and the feature map at a cut have the same bytes whether they are computed alone or
-    together.
+    """The embeddings, the feature map at a cut and the means for the distance have the same bytes whether they are computed alone
+    or together.
     """
     frozen, images = freeze(shallow(family))
     normalize, backbone = frozen
     assert backbone.has_feature_maps()
     cut = backbone.block_count - -(-backbone.block_count // 5)
-    both = engine.Onnx(FeaturesAndMaps(normalize, backbone, cut), images, 1).run(images)
-    assert np.array_equal(both[0], engine.Onnx(frozen, images, 1).run(images)[0])
-    assert np.array_equal(both[1], engine.Onnx(LowerPart(normalize, backbone, cut), images, 1).run(images)[0])
+    steps = mahalanobis.steps_of(backbone.block_count)
+    together = engine.Onnx(FeaturesAndMaps(normalize, backbone, cut, steps), images, 1).run(images)
+    levels = nn.Sequential(normalize, Levels(backbone, steps)).eval()
+    alone = [
+        engine.Onnx(network, images, 1).run(images)
+        for network in (frozen, LowerPart(normalize, backbone, cut), levels, FeaturesAndMaps(normalize, backbone, cut))
+    ]
+    for number, expected in enumerate((alone[0][0], alone[1][0], alone[2][1])):
+        assert np.array_equal(together[number], expected)
+    for number in range(2):
+        assert np.array_equal(together[number], alone[3][number])
 
 
 @pytest.mark.slow

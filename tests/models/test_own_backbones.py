@@ -14,9 +14,9 @@ from PIL import Image
 from darkroom import cli
 from darkroom.config import backbone_names
 from darkroom.core.errors import OwnCodeError, ParamsError
-from darkroom.models import checkpoint, factory, pretrained, tensor_files, weights
+from darkroom.models import checkpoint, engine, factory, mahalanobis, pretrained, tensor_files, weights
 from darkroom.models.backbones import own, own_code
-from darkroom.models.base import IMAGENET, Network, Preprocessing
+from darkroom.models.base import IMAGENET, Levels, Network, Normalize, Preprocessing
 from darkroom.models.engine import export_onnx
 from darkroom.models.specs import spec_from_dict
 from tests.conftest import ROOT
@@ -129,6 +129,22 @@ def test_a_checkpoint_keeps_the_digest_and_the_export_needs_no_code(name):
     assert spec_from_dict(described) == built.spec
     network = Network(built, Preprocessing(SIZE, "crop", (0, 0, 0), *IMAGENET), 3)
     assert b"ClassNotOfOnnx" not in export_onnx(network, np.zeros((4, SIZE, SIZE, 3), np.uint8))
+
+
+@pytest.mark.parametrize(("name", "levels"), [("nets.Whole", 1), ("nets.Chained", 1), ("pooled.deep", 2)])
+def test_the_levels_of_the_distance_are_exported(name, levels):
+    """The embedding and the means of a map are exported from a network that has just been built; one without a chain, or with a
+    chain of one block, has the embedding alone."""
+    stage = "nn.Conv2d({}, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)"
+    layers = ", ".join(stage.format(channels) for channels in (3, 8, 8))
+    write("pooled", f"from torch import nn\n\n\ndef deep():\n    return nn.Sequential({layers})\n")
+    built, pixels = backbone(name), np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 3), np.uint8)
+    network = torch.nn.Sequential(Normalize(*IMAGENET), Levels(built, mahalanobis.steps_of(built.step_count()))).eval()
+    outputs = engine.Onnx(network, pixels, 1).run(pixels)
+    assert len(outputs) == levels
+    with torch.inference_mode():
+        for ours, theirs in zip(outputs, network(torch.from_numpy(pixels)), strict=True):
+            np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_weights_come_from_the_folder_with_the_normalisation_of_the_class():

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from darkroom.cli import main
-from darkroom.monitoring import expected_accuracy
+from darkroom.inference.classifier import Classifier, ModelInfo
+from darkroom.monitoring import check, expected_accuracy
 from darkroom.monitoring.expected_accuracy import MAX_FARTHER, MAX_UNKNOWN, MIN_IMAGES, Novelty, estimate, interval
-from darkroom.monitoring.reference import Outputs, Reference
+from darkroom.monitoring.reference import Outputs, Reference, compute, load_held_out
+from darkroom.training import abstention
 from tests.conftest import ROOT
 from tests.monitoring import arrivals
 
@@ -66,6 +70,29 @@ def test_images_that_are_alike_are_farther_half_the_time():
     distances = np.arange(10.0)
     for new, farther in ((distances, 0.5), (distances + 20, 1), (distances - 20, 0)):
         assert Novelty.of(distances, new, new > 15) == Novelty(farther, float(farther == 1))
+
+
+@pytest.mark.parametrize("steps", [0, 5])
+def test_how_far_images_are_is_read_from_the_log(tmp_path, monkeypatch, steps):
+    """Distances come from the reference and the log. Those of earlier versions have none: they are of the embeddings where the
+    model's are of these alone, and else nothing tells."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(abstention.mahalanobis, "steps_of", lambda _: steps)
+    arrivals.write_model()
+    for start, dark in ((0, False), (30, True)):
+        arrivals.arrive(start, 30, dark=dark)
+    classifier = Classifier.load(Path("model"))
+    files = [check.ArrivedFile(path, 0, 0) for path in sorted(Path("data/inbox").iterdir())]
+    rows = check.classify(classifier, ModelInfo("m", "", "m", "0", "m"), files)
+    known_images = compute(classifier.examine, load_held_out(Path("data/ingested")))
+    novelty = check.novelty(classifier, known_images, rows)
+    assert novelty.unknown >= 0.5
+    for reference in (known_images, replace(known_images, distances=None)):
+        for earlier in (rows, [replace(row, distance=None) for row in rows]):
+            again = check.novelty(classifier, reference, earlier)
+            is_stored = reference.distances is not None and earlier[0].distance is not None
+            assert again == (novelty if is_stored or not steps else None)
+    assert check.novelty(classifier, known_images, []) is None
 
 
 @pytest.mark.slow

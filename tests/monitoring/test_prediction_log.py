@@ -129,12 +129,12 @@ def test_a_summary_names_what_has_changed():
 def test_a_reference_is_a_sample_of_held_out_images(tmp_path):
     """A reference is drawn from all parts alike, 300 images at most, and is read as it was written."""
 
-    def embed(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def examine(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         means = images.reshape(len(images), -1).mean(1, keepdims=True) / 255
-        return means.astype(np.float32), np.concatenate([means, 1 - means], 1)
+        return means.astype(np.float32), np.concatenate([means, 1 - means], 1), means[:, 0]
 
     outputs = reference.compute(
-        embed,
+        examine,
         reference.HeldOut(
             [np.full((200, 4, 4, 3), shade, np.uint8) for shade in (0, 255)],
             [np.zeros(200, int), np.full(200, 1)],
@@ -148,4 +148,5 @@ def test_a_reference_is_a_sample_of_held_out_images(tmp_path):
     again = reference.read(tmp_path / "reference.npz")
     assert all(np.array_equal(value, vars(again)[key]) for key, value in vars(outputs).items())
     reference.write(tmp_path / "earlier.npz", reference.Reference(outputs.embeddings, outputs.predicted, outputs.confidence))
-    assert reference.read(tmp_path / "earlier.npz").correct is None
+    earlier = reference.read(tmp_path / "earlier.npz")
+    assert earlier.correct is earlier.distances is None

@@ -230,11 +230,11 @@ def test_the_reference_has_one_image_of_each_group():
     images = [np.arange(40, dtype=np.uint8).reshape(40, 1, 1, 1), np.arange(40, 60, dtype=np.uint8).reshape(20, 1, 1, 1)]
     names = [[f"g{i // 4}" for i in range(40)], ["g0"] * 10 + [f"t{i}" for i in range(10)]]
 
-    def embed(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return batch.reshape(-1, 1).astype(np.float32), np.ones((len(batch), 2)) / 2
+    def examine(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray, None]:
+        return batch.reshape(-1, 1).astype(np.float32), np.ones((len(batch), 2)) / 2, None
 
     flat = [name for part in names for name in part]
     labels = [np.zeros(40, int), np.zeros(20, int)]
     for seed in range(5):
-        drawn = compute(embed, HeldOut(images, labels, names), seed).embeddings[:, 0].astype(int)
+        drawn = compute(examine, HeldOut(images, labels, names), seed).embeddings[:, 0].astype(int)
         assert sorted(flat[i] for i in drawn) == sorted(set(flat))

@@ -6,6 +6,7 @@ import base64
 import json
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,6 +116,55 @@ def test_a_program_that_fails_a_check_is_refused(tmp_path):
     assert "the limit is 0.001" in verdict.message
     assert not list((tmp_path / "exported").iterdir())
     assert json.loads(json.dumps(verdict.as_dict()))["int8"]["megabytes"] > 0.001
+
+
+def _with_outliers(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Let a channel of every activation be 10,000 times as large, and its weights in the next layer as much smaller: the same
+    network in float32, of whose other channels 8 bits leave nothing."""
+    layers = [key.removesuffix(".0.weight") for key in tensors if key.startswith("features.stages") and key.endswith(".0.weight")]
+    for layer, after in zip(layers, [*(f"{layer}.0.weight" for layer in layers[1:]), "head.weight"], strict=True):
+        for part in ("weight", "bias"):
+            tensors[f"{layer}.1.{part}"][0] *= 1e4
+        tensors[after][:, 0] *= 1e-4
+    return tensors
+
+
+@pytest.mark.slow
+def test_a_network_that_loses_is_refused_with_the_figure(tmp_path):
+    """A network of which 8 bits leave little, also with a quarter of its layers in float32, is registered without a program: the
+    verdict has its accuracy beside that in float32, and the check that it fails."""
+    folder = write_checkpoint(tmp_path / "checkpoint", architecture("compact"))
+    change_weights(folder, lambda tensors: tensors | {"head.weight": 1000 * tensors["head.weight"]})  # which is sure of its labels
+    before = Classifier.load(_balanced(folder)).logits(TEST)
+    change_weights(folder, _with_outliers)
+    parent = Classifier.load(folder)
+    np.testing.assert_allclose(parent.logits(TEST), before, rtol=1e-2, atol=1e-2)
+    labels = [parent.logits(images).argmax(1) for images in (VAL, TEST)]
+    groups = [[f"{number}" for number in range(len(images))] for images in (VAL, TEST)]
+    (tmp_path / "exported").mkdir()
+    verdict = int8_program.make(parent, VAL[:16], HeldOut([VAL, TEST], labels, groups), tmp_path / "exported", LIMITS)
+    assert not verdict.accepted
+    assert verdict.divergence > int8_program.MAX_DIVERGENCE
+    assert (verdict.float32.accuracy, verdict.int8.accuracy) == (1, pytest.approx(0.5, abs=0.25))
+    failed = [check.message for check in verdict.checks if not check.passed]
+    assert f"accuracy is {verdict.int8.accuracy:.4f}" in " ".join(failed)
+    assert verdict.message == f"it is refused: {'; '.join(failed)}"
+    assert not list((tmp_path / "exported").iterdir())
+
+
+@pytest.mark.parametrize(("errors", "chosen"), [([0.01], 0), ([0.2, 0.03], 1), ([0.2, 0.1, 0.15], 1), ([np.nan, 0.3, 0.2], 2)])
+def test_a_network_that_loses_has_layers_in_float32(tmp_path, monkeypatch, errors, chosen):
+    """The first program within the limit is taken, with no more layers in float32 than it needs; else the nearest one."""
+    mixtures, left = [[], ["a"], ["a", "b"]], list(errors)
+    quantizer = SimpleNamespace(mixtures=lambda: mixtures, write=lambda file, layers: file.write_text(" ".join(layers)))
+    monkeypatch.setattr(int8_program, "OnnxProgram", lambda file: None)
+    monkeypatch.setattr(int8_program, "_outputs", lambda *_: (np.zeros((1, 2)), None))
+    monkeypatch.setattr(int8_program.quantization, "divergence", lambda *_: left.pop(0))
+    parent = SimpleNamespace(probabilities=lambda images: None)
+    assert int8_program._choose(parent, quantizer, VAL, tmp_path / "program") == (mixtures[chosen], errors[chosen])
+    assert not left
+    assert (tmp_path / "program").read_text() == " ".join(mixtures[chosen])
+    assert [path.name for path in tmp_path.iterdir()] == ["program"]
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ def test_what_is_tried_can_be_written(values):
     search = Search(own, embedded(), [NAME], sampler="random")
     search.run(after(6))
     for trial in search.trials[1:]:
-        changed = space.requested(trial.values, own.settings, is_backbone_kept=True)
+        changed = space.requested(trial.values, space.recipe(own.settings, NAME), is_backbone_kept=True)
         assert set(changed) <= set(space.recipe(own.settings, NAME))
         assert all(value == float(f"{value:.2g}") for value in trial.values.values() if isinstance(value, float))
         for key, value in changed.items():

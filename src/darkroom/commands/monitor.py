@@ -132,7 +132,7 @@ def _load_reference(classifier: classifiers.Classifier, model: classifiers.Model
             f"{model.description} was registered without a reference, and the workspace holds another data set",
             "restore its data set (`dvc checkout`), or monitor a model that was registered since: `dvc repro` registers one",
         )
-    return reference.compute(classifier.embed, held_out)
+    return reference.compute(classifier.examine, held_out)
 
 
 def _print(check: history.DriftCheck, out: Path) -> None:

@@ -1,37 +1,48 @@
-"""Search better settings for the head of this project, and say what they gain beyond chance."""
+"""Search better settings for this project, for heads and for fine-tuning, and say what they gain beyond chance."""
 
 from __future__ import annotations
 
 import difflib
+import math
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from darkroom.commands.param_types import KNOWN_BACKBONE, WEIGHTS
 from darkroom.core.command_line import Command, Many, json_option
-from darkroom.core.errors import ParamsError
+from darkroom.core.errors import DarkroomError, ParamsError
 from darkroom.core.lazy import lazy_imports
 
+if TYPE_CHECKING:
+    import numpy as np
+
 with lazy_imports():
-    from darkroom.commands import check
+    from darkroom.commands import check, tune_report
     from darkroom.config import backbone_names, params, recipes
     from darkroom.core import progress, tables
-    from darkroom.data import seen_images
-    from darkroom.evaluation import selection_bias
+    from darkroom.data import resized_images, seen_images
+    from darkroom.preflight import durations
     from darkroom.tracking import records
-    from darkroom.tuning import heads, search, space
+    from darkroom.tuning import fine_tuning, finetune_space, heads, search, space
 
 INGESTED, PARAMS = Path("data/ingested"), Path("params.yaml")
-SHOWN = 5  # trials of the table, beside those of params.yaml
+HEADS_SHARE = 0.3  # of the time, where both are searched
+LEAST_TRIALS = 2  # of fine-tuning, one as in params.yaml, for which there has to be time
+OF_ALL = ("augment.policy", "augment.views", "ingest.image_size")  # keys that other stages have, too
 
 
 @click.command(cls=Command)
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="of the whole search")
-@click.option("--trials", type=click.IntRange(min=1), metavar="N", help="at most so many, those of params.yaml included")
+@click.option("--trials", type=click.IntRange(min=1), metavar="N", help="at most so many of each kind, with those of params.yaml")
+@click.option(
+    "--only", type=click.Choice(["heads", "finetune"]), help="search these settings alone", show_default="both, as time allows"
+)
 @click.option(
     "--backbones", "names", cls=Many, metavar="NAME …", type=KNOWN_BACKBONE, help="to choose from", show_default="of params.yaml"
 )
@@ -46,18 +57,21 @@ SHOWN = 5  # trials of the table, beside those of params.yaml
 def command(
     minutes: float,
     trials: int | None,
+    only: str | None,
     names: tuple[str, ...],
     weights: str | None,
     max_ms: float | None,
     write: bool,
     as_json: bool,
 ) -> None:
-    """Search better settings for the head on the training and validation images of the last `ingest`: backbone, views, learning
-    rate, weight decay, label smoothing, epochs, and class weights where classes differ in size.
+    """Search better settings on the training and validation images of the last `ingest`. First heads on frozen backbones: backbone,
+    image size, views, learning rate, weight decay, label smoothing, epochs, class weights. Then fine-tuning: unfrozen blocks,
+    policy of augmentation, rates, decay, epochs. Where the time is too short for the second, it says so.
 
-    Optuna's TPE proposes. Each trial is judged by the log loss of images that its heads were not trained on, in five folds that
-    keep copies together; one that falls behind ends early. At the end a bootstrap repeats the choice and says what it gains over
-    params.yaml on images that did not choose, with a 95% interval. Test images have no part in it. Fine-tuning is not searched.
+    The first trials of fine-tuning change one thing of the best so far, then Optuna's TPE proposes, as for heads. Each trial is
+    judged by the log loss of images that it was not trained on, in five folds that keep copies together; one that falls behind ends
+    early. At the end a bootstrap repeats the choice and says what it gains over params.yaml on images that did not choose, with a
+    95% interval. Test images have no part in it.
 
     Ctrl-C ends the search with the best so far. The same command again goes on: folds are kept in .darkroom/tune. Each trial is
     a run of MLflow's.
@@ -66,41 +80,134 @@ def command(
     darkroom tune --minutes 5
     darkroom tune --backbones mobilenet_v2 squeezenet1_1 --max-ms 5 --write
     """
-    started = time.monotonic()
+    end = time.monotonic() + minutes * 60
     settings = params.read()
     source, folder = recipes.weights_of(settings, weights)
     pool = load_pool(settings)
     embedded, fast = _embed(pool, settings, names, source, folder, max_ms)
     tuning = search.Search(pool, embedded, fast, settings.compute.seed)
+    images_at = cache(lambda size: resized_images.load(INGESTED, settings.ingest, size, settings.compute.seed))
+    left, needed = end - time.monotonic(), _seconds_of_two(pool)
+    head_seconds = _head_seconds(left, needed, only)
+    if head_seconds == left and only is None:
+        click.echo(_too_short(left, needed, minutes), err=True)
     with records.start_run("tune", {"minutes": minutes, "backbones": ", ".join(fast)}, [str(INGESTED)]) as run:
-        is_interrupted = _run(tuning, run, minutes * 60 - (time.monotonic() - started), trials)
+        is_over = search.timed(head_seconds, trials if only != "finetune" else 1)
+        share = 1.0 if head_seconds == left else HEADS_SHARE
+        resize = _resizer(tuning, images_at, source, folder, max_ms, share * minutes * 60) if only != "finetune" else None
+        is_interrupted = _run(tuning, run, "heads", head_seconds, lambda on_trial: tuning.run(is_over, on_trial, resize))
+        if head_seconds < left and not is_interrupted:
+            is_interrupted = _fine_tune(tuning, run, images_at, source, folder, end, (1 - HEADS_SHARE) * minutes * 60, trials)
         gain, best, reference = tuning.gain(), tuning.best(), tuning.reference()
-        text = _verdict(tuning, gain)
+        text = tune_report.verdict(tuning, gain)
         run.set_tags({"mlflow.note.content": text})
         run.log_metrics({"log_loss": best.log_loss, "reference_log_loss": reference.log_loss, "trials": len(tuning.trials)})
         run.log_metrics({"accuracy_gain": gain.accuracy.difference, "accuracy_gain_low": gain.accuracy.low})
-    is_kept = best.values[space.BACKBONE] in settings.backbones and set(settings.backbones) <= {*fast, best.values[space.BACKBONE]}
-    requested = space.requested(best.values, settings, is_kept)
+    name = best.values[space.BACKBONE]
+    is_kept = name in settings.backbones and set(settings.backbones) <= {*fast, name}
+    kind = finetune_space if best.phase == search.FINETUNE else space
+    requested = space.requested(best.values, kind.recipe(settings, name), is_kept)
     if weights and not is_kept:
         requested |= {"weights.source": source, "weights.folder": str(folder)}
     diff = _diff(requested)
     if as_json:
         tables.print_json({
-            "images": len(pool.labels), "trials": [_row(trial, pool) for trial in tuning.trials], "best": best.number,
-            "recipe": reference.number, "gain": _gain(gain), "changes": requested, "interrupted": is_interrupted,
+            "images": len(pool.labels), "trials": [tune_report.trial_row(trial, pool) for trial in tuning.trials],
+            "best": best.number, "recipe": reference.number, "gain": tune_report.gain_row(gain), "changes": requested,
+            "interrupted": is_interrupted,
         })  # fmt: skip
     else:
-        _show(tuning, pool)
+        tune_report.show(tuning)
         click.echo(f"\n{text}")
         if diff:
             click.echo(f"\n{diff}")
-        if space.VIEWS in requested:
-            click.echo("augment.views is also that of baseline and finetune, which this search does not judge")
+        _note_others(tuning, best, requested)
     if write and requested:
         recipes.apply(PARAMS, requested, check.check_params)
         click.echo(f"params.yaml: {len(requested)} value{'s' * (len(requested) != 1)} changed", err=as_json)
     elif diff and not as_json:
         click.echo("params.yaml is as it was; --write writes this")
+
+
+def _note_others(tuning: search.Search, best: search.Trial, requested: dict[str, Any]) -> None:
+    """Say which of the values hold for models that were not tried, and what a larger size costs."""
+    name = best.values[space.BACKBONE]
+    if space.SIZE in requested and name in tuning.embedded:
+        size = requested[space.SIZE]
+        slower, before = tuning.resized[name, size].milliseconds, tuning.embedded[name].milliseconds
+        click.echo(f"an image of {size} pixels takes {slower:.1f} ms instead of {before:.1f}; --max-ms sets a limit")
+    keys = [key for key in OF_ALL if key in requested]
+    if keys:
+        click.echo(f"{' and '.join(keys)} hold for every model, also for those that this search does not judge")
+
+
+def _head_seconds(left: float, needed: float, only: str | None) -> float:
+    """Return the share of the time that is left for heads: all of it where the rest is too short for fine-tuning."""
+    if only == "finetune":
+        return 0.0
+    return HEADS_SHARE * left if only is None and (1 - HEADS_SHARE) * left >= needed else left
+
+
+def _too_short(left: float, needed: float, minutes: float) -> str:
+    """Return a sentence about the time that fine-tuning needs."""
+    each = progress.duration(needed / LEAST_TRIALS)
+    enough = math.ceil((needed / (1 - HEADS_SHARE) - left) / 60 + minutes)
+    return f"fine-tuning is not searched: a trial takes about {each} here; `--minutes {enough}` has time for {LEAST_TRIALS}"
+
+
+def _seconds_of_two(pool: heads.Pool) -> float:
+    """Return how long two trials of fine-tuning are expected to take, one of them with each backbone of params.yaml."""
+    settings, count = pool.settings, len(pool.labels)
+    machine = durations.measure(settings.compute.threads)
+    counts = durations.Counts(count * (1 - pool.val_share) * (1 - 1 / heads.FOLDS), count * pool.val_share, 0, 0)
+    expected = durations.stages(settings, counts, pool.classes, machine)
+    start = settings.finetune.model_copy(update={"epochs": 0})  # the start of a process, which a trial has not
+    fixed = durations.stages(settings.model_copy(update={"finetune": start}), counts, pool.classes, machine)
+    seconds = [
+        heads.FOLDS * (expected.get(f"finetune@{name}", 0.0) - fixed.get(f"finetune@{name}", 0.0))
+        + expected["augment"] + expected.get(f"embed@{name}", 0.0)
+        for name in settings.backbones
+    ]  # fmt: skip
+    return machine.busy * (sum(seconds) + max(seconds, default=0.0))
+
+
+def _resizer(
+    tuning: search.Search, images_at: Callable[[int], np.ndarray], source: str, folder: Path, max_ms: float | None, seconds: float
+) -> search.Resize:  # fmt: skip
+    """Return a function that embeds with a backbone at a larger size, or returns None where that takes more than half of the
+    seconds, an image more than `max_ms`, or it is not possible.
+    """
+    pool = tuning.pool
+    seen = len(pool.labels) * (1 + space.views_used(pool.settings))
+
+    def resize(name: str, size: int) -> heads.Embedded | None:
+        slower = (size / pool.settings.ingest.image_size) ** 2
+        expected = slower * tuning.embedded[name].milliseconds
+        if (max_ms is not None and expected > max_ms) or seen * expected / 1000 > seconds / 2:
+            return None
+        try:
+            embedded = pool.at(images_at(size), pool.settings.augment.policy).embed(name, source, folder)
+        except DarkroomError as error:  # the source is gone, or the network has one size
+            click.echo(f"{name} is not tried at {size} pixels: {error.problem}", err=True)
+            return None
+        return embedded if max_ms is None or embedded.milliseconds <= max_ms else None
+
+    return resize
+
+
+def _fine_tune(
+    tuning: search.Search, run: records.Run, images_at: Callable[[int], np.ndarray], source: str, folder: Path, end: float,
+    seconds: float, most: int | None,
+) -> bool:  # fmt: skip
+    """Search fine-tuning until `end`, for about so many seconds; return whether a person ended it."""
+    left = end - time.monotonic()
+    with tempfile.TemporaryDirectory(dir=heads.make_folder(heads.CACHE)) as scratch:
+        tuner = fine_tuning.FineTuning(tuning.pool, images_at, source, folder, Path(scratch))
+        is_over = search.timed(left, most)
+        return _run(
+            tuning, run, "fine-tuning", left,
+            lambda on_trial: tuning.fine_tune(tuner, is_over, on_trial, lambda: time.monotonic() > end, seconds),
+        )  # fmt: skip
 
 
 def _embed(
@@ -126,26 +233,26 @@ def load_pool(settings: params.Params) -> heads.Pool:
     return heads.Pool(loaded.images, loaded.labels, loaded.groups, loaded.classes, settings, loaded.val_share)
 
 
-def _run(tuning: search.Search, run: records.Run, seconds: float, most: int | None) -> bool:
-    """Search until the time is over, and record each trial; return whether a person ended it."""
+def _run(
+    tuning: search.Search, run: records.Run, description: str, seconds: float, work: Callable[[search.OnTrial], None]
+) -> bool:  # fmt: skip
+    """Do a part of a search, and record each trial; return whether a person ended it."""
     began = time.monotonic()
-    with progress.Progress("tuning", max(1, round(seconds)), "seconds") as bar:
+    with progress.Progress(f"tuning {description}", max(1, round(seconds)), "seconds") as bar:
 
         def on_trial(trial: search.Trial) -> None:
             with records.start_run("tune", trial.values, [], f"trial {trial.number}", run) as child:
                 child.set_duration(trial.seconds)
-                child.set_tags({"darkroom.state": trial.state})
+                child.set_tags({"darkroom.state": trial.state, "darkroom.phase": trial.phase})
                 if trial.folds:
                     child.log_metrics({"log_loss": trial.log_loss, "folds": trial.folds})
                 if trial.is_complete:
-                    child.log_metrics({"accuracy": _accuracy(trial, tuning.pool)})
-            best = tuning.best() if any(other.is_complete for other in tuning.trials) else trial
+                    child.log_metrics({"accuracy": tune_report.accuracy(trial, tuning.pool)})
             passed = min(round(time.monotonic() - began), bar.total)
-            note = f"{len(tuning.trials)} trials, log loss {trial.log_loss:.4f} ({trial.state}), best {best.log_loss:.4f}"
-            bar.advance(passed - bar.done, note)
+            bar.advance(passed - bar.done, _note(tuning, trial))
 
         try:
-            tuning.run(search.timed(seconds, most), on_trial)
+            work(on_trial)
         except KeyboardInterrupt:
             if not any(trial.is_recipe and trial.is_complete for trial in tuning.trials):
                 raise
@@ -153,59 +260,9 @@ def _run(tuning: search.Search, run: records.Run, seconds: float, most: int | No
     return False
 
 
-def _accuracy(trial: search.Trial, pool: heads.Pool) -> float:
-    assert trial.probabilities is not None
-    return float((trial.probabilities.argmax(1) == pool.labels).mean())
-
-
-def _row(trial: search.Trial, pool: heads.Pool) -> dict[str, Any]:
-    accuracy = _accuracy(trial, pool) if trial.is_complete else None
-    loss = trial.log_loss if trial.folds else None
-    return {"number": trial.number, "state": trial.state, "log_loss": loss, "accuracy": accuracy, **trial.values}
-
-
-def _gain(gain: selection_bias.Gain) -> dict[str, Any]:
-    parts = {"accuracy": gain.accuracy, "log_loss": gain.log_loss}
-    result: dict[str, Any] = {key: {"difference": i.difference, "low": i.low, "high": i.high} for key, i in parts.items()}
-    return result | {"is_gained": gain.is_accuracy_gained or gain.is_log_loss_gained}
-
-
-def _verdict(tuning: search.Search, gain: selection_bias.Gain) -> str:
-    """Return what the search has gained, in a sentence."""
-    if all(trial.is_recipe for trial in tuning.trials):
-        return "no settings but those of params.yaml were tried; raise --minutes, or --trials"
-    if tuning.best().is_recipe:
-        return "nothing is gained: no trial has a lower log loss than params.yaml"
-    one, other = gain.accuracy, gain.log_loss
-    points = f"{100 * one.difference:+.1f} points of accuracy ({100 * one.low:+.1f} to {100 * one.high:+.1f})"
-    loss = f"{other.difference:+.4f} of log loss ({other.low:+.4f} to {other.high:+.4f})"
-    if gain.is_accuracy_gained:
-        return f"gained {points.removeprefix('+')} over params.yaml, and {loss}"
-    if gain.is_log_loss_gained:
-        return f"gained {loss} over params.yaml; {points} may be chance"
-    return f"nothing is gained beyond chance: {points} and {loss} over params.yaml"
-
-
-def _show(tuning: search.Search, pool: heads.Pool) -> None:
-    """Print the best trials and those of params.yaml."""
-    best = tuning.best()
-    complete = sorted((trial for trial in tuning.trials if trial.is_complete), key=lambda trial: trial.log_loss)
-    shown = [trial for rank, trial in enumerate(complete) if rank < SHOWN or trial.is_recipe or trial is best]
-    keys = list(shown[0].values)
-    rows = [
-        (
-            "params.yaml" if trial.is_recipe else str(trial.number), *(str(trial.values[key]) for key in keys),
-            f"{_accuracy(trial, pool):.4f}", f"{trial.log_loss:.4f}",
-        )
-        for trial in shown
-    ]  # fmt: skip
-    header = ("trial", *(key.rpartition(".")[2] for key in keys), "accuracy", "log loss")
-    tables.show(header, rows, right=header[2:])
-    states = [trial.state for trial in tuning.trials]
-    click.echo(
-        f"\n{len(states)} trials, of which {states.count('pruned')} ended early and {states.count('diverged')} diverged; "
-        f"{len(pool.labels):,} training and validation images, {heads.FOLDS} folds"
-    )
+def _note(tuning: search.Search, trial: search.Trial) -> str:
+    best = tuning.best() if any(other.is_complete for other in tuning.trials) else trial
+    return f"{len(tuning.trials)} trials, log loss {trial.log_loss:.4f} ({trial.state}), best {best.log_loss:.4f}"
 
 
 def _diff(requested: dict[str, Any]) -> str:

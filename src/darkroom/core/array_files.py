@@ -26,11 +26,12 @@ def load(path: Path, remedy: Remedy, mode: Literal["r", "c"] = "c") -> np.ndarra
         raise shortage.explain(error) or json_files.damaged(path, str(error), remedy) from error
 
 
-def load_named(path: Path, names: Sequence[str], remedy: Remedy, optional: Sequence[str] = ()) -> list[np.ndarray]:
-    """Return arrays of an .npz file, whose CRC-32 are compared, and those of the optional ones that it has; errors as of `load`."""
+def load_named(path: Path, names: Sequence[str], remedy: Remedy, optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Return arrays of an .npz file by name, whose CRC-32 are compared, and those of the optional ones that it has; errors as of
+    `load`."""
     try:
         with np.load(path, allow_pickle=False) as content:
-            return [content[name] for name in (*names, *(name for name in optional if name in content))]
+            return {name: content[name] for name in (*names, *(name for name in optional if name in content))}
     except FileNotFoundError:
         raise
     except Exception as error:  # of many kinds, for damaged archives

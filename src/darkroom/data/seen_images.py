@@ -33,8 +33,13 @@ def load(ingested: Path, seed: int) -> SeenImages:
     labels = np.concatenate([labels for _, labels in splits])
     if len(groups) != len(labels):
         raise WorkspaceError(f"the manifest does not fit the images of {ingested}", "run `dvc repro ingest`")
-    keep = np.sort(np.random.default_rng(seed).permutation(len(labels))[:MOST])
+    keep = drawn(len(labels), seed)
     (train, _), (val, _) = splits
     images = np.concatenate([train[keep[keep < len(train)]], val[keep[keep >= len(train)] - len(train)]])  # the others stay on disk
     classes = len(arrays.load_classes(ingested / "classes.json"))
     return SeenImages(images, labels[keep], groups[keep], classes, len(splits[1][1]) / len(labels))
+
+
+def drawn(count: int, seed: int) -> np.ndarray:
+    """Return the numbers of the images that are used, of so many."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:MOST])

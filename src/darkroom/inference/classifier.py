@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +30,14 @@ class ModelInfo:
     model: str
     checkpoint_sha256: str
     description: str
+
+
+class Outputs(NamedTuple):
+    """Embeddings (N, D), logits (N, classes) and distances (N,) from the training images, float32; None of an earlier model."""
+
+    embeddings: np.ndarray
+    logits: np.ndarray
+    distances: np.ndarray | None
 
 
 class Classifier:
@@ -62,18 +71,27 @@ class Classifier:
         return self.checkpoint.classes
 
     @torch.inference_mode()
-    def outputs(self, images: np.ndarray, batch_size: int = 64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield embeddings (B, D) and logits (B, classes), float32, of each batch of images (N, S, S, 3) uint8."""
+    def batch_outputs(self, images: np.ndarray, batch_size: int = 64) -> Iterator[Outputs]:
+        """Yield the outputs of each batch of images (N, S, S, 3) uint8, prepared as `ingest` does."""
         for batch in batches(images, batch_size):
-            features = self.network.features(self.network.normalize(batch.to(self.device)))
-            yield features.cpu().numpy(), self.network.head(features).cpu().numpy()
+            outputs = self.network.outputs(batch.to(self.device))
+            distances = outputs.distances if self.checkpoint.abstention.distances else None
+            arrays = outputs.embeddings.cpu().numpy(), outputs.logits.cpu().numpy()
+            yield Outputs(*arrays, None if distances is None else distances.cpu().numpy())
 
-    def _no_logits(self) -> np.ndarray:
-        return np.empty((0, len(self.classes)), np.float32)
+    def outputs(self, images: np.ndarray, batch_size: int = 64) -> Outputs:
+        """Return the outputs of images (N, S, S, 3) uint8, prepared as `ingest` does."""
+        parts = list(self.batch_outputs(images, batch_size))
+        has_distance = self.network.distance is not None and self.checkpoint.abstention.distances
+        empty = np.empty((0, self.network.features.dim), np.float32), np.empty((0, len(self.classes)), np.float32)
+        embeddings, logits = (np.concatenate([empty[i], *(part[i] for part in parts)]) for i in range(2))
+        distances = [part.distances for part in parts if part.distances is not None]
+        return Outputs(embeddings, logits, np.concatenate([np.empty(0, np.float32), *distances]) if has_distance else None)
 
     def logits(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Return logits (N, classes) float32 for images (N, S, S, 3) uint8, prepared as `ingest` does."""
-        return np.concatenate([self._no_logits(), *(logits for _, logits in self.outputs(images, batch_size))])
+        parts = (part.logits for part in self.batch_outputs(images, batch_size))  # without all embeddings in memory
+        return np.concatenate([np.empty((0, len(self.classes)), np.float32), *parts])
 
     def refuse(self, share: float) -> Classifier:
         """Let this share of the images like the data be unknown; return this classifier. Raises ParamsError where it cannot."""
@@ -82,13 +100,7 @@ class Classifier:
 
     def measure(self, images: np.ndarray, batch_size: int = 64) -> Measured:
         """Return calibrated probabilities and distances of images (N, S, S, 3) uint8, prepared as `ingest` does."""
-        embeddings, probabilities = self.embed(images, batch_size)
-        return Measured(probabilities, self.distances(embeddings))
-
-    def distances(self, embeddings: np.ndarray) -> np.ndarray | None:
-        """Return the distances (N,) float32 of embeddings (N, D) from the training images; None of an earlier model."""
-        distance = self.network.distance
-        return None if distance is None or not self.checkpoint.abstention.distances else distance.measure(embeddings)
+        return Measured(*self.examine(images, batch_size)[1:])
 
     def probabilities(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Return calibrated probabilities (N, classes) float64 for images (N, S, S, 3) uint8."""
@@ -101,13 +113,21 @@ class Classifier:
         """
         return self.checkpoint.conformal.named_sets(probabilities, coverage, self.classes)
 
+    def examine(self, images: np.ndarray, batch_size: int = 64) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return embeddings (N, D) float32, probabilities (N, classes) and distances (N,), None of an earlier model, for images
+        (N, S, S, 3) uint8."""
+        embeddings, logits, distances = self.outputs(images, batch_size)
+        return embeddings, softmax(logits, self.checkpoint.temperature), distances
+
     def embed(self, images: np.ndarray, batch_size: int = 64) -> tuple[np.ndarray, np.ndarray]:
         """Return embeddings (N, D) float32 and probabilities (N, classes) for images (N, S, S, 3) uint8."""
-        embeddings, logits = [np.empty((0, self.network.features.dim), np.float32)], [self._no_logits()]
-        for features, values in self.outputs(images, batch_size):
-            embeddings.append(features)
-            logits.append(values)
-        return np.concatenate(embeddings), softmax(np.concatenate(logits), self.checkpoint.temperature)
+        return self.examine(images, batch_size)[:2]
+
+    def distances(self, embeddings: np.ndarray) -> np.ndarray | None:
+        """Return the distances (N,) float32 of embeddings (N, D); None where the model has none, or they take more than these."""
+        distance = self.network.distance
+        has_distance = distance is not None and self.checkpoint.abstention.distances and not distance.steps
+        return distance.measure(embeddings) if distance is not None and has_distance else None
 
     def predict_files(self, contents: Iterable[bytes]) -> list[Prediction]:
         """Return a prediction for the bytes of each image file; an unreadable one has an error instead."""

@@ -41,6 +41,7 @@ from darkroom.inference.exported_classifier import (
     TorchProgram,
 )
 from darkroom.models import engine
+from darkroom.models.base import Levels
 
 with lazy_imports():  # OpenVINO is optional
     import onnx
@@ -60,15 +61,17 @@ class CalibratedNetwork(nn.Module):
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        self.network, self.temperature = classifier.network, classifier.checkpoint.temperature
-        self.distance = classifier.network.distance if classifier.threshold else None
+        network, self.temperature = classifier.network, classifier.checkpoint.temperature
+        self.distance = network.distance if classifier.threshold else None
+        self.normalize, self.head = network.normalize, network.head
+        self.features = Levels(network.features, self.distance.steps if self.distance else 0)
         self.output_names = OUTPUTS if self.distance else OUTPUTS[:2]
         self.eval()
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        embeddings = self.network.embed(images)
-        logits = self.network.head(embeddings) / self.temperature
-        distances = (self.distance(embeddings),) if self.distance else ()
+        levels = self.features(self.normalize(images))
+        logits = self.head(levels[0]) / self.temperature
+        distances = (self.distance(*levels),) if self.distance else ()
         return logits, logits.softmax(1), *distances
 
 
@@ -92,8 +95,8 @@ def export(
     on stdout. Raises WeightsError if none is left.
     """
     checkpoint = classifier.checkpoint
-    embeddings, logits = map(np.concatenate, zip(*classifier.outputs(images), strict=True))
-    expected = ProgramOutputs(logits / checkpoint.temperature, classifier.distances(embeddings) if classifier.threshold else None)
+    _, logits, distances = classifier.outputs(images)
+    expected = ProgramOutputs(logits / checkpoint.temperature, distances if classifier.threshold else None)
     if not np.isfinite(logits).all():
         raise WeightsError(f"{checkpoint.name} outputs NaN or infinity", "train it again with a lower `lr`: `dvc repro`")
     folder.mkdir(exist_ok=True)

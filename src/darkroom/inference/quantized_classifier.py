@@ -41,9 +41,10 @@ class QuantizedClassifier(Classifier):
         probabilities, distances = self.program.measure(images)
         return Measured(probabilities, distances if self.checkpoint.abstention.distances else None)
 
-    def embed(self, images: np.ndarray, batch_size: int = 64) -> tuple[np.ndarray, np.ndarray]:
-        """Return embeddings (N, D) of the float32 network, and the program's probabilities (N, classes)."""
-        return super().embed(images, batch_size)[0], self.probabilities(images)
+    def examine(self, images: np.ndarray, batch_size: int = 64) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return embeddings (N, D) and distances (N,) of the float32 network, and the program's probabilities (N, classes)."""
+        embeddings, _, distances = super().examine(images, batch_size)
+        return embeddings, self.probabilities(images), distances
 
 
 class NoProgramError(WorkspaceError):

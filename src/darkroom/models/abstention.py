@@ -52,19 +52,22 @@ class Threshold:
 
 @dataclass(frozen=True)
 class CalibrationDistances:
-    """The distances of validation images, ascending."""
+    """The distances of validation images, ascending, and the steps of the network to the feature map that they take beside the
+    embedding; 0 where they take the embedding alone, as those of earlier versions do."""
 
     distances: tuple[Distance, ...]
+    steps: Annotated[int, Field(ge=0)] = 0
 
     @classmethod
-    def of(cls, distances: np.ndarray) -> CalibrationDistances:
+    def of(cls, distances: np.ndarray, steps: int = 0) -> CalibrationDistances:
         """Keep distances (N,); of very many evenly drawn ones, of too few or of some that are no numbers none."""
         ordered = np.sort(distances.astype(np.float64))
         if len(ordered) < FEWEST or not np.isfinite(ordered).all():
             return NO_DISTANCES
         if len(ordered) > MAX_DISTANCES:
             ordered = ordered[np.linspace(0, len(ordered) - 1, MAX_DISTANCES).round().astype(int)]
-        return cls(tuple(math.ceil(value * 10**DIGITS) / 10**DIGITS for value in ordered.tolist()))  # up, which refuses no more
+        rounded = (math.ceil(value * 10**DIGITS) / 10**DIGITS for value in ordered.tolist())  # up, which refuses no more
+        return cls(tuple(rounded), steps)
 
     def threshold(self, refuse: float) -> Threshold | None:
         """Return the threshold for a share of images; None for the share 0, which refuses none.

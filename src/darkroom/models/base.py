@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -62,6 +62,24 @@ class Features(nn.Module):
         """Return the steps to the embedding; None where there are no feature maps between them."""
         raise NotImplementedError
 
+    def step_count(self) -> int:
+        """Return the number of steps between which there are feature maps, or tokens; 0 where there are none."""
+        chain = self.chain()
+        return len(chain[0]) if chain else 0
+
+    def levels(self, x: torch.Tensor, steps: int) -> tuple[torch.Tensor, ...]:
+        """Return the embeddings (N, `dim`) and, for 1 step or more, the means (N, M) of the feature maps after so many."""
+        if not steps:
+            return (self(x),)
+        chain = self.chain()
+        assert chain
+        for step in chain[0][:steps]:
+            x = step(x)
+        means = x.mean((2, 3))
+        for step in chain[0][steps:]:
+            x = step(x)
+        return chain[1](x), means
+
 
 class Backbone(Features):
     """A network of a library, `net`, as a chain of blocks that can be frozen one by one.
@@ -97,7 +115,11 @@ class Backbone(Features):
 
     def lower(self, x: torch.Tensor, cut: int) -> torch.Tensor:
         """Run the blocks before `cut`: images (N, 3, S, S) to the feature map (N, C, H, W)."""
-        for block in self._blocks[:cut]:
+        return self.between(x, 0, cut)
+
+    def between(self, x: torch.Tensor, first: int, cut: int) -> torch.Tensor:
+        """Run the blocks from `first` to before `cut`, from feature map to feature map."""
+        for block in self._blocks[first:cut]:
             x = run_block(block, x)
         return x
 
@@ -106,6 +128,22 @@ class Backbone(Features):
         for block in [*self._blocks[cut:], self._neck]:
             x = run_block(block, x)
         return x
+
+    def step_count(self) -> int:
+        return self.block_count if self.sequential else 0
+
+    def levels(self, x: torch.Tensor, steps: int) -> tuple[torch.Tensor, ...]:
+        if not steps:
+            return (self(x),)
+        x = self.lower(x, steps)
+        means = self.mean(x)
+        return self.upper(x, steps), means
+
+    def mean(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the means (N, C) over all places of what the blocks pass: maps (N, C, H, W) or (N, H, W, C), tokens (N, T, C)."""
+        if x.ndim == 4:
+            return x.mean((2, 3) if self.has_feature_maps() else (1, 2))
+        return x.mean(1) if x.ndim == 3 else x
 
     def chain(self) -> Chain | None:
         """Return the blocks as steps; None where they do not pass maps with the channels first."""
@@ -161,10 +199,30 @@ def to_channels(images: torch.Tensor, channels: int) -> torch.Tensor:
     return images.mean(1, keepdim=True) if channels == 1 else images
 
 
+class Levels(nn.Module):
+    """The `levels` of features as a module."""
+
+    def __init__(self, features: Features, steps: int) -> None:
+        super().__init__()
+        self.features: Features = features
+        self.steps = steps
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.features.levels(x, self.steps)
+
+
+class NetworkOutputs(NamedTuple):
+    """Embeddings (N, D), logits (N, classes), and distances (N,) from the training images where the network has them."""
+
+    embeddings: torch.Tensor
+    logits: torch.Tensor
+    distances: torch.Tensor | None
+
+
 class Network(nn.Module):
     """Preprocessing, features and a linear head: (N, H, W, 3) uint8 to logits (N, classes) float32.
 
-    `distance` is that of embeddings from those of the training images; None where it was not fitted.
+    `distance` is that from the training images; None where it was not fitted.
     """
 
     distance: Mahalanobis | None
@@ -182,6 +240,11 @@ class Network(nn.Module):
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Return embeddings (N, D) float32."""
         return self.features(self.normalize(images))
+
+    def outputs(self, images: torch.Tensor) -> NetworkOutputs:
+        """Return what a pass of the images gives, the distances too."""
+        levels = self.features.levels(self.normalize(images), self.distance.steps if self.distance else 0)
+        return NetworkOutputs(levels[0], self.head(levels[0]), self.distance(*levels) if self.distance else None)
 
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())

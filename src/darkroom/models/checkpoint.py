@@ -95,7 +95,7 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
         raise shortage.explain(error) or json_files.damaged(folder / DESCRIPTION, problem, remedy) from error
     try:
         tensors = tensor_files.load(path, remedy, has_checksums, digest)
-        network.distance = _distance_like(network, tensors)
+        network.distance = _distance_like(network, tensors, checkpoint)
         network.load_state_dict(tensors)
     except FileNotFoundError as error:
         raise _no_checkpoint(folder, WEIGHTS) from error
@@ -105,10 +105,18 @@ def load(folder: Path) -> tuple[Network, Checkpoint]:
     return network.eval(), checkpoint
 
 
-def _distance_like(network: Network, tensors: Mapping[str, torch.Tensor]) -> Mahalanobis | None:
+def _distance_like(network: Network, tensors: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> Mahalanobis | None:
     """Return the distance that the tensors of a network have, to be filled; None where they have none."""
-    variances = tensors.get(f"{mahalanobis.PREFIX}variances")
-    return None if variances is None else Mahalanobis(network.head.out_features, network.features.dim, variances.numel())
+    variances, features, steps = tensors.get(f"{mahalanobis.PREFIX}variances"), network.features, checkpoint.abstention.steps
+    if variances is None:
+        return None
+    if steps > features.step_count():
+        raise RuntimeError(f"its distance takes step {steps} of {features.step_count()}")
+    dim, size = features.dim, checkpoint.architecture.as_dict()["image_size"]
+    if steps:
+        with torch.inference_mode():
+            dim = sum(level.shape[1] for level in features.eval().levels(torch.zeros(1, 3, size, size), steps))
+    return Mahalanobis(network.head.out_features, dim, variances.numel(), steps)
 
 
 def read(folder: Path) -> Checkpoint:
@@ -188,7 +196,8 @@ class Provenance:
 
 @dataclass(frozen=True)
 class EmbeddedBackbone:
-    """The backbone as `embed` used it; `calibrated`: its batch-normalisation statistics were recomputed."""
+    """The backbone as `embed` used it; `calibrated`: its batch-normalisation statistics were recomputed; `steps`: the blocks before
+    the feature map whose means are beside the embeddings, 0 where there are none."""
 
     architecture: Spec
     preprocessing: Preprocessing
@@ -196,6 +205,7 @@ class EmbeddedBackbone:
     weights: Mapping[str, Any]  # `Provenance.summary`
     calibrated: bool
     parameters: Annotated[int, Field(ge=0)]
+    steps: Annotated[int, Field(ge=0)] = 0
 
     def write(self, path: Path) -> None:
         json_files.write_sealed(path, asdict(self) | {"architecture": self.architecture.as_dict()})

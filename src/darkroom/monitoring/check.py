@@ -94,7 +94,7 @@ def check(
         history.count_flags(rows), any(test.drifted for test in tests), tests, summary, settings, count,
         level=due.level or (due.last.level if due.last else 0.0),
         tested=now.isoformat() if due.level else due.last.tested_at if due.last else "", waiting=due.waiting,
-        expected_accuracy=expected_accuracy.estimate(reference, arrived, novelty(classifier, reference, arrived)),
+        expected_accuracy=expected_accuracy.estimate(reference, arrived, novelty(classifier, reference, compared)),
     )  # fmt: skip
     faults = {flag: meaning for flag, (meaning, _) in quality.ISSUES.items()}
     images_shown = page.Images(rows, compared, dissimilarity, reference)
@@ -175,9 +175,11 @@ def classify(classifier: Classifier, model: ModelInfo, files: list[ArrivedFile])
         readable.append(row)
         pixels.append(image.pixels)
     if readable:
-        for row, embedding, probabilities in zip(readable, *classifier.embed(np.stack(pixels)), strict=True):
+        embeddings, calibrated, distances = classifier.examine(np.stack(pixels))
+        for number, (row, embedding, probabilities) in enumerate(zip(readable, embeddings, calibrated, strict=True)):
             best = int(probabilities.argmax())
             row.label, row.confidence, row.embedding = classifier.classes[best], float(probabilities[best]), embedding
+            row.distance = None if distances is None else float(distances[number])
             row.probabilities = list(zip(classifier.classes, probabilities.tolist(), strict=True))
     return rows
 
@@ -191,14 +193,24 @@ def outputs(rows: list[LogRow], classes: Sequence[str]) -> Outputs:
     )  # fmt: skip
 
 
-def novelty(classifier: Classifier, reference: Reference, new: Outputs) -> expected_accuracy.Novelty | None:
-    """Return how far new images are from the training images; None where there are none, or the model does not tell."""
+def novelty(classifier: Classifier, reference: Reference, rows: list[LogRow]) -> expected_accuracy.Novelty | None:
+    """Return how far new images are from the training images; None where there are none, or the model does not tell.
+
+    Logs and references of earlier versions have no distances: those are of the embeddings alone.
+    """
     threshold = classifier.threshold
-    reference_distances, distances = map(classifier.distances, (reference.embeddings, new.embeddings))
-    if threshold is None or reference_distances is None or distances is None or not len(distances):
+    if threshold is None or not rows:
         return None
-    unknown = np.array([threshold.is_unknown(distance) for distance in distances.tolist()])
-    return expected_accuracy.Novelty.of(reference_distances, distances, unknown)
+    ours, theirs = reference.distances, [row.distance for row in rows if row.distance is not None]
+    if ours is None or len(theirs) < len(rows):
+        embeddings = np.array([row.embedding for row in rows], np.float32)
+        measured = [classifier.distances(values) for values in (reference.embeddings, embeddings)]
+    else:
+        measured = [ours, np.array(theirs, np.float32)]
+    if measured[0] is None or measured[1] is None:
+        return None
+    unknown = np.array([threshold.is_unknown(distance) for distance in measured[1].tolist()])
+    return expected_accuracy.Novelty.of(measured[0], measured[1], unknown)
 
 
 def _text(path: Path) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from darkroom.monitoring.reference import Outputs, Reference
 
 MIN_IMAGES = 20  # of the reference, and of the new ones
-MAX_FARTHER = 0.65  # how often a new image is farther than one of the reference; 0.5 where they are alike
+MAX_FARTHER = 0.75  # how often a new image is farther than one of the reference; 0.5 where they are alike
 MAX_UNKNOWN = 0.2  # share of new images that are unknown
 Z = 1.645  # of a normal distribution, for 90%
 CHANGE = 0.5  # of the difference from the reference, that is added to the interval on both sides

@@ -33,7 +33,7 @@ SCHEMA = pa.schema([
     ("sha256", pa.string()), ("model", pa.string()), ("version", pa.string()), ("checkpoint_sha256", pa.string()),
     ("label", pa.string()), ("confidence", pa.float32()), ("probabilities", pa.map_(pa.string(), pa.float32())),
     ("embedding", pa.list_(pa.float32())), ("flags", pa.list_(pa.string())), ("error", pa.string()),
-    ("taken", pa.float64()), ("series", pa.string()), ("fingerprint", pa.binary()),
+    ("taken", pa.float64()), ("series", pa.string()), ("fingerprint", pa.binary()), ("distance", pa.float32()),
 ])  # fmt: skip
 
 
@@ -58,6 +58,7 @@ class LogRow:
     taken: float | None = None  # seconds since 1970, as the camera wrote it
     series: str | None = None  # the same for images that belong together
     fingerprint: Bytes | None = field(default=None, repr=False)  # data.fingerprints.SUMMARY
+    distance: float | None = None  # from the training images; rows of earlier versions lack it
 
 
 class PredictionLog:

@@ -34,10 +34,11 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Reference(Outputs):
-    """The same on images with labels: `correct` (N,) bool are those that are predicted right. References of earlier versions
-    lack it."""
+    """The same on images with labels: `correct` (N,) bool are those that are predicted right, `distances` (N,) those from the
+    training images. References of earlier versions, and of models without a distance, lack them."""
 
     correct: np.ndarray | None = None
+    distances: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,13 @@ def load_held_out(ingested: Path) -> HeldOut:
 
 
 def compute(
-    embed: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], held_out: HeldOut, seed: int = 0
-) -> Reference:  # fmt: skip
+    examine: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray | None]], held_out: HeldOut, seed: int = 0
+) -> Reference:
     """Return the outputs on a random sample of held-out images, MAX_IMAGES at most, one of each group.
 
-    `embed` takes images (N, S, S, 3) uint8 and returns embeddings (N, D) and probabilities (N, C). Of a group one image
-    counts: copies of a picture, and images that belong together, are not independent. The sample has the same share of
-    each array's groups.
+    `examine` takes images (N, S, S, 3) uint8 and returns embeddings (N, D), probabilities (N, C) and distances (N,). Of a group
+    one image counts: copies of a picture, and images that belong together, are not independent. The sample has the same share
+    of each array's groups.
     """
     names = np.concatenate([np.asarray(part, str) for part in held_out.groups])
     order = np.random.default_rng(seed).permutation(len(names))
@@ -73,9 +74,10 @@ def compute(
     starts = np.cumsum([0, *map(len, held_out.images)])
     parts = zip(held_out.images, starts, strict=False)
     sample = [part[drawn[(drawn >= start) & (drawn < start + len(part))] - start] for part, start in parts]
-    embeddings, probabilities = embed(np.concatenate(sample))
+    embeddings, probabilities, distances = examine(np.concatenate(sample))
     predicted = probabilities.argmax(1)
-    return Reference(embeddings, predicted, probabilities.max(1), predicted == np.concatenate(held_out.labels)[drawn])
+    correct = predicted == np.concatenate(held_out.labels)[drawn]
+    return Reference(embeddings, predicted, probabilities.max(1), correct, distances)
 
 
 def write(path: Path, reference: Reference) -> None:
@@ -88,8 +90,8 @@ def write(path: Path, reference: Reference) -> None:
 def read(path: Path) -> Reference:
     """Read a reference. Raises WorkspaceError where it is damaged."""
     remedy = partial(dvc_graph.how_to_restore, path.absolute().parents[1])  # the copy of a version
-    content = array_files.load_named(path, ("embeddings", "predicted", "confidence"), remedy, ("correct",))
-    shapes = [array.shape for array in content]
+    content = array_files.load_named(path, ("embeddings", "predicted", "confidence"), remedy, ("correct", "distances"))
+    shapes = [array.shape for array in content.values()]
     if len(shapes[0]) != 2 or not set(shapes[1:]) == {shapes[0][:1]}:
         raise json_files.damaged(path, f"its arrays have the shapes {shapes}", remedy)
-    return Reference(*content)
+    return Reference(**content)

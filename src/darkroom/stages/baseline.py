@@ -35,7 +35,7 @@ def run(augmented: Path, val: Path, classes: Path, out: Path, cost: Path) -> Non
             record.log_epoch, Resume("baseline", storage.views_digest(views, val_images)),
         )  # fmt: skip
         processes.go_on_alone()
-        checkpoint = replace(checkpoint, abstention=abstention.fit_network(network, network, train, validation, settings.compute))
+        checkpoint = replace(checkpoint, abstention=abstention.fit_network(network, train, validation, settings.compute))
         write_model(out, checkpoint, network.state_dict(), network.parameter_count(), result, record)
         stopwatch.write(cost, result.earlier_seconds)
         best = result.best

@@ -16,8 +16,8 @@ from darkroom.core import array_files, atomic, kept_results, shortage
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.kept_results import KeptResults
 from darkroom.data import arrays
-from darkroom.models import tensor_files
-from darkroom.models.base import Backbone, Normalize, Preprocessing
+from darkroom.models import mahalanobis, tensor_files
+from darkroom.models.base import Backbone, Levels, Normalize, Preprocessing
 from darkroom.models.checkpoint import EmbeddedBackbone, Provenance
 from darkroom.models.factory import build_features
 from darkroom.stages.context import Stopwatch, session
@@ -51,10 +51,13 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
         )
         kept = KeptResults(f"embed-{name}", identity).folder
         blocks = {part: Blocks(kept / part) for part in ("train", "val")}
-        network = embedding.FeaturesAndMaps(normalize, backbone, cut) if is_cached else frozen
+        steps = mahalanobis.steps_of(backbone.step_count())
+        levels = nn.Sequential(normalize, Levels(backbone, steps))
+        network = embedding.FeaturesAndMaps(normalize, backbone, cut, steps) if is_cached else levels
         engine = embedding.engine_for(network, views, compute)
         description = f"embedding with {name}"
-        compute_outputs = partial(embedding.run_network, engine, dtypes=(np.float32, cache.dtype))
+        dtypes = (np.float32, cache.dtype, np.float32) if is_cached else (np.float32, np.float32)
+        compute_outputs = partial(embedding.run_network, engine, dtypes=dtypes)
         embeddings = compute_outputs(views, description, blocks=blocks["train"])[0]
         compute_outputs(val_images[None], f"{description}, validation images", blocks=blocks["val"])
         processes.go_on_alone()
@@ -66,11 +69,14 @@ def run(name: str, augmented: Path, val: Path, classes: Path, weights: Path, pro
             shortage.copy_file(blocks["train"].file(0), folder / "train.npy")
             array_files.save(folder / "train_labels.npy", labels)
             array_files.save(folder / "val.npy", np.load(blocks["val"].file(0))[0])
+            if steps:
+                for key, rows in blocks.items():  # of the first view
+                    array_files.save(folder / f"{key}_means.npy", np.load(rows.file(len(dtypes) - 1), mmap_mode="r")[0])
             array_files.save(folder / "val_labels.npy", val_labels)
             tensor_files.save(folder / "backbone.safetensors", backbone.weights())
             parameters = sum(parameter.numel() for parameter in backbone.parameters())
             EmbeddedBackbone(
-                origin.architecture, preprocessing, arrays.load_classes(classes), origin.summary(), calibrated, parameters
+                origin.architecture, preprocessing, arrays.load_classes(classes), origin.summary(), calibrated, parameters, steps
             ).write(folder / "backbone.json")
         stopwatch.write(cost)
         count, images, dim = embeddings.shape

@@ -147,13 +147,12 @@ def _outputs(classifier: Classifier, val: np.ndarray, test: np.ndarray, batch: i
     """Return the logits of validation and test images, and the distances of the test images, none of an earlier model."""
     on_val, on_test = (large_arrays.zeros((len(images), len(classifier.classes)), np.float32) for images in (val, test))
     distances, done = [], 0
-    for embeddings, values in classifier.outputs(test, batch):
+    for _, values, measured in classifier.batch_outputs(test, batch):
         on_test[done : done + len(values)] = values
         done += len(values)
-        measured = classifier.distances(embeddings)
         distances.append(np.empty(0, np.float32) if measured is None else measured)
     done = 0
-    for _, values in classifier.outputs(val, batch):
+    for _, values, _ in classifier.batch_outputs(val, batch):
         on_val[done : done + len(values)] = values
         done += len(values)
     return on_val, on_test, np.concatenate(distances)

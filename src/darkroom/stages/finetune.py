@@ -36,10 +36,11 @@ def run(name: str, augmented: Path, val: Path, transfer: Path, out: Path, cost: 
         cut = freezing.first_trained(backbone, hyper.unfreeze)
         digest = storage.views_digest(views, val_images)
         cache = FeatureMapCache(backbone, network.normalize, cut, digest, embedding.engine_identity(compute), settings.embed)
+        images = Examples(views, labels), Examples(val_images[None], val_labels)
         refusal, resume = cache.refusal(views.shape[0] * views.shape[1] + len(val_images)), Resume(f"finetune-{name}", digest)
         if refusal:
             print(f"finetune/{name}: the whole network runs in every epoch: {refusal}")
-            train, validation = Examples(views, labels), Examples(val_images[None], val_labels)
+            train, validation = images
         else:
             maps = cache.load()
             if not processes.all_of(maps is not None):
@@ -49,9 +50,9 @@ def run(name: str, augmented: Path, val: Path, transfer: Path, out: Path, cost: 
             resume.data = cache.identity()
         description = f"fine-tuning {name} from block {cut + 1} of {backbone.block_count}"
         network.distance = None  # that of the blocks as they were
-        result, model = train_blocks(network, not refusal, train, validation, settings, description, record.log_epoch, resume)
+        result, _ = train_blocks(network, not refusal, train, validation, settings, description, record.log_epoch, resume)
         processes.go_on_alone()
-        distances = abstention.fit_network(network, model, train, validation, compute)
+        distances = abstention.fit_network(network, *images, compute)
         checkpoint = replace(
             start,
             name=f"finetune/{name}",

@@ -9,7 +9,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from darkroom.stages import augment, baseline, finetune, transfer
 from darkroom.training import embedding, freezing
 from darkroom.training.batches import Examples, SomeViews, Views
 from darkroom.training.freezing import FeatureMapCache
-from darkroom.training.loop import FitResult
+from darkroom.training.loop import FitResult, OnEpoch
 from darkroom.training.resume import Resume
 
 FOLDED = ("train", "val")  # whose images are divided into folds; test images have no part in it
@@ -175,6 +175,61 @@ def _transferred(
 
 def _trainer(name: str, network: Network, pool: Pool, settings: Params, scratch: Path) -> Callable[[Fold], Arrays]:
     """Return a function that trains a head for a fold, fine-tunes the network from it, and returns the probabilities of both."""
+    frozen = freeze(name, network, pool, settings, scratch)
+
+    def train(fold: Fold) -> Arrays:
+        head, result = frozen.train_head(fold, settings, f"fold {fold.number + 1}: training a head on {name}")
+        of_head = _predict(head, frozen.own_embeddings[0], fold, result)
+        resume = Resume("cross_validate/training", f"{frozen.digest} {name} {fold.number}")
+        return of_head, frozen.fine_tune(head, fold, settings, f"fold {fold.number + 1}: fine-tuning {name}", resume=resume)
+
+    return train
+
+
+@dataclass(frozen=True)
+class FrozenNetwork:
+    """A network, and what its frozen part makes of the images of a pool, once for all folds and trainings.
+
+    `embeddings` (K, N, D) are those of the views, `own_embeddings` (1, N, D) of the images themselves. `inputs` and `own_inputs`
+    are their feature maps before the blocks that are trained, or where `on_maps` is false the views and images.
+    """
+
+    network: Network
+    pool: Pool
+    embeddings: np.ndarray
+    own_embeddings: np.ndarray
+    inputs: Views
+    own_inputs: np.ndarray
+    on_maps: bool
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest of the embeddings, by which a training that was stopped knows its data."""
+        return kept_results.digest(self.embeddings, self.own_embeddings)
+
+    def train_head(self, fold: Fold, settings: Params, description: str) -> tuple[torch.nn.Linear, FitResult]:
+        """Return a head that is trained for a fold, as by `transfer`."""
+        # heads standardise what they are trained on, so that they take arrays
+        heads = Examples(np.ascontiguousarray(self.embeddings[:, fold.train]), self.pool.labels[fold.train])
+        val = Examples(self.own_embeddings[:, fold.val], self.pool.labels[fold.val])
+        return transfer.train_head(heads, val, self.network.head.out_features, settings, description)
+
+    def fine_tune(
+        self, head: torch.nn.Linear, fold: Fold, settings: Params, description: str, on_epoch: OnEpoch | None = None,
+        resume: Resume | None = None,
+    ) -> np.ndarray:  # fmt: skip
+        """Return the calibrated probabilities of the images that a fold holds out, of a copy of the network with this head that is
+        fine-tuned as by `finetune`.
+        """
+        tuned = copy.deepcopy(self.network)
+        tuned.head.load_state_dict(head.state_dict())
+        parts = self.pool.examples(self.inputs, self.own_inputs, fold)
+        result, model = finetune.train_blocks(tuned, self.on_maps, *parts, settings, description, on_epoch, resume)
+        return _predict(model, self.own_inputs, fold, result)
+
+
+def freeze(name: str, network: Network, pool: Pool, settings: Params, scratch: Path) -> FrozenNetwork:
+    """Run the frozen part of a network once over the views and images of a pool; maps are files of the scratch folder."""
     backbone, compute = network.features, settings.compute
     assert isinstance(backbone, Backbone)
     cut = freezing.first_trained(backbone, settings.finetune.unfreeze)
@@ -191,24 +246,7 @@ def _trainer(name: str, network: Network, pool: Pool, settings: Params, scratch:
         computed.append(embedding.run_network(engine, views, f"embedding with {name}", files, dtypes=(np.float32, cache.dtype)))
     (embeddings, *maps), (own_embeddings, *own_maps) = computed
     inputs, own_inputs = (maps[0], own_maps[0][0]) if on_maps else (pool.views, pool.images)
-    digest = kept_results.digest(embeddings, own_embeddings)
-
-    def train(fold: Fold) -> Arrays:
-        # heads standardise what they are trained on, so that they take arrays
-        heads = Examples(np.ascontiguousarray(embeddings[:, fold.train]), pool.labels[fold.train])
-        val = Examples(own_embeddings[:, fold.val], pool.labels[fold.val])
-        text = f"fold {fold.number + 1}: training a head on {name}"
-        head, result = transfer.train_head(heads, val, network.head.out_features, settings, text)
-        of_head = _predict(head, own_embeddings[0], fold, result)
-        tuned = copy.deepcopy(network)
-        tuned.head.load_state_dict(head.state_dict())
-        text = f"fold {fold.number + 1}: fine-tuning {name}"
-        resume = Resume("cross_validate/training", f"{digest} {name} {fold.number}")
-        parts = pool.examples(inputs, own_inputs, fold)
-        result, model = finetune.train_blocks(tuned, on_maps, *parts, settings, text, resume=resume)
-        return of_head, _predict(model, own_inputs, fold, result)
-
-    return train
+    return FrozenNetwork(network, pool, embeddings, own_embeddings, inputs, own_inputs, on_maps)
 
 
 def _predict(model: torch.nn.Module, inputs: np.ndarray, fold: Fold, result: FitResult) -> np.ndarray:

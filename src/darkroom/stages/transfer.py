@@ -13,8 +13,10 @@ from darkroom.config.params import Params
 from darkroom.core.errors import WorkspaceError
 from darkroom.data import arrays
 from darkroom.models import mahalanobis, tensor_files
+from darkroom.models.abstention import CalibrationDistances
 from darkroom.models.base import new_head
 from darkroom.models.checkpoint import Checkpoint, EmbeddedBackbone
+from darkroom.models.mahalanobis import Mahalanobis
 from darkroom.stages.context import Stopwatch, session
 from darkroom.stages.trained_model import write_model
 from darkroom.training import abstention, processes
@@ -38,7 +40,7 @@ def run(name: str, embedded: Path, out: Path, cost: Path) -> None:
             train, val, len(backbone.classes), settings, f"training a head on {name}", record.log_epoch, Resume(f"transfer-{name}")
         )
         processes.go_on_alone()
-        distance, distances = abstention.fit(lambda embeddings: embeddings, train, val, len(backbone.classes))
+        distance, distances = _fit_distance(train, val, embedded, backbone)
         # the network itself is not built: that would import torchvision
         weights = {f"features.net.{key}": value for key, value in frozen.items()}
         weights |= {f"head.{key}": value for key, value in head.state_dict().items()}
@@ -51,6 +53,23 @@ def run(name: str, embedded: Path, out: Path, cost: Path) -> None:
         write_model(out, checkpoint, weights, parameters, result, record)
         stopwatch.write(cost, result.earlier_seconds)
         print(f"transfer/{name}: val accuracy {result.best['val_accuracy']:.4f} in epoch {result.best['epoch']}")
+
+
+def _fit_distance(
+    train: Examples, val: Examples, embedded: Path, backbone: EmbeddedBackbone
+) -> tuple[Mahalanobis, CalibrationDistances]:
+    """Return the distance from the training images, and those of the validation images, by what `embed` has written."""
+    cuts = [train.inputs.shape[-1]] if backbone.steps else []
+
+    def levels(examples: Examples, part: str) -> Examples:
+        """Return examples whose embeddings have the means of the feature map beside them."""
+        if not cuts:
+            return examples
+        means = np.asarray(arrays.load(embedded / f"{part}_means.npy"))
+        return Examples(np.concatenate([examples.inputs[0], means], 1)[None], examples.labels)
+
+    parts = levels(train, "train"), levels(val, "val")
+    return abstention.fit(lambda rows: np.split(rows[:], cuts, axis=1), *parts, len(backbone.classes), backbone.steps)
 
 
 def train_head(

@@ -27,7 +27,7 @@ def write_package(checkpoint: Path, ingested: Path, folder: Path, refuse: float)
     classifier = Classifier.load(checkpoint)
     if classifier.threshold:
         classifier.refuse(refuse)
-    reference.write(folder / registry.EVALUATION / entities.REFERENCE, reference.compute(classifier.embed, held_out))
+    reference.write(folder / registry.EVALUATION / entities.REFERENCE, reference.compute(classifier.examine, held_out))
     errors = export(classifier, np.concatenate([images, images])[:CHECKED], folder / entities.EXPORTED)
     check = folder / registry.CHECK
     check.mkdir()

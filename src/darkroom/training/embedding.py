@@ -124,11 +124,20 @@ class LowerPart(nn.Module):
 
 
 class FeaturesAndMaps(LowerPart):
-    """(N, H, W, 3) uint8 to embeddings (N, D), and to the feature map (N, C, h, w) before block `cut`."""
+    """(N, H, W, 3) uint8 to embeddings (N, D), to the feature map (N, C, h, w) before block `cut` and, for `steps` above 0, to the
+    means (N, M) of that after so many blocks."""
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
-        maps = super().forward(images)
-        return self.backbone.upper(maps, self.cut), maps
+    def __init__(self, normalize: nn.Module, backbone: Backbone, cut: int, steps: int = 0) -> None:
+        super().__init__(normalize, backbone, cut)
+        self.steps = steps
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
+        kept, x, start = {}, self.normalize(images), 0
+        for place in sorted({self.cut, self.steps}):
+            x = self.backbone.between(x, start, place)
+            kept[place], start = x, place
+        means = (self.backbone.mean(kept[self.steps]),) if self.steps else ()
+        return self.backbone.upper(x, start), kept[self.cut], *means
 
 
 class UpperPart(nn.Module):

@@ -1,1 +1,1 @@
-"""A search of better settings for a project: the head on its frozen backbones."""
+"""A search of better settings for a project: heads on its frozen backbones, then fine-tuning of their last blocks."""

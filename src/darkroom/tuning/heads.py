@@ -11,7 +11,7 @@ import io
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -94,37 +94,42 @@ class Pool:
         digest = kept_results.digest(self.images, self.labels, *parts)
         return TrialCache(kept_results.identity(settings, digest, rooms=ROOMS)).get
 
+    def at(self, images: np.ndarray, policy: str) -> Pool:
+        """Return the same pool with its images at another size, (N, S, S, 3) uint8, and another policy of augmentation; folds and
+        what is kept are the same.
+        """
+        ingest = self.settings.ingest.model_copy(update={"image_size": images.shape[1]})
+        augment = self.settings.augment.model_copy(update={"policy": policy})
+        other = replace(self, images=images, settings=self.settings.model_copy(update={"ingest": ingest, "augment": augment}))
+        other.__dict__.update(folds=self.folds, get=self.get)  # before they are computed from its own images
+        return other
+
     def embed(self, name: str, source: str, folder: Path) -> Embedded:
         """Return the embeddings of all images and their views by a backbone, computed once.
 
         `source` and `folder` are as `weights.source` and `weights.folder`. Raises WeightsError where there are no weights.
         """
-        key = self._key(name, source, folder)
+        key = self.key(name, source, folder)
         images, views, cost = self.get(f"embeddings {key}", partial(self._embed, name, source, folder))
         return Embedded(images, views, float(cost[0]), key)
 
-    def _key(self, name: str, source: str, folder: Path) -> str:
+    def key(self, name: str, source: str, folder: Path) -> str:
         """Return what tells the embeddings of a backbone from others: its weights, and how many views there are."""
         compute, head = self.settings.compute, self.settings.transfer.head
         place = backbone_embeddings.place(name, self.images[:1], source, folder, head, compute)
         file = WEIGHTS / f"{name}.safetensors"
         weights = checksums.of_file(file) if source == "pretrain" and file.is_file() else ""
-        return kept_results.identity(place.as_posix(), weights, views_used(self.settings))
+        return kept_results.identity(place.as_posix(), weights, views_used(self.settings), self.settings.augment.policy)
 
     def _embed(self, name: str, source: str, folder: Path) -> Arrays:
         compute = self.settings.compute
-        if source == "pretrain":
-            backbone, origin = _pretrained_here(name)
-        else:
-            head = self.settings.transfer.head
-            backbone, origin = pretrained.load(name, self.images.shape[1], head, source, folder, compute.seed)
-        backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        backbone, origin = load_backbone(name, source, folder, self.settings)
         network: nn.Module = nn.Sequential(Normalize(origin.mean, origin.std), backbone)
         if origin.source == "random":
             embedding.calibrate(network, self.images, compute)
         engine = embedding.engine_for(network, self.images[None], compute)
         own = embedding.run_network(engine, self.images[None], f"embedding with {name}")[0][0]
-        with tempfile.TemporaryDirectory(dir=_make_folder(CACHE)) as scratch:
+        with tempfile.TemporaryDirectory(dir=make_folder(CACHE)) as scratch:
             augment = self.settings.augment.model_copy(update={"views": views_used(self.settings), "storage": "stored"})
             settings = self.settings.model_copy(update={"augment": augment})
             views: Views = fold_models.make_views(settings, self.images, Path(scratch))
@@ -154,9 +159,21 @@ class Pool:
         return self.get(key, train)[0]
 
 
-def _make_folder(folder: Path) -> Path:
+def make_folder(folder: Path) -> Path:
+    """Return a folder, which is made where it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def load_backbone(name: str, source: str, folder: Path, settings: Params) -> tuple[Backbone, Provenance]:
+    """Return a backbone for images of `ingest.image_size`; `source` and `folder` are as `weights.source` and `weights.folder`."""
+    if source == "pretrain":
+        backbone, origin = _pretrained_here(name)
+    else:
+        size, head = settings.ingest.image_size, settings.transfer.head
+        backbone, origin = pretrained.load(name, size, head, source, folder, settings.compute.seed)
+    backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return backbone, origin
 
 
 def _pretrained_here(name: str) -> tuple[Backbone, Provenance]:

@@ -1,4 +1,4 @@
-"""The search: Optuna's TPE proposes, heads are trained on folds, and those that fall behind end early.
+"""The search: steps and Optuna's TPE propose, heads or networks are trained on folds, and those that fall behind end early.
 
 A search is a function of its images, settings and seed. Its state is not stored: what each fold predicts is kept, so a search that
 was stopped repeats its proposals and goes on with the first one that is not kept.
@@ -10,27 +10,34 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import optuna
 from optuna import pruners, samplers
 from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from darkroom.core.errors import ParamsError
 from darkroom.evaluation import selection_bias
 from darkroom.evaluation.selection_bias import Gain
+from darkroom.stages.fold_models import Fold
+from darkroom.tuning import finetune_space, space
+from darkroom.tuning.fine_tuning import EndedEarlyError, FineTuning
+from darkroom.tuning.finetune_space import Step
 from darkroom.tuning.heads import Embedded, Pool
-from darkroom.tuning.space import BACKBONE, Values, proposed, recipe, space, within
+from darkroom.tuning.space import BACKBONE, SIZE, Values, within
 
-RANDOM_TRIALS = 10  # before the sampler learns from trials
-WARM_UP = 1  # folds that every trial is trained on
+HEADS, FINETUNE = "heads", "finetune"  # phases
+FINALISTS = 2  # backbones that are fine-tuned, those with the best heads
 
 
 @dataclass(frozen=True)
 class Trial:
-    """The values of a trial, its mean log loss, and the out-of-fold probabilities (N, C) where it was not ended early."""
+    """The values of a trial, its mean log loss, and the out-of-fold probabilities (N, C) where it was not ended early.
+
+    The log loss of a trial that diverged is infinite, and that of one that no fold has judged is NaN.
+    """
 
     number: int
     values: Values
@@ -39,6 +46,8 @@ class Trial:
     seconds: float
     probabilities: np.ndarray | None = field(default=None, repr=False)
     is_recipe: bool = False  # has the values of params.yaml
+    phase: str = HEADS
+    is_late: bool = False  # the time was over
 
     @property
     def is_complete(self) -> bool:
@@ -46,18 +55,49 @@ class Trial:
 
     @property
     def state(self) -> str:
-        """Return whether it is complete, was pruned, or diverged."""
-        return "complete" if self.is_complete else "diverged" if math.isinf(self.log_loss) else "pruned"
+        """Return whether it is complete, was pruned or stopped, or diverged."""
+        if self.is_complete:
+            return "complete"
+        return "stopped" if self.is_late else "diverged" if math.isinf(self.log_loss) else "pruned"
 
 
+Tried = tuple[Trial, list[float]]  # and its mean log loss after each fold
 OnTrial = Callable[[Trial], None]
+Ends = Callable[[int, float], bool]
+IsLate = Callable[[], bool]
+Resize = Callable[[str, int], Embedded | None]
+IsOver = Callable[[Sequence[Trial]], bool]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What a part of a search tries: `recipes` have the values of params.yaml, each of `steps` changes one thing of the best values
+    so far, and then the sampler proposes from `varied`.
+
+    `values` returns the values of a trial from a proposal. `predict` returns the probabilities of the images that a fold holds out,
+    and is told whether the trial may end within a fold. The sampler learns after `random_trials`, and trials may end after
+    `warm_up` folds, where half of `random_trials` can be compared with. A trial stops after a fold where it `is_late`.
+    """
+
+    name: str
+    backbones: Sequence[str]
+    recipes: Sequence[Values]
+    varied: Mapping[str, BaseDistribution]
+    values: Callable[[Mapping[str, Any]], Values]
+    predict: Callable[[Values, Fold, bool], np.ndarray]
+    steps: Sequence[Step] = ()
+    random_trials: int = 10
+    warm_up: int = 1
+    is_late: IsLate = lambda: False
 
 
 @dataclass
 class Search:
     """A search over the images of a pool; `trials` are those so far, whatever ends it.
 
-    `embedded` has the backbones that are tried, by name, and those of params.yaml; `candidates` are the names of the first.
+    `embedded` has the backbones that are tried, by name, and those of params.yaml, at the size of params.yaml; `candidates` are the
+    names of the first. `resized` has embeddings at other sizes by name and size, and `sizes` the size of each backbone that is
+    better than smaller ones.
     """
 
     pool: Pool
@@ -67,79 +107,194 @@ class Search:
     sampler: Literal["tpe", "random"] = "tpe"
     is_pruning: bool = True
     trials: list[Trial] = field(default_factory=list)
+    resized: dict[tuple[str, int], Embedded] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
 
-    def run(self, is_over: Callable[[Sequence[Trial]], bool], on_trial: OnTrial = lambda trial: None) -> None:
-        """Try the values of params.yaml with each of its backbones, then proposals until `is_over` of all trials.
+    def run(self, is_over: IsOver, on_trial: OnTrial = lambda trial: None, resize: Resize | None = None) -> None:
+        """Try heads: with the values of params.yaml and each of its backbones, at larger sizes, then proposals until `is_over` of
+        all trials.
 
-        A KeyboardInterrupt leaves the trials that are done.
+        `resize` returns the embeddings of a backbone at a larger size, or None where that is too slow. A KeyboardInterrupt leaves
+        the trials that are done.
         """
-        settings, varied = self.pool.settings, space(self.pool.settings, self.candidates, self.pool.labels)
-        study = self._create_study()
-        for name in settings.backbones or self.candidates[:1]:
-            trial, losses = self._train(recipe(settings, name), lambda fold, loss: False, is_recipe=True)
-            if name in self.candidates and trial.is_complete:
-                study.add_trial(_frozen(trial, losses, varied))
-            self._add(trial, on_trial)
+        phase = self.heads()
+        study = self._create_study(phase, self._try_recipes(phase, on_trial))
         if not any(trial.is_complete for trial in self.trials):
             raise ParamsError("training a head with the settings of params.yaml diverges", "lower `transfer.lr`")
-        while not is_over(self.trials) and varied:
-            proposal = study.ask(dict(varied))
-            values = proposed(proposal.params, settings, self.candidates[0])
-            trial, _ = self._train(values, _ends(proposal) if self.is_pruning else lambda fold, loss: False)
+        if resize:
+            self._try_sizes(phase, study, resize, is_over, on_trial)
+        self._propose(phase, study, is_over, on_trial)
+
+    def heads(self) -> Phase:
+        """Return the phase of heads."""
+        settings = self.pool.settings
+
+        def values(proposal: Mapping[str, Any]) -> Values:
+            proposed = space.proposed(proposal, settings, self.candidates[0])
+            return proposed | {SIZE: self.sizes.get(proposed[BACKBONE], settings.ingest.image_size)}
+
+        recipes = [space.recipe(settings, name) for name in settings.backbones or self.candidates[:1]]
+        varied = space.space(settings, self.candidates, self.pool.labels)
+        return Phase(HEADS, self.candidates, recipes, varied, values, self._predict_by_head)
+
+    def _predict_by_head(self, values: Values, fold: Fold, may_end: bool) -> np.ndarray:
+        name = values[BACKBONE]
+        return self.pool.predict(values, self.resized.get((name, values[SIZE]), self.embedded[name]), fold)
+
+    def _try_sizes(self, phase: Phase, study: optuna.Study, resize: Resize, is_over: IsOver, on_trial: OnTrial) -> None:
+        """Try each candidate at larger sizes, as long as that is better than the size before."""
+        settings = self.pool.settings
+        for name in self.candidates:
+            for size in space.larger_sizes(settings, len(self.pool.labels)):
+                if is_over(self.trials):
+                    return
+                embedded = resize(name, size)
+                if embedded is None:
+                    break
+                self.resized[name, size] = embedded
+                before = [trial.log_loss for trial in self.trials if trial.is_complete and trial.values[BACKBONE] == name]
+                trial, losses = self._train(phase, space.recipe(settings, name) | {SIZE: size}, _never)
+                _tell(study, phase, trial, losses)
+                self._add(trial, on_trial)
+                if before and not trial.log_loss < min(before):
+                    break
+                self.sizes[name] = size
+
+    def fine_tune(
+        self, tuner: FineTuning, is_over: IsOver, on_trial: OnTrial = lambda trial: None, is_late: IsLate = lambda: False,
+        seconds: float = math.inf,
+    ) -> None:  # fmt: skip
+        """Try fine-tuning: as params.yaml does with each of its backbones, then steps and proposals until `is_over` of the trials
+        of this phase.
+
+        Steps begin with the backbone that has the best head. A trial stops after a fold where it `is_late`. Larger images are
+        tried where a trial with them takes at most half of the `seconds` that there are.
+        """
+        count = len(self.trials)
+        recipes = self._try_recipes(self.finetuning(tuner, {}, is_late), on_trial)
+        if all(trial.is_complete for trial in self.trials[count:]):
+            sizes = {name: self._affordable_size(name, tuner, seconds) for name in self.finalists()}
+            phase = self.finetuning(tuner, sizes, is_late)
+            self._propose(phase, self._create_study(phase, recipes), lambda trials: is_over(trials[count:]), on_trial)
+
+    def _affordable_size(self, name: str, tuner: FineTuning, seconds: float) -> int:
+        """Return the largest size at which heads are better than at smaller ones, and a trial takes at most half of the seconds."""
+        own, trial = self.pool.settings.ingest.image_size, len(self.pool.folds) * float(np.mean(tuner.seconds))
+        sizes = [size for other, size in self.resized if other == name and size <= self.sizes.get(name, own)]
+        return max([own, *(size for size in sizes if (size / own) ** 2 * trial <= seconds / 2)])
+
+    def finetuning(self, tuner: FineTuning, larger: Mapping[str, int], is_late: IsLate = lambda: False) -> Phase:
+        """Return the phase of fine-tuning; `larger` has the larger size of a backbone that is tried, too."""
+        settings = self.pool.settings
+        names, own = self.finalists(), settings.ingest.image_size
+        sizes = list(dict.fromkeys([own, *(larger.get(name, own) for name in names)]))
+
+        def values(proposal: Mapping[str, Any]) -> Values:
+            proposed = finetune_space.proposed(proposal, settings, names[0])
+            name = proposed[BACKBONE] if proposed[BACKBONE] in names else names[0]
+            size = proposed[SIZE] if proposed[SIZE] == larger.get(name) else own
+            return proposed | {BACKBONE: name, SIZE: size}
+
+        return Phase(
+            FINETUNE, names, [finetune_space.recipe(settings, name) for name in settings.backbones or names[:1]],
+            finetune_space.space(settings, names, sizes, self.pool.labels), values, tuner.predict,
+            finetune_space.steps(settings, names, sizes) if self.sampler == "tpe" else (),
+            random_trials=4, warm_up=0, is_late=is_late,
+        )  # fmt: skip
+
+    def finalists(self) -> list[str]:
+        """Return the candidates with the best heads, the best one first."""
+        best: dict[str, float] = {}
+        for trial in self.trials:
+            name = trial.values[BACKBONE]
+            if trial.phase == HEADS and trial.is_complete and name in self.candidates:
+                best[name] = min(trial.log_loss, best.get(name, math.inf))
+        return sorted(best, key=lambda name: best[name])[:FINALISTS] or list(self.candidates[:1])
+
+    def _try_recipes(self, phase: Phase, on_trial: OnTrial) -> list[Tried]:
+        """Try the values of params.yaml, which never end early; return their trials and losses."""
+        tried = []
+        for values in phase.recipes:
+            tried.append(self._train(phase, values, _never, is_recipe=True))
+            self._add(tried[-1][0], on_trial)
+        return tried
+
+    def _propose(self, phase: Phase, study: optuna.Study, is_over: IsOver, on_trial: OnTrial) -> None:
+        """Try steps from the best values, then what the sampler proposes."""
+        steps, tried = list(phase.steps), [trial.values for trial in self.trials]
+        while not is_over(self.trials) and phase.varied:
+            while steps:
+                values = phase.values(steps.pop(0)(self.best(phase.name).values))
+                if values not in tried:
+                    study.enqueue_trial(within(values, phase.varied))
+                    break
+            proposal = study.ask(dict(phase.varied))
+            values = phase.values(proposal.params)
+            trial, _ = self._train(phase, values, _ends(proposal) if self.is_pruning else _never)
             if trial.is_complete:
                 study.tell(proposal, trial.log_loss)
             else:
                 study.tell(proposal, state=TrialState.PRUNED)
+            tried.append(values)
             self._add(trial, on_trial)
 
-    def _create_study(self) -> optuna.Study:
+    def _create_study(self, phase: Phase, tried: Sequence[Tried]) -> optuna.Study:
+        """Return a study that knows the trials that it has not proposed."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         random, tpe = samplers.RandomSampler, samplers.TPESampler
-        sampler = tpe(seed=self.seed, n_startup_trials=RANDOM_TRIALS) if self.sampler == "tpe" else random(seed=self.seed)
-        pruner = pruners.MedianPruner(n_startup_trials=RANDOM_TRIALS // 2, n_warmup_steps=WARM_UP)
-        return optuna.create_study(sampler=sampler, pruner=pruner)
+        sampler = tpe(seed=self.seed, n_startup_trials=phase.random_trials) if self.sampler == "tpe" else random(seed=self.seed)
+        pruner = pruners.MedianPruner(n_startup_trials=phase.random_trials // 2, n_warmup_steps=phase.warm_up)
+        study = optuna.create_study(sampler=sampler, pruner=pruner)
+        for trial, losses in tried:
+            _tell(study, phase, trial, losses)
+        return study
 
     def _add(self, trial: Trial, on_trial: OnTrial) -> None:
         self.trials.append(trial)
         on_trial(trial)
 
-    def _train(
-        self, values: Values, ends: Callable[[int, float], bool], is_recipe: bool = False
-    ) -> tuple[Trial, list[float]]:  # fmt: skip
+    def _train(self, phase: Phase, values: Values, ends: Ends, is_recipe: bool = False) -> Tried:
         """Return a trial, and its mean log loss after each fold; `ends` is told both after each."""
         pool, started = self.pool, time.monotonic()
         probabilities = np.zeros((len(pool.labels), pool.classes))
         losses: list[float] = []
         total = count = 0.0
 
-        def trial(loss: float, predicted: np.ndarray | None = None) -> tuple[Trial, list[float]]:
+        def trial(loss: float, predicted: np.ndarray | None = None, is_late: bool = False) -> Tried:
             seconds = time.monotonic() - started
-            return Trial(len(self.trials), values, loss, len(losses), seconds, predicted, is_recipe), losses
+            number = len(self.trials)
+            return Trial(number, values, loss, len(losses), seconds, predicted, is_recipe, phase.name, is_late), losses
 
         for fold in pool.folds:
             try:
-                predicted = pool.predict(values, self.embedded[values[BACKBONE]], fold)
+                predicted = phase.predict(values, fold, ends is not _never)
+            except EndedEarlyError:
+                return trial(math.nan)
             except ParamsError:  # the loss is no number
                 return trial(math.inf)
             probabilities[fold.held_out] = predicted
             total += float(selection_bias.log_losses(predicted, pool.labels[fold.held_out]).sum())
             count += len(fold.held_out)
             losses.append(total / count)
-            if ends(len(losses), losses[-1]) and fold is not pool.folds[-1]:
+            if fold is pool.folds[-1]:
+                break
+            if ends(len(losses), losses[-1]):
                 return trial(losses[-1])
+            if phase.is_late():
+                return trial(losses[-1], is_late=True)
         return trial(losses[-1], probabilities)
 
-    def best(self) -> Trial:
-        """Return the complete trial of a candidate with the lowest log loss, of equal ones the first."""
-        return min(self._selectable(), key=lambda trial: trial.log_loss)
+    def best(self, phase: str = "") -> Trial:
+        """Return the complete trial of a candidate with the lowest log loss, of equal ones the first; of all phases or of one."""
+        return min(self._selectable(phase), key=lambda trial: trial.log_loss)
 
     def reference(self) -> Trial:
         """Return the best trial with the values of params.yaml."""
         return min((trial for trial in self.trials if trial.is_recipe and trial.is_complete), key=lambda trial: trial.log_loss)
 
-    def _selectable(self) -> list[Trial]:
+    def _selectable(self, phase: str = "") -> list[Trial]:
         """Return the trials that may be chosen; where none may, those of params.yaml."""
-        complete = [trial for trial in self.trials if trial.is_complete]
+        complete = [trial for trial in self.trials if trial.is_complete and phase in ("", trial.phase)]
         return [trial for trial in complete if trial.values[BACKBONE] in self.candidates] or complete
 
     def gain(self) -> Gain:
@@ -160,7 +315,12 @@ class Search:
         )
 
 
-def _ends(proposal: optuna.Trial) -> Callable[[int, float], bool]:
+def _never(fold: int, loss: float) -> bool:
+    """Let a trial go on."""
+    return False
+
+
+def _ends(proposal: optuna.Trial) -> Ends:
     """Return a function that tells the pruner of a fold, and returns its decision."""
 
     def ends(fold: int, loss: float) -> bool:
@@ -170,12 +330,15 @@ def _ends(proposal: optuna.Trial) -> Callable[[int, float], bool]:
     return ends
 
 
-def _frozen(trial: Trial, losses: Sequence[float], varied: Mapping[str, BaseDistribution]) -> FrozenTrial:
-    """Return a trial that was not proposed, as the study keeps it."""
-    return optuna.trial.create_trial(
-        params=within(trial.values, varied), distributions=dict(varied), value=trial.log_loss,
-        intermediate_values=dict(enumerate(losses, 1)),
-    )  # fmt: skip
+def _tell(study: optuna.Study, phase: Phase, trial: Trial, losses: Sequence[float]) -> None:
+    """Tell a study of a trial that it has not proposed, where it could have."""
+    if trial.is_complete and trial.values[BACKBONE] in phase.backbones:
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=within(trial.values, phase.varied), distributions=dict(phase.varied), value=trial.log_loss,
+                intermediate_values=dict(enumerate(losses, 1)),
+            )
+        )  # fmt: skip
 
 
 def timed(

@@ -1,7 +1,8 @@
-"""The settings that a search varies, each by its key in params.yaml, and their ranges."""
+"""The settings of a head that a search varies, each by its key in params.yaml, and their ranges; sizes of images."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,9 +12,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from darkroom.config.params import Params, Transfer
 from darkroom.stages import augment
 
-BACKBONE, VIEWS = "backbone", "augment.views"
+BACKBONE, VIEWS, SIZE = "backbone", "augment.views", "ingest.image_size"
 CLASS_WEIGHTS = "transfer.class_weights"
 DIGITS = 2  # of a number that is proposed, so that what is tried is what a person would write
+LARGER = (1.4, 2.0)  # sizes that are tried, of that in params.yaml
+STRIDE, MOST_PIXELS = 32, 1024  # of networks, to whose multiples sizes are rounded up; a side
+MOST_BYTES = 2**30  # of the images at a larger size
 IMBALANCED = 1.5  # images of the largest class for one of the smallest, above which class weights are tried
 
 Values = dict[str, Any]
@@ -22,6 +26,12 @@ Values = dict[str, Any]
 def views_used(settings: Params) -> int:
     """Return how many views of an image training a head uses: epoch e sees view e mod `augment.views`."""
     return min(augment.view_count(settings.augment), settings.transfer.epochs)
+
+
+def is_imbalanced(labels: np.ndarray) -> bool:
+    """Tell whether classes differ so much in size that class weights are worth a trial."""
+    counts = np.bincount(labels)
+    return bool(counts.max() > IMBALANCED * counts[counts > 0].min())
 
 
 def space(settings: Params, backbones: Sequence[str], labels: np.ndarray) -> dict[str, BaseDistribution]:
@@ -37,8 +47,7 @@ def space(settings: Params, backbones: Sequence[str], labels: np.ndarray) -> dic
         "transfer.epochs": IntDistribution(min(5, hyper.epochs), epochs, log=True),
         VIEWS: CategoricalDistribution(sorted({views, *(2**power for power in range(8) if 2**power < views)})),
     }
-    counts = np.bincount(labels)
-    if counts.max() > IMBALANCED * counts[counts > 0].min() or hyper.class_weights != "none":
+    if is_imbalanced(labels) or hyper.class_weights != "none":
         varied[CLASS_WEIGHTS] = CategoricalDistribution(["none", "balanced"])
     return {name: item for name, item in varied.items() if not item.single()}
 
@@ -47,13 +56,26 @@ def recipe(settings: Params, backbone: str) -> Values:
     """Return the values that params.yaml has, with a backbone."""
     keys = ("lr", "weight_decay", "label_smoothing", "epochs", "class_weights")
     own = {f"transfer.{key}": getattr(settings.transfer, key) for key in keys}
-    return {BACKBONE: backbone, **own, VIEWS: views_used(settings)}
+    return {BACKBONE: backbone, **own, VIEWS: views_used(settings), SIZE: settings.ingest.image_size}
+
+
+def larger_sizes(settings: Params, images: int) -> list[int]:
+    """Return the larger sizes that are worth a trial, of so many images; a backbone that is trained here has one size."""
+    if settings.weights.source == "pretrain":
+        return []
+    own = settings.ingest.image_size
+    sizes = [STRIDE * math.ceil(factor * own / STRIDE) for factor in LARGER]
+    return [size for size in dict.fromkeys(sizes) if own < size <= MOST_PIXELS and 3 * size**2 * images <= MOST_BYTES]
 
 
 def proposed(values: Mapping[str, Any], settings: Params, backbone: str) -> Values:
     """Return all values of a trial: those that a search proposes, rounded, and for the others those of params.yaml."""
-    rounded = {key: float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value for key, value in values.items()}
-    return recipe(settings, backbone) | rounded
+    return recipe(settings, backbone) | rounded(values)
+
+
+def rounded(values: Mapping[str, Any]) -> Values:
+    """Return values, numbers with `DIGITS` digits."""
+    return {key: float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value for key, value in values.items()}
 
 
 def within(values: Values, varied: Mapping[str, BaseDistribution]) -> Values:
@@ -73,8 +95,9 @@ def hyper_of(values: Values, settings: Params) -> Transfer:
     return settings.transfer.model_copy(update=own)
 
 
-def requested(values: Values, settings: Params, is_backbone_kept: bool) -> Values:
-    """Return what params.yaml would have to hold for a trial, by key; `backbones` only where they do not have its backbone."""
-    before = recipe(settings, values[BACKBONE])
+def requested(values: Values, before: Values, is_backbone_kept: bool) -> Values:
+    """Return what params.yaml would have to hold for a trial, by key, where it has the values `before`; `backbones` only where they
+    do not have its backbone.
+    """
     changed = {key: value for key, value in values.items() if key != BACKBONE and value != before[key]}
     return ({} if is_backbone_kept else {"backbones": [values[BACKBONE]]}) | changed
