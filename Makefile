@@ -50,6 +50,9 @@ UV_INSTALL := VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv pip install --quiet --comp
 # uv from the PATH, else from the package registry into the environment itself
 .venv/.installed: requirements.lock pyproject.toml setup.py $(MOVED) $(OTHER_TORCH)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Darkroom needs Python 3.11 or later; name one: make PYTHON=python3.12 …" >&2; exit 2; }
+	@$(PYTHON) -c 'import platform, sys; sys.exit((platform.system(), platform.machine()) == ("Darwin", "x86_64"))' || { \
+		echo "PyTorch and ONNX Runtime have no packages for macOS on Intel: use Linux, or on Apple silicon a Python for it: make PYTHON=…" >&2; \
+		exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@echo "installing requirements.lock into .venv (a few minutes the first time)"

@@ -1,8 +1,9 @@
-"""Test accuracy, time and lines of code against fastai, Keras, AutoGluon and the PyTorch tutorial's recipe.
+"""Test accuracy, time and lines of code against fastai, Keras, AutoGluon, Geti's library and the PyTorch tutorial's recipe.
 
     python benchmarks/peers/install.py ENVIRONMENTS
     python benchmarks/accuracy.py FOLDER… --weights WEIGHTS --environments ENVIRONMENTS [--seeds 0 1 2 3 4]
-        [--peers tutorial fastai keras autogluon] [--images 1000] [--report] [--results reports/bench/accuracy] [--name accuracy]
+        [--peers tutorial fastai keras autogluon geti] [--images 1000] [--report]
+        [--results reports/bench/accuracy] [--name accuracy]
 
 All begin with the same MobileNetV2 weights (WEIGHTS has mobilenet_v2.safetensors), read images at 160 px and have the
 train, val and test images of Darkroom's split, exported as folders. Darkroom has the defaults of recipe `photos`; of
@@ -49,7 +50,7 @@ from darkroom.evaluation import selection, significance
 from darkroom.evaluation.selection import Judged
 from darkroom.inference.classifier import Classifier
 
-PEERS = ("tutorial", "fastai", "keras", "autogluon")
+PEERS = ("tutorial", "fastai", "keras", "autogluon", "geti")
 NETWORK, SIZE = "mobilenet_v2", 160
 TESTED = ("val", "test")
 SCRIPTS = Path(__file__).with_name("peers")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,19 @@ def test_an_environment_keeps_its_build_of_torch(project):
     assert "Nothing to be done" in make(project, "install")
     assert "rm -rf .venv" in make(project, "--dry-run", "install", "TORCH=cu130")
     assert "--torch-backend cpu" in make(project, "--dry-run", "--assume-new", "requirements.lock", "install")
+
+
+def test_a_mac_with_an_intel_processor_is_refused(project, tmp_path):
+    """Where PyTorch has no packages, macOS on Intel, the installation ends with a sentence before anything is downloaded."""
+    shim = tmp_path / "shim"
+    shim.mkdir()
+    (shim / "sitecustomize.py").write_text(
+        "import platform\nplatform.system = lambda: 'Darwin'\nplatform.machine = lambda: 'x86_64'\n"
+    )
+    python = shim / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={shim} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    done = subprocess.run(["make", "install", f"PYTHON={python}"], cwd=project, capture_output=True, text=True)
+    assert done.returncode
+    assert "no packages for macOS on Intel" in done.stderr
+    assert not (project / "uv.log").exists()

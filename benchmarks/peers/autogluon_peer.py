@@ -47,33 +47,13 @@ def fit(folder: Path, weights: Path, size: int, seed: int, *, epochs: int, per_g
 
 
 def checkpoint(file: Path) -> str:
-    """Return a folder that AutoGluon loads as a saved timm model: mobilenetv2_100 with torchvision's weights.
-
-    Both list their layers in the same order with the same shapes; only the names differ.
-    """
-    import timm
+    """Return a folder that AutoGluon loads as a saved timm model: mobilenetv2_100 with torchvision's weights."""
+    import timm_weights
     import torch
-    from safetensors.torch import load_file
-    from torchvision.models import mobilenet_v2
 
-    source = mobilenet_v2(weights=None)
-    source.load_state_dict({key: value.float() for key, value in load_file(file).items()})
-    network = timm.create_model("mobilenetv2_100", pretrained=False)
-    values = [value for key, value in source.state_dict().items() if not key.startswith("classifier")]
-    names = [name for name in network.state_dict() if not name.startswith("classifier")]
-    state = dict(zip(names, values, strict=True)) | {
-        f"classifier.{part}": getattr(source.classifier[1], part) for part in ("weight", "bias")
-    }
-    network.load_state_dict(state)
-    images = torch.rand(2, 3, 160, 160)
-    with torch.no_grad():
-        difference = (network.eval()(images) - source.eval()(images)).abs().max().item()
-    if difference > 1e-3:
-        raise SystemExit(f"the converted network differs by {difference}")
-    folder = Path(tempfile.mkdtemp())
-    body = {name: value for name, value in network.state_dict().items() if not name.startswith("classifier")}
-    torch.save(body, folder / "pytorch_model.bin")
-    config = {"architecture": "mobilenetv2_100", "num_features": network.num_features, "pretrained_cfg": network.default_cfg}
+    network, folder = timm_weights.network(file), Path(tempfile.mkdtemp())
+    torch.save(timm_weights.body(network), folder / "pytorch_model.bin")
+    config = {"architecture": timm_weights.NAME, "num_features": network.num_features, "pretrained_cfg": network.default_cfg}
     (folder / "config.json").write_text(json.dumps(config, default=str))
     return str(folder)
 

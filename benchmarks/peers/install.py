@@ -1,10 +1,10 @@
 """Make the environments of benchmarks/accuracy.py's peers: one for each, from its pinned requirements, by uv.
 
-    python benchmarks/peers/install.py DIR [fastai keras autogluon]
+    python benchmarks/peers/install.py DIR [fastai keras autogluon geti]
 
-DIR/NAME is the environment of NAME. fastai's takes 6.1 GiB, Keras' 1.6 and AutoGluon's 7.8. The requirements are resolved
-anew by `uv pip compile --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url - -o NAME.txt`, from
-the lines of `REQUESTED` below.
+DIR/NAME is the environment of NAME. fastai's takes 6.1 GiB, Keras' 1.6, AutoGluon's 8.2 and Geti's 6.7. The requirements are
+resolved anew by `uv pip compile --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url - -o NAME.txt`,
+from the lines of `REQUESTED` below.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ REQUESTED = {
     "fastai": ("fastai==2.8.12", "safetensors"),
     "keras": ("keras==3.15.1", "tensorflow-cpu==2.21.0", "pillow", "safetensors"),
     "autogluon": ("autogluon.multimodal==1.6.3",),
+    "geti": ("getitune==0.4.0", "torch==2.14.0", "torchvision==0.29.0", "safetensors"),  # its extra `cpu` is on PyTorch's index
 }
 
 

@@ -116,9 +116,9 @@ group = Darkroom(
     \b
     darkroom new flowers --data ~/photos       make a project of your own folder, one subfolder per class
     darkroom recipe photos --data ~/photos     or put it into the project that is here
-    dvc repro                                  run the stages that are out of date""",
+    darkroom repro                             run the stages that are out of date""",
     epilog="`darkroom COMMAND --help` explains a command. Exit codes: 0 done, 1 some failed, 2 mistake with a remedy, "
-    "75 retry later, 130 interrupted.",
+    "3 drift, 75 retry later, 130 interrupted.",
 )
 group = debug_option(click.version_option(__version__, message="darkroom %(version)s")(group))
 

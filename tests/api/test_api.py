@@ -224,6 +224,7 @@ def test_diagnostics_are_those_of_the_last_evaluation(project, tmp_path):
 
 MISTAKES = {
     "no project": (lambda project, photos: dr.open(photos), "params.yaml"),
+    "no version": (lambda project, photos: project.model(7), "`darkroom models`"),
     "no model": (lambda project, photos: project.model("models/none"), "models"),
     "no embeddings": (lambda project, photos: project.embeddings("vgg16"), "dvc repro"),
     "no manifest": (lambda project, photos: project.manifest, "dvc repro ingest"),

@@ -99,3 +99,13 @@ def test_a_very_wide_interval_leaves_room_for_the_others():
 def test_the_palette_has_a_dark_colour_for_each_light_one():
     """Both palettes have as many colours, all different."""
     assert len(charts.PALETTE) == len(charts.PALETTE_DARK) == len(set(charts.PALETTE)) == len(set(charts.PALETTE_DARK))
+
+
+@pytest.mark.parametrize(
+    ("title", "squeezed"), [("finetune/mobilenet_v3_small", False), ("finetune/timm/vit_small_patch14_dinov2.lvd142m", True)]
+)
+def test_a_long_title_fits_the_chart(title, squeezed):
+    """A title that is wider than the chart, as the name of a network can be, is squeezed into it; others keep their letters."""
+    drawn = charts.lines(title, {"a": [(1, 0.5), (2, 0.6)]}, "epoch", {"a": 0})
+    text = next(text for text in ET.fromstring(drawn).findall(".//text") if text.text == title)
+    assert text.get("textLength") == (str(charts.WIDTH - charts.LEFT) if squeezed else None)

@@ -138,3 +138,15 @@ def test_an_error_of_darkroom_is_printed_as_it_is(capsys):
     """Problem and remedy stand on lines of their own, also where the problem has several."""
     assert report(ParamsError("two\n  lines", "mend them")) == 2
     assert capsys.readouterr().err == "error: two\n  lines\n  remedy: mend them\n"
+
+
+def test_a_remedy_can_be_run_where_dvc_is_not_on_the_path(tmp_path, capsys, monkeypatch):
+    """Installed by `uv tool` or pipx, Darkroom is on the PATH and its DVC is not: remedies name commands that are found."""
+    error = ParamsError("it is old", "`dvc repro ingest`, or `dvc pull`")
+    (tmp_path / "dvc").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    report(error)
+    assert "`dvc repro ingest`, or `dvc pull`" in capsys.readouterr().err
+    (tmp_path / "dvc").unlink()
+    report(error)
+    assert f"`darkroom repro ingest`, or `{sys.executable} -m dvc pull`" in capsys.readouterr().err

@@ -81,6 +81,18 @@ def test_a_torch_that_cannot_be_used_has_a_remedy(monkeypatch, probe, has_device
     assert all(finding.remedy for finding in findings if finding.state == FAULT)
 
 
+def test_a_dvc_beside_darkroom_alone_is_a_note(tmp_path, monkeypatch):
+    """`uv tool` and pipx put no `dvc` on the PATH: `darkroom repro` finds it, and a person is told."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(machine.sys, "executable", str(tmp_path / "tool" / "python"))
+    assert states(machine._programs())["dvc"] == FAULT
+    (tmp_path / "tool").mkdir()
+    (tmp_path / "tool" / "dvc").touch(mode=0o755)
+    assert states(machine._programs())["dvc"] == NOTE
+    (tmp_path / "dvc").touch(mode=0o755)
+    assert states(machine._programs())["dvc"] == OK
+
+
 def test_servers_are_asked_and_secrets_are_masked(monkeypatch):
     """One that responds is well, also where it wants a login; one that does not, or fails, is a fault. No password is shown."""
     monkeypatch.delenv("PREFECT_API_URL", raising=False)

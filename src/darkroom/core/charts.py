@@ -18,6 +18,7 @@ NEUTRAL = len(PALETTE) - 1  # the grey of a series that others are compared with
 WIDTH, HEIGHT = 300, 190  # of one chart
 LEFT, RIGHT, TOP, BOTTOM = 40, 16, 24, 30  # margins around its axes
 CHARACTER, LINE = 6.2, 12  # about the width and the height of a character
+TITLE_CHARACTER = 7  # at most, on average: titles are larger and bold
 X_TICKS, Y_TICKS, Y_LOG_TICKS = 6, 5, 9  # about as many have room
 FEW = 7  # a line of fewer points has a dot at each
 TINY = 1e-6  # the least loss that is drawn on a logarithmic axis
@@ -122,8 +123,10 @@ class _Canvas:
 
     def __init__(self, title: str, x: Scale, y: Scale, x_label: str) -> None:
         self.title, self.x, self.y = title, x, y
+        room = WIDTH - LEFT
+        squeezed = f' textLength="{room}" lengthAdjust="spacingAndGlyphs"' if len(title) * TITLE_CHARACTER > room else ""
         self.elements = [
-            f'<text x="{LEFT}" y="14" class="title">{escape(title)}</text>',
+            f'<text x="{LEFT}" y="14" class="title"{squeezed}>{escape(title)}</text>',
             f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end" class="axis">{escape(x_label)}</text>',
         ]
 

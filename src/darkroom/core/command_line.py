@@ -14,6 +14,8 @@ from darkroom.core.errors import MISTAKE, DarkroomError, masked, nearest
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
+    import shlex
+    import shutil
     import traceback
 
     from click import shell_completion
@@ -167,8 +169,15 @@ def report(error: BaseException) -> int:
     else:
         problem, remedy, code = masked(str(error)), os_errors.remedy_of(error), os_errors.exit_code(error)
     label = click.style("error:", fg="red", bold=True) if _is_coloured() else "error:"
-    click.echo(f"{label} {problem}\n  remedy: {remedy}", err=True)
+    click.echo(f"{label} {problem}\n  remedy: {_runnable(remedy)}", err=True)
     return code
+
+
+def _runnable(remedy: str) -> str:
+    """Return a remedy whose commands of DVC are found: `uv tool` and pipx put the command of Darkroom alone on the PATH."""
+    if shutil.which("dvc"):
+        return remedy
+    return remedy.replace("`dvc repro", "`darkroom repro").replace("`dvc ", f"`{shlex.quote(sys.executable)} -m dvc ")
 
 
 def _is_coloured() -> bool:

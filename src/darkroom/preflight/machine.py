@@ -149,9 +149,10 @@ def _torch() -> Iterator[Finding]:
 
 def _programs() -> Iterator[Finding]:
     for name, use in (("git", "commits in reports, and revisions"), ("dvc", "every run")):
-        path = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
-        if path:
+        if path := shutil.which(name):
             yield Finding(name, OK, path)
+        elif path := shutil.which(name, path=str(Path(sys.executable).parent)):
+            yield Finding(name, NOTE, f"{path}, not on the PATH", "`darkroom repro` finds it; else activate the environment")
         else:
             yield Finding(name, FAULT, f"is not on the PATH; it is needed for {use}", f"install {name}")
 

@@ -90,8 +90,8 @@ def _mode(source: Path) -> int:
             ) from None
         raise SourceError(
             f"there is no {source}{nearest_file(source)}",
-            "set `ingest.source` to a folder with one subfolder of images per class, an archive, Parquet files, an .npz, or to "
-            "data/raw/<name> for a data set that `fetch.datasets` names",
+            "name a folder with one subfolder of images per class, an archive, Parquet files or an .npz, by `--data` or in "
+            "`ingest.source`, or there data/raw/<name> for a data set that `fetch.datasets` names",
         ) from None
     except OSError as error:
         raise SourceError(

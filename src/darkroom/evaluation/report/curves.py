@@ -69,7 +69,7 @@ def answered(details: ModelDetails, figures: ModelMetrics) -> str:
     if abstention and abstention.accuracy is not None:
         series.append(Series("unknown refused", [(1 - abstention.refused, abstention.accuracy)], 1, "rings"))
     drawn = [item for item in series if item.points]
-    return charts.draw(Chart("accuracy by the share of images answered", Axis("share answered"), Axis(shares=True), drawn))
+    return charts.draw(Chart("accuracy by the share answered", Axis("share answered"), Axis(shares=True), drawn))
 
 
 def learning_curve_colours(measured: LearningCurve, best: str) -> dict[str, int]:
