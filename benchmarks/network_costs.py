@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from darkroom.core import atomic
 from darkroom.models import macs
 from darkroom.models.architectures import features, registry
-from darkroom.models.backbones import torchvision, torchvision_tables
+from darkroom.models.backbones import chains, torchvision, torchvision_tables
 from darkroom.models.hooks import observing
 from darkroom.preflight import network_costs
 
@@ -32,7 +33,7 @@ def backbone(name: str, size: int) -> Row:
     net = torchvision.classifier(name, size, 1000)
     layout = torchvision.LAYOUTS.get(type(net).__name__)
     if layout:
-        blocks = torchvision._blocks([unit for part in layout.body for unit in torchvision._units(getattr(net, part))])
+        blocks = chains.blocks([unit for part in layout.body for unit in chains.units(getattr(net, part))])
     else:
         encoder = net.get_submodule("encoder.layers").children()
         blocks = [[net.get_submodule("conv_proj")], *([layer] for layer in encoder)]
@@ -101,12 +102,10 @@ def rows() -> Iterator[Row]:
 
 def main() -> None:
     file = Path(sys.argv[1]) if len(sys.argv) > 1 else network_costs.TABLE
-    with file.open("w", newline="", encoding="utf-8") as content:
+    with atomic.new_file(file) as working, working.open("w", newline="", encoding="utf-8") as content:
         writer = csv.writer(content, lineterminator="\n")
         writer.writerow(HEADER)
-        for row in rows():
-            writer.writerow(row)
-            content.flush()
+        writer.writerows(rows())
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 ONE_THREAD = threadpool_limits(1)  # a plugin of pytest's has imported NumPy, which read the variables then
+# remedies name `dvc` where it is found, as in an environment that is activated
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 # no DVC that a test runs starts a process that reports to its makers
 os.environ["DVC_NO_ANALYTICS"] = "1"
 # else every worker and every process that a test starts would compile all modules again

@@ -87,6 +87,7 @@ def test_a_share_that_cannot_be_refused():
     calibration = CalibrationDistances.of(np.arange(1.0, 60))
     assert calibration.threshold(0) is None
     assert NO_DISTANCES.default(0.02) is None
+    assert CalibrationDistances.of(np.ones(FEWEST - 1), 7).steps == 7  # what the weights were fitted with
     assert CalibrationDistances.of(np.ones(FEWEST - 1)) == CalibrationDistances.of(np.array([1.0] * 50 + [np.nan])) == NO_DISTANCES
     assert calibration.threshold(0.02).is_unknown(float("nan"))
     for refused, share, fact in [(calibration, 1.0, "0.02"), (calibration, -0.1, "0.02"), (NO_DISTANCES, 0.02, "dvc repro")]:

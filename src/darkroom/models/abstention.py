@@ -63,7 +63,7 @@ class CalibrationDistances:
         """Keep distances (N,); of very many evenly drawn ones, of too few or of some that are no numbers none."""
         ordered = np.sort(distances.astype(np.float64))
         if len(ordered) < FEWEST or not np.isfinite(ordered).all():
-            return NO_DISTANCES
+            return cls((), steps)
         if len(ordered) > MAX_DISTANCES:
             ordered = ordered[np.linspace(0, len(ordered) - 1, MAX_DISTANCES).round().astype(int)]
         rounded = (math.ceil(value * 10**DIGITS) / 10**DIGITS for value in ordered.tolist())  # up, which refuses no more
