@@ -51,7 +51,6 @@ TINY = 1e-12
 Trial = Callable[[Case], np.ndarray]  # probabilities (M, C) of the test images
 
 
-@policy
 def randaugment(size: int) -> list[Any]:
     """Two of many changes after crop and mirror (Cubuk et al. 2020), with torchvision's default magnitude of 9 of 30."""
     level = (0.73, 1.27)
@@ -276,6 +275,11 @@ def of_policy_blocks(case: Case, name: str) -> np.ndarray:
     return of_maps(case, tune(case, SomeViews(case.folder.of_policy(name)[1], case.train)))
 
 
+def of_randaugment(case: Case) -> np.ndarray:
+    policy(randaugment)  # on call: to a process that only imports this, it would be a policy of Darkroom
+    return of_policy_blocks(case, "randaugment")
+
+
 def mixtures(case: Case, kind: str) -> np.ndarray:
     """Return views (K, n, S, S, 3) of the training images, each mixed with that of another one, for the label of the first.
 
@@ -378,7 +382,7 @@ BLOCKS: dict[str, Trial] = {
     "soup of before and after": of_soup,
     "mixup": lambda case: of_mixtures(case, "mixup"),
     "CutMix": lambda case: of_mixtures(case, "cutmix"),
-    "RandAugment": lambda case: of_policy_blocks(case, "randaugment"),
+    "RandAugment": of_randaugment,
     "larger test images": lambda case: of_larger_images(case, LARGER, 0),
     "larger images at the end": lambda case: of_larger_images(case, LARGER, LATE),
     "half of the blocks": lambda case: of_more_blocks(case, 0.5),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from darkroom.augmentation.policies import POLICIES
 from tests.conftest import ROOT
 
 
@@ -18,6 +19,13 @@ def load(monkeypatch: pytest.MonkeyPatch):
     """Return a function that imports a benchmark by name."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     return importlib.import_module
+
+
+def test_an_import_adds_no_policy(load):
+    """Policies of a trial are none of Darkroom's: what only imports the benchmark has the policies as before."""
+    before = list(POLICIES)
+    importlib.reload(load("recipe_variations"))
+    assert list(POLICIES) == before
 
 
 def test_averaged_weights_predict_and_the_newest_are_trained(load):
