@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 from PIL import Image
 
+from darkroom.core.axes import log_ticks, tick_text
 from darkroom.core.charts import FEW, PALETTE, Chart
 from darkroom.studies import chart_data
 from darkroom.studies.chart_data import ComparisonCharts
@@ -86,6 +87,10 @@ def draw(axis: Any, chart: Chart, prefix: str = "") -> None:
         axis.set_xticks(list(chart.x.ticks), list(chart.x.ticks.values()))
     if chart.is_labelled:
         axis.margins(x=0.2, y=0.15)
+    low, high = axis.get_xlim()
+    if chart.x.log and not chart.x.ticks and high < DECADE * low:  # else no tick of a logarithmic axis has a number
+        places = log_ticks(low, high, FEW)
+        axis.set_xticks(places, [tick_text(place, False) for place in places])
     axis.set_title(prefix + chart.title, fontsize=9)
     axis.set_xlabel(chart.x.label, fontsize=8)
 
