@@ -5,8 +5,8 @@
     python benchmarks/tune_finetuning.py claims FOLDER --weights WEIGHTS [--draws 30] [--images 100] [--trials 6] [--size 64]
 
 worth   recipe `photos` with one backbone, `dvc repro`, and accuracy and log loss on test of its better model out of fold. Then
-        `darkroom tune` of so many minutes, what it says, and after its changes and `dvc repro` the same figures of the model that it
-        has chosen. Test images are used here alone. The sampler `random` is random search for as long, with the same pruning
+        `darkroom tune` of so many minutes, what it says, and after its changes and `dvc repro` the same figures of the model that
+        it has chosen. Test images are used here alone. The sampler `random` is random search for as long, with the same pruning
 claims  draws sets of images again and again, and searches fine-tuning on each, of 3 epochs on small images. How often a gain over
         the settings of params.yaml is claimed, and how often the interval of accuracy holds the truth, where
           same      every trial has the settings of params.yaml and another seed: there is nothing to gain
