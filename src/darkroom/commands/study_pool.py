@@ -12,7 +12,7 @@ import click
 from darkroom.commands import flow
 from darkroom.studies import cache, jobs, runner
 from darkroom.studies.cache import ResultCache
-from darkroom.studies.run_config import DOWNLOADED, RunConfig
+from darkroom.studies.run_config import NAMED_WEIGHTS, RunConfig
 
 FLOW = "study_members"
 STATE = Path(".darkroom")
@@ -26,7 +26,7 @@ def train(pool: str, configs: Sequence[RunConfig], results_cache: ResultCache, o
     """
     samples = results_cache.samples
     units = runner.group_different(configs, samples, results_cache.accelerator)
-    portable = [unit for unit in units if unit[0].weights in ("", *DOWNLOADED)]
+    portable = [unit for unit in units if unit[0].weights in ("", *NAMED_WEIGHTS)]
     runner.check_networks([unit[0] for unit in portable], samples)
     groups = [group for group in jobs.group_units(portable, samples) if not all(_is_cached(unit, results_cache) for unit in group)]
     if not groups:

@@ -126,12 +126,11 @@ def command(
         if diff:
             click.echo(f"\n{diff}")
         _note_others(tuning, best, requested)
-    is_gained = gain.is_accuracy_gained or gain.is_log_loss_gained
-    if write and requested and (is_gained or write == "always"):
+    if write and requested and (gain.is_gained or write == "always"):
         recipes.apply(PARAMS, requested, check.check_params)
         click.echo(f"params.yaml: {len(requested)} value{'s' * (len(requested) != 1)} changed", err=as_json)
     elif diff and not as_json:
-        click.echo(f"params.yaml is as it was; --write{'' if is_gained else ' always'} writes this")
+        click.echo(f"params.yaml is as it was; --write{'' if gain.is_gained else ' always'} writes this")
 
 
 def _note_others(tuning: search.Search, best: search.Trial, requested: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ def gain_row(gain: Gain) -> dict[str, Any]:
     """Return a gain as --json has it."""
     parts = {"accuracy": gain.accuracy, "log_loss": gain.log_loss}
     result: dict[str, Any] = {key: {"difference": i.difference, "low": i.low, "high": i.high} for key, i in parts.items()}
-    return result | {"is_gained": gain.is_accuracy_gained or gain.is_log_loss_gained}
+    return result | {"is_gained": gain.is_gained}
 
 
 def verdict(tuning: Search, gain: Gain) -> str:

@@ -31,6 +31,11 @@ class Gain:
     naive_log_loss: float
 
     @property
+    def is_gained(self) -> bool:
+        """Whether either is better beyond chance."""
+        return self.is_accuracy_gained or self.is_log_loss_gained
+
+    @property
     def is_accuracy_gained(self) -> bool:
         return self.accuracy.low > 0
 

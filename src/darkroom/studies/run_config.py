@@ -11,7 +11,7 @@ from typing import Any
 
 from darkroom.training.batches import batches
 
-DOWNLOADED = ("imagenet", "package")  # sources of weights that are no folder
+NAMED_WEIGHTS = ("imagenet", "package")  # sources of weights that are no folder
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class RunResult:
 
 def weight_source(weights: str) -> tuple[str, Path]:
     """Return `RunConfig.weights` as params.yaml has it: `weights.source` and `weights.folder`."""
-    return ("folder", Path(weights).expanduser()) if weights not in DOWNLOADED else (weights, Path("data/weights"))
+    return ("folder", Path(weights).expanduser()) if weights not in NAMED_WEIGHTS else (weights, Path("data/weights"))
 
 
 def count_steps(images: int, batch_size: int, epochs: int) -> int:
