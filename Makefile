@@ -123,6 +123,7 @@ lint: install-dev
 # a wheel and a source distribution, in dist/
 dist: install
 	@git diff --quiet HEAD -- 2>/dev/null || echo "note: they have changes that are not committed"
+	@rm -f dist/darkroom-*.whl dist/darkroom-*.tar.gz
 	@VIRTUAL_ENV="$(CURDIR)/.venv" $(BIN)/uv build --quiet --offline --no-build-isolation --out-dir dist .
 	@ls dist/*.whl dist/*.tar.gz
 

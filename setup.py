@@ -8,6 +8,7 @@ that a project begins with, recipes, params of the studies and pages of the cour
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 from setuptools import setup
@@ -55,4 +56,31 @@ def _content(source: Path) -> bytes:
     return re.sub(rf"\b{FLOWS}(?= import |\.[a-z])", FLOWS_NAME, source.read_text(encoding="utf-8")).encode()
 
 
-setup(cmdclass={"build_py": BuildPackage})
+def _suffix() -> str:
+    """Return what a commit between two releases adds to the version, as pip replaces no package by one of the same version.
+
+    Before the tag of the version it is a development version of it, later a local one, in the order of their commits. A source
+    distribution has no repository: it keeps the suffix that it was built with.
+    """
+    if not (ROOT / ".git").exists():
+        return ""
+    text = (ROOT / "src" / "darkroom" / "__init__.py").read_text(encoding="utf-8")
+    version = re.search(r'^__version__ = "(.+?)"', text, re.MULTILINE)
+    described = _git("describe", "--long", "--match", f"v{version[1]}") if version else ""
+    if not described:
+        count = _git("rev-list", "--count", "HEAD")
+        return f".dev{count}" if count else ""
+    since = described.split("-")[-2]
+    return f"+{since}" if since != "0" else ""
+
+
+def _git(*arguments: str) -> str:
+    """Return what git answers; nothing where it has no answer, or is not there."""
+    try:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+SUFFIX = _suffix()
+setup(cmdclass={"build_py": BuildPackage}, **({"options": {"egg_info": {"tag_build": SUFFIX}}} if SUFFIX else {}))

@@ -13,13 +13,13 @@ import click
 from darkroom import __version__
 from darkroom.commands import stages
 from darkroom.core.command_line import COMPLETE, DEBUG, LazyGroup, debug_option, report
-from darkroom.core.errors import DarkroomError
+from darkroom.core.errors import DarkroomError, ParamsError, WorkspaceError
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
     from click import shell_completion
 
-    from darkroom.config import dvc_graph
+    from darkroom.config import dvc_graph, stage_code
     from darkroom.core import machine_limits
 
 COMMANDS = {
@@ -101,7 +101,7 @@ class Darkroom(LazyGroup):
         except Exception as error:
             if not isinstance(error, (DarkroomError, OSError, click.ClickException)) and not machine_limits.explain(error):
                 raise
-            code = report(error)
+            code = report(error if "update" in args else _cause(error))
             _restore_outputs()
             return code
 
@@ -141,6 +141,16 @@ def run() -> None:
     if "torch" in sys.modules and processes and not processes.active_children():
         os._exit(code)  # everything is written and closed; unloading torch takes most of a second
     raise SystemExit(code)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return why params.yaml is refused in a project that has not been carried to this Darkroom: that, not its keys."""
+    if isinstance(error, ParamsError) and error.problem.startswith("params.yaml"):
+        try:
+            stage_code.check()
+        except WorkspaceError as cause:
+            return cause
+    return error
 
 
 def _restore_outputs() -> None:

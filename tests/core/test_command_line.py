@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from darkroom.core.command_line import Choice, Command, LazyGroup, Many, report
+from darkroom.core.command_line import Choice, Command, LazyGroup, Many, report, runnable
 from darkroom.core.errors import ParamsError
 from darkroom.core.lazy import LazyModule, lazy_imports
 
@@ -143,10 +143,25 @@ def test_an_error_of_darkroom_is_printed_as_it_is(capsys):
 def test_a_remedy_can_be_run_where_dvc_is_not_on_the_path(tmp_path, capsys, monkeypatch):
     """Installed by `uv tool` or pipx, Darkroom is on the PATH and its DVC is not: remedies name commands that are found."""
     error = ParamsError("it is old", "`dvc repro ingest`, or `dvc pull`")
-    (tmp_path / "dvc").touch(mode=0o755)
+    for name in ("dvc", "darkroom"):
+        (tmp_path / name).touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     report(error)
     assert "`dvc repro ingest`, or `dvc pull`" in capsys.readouterr().err
     (tmp_path / "dvc").unlink()
     report(error)
     assert f"`darkroom repro ingest`, or `{sys.executable} -m dvc pull`" in capsys.readouterr().err
+
+
+def test_a_command_can_be_run_where_no_environment_is_activated(tmp_path, monkeypatch):
+    """After `make repro` neither `darkroom` nor `dvc` is on the PATH: texts name the command in the environment."""
+    for name in ("python", "darkroom"):
+        (tmp_path / ".venv/bin" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".venv/bin" / name).touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv/bin/python"))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.chdir(tmp_path)
+    assert runnable("`darkroom ui`, `dvc repro`") == "`.venv/bin/darkroom ui`, `.venv/bin/darkroom repro`"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert runnable("`darkroom ui`") == f"`{tmp_path}/.venv/bin/darkroom ui`"

@@ -16,6 +16,7 @@ import darkroom
 from darkroom import cli
 from darkroom.commands import flow
 from darkroom.config import params, stage_code
+from darkroom.config.yaml_files import parse_yaml
 from darkroom.preflight import project as preflight
 from darkroom.project import template
 from tests.conftest import ROOT
@@ -150,6 +151,46 @@ def test_changes_of_both_are_merged(project, monkeypatch):
     text = Path("prefect.yaml").read_text()
     assert '"0 4 * * *"' in text
     assert "older_than: 60" not in text
+
+
+MINE = "\n  mine:\n    cmd: touch mine\n    outs: [mine]\n"
+
+
+def test_stages_that_both_add_at_the_end_are_kept(project, monkeypatch, capsys):
+    """A stage of a person's at the end of the graph stays where the new version has one more there too."""
+    append("dvc.yaml", MINE)
+    last = SHIPPED("dvc.yaml").rstrip("\n").splitlines()[-1]
+    theirs = "\n\n  theirs:\n    cmd: touch theirs\n    outs: [theirs]"
+    release(monkeypatch, {"dvc.yaml": (last, last + theirs)})
+    assert cli.main(["update"]) == 0
+    assert "dvc.yaml: has the changes of the new version beside yours" in capsys.readouterr().out
+    graph = parse_yaml(Path("dvc.yaml").read_text(), "dvc.yaml")["stages"]
+    assert (graph["mine"]["cmd"], graph["theirs"]["cmd"]) == ("touch mine", "touch theirs")
+
+
+def test_one_name_for_two_stages_is_left_to_the_person(project, monkeypatch, capsys):
+    """A merged graph with a stage twice is none: nothing is written."""
+    append("dvc.yaml", MINE)
+    last = SHIPPED("dvc.yaml").rstrip("\n").splitlines()[-1]
+    release(monkeypatch, {"dvc.yaml": (last, last + "\n\n  mine:\n    cmd: touch theirs\n    outs: [theirs]")})
+    assert cli.main(["update"]) == 2
+    assert "dvc.yaml has changes of yours" in capsys.readouterr().err
+    assert Path("dvc.yaml").read_text().endswith(MINE)
+
+
+def test_params_of_an_older_version_are_not_called_mistakes(project, monkeypatch, capsys):
+    """Before `darkroom update` every command that reads params.yaml names the update, which then takes the old keys over."""
+    text = Path("params.yaml").read_text().replace("  robustness_images:", "  images_of_old:")
+    Path("params.yaml").write_text(text)
+    assert cli.main(["check"]) == 2
+    assert 'unknown key "diagnose.images_of_old"' in capsys.readouterr().err
+    recorded = Path("code.yaml").read_text()
+    Path("code.yaml").write_text(re.sub(r"(  evaluate: ).*", rf"\g<1>{'0' * 32}", recorded))
+    for command in (["check"], ["plan"], ["recipe", "--set", "transfer.lr=0.01"]):
+        assert cli.main(command) == 2
+        assert "`darkroom update` takes it over" in capsys.readouterr().err
+    assert cli.main(["update"]) == 2
+    assert 'unknown key "diagnose.images_of_old"' in capsys.readouterr().err
 
 
 def test_changes_in_the_same_place_are_left_to_the_person(project, monkeypatch, capsys):

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from darkroom.core.command_line import Command, json_option
+from darkroom.core.command_line import Command, json_option, runnable
 from darkroom.core.errors import DarkroomError
 from darkroom.core.lazy import lazy_imports
 
@@ -55,9 +55,8 @@ def command(as_json: bool) -> None:
         click.echo(f"  {learning_curve.describe(curve)}")
     if busy := cost.busy_note(row.busy for row in rows):
         click.echo(f"  {busy}")
-    click.echo(
-        "report     reports/report.html\nruns       darkroom ui\ntry this   change transfer.lr in params.yaml, then `dvc repro`"
-    )
+    click.echo("report     reports/report.html")
+    click.echo(runnable("runs       `darkroom ui`\ntry this   change transfer.lr in params.yaml, then `dvc repro`"))
 
 
 def _describe_no_champion(decision: promotion_file.Decision) -> str:

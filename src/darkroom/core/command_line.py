@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -169,15 +170,20 @@ def report(error: BaseException) -> int:
     else:
         problem, remedy, code = masked(str(error)), os_errors.remedy_of(error), os_errors.exit_code(error)
     label = click.style("error:", fg="red", bold=True) if _is_coloured() else "error:"
-    click.echo(f"{label} {problem}\n  remedy: {_runnable(remedy)}", err=True)
+    click.echo(f"{label} {problem}\n  remedy: {runnable(remedy)}", err=True)
     return code
 
 
-def _runnable(remedy: str) -> str:
-    """Return a remedy whose commands of DVC are found: `uv tool` and pipx put the command of Darkroom alone on the PATH."""
-    if shutil.which("dvc"):
-        return remedy
-    return remedy.replace("`dvc repro", "`darkroom repro").replace("`dvc ", f"`{shlex.quote(sys.executable)} -m dvc ")
+def runnable(text: str) -> str:
+    """Return a text whose commands, in backquotes, are found: `uv tool` and pipx put that of Darkroom alone on the PATH, and
+    `make` none, as its environment is not activated."""
+    if not shutil.which("dvc"):
+        text = text.replace("`dvc repro", "`darkroom repro").replace("`dvc ", f"`{shlex.quote(sys.executable)} -m dvc ")
+    program = Path(sys.executable).with_name("darkroom")
+    if not shutil.which("darkroom") and program.exists():
+        place = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program
+        text = text.replace("`darkroom ", f"`{shlex.quote(str(place))} ")
+    return text
 
 
 def _is_coloured() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -10,6 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from darkroom.core.errors import WorkspaceError
+
+MARKER = 40  # characters of a marker of conflicts: no line of a project's files begins so
+_CONFLICT = re.compile(f"^<{{{MARKER}}} ", re.MULTILINE)
+_BOTH_ADDED = re.compile(
+    f"^<{{{MARKER}}} [^\n]*\n(?P<current>(?:(?![<|]{{{MARKER}}} ).*\n)*)"
+    f"[|]{{{MARKER}}} [^\n]*\n={{{MARKER}}}\n(?P<new>(?:(?!>{{{MARKER}}} ).*\n)*)>{{{MARKER}}} [^\n]*\n",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True)
@@ -77,15 +86,33 @@ def experiment_file(name: str, path: str, since: float) -> str:
 
 
 def merge(current: str, base: str, new: str) -> str | None:
-    """Return a text with its changes since `base` and those of `new`; None where they meet, or where git is not installed."""
+    """Return a text with its changes since `base` and those of `new`; None where they meet, or where git is not installed.
+
+    Lines that both have added in one place, as a stage at the end of a graph, are both kept.
+    """
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, name) for name in ("current", "base", "new")]
         for path, text in zip(paths, (current, base, new), strict=True):
             path.write_text(text, encoding="utf-8")
+        command = ["git", "merge-file", "--stdout", "--diff3", f"--marker-size={MARKER}", *map(str, paths)]
         try:
-            return _git("merge-file", "--stdout", *map(str, paths)) + "\n"
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=30)
         except (OSError, subprocess.SubprocessError):
             return None
+    if done.returncode > 127:  # of an error; else the number of conflicts
+        return None
+    merged = _BOTH_ADDED.sub(_both, done.stdout)
+    return None if _CONFLICT.search(merged) else merged
+
+
+def _both(conflict: re.Match[str]) -> str:
+    """Return the lines that both have added, the deeper ones first, which belong to what stands above; else the conflict."""
+    first, second = sorted((conflict["new"], conflict["current"]), key=lambda text: -_indents(text)[0])
+    return first + second if _indents(second)[0] <= min(_indents(first)) else conflict[0]
+
+
+def _indents(text: str) -> list[int]:
+    return [len(line) - len(line.lstrip()) for line in text.splitlines() if line.strip()] or [0]
 
 
 def init() -> bool:

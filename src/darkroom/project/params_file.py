@@ -128,4 +128,4 @@ def _rename(lines: list[str], template: list[str], old: str, new: str) -> list[s
 
 
 def _shown(value: Any) -> str:
-    return "null" if value is None else str(value)
+    return "null" if value is None else str(value) or '""'

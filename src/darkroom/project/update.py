@@ -9,7 +9,7 @@ import darkroom
 from darkroom.config import params, stage_code
 from darkroom.config.yaml_files import parse_yaml
 from darkroom.core import atomic, git
-from darkroom.core.errors import WorkspaceError
+from darkroom.core.errors import ParamsError, WorkspaceError
 from darkroom.project import params_file, template
 
 MERGED = "has the changes of the new version beside yours"
@@ -74,13 +74,22 @@ def _follow(path: str, text: str, last_digest: str, original: str | None) -> tup
     contents = (content for content in [original, *git.contents(path)] if content is not None)
     base = next((f"{content.strip()}\n" for content in contents if template.file_digest(content) == last_digest), None)
     merged = git.merge(current, base, text) if base is not None else None
-    if merged is None:
+    if merged is None or not _is_readable(path, merged):
         reason = "git cannot merge the two" if base is not None else "no commit has it as it was before yours"
         raise WorkspaceError(
             f"{path} has changes of yours, Darkroom {darkroom.__version__} has changed it too, and {reason}",
             f"`mv {path} {path}.mine`, then `darkroom update`, and make your changes again in the new {path}",
         )
     return merged, MERGED
+
+
+def _is_readable(path: str, text: str) -> bool:
+    """Tell whether a merged file still is what its name says: both may have added the same key."""
+    try:
+        parse_yaml(text if path.endswith(".yaml") else "", path)
+    except ParamsError:
+        return False
+    return True
 
 
 def _read(path: str) -> str | None:
