@@ -66,7 +66,7 @@ def _suffix() -> str:
         return ""
     text = (ROOT / "src" / "darkroom" / "__init__.py").read_text(encoding="utf-8")
     version = re.search(r'^__version__ = "(.+?)"', text, re.MULTILINE)
-    described = _git("describe", "--long", "--match", f"v{version[1]}") if version else ""
+    described = _git("describe", "--tags", "--long", "--match", f"v{version[1]}") if version else ""
     if not described:
         count = _git("rev-list", "--count", "HEAD")
         return f".dev{count}" if count else ""

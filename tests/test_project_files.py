@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
 import darkroom
 from darkroom.config.yaml_files import read_yaml
 from tests.conftest import ROOT
+from tests.skeletons import git
 
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 
@@ -30,6 +34,33 @@ def test_the_version_is_one():
     assert citation["version"] == darkroom.__version__
     assert ("date-released" in citation) == (newest[2] != "unreleased")
     assert citation["license"] == project["project"]["license"]
+
+
+@pytest.mark.slow
+def test_a_wheel_between_releases_has_a_version_of_its_own(tmp_path, monkeypatch):
+    """Before the tag of the version it is a development version, later a local one, and in the tagged commit the version itself."""
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "src/darkroom/__init__.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+
+    def built() -> str:
+        subprocess.run([sys.executable, "setup.py", "--quiet", "egg_info"], check=True, capture_output=True)
+        text = Path("src/darkroom.egg-info/PKG-INFO").read_text(encoding="utf-8")
+        return text.partition("\nVersion: ")[2].partition("\n")[0]
+
+    version = darkroom.__version__
+    assert built() == version  # a source distribution has no repository
+    for arguments, expected in (
+        (["commit", "-qm", "one", "--allow-empty"], f"{version}.dev1"),
+        (["commit", "-qm", "two", "--allow-empty"], f"{version}.dev2"),
+        (["tag", f"v{version}"], version),
+        (["commit", "-qm", "three", "--allow-empty"], f"{version}+1"),
+    ):
+        if not (tmp_path / ".git").exists():
+            git("init", "-q")
+        git(*arguments)
+        assert built() == expected
 
 
 def test_every_section_of_the_changelog_is_a_version():

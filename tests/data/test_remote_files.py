@@ -188,7 +188,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     with pytest.raises(ParamsError) as caught:
         remote_files.list_files("s3://bucket/photos")
     assert "s3fs" in caught.value.remedy
-    assert "darkroom[s3]" in caught.value.remedy
+    assert "extra `s3`" in caught.value.remedy
 
 
 @pytest.mark.parametrize("status", [403, 404, 503])

@@ -53,10 +53,11 @@ def check(stages: Iterable[str] = ()) -> None:
     recorded = content.get(STAGES) or {}
     changed = [stage for stage in stages or _paths() if recorded.get(stage) != _digest(stage)]
     if changed:
+        before = str(content.get(VERSION, "unknown"))
         names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more stages" if len(changed) > 3 else "")
         raise WorkspaceError(
-            f"the code of {names} in the installed Darkroom {darkroom.__version__} is not the one in {FILE}, of Darkroom "
-            f"{content.get(VERSION, 'unknown')}",
+            f"the code of {names} in the installed Darkroom {darkroom.__version__} is not the one in {FILE}, of "
+            f"{'another build of it' if before == darkroom.__version__ else f'Darkroom {before}'}",
             UPDATE,
         )
 

@@ -206,7 +206,7 @@ def _open(address: str) -> tuple[Any, str]:
     except ImportError as error:
         package, extra = _PACKAGES.get(protocol, ("", ""))
         remedy = f"`pip install {package}`" if package else f"install it: {error}"
-        remedy += f", or darkroom[{extra}]" if extra else ""
+        remedy += f", or the wheel's extra `{extra}`" if extra else ""
         raise ParamsError(f"{protocol}:// needs a package that is not installed", remedy) from error
     system.invalidate_cache()
     return system, str(path)
