@@ -109,7 +109,7 @@ def headline(a: Side, b: Side, pair: Paired | None) -> tuple[str, str]:
         test = (
             f"Of the {counted(pair.images, 'test image')} of both, only {b.name} is correct on {len(pair.won)}, only {a.name} on "
             f"{len(pair.lost)}; McNemar's exact test: {verdict.p_text(p)}. "
-            "It assumes independent images: their groups are not in predictions.parquet."
+            "It counts each image alone, copies of a picture too, which predictions.parquet does not tell."
         )
     else:
         test = (
