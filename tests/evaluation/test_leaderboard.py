@@ -65,7 +65,7 @@ def test_files_of_earlier_versions_are_read(tmp_path):
     assert (row.model, row.kind) == ("pixel_baseline", "pixel_baseline")
 
 
-@pytest.mark.parametrize("content", [None, "model,accuracy\nbaseline,0.9\n", ",".join(leaderboard.COLUMNS) + "\na,b,c,d,e,f,g,h,i\n"])
+@pytest.mark.parametrize("content", [None, "model,accuracy\nbaseline,0.9\n", ",".join(leaderboard.COLUMNS) + "\na,b,c,d,e,f,g,h\n"])
 def test_a_missing_or_damaged_file_has_a_remedy(tmp_path, content):
     """The message names the file and the command that writes it."""
     path = tmp_path / "leaderboard.csv"
