@@ -9,8 +9,8 @@ of a head of the project's images, or in one that is made again after every N la
 images that the page holds by then. A logistic head of all labels is judged on the test images after every 25.
 
 gain    of the test accuracy over that of images drawn by chance, the mean of seeds, with its standard error
-share   for the mean accuracy that images drawn by chance reach with these labels, those that this order needs, as a share of them;
-        the project's own labels count in both, and the 95% interval is that of `benchmarks/active_learning.py`
+share   of these labels, those that this order needs for the mean accuracy that images drawn by chance reach with all of them, with
+        a 95% interval of a bootstrap over seeds; `of all` counts the project's own labels, which both have, in both numbers
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def main() -> None:
             seeds = [curves(values, labels, test, seed, options.shown, options.every) for seed in chosen]
         print(f"{source.name}: {time.process_time() - began:.0f} s of processor time", flush=True)
         accuracies_of = {name: np.array([item[name] for item in seeds]) for name in seeds[0]}
-        counts = 5 * (int(labels.max()) + 1) + JUDGED * np.arange(options.shown // JUDGED + 1)
+        counts = JUDGED * np.arange(options.shown // JUDGED + 1)
+        with_own = counts + 5 * (int(labels.max()) + 1)
         for name, items in accuracies_of.items():
             for point in range(1, items.shape[1]):
                 low, high = needed_interval(items, accuracies_of["chance"], counts, point)
@@ -100,6 +101,7 @@ def main() -> None:
                     "error": round(float(gains.std(ddof=1) / len(gains) ** 0.5), 2),
                     "share": round(needed(items, accuracies_of["chance"], counts, point), 3),
                     "low": round(low, 3), "high": round(high, 3),
+                    "of all": round(needed(items, accuracies_of["chance"], with_own, point), 3),
                 })  # fmt: skip
     report("labelling_session", rows)
 
