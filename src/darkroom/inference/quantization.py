@@ -118,6 +118,8 @@ def _normalise_rows(program: Path, side: int) -> None:
     model = onnx.load(program)
     graph, weights = model.graph, {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     parts = {node.op_type: node for node in graph.node if node.name.startswith(NORMALIZE)}
+    if not {"Transpose", "Cast", "Sub", "Div"} <= parts.keys():
+        return  # another order of operations, which is slower and predicts the same
     constants = {"rows": np.array([0, 0, -1]), "images": np.array([0, 0, -1, 3])}
     constants |= {kind: np.tile(weights[parts[kind].input[1]].reshape(3), side) for kind in ("Sub", "Div")}
     names = {kind: f"{NORMALIZE}{kind}/constant" for kind in constants}
