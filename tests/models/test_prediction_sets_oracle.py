@@ -49,6 +49,7 @@ def test_sets_are_those_of_mapie(images, coverage):
     assert np.array_equal(sets, mapie_sets(probabilities, labels, new, coverage))
 
 
+@pytest.mark.filterwarnings("ignore:WARNING. your conformalization dataset")
 def test_sets_by_class_are_those_of_mapie_on_its_images():
     """A class with a threshold of its own is in the sets in which MAPIE has it that was calibrated on its images alone."""
     rng = np.random.default_rng(6)
