@@ -52,8 +52,9 @@ from darkroom.training.batches import SomeViews
 from darkroom.tuning import search
 from darkroom.tuning.fine_tuning import FineTuning
 from darkroom.tuning.heads import Pool
-from darkroom.tuning.search import FINETUNE, Search, Trial
+from darkroom.tuning.search import Search
 from darkroom.tuning.space import Values
+from darkroom.tuning.trials import FINETUNE, Trial
 
 STAGES = {"heads": "transfer", FINETUNE: "finetune"}
 PARAMS = Path("params.yaml")
@@ -200,7 +201,13 @@ def claims(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
         pool = load_pool(params.read())
         place = Path(scratch, "maps")
         place.mkdir()
-        whole = FineTuning(replace(pool, is_kept=False), lambda size: pool.images, "folder", options.weights, place)
+        whole = FineTuning(
+            replace(pool, is_kept=False),
+            lambda size: pool.images,
+            dict.fromkeys(options.backbones, "folder"),
+            options.weights,
+            place,
+        )
         with mock.patch("darkroom.tuning.fine_tuning.MOST_FROZEN", 100):
             for case in options.cases:
                 started = time.monotonic()
