@@ -166,7 +166,7 @@ def claim(case: str, pool: Pool, whole: FineTuning, options: argparse.Namespace,
     drawn, others = np.sort(order[: options.images]), np.sort(order[options.images :])
     labels = rng.permutation(pool.labels) if case == "shuffled" else pool.labels
     part = Pool(pool.images[drawn], labels[drawn], pool.groups[drawn], pool.classes, pool.settings, val_share=0.2, is_kept=False)
-    tuner = Drawn(part, whole.images_at, whole.source, whole.folder, whole.scratch, whole=whole, rows=drawn)
+    tuner = Drawn(part, whole.images_at, whole.sources, whole.folder, whole.scratch, whole=whole, rows=drawn)
     kind = Reseeded if case == "same" else Search
     one = kind(part, {}, options.backbones, draw)
     one.fine_tune(tuner, lambda trials: len(trials) >= (options.trials or 6))
@@ -178,7 +178,7 @@ def claim(case: str, pool: Pool, whole: FineTuning, options: argparse.Namespace,
         split = Fold(0, drawn[np.concatenate([fold.train, fold.held_out])], drawn[fold.val], others)
         everything.__dict__["folds"] = [split]
         judge = Drawn(
-            everything, whole.images_at, whole.source, whole.folder, whole.scratch, whole=whole, rows=np.arange(len(order))
+            everything, whole.images_at, whole.sources, whole.folder, whole.scratch, whole=whole, rows=np.arange(len(order))
         )
 
         def accuracy(trial: Trial) -> float:

@@ -46,7 +46,13 @@ OF_ALL = ("augment.policy", "augment.views", "ingest.image_size")  # keys that o
     "--only", type=click.Choice(["heads", "finetune"]), help="search these settings alone", show_default="both, as time allows"
 )
 @click.option(
-    "--backbones", "names", cls=Many, metavar="NAME …", type=KNOWN_BACKBONE, help="to choose from", show_default="of params.yaml"
+    "--backbones",
+    "names",
+    cls=Many,
+    metavar="NAME …",
+    type=KNOWN_BACKBONE,
+    help="to choose from",
+    show_default="of params.yaml, and others whose weights are at hand",
 )
 @click.option(
     "--weights", type=WEIGHTS, metavar="SOURCE", help="imagenet, package, random, or a folder", show_default="as in params.yaml"
