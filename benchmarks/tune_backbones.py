@@ -158,9 +158,8 @@ def pooled(
     """Return the mean over folders of the difference of two models' accuracies, and its 95% interval over images, in points."""
     by_folder: dict[str, dict[str, list[int]]] = {}
     for folder, models in results:
-        if one in models and other in models:
-            for path, right in models[one].items():
-                by_folder.setdefault(folder, {}).setdefault(path, []).append(int(right) - int(models[other][path]))
+        for path, right in models[one].items():
+            by_folder.setdefault(folder, {}).setdefault(path, []).append(int(right) - int(models[other][path]))
     rng, means = np.random.default_rng(0), []
     values = []
     for images in by_folder.values():  # an image may be in the test splits of several seeds
@@ -199,18 +198,13 @@ def main() -> None:
                 results.append((whole.name, models))
                 print(rows[-1], flush=True)
     for one, other in COMPARED:
-        if all(one in models and other in models for _, models in results):
-            value, low, high = pooled(results, one, other)
+        both = [(folder, models) for folder, models in results if one in models and other in models]
+        if both:
+            value, low, high = (round(number, 2) for number in pooled(both, one, other))
             rows.append(
-                {
-                    "folder": "all",
-                    "choice": f"{one} - {other}",
-                    "difference": round(value, 2),
-                    "low": round(low, 2),
-                    "high": round(high, 2),
-                }
+                {"folder": "all", "seed": len(both), "choice": f"{one} - {other}", "difference": value, "low": low, "high": high}
             )
-    report("tune_backbones", rows)
+    report("tune_backbones", [dict.fromkeys(rows[0] | {"default": ""}, "") | row for row in rows])
 
 
 if __name__ == "__main__":
