@@ -125,10 +125,10 @@ def test_a_pool_without_workers_is_refused(monkeypatch, server, problem, retryab
     monkeypatch.setattr(pool_setup, "get_client", client)
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api" if server else "")
     if not problem:
-        pool_setup._check_pool("gpus")
+        pool_setup.check_pool("gpus")
         return
     with pytest.raises(WorkspaceError, match=problem) as caught:
-        pool_setup._check_pool("gpus")
+        pool_setup.check_pool("gpus")
     assert caught.value.retryable == retryable
     assert caught.value.remedy
 
