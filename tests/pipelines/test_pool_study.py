@@ -91,7 +91,7 @@ def test_the_runs_of_a_study_are_trained_on_other_machines(project, tmp_path):  
 
 
 def test_a_flow_has_the_runs_of_its_studies_trained_there(project, tmp_path):  # noqa: F811
-    """`darkroom flow study --pool` runs a study of the graph here, and its runs on the worker; dvc.lock has the command as it is."""
+    """`darkroom flow study --pool` runs a study here, and its runs on the worker; dvc.lock has the command as it is."""
     prepare(project, tmp_path)
     studies = project.folder / "studies"
     command = f"cd .. && python -m darkroom {' '.join(STUDY)} --set {shlex.join([*TINY, *SETTINGS['cnn']])}"
