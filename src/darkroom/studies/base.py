@@ -11,7 +11,7 @@ from darkroom.config.study_settings import Setting
 from darkroom.core.charts import Chart
 from darkroom.models import factory
 from darkroom.models.macs import layers
-from darkroom.studies import chart_data
+from darkroom.studies import chart_data, initial_weights
 from darkroom.studies.run_config import RunConfig, RunResult, comparisons, count_steps
 from darkroom.studies.samples import ROTATIONS, Sample, rotate
 from darkroom.studies.summary import SummaryRow
@@ -104,6 +104,7 @@ class Study(ABC):
         """Return a run with initial weights from a source. Every seed has the same pretraining."""
         settings = self.settings
         if source == IMAGENET:
+            initial_weights.check_weights(run.architecture, settings.weights)
             return replace(run, weights=settings.weights)
         start = self.run_config(
             PRETRAINING, source, 0, settings.architecture, settings.pretrain_steps, settings.options, lr=settings.pretrain_lr,

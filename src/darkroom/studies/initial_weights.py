@@ -8,10 +8,12 @@ from pathlib import Path
 from torch import nn
 
 from darkroom.core import atomic
-from darkroom.core.errors import ParamsError
-from darkroom.models import factory, init, pretrained, tensor_files
+from darkroom.core.errors import ParamsError, WeightsError
+from darkroom.models import factory, init, pretrained, tensor_files, weight_files
 from darkroom.models.architectures.compact import Compact
 from darkroom.models.architectures.features import Classic
+from darkroom.models.backbones import hub_folders
+from darkroom.models.backbones import registry as backbones
 from darkroom.models.base import Backbone, Features, new_head
 from darkroom.models.specs import BackboneSpec
 from darkroom.studies.run_config import RunConfig, weight_source
@@ -28,8 +30,6 @@ def build_network(config: RunConfig, loader: SampleLoader, initial: Path | None 
     channels, size = loader.train_x.shape[1:3]
     spec = factory.make_spec(config.architecture, size, channels, config.options)
     if config.weights:
-        if not isinstance(spec, BackboneSpec):
-            raise ParamsError("only networks of libraries have weight files", "set architecture to torchvision/NAME or timm/NAME")
         features: Features = pretrained.load(config.architecture, size, "pooled", *weight_source(config.weights))[0]
     else:
         features = factory.build_features(spec, config.seed)
@@ -40,6 +40,25 @@ def build_network(config: RunConfig, loader: SampleLoader, initial: Path | None 
     if config.scheme:
         init.initialize(network, config.scheme, config.seed, loader.normalize(loader.train_x[:PROBE_IMAGES]).cpu())
     return network if config.trained_blocks is None else PartlyFrozen(network, config.trained_blocks)
+
+
+def check_weights(architecture: str, weights: str) -> None:
+    """Raise ParamsError where a network has no weights of `RunConfig.weights`; says what a study can set instead."""
+    if not isinstance(factory.make_spec(architecture, *factory.native_input(architecture)), BackboneSpec):
+        problem = f"{architecture} is a network of Darkroom's, and weight files are those of libraries"
+        raise ParamsError(problem, "`--set architecture=torchvision/NAME` or timm/NAME, or other `sources` than imagenet")
+    source, folder = weight_source(weights)
+    if backbones.weights_source(architecture, source) != source:
+        raise ParamsError(
+            f"no package has the weights of {architecture}",
+            "`--set architecture=timm/efficientnet_lite0`, or `--set weights=FOLDER` of <network>.safetensors or .pth files",
+        )
+    if source == "folder" and not hub_folders.is_named(architecture):
+        try:
+            weight_files.find(folder, architecture)
+        except WeightsError as error:
+            remedy = "`--set weights=FOLDER` names another folder, `--set architecture=NAME` another network"
+            raise ParamsError(error.problem, remedy) from None
 
 
 def split_blocks(features: nn.Module) -> list[list[nn.Module]]:
