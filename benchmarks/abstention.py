@@ -12,7 +12,8 @@ Darkroom; `embedding`, the same of the embedding alone; `softmax`, 1 − the lar
 `relative`, the squared distance of the embedding less that without classes (Ren et al. 2021); `with_energy`, the logarithm of the
 distance and a quarter of the energy, both standardised on validation.
 
-AUROC       how often an image unlike the data has the larger score
+AUROC       how often an image unlike the data has the larger score; `low`, `high`: 95% interval of the mean of splits, by
+            Student's t; `sd of AUROC` is that of one split
 FPR95       share of the images unlike the data that are answered where 95% of those like them are
 refused     share of the images like the data that are refused by the calibrated threshold; `unlike`, of those unlike them
 few         the same with 10 validation images and 70 to train, of two classes: a folder of 2 × 50 photographs
@@ -33,6 +34,7 @@ import cv2
 import numpy as np
 from measuring import report
 from prediction_sets import BACKBONE, SIZE, Embedder, read_folder, split
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
@@ -214,8 +216,13 @@ def main() -> None:
         for method, name in keys:
             parts = [part[method, name] for part in results]
             means = {key: fmean(part[key] for part in parts) for key in parts[0]}
-            spread = stdev(part["refused"] for part in parts)
-            rows.append({"data": folder, "method": method, "unlike them": name, **means, "sd of refused": spread})
+            spread, spread_of_area = (stdev(part[key] for part in parts) for key in ("refused", "AUROC"))
+            reach = float(stats.t.ppf(0.975, len(parts) - 1)) * spread_of_area / len(parts) ** 0.5
+            low, high = means["AUROC"] - reach, means["AUROC"] + reach
+            rows.append({
+                "data": folder, "method": method, "unlike them": name, **means, "low": low, "high": high,
+                "sd of AUROC": spread_of_area, "sd of refused": spread,
+            })  # fmt: skip
         shares = [few(x, y, seed, args.refuse, embed.split) for seed in range(5 * args.splits)]
         details[folder] = {"few, refused": fmean(shares), "few, sd": stdev(shares), **cost(embed, x, y)}
         print(folder, details[folder], flush=True)

@@ -152,10 +152,10 @@ def curve(strategy: Strategy, values: np.ndarray, labels: np.ndarray, test: np.n
     return accuracies
 
 
-def needed(curves: np.ndarray, reference: np.ndarray, point: int) -> float:
+def needed(curves: np.ndarray, reference: np.ndarray, counts: np.ndarray, point: int) -> float:
     """Return the labels with which a strategy's mean curve reaches that of random at a point, as a share of random's labels.
 
-    `curves` and `reference` are (seeds, STEPS + 1).
+    `curves` and `reference` are (seeds, points), `counts` (points,) the labels of each point.
     """
     target, mean = reference[:, point].mean(), np.maximum.accumulate(curves.mean(0))
     if mean[-1] < target - TINY:
@@ -163,8 +163,16 @@ def needed(curves: np.ndarray, reference: np.ndarray, point: int) -> float:
     after = int(np.argmax(mean >= target - TINY))
     before = max(after - 1, 0)
     rise = mean[after] - mean[before]
-    steps = before + ((target - mean[before]) / rise if rise > 0 else 0)
-    return float((steps + 1) / (point + 1))
+    part = (target - mean[before]) / rise if rise > 0 else 0
+    return float((counts[before] + part * (counts[after] - counts[before])) / counts[point])
+
+
+def needed_interval(curves: np.ndarray, reference: np.ndarray, counts: np.ndarray, point: int) -> tuple[float, float]:
+    """Return the 95% interval of `needed` by a bootstrap over seeds."""
+    draws = np.random.default_rng(0).integers(0, len(curves), (RESAMPLES, len(curves)))
+    shares = [needed(curves[draw], reference[draw], counts, point) for draw in draws]
+    low, high = np.quantile(shares, [0.025, 0.975], method="nearest")
+    return float(low), float(high)
 
 
 def argument_parser(description: str | None) -> argparse.ArgumentParser:
@@ -194,16 +202,15 @@ def main() -> None:
                 curves[name] = np.array([curve(STRATEGIES[name], values, labels, test, seed) for seed in range(options.seeds)])
             print(f"{source.name} {name}: {time.process_time() - began:.0f} s of processor time", flush=True)
         all_curves[source.name] = {name: item.mean(0).round(4).tolist() for name, item in curves.items()}
-        draws = np.random.default_rng(0).integers(0, options.seeds, (RESAMPLES, options.seeds))
+        counts = np.arange(1, STEPS + 2) * 5 * (int(labels.max()) + 1)
         for name, item in curves.items():
             for point in AT:
-                shares = [needed(item[draw], curves["random"][draw], point) for draw in draws]
-                low, high = np.quantile(shares, [0.025, 0.975], method="nearest")
+                low, high = needed_interval(item, curves["random"], counts, point)
                 rows.append({
-                    "source": source.name, "strategy": name, "random_labels": (point + 1) * 5 * (int(labels.max()) + 1),
+                    "source": source.name, "strategy": name, "random_labels": int(counts[point]),
                     "random_accuracy": round(float(curves["random"][:, point].mean()), 4),
-                    "accuracy": round(float(item[:, point].mean()), 4), "labels": round(needed(item, curves["random"], point), 3),
-                    "low": round(float(low), 3), "high": round(float(high), 3),
+                    "accuracy": round(float(item[:, point].mean()), 4),
+                    "labels": round(needed(item, curves["random"], counts, point), 3), "low": round(low, 3), "high": round(high, 3),
                 })  # fmt: skip
     report("active_learning", rows, {"curves": all_curves})
 

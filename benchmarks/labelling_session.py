@@ -1,6 +1,7 @@
 """What is a session of `darkroom label --inbox` worth whose order is made once, or again while people label?
 
-    python -m benchmarks.labelling_session FLOWERS CIFAR.npz --weights WEIGHTS [--seeds 10] [--every 10 25 50] [--shown 200]
+    python -m benchmarks.labelling_session FLOWERS CIFAR.npz --weights WEIGHTS [--seeds 10] [--first 0] [--every 10 25 50]
+                                           [--shown 200]
 
 Each source is one of `benchmarks/active_learning.py`, embedded as there. A seed draws the test images, and 5 images for each class
 as the project's own; all others are the inbox. A session shows `--shown` of them by the functions of `darkroom label`: in the order
@@ -8,6 +9,8 @@ of a head of the project's images, or in one that is made again after every N la
 images that the page holds by then. A logistic head of all labels is judged on the test images after every 25.
 
 gain    of the test accuracy over that of images drawn by chance, the mean of seeds, with its standard error
+share   of these labels, those that this order needs for the mean accuracy that images drawn by chance reach with all of them, with
+        a 95% interval of a bootstrap over seeds; `of all` counts the project's own labels, which both have, in both numbers
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from benchmarks.active_learning import C, argument_parser, load
+from benchmarks.active_learning import C, argument_parser, load, needed, needed_interval
 from benchmarks.labels import embed
 from benchmarks.measuring import report
 from darkroom.evaluation.pixel_baseline import Regression
@@ -74,6 +77,7 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--every", type=int, nargs="+", default=[10, 25, 50])
     parser.add_argument("--shown", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for source in options.sources:
@@ -81,16 +85,23 @@ def main() -> None:
         values = embed(images, Path(), None, options.backbone, options.weights)
         began = time.process_time()
         with threadpool_limits(1):
-            seeds = [curves(values, labels, test, seed, options.shown, options.every) for seed in range(options.seeds)]
+            chosen = range(options.first, options.first + options.seeds)
+            seeds = [curves(values, labels, test, seed, options.shown, options.every) for seed in chosen]
         print(f"{source.name}: {time.process_time() - began:.0f} s of processor time", flush=True)
         accuracies_of = {name: np.array([item[name] for item in seeds]) for name in seeds[0]}
+        counts = JUDGED * np.arange(options.shown // JUDGED + 1)
+        with_own = counts + 5 * (int(labels.max()) + 1)
         for name, items in accuracies_of.items():
             for point in range(1, items.shape[1]):
+                low, high = needed_interval(items, accuracies_of["chance"], counts, point)
                 gains = 100 * (items[:, point] - accuracies_of["chance"][:, point])
                 rows.append({
                     "source": source.name, "order": name, "labels": point * JUDGED,
                     "accuracy": round(float(items[:, point].mean()), 4), "gain": round(float(gains.mean()), 2),
                     "error": round(float(gains.std(ddof=1) / len(gains) ** 0.5), 2),
+                    "share": round(needed(items, accuracies_of["chance"], counts, point), 3),
+                    "low": round(low, 3), "high": round(high, 3),
+                    "of all": round(needed(items, accuracies_of["chance"], with_own, point), 3),
                 })  # fmt: skip
     report("labelling_session", rows)
 

@@ -45,8 +45,9 @@ from darkroom.models.probabilities import softmax
 from darkroom.stages import transfer
 from darkroom.training.batches import Examples
 from darkroom.tuning.heads import Embedded, Pool
-from darkroom.tuning.search import Search, Trial
+from darkroom.tuning.search import Search
 from darkroom.tuning.space import BACKBONE, VIEWS, Values, hyper_of, recipe
+from darkroom.tuning.trials import Trial
 
 BACKBONES = ("mobilenet_v2", "squeezenet1_1")
 POOR = {"lr": 1e-4, "epochs": 2}

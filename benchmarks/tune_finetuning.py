@@ -52,8 +52,9 @@ from darkroom.training.batches import SomeViews
 from darkroom.tuning import search
 from darkroom.tuning.fine_tuning import FineTuning
 from darkroom.tuning.heads import Pool
-from darkroom.tuning.search import FINETUNE, Search, Trial
+from darkroom.tuning.search import Search
 from darkroom.tuning.space import Values
+from darkroom.tuning.trials import FINETUNE, Trial
 
 STAGES = {"heads": "transfer", FINETUNE: "finetune"}
 PARAMS = Path("params.yaml")
@@ -165,7 +166,7 @@ def claim(case: str, pool: Pool, whole: FineTuning, options: argparse.Namespace,
     drawn, others = np.sort(order[: options.images]), np.sort(order[options.images :])
     labels = rng.permutation(pool.labels) if case == "shuffled" else pool.labels
     part = Pool(pool.images[drawn], labels[drawn], pool.groups[drawn], pool.classes, pool.settings, val_share=0.2, is_kept=False)
-    tuner = Drawn(part, whole.images_at, whole.source, whole.folder, whole.scratch, whole=whole, rows=drawn)
+    tuner = Drawn(part, whole.images_at, whole.sources, whole.folder, whole.scratch, whole=whole, rows=drawn)
     kind = Reseeded if case == "same" else Search
     one = kind(part, {}, options.backbones, draw)
     one.fine_tune(tuner, lambda trials: len(trials) >= (options.trials or 6))
@@ -177,7 +178,7 @@ def claim(case: str, pool: Pool, whole: FineTuning, options: argparse.Namespace,
         split = Fold(0, drawn[np.concatenate([fold.train, fold.held_out])], drawn[fold.val], others)
         everything.__dict__["folds"] = [split]
         judge = Drawn(
-            everything, whole.images_at, whole.source, whole.folder, whole.scratch, whole=whole, rows=np.arange(len(order))
+            everything, whole.images_at, whole.sources, whole.folder, whole.scratch, whole=whole, rows=np.arange(len(order))
         )
 
         def accuracy(trial: Trial) -> float:
@@ -200,7 +201,13 @@ def claims(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
         pool = load_pool(params.read())
         place = Path(scratch, "maps")
         place.mkdir()
-        whole = FineTuning(replace(pool, is_kept=False), lambda size: pool.images, "folder", options.weights, place)
+        whole = FineTuning(
+            replace(pool, is_kept=False),
+            lambda size: pool.images,
+            dict.fromkeys(options.backbones, "folder"),
+            options.weights,
+            place,
+        )
         with mock.patch("darkroom.tuning.fine_tuning.MOST_FROZEN", 100):
             for case in options.cases:
                 started = time.monotonic()

@@ -46,6 +46,7 @@ VARIABLES = {  # of the environment
     "DARKROOM_NOTIFY_WEBHOOK": "an address that gets the same as JSON",
     "DARKROOM_PIPELINE": "name under which runs are grouped in MLflow; flows set it",
     "DARKROOM_RUN_KEY": "key of a stage's run in MLflow, the same on each machine that tries it; flows with `--pool` set it",
+    "DARKROOM_STUDY_POOL": "the option `--pool` of `darkroom study`; `darkroom flow study --pool` sets it",
     "DARKROOM_WORKER_FOLDER": "folder of a worker's clones; `darkroom worker` sets it",
     "DARKROOM_HOME": "the project to which the records of a worktree go; flows set it",
     "DARKROOM_COMPLETE": "`_DARKROOM_COMPLETE` is set by the scripts of `darkroom completion`",

@@ -11,6 +11,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect import get_client, get_run_logger, runtime
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
@@ -22,17 +23,19 @@ from prefect.states import Cancelled, Completed, Failed, State
 from darkroom.config import dvc_repair, params, stage_code
 from darkroom.core import locks
 from darkroom.core.command_line import report
-from darkroom.core.errors import DRIFTED, EX_TEMPFAIL, MISTAKE, DarkroomError, ParamsError, WorkspaceError
+from darkroom.core.errors import DRIFTED, EX_TEMPFAIL, MISTAKE, DarkroomError, ParamsError, WorkspaceError, without_login
 from pipelines import crashed_run, notifications, server
 from pipelines.process_groups import ProcessGroups, StoppedError
 
 POLL = 1.0  # seconds between two checks that the worker lives
 SERVER_POLLS = 4  # every so many of these checks, the server is asked whether the run was cancelled
 CANCEL_TIMEOUT = 20.0  # seconds in which a cancelled run must end by itself
+END_TIMEOUT = 30.0  # seconds in which the process of an interrupted run must: Prefect waits minutes for a server that is gone
 REFUSED = "Refused"  # the name of the state of a run that cannot start because of a mistake
 UNAVAILABLE = "Unavailable"  # of a run that lacks what may be there later, such as a worker or a remote
 DRIFT = "Drifted"  # of a run that has found drift: it did its work, and somebody should look
 INTERRUPTED = 130
+INTERRUPTIONS = (KeyboardInterrupt, TerminationSignal)
 EXIT_CODES = {REFUSED: MISTAKE, UNAVAILABLE: EX_TEMPFAIL}
 
 
@@ -67,8 +70,27 @@ def run_exclusively(work: Callable[[ProcessGroups], State[Any]], wait: bool, exc
         return Cancelled(message=str(error))
     except DarkroomError as error:
         return Failed(name=UNAVAILABLE if error.retryable else REFUSED, message=str(error))
+    except INTERRUPTIONS:
+        limit_end()
+        raise
     finally:
         done.set()
+
+
+def limit_end(code: int = INTERRUPTED) -> None:
+    """End this process with an exit code in `END_TIMEOUT` seconds, unless it has ended by then.
+
+    What it leaves to do is done by its watchers (`process_groups`): they end what it has started, and mark the run.
+    """
+
+    def end() -> None:
+        print(f"ended without the Prefect server, which has not taken the state of the run in {END_TIMEOUT:g} s", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(code)
+
+    timer = threading.Timer(END_TIMEOUT, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _watch(done: threading.Event, processes: ProcessGroups, parent: int, flow_run_id: str) -> None:
@@ -156,8 +178,13 @@ def run_flow(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
         return report(error)
     except ParameterTypeError as error:
         return report(ParamsError(str(error), "see `--help`"))
-    except (KeyboardInterrupt, TerminationSignal):
+    except INTERRUPTIONS:
         return INTERRUPTED
+    except httpx.TransportError as error:
+        limit_end(EX_TEMPFAIL)
+        address = os.environ.get("PREFECT_API_URL") or "of this run"
+        problem = f"the Prefect server {without_login(address)} does not respond any more: {error}"
+        return report(WorkspaceError(problem, "start it, then the same command: what has run is not run again", retryable=True))
     if state.is_completed() or state.name == DRIFT:
         print(f"{state.name}: {state.message}" if state.message else state.name)
         return 0 if state.is_completed() else DRIFTED

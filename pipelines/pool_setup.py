@@ -29,7 +29,7 @@ def connect(name: str, runner: DvcRunner, graph: dict[str, Stage], pipeline: str
 
     Raises WorkspaceError, with the remedy, where something lacks.
     """
-    _check_pool(name)
+    check_pool(name)
     if not runner.dvc("remote", "list").output:
         remedy = "`dvc remote add -d NAME ADDRESS`, which writes .dvc/config"
         raise WorkspaceError("DVC has no remote, by which data reach other machines", remedy)
@@ -52,7 +52,7 @@ def connect(name: str, runner: DvcRunner, graph: dict[str, Stage], pipeline: str
         worktree.git("push", "--quiet", "--delete", remote, ref, folder=folder, check=False)
 
 
-def _check_pool(name: str) -> None:
+def check_pool(name: str) -> None:
     """Raise WorkspaceError where workers cannot get a run: no server of its own, no such pool, or nobody who polls it."""
     worker = f"`darkroom worker {name}`, on a machine that has PREFECT_API_URL of this server"
     if not os.environ.get("PREFECT_API_URL"):

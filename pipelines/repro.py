@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
@@ -114,6 +115,9 @@ class GraphRun:
         self._delay_retry()
         try:
             ended = pool.run(name, stage, self.options.time_limit(name), get_run_logger().info)
+        except httpx.TransportError as error:  # the run in the pool goes on meanwhile
+            message = f"the Prefect server does not respond: {error}"
+            return Failed(message=message, data=RetryableError(message))
         except WorkspaceError as error:
             return Failed(message=str(error), data=RetryableError(str(error)) if error.retryable else RuntimeError(str(error)))
         if ended is None or ended.state is None:
@@ -228,7 +232,9 @@ def run_stages(graph: dict[str, Stage], run: GraphRun) -> dict[str, State[Any]]:
                     wait_for=[futures[other] for other in stage.upstream],
                 )
             wait(list(futures.values()))
-        except BaseException:  # the task runner would wait for the stages
+        except BaseException as error:  # the task runner would wait for the stages, and these for a server that is gone
+            if isinstance(error, flow_runtime.INTERRUPTIONS):
+                flow_runtime.limit_end()
             run.runner.processes.stop()
             raise
     return {name: future.state for name, future in futures.items()}

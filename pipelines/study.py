@@ -10,13 +10,14 @@ from prefect import flow
 from prefect.states import State
 
 from darkroom.core.errors import WorkspaceError
-from pipelines import command_line, flow_runtime
+from pipelines import command_line, flow_runtime, pool_setup
 from pipelines.dvc_runner import DvcRunner
 from pipelines.process_groups import ProcessGroups
 from pipelines.repro import Count, Options, Positive, Retries, run_graph
 
 GRAPH = Path("studies/dvc.yaml")
 REPOSITORY = Path("studies/.dvc/config")
+POOL = "DARKROOM_STUDY_POOL"  # the option --pool of `darkroom study`: dvc.lock has a study's command, which stays as it is
 
 
 @flow(name="study", log_prints=True, on_failure=[flow_runtime.notify], on_crashed=[flow_runtime.notify])
@@ -27,6 +28,7 @@ def study(
     time_limits: dict[str, Positive] | None = None,
     retries: Retries = 10,
     wait: bool = True,
+    pool: str | None = None,
 ) -> State[Any]:
     """Run the studies that are out of date.
 
@@ -38,6 +40,7 @@ def study(
         time_limits: minutes that a study may take, by the name of its stage, or `*`.
         retries: number of retries of a study after a temporary failure, at growing distances.
         wait: wait while another run holds the workspace; otherwise this run is skipped.
+        pool: a work pool of Prefect's: the runs of each study are trained on the machines of its workers.
     """
     options = Options([f"study@{name}" for name in names or []], force, concurrency, time_limits=time_limits or {}, retries=retries)
 
@@ -51,7 +54,9 @@ def study(
             raise WorkspaceError(
                 f"DVC does not know {GRAPH.parent}", f"`git checkout HEAD -- {REPOSITORY}` restores it; it came with {GRAPH}"
             )
-        return run_graph(DvcRunner(processes, graph=GRAPH.parent), options)
+        if pool:
+            pool_setup.check_pool(pool)
+        return run_graph(DvcRunner(processes, environment={POOL: pool} if pool else None, graph=GRAPH.parent), options)
 
     return flow_runtime.run_exclusively(work, wait)
 

@@ -34,7 +34,8 @@ def label(capsys, *arguments: str, code: int = 0):
 
 
 def test_the_inbox_is_looked_at_by_the_model(capsys, monkeypatch):
-    """The page has as many images as were asked for, with suggestions; those with a label and unreadable ones are left out."""
+    """The page has as many images as were asked for, with suggestions; those with a label and unreadable ones are left out. An
+    export has those with a label, too, as annotations."""
     inbox.write(Path("new"), {"0.png": "cat"})
     Path("new/broken.png").write_text("none")
     served = []
@@ -46,7 +47,9 @@ def test_the_inbox_is_looked_at_by_the_model(capsys, monkeypatch):
     assert "dvc repro" in out.out
     tasks = json.loads(_exported(capsys, "--inbox", str(Path("new").resolve()), "--model", "models/baseline", "--images", "9"))
     of_inbox = [task for task in tasks if task["data"]["folder"] == "new"]
-    assert sorted(task["data"]["path"] for task in of_inbox) == [f"{i}.png" for i in range(1, 6)]
+    assert sorted(task["data"]["path"] for task in of_inbox) == [f"{i}.png" for i in range(6)]
+    (labelled,) = (task for task in of_inbox if "annotations" in task)
+    assert (labelled["data"]["path"], labelled["annotations"][0]["result"][0]["value"]) == ("0.png", {"choices": ["cat"]})
     assert all(task["predictions"][0]["result"][0]["value"]["choices"][0] in CLASSES for task in of_inbox)
     assert served
 
@@ -80,6 +83,7 @@ def test_labels_of_label_studio_are_taken_over(capsys):
     assert "3 labels taken over from export.json, 2 of them new" in out.out
     assert label_fixes.read(FIXES) == {"cat/1.png": "dog"}
     assert inbox.read(Path("new")) == {"4.png": "emu"}
+    assert "`darkroom label --inbox new --add` copies the labelled images" in out.out
     for text in ("cat/9.png: there is no such image", "dog/1.png: the source has no class", "its annotations say cat, dog"):
         assert text in out.err
     assert {(item.image, item.name) for item in decisions.read(LOG)} == {

@@ -13,21 +13,26 @@ from pathlib import Path
 import pytest
 
 from darkroom import cli
+from darkroom.commands import tune
 from darkroom.config import params, recipes
 from darkroom.evaluation import selection_bias
 from darkroom.evaluation.significance import Interval
+from darkroom.lab import backbone_embeddings
+from darkroom.models import factory, tensor_files
 from darkroom.stages import finetune, transfer
 from darkroom.tracking import records
 from darkroom.training import embedding
-from darkroom.tuning import search
+from darkroom.tuning import candidates, heads, search
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
-NAME = "squeezenet1_1"
+NAME, OTHER = "squeezenet1_1", "shufflenet_v2_x0_5"
 KEPT = 12  # heads: after two trials, of which one embeds at a larger size
 KILLED = f"""
 import sys, time
 from darkroom import cli
+from darkroom.lab import backbone_embeddings
+from darkroom.models import factory, tensor_files
 from darkroom.stages import finetune, transfer
 
 count, train = 0, transfer.train_head
@@ -141,6 +146,54 @@ def test_only_a_gain_is_written(is_gained, project, capsys, monkeypatch):
     assert cli.main([*TUNE[:-1], "--write"]) == 0
     assert (Path("params.yaml").read_text() != before) == is_gained
     assert ("--write always writes this" in capsys.readouterr().out) != is_gained
+
+
+@pytest.fixture
+def weights(project, monkeypatch) -> Path:
+    """Return a folder with the weights of the project's backbone and of another one, which the project reads; no other weights are
+    at hand."""
+    monkeypatch.setattr(candidates, "_of_packages", list)
+    monkeypatch.setattr(candidates, "_cached", list)
+    Path("w").mkdir()
+    for name in (NAME, OTHER):
+        tensor_files.save(Path(f"w/{name}.safetensors"), factory.build_backbone(factory.backbone_spec(name, 32)).weights())
+    recipes.apply(Path("params.yaml"), {"weights.source": "folder", "weights.folder": "w"}, lambda settings: None)
+    return Path("w")
+
+
+def test_backbones_whose_weights_are_at_hand_are_tried_too(weights, capsys, monkeypatch):
+    """Without --backbones those whose weights are in the folder are candidates, and a line says so and how to add some; with it
+    they are not. A choice of one is written, with where its weights come from."""
+    assert cli.main(TUNE) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["backbones"] == [NAME, OTHER]
+    assert f"{OTHER} is tried too: its weights are at hand (w/{OTHER}.safetensors)" in output.err
+    assert "more backbones: " in output.err
+    trial = json.loads(output.out)["trials"][1]
+    assert (trial["backbone"], trial["ingest.image_size"]) == (OTHER, 32)
+    monkeypatch.setattr(search.Search, "best", lambda self, phase="": self.trials[min(1, len(self.trials) - 1)])
+    assert cli.main([*TUNE, "--write", "always"]) == 0
+    assert json.loads(capsys.readouterr().out)["changes"]["backbones"] == [OTHER]
+    assert params.read().backbones == [OTHER]
+    assert cli.main([*TUNE, "--backbones", NAME]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["backbones"] == [NAME]
+    assert "at hand" not in output.err
+
+
+def test_a_backbone_that_would_take_too_long_is_named(weights, capsys, monkeypatch):
+    """A candidate that nobody named is left out before it embeds where it is slower than --max-ms or than the time allows, and
+    where its weights are damaged; a line says which and why."""
+    monkeypatch.setattr(backbone_embeddings, "milliseconds", lambda engine, images: 1e6)
+    with pytest.raises(heads.TooSlowError):
+        heads.Pool.embed(tune.load_pool(params.read()), OTHER, "folder", weights, 10.0)
+    assert cli.main(TUNE) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["backbones"] == [NAME]
+    assert re.search(rf"{OTHER} is not tried: embedding takes .*; raise --minutes", output.err)
+    (weights / f"{OTHER}.safetensors").write_bytes(b"damaged")
+    assert cli.main(TUNE) == 0
+    assert f"{OTHER} is not tried: " in capsys.readouterr().err
 
 
 def test_fine_tuning_is_searched_after_heads_and_written(project, capsys, monkeypatch):

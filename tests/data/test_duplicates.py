@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 
-from darkroom.data import quality
+from darkroom.core import large_arrays
+from darkroom.data import duplicates, quality
 from darkroom.data.duplicates import Clusters, Duplicates, find
 from darkroom.data.fingerprints import fingerprint, without_frame
 from darkroom.data.local_features import FEATURE, local_features, match
@@ -144,6 +145,21 @@ def test_nothing_and_one_are_no_pair():
     """No picture, and a single one, give no pair."""
     assert find([], lambda numbers, detailed=False: np.empty(0)) == Duplicates([], [], [])
     assert search(textures(1)).pairs == []
+
+
+def test_the_search_is_the_same_on_the_disk(tmp_path, monkeypatch):
+    """Where what is held of pictures is mapped from files, since it is larger than memory allows, the pairs are the same, in the
+    order of several blocks too; the files have no names."""
+    pictures = [*textures(60), *textures(30)]
+    pictures[5] = np.full((64, 64), 128, np.uint8)  # plain: it has no place
+    labels = [number % 3 for number in range(len(pictures))]
+    in_memory = search(pictures, labels)
+    monkeypatch.setattr(large_arrays, "IN_MEMORY", 0)
+    monkeypatch.setattr(large_arrays, "FOLDER", tmp_path)
+    monkeypatch.setattr(duplicates, "_BLOCK", 7)
+    assert search(pictures, labels) == in_memory
+    assert len(in_memory.pairs) == 29
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pair_does_not_depend_on_the_other_pictures():

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from moto.server import ThreadedMotoServer
 
 from tests import postgresql
 from tests.conftest import ROOT
+from tests.pipelines.processes import wait_until
 
 DEPLOY = ROOT / "deploy"
 BUCKET = "darkroom-team"
@@ -28,6 +30,7 @@ SECRETS = {
     name: f"{name.lower()}-of-the-tests".replace("_", "-")
     for name in ("POSTGRES_PASSWORD", "MLFLOW_DB_PASSWORD", "PREFECT_DB_PASSWORD", "MLFLOW_ADMIN_PASSWORD", "MLFLOW_SECRET_KEY")
 } | {"PREFECT_AUTH_STRING": "team:its password", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+PORTS = {"5000": "mlflow", "4200": "prefect"}
 SERVERS = ("mlflow", "prefect")
 VARIABLE = re.compile(r"\$\{(\w+)(?::[-?]((?:[^{}]|\$\{[^}]*\})*))?\}")
 
@@ -53,9 +56,10 @@ class Team:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         _, _, host, port = re.split("[@:]", f"x:{postgres.partition('/')[0]}")
         self.database = {"PGHOST": host, "PGPORT": port, "POSTGRES_USER": "darkroom"}
+        self.hosts = {name: f"localhost:{postgresql.free_port()}" for name in SERVERS}  # by which the proxy knows them
         self.variables = SECRETS | {
-            "ARTIFACTS": f"s3://{BUCKET}/mlflow", "S3_ENDPOINT_URL": bucket, "MLFLOW_HOSTNAME": "mlflow.example.org",
-            "PREFECT_HOSTNAME": "prefect.example.org", "BACKUPS": str(folder / "backups"),
+            "ARTIFACTS": f"s3://{BUCKET}/mlflow", "S3_ENDPOINT_URL": bucket, "MLFLOW_HOSTNAME": self.hosts["mlflow"],
+            "PREFECT_HOSTNAME": self.hosts["prefect"], "BACKUPS": str(folder / "backups"), "TLS": "tls internal",
         }  # fmt: skip
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PREFECT_", "DARKROOM_", "AWS_"))}
         path = (str(Path(sys.executable).parent), str(postgresql.PROGRAMS), os.environ["PATH"])
@@ -84,8 +88,32 @@ class Team:
 
     def _here(self, name: str, value: str) -> str:
         host, port = self.database["PGHOST"], self.database["PGPORT"]
-        own_port = {"mlflow": "5000", "prefect": "4200"}[name]
+        own_port = next(port for port, server in PORTS.items() if server == name)
         return value.replace("db:5432", f"{host}:{port}").replace("0.0.0.0", "127.0.0.1").replace(own_port, str(self.ports[name]))
+
+    def start_proxy(self) -> Path:
+        """Start Caddy with the Caddyfile, and certificates of its own; return the file of its root certificate."""
+        upstream = re.sub(
+            r"(?:mlflow|prefect):(\d+)", lambda match: self._here_by_port(match[1]), (DEPLOY / "Caddyfile").read_text()
+        )
+        file, storage = self.folder / "Caddyfile", self.folder / "caddy"
+        own = f"admin off\n\tskip_install_trust\n\thttp_port {postgresql.free_port()}"  # this machine stays as it is
+        file.write_text(f"{{\n\t{own}\n}}\n{upstream}")
+        values = {key: filled(value, self.variables) for key, value in compose()["services"]["proxy"]["environment"].items()}
+        with self.log("proxy").open("ab") as log:
+            self.processes["proxy"] = subprocess.Popen(
+                ["caddy", "run", "--config", str(file), "--adapter", "caddyfile"], cwd=self.folder, stdout=log, stderr=log,
+                env=self.environment | values | {"XDG_DATA_HOME": str(storage), "XDG_CONFIG_HOME": str(storage)},
+                start_new_session=True,
+            )  # fmt: skip
+        root = storage / "caddy" / "pki" / "authorities" / "local" / "root.crt"
+        wait_until(root.exists)
+        for host in self.hosts.values():
+            wait_until(lambda host=host: accepts(host))
+        return root
+
+    def _here_by_port(self, port: str) -> str:
+        return f"127.0.0.1:{self.ports[PORTS[port]]}"
 
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
@@ -112,6 +140,13 @@ class Team:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def accepts(host: str) -> bool:
+    """Tell whether somebody listens at `name:port`."""
+    name, port = host.split(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((name, int(port))) == 0
 
 
 def bucket_client(endpoint: str) -> Any:

@@ -6,8 +6,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +29,7 @@ if postgresql.PROGRAMS is None:
 for library in ("flask_wtf", "boto3", "moto"):
     pytest.importorskip(library, reason="the extras dev and s3 are not installed")
 
+from tests.deploy.people import Person, run_pipeline  # noqa: E402
 from tests.deploy.team_servers import BUCKET, SECRETS, Team, bucket_client, started  # noqa: E402
 
 pytestmark = pytest.mark.team
@@ -52,42 +51,10 @@ def team(tmp_path_factory) -> Iterator[Team]:
         yield team
 
 
-class Person:
-    """A user of MLflow, with a folder in which commands are run."""
-
-    def __init__(self, team: Team, name: str, folder: Path) -> None:
-        added = team.run("add-user.sh", name, MLFLOW_ADDRESS=team.mlflow)
-        assert added.returncode == 0, added.stderr
-        words = [word for line in added.stdout.splitlines() for word in line.removeprefix("export ").split()]
-        self.folder, self.login = folder, dict(word.split("=", 1) for word in words)
-        self.environment = team.environment | {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"} | self.login
-
-    def run(self, *command: str, code: int = 0, **environment: str) -> str:
-        """Return what `python command` prints."""
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=self.folder,
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stderr + done.stdout
-
-    def darkroom(self, *command: str, code: int = 0, **environment: str) -> str:
-        return self.run("-m", "darkroom", *command, code=code, **environment)
-
-
 def write_package(model: Path, package: Path) -> None:
     (package / "evaluation").mkdir(parents=True)
     (package / "evaluation" / "trained-on.txt").write_text("1")  # a bucket has no empty folders
     pack(model, package)
-
-
-def run_pipeline(person: Person) -> None:
-    person.run("-m", "dvc", "repro", "-q")
-    person.darkroom("sync")
 
 
 @pytest.fixture(scope="module")

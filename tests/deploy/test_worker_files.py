@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from fnmatch import fnmatch
+from unittest import mock
+from uuid import uuid4
 
+import pytest
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import FlowRun
 
 from tests.conftest import ROOT
 
@@ -25,6 +30,23 @@ def test_a_job_is_filled_by_its_variables():
     (container,) = template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["containers"]
     assert container["name"] == "prefect-job"  # Prefect's worker refuses another one
     assert "command" not in container
+
+
+@pytest.mark.parametrize("values", [{}, {"gpus": 1, "env": {"A": "b"}, "name": "left", "labels": {"team": "a"}, "namespace": "x"}])
+def test_kubernetes_takes_a_job(values):
+    """The job that Prefect's worker makes of the template fits the schemas of Kubernetes, which allow no unknown key."""
+    worker = pytest.importorskip("prefect_kubernetes.worker", reason="not a dependency: pip install prefect-kubernetes")
+    schemas = pytest.importorskip("kubernetes_validate", reason="not a dependency: pip install kubernetes-validate")
+    template = json.loads((WORKER / "kubernetes-job.json").read_text())
+    make = worker.KubernetesWorkerJobConfiguration.from_template_and_values
+    configuration = asyncio.run(make(template, values, client=mock.AsyncMock()))
+    configuration.prepare_for_flow_run(FlowRun(id=uuid4(), flow_id=uuid4(), name="left of calm-owl 1234", deployment_id=uuid4()))
+    job = json.loads(json.dumps(configuration.job_manifest))
+    job["metadata"]["name"] = "of which Kubernetes makes one by generateName"
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert {"name": "A", "value": "b"} in container["env"] or not values
+    for version in ("1.28", "1.32", "1.37"):
+        schemas.validate(job, version, strict=True)
 
 
 def test_the_image_has_what_a_wheel_needs():

@@ -13,7 +13,7 @@ from darkroom.evaluation.metrics_io import CrossValidated, CrossValidation, Metr
 
 COSTS = {"ms_per_image": 0.123456, "train_seconds": 3.0, "ms_p50": 1.23456789, "ms_p95": 2.0, "images_per_second": 3.0}
 ROWS = [
-    Row(model="baseline", kind="model", accuracy=0.5, macro_f1=0.4, parameters=1000, **COSTS),
+    Row(model="baseline", kind="model", accuracy=0.5, macro_f1=0.4, aurc=0.25, parameters=1000, **COSTS),
     Row(model="finetune/x", kind="model", accuracy=0.9, macro_f1=0.8, parameters=2000, **COSTS),
 ]
 
@@ -23,11 +23,12 @@ def test_the_leaderboard_is_ranked_and_read_back(tmp_path, capsys):
     model."""
     leaderboard.write(tmp_path / "leaderboard.csv", ROWS)
     text = (tmp_path / "leaderboard.csv").read_text().splitlines()
-    assert text[0] == "model,kind,accuracy,macro_f1,parameters,ms_per_image,train_seconds,busy"
+    assert text[0] == "model,kind,accuracy,macro_f1,aurc,parameters,ms_per_image,train_seconds,busy"
     rows = leaderboard.read(tmp_path / "leaderboard.csv")
     assert [(row.model, row.accuracy, row.parameters, row.ms_per_image) for row in rows] == [
         ("finetune/x", 0.9, 2000, 0.1235), ("baseline", 0.5, 1000, 0.1235),
     ]  # fmt: skip
+    assert [row.aurc for row in rows] == [None, 0.25]
     crossed = CrossValidated(figures={"accuracy": 0.625}, intervals={}, accuracy_by_fold=[])
     for cross_validation in (None, CrossValidation(folds=2, images=8, groups=8, models={"baseline": crossed})):
         leaderboard.show(rows, Metrics.model_construct(best="baseline", cross_validation=cross_validation))
@@ -57,8 +58,8 @@ def test_rows_with_all_costs_are_of_one_evaluation(tmp_path):
 
 
 def test_files_of_earlier_versions_are_read(tmp_path):
-    """The pixel baseline was called `reference`, by its name and by its kind, and `busy` was not there."""
-    header = ",".join(leaderboard.COLUMNS[:-1])
+    """The pixel baseline was called `reference`, by its name and by its kind; `busy` and `aurc` were not there."""
+    header = ",".join(name for name in leaderboard.COLUMNS if name not in ("aurc", "busy"))
     (tmp_path / "old.csv").write_text(f"{header}\nreference,reference,0.96875,0.96,30730,0.0167,5.29\n")
     (row,) = leaderboard.read(tmp_path / "old.csv")
     assert (row.model, row.kind) == ("pixel_baseline", "pixel_baseline")

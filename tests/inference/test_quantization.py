@@ -71,6 +71,25 @@ def test_only_features_and_head_are_quantised(tmp_path, family):
     assert outputs[0].distances.shape == outputs[1].distances.shape == (8,)
 
 
+@pytest.mark.slow
+def test_rows_are_normalised_at_once(tmp_path, monkeypatch):
+    """The program normalises the 3 S numbers of a row together, not three at a time, and has the logits and distances, to the bit,
+    of one that subtracts and divides by channel."""
+    outputs = {}
+    for name in ("rows", "channels"):
+        place = tmp_path / name
+        place.mkdir()
+        new_quantizer(place).write(place / "program.onnx", [])
+        graph = onnx.load(place / "program.onnx").graph
+        widths = {item.name: item.dims[-1] for item in graph.initializer if item.dims}
+        steps = [node for node in graph.node if node.name.startswith(quantization.NORMALIZE) and node.op_type in ("Sub", "Div")]
+        assert [widths[node.input[1]] for node in steps] == [{"rows": 3 * IMAGES.shape[2], "channels": 1}[name]] * 2
+        outputs[name] = OnnxProgram(place / "program.onnx")(IMAGES)
+        monkeypatch.setattr(quantization, "_normalise_rows", lambda *_: None)
+    for ours, theirs in zip(outputs["rows"], outputs["channels"], strict=True):
+        assert np.array_equal(ours, theirs)
+
+
 def logits(program: Path, level: str) -> np.ndarray:
     """Return the logits (N, classes) by ONNX Runtime at a level of its own optimisations."""
     options = onnxruntime.SessionOptions()

@@ -159,9 +159,12 @@ def test_it_predicts_as_predict_does(model, tmp_path):
             assert result["unknown"] == classifier.threshold.is_unknown(prediction.distance)
         assert {result["unknown"] for result in results} == {True, False}
         assert len({result["label"] for result in results}) == 2
-        card = page.locator("article").first
-        named = classifier.prediction_sets(expected[-1].probabilities[None], 0.9)[0]
-        assert f"for 90% of images, among: {', '.join(named) or 'none'}" in card.inner_text()
+        cards = page.locator("article")  # the last image first
+        for number, (result, prediction) in enumerate(zip(reversed(results), reversed(expected), strict=True)):
+            named = classifier.prediction_sets(prediction.probabilities[None], 0.9)[0]
+            promised = f"for 90% of images, among: {', '.join(named) or 'none'}"
+            assert (promised in cards.nth(number).inner_text()) == (not result["unknown"])
+        card = cards.first
         card.get_by_role("button", name="Heat map").focus()
         page.keyboard.press("Enter")
         until(page, "document.querySelector('article button').innerText == 'Without heat map'")

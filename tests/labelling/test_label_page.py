@@ -101,7 +101,8 @@ def project(tmp_path, monkeypatch):
 
 
 def test_a_queue_is_labelled_by_the_keyboard_alone():
-    """One key gives a class, others skip, go back and undo; a new class of the inbox is typed, and the end says what comes next."""
+    """One key gives a class, others skip, go back and undo; a new class of the inbox is typed, which images of the source
+    cannot have, and the end says what comes next."""
     with page_of(label_project.session()) as page:
         assert shown(page) == "cat/1.png"
         press(page, "2")
@@ -131,6 +132,14 @@ def test_a_queue_is_labelled_by_the_keyboard_alone():
         press(page, "3", "2")
         assert inbox.read(Path("new")) == {"0.png": "emu 12", "1.png": "emu 12", "2.png": "dog"}
         assert "dvc repro" in page.inner_text(".next")
+        page.get_by_role("button", name="Conflicts").click()
+        until(page, "document.getElementById('path').innerText == 'cat/both.png'")
+        shown(page)
+        assert [button.inner_text() for button in page.query_selector_all("#classes button")] == ["1cat", "2dog"]
+        before = page.inner_text("#status")
+        page.keyboard.press("3")
+        press(page, "2")
+        assert page.inner_text("#status") == "cat/both.png: dog" != before
     assert {item.name for item in decisions.read(LOG)} == {"Ada"}
 
 
@@ -152,7 +161,6 @@ def test_the_page_can_be_read_by_everyone(dark, width):
         until(page, "document.querySelector('#growth-chart svg') !== null")
         assert faults(page) == []
         assert not scrolls_sideways(page)
-        page.screenshot(path=f"/tmp/label-{width}.png", full_page=True)
         press(page, "2", "1")
         assert page.is_visible("#done")
         until(page, "document.getElementById('growth-text').innerText.startsWith('After 2 labels, 90.0% of 2 images')")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from darkroom.core.errors import ParamsError
 from darkroom.models import abstention, mahalanobis
@@ -80,6 +81,26 @@ def test_distances_of_poor_data_are_numbers(case):
     first, second = (fitted(x[keep], y[keep]) for _ in range(2))
     assert np.isfinite(first.measure(np.concatenate([x, np.zeros((1, DIM), np.float32)]))).all()
     assert all(torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items())
+
+
+def test_the_decomposition_is_computed_in_one_thread(monkeypatch):
+    """BLAS has one thread, and as many as before afterwards: beside other programs several wait for each other for seconds."""
+    decompose, threads = np.linalg.svd, []
+
+    def watched(*arguments, **options):
+        threads.append(_blas_threads())
+        return decompose(*arguments, **options)
+
+    monkeypatch.setattr(np.linalg, "svd", watched)
+    with threadpool_limits(2, "blas"):
+        mahalanobis.fit([np.random.default_rng(0).normal(size=(20, 8))], np.arange(20) % 2, 2)
+        after = _blas_threads()
+    assert threads == [{1}]
+    assert after == {2}
+
+
+def _blas_threads():
+    return {library["num_threads"] for library in threadpool_info() if library["internal_api"] == "openblas"}
 
 
 def test_a_share_that_cannot_be_refused():

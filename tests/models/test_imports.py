@@ -27,7 +27,7 @@ for backbone, optimizer, frozen in (("mobilenet_v3_small", "adamw", True), ("squ
         label_smoothing=0.0, class_weights="none", patience=9)
     fit(network, examples, examples, hyper, compute, 2, freeze_statistics=frozen)
     assert embedding.engine_for(network, images, compute).name != "torch"
-unused = {"torch._dynamo", "torch._inductor", "sympy", "sklearn", "mlflow", "pandas", "matplotlib", "albumentations"}
+unused = {"torch._dynamo", "torch._inductor", "sympy", "onnx", "sklearn", "mlflow", "pandas", "matplotlib", "albumentations"}
 assert not unused & set(sys.modules), unused & set(sys.modules)
 import torch
 assert torch.compile(lambda x: x + 1, backend="eager")(torch.zeros(1)) == 1

@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
-from pipelines import pool_runs, pool_setup
+from pipelines import flow_runtime, pool_runs, pool_setup
 from tests.pipelines.processes import wait_until
 from tests.pipelines.projects import Project, fill_project
 
@@ -178,6 +180,37 @@ def test_stages_run_on_other_machines(project, tmp_path):
         for worker in workers.values():
             worker.terminate()
             worker.communicate()
+
+
+def test_an_interrupted_flow_ends_without_its_server(project):
+    """A flow that waits for a pool, whose server has died, ends on SIGTERM in `END_TIMEOUT`, with the exit code of one that was
+    interrupted, and its stage with it; Prefect's clients alone would wait for minutes."""
+    wait_until(lambda: is_up(project))
+    project.request("work_pools/", name="machines", type="process")
+    project.request("work_pools/machines/workers/heartbeat", name="one that takes nothing", heartbeat_interval_seconds=600)
+    hangs = Path(project.environment["SHARED"], "mine.hangs")
+    hangs.touch()
+    flow = project.start("pipelines.repro", "--pool", "machines")
+    try:
+        wait_until(lambda: lines(project, "mine.begins"))
+        output = iter(flow.stdout or ())
+        assert any("data is the flow run" in line for line in output)
+        children = psutil.Process(flow.pid).children(recursive=True)
+        for process in psutil.process_iter(["cmdline"]):
+            if str(project.port) in (process.info["cmdline"] or ()):
+                process.kill()
+        wait_until(lambda: not is_up(project))
+        flow.terminate()
+        interrupted = time.monotonic()
+        rest = "".join(output)
+        assert flow.wait(180) == flow_runtime.INTERRUPTED
+        assert time.monotonic() - interrupted < flow_runtime.END_TIMEOUT + 30
+        assert "ended without the Prefect server" in rest
+        assert "Traceback" not in rest
+        assert psutil.wait_procs(children, timeout=60)[1] == []
+        assert not lines(project, "mine.ends")
+    finally:
+        flow.kill()
 
 
 def locked(project: Project) -> dict[str, Any]:

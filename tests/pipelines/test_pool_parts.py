@@ -8,8 +8,10 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 from uuid import uuid4
 
+import httpx
 import pytest
 from prefect.client.schemas.objects import StateType, WorkerStatus
 from prefect.exceptions import ObjectNotFound
@@ -20,6 +22,7 @@ from pipelines import flow_runtime, pool_clones, pool_runs, pool_setup, pool_sta
 from pipelines.dvc_runner import Stage
 from pipelines.process_groups import CommandResult
 from pipelines.repro import GraphRun, Options, RetryableError
+from tests.conftest import ROOT
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -122,10 +125,10 @@ def test_a_pool_without_workers_is_refused(monkeypatch, server, problem, retryab
     monkeypatch.setattr(pool_setup, "get_client", client)
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api" if server else "")
     if not problem:
-        pool_setup._check_pool("gpus")
+        pool_setup.check_pool("gpus")
         return
     with pytest.raises(WorkspaceError, match=problem) as caught:
-        pool_setup._check_pool("gpus")
+        pool_setup.check_pool("gpus")
     assert caught.value.retryable == retryable
     assert caught.value.remedy
 
@@ -162,6 +165,35 @@ def test_a_stage_that_was_killed_elsewhere_is_retried_once(tmp_path, monkeypatch
         RetryableError, RetryableError, RuntimeError, RetryableError,
     ]  # fmt: skip
     assert ends("right", killed) is RetryableError
+
+
+def test_a_server_that_is_away_is_a_temporary_failure(monkeypatch, capsys):
+    """A stage in a pool is retried where the server does not respond; a flow that ends without it says so, exit code 75."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("connection refused")
+
+    run = GraphRun(SimpleNamespace(), Options(), "", threading.Semaphore())
+    monkeypatch.setattr(run, "_delay_retry", lambda: None)
+    monkeypatch.setattr(repro, "get_run_logger", lambda: SimpleNamespace(info=print))
+    assert type(run.in_pool(SimpleNamespace(run=fail), "left", stage()).data) is RetryableError
+
+    limits: list[int] = []
+    monkeypatch.setattr(flow_runtime, "limit_end", limits.append)
+    for module, name in (
+        (flow_runtime.stage_code, "check"),
+        (flow_runtime.params, "read"),
+        (flow_runtime.server, "check_response"),
+    ):
+        monkeypatch.setattr(module, name, lambda *_: None)
+    monkeypatch.setenv("PREFECT_API_URL", "http://me:secret@host/api")
+    monkeypatch.chdir(ROOT)
+    flow = mock.Mock(side_effect=fail)
+    assert flow_runtime.run_flow(flow, {}) == EX_TEMPFAIL
+    assert limits == [EX_TEMPFAIL]
+    printed = capsys.readouterr().err
+    assert "http://host/api does not respond any more: connection refused" in printed
+    assert "remedy:" in printed
 
 
 def test_a_run_without_heartbeats_is_dead(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import ROOT
 from tests.pipelines.processes import is_alive, wait_until
@@ -86,6 +88,35 @@ def test_the_runs_of_a_study_are_trained_on_other_machines(project, tmp_path):  
         for process in processes:
             process.terminate()
             process.communicate()
+
+
+def test_a_flow_has_the_runs_of_its_studies_trained_there(project, tmp_path):  # noqa: F811
+    """`darkroom flow study --pool` runs a study here, and its runs on the worker; dvc.lock has the command as it is."""
+    prepare(project, tmp_path)
+    studies = project.folder / "studies"
+    command = f"cd .. && python -m darkroom {' '.join(STUDY)} --set {shlex.join([*TINY, *SETTINGS['cnn']])}"
+    stage = {"matrix": {"name": ["cnn"]}, "cmd": command, "outs": ["results/${item.name}"]}
+    (studies / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"study": stage}}))
+    (studies / ".dvc").mkdir()
+    shutil.copy(ROOT / "studies/.dvc/config", studies / ".dvc")
+    shared, folder = Path(project.environment["SHARED"]), tmp_path / "alpha"
+    wait_until(lambda: is_up(project))
+    assert "no work pool machines" in project.run("pipelines.study", "cnn", "--pool", "machines", code=2)
+    worker = project.start("pipelines.pool_worker", "machines", "--folder", str(folder))
+    try:
+        online = {"status": {"any_": ["ONLINE"]}}
+        wait_until(lambda: is_made(project) and project.request("work_pools/machines/workers/filter", workers=online))
+        flow = project.start("pipelines.study", "cnn", "--pool", "machines")
+        output = flow.communicate(timeout=600)[0]
+        assert flow.returncode == 0, output[-4000:]
+        assert "1 of 1 stages ran: study@cnn" in output
+        assert len(begun(shared)) == 3
+        assert all(line.startswith(str(folder)) for attempts in begun(shared).values() for line in attempts)
+        assert yaml.safe_load((studies / "dvc.lock").read_text())["stages"]["study@cnn"]["cmd"] == command
+        assert (studies / "results/cnn/index.html").exists()
+    finally:
+        worker.terminate()
+        worker.communicate()
 
 
 def prepare(project: Project, tmp_path: Path) -> None:  # noqa: F811

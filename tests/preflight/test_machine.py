@@ -17,12 +17,14 @@ from darkroom.preflight.machine import FAULT, NOTE, OK, Finding
 
 
 @contextmanager
-def server(code):
-    """Yield the address of a server that answers everything with a code."""
+def server(code, logins=None):
+    """Yield the address of a server that answers everything with a code, `/health` with 200 if that is 401; note all logins."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(code)
+            if logins is not None:
+                logins.append(self.headers["Authorization"])
+            self.send_response(200 if code == 401 and self.path.endswith("/health") else code)
             self.end_headers()
 
         def log_message(self, *_):
@@ -94,16 +96,26 @@ def test_a_dvc_beside_darkroom_alone_is_a_note(tmp_path, monkeypatch):
 
 
 def test_servers_are_asked_and_secrets_are_masked(monkeypatch):
-    """One that responds is well, also where it wants a login; one that does not, or fails, is a fault. No password is shown."""
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    for code, state in ((200, OK), (401, OK), (500, FAULT)):
+    """One that responds is well; one that does not, or fails, or refuses the login, is a fault, and one that wants a login where
+    none is in the environment a note. No password is shown, and each is sent to its own server."""
+    for name in ("PREFECT_API_URL", "PREFECT_API_KEY", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for code, state in ((200, OK), (401, FAULT), (403, FAULT), (500, FAULT)):
         with server(code) as address:
             (finding,) = machine._servers(f"http://me:secret@{address}")
             assert finding.state == state
             assert "secret" not in finding.text
             assert address in finding.text
-    monkeypatch.setenv("PREFECT_API_URL", f"http://{address}/api")  # it has ended
-    assert states(machine._servers("sqlite:///mlflow.db")) == {"MLflow": OK, "Prefect": FAULT}
+    logins = []
+    with server(401, logins) as address:
+        assert states(machine._servers(f"http://{address}")) == {"MLflow": NOTE}
+        monkeypatch.setenv("PREFECT_API_URL", f"http://{address}/api")
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", "a:b")
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "c")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "d")
+        assert states(machine._servers(f"http://{address}")) == {"MLflow": FAULT, "Prefect": FAULT}
+    assert logins == [None, None, None, "Basic Yzpk", None, "Basic YTpi"]
+    assert states(machine._servers("sqlite:///mlflow.db")) == {"MLflow": OK, "Prefect": FAULT}  # it has ended
     assert states(machine._servers("sqlite:///no/such/folder/mlflow.db"))["MLflow"] == FAULT
 
 

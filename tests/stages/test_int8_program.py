@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
 
 from darkroom.api import model_card, model_resolver
 from darkroom.cli import main
@@ -18,7 +21,7 @@ from darkroom.config import params
 from darkroom.config.params import Register
 from darkroom.core.errors import ParamsError, WeightsError
 from darkroom.evaluation import cost
-from darkroom.inference import web_runtime
+from darkroom.inference import export, web_runtime
 from darkroom.inference.classifier import Classifier
 from darkroom.inference.exported_classifier import INT8_DESCRIPTION, INT8_ONNX, ExportedClassifier
 from darkroom.inference.held_out import as_file
@@ -28,6 +31,7 @@ from darkroom.monitoring.reference import HeldOut
 from darkroom.stages import int8_program
 from darkroom.stages.int8_program import Verdict
 from darkroom.tracking.entities import Version
+from darkroom.tracking.pyfunc_model import ExportedModel
 from tests.conftest import ROOT
 from tests.inference.test_export import architecture, write_checkpoint
 from tests.models.changed_weights import change_weights
@@ -229,6 +233,41 @@ def test_predict_and_export_by_the_engine(version, monkeypatch, capsys, tmp_path
     capsys.readouterr()
     exec(code, {})
     assert "'a': " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_served_version_predicts_by_the_engine_of_the_request(version, tmp_path):
+    """With the param `engine: int8` a served version has the program's probabilities and unknown images, else those in float32; an
+    engine that it does not have is refused with the status 400."""
+    place, parent, _ = version
+    exported = shutil.copytree(place / "exported", tmp_path / "exported")
+    export.export(parent, TEST[:2], exported)
+    served = ExportedModel()
+    served.load_context(SimpleNamespace(artifacts={"exported": str(exported)}))
+    request = pd.DataFrame({"image": [as_file(image) for image in TEST[:3]]})
+    program = QuantizedClassifier(parent, exported)
+    for own, expected in [({}, parent), ({"engine": "float32"}, parent), ({"engine": "int8"}, program)]:
+        rows, measured = served.predict(None, request, own), expected.measure(TEST[:3])
+        values = [list(row.values()) for row in rows["probabilities"]]
+        np.testing.assert_allclose(values, measured.probabilities, rtol=1e-4)
+        assert rows["unknown"].tolist() == [expected.threshold.is_unknown(distance) for distance in measured.distances]
+    (exported / INT8_DESCRIPTION).unlink()
+    without = ExportedModel()
+    without.load_context(SimpleNamespace(artifacts={"exported": str(exported)}))
+    for engine in ("int8", "other"):
+        with pytest.raises(MlflowException, match="quantize: int8") as error:
+            without.predict(None, request, {"engine": engine})
+        assert error.value.get_http_status_code() == 400
+
+
+def test_the_alias_names_the_program(tmp_path, monkeypatch):
+    """`--model int8` predicts by the program of 8-bit integers without an engine; a checkpoint folder of that name does not."""
+    monkeypatch.chdir(tmp_path)
+    expected = {"champion": "float32", "3": "float32", "models/x": "float32", "int8": "int8", "models:/darkroom@int8": "int8"}
+    assert {name: model_resolver.default_engine(name) for name in expected} == expected
+    Path("models/int8").mkdir(parents=True)
+    Path("models/int8/model.json").touch()
+    assert model_resolver.default_engine("models/int8") == "float32"
 
 
 def test_an_unknown_engine_is_refused():

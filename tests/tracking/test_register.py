@@ -386,15 +386,17 @@ def test_without_tracking_nothing_is_registered(place, monkeypatch, capsys):
     assert not place.versions_
 
 
-def test_an_int8_program_is_asked_for(place, monkeypatch, capsys):
-    """`register.quantize: int8` puts the verdict into promotion.json and a tag; a version that exists is stored again with it,
-    once. Without it promotion.json has no such block."""
-    tags, added, stored = {}, [], []
+@pytest.mark.parametrize("accepted", [True, False])
+def test_an_int8_program_is_asked_for(place, monkeypatch, capsys, accepted):
+    """`register.quantize: int8` puts the verdict into promotion.json and a tag; the version has the alias int8 where it is
+    accepted, and a version that exists is stored again with the verdict, once. Without it promotion.json has no such block."""
+    tags, aliases, added, stored = {}, {}, [], []
+    expected = {"accepted": accepted, "message": "2 times as fast"}
 
     def add(checkpoint, ingested, package, refuse, limits):
         added.append(limits.quantize)
-        (package / registry.EVALUATION / entities.INT8_VERDICT).write_text('{"accepted": true, "message": "2 times as fast"}')
-        return {"accepted": True, "message": "2 times as fast"}
+        (package / registry.EVALUATION / entities.INT8_VERDICT).write_text(json.dumps(expected))
+        return expected
 
     def store_again(name, version, checkpoint, package):
         stored.append(version)
@@ -403,16 +405,19 @@ def test_an_int8_program_is_asked_for(place, monkeypatch, capsys):
 
     monkeypatch.setattr(int8_program, "add", add)
     monkeypatch.setattr(registry, "tag", lambda name, version, key, value: tags.update({(version, key): value}))
+    monkeypatch.setattr(registry, "set_alias", lambda name, version, alias: aliases.update({alias: version}))
     monkeypatch.setattr(registry, "store_again", store_again)
     monkeypatch.setattr(registry, "is_stored", lambda *_: True)
     evaluated(0.9)
     assert "int8" not in run()
     assert not added
     params(quantize="int8")
-    assert run()["int8"] == run()["int8"] == {"accepted": True, "message": "2 times as fast"}
+    assert run()["int8"] == (again := run())["int8"] == expected
+    assert again["registered"]["aliases"] == ["challenger", "champion", *["int8"] * accepted]
     assert "int8: 2 times as fast" in capsys.readouterr().out
     assert (added, stored) == (["int8"], ["1"])
-    assert tags == {("1", entities.INT8): entities.ACCEPTED}
+    assert tags == {("1", entities.INT8): entities.ACCEPTED if accepted else entities.REFUSED}
+    assert aliases == ({entities.INT8_ALIAS: "1"} if accepted else {})
 
 
 def test_another_projects_model_is_not_overwritten(place, monkeypatch, capsys):

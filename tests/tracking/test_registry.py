@@ -387,7 +387,7 @@ def test_a_version_that_cannot_answer_is_refused(place):
 def test_versions_and_the_champion_come_back_without_a_backup(place, tmp_path, monkeypatch, empty_database):
     """After the loss of mlflow.db the packages in mlruns/ are versions again, in their order, and answer.
 
-    The champion is the one of promotion.json.
+    The champion, and the version with the alias int8, are those of promotion.json.
     """
     for name in ("mlruns", "model-1", "model-2", "package-1", "package-2"):
         shutil.copytree(place / name, tmp_path / name)
@@ -396,12 +396,14 @@ def test_versions_and_the_champion_come_back_without_a_backup(place, tmp_path, m
     first, second = (weight_files.checkpoint_digest(Path(f"model-{seed}")) for seed in (1, 2))
     check = {"name": "accuracy", "passed": True}
     verdict = {"passed": True, "vetoed": False, "message": "passed all 1 checks", "checks": [check]}
-    decision = {"accuracy": 0.9, "val_accuracy": 0.8, "registered": {"name": NAME, "aliases": ["champion"]}, "verdict": verdict}
+    decision = {"accuracy": 0.9, "val_accuracy": 0.8, "verdict": verdict}
+    decision["registered"] = {"name": NAME, "aliases": ["champion", "int8"]}
     restored = restore.restore(NAME, {first: decision}, weight_files.checkpoint_digest)
     assert (restored.backup, restored.former, restored.champion) == (None, None, "1")
     assert restored.versions == ["1", "2", "3"]  # the third cannot answer, as before
     versions = registry.versions(NAME)
     assert {item.version: item.sha256 for item in versions if item.version != "3"} == {"1": first, "2": second}
+    assert {alias: item.version for item in versions for alias in item.aliases} == {"champion": "1", "int8": "1"}
     champion = registry.champion(NAME)
     assert (champion.version, champion.verdict, champion.tags["val_accuracy"]) == ("1", entities.PASSED, "0.8000")
     assert "promotion.json" in registry.ledger(NAME)[-1].why

@@ -26,7 +26,7 @@ def test_outputs_and_gradients_are_those_of_torch(groups, monkeypatch):
     """For every kernel, stride, padding and size, with and without bias, dense and depthwise, nothing differs
     from torch.
     """
-    monkeypatch.setattr(matmul_conv, "DENSE", 2.0)
+    monkeypatch.setattr(matmul_conv, "limits", lambda: matmul_conv.Limits(25, 2.0))
     monkeypatch.setattr(matmul_conv, "DEPTHWISE", 10**9)
     monkeypatch.setattr(matmul_conv, "DEPTHWISE_3", 10**9)
     torch.manual_seed(0)
@@ -58,16 +58,36 @@ def test_the_share_of_products_that_count(kernel, stride, padding, size, share):
     assert matmul_conv.useful_share(nn.Conv2d(1, 1, kernel, stride, padding), size, size) == pytest.approx(share)
 
 
-def test_only_what_is_worth_it_is_changed():
-    """Large maps, dilated and grouped convolutions and padding by mirroring are left to the library."""
+@pytest.mark.parametrize(("limits", "count"), [(matmul_conv.FULL_WIDTH, 4), (matmul_conv.HALF_WIDTH, 2)])
+def test_only_what_is_worth_it_is_changed(limits, count, monkeypatch):
+    """Large maps, dilated and grouped convolutions and padding by mirroring are left to the library, and where products are
+    slow, maps of 4 × 4 pixels too.
+    """
+    monkeypatch.setattr(matmul_conv, "limits", lambda: limits)
     network = TorchvisionBackbone(BackboneSpec("vgg11_bn", 32))
-    assert len(matmul_conv.replacements(network, torch.zeros(1, 3, 32, 32))) == 4
+    assert len(matmul_conv.replacements(network, torch.zeros(1, 3, 32, 32))) == count
     assert not matmul_conv.replacements(network, torch.zeros(1, 3, 160, 160))
     for layer in (
         nn.Conv2d(4, 4, 3, padding=2, dilation=2), nn.Conv2d(4, 4, 3, padding=1, groups=2),
         nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), nn.Conv2d(4, 4, 3, padding="same"),
     ):  # fmt: skip
         assert not matmul_conv.replacements(layer, torch.zeros(1, 4, 3, 3))
+
+
+@pytest.mark.parametrize(
+    ("vendor", "capability", "limits"),
+    [
+        ("AuthenticAMD", "AVX512", matmul_conv.HALF_WIDTH), ("AuthenticAMD", "AVX2", matmul_conv.FULL_WIDTH),
+        ("GenuineIntel", "AVX512", matmul_conv.FULL_WIDTH), (None, "DEFAULT", matmul_conv.FULL_WIDTH),
+    ],
+)  # fmt: skip
+def test_products_are_slow_on_processors_of_amds_with_avx512(vendor, capability, limits, tmp_path, monkeypatch):
+    """There alone the limits are lower; where the processor is not known they are the usual ones."""
+    file = tmp_path / "cpuinfo"
+    if vendor:
+        file.write_text(f"vendor_id\t: {vendor}\n")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert matmul_conv.limits(file) == limits
 
 
 def test_maps_of_several_sizes_are_left_to_the_library():

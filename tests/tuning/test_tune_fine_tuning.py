@@ -13,7 +13,8 @@ from darkroom.stages import finetune
 from darkroom.tuning import fine_tuning, finetune_space, space
 from darkroom.tuning.fine_tuning import EndedEarlyError, FineTuning
 from darkroom.tuning.heads import Pool
-from darkroom.tuning.search import FINETUNE, HEADS, Search, timed
+from darkroom.tuning.search import Search
+from darkroom.tuning.trials import FINETUNE, HEADS, timed
 
 pytestmark = pytest.mark.slow
 NAME, COUNT, SIZE = "squeezenet1_1", 40, 32
@@ -46,7 +47,7 @@ def larger(size: int) -> np.ndarray:
 def tuner(own: Pool, name: str = "scratch") -> FineTuning:
     folder = Path(name)
     folder.mkdir(exist_ok=True)
-    return FineTuning(own, larger, "random", Path("weights"), folder)
+    return FineTuning(own, larger, {NAME: "random"}, Path("weights"), folder)
 
 
 def search_of(own: Pool, trials: int) -> Search:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from darkroom.core import kept_results
 from darkroom.core.errors import ParamsError
 from darkroom.tuning import space
 from darkroom.tuning.heads import CACHE, Embedded, Pool
-from darkroom.tuning.search import Search, timed
+from darkroom.tuning.search import Search
+from darkroom.tuning.trials import timed
 
 pytestmark = pytest.mark.slow
 NAME = "mobilenet_v2"
@@ -132,12 +134,25 @@ def test_a_trial_that_diverges_does_not_end_the_search(values, monkeypatch):
 
 def test_a_slow_backbone_is_compared_but_not_chosen(values):
     """A backbone that is no candidate is the reference where params.yaml has it, and never the best."""
-    own = embedded(3.0) | {"squeezenet1_1": Embedded(*embedded(0.0)[NAME].__dict__.values())}
+    own = embedded(3.0) | {"squeezenet1_1": replace(embedded(0.0)[NAME], key="other")}
     search = Search(pool(values), own, ["squeezenet1_1"])
     search.run(after(4))
     assert search.reference().values["backbone"] == NAME
     assert search.best().values["backbone"] == "squeezenet1_1"
     assert search.gain().log_loss.difference > 0
+
+
+def test_a_candidate_is_judged_at_its_own_size_first(values):
+    """Each candidate is tried with the values of params.yaml before any is tried at a larger size, and the best are so first."""
+    values["weights"]["source"] = "random"
+    search, asked = (
+        Search(pool(values), embedded(0.5) | {"squeezenet1_1": replace(embedded(3.0)[NAME], key="other")}, [NAME, "squeezenet1_1"]),
+        [],
+    )
+    search.run(after(3), resize=lambda name, size: asked.append(name))
+    assert [(trial.values["backbone"], trial.is_recipe) for trial in search.trials[:2]] == [(NAME, True), ("squeezenet1_1", False)]
+    assert {trial.values["ingest.image_size"] for trial in search.trials} == {32}
+    assert asked == ["squeezenet1_1", NAME]
 
 
 def test_too_few_images_name_a_remedy(values):

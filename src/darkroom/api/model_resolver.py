@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ with lazy_imports():
     from darkroom.training import devices
 
 
-ENGINES = ("float32", "int8")
+FLOAT32, INT8 = ENGINES = ("float32", "int8")
 SHOWN = 3  # versions whose verdict is named
 
 
@@ -50,7 +51,13 @@ def no_champion(name: str, versions: list[Version], promote: str) -> NoChampionE
     return NoChampionError(f"{name} has no champion: {listed}{older}{setting}", f"{remedy}; `darkroom models` lists all versions")
 
 
-def load(model: str, engine: str = "float32") -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
+def default_engine(model: str) -> str:
+    """Return the engine of a model where none is named: int8 for the alias of versions with such a program, else float32."""
+    is_alias = re.split("[@/]", model)[-1] == entities.INT8_ALIAS and not Path(model, "model.json").is_file()
+    return INT8 if is_alias else FLOAT32
+
+
+def load(model: str, engine: str = FLOAT32) -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
     """Return a classifier and its identity; raises WorkspaceError if there is no such model.
 
     With the engine `int8` a registered version predicts by its program of 8-bit integers; raises WorkspaceError where it has none,
@@ -69,7 +76,7 @@ def load(model: str, engine: str = "float32") -> tuple[classifiers.Classifier, c
         classifier.refuse(_refuse(folder.parent / entities.EXPORTED if version else None, classifier.threshold.refuse))
     title = classifier.checkpoint.name
     description = f"version {version} of {name} ({title})" if version else f"{model} ({title})"
-    if engine == "int8":
+    if engine == INT8:
         exported = folder.parent / entities.EXPORTED
         if not version or not (exported / exported_classifier.INT8_DESCRIPTION).is_file():
             raise quantized_classifier.missing(description)
@@ -78,7 +85,7 @@ def load(model: str, engine: str = "float32") -> tuple[classifiers.Classifier, c
     return classifier, classifiers.ModelInfo(name or str(folder), version, title, digest, description)
 
 
-def load_on_device(model: str, engine: str = "float32") -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
+def load_on_device(model: str, engine: str = FLOAT32) -> tuple[classifiers.Classifier, classifiers.ModelInfo]:
     """Return the same, on the device of `compute.accelerator`; where params.yaml has none, on that of `auto`."""
     classifier, info = load(model, engine)
     return classifier.to(devices.available_device(_accelerator())), info

@@ -104,16 +104,16 @@ class Project:
         with self._inside():
             return leaderboards.Leaderboard(leaderboard.read(REPORTS / "leaderboard.csv"), self.metrics)
 
-    def model(self, name: str | int = "champion", engine: str = "float32") -> models.Model:
-        """Return a model: champion, challenger, a version number, or one of this project, such as baseline or transfer/vgg16.
+    def model(self, name: str | int = "champion", engine: str | None = None) -> models.Model:
+        """Return a model: champion, challenger, int8, a version number, or one of this project, such as baseline or transfer/vgg16.
 
-        With the engine `int8` a version predicts by its program of 8-bit integers; heat maps and embeddings stay float32. Raises
-        WorkspaceError if there is no such model or program, or if its files are damaged.
+        With the engine `int8`, as with this alias, a version predicts by its program of 8-bit integers, else by `float32`. Heat
+        maps and embeddings stay float32. Raises WorkspaceError if there is no such model or program, or if files are damaged.
         """
         with self._inside():
             folder = MODELS / str(name)
             address = str(folder) if folder.joinpath("model.json").is_file() else str(name)
-            return models.Model(*model_resolver.load_on_device(address, engine))
+            return models.Model(*model_resolver.load_on_device(address, engine or model_resolver.default_engine(address)))
 
     @property
     def models(self) -> list[str]:

@@ -85,7 +85,7 @@ def command(
     shown = place.in_source(with_decided=export_tasks is not None)
     incoming = None if arrived is None else _look(arrived, model)
     if incoming is not None:
-        shown.append(arrivals.queue(incoming, inbox.read(incoming.folder), images))
+        shown.append(arrivals.queue(incoming, inbox.read(incoming.folder), images, with_labelled=export_tasks is not None))
     session = place.session(shown, who)
     if export_tasks is not None:
         return _export(session, Path(export_tasks), as_json)
@@ -170,7 +170,7 @@ def _serve(place: Workplace, session: sessions.Session, incoming: arrivals.Arriv
     port = listener.getsockname()[1]
     notes = {
         "fixes": str(place.fixes), "log": str(LOG), "quarantined": queues.quarantined(place.rows), "inbox": str(folder or ""),
-        "add": f"darkroom label --inbox {shlex.quote(str(folder))} --add", "table": str(folder / inbox.TABLE) if folder else "",
+        "add": _add_command(folder), "table": str(folder / inbox.TABLE) if folder else "",
     }  # fmt: skip
     images = picture_files.Pictures(place.source)
     embedder = _embedder()
@@ -192,6 +192,10 @@ def _serve(place: Workplace, session: sessions.Session, incoming: arrivals.Arriv
     if folder:
         click.echo(printable(f"`{notes['add']}` copies the labelled images into the source"))
     click.echo(NEXT)
+
+
+def _add_command(folder: Path | None) -> str:
+    return f"darkroom label --inbox {shlex.quote(str(folder))} --add"
 
 
 def _embedder() -> str:
@@ -233,8 +237,8 @@ def _add(place: Workplace, folder: Path, as_json: bool) -> int:
 
 
 def _export(session: sessions.Session, path: Path, as_json: bool) -> int:
-    labels = session.label_of()
     items = list(session.items.values())
+    labels = {item.id: item.label for item in items if item.folder != queues.SOURCE and item.label} | session.label_of()
     atomic.write_json(path, label_studio.tasks(items, labels))
     if as_json:
         tables.print_json({"path": str(path), "tasks": len(items), "config": label_studio.config(session.classes)})
@@ -279,6 +283,8 @@ def _import(place: Workplace, path: Path, folder: Path | None, name: str, as_jso
     else:
         click.echo(f"{imported_count} labels taken over from {path}, {changed} of them new")
         _name_left_out(left_out)
+        if any(item.folder != queues.SOURCE for item, _ in items):
+            click.echo(printable(f"`{_add_command(folder)}` copies the labelled images into the source"))
         click.echo(NEXT if changed else f"{place.fixes} is unchanged")
     return int(bool(left_out))
 

@@ -53,7 +53,7 @@ METHODS = ("LayerCAM", "Grad-CAM", "occlusion")  # those of inference.explanatio
     help="call images unknown that are farther from the training images than all but this share of images like them; 0: none",
 )  # fmt: skip
 @click.option(
-    "--engine", type=Choice(ENGINES), default="float32",
+    "--engine", type=Choice(ENGINES), show_default="float32, of the alias int8 int8",
     help="float32, or int8: the program of 8-bit integers of a registered version, which `register.quantize: int8` makes",
 )  # fmt: skip
 @click.option("--explain", is_flag=True, help=f"write a page of heat maps to {EXPLAINED}")
@@ -64,7 +64,7 @@ METHODS = ("LayerCAM", "Grad-CAM", "occlusion")  # those of inference.explanatio
 )  # fmt: skip
 def command(
     images: tuple[str, ...], model: str, top: int, as_json: bool, as_csv: bool, coverage: float | None,
-    refuse: float | None, engine: str, explain: bool, explain_to: str | None, explain_by: str | None,
+    refuse: float | None, engine: str | None, explain: bool, explain_to: str | None, explain_by: str | None,
 ) -> int:  # fmt: skip
     """Classify images, by the champion or any other trained model.
 
@@ -88,7 +88,7 @@ def command(
         raise WorkspaceError(
             f"there are no images in {', '.join(images)}", "name image files; folders are searched for *.jpg, *.png, …"
         )
-    classifier, info = model_resolver.load_on_device(model, engine)
+    classifier, info = model_resolver.load_on_device(model, engine or model_resolver.default_engine(model))
     if coverage:
         classifier.checkpoint.conformal.check(coverage)
     if refuse is not None:

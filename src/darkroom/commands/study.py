@@ -66,7 +66,11 @@ class StudyCommand(Command):
 @click.option("--set", "items", cls=Many, type=SettingKey("KEY=VALUE", tuple), help="other values: seeds=5 data=~/photos")
 @click.option("--out", type=click.Path(path_type=Path), help=f"the folder of the results; default: {OUT}/NAME")
 @click.option("--cost", type=click.Path(path_type=Path), help=f"the folder of times; default: {OUT}/cost/, with the name of --out")
-@click.option("--pool", help="a work pool of Prefect's: the runs are trained on the machines of its workers (`darkroom worker`)")
+@click.option(
+    "--pool",
+    envvar="DARKROOM_STUDY_POOL",
+    help="a work pool of Prefect's: the runs are trained on the machines of its workers (`darkroom worker`)",
+)
 @json_option
 def command(
     name: str | None, is_list: bool, size: str | None, items: tuple[str, ...], out: Path | None, cost: Path | None,

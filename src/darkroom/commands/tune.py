@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,20 +17,20 @@ import click
 
 from darkroom.commands.param_types import KNOWN_BACKBONE, WEIGHTS
 from darkroom.core.command_line import Command, Many, json_option
-from darkroom.core.errors import DarkroomError, ParamsError
+from darkroom.core.errors import DarkroomError
 from darkroom.core.lazy import lazy_imports
 
 if TYPE_CHECKING:
     import numpy as np
 
 with lazy_imports():
-    from darkroom.commands import check, tune_report
-    from darkroom.config import backbone_names, params, recipes
+    from darkroom.commands import check, tune_backbones, tune_report
+    from darkroom.config import params, recipes
     from darkroom.core import progress, tables
     from darkroom.data import resized_images, seen_images
     from darkroom.preflight import durations
     from darkroom.tracking import records
-    from darkroom.tuning import fine_tuning, finetune_space, heads, search, space
+    from darkroom.tuning import fine_tuning, finetune_space, heads, search, space, trials
 
 INGESTED, PARAMS = Path("data/ingested"), Path("params.yaml")
 HEADS_SHARE = 0.3  # of the time, where both are searched
@@ -45,7 +46,13 @@ OF_ALL = ("augment.policy", "augment.views", "ingest.image_size")  # keys that o
     "--only", type=click.Choice(["heads", "finetune"]), help="search these settings alone", show_default="both, as time allows"
 )
 @click.option(
-    "--backbones", "names", cls=Many, metavar="NAME …", type=KNOWN_BACKBONE, help="to choose from", show_default="of params.yaml"
+    "--backbones",
+    "names",
+    cls=Many,
+    metavar="NAME …",
+    type=KNOWN_BACKBONE,
+    help="to choose from",
+    show_default="of params.yaml, and others whose weights are at hand",
 )
 @click.option(
     "--weights", type=WEIGHTS, metavar="SOURCE", help="imagenet, package, random, or a folder", show_default="as in params.yaml"
@@ -86,37 +93,22 @@ def command(
     """
     end = time.monotonic() + minutes * 60
     settings = params.read()
-    source, folder = recipes.weights_of(settings, weights)
     pool = load_pool(settings)
-    embedded, fast = _embed(pool, settings, names, source, folder, max_ms)
-    tuning = search.Search(pool, embedded, fast, settings.compute.seed)
-    images_at = cache(lambda size: resized_images.load(INGESTED, settings.ingest, size, settings.compute.seed))
-    left, needed = end - time.monotonic(), _seconds_of_two(pool)
-    head_seconds = _head_seconds(left, needed, only)
-    if head_seconds == left and only is None:
-        click.echo(_too_short(left, needed, minutes), err=True)
-    with records.start_run("tune", {"minutes": minutes, "backbones": ", ".join(fast)}, [str(INGESTED)]) as run:
-        is_over = search.timed(head_seconds, trials if only != "finetune" else 1)
-        share = 1.0 if head_seconds == left else HEADS_SHARE
-        resize = _resizer(tuning, images_at, source, folder, max_ms, share * minutes * 60) if only != "finetune" else None
-        is_interrupted = _run(tuning, run, "heads", head_seconds, lambda on_trial: tuning.run(is_over, on_trial, resize))
-        if head_seconds < left and not is_interrupted:
-            is_interrupted = _fine_tune(tuning, run, images_at, source, folder, end, (1 - HEADS_SHARE) * minutes * 60, trials)
+    backbones = tune_backbones.embed(pool, names, *recipes.weights_of(settings, weights), max_ms, _embedding_seconds(minutes, only))
+    tuning = search.Search(pool, backbones.embedded, backbones.names, settings.compute.seed)
+    with records.start_run("tune", {"minutes": minutes, "backbones": ", ".join(backbones.names)}, [str(INGESTED)]) as run:
+        is_interrupted = _search(_Task(tuning, backbones, run, minutes, trials, only, max_ms), end)
         gain, best, reference = tuning.gain(), tuning.best(), tuning.reference()
         text = tune_report.verdict(tuning, gain)
         run.set_tags({"mlflow.note.content": text})
         run.log_metrics({"log_loss": best.log_loss, "reference_log_loss": reference.log_loss, "trials": len(tuning.trials)})
         run.log_metrics({"accuracy_gain": gain.accuracy.difference, "accuracy_gain_low": gain.accuracy.low})
-    name = best.values[space.BACKBONE]
-    is_kept = name in settings.backbones and set(settings.backbones) <= {*fast, name}
-    kind = finetune_space if best.phase == search.FINETUNE else space
-    requested = space.requested(best.values, kind.recipe(settings, name), is_kept)
-    if weights and not is_kept:
-        requested |= {"weights.source": source, "weights.folder": str(folder)}
+    requested = _requested(tuning, backbones, settings)
     diff = _diff(requested)
     if as_json:
         tables.print_json({
-            "images": len(pool.labels), "trials": [tune_report.trial_row(trial, pool) for trial in tuning.trials],
+            "images": len(pool.labels), "backbones": backbones.names,
+            "trials": [tune_report.trial_row(trial, pool) for trial in tuning.trials],
             "best": best.number, "recipe": reference.number, "gain": tune_report.gain_row(gain), "changes": requested,
             "interrupted": is_interrupted,
         })  # fmt: skip
@@ -133,7 +125,55 @@ def command(
         click.echo(f"params.yaml is as it was; --write{'' if gain.is_gained else ' always'} writes this")
 
 
-def _note_others(tuning: search.Search, best: search.Trial, requested: dict[str, Any]) -> None:
+@dataclass(frozen=True)
+class _Task:
+    """A search, its record in MLflow, and its limits."""
+
+    tuning: search.Search
+    backbones: tune_backbones.Backbones
+    run: records.Run
+    minutes: float
+    trials: int | None
+    only: str | None
+    max_ms: float | None
+
+
+def _search(task: _Task, end: float) -> bool:
+    """Search heads, then fine-tuning, until `end`; return whether a person ended it."""
+    tuning, only = task.tuning, task.only
+    ingest, seed = tuning.pool.settings.ingest, tuning.pool.settings.compute.seed
+    images_at = cache(lambda size: resized_images.load(INGESTED, ingest, size, seed))
+    left, needed = end - time.monotonic(), _seconds_of_two(tuning.pool)
+    head_seconds = _head_seconds(left, needed, only)
+    if head_seconds == left and only is None:
+        click.echo(_too_short(left, needed, task.minutes), err=True)
+    is_over = trials.timed(head_seconds, task.trials if only != "finetune" else 1)
+    share = 1.0 if head_seconds == left else HEADS_SHARE
+    resize = _resizer(task, images_at, share * task.minutes * 60) if only != "finetune" else None
+    is_interrupted = _run(task, "heads", head_seconds, lambda on_trial: tuning.run(is_over, on_trial, resize))
+    if head_seconds < left and not is_interrupted:
+        is_interrupted = _fine_tune(task, images_at, end)
+    return is_interrupted
+
+
+def _embedding_seconds(minutes: float, only: str | None) -> float:
+    """Return the seconds for embedding with backbones that nobody named: half of what heads have."""
+    return {"heads": 0.5, "finetune": 0.0}.get(only or "", 0.5 * HEADS_SHARE) * minutes * 60
+
+
+def _requested(tuning: search.Search, backbones: tune_backbones.Backbones, settings: params.Params) -> dict[str, Any]:
+    """Return what params.yaml would have to hold for the best trial, by key."""
+    best = tuning.best()
+    name = best.values[space.BACKBONE]
+    is_kept = name in settings.backbones and set(settings.backbones) <= {*backbones.names, name}
+    kind = finetune_space if best.phase == trials.FINETUNE else space
+    requested = space.requested(best.values, kind.recipe(settings, name), is_kept)
+    source = {"weights.source": backbones.sources[name], "weights.folder": str(backbones.folder)}
+    now = {"weights.source": settings.weights.source, "weights.folder": settings.weights.folder}
+    return requested | ({} if is_kept else {key: value for key, value in source.items() if value != now[key]})
+
+
+def _note_others(tuning: search.Search, best: trials.Trial, requested: dict[str, Any]) -> None:
     """Say which of the values hold for models that were not tried, and what a larger size costs."""
     name = best.values[space.BACKBONE]
     if space.SIZE in requested and name in tuning.embedded:
@@ -175,22 +215,20 @@ def _seconds_of_two(pool: heads.Pool) -> float:
     return machine.busy * (sum(seconds) + max(seconds, default=0.0))
 
 
-def _resizer(
-    tuning: search.Search, images_at: Callable[[int], np.ndarray], source: str, folder: Path, max_ms: float | None, seconds: float
-) -> search.Resize:  # fmt: skip
+def _resizer(task: _Task, images_at: Callable[[int], np.ndarray], seconds: float) -> trials.Resize:
     """Return a function that embeds with a backbone at a larger size, or returns None where that takes more than half of the
-    seconds, an image more than `max_ms`, or it is not possible.
+    seconds, an image more than `--max-ms`, or it is not possible.
     """
-    pool = tuning.pool
+    pool, max_ms, backbones = task.tuning.pool, task.max_ms, task.backbones
     seen = len(pool.labels) * (1 + space.views_used(pool.settings))
 
     def resize(name: str, size: int) -> heads.Embedded | None:
         slower = (size / pool.settings.ingest.image_size) ** 2
-        expected = slower * tuning.embedded[name].milliseconds
+        expected = slower * backbones.embedded[name].milliseconds
         if (max_ms is not None and expected > max_ms) or seen * expected / 1000 > seconds / 2:
             return None
         try:
-            embedded = pool.at(images_at(size), pool.settings.augment.policy).embed(name, source, folder)
+            embedded = pool.at(images_at(size), pool.settings.augment.policy).embed(name, backbones.sources[name], backbones.folder)
         except DarkroomError as error:  # the source is gone, or the network has one size
             click.echo(f"{name} is not tried at {size} pixels: {error.problem}", err=True)
             return None
@@ -199,36 +237,16 @@ def _resizer(
     return resize
 
 
-def _fine_tune(
-    tuning: search.Search, run: records.Run, images_at: Callable[[int], np.ndarray], source: str, folder: Path, end: float,
-    seconds: float, most: int | None,
-) -> bool:  # fmt: skip
-    """Search fine-tuning until `end`, for about so many seconds; return whether a person ended it."""
-    left = end - time.monotonic()
+def _fine_tune(task: _Task, images_at: Callable[[int], np.ndarray], end: float) -> bool:
+    """Search fine-tuning until `end`; return whether a person ended it."""
+    tuning, left, seconds = task.tuning, end - time.monotonic(), (1 - HEADS_SHARE) * task.minutes * 60
     with tempfile.TemporaryDirectory(dir=heads.make_folder(heads.CACHE)) as scratch:
-        tuner = fine_tuning.FineTuning(tuning.pool, images_at, source, folder, Path(scratch))
-        is_over = search.timed(left, most)
+        tuner = fine_tuning.FineTuning(tuning.pool, images_at, task.backbones.sources, task.backbones.folder, Path(scratch))
+        is_over = trials.timed(left, task.trials)
         return _run(
-            tuning, run, "fine-tuning", left,
+            task, "fine-tuning", left,
             lambda on_trial: tuning.fine_tune(tuner, is_over, on_trial, lambda: time.monotonic() > end, seconds),
         )  # fmt: skip
-
-
-def _embed(
-    pool: heads.Pool, settings: params.Params, names: tuple[str, ...], source: str, folder: Path, max_ms: float | None
-) -> tuple[dict[str, heads.Embedded], list[str]]:
-    """Return the embeddings of the candidates and of the backbones of params.yaml, and the candidates that are fast enough."""
-    candidates = list(dict.fromkeys(names or settings.backbones))
-    if not candidates:
-        raise ParamsError("no backbone is named", "name some: `darkroom tune --backbones mobilenet_v2 squeezenet1_1`")
-    for name in candidates:
-        backbone_names.check(name)
-    embedded = {name: pool.embed(name, source, folder) for name in dict.fromkeys([*candidates, *settings.backbones])}
-    fast = [name for name in candidates if max_ms is None or embedded[name].milliseconds <= max_ms]
-    if not fast:
-        least = min(embedded[name].milliseconds for name in candidates)
-        raise ParamsError(f"no backbone takes at most {max_ms:g} ms an image; the fastest takes {least:.1f}", "raise --max-ms")
-    return embedded, fast
 
 
 def load_pool(settings: params.Params) -> heads.Pool:
@@ -237,14 +255,12 @@ def load_pool(settings: params.Params) -> heads.Pool:
     return heads.Pool(loaded.images, loaded.labels, loaded.groups, loaded.classes, settings, loaded.val_share)
 
 
-def _run(
-    tuning: search.Search, run: records.Run, description: str, seconds: float, work: Callable[[search.OnTrial], None]
-) -> bool:  # fmt: skip
+def _run(task: _Task, description: str, seconds: float, work: Callable[[trials.OnTrial], None]) -> bool:
     """Do a part of a search, and record each trial; return whether a person ended it."""
-    began = time.monotonic()
+    tuning, run, began = task.tuning, task.run, time.monotonic()
     with progress.Progress(f"tuning {description}", max(1, round(seconds)), "seconds") as bar:
 
-        def on_trial(trial: search.Trial) -> None:
+        def on_trial(trial: trials.Trial) -> None:
             with records.start_run("tune", trial.values, [], f"trial {trial.number}", run) as child:
                 child.set_duration(trial.seconds)
                 child.set_tags({"darkroom.state": trial.state, "darkroom.phase": trial.phase})
@@ -264,7 +280,7 @@ def _run(
     return False
 
 
-def _note(tuning: search.Search, trial: search.Trial) -> str:
+def _note(tuning: search.Search, trial: trials.Trial) -> str:
     best = tuning.best() if any(other.is_complete for other in tuning.trials) else trial
     return f"{len(tuning.trials)} trials, log loss {trial.log_loss:.4f} ({trial.state}), best {best.log_loss:.4f}"
 

@@ -10,7 +10,8 @@ from darkroom.core import tables
 from darkroom.evaluation.selection_bias import Gain
 from darkroom.tuning import heads
 from darkroom.tuning.heads import Pool
-from darkroom.tuning.search import FINETUNE, HEADS, Search, Trial
+from darkroom.tuning.search import Search
+from darkroom.tuning.trials import FINETUNE, HEADS, Trial
 
 SHOWN = 5  # trials of a table, beside those of params.yaml
 TITLES = {HEADS: "heads on frozen backbones", FINETUNE: "fine-tuned networks"}

@@ -120,7 +120,7 @@ def reason(error: Exception) -> str:
 def copy_file(source: Path, target: Path) -> None:
     """Copy the content of a file, or raise the error of a full disk, before anything is written where that is possible."""
     require_space(target, source.stat().st_size)
-    shutil.copyfile(source, target)
+    platforms.copy_file(source, target)
 
 
 def _nearest_folder(path: Path) -> Path:

@@ -17,8 +17,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from darkroom.core import large_arrays
 from darkroom.data import alignment, hash_index, local_features, perceptual_hash
-from darkroom.data.fingerprints import SUMMARY
 from darkroom.data.perceptual_hash import ORIENTATIONS, Orientation
 
 DISTANCE, TABLES, KEY_BITS = 10, 16, 16  # of hashes of whole pictures: bits of 63 that may differ
@@ -100,7 +100,7 @@ def find(
 
 
 class _Described(NamedTuple):
-    """What is held in memory of the pictures that are not plain."""
+    """What is held of the pictures that are not plain: those of a picture first, then those of a feature."""
 
     numbers: np.ndarray  # (N,)
     hashes: np.ndarray  # (N,) of whole pictures
@@ -291,22 +291,30 @@ class _Search:
 
 
 def _describe(count: int, read: ReadFingerprints) -> _Described:
-    blocks = []
+    """Describe the pictures of which two could be told from each other, block by block; what is large may be on the disk."""
+    most = count * local_features.MAX_FEATURES
+    described = _Described(
+        np.empty(count, np.int64), np.empty(count, np.uint64), np.empty((count, 2), np.float32),
+        large_arrays.zeros((count, 32, 32), np.uint8), np.empty(count, bool), large_arrays.zeros((count, 256), np.float16),
+        large_arrays.zeros((most,), local_features.FEATURE), large_arrays.zeros((most,), np.int64),
+    )  # fmt: skip
+    pictures = features = 0
     for start in range(0, count, _BLOCK):
-        block = np.arange(start, min(start + _BLOCK, count))
-        summaries = read(block)
+        numbers = np.arange(start, min(start + _BLOCK, count))
+        summaries = read(numbers)
         keep = ~perceptual_hash.is_plain(summaries["thumbnail"])
-        blocks.append(_describe_block(block[keep], summaries[keep]))
-    if not blocks:
-        blocks.append(_describe_block(np.arange(0), np.empty(0, SUMMARY)))
-    starts = np.cumsum([0, *(len(block.numbers) for block in blocks)])
-    owners = [block.owners + start for block, start in zip(blocks, starts, strict=False)]
-    *parts, _ = ([block[i] for block in blocks] for i in range(len(_Described._fields)))
-    numbers, hashes, shapes, small, plain, tiny, features = (np.concatenate(part) for part in parts)
-    return _Described(numbers, hashes, shapes, small, plain, tiny, features, np.concatenate(owners))
+        block = _describe_block(numbers[keep], summaries[keep], pictures)
+        pictures_end, features_end = pictures + len(block.numbers), features + len(block.features)
+        for own, new in zip(described[:6], block[:6], strict=True):
+            own[pictures:pictures_end] = new
+        for own, new in zip(described[6:], block[6:], strict=True):
+            own[features:features_end] = new
+        pictures, features = pictures_end, features_end
+    return _Described(*(array[:pictures] for array in described[:6]), *(array[:features] for array in described[6:]))
 
 
-def _describe_block(numbers: np.ndarray, summaries: np.ndarray) -> _Described:
+def _describe_block(numbers: np.ndarray, summaries: np.ndarray, place: int) -> _Described:
+    """Describe pictures, the first of which gets this place."""
     thumbnails = np.ascontiguousarray(summaries["thumbnail"])
     small = _halved(thumbnails.astype(np.uint16))
     tiny = _halved(small).reshape(-1, 256).astype(np.float32)
@@ -316,7 +324,7 @@ def _describe_block(numbers: np.ndarray, summaries: np.ndarray) -> _Described:
     return _Described(
         numbers, perceptual_hash.hashes(thumbnails),
         np.stack([summaries["width"], summaries["height"]], axis=1).astype(np.float32), (small // 4).astype(np.uint8),
-        summaries["count"] == 0, tiny.astype(np.float16), summaries["features"][present], np.nonzero(present)[0].astype(np.int32),
+        summaries["count"] == 0, tiny.astype(np.float16), summaries["features"][present], place + np.nonzero(present)[0],
     )  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from functools import cache
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from darkroom.core import large_arrays
+
 _BLOCK = 1_000_000  # pairs compared together
 
 
@@ -31,7 +33,7 @@ def _key_weights(tables: int, bits: int, unused: tuple[int, ...]) -> np.ndarray:
 
 def keys(hashes: np.ndarray, tables: int, bits: int, unused: tuple[int, ...]) -> np.ndarray:
     """Return the keys (tables, N) int32 of hashes (N,) uint64; bits that are the same in all are `unused`."""
-    numbers = np.empty((tables, len(hashes)), np.int32)
+    numbers = large_arrays.zeros((tables, len(hashes)), np.int32)
     weights = _key_weights(tables, bits, unused)
     for begin in range(0, len(hashes), 2**16):
         block = np.ascontiguousarray(hashes[begin : begin + 2**16])

@@ -90,7 +90,8 @@ def logme(embeddings: np.ndarray, labels: np.ndarray) -> float:
     """
     features = embeddings.astype(np.float64)
     count, dim = features.shape
-    u, singular, _ = np.linalg.svd(features, full_matrices=False)
+    with threadpool_limits(1, "blas"):  # several threads wait for each other far longer than they compute
+        u, singular, _ = np.linalg.svd(features, full_matrices=False)
     squares = singular**2
     evidences = []
     for label in np.unique(labels):

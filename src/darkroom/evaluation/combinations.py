@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from darkroom.evaluation import ensembles, intervals
+from darkroom.evaluation import ensembles, intervals, risk_coverage
 from darkroom.evaluation.evaluated import Evaluated
 from darkroom.evaluation.leaderboard import Row
 from darkroom.evaluation.metrics import Figures
@@ -41,6 +41,7 @@ class Combined:
         costs = [row for row in self.evaluated.rows if row.model in members]
         self.metrics[name] = EnsembleMetrics.model_validate({
             "members": members, "views": views, **headlines,
+            "aurc": risk_coverage.area(*risk_coverage.of_predictions(probabilities["test"], truth.labels["test"])),
             "val_accuracy": val["accuracy"], "val_log_loss": val["log_loss"],
             "parameters": sum(size.parameters for size in sizes),
             "multiply_adds": views * sum(size.multiply_adds for size in sizes),
@@ -48,7 +49,7 @@ class Combined:
         })  # fmt: skip
         self.rows.append(Row(
             model=name, kind=kind, accuracy=self.metrics[name].accuracy, macro_f1=headlines["macro_f1"] or 0.0,
-            parameters=self.metrics[name].parameters, train_seconds=self.training_seconds(members),
+            aurc=self.metrics[name].aurc, parameters=self.metrics[name].parameters, train_seconds=self.training_seconds(members),
             ms_per_image=views * sum(row.ms_per_image for row in costs),
             ms_p50=views * sum(row.ms_p50 for row in costs), ms_p95=views * sum(row.ms_p95 for row in costs),
             images_per_second=1 / (views * sum(1 / row.images_per_second for row in costs)),

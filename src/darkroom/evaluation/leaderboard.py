@@ -13,15 +13,16 @@ from darkroom.core.counts import counted
 from darkroom.core.errors import WorkspaceError
 from darkroom.evaluation.metrics_io import REMEDY, Content, Metrics, ModelName
 
-COLUMNS = ("model", "kind", "accuracy", "macro_f1", "parameters", "ms_per_image", "train_seconds", "busy")
+COLUMNS = ("model", "kind", "accuracy", "macro_f1", "aurc", "parameters", "ms_per_image", "train_seconds", "busy")
 COSTS = ("model", "ms_p50", "ms_p95", "images_per_second", "train_seconds", "busy")
 HEADER = ("model", "test accuracy", "macro F1", "parameters", "ms/image", "training")  # in the terminal
 ROUNDED = {"ms_per_image", "ms_p50", "ms_p95", "images_per_second", "train_seconds"}  # to four digits
 
 
 class Row(Content):
-    """One model; `kind` is model, ensemble, views or pixel_baseline. Times: ms per image, s of training; `busy` is the
-    mean number of cores that other processes used while ms were measured.
+    """One model; `kind` is model, ensemble, views or pixel_baseline. `aurc` is the area under the curve of risk and coverage,
+    None in files of earlier versions. Times: ms per image, s of training; `busy` is the mean number of cores that other
+    processes used while ms were measured.
 
     `ms_p50`, `ms_p95` and `images_per_second` are in cost.csv alone: 0 in rows of leaderboard.csv.
     """
@@ -30,6 +31,7 @@ class Row(Content):
     kind: ModelName
     accuracy: float
     macro_f1: float
+    aurc: float | None = None
     parameters: int
     ms_per_image: float
     train_seconds: float
@@ -81,7 +83,7 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 def _row(path: Path, content: dict[str, str]) -> Row:
     try:
-        return Row.model_validate(content)
+        return Row.model_validate({name: value or None for name, value in content.items()})
     except ValidationError as error:
         raise json_files.damaged(path, error.errors()[0]["msg"], REMEDY) from error
 

@@ -206,6 +206,7 @@ class EnsembleMetrics(Content):
     views: int
     accuracy: float
     log_loss: float
+    aurc: float | None = None
     val_accuracy: float
     val_log_loss: float
     parameters: int

@@ -10,6 +10,11 @@ from darkroom.models.abstention import Threshold
 POINTS = 50  # of a curve
 
 
+def of_predictions(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of the images are classified correctly (N,), and the doubt of a model in its answers (N,): 1 − confidence."""
+    return probabilities.argmax(1) == labels, 1 - probabilities.max(1)
+
+
 def curve(correct: np.ndarray, doubt: np.ndarray) -> list[AnsweredShare]:
     """Return the accuracy on the images (N,) that are answered if those with the most doubt (N,) are refused first.
 

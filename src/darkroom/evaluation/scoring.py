@@ -76,8 +76,8 @@ def score(outputs: Outputs, truth: Truth, size: Size) -> Score:
     edges = intervals.around(headlines, resampled, truth.groups)
     val = Figures(outputs.val, truth.labels["val"], truth.top_k).headlines()
     ece = headlines.pop("ece")
-    correct, doubt, distances = outputs.test.argmax(1) == labels, 1 - outputs.test.max(1), outputs.distances
-    refusing = None
+    correct, doubt = risk_coverage.of_predictions(outputs.test, labels)
+    distances, refusing = outputs.distances, None
     if distances is not None and outputs.threshold is not None:
         refusing = risk_coverage.abstention(correct, distances, outputs.threshold)
     metrics = ModelMetrics.model_validate({

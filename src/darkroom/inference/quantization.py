@@ -31,6 +31,7 @@ with lazy_imports():  # none of them where nothing is quantised
     from onnxruntime.quantization import shape_inference
 
 QUANTIZED = ("/features/", "/head/")  # the parts of `Network` whose nodes are quantised, by the names of the exported nodes
+NORMALIZE = "/normalize/"  # begins the names of the nodes that normalise
 LAYERS = ("Conv", "Gemm", "MatMul")
 ACTIVATIONS = ("Clip", "Relu", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid", "Gelu")
 FLOAT_SHARES = (0, 1 / 8, 1 / 4)  # of the layers, of the programs to try
@@ -54,6 +55,7 @@ class Quantizer:
         self.float32.write_bytes(engine.export_onnx(network, example, "images", network.output_names))
         with _quiet():
             shape_inference.quant_pre_process(str(self.float32), str(self._prepared), skip_symbolic_shape=True)
+        _normalise_rows(self._prepared, images.shape[2])
         graph = onnx.load(self._prepared).graph
         weights = {tensor.name: tensor for tensor in graph.initializer}
         self._nodes = [node for node in graph.node if node.op_type != "Constant"]
@@ -105,6 +107,39 @@ class Quantizer:
         """Return the activation functions of a layer's output: quantised before them, it would have the larger range."""
         output = self._layers[layer].output[0]
         return [node.name for node in self._nodes if output in node.input and node.op_type in ACTIVATIONS]
+
+
+def _normalise_rows(program: Path, side: int) -> None:
+    """Let the program normalise each row of an image as `3 * side` numbers, before it moves the channels to the front.
+
+    Every number is the same. ONNX Runtime moves the channels of a quantised network last again, and would subtract and divide three
+    numbers at a time: a fifth to a quarter of the time of MobileNetV2 at 160 pixels.
+    """
+    model = onnx.load(program)
+    graph, weights = model.graph, {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    parts = {node.op_type: node for node in graph.node if node.name.startswith(NORMALIZE)}
+    if not {"Transpose", "Cast", "Sub", "Div"} <= parts.keys():
+        return  # another order of operations, which is slower and predicts the same
+    constants = {"rows": np.array([0, 0, -1]), "images": np.array([0, 0, -1, 3])}
+    constants |= {kind: np.tile(weights[parts[kind].input[1]].reshape(3), side) for kind in ("Sub", "Div")}
+    names = {kind: f"{NORMALIZE}{kind}/constant" for kind in constants}
+    for old in [item for item in graph.initializer if item.name.startswith(NORMALIZE)]:
+        graph.initializer.remove(old)
+    graph.initializer.extend(numpy_helper.from_array(value, names[kind]) for kind, value in constants.items())
+    (source,), (result,) = parts["Transpose"].input[:1], parts["Div"].output
+    steps = [("Reshape", "rows"), ("Cast", ""), ("Sub", "Sub"), ("Div", "Div"), ("Reshape", "images"), ("Transpose", "")]
+    nodes = []
+    for number, (kind, constant) in enumerate(steps, 1):
+        target = result if number == len(steps) else f"{NORMALIZE}{number}"
+        inputs = [source, *([names[constant]] if constant else [])]
+        nodes.append(onnx.helper.make_node(kind, inputs, [target], name=f"{NORMALIZE}{kind}/{number}"))
+        if kind in ("Cast", "Transpose"):
+            nodes[-1].attribute.extend(parts[kind].attribute)
+        source = target
+    others = [node for node in graph.node if not node.name.startswith(NORMALIZE)]
+    del graph.node[:]
+    graph.node.extend([*nodes, *others])
+    onnx.save(model, program)
 
 
 def _guard(program: Path, float_layers: list[str]) -> None:

@@ -66,12 +66,12 @@ def measure(classifier: Classifier, folder: Path) -> Arrivals:
     return Arrivals(folder, classifier.classes, paths, np.concatenate(probabilities), np.concatenate(embeddings), unreadable)
 
 
-def queue(incoming: Arrivals, labels: Mapping[str, str], count: int) -> queues.Queue:
-    """Return the images to label first, at most `count`; those that have labels are left out."""
+def queue(incoming: Arrivals, labels: Mapping[str, str], count: int, with_labelled: bool = False) -> queues.Queue:
+    """Return the images to label first, at most `count`; those that have labels are left out, or follow them."""
     free = np.array([i for i, path in enumerate(incoming.paths) if path not in labels], int)
     labelled = np.setdiff1d(np.arange(len(incoming.paths)), free)
     order = active_learning.order(incoming.probabilities[free], incoming.embeddings[free], count, incoming.embeddings[labelled])
-    chosen = free[order].tolist()
+    chosen = free[order].tolist() + (labelled.tolist() if with_labelled else [])
     margins = active_learning.margins(incoming.probabilities)
     best = incoming.probabilities.argmax(1)
     suggested = {incoming.paths[i]: incoming.classes[best[i]] for i in chosen}

@@ -168,7 +168,7 @@ class Session:
                 }
                 for queue in self.queues
             ],
-            "classes": self.classes,
+            "classes": self.classes, "source_classes": len(self.source_classes),
             "by_class": dict(Counter(labels.values()).most_common()),
             "labelled": len(labels), "left": len({item.id for queue in self.queues for item in queue.items} - labels.keys()),
             "own": len(own), "orders": self.orders,

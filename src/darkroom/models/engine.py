@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import version
 from typing import Any, Protocol, cast
 
@@ -114,7 +115,7 @@ def export_onnx(network: nn.Module, example: np.ndarray, input_name: str = "inpu
     torch.backends.mha.set_fastpath_enabled(False)  # an operator of torch's own, which ONNX does not have
     inputs = torch.from_numpy(example)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad(), _without_onnx():
             warnings.simplefilter("ignore")
             names = list(output_names) or [f"output{i}" for i in range(len(_as_list(network.cpu().eval()(inputs))))]
             torch.onnx.export(
@@ -124,6 +125,25 @@ def export_onnx(network: nn.Module, example: np.ndarray, input_name: str = "inpu
     finally:
         torch.backends.mha.set_fastpath_enabled(fused_attention)
     return buffer.getvalue()
+
+
+@contextmanager
+def _without_onnx() -> Iterator[None]:
+    """Keep torch's exporter from reading its program again with `onnx`, whose import takes half as long as the export.
+
+    That would add functions of onnxscript, and there are none. Where torch no longer has this step, nothing changes.
+    """
+    step = "_add_onnxscript_fn"
+    module = sys.modules.get(f"{torch.onnx.__name__}._internal.torchscript_exporter.onnx_proto_utils")  # imports it
+    if not hasattr(module, step):
+        yield
+        return
+    original = getattr(module, step)
+    setattr(module, step, lambda program, _: program)
+    try:
+        yield
+    finally:
+        setattr(module, step, original)
 
 
 def relative_difference(engine: Engine, network: nn.Module, inputs: np.ndarray) -> float:

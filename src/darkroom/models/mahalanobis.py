@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn import functional as F
 
@@ -72,7 +73,8 @@ def fit(levels: Sequence[np.ndarray], labels: np.ndarray, classes: int, steps: i
     within = unit - means[labels]
     count, dim = within.shape
     degrees = max(count - len(np.unique(labels)), 1)
-    _, singular, axes = np.linalg.svd(within, full_matrices=False)
+    with threadpool_limits(1, "blas"):  # several threads wait for each other far longer than they compute
+        _, singular, axes = np.linalg.svd(within, full_matrices=False)
     spectrum = singular**2 / degrees
     mean = max(float(spectrum.sum()) / dim, TINY)
     rank = min(RANK, len(spectrum), dim - 1)

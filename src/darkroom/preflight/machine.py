@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import http
 import http.client
 import importlib.metadata
 import os
@@ -10,9 +12,11 @@ import subprocess
 import sys
 import tempfile
 import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import psutil
 from packaging.requirements import InvalidRequirement, Requirement
@@ -183,24 +187,49 @@ def _servers(tracking_uri: str) -> Iterator[Finding]:
         yield Finding("MLflow", FAULT, error.problem, error.remedy)
     else:
         if tracking_uri.startswith(("http://", "https://")):
-            yield _response("MLflow", tracking_uri, "start it, or unset MLFLOW_TRACKING_URI: mlflow.db is used then")
+            login = _login(tracking_uri, _pair("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), "MLFLOW_TRACKING_TOKEN")
+            yield _response(
+                "MLflow", tracking_uri, "/api/2.0/mlflow/experiments/search?max_results=1", login,
+                "start it, or unset MLFLOW_TRACKING_URI: mlflow.db is used then",
+                "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+            )  # fmt: skip
         else:
             yield Finding("MLflow", OK, shown)
     if address := os.environ.get("PREFECT_API_URL"):
-        yield _response("Prefect", address, "start it, or unset PREFECT_API_URL: a flow then needs no server")
+        login = _login(address, os.environ.get("PREFECT_API_AUTH_STRING", ""), "PREFECT_API_KEY")
+        yield _response(
+            "Prefect", address, "/admin/version", login, "start it, or unset PREFECT_API_URL: a flow then needs no server",
+            "set PREFECT_API_AUTH_STRING to the server's user:password, or PREFECT_API_KEY",
+        )  # fmt: skip
 
 
-def _response(subject: str, address: str, remedy: str) -> Finding:
-    shown = masked(address)
+def _pair(user: str, password: str) -> str:
+    return f"{os.environ[user]}:{os.environ[password]}" if user in os.environ and password in os.environ else ""
+
+
+def _login(address: str, pair: str, token: str) -> dict[str, str]:
+    """Return the header of a request with the `user:password` of the environment or of the address, or else with a token."""
+    parts = urlsplit(address)
+    if pair := pair or (f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""):
+        return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    return {"Authorization": f"Bearer {os.environ[token]}"} if os.environ.get(token) else {}
+
+
+def _response(subject: str, address: str, call: str, login: dict[str, str], remedy: str, login_remedy: str) -> Finding:
+    """Ask whether a server is there, and by a call of its API whether it takes the login."""
+    shown, place = masked(address), without_login(address).rstrip("/")
     try:
-        deadline.fetch(f"{without_login(address).rstrip('/')}/health", TIMEOUT)
+        deadline.fetch(f"{place}/health", TIMEOUT)
+        deadline.fetch(urllib.request.Request(f"{place}{call}", headers=login), TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
-            return Finding(subject, OK, f"{shown} responds, and asks for a login")
+        if error.code == http.HTTPStatus.UNAUTHORIZED and login:
+            return Finding(subject, FAULT, f"{shown} refuses this user or password", login_remedy)
+        if error.code == http.HTTPStatus.UNAUTHORIZED:
+            return Finding(subject, NOTE, f"{shown} responds, and asks for a login; none is in the environment", login_remedy)
         return Finding(subject, FAULT, f"{shown} responds with {error.code}", remedy)
     except (OSError, ValueError, http.client.HTTPException) as error:
         return Finding(subject, FAULT, f"{shown} does not respond: {getattr(error, 'reason', error)}", remedy)
-    return Finding(subject, OK, f"{shown} responds")
+    return Finding(subject, OK, f"{shown} responds{', and takes the login' if login else ''}")
 
 
 def _remote() -> Iterator[Finding]:

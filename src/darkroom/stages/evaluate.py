@@ -105,8 +105,8 @@ def _score_models(
         probabilities[name] = {"val": outputs.val, "test": outputs.test}
         figures = scores[name].metrics
         rows.append(Row(
-            model=name, kind=kind, accuracy=figures.accuracy, macro_f1=figures.macro_f1, parameters=size.parameters,
-            train_seconds=seconds, ms_per_image=1000 / speed.images_per_second, **vars(speed),
+            model=name, kind=kind, accuracy=figures.accuracy, macro_f1=figures.macro_f1, aurc=figures.aurc,
+            parameters=size.parameters, train_seconds=seconds, ms_per_image=1000 / speed.images_per_second, **vars(speed),
         ))  # fmt: skip
 
     with Progress("evaluate", len(names) + 1, "models") as progress:

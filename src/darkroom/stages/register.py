@@ -118,7 +118,9 @@ def _register(decision: Decision, macro_f1: float, inputs: Inputs, record: recor
         _check_project(name, champion or max(versions.values(), key=lambda item: int(item.version), default=None), inputs)
     version = _store(decision, existing, inputs, tags, description)
     kind = "new" if version.created else "existing"
-    print(f"register: {model} is the {kind} version {version.version} of {name}, alias {registry.CHALLENGER}")
+    has_int8 = bool(decision.int8 and decision.int8["accepted"])
+    own_aliases = f"aliases {registry.CHALLENGER} and {entities.INT8_ALIAS}" if has_int8 else f"alias {registry.CHALLENGER}"
+    print(f"register: {model} is the {kind} version {version.version} of {name}, {own_aliases}")
     if champion and champion.version == version.version:
         print(f"register: version {version.version} is the champion already")
     else:
@@ -141,6 +143,8 @@ def _register(decision: Decision, macro_f1: float, inputs: Inputs, record: recor
         print(f"register: {_describe_outcome(version, champion, verdict, hindrance)}")
     is_champion = decision.promoted or (champion and champion.version == version.version)
     aliases = [registry.CHALLENGER, registry.CHAMPION] if is_champion else [registry.CHALLENGER]
+    if has_int8:
+        aliases.append(entities.INT8_ALIAS)
     decision.registered = {"name": name, "version": version.version, "aliases": aliases}
     record.set_tags({"darkroom.model_version": f"{name}/{version.version}", "darkroom.checkpoint_sha256": sha256})
 
@@ -168,6 +172,8 @@ def _store(decision: Decision, existing: Version | None, inputs: Inputs, tags: d
         version = registry.register(name, model, package, decision.checkpoint_sha256, tags, description)
     if decision.int8:
         registry.tag(name, version.version, entities.INT8, entities.ACCEPTED if decision.int8["accepted"] else entities.REFUSED)
+        if decision.int8["accepted"]:
+            registry.set_alias(name, version.version, entities.INT8_ALIAS)
     return version
 
 

@@ -18,7 +18,8 @@ FAILED, PROMOTION = "darkroom.failed_checks", "darkroom.promotion"  # tags: name
 PASSED, NOT_BETTER, VETOED = "passed", "not better", "vetoed"  # values of VERDICT
 INT8, ACCEPTED, REFUSED = "darkroom.int8", "accepted", "refused"  # tag of versions with a program of 8-bit integers, or without
 NONE = "none"  # value of FAILED where no check failed
-CHALLENGER, CHAMPION = "challenger", "champion"  # aliases of versions
+CHALLENGER, CHAMPION = "challenger", "champion"  # aliases of versions, and of the newest one with a program of 8-bit integers
+INT8_ALIAS = "int8"
 PROMOTE, ROLLBACK = "promote", "rollback"  # the commands of a person, in the ledger
 RESTORED = "sync --restore"  # in the ledger: what reports/promotion.json says of a champion, after the database was lost
 # the folders that `register` packages with a checkpoint

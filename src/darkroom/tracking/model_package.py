@@ -38,7 +38,8 @@ OUTPUTS = Schema([
     ColSpec(Array(DataType.string), "prediction_set", required=False),
     ColSpec(DataType.double, "distance", required=False), ColSpec(DataType.boolean, "unknown", required=False),
 ])  # fmt: skip
-PARAMS = ParamSchema([ParamSpec("coverage", DataType.double, 0.0)])  # of prediction sets; 0: none
+# of prediction sets (0: none), and float32 or int8
+PARAMS = ParamSchema([ParamSpec("coverage", DataType.double, 0.0), ParamSpec("engine", DataType.string, "float32")])
 
 
 def save(folder: Path, checkpoint: Path, package: Path, model_id: str) -> None:

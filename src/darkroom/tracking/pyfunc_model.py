@@ -16,9 +16,10 @@ from mlflow.pyfunc import PythonModel
 
 from darkroom.core.errors import ParamsError
 from darkroom.data.quarantine_reasons import REASONS
-from darkroom.inference.exported_classifier import ExportedClassifier
+from darkroom.inference.exported_classifier import INT8_DESCRIPTION, ExportedClassifier
 from darkroom.inference.predict import Prediction
 
+FLOAT32, INT8 = "float32", "int8"  # programs of a version
 MAX_IMAGES = 256  # of a request
 MAX_BYTES = 64 * 2**20  # of an image file
 MAX_PIXELS = 64_000_000  # of an image
@@ -30,13 +31,15 @@ class ExportedModel(PythonModel):
     """An exported program behind MLflow's pyfunc interface, stored as code, without pickles."""
 
     def load_context(self, context: Any) -> None:
-        self.model = ExportedClassifier(Path(context.artifacts["exported"]))
+        self.folder = Path(context.artifacts["exported"])
+        self.models = {FLOAT32: ExportedClassifier(self.folder)}
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return label, confidence, error, probabilities by class and a prediction set for each image of the column `image`.
 
         The distance from the training images, and whether it makes an image unknown, are there where the model has abstention.
-        The set is there where `params` has a `coverage` above 0, the share of images whose set is to hold the true class.
+        The set is there where `params` has a `coverage` above 0, the share of images whose set is to hold the true class. With the
+        `engine` int8 the program of 8-bit integers predicts, where the version has one.
 
         An image is the bytes of a file, or base64 text of them, also as a data URL. One that cannot be read has an
         error and no label, and so has one above the limits. MlflowException, over HTTP the status 400, where there are
@@ -48,40 +51,53 @@ class ExportedModel(PythonModel):
                 f"the request has {len(images):,} images; the limit is {MAX_IMAGES}: send them in several requests",
                 error_code=INVALID_PARAMETER_VALUE,
             )
-        coverage = self._coverage(params or {})
+        model = self._model(params or {})
+        coverage = _coverage(model, params or {})
         errors = [_check(image) for image in images]
         contents = (_decoded(image) for image, error in zip(images, errors, strict=True) if not error)
         try:
-            predictions = iter(self.model.predict_files(contents, MAX_PIXELS))
+            predictions = iter(model.predict_files(contents, MAX_PIXELS))
         except MemoryError as error:
             message = "the server has too little memory for these images: send fewer or smaller ones, or try again later"
             raise MlflowException(message, error_code=TEMPORARILY_UNAVAILABLE) from error
-        rows = [{"error": error} if error else self._row(next(predictions), coverage) for error in errors]
+        rows = [{"error": error} if error else _row(model, next(predictions), coverage) for error in errors]
         # as objects: pandas would turn None into NaN, which JSON does not have
         table = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
         return table.where(table.notna(), None)
 
-    def _coverage(self, params: dict[str, Any]) -> float:
-        """Return the coverage that a request names; MlflowException, over HTTP the status 400, where it cannot be had."""
-        coverage = float(params.get("coverage") or 0)
-        try:
-            if coverage:
-                self.model.conformal.check(coverage)
-        except ParamsError as error:
-            raise MlflowException(f"{error.problem}: {error.remedy}", error_code=INVALID_PARAMETER_VALUE) from error
-        return coverage
+    def _model(self, params: dict[str, Any]) -> ExportedClassifier:
+        """Return the program that a request names; MlflowException, over HTTP the status 400, where there is no such one."""
+        engine = str(params.get("engine") or FLOAT32)
+        if engine not in self.models:
+            if engine != INT8 or not (self.folder / INT8_DESCRIPTION).is_file():
+                message = f'this version has no engine "{engine}"; {FLOAT32} it has, and `register.quantize: int8` makes int8'
+                raise MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
+            self.models[engine] = ExportedClassifier(self.folder, "int8")
+        return self.models[engine]
 
-    def _row(self, prediction: Prediction, coverage: float) -> dict[str, Any]:
-        if prediction.probabilities is None:
-            return {"error": _too_large() if prediction.error == "too_large" else REASONS[prediction.error].meaning}
-        probabilities = dict(zip(self.model.classes, map(float, prediction.probabilities), strict=True))
-        label = max(probabilities, key=lambda name: probabilities[name])
-        row: dict[str, Any] = {"label": label, "confidence": probabilities[label], "error": None, "probabilities": probabilities}
-        if self.model.threshold and prediction.distance is not None:
-            row |= {"distance": prediction.distance, "unknown": self.model.threshold.is_unknown(prediction.distance)}
+
+def _coverage(model: ExportedClassifier, params: dict[str, Any]) -> float:
+    """Return the coverage that a request names; MlflowException, over HTTP the status 400, where it cannot be had."""
+    coverage = float(params.get("coverage") or 0)
+    try:
         if coverage:
-            (row["prediction_set"],) = self.model.conformal.named_sets(prediction.probabilities[None], coverage, self.model.classes)
-        return row
+            model.conformal.check(coverage)
+    except ParamsError as error:
+        raise MlflowException(f"{error.problem}: {error.remedy}", error_code=INVALID_PARAMETER_VALUE) from error
+    return coverage
+
+
+def _row(model: ExportedClassifier, prediction: Prediction, coverage: float) -> dict[str, Any]:
+    if prediction.probabilities is None:
+        return {"error": _too_large() if prediction.error == "too_large" else REASONS[prediction.error].meaning}
+    probabilities = dict(zip(model.classes, map(float, prediction.probabilities), strict=True))
+    label = max(probabilities, key=lambda name: probabilities[name])
+    row: dict[str, Any] = {"label": label, "confidence": probabilities[label], "error": None, "probabilities": probabilities}
+    if model.threshold and prediction.distance is not None:
+        row |= {"distance": prediction.distance, "unknown": model.threshold.is_unknown(prediction.distance)}
+    if coverage:
+        (row["prediction_set"],) = model.conformal.named_sets(prediction.probabilities[None], coverage, model.classes)
+    return row
 
 
 def _images(column: Iterable[Any]) -> list[Any]:

@@ -176,6 +176,12 @@ def tag(client: Client, name: str, version: str, key: str, value: str) -> None:
 
 
 @in_mlflow
+def set_alias(client: Client, name: str, version: str, alias: str) -> None:
+    """Give a version an alias, which the version that had it loses."""
+    client.set_registered_model_alias(name, alias, version)
+
+
+@in_mlflow
 def ledger(client: Client, name: str) -> list[Promotion]:
     """Return the changes of champion, oldest first."""
     tags: dict[str, str] = {}

@@ -19,7 +19,20 @@ from darkroom.core import atomic
 from darkroom.core.errors import WorkspaceError
 from darkroom.core.locks import hold
 from darkroom.tracking import artifact_paths, backups, home, mlflow_client, model_package, registry, requests, uploader
-from darkroom.tracking.entities import CHAMPION, FAILED, MODEL, NONE, NOT_BETTER, PASSED, PROMOTION, RESTORED, SHA, VERDICT, VETOED
+from darkroom.tracking.entities import (
+    CHAMPION,
+    FAILED,
+    INT8_ALIAS,
+    MODEL,
+    NONE,
+    NOT_BETTER,
+    PASSED,
+    PROMOTION,
+    RESTORED,
+    SHA,
+    VERDICT,
+    VETOED,
+)
 from darkroom.tracking.home import database, is_own
 
 DECISIONS = "reports/promotion.json"
@@ -84,7 +97,10 @@ def _add_versions(client: MlflowClient, name: str, decisions: Decisions, digest:
 
             version = registry.add_version(client, name, {SHA: sha256, MODEL: model, **_tags(decision)}, description, save)
         restored.versions.append(version)
-        if CHAMPION in (decision.get("registered") or {}).get("aliases", []):
+        aliases = (decision.get("registered") or {}).get("aliases", [])
+        if INT8_ALIAS in aliases:
+            client.set_registered_model_alias(name, INT8_ALIAS, version)
+        if CHAMPION in aliases:
             message = (decision.get("verdict") or {}).get("message", "it was the champion")
             registry.promote_version(client, name, version, f"{message}; {ORIGIN} {DECISIONS}", RESTORED)
             restored.champion = version

@@ -128,11 +128,7 @@ def fit(
     shortcuts = _shortcuts(model, train_loader, hyper, compute, freeze_statistics)
     with Progress(description, hyper.epochs, "epochs") as progress, shortcuts:
         if resume and state.load(resume, [hyper.model_dump(), compute.model_dump(), classes, freeze_statistics], train, val):
-            progress.advance(len(state.history))
-            print(f"{description}: goes on after epoch {len(state.history)}, which an earlier run has saved")
-            if on_epoch:
-                for row in state.history:
-                    on_epoch(row)
+            _replay(state, description, progress, on_epoch)
         for epoch in range(len(state.history), hyper.epochs):
             if state.is_done(hyper):
                 break
@@ -152,10 +148,23 @@ def fit(
             progress.advance(note=note)
     model.load_state_dict(state.best_weights, strict=False)
     model.cpu().eval()
-    best_logits = state.best_logits.numpy()
-    fitted = temperature.fit(best_logits, val.labels)
-    conformal = ConformalScores.of(softmax(best_logits, fitted), val.labels)
-    return FitResult(state.history, state.best, fitted, conformal, resume.earlier if resume else 0.0)
+    return _result(state, val.labels, resume.earlier if resume else 0.0)
+
+
+def _replay(state: TrainingState, description: str, progress: Progress, on_epoch: OnEpoch | None) -> None:
+    """Say that a training goes on, and pass on the epochs that an earlier run has saved."""
+    progress.advance(len(state.history))
+    print(f"{description}: goes on after epoch {len(state.history)}, which an earlier run has saved")
+    if on_epoch:
+        for row in state.history:
+            on_epoch(row)
+
+
+def _result(state: TrainingState, labels: np.ndarray, earlier_seconds: float) -> FitResult:
+    """Return the result of a training by the best epoch's logits of the validation images."""
+    logits = state.best_logits.numpy()
+    fitted = temperature.fit(logits, labels)
+    return FitResult(state.history, state.best, fitted, ConformalScores.of(softmax(logits, fitted), labels), earlier_seconds)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ all of them; here each tap is one matrix product over the pixels that it meets (
 convolution is one product anyway; what a library does to prepare for it costs more than the product. A
 depthwise convolution is fast in the library but for the gradient of its kernels, which takes ten times as
 long as the rest: here it is the product of every pixel before with every pixel after (`Depthwise`).
+
+torch's products are Intel's MKL's. On AMD's processors with AVX-512 it uses half of their width, so that there
+products on 3 × 3 maps and larger ones take longer than the library's convolutions (docs/speed.md has the times).
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -22,12 +27,30 @@ from torch.nn import functional as F
 from darkroom.models.hooks import observe
 from darkroom.models.patching import replaced
 
-POINTWISE = 25  # pixels of a map, up to which a 1 × 1 convolution is faster as a plain matrix product
-DENSE = 0.72  # of a kernel's products are with pixels, above which the library's convolution is the faster one
 DEPTHWISE = 32 * 32  # pixels before times pixels after, above which the library's gradient of a kernel is the faster one
 DEPTHWISE_3 = 4 * 4  # the same for kernels of up to 3 × 3, for which libraries have code of their own
 
+
+class Limits(NamedTuple):
+    """Up to where products are faster than the library's convolutions."""
+
+    pointwise: int  # pixels of a map, for a 1 × 1 convolution as a plain matrix product
+    dense: float  # share of a kernel's products that are with pixels
+
+
+FULL_WIDTH, HALF_WIDTH = Limits(25, 0.72), Limits(1, 0.5)
+
 Tap = tuple[int, int, slice, slice, slice, slice]  # row and column in the kernel, pixels of the output, pixels of the input
+
+
+@cache
+def limits(cpuinfo: Path = Path("/proc/cpuinfo")) -> Limits:
+    """Return the limits for this processor."""
+    try:
+        is_of_amd = "AuthenticAMD" in cpuinfo.read_text()
+    except OSError:  # not Linux
+        return FULL_WIDTH
+    return HALF_WIDTH if is_of_amd and torch.backends.cpu.get_cpu_capability() == "AVX512" else FULL_WIDTH
 
 
 def axis(size: int, kernel: int, stride: int, padding: int) -> list[tuple[slice, slice]]:
@@ -180,10 +203,10 @@ def replacements(model: nn.Module, example: torch.Tensor) -> dict[nn.Conv2d, For
             several.add(module)
         before, after = (inputs[0].shape[2], inputs[0].shape[3]), (output.shape[2], output.shape[3])
         if module.groups == 1 and module.kernel_size == module.stride == (1, 1) and module.padding == (0, 0):
-            if math.prod(before) <= POINTWISE:
+            if math.prod(before) <= limits().pointwise:
                 functions[module] = pointwise
         elif module.groups == 1:
-            if useful_share(module, *before) <= DENSE:
+            if useful_share(module, *before) <= limits().dense:
                 functions[module] = _by_taps(taps(module, *before), after)
         elif module.groups == module.in_channels == module.out_channels:
             if before == after == (1, 1):

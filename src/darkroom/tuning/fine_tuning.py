@@ -13,7 +13,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,14 +46,14 @@ class EndedEarlyError(Exception):
 class FineTuning:
     """Trials that fine-tune, on the images of a pool.
 
-    `images_at` returns the images at another size; `source` and `folder` are as `weights.source` and `weights.folder`. Maps are
-    files in `scratch`. `halves` are the lowest validation losses of each trial half way through its first fold, `seconds` what each
-    fold took when it was computed.
+    `images_at` returns the images at another size; `sources` has what `weights.source` is for each backbone, and `folder` is as
+    `weights.folder`. Maps are files in `scratch`. `halves` are the lowest validation losses of each trial half way through its
+    first fold, `seconds` what each fold took when it was computed.
     """
 
     pool: Pool
     images_at: Callable[[int], np.ndarray] = field(repr=False)
-    source: str
+    sources: Mapping[str, str]
     folder: Path
     scratch: Path
     halves: list[float] = field(default_factory=list)
@@ -66,12 +66,12 @@ class FineTuning:
 
         Raises ParamsError where training diverges, and where it `may_end` EndedEarlyError.
         """
-        settings, pool = finetune_space.settings_of(values, self.pool.settings), self.pool
+        settings, pool, name = finetune_space.settings_of(values, self.pool.settings), self.pool, values[BACKBONE]
         shown = {"image_size", "resize", "background"}
         used = settings.model_dump(
             include={"augment": True, "compute": True, "embed": True, "finetune": True, "ingest": shown, "transfer": True}
         )
-        text = json.dumps([used, pool.key(values[BACKBONE], self.source, self.folder), may_end], sort_keys=True, default=str)
+        text = json.dumps([used, pool.key(name, self.sources[name], self.folder), may_end], sort_keys=True, default=str)
         half, is_first = math.ceil(settings.finetune.epochs / 2), fold.number == pool.folds[0].number
         losses: list[float] = []
 
@@ -126,7 +126,7 @@ class FineTuning:
         size, ingest = settings.ingest.image_size, settings.ingest
         is_own = size == self.pool.settings.ingest.image_size
         pool = self.pool.at(self.pool.images if is_own else self.images_at(size), values[POLICY])
-        backbone, origin = load_backbone(values[BACKBONE], self.source, self.folder, settings)
+        backbone, origin = load_backbone(values[BACKBONE], self.sources[values[BACKBONE]], self.folder, settings)
         shown = Preprocessing(size, ingest.resize, ingest.background, origin.mean, origin.std)
         network = Network(backbone, shown, pool.classes, settings.compute.seed)
         folder.mkdir(parents=True)

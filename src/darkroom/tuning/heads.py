@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
@@ -39,6 +40,14 @@ from darkroom.tuning.space import BACKBONE, VIEWS, Values, hyper_of, views_used
 FOLDS = 5
 CACHE, WEIGHTS = Path(".darkroom/tune"), Path("models/weights")
 ROOMS = ("augmentation", "models", "stages", "training", "tuning")  # whose code decides a prediction
+
+
+class TooSlowError(Exception):
+    """A backbone takes more milliseconds for an image than it may."""
+
+    def __init__(self, milliseconds: float) -> None:
+        super().__init__(milliseconds)
+        self.milliseconds = milliseconds
 
 
 class TrialCache(KeptResults):
@@ -104,13 +113,16 @@ class Pool:
         other.__dict__.update(folds=self.folds, get=self.get)  # before they are computed from its own images
         return other
 
-    def embed(self, name: str, source: str, folder: Path) -> Embedded:
+    def embed(self, name: str, source: str, folder: Path, most: float = math.inf) -> Embedded:
         """Return the embeddings of all images and their views by a backbone, computed once.
 
-        `source` and `folder` are as `weights.source` and `weights.folder`. Raises WeightsError where there are no weights.
+        `source` and `folder` are as `weights.source` and `weights.folder`. Raises WeightsError where there are no weights, and
+        TooSlowError, before it embeds, where an image takes more than `most` milliseconds.
         """
         key = self.key(name, source, folder)
-        images, views, cost = self.get(f"embeddings {key}", partial(self._embed, name, source, folder))
+        images, views, cost = self.get(f"embeddings {key}", partial(self._embed, name, source, folder, most))
+        if cost[0] > most:
+            raise TooSlowError(float(cost[0]))
         return Embedded(images, views, float(cost[0]), key)
 
     def key(self, name: str, source: str, folder: Path) -> str:
@@ -121,20 +133,23 @@ class Pool:
         weights = checksums.of_file(file) if source == "pretrain" and file.is_file() else ""
         return kept_results.identity(place.as_posix(), weights, views_used(self.settings), self.settings.augment.policy)
 
-    def _embed(self, name: str, source: str, folder: Path) -> Arrays:
+    def _embed(self, name: str, source: str, folder: Path, most: float) -> Arrays:
         compute = self.settings.compute
         backbone, origin = load_backbone(name, source, folder, self.settings)
         network: nn.Module = nn.Sequential(Normalize(origin.mean, origin.std), backbone)
         if origin.source == "random":
             embedding.calibrate(network, self.images, compute)
         engine = embedding.engine_for(network, self.images[None], compute)
+        cost = backbone_embeddings.milliseconds(engine, self.images)
+        if cost > most:
+            raise TooSlowError(cost)
         own = embedding.run_network(engine, self.images[None], f"embedding with {name}")[0][0]
         with tempfile.TemporaryDirectory(dir=make_folder(CACHE)) as scratch:
             augment = self.settings.augment.model_copy(update={"views": views_used(self.settings), "storage": "stored"})
             settings = self.settings.model_copy(update={"augment": augment})
             views: Views = fold_models.make_views(settings, self.images, Path(scratch))
             of_views = embedding.run_network(engine, views, f"embedding views with {name}")[0]
-        return own, of_views, np.array([backbone_embeddings.milliseconds(engine, self.images)])
+        return own, of_views, np.array([cost])
 
     def predict(self, values: Values, embedded: Embedded, fold: Fold) -> np.ndarray:
         """Return the calibrated probabilities (M, C) of the images that a fold holds out, by a head with the values of a trial.

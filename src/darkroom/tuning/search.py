@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import optuna
 from optuna import pruners, samplers
-from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
 from darkroom.core.errors import ParamsError
@@ -24,71 +23,11 @@ from darkroom.evaluation.selection_bias import Gain
 from darkroom.stages.fold_models import Fold
 from darkroom.tuning import finetune_space, space
 from darkroom.tuning.fine_tuning import EndedEarlyError, FineTuning
-from darkroom.tuning.finetune_space import Step
 from darkroom.tuning.heads import Embedded, Pool
 from darkroom.tuning.space import BACKBONE, SIZE, Values, within
+from darkroom.tuning.trials import FINETUNE, HEADS, Ends, IsLate, IsOver, OnTrial, Phase, Resize, Trial, Tried
 
-HEADS, FINETUNE = "heads", "finetune"  # phases
 FINALISTS = 2  # backbones that are fine-tuned, those with the best heads
-
-
-@dataclass(frozen=True)
-class Trial:
-    """The values of a trial, its mean log loss, and the out-of-fold probabilities (N, C) where it was not ended early.
-
-    The log loss of a trial that diverged is infinite, and that of one that no fold has judged is NaN.
-    """
-
-    number: int
-    values: Values
-    log_loss: float
-    folds: int
-    seconds: float
-    probabilities: np.ndarray | None = field(default=None, repr=False)
-    is_recipe: bool = False  # has the values of params.yaml
-    phase: str = HEADS
-    is_late: bool = False  # the time was over
-
-    @property
-    def is_complete(self) -> bool:
-        return self.probabilities is not None
-
-    @property
-    def state(self) -> str:
-        """Return whether it is complete, was pruned or stopped, or diverged."""
-        if self.is_complete:
-            return "complete"
-        return "stopped" if self.is_late else "diverged" if math.isinf(self.log_loss) else "pruned"
-
-
-Tried = tuple[Trial, list[float]]  # and its mean log loss after each fold
-OnTrial = Callable[[Trial], None]
-Ends = Callable[[int, float], bool]
-IsLate = Callable[[], bool]
-Resize = Callable[[str, int], Embedded | None]
-IsOver = Callable[[Sequence[Trial]], bool]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """What a part of a search tries: `recipes` have the values of params.yaml, each of `steps` changes one thing of the best values
-    so far, and then the sampler proposes from `varied`.
-
-    `values` returns the values of a trial from a proposal. `predict` returns the probabilities of the images that a fold holds out,
-    and is told whether the trial may end within a fold. The sampler learns after `random_trials`, and trials may end after
-    `warm_up` folds, where half of `random_trials` can be compared with. A trial stops after a fold where it `is_late`.
-    """
-
-    name: str
-    backbones: Sequence[str]
-    recipes: Sequence[Values]
-    varied: Mapping[str, BaseDistribution]
-    values: Callable[[Mapping[str, Any]], Values]
-    predict: Callable[[Values, Fold, bool], np.ndarray]
-    steps: Sequence[Step] = ()
-    random_trials: int = 10
-    warm_up: int = 1
-    is_late: IsLate = lambda: False
 
 
 @dataclass
@@ -111,8 +50,8 @@ class Search:
     sizes: dict[str, int] = field(default_factory=dict)
 
     def run(self, is_over: IsOver, on_trial: OnTrial = lambda trial: None, resize: Resize | None = None) -> None:
-        """Try heads: with the values of params.yaml and each of its backbones, at larger sizes, then proposals until `is_over` of
-        all trials.
+        """Try heads with the values of params.yaml: of each of its backbones, of each other candidate, and of the best ones at
+        larger sizes; then proposals until `is_over` of all trials.
 
         `resize` returns the embeddings of a backbone at a larger size, or None where that is too slow. A KeyboardInterrupt leaves
         the trials that are done.
@@ -121,6 +60,9 @@ class Search:
         study = self._create_study(phase, self._try_recipes(phase, on_trial))
         if not any(trial.is_complete for trial in self.trials):
             raise ParamsError("training a head with the settings of params.yaml diverges", "lower `transfer.lr`")
+        for name in self.candidates:
+            if name not in {trial.values[BACKBONE] for trial in self.trials} and not is_over(self.trials):
+                self._try_head(phase, study, space.recipe(self.pool.settings, name), on_trial)
         if resize:
             self._try_sizes(phase, study, resize, is_over, on_trial)
         self._propose(phase, study, is_over, on_trial)
@@ -142,9 +84,9 @@ class Search:
         return self.pool.predict(values, self.resized.get((name, values[SIZE]), self.embedded[name]), fold)
 
     def _try_sizes(self, phase: Phase, study: optuna.Study, resize: Resize, is_over: IsOver, on_trial: OnTrial) -> None:
-        """Try each candidate at larger sizes, as long as that is better than the size before."""
+        """Try the candidates with the best heads at larger sizes, as long as that is better than the size before."""
         settings = self.pool.settings
-        for name in self.candidates:
+        for name in self.finalists():
             for size in space.larger_sizes(settings, len(self.pool.labels)):
                 if is_over(self.trials):
                     return
@@ -153,12 +95,17 @@ class Search:
                     break
                 self.resized[name, size] = embedded
                 before = [trial.log_loss for trial in self.trials if trial.is_complete and trial.values[BACKBONE] == name]
-                trial, losses = self._train(phase, space.recipe(settings, name) | {SIZE: size}, _never)
-                _tell(study, phase, trial, losses)
-                self._add(trial, on_trial)
+                trial = self._try_head(phase, study, space.recipe(settings, name) | {SIZE: size}, on_trial)
                 if before and not trial.log_loss < min(before):
                     break
                 self.sizes[name] = size
+
+    def _try_head(self, phase: Phase, study: optuna.Study, values: Values, on_trial: OnTrial) -> Trial:
+        """Try values that the study has not proposed, and tell it of them."""
+        trial, losses = self._train(phase, values, _never)
+        _tell(study, phase, trial, losses)
+        self._add(trial, on_trial)
+        return trial
 
     def fine_tune(
         self, tuner: FineTuning, is_over: IsOver, on_trial: OnTrial = lambda trial: None, is_late: IsLate = lambda: False,
@@ -339,16 +286,3 @@ def _tell(study: optuna.Study, phase: Phase, trial: Trial, losses: Sequence[floa
                 intermediate_values=dict(enumerate(losses, 1)),
             )
         )  # fmt: skip
-
-
-def timed(
-    seconds: float, most: int | None = None, clock: Callable[[], float] = time.monotonic
-) -> Callable[[Sequence[Trial]], bool]:
-    """Return a rule that ends a search when the next trial would end later than in `seconds`, or after `most` trials."""
-    end = clock() + seconds
-
-    def is_over(trials: Sequence[Trial]) -> bool:
-        lengths = [trial.seconds for trial in trials[-20:]]
-        return (most is not None and len(trials) >= most) or clock() + sum(lengths) / max(len(lengths), 1) > end
-
-    return is_over

@@ -55,21 +55,30 @@ def _points(history: History, key: str) -> list[tuple[float, float]]:
     return [(float(row["epoch"]), max(float(row[key]), least)) for row in history]
 
 
-def answered(details: ModelDetails, figures: ModelMetrics) -> str:
-    """Return the accuracy by the share of images that are answered; a ring marks the threshold of unknown images."""
-
-    def points(shares: Sequence[AnsweredShare]) -> list[tuple[float, float]]:
-        return [(share.answered, share.accuracy) for share in shares]
-
+def risk_of_best(details: ModelDetails, figures: ModelMetrics) -> str:
+    """Return the share of mistakes by the share of images that are answered; a ring marks the threshold of unknown images."""
     series = [
-        Series("least sure refused first", points(details.answered_by_confidence), 0),
-        Series("farthest refused first", points(details.answered_by_distance), 1),
+        Series("least sure refused first", _risk(details.answered_by_confidence), 0),
+        Series("farthest refused first", _risk(details.answered_by_distance), 1),
     ]
     abstention = figures.abstention
     if abstention and abstention.accuracy is not None:
-        series.append(Series("unknown refused", [(1 - abstention.refused, abstention.accuracy)], 1, "rings"))
-    drawn = [item for item in series if item.points]
-    return charts.draw(Chart("accuracy by the share answered", Axis("share answered"), Axis(shares=True), drawn))
+        series.append(Series("unknown refused", [(1 - abstention.refused, 1 - abstention.accuracy)], 1, "rings"))
+    return _risk_chart("risk by coverage", series)
+
+
+def risks(details: Mapping[str, ModelDetails], colours: Mapping[str, int]) -> str:
+    """Return the same of all models, the images that each is least sure of refused first."""
+    series = [Series(name, _risk(item.answered_by_confidence), colours[name]) for name, item in details.items()]
+    return _risk_chart("risk by coverage, all models", series)
+
+
+def _risk(shares: Sequence[AnsweredShare]) -> list[tuple[float, float]]:
+    return [(share.answered, 1 - share.accuracy) for share in shares]
+
+
+def _risk_chart(title: str, series: Sequence[Series]) -> str:
+    return charts.draw(Chart(title, Axis("coverage"), Axis(shares=True), [item for item in series if item.points]))
 
 
 def learning_curve_colours(measured: LearningCurve, best: str) -> dict[str, int]:

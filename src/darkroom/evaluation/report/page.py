@@ -75,6 +75,7 @@ def page(evaluation: Evaluation) -> str:
     matrix = np.array(best_details.confusion_matrix)
     shown = most_confused(matrix, MATRIX)
     colours = {name: number for number, name in enumerate([best, *(name for name in evaluation.histories if name != best)])}
+    risk_colours = colours | {PIXEL_BASELINE: charts.NEUTRAL}
     placed = evaluation.embedded
     explored = explorer.explore(
         best, evaluation.probabilities, evaluation.labels, evaluation.images, classes, placed.images if placed else ()
@@ -94,7 +95,8 @@ def page(evaluation: Evaluation) -> str:
             charts.reliability("before calibration", best_details.bins_uncalibrated),
             charts.reliability("after calibration", best_details.bins),
         ],
-        "answered": curves.answered(best_details, metrics.best_figures),
+        "answered": curves.risk_of_best(best_details, metrics.best_figures),
+        "risks": curves.risks(details.models, risk_colours), "risk_colours": risk_colours,
         "robustness": curves.robustness(diagnostics, evaluation.corrupted),
         "slices": _slices(diagnostics), "heatmaps": _heatmaps(evaluation),
         "method": evaluation.method, "always_wrong": _always_wrong(evaluation), "confused": diagnostics.confused[:PAIRS],

