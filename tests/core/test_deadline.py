@@ -22,7 +22,7 @@ def test_a_response_has_one_deadline(kind, monkeypatch):
         with pytest.raises(OSError, match=r"time|whole") as caught:  # TimeoutError, or urllib's error of one
             deadline.fetch(f"http://{address}/", 0.2)
         monkeypatch.setattr(machine, "TIMEOUT", 0.2)
-        finding = machine._response("MLflow", f"http://{address}", "start it")
+        finding = machine._response("MLflow", f"http://{address}", "/api", {}, "start it", "log in")
     assert is_retryable(caught.value)
     assert finding.state == machine.FAULT
     assert "does not respond" in finding.text

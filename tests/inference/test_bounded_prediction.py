@@ -55,7 +55,7 @@ def test_one_whole_picture_is_in_memory_at_a_time(tmp_path, monkeypatch):
 @pytest.fixture
 def served():
     model = pyfunc_model.ExportedModel()
-    model.model = Classifier()
+    model.models = {pyfunc_model.FLOAT32: Classifier()}
     return lambda images: model.predict(None, pd.DataFrame({"image": images}))
 
 
