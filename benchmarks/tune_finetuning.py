@@ -108,12 +108,13 @@ def worth(folder: Path, options: argparse.Namespace, seed: int) -> list[dict[str
                 rows.append(_row(folder, seed, "recipe", reference) | own)
                 print(rows[-1], flush=True)
             recipes.apply(PARAMS, outcome["changes"], lambda settings: None)
+            chosen = outcome["changes"].get("backbones", [network])[0]
             if outcome["changes"]:
-                repro(network, best["phase"])
+                repro(chosen, best["phase"])
             states = [trial["state"] for trial in trials if trial["phase"] == FINETUNE]
             interval = {key: _percent(gain["accuracy"][key]) for key in ("difference", "low", "high")}
             rows.append(
-                _row(folder, seed, sampler, best) | score(best["phase"], network)
+                _row(folder, seed, sampler, best) | score(best["phase"], chosen)
                 | {"heads": len(trials) - len(states), "finetune": len(states), "complete": states.count("complete")}
                 | interval | {"claimed": int(gain["is_gained"])} | cost | {"load": round(load, 1)}
             )  # fmt: skip
