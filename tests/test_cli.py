@@ -311,3 +311,13 @@ def test_the_script_of_a_shell(shell, capfd):
     words = {"COMP_WORDS": "darkroom tra", "COMP_CWORD": "1" if shell != "fish" else "tra"}
     environment = os.environ | {"_DARKROOM_COMPLETE": f"{shell}_complete", **words}
     assert "transfer" in darkroom(env=environment).stdout
+
+
+def test_a_folder_that_has_been_removed_is_a_mistake(tmp_path, monkeypatch, capsys):
+    """A command in a folder that is not there any more, as that of a removed worktree, says so; help needs none."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert cli.main(["check"]) == 2
+    assert "the folder that this command runs in is not there any more" in capsys.readouterr().err
+    assert cli.main(["check", "--help"]) == 0

@@ -12,7 +12,7 @@ import click
 
 from darkroom import __version__
 from darkroom.commands import stages
-from darkroom.core.command_line import COMPLETE, DEBUG, LazyGroup, debug_option, report
+from darkroom.core.command_line import COMPLETE, DEBUG, LazyGroup, debug_option, removed_folder, report
 from darkroom.core.errors import DarkroomError, ParamsError, WorkspaceError
 from darkroom.core.lazy import lazy_imports
 
@@ -101,7 +101,7 @@ class Darkroom(LazyGroup):
         except Exception as error:
             if not isinstance(error, (DarkroomError, OSError, click.ClickException)) and not machine_limits.explain(error):
                 raise
-            code = report(error if "update" in args else _cause(error))
+            code = report(removed_folder() or (error if "update" in args else _cause(error)))
             _restore_outputs()
             return code
 

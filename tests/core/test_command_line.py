@@ -165,3 +165,5 @@ def test_a_command_can_be_run_where_no_environment_is_activated(tmp_path, monkey
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert runnable("`darkroom ui`") == f"`{tmp_path}/.venv/bin/darkroom ui`"
+    (tmp_path / "elsewhere").rmdir()
+    assert runnable("`darkroom ui`") == f"`{tmp_path}/.venv/bin/darkroom ui`"

@@ -6,12 +6,13 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
-from darkroom.core.errors import MISTAKE, DarkroomError, masked, nearest
+from darkroom.core.errors import MISTAKE, DarkroomError, WorkspaceError, masked, nearest
 from darkroom.core.lazy import lazy_imports
 
 with lazy_imports():
@@ -174,6 +175,15 @@ def report(error: BaseException) -> int:
     return code
 
 
+def removed_folder() -> WorkspaceError | None:
+    """Return the error of a process whose folder has been removed, as that of a worktree may be; None where it is there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return WorkspaceError("the folder that this command runs in is not there any more", "`cd` to the project's folder")
+    return None
+
+
 def runnable(text: str) -> str:
     """Return a text whose commands, in backquotes, are found: `uv tool` and pipx put that of Darkroom alone on the PATH, and
     `make` none, as its environment is not activated."""
@@ -181,8 +191,9 @@ def runnable(text: str) -> str:
         text = text.replace("`dvc repro", "`darkroom repro").replace("`dvc ", f"`{shlex.quote(sys.executable)} -m dvc ")
     program = Path(sys.executable).with_name("darkroom")
     if not shutil.which("darkroom") and program.exists():
-        place = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program
-        text = text.replace("`darkroom ", f"`{shlex.quote(str(place))} ")
+        with suppress(OSError, ValueError):  # no folder to run in, or another one
+            program = program.relative_to(Path.cwd())
+        text = text.replace("`darkroom ", f"`{shlex.quote(str(program))} ")
     return text
 
 
